@@ -1,0 +1,39 @@
+# Everything a fresh machine needs is set up by the targets themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+APP ?= examples/notes
+
+.PHONY: run test lint setup clean debian debian-test
+
+run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
+	$(BIN)/kirsch up $(APP)
+
+test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
+	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@sh scripts/venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+debian:
+	@sh scripts/debian haproxy
+
+debian-test:
+	@sh scripts/debian haproxy chromium
+
+# Pure.css comes from npm at build time; the page is decent without it.
+examples/notes/webapp/static/vendor/pure-min.css:
+	@sh scripts/purecss $@
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""One process: plugins for CherryPy's engine (`pip install kirsch[web]`)."""

@@ -1,0 +1,81 @@
+"""What runs units: the protocol that the agent speaks to a runtime."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kirsch.unit import UnitFile, UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A unit ready to be loaded: its file, and what the cluster adds to it on this machine.
+
+    `environment` holds KIRSCH_UNIT, KIRSCH_INSTANCE, KIRSCH_ADDRESS and the variables of its links; it is
+    added to what the file itself sets, and wins over it. `file.hash` tells two versions apart.
+    """
+
+    name: UnitName
+    file: UnitFile
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeState:
+    """What a runtime says of one unit, in systemd's words (systemctl(1), `systemctl --state=help`).
+
+    load: loaded | not-found | bad-setting | error. active: active | reloading | inactive | failed |
+    activating | deactivating. sub: dead, start-pre, start, start-post, running, exited, reload, stop,
+    stop-sigterm, stop-sigkill, auto-restart, failed. result: success, or why it failed: exit-code, signal,
+    timeout, start-limit-hit, exec-condition, resources, protocol. message: one line for a person, empty
+    when there is nothing to say. hash: of the file that is loaded. since: seconds since the epoch at which
+    `active` last changed.
+    """
+
+    load: str = "loaded"
+    active: str = "inactive"
+    sub: str = "dead"
+    result: str = "success"
+    message: str = ""
+    hash: str = ""
+    pid: int = 0
+    restarts: int = 0
+    since: float = 0.0
+
+
+StateListener = Callable[[UnitName, RuntimeState | None], None]
+
+
+class Runtime(Protocol):
+    """Loads, starts and stops units on one machine. All methods are for the agent's event loop."""
+
+    def check(self, name: UnitName, file: UnitFile) -> list[str]:
+        """Warnings for what the runtime would not honour in this file. Raises UnitError for what it cannot run."""
+
+    def listen(self, listener: StateListener) -> None:
+        """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""
+
+    def states(self) -> Mapping[UnitName, RuntimeState]:
+        """Every unit that is loaded, as it stands now."""
+
+    async def load(self, units: Sequence[Prepared]) -> None:
+        """Make units known, or known anew with another file or environment (which a running one gets at its
+        next start). A unit that cannot be loaded gets load=bad-setting and a message; nothing is raised."""
+
+    async def start(self, name: UnitName) -> RuntimeState:
+        """Start a loaded unit; returns when its start job is done (active, or failed), as systemd's does."""
+
+    async def stop(self, name: UnitName) -> RuntimeState:
+        """Stop a unit and all its processes; returns when none is left."""
+
+    async def unload(self, names: Iterable[UnitName]) -> None:
+        """Forget stopped units."""
+
+    async def reload(self, name: UnitName) -> RuntimeState:
+        """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""
+
+    async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
+        """Run a command with the unit's user, directory and environment (its health check): its exit status."""
+
+    async def close(self) -> None:
+        """Stop everything that runs."""

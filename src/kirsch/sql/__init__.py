@@ -1,0 +1,1 @@
+"""A database session per request (`pip install kirsch[sql]`)."""

@@ -1,0 +1,1 @@
+"""Unit files: text to values and back. Pure, no I/O."""
