@@ -17,19 +17,19 @@ class RegistryError(Exception):
     """The store refused or cannot do what it was asked."""
 
 
-class Unavailable(RegistryError):
+class Unavailable(RegistryError):  # noqa: N818
     """The store cannot be reached, or cannot write (disk full, read-only)."""
 
 
-class Compacted(RegistryError):
+class Compacted(RegistryError):  # noqa: N818
     """A watch asked for a revision that the store no longer remembers: list anew."""
 
 
-class LimitExceeded(RegistryError):
+class LimitExceeded(RegistryError):  # noqa: N818
     """More than 128 operations, a key twice, or more than 1.5 MB in one transaction."""
 
 
-class LeaseLost(RegistryError):
+class LeaseLost(RegistryError):  # noqa: N818
     """The lease named has run out or was revoked."""
 
 
@@ -115,7 +115,9 @@ class Registry(Protocol):
     async def delete(self, key: str, *, unchanged: int | None = None) -> bool:
         """Delete one key; True if it was there and the condition held."""
 
-    async def transact(self, operations: Sequence[Operation], conditions: Sequence[Condition] = ()) -> int | None:
+    async def transact(
+        self, operations: Sequence[Operation], conditions: Sequence[Condition] = ()
+    ) -> int | None:
         """Do all operations at one revision if every condition holds, else none of them.
 
         Returns the revision, or None when a condition did not hold. Raises LimitExceeded, LeaseLost.
@@ -133,8 +135,9 @@ class Registry(Protocol):
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
         """What happens below `prefix` from `from_revision` on (inclusive), one tuple a revision, in order.
 
-        A change that was written before the call and after `from_revision` is delivered too. Raises
-        Compacted when those are forgotten, Unavailable when the store goes. Ends when the registry closes.
+        A change that was written before the call and after `from_revision` is delivered too; a
+        `from_revision` of 0 means from now on, as in etcd. Raises Compacted when those are forgotten,
+        Unavailable when the store goes. Ends when the registry closes.
         """
 
     async def close(self) -> None:
