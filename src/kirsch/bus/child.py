@@ -1,0 +1,219 @@
+"""A child process that dies with us, and all that descends from it too.
+
+Between us and the command stands the shim (kirsch.bus.shim). It costs one small process a child; a cgroup
+would do without, but only where one can be had. Linux only; imports nothing of CherryPy.
+"""
+
+import logging
+import os
+import selectors
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from signal import SIGKILL, SIGTERM, Signals
+from typing import IO
+
+from kirsch.bus.command import ChildError, Command
+from kirsch.bus.lines import Lines
+from kirsch.bus.tree import Tree
+
+__all__ = ["Child", "ChildError", "Command", "Exit"]
+
+CHUNK = 65536  # bytes, a pipe's capacity (pipe(7)): one read takes all that waits
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a main process ended: by `code` or by `signal`. `lost`: its shim was killed, and it too."""
+
+    code: int | None = None
+    signal: int | None = None
+    lost: bool = False
+
+    @classmethod
+    def from_status(cls, status: int) -> "Exit":
+        """From a status as waitpid(2) gives it."""
+        if os.WIFSIGNALED(status):
+            return cls(signal=os.WTERMSIG(status))
+        return cls(code=os.WEXITSTATUS(status))
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0 and not self.lost
+
+    def __str__(self) -> str:
+        if self.lost:
+            return "lost: its shim was killed"
+        if self.signal is None:
+            return f"exited with code {self.code}"
+        try:
+            return f"killed by {Signals(self.signal).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"killed by signal {self.signal}"
+
+
+class Child:
+    """Runs one command, once.
+
+    Callbacks come from a thread of the Child's own, one at a time: `on_line(stream, line)`, with "out" or
+    "err", for every line; `on_main_exit(exit)` when the main process has ended; `on_exit(exit)` once nothing
+    of the tree is left and every line was delivered. While a callback runs, output waits in its pipe.
+
+    When the main process ends, what it leaves behind gets SIGTERM, then SIGKILL after `grace` seconds
+    (KillMode=control-group in systemd.kill(5)); with `keep` it may live on, until stop() or kill().
+    A line of more than `line_limit` bytes comes in pieces.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        on_line: Callable[[str, str], None] | None = None,
+        on_exit: Callable[[Exit], None] | None = None,
+        on_main_exit: Callable[[Exit], None] | None = None,
+        *,
+        grace: float = 10.0,
+        keep: bool = False,
+        line_limit: int = 65536,
+    ) -> None:
+        self.command = command
+        self._on_line = on_line
+        self._on_exit = on_exit
+        self._on_main_exit = on_main_exit
+        self._grace = grace
+        self._keep = keep
+        self._line_limit = line_limit
+        self._tree: Tree | None = None
+        self._thread: threading.Thread | None = None
+        self._main_exit: Exit | None = None
+        self._gone = threading.Event()
+
+    @property
+    def pid(self) -> int:
+        """The main process, also when it is gone; 0 before the start."""
+        return self._tree.pid if self._tree else 0
+
+    @property
+    def shim_pid(self) -> int:
+        """The shim's process; 0 before the start."""
+        return self._tree.shim.pid if self._tree else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether anything of the tree may be left, or any callback still to come."""
+        return self._tree is not None and not self._gone.is_set()
+
+    @property
+    def main_exit(self) -> Exit | None:
+        """How the main process ended; None while it runs."""
+        return self._main_exit
+
+    def start(self) -> None:
+        """Run the command; returns once it is executed, in some 15 ms. Raises ChildError if it cannot be."""
+        if self._tree is not None:
+            raise RuntimeError("a Child runs once; make another")
+        self._tree = Tree(self.command, self._grace, self._keep)
+        name = f"child {os.path.basename(self.command.argv[0])} {self.pid}"
+        self._thread = threading.Thread(target=self._follow, args=(self._tree,), name=name, daemon=True)
+        self._thread.start()
+
+    def signal(self, signum: int) -> None:
+        """Signal the main process; nothing happens when it is gone."""
+        self._send(f"signal {int(signum)}")
+
+    def signal_all(self, signum: int) -> None:
+        """Signal every process of the tree."""
+        self._send(f"all {int(signum)}")
+
+    def stop(self, signum: int = SIGTERM, grace: float | None = None) -> None:
+        """Signal the main process, and kill what is left of the tree after `grace` seconds (None: the
+        Child's own). When the main process has ended, the rest is asked to end too, `keep` or not."""
+        self._send(f"stop {int(signum)} {self._grace if grace is None else grace}")
+
+    def kill(self) -> None:
+        """SIGKILL the whole tree."""
+        self._send("kill")
+
+    def wait(self, timeout: float | None = None) -> Exit | None:
+        """Wait until nothing of the tree is left and the callbacks are done; None after `timeout` seconds.
+
+        From a callback it does not wait."""
+        if threading.current_thread() is not self._thread and not self._gone.wait(timeout):
+            return None
+        return self._main_exit
+
+    def _send(self, line: str) -> None:
+        if self._tree is not None:
+            self._tree.send(line)
+
+    def _follow(self, tree: Tree) -> None:
+        """The Child's thread: hears the shim and reads the output until nothing of the tree is left."""
+        streams = [
+            _Stream("out", tree.shim.stdout, self._line_limit),
+            _Stream("err", tree.shim.stderr, self._line_limit),
+        ]
+        with selectors.DefaultSelector() as selector:
+            selector.register(tree.control, selectors.EVENT_READ)
+            for stream in streams:
+                selector.register(stream.fd, selectors.EVENT_READ)
+            while not tree.ended:
+                ready = {key.fileobj for key, _ in selector.select()}
+                # Output first: what a process wrote before it ended comes before its end.
+                for stream in streams:
+                    if not stream.ended:
+                        self._deliver(stream)
+                        if stream.ended:
+                            selector.unregister(stream.fd)
+                if tree.control in ready:
+                    for status in tree.hear():
+                        self._main_ended(Exit.from_status(status))
+        if tree.lost:
+            tree.sweep()
+            self._main_ended(Exit(signal=SIGKILL, lost=True))
+        for stream in streams:
+            while self._deliver(stream):
+                pass
+            self._hand_over(stream, stream.lines.close())  # somebody outside the tree holds the pipe
+        tree.close()
+        self._call(self._on_exit, self._main_exit)
+        self._gone.set()
+
+    def _main_ended(self, how: Exit) -> None:
+        if self._main_exit is None:
+            self._main_exit = how
+            self._call(self._on_main_exit, how)
+
+    def _deliver(self, stream: "_Stream") -> bool:
+        """Hand over what waits in a pipe; False when nothing did."""
+        try:
+            data = os.read(stream.fd, CHUNK)
+        except BlockingIOError:
+            return False
+        stream.ended = not data
+        self._hand_over(stream, stream.lines.feed(data) if data else stream.lines.close())
+        return bool(data)
+
+    def _hand_over(self, stream: "_Stream", lines: list[str]) -> None:
+        for line in lines:
+            self._call(self._on_line, stream.name, line)
+
+    def _call(self, callback: Callable[..., None] | None, *values: object) -> None:
+        """A callback's error is its own: the tree is followed to its end whatever happens."""
+        if callback is not None:
+            try:
+                callback(*values)
+            except Exception:
+                log.exception("error in a callback of the child %s", self.command.argv[0])
+
+
+class _Stream:
+    """The reading end of the command's standard output or error."""
+
+    def __init__(self, name: str, pipe: IO[bytes] | None, line_limit: int) -> None:
+        assert pipe is not None
+        self.name = name
+        self.fd = pipe.fileno()
+        self.lines = Lines(line_limit)
+        self.ended = False
+        os.set_blocking(self.fd, False)

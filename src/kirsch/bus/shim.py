@@ -1,0 +1,292 @@
+"""The shim: stands between kirsch and one command, and leaves nothing of it behind.
+
+A program of its own, run by kirsch.bus.child as `python -I -S shim.py NAME`: standard library only, and lean,
+since every import is paid at each start. It is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so that
+whatever descends from the command ends up as its child, however often it forks and whatever session it makes.
+When the parent is gone, even by kill -9, the shim kills its whole tree and ends.
+
+Standard input is the control channel, a stream socket; standard output and error are the command's.
+
+    parent -> shim   4 bytes of length and a marshalled dict (see Child._request), then lines:
+                     signal N | all N | stop N GRACE | kill
+    shim -> parent   error ERRNO STAGE | started PID, then: exited STATUS (as of waitpid(2)), then: empty
+"""
+
+from __future__ import annotations
+
+# The signal module imports enum, which costs as much as all the rest here.
+import _signal as signal  # type: ignore[import-not-found]
+import ctypes
+import errno
+import marshal
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # <linux/prctl.h>
+CONTROL = 0
+IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGUSR1", "SIGUSR2")
+
+prctl = ctypes.CDLL(None).prctl
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is `pid` (proc_pid_task(5)); none when it is gone."""
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as listing:
+                found.extend(map(int, listing.read().split()))
+    except OSError:
+        pass  # it ended while we looked: its children are the shim's now
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All that descends from `pid`, parents before their children."""
+    found = children(pid)
+    for child in found:
+        found.extend(children(child))
+    return found
+
+
+def kill(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except OSError:
+        pass
+
+
+class Shim:
+    """Starts one command and minds its tree until nothing of it is left."""
+
+    def __init__(self, control: int, request: dict[str, Any]) -> None:
+        self.control = control
+        self.parent = request["parent"]
+        self.keep = request["keep"]
+        self.grace = request["grace"]
+        self.kill_at: float | None = None
+        self.main = 0
+        self.pending = b""
+        self.wakeup, wakeup_in = os.pipe()
+        os.set_blocking(self.wakeup, False)
+        os.set_blocking(wakeup_in, False)
+        signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # A forked copy of the parent may hold the control channel open: notice its death by this too.
+        prctl(PR_SET_PDEATHSIG, signal.SIGCHLD, 0, 0, 0)
+        prctl(PR_SET_NAME, b"kirsch-shim", 0, 0, 0)
+
+    def report(self, line: str) -> None:
+        try:
+            os.write(self.control, line.encode() + b"\n")
+        except OSError:
+            pass  # the parent is gone: the loop will see it
+
+    def start(self, request: dict[str, Any]) -> bool:
+        """Fork and execute the command; reports what came of it."""
+        failure, failure_in = os.pipe()
+        shim = os.getpid()
+        self.main = os.fork()
+        if self.main == 0:
+            become(request, failure_in, shim)
+        os.close(failure_in)
+        # Only the command may hold these, so that they end when it does.
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        for fd in request["inherited"]:
+            os.close(fd)
+        os.close(null)
+        message = os.read(failure, 100)
+        os.close(failure)
+        self.report(message.decode() or f"started {self.main}")
+        return not message
+
+    def watch(self) -> None:
+        """Until nothing of the tree is left, or the parent is gone: then nothing is left either."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wakeup, select.POLLIN)
+        while self.reap():
+            wait = None
+            if self.kill_at is not None:
+                wait = max(0.0, self.kill_at - time.monotonic()) * 1000
+            ready = [fd for fd, _ in poll.poll(wait)]
+            if self.wakeup in ready:
+                os.read(self.wakeup, 4096)
+            if (self.control in ready and not self.obey()) or os.getppid() != self.parent:
+                self.kill_all()
+            if self.kill_at is not None and time.monotonic() >= self.kill_at:
+                self.kill_all()
+        self.report("empty")
+
+    def obey(self) -> bool:
+        """Do what the parent wrote; False when it is gone."""
+        try:
+            data = os.read(self.control, 65536)
+        except OSError:
+            data = b""
+        *lines, self.pending = (self.pending + data).split(b"\n")
+        for line in lines:
+            verb, *words = line.split()
+            if verb == b"signal" and self.main:
+                kill(self.main, int(words[0]))
+            elif verb == b"all":
+                self.signal_all(int(words[0]))
+            elif verb == b"stop":
+                self.stop(int(words[0]), float(words[1]))
+            elif verb == b"kill":
+                self.kill_all()
+        return bool(data)
+
+    def reap(self) -> bool:
+        """Collect what has ended; False once nothing of the tree is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main:
+                self.main = 0
+                self.report(f"exited {status}")
+                if not self.keep:
+                    self.signal_all(signal.SIGTERM)
+                    self.kill_by(self.grace)
+
+    def signal_all(self, signum: int) -> None:
+        for pid in descendants(os.getpid()):
+            kill(pid, signum)
+            if signum == signal.SIGTERM:
+                kill(pid, signal.SIGCONT)  # a stopped process hears nothing else
+
+    def stop(self, signum: int, grace: float) -> None:
+        """Signal the main process, or all that is left when it is gone, and kill what stays after `grace`."""
+        self.keep, self.grace = False, grace
+        if self.main:
+            kill(self.main, signum)
+            kill(self.main, signal.SIGCONT)
+        else:
+            self.signal_all(signum)
+        self.kill_by(grace)
+
+    def kill_by(self, grace: float) -> None:
+        at = time.monotonic() + grace
+        self.kill_at = at if self.kill_at is None else min(at, self.kill_at)
+
+    def kill_all(self) -> None:
+        """Kill every descendant, again and again until there is none: a fork storm has new ones each time."""
+        self.keep = True  # no SIGTERM for what is about to be killed
+        pause = 0.0005
+        while self.reap():
+            for pid in descendants(os.getpid()):
+                self.kill_with_group(pid)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    def kill_with_group(self, pid: int) -> None:
+        """A group dies at one stroke: the kernel lets none of it fork away. Groups never leave the tree, as
+        the command has a session of its own."""
+        try:
+            group = os.getpgid(pid)
+            if group != os.getpgrp():
+                os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass
+        kill(pid, signal.SIGKILL)
+
+
+def become(request: dict[str, Any], failure: int, shim: int) -> None:
+    """In the forked child: become the command, or write 'error ERRNO STAGE' to `failure`. Never returns."""
+    stage = "prepare"
+    try:
+        os.setsid()
+        os.dup2(request["stdin"] if request["stdin"] is not None else os.open("/dev/null", os.O_RDONLY), 0)
+        for fd in request["inherited"]:
+            os.set_inheritable(fd, fd in request["fds"])
+        stage = "limits"
+        if request["limits"]:
+            import resource
+
+            for limit, values in request["limits"].items():
+                resource.setrlimit(limit, values)
+        if request["nice"]:
+            os.nice(request["nice"])
+        stage = "user"
+        if request["groups"] is not None:
+            os.setgroups(request["groups"])
+        if request["gid"] is not None:
+            os.setgid(request["gid"])
+        if request["uid"] is not None:
+            os.setuid(request["uid"])
+        # After setuid(2), which clears it; and the shim may have died before it was set.
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != shim:
+            os._exit(1)
+        stage = "directory"
+        os.chdir(request["directory"])
+        if request["umask"] is not None:
+            os.umask(request["umask"])
+        stage = "execute"
+        for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            try:
+                signal.signal(signum, signal.SIG_DFL)
+            except OSError:
+                pass  # two that the C library keeps for itself
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        execute(request["argv"], request["environment"])
+    except Exception as error:
+        number = getattr(error, "errno", errno.EINVAL)
+        os.write(failure, f"error {number} {stage}".encode())
+    finally:
+        os._exit(127)
+
+
+def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
+    """execve(2) with execvp(3)'s search along PATH. Not os.execvpe, which first imports a module: the user
+    that we are by now may not be allowed to read it."""
+    if b"/" in argv[0]:
+        os.execve(argv[0], argv, environment)
+    refusal: OSError = FileNotFoundError(errno.ENOENT, "not in PATH")
+    for directory in environment.get(b"PATH", os.fsencode(os.defpath)).split(b":"):
+        try:
+            os.execve(os.path.join(directory, argv[0]), argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except PermissionError as error:
+            refusal = error
+    raise refusal
+
+
+def read_exactly(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = os.read(fd, size - len(data))
+        if not piece:
+            sys.exit(0)  # the parent is gone, and nothing was started
+        data += piece
+    return data
+
+
+def main() -> None:
+    for name in IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    size = int.from_bytes(read_exactly(CONTROL, 4), "big")
+    request = marshal.loads(read_exactly(CONTROL, size))  # noqa: S302 - from the parent itself
+    shim = Shim(os.dup(CONTROL), request)
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        shim.report(f"error {errno.ENOSYS} prepare")
+    elif shim.start(request):
+        shim.watch()
+
+
+if __name__ == "__main__":
+    main()
