@@ -1,0 +1,44 @@
+"""Globs over unit names, as Go's path.Match that fleet uses: * ? [a-z] [^a-z]."""
+
+import re
+from functools import lru_cache
+
+from kirsch.unit.error import UnitError
+
+_PART = re.compile(r"\*+|\?|\[\^?(?:[^\]\\-](?:-[^\]\\-])?)+\]|[^*?\[]", re.DOTALL)
+
+
+def matches(pattern: str, name: str) -> bool:
+    r"""True if the whole `name` matches. A backslash is itself: unit names hold escapes such as \x2d.
+
+    Raises UnitError on a pattern with an unfinished or reversed [range].
+    """
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = []
+    position = 0
+    while part := _PART.match(pattern, position):
+        position = part.end()
+        parts.append(_translated(part.group()))
+    try:
+        if position < len(pattern):
+            raise re.error("unfinished range")
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error:
+        raise UnitError(f"invalid pattern {pattern!r}: a range is written [abc], [a-z] or [^a-z]") from None
+
+
+def _translated(part: str) -> str:
+    if part[0] == "*":
+        return ".*"
+    if part == "?":
+        return "."
+    if part[0] == "[" and len(part) > 1:
+        caret = "^" if part[1] == "^" else ""
+        listed = part[1 + len(caret) : -1]
+        escaped = re.sub(r"[\[&~|^]", r"\\\g<0>", listed)
+        return f"[{caret}{escaped}]"
+    return re.escape(part)

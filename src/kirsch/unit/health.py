@@ -1,0 +1,80 @@
+"""What 'ready' means for a unit: Health= of [X-Kirsch], or HealthCmd= of Quadlet's [Container]."""
+
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kirsch.unit.error import UnitError
+from kirsch.unit.port import parse_number
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A check. `kind` is "http" (`port` and `path`), "tcp" (`port`) or "command" (`command`, to be executed).
+
+    The times, in seconds, and `retries` (failures in a row that make a unit unhealthy) are None where the
+    file does not give them.
+    """
+
+    kind: str
+    port: int = 0
+    path: str = ""
+    command: tuple[str, ...] = ()
+    interval: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    start_period: float | None = None
+
+
+def parse_health(text: str) -> Health:
+    """Read http://:PORT/PATH or tcp://:PORT. Raises UnitError."""
+    hint = "write http://:8080/readyz or tcp://:5432"
+    try:
+        url = urlsplit(text)
+        if url.scheme not in ("http", "tcp") or not url.netloc:
+            raise UnitError(f"{text!r} is not a health check: {hint}")
+        host, _, port = url.netloc.rpartition(":")
+    except ValueError:
+        raise UnitError(f"{text!r} is not a health check: {hint}") from None
+    if host:
+        raise UnitError(f"{text!r} names a host: a unit is checked at its own address, {hint}")
+    if url.scheme == "tcp":
+        if url.path or url.query or url.fragment:
+            raise UnitError(f"{text!r}: nothing follows the port of a tcp check")
+        return Health("tcp", parse_number(port))
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise UnitError(f"{text!r}: a path has no spaces, and other characters than ASCII as %NN")
+    return Health("http", parse_number(port), path)
+
+
+def health_command(text: str) -> tuple[str, ...]:
+    """The command of HealthCmd= as podman reads it: a JSON array, `CMD WORD...`, or a line for /bin/sh.
+
+    Empty for `none`, which switches the check off. Raises UnitError.
+    """
+    words = _array(text) or text.split()
+    keyword = words[0].upper() if words else ""
+    if keyword == "NONE":
+        return ()
+    if keyword == "CMD":
+        command = words[1:]
+    elif keyword == "CMD-SHELL":
+        line = " ".join(words[1:])
+        command = ["/bin/sh", "-c", line] if line else []
+    elif _array(text) and len(words) > 1:
+        command = words
+    else:
+        command = ["/bin/sh", "-c", words[0] if _array(text) else text]
+    if not command:
+        raise UnitError(f"{text!r} has no command")
+    return tuple(command)
+
+
+def _array(text: str) -> list[str]:
+    """The strings of a JSON array; none if `text` is something else."""
+    try:
+        array = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return array if isinstance(array, list) and all(isinstance(each, str) for each in array) else []

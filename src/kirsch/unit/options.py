@@ -1,0 +1,242 @@
+"""The options of [X-Kirsch], and of [X-Fleet], which is read as the same thing."""
+
+import re
+from dataclasses import dataclass, replace
+
+from kirsch.unit.error import UnitError
+from kirsch.unit.file import UnitFile
+from kirsch.unit.given import Given
+from kirsch.unit.glob import matches
+from kirsch.unit.health import Health, health_command, parse_health
+from kirsch.unit.link import Link, parse_link
+from kirsch.unit.name import UnitName
+from kirsch.unit.port import Port, Published, parse_port, parse_published
+from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timespan
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SECRET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+_METADATA_KEY = re.compile(r"[^\s=]+")
+_MACHINE_ID = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret the unit is given: as a systemd credential, or in the variable `env`."""
+
+    name: str
+    env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where a unit may run, what it needs and what it offers. `cpu` is in cores, `memory` in bytes.
+
+    `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
+    (kirsch.unit.matches). `published` comes from PublishPort= of [Container], the only one not an option.
+    """
+
+    machine_id: str | None = None
+    machine_metadata: tuple[tuple[str, frozenset[str]], ...] = ()
+    machine_of: str | None = None
+    conflicts: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    is_global: bool = False
+    spread: str | None = None
+    links: tuple[Link, ...] = ()
+    expose: tuple[Port, ...] = ()
+    expose_env: tuple[str, ...] = ()
+    health: Health | None = None
+    sticky: bool = False
+    cpu: float = 0.0
+    memory: int = 0
+    secrets: tuple[Secret, ...] = ()
+    on_partition: str = "keep"
+    published: tuple[Published, ...] = ()
+
+    @classmethod
+    def parse(cls, file: UnitFile, name: UnitName) -> "Options":
+        """Read the options of a file for one unit, specifiers expanded. Raises UnitError at the value.
+
+        In a template, values that depend on the instance are passed over: only an instance has them.
+        """
+        given = Given(file, name)
+        _check_together(given)
+        return cls(
+            machine_id=_machine_id(given),
+            machine_metadata=_metadata(given),
+            machine_of=_machine_of(given),
+            conflicts=given.each("Conflicts", _glob),
+            replaces=given.each("Replaces", _glob),
+            is_global=_is_global(given),
+            spread=_spread(given),
+            links=_links(given),
+            expose=_ports(given),
+            expose_env=tuple(dict.fromkeys(given.each("ExposeEnv", _variable))),
+            health=_health(given),
+            sticky=given.last("Sticky", parse_boolean, False),
+            cpu=given.last("CPU", parse_cpu, 0.0),
+            memory=given.last("Memory", parse_size, 0),
+            secrets=_secrets(given),
+            on_partition=_on_partition(given),
+            published=_published(given),
+        )
+
+
+def _machine_id(given: Given) -> str | None:
+    """The first that is given, a new name before an old one: fleet's order."""
+    words = sorted(given.words("MachineID"), key=lambda word: _MACHINE_ID.index(word[0].name))
+    return words[0][1] if words else None
+
+
+def _is_global(given: Given) -> bool:
+    return given.last("Global", parse_boolean, False)
+
+
+def _check_together(given: Given) -> None:
+    """fleet's checks of options that exclude each other, in fleet's order and words; and kirsch's own."""
+    peers, conflicts, replaces = (given.words(name) for name in ("MachineOf", "Conflicts", "Replaces"))
+    for entry, peer in peers:
+        for kind, option in (("conflict", "Conflicts"), ("replace", "Replaces")):
+            for glob in given.each(option, _glob):
+                if matches(glob, peer):
+                    text = f'unresolvable requirements: peer "{peer}" matches {kind} "{glob}"'
+                    raise given.file.error(text, entry)
+    machine = given.words("MachineID")
+    everywhere = given.words("Global") if _is_global(given) else []
+    sticky = given.words("Sticky") if given.last("Sticky", parse_boolean, False) else []
+    stop = given.words("OnPartition") if _on_partition(given) == "stop" else []
+    for first, second, text in (
+        (machine, peers, "MachineID cannot be used with Peers"),
+        (machine, conflicts, "MachineID cannot be used with Conflicts"),
+        (machine, everywhere, "MachineID cannot be used with Global"),
+        (machine, replaces, "MachineID cannot be used with Replaces"),
+        (everywhere, peers, "Global cannot be used with Peers"),
+        (everywhere, replaces, "Global cannot be used with Replaces"),
+        (conflicts, replaces, "Conflicts cannot be used with Replaces"),
+        (everywhere, given.words("Spread"), "Global cannot be used with Spread"),
+        (sticky, stop, "Sticky cannot be used with OnPartition=stop: sticky units always keep"),
+    ):
+        if first and second:
+            raise given.file.error(text, max(first[-1][0], second[-1][0], key=lambda entry: entry.line))
+
+
+def _machine_of(given: Given) -> str | None:
+    peers = given.each("MachineOf", lambda word: UnitName.parse(word).text)
+    for (entry, _), peer in zip(given.words("MachineOf"), peers, strict=True):
+        if peer != peers[0]:
+            raise given.file.error(f"MachineOf: {peers[0]} is given already; a unit follows one", entry)
+    return peers[0] if peers else None
+
+
+def _metadata(given: Given) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The keys in order, each with all the values given for it."""
+    allowed: dict[str, frozenset[str]] = {}
+    for key, value in given.each("MachineMetadata", _pair):
+        allowed[key] = allowed.get(key, frozenset()) | {value}
+    return tuple(allowed.items())
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, _, value = word.partition("=")
+    if not _METADATA_KEY.fullmatch(key) or not value or "=" in value:
+        raise UnitError(f'{word!r} is not KEY=VALUE; several stand on one line as "a=1" "b=2"')
+    return key, value
+
+
+def _glob(word: str) -> str:
+    matches(word, "")  # raises if it is no glob
+    return word
+
+
+def _spread(given: Given) -> str | None:
+    return given.last("Spread", _metadata_key, None)
+
+
+def _metadata_key(word: str) -> str:
+    if not _METADATA_KEY.fullmatch(word):
+        raise UnitError(f"{word!r} is not a key of machine metadata: no spaces and no '='")
+    return word
+
+
+def _links(given: Given) -> tuple[Link, ...]:
+    links: dict[str, Link] = {}
+    for entry, word in given.words("Link"):
+        with given.file.at(entry):
+            link = parse_link(word, entry)
+            variable = link.alias.upper().replace("-", "_").replace(".", "_")
+            if links.setdefault(variable, link) != link:
+                raise UnitError(f'"{link.alias}" is the alias of "{links[variable].target}" already')
+    return tuple(links.values())
+
+
+def _ports(given: Given) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    for entry, word in given.words("Expose"):
+        with given.file.at(entry):
+            port = parse_port(word)
+            if any((port.number, port.protocol) == (each.number, each.protocol) for each in ports):
+                raise UnitError(f"{port.number}/{port.protocol} is exposed twice")
+            if port.name and any(port.name == each.name for each in ports):
+                raise UnitError(f'two ports are named "{port.name}"')
+            ports.append(port)
+    return tuple(ports)
+
+
+def _variable(word: str) -> str:
+    if not _VARIABLE.fullmatch(word):
+        raise UnitError(f'"{word}" is not a variable: letters, digits and "_", and no digit first')
+    return word
+
+
+def _secrets(given: Given) -> tuple[Secret, ...]:
+    secrets: dict[str, Secret] = {}
+    for entry, word in given.words("Secret"):
+        with given.file.at(entry):
+            name, colon, env = word.partition(":")
+            if not _SECRET.fullmatch(name):
+                raise UnitError(f'"{name}" cannot name a secret: letters, digits, "-", "_" and "." inside')
+            secret = Secret(name, _variable(env) if colon else None)
+            if secrets.setdefault(secret.env or f":{name}", secret) != secret:
+                raise UnitError(f"{env} is given the secret {secrets[env].name} already")
+    return tuple(secrets.values())
+
+
+def _on_partition(given: Given) -> str:
+    return given.last("OnPartition", _keep_or_stop, "keep")
+
+
+def _keep_or_stop(word: str) -> str:
+    if word not in ("keep", "stop"):
+        raise UnitError(f'"{word}" is neither keep nor stop')
+    return word
+
+
+def _health(given: Given) -> Health | None:
+    """Health= goes before HealthCmd=; the times of [Container] hold for both."""
+    health = given.last("Health", parse_health, None)
+    command = given.quadlet("HealthCmd", health_command)
+    if health is None and command:
+        health = Health("command", command=command)
+    if health is None:
+        return None
+    return replace(
+        health,
+        interval=given.quadlet("HealthInterval", parse_timespan),
+        timeout=given.quadlet("HealthTimeout", parse_timespan),
+        retries=given.quadlet("HealthRetries", _retries),
+        start_period=given.quadlet("HealthStartPeriod", parse_timespan),
+    )
+
+
+def _retries(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise UnitError(f"{text!r} is not a number of retries: write 1 or more")
+    return int(text)
+
+
+def _published(given: Given) -> tuple[Published, ...]:
+    published: list[Published] = []
+    for entry, text in given.container("PublishPort"):
+        with given.file.at(entry):
+            published.extend(parse_published(text, entry))
+    return tuple(published)

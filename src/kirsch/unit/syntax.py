@@ -1,0 +1,149 @@
+"""The syntax of unit files, as systemd.syntax(7) has it: text to entries, each with its place."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kirsch.unit.error import UnitError
+from kirsch.unit.words import WHITESPACE
+
+MAX_LINE = 1024 * 1024  # bytes, continuations joined; systemd's own limit
+
+# systemd takes a lone carriage return, and the two in either order, for one end of a line.
+_LINE_END = re.compile(r"\r\n|\n\r|\n|\r")
+_BAD_IN_SECTION = re.compile(r"""[\x00-\x1f\x7f"'\\\[\]]""")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+class Entry(NamedTuple):
+    """One assignment. `value` has its continuations joined with spaces; `source` is the value as written.
+
+    `line` and `column` (1-based, in characters) are where the value begins; `name_column` where the name.
+    """
+
+    section: str
+    name: str
+    value: str
+    line: int
+    column: int
+    name_column: int
+    source: str
+
+
+class _Statement(NamedTuple):
+    """A logical line: physical lines joined at their backslashes."""
+
+    text: str
+    source: list[str]
+    starts: list[tuple[int, int]]  # (offset in text, line number) of each physical line
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """The line and column of a character of `text`."""
+        start, line = self.starts[bisect_right(self.starts, offset, key=lambda each: each[0]) - 1]
+        return line, offset - start + 1
+
+
+def parse_entries(text: str, file: str = "") -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+    """The sections in order of first appearance, and all assignments in order. Raises UnitError."""
+    sections: dict[str, None] = {}
+    entries: list[Entry] = []
+    section = None
+    for statement in _statements(text, file):
+        content = statement.text.strip(WHITESPACE)
+        if not content:
+            continue
+        if content[0] == "[":
+            section = _section(content, statement, file)
+            sections[section] = None
+        else:
+            entries.append(_entry(section, statement, file))
+    return tuple(sections), tuple(entries)
+
+
+def _statements(text: str, file: str) -> Iterator[_Statement]:
+    source: list[str] = []
+    parts: list[str] = []
+    starts: list[tuple[int, int]] = []
+    offset = 0
+    for number, line in enumerate(_LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)), 1):
+        if "\0" in line:
+            raise UnitError("a NUL character: this is no unit file", file, number, line.index("\0") + 1)
+        if line.lstrip(WHITESPACE)[:1] in ("#", ";"):
+            _check_length(line, file, number)
+            if parts:
+                source.append(line)
+            continue
+        if _is_continued(line):
+            source.append(line)
+            parts.append(f"{line[:-1]} ")
+            starts.append((offset, number))
+            offset += len(line)
+        elif parts:
+            yield _statement([*source, line], [*parts, line], [*starts, (offset, number)], file)
+            source, parts, starts, offset = [], [], [], 0
+        else:
+            _check_length(line, file, number)
+            yield _Statement(line, [line], [(0, number)])
+    if parts:
+        yield _statement(source, parts, starts, file)
+
+
+def _statement(source: list[str], parts: list[str], starts: list[tuple[int, int]], file: str) -> _Statement:
+    text = "".join(parts)
+    _check_length(text, file, starts[0][1])
+    return _Statement(text, source, starts)
+
+
+def _is_continued(line: str) -> bool:
+    r"""True if the last backslash is not itself escaped: `a\` is, `a\\` is not."""
+    return line.endswith("\\") and (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def _check_length(text: str, file: str, line: int) -> None:
+    # Four bytes is the longest a character can be: most lines need no counting.
+    if len(text) * 4 > MAX_LINE and len(text.encode("utf-8", "surrogateescape")) > MAX_LINE:
+        raise UnitError(f"line too long: the limit is {MAX_LINE} bytes", file, line, 1)
+
+
+def _section(content: str, statement: _Statement, file: str) -> str:
+    name = content[1:-1]
+    shown = repr(_shortened(content))
+    if content[-1] != "]":
+        message = f"unfinished section header {shown}: a section is written [Name]"
+    elif not name:
+        message = "empty section header: a section is written [Name]"
+    elif bad := _BAD_IN_SECTION.search(name):
+        message = f"invalid character {bad.group()!r} in section header {shown}"
+    else:
+        return name
+    raise UnitError(message, file, *statement.place(statement.text.index("[")))
+
+
+def _entry(section: str | None, statement: _Statement, file: str) -> Entry:
+    text = statement.text
+    left, equals, right = text.partition("=")
+    name = left.strip(WHITESPACE)
+    name_line, name_column = statement.place(len(left) - len(left.lstrip(WHITESPACE)))
+    if not equals:
+        raise UnitError(f"missing '=' in {_shortened(name)!r}", file, name_line, name_column)
+    if not name:
+        raise UnitError("missing name before '='", file, name_line, name_column)
+    if section is None:
+        raise UnitError(f"{name}= stands before any [Section]", file, name_line, name_column)
+    value = right.strip(WHITESPACE)
+    indent = len(right) - len(right.lstrip(WHITESPACE)) if value else 0
+    line, column = statement.place(len(left) + 1 + indent)
+    source = value if len(statement.starts) == 1 else _source(statement.source)
+    return Entry(section, name, value, line, column, name_column, source)
+
+
+def _source(lines: list[str]) -> str:
+    """The value as fleet keeps it: backslashes and line ends stay, and an empty last line."""
+    _, _, written = "\n".join(lines).partition("=")
+    blank_end = not lines[-1].strip(WHITESPACE)
+    return written.strip(WHITESPACE) + ("\n" if blank_end else "")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
