@@ -1,1 +1,45 @@
-"""A database session per request (`pip install kirsch[sql]`)."""
+"""A database session per request, on CherryPy's bus (`pip install kirsch[sql]`)."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if find_spec("sqlalchemy") is None:
+    raise ImportError("kirsch.sql needs SQLAlchemy: pip install 'kirsch[sql]'", name="sqlalchemy")
+
+if TYPE_CHECKING:
+    from kirsch.sql.engine import database_url, make_engine
+    from kirsch.sql.migrations import MigrationError, migrate
+    from kirsch.sql.plugin import SQLAlchemyPlugin, session_scope
+    from kirsch.sql.tool import SessionTool, install
+    from kirsch.sql.wait import DatabaseUnavailable, StartError, wait_for_database
+
+__all__ = [
+    "DatabaseUnavailable",
+    "MigrationError",
+    "SQLAlchemyPlugin",
+    "SessionTool",
+    "StartError",
+    "database_url",
+    "install",
+    "make_engine",
+    "migrate",
+    "session_scope",
+    "wait_for_database",
+]
+
+_MODULES = {
+    "engine": ("database_url", "make_engine"),
+    "migrations": ("MigrationError", "migrate"),
+    "plugin": ("SQLAlchemyPlugin", "session_scope"),
+    "tool": ("SessionTool", "install"),
+    "wait": ("DatabaseUnavailable", "StartError", "wait_for_database"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand (PEP 562): kirsch.sql.postgres lies below and is to start without SQLAlchemy's weight.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"kirsch.sql.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,78 @@
+"""SQLAlchemy's engine as kirsch wants it: psycopg, and a pool that never hands out a dead connection."""
+
+import select
+import time
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import InvalidatePoolError
+
+# An idle connection that a firewall or a power cut has severed says nothing; one that waited this long is
+# asked. Seconds.
+PING_AFTER_IDLE = 30.0
+# libpq would try an address that does not answer for two minutes. Seconds.
+CONNECT_TIMEOUT = 10
+
+
+def database_url(url: str | URL) -> URL:
+    """The URL with its driver: postgres:// and postgresql:// mean psycopg 3."""
+    parsed = make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def place(url: URL) -> str:
+    """Where the database is, for a person: nothing secret is in it."""
+    port = f":{url.port}" if url.port else ""
+    return f"{url.host or 'localhost'}{port}/{url.database or ''}"
+
+
+def make_engine(url: str | URL, **options: Any) -> Engine:
+    """create_engine() whose pool replaces connections that the server has ended; `options` are its own.
+
+    A request costs no round trip for that (as pool_pre_ping does): see _check_at_checkout. Other drivers than
+    psycopg get pool_pre_ping.
+    """
+    parsed = database_url(url)
+    if parsed.get_driver_name() != "psycopg":
+        return create_engine(parsed, **{"pool_pre_ping": True, **options})
+    connect_args = {"connect_timeout": CONNECT_TIMEOUT, **options.pop("connect_args", {})}
+    engine = create_engine(parsed, connect_args=connect_args, **options)
+    _check_at_checkout(engine)
+    return engine
+
+
+def _check_at_checkout(engine: Engine) -> None:
+    """Ping a pooled connection at checkout, but only when there is a reason to doubt it.
+
+    PostgreSQL says nothing on an idle connection, unless it ends it (restart, kill, pg_terminate_backend) or
+    has a notice: then the socket is readable, which poll(2) tells in about a microsecond. A ping that fails
+    makes SQLAlchemy drop every pooled connection of that age and connect anew; nothing has been executed yet,
+    so nothing is done twice.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _check(connection: Any, record: Any, proxy: Any) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None:  # it was opened just now
+            return
+        if time.monotonic() - idle_since < PING_AFTER_IDLE and not _is_readable(connection):
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+
+def _is_readable(connection: Any) -> bool:
+    # psycopg knows no descriptor once it has closed the connection itself.
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
