@@ -55,6 +55,8 @@ class SQLiteRegistry(LocalRegistry):
         return cls(file, Store(entries, revision), revision + RESERVED_REVISIONS, clock)
 
     async def close(self) -> None:
+        if self._closed:
+            return
         await super().close()
         if self._writer is not None:
             await self._writer

@@ -174,7 +174,7 @@ class Draft:
     def revoke(self, lease: int) -> None:
         """End a lease: its keys go, sorted, at one revision."""
         held = self._store.lease(lease)
-        if held is None or lease in self.ended:
+        if held is None:
             return
         keys = [key for key in held.keys | self.written.keys() if (e := self.get(key)) and e.lease == lease]
         self._write([Delete(key) for key in sorted(keys)])
