@@ -1,1 +1,70 @@
-"""One process: plugins for CherryPy's engine (`pip install kirsch[web]`)."""
+"""One process: plugins for CherryPy's engine (`pip install kirsch[web]`).
+
+Names are imported when they are first used, so that kirsch.bus.child, which needs no CherryPy, comes alone.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kirsch.bus.cheroot import Limits, ServerError
+    from kirsch.bus.child import Child, ChildError, Command, Exit
+    from kirsch.bus.health import Health, HealthPlugin
+    from kirsch.bus.logs import configure_logging
+    from kirsch.bus.loop import AsyncioPlugin
+    from kirsch.bus.notify import NotifyPlugin
+    from kirsch.bus.process import ProcessPlugin
+    from kirsch.bus.restart import Backoff, Limit
+    from kirsch.bus.server import SERVER_DEFAULTS, HTTPAdapter, http_server
+
+__all__ = [
+    "SERVER_DEFAULTS",
+    "AsyncioPlugin",
+    "Backoff",
+    "Child",
+    "ChildError",
+    "Command",
+    "Exit",
+    "HTTPAdapter",
+    "Health",
+    "HealthPlugin",
+    "Limit",
+    "Limits",
+    "NotifyPlugin",
+    "ProcessPlugin",
+    "ServerError",
+    "configure_logging",
+    "http_server",
+]
+
+_MODULES = {
+    "SERVER_DEFAULTS": "server",
+    "AsyncioPlugin": "loop",
+    "Backoff": "restart",
+    "Child": "child",
+    "ChildError": "child",
+    "Command": "child",
+    "Exit": "child",
+    "HTTPAdapter": "server",
+    "Health": "health",
+    "HealthPlugin": "health",
+    "Limit": "restart",
+    "Limits": "cheroot",
+    "NotifyPlugin": "notify",
+    "ProcessPlugin": "process",
+    "ServerError": "cheroot",
+    "configure_logging": "logs",
+    "http_server": "server",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("cherrypy", "cheroot"):
+            raise
+        raise ImportError("kirsch.bus needs CherryPy: pip install 'kirsch[web]'") from None
+    return getattr(module, name)

@@ -57,9 +57,10 @@ class Exit:
 class Child:
     """Runs one command, once.
 
-    Callbacks come from a thread of the Child's own, one at a time: `on_line(stream, line)`, with "out" or
-    "err", for every line; `on_main_exit(exit)` when the main process has ended; `on_exit(exit)` once nothing
-    of the tree is left and every line was delivered. While a callback runs, output waits in its pipe.
+    Callbacks come from a thread of the Child's own, one at a time: `on_start(pid)` before all others;
+    `on_line(stream, line)`, with "out" or "err", for every line; `on_main_exit(exit)` when the main process
+    has ended; `on_exit(exit)` once nothing of the tree is left and every line was delivered. While a callback
+    runs, output waits in its pipe.
 
     When the main process ends, what it leaves behind gets SIGTERM, then SIGKILL after `grace` seconds
     (KillMode=control-group in systemd.kill(5)); with `keep` it may live on, until stop() or kill().
@@ -73,6 +74,7 @@ class Child:
         on_exit: Callable[[Exit], None] | None = None,
         on_main_exit: Callable[[Exit], None] | None = None,
         *,
+        on_start: Callable[[int], None] | None = None,
         grace: float = 10.0,
         keep: bool = False,
         line_limit: int = 65536,
@@ -81,6 +83,7 @@ class Child:
         self._on_line = on_line
         self._on_exit = on_exit
         self._on_main_exit = on_main_exit
+        self._on_start = on_start
         self._grace = grace
         self._keep = keep
         self._line_limit = line_limit
@@ -149,6 +152,7 @@ class Child:
 
     def _follow(self, tree: Tree) -> None:
         """The Child's thread: hears the shim and reads the output until nothing of the tree is left."""
+        self._call(self._on_start, tree.pid)
         streams = [
             _Stream("out", tree.shim.stdout, self._line_limit),
             _Stream("err", tree.shim.stderr, self._line_limit),

@@ -1,0 +1,153 @@
+"""What has to be changed inside cheroot (11.1, pinned): a test fails when that changes.
+
+A Unix socket is made with mode 0600, where cheroot makes it 0777; the socket file of a dead server is
+replaced, that of a live one is not; the number of kept-alive connections is a limit one can set, and none is
+kept while the bus drains.
+"""
+
+import errno
+import logging
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+import cheroot.server
+import cheroot.wsgi
+import cherrypy
+from cherrypy._cpwsgi_server import CPWSGIHTTPRequest, CPWSGIServer
+
+UNIX_PATH_MAX = 108  # bytes with the closing zero, unix(7)
+
+
+class ServerError(Exception):
+    """A server that cannot listen where it should, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes on: sizes in bytes, times in seconds.
+
+    `backlog`: connections the kernel holds for us (its own somaxconn is above that). `queue`: connections
+    accepted while every thread is busy; after that, 503. `keep_alive`: idle connections kept. `timeout`: the
+    longest wait for a client's next bytes. `shutdown`: how long a stop waits for requests in flight.
+    """
+
+    threads: int = 20
+    backlog: int = 1024
+    queue: int = 1000
+    keep_alive: int = 1000
+    timeout: float = 15.0
+    shutdown: float = 30.0
+    header: int = 64 * 1024
+    body: int = 10 * 1024 * 1024
+
+
+class _Listening:
+    """Over a cheroot server: how it binds, what it keeps, how it winds down."""
+
+    bind_addr: Any
+    socket: socket.socket | None
+    keep_alive: int
+    bind_error: OSError | None = None
+    _inode: int | None = None
+
+    def prepare(self) -> None:
+        self.keep_alive_conn_limit = self.keep_alive
+        super().prepare()  # type: ignore[misc]
+
+    def wind_down(self) -> None:
+        """Close each connection after its response: what the bus does on 'drain'."""
+        self.keep_alive_conn_limit = 0
+
+    def bind(self, family: int, type: int, proto: int = 0) -> Any:
+        try:
+            return super().bind(family, type, proto)  # type: ignore[misc]
+        except OSError as error:
+            self.bind_error = error  # cheroot keeps only its text
+            raise
+
+    def bind_unix_socket(self, bind_addr: str) -> Any:
+        """Raises ServerError when the path is too long, in use, or something else's."""
+        clear_socket_path(bind_addr)
+        sock = self.prepare_socket(  # type: ignore[attr-defined]
+            bind_addr, socket.AF_UNIX, socket.SOCK_STREAM, 0, False, None
+        )
+        try:
+            # Before bind(2), which makes the file with the mode that its socket has.
+            os.fchmod(sock.fileno(), 0o600)
+            sock.bind(bind_addr)
+        except OSError as error:
+            sock.close()
+            raise ServerError(f"cannot listen on {bind_addr}: {error.strerror}") from None
+        self._inode = os.stat(bind_addr).st_ino
+        self.socket = sock
+        return sock
+
+    def stop(self) -> None:
+        super().stop()  # type: ignore[misc]
+        if self._inode is not None:
+            try:
+                if os.stat(self.bind_addr).st_ino == self._inode:
+                    os.unlink(self.bind_addr)
+            except FileNotFoundError:
+                pass
+            self._inode = None
+
+
+class Server(_Listening, cheroot.wsgi.Server):
+    """A WSGI server that logs to a bus."""
+
+    def __init__(self, bus: Any, bind_addr: str | tuple[str, int], app: Any, limits: Limits) -> None:
+        super().__init__(
+            bind_addr,
+            app,
+            numthreads=limits.threads,
+            request_queue_size=limits.backlog,
+            timeout=limits.timeout,  # type: ignore[arg-type] # a float will do
+            shutdown_timeout=limits.shutdown,  # type: ignore[arg-type]
+            accepted_queue_size=limits.queue,
+            accepted_queue_timeout=1,
+        )
+        self.bus = bus
+        self.keep_alive = limits.keep_alive
+        self.max_request_header_size = limits.header
+        self.max_request_body_size = limits.body
+        bus.subscribe("drain", self.wind_down)
+
+    class ConnectionClass(cheroot.server.HTTPConnection):
+        RequestHandlerClass = CPWSGIHTTPRequest
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        self.bus.log(msg, level=level, traceback=traceback)
+
+
+class ApplicationServer(_Listening, CPWSGIServer):
+    """CherryPy's own server with these limits: the value of `server.instance` in SERVER_DEFAULTS."""
+
+    def __init__(self, adapter: Any = cherrypy.server) -> None:
+        super().__init__(adapter)
+        self.keep_alive = getattr(adapter, "keep_alive_conn_limit", Limits().keep_alive)
+        adapter.bus.subscribe("drain", self.wind_down)
+
+
+def clear_socket_path(path: str) -> None:
+    """Make way for a socket at `path`: the file of a server that is dead is removed. Raises ServerError."""
+    length = len(os.fsencode(path))
+    if length >= UNIX_PATH_MAX:
+        raise ServerError(f"the socket's path has {length} bytes, {UNIX_PATH_MAX - 1} are allowed: {path}")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ServerError(f"cannot listen on {path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(mode):
+        raise ServerError(f"cannot listen on {path}: there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        code = probe.connect_ex(path)
+    if code != errno.ECONNREFUSED:
+        raise ServerError(f"cannot listen on {path}: another server does")
+    os.unlink(path)
