@@ -1,0 +1,157 @@
+"""A real PostgreSQL for these tests, and CherryPy applications on real sockets."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ADDRESS = "127.0.0.1"
+PASSWORD = "s3cret'\"% ü"
+
+
+def find_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((ADDRESS, 0))
+        return sock.getsockname()[1]
+
+
+def poll(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition") -> None:
+    """Poll until `condition` is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass
+class Postgres:
+    """`python -m kirsch.sql.postgres` with a data folder of its own."""
+
+    data: Path
+    port: int = field(default_factory=find_port)
+    user: str = "notes"
+    database: str = "notes"
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.data.with_name(f"{self.data.name}.log")
+
+    @property
+    def url(self) -> str:
+        from sqlalchemy import URL
+
+        url = URL.create("postgresql", self.user, PASSWORD, ADDRESS, self.port, self.database)
+        return url.render_as_string(hide_password=False)
+
+    def launch(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the module, with the variables of a first start unless others are given."""
+        variables = {
+            "POSTGRES_USER": self.user,
+            "POSTGRES_PASSWORD": PASSWORD,
+            "POSTGRES_DB": self.database,
+            "PGDATA": str(self.data),
+            "PGPORT": str(self.port),
+            **self.environment,
+            **environment,
+        }
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kirsch.sql.postgres", *arguments],
+                env=kept | {name: value for name, value in variables.items() if value},
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+        return self.process
+
+    def start(self, *arguments: str) -> "Postgres":
+        self.launch(*arguments)
+        poll(self.answers, what=f"PostgreSQL ({self.log})")
+        return self
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def connect(self, **options: object) -> psycopg.Connection:
+        settings = {"host": ADDRESS, "port": self.port, "user": self.user, "dbname": self.database}
+        return psycopg.connect(**settings | {"password": PASSWORD, "autocommit": True} | options)
+
+    def stop(self, signum: int = signal.SIGINT) -> int:
+        assert self.process is not None
+        self.process.send_signal(signum)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that returns a port nobody listens on."""
+    return find_port
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """A function that waits for a condition."""
+    return poll
+
+
+@pytest.fixture
+def make_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Postgres]]:
+    """Makes a Postgres that is not started; whatever runs at the end of the test is ended."""
+    made: list[Postgres] = []
+
+    def make(**options: object) -> Postgres:
+        made.append(Postgres(**{"data": open_folder(tmp_path_factory) / "data"} | options))
+        return made[-1]
+
+    yield make
+    for postgres in made:
+        end(postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """The server that the tests of this worker share."""
+    server = Postgres(open_folder(tmp_path_factory) / "data")
+    try:
+        yield server.start()
+    finally:
+        end(server)
+
+
+def open_folder(factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that another account may enter (pytest makes them for root only)."""
+    folder = factory.mktemp("postgres")
+    for path in (folder, *folder.parents):
+        if path.name.startswith("pytest-of-"):
+            break
+        path.chmod(0o755)
+    path.chmod(0o755)
+    return folder
+
+
+def end(postgres: Postgres) -> None:
+    if postgres.process is not None and postgres.process.poll() is None:
+        postgres.stop()
