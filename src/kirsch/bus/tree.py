@@ -5,6 +5,7 @@ import marshal
 import os
 import secrets
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -66,10 +67,12 @@ class Tree:
         return [int(line.split()[1]) for line in lines if line.startswith(b"exited ")]
 
     def sweep(self) -> None:
-        """Kill whatever carries this tree's mark in its environment; returns when nothing does."""
+        """Kill what is left of a lost tree; returns when nothing is: all that carries its mark in the
+        environment, or writes to its output (some, as PostgreSQL, write over their environment)."""
         mark = f"{MARK}={self._token}".encode()
-        while marked := [pid for pid in _pids() if mark in _environment(pid)]:
-            for pid in marked:
+        pipes = {os.fstat(pipe.fileno()).st_ino for pipe in (self.shim.stdout, self.shim.stderr) if pipe}
+        while left := [pid for pid in _others() if mark in _environment(pid) or pipes & _outputs(pid)]:
+            for pid in left:
                 try:
                     os.kill(pid, SIGKILL)
                 except ProcessLookupError:
@@ -161,8 +164,8 @@ def _refusal(command: Command, errno: int, stage: str) -> ChildError:
     return ChildError(f"{what}: {os.strerror(errno)}", errno)
 
 
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+def _others() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()]
 
 
 def _environment(pid: int) -> bytes:
@@ -170,3 +173,16 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""  # it ended, or belongs to somebody else
+
+
+def _outputs(pid: int) -> set[int]:
+    """The inodes of the pipes that a process has as standard output and error."""
+    found = set()
+    for fd in (1, 2):
+        try:
+            status = os.stat(f"/proc/{pid}/fd/{fd}")
+        except OSError:
+            continue
+        if stat.S_ISFIFO(status.st_mode):
+            found.add(status.st_ino)
+    return found

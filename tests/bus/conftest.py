@@ -1,0 +1,62 @@
+"""What tests of the bus share: deadlines, marks to count processes by, and buses of their own."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cherrypy.process.wspbus import Bus
+
+Eventually = Callable[..., None]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """eventually(condition, timeout=10): wait until it holds, or fail."""
+
+    def wait(condition: Callable[[], object], timeout: float = 10) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about in time"
+            time.sleep(0.005)
+
+    return wait
+
+
+class Mark:
+    """An environment variable that descendants inherit, and the processes that have it."""
+
+    def __init__(self) -> None:
+        self.value = uuid.uuid4().hex
+        self.environment = {**os.environ, "KIRSCH_TEST_MARK": self.value}
+
+    def pids(self) -> list[int]:
+        needle = f"KIRSCH_TEST_MARK={self.value}".encode()
+        return [
+            pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if needle in _environ(pid)
+        ]
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def mark() -> Iterator[Mark]:
+    mark = Mark()
+    yield mark
+    assert mark.pids() == [], "processes were left behind"
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    """A bus of its own, that is stopped at the end."""
+    bus = Bus()
+    yield bus
+    if bus.state is not bus.states.EXITING:
+        bus.exit()
