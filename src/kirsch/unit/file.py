@@ -99,8 +99,10 @@ class UnitFile:
         """The assignments to `name` that stand: an empty one takes back all before it (and itself)."""
         standing: list[Entry] = []
         for entry in self.entries(section):
-            if entry.name == name:
-                standing = [*standing, entry] if entry.value else []
+            if entry.name == name and entry.value:
+                standing.append(entry)
+            elif entry.name == name:
+                standing.clear()
         return tuple(standing)
 
     def get(self, section: str, name: str) -> Entry | None:

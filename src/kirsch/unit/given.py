@@ -1,6 +1,6 @@
 """The assignments of [X-Kirsch] and [X-Fleet], merged: by option, resets applied, specifiers expanded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -26,6 +26,8 @@ OLD_OPTIONS = {
 }
 # Options whose values hold no spaces, so that several stand on one line.
 _LISTS = frozenset(("MachineOf", "Conflicts", "Replaces", "Link", "ExposeEnv", "Secret"))
+
+_MACHINE_SPECIFIERS = {letter: f"%{letter}" for letter in "aAbBCdDEfgGhHlLmMoqsStTuUvVwWyY"}
 
 T = TypeVar("T")
 
@@ -66,9 +68,9 @@ class Given:
         return default
 
     def container(self, name: str) -> list[tuple[Entry, str]]:
-        """The values of a key of Quadlet's [Container]."""
+        """The values of a key of Quadlet's [Container]; specifiers that only a machine knows are left."""
         return [
-            (entry, self._expanded(entry, entry.value))
+            (entry, self._expanded(entry, entry.value, _MACHINE_SPECIFIERS))
             for entry in self.file.values("Container", name)
             if self._has_meaning(entry.value)
         ]
@@ -99,6 +101,6 @@ class Given:
     def _has_meaning(self, value: str) -> bool:
         return not (self._name.is_template and uses_instance(value))
 
-    def _expanded(self, entry: Entry, value: str) -> str:
+    def _expanded(self, entry: Entry, value: str, extra: Mapping[str, str] | None = None) -> str:
         with self.file.at(entry):
-            return expand(value, self._name)
+            return expand(value, self._name, extra)

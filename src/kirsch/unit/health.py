@@ -1,11 +1,16 @@
 """What 'ready' means for a unit: Health= of [X-Kirsch], or HealthCmd= of Quadlet's [Container]."""
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.port import parse_number
+from kirsch.unit.value import parse_timespan
+
+_RETRIES = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,23 @@ def health_command(text: str) -> tuple[str, ...]:
     if not command:
         raise UnitError(f"{text!r} has no command")
     return tuple(command)
+
+
+def parse_interval(text: str) -> float:
+    """Seconds, more than 0; `disable`, podman's word, is math.inf. Raises UnitError."""
+    if text == "disable":
+        return math.inf
+    seconds = parse_timespan(text)
+    if not seconds:
+        raise UnitError(f"{text!r} is no time at all: write 1s or more")
+    return seconds
+
+
+def parse_retries(text: str) -> int:
+    """A number of checks in a row, 1 or more. Raises UnitError."""
+    if not _RETRIES.fullmatch(text):
+        raise UnitError(f"{text!r} is not a number of retries: write 1 or more")
+    return int(text)
 
 
 def _array(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The options of [X-Kirsch], and of [X-Fleet], which is read as the same thing."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,7 @@ from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
 from kirsch.unit.given import Given
 from kirsch.unit.glob import matches
-from kirsch.unit.health import Health, health_command, parse_health
+from kirsch.unit.health import Health, health_command, parse_health, parse_interval, parse_retries
 from kirsch.unit.link import Link, parse_link
 from kirsch.unit.name import UnitName
 from kirsch.unit.port import Port, Published, parse_port, parse_published
@@ -215,23 +216,15 @@ def _health(given: Given) -> Health | None:
     """Health= goes before HealthCmd=; the times of [Container] hold for both."""
     health = given.last("Health", parse_health, None)
     command = given.quadlet("HealthCmd", health_command)
-    if health is None and command:
+    interval = given.quadlet("HealthInterval", parse_interval)
+    timeout = given.quadlet("HealthTimeout", parse_interval)
+    retries = given.quadlet("HealthRetries", parse_retries)
+    start_period = given.quadlet("HealthStartPeriod", parse_timespan)
+    if health is None and command and interval != math.inf:
         health = Health("command", command=command)
     if health is None:
         return None
-    return replace(
-        health,
-        interval=given.quadlet("HealthInterval", parse_timespan),
-        timeout=given.quadlet("HealthTimeout", parse_timespan),
-        retries=given.quadlet("HealthRetries", _retries),
-        start_period=given.quadlet("HealthStartPeriod", parse_timespan),
-    )
-
-
-def _retries(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise UnitError(f"{text!r} is not a number of retries: write 1 or more")
-    return int(text)
+    return replace(health, interval=interval, timeout=timeout, retries=retries, start_period=start_period)
 
 
 def _published(given: Given) -> tuple[Published, ...]:

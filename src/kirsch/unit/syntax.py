@@ -13,6 +13,7 @@ MAX_LINE = 1024 * 1024  # bytes, continuations joined; systemd's own limit
 # systemd takes a lone carriage return, and the two in either order, for one end of a line.
 _LINE_END = re.compile(r"\r\n|\n\r|\n|\r")
 _BAD_IN_SECTION = re.compile(r"""[\x00-\x1f\x7f"'\\\[\]]""")
+_COMMENT = frozenset("#;")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -40,6 +41,8 @@ class _Statement(NamedTuple):
 
     def place(self, offset: int) -> tuple[int, int]:
         """The line and column of a character of `text`."""
+        if len(self.starts) == 1:
+            return self.starts[0][1], offset + 1
         start, line = self.starts[bisect_right(self.starts, offset, key=lambda each: each[0]) - 1]
         return line, offset - start + 1
 
@@ -49,6 +52,9 @@ def parse_entries(text: str, file: str = "") -> tuple[tuple[str, ...], tuple[Ent
     sections: dict[str, None] = {}
     entries: list[Entry] = []
     section = None
+    if "\0" in text:
+        before = _LINE_END.split(text[: text.index("\0")])
+        raise UnitError("a NUL character: this is no unit file", file, len(before), len(before[-1]) + 1)
     for statement in _statements(text, file):
         content = statement.text.strip(WHITESPACE)
         if not content:
@@ -67,9 +73,9 @@ def _statements(text: str, file: str) -> Iterator[_Statement]:
     starts: list[tuple[int, int]] = []
     offset = 0
     for number, line in enumerate(_LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)), 1):
-        if "\0" in line:
-            raise UnitError("a NUL character: this is no unit file", file, number, line.index("\0") + 1)
-        if line.lstrip(WHITESPACE)[:1] in ("#", ";"):
+        if not parts and not line.strip(WHITESPACE):
+            continue
+        if _is_comment(line):
             _check_length(line, file, number)
             if parts:
                 source.append(line)
@@ -93,6 +99,10 @@ def _statement(source: list[str], parts: list[str], starts: list[tuple[int, int]
     text = "".join(parts)
     _check_length(text, file, starts[0][1])
     return _Statement(text, source, starts)
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip(WHITESPACE)[:1] in _COMMENT
 
 
 def _is_continued(line: str) -> bool:
@@ -140,7 +150,9 @@ def _entry(section: str | None, statement: _Statement, file: str) -> Entry:
 
 def _source(lines: list[str]) -> str:
     """The value as fleet keeps it: backslashes and line ends stay, and an empty last line."""
-    _, _, written = "\n".join(lines).partition("=")
+    # A comment may stand inside a continued name, and hold an "=" of its own.
+    first = next(index for index, line in enumerate(lines) if "=" in line and not _is_comment(line))
+    _, _, written = "\n".join(lines[first:]).partition("=")
     blank_end = not lines[-1].strip(WHITESPACE)
     return written.strip(WHITESPACE) + ("\n" if blank_end else "")
 

@@ -23,7 +23,7 @@ _TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))
 _FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 # As many digits as 64 bits can hold: longer numbers are mistakes, and slow.
-_NUMBER = r"(\d{1,20}(?:\.\d{0,20})?)"
+_NUMBER = r"(\d{1,20}(?:\.\d{0,20})?)(?![\d.])"
 _TIMESPAN = re.compile(rf"{_NUMBER}[ \t]*([A-Za-zµμ]*)[ \t]*", re.ASCII)
 _SIZE = re.compile(rf"{_NUMBER}[ \t]*([KMGTPEB]?)", re.ASCII)
 _CPU = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(%?)", re.ASCII)
@@ -51,7 +51,7 @@ def parse_size(text: str) -> int:
     """Bytes of a size: "512", "512M", "1.5G"; the suffixes K, M, G, T, P, E are powers of 1024."""
     part = _SIZE.fullmatch(text.strip(" \t"))
     if part is None:
-        raise _not(text, "a size", "a number of bytes, or one with K, M, G, T, P or E, such as 512M")
+        raise _not(text, "a size", "write bytes, or a number with K, M, G, T, P or E, such as 512M")
     return int(Decimal(part[1]) * _SIZES[part[2]])
 
 
