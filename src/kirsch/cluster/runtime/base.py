@@ -50,7 +50,7 @@ class Runtime(Protocol):
     """Loads, starts and stops units on one machine. All methods are for the agent's event loop."""
 
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
-        """Warnings for what the runtime would not honour in this file. Raises UnitError for what it cannot run."""
+        """Warnings for what the runtime would not honour in this file. Raises UnitError if it cannot run."""
 
     def listen(self, listener: StateListener) -> None:
         """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""
@@ -75,7 +75,10 @@ class Runtime(Protocol):
         """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""
 
     async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
-        """Run a command with the unit's user, directory and environment (its health check): its exit status."""
+        """Run a command with the unit's user, directory and environment (its health check).
+
+        Returns its exit status: 128+N when signal N killed it, 124 when it took more than `timeout` seconds
+        and was killed, 127 when it cannot be executed."""
 
     async def close(self) -> None:
         """Stop everything that runs."""

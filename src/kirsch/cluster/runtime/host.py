@@ -1,0 +1,89 @@
+"""This machine as a process runtime gives it to units: folders, PATH, and what specifiers stand for."""
+
+import os
+import platform
+import pwd
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# What systemd searches (systemd.exec(5), $PATH), and where Debian keeps daemons such as haproxy.
+STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`folders` are those below which StateDirectory= and its like lie, by kind: state, runtime, cache, logs.
+    `directory` is where a unit runs that names no WorkingDirectory=, and what relative paths start from."""
+
+    folders: Mapping[str, Path]
+    directory: Path
+    path: str
+    environment: Mapping[str, str]
+    specifiers: Mapping[str, str]
+
+    @classmethod
+    def create(cls, state_directory: Path, directory: Path, path: Sequence[str]) -> "Host":
+        """Look around once. `path` goes in front of this process's own PATH."""
+        state_directory = state_directory.absolute()
+        names = {"state": "state", "runtime": "run", "cache": "cache", "logs": "logs"}
+        folders = {kind: state_directory / name for kind, name in names.items()}
+        environment = dict(os.environ)
+        return cls(
+            folders=folders,
+            directory=directory.absolute(),
+            path=_search_path(path, environment.get("PATH", "")),
+            environment=environment,
+            specifiers=_specifiers(folders),
+        )
+
+
+def _search_path(extra: Sequence[str], own: str) -> str:
+    folders = [*extra, *own.split(os.pathsep), *STANDARD_PATH.split(os.pathsep)]
+    return os.pathsep.join(dict.fromkeys(folder for folder in folders if folder))
+
+
+def default_path() -> list[str]:
+    """Where this Python and the programs installed with it are."""
+    return [os.path.dirname(sys.executable)]
+
+
+def _specifiers(folders: Mapping[str, Path]) -> dict[str, str]:
+    """systemd.unit(5), "Specifiers": those that do not come from the unit's name."""
+    host = socket.gethostname()
+    user = pwd.getpwuid(os.geteuid()) if _has_name(os.geteuid()) else None
+    return {
+        "t": str(folders["runtime"]),
+        "S": str(folders["state"]),
+        "C": str(folders["cache"]),
+        "L": str(folders["logs"]),
+        "T": "/tmp",  # noqa: S108
+        "V": "/var/tmp",  # noqa: S108
+        "h": user.pw_dir if user else os.path.expanduser("~"),
+        "s": user.pw_shell if user else "/bin/sh",
+        "u": user.pw_name if user else str(os.geteuid()),
+        "U": str(os.geteuid()),
+        "G": str(os.getegid()),
+        "H": host,
+        "l": host.partition(".")[0],
+        "m": _read("/etc/machine-id"),
+        "b": _read("/proc/sys/kernel/random/boot_id").replace("-", ""),
+        "v": platform.release(),
+    }
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

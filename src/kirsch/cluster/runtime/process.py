@@ -1,0 +1,101 @@
+"""The runtime that runs units as plain processes: what `kirsch up` uses, and machines without systemd."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.host import Host, default_path
+from kirsch.cluster.runtime.notify_socket import NotifyFolder
+from kirsch.cluster.runtime.progress import Reload, Start, Stop
+from kirsch.cluster.runtime.service_file import read_service
+from kirsch.cluster.runtime.supervisor import Supervisor
+from kirsch.unit import UnitError, UnitFile, UnitName
+
+
+class ProcessRuntime:
+    """A Runtime (see base) of child processes. Make and use it in a running event loop.
+
+    Folders of StateDirectory= and its like lie below `state_directory`. Units without WorkingDirectory= run
+    in `directory`; `path` goes in front of this process's own PATH (default: where this Python is).
+    """
+
+    def __init__(
+        self,
+        state_directory: Path,
+        journal: Journal,
+        *,
+        directory: Path = Path("/"),
+        path: Sequence[str] | None = None,
+    ) -> None:
+        self._host = Host.create(state_directory, directory, default_path() if path is None else path)
+        self._journal = journal
+        self._sockets = NotifyFolder(state_directory / "notify")
+        self._units: dict[UnitName, Supervisor] = {}
+        self._listeners: list[StateListener] = []
+
+    def check(self, name: UnitName, file: UnitFile) -> list[str]:
+        """Warnings for what would not be honoured in this file. Raises UnitError if it cannot run."""
+        return read_service(name, file, self._host.specifiers)[1]
+
+    def listen(self, listener: StateListener) -> None:
+        """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""
+        self._listeners.append(listener)
+
+    def states(self) -> Mapping[UnitName, RuntimeState]:
+        """Every unit that is loaded, as it stands now."""
+        return {name: unit.state for name, unit in self._units.items()}
+
+    async def load(self, units: Sequence[Prepared]) -> None:
+        """Make units known, or known anew: a running one gets file and environment at its next start."""
+        for prepared in units:
+            unit = self._units.get(prepared.name)
+            if unit is None:
+                unit = Supervisor(prepared, self._host, self._journal, self._sockets, self._publish)
+                self._units[prepared.name] = unit
+            try:
+                service, _ = read_service(prepared.name, prepared.file, self._host.specifiers)
+                unit.load(prepared, service)
+            except UnitError as error:
+                unit.load(prepared, None, str(error))
+
+    async def start(self, name: UnitName) -> RuntimeState:
+        """Start a loaded unit; returns when its start job is done. One that is being stopped starts after
+        that; one that waits for a restart is waited for."""
+        if name not in self._units:
+            return RuntimeState(load="not-found", message=f"{name} is not loaded")
+        return await self._units[name].ask(Start())
+
+    async def stop(self, name: UnitName) -> RuntimeState:
+        """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
+        if name not in self._units:
+            return RuntimeState(load="not-found", message=f"{name} is not loaded")
+        return await self._units[name].ask(Stop())
+
+    async def reload(self, name: UnitName) -> RuntimeState:
+        """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""
+        if name not in self._units:
+            return RuntimeState(load="not-found", message=f"{name} is not loaded")
+        return await self._units[name].ask(Reload())
+
+    async def unload(self, names: Iterable[UnitName]) -> None:
+        """Forget stopped units; those that are not stopped stay."""
+        gone = [name for name in names if name in self._units and self._units[name].at_rest]
+        await asyncio.gather(*(self._units.pop(name).close() for name in gone))
+        for name in gone:
+            self._publish(name, None)
+
+    async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
+        """Run a command with the unit's user, directory and environment: its exit status, as in base."""
+        return await self._units[name].run(argv, timeout)
+
+    async def close(self) -> None:
+        """Stop everything that runs, all at once."""
+        await asyncio.gather(*(unit.ask(Stop()) for unit in self._units.values()))
+        await asyncio.gather(*(unit.close() for unit in self._units.values()))
+        self._sockets.close()
+
+    def _publish(self, name: UnitName, state: RuntimeState | None) -> None:
+        for listener in self._listeners:
+            listener(name, state)

@@ -1,0 +1,414 @@
+"""Runs one unit: feeds what happens to it to the state machine, and does what that asks for."""
+
+import asyncio
+import math
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kirsch.bus.child import Child, ChildError, Exit
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.runtime.base import Prepared, RuntimeState
+from kirsch.cluster.runtime.command_line import CommandLine
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.invocation import (
+    compose,
+    compose_command,
+    compose_environment,
+    find_user,
+    make_directories,
+    remove_runtime_directories,
+)
+from kirsch.cluster.runtime.notify_socket import NotifyFolder, NotifySocket, descends_from, parse_message
+from kirsch.cluster.runtime.once import NOT_EXECUTED, run_once
+from kirsch.cluster.runtime.progress import (
+    AT_REST,
+    Action,
+    ControlExited,
+    Elapsed,
+    Emptied,
+    Event,
+    Log,
+    MainExited,
+    NotSpawned,
+    Prepare,
+    Progress,
+    Release,
+    Reload,
+    Signal,
+    Spawn,
+    Spawned,
+    Start,
+    Stop,
+)
+from kirsch.cluster.runtime.service import Service
+from kirsch.cluster.runtime.status import signal_name
+from kirsch.cluster.runtime.transition import step
+from kirsch.unit import UnitName
+
+LAST_LINES = 5  # of its output, in the message of a unit that failed
+LAST_CHARACTERS = 500
+
+Job = Start | Stop | Reload
+Publish = Callable[[UnitName, RuntimeState], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    job: Job
+    done: "asyncio.Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _MainEnded:
+    child: Child
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class _TreeEnded:
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """Messages wait in the notify socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Something to go on with at once: a queued start."""
+
+    job: Job
+
+
+_Item = _Asked | _MainEnded | _TreeEnded | _Readable | _Due
+
+
+class Supervisor:
+    """One unit: its files, its state, its processes. For one event loop; one task does everything in turn."""
+
+    def __init__(
+        self, prepared: Prepared, host: Host, journal: Journal, sockets: NotifyFolder, publish: Publish
+    ):
+        self.name = prepared.name
+        self._prepared = prepared
+        self._host = host
+        self._journal = journal
+        self._sockets = sockets
+        self._publish = publish
+        self._error = ""
+        self._loaded: Service | None = None
+        self._service = Service(prepared.name)
+        self._environment: Mapping[str, str] = {}
+        self._progress = Progress()
+        self._state = RuntimeState()
+        self._inbox: asyncio.Queue[_Item] = asyncio.Queue()
+        self._waiting: list[_Asked] = []
+        self._children: dict[Child, bool] = {}
+        self._main: Child | None = None
+        self._control: Child | None = None
+        self._checks: set[Child] = set()
+        self._socket: NotifySocket | None = None
+        self._trouble = ""
+        self._invocation = ""
+        self._recent: deque[str] = deque(maxlen=LAST_LINES)
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._work(), name=f"unit {self.name}")
+
+    # What the runtime asks for
+
+    @property
+    def state(self) -> RuntimeState:
+        return self._state
+
+    @property
+    def at_rest(self) -> bool:
+        return self._progress.sub in AT_REST
+
+    def load(self, prepared: Prepared, service: Service | None, error: str = "") -> None:
+        """Take another file and environment for the next start; no service when the file cannot be run: then
+        a start is refused, and only restarts by itself go on with the last good one."""
+        if prepared.file.hash != self._state.hash:
+            self._progress = replace(self._progress, starts=())
+        self._prepared = prepared
+        self._error = error
+        self._loaded = service or self._loaded
+        self._show()
+
+    async def ask(self, job: Job) -> RuntimeState:
+        """Start, stop or reload; returns when that is done."""
+        if self._error and isinstance(job, Start):
+            return self._state
+        done = self._loop.create_future()
+        self._inbox.put_nowait(_Asked(job, done))
+        await done
+        return self._state
+
+    async def run(self, argv: Sequence[str], seconds: float) -> int:
+        """Run a command as the unit would, beside it: its exit status, as Runtime.run has it."""
+        service = self._loaded or self._service
+        try:
+            environment = compose_environment(service, self._host, self._prepared.environment, {})
+            command = compose_command(service, self._host, tuple(argv), environment)
+        except (ChildError, ValueError):
+            return NOT_EXECUTED
+        return await run_once(command, seconds, self._checks)
+
+    async def close(self) -> None:
+        """Kill what is left, and end."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        left = [*self._children, *self._checks]
+        for child in left:
+            child.kill()
+        await asyncio.gather(*(asyncio.to_thread(child.wait) for child in left))
+        self._close_socket()
+        for asked in self._waiting:
+            asked.done.cancel()
+
+    # The task
+
+    async def _work(self) -> None:
+        while True:
+            for event in await self._next():
+                await self._take(event)
+            self._answer()
+
+    async def _next(self) -> list[Event]:
+        """Wait until something happens, or time is up."""
+        wakeup = self._progress.wakeup
+        try:
+            async with asyncio.timeout_at(wakeup if wakeup < math.inf else None):
+                item = await self._inbox.get()
+        except TimeoutError:
+            return [*self._messages(), Elapsed()]
+        match item:
+            case _Asked(job, _):
+                self._waiting.append(item)
+                return [job]
+            case _Due(job):
+                return [job]
+            case _Readable():
+                return self._messages()
+            case _MainEnded(child, exit):
+                return self._ended(child, exit)
+            case _TreeEnded(child):
+                self._children.pop(child, None)
+                return [] if self._children else [Emptied()]
+
+    def _ended(self, child: Child, exit: Exit) -> list[Event]:
+        """What a process said before it ended comes before its end."""
+        messages = self._messages()
+        if child is self._main:
+            self._main = None
+            return [*messages, MainExited(exit)]
+        if child is self._control:
+            self._control = None
+            return [*messages, ControlExited(exit)]
+        return messages
+
+    async def _take(self, event: Event) -> None:
+        following: Event | None = event
+        while following is not None:
+            if self._loaded and self._progress.sub in (*AT_REST, "auto-restart"):
+                self._service = self._loaded
+            self._progress, actions = step(self._service, self._progress, following, self._loop.time())
+            self._show()
+            following = None
+            for action in actions:
+                following = await self._act(action)
+
+    def _answer(self) -> None:
+        """Tell those whose job is done, and go on with what waited for a stop."""
+        progress = self._progress
+        pending = {Start: bool(progress.start_job), Stop: progress.stop_job, Reload: progress.reload_job}
+        for asked in [asked for asked in self._waiting if not pending[type(asked.job)]]:
+            self._waiting.remove(asked)
+            if not asked.done.done():
+                asked.done.set_result(None)
+        if progress.start_job == "queued" and progress.sub in AT_REST:
+            self._inbox.put_nowait(_Due(Start()))
+
+    # What the state machine asks for
+
+    async def _act(self, action: Action) -> Event | None:
+        match action:
+            case Log(text):
+                self._journal.append(self.name.text, "kirsch", text, time.time())
+            case Prepare():
+                await self._prepare()
+            case Spawn(command, main):
+                return await self._spawn(command, main)
+            case Signal(number, target):
+                self._signal(number, target)
+            case Release(restarting):
+                self._close_socket()
+                await asyncio.to_thread(remove_runtime_directories, self._service, self._host, restarting)
+        return None
+
+    async def _prepare(self) -> None:
+        """Trouble here is told when the first command cannot be run for it."""
+        self._recent.clear()
+        self._environment = dict(self._prepared.environment)
+        self._invocation = secrets.token_hex(16)
+        self._trouble = ""
+        try:
+            await asyncio.to_thread(make_directories, self._service, self._host)
+            if self._service.notify_access != "none":
+                self._open_socket()
+        except ChildError as error:
+            self._trouble = str(error)
+        except OSError as error:
+            self._trouble = f"the notify socket cannot be made: {error.strerror}"
+
+    async def _spawn(self, command: CommandLine, main: bool) -> Event:
+        for child, control in self._children.items():
+            if control and main and child is not self._control:
+                child.kill()  # systemd.service(5), ExecStartPre=: what it left behind goes first
+        if self._trouble:
+            return NotSpawned(self._trouble)
+        try:
+            child = await asyncio.to_thread(self._launch, command, main)
+        except ChildError as error:
+            return NotSpawned(str(error))
+        self._children[child] = not main
+        if main:
+            self._main = child
+        else:
+            self._control = child
+        return Spawned(child.pid)
+
+    def _launch(self, line: CommandLine, main: bool) -> Child:
+        """In a thread: it reads files and waits until the command is executed."""
+        service = self._service
+        environment = compose_environment(service, self._host, self._environment, self._variables(main))
+        silent = {"out": service.standard_output == "null", "err": service.standard_error == "null"}
+
+        def on_line(stream: str, text: str) -> None:
+            if not silent[stream]:
+                self._recent.append(text)
+                self._journal.append(self.name.text, stream, text, time.time())
+
+        child = Child(
+            compose(service, self._host, line, environment),
+            on_line=on_line,
+            on_main_exit=lambda exit: self._call(self._inbox.put_nowait, _MainEnded(child, exit)),
+            on_exit=lambda _: self._call(self._inbox.put_nowait, _TreeEnded(child)),
+            keep=True,
+        )
+        child.start()
+        return child
+
+    def _variables(self, main: bool) -> dict[str, str]:
+        """What the service manager itself sets (systemd.exec(5), "Environment Variables")."""
+        service, progress = self._service, self._progress
+        variables = {"INVOCATION_ID": self._invocation}
+        if self._socket:
+            variables["NOTIFY_SOCKET"] = self._socket.address
+        if main and service.watchdog < math.inf:
+            variables["WATCHDOG_USEC"] = str(int(service.watchdog * 1e6))
+        if progress.main:
+            variables["MAINPID"] = str(progress.main)
+        if progress.active == "deactivating":
+            variables["SERVICE_RESULT"] = progress.result
+            if (exit := progress.main_exit) is not None:
+                variables["EXIT_CODE"] = "exited" if exit.signal is None else "killed"
+                status = exit.code if exit.signal is None else signal_name(exit.signal).removeprefix("SIG")
+                variables["EXIT_STATUS"] = str(status)
+        return variables
+
+    def _signal(self, number: int, target: str) -> None:
+        if target == "all":
+            for child in self._children:
+                if number == signal.SIGKILL:
+                    child.kill()
+                else:
+                    child.signal_all(number)
+            return
+        for member in (self._main if target == "main" else None, self._control):
+            if member is not None:
+                member.signal(number)
+
+    # sd_notify(3)
+
+    def _open_socket(self) -> None:
+        self._close_socket()
+        uid = find_user(self._service.user).pw_uid if self._service.user else None
+        self._socket = self._sockets.open(uid)
+        self._loop.add_reader(self._socket.socket, self._on_readable, self._socket)
+
+    def _on_readable(self, readable: NotifySocket) -> None:
+        """Heard once, until the messages are taken: the task may be busy."""
+        self._loop.remove_reader(readable.socket)
+        self._inbox.put_nowait(_Readable())
+
+    def _close_socket(self) -> None:
+        if self._socket:
+            self._loop.remove_reader(self._socket.socket)
+            self._socket.close()
+            self._socket = None
+
+    def _messages(self) -> list[Event]:
+        """What waits in the socket, from those who may send it."""
+        messages: list[Event] = []
+        while self._socket and (message := self._socket.receive()):
+            pid, text = message
+            if self._may_notify(pid):
+                messages.append(parse_message(text))
+            else:
+                access = self._service.notify_access
+                line = (
+                    f"Got notification message from PID {pid}, but NotifyAccess={access} does not permit it."
+                )
+                self._journal.append(self.name.text, "kirsch", line, time.time())
+        if self._socket:
+            self._loop.add_reader(self._socket.socket, self._on_readable, self._socket)
+        return messages
+
+    def _may_notify(self, pid: int) -> bool:
+        match self._service.notify_access:
+            case "main":
+                return pid == self._progress.main
+            case "exec":
+                return pid in (self._progress.main, self._progress.control)
+            case "all":
+                return descends_from(pid, {child.shim_pid for child in self._children})
+        return False
+
+    # State
+
+    def _show(self) -> None:
+        progress, before = self._progress, self._state
+        self._state = RuntimeState(
+            load="bad-setting" if self._error else "loaded",
+            active=progress.active,
+            sub=progress.sub,
+            result=progress.result,
+            message=self._error or self._message(),
+            hash=self._prepared.file.hash,
+            pid=progress.main,
+            restarts=progress.restarts,
+            since=before.since if before.since and before.active == progress.active else time.time(),
+        )
+        if self._state != before:
+            self._publish(self.name, self._state)
+
+    def _message(self) -> str:
+        progress = self._progress
+        if progress.sub not in (*AT_REST, "auto-restart"):
+            return progress.status.replace("\n", " ")
+        if not progress.reason or not self._recent:
+            return progress.reason
+        lines = " | ".join(line.strip() for line in tuple(self._recent) if line.strip())
+        return f"{progress.reason}; last lines: {lines[-LAST_CHARACTERS:]}" if lines else progress.reason
+
+    def _call(self, function: Callable[..., None], *values: object) -> None:
+        """From a Child's thread into the event loop."""
+        try:
+            self._loop.call_soon_threadsafe(function, *values)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
