@@ -116,6 +116,13 @@ def test_messages_stay_short_whatever_the_line():
     assert len(str(refused.value)) < 100
 
 
+def test_messages_can_be_printed():
+    error = UnitError("\udcff \x1b[2J \n é " + "x" * 600)
+    assert str(error).startswith("\\udcff \\x1b[2J \\n é xxx")
+    assert str(error).endswith("xxx...")
+    assert str(error).encode()
+
+
 def test_a_program_is_no_unit_file():
     with open("/proc/self/exe", "rb") as program, pytest.raises(UnitError):
         UnitFile.parse(program.read(), "python")

@@ -195,6 +195,13 @@ def test_no_cpu(text):
         (r"a\x2db.service", r"a\x2db.service", True),
         ("a", "ab", False),
         ("", "", True),
+        ("a*b*c", "aXbYbZc", True),
+        ("a*b*c", "aXcYb", False),
+        ("*a*", "xay", True),
+        ("a*a", "a", False),
+        ("**", "", True),
+        ("*?", "", False),
+        ("*a" * 60 + "*b", "a" * 256, False),
     ],
 )
 def test_globs(pattern, name, expected):

@@ -1,5 +1,8 @@
 """What goes wrong with a unit's text, and where."""
 
+MAX_MESSAGE = 500
+MAX_QUOTED = 60
+
 
 class UnitError(ValueError):
     """A unit file, unit name or value that cannot be used: `message` is one line that says why.
@@ -12,7 +15,7 @@ class UnitError(ValueError):
         self, message: str, file: str = "", line: int | None = None, column: int | None = None
     ) -> None:
         super().__init__(message, file, line, column)
-        self.message = message
+        self.message = _one_line(message)
         self.file = file
         self.line = line
         self.column = column
@@ -20,3 +23,14 @@ class UnitError(ValueError):
     def __str__(self) -> str:
         place = [str(part) for part in (self.file, self.line, self.column) if part not in ("", None)]
         return ": ".join([":".join(place), self.message]) if place else self.message
+
+
+def quoted(text: str) -> str:
+    """A text as a message quotes it: shortened, so that what is said of it can be seen."""
+    return repr(text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}...")
+
+
+def _one_line(message: str) -> str:
+    """A message may hold what it was given: a megabyte, bytes that are not UTF-8, a terminal's escapes."""
+    shown = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from kirsch.unit.error import UnitError
@@ -21,7 +22,7 @@ class Health:
     file does not give them.
     """
 
-    kind: str
+    kind: Literal["http", "tcp", "command"]
     port: int = 0
     path: str = ""
     command: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
@@ -51,7 +52,7 @@ class Options:
     cpu: float = 0.0
     memory: int = 0
     secrets: tuple[Secret, ...] = ()
-    on_partition: str = "keep"
+    on_partition: Literal["keep", "stop"] = "keep"
     published: tuple[Published, ...] = ()
 
     @classmethod
@@ -96,7 +97,8 @@ def _is_global(given: Given) -> bool:
 def _check_together(given: Given) -> None:
     """fleet's checks of options that exclude each other, in fleet's order and words; and kirsch's own."""
     peers, conflicts, replaces = (given.words(name) for name in ("MachineOf", "Conflicts", "Replaces"))
-    for entry, peer in peers:
+    # A second peer is refused by _machine_of.
+    for entry, peer in peers[:1]:
         for kind, option in (("conflict", "Conflicts"), ("replace", "Replaces")):
             for glob in given.each(option, _glob):
                 if matches(glob, peer):
@@ -171,16 +173,18 @@ def _links(given: Given) -> tuple[Link, ...]:
 
 
 def _ports(given: Given) -> tuple[Port, ...]:
-    ports: list[Port] = []
+    ports: dict[tuple[int, str], Port] = {}
+    names: set[str] = set()
     for entry, word in given.words("Expose"):
         with given.file.at(entry):
             port = parse_port(word)
-            if any((port.number, port.protocol) == (each.number, each.protocol) for each in ports):
+            if (port.number, port.protocol) in ports:
                 raise UnitError(f"{port.number}/{port.protocol} is exposed twice")
-            if port.name and any(port.name == each.name for each in ports):
+            if port.name in names:
                 raise UnitError(f'two ports are named "{port.name}"')
-            ports.append(port)
-    return tuple(ports)
+            ports[port.number, port.protocol] = port
+            names |= {port.name} if port.name else set()
+    return tuple(ports.values())
 
 
 def _variable(word: str) -> str:
@@ -202,14 +206,15 @@ def _secrets(given: Given) -> tuple[Secret, ...]:
     return tuple(secrets.values())
 
 
-def _on_partition(given: Given) -> str:
+def _on_partition(given: Given) -> Literal["keep", "stop"]:
     return given.last("OnPartition", _keep_or_stop, "keep")
 
 
-def _keep_or_stop(word: str) -> str:
-    if word not in ("keep", "stop"):
-        raise UnitError(f'"{word}" is neither keep nor stop')
-    return word
+def _keep_or_stop(word: str) -> Literal["keep", "stop"]:
+    match word:
+        case "keep" | "stop":
+            return word
+    raise UnitError(f'"{word}" is neither keep nor stop')
 
 
 def _health(given: Given) -> Health | None:

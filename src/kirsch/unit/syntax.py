@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kirsch.unit.error import UnitError
+from kirsch.unit.error import UnitError, quoted
 from kirsch.unit.words import WHITESPACE
 
 MAX_LINE = 1024 * 1024  # bytes, continuations joined; systemd's own limit
@@ -28,8 +28,8 @@ class Entry(NamedTuple):
     value: str
     line: int
     column: int
-    name_column: int
-    source: str
+    name_column: int = 1
+    source: str = ""
 
 
 class _Statement(NamedTuple):
@@ -118,7 +118,7 @@ def _check_length(text: str, file: str, line: int) -> None:
 
 def _section(content: str, statement: _Statement, file: str) -> str:
     name = content[1:-1]
-    shown = repr(_shortened(content))
+    shown = quoted(content)
     if content[-1] != "]":
         message = f"unfinished section header {shown}: a section is written [Name]"
     elif not name:
@@ -136,7 +136,7 @@ def _entry(section: str | None, statement: _Statement, file: str) -> Entry:
     name = left.strip(WHITESPACE)
     name_line, name_column = statement.place(len(left) - len(left.lstrip(WHITESPACE)))
     if not equals:
-        raise UnitError(f"missing '=' in {_shortened(name)!r}", file, name_line, name_column)
+        raise UnitError(f"missing '=' in {quoted(name)}", file, name_line, name_column)
     if not name:
         raise UnitError("missing name before '='", file, name_line, name_column)
     if section is None:
@@ -155,7 +155,3 @@ def _source(lines: list[str]) -> str:
     _, _, written = "\n".join(lines[first:]).partition("=")
     blank_end = not lines[-1].strip(WHITESPACE)
     return written.strip(WHITESPACE) + ("\n" if blank_end else "")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

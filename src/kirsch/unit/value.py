@@ -4,7 +4,7 @@ import math
 import re
 from decimal import Decimal
 
-from kirsch.unit.error import UnitError
+from kirsch.unit.error import UnitError, quoted
 
 _SECONDS = {
     **dict.fromkeys(("usec", "us", "µs", "μs"), Decimal("0.000001")),  # micro sign and Greek mu
@@ -51,7 +51,7 @@ def parse_size(text: str) -> int:
     """Bytes of a size: "512", "512M", "1.5G"; the suffixes K, M, G, T, P, E are powers of 1024."""
     part = _SIZE.fullmatch(text.strip(" \t"))
     if part is None:
-        raise _not(text, "a size", "write bytes, or a number with K, M, G, T, P or E, such as 512M")
+        raise _not(text, "a size", "write bytes, or 512K, 512M, 2G, 1T")
     return int(Decimal(part[1]) * _SIZES[part[2]])
 
 
@@ -74,4 +74,4 @@ def parse_boolean(text: str) -> bool:
 
 
 def _not(text: str, what: str, hint: str) -> UnitError:
-    return UnitError(f"{text!r} is not {what}: {hint}" if text else f"{what} is missing: {hint}")
+    return UnitError(f"{quoted(text)} is not {what}: {hint}" if text else f"{what} is missing: {hint}")
