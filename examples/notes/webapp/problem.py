@@ -1,0 +1,67 @@
+"""Errors as the application tells them: problem+json (RFC 9457) for the API, a short page elsewhere."""
+
+import html
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import cherrypy
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="stylesheet" href="/static/app.css">
+<main class="fault"><h1>{title}</h1><p>{detail}</p><p><a href="/">Back to the notes</a></p></main>
+</html>
+"""
+
+
+class Problem(cherrypy.HTTPError):
+    """An error a client is told of: its status, in one sentence what is wrong, and further fields."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail)
+        self.detail = detail
+        self.headers = headers or {}
+
+    def set_response(self) -> None:
+        """Make this error the response."""
+        super().set_response()
+        response = cherrypy.serving.response
+        response.headers.update(self.headers)
+        # Once more: CherryPy fills error pages up with spaces for the sake of Internet Explorer.
+        response.body = self.get_error_page()
+        response.headers.pop("Content-Length", None)
+
+    def get_error_page(self, *_arguments: object, **_fields: object) -> bytes:
+        """The body of the response, and its Content-Type."""
+        return error_page(str(self.code), self.detail)
+
+
+def error_page(status: str, message: str, **_fields: object) -> bytes:
+    """The body for an error of CherryPy's own (`error_page.default`), and its Content-Type."""
+    phrase = HTTPStatus(int(status.split()[0]))
+    headers = cherrypy.serving.response.headers
+    headers["Cache-Control"] = "no-store"
+    if cherrypy.serving.request.path_info.startswith("/api"):
+        headers["Content-Type"] = MEDIA_TYPE
+        body = {"type": "about:blank", "title": phrase.phrase, "status": phrase.value, "detail": message}
+        return json.dumps(body, ensure_ascii=False).encode()
+    headers["Content-Type"] = "text/html;charset=utf-8"
+    return _PAGE.format(title=phrase.phrase, detail=html.escape(message)).encode()
+
+
+def unexpected() -> None:
+    """Answer to an exception nobody caught (`request.error_response`): the log has it, the client does not.
+
+    A database that is away does not come here: cherrypy.tools.sql answers 503.
+    """
+    request = cherrypy.serving.request
+    _log.exception("%s %s failed", request.method, request.path_info)
+    Problem(500, "Something went wrong on the server; its log says what.").set_response()
