@@ -21,7 +21,10 @@ async def run_once(command: Command, seconds: float, running: set[Child]) -> int
             ended.set_result(exit)
 
     def on_main_exit(exit: Exit) -> None:
-        loop.call_soon_threadsafe(settle, exit)
+        try:
+            loop.call_soon_threadsafe(settle, exit)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
 
     def kill(done: "asyncio.Future[None]") -> None:
         if done.exception() is None:
