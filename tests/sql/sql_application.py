@@ -90,6 +90,20 @@ class Root:
         self.dies_at_commit(word)
         raise cherrypy.HTTPRedirect("/count", 303)
 
+    def conflict_when_dead(self, word):
+        """Answers 409 on a connection that the server has ended in the meantime."""
+        pid = cherrypy.request.db.scalar(text("select pg_backend_pid()"))
+        with plugin.engine.connect() as other:
+            other.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        raise cherrypy.HTTPError(409)
+
+    def lost_on_the_way(self, word):
+        """Uses a connection that the server has ended since the handler's first statement."""
+        try:
+            self.conflict_when_dead(word)
+        except cherrypy.HTTPError:
+            return self.add(word)
+
     def count(self):
         return str(cherrypy.request.db.scalar(select(func.count()).select_from(Word)))
 

@@ -154,6 +154,14 @@ def test_a_commit_that_finds_no_database_is_503(run, postgres, tmp_path, word, p
         assert application.get(f"/add?word={word}").status == 200
 
 
+def test_a_database_lost_amid_a_request(run, postgres, tmp_path, word):
+    with run(postgres, tmp_path / "log", pool_size=2) as application:
+        assert application.get(f"/lost_on_the_way?word={word}").status == 503
+        assert application.get(f"/conflict_when_dead?word={word}").status == 409
+        assert application.checked_out() == 0
+        assert application.get(f"/add?word={word}").status == 200
+
+
 def test_a_session_that_is_not_used_takes_no_connection(application):
     assert application.get("/nothing").text == "0"
 

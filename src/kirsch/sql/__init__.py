@@ -1,4 +1,12 @@
-"""A database session per request, on CherryPy's bus (`pip install kirsch[sql]`)."""
+"""A database session per request, on CherryPy's bus (`pip install kirsch[sql]`).
+
+    wait_for_database(url)
+    migrate(url, Path(__file__).with_name("migrations"))
+    SQLAlchemyPlugin(cherrypy.engine, url).subscribe()
+    cherrypy.quickstart(Root(), config={"/": {"tools.sql.on": True}})
+
+Handlers then have `cherrypy.request.db`, a SQLAlchemy Session; kirsch.sql.tool says when it commits.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from kirsch.sql.channels import ask
 from kirsch.sql.engine import database_url, make_engine
+from kirsch.sql.session import LazySession
 from kirsch.sql.tool import install
 from kirsch.sql.wait import wait_for_database
 
@@ -81,11 +82,8 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
     stop.priority = 80  # type: ignore[attr-defined]
 
     def bind(self) -> Session:
-        """A new session, which takes a connection from the pool at its first use.
-
-        Once closed it stays closed: what uses it later gets an error, not a connection that nobody returns.
-        """
-        return Session(self.engine, expire_on_commit=False, close_resets_only=False)
+        """A new session. Raises RuntimeError while the bus is stopped."""
+        return LazySession(self.engine)
 
     def commit(self, session: Session) -> None:
         """Commit a session; if that fails it is rolled back and the error raised."""
