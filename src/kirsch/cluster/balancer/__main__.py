@@ -1,0 +1,7 @@
+"""`python -m kirsch.cluster.balancer` is `kirsch balancer`."""
+
+import sys
+
+from kirsch.cluster.balancer import main
+
+sys.exit(main())

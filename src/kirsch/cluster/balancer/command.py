@@ -1,0 +1,169 @@
+"""`kirsch balancer`: the main process of a unit that balances."""
+
+import argparse
+import logging
+import os
+import queue
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from signal import SIGUSR1
+
+from cherrypy.process.plugins import SignalHandler
+from cherrypy.process.wspbus import Bus
+
+from kirsch.bus import Backoff, Command, ProcessPlugin
+from kirsch.bus.notify import notify
+from kirsch.cluster.balancer.config import Configuration
+from kirsch.cluster.balancer.plan import DRAIN_SECONDS, SERVER_OPTIONS, Backend, BalancerError
+from kirsch.cluster.balancer.plugin import PROCESS, BalancerPlugin
+from kirsch.cluster.haproxy import RuntimeAPI
+
+GRACE = 8.0  # seconds that requests in flight have when HAProxy is stopped
+
+
+def balance(
+    config: Path,
+    backends: Sequence[Backend],
+    endpoints: str,
+    *,
+    options: str = SERVER_OPTIONS,
+    drain: float = DRAIN_SECONDS,
+    grace: float = GRACE,
+) -> None:
+    """Run HAProxy with `config` until SIGTERM; the servers of `backends` are those of the `endpoints` socket.
+
+    Raises BalancerError when HAProxy is not installed, does not take its configuration, or cannot go on.
+    """
+    with tempfile.TemporaryDirectory(prefix="kirsch-balancer-") as folder:
+        configuration = Configuration(config, Path(folder))
+        configuration.write()
+        configuration.check()
+        run(configuration, backends, endpoints, options, drain, grace)
+
+
+def run(
+    configuration: Configuration,
+    backends: Sequence[Backend],
+    endpoints: str,
+    options: str,
+    drain: float,
+    grace: float,
+) -> None:
+    # A SimpleQueue may be put to from a signal handler. None: asked to stop; a text: why it cannot go on.
+    ends: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    bus = Bus()
+    bus.subscribe("log", log)
+    bus.subscribe("process-line", pass_on)
+    signals = SignalHandler(bus)
+    signals.handlers = dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP"), lambda: ends.put(None))
+    signals.subscribe()
+    ProcessPlugin(
+        bus,
+        PROCESS,
+        Command(configuration.argv),
+        restart="always",
+        backoff=Backoff(first=0.0, factor=1.0, most=0.0),
+        grace=grace,
+        stop_signal=SIGUSR1,
+        reload_signal=None,
+    ).subscribe()
+    BalancerPlugin(
+        bus,
+        RuntimeAPI(str(configuration.socket)),
+        backends,
+        endpoints,
+        options=options,
+        drain=drain,
+        on_ready=lambda: tell_service_manager("READY=1"),
+        on_failed=ends.put,
+    ).subscribe()
+    bus.start()
+    failure = ends.get()
+    tell_service_manager("STOPPING=1")
+    bus.exit()
+    if failure is not None:
+        raise BalancerError(failure)
+
+
+def log(message: str, level: int) -> None:
+    if level >= logging.WARNING:
+        print(f"kirsch balancer: {message}", file=sys.stderr, flush=True)
+
+
+def pass_on(name: str, stream: str, line: str) -> None:
+    """HAProxy's lines are the unit's."""
+    print(line, file=sys.stdout if stream == "out" else sys.stderr, flush=True)
+
+
+def tell_service_manager(message: str) -> None:
+    """For Type=notify. NotifyPlugin would say READY with the bus's start, and that is too early here."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        try:
+            notify(address, message)
+        except OSError as error:
+            log(f"cannot notify {address}: {error.strerror}", logging.WARNING)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 stopped, 1 could not. Wrong usage exits with 2, as argparse does."""
+    parser = argparse.ArgumentParser(
+        prog="kirsch balancer",
+        description="Run HAProxy and keep its servers those of the cluster's services.",
+    )
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="HAProxy's configuration")
+    parser.add_argument(
+        "--backend",
+        required=True,
+        action="append",
+        type=usage(Backend.parse),
+        metavar="BACKEND=SERVICE:PORT",
+        help="a backend, and the service whose ready endpoints are its servers",
+    )
+    parser.add_argument(
+        "--endpoints",
+        default=os.environ.get("KIRSCH_ENDPOINTS"),
+        metavar="SOCKET",
+        help="where endpoints are read from ($KIRSCH_ENDPOINTS)",
+    )
+    parser.add_argument(
+        "--server-options",
+        default=SERVER_OPTIONS,
+        metavar="OPTIONS",
+        help=f"what HAProxy's server lines say after the address ({SERVER_OPTIONS})",
+    )
+    parser.add_argument(
+        "--drain",
+        default=DRAIN_SECONDS,
+        type=float,
+        metavar="SECONDS",
+        help=f"how long requests may last on a server that goes ({DRAIN_SECONDS:g})",
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if not arguments.endpoints:
+            raise BalancerError("KIRSCH_ENDPOINTS is not set: run this as a unit, or give --endpoints SOCKET")
+        balance(
+            arguments.config,
+            arguments.backend,
+            arguments.endpoints,
+            options=arguments.server_options,
+            drain=arguments.drain,
+        )
+    except BalancerError as error:
+        print(f"kirsch balancer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def usage(parse: Callable[[str], Backend]) -> Callable[[str], Backend]:
+    """`parse` with its errors as wrong usage, in its own words."""
+
+    def checked(text: str) -> Backend:
+        try:
+            return parse(text)
+        except BalancerError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked

@@ -1,0 +1,102 @@
+"""The client's side of the endpoints socket: one JSON line with all endpoints, again at each change."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+
+from kirsch.cluster.model import Endpoint
+from kirsch.unit import Port
+
+FIRST_DELAY = 0.05  # seconds between two attempts to connect, doubled up to:
+MOST_DELAY = 1.0
+
+
+def parse_endpoints(line: str | bytes) -> tuple[Endpoint, ...]:
+    """Read one line. Raises ValueError when it is none of the endpoints socket's."""
+    try:
+        return tuple(
+            Endpoint(
+                service=str(values["service"]),
+                unit=str(values["unit"]),
+                slot=str(values["slot"]),
+                machine="",
+                # Anything else might be taken for a command of HAProxy's.
+                address=str(ip_address(values["address"])),
+                ports=tuple(Port(int(p["number"]), str(p["protocol"]), p["name"]) for p in values["ports"]),
+                ready=values["ready"] is True,
+            )
+            for values in json.loads(line)["endpoints"]
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a line of endpoints: {error!r}") from error
+
+
+class EndpointsFollower:
+    """Reads the socket in a thread of its own, and connects again whenever it is gone.
+
+    `on_endpoints` gets all endpoints at each change; `on_trouble` one line each time the socket is lost.
+    While it is away the last endpoints hold: what runs goes on running.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        on_endpoints: Callable[[tuple[Endpoint, ...]], None],
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.path = path
+        self._on_endpoints = on_endpoints
+        self._on_trouble = on_trouble
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._thread = threading.Thread(target=self._follow, name="endpoints", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the socket go; returns once no callback is to come."""
+        self._stopping.set()
+        with self._lock:
+            if self._connection is not None:
+                with suppress(OSError):  # its other end may be gone already
+                    self._connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _follow(self) -> None:
+        delay = FIRST_DELAY
+        told = False
+        while not self._stopping.is_set():
+            try:
+                for line in self._lines():
+                    self._on_endpoints(parse_endpoints(line))
+                    delay, told = FIRST_DELAY, False
+                trouble = "closed"
+            except OSError as error:
+                trouble = error.strerror or str(error)
+            except ValueError as error:
+                trouble = str(error)
+            if not told and not self._stopping.is_set():
+                self._on_trouble(f"No endpoints from {self.path}: {trouble}; trying again")
+                told = True
+            self._stopping.wait(delay)
+            delay = min(delay * 2, MOST_DELAY)
+
+    def _lines(self) -> Iterator[bytes]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.path)
+            with self._lock:
+                # From here on stop() finds the connection to end; before, the flag.
+                if self._stopping.is_set():
+                    return
+                self._connection = connection
+            try:
+                with connection.makefile("rb") as lines:
+                    yield from lines
+            finally:
+                with self._lock:
+                    self._connection = None

@@ -1,0 +1,190 @@
+"""The balancer on the bus: HAProxy's servers follow the endpoints."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cherrypy.process.plugins import SimplePlugin
+
+from kirsch.bus import Exit
+from kirsch.cluster.balancer.config import alerts_in
+from kirsch.cluster.balancer.endpoints import EndpointsFollower
+from kirsch.cluster.balancer.plan import (
+    DRAIN_SECONDS,
+    SERVER_OPTIONS,
+    Backend,
+    BalancerError,
+    plan,
+    wanted,
+    without_port,
+)
+from kirsch.cluster.haproxy import HAProxyError, RuntimeAPI, Server, add_server, delete_server
+from kirsch.cluster.model import Endpoint
+
+PROCESS = "haproxy"
+# While a server is on its way out, or HAProxy on its way in, there is nothing that would tell us: ask.
+ASK_AGAIN = 0.1
+LISTENING_AGAIN = 0.02
+PROBE = "kirsch-probe"
+
+
+class BalancerPlugin(SimplePlugin):
+    """Adds, drains and deletes servers of a HAProxy that a ProcessPlugin named "haproxy" runs.
+
+    A HAProxy that was started anew is given all servers again. `on_ready` is called once, when HAProxy
+    listens and the first endpoints were applied; `on_failed`, with why, when this cannot go on.
+    """
+
+    def __init__(
+        self,
+        bus: Any,
+        api: RuntimeAPI,
+        backends: Sequence[Backend],
+        endpoints: str,
+        *,
+        options: str = SERVER_OPTIONS,
+        drain: float = DRAIN_SECONDS,
+        on_ready: Callable[[], None] = lambda: None,
+        on_failed: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        super().__init__(bus)
+        self._api = api
+        self._backends = backends
+        self._options = options
+        self._drain = drain
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._follower = EndpointsFollower(endpoints, self._set_endpoints, self._warn)
+        self._thread = threading.Thread(target=self._work, name="balancer", daemon=True)
+        self._news = threading.Condition()
+        # Under the condition: what other threads tell the balancer's.
+        self._stopping = False
+        self._changed = False
+        self._pid = 0
+        self._endpoints: tuple[Endpoint, ...] | None = None
+        # The balancer's own.
+        self._attached = 0
+        self._static: frozenset[tuple[str, str]] = frozenset()
+        self._ready = False
+        self._told: set[str] = set()
+        self._lines: deque[str] = deque(maxlen=50)
+
+    def subscribe(self) -> None:
+        super().subscribe()
+        self.bus.subscribe("process-started", self._haproxy_started)
+        self.bus.subscribe("process-line", self._haproxy_said)
+        self.bus.subscribe("process-exited", self._haproxy_exited)
+        self.bus.subscribe("process-failed", self._haproxy_failed)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._follower.start()
+
+    def stop(self) -> None:
+        self._follower.stop()
+        self._tell(stopping=True)
+        self._thread.join()
+
+    def _tell(self, **news: Any) -> None:
+        with self._news:
+            for name, value in news.items():
+                setattr(self, f"_{name}", value)
+            self._changed = True
+            self._news.notify()
+
+    def _set_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self._tell(endpoints=endpoints)
+
+    def _haproxy_started(self, name: str, pid: int) -> None:
+        self._tell(pid=pid)
+
+    def _haproxy_said(self, name: str, stream: str, line: str) -> None:
+        self._lines.append(line)
+
+    def _haproxy_exited(self, name: str, how: Exit) -> None:
+        self._tell(pid=0)
+        # It never listened: starting it again and again would not help, a person has to.
+        if not self._attached and not self._stopping:
+            self._haproxy_failed(name, str(how))
+
+    def _haproxy_failed(self, name: str, reason: str) -> None:
+        self._on_failed("\n".join([f"HAProxy {reason}", *alerts_in(list(self._lines))]))
+
+    def _work(self) -> None:
+        wait: float | None = None
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._changed, wait)
+                self._changed = False
+                if self._stopping:
+                    return
+                pid, endpoints = self._pid, self._endpoints
+            if not pid:
+                wait = None
+                continue
+            try:
+                wait = self._step(pid, endpoints)
+            except OSError:
+                # HAProxy does not listen yet, or no more: news of its end are on their way.
+                wait = LISTENING_AGAIN
+            except (BalancerError, HAProxyError) as error:
+                self._on_failed(str(error))
+                return
+
+    def _step(self, pid: int, endpoints: tuple[Endpoint, ...] | None) -> float | None:
+        """Bring HAProxy nearer to what it should be; the seconds after which to try again, None for never."""
+        if pid != self._attached:
+            self._attach()
+            self._attached = pid
+        if endpoints is None:
+            return None
+        superfluous = self._apply(endpoints)
+        if not self._ready:
+            self._ready = True
+            self._on_ready()
+        return ASK_AGAIN if superfluous else None
+
+    def _attach(self) -> None:
+        """Meet a new HAProxy: are the backends there, do they take servers, which have they from the file?"""
+        known = self._api.backends()
+        for backend in self._backends:
+            if backend.name not in known:
+                has = ", ".join(known) or "none"
+                raise BalancerError(f"HAProxy's configuration has no backend {backend.name} (it has: {has})")
+            self._probe(backend)
+        self._static = frozenset((server.backend, server.name) for server in self._servers())
+        self._told.clear()
+
+    def _probe(self, backend: Backend) -> None:
+        try:
+            self._api.run(add_server(backend.name, PROBE, "127.0.0.1", 1, self._options))
+            self._api.run(delete_server(backend.name, PROBE))
+        except HAProxyError as error:
+            raise BalancerError(
+                f"backend {backend.name} takes no servers with '{self._options}', HAProxy says: {error}"
+            ) from None
+
+    def _apply(self, endpoints: tuple[Endpoint, ...]) -> bool:
+        """One round of the plan; whether a server is left that has to go."""
+        for line in without_port(endpoints, self._backends):
+            self._warn_once(line)
+        servers = [s for s in self._servers() if (s.backend, s.name) not in self._static]
+        for command in plan(endpoints, servers, self._backends, self._options, self._drain):
+            try:
+                self._api.run(command)
+            except HAProxyError as error:
+                self._warn_once(f"HAProxy refused '{command.line}': {error}")
+        target = wanted(endpoints, self._backends)
+        return any((server.backend, server.name) not in target for server in servers)
+
+    def _servers(self) -> tuple[Server, ...]:
+        return self._api.servers({backend.name: None for backend in self._backends})
+
+    def _warn_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._warn(line)
+
+    def _warn(self, line: str) -> None:
+        self.bus.log(line, level=30)

@@ -1,0 +1,600 @@
+"""`kirsch balancer` with a real HAProxy, real web servers and a real endpoints socket."""
+
+import http.client
+import http.server
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kirsch.cluster.haproxy import RuntimeAPI, State
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(
+        not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="haproxy is not installed"
+    ),
+]
+
+CONFIG = """
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+    retries 3
+    option redispatch 1
+    {defaults}
+
+frontend web
+    bind 127.0.0.1:{port}
+    default_backend notes
+
+backend notes
+    balance roundrobin
+    option httpchk GET /readyz
+
+backend fixed
+    balance leastconn
+    server static 127.0.0.1:9 disabled
+
+backend unusable
+    balance source
+"""
+
+
+def eventually(condition, timeout=10.0):
+    """The first true value that `condition` returns."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Web:
+    """One instance of a service: it answers its name; GET /held only when `release` is set."""
+
+    def __init__(self, name):
+        self.name = name
+        self.held = threading.Event()
+        self.release = threading.Event()
+        self.healthy = True
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                if self.path == "/held":
+                    web.held.set()
+                    web.release.wait(30)
+                body = web.name.encode()
+                self.send_response(200 if web.healthy else 503)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                pass  # HAProxy resets the connections of its checks
+
+        address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(2, 255)}"
+        self.server = Server((address, 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def endpoint(self, ready=True, **changes):
+        address, port = self.server.server_address
+        return {
+            "service": "notes",
+            "unit": f"{self.name}.container",
+            "slot": "-",
+            "address": address,
+            "ports": [{"number": port, "protocol": "tcp", "name": "http"}],
+            "ready": ready,
+        } | changes
+
+    def close(self):
+        self.release.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class Endpoints:
+    """The endpoints socket, as kirschd serves it."""
+
+    def __init__(self, path):
+        self.path = path
+        self.line = json.dumps({"endpoints": []})
+        self.clients = []
+        self.lock = threading.Lock()
+        self.open()
+
+    def open(self):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.path))
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.accept)
+        self.thread.start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                with self.lock:
+                    self.clients.append(client)
+                    client.sendall(self.line.encode() + b"\n")
+
+    def set(self, *endpoints):
+        with self.lock:
+            self.line = json.dumps({"endpoints": endpoints})
+            for client in self.clients:
+                client.sendall(self.line.encode() + b"\n")
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+        self.path.unlink(missing_ok=True)
+
+
+class Balancer:
+    """The process of a unit of Type=notify."""
+
+    def __init__(self, folder, *arguments, defaults="", config=None, backends=("notes=notes:http",)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.config = folder / "haproxy.cfg"
+        self.config.write_text(CONFIG.format(port=self.port, defaults=defaults) if config is None else config)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(folder / "notify"))
+        self.notify.settimeout(15)
+        # A socket's path is short, pytest's are long.
+        self.folder = Path(tempfile.mkdtemp())
+        self.output = folder / "output"
+        command = [sys.executable, "-m", "kirsch.cluster.balancer", "--config", str(self.config)]
+        for backend in backends:
+            command += ["--backend", backend]
+        environment = os.environ | {
+            "KIRSCH_ENDPOINTS": str(folder / "endpoints"),
+            "NOTIFY_SOCKET": str(folder / "notify"),
+            "TMPDIR": str(self.folder),
+        }
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, *arguments], env=environment, stdout=output, stderr=output
+            )
+
+    @property
+    def log(self):
+        return self.output.read_text()
+
+    @property
+    def api(self):
+        (path,) = self.folder.glob("kirsch-balancer-*/haproxy.sock")
+        return RuntimeAPI(str(path))
+
+    @property
+    def haproxy(self):
+        info = dict(line.split(": ", 1) for line in self.api.ask("show info").splitlines() if ": " in line)
+        return int(info["Pid"])
+
+    def servers(self, backend="notes"):
+        return {server.name: server for server in self.api.servers([backend])}
+
+    def wait_ready(self):
+        assert self.notify.recv(100) == b"READY=1"
+
+    def get(self, path="/"):
+        """Status and body of one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def answers(self, count=8):
+        return {self.get() for _ in range(count)}
+
+    def end(self):
+        """Wait for its own end: exit code and output."""
+        code = self.process.wait(20)
+        return code, self.log
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.notify.close()
+            shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+def make(stack, thing, *arguments, **options):
+    made = thing(*arguments, **options)
+    stack.callback(made.close)
+    return made
+
+
+@pytest.fixture
+def endpoints(stack, tmp_path):
+    return make(stack, Endpoints, tmp_path / "endpoints")
+
+
+@pytest.fixture
+def webs(stack):
+    return [make(stack, Web, f"notes@{n}") for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def balancer(stack, tmp_path, endpoints):
+    balancer = make(stack, Balancer, tmp_path)
+    balancer.wait_ready()
+    return balancer
+
+
+@contextmanager
+def requests(balancer):
+    """Requests one after another in two threads while the block runs: all that was answered."""
+    answers, done = [], threading.Event()
+
+    def ask():
+        while not done.is_set():
+            try:
+                answers.append(balancer.get())
+            except OSError as error:
+                answers.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def descendants(pid):
+    """Processes below `pid`, and below those."""
+    children = []
+    for entry in os.listdir("/proc"):
+        with suppress(OSError, ValueError), open(f"/proc/{int(entry)}/stat") as file:
+            if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                children += [int(entry), *descendants(int(entry))]
+    return children
+
+
+def test_servers_come_and_go_with_endpoints_and_no_request_fails(balancer, endpoints, webs):
+    one, two, three = webs
+    pid = balancer.haproxy
+    assert balancer.get()[0] == 503, "ready with no server: nobody is there to answer yet"
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers())
+    # Traffic at once, before its first check.
+    assert balancer.get() == (200, "notes@1")
+    with requests(balancer) as answers:
+        endpoints.set(one.endpoint(), two.endpoint(), three.endpoint(ready=False))
+        eventually(lambda: len(balancer.servers()) == 2)
+        eventually(lambda: (200, "notes@2") in answers)
+        endpoints.set(one.endpoint(), two.endpoint(), three.endpoint())
+        eventually(lambda: (200, "notes@3") in answers)
+        endpoints.set(one.endpoint(ready=False), two.endpoint(), three.endpoint())
+        eventually(lambda: set(balancer.servers()) == {"notes:2.container", "notes:3.container"})
+        endpoints.set(three.endpoint())
+        eventually(lambda: set(balancer.servers()) == {"notes:3.container"})
+    assert balancer.answers() == {(200, "notes@3")}
+    assert {answer[0] for answer in answers} == {200}
+    assert len(answers) > 50
+    assert balancer.haproxy == pid, "no reload"
+
+
+def test_requests_go_to_each_in_turn(balancer, endpoints, webs):
+    endpoints.set(*(web.endpoint() for web in webs))
+    eventually(lambda: len(balancer.servers()) == 3)
+    assert [balancer.get()[1] for _ in range(6)].count("notes@1") == 2
+
+
+def test_draining_loses_no_request_in_flight(balancer, endpoints, webs):
+    one, two, _ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers())
+    answer = []
+    held = threading.Thread(target=lambda: answer.append(balancer.get("/held")))
+    held.start()
+    assert one.held.wait(10)
+    endpoints.set(two.endpoint())
+    eventually(lambda: balancer.servers()["notes:1.container"].state is State.DRAIN)
+    assert balancer.answers() == {(200, "notes@2")}
+    server = balancer.servers()["notes:1.container"]
+    assert (server.state, server.sessions) == (State.DRAIN, 1)
+    one.release.set()
+    held.join()
+    assert answer == [(200, "notes@1")]
+    eventually(lambda: set(balancer.servers()) == {"notes:2.container"})
+
+
+def test_one_that_comes_back_while_draining_stays(balancer, endpoints, webs):
+    one, *_ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers())
+    held = threading.Thread(target=lambda: balancer.get("/held"))
+    held.start()
+    assert one.held.wait(10)
+    endpoints.set(one.endpoint(ready=False))
+    eventually(lambda: balancer.servers()["notes:1.container"].state is State.DRAIN)
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers()["notes:1.container"].state is State.READY)
+    assert balancer.get() == (200, "notes@1")
+    one.release.set()
+    held.join()
+
+
+def test_a_request_that_does_not_end_is_cut_after_the_drain_time(stack, tmp_path, endpoints, webs):
+    balancer = make(stack, Balancer, tmp_path, "--drain", "1")
+    balancer.wait_ready()
+    one, *_ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers())
+    answer = []
+    held = threading.Thread(target=lambda: answer.append(balancer.get("/held")))
+    held.start()
+    assert one.held.wait(10)
+    endpoints.set()
+    eventually(lambda: not balancer.servers())
+    held.join()
+    assert answer[0][0] in (502, 503)
+
+
+def test_a_server_with_idle_connections_goes_too(stack, tmp_path, endpoints, webs):
+    balancer = make(stack, Balancer, tmp_path, defaults="http-reuse always")
+    balancer.wait_ready()
+    one, two, _ = webs
+    endpoints.set(one.endpoint(), two.endpoint())
+    eventually(lambda: len(balancer.servers()) == 2)
+    assert len(balancer.answers(20)) == 2
+    endpoints.set(two.endpoint())
+    eventually(lambda: set(balancer.servers()) == {"notes:2.container"})
+
+
+def test_a_unit_that_moves_is_followed(balancer, endpoints, webs):
+    one, two, _ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.get() == (200, "notes@1"))
+    endpoints.set(two.endpoint(unit="notes@1.container"))
+    eventually(lambda: balancer.get() == (200, "notes@2"))
+    assert set(balancer.servers()) == {"notes:1.container"}
+
+
+def test_haproxy_killed_is_back_with_all_servers_within_a_second(balancer, endpoints, webs):
+    endpoints.set(*(web.endpoint() for web in webs))
+    eventually(lambda: len(balancer.servers()) == 3)
+    for _ in range(3):
+        old = balancer.haproxy
+        os.kill(old, signal.SIGKILL)
+        killed = time.monotonic()
+
+        def served():
+            with suppress(OSError, http.client.HTTPException):
+                return balancer.get()[0] == 200
+
+        eventually(served)
+        assert time.monotonic() - killed < 1.0
+        eventually(lambda: len(balancer.servers()) == 3)
+        assert balancer.haproxy != old
+        assert {body for _, body in balancer.answers()} == {"notes@1", "notes@2", "notes@3"}
+
+
+def test_endpoints_gone_and_back(balancer, endpoints, webs):
+    one, two, _ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.get() == (200, "notes@1"))
+    endpoints.close()
+    eventually(lambda: "No endpoints from" in balancer.log)
+    assert balancer.answers() == {(200, "notes@1")}, "the last endpoints hold"
+    endpoints.set(two.endpoint())
+    endpoints.open()
+    eventually(lambda: balancer.answers() == {(200, "notes@2")})
+    assert balancer.log.count("No endpoints from") == 1
+
+
+def test_it_waits_for_an_endpoints_socket_that_comes_late(stack, tmp_path, webs):
+    balancer = make(stack, Balancer, tmp_path)
+    eventually(lambda: "No such file or directory; trying again" in balancer.log)
+    endpoints = make(stack, Endpoints, tmp_path / "endpoints")
+    balancer.wait_ready()
+    endpoints.set(webs[0].endpoint())
+    eventually(lambda: balancer.get() == (200, "notes@1"))
+
+
+def test_an_endpoint_without_the_port_is_passed_over_with_a_warning(balancer, endpoints, webs):
+    one, two, _ = webs
+    for _ in range(3):
+        endpoints.set(one.endpoint(ports=[]), two.endpoint())
+    eventually(lambda: balancer.get() == (200, "notes@2"))
+    assert set(balancer.servers()) == {"notes:2.container"}
+    line = "kirsch balancer: notes@1.container exposes no tcp port http: it is no server of backend notes\n"
+    assert balancer.log.count(line) == 1
+
+
+def test_servers_of_the_file_are_left_alone(stack, tmp_path, endpoints, webs):
+    balancer = make(stack, Balancer, tmp_path, backends=["notes=notes:http", "fixed=notes:http"])
+    balancer.wait_ready()
+    endpoints.set(webs[0].endpoint())
+    eventually(lambda: set(balancer.servers("fixed")) == {"static", "notes:1.container"})
+    endpoints.set()
+    eventually(lambda: set(balancer.servers("fixed")) == {"static"} and not balancer.servers())
+
+
+def test_haproxy_checks_the_servers_itself(balancer, endpoints, webs):
+    one, two, _ = webs
+    endpoints.set(one.endpoint(), two.endpoint())
+    eventually(lambda: len(balancer.servers()) == 2)
+    one.healthy = False
+    eventually(lambda: balancer.answers() == {(200, "notes@2")})
+    one.healthy = True
+    eventually(lambda: len(balancer.answers()) == 2)
+
+
+def test_sigterm_lets_requests_end_and_leaves_nothing(balancer, endpoints, webs):
+    one, *_ = webs
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.servers())
+    # A client with a connection that it keeps for later does not hold it up.
+    idle = http.client.HTTPConnection("127.0.0.1", balancer.port)
+    idle.request("GET", "/")
+    assert idle.getresponse().read() == b"notes@1"
+    answer = []
+    held = threading.Thread(target=lambda: answer.append(balancer.get("/held")))
+    held.start()
+    assert one.held.wait(10)
+    below = descendants(balancer.process.pid)
+    assert balancer.haproxy in below
+    balancer.process.terminate()
+    assert balancer.notify.recv(100) == b"STOPPING=1"
+    one.release.set()
+    code, output = balancer.end()
+    held.join()
+    idle.close()
+    assert answer == [(200, "notes@1")]
+    assert code == 0
+    assert "Traceback" not in output
+    assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+    assert list(balancer.folder.iterdir()) == []
+
+
+def test_kill_9_leaves_no_haproxy(balancer):
+    below = descendants(balancer.process.pid)
+    assert balancer.haproxy in below
+    balancer.process.kill()
+    eventually(lambda: not [pid for pid in below if os.path.exists(f"/proc/{pid}")])
+
+
+def refused(stack, tmp_path, *arguments, **options):
+    """What it says when it cannot start: exit code 1, nothing left behind, no traceback."""
+    balancer = make(stack, Balancer, tmp_path, *arguments, **options)
+    code, output = balancer.end()
+    assert code == 1, output
+    assert "Traceback" not in output
+    assert list(balancer.folder.iterdir()) == []
+    return balancer, output
+
+
+def test_a_temporary_folder_with_too_long_a_name(stack, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(long))
+    _, output = refused(stack, tmp_path)
+    assert "is too long a path for a socket: set TMPDIR to a shorter one" in output
+
+
+def test_a_bad_configuration_is_refused_in_haproxys_words(stack, tmp_path):
+    balancer, output = refused(stack, tmp_path, config="global\n    nonsense\n")
+    assert output.startswith(f"kirsch balancer: HAProxy cannot use {balancer.config}:\n  config : ")
+    assert "haproxy.cfg:2] : unknown keyword 'nonsense'" in output
+
+
+def test_a_configuration_that_is_not_there(stack, tmp_path):
+    _, output = refused(stack, tmp_path, "--config", str(tmp_path / "none.cfg"))
+    assert output == f"kirsch balancer: {tmp_path}/none.cfg: No such file or directory\n"
+
+
+def test_a_backend_that_is_not_there(stack, tmp_path, endpoints):
+    _, output = refused(stack, tmp_path, backends=["nots=notes:http"])
+    assert (
+        "kirsch balancer: HAProxy's configuration has no backend nots (it has: notes, fixed, unusable)"
+        in output
+    )
+
+
+def test_a_backend_that_takes_no_servers(stack, tmp_path, endpoints):
+    _, output = refused(stack, tmp_path, backends=["unusable=notes:http"])
+    assert "kirsch balancer: backend unusable takes no servers" in output
+    assert "Backend must use a dynamic load balancing" in output
+
+
+def test_server_options_that_haproxy_does_not_take(stack, tmp_path, endpoints):
+    _, output = refused(stack, tmp_path, "--server-options", "check nonsense")
+    assert "kirsch balancer: backend notes takes no servers with 'check nonsense'" in output
+    assert "'nonsense'" in output
+
+
+def test_a_port_in_use(stack, tmp_path, endpoints):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        _, output = refused(stack, tmp_path, config=CONFIG.format(port=taken.getsockname()[1], defaults=""))
+    assert "kirsch balancer: HAProxy exited with code 1\n" in output
+    assert "for frontend web: cannot bind socket (Address already in use)" in output
+
+
+def test_haproxy_is_not_installed(tmp_path):
+    # A mount namespace would be needed to hide Debian's; an interpreter that finds none does as well.
+    code = (
+        "import shutil, sys; shutil.which = lambda *a, **k: None\n"
+        "from kirsch.cluster.balancer import main; sys.exit(main(sys.argv[1:]))"
+    )
+    (tmp_path / "haproxy.cfg").write_text("")
+    arguments = ["--config", tmp_path / "haproxy.cfg", "--backend", "a=b:1", "--endpoints", tmp_path / "none"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (result.returncode, result.stderr) == (
+        1,
+        "kirsch balancer: haproxy is not installed: apt-get install haproxy\n",
+    )
+
+
+def test_wrong_usage(stack, tmp_path):
+    balancer = make(stack, Balancer, tmp_path, backends=["notes"])
+    code, output = balancer.end()
+    assert code == 2
+    assert "notes: write a backend as BACKEND=SERVICE:PORT" in output
+
+
+def test_without_endpoints(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "KIRSCH_ENDPOINTS"}
+    result = subprocess.run(
+        [sys.executable, "-m", "kirsch.cluster.balancer", "--config", "x.cfg", "--backend", "a=b:1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("kirsch balancer: KIRSCH_ENDPOINTS is not set")
