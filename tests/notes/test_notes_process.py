@@ -120,7 +120,7 @@ class TestStart:
 
 
 class TestDatabaseAway:
-    def test_503_while_it_is_away_and_no_longer(self, client, database, wait_until):
+    def test_503_while_it_is_away_and_no_longer(self, client, database, instances, wait_until):
         note = client.write("kept")
         path = f"/api/notes/{note['id']}"
         database.stop()
@@ -132,6 +132,7 @@ class TestDatabaseAway:
                 assert int(answer.headers["Retry-After"]) > 0
                 assert answer.headers["X-Kirsch-Instance"] == "notes@1"
                 assert answer.json()["status"] == 503
+            assert "the database does not answer" in instances.log.read_text()
             assert client("GET", "/readyz").status == 503
             assert client("GET", "/healthz").status == 200
             assert client("GET", "/").status == 200
@@ -208,6 +209,16 @@ class TestConnections:
             assert response.status == 200
             assert b"live" in response.read()
         connection.close()
+
+    def test_a_request_that_cherrypy_refuses_itself(self, client):
+        with socket.create_connection((client.address, client.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"GET /api/notes HTTP/1.1\r\n\r\n")
+            answer = connection.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in answer
+        assert b"X-Kirsch-Instance: notes@1" in answer
+        assert b"CherryPy" not in answer
+        assert b"Traceback" not in answer
 
     def test_malformed_chunks_are_400_and_the_end(self, client):
         with socket.create_connection((client.address, client.port), timeout=PATIENCE) as connection:

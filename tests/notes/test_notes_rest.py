@@ -426,6 +426,7 @@ class TestFiles:
             "/static/../page.py",
             "/static/%2e%2e/page.py",
             "/static/%2Fetc%2Fpasswd",
+            "/favicon.ico",
             "/x<b>",
         ],
     )

@@ -17,7 +17,7 @@ from kirsch.bus import (
 )
 from kirsch.sql import DatabaseUnavailable, MigrationError, SQLAlchemyPlugin, migrate, wait_for_database
 
-from .application import Root, configuration
+from .application import application
 from .guard import labelled
 from .settings import Settings, SettingsError
 
@@ -52,7 +52,7 @@ def serve(settings: Settings) -> None:
     database = SQLAlchemyPlugin(bus, settings.database, pool_size=THREADS + 1)
     health = HealthPlugin(bus, drain=settings.drain)
     health.add("database", lambda: ping(database))
-    cherrypy.tree.mount(Root(), "", configuration(settings))
+    cherrypy.tree.mount(application(settings))
     cherrypy.tree.graft(labelled(health.healthz, settings.instance), "/healthz")
     cherrypy.tree.graft(labelled(health.readyz, settings.instance), "/readyz")
     cherrypy.server.unsubscribe()

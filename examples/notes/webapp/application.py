@@ -26,23 +26,41 @@ class Root(Page):
         self.static = Static()
 
 
+def application(settings: Settings) -> Any:
+    """The site as a CherryPy application."""
+    site = cherrypy.Application(Root(), "", configuration(settings))
+    site.request_class = request_class(settings)
+    return site
+
+
 def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
     """CherryPy's configuration, path by path."""
-    label = guard.label(settings.instance)
     return {
         "/": {
             # Names as they are: /--class-- is not to mean __class__.
             "request.dispatch": cherrypy.dispatch.MethodDispatcher(translate={}),
+            "request.error_response": problem.unexpected,
             # body.receive does.
             "request.process_request_body": False,
-            "request.error_response": problem.unexpected,
-            "error_page.default": problem.error_page,
-            # problem.unexpected logs them.
+            # problem.log does.
             "tools.log_tracebacks.on": False,
             "hooks.on_start_resource.body": body.receive,
             "hooks.on_start_resource.guard": guard.check(settings.hosts),
-            "hooks.before_finalize.label": label,
-            "hooks.after_error_response.label": label,
+            "hooks.before_error_response.log": problem.log,
         },
         "/api": {"tools.sql.on": True},
     }
+
+
+def request_class(settings: Settings) -> type:
+    """CherryPy's request, with what must hold even for those it refuses before it reads the configuration.
+
+    To a request without Host it would show a traceback and its version.
+    """
+    base = cherrypy.Application.request_class
+    hooks = base.hooks.copy()
+    label = guard.label(settings.instance)
+    hooks.attach("before_finalize", label)
+    hooks.attach("after_error_response", label)
+    ours = {"hooks": hooks, "show_tracebacks": False, "error_page": {"default": problem.error_page}}
+    return type("Request", (base,), ours)

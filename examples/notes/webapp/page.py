@@ -57,8 +57,6 @@ class Page:
     """/: the one page there is."""
 
     exposed = True
-    # CherryPy would put its own here.
-    favicon_ico = None
 
     def __init__(self, folder: Path = STATIC) -> None:
         text = (folder / "index.html").read_text("utf-8")

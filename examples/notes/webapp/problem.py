@@ -3,10 +3,13 @@
 import html
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import cherrypy
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -57,11 +60,17 @@ def error_page(status: str, message: str, **_fields: object) -> bytes:
     return _PAGE.format(title=phrase.phrase, detail=html.escape(message)).encode()
 
 
-def unexpected() -> None:
-    """Answer to an exception nobody caught (`request.error_response`): the log has it, the client does not.
-
-    A database that is away does not come here: cherrypy.tools.sql answers 503.
-    """
+def log() -> None:
+    """The hook that logs what nobody caught: a line if the database is away, else the traceback too."""
+    error = sys.exc_info()[1]
     request = cherrypy.serving.request
-    _log.exception("%s %s failed", request.method, request.path_info)
+    if isinstance(error, OperationalError | PoolTimeout):
+        reason = str(error).strip().partition("\n")[0]
+        _log.warning("%s %s: the database does not answer: %s", request.method, request.path_info, reason)
+    else:
+        _log.exception("%s %s failed", request.method, request.path_info)
+
+
+def unexpected() -> None:
+    """The answer to what nobody caught (`request.error_response`) but cherrypy.tools.sql, which says 503."""
     Problem(500, "Something went wrong on the server; its log says what.").set_response()

@@ -94,7 +94,7 @@ async function add(event) {
   event.preventDefault();
   const button = composer.querySelector("button");
   if (button.disabled) return;
-  button.disabled = true;
+  button.disabled = area.readOnly = true;
   composerError.hidden = true;
   try {
     const note = await api.create(area.value);
@@ -111,7 +111,7 @@ async function add(event) {
     composerError.textContent = problem.message;
     composerError.hidden = false;
   } finally {
-    button.disabled = false;
+    button.disabled = area.readOnly = false;
     area.focus();
   }
 }

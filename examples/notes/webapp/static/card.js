@@ -180,7 +180,7 @@ export class Card {
   async #working(act) {
     if (this.busy) return;
     const focused = document.activeElement;
-    this.busy = true;
+    this.busy = this.area.readOnly = true;
     this.afterwards = null;
     this.element.setAttribute("aria-busy", "true");
     this.#complain(null);
@@ -190,7 +190,7 @@ export class Card {
       this.#complain(failure.message);
       this.afterwards ??= focused;
     } finally {
-      this.busy = false;
+      this.busy = this.area.readOnly = false;
       this.element.removeAttribute("aria-busy");
       this.afterwards?.focus();
     }
