@@ -1,5 +1,6 @@
 """What tests of the bus share: deadlines, marks to count processes by, and buses of their own."""
 
+import atexit
 import os
 import time
 import uuid
@@ -58,5 +59,6 @@ def bus() -> Iterator[Bus]:
     """A bus of its own, that is stopped at the end."""
     bus = Bus()
     yield bus
-    if bus.state is not bus.states.EXITING:
-        bus.exit()
+    atexit.unregister(bus._clean_exit)
+    if bus.state is bus.states.STARTED:
+        bus.stop()

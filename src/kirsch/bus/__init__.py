@@ -64,7 +64,7 @@ def __getattr__(name: str) -> object:
     try:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
-        if error.name not in ("cherrypy", "cheroot"):
+        if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot"):
             raise
         raise ImportError("kirsch.bus needs CherryPy: pip install 'kirsch[web]'") from None
     return getattr(module, name)

@@ -49,9 +49,9 @@ class HealthPlugin(SimplePlugin):
     run twice at a time.
 
     On SIGTERM the process stops being ready, publishes 'drain', and exits `drain` seconds later, so that a
-    balancer can notice before the socket closes. A second SIGTERM, or Ctrl-C, ends the wait. It takes the
-    place of bus.exit in `signals` (the bus's own `signal_handler`, or a new one); subscribe from the main
-    thread, where alone signals can be handled.
+    balancer can notice before the socket closes. A second SIGTERM, or Ctrl-C, ends the wait. Both go through
+    `signals` (the bus's own `signal_handler`, or a new one), SIGTERM in the place of bus.exit; subscribe from
+    the main thread, where alone signals can be handled.
     """
 
     def __init__(
@@ -76,9 +76,11 @@ class HealthPlugin(SimplePlugin):
     def subscribe(self) -> None:
         super().subscribe()
         self.bus.unsubscribe("SIGTERM", self.bus.exit)
-        self._signals.handlers["SIGTERM"] = self.terminate
+        handlers = {"SIGTERM": self.terminate, "SIGINT": self.interrupt}
+        self._signals.handlers.update(handlers)
         if threading.current_thread() is threading.main_thread():
-            self._signals.set_handler("SIGTERM", self.terminate)
+            for name, handler in handlers.items():
+                self._signals.set_handler(name, handler)
 
     def start(self) -> None:
         self._draining.clear()
@@ -122,16 +124,25 @@ class HealthPlugin(SimplePlugin):
         return _respond(environ, start_response, health.ok, health.to_json())
 
     def terminate(self) -> None:
-        """What SIGTERM does: drain, then exit; the second time, exit at once."""
-        if self.draining or self.drain_seconds <= 0 or self.bus.state is not self.bus.states.STARTED:
-            if not self._leave.is_set() and self.draining:
-                self._leave.set()  # the drain's thread exits now
-            else:
-                self.bus.exit()
-            return
-        self._draining.set()
-        self.bus.log(f"Draining for {self.drain_seconds:g} s")
-        threading.Thread(target=self._drain, name="drain").start()
+        """What SIGTERM does: drain, then exit; while draining, exit now."""
+        if self.bus.state is self.bus.states.STARTED and not self.draining and self.drain_seconds > 0:
+            self._draining.set()
+            self.bus.log(f"Draining for {self.drain_seconds:g} s")
+            threading.Thread(target=self._drain, name="drain").start()
+        elif self.live():
+            self._exit_now()
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does: exit now; while that goes on, KeyboardInterrupt ends what it waits for."""
+        if not self.live():
+            raise KeyboardInterrupt
+        self._exit_now()
+
+    def _exit_now(self) -> None:
+        if self.draining:
+            self._leave.set()  # the drain's thread has the bus exit
+        else:
+            self.bus.exit()
 
     def _drain(self) -> None:
         try:

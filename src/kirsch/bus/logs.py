@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.handlers
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -92,6 +93,8 @@ def _syslog_handler(address: str) -> logging.Handler:
             raise ValueError(f"syslog is a socket's path or HOST:PORT, not {address!r}")
         where = (host.strip("[]"), int(port))
     try:
+        if where is address:
+            os.stat(address)  # the handler would say nothing now, and complain at each message
         handler = logging.handlers.SysLogHandler(where)
     except OSError as error:
         raise ValueError(f"cannot log to syslog at {address}: {error.strerror}") from None

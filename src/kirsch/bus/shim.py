@@ -185,12 +185,15 @@ class Shim:
     def kill_all(self) -> None:
         """Kill every descendant, again and again until there is none: a fork storm has new ones each time."""
         self.keep = True  # no SIGTERM for what is about to be killed
-        pause = 0.0005
+        pause, before = 0.0, [0]
         while self.reap():
-            for pid in descendants(os.getpid()):
+            left = descendants(os.getpid())
+            for pid in left:
                 self.kill_with_group(pid)
+            # Against a storm only haste helps; what is killed and still there takes its time.
+            pause = min(pause + 0.001, 0.05) if left == before else 0.0
             time.sleep(pause)
-            pause = min(pause * 2, 0.05)
+            before = left
 
     def kill_with_group(self, pid: int) -> None:
         """A group dies at one stroke: the kernel lets none of it fork away. Groups never leave the tree, as
