@@ -396,6 +396,7 @@ def test_a_unit_that_moves_is_followed(balancer, endpoints, webs):
     endpoints.set(two.endpoint(unit="notes@1.container"))
     eventually(lambda: balancer.get() == (200, "notes@2"))
     assert set(balancer.servers()) == {"notes:1.container"}
+    assert "refused" not in balancer.log
 
 
 def test_haproxy_killed_is_back_with_all_servers_within_a_second(balancer, endpoints, webs):

@@ -15,7 +15,10 @@ RETRY_SECONDS = 0.5
 
 
 class LocalRegistry(ABC):
-    """A registry on a `Store`; how a write is kept (and so when it is true) is left to `_submit`."""
+    """A registry on a `Store`; how a write is kept (and so when it is true) is left to `_submit`.
+
+    For one event loop. clock: seconds; the event loop's own time when left out.
+    """
 
     def __init__(self, store: Store, clock: Clock | None = None) -> None:
         self._store = store
