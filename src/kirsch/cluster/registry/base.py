@@ -17,19 +17,19 @@ class RegistryError(Exception):
     """The store refused or cannot do what it was asked."""
 
 
-class Unavailable(RegistryError):  # noqa: N818
+class Unavailable(RegistryError):
     """The store cannot be reached, or cannot write (disk full, read-only)."""
 
 
-class Compacted(RegistryError):  # noqa: N818
+class Compacted(RegistryError):
     """A watch asked for a revision that the store no longer remembers: list anew."""
 
 
-class LimitExceeded(RegistryError):  # noqa: N818
+class LimitExceeded(RegistryError):
     """More than 128 operations, a key twice, or more than 1.5 MB in one transaction."""
 
 
-class LeaseLost(RegistryError):  # noqa: N818
+class LeaseLost(RegistryError):
     """The lease named has run out or was revoked."""
 
 
