@@ -145,9 +145,9 @@ class TestDatabaseAway:
         note = client.write("kept")
         for _ in range(3):
             with database.connect() as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                )
+                others = "pg_stat_activity WHERE usename = 'notes' AND pid <> pg_backend_pid()"
+                # Waits until they are gone.
+                connection.execute(f"SELECT pg_terminate_backend(pid, 9000) FROM {others}")
             assert client("GET", f"/api/notes/{note['id']}").json() == note
 
     def test_a_fault_of_ours_is_500_without_its_traceback(self, client, database, instances):
