@@ -115,15 +115,14 @@ class Shim:
         poll.register(self.control, select.POLLIN)
         poll.register(self.wakeup, select.POLLIN)
         while self.reap():
-            wait = None
-            if self.kill_at is not None:
-                wait = max(0.0, self.kill_at - time.monotonic()) * 1000
-            ready = [fd for fd, _ in poll.poll(wait)]
+            wait = None if self.kill_at is None else self.kill_at - time.monotonic()
+            if os.getppid() != self.parent or (wait is not None and wait <= 0):
+                self.kill_all()
+                break
+            ready = [fd for fd, _ in poll.poll(None if wait is None else wait * 1000)]
             if self.wakeup in ready:
                 os.read(self.wakeup, 4096)
-            if (self.control in ready and not self.obey()) or os.getppid() != self.parent:
-                self.kill_all()
-            if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            if self.control in ready and not self.obey():
                 self.kill_all()
         self.report("empty")
 
