@@ -39,18 +39,22 @@ def children(pid: int) -> list[int]:
     """The processes whose parent is `pid` (proc_pid_task(5)); none when it is gone."""
     found: list[int] = []
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found  # it ended while we looked: its children are the shim's now
+    for task in tasks:
+        try:
             with open(f"/proc/{pid}/task/{task}/children", "rb") as listing:
                 found.extend(map(int, listing.read().split()))
-    except OSError:
-        pass  # it ended while we looked: its children are the shim's now
+        except OSError:
+            pass  # a thread that ended
     return found
 
 
 def descendants(pid: int) -> list[int]:
     """All that descends from `pid`, parents before their children."""
     found = children(pid)
-    for child in found:
+    for child in found:  # which grows as we go
         found.extend(children(child))
     return found
 
@@ -95,7 +99,7 @@ class Shim:
         shim = os.getpid()
         self.main = os.fork()
         if self.main == 0:
-            become(request, failure_in, shim)
+            become(request, failure_in, shim)  # never returns
         os.close(failure_in)
         # Only the command may hold these, so that they end when it does.
         null = os.open("/dev/null", os.O_RDWR)

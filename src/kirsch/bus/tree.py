@@ -104,7 +104,7 @@ class Tree:
             "limits": resolve_limits(command.limits),
             "stdin": stdin,
             "fds": command.fds,
-            "inherited": command.fds if stdin is None else (*command.fds, stdin),
+            "inherited": {*command.fds} if stdin is None else {*command.fds, stdin},
             "keep": keep,
             "grace": grace,
         }
@@ -133,7 +133,10 @@ class Tree:
     def _launch(self, command: Command, request: bytes) -> None:
         try:
             self.control.sendall(len(request).to_bytes(4, "big") + request)
-            line, _, self._pending = self.control.recv(4096).partition(b"\n")
+            # The first line and no byte more: what follows is for hear().
+            line = b""
+            while not line.endswith(b"\n") and (piece := self.control.recv(1)):
+                line += piece
         except OSError:
             line = b""
         verb, *words = line.decode().split() or [""]
