@@ -93,7 +93,8 @@ class ProcessRuntime:
     async def close(self) -> None:
         """Stop everything that runs, all at once."""
         await asyncio.gather(*(unit.ask(Stop()) for unit in self._units.values()))
-        await asyncio.gather(*(unit.close() for unit in self._units.values()))
+        units, self._units = self._units, {}
+        await asyncio.gather(*(unit.close() for unit in units.values()))
         self._sockets.close()
 
     def _publish(self, name: UnitName, state: RuntimeState | None) -> None:

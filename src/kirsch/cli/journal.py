@@ -1,0 +1,44 @@
+"""journal: what units wrote."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from kirsch.cli.names import full_names
+from kirsch.cluster.client import Client, find_socket
+
+
+def journal(options: argparse.Namespace) -> int:
+    """The last lines of units, and with --follow those to come."""
+    client = Client(find_socket(options.endpoint))
+    names = full_names(client, options.units) or sorted(
+        {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
+    )
+    several = len(names) > 1
+    if options.follow:
+        lines: Iterable[Mapping[str, Any]] = client.stream(
+            "/kirsch/v1/journal", unit=names, lines=options.lines, follow="yes"
+        )
+    else:
+        found = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]
+        lines = sorted(found, key=lambda line: line["time"])
+    for line in lines:
+        print(shown(line, several))
+        sys.stdout.flush()
+    return 0
+
+
+def shown(line: Mapping[str, Any], with_unit: bool) -> str:
+    """A line as journalctl shows it: time, unit, text; control characters cannot reach the terminal."""
+    time = datetime.fromtimestamp(line["time"]).strftime("%b %d %H:%M:%S")
+    unit = f" {line['unit']}:" if with_unit else ""
+    return f"{time}{unit} {printable(line['text'])}"
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, but tabs, are shown as such."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)

@@ -1,0 +1,204 @@
+"""up and down: an application on this machine."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kirsch.cli.colour import Palette
+from kirsch.cli.errors import Failure
+from kirsch.cli.journal import printable
+from kirsch.cluster.application import Application, load
+from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, running
+
+Line = Mapping[str, Any]
+
+STOP_TIMEOUT = 120.0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Run an application: in the foreground until Ctrl-C, or detached."""
+    application = load(Path(options.directory))
+    client = running(application.state)
+    if client is not None:
+        started = _apply(client, application)
+        _await_ready(client, started, options.timeout)
+        _say_where(client, application, started)
+        print(f"It was up already; it is up to date now. Stop it with `kirsch down {options.directory}`.")
+        return 0
+    # A service manager's stop is Ctrl-C by another name.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        embedded = launch(application, attached=not options.detach)
+    except EmbeddedError as error:
+        raise Failure(str(error)) from None
+    try:
+        started = _apply(embedded.client, application)
+        _await_ready(embedded.client, started, options.timeout)
+        _say_where(embedded.client, application, started)
+        if options.detach:
+            print(f"Stop it with `kirsch down {options.directory}`.")
+            return 0
+        print("Ctrl-C stops it.\n", flush=True)
+        _follow(embedded)
+    except KeyboardInterrupt:
+        _stop(embedded)
+        return 0
+    except BaseException:
+        _stop(embedded, quietly=True)
+        raise
+    if embedded.wait(0):
+        raise Failure(f"kirschd ended; {application.state / 'kirschd.log'} says why")
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """Stop an application that runs."""
+    directory = Path(options.directory)
+    state = directory / ".kirsch"
+    if not state.is_dir():
+        raise Failure(f"{directory} is not up: it has no .kirsch folder")
+    client = running(state)
+    if client is None:
+        print(f"{directory} is not up")
+        return 0
+    pid = client.get("/kirsch/v1/daemon")["pid"]
+    with _watched_stop(client):
+        client.post("/kirsch/v1/down")
+        if not ended(pid, STOP_TIMEOUT):
+            raise Failure(f"kirschd (process {pid}) still stops units after {STOP_TIMEOUT:g} s")
+    print(f"{directory} is down")
+    return 0
+
+
+def _apply(client: Client, application: Application) -> list[str]:
+    """Make the application known and start it; the units that are to become ready."""
+    answer = client.put(
+        f"/kirsch/v1/applications/{application.name}",
+        {
+            "units": dict(application.units),
+            "files": dict(application.files),
+            "start": list(application.start),
+        },
+    )
+    for warning in answer["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    started: list[str] = answer["start"]
+    return started
+
+
+def _await_ready(client: Client, names: list[str], timeout: float) -> None:
+    """Show each unit's way until all are ready. Raises Failure with the first that fails."""
+    begun = time.monotonic()
+    shown: dict[str, str] = {}
+    waiting = set(names)
+    for line in _lines(client, begun + timeout):
+        name = line["name"]
+        if name not in waiting:
+            continue
+        if line["ready"] and line["settled"]:
+            waiting.discard(name)
+            address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
+            _progress(name, f"ready at {address}", time.monotonic() - begun, shown)
+        elif line["active"] == "failed" and line["settled"]:
+            raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
+        elif not line["machine"] and line["reasons"] and line["desired"] == "launched":
+            raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
+        else:
+            reason = "; ".join(line["reasons"]) or line["sub"]
+            _progress(name, reason, time.monotonic() - begun, shown)
+        if not waiting:
+            return
+    late = ", ".join(f"{name} ({shown.get(name, 'not started')})" for name in sorted(waiting))
+    raise Failure(f"not ready after {time.monotonic() - begun:.0f} s: {late}")
+
+
+def _lines(client: Client, deadline: float) -> Iterator[Line]:
+    """Units' lines as they change, until the deadline or the end of the stream."""
+    for event in client.stream("/kirsch/v1/events", timeout=max(deadline - time.monotonic(), 0.1)):
+        yield from (line for line in event["units"] if not line.get("gone"))
+        if time.monotonic() > deadline:
+            return
+
+
+def _progress(name: str, text: str, seconds: float, shown: dict[str, str]) -> None:
+    if shown.get(name) != text:
+        shown[name] = text
+        print(f"{seconds:6.1f} s  {name}: {text}", flush=True)
+
+
+def _say_where(client: Client, application: Application, names: list[str]) -> None:
+    """The address to open, and each instance's own."""
+    print(f"\n{application.name} is up" + (f": {application.open}" if application.open else ""))
+    lines = {line["name"]: line for line in client.get("/kirsch/v1/units")["units"]}
+    for name in names:
+        ports = [f"{lines[name]['address']}:{port}" for port in lines[name]["ports"]]
+        print(f"  {name}  {' '.join(ports)}".rstrip())
+
+
+def _follow(embedded: Embedded) -> None:
+    """Print every unit's lines, each unit in a colour of its own, until the stream ends."""
+    palette = Palette.for_stream(sys.stdout)
+    for line in embedded.client.stream("/kirsch/v1/journal", follow="yes", lines=0):
+        print(f"{palette.paint(line['unit'], line['unit'])} {printable(line['text'])}", flush=True)
+
+
+def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
+    """Stop in the reverse order of links; a second Ctrl-C does not wait."""
+    if not quietly:
+        print("\nstopping; Ctrl-C again to kill", flush=True)
+    try:
+        with _watched_stop(embedded.client, quietly=quietly):
+            try:
+                embedded.client.post("/kirsch/v1/down")
+            except ClientError:
+                pass  # it is on its way out, or gone
+            embedded.tether.close()
+            if embedded.wait(STOP_TIMEOUT):
+                return
+    except KeyboardInterrupt:
+        pass
+    os.kill(embedded.pid, 9)
+    embedded.wait()
+    raise Failure("killed before all units had stopped")
+
+
+@contextmanager
+def _watched_stop(client: Client, *, quietly: bool = False) -> Iterator[None]:
+    """Say of each unit when it has stopped, while the body waits."""
+    done = threading.Event()
+
+    def watch() -> None:
+        was: dict[str, str] = {}
+        try:
+            for event in client.stream("/kirsch/v1/events"):
+                for line in event["units"]:
+                    name, active = line["name"], line.get("active", "-")
+                    stopped = active in ("inactive", "failed", "-")
+                    if (
+                        stopped
+                        and was.get(name) not in (None, "inactive", "failed", "-")
+                        and not done.is_set()
+                    ):
+                        print(f"  {name} stopped", flush=True)
+                    was[name] = active
+        except ClientError:
+            return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if not quietly:
+        thread.start()
+    try:
+        yield
+        if not quietly:
+            thread.join(1.0)
+    finally:
+        done.set()

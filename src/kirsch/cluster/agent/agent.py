@@ -1,0 +1,251 @@
+"""The agent's edge: sees through the mirror and the runtime, lets `plan` decide, acts, and says what is."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kirsch.cluster import keys, links
+from kirsch.cluster.agent.allocation import Addresses
+from kirsch.cluster.agent.plan import Action, Assigned, Hold, Load, Start, Stop, Unload, View, plan
+from kirsch.cluster.agent.ports import taken
+from kirsch.cluster.agent.readiness import Readiness
+from kirsch.cluster.lease import LeasedKeys, MachineLease
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
+from kirsch.cluster.registry.base import Registry, RegistryError
+from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
+from kirsch.cluster.snapshot import read_name, read_unit
+from kirsch.unit import Options, UnitName
+
+log = logging.getLogger(__name__)
+
+DECIDES_UPON = (keys.MACHINES, keys.SCHEDULE, keys.STATES, keys.ENDPOINTS)
+
+
+class Agent:
+    """Runs what the schedule puts on one machine. For one event loop."""
+
+    RETRY = 1.0
+
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        lease: MachineLease,
+        runtime: Runtime,
+        machine: Machine,
+        environment: Mapping[str, str],
+        secret: Callable[[str], str],
+    ) -> None:
+        self.mirror = mirror
+        self.runtime = runtime
+        self.machine = machine
+        self.environment = environment
+        self.secret = secret
+        self.leased = LeasedKeys(registry, lease)
+        self.addresses = Addresses(registry, mirror)
+        self.readiness = Readiness(runtime, self._changed)
+        self._loaded: dict[UnitName, Options] = {}
+        self._started: dict[UnitName, Assignment] = {}
+        self._busy: set[UnitName] = set()
+        self._problems: dict[UnitName, str] = {}
+        self._holds: dict[UnitName, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._closing = False
+        mirror.listen(self._take_notice)
+        runtime.listen(self._state_changed)
+
+    async def run(self) -> None:
+        """Follow the schedule until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leased.run())
+            self._wake.set()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                view = self.view()
+                actions = plan(view)
+                self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
+                await self._act(view, actions)
+                self._publish()
+
+    async def close(self) -> None:
+        """Stop everything, whoever uses others first, and return once nothing is left."""
+        self._closing = True
+        self._idle.clear()
+        self._changed()
+        await self._idle.wait()
+        await self.runtime.close()
+
+    def view(self) -> View:
+        """What `plan` decides upon, now."""
+        return View(
+            assigned={} if self._closing else self._assigned(),
+            running=dict(self.runtime.states()),
+            loaded=dict(self._loaded),
+            started=dict(self._started),
+            busy=frozenset(self._busy),
+            elsewhere=self._elsewhere(),
+            endpoints=tuple(Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS)),
+        )
+
+    def _assigned(self) -> dict[UnitName, Assigned]:
+        assigned = {}
+        for entry in self.mirror.below(keys.schedule(self.machine.id, "")):
+            name, assignment = read_name(keys.last(entry.key)), Assignment.parse(entry.value)
+            if text := self.mirror.value(keys.text(assignment.hash)):
+                assigned[name] = Assigned(*read_unit(name, text), assignment)
+        return assigned
+
+    def _elsewhere(self) -> dict[UnitName, str]:
+        """Units that another live machine still has; where that one is gone its lease took them along."""
+        pairs = (keys.pair(entry.key) for entry in self.mirror.below(keys.STATES))
+        return {read_name(name): machine for name, machine in pairs if machine != self.machine.id}
+
+    async def _act(self, view: View, actions: Sequence[Action]) -> None:
+        await self._load(view, actions)
+        for action in actions:
+            match action:
+                case Start(name) if name not in self._problems:
+                    self._spawn(name, self._start(name, view.assigned[name].options))
+                case Stop(name):
+                    self._spawn(name, self._stop(name))
+        unload = [action.unit for action in actions if isinstance(action, Unload)]
+        if unload:
+            await self.runtime.unload(unload)
+            for name in unload:
+                for known in (self._loaded, self._started, self._problems):
+                    known.pop(name, None)
+            self._changed()
+        if self._closing and not self._busy and not self.runtime.states():
+            self._idle.set()
+
+    async def _load(self, view: View, actions: Sequence[Action]) -> None:
+        """Load, all at once, what is to be loaded or started; a start counts from here, also if it fails."""
+        prepared = []
+        for action in actions:
+            if not isinstance(action, Load | Start):
+                continue
+            name, assigned = action.unit, view.assigned[action.unit]
+            self._problems.pop(name, None)
+            try:
+                prepared.append(await self._prepare(name, assigned, view.endpoints))
+            except (RegistryError, OSError) as error:
+                self._problems[name] = f"cannot be prepared: {error}"
+                continue
+            self._loaded[name] = assigned.options
+            if isinstance(action, Start):
+                self._started[name] = assigned.assignment
+                for port in assigned.options.published:
+                    if who := taken(port):
+                        where = port.entry.line if port.entry else 0
+                        self._problems[name] = (
+                            f"port {port.host} is in use by {who}; stop that, or change PublishPort= "
+                            f"({name}:{where})"
+                        )
+        if prepared:
+            await self.runtime.load(prepared)
+
+    async def _prepare(self, name: UnitName, assigned: Assigned, endpoints: tuple[Endpoint, ...]) -> Prepared:
+        address = await self.addresses.of(name, assigned.options)
+        environment = {
+            **self.environment,
+            "KIRSCH_UNIT": name.text,
+            "KIRSCH_INSTANCE": name.instance or "",
+            "KIRSCH_ADDRESS": address,
+            **{secret.env: self.secret(secret.name) for secret in assigned.options.secrets if secret.env},
+            **links.variables(name, assigned.options.links, endpoints),
+        }
+        return Prepared(name, assigned.file, environment)
+
+    async def _start(self, name: UnitName, options: Options) -> None:
+        state = await self.runtime.start(name)
+        log.info("%s: %s (%s)", name, state.active, state.sub)
+
+    async def _stop(self, name: UnitName) -> None:
+        """Out of the endpoints first, so that balancers let go; then stop."""
+        self._started.pop(name, None)
+        self.readiness.leave(name)
+        self._publish()
+        await self.leased.settled()
+        await self.runtime.stop(name)
+        log.info("%s: stopped", name)
+
+    def _spawn(self, name: UnitName, work: Coroutine[Any, Any, None]) -> None:
+        """Work on a unit; until it is done the unit is busy."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                log.exception("%s", name)
+                self._problems[name] = str(error)
+            finally:
+                self._busy.discard(name)
+                self._changed()
+
+        self._busy.add(name)
+        task = asyncio.create_task(guarded(), name=f"unit {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _state_changed(self, name: UnitName, state: RuntimeState | None) -> None:
+        options = self._loaded.get(name)
+        serves = state is not None and state.active in ("active", "reloading") and options is not None
+        if serves and options is not None and (name not in self._busy or name in self._started):
+            self.readiness.enter(name, options, self.addresses.known(name))
+        elif not serves:
+            self.readiness.leave(name)
+        self._changed()
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(key.startswith(DECIDES_UPON) for key in changed):
+            self._wake.set()
+
+    def _changed(self) -> None:
+        self._wake.set()
+
+    def _publish(self) -> None:
+        """Say what is: this machine, the states of its units, and where they serve."""
+        wanted = {keys.machine(self.machine.id): self.machine.to_json()}
+        assigned = self._assigned()
+        for name, state in self.runtime.states().items():
+            wanted[keys.state(name.text, self.machine.id)] = self._state(name, state).to_json()
+            if self.readiness.serves(name) and name in assigned:
+                endpoint = self._endpoint(name, assigned[name])
+                wanted[keys.endpoint(endpoint.service, name.text, endpoint.slot)] = endpoint.to_json()
+        self.leased.want(wanted)
+
+    def _state(self, name: UnitName, state: RuntimeState) -> UnitState:
+        if problem := self._problems.get(name):
+            state = replace(state, active="failed", sub="failed", result="resources", message=problem)
+        message = self._holds.get(name) or state.message
+        started = self._started.get(name)
+        return UnitState(
+            load=state.load,
+            active=state.active,
+            sub=state.sub,
+            hash=state.hash,
+            result=state.result,
+            message=message,
+            pid=state.pid,
+            restarts=state.restarts,
+            since=state.since,
+            order=started.order if started else -1,
+        )
+
+    def _endpoint(self, name: UnitName, assigned: Assigned) -> Endpoint:
+        return Endpoint(
+            service=name.service,
+            unit=name.text,
+            slot=self.machine.id if assigned.options.is_global else keys.NO_SLOT,
+            machine=self.machine.id,
+            address=self.addresses.known(name),
+            ports=assigned.options.expose,
+            ready=self.readiness.ready(name),
+            env=links.exposed_environment(assigned.file, assigned.options),
+        )

@@ -1,0 +1,42 @@
+"""Which address each unit has: asked of the registry, or given and written there, for life."""
+
+import asyncio
+
+from kirsch.cluster import addresses, keys
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.registry.base import Registry
+from kirsch.unit import Options, UnitName
+
+
+class Addresses:
+    """The loopback addresses of one machine's units."""
+
+    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+        self.registry = registry
+        self.mirror = mirror
+        self._known: dict[UnitName, str] = {}
+        self._one_by_one = asyncio.Lock()
+
+    def known(self, name: UnitName) -> str:
+        """The address that was given last; empty if none was."""
+        return self._known.get(name, "")
+
+    async def of(self, name: UnitName, options: Options) -> str:
+        """A unit's address: 127.0.0.1 if it publishes ports, else one of its own. Raises RegistryError."""
+        if options.published:
+            self._known[name] = addresses.PUBLISHED
+        else:
+            async with self._one_by_one:
+                self._known[name] = await self._own(name)
+        return self._known[name]
+
+    async def _own(self, name: UnitName) -> str:
+        key = keys.address(name.text, keys.NO_SLOT)
+        if entry := await self.registry.get(key):
+            return entry.value
+        first = await self.registry.get(keys.LOOPBACK)
+        given = await self.registry.list(keys.ADDRESSES)
+        taken = {entry.value for entry in given.entries}
+        address = addresses.allocate(first.value if first else addresses.block(name.text), taken)
+        await self.registry.put(key, address)
+        return address

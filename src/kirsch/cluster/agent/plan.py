@@ -1,0 +1,130 @@
+"""What an agent has to do next: its schedule against its runtime. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kirsch.cluster import links
+from kirsch.cluster.model import Assignment, Endpoint
+from kirsch.cluster.runtime.base import RuntimeState
+from kirsch.unit import Options, UnitFile, UnitName
+
+ALIVE = frozenset({"active", "activating", "reloading", "deactivating"})
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A unit of this machine's schedule, its text read."""
+
+    file: UnitFile
+    options: Options
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that an agent decides upon.
+
+    `loaded` has the options of what the runtime holds, also of units that left the schedule. `started` has
+    the assignment that a unit was last started for, `busy` the units with an action under way, `elsewhere`
+    for a unit another live machine that still has a state for it.
+    """
+
+    assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
+    running: Mapping[UnitName, RuntimeState] = field(default_factory=dict)
+    loaded: Mapping[UnitName, Options] = field(default_factory=dict)
+    started: Mapping[UnitName, Assignment] = field(default_factory=dict)
+    busy: frozenset[UnitName] = frozenset()
+    elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Make the unit known to the runtime."""
+
+    unit: UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Load the unit with its links as they are now, and start it."""
+
+    unit: UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Take the unit out of service, then stop it."""
+
+    unit: UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Forget the stopped unit."""
+
+    unit: UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing can be done yet, and why."""
+
+    unit: UnitName
+    reason: str
+
+
+Action = Load | Start | Stop | Unload | Hold
+
+
+def plan(view: View) -> list[Action]:
+    """The next action for each unit that needs one, in the order of their names."""
+    names = sorted(view.assigned.keys() | view.running.keys())
+    stopping = {name for name in names if _must_stop(name, view)}
+    return [action for name in names if name not in view.busy for action in _next(name, view, stopping)]
+
+
+def alive(state: RuntimeState | None) -> bool:
+    """Whether processes of the unit may be there."""
+    return state is not None and state.active in ALIVE
+
+
+def _must_stop(name: UnitName, view: View) -> bool:
+    """Whether a unit that runs should not, or not like this."""
+    if not alive(view.running.get(name)):
+        return False
+    assigned = view.assigned.get(name)
+    if assigned is None or assigned.assignment.desired != "launched":
+        return True
+    started = view.started.get(name)
+    return started is not None and started != assigned.assignment
+
+
+def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Action]:
+    assigned, state = view.assigned.get(name), view.running.get(name)
+    if name in stopping:
+        users = sorted(user.text for user in stopping if _uses(user, name, view))
+        yield Hold(name, f"stops after {', '.join(users)}") if users else Stop(name)
+    elif assigned is None:
+        yield Unload(name)
+    elif assigned.assignment.desired == "launched" and view.started.get(name) != assigned.assignment:
+        action = _start(name, assigned, view)
+        yield action
+        if state is None and isinstance(action, Hold):
+            yield Load(name)
+    elif state is None or (state.hash != assigned.assignment.hash and not alive(state)):
+        yield Load(name)
+
+
+def _uses(user: UnitName, name: UnitName, view: View) -> bool:
+    """Whether `user` is linked to `name`."""
+    options = view.loaded.get(user)
+    return user != name and options is not None and any(links.targets(link, name) for link in options.links)
+
+
+def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
+    if machine := view.elsewhere.get(name):
+        return Hold(name, f"waits until machine {machine} has stopped it")
+    if missing := links.unready(assigned.options.links, view.endpoints):
+        return Hold(name, f"waits for {', '.join(missing)} to be ready")
+    return Start(name)

@@ -1,0 +1,123 @@
+"""An application: a directory with unit files and, if it has one, a kirsch.toml."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kirsch.unit import UnitError, UnitName
+
+FILE = "kirsch.toml"
+KEYS = {"name": str, "open": str, "start": list, "images": dict}
+
+
+class ApplicationError(Exception):
+    """An application that cannot be read: one line, with the file where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What `kirsch up` runs. `units` maps names to texts, `files` names to paths as a person would write
+    them; `start` names what to start, in full; `open` is the address to show, empty if there is none."""
+
+    name: str
+    directory: Path
+    units: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    start: tuple[str, ...] = ()
+    open: str = ""
+
+    @property
+    def state(self) -> Path:
+        """Where kirsch keeps what belongs to it."""
+        return self.directory / ".kirsch"
+
+
+def load(directory: Path) -> Application:
+    """Read an application's directory. Raises ApplicationError."""
+    if not directory.is_dir():
+        raise ApplicationError(f"{directory}: no such directory")
+    settings = _settings(directory / FILE)
+    folder = directory / "units" if (directory / "units").is_dir() else directory
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_unit(path.name)}
+    if not files:
+        raise ApplicationError(f"{directory} has no unit files: put some into {directory / 'units'}")
+    names = settings.get("start")
+    if names is None:
+        names = [name for name in files if not UnitName.parse(name).is_template]
+    return Application(
+        name=settings.get("name") or directory.resolve().name,
+        directory=directory,
+        units={name: _text(path) for name, path in files.items()},
+        files={name: str(path) for name, path in files.items()},
+        start=tuple(resolve(name, files, f"{directory / FILE}: start") for name in names),
+        open=settings.get("open", ""),
+    )
+
+
+def is_unit(name: str) -> bool:
+    """Whether a file's name is a unit's."""
+    try:
+        UnitName.parse(name)
+    except UnitError:
+        return False
+    return not name.startswith(".")
+
+
+def resolve(name: str, known: Iterable[str], where: str = "") -> str:
+    """A unit's full name from one whose type may be left out, where one unit or template answers.
+
+    Raises ApplicationError when none or several do.
+    """
+    prefix = f"{where}: " if where else ""
+    known = set(known)
+    if name in known or _template(name) in known:
+        return name
+    found = sorted({other.rpartition(".")[2] for other in known if _answers(name, other)})
+    if not found:
+        raise ApplicationError(f"{prefix}there is no unit {name}")
+    if len(found) > 1:
+        choices = ", ".join(f"{name}.{kind}" for kind in found)
+        raise ApplicationError(f"{prefix}{name} could be {choices}: say which")
+    return f"{name}.{found[0]}"
+
+
+def _answers(name: str, unit: str) -> bool:
+    stem = unit.rpartition(".")[0]
+    return stem == name or ("@" in name and stem == name.partition("@")[0] + "@")
+
+
+def _template(name: str) -> str:
+    """The template of an instance's full name: notes@.container of notes@1.container."""
+    stem, _, kind = name.rpartition(".")
+    prefix, at, _ = stem.partition("@")
+    return f"{prefix}@.{kind}" if at else ""
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ApplicationError(f"{path}: {error}") from None
+    for key, value in settings.items():
+        kind = KEYS.get(key)
+        if kind is None:
+            raise ApplicationError(f"{path}: unknown key {key!r}; there are {', '.join(KEYS)}")
+        if not isinstance(value, kind):
+            words = {str: "a text", list: "a list of unit names", dict: "a table"}
+            raise ApplicationError(f"{path}: {key} is to be {words[kind]}")
+    if not all(isinstance(name, str) for name in settings.get("start", [])):
+        raise ApplicationError(f"{path}: start is to be a list of unit names")
+    return settings
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise ApplicationError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise ApplicationError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,151 @@
+"""kirschd: a CherryPy process whose bus carries one machine of a cluster: the embedded one of `kirsch up`."""
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cherrypy
+
+from kirsch.bus import AsyncioPlugin, Limits, NotifyPlugin, ServerError, configure_logging, http_server
+from kirsch.cluster.api.answers import MAX_BODY
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.model import Machine
+from kirsch.cluster.node import Node
+from kirsch.cluster.plugins import ApiPlugin, NodePlugin
+from kirsch.cluster.registry import RegistryError
+from kirsch.cluster.registry.sqlite import SQLiteRegistry
+from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.cluster.secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+# A journal or an event stream holds a thread as long as it is read.
+THREADS = 50
+# JSON makes a unit file of 1 MiB longer than it is.
+BODY = 4 * MAX_BODY
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run kirschd until its bus exits; the exit status."""
+    parser = argparse.ArgumentParser(prog="kirschd", description="Run units on this machine.")
+    parser.add_argument("--directory", type=Path, required=True, help="where units run")
+    parser.add_argument("--state", type=Path, required=True, help="where registry, journal and sockets lie")
+    parser.add_argument(
+        "--parent", type=int, metavar="FD", help="a socket: told when ready, stop when it closes"
+    )
+    parser.add_argument("--attached", action="store_true", help="stop when the parent's socket closes")
+    options = parser.parse_args(argv)
+    parent = Parent(options.parent)
+    configure_logging()
+    try:
+        run(options.directory.resolve(), options.state.resolve(), parent, attached=options.attached)
+    except (RegistryError, ServerError, OSError, cherrypy.process.wspbus.ChannelFailures) as error:
+        parent.tell(error=_reason(error))
+        log.error("%s", _reason(error))
+        return 1
+    return 0
+
+
+def run(directory: Path, state: Path, parent: "Parent", *, attached: bool) -> None:
+    """Build the bus, start it, and block until it exits."""
+    bus = cherrypy.engine
+    loop = AsyncioPlugin(bus)
+
+    async def make() -> Node:
+        registry = await SQLiteRegistry.open(state / "registry.db")
+        journal = Journal(state / "journal")
+        runtime = ProcessRuntime(state, journal, directory=directory)
+        secrets = Secrets(state / "secrets")
+        return Node(registry, runtime, journal, local_machine(state), secrets, state / "endpoints.sock")
+
+    leave = Exit()
+    node = NodePlugin(bus, loop, make, leave)
+    api = ApiPlugin(bus, loop, node, leave)
+    for plugin in (loop, node, api, NotifyPlugin(bus)):
+        plugin.subscribe()
+    http_server(bus, path=str(state / "kirsch.sock"), limits=Limits(threads=THREADS, body=BODY))
+    cherrypy.server.unsubscribe()
+    cherrypy.config.update({"engine.autoreload.on": False, "checker.on": False})
+    bus.signal_handler.handlers.update(SIGTERM=leave, SIGINT=leave, SIGHUP=None)
+    bus.signal_handler.subscribe()
+    bus.start()
+    parent.tell(ready=True)
+    if attached:
+        parent.when_gone(leave)
+    bus.block()
+
+
+def local_machine(state: Path) -> Machine:
+    """This machine, under an id that is kept in the state folder."""
+    path = state / "machine-id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex + "\n")
+    return Machine(
+        id=path.read_text().strip(),
+        address="127.0.0.1",
+        metadata={"hostname": socket.gethostname()},
+        runs=("service", "container"),
+        cpu=float(os.cpu_count() or 1),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        runtime="process",
+    )
+
+
+class Exit:
+    """Ends the bus, once: the API, a signal and a parent that is gone may all ask for it at the same time."""
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread(target=cherrypy.engine.exit, name="exit")
+        self._once = threading.Lock()
+
+    def __call__(self) -> None:
+        """Begin to end; returns at once."""
+        if self._once.acquire(blocking=False):
+            self._thread.start()
+
+
+class Parent:
+    """Whoever started this kirschd, at the other end of a socket; nobody if `fd` is None."""
+
+    def __init__(self, fd: int | None) -> None:
+        self.socket = socket.socket(fileno=fd) if fd is not None else None
+        if self.socket:
+            self.socket.set_inheritable(False)
+
+    def tell(self, **message: object) -> None:
+        """Say that we are ready, or why not."""
+        if self.socket:
+            try:
+                self.socket.sendall(json.dumps(message).encode() + b"\n")
+            except OSError:
+                log.warning("whoever started kirschd is gone already")
+
+    def when_gone(self, act: Callable[[], object]) -> None:
+        """Act once the other end closes, also by kill -9."""
+
+        def wait() -> None:
+            if self.socket:
+                self.socket.recv(1)
+                log.info("whoever started kirschd is gone")
+                act()
+
+        threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what is behind a ChannelFailures is what matters."""
+    if isinstance(error, cherrypy.process.wspbus.ChannelFailures):
+        causes = error.get_instances()
+        return "; ".join(str(cause) for cause in causes) or str(error)
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The endpoints socket: one line of JSON with all endpoints at once, and again at each change. Read-only.
+
+What a balancer sees of the cluster, and all it sees: services, units, addresses, ports, readiness.
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from kirsch.cluster import keys
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import Endpoint
+
+
+class EndpointsServer:
+    """Serves a mirror's endpoints on a Unix socket of mode 0600. For one event loop."""
+
+    def __init__(self, mirror: Mirror, path: Path) -> None:
+        self.mirror = mirror
+        self.path = path
+        self._clients: set[asyncio.Event] = set()
+        self._server: asyncio.Server | None = None
+        mirror.listen(self._take_notice)
+
+    async def start(self) -> None:
+        """Listen."""
+        self.path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self.path)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Stop listening and let the clients go."""
+        if self._server:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+
+    def line(self) -> bytes:
+        """What a client is sent now."""
+        endpoints = [Endpoint.parse(entry.value).public() for entry in self.mirror.below(keys.ENDPOINTS)]
+        return json.dumps({"endpoints": endpoints}).encode() + b"\n"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        changed = asyncio.Event()
+        self._clients.add(changed)
+        gone = asyncio.create_task(reader.read(1))
+        last = b""
+        try:
+            while not gone.done():
+                changed.clear()
+                line = self.line()
+                if line != last:
+                    writer.write(line)
+                    await writer.drain()
+                    last = line
+                news = asyncio.create_task(changed.wait())
+                await asyncio.wait((news, gone), return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        except ConnectionError:
+            pass
+        finally:
+            self._clients.discard(changed)
+            gone.cancel()
+            writer.close()
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(key.startswith(keys.ENDPOINTS) for key in changed):
+            for client in self._clients:
+                client.set()

@@ -1,0 +1,108 @@
+"""The engine: the elected leader that turns what people want into a schedule.
+
+Deciding is `reconcile`; here is only when to decide, and writing it down under the leader's guard.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from kirsch.cluster import keys
+from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
+from kirsch.cluster.registry.base import (
+    MAX_OPERATIONS,
+    Created,
+    Delete,
+    LeaseLost,
+    Operation,
+    Put,
+    Registry,
+    Unavailable,
+)
+from kirsch.cluster.snapshot import snapshot
+
+log = logging.getLogger(__name__)
+
+DECIDES_UPON = (keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES)
+
+
+class Engine:
+    """Leads when it can, and reconciles at each change while it leads."""
+
+    RETRY = 0.5
+
+    def __init__(self, registry: Registry, mirror: Mirror, lease: MachineLease, machine_id: str) -> None:
+        self.registry = registry
+        self.mirror = mirror
+        self.lease = lease
+        self.machine_id = machine_id
+        self._changed = asyncio.Event()
+        mirror.listen(self._take_notice)
+
+    async def run(self) -> None:
+        """Lead and reconcile until cancelled."""
+        while True:
+            try:
+                term = await self._elected()
+                log.info("machine %s leads", self.machine_id)
+                await self._lead(term)
+            except (LeaseLost, Unavailable) as error:
+                log.warning("cannot lead: %s", error or type(error).__name__)
+                await asyncio.sleep(self.RETRY)
+
+    async def _elected(self) -> Created:
+        """Wait until this machine leads: the condition that guards all its writes."""
+        while True:
+            lease = await self.lease.id()
+            revision = await self.registry.put(keys.LEADER, self.machine_id, lease=lease, unchanged=0)
+            if revision is not None:
+                await self.mirror.reached(revision)
+                return Created(keys.LEADER, revision)
+            self._changed.clear()
+            if keys.LEADER in self.mirror.entries:
+                await self._changed.wait()
+
+    async def _lead(self, term: Created) -> None:
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            decisions = reconcile(snapshot(self.mirror.entries))
+            for batch in batches(decisions):
+                revision = await self.registry.transact(batch, [term])
+                if revision is None:
+                    return
+                await self.mirror.reached(revision)
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(key.startswith(DECIDES_UPON) or key == keys.LEADER for key in changed):
+            self._changed.set()
+
+
+def operations(decision: Decision) -> list[Operation]:
+    """What a decision writes."""
+    match decision:
+        case Withdraw(unit, machine, reason):
+            log.info("%s leaves %s: %s", unit, machine, reason)
+            return [Delete(keys.schedule(machine, unit.text))]
+        case Assign(unit, machine, assignment, home):
+            log.info("%s: %s on %s", unit, assignment.desired, machine)
+            put: list[Operation] = [Put(keys.schedule(machine, unit.text), assignment.to_json())]
+            return [*put, Put(keys.home(unit.text), machine)] if home else put
+        case Wait():
+            return []
+
+
+def batches(decisions: Iterable[Decision]) -> Iterable[Sequence[Operation]]:
+    """The decisions' writes, those of one decision together, as many a transaction as the store takes."""
+    batch: list[Operation] = []
+    for decision in decisions:
+        writes = operations(decision)
+        if len(batch) + len(writes) > MAX_OPERATIONS:
+            yield batch
+            batch = []
+        batch += writes
+    if batch:
+        yield batch

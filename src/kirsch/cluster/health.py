@@ -1,0 +1,66 @@
+"""Whether a unit is ready: Health= asked again and again, at the unit's own address."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+
+from kirsch.unit import Health
+
+log = logging.getLogger(__name__)
+
+# Until a unit is ready somebody waits for it; later a change is news, not a wait.
+EAGER = 0.1
+INTERVAL = 1.0
+TIMEOUT = 3.0
+RETRIES = 3
+
+RunCommand = Callable[[Sequence[str], float], Awaitable[int]]
+
+
+class Silent(Exception):
+    """No answer in time: said of a busy unit too, so it is believed only after some tries."""
+
+
+async def check(health: Health, address: str, run: RunCommand, timeout: float) -> bool:
+    """Ask once. http is ready at a status below 400, tcp when it connects, a command when it exits with 0.
+
+    Raises Silent when there is no answer within `timeout` seconds.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            if health.kind == "command":
+                return await run(health.command, timeout) == 0
+            return await _connect(health, address)
+    except TimeoutError:
+        raise Silent from None
+    except OSError:
+        return False
+
+
+async def _connect(health: Health, address: str) -> bool:
+    reader, writer = await asyncio.open_connection(address, health.port)
+    with closing(writer):
+        if health.kind == "tcp":
+            return True
+        writer.write(f"GET {health.path} HTTP/1.0\r\nHost: {address}:{health.port}\r\n\r\n".encode())
+        status = (await reader.readline()).split()
+        return len(status) > 1 and status[1].isdigit() and int(status[1]) < 400
+
+
+async def follow(health: Health | None, address: str, run: RunCommand, tell: Callable[[bool], None]) -> None:
+    """Ask until cancelled, and tell each change. Without a Health= an active unit is ready."""
+    if health is None:
+        tell(True)
+        return
+    ready, silences = False, 0
+    while True:
+        try:
+            answer, silences = await check(health, address, run, health.timeout or TIMEOUT), 0
+        except Silent:
+            silences += 1
+            answer = ready and silences < (health.retries or RETRIES)
+        if answer != ready:
+            ready = answer
+            tell(ready)
+        await asyncio.sleep((health.interval or INTERVAL) if ready else EAGER)

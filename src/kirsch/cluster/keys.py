@@ -1,0 +1,88 @@
+"""Where things lie in the registry: one function a kind of key, and the way back."""
+
+from typing import NamedTuple
+
+ROOT = "/kirsch/v1/"
+MACHINES = ROOT + "machines/"
+MACHINE_SETTINGS = ROOT + "machine-settings/"
+UNITS = ROOT + "units/"
+TEXTS = ROOT + "texts/"
+HOMES = ROOT + "homes/"
+SCHEDULE = ROOT + "schedule/"
+STATES = ROOT + "states/"
+ENDPOINTS = ROOT + "endpoints/"
+ADDRESSES = ROOT + "addresses/"
+APPLICATIONS = ROOT + "applications/"
+LEADER = ROOT + "leader"
+# The first address of this machine's loopback block: kept, so that an address is for life.
+LOOPBACK = ROOT + "loopback"
+
+NO_SLOT = "-"
+
+
+def machine(machine_id: str) -> str:
+    """Leased: a machine that is there."""
+    return MACHINES + machine_id
+
+
+def machine_settings(machine_id: str) -> str:
+    """What people set on a machine; survives its absence."""
+    return MACHINE_SETTINGS + machine_id
+
+
+def unit(name: str) -> str:
+    """A unit: hash of its text, desired state, order."""
+    return UNITS + name
+
+
+def text(digest: str) -> str:
+    """A unit file's text, stored once."""
+    return TEXTS + digest
+
+
+def home(name: str) -> str:
+    """The machine of a sticky unit."""
+    return HOMES + name
+
+
+def schedule(machine_id: str, name: str) -> str:
+    """A unit put on a machine; the engine writes it."""
+    return f"{SCHEDULE}{machine_id}/{name}"
+
+
+def state(name: str, machine_id: str) -> str:
+    """Leased: what the runtime of a machine says of a unit."""
+    return f"{STATES}{name}/{machine_id}"
+
+
+def endpoint(service: str, name: str, slot: str) -> str:
+    """Leased: where a unit's slot serves."""
+    return f"{ENDPOINTS}{service}/{name}/{slot}"
+
+
+def address(name: str, slot: str) -> str:
+    """A unit's slot's address, for life."""
+    return f"{ADDRESSES}{name}/{slot}"
+
+
+def application(name: str) -> str:
+    """The units that came with an application's folder."""
+    return APPLICATIONS + name
+
+
+class Pair(NamedTuple):
+    """The last two parts of a key such as schedule/MACHINE/NAME."""
+
+    first: str
+    second: str
+
+
+def pair(key: str) -> Pair:
+    """The last two parts of `key`."""
+    head, second = key.rsplit("/", 1)
+    return Pair(head.rsplit("/", 1)[1], second)
+
+
+def last(key: str) -> str:
+    """The last part of `key`."""
+    return key.rsplit("/", 1)[1]

@@ -1,0 +1,111 @@
+"""Links between units: docker's variables, who waits for whom, and in which order to stop. Pure.
+
+The variables are docker's (`docker run --link`): the alias in capitals, `-` and `.` as `_`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from kirsch.cluster.model import Endpoint
+from kirsch.unit import Link, Options, UnitFile, UnitName, split_words
+
+
+def targets(link: Link, name: UnitName) -> bool:
+    """A link names a unit in full, a unit without its type, or a service."""
+    return link.target in (name.text, name.text.rpartition(".")[0], name.service)
+
+
+def endpoints_of(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """The endpoints a link means, in the order of their units and slots."""
+    found = [endpoint for endpoint in endpoints if targets(link, UnitName.parse(endpoint.unit))]
+    return sorted(found, key=lambda endpoint: (endpoint.unit, endpoint.slot))
+
+
+def unready(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> list[str]:
+    """The targets that have no ready endpoint yet: what a unit has to wait for."""
+    return [link.target for link in links if not any(e.ready for e in endpoints_of(link, endpoints))]
+
+
+def variables(unit: UnitName, links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    """The environment that a unit's links give it.
+
+    One endpoint gives ALIAS_PORT…, several give the first ready one under the plain names and each ready
+    one under ALIAS_1_…, ALIAS_2_….
+    """
+    environment: dict[str, str] = {}
+    for link in links:
+        alias = re.sub(r"[-.]", "_", link.alias).upper()
+        ready = [endpoint for endpoint in endpoints_of(link, endpoints) if endpoint.ready]
+        if not ready:
+            continue
+        environment |= _one(alias, f"/{unit}/{link.alias}", ready[0])
+        if len(ready) > 1:
+            for number, endpoint in enumerate(ready, 1):
+                environment |= _one(f"{alias}_{number}", f"/{unit}/{link.alias}_{number}", endpoint)
+    return environment
+
+
+def _one(alias: str, name: str, endpoint: Endpoint) -> dict[str, str]:
+    environment = {f"{alias}_NAME": name}
+    ports = sorted(endpoint.ports, key=lambda port: (port.number, port.protocol))
+    for port in ports:
+        prefix = f"{alias}_PORT_{port.number}_{port.protocol.upper()}"
+        url = f"{port.protocol}://{endpoint.address}:{port.number}"
+        environment |= {
+            prefix: url,
+            f"{prefix}_ADDR": endpoint.address,
+            f"{prefix}_PORT": str(port.number),
+            f"{prefix}_PROTO": port.protocol,
+        }
+        environment.setdefault(f"{alias}_PORT", url)
+    return environment | {f"{alias}_ENV_{name}": value for name, value in endpoint.env.items()}
+
+
+def exposed_environment(file: UnitFile, options: Options) -> dict[str, str]:
+    """The values of the variables that ExposeEnv= names, as the unit's own Environment= lines set them."""
+    environment: dict[str, str] = {}
+    for section in ("Service", "Container", "X-Kirsch-Process"):
+        for entry in file.values(section, "Environment"):
+            for word in split_words(entry.value):
+                name, _, value = word.partition("=")
+                environment[name] = value
+    return {name: environment[name] for name in options.expose_env if name in environment}
+
+
+def dependencies(
+    units: Mapping[UnitName, Sequence[Link]],
+) -> dict[UnitName, set[UnitName]]:
+    """For each unit the units its links name, of those given."""
+    return {
+        name: {other for other in units if other != name and any(targets(link, other) for link in links)}
+        for name, links in units.items()
+    }
+
+
+def circle(units: Mapping[UnitName, Sequence[Link]]) -> list[UnitName]:
+    """The units of a circle of links, in order, the first again at the end; empty if there is none.
+
+    Units in a circle would wait for each other for ever.
+    """
+    graph = dependencies(units)
+    for name, links in units.items():
+        if any(targets(link, name) for link in links):
+            return [name, name]
+    done: set[UnitName] = set()
+    for root in sorted(graph):
+        path: list[UnitName] = []
+        stack = [(root, iter(sorted(graph[root])))] if root not in done else []
+        path += [root] if stack else []
+        while stack:
+            name, others = stack[-1]
+            following = next(others, None)
+            if following is None:
+                done.add(name)
+                stack.pop()
+                path.pop()
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            elif following not in done:
+                path.append(following)
+                stack.append((following, iter(sorted(graph[following]))))
+    return []

@@ -1,0 +1,183 @@
+"""The cluster as values: what the registry holds, read into dataclasses, and written back as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from kirsch.unit import Options, Port, UnitFile, UnitName
+
+DesiredState = Literal["inactive", "loaded", "launched"]
+DESIRED_STATES: tuple[DesiredState, ...] = ("inactive", "loaded", "launched")
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON with sorted keys, so that equal values are equal texts."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
+
+    `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
+    new units.
+    """
+
+    id: str
+    address: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    runs: tuple[str, ...] = ("service",)
+    cpu: float = 1.0
+    memory: int = 1 << 30
+    runtime: str = "systemd"
+    cordoned: bool = False
+
+    def to_json(self) -> str:
+        """As it is stored under machines/ID."""
+        values = asdict(self)
+        del values["cordoned"]
+        return to_json(values)
+
+    @classmethod
+    def parse(cls, text: str, settings: str | None = None) -> Self:
+        """From machines/ID and, if there is one, machine-settings/ID."""
+        values = json.loads(text)
+        values["runs"] = tuple(values["runs"])
+        changes = json.loads(settings) if settings else {}
+        for key, value in changes.get("metadata", {}).items():
+            if value is None:
+                values["metadata"].pop(key, None)
+            else:
+                values["metadata"][key] = value
+        return cls(**values, cordoned=changes.get("cordoned", False))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What units/NAME holds. `order` counts the times somebody ordered a start: a running unit whose order
+    goes up is restarted, a failed one tried again."""
+
+    hash: str
+    desired: DesiredState = "inactive"
+    order: int = 0
+
+    def to_json(self) -> str:
+        """As it is stored under units/NAME."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From units/NAME."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit as the engine sees it: its file read, and what people want of it."""
+
+    name: UnitName
+    file: UnitFile
+    options: Options
+    record: UnitRecord
+
+    @property
+    def desired(self) -> DesiredState:
+        """inactive, loaded or launched."""
+        return self.record.desired
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What schedule/MACHINE/NAME holds: the text to load and what to do with it."""
+
+    hash: str
+    desired: DesiredState
+    order: int = 0
+
+    def to_json(self) -> str:
+        """As it is stored under schedule/MACHINE/NAME."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From schedule/MACHINE/NAME."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """What states/NAME/MACHINE holds: systemd's words, and one line for a person. `order` is the order the
+    unit was last started for, -1 if it was not."""
+
+    load: str
+    active: str
+    sub: str
+    hash: str
+    result: str = "success"
+    message: str = ""
+    pid: int = 0
+    restarts: int = 0
+    since: float = 0.0
+    order: int = -1
+
+    def to_json(self) -> str:
+        """As it is stored under states/NAME/MACHINE."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From states/NAME/MACHINE."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one unit's slot serves. `env` is what its ExposeEnv= lets links see."""
+
+    service: str
+    unit: str
+    slot: str
+    machine: str
+    address: str
+    ports: tuple[Port, ...] = ()
+    ready: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def public(self) -> dict[str, Any]:
+        """What anybody may read of it: everything but `env` and the machine."""
+        return {
+            "service": self.service,
+            "unit": self.unit,
+            "slot": self.slot,
+            "address": self.address,
+            "ports": [{"number": p.number, "protocol": p.protocol, "name": p.name} for p in self.ports],
+            "ready": self.ready,
+        }
+
+    def to_json(self) -> str:
+        """As it is stored under endpoints/SERVICE/NAME/SLOT."""
+        return to_json(self.public() | {"env": dict(self.env), "machine": self.machine})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From endpoints/SERVICE/NAME/SLOT."""
+        values = json.loads(text)
+        ports = tuple(Port(p["number"], p["protocol"], p["name"]) for p in values.pop("ports"))
+        return cls(**values, ports=ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """All that the engine decides upon, at one moment.
+
+    `schedule` maps a unit to the machines it is put on, `states` to what those say of it, `homes` a sticky
+    unit to its machine.
+    """
+
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+    units: Mapping[UnitName, Unit] = field(default_factory=dict)
+    schedule: Mapping[UnitName, Mapping[str, Assignment]] = field(default_factory=dict)
+    states: Mapping[UnitName, Mapping[str, UnitState]] = field(default_factory=dict)
+    homes: Mapping[UnitName, str] = field(default_factory=dict)
+    endpoints: tuple[Endpoint, ...] = ()

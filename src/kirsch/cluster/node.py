@@ -1,0 +1,89 @@
+"""What one kirschd holds, put together: registry, mirror, lease, engine, agent, units. For one event loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from kirsch.cluster import addresses, keys
+from kirsch.cluster.agent import Agent
+from kirsch.cluster.endpoints import EndpointsServer
+from kirsch.cluster.engine import Engine
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import Cluster, Machine
+from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.runtime.base import Runtime
+from kirsch.cluster.secrets import Secrets
+from kirsch.cluster.snapshot import snapshot
+from kirsch.cluster.units import Request, Units
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One machine of a cluster: started and stopped as a whole."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runtime: Runtime,
+        journal: Journal,
+        machine: Machine,
+        secrets: Secrets,
+        endpoints: Path,
+    ) -> None:
+        self.registry = registry
+        self.runtime = runtime
+        self.journal = journal
+        self.machine = machine
+        self.mirror = Mirror(registry, keys.ROOT)
+        self.lease = MachineLease(registry)
+        self.engine = Engine(registry, self.mirror, self.lease, machine.id)
+        environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
+        self.agent = Agent(registry, self.mirror, self.lease, runtime, machine, environment, secrets.get)
+        self.endpoints = EndpointsServer(self.mirror, endpoints)
+        self.units = Units(registry, self.mirror, runtime.check)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def cluster(self) -> Cluster:
+        """Everything as it is known here, now."""
+        return snapshot(self.mirror.entries)
+
+    async def start(self, died: Callable[[], None]) -> None:
+        """Join: from now on this machine leads if it can, and runs what it is given.
+
+        `died` is called if a part of the node ends, which no part should.
+        """
+        await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
+        await self.mirror.load()
+        await self.endpoints.start()
+        for part in (self.mirror.run(), self.lease.run(), self.engine.run(), self.agent.run()):
+            self._tasks.append(asyncio.create_task(self._guard(part, died)))
+
+    async def rest(self) -> None:
+        """Say of every unit that it is not wanted any more: what `kirsch down` means."""
+        wanted = [u for u in self.cluster().units.values() if u.desired != "inactive"]
+        await self.units.change([Request(unit.name, desired="inactive") for unit in wanted])
+
+    async def close(self) -> None:
+        """Stop all units, users of others first, and leave."""
+        await self.agent.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lease.revoke()
+        await self.endpoints.close()
+        await self.registry.close()
+        self.journal.close()
+
+    async def _guard(self, part: Coroutine[Any, Any, None], died: Callable[[], None]) -> None:
+        try:
+            await part
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            log.critical("a part of kirschd failed, it cannot go on", exc_info=True)
+        died()

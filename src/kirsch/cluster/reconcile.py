@@ -1,0 +1,150 @@
+"""What should be, against what is: `reconcile(cluster) -> list[Decision]`. Pure.
+
+Four steps, each in the order of unit names: take off what may not stay where it is; put what has no place;
+bring what stays up to date; say why of what must wait. Doing what it decides leaves nothing to decide.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kirsch.cluster.model import Assignment, Cluster, Unit
+from kirsch.cluster.placement import NO_MACHINE, Occupancy, Refusal, matches, place, refusal
+from kirsch.unit import UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Put a unit on a machine, or change what that machine does with it. `home`: it is to stay there."""
+
+    unit: UnitName
+    machine: str
+    assignment: Assignment
+    home: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take a unit off a machine."""
+
+    unit: UnitName
+    machine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A unit that no machine can have now, and why each refuses it."""
+
+    unit: UnitName
+    refusals: tuple[Refusal, ...]
+
+
+Decision = Assign | Withdraw | Wait
+
+
+def reconcile(cluster: Cluster) -> list[Decision]:
+    """What the engine has to do so that the schedule is what people want."""
+    occupancy = Occupancy.of(cluster)
+    withdrawn: dict[tuple[UnitName, str], str] = dict(_orphans(cluster))
+    waits: dict[UnitName, tuple[Refusal, ...]] = {}
+
+    # A unit that moves can take its peers along, and one that replaces sends others away: so until
+    # nothing moves. Bounded, for two units can be made to chase each other around.
+    for _ in range(2 * len(cluster.units) + 1):
+        moved = _evict(occupancy, withdrawn)
+        waits = {}
+        for unit in _unplaced(occupancy):
+            moved |= _settle(unit, occupancy, waits)
+        if not moved:
+            break
+
+    decisions: list[Decision] = [
+        Withdraw(name, machine, reason)
+        for (name, machine), reason in sorted(withdrawn.items())
+        if machine in cluster.schedule.get(name, {}) and machine not in occupancy.machines_of(name)
+    ]
+    decisions += _assignments(cluster, occupancy)
+    decisions += [Wait(name, refusals) for name, refusals in sorted(waits.items())]
+    return decisions
+
+
+def _orphans(cluster: Cluster) -> Iterator[tuple[tuple[UnitName, str], str]]:
+    """What is scheduled though nobody wants it."""
+    for name, machines in cluster.schedule.items():
+        if name not in cluster.units:
+            yield from (((name, machine), "it was destroyed") for machine in machines)
+
+
+def _evict(occupancy: Occupancy, withdrawn: dict[tuple[UnitName, str], str]) -> bool:
+    """Take off what may not stay where it is, one by one, so that of two in conflict one stays."""
+    moved = False
+    for name in sorted(occupancy.places):
+        unit = occupancy.cluster.units[name]
+        for machine in sorted(occupancy.machines_of(name)):
+            if reason := _why_leave(unit, machine, occupancy):
+                occupancy.take(name, machine)
+                withdrawn.setdefault((name, machine), reason)
+                moved = True
+    return moved
+
+
+def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
+    cluster = occupancy.cluster
+    if unit.desired == "inactive":
+        return "it was unloaded"
+    if unit.options.sticky:
+        return None
+    if machine not in cluster.machines:
+        return f"machine {machine} is lost"
+    if not unit.options.is_global and len(occupancy.machines_of(unit.name)) > 1:
+        keep = min(occupancy.machines_of(unit.name))
+        return f"it is on {keep} already" if machine != keep else None
+    for other in occupancy.others(unit, machine):
+        if matches(other.options.replaces, unit.name):
+            return f"{other.name} replaces it"
+    return refusal(unit, cluster.machines[machine], occupancy)
+
+
+def _unplaced(occupancy: Occupancy) -> Iterator[Unit]:
+    """Units that want a place, in the order of their names."""
+    for name, unit in sorted(occupancy.cluster.units.items()):
+        if unit.desired == "inactive" or name.is_template:
+            continue
+        if unit.options.is_global or not occupancy.machines_of(name):
+            yield unit
+
+
+def _settle(unit: Unit, occupancy: Occupancy, waits: dict[UnitName, tuple[Refusal, ...]]) -> bool:
+    """Put a unit where it can be, or note why it must wait; True if it was put anywhere."""
+    if unit.options.is_global:
+        return _settle_everywhere(unit, occupancy, waits)
+    machine = place(unit, occupancy)
+    if isinstance(machine, str):
+        occupancy.put(unit, machine)
+        return True
+    waits[unit.name] = machine
+    return False
+
+
+def _settle_everywhere(unit: Unit, occupancy: Occupancy, waits: dict[UnitName, tuple[Refusal, ...]]) -> bool:
+    """Put a Global unit on every machine that can have it."""
+    missing = sorted(occupancy.cluster.machines.keys() - occupancy.machines_of(unit.name))
+    refused = {m: refusal(unit, occupancy.cluster.machines[m], occupancy) for m in missing}
+    possible = [machine for machine, reason in refused.items() if reason is None]
+    for machine in possible:
+        occupancy.put(unit, machine)
+    if not occupancy.machines_of(unit.name):
+        reasons = tuple(Refusal(machine, reason) for machine, reason in refused.items() if reason)
+        waits[unit.name] = reasons or (NO_MACHINE,)
+    return bool(possible)
+
+
+def _assignments(cluster: Cluster, occupancy: Occupancy) -> Iterator[Assign]:
+    """Everything whose place or orders differ from the schedule's."""
+    for name in sorted(occupancy.places):
+        unit = cluster.units[name]
+        wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
+        for machine in sorted(occupancy.machines_of(name)):
+            new_home = unit.options.sticky and cluster.homes.get(name) != machine
+            if new_home or cluster.schedule.get(name, {}).get(machine) != wanted:
+                yield Assign(name, machine, wanted, home=new_home)

@@ -1,0 +1,149 @@
+"""What can be said of each unit in one place: for tables, `status`, `why` and the progress of `up`. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState
+from kirsch.cluster.placement import Refusal
+from kirsch.cluster.reconcile import Wait, reconcile
+from kirsch.unit import UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """One unit, on one machine or on none (`machine` empty). `ready` is what its endpoint says; `state` is
+    the current state in fleet's words; `settled`: the agent has done what it was last told; `reasons` say
+    why the unit is not where, or as, people want it."""
+
+    name: str
+    description: str
+    desired: str
+    state: str
+    machine: str
+    machine_address: str
+    load: str
+    active: str
+    sub: str
+    hash: str
+    fleet_hash: str
+    ready: bool
+    settled: bool
+    address: str
+    ports: tuple[int, ...]
+    published: tuple[int, ...]
+    links: tuple[str, ...]
+    result: str
+    message: str
+    restarts: int
+    pid: int
+    since: float
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def waits(cluster: Cluster) -> dict[UnitName, tuple[Refusal, ...]]:
+    """The units that no machine can have now."""
+    return {decision.unit: decision.refusals for decision in reconcile(cluster) if isinstance(decision, Wait)}
+
+
+def statuses(cluster: Cluster) -> list[UnitStatus]:
+    """Every unit, sorted by name; a Global one once a machine."""
+    endpoints = {(endpoint.unit, endpoint.machine): endpoint for endpoint in cluster.endpoints}
+    waiting = waits(cluster)
+    found = []
+    for name, unit in sorted(cluster.units.items()):
+        machines = cluster.schedule.get(name) or cluster.states.get(name) or {}
+        for machine in sorted(machines) or [""]:
+            endpoint = endpoints.get((name.text, machine))
+            found.append(_status(unit, machine, cluster, endpoint, waiting))
+    return found
+
+
+def _status(
+    unit: Unit,
+    machine: str,
+    cluster: Cluster,
+    endpoint: Endpoint | None,
+    waiting: Mapping[UnitName, tuple[Refusal, ...]],
+) -> UnitStatus:
+    state = cluster.states.get(unit.name, {}).get(machine)
+    host = cluster.machines.get(machine)
+    description = unit.file.get("Unit", "Description")
+    return UnitStatus(
+        name=unit.name.text,
+        description=description.value if description else "",
+        desired=unit.desired,
+        state=current(unit, machine, cluster),
+        machine=machine,
+        machine_address=host.address if host else "",
+        load=state.load if state else "-",
+        active=state.active if state else "-",
+        sub=state.sub if state else "-",
+        hash=unit.file.hash,
+        fleet_hash=unit.file.fleet_hash,
+        ready=endpoint is not None and endpoint.ready,
+        settled=settled(unit, state),
+        address=endpoint.address if endpoint else "",
+        ports=tuple(port.number for port in unit.options.expose),
+        published=tuple(port.host for port in unit.options.published),
+        links=tuple(link.target for link in unit.options.links),
+        result=state.result if state else "",
+        message=state.message if state else "",
+        restarts=state.restarts if state else 0,
+        pid=state.pid if state else 0,
+        since=state.since if state else 0.0,
+        reasons=reasons(unit, machine, state, endpoint, cluster, waiting.get(unit.name, ())),
+    )
+
+
+def current(unit: Unit, machine: str, cluster: Cluster) -> str:
+    """fleet's current state: what the machine that has the unit was told; inactive if none has it."""
+    assignment = cluster.schedule.get(unit.name, {}).get(machine)
+    return assignment.desired if assignment else "inactive"
+
+
+def settled(unit: Unit, state: UnitState | None) -> bool:
+    """Whether a unit's state already answers what was last asked of it."""
+    if state is None:
+        return unit.desired == "inactive"
+    if unit.desired != "launched":
+        return state.active in ("inactive", "failed")
+    return (state.hash, state.order) == (unit.record.hash, unit.record.order)
+
+
+def reasons(
+    unit: Unit,
+    machine: str,
+    state: UnitState | None,
+    endpoint: Endpoint | None,
+    cluster: Cluster,
+    refusals: tuple[Refusal, ...],
+) -> tuple[str, ...]:
+    """Why a unit is not where, or as, people want it; empty when all is as it should be."""
+    if unit.name.is_template:
+        return ("it is a template: start an instance of it, such as " + unit.name.with_instance("1").text,)
+    if unit.desired == "inactive":
+        return ("nobody wants it to run: its desired state is inactive",)
+    if refusals:
+        return tuple(f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
+    if not machine:
+        return ("it was not scheduled yet",)
+    if machine not in cluster.machines:
+        return (f"its machine {machine} is away",)
+    if state is None:
+        return (f"machine {machine} has not loaded it yet",)
+    if state.message:
+        return (state.message,)
+    if unit.desired == "loaded":
+        return ("it is loaded; nobody wants it to run",)
+    if state.active == "failed":
+        return (f"it failed: {state.result}",)
+    if state.active != "active":
+        return (f"it is {state.active} ({state.sub})",)
+    if endpoint is not None and not endpoint.ready and unit.options.health:
+        return ("it runs, but its Health= says it is not ready",)
+    return ()

@@ -1,0 +1,92 @@
+"""What an agent does next."""
+
+from dataclasses import replace
+
+from kirsch.cluster.agent.plan import Assigned, Hold, Load, Start, Stop, Unload, View, plan
+from kirsch.cluster.model import Assignment, Endpoint
+from kirsch.cluster.runtime.base import RuntimeState
+from kirsch.unit import Options, UnitFile, UnitName
+
+DB, WEB = UnitName.parse("db.service"), UnitName.parse("web.service")
+RUNS, DOWN, FAILED = RuntimeState(active="active"), RuntimeState(), RuntimeState(active="failed")
+
+
+def assigned(name: UnitName, *options: str, desired: str = "launched", order: int = 1) -> Assigned:
+    file = UnitFile.parse("[Service]\nExecStart=/bin/x\n[X-Kirsch]\n" + "\n".join(options), name.text)
+    return Assigned(file, Options.parse(file, name), Assignment(file.hash, desired, order))
+
+
+def state(unit: Assigned, base: RuntimeState = RUNS) -> RuntimeState:
+    return replace(base, hash=unit.assignment.hash)
+
+
+def endpoint(name: UnitName, ready: bool = True) -> Endpoint:
+    return Endpoint(name.service, name.text, "-", "m", "127.9.9.9", (), ready)
+
+
+db, web = assigned(DB), assigned(WEB, "Link=db")
+BOTH_RUN = View(
+    assigned={DB: db, WEB: web},
+    running={DB: state(db), WEB: state(web)},
+    loaded={DB: db.options, WEB: web.options},
+    started={DB: db.assignment, WEB: web.assignment},
+    endpoints=(endpoint(DB), endpoint(WEB)),
+)
+
+
+def test_nothing_is_done_when_all_is_as_it_should_be():
+    assert plan(BOTH_RUN) == []
+
+
+def test_a_new_unit_is_started_and_one_only_loaded_is_not():
+    loaded = assigned(WEB, desired="loaded")
+    assert plan(View(assigned={DB: db, WEB: loaded})) == [Start(DB), Load(WEB)]
+
+
+def test_a_linked_unit_waits_until_its_target_is_ready():
+    fresh = View(assigned={WEB: web})
+    assert plan(fresh) == [Hold(WEB, "waits for db to be ready"), Load(WEB)]
+    waiting = replace(fresh, running={WEB: state(web, DOWN)}, endpoints=(endpoint(DB, ready=False),))
+    assert plan(waiting) == [Hold(WEB, "waits for db to be ready")]
+    assert plan(replace(waiting, endpoints=(endpoint(DB),))) == [Start(WEB)]
+
+
+def test_a_unit_that_another_machine_still_has_is_not_started():
+    view = View(assigned={DB: db}, running={DB: state(db, DOWN)}, elsewhere={DB: "m2"})
+    assert plan(view) == [Hold(DB, "waits until machine m2 has stopped it")]
+
+
+def test_a_failed_unit_is_left_until_somebody_orders_it_again():
+    view = View(assigned={DB: db}, running={DB: state(db, FAILED)}, started={DB: db.assignment})
+    assert plan(view) == []
+    again = assigned(DB, order=2)
+    assert plan(replace(view, assigned={DB: again})) == [Start(DB)]
+
+
+def test_another_text_or_order_stops_first():
+    other = assigned(DB, "CPU=1")
+    view = View(assigned={DB: other}, running={DB: state(db)}, started={DB: db.assignment})
+    assert plan(view) == [Stop(DB)]
+    assert plan(replace(view, running={DB: state(db, DOWN)}, started={})) == [Start(DB)]
+    assert plan(replace(view, assigned={DB: assigned(DB, order=2)})) == [Stop(DB)]
+
+
+def test_users_stop_before_what_they_use():
+    gone = replace(BOTH_RUN, assigned={})
+    assert plan(gone) == [Hold(DB, "stops after web.service"), Stop(WEB)]
+    stopping = replace(gone, busy=frozenset({WEB}))
+    assert plan(stopping) == [Hold(DB, "stops after web.service")]
+    assert plan(replace(gone, running={DB: state(db), WEB: state(web, DOWN)})) == [Stop(DB), Unload(WEB)]
+
+
+def test_a_unit_alone_stops_though_others_use_it():
+    view = replace(BOTH_RUN, assigned={DB: assigned(DB, desired="loaded"), WEB: web})
+    assert plan(view) == [Stop(DB)]
+
+
+def test_what_left_the_schedule_is_forgotten_once_it_is_down():
+    assert plan(View(running={DB: DOWN})) == [Unload(DB)]
+
+
+def test_a_busy_unit_is_let_be():
+    assert plan(View(assigned={DB: db}, busy=frozenset({DB}))) == []

@@ -1,0 +1,99 @@
+"""Links: docker's variables, who waits for whom, and circles."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kirsch.cluster import links
+from kirsch.cluster.model import Endpoint
+from kirsch.unit import Link, Options, Port, UnitFile, UnitName
+
+
+def name(text: str) -> UnitName:
+    return UnitName.parse(text)
+
+
+def endpoint(unit: str, address: str, *ports: Port, ready: bool = True, **env: str) -> Endpoint:
+    return Endpoint(name(unit).service, unit, "-", "m1", address, ports, ready, env)
+
+
+WEBDB = endpoint("webdb.container", "127.9.9.1", Port(5432), POSTGRES_USER="notes")
+NOTES = name("notes@1.container")
+
+
+def test_the_variables_are_dockers():
+    assert links.variables(NOTES, [Link("webdb", "postgres")], [WEBDB]) == {
+        "POSTGRES_NAME": "/notes@1.container/postgres",
+        "POSTGRES_PORT": "tcp://127.9.9.1:5432",
+        "POSTGRES_PORT_5432_TCP": "tcp://127.9.9.1:5432",
+        "POSTGRES_PORT_5432_TCP_ADDR": "127.9.9.1",
+        "POSTGRES_PORT_5432_TCP_PORT": "5432",
+        "POSTGRES_PORT_5432_TCP_PROTO": "tcp",
+        "POSTGRES_ENV_POSTGRES_USER": "notes",
+    }
+
+
+def test_the_plain_port_is_the_lowest_and_an_alias_becomes_a_variables_name():
+    target = endpoint("x.service", "127.9.9.2", Port(9000), Port(53, "udp"))
+    found = links.variables(NOTES, [Link("x", "my-x.y")], [target])
+    assert found["MY_X_Y_PORT"] == "udp://127.9.9.2:53"
+    assert found["MY_X_Y_PORT_9000_TCP_PORT"] == "9000"
+
+
+def test_several_endpoints_are_numbered_and_the_first_ready_one_is_plain():
+    endpoints = [
+        endpoint("n@1.service", "127.9.9.1", Port(80), ready=False),
+        endpoint("n@3.service", "127.9.9.3", Port(80)),
+        endpoint("n@2.service", "127.9.9.2", Port(80)),
+    ]
+    found = links.variables(NOTES, [Link("n", "n")], endpoints)
+    assert found["N_PORT"] == "tcp://127.9.9.2:80"
+    assert found["N_1_PORT_80_TCP_ADDR"] == "127.9.9.2"
+    assert found["N_2_PORT_80_TCP_ADDR"] == "127.9.9.3"
+    assert "N_3_PORT" not in found
+
+
+def test_one_unit_of_a_service_can_be_named():
+    endpoints = [endpoint("n@1.service", "127.9.9.1"), endpoint("n@2.service", "127.9.9.2")]
+    assert links.endpoints_of(Link("n@2.service", "n"), endpoints) == endpoints[1:]
+
+
+def test_a_link_waits_until_one_endpoint_is_ready():
+    away, here = [Link("cache", "cache"), Link("webdb", "db")], [Link("webdb", "db")]
+    assert links.unready(away, [WEBDB]) == ["cache"]
+    assert links.unready(here, [WEBDB]) == []
+    assert links.unready(here, [endpoint("webdb.container", "127.9.9.1", ready=False)]) == ["webdb"]
+
+
+def test_only_the_variables_that_are_listed_are_exposed():
+    environment = 'Environment=USER=notes PASSWORD=secret\nEnvironment="DB=my notes"\n'
+    text = f"[Container]\n{environment}[X-Kirsch]\nExposeEnv=USER DB NONE\n"
+    file = UnitFile.parse(text)
+    options = Options.parse(file, name("webdb.container"))
+    assert links.exposed_environment(file, options) == {"USER": "notes", "DB": "my notes"}
+
+
+def test_a_circle_is_told_in_order():
+    units = {
+        name("a.service"): [Link("b", "b")],
+        name("b.service"): [Link("c", "c")],
+        name("c.service"): [Link("a.service", "a")],
+        name("d.service"): [Link("a", "a")],
+    }
+    assert [unit.text for unit in links.circle(units)] == ["a.service", "b.service", "c.service", "a.service"]
+    assert links.circle({name("a.service"): [Link("a", "a")]}) == [name("a.service")] * 2
+
+
+@given(st.dictionaries(st.integers(0, 7), st.sets(st.integers(0, 7))))
+def test_a_circle_is_found_where_there_is_one(graph: dict[int, set[int]]):
+    units = {
+        name(f"u{n}.service"): [Link(f"u{other}", "x") for other in others] for n, others in graph.items()
+    }
+    found = links.circle(units)
+    reach = {n: {o for o in others if o in graph} for n, others in graph.items()}
+    for _ in graph:
+        reach = {n: others.union(*(reach[o] for o in others)) for n, others in reach.items()}
+    assert bool(found) == any(n in others for n, others in reach.items())
+    for user, used in pairwise(found):
+        assert any(links.targets(link, used) for link in units[user])
