@@ -1,4 +1,4 @@
-"""The state machine on a virtual clock: what systemd.service(5) and systemd.kill(5) say, and what always holds."""
+"""The state machine on a virtual clock: what systemd.service(5) and systemd.kill(5) say, and invariants."""
 
 import math
 import signal

@@ -48,15 +48,14 @@ def test_defaults_are_those_of_systemd():
 
 
 def test_a_service_needs_its_section():
-    assert "no [Service] section" in str(pytest.raises(UnitError, read, "[Unit]\n").value)
+    with pytest.raises(UnitError, match=r"webdb.service: .* it has no \[Service\] section"):
+        read("[Unit]\n")
 
 
 @pytest.mark.parametrize("kind", ["timer", "socket", "volume", "pod", "mount"])
 def test_other_types_cannot_run(kind):
-    error = pytest.raises(UnitError, read, "[Timer]\n", f"x.{kind}").value
-    assert str(error) == (
-        f"x.{kind}: x.{kind} cannot run as a plain process: only .service and .container units can"
-    )
+    with pytest.raises(UnitError, match=f"^x.{kind}: x.{kind} cannot run as a plain process: only .service"):
+        read("[Timer]\n", f"x.{kind}")
 
 
 def test_a_container_runs_by_its_own_section():
@@ -89,9 +88,10 @@ WantedBy=default.target
 
 
 def test_a_container_without_that_section_cannot_run():
-    error = pytest.raises(UnitError, read, "[Container]\nImage=x\n", "webdb.container").value
-    assert (
-        str(error) == "webdb.container: cannot run as a plain process: it has no [X-Kirsch-Process] section"
+    with pytest.raises(UnitError) as caught:
+        read("[Container]\nImage=x\n", "webdb.container")
+    assert str(caught.value) == (
+        "webdb.container: cannot run as a plain process: it has no [X-Kirsch-Process] section"
     )
 
 
@@ -120,8 +120,8 @@ def test_a_relative_path_is_for_the_process_section_only():
         ("Type=simple\nRemainAfterExit=yes\nExecStop=/bin/true", "which Type=simple needs"),
         ("ExecStart=/bin/true\nExecStart=/bin/false", "webdb.service:5:11: more than one ExecStart= command"),
         ("ExecStart=/bin/true ; /bin/false", "more than one ExecStart= command"),
-        ("Type=oneshot\nExecStart=/bin/true\nRestart=always", "Restart=always cannot be used with Type=oneshot"),
-        ("Type=forking\nExecStart=/bin/true", "webdb.service:4:6: Type=forking cannot be run by the process runtime"),
+        ("Type=oneshot\nExecStart=/bin/a\nRestart=always", "Restart=always cannot be used with Type=oneshot"),
+        ("Type=forking\nExecStart=/bin/true", "webdb.service:4:6: Type=forking cannot be run by the process"),
         ("Type=dbus\nExecStart=/bin/true", "there is no D-Bus to wait for"),
         ("Type=fancy\nExecStart=/bin/true", "it is none of simple, exec, oneshot, notify"),
         ("ExecStart=+/bin/true", "webdb.service:4:11: ExecStart=: the prefix +"),
@@ -191,7 +191,9 @@ def test_what_makes_no_difference_is_not_warned_of(line):
 
 
 def test_unit_section_and_unknown_sections():
-    text = "[Unit]\nRequires=x.service\n[Service]\nExecStart=/bin/true\n[Socket]\nListenStream=80\n[X-Mine]\nA=1\n"
+    text = (
+        "[Unit]\nRequires=x.service\n[Service]\nExecStart=/bin/a\n[Socket]\nListenStream=80\n[X-M]\nA=1\n"
+    )
     assert read(text)[1] == [
         "webdb.service:2:10: Requires= is not honoured by the process runtime",
         "webdb.service:6:14: the section [Socket] is not honoured by the process runtime",
@@ -272,8 +274,8 @@ def test_circumstances():
     found = service(
         "ExecStart=/bin/true\nUser=nobody\nGroup=nogroup\nUMask=0077\nNice=5\nWorkingDirectory=-%t/x\n"
         "LimitNOFILE=1024:4096\nLimitCORE=infinity\nLimitAS=1G\nStandardOutput=null\n"
-        'StateDirectory=a "b c"\nStateDirectoryMode=0700\nRuntimeDirectory=%p\nRuntimeDirectoryPreserve=restart\n'
-        "PassEnvironment=TERM LANG\nUnsetEnvironment=PATH A=1"
+        'StateDirectory=a "b c"\nStateDirectoryMode=0700\nRuntimeDirectory=%p\n'
+        "RuntimeDirectoryPreserve=restart\nPassEnvironment=TERM LANG\nUnsetEnvironment=PATH A=1"
     )
     assert (found.user, found.group, found.umask, found.nice) == ("nobody", "nogroup", 0o077, 5)
     assert (found.working_directory, found.working_directory_optional) == ("/state/run/x", True)

@@ -133,10 +133,8 @@ def test_double_quotes_are_the_shells(values):
 
 def test_the_shell_agrees_on_quotes():
     line = r'X="a \"b\" \\ \$c \` \x"'
-    shown = subprocess.run(
-        ["sh", "-c", f'{line}; printf %s "$X"'], capture_output=True, text=True, check=True
-    )
-    assert parse_environment_file(line) == {"X": shown.stdout}
+    shown = subprocess.check_output(["sh", "-c", f'{line}; printf %s "$X"'], text=True)
+    assert parse_environment_file(line) == {"X": shown}
 
 
 def test_unset():

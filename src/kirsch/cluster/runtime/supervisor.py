@@ -59,7 +59,7 @@ Publish = Callable[[UnitName, RuntimeState], None]
 @dataclass(frozen=True, slots=True)
 class _Asked:
     job: Job
-    done: "asyncio.Future[None]"
+    done: "asyncio.Future[RuntimeState]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,12 @@ class Supervisor:
         self._show()
 
     async def ask(self, job: Job) -> RuntimeState:
-        """Start, stop or reload; returns when that is done."""
+        """Start, stop or reload: the state once that is done."""
         if self._error and isinstance(job, Start):
             return self._state
-        done = self._loop.create_future()
+        done: asyncio.Future[RuntimeState] = self._loop.create_future()
         self._inbox.put_nowait(_Asked(job, done))
-        await done
-        return self._state
+        return await done
 
     async def run(self, argv: Sequence[str], seconds: float) -> int:
         """Run a command as the unit would, beside it: its exit status, as Runtime.run has it."""
@@ -229,7 +228,7 @@ class Supervisor:
         for asked in [asked for asked in self._waiting if not pending[type(asked.job)]]:
             self._waiting.remove(asked)
             if not asked.done.done():
-                asked.done.set_result(None)
+                asked.done.set_result(self._state)
         if progress.start_job == "queued" and progress.sub in AT_REST:
             self._inbox.put_nowait(_Due(Start()))
 

@@ -1,0 +1,98 @@
+"""A runtime under test: units loaded from text, states awaited by the listener, the journal at hand."""
+
+import asyncio
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
+from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.unit import UnitFile, UnitName
+
+DEADLINE = 20  # seconds
+
+
+class Bench:
+    """Everything below `folder`; `seen` has the states of each unit in order."""
+
+    def __init__(self, folder: Path, runtime: Runtime, journal: Journal) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        self.journal = journal
+        self.seen: dict[str, list[RuntimeState | None]] = {}
+        self._changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        runtime.listen(self._on_change)
+
+    @classmethod
+    def of_processes(cls, folder: Path) -> "Bench":
+        journal = Journal(folder / "journal")
+        return cls(folder, ProcessRuntime(folder / "kirsch", journal, directory=folder), journal)
+
+    def _on_change(self, name: UnitName, state: RuntimeState | None) -> None:
+        self.seen.setdefault(name.text, []).append(state)
+        task = asyncio.ensure_future(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def load(self, text: str, name: str = "x.service", **environment: str) -> UnitName:
+        unit = UnitName.parse(name)
+        text = textwrap.dedent(text).replace("@FOLDER@", str(self.folder))
+        await self.runtime.load([Prepared(unit, UnitFile.parse(text, name), environment)])
+        return unit
+
+    async def service(
+        self, lines: str, unit: str = "", name: str = "x.service", **environment: str
+    ) -> UnitName:
+        """Load a .service of these lines."""
+        text = f"[Unit]\n{unit}\n[Service]\n{textwrap.dedent(lines)}\n"
+        return await self.load(text, name, **environment)
+
+    def state(self, name: UnitName) -> RuntimeState:
+        return self.runtime.states()[name]
+
+    def subs(self, name: UnitName) -> list[str]:
+        """The sub states it went through, each once in a row."""
+        states = [state.sub for state in self.seen.get(name.text, []) if state is not None]
+        return [sub for sub, before in zip(states, [None, *states], strict=False) if sub != before]
+
+    async def until(self, name: UnitName, condition: Callable[[RuntimeState], bool]) -> RuntimeState:
+        """Wait for a state that meets a condition."""
+        async with asyncio.timeout(DEADLINE), self._changed:
+            await self._changed.wait_for(lambda: condition(self.state(name)))
+        return self.state(name)
+
+    async def until_sub(self, name: UnitName, *subs: str) -> RuntimeState:
+        return await self.until(name, lambda state: state.sub in subs)
+
+    async def line(self, name: UnitName, text: str) -> str:
+        """Wait until the unit's journal has a line that holds `text`; returns it."""
+        async with asyncio.timeout(DEADLINE):
+            async for record in self.journal.follow([name.text], 1000):
+                if text in record.text:
+                    return record.text
+        raise AssertionError(f"{text} was never printed")
+
+    def lines(self, name: UnitName, *streams: str) -> list[str]:
+        """What is in the unit's journal; without `streams` what its processes printed."""
+        streams = streams or ("out", "err")
+        return [r.text for r in self.journal.tail(name.text, 10_000) if r.stream in streams]
+
+
+def processes(marker: str) -> list[int]:
+    """The processes whose environment or command line holds `marker`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                content = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in content:
+                found.append(int(folder.name))
+    return found
