@@ -70,6 +70,12 @@ class Bench:
     async def until_sub(self, name: UnitName, *subs: str) -> RuntimeState:
         return await self.until(name, lambda state: state.sub in subs)
 
+    async def poll(self, condition: Callable[[], bool]) -> None:
+        """Wait for what no event tells of."""
+        async with asyncio.timeout(DEADLINE):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def line(self, name: UnitName, text: str) -> str:
         """Wait until the unit's journal has a line that holds `text`; returns it."""
         async with asyncio.timeout(DEADLINE):

@@ -191,9 +191,7 @@ def test_what_makes_no_difference_is_not_warned_of(line):
 
 
 def test_unit_section_and_unknown_sections():
-    text = (
-        "[Unit]\nRequires=x.service\n[Service]\nExecStart=/bin/a\n[Socket]\nListenStream=80\n[X-M]\nA=1\n"
-    )
+    text = "[Unit]\nRequires=x.service\n[Service]\nExecStart=/bin/a\n[Socket]\nListenStream=80\n[X-M]\nA=1\n"
     assert read(text)[1] == [
         "webdb.service:2:10: Requires= is not honoured by the process runtime",
         "webdb.service:6:14: the section [Socket] is not honoured by the process runtime",

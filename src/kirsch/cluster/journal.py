@@ -83,15 +83,15 @@ class Journal:
         how many by one of stream "kirsch" whose unit is "". Ends when the journal is closed.
         """
         follower = _Follower(None if units is None else frozenset(units), asyncio.get_running_loop())
-        past = await asyncio.to_thread(self._join, follower, lines)
         try:
-            for record in past:
+            for record in await asyncio.to_thread(self._join, follower, lines):
                 yield record
             while records := await follower.take():
                 for record in records:
                     yield record
         finally:
             with self._lock:
+                follower.gone = True
                 self._followers.discard(follower)
 
     def close(self) -> None:
@@ -107,7 +107,8 @@ class Journal:
         with self._lock:
             units = self._known() if follower.units is None else follower.units
             tails = [list(self._file(unit).tail(lines)) for unit in units]
-            self._followers.add(follower)
+            if not follower.gone:
+                self._followers.add(follower)
             if self._closed:
                 follower.close()
         merged = list(heapq.merge(*tails, key=lambda record: record.time))
@@ -224,6 +225,7 @@ class _Follower:
     waiting: deque[Record] = field(default_factory=deque)
     dropped: int = 0
     closed: bool = False
+    gone: bool = False  # it may go while it joins, in a thread
     lock: threading.Lock = field(default_factory=threading.Lock)
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
 

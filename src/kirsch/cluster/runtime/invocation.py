@@ -10,7 +10,6 @@ from pathlib import Path
 
 from kirsch.bus.child import ChildError, Command
 from kirsch.bus.command import resolve_credentials
-from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.environment import parse_environment_file, unset
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.service import Directory, Service
@@ -27,7 +26,7 @@ def compose_environment(
 
     Raises ChildError when a file cannot be read or there is no such user.
     """
-    environment = {"PATH": host.path, **_login(service), **_folders(service, host), **manager}
+    environment = {"PATH": host.path, **_login(service, host), **_folders(service, host), **manager}
     for name in ("LANG", "TZ", *service.pass_environment):
         if name in host.environment:
             environment[name] = host.environment[name]
@@ -62,14 +61,6 @@ def compose_command(
     )
 
 
-def compose(service: Service, host: Host, line: CommandLine, environment: Mapping[str, str]) -> Command:
-    """The Command of one Exec…= line. Raises ChildError that names the line."""
-    try:
-        return compose_command(service, host, line.argv(environment), environment, line.program)
-    except (ChildError, ValueError) as error:
-        raise ChildError(f"{line}: {error}", getattr(error, "errno", 0)) from None
-
-
 def make_directories(service: Service, host: Host) -> None:
     """StateDirectory= and its like, owned by the unit's user. Raises ChildError when one cannot be had."""
     for directory in service.directories:
@@ -98,11 +89,12 @@ def _directive(directory: Directory) -> str:
     return f"{directory.kind.capitalize()}Directory={directory.path}"
 
 
-def _login(service: Service) -> dict[str, str]:
-    """HOME and its like: for User=, and where the daemon itself is an ordinary user's."""
-    if service.user is None and os.geteuid() == 0:
-        return {}
-    entry = find_user(service.user or str(os.geteuid()))
+def _login(service: Service, host: Host) -> dict[str, str]:
+    """HOME and its like: of User=, or of the daemon where that is an ordinary user's."""
+    if service.user is None:
+        names = () if os.geteuid() == 0 else ("HOME", "USER", "LOGNAME", "SHELL")
+        return {name: host.environment[name] for name in names if name in host.environment}
+    entry = find_user(service.user)
     return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
 
 
@@ -111,7 +103,7 @@ def find_user(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
-        raise ChildError(f"no such user: {user}") from None
+        raise ChildError(f"User={user}: there is no such user") from None
 
 
 def _folders(service: Service, host: Host) -> dict[str, str]:
@@ -132,9 +124,10 @@ def _read_environment(pattern: Path, optional: bool) -> dict[str, str]:
     for path in paths:
         try:
             variables |= parse_environment_file(Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            if not optional:
-                raise ChildError(f"EnvironmentFile={path}: {error}") from None
+        except OSError as error:
+            raise ChildError(f"EnvironmentFile={path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ChildError(f"EnvironmentFile={path}: it is not UTF-8") from None
     return variables
 
 
@@ -142,7 +135,7 @@ def _working_directory(service: Service, host: Host) -> str:
     if service.working_directory is None:
         return str(host.directory)
     if service.working_directory == "~":
-        return find_user(service.user or str(os.geteuid())).pw_dir
+        return find_user(service.user).pw_dir if service.user else host.specifiers["h"]
     path = host.directory / service.working_directory
     if service.working_directory_optional and not path.is_dir():
         return str(host.directory)

@@ -12,6 +12,7 @@ from kirsch.cluster.runtime.progress import Notified
 
 MAX_DATAGRAM = 4096  # bytes, as systemd's own
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD in the kernel
+_PREFIX = "kirsch-"
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -37,10 +38,11 @@ class NotifyFolder:
     def __init__(self, link: Path) -> None:
         self._link = link
         if link.is_symlink():
-            shutil.rmtree(os.readlink(link), ignore_errors=True)
+            if (old := link.readlink()).name.startswith(_PREFIX):
+                shutil.rmtree(old, ignore_errors=True)
             link.unlink()
-        base = "/run" if os.access("/run", os.W_OK) else os.environ.get("XDG_RUNTIME_DIR")
-        self.path = Path(tempfile.mkdtemp(prefix="kirsch-", dir=base))
+        bases = [base for base in ("/run", os.environ.get("XDG_RUNTIME_DIR", "")) if os.access(base, os.W_OK)]
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=bases[0] if bases else None))
         self.path.chmod(0o711)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(self.path)

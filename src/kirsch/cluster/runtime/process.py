@@ -1,6 +1,7 @@
 """The runtime that runs units as plain processes: what `kirsch up` uses, and machines without systemd."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.notify_socket import NotifyFolder
+from kirsch.cluster.runtime.once import NOT_EXECUTED
 from kirsch.cluster.runtime.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.service_file import read_service
-from kirsch.cluster.runtime.supervisor import Supervisor
+from kirsch.cluster.runtime.supervisor import Job, Supervisor
 from kirsch.unit import UnitError, UnitFile, UnitName
+
+log = logging.getLogger(__name__)
 
 
 class ProcessRuntime:
@@ -63,21 +67,15 @@ class ProcessRuntime:
     async def start(self, name: UnitName) -> RuntimeState:
         """Start a loaded unit; returns when its start job is done. One that is being stopped starts after
         that; one that waits for a restart is waited for."""
-        if name not in self._units:
-            return RuntimeState(load="not-found", message=f"{name} is not loaded")
-        return await self._units[name].ask(Start())
+        return await self._ask(name, Start())
 
     async def stop(self, name: UnitName) -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
-        if name not in self._units:
-            return RuntimeState(load="not-found", message=f"{name} is not loaded")
-        return await self._units[name].ask(Stop())
+        return await self._ask(name, Stop())
 
     async def reload(self, name: UnitName) -> RuntimeState:
         """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""
-        if name not in self._units:
-            return RuntimeState(load="not-found", message=f"{name} is not loaded")
-        return await self._units[name].ask(Reload())
+        return await self._ask(name, Reload())
 
     async def unload(self, names: Iterable[UnitName]) -> None:
         """Forget stopped units; those that are not stopped stay."""
@@ -88,7 +86,7 @@ class ProcessRuntime:
 
     async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
         """Run a command with the unit's user, directory and environment: its exit status, as in base."""
-        return await self._units[name].run(argv, timeout)
+        return await self._units[name].run(argv, timeout) if name in self._units else NOT_EXECUTED
 
     async def close(self) -> None:
         """Stop everything that runs, all at once."""
@@ -97,6 +95,14 @@ class ProcessRuntime:
         await asyncio.gather(*(unit.close() for unit in units.values()))
         self._sockets.close()
 
+    async def _ask(self, name: UnitName, job: Job) -> RuntimeState:
+        if name not in self._units:
+            return RuntimeState(load="not-found", message=f"{name} is not loaded")
+        return await self._units[name].ask(job)
+
     def _publish(self, name: UnitName, state: RuntimeState | None) -> None:
         for listener in self._listeners:
-            listener(name, state)
+            try:
+                listener(name, state)
+            except Exception:
+                log.exception("a listener failed at a change of %s", name)

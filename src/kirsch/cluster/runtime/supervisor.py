@@ -15,7 +15,6 @@ from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.invocation import (
-    compose,
     compose_command,
     compose_environment,
     find_user,
@@ -292,14 +291,19 @@ class Supervisor:
                 self._recent.append(text)
                 self._journal.append(self.name.text, stream, text, time.time())
 
-        child = Child(
-            compose(service, self._host, line, environment),
-            on_line=on_line,
-            on_main_exit=lambda exit: self._call(self._inbox.put_nowait, _MainEnded(child, exit)),
-            on_exit=lambda _: self._call(self._inbox.put_nowait, _TreeEnded(child)),
-            keep=True,
-        )
-        child.start()
+        try:
+            argv = line.argv(environment)
+            command = compose_command(service, self._host, argv, environment, line.program)
+            child = Child(
+                command,
+                on_line=on_line,
+                on_main_exit=lambda exit: self._call(self._inbox.put_nowait, _MainEnded(child, exit)),
+                on_exit=lambda _: self._call(self._inbox.put_nowait, _TreeEnded(child)),
+                keep=True,
+            )
+            child.start()
+        except (ChildError, ValueError) as error:
+            raise ChildError(f"{line}: {error}") from None
         return child
 
     def _variables(self, main: bool) -> dict[str, str]:
