@@ -34,13 +34,12 @@ class Record:
     text: str
 
     def __bytes__(self) -> bytes:
-        line = f"{self.time:.6f} {self.stream} {self.text}\n"
-        return line.encode("utf-8", "surrogateescape")
+        return f"{self.time:.6f} {self.stream} {self.text}\n".encode("utf-8", "replace")
 
     @classmethod
     def parse(cls, unit: str, line: bytes) -> "Record | None":
         """A line of a unit's file without its newline; None when it is torn."""
-        time, _, rest = line.decode("utf-8", "surrogateescape").partition(" ")
+        time, _, rest = line.decode("utf-8", "replace").partition(" ")
         stream, space, text = rest.partition(" ")
         if not space or stream not in STREAMS or not re.fullmatch(r"\d{1,12}\.\d{6}", time):
             return None

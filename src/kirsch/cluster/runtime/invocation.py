@@ -1,6 +1,7 @@
 """From a Service to what is really run: environment, folders, and the Command for kirsch.bus."""
 
 import glob
+import math
 import os
 import pwd
 import shutil
@@ -12,7 +13,9 @@ from kirsch.bus.child import ChildError, Command
 from kirsch.bus.command import resolve_credentials
 from kirsch.cluster.runtime.environment import parse_environment_file, unset
 from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.progress import Progress
 from kirsch.cluster.runtime.service import Directory, Service
+from kirsch.cluster.runtime.status import signal_name
 
 # Gives a program another name for itself ("@"): execve(2) can, a Command cannot.
 _EXECUTE = "import os, sys; os.execv(sys.argv[1], sys.argv[2:])"
@@ -34,6 +37,23 @@ def compose_environment(
     for file in service.environment_files:
         environment |= _read_environment(host.directory / file.path, file.optional)
     return unset(environment | dict(prepared), service.unset_environment)
+
+
+def run_variables(service: Service, progress: Progress, main: bool) -> dict[str, str]:
+    """What the state of a run says to its commands (systemd.exec(5), "Environment Variables")."""
+    variables = {}
+    if main and service.watchdog < math.inf:
+        variables["WATCHDOG_USEC"] = str(int(service.watchdog * 1e6))
+    if progress.main:
+        variables["MAINPID"] = str(progress.main)
+    if progress.active == "deactivating":
+        variables["SERVICE_RESULT"] = progress.result
+        if (exit := progress.main_exit) is not None:
+            killed = exit.signal is not None
+            variables["EXIT_CODE"] = "killed" if killed else "exited"
+            name = signal_name(exit.signal or 0).removeprefix("SIG")
+            variables["EXIT_STATUS"] = name if killed else str(exit.code)
+    return variables
 
 
 def compose_command(

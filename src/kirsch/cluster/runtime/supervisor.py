@@ -1,6 +1,7 @@
 """Runs one unit: feeds what happens to it to the state machine, and does what that asks for."""
 
 import asyncio
+import logging
 import math
 import secrets
 import signal
@@ -20,6 +21,7 @@ from kirsch.cluster.runtime.invocation import (
     find_user,
     make_directories,
     remove_runtime_directories,
+    run_variables,
 )
 from kirsch.cluster.runtime.notify_socket import NotifyFolder, NotifySocket, descends_from, parse_message
 from kirsch.cluster.runtime.once import NOT_EXECUTED, run_once
@@ -44,12 +46,13 @@ from kirsch.cluster.runtime.progress import (
     Stop,
 )
 from kirsch.cluster.runtime.service import Service
-from kirsch.cluster.runtime.status import signal_name
 from kirsch.cluster.runtime.transition import step
 from kirsch.unit import UnitName
 
 LAST_LINES = 5  # of its output, in the message of a unit that failed
 LAST_CHARACTERS = 500
+
+log = logging.getLogger(__name__)
 
 Job = Start | Stop | Reload
 Publish = Callable[[UnitName, RuntimeState], None]
@@ -172,9 +175,12 @@ class Supervisor:
 
     async def _work(self) -> None:
         while True:
-            for event in await self._next():
-                await self._take(event)
-            self._answer()
+            try:
+                for event in await self._next():
+                    await self._take(event)
+                self._answer()
+            except Exception:
+                log.exception("the unit %s goes on after an error", self.name)
 
     async def _next(self) -> list[Event]:
         """Wait until something happens, or time is up."""
@@ -283,7 +289,10 @@ class Supervisor:
     def _launch(self, line: CommandLine, main: bool) -> Child:
         """In a thread: it reads files and waits until the command is executed."""
         service = self._service
-        environment = compose_environment(service, self._host, self._environment, self._variables(main))
+        manager = {"INVOCATION_ID": self._invocation, **run_variables(service, self._progress, main)}
+        if self._socket:
+            manager["NOTIFY_SOCKET"] = self._socket.address
+        environment = compose_environment(service, self._host, self._environment, manager)
         silent = {"out": service.standard_output == "null", "err": service.standard_error == "null"}
 
         def on_line(stream: str, text: str) -> None:
@@ -302,27 +311,9 @@ class Supervisor:
                 keep=True,
             )
             child.start()
-        except (ChildError, ValueError) as error:
+        except (ChildError, OSError, ValueError) as error:
             raise ChildError(f"{line}: {error}") from None
         return child
-
-    def _variables(self, main: bool) -> dict[str, str]:
-        """What the service manager itself sets (systemd.exec(5), "Environment Variables")."""
-        service, progress = self._service, self._progress
-        variables = {"INVOCATION_ID": self._invocation}
-        if self._socket:
-            variables["NOTIFY_SOCKET"] = self._socket.address
-        if main and service.watchdog < math.inf:
-            variables["WATCHDOG_USEC"] = str(int(service.watchdog * 1e6))
-        if progress.main:
-            variables["MAINPID"] = str(progress.main)
-        if progress.active == "deactivating":
-            variables["SERVICE_RESULT"] = progress.result
-            if (exit := progress.main_exit) is not None:
-                variables["EXIT_CODE"] = "exited" if exit.signal is None else "killed"
-                status = exit.code if exit.signal is None else signal_name(exit.signal).removeprefix("SIG")
-                variables["EXIT_STATUS"] = str(status)
-        return variables
 
     def _signal(self, number: int, target: str) -> None:
         if target == "all":
@@ -375,12 +366,12 @@ class Supervisor:
     def _may_notify(self, pid: int) -> bool:
         match self._service.notify_access:
             case "main":
-                return pid == self._progress.main
+                permitted = {self._progress.main}
             case "exec":
-                return pid in (self._progress.main, self._progress.control)
-            case "all":
+                permitted = {self._progress.main, self._progress.control}
+            case _:
                 return descends_from(pid, {child.shim_pid for child in self._children})
-        return False
+        return pid in permitted - {0}  # 0 is nobody of this pid namespace
 
     # State
 
