@@ -223,3 +223,13 @@ async def test_close_stops_everything(bench):
     assert processes(marker)
     await bench.runtime.close()
     assert processes(marker) == []
+    assert (await bench.runtime.start(name)).active == "inactive"
+
+
+@story
+async def test_whoever_waits_is_told_at_the_close(bench):
+    name = await bench.service("Type=oneshot\nExecStart=/bin/sleep 1000\nRestart=on-failure")
+    start = asyncio.ensure_future(bench.runtime.start(name))
+    await bench.until(name, lambda state: state.pid > 0)
+    await bench.runtime.close()
+    assert (await start).active != "active"

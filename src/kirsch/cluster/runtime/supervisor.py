@@ -143,7 +143,7 @@ class Supervisor:
 
     async def ask(self, job: Job) -> RuntimeState:
         """Start, stop or reload: the state once that is done."""
-        if self._error and isinstance(job, Start):
+        if self._task.done() or (self._error and isinstance(job, Start)):
             return self._state
         done: asyncio.Future[RuntimeState] = self._loop.create_future()
         self._inbox.put_nowait(_Asked(job, done))
@@ -168,8 +168,10 @@ class Supervisor:
             child.kill()
         await asyncio.gather(*(asyncio.to_thread(child.wait) for child in left))
         self._close_socket()
-        for asked in self._waiting:
-            asked.done.cancel()
+        while not self._inbox.empty():
+            if isinstance(item := self._inbox.get_nowait(), _Asked):
+                self._waiting.append(item)
+        self._settle(self._waiting)
 
     # The task
 
@@ -230,12 +232,15 @@ class Supervisor:
         """Tell those whose job is done, and go on with what waited for a stop."""
         progress = self._progress
         pending = {Start: bool(progress.start_job), Stop: progress.stop_job, Reload: progress.reload_job}
-        for asked in [asked for asked in self._waiting if not pending[type(asked.job)]]:
-            self._waiting.remove(asked)
-            if not asked.done.done():
-                asked.done.set_result(self._state)
+        self._settle([asked for asked in self._waiting if not pending[type(asked.job)]])
         if progress.start_job == "queued" and progress.sub in AT_REST:
             self._inbox.put_nowait(_Due(Start()))
+
+    def _settle(self, answered: Sequence[_Asked]) -> None:
+        self._waiting = [asked for asked in self._waiting if asked not in answered]
+        for asked in answered:
+            if not asked.done.done():
+                asked.done.set_result(self._state)
 
     # What the state machine asks for
 
