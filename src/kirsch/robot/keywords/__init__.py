@@ -1,0 +1,1 @@
+"""Keywords, a class for each noun; kirsch.robot.library puts them together."""
