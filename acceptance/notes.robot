@@ -95,7 +95,7 @@ The Page Goes On Working While An Instance Is Killed
     Wait Until The Balancer Has Noticed    notes@2    after=${killed}
     Write Note    Just after the crash
     Note Should Be Shown    Just after the crash
-    Foot Of The Page Should Name An Instance    notes@1
+    Foot Of The Page Should Name An Instance
     Wait Until Unit Is Back    notes@2
     Foot Of The Page Should Come To Name    notes@2
     No Script Should Have Failed
