@@ -222,9 +222,7 @@ class TestReading:
     def test_an_unknown_note_is_404(self, client, method, segment):
         body = {"text": "x"} if method.startswith("P") else None
         answer = client(method, f"/api/notes/{segment}", body, If_Match="*")
-        # CherryPy takes the attributes of a resource for what is below it, and falls back to the resource.
-        attribute = segment in ("GET", "exposed") and method != "GET"
-        assert_problem(answer, 405 if attribute else 404)
+        assert_problem(answer, 404)
 
     @pytest.mark.parametrize("path", ["/api", "/api/", "/api/other", "/api/notes.json"])
     def test_other_paths_of_the_api_are_404(self, client, path):

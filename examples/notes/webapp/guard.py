@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import cherrypy
@@ -20,10 +20,9 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # No product, no version: cheroot puts its own where there is none.
     "Server": "notes",
 }
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 
@@ -57,9 +56,6 @@ def check(names: frozenset[str]) -> Callable[[], None]:
 
     def refuse_strangers() -> None:
         request = cherrypy.serving.request
-        if "/_" in request.path_info:
-            # CherryPy's dispatcher follows any attribute, so Python's own too (/__class__).
-            raise cherrypy.NotFound
         host = request.headers.get("Host")
         if host and not is_own_host(host, names):
             raise Problem(421, f"Notes are not kept at {host!r}. If they should be, name it in NOTES_HOSTS.")
@@ -69,21 +65,12 @@ def check(names: frozenset[str]) -> Callable[[], None]:
     return refuse_strangers
 
 
-def label(instance: str) -> Callable[[], None]:
-    """The hook that puts the headers on every response, and the name of the instance that gave it."""
-
-    def set_headers() -> None:
-        cherrypy.serving.response.headers.update(headers_of(instance))
-
-    return set_headers
-
-
 def labelled(application: Wsgi, instance: str) -> Wsgi:
-    """A WSGI application whose responses have the same headers."""
+    """A WSGI application whose every response has the headers, and the name of the instance that gave it."""
 
-    def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        def start(status: str, headers: list[tuple[str, str]]) -> Any:
-            return start_response(status, [*headers, *headers_of(instance).items()])
+    def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, *headers_of(instance).items()], exc_info)
 
         return application(environ, start)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kirsch.bus.cheroot import Limits, ServerError
     from kirsch.bus.child import Child, ChildError, Command, Exit
+    from kirsch.bus.dispatch import MethodDispatcher
+    from kirsch.bus.exit import ExitPlugin
     from kirsch.bus.health import Health, HealthPlugin
     from kirsch.bus.logs import configure_logging
     from kirsch.bus.loop import AsyncioPlugin
@@ -25,11 +27,13 @@ __all__ = [
     "ChildError",
     "Command",
     "Exit",
+    "ExitPlugin",
     "HTTPAdapter",
     "Health",
     "HealthPlugin",
     "Limit",
     "Limits",
+    "MethodDispatcher",
     "NotifyPlugin",
     "ProcessPlugin",
     "ServerError",
@@ -45,11 +49,13 @@ _MODULES = {
     "ChildError": "child",
     "Command": "child",
     "Exit": "child",
+    "ExitPlugin": "exit",
     "HTTPAdapter": "server",
     "Health": "health",
     "HealthPlugin": "health",
     "Limit": "restart",
     "Limits": "cheroot",
+    "MethodDispatcher": "dispatch",
     "NotifyPlugin": "notify",
     "ProcessPlugin": "process",
     "ServerError": "cheroot",

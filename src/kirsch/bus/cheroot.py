@@ -2,7 +2,7 @@
 
 A Unix socket is made with mode 0600, where cheroot makes it 0777; the socket file of a dead server is
 replaced, that of a live one is not; the number of kept-alive connections is a limit one can set, and none is
-kept while the bus drains.
+kept while the bus drains. How requests are read is in kirsch.bus.request.
 """
 
 import errno
@@ -16,7 +16,9 @@ from typing import Any
 import cheroot.server
 import cheroot.wsgi
 import cherrypy
-from cherrypy._cpwsgi_server import CPWSGIHTTPRequest, CPWSGIServer
+from cherrypy._cpwsgi_server import CPWSGIServer
+
+from kirsch.bus.request import Request, tell_nothing
 
 UNIX_PATH_MAX = 108  # bytes with the closing zero, unix(7)
 
@@ -53,7 +55,11 @@ class _Listening:
     bind_error: OSError | None = None
     _inode: int | None = None
 
+    class ConnectionClass(cheroot.server.HTTPConnection):
+        RequestHandlerClass = Request
+
     def prepare(self) -> None:
+        tell_nothing()
         self.keep_alive_conn_limit = self.keep_alive
         super().prepare()  # type: ignore[misc]
 
@@ -116,9 +122,6 @@ class Server(_Listening, cheroot.wsgi.Server):
         self.max_request_body_size = limits.body
         bus.subscribe("drain", self.wind_down)
 
-    class ConnectionClass(cheroot.server.HTTPConnection):
-        RequestHandlerClass = CPWSGIHTTPRequest
-
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         self.bus.log(msg, level=level, traceback=traceback)
 
@@ -128,6 +131,7 @@ class ApplicationServer(_Listening, CPWSGIServer):
 
     def __init__(self, adapter: Any = cherrypy.server) -> None:
         super().__init__(adapter)
+        self.ConnectionClass.RequestHandlerClass = Request  # CherryPy has just put its own there
         self.keep_alive = getattr(adapter, "keep_alive_conn_limit", Limits().keep_alive)
         adapter.bus.subscribe("drain", self.wind_down)
 

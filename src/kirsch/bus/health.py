@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
-from cherrypy.process.plugins import SignalHandler, SimplePlugin
+from kirsch.bus.exit import ExitPlugin
 
 Check = Callable[[], object]
 
@@ -41,7 +41,7 @@ class Health:
         return json.dumps({"ready": self.ok, "reason": self.reason, "checks": checks})
 
 
-class HealthPlugin(SimplePlugin):
+class HealthPlugin(ExitPlugin):
     """Live and ready, for balancers and service managers, and the drain between SIGTERM and the bus's exit.
 
     `add(name, check)` names a callable that says whether something this process needs is there: it raises or
@@ -49,9 +49,8 @@ class HealthPlugin(SimplePlugin):
     run twice at a time.
 
     On SIGTERM the process stops being ready, publishes 'drain', and exits `drain` seconds later, so that a
-    balancer can notice before the socket closes. A second SIGTERM, or Ctrl-C, ends the wait. Both go through
-    `signals` (the bus's own `signal_handler`, or a new one), SIGTERM in the place of bus.exit; subscribe from
-    the main thread, where alone signals can be handled.
+    balancer can notice before the socket closes; a bus that is starting does so first. A second SIGTERM, or
+    Ctrl-C, ends the wait. For signals, see ExitPlugin.
     """
 
     def __init__(
@@ -61,34 +60,18 @@ class HealthPlugin(SimplePlugin):
         check_timeout: float = 2.0,
         signals: Any = None,
     ) -> None:
-        super().__init__(bus)
+        super().__init__(bus, signals)
         self.drain_seconds = drain  # not named after a channel, for the bus would take it for a listener
         self.check_timeout = check_timeout
-        self._signals = signals or getattr(bus, "signal_handler", None) or SignalHandler(bus)
         self._checks: dict[str, _Runner] = {}
         self._draining = threading.Event()
-        self._leave = threading.Event()
 
     @property
     def draining(self) -> bool:
         return self._draining.is_set()
 
-    def subscribe(self) -> None:
-        super().subscribe()
-        self.bus.unsubscribe("SIGTERM", self.bus.exit)
-        handlers = {"SIGTERM": self.terminate, "SIGINT": self.interrupt}
-        self._signals.handlers.update(handlers)
-        if threading.current_thread() is threading.main_thread():
-            for name, handler in handlers.items():
-                self._signals.set_handler(name, handler)
-
-    def start(self) -> None:
-        self._draining.clear()
-        self._leave.clear()
-
     def stop(self) -> None:
-        self._draining.set()
-        self._leave.set()
+        self._draining.clear()
 
     stop.priority = 0  # type: ignore[attr-defined]
 
@@ -125,32 +108,29 @@ class HealthPlugin(SimplePlugin):
 
     def terminate(self) -> None:
         """What SIGTERM does: drain, then exit; while draining, exit now."""
-        if self.bus.state is self.bus.states.STARTED and not self.draining and self.drain_seconds > 0:
+        if self.drain_seconds <= 0 or self.draining:
+            self()
+        elif not self.asked:
             self._draining.set()
-            self.bus.log(f"Draining for {self.drain_seconds:g} s")
-            threading.Thread(target=self._drain, name="drain").start()
-        elif self.live():
-            self._exit_now()
+            threading.Thread(target=self._drain, name="drain", daemon=True).start()
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: exit now; while that goes on, KeyboardInterrupt ends what it waits for."""
-        if not self.live():
+        """What Ctrl-C does: exit now; once more, KeyboardInterrupt ends what that waits for."""
+        if self.asked:
             raise KeyboardInterrupt
-        self._exit_now()
-
-    def _exit_now(self) -> None:
-        if self.draining:
-            self._leave.set()  # the drain's thread has the bus exit
-        else:
-            self.bus.exit()
+        self()
 
     def _drain(self) -> None:
+        self.bus.wait((self.bus.states.STARTED, self.bus.states.EXITING))
+        if not self.draining:
+            return
+        self.bus.log(f"Draining for {self.drain_seconds:g} s")
         try:
             self.bus.publish("drain")
         finally:
-            self._leave.wait(self.drain_seconds)
-            if self.bus.state is self.bus.states.STARTED:
-                self.bus.exit()
+            self._asked.wait(self.drain_seconds)
+            if self.draining:
+                self()
 
 
 class _Runner:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import cherrypy
 
-from kirsch.bus import AsyncioPlugin
+from kirsch.bus import AsyncioPlugin, MethodDispatcher
 from kirsch.cluster.registry.base import LimitExceeded, RegistryError
 from kirsch.cluster.units import Refused
 from kirsch.unit import UnitError
@@ -87,7 +87,7 @@ def problem(status: str, message: str, traceback: str, version: str) -> bytes:
 
 
 CONFIG: dict[str, Any] = {
-    "request.dispatch": cherrypy.dispatch.MethodDispatcher(),
+    "request.dispatch": MethodDispatcher(),
     "request.error_response": failed,
     "error_page.default": problem,
     "tools.log_tracebacks.on": False,

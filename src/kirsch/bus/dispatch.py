@@ -1,0 +1,54 @@
+"""From a path and a method to what answers them."""
+
+from typing import Any
+
+import cherrypy
+
+
+class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
+    """CherryPy's, but a path leads to resources alone: CherryPy follows any attribute, such as /__class__.
+
+    A resource is what has an attribute `exposed`; False means that only what lies below it answers. A segment
+    of the path is the name of the next resource as it is, or what `_cp_dispatch` makes one of. The first that
+    is neither, and all after it, are arguments to the deepest exposed resource.
+    """
+
+    def find_handler(self, path: str) -> tuple[Any, list[str]]:
+        """The resource, or None, and the arguments; sets the request's configuration, as CherryPy's does."""
+        request = cherrypy.serving.request
+        segments = [segment for segment in path.split("/") if segment]
+        sections = [
+            request.app.config.get("/" + "/".join(segments[:n]), {}) for n in range(len(segments) + 1)
+        ]
+        config = cherrypy.config.copy()
+        found, arguments = None, []
+        resource, left = request.app.root, list(segments)
+        while resource is not None:
+            config.update(getattr(resource, "_cp_config", {}))
+            while len(sections) > len(left):
+                config.update(sections.pop(0))
+            if getattr(resource, "exposed", False):
+                found, arguments = resource, list(left)
+            resource = _next(resource, left) if left else None
+        for section in sections:
+            config.update(section)
+        request.config = config
+        request.is_index = False
+        return found, arguments
+
+
+def _next(resource: Any, left: list[str]) -> Any:
+    """The resource that the first segments of `left` name, taken off it; None when they name none."""
+    name = left[0]
+    below = None if name.startswith("_") else getattr(resource, name, None)
+    if hasattr(below, "exposed"):
+        del left[0]
+        return below
+    dispatch = getattr(resource, "_cp_dispatch", None)
+    if dispatch is None:
+        return None
+    before = len(left)
+    below = dispatch(vpath=left)
+    if len(left) == before:  # it looked at the segment and left it
+        del left[0]
+    return below
