@@ -2,7 +2,6 @@
 
 import http.client
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 
 from robot.api import logger
@@ -75,8 +74,9 @@ class HttpKeywords(Keywords):
             raise AssertionError(f"{requests} requests were answered by {dict(counts)}: not in turn")
 
     @keyword
-    def nobody_should_listen_at(self, url: str) -> None:
+    def nobody_should_listen_at(self, path: str) -> None:
         """Checks that connections to an address are refused."""
+        url = self.session.url(path)
         try:
             answer = request("GET", url, timeout=PATIENCE.total_seconds())
         except ConnectionRefusedError:
@@ -87,14 +87,10 @@ class HttpKeywords(Keywords):
         url = self.session.url(path)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            answer = request(method, url, body, named, _seconds(PATIENCE))
+            answer = request(method, url, body, named, PATIENCE.total_seconds())
         except (OSError, http.client.HTTPException) as error:
             raise AssertionError(f"{method} {url}: no answer: {error}") from None
         logger.info(f"{method} {url}\n{answer.status} {dict(answer.headers)}\n{answer.text[:SHOWN]}")
         if status not in (None, answer.status):
             raise AssertionError(f"{method} {url}: {answer.status}, not {status}: {answer.text[:SHOWN]}")
         return answer
-
-
-def _seconds(time: timedelta) -> float:
-    return time.total_seconds()

@@ -38,7 +38,6 @@ class Session:
         """Stop and remove all that is still there."""
         for load in self.loads:
             load.stop()
-        self.browser.close()
         try:
             for application in self.applications.values():
                 application.stop()
@@ -47,6 +46,7 @@ class Session:
                 application.remove()
             self.applications.clear()
             self.current = None
+            self.browser.close()
 
 
 class Keywords:
