@@ -13,7 +13,7 @@ from kirsch.cli.names import full_names, known_names
 from kirsch.cli.tables import machine
 from kirsch.cluster.application import resolve
 from kirsch.cluster.client import Client, ClientError, find_socket
-from kirsch.unit import UnitFile, UnitName
+from kirsch.unit import UnitError, UnitFile, UnitName
 
 Line = Mapping[str, Any]
 UNITS = "/kirsch/v1/units"
@@ -35,12 +35,7 @@ def load(options: argparse.Namespace) -> int:
 
 def start(options: argparse.Namespace) -> int:
     """Start units."""
-    return _set(
-        options,
-        "launched",
-        lambda line: line["settled"] and line["active"] in ("active", "reloading"),
-        "launched on",
-    )
+    return _set(options, "launched", _is_up, "launched on")
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -104,6 +99,10 @@ def why(options: argparse.Namespace) -> int:
     return 0
 
 
+def _is_up(line: Line) -> bool:
+    return line["settled"] and (line["active"] in ("active", "reloading") or line["finished"])
+
+
 def _client(options: argparse.Namespace) -> Client:
     return Client(find_socket(options.endpoint))
 
@@ -114,7 +113,10 @@ def _read(path: Path) -> tuple[Path, str]:
         data = path.read_bytes()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
-    UnitName.parse(path.name)
+    try:
+        UnitName.parse(path.name)
+    except UnitError as error:
+        raise Failure(f"{path}: {error}") from None
     UnitFile.parse(data, str(path))
     try:
         return path, data.decode()
@@ -171,10 +173,9 @@ def _change(options: argparse.Namespace, desired: str) -> list[str]:
 
 def _wait(options: argparse.Namespace, names: Sequence[str], done: Callable[[Line], bool]) -> list[Line]:
     """Wait until all units are as wanted. Raises Failure when one cannot be, or time is up."""
-    deadline = time.monotonic() + options.timeout
     waiting, finished = set(names), []
     lines: dict[str, Line] = {}
-    for event in _client(options).stream("/kirsch/v1/events"):
+    for event in _client(options).stream("/kirsch/v1/events", timeout=options.timeout):
         for line in event["units"]:
             name = line["name"]
             lines[name] = line
@@ -186,12 +187,10 @@ def _wait(options: argparse.Namespace, names: Sequence[str], done: Callable[[Lin
                     finished.append(line)
             elif line["active"] == "failed" and line["settled"] and line["desired"] == "launched":
                 raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
-            elif line["desired"] != "inactive" and not line["machine"] and line["reasons"]:
+            elif line["refused"]:
                 raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
         if not waiting:
             return finished
-        if time.monotonic() > deadline:
-            break
     name = min(waiting)
     reasons = "; ".join(lines.get(name, {}).get("reasons", ())) or "nobody says why"
     raise Failure(f"{name} is not there after {options.timeout:g} s: {reasons}")

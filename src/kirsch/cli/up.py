@@ -1,7 +1,6 @@
 """up and down: an application on this machine."""
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -21,6 +20,10 @@ from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, runn
 Line = Mapping[str, Any]
 
 STOP_TIMEOUT = 120.0
+# Lines that units wrote while they started: shown once all is ready.
+BACKLOG = 200
+# Sub states that a person may have to wait for, in words.
+PROGRESS = {"start-pre": "preparing", "start": "starting", "running": "started, not ready yet"}
 
 
 def up(options: argparse.Namespace) -> int:
@@ -36,6 +39,7 @@ def up(options: argparse.Namespace) -> int:
     # A service manager's stop is Ctrl-C by another name.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    since = time.time()
     try:
         embedded = launch(application, attached=not options.detach)
     except EmbeddedError as error:
@@ -48,15 +52,16 @@ def up(options: argparse.Namespace) -> int:
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 0
         print("Ctrl-C stops it.\n", flush=True)
-        _follow(embedded)
+        _follow(embedded, since)
     except KeyboardInterrupt:
         _stop(embedded)
         return 0
     except BaseException:
         _stop(embedded, quietly=True)
         raise
-    if embedded.wait(0):
-        raise Failure(f"kirschd ended; {application.state / 'kirschd.log'} says why")
+    if embedded.wait(STOP_TIMEOUT) != 0:
+        raise Failure(f"kirschd was killed; {application.state / 'kirschd.log'} may say why")
+    print(f"{application.name} was stopped by `kirsch down`")
     return 0
 
 
@@ -100,39 +105,41 @@ def _await_ready(client: Client, names: list[str], timeout: float) -> None:
     begun = time.monotonic()
     shown: dict[str, str] = {}
     waiting = set(names)
-    for line in _lines(client, begun + timeout):
+    for line in _lines(client, timeout):
         name = line["name"]
-        if name not in waiting:
+        if name not in names:
             continue
-        if line["ready"] and line["settled"]:
+        waiting.add(name)
+        if line["finished"]:
+            waiting.discard(name)
+            _progress(name, "done", begun, shown)
+        elif line["ready"] and line["settled"]:
             waiting.discard(name)
             address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
-            _progress(name, f"ready at {address}", time.monotonic() - begun, shown)
+            _progress(name, f"ready at {address}", begun, shown)
         elif line["active"] == "failed" and line["settled"]:
             raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
-        elif not line["machine"] and line["reasons"] and line["desired"] == "launched":
+        elif line["refused"]:
             raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
         else:
-            reason = "; ".join(line["reasons"]) or line["sub"]
-            _progress(name, reason, time.monotonic() - begun, shown)
+            _progress(name, line["message"] or PROGRESS.get(line["sub"], ""), begun, shown)
         if not waiting:
             return
     late = ", ".join(f"{name} ({shown.get(name, 'not started')})" for name in sorted(waiting))
     raise Failure(f"not ready after {time.monotonic() - begun:.0f} s: {late}")
 
 
-def _lines(client: Client, deadline: float) -> Iterator[Line]:
-    """Units' lines as they change, until the deadline or the end of the stream."""
-    for event in client.stream("/kirsch/v1/events", timeout=max(deadline - time.monotonic(), 0.1)):
+def _lines(client: Client, timeout: float) -> Iterator[Line]:
+    """Units' lines as they change, until time is up or the stream ends."""
+    for event in client.stream("/kirsch/v1/events", timeout=timeout):
         yield from (line for line in event["units"] if not line.get("gone"))
-        if time.monotonic() > deadline:
-            return
 
 
-def _progress(name: str, text: str, seconds: float, shown: dict[str, str]) -> None:
-    if shown.get(name) != text:
+def _progress(name: str, text: str, begun: float, shown: dict[str, str]) -> None:
+    """A line for each step of a unit, with the seconds since the start; steps of no length are left out."""
+    if text and shown.get(name) != text:
         shown[name] = text
-        print(f"{seconds:6.1f} s  {name}: {text}", flush=True)
+        print(f"{time.monotonic() - begun:6.1f} s  {name}: {text}", flush=True)
 
 
 def _say_where(client: Client, application: Application, names: list[str]) -> None:
@@ -144,10 +151,12 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
         print(f"  {name}  {' '.join(ports)}".rstrip())
 
 
-def _follow(embedded: Embedded) -> None:
-    """Print every unit's lines, each unit in a colour of its own, until the stream ends."""
+def _follow(embedded: Embedded, since: float) -> None:
+    """Print every unit's lines since then, each unit in a colour of its own, until the stream ends."""
     palette = Palette.for_stream(sys.stdout)
-    for line in embedded.client.stream("/kirsch/v1/journal", follow="yes", lines=0):
+    for line in embedded.client.stream("/kirsch/v1/journal", follow="yes", lines=BACKLOG):
+        if line["time"] < since:
+            continue
         print(f"{palette.paint(line['unit'], line['unit'])} {printable(line['text'])}", flush=True)
 
 
@@ -162,11 +171,11 @@ def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
             except ClientError:
                 pass  # it is on its way out, or gone
             embedded.tether.close()
-            if embedded.wait(STOP_TIMEOUT):
+            if embedded.wait(STOP_TIMEOUT) is not None:
                 return
     except KeyboardInterrupt:
         pass
-    os.kill(embedded.pid, 9)
+    embedded.process.kill()
     embedded.wait()
     raise Failure("killed before all units had stopped")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kirsch.unit import UnitError, UnitName
+from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 FILE = "kirsch.toml"
 KEYS = {"name": str, "open": str, "start": list, "images": dict}
@@ -35,7 +35,7 @@ class Application:
 
 
 def load(directory: Path) -> Application:
-    """Read an application's directory. Raises ApplicationError."""
+    """Read an application's directory. Raises ApplicationError, UnitError."""
     if not directory.is_dir():
         raise ApplicationError(f"{directory}: no such directory")
     settings = _settings(directory / FILE)
@@ -43,17 +43,25 @@ def load(directory: Path) -> Application:
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_unit(path.name)}
     if not files:
         raise ApplicationError(f"{directory} has no unit files: put some into {directory / 'units'}")
+    texts = {name: _text(path) for name, path in files.items()}
+    for name, text in texts.items():
+        _check(UnitName.parse(name), text, str(files[name]))
     names = settings.get("start")
     if names is None:
         names = [name for name in files if not UnitName.parse(name).is_template]
     return Application(
         name=settings.get("name") or directory.resolve().name,
         directory=directory,
-        units={name: _text(path) for name, path in files.items()},
+        units=texts,
         files={name: str(path) for name, path in files.items()},
         start=tuple(resolve(name, files, f"{directory / FILE}: start") for name in names),
         open=settings.get("open", ""),
     )
+
+
+def _check(name: UnitName, text: str, path: str) -> None:
+    """Whatever can be said of a unit file alone is said before anything is started."""
+    Options.parse(UnitFile.parse(text, path), name.with_instance("1") if name.is_template else name)
 
 
 def is_unit(name: str) -> bool:

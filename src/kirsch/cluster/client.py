@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ class _UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # http.client forgets the socket when a response takes it over; its timeout is still ours to set.
+        self.sock = self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self.path))
 
@@ -58,12 +60,15 @@ class Client:
         self._call("DELETE", path)
 
     def stream(self, path: str, *, timeout: float | None = None, **query: Any) -> Iterator[Any]:
-        """The events of a stream, as they come, until it ends or `timeout` seconds pass without a byte."""
+        """The events of a stream, as they come, until it ends or `timeout` seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         connection, response = self._request("GET", _url(path, query), None, timeout)
         try:
-            for line in response:
+            while line := response.readline():
                 if line.startswith(b"data: "):
                     yield json.loads(line[6:])
+                if deadline is not None:
+                    connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
         except (OSError, http.client.HTTPException):
             return
         finally:
@@ -81,7 +86,7 @@ class Client:
 
     def _request(
         self, method: str, path: str, body: Any, timeout: float | None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, timeout)
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if content is not None else {}

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import cherrypy
 
-from kirsch.bus import AsyncioPlugin, Limits, NotifyPlugin, ServerError, configure_logging, http_server
+from kirsch.bus import (
+    AsyncioPlugin,
+    ExitPlugin,
+    Limits,
+    NotifyPlugin,
+    ServerError,
+    configure_logging,
+    http_server,
+)
 from kirsch.cluster.api.answers import MAX_BODY
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.model import Machine
@@ -46,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     try:
         run(options.directory.resolve(), options.state.resolve(), parent, attached=options.attached)
-    except (RegistryError, ServerError, OSError, cherrypy.process.wspbus.ChannelFailures) as error:
-        parent.tell(error=_reason(error))
-        log.error("%s", _reason(error))
+    except (RegistryError, ServerError, OSError) as error:
+        parent.tell(error=str(error))
+        log.error("%s", error)
         return 1
     return 0
 
@@ -65,20 +73,32 @@ def run(directory: Path, state: Path, parent: "Parent", *, attached: bool) -> No
         secrets = Secrets(state / "secrets")
         return Node(registry, runtime, journal, local_machine(state), secrets, state / "endpoints.sock")
 
-    leave = Exit()
+    leave = ExitPlugin(bus)
     node = NodePlugin(bus, loop, make, leave)
     api = ApiPlugin(bus, loop, node, leave)
     for plugin in (loop, node, api, NotifyPlugin(bus)):
         plugin.subscribe()
-    http_server(bus, path=str(state / "kirsch.sock"), limits=Limits(threads=THREADS, body=BODY))
+    server = http_server(bus, path=str(state / "kirsch.sock"), limits=Limits(threads=THREADS, body=BODY))
     cherrypy.server.unsubscribe()
     cherrypy.config.update({"engine.autoreload.on": False, "checker.on": False})
-    bus.signal_handler.handlers.update(SIGTERM=leave, SIGINT=leave, SIGHUP=None)
+    leave.subscribe()
+    # A terminal that closes is not a reason to restart.
+    bus.signal_handler.handlers["SIGHUP"] = None
     bus.signal_handler.subscribe()
-    bus.start()
-    parent.tell(ready=True)
+    try:
+        # What a person can have caused is found here, where it is one line and not a bus that fails.
+        loop.start()
+        server.bind()
+        node.start()
+    except BaseException:
+        node.stop()
+        loop.stop()
+        server.stop()
+        raise
     if attached:
         parent.when_gone(leave)
+    bus.start()
+    parent.tell(ready=True)
     bus.block()
 
 
@@ -96,19 +116,6 @@ def local_machine(state: Path) -> Machine:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         runtime="process",
     )
-
-
-class Exit:
-    """Ends the bus, once: the API, a signal and a parent that is gone may all ask for it at the same time."""
-
-    def __init__(self) -> None:
-        self._thread = threading.Thread(target=cherrypy.engine.exit, name="exit")
-        self._once = threading.Lock()
-
-    def __call__(self) -> None:
-        """Begin to end; returns at once."""
-        if self._once.acquire(blocking=False):
-            self._thread.start()
 
 
 class Parent:
@@ -137,14 +144,6 @@ class Parent:
                 act()
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def _reason(error: BaseException) -> str:
-    """One line: what is behind a ChannelFailures is what matters."""
-    if isinstance(error, cherrypy.process.wspbus.ChannelFailures):
-        causes = error.get_instances()
-        return "; ".join(str(cause) for cause in causes) or str(error)
-    return str(error)
 
 
 if __name__ == "__main__":

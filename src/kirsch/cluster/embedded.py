@@ -24,12 +24,15 @@ class Embedded:
     """A kirschd that was started. As long as `tether` is open an attached one lives."""
 
     client: Client
-    pid: int
+    process: subprocess.Popen[bytes]
     tether: socket.socket
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended; True if it has."""
-        return ended(self.pid, timeout)
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until it has ended: its exit status, negative for a signal; None if it has not."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
 
 def socket_path(state: Path) -> Path:
@@ -85,10 +88,12 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     theirs.close()
     answer = _first_line(ours)
     if not answer.get("ready"):
-        process.kill() if not answer else process.wait()
+        if not answer or not ended(process.pid, START_TIMEOUT):
+            process.kill()
+        process.wait()
         where = state / "kirschd.log"
         raise EmbeddedError(str(answer.get("error") or f"kirschd did not start; {where} says why"))
-    return Embedded(Client(socket_path(state)), process.pid, ours)
+    return Embedded(Client(socket_path(state)), process, ours)
 
 
 def ended(pid: int, timeout: float | None = None) -> bool:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 # Until a unit is ready somebody waits for it; later a change is news, not a wait.
 EAGER = 0.1
 INTERVAL = 1.0
+# A program that cannot run has mostly ended by then.
+SETTLE = 0.25
 TIMEOUT = 3.0
 RETRIES = 3
 
@@ -49,8 +51,9 @@ async def _connect(health: Health, address: str) -> bool:
 
 
 async def follow(health: Health | None, address: str, run: RunCommand, tell: Callable[[bool], None]) -> None:
-    """Ask until cancelled, and tell each change. Without a Health= an active unit is ready."""
+    """Ask until cancelled, and tell each change. Without a Health= a unit that stays active is ready."""
     if health is None:
+        await asyncio.sleep(SETTLE)
         tell(True)
         return
     ready, silences = False, 0

@@ -26,7 +26,9 @@ class NodePlugin(SimplePlugin):
         self.node: Node | None = None
 
     def start(self) -> None:
-        self.node = self.loop.run(self._open())
+        """Open the node, unless that was done before the bus started, where an error is one line."""
+        if self.node is None:
+            self.node = self.loop.run(self._open())
 
     start.priority = 30  # type: ignore[attr-defined]
 
@@ -40,7 +42,11 @@ class NodePlugin(SimplePlugin):
 
     async def _open(self) -> Node:
         node = await self.make()
-        await node.start(self.died)
+        try:
+            await node.start(self.died)
+        except BaseException:
+            await node.close()
+            raise
         return node
 
 

@@ -12,9 +12,12 @@ from kirsch.unit import UnitName
 
 @dataclass(frozen=True, slots=True)
 class UnitStatus:
-    """One unit, on one machine or on none (`machine` empty). `ready` is what its endpoint says; `state` is
-    the current state in fleet's words; `settled`: the agent has done what it was last told; `reasons` say
-    why the unit is not where, or as, people want it."""
+    """One unit, on one machine or on none (`machine` empty).
+
+    `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
+    done what it was last told; `refused`: no machine can have it; `finished`: it ran to its end, as a oneshot
+    does. `reasons` say why it is not where, or as, people want it.
+    """
 
     name: str
     description: str
@@ -29,6 +32,8 @@ class UnitStatus:
     fleet_hash: str
     ready: bool
     settled: bool
+    refused: bool
+    finished: bool
     address: str
     ports: tuple[int, ...]
     published: tuple[int, ...]
@@ -87,6 +92,8 @@ def _status(
         fleet_hash=unit.file.fleet_hash,
         ready=endpoint is not None and endpoint.ready,
         settled=settled(unit, state),
+        refused=unit.name in waiting,
+        finished=finished(unit, state),
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),
@@ -115,6 +122,12 @@ def settled(unit: Unit, state: UnitState | None) -> bool:
     return (state.hash, state.order) == (unit.record.hash, unit.record.order)
 
 
+def finished(unit: Unit, state: UnitState | None) -> bool:
+    """Whether a unit that was started has ended well."""
+    down = state is not None and state.active == "inactive" and state.result == "success"
+    return down and unit.desired == "launched" and settled(unit, state)
+
+
 def reasons(
     unit: Unit,
     machine: str,
@@ -140,6 +153,8 @@ def reasons(
         return (state.message,)
     if unit.desired == "loaded":
         return ("it is loaded; nobody wants it to run",)
+    if finished(unit, state):
+        return ()
     if state.active == "failed":
         return (f"it failed: {state.result}",)
     if state.active != "active":

@@ -235,7 +235,8 @@ class Agent:
             pid=state.pid,
             restarts=state.restarts,
             since=state.since,
-            order=started.order if started else -1,
+            # Until the start is done, what the runtime says is about an earlier one.
+            order=started.order if started and name not in self._busy else -1,
         )
 
     def _endpoint(self, name: UnitName, assigned: Assigned) -> Endpoint:

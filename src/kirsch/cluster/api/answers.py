@@ -1,5 +1,6 @@
 """How the API answers: JSON, and problem+json (RFC 9457) for every error."""
 
+import html
 import json
 import logging
 import sys
@@ -81,7 +82,7 @@ def problem(status: str, message: str, traceback: str, version: str) -> bytes:
     """CherryPy's error page, as problem+json; a traceback is for the log alone."""
     cherrypy.response.headers["Content-Type"] = "application/problem+json"
     code = int(status.split()[0])
-    detail = message if code < 500 or code == 503 else "kirschd failed; its log says how"
+    detail = html.unescape(message) if code < 500 or code == 503 else "kirschd failed; its log says how"
     body = {"type": "about:blank", "title": HTTPStatus(code).phrase, "status": code, "detail": detail}
     return json.dumps(body, ensure_ascii=False).encode() + b"\n"
 

@@ -1,5 +1,6 @@
 """/fleet/v1: fleet's units, states and machines, in its words."""
 
+import html
 import json
 from typing import Any
 
@@ -133,7 +134,7 @@ def error_page(status: str, message: str, traceback: str, version: str) -> bytes
     """fleet's error body."""
     cherrypy.response.headers["Content-Type"] = "application/json"
     code = int(status.split()[0])
-    return json.dumps({"error": {"code": code, "message": message}}).encode() + b"\n"
+    return json.dumps({"error": {"code": code, "message": html.unescape(message)}}).encode() + b"\n"
 
 
 def tree(node: Node, loop: AsyncioPlugin, streams: Streams) -> Any:

@@ -120,7 +120,8 @@ class Events(Resource):
                 changed.clear()
                 now = {(s.name, s.machine): s.to_dict() for s in statuses(self.node.cluster())}
                 news = [line for key, line in now.items() if told.get(key) != line]
-                news += [{"name": name, "machine": m, "gone": True} for name, m in told.keys() - now.keys()]
+                gone = {name for name, _ in told} - {name for name, _ in now}
+                news += [{"name": name, "gone": True} for name in sorted(gone)]
                 if news or not told:
                     yield {"units": news}
                 told = now

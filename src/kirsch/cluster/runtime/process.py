@@ -10,10 +10,11 @@ from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.notify_socket import NotifyFolder
 from kirsch.cluster.runtime.once import NOT_EXECUTED
+from kirsch.cluster.runtime.process_options import check_options
 from kirsch.cluster.runtime.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.service_file import read_service
 from kirsch.cluster.runtime.supervisor import Job, Supervisor
-from kirsch.unit import UnitError, UnitFile, UnitName
+from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class ProcessRuntime:
 
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
         """Warnings for what would not be honoured in this file. Raises UnitError if it cannot run."""
-        return read_service(name, file, self._host.specifiers)[1]
+        warnings = read_service(name, file, self._host.specifiers)[1]
+        return [*warnings, *check_options(file, Options.parse(file, name))]
 
     def listen(self, listener: StateListener) -> None:
         """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""

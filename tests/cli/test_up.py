@@ -1,0 +1,257 @@
+"""kirsch up and down, told whole: what a person sees, and what is left when something dies."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tests.cli.application import DEADLINE, KIRSCH, Application, alive, descendants, wait_for
+
+
+def get(address: str) -> dict:
+    with urllib.request.urlopen(f"http://{address}:8080/", timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_each_starts_once_what_it_is_linked_to_is_ready(application: Application):
+    application.server("web@.service", "Link=db:store")
+    application.server("db.service", "ExposeEnv=DB_NAME").write_text(
+        "[Service]\nEnvironment=DB_NAME=shop DB_PASSWORD=no\nExecStart=python server.py\n"
+        "[X-Kirsch]\nExpose=8080\nHealth=http://:8080/\nExposeEnv=DB_NAME\n"
+    )
+    (application.directory / "kirsch.toml").write_text(
+        'name = "shop"\nopen = "http://localhost:1/"\nstart = ["web@2", "web@1", "db"]\n'
+    )
+    printed = application.ok("up", "-d")
+    assert "shop is up: http://localhost:1/" in printed
+    assert printed.index("db.service: ready at") < printed.index("web@1.service: ready at")
+
+    units = application.units()
+    assert {name: (unit["active"], unit["ready"]) for name, unit in units.items()} == {
+        "db.service": ("active", True),
+        "web@1.service": ("active", True),
+        "web@2.service": ("active", True),
+    }
+    # Both listen on port 8080, each on an address of its own, and see the same database.
+    seen = [get(units[f"web@{i}.service"]["address"]) for i in (1, 2)]
+    assert [environment["KIRSCH_INSTANCE"] for environment in seen] == ["1", "2"]
+    database = units["db.service"]["address"]
+    for environment in seen:
+        assert environment["STORE_PORT"] == f"tcp://{database}:8080"
+        assert environment["STORE_ENV_DB_NAME"] == "shop"
+        assert "STORE_ENV_DB_PASSWORD" not in environment
+
+
+def test_ctrl_c_stops_users_first(application: Application):
+    application.server("a.service")
+    application.server("b.service", "Link=a")
+    application.server("c.service", "Link=b")
+    process = application.foreground()
+    pids = descendants(application.kirschd())
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    stopped = [line.split()[0] for line in printed.splitlines() if line.endswith(" stopped")]
+    assert stopped == ["c.service", "b.service", "a.service"]
+    assert not alive(pids)
+
+
+def test_up_shows_each_units_lines_and_only_what_is_printable(application: Application):
+    application.unit(
+        "talk.service",
+        r"""
+        [Service]
+        ExecStart=/bin/sh -c 'printf "hello \\033[31mred\\n"; exec sleep 1000'
+        """,
+    )
+    process = application.foreground()
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if "hello" in line)
+    assert line == "talk.service | hello \\x1b[31mred\n"
+
+
+def test_what_was_kept_is_there_after_down_and_up(application: Application):
+    application.unit(
+        "keep.service",
+        """
+        [Service]
+        StateDirectory=keep
+        ExecStart=/bin/sh -c 'echo again >> $STATE_DIRECTORY/log; cat $STATE_DIRECTORY/log; exec sleep 1000'
+        """,
+    )
+    application.ok("up", "-d")
+    address = application.units()["keep.service"]["address"]
+    assert "is down" in application.ok("down")
+    application.ok("up", "-d")
+    assert application.units()["keep.service"]["address"] == address
+    lines = application.ok("journal", "-n", "3", "keep").splitlines()
+    assert [line.split()[-1] for line in lines if "Started" not in line] == ["again", "again"]
+
+
+@pytest.mark.parametrize("victim", ["kirsch up", "kirschd"])
+def test_after_kill_9_nothing_is_left(application: Application, victim: str):
+    application.unit(
+        "family.service",
+        """
+        [Service]
+        # A daemon that forks twice in a session of its own, and a child that ignores SIGTERM.
+        ExecStart=/bin/sh -c '(setsid sh -c "sleep 1000 & sleep 1000" &); \
+            sh -c "trap : TERM; sleep 1000 & wait" & wait'
+        """,
+    )
+    application.sleeper("b.service")
+    process = application.foreground()
+    daemon = application.kirschd()
+    pids = descendants(daemon)
+    assert len(pids) >= 8  # kirschd, two shims, and theirs
+    os.kill(process.pid if victim == "kirsch up" else daemon, signal.SIGKILL)
+    wait_for(lambda: not alive(pids), "all processes of the application are gone")
+    process.wait(DEADLINE)
+
+    # And it comes up again, with what it knew.
+    application.ok("up", "-d")
+    assert application.units()["b.service"]["active"] == "active"
+
+
+@pytest.mark.services
+def test_after_kill_9_nothing_of_postgresql_is_left(application: Application):
+    application.unit(
+        "db.service",
+        """
+        [Service]
+        Environment=POSTGRES_PASSWORD=only-here
+        StateDirectory=db
+        KillSignal=SIGINT
+        ExecStart=python -m kirsch.sql.postgres
+        [X-Kirsch]
+        Expose=5432
+        Health=tcp://:5432
+        """,
+    )
+    process = application.foreground()
+    daemon = application.kirschd()
+    pids = descendants(daemon)
+    assert len(pids) >= 6  # kirschd, the shim, the postmaster and its children
+    os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: not alive(pids), "PostgreSQL and its children are gone")
+    assert process.wait(DEADLINE) == 1
+
+
+def test_a_killed_unit_comes_back_and_is_ready_again(application: Application):
+    application.unit(
+        "web.service",
+        """
+        [Service]
+        ExecStart=python server.py
+        Restart=always
+        RestartSec=20ms
+        [X-Kirsch]
+        Expose=8080
+        Health=http://:8080/
+        """,
+    )
+    application.ok("up", "-d")
+    before = application.units()["web.service"]
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def back():
+        unit = application.units()["web.service"]
+        return unit["pid"] not in (0, before["pid"]) and unit["ready"] and unit
+
+    assert wait_for(back, "the unit is ready again")["restarts"] == 1
+
+
+def test_up_again_takes_changes_in_and_destroys_what_is_gone(application: Application):
+    application.sleeper("a.service")
+    application.sleeper("b.service")
+    application.ok("up", "-d")
+    before = application.units()
+    application.unit("a.service", "[Service]\nExecStart=sleep 2000\n")
+    (application.directory / "units/b.service").unlink()
+    application.sleeper("c.service")
+    assert "up to date" in application.ok("up", "-d")
+    after = application.units()
+    assert after.keys() == {"a.service", "c.service"}
+    assert after["a.service"]["pid"] != before["a.service"]["pid"]
+    assert not alive({before["a.service"]["pid"], before["b.service"]["pid"]})
+    # What did not change is let be.
+    application.ok("up", "-d")
+    assert application.units()["a.service"]["pid"] == after["a.service"]["pid"]
+
+
+def test_sockets_and_state_are_for_the_owner_alone(application: Application):
+    application.sleeper("a.service")
+    application.ok("up", "-d")
+    state = application.directory / ".kirsch"
+    modes = {
+        p.name: stat.S_IMODE(p.stat().st_mode) for p in (state, *state.glob("*.sock"), *state.glob("*.db"))
+    }
+    assert modes == {".kirsch": 0o700, "kirsch.sock": 0o600, "endpoints.sock": 0o600, "registry.db": 0o600}
+
+
+def test_a_template_is_not_started_and_a_folder_without_toml_starts_the_rest(application: Application):
+    application.sleeper("t@.service")
+    application.sleeper("a.service")
+    application.ok("up", "-d")
+    assert application.units().keys() == {"a.service"}
+    assert "Unit t@7.service launched on" in application.ok("start", "t@7")
+
+
+def test_two_ups_in_one_folder_are_one(application: Application):
+    application.sleeper("a.service")
+    application.foreground()
+    pid = application.units()["a.service"]["pid"]
+    assert "It was up already" in application.ok("up")
+    assert application.units()["a.service"]["pid"] == pid
+
+
+def test_sigterm_is_ctrl_c(application: Application):
+    application.sleeper("a.service")
+    process = application.foreground()
+    pids = descendants(application.kirschd())
+    process.terminate()
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    assert not alive(pids)
+
+
+def test_down_where_nothing_is_up(application: Application):
+    application.sleeper("a.service")
+    assert application.fails("down") == ". is not up: it has no .kirsch folder"
+    application.ok("up", "-d")
+    application.ok("down")
+    assert application.ok("down") == ". is not up\n"
+
+
+def test_a_secret_is_made_up_once_and_shown_nowhere(application: Application):
+    application.server("a.service", "Secret=db:PASSWORD")
+    application.server("b.service", "Secret=db:PGPASSWORD")
+    application.ok("up", "-d")
+    units = application.units()
+    secret = get(units["a.service"]["address"])["PASSWORD"]
+    assert len(secret) >= 24
+    assert get(units["b.service"]["address"])["PGPASSWORD"] == secret
+    shown = "".join(
+        application.ok(*verb) for verb in (("cat", "a"), ("status", "a"), ("list-units", "--json"))
+    )
+    assert secret not in shown
+    for path in (application.directory / ".kirsch").rglob("*"):
+        if path.is_file() and path.parent.name != "secrets":
+            assert secret.encode() not in path.read_bytes(), path
+    for argv in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert secret.encode() not in argv.read_bytes()
+        except OSError:
+            continue
+
+
+def test_a_reader_that_has_enough_is_no_error(application: Application):
+    application.sleeper("a.service")
+    application.ok("up", "-d")
+    command = f"{KIRSCH[0]} -m kirsch.cli.main list-units --json | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=application.directory, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[\n", "")

@@ -1,0 +1,278 @@
+"""Each verb on one machine, with fleetctl's tables and texts; and what a person can get wrong."""
+
+import json
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from tests.cli.application import Application, wait_for
+
+MACHINE = r"[0-9a-f]{8}\.\.\./127\.0\.0\.1"
+
+
+@pytest.fixture
+def up(application: Application) -> Application:
+    """An application with two sleepers and a template that was not started."""
+    application.sleeper("a.service")
+    application.sleeper("b.service", "Link=a")
+    application.sleeper("t@.service")
+    application.ok("up", "-d")
+    return application
+
+
+def test_the_life_of_a_unit(up: Application):
+    path = up.directory / "c.service"
+    path.write_text(
+        "# Kept to the byte.\n[Service]\nExecStart=sleep \\\n  1000\n\n[Unit]\nDescription=The c\n"
+    )
+    assert up.ok("submit", "c.service") == "Unit c.service inactive\n"
+    assert up.ok("cat", "c") == path.read_text()
+    assert "c.service" not in up.units()
+    assert re.fullmatch(rf"Unit c.service loaded on {MACHINE}\n", up.ok("load", "c"))
+    assert up.units()["c.service"]["active"] == "inactive"
+    assert re.fullmatch(rf"Unit c.service launched on {MACHINE}\n", up.ok("start", "c"))
+    unit = up.units()["c.service"]
+    assert (unit["active"], unit["sub"], unit["description"]) == ("active", "running", "The c")
+    assert "Active: active (running)" in up.ok("status", "c")
+    assert up.ok("stop", "c") == "Successfully stopped units [c.service].\n"
+    assert up.units()["c.service"]["active"] == "inactive"
+    assert up.ok("unload", "c") == "Unit c.service inactive\n"
+    assert "c.service" not in up.units()
+    assert up.ok("destroy", "c") == "Destroyed c.service\n"
+    assert up.fails("cat", "c") == "there is no unit c"
+
+
+def test_destroying_a_running_unit_stops_it(up: Application):
+    pid = up.units()["b.service"]["pid"]
+    up.ok("destroy", "b")
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
+
+
+def test_the_tables_are_fleetctls(up: Application):
+    units = up.ok("list-units").splitlines()
+    assert units[0].split() == ["UNIT", "MACHINE", "ACTIVE", "SUB"]
+    assert re.fullmatch(rf"a\.service +{MACHINE} +active +running", units[1])
+    files = up.ok("list-unit-files").splitlines()
+    assert files[0].split() == ["UNIT", "HASH", "DSTATE", "STATE", "TARGET"]
+    assert re.fullmatch(rf"a\.service +[0-9a-f]{{7}} +launched +launched +{MACHINE}", files[1])
+    assert re.fullmatch(r"t@\.service +[0-9a-f]{7} +inactive +inactive +-", files[3])
+    machines = up.ok("list-machines").splitlines()
+    assert machines[0].split() == ["MACHINE", "IP", "METADATA"]
+    full = up.ok("list-machines", "--full", "--no-legend", "--fields", "machine")
+    assert re.fullmatch(r"[0-9a-f]{32}\n", full)
+    assert "there is no column" in up.fails("list-units", "--fields", "nonsense")
+    assert {unit["name"] for unit in json.loads(up.ok("list-unit-files", "--json"))} == {
+        "a.service",
+        "b.service",
+        "t@.service",
+    }
+
+
+def test_the_journal_ends_and_follows(up: Application):
+    up.unit("say.service", "[Service]\nType=oneshot\nExecStart=printf 'one\\ntwo\\nthree\\n'\n[X-Kirsch]\n")
+    up.ok("submit", "units/say.service")
+    assert "launched on" in up.ok("start", "say")
+    assert up.ok("why", "say") == "say.service: it is as people want it\n"
+    lines = up.ok("journal", "-n", "20", "say").splitlines()
+    assert [line.split()[-1] for line in lines if line.split()[-1] in ("one", "two", "three")] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+def test_an_instance_starts_from_the_template_that_was_submitted(up: Application):
+    assert "Unit t@blue.service launched on" in up.ok("start", "t@blue")
+    assert up.ok("cat", "t@blue") == up.ok("cat", "t@")
+
+
+def test_start_takes_a_file_as_fleetctl_does(up: Application):
+    up.sleeper("new.service")
+    printed = up.ok("start", "units/new.service")
+    assert printed.startswith("Unit new.service inactive\nUnit new.service launched on")
+
+
+def test_a_failed_unit_says_why_and_is_tried_again(up: Application):
+    up.unit(
+        "odd.service",
+        "[Service]\nExecStart=/bin/sh -c 'echo broken; test -e mended && exec sleep 1000; exit 3'\n",
+    )
+    up.ok("submit", "units/odd.service")
+    error = up.fails("start", "odd")
+    assert error == "odd.service failed: exited with status 3; last lines: broken"
+    assert "exited with status 3" in up.ok("why", "odd")
+    (up.directory / "mended").touch()
+    assert "launched on" in up.ok("start", "odd")
+    assert up.ok("why", "odd") == "odd.service: it is as people want it\n"
+
+
+def test_a_unit_that_exits_at_once_fails_after_its_limit(application: Application):
+    application.unit(
+        "bad.service",
+        "[Service]\nExecStart=/bin/sh -c 'echo oops; exit 3'\nRestart=on-failure\nRestartSec=10ms\n",
+    )
+    application.sleeper("good.service")
+    error = application.fails("up")
+    assert (
+        error == "bad.service failed: exited with status 3, it was started 5 times in 10 s; last lines: oops"
+    )
+    assert application.ok("down") == ". is not up\n"
+
+
+def test_why_says_what_a_unit_waits_for(up: Application):
+    up.sleeper("far.service", "MachineMetadata=zone=mars")
+    up.sleeper("late.service", "Link=nobody")
+    up.ok("submit", "units/far.service", "units/late.service")
+    assert "MachineMetadata wants zone=mars, it has no zone" in up.fails("start", "far")
+    assert up.fails("start", "--timeout", "0.5", "late").endswith("waits for nobody to be ready")
+    why = up.ok("why").splitlines()
+    assert [line.split(":")[0] for line in why] == ["far.service", "late.service"]
+
+
+def test_a_restart_limit_does_not_hold_back_a_stop(up: Application):
+    up.unit("flap.service", "[Service]\nExecStart=false\nRestart=always\nRestartSec=1h\n")
+    up.ok("submit", "units/flap.service")
+    up.ok("start", "--no-block", "flap")
+    up.ok("stop", "flap")
+    assert up.units()["flap.service"]["active"] in ("inactive", "failed")
+
+
+def test_names_are_resolved_where_one_answers(up: Application):
+    up.unit("a.container", "[Container]\nImage=x\n[X-Kirsch-Process]\nExecStart=sleep 1000\n")
+    up.ok("submit", "units/a.container")
+    assert up.fails("stop", "a") == "a could be a.container, a.service: say which"
+    up.ok("stop", "a.service")
+
+
+BAD_UNITS = {
+    "unknown option": (
+        "[Service]\nExecStart=sleep 1\n[X-Kirsch]\nSpred=zone\n",
+        r'units/x\.service:4:1: unrecognized requirement in \[X-Kirsch\] section: "Spred"; did .* Spread\?',
+    ),
+    "MachineID with Conflicts": (
+        "[Service]\nExecStart=sleep 1\n[X-Fleet]\nMachineID=m\nConflicts=y\n",
+        r"units/x\.service:\d+:\d+: MachineID cannot be used with Conflicts",
+    ),
+    "no section": ("ExecStart=sleep 1\n", r"units/x\.service:1:1: .*"),
+    "no command": ("[Service]\nUser=nobody\n", r"units/x\.service.*ExecStart.*"),
+    "a directive that cannot be honoured": (
+        "[Service]\nType=dbus\nExecStart=sleep 1\n",
+        r"units/x\.service:2:\d+: .*dbus.*",
+    ),
+    "a link to itself": (
+        "[Service]\nExecStart=sleep 1\n[X-Kirsch]\nLink=x\n",
+        r"x\.service:4:\d+: links go in a circle: x\.service -> x\.service; .*",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "error"), BAD_UNITS.values(), ids=BAD_UNITS)
+def test_a_bad_unit_is_one_line_with_its_place(up: Application, text: str, error: str):
+    before = up.ok("list-unit-files")
+    up.unit("x.service", text)
+    assert re.fullmatch(error, up.fails("submit", "units/x.service"))
+    assert up.ok("list-unit-files") == before
+    assert re.fullmatch(f"({re.escape(str(up.directory))}/)?" + error, up.fails("up", "."))
+    assert up.units()["a.service"]["active"] == "active"
+
+
+def test_other_things_a_person_can_get_wrong(up: Application):
+    up.sleeper("ok.service")
+    (up.directory / "units/bad name.service").write_text("[Service]\nExecStart=sleep 1\n")
+    assert "bad name.service" in up.fails("submit", "units/bad name.service")
+    assert up.fails("submit", "units/none.service") == "units/none.service: No such file or directory"
+    assert up.fails("start", "t@.service").startswith('cannot activate template "t@.service"')
+    assert up.fails("start", "nobody") == "there is no unit nobody"
+    assert up.fails("stop", "nobody@1") == "there is no unit nobody@1"
+    assert "invalid choice: 'strat'" in up.fails("strat", "a", status=2)
+    assert "required" in up.fails("start", status=2)
+    up.unit("a.service", "[Service]\nExecStart=sleep 3\n")
+    assert "--replace" in up.fails("submit", "units/a.service")
+    assert up.ok("submit", "--replace", "units/a.service") == "Unit a.service replaced\n"
+    assert "no kirschd answers" in up.fails("--endpoint", "unix:///nowhere.sock", "list-units")
+    assert up.fails("--endpoint", "http://x", "list-units") == "http://x: an endpoint is unix://PATH"
+
+
+def test_a_circle_of_links_is_told_and_nothing_starts(application: Application):
+    application.sleeper("a.service", "Link=b")
+    application.sleeper("b.service", "Link=a")
+    error = application.fails("up")
+    assert re.fullmatch(r".*\.service:4:6: links go in a circle: .*; each would wait for the next", error)
+
+
+def test_folders_without_an_application(application: Application, tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "has no unit files" in application.fails("up", "empty")
+    assert application.fails("up", "nowhere") == "nowhere: no such directory"
+    application.sleeper("a.service")
+    toml = application.directory / "kirsch.toml"
+    for text, error in {
+        'start = ["x"]': "kirsch.toml: start: there is no unit x",
+        "start = 1": "kirsch.toml: start is to be a list of unit names",
+        "strat = 1": "kirsch.toml: unknown key 'strat'; there are name, open, start, images",
+        "start = [": "kirsch.toml: Invalid value (at end of document)",
+    }.items():
+        toml.write_text(text)
+        assert application.fails("up") == error
+    assert not (application.directory / ".kirsch").exists()
+
+
+def test_a_port_that_is_taken_is_told_with_who_has_it(application: Application):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        application.unit(
+            "a.container",
+            f"[Container]\nImage=x\nPublishPort={port}:{port}\n[X-Kirsch-Process]\nExecStart=sleep 1000\n",
+        )
+        error = application.fails("up")
+    assert re.fullmatch(
+        rf"a\.container failed: port {port} is in use by python\S* \(process {os.getpid()}\); "
+        r"stop that, or change PublishPort= \(a\.container:3\)",
+        error,
+    )
+    application.ok("up", "-d")
+
+
+def test_a_process_has_no_other_ports_than_its_own(application: Application):
+    application.unit(
+        "a.container", "[Container]\nImage=x\nPublishPort=8091:80\n[X-Kirsch-Process]\nExecStart=sleep 1000\n"
+    )
+    error = application.fails("up")
+    assert error.endswith(
+        "a.container:3:13: PublishPort=8091:80: a process has no ports but its own; write 80:80"
+    )
+
+
+def test_a_registry_that_is_not_ours_is_left_alone(application: Application):
+    application.sleeper("a.service")
+    state = application.directory / ".kirsch"
+    state.mkdir()
+    (state / "registry.db").write_bytes(b"somebody else's")
+    error = application.fails("up")
+    assert re.fullmatch(r".*/registry\.db: is not a registry of kirsch: .*", error)
+    assert (state / "registry.db").read_bytes() == b"somebody else's"
+
+
+def test_a_directive_that_is_not_honoured_is_named(application: Application):
+    application.unit("a.service", "[Service]\nExecStart=sleep 1000\nPrivateTmp=yes\n")
+    done = application.run("up", "-d")
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r"warning: .*a\.service:3:12: PrivateTmp= is not honoured by the process runtime\n", done.stderr
+    )
+
+
+def test_a_missing_program_is_one_line(application: Application):
+    application.unit("a.service", "[Service]\nExecStart=no-such-program --now\n")
+    error = application.fails("up")
+    assert error.startswith("a.service failed: ")
+    assert "no-such-program" in error
+
+
+def test_kirschd_that_was_killed_is_told(up: Application):
+    os.kill(up.kirschd(), signal.SIGKILL)
+    wait_for(lambda: "no kirschd answers" in up.run("list-units").stderr, "the CLI says that nobody answers")
