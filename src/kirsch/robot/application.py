@@ -22,6 +22,8 @@ from kirsch.robot.units import UnitStates
 Stop = Literal["Ctrl-C", "down"]
 
 KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
+# It stops when we are killed (util-linux's setpriv(1), prctl(2) PR_SET_PDEATHSIG).
+TETHERED = ("setpriv", "--pdeathsig", "TERM")
 UP = r"Ctrl-C stops it\."
 ADDRESS = r"^\S+ is up: (\S+)$"
 STOP_TIMEOUT = 60.0
@@ -79,7 +81,7 @@ class Application:
     def start(self, timeout: float) -> str:
         """`kirsch up`; returns the address to open once all is ready. Raises RunError."""
         self._up = subprocess.Popen(
-            [*KIRSCH, "up", str(self.directory), "--timeout", f"{timeout:g}"],
+            [*TETHERED, *KIRSCH, "up", str(self.directory), "--timeout", f"{timeout:g}"],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
