@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ class Application:
         return Client(self.directory / ".kirsch/kirsch.sock").get("/kirsch/v1/daemon")["pid"]
 
     def close(self) -> None:
-        """End what is left."""
+        """End what is left, and take data that PostgreSQL could not keep in a folder of root's along."""
         self.run("down", ".")
         for process in self.started:
             if process.poll() is None:
@@ -159,3 +160,6 @@ class Application:
             process.wait(DEADLINE)
             if process.stdout:
                 process.stdout.close()
+        for path in (self.directory / ".kirsch").rglob("*"):
+            if path.is_symlink() and path.is_dir():
+                shutil.rmtree(path.resolve(), ignore_errors=True)

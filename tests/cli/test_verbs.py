@@ -164,7 +164,7 @@ BAD_UNITS = {
     ),
     "a link to itself": (
         "[Service]\nExecStart=sleep 1\n[X-Kirsch]\nLink=x\n",
-        r"x\.service:4:\d+: links go in a circle: x\.service -> x\.service; .*",
+        r"units/x\.service:4:6: links go in a circle: x\.service -> x\.service; .*",
     ),
 }
 
@@ -276,3 +276,31 @@ def test_a_missing_program_is_one_line(application: Application):
 def test_kirschd_that_was_killed_is_told(up: Application):
     os.kill(up.kirschd(), signal.SIGKILL)
     wait_for(lambda: "no kirschd answers" in up.run("list-units").stderr, "the CLI says that nobody answers")
+
+
+def test_restart_is_stop_and_start(up: Application):
+    before = up.units()["a.service"]["pid"]
+    assert "Unit a.service launched on" in up.ok("restart", "a")
+    after = up.units()["a.service"]["pid"]
+    assert after not in (0, before)
+    up.ok("stop", "a")
+    assert "Unit a.service launched on" in up.ok("restart", "a")
+
+
+def test_a_start_waits_for_readiness_where_nothing_is_asked(up: Application):
+    up.unit("loop.service", "[Service]\nExecStart=false\nRestart=always\nRestartSec=10ms\n")
+    up.ok("submit", "units/loop.service")
+    assert "it was started 5 times" in up.fails("start", "loop")
+
+
+def test_an_order_that_only_links_give_is_told(up: Application):
+    up.unit(
+        "late.service",
+        "[Unit]\nDescription=Late %p\nAfter=network.target a.service\n[Service]\nExecStart=sleep 1000\n",
+    )
+    done = up.run("start", "units/late.service")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: units/late.service:3:7: After=a.service is not honoured by the process runtime; see Link=\n"
+    )
+    assert "late.service - Late late" in up.ok("status", "late")

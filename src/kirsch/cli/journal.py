@@ -22,8 +22,7 @@ def journal(options: argparse.Namespace) -> int:
             "/kirsch/v1/journal", unit=names, lines=options.lines, follow="yes"
         )
     else:
-        found = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]
-        lines = sorted(found, key=lambda line: line["time"])
+        lines = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]
     for line in lines:
         print(shown(line, several))
         sys.stdout.flush()

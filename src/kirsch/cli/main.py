@@ -117,6 +117,7 @@ def _units(verbs: Any) -> None:
     for name, what in {
         "load": "Put units on a machine without starting them.",
         "start": "Start units. Waits until they run, or says why they do not.",
+        "restart": "Stop units and start them again. One that does not run is started.",
         "stop": "Stop units; they stay on their machine.",
         "unload": "Stop units and take them off their machine.",
         "destroy": "Stop units and forget them.",
@@ -141,7 +142,7 @@ def _units(verbs: Any) -> None:
     journal.add_argument("units", nargs="*", metavar="UNIT", help="all units if none is named")
     journal.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
     journal.add_argument(
-        "-n", "--lines", type=int, default=10, metavar="N", help="how many lines of each unit (10)"
+        "-n", "--lines", type=int, default=10, metavar="N", help="how many lines, of all units together (10)"
     )
 
 

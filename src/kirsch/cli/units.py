@@ -38,6 +38,11 @@ def start(options: argparse.Namespace) -> int:
     return _set(options, "launched", _is_up, "launched on")
 
 
+def restart(options: argparse.Namespace) -> int:
+    """Stop units and start them again, those that do not run too."""
+    return _set(options, "launched", _is_up, "launched on", again=True)
+
+
 def stop(options: argparse.Namespace) -> int:
     """Stop units."""
     names = _change(options, "loaded")
@@ -100,7 +105,9 @@ def why(options: argparse.Namespace) -> int:
 
 
 def _is_up(line: Line) -> bool:
-    return line["settled"] and (line["active"] in ("active", "reloading") or line["finished"])
+    """Up is active, and stays so where no Health= tells: a program that ends at once is not up."""
+    runs = line["active"] in ("active", "reloading") and (line["ready"] or line["checked"])
+    return bool(line["settled"] and (runs or line["finished"]))
 
 
 def _client(options: argparse.Namespace) -> Client:
@@ -144,8 +151,15 @@ def _warn(warnings: Sequence[str]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _set(options: argparse.Namespace, desired: str, done: Callable[[Line], bool], words: str) -> int:
-    names = _change(options, desired)
+def _set(
+    options: argparse.Namespace,
+    desired: str,
+    done: Callable[[Line], bool],
+    words: str,
+    *,
+    again: bool = False,
+) -> int:
+    names = _change(options, desired, again=again)
     if options.no_block:
         for name in names:
             print(f"Triggered unit {name} {'start' if desired == 'launched' else 'load'}")
@@ -155,19 +169,21 @@ def _set(options: argparse.Namespace, desired: str, done: Callable[[Line], bool]
     return 0
 
 
-def _change(options: argparse.Namespace, desired: str) -> list[str]:
+def _change(options: argparse.Namespace, desired: str, *, again: bool = False) -> list[str]:
     """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does."""
     client = _client(options)
-    names = []
+    names, told = [], set()
     for given in options.units:
         path = Path(given)
         known = known_names(client)
         if desired in ("loaded", "launched") and path.is_file() and path.name not in known:
             _submit(client, *_read(path), replace=False)
             known = {path.name}
+            told.add(path.name)
         names.append(resolve(path.name, known))
     for name in names:
-        _warn(client.put(f"{UNITS}/{name}", {"desiredState": desired})["warnings"])
+        answer = client.put(f"{UNITS}/{name}", {"desiredState": desired, "again": again})
+        _warn([] if name in told else answer["warnings"])
     return names
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from math import isfinite
 
 from kirsch.unit import Health
 
@@ -66,4 +67,6 @@ async def follow(health: Health | None, address: str, run: RunCommand, tell: Cal
         if answer != ready:
             ready = answer
             tell(ready)
-        await asyncio.sleep((health.interval or INTERVAL) if ready else EAGER)
+        # HealthInterval=disable is podman's word for HealthCmd= alone; here somebody waits for the answer.
+        interval = health.interval if health.interval and isfinite(health.interval) else INTERVAL
+        await asyncio.sleep(interval if ready else EAGER)

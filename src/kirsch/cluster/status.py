@@ -7,7 +7,7 @@ from typing import Any
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState
 from kirsch.cluster.placement import Refusal
 from kirsch.cluster.reconcile import Wait, reconcile
-from kirsch.unit import UnitName
+from kirsch.unit import UnitError, UnitName, expand
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class UnitStatus:
 
     `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
     done what it was last told; `refused`: no machine can have it; `finished`: it ran to its end, as a oneshot
-    does. `reasons` say why it is not where, or as, people want it.
+    does; `checked`: it has a Health=. `reasons` say why it is not where, or as, people want it.
     """
 
     name: str
@@ -34,6 +34,7 @@ class UnitStatus:
     settled: bool
     refused: bool
     finished: bool
+    checked: bool
     address: str
     ports: tuple[int, ...]
     published: tuple[int, ...]
@@ -77,10 +78,9 @@ def _status(
 ) -> UnitStatus:
     state = cluster.states.get(unit.name, {}).get(machine)
     host = cluster.machines.get(machine)
-    description = unit.file.get("Unit", "Description")
     return UnitStatus(
         name=unit.name.text,
-        description=description.value if description else "",
+        description=description(unit),
         desired=unit.desired,
         state=current(unit, machine, cluster),
         machine=machine,
@@ -94,6 +94,7 @@ def _status(
         settled=settled(unit, state),
         refused=unit.name in waiting,
         finished=finished(unit, state),
+        checked=unit.options.health is not None,
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),
@@ -105,6 +106,17 @@ def _status(
         since=state.since if state else 0.0,
         reasons=reasons(unit, machine, state, endpoint, cluster, waiting.get(unit.name, ())),
     )
+
+
+def description(unit: Unit) -> str:
+    """What a unit is called, for people; a specifier that only its machine knows stays as it is."""
+    entry = unit.file.get("Unit", "Description")
+    if entry is None:
+        return ""
+    try:
+        return expand(entry.value, unit.name)
+    except UnitError:
+        return entry.value
 
 
 def current(unit: Unit, machine: str, cluster: Cluster) -> str:

@@ -23,7 +23,7 @@ from kirsch.cluster.registry.base import (
     Unchanged,
 )
 from kirsch.cluster.snapshot import read_name, read_unit
-from kirsch.unit import Options, UnitError, UnitFile, UnitName
+from kirsch.unit import Options, UnitFile, UnitName
 
 MAX_TEXT = 1 << 20
 TRIES = 20
@@ -164,19 +164,18 @@ class Units:
     def _draft(self, requests: Sequence[Request], destroy: Sequence[UnitName]) -> tuple[Draft, Outcome]:
         draft, outcome = Draft.of(self.mirror.entries), Outcome()
         texts = {request.name: request.text for request in requests if request.text is not None}
-        files: dict[UnitName, Options] = {}
+        fresh: dict[UnitName, tuple[UnitFile, Options]] = {}
         for name in destroy:
             if name not in draft.records:
                 raise Refused(404, "unit does not exist")
             draft.destroy(name)
         for request in requests:
             text = self._text(request, draft, texts)
-            file, options = self._read(request, text, outcome)
-            files[request.name] = options
+            fresh[request.name] = self._read(request, text, outcome)
             if request.name not in draft.records:
                 outcome.created.append(request.name)
-            draft.take(request, text, file.hash, self._tried(request.name))
-        self._check_together(draft, files)
+            draft.take(request, text, fresh[request.name][0].hash, self._tried(request.name))
+        self._check_together(draft, fresh)
         return draft, outcome
 
     def _text(self, request: Request, draft: Draft, texts: Mapping[UnitName, str]) -> str:
@@ -213,33 +212,23 @@ class Units:
             for e in self.mirror.below(prefix)
         )
 
-    def _check_together(self, draft: Draft, fresh: Mapping[UnitName, Options]) -> None:
+    def _check_together(self, draft: Draft, fresh: Mapping[UnitName, tuple[UnitFile, Options]]) -> None:
         """No circle of links or of Replaces, among all units that can run."""
-        if not any(options.links or options.replaces for options in fresh.values()):
+        if not any(options.links or options.replaces for _, options in fresh.values()):
             return
         options = {}
         for name in draft.records:
             if not name.is_template:
                 text = draft.text(name)
-                options[name] = fresh[name] if name in fresh or text is None else read_unit(name, text)[1]
+                options[name] = (fresh[name] if name in fresh or text is None else read_unit(name, text))[1]
         circle = links.circle({name: option.links for name, option in options.items()})
-        if circle and fresh.keys() & set(circle):
-            path = " -> ".join(name.text for name in circle)
-            raise self._at_link(circle, fresh, f"links go in a circle: {path}; each would wait for the next")
-        for name, option in fresh.items():
+        for name, target in pairwise(circle):
+            if name in fresh:
+                path = " -> ".join(name.text for name in circle)
+                link = next(link for link in options[name].links if links.targets(link, target))
+                message = f"links go in a circle: {path}; each would wait for the next"
+                raise fresh[name][0].error(message, link.entry)
+        for name, (_, option) in fresh.items():
             for other, others in options.items():
                 if matches(option.replaces, other) and matches(others.replaces, name):
                     raise Refused(400, f"circular replaces: {name} and {other} replace each other")
-
-    def _at_link(
-        self, circle: Sequence[UnitName], fresh: Mapping[UnitName, Options], message: str
-    ) -> UnitError:
-        """The error at the line of the link that closes the circle."""
-        for name, target in pairwise(circle):
-            if name in fresh:
-                link = next(link for link in fresh[name].links if links.targets(link, target))
-                entry = link.entry
-                return UnitError(
-                    message, name.text, entry.line if entry else None, entry.column if entry else None
-                )
-        return UnitError(message)

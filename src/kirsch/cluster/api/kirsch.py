@@ -1,6 +1,7 @@
 """/kirsch/v1: everything kirsch's own command line does."""
 
 import asyncio
+import heapq
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -133,14 +134,16 @@ class Events(Resource):
 class JournalLines(Resource):
     """/journal."""
 
-    def GET(self, unit: str | list[str] = (), lines: str = "10", follow: str = "no") -> Any:  # type: ignore[assignment]
-        """The last lines of units, all if none is named; with follow=yes a stream that goes on."""
-        units = [unit] if isinstance(unit, str) else list(unit)
+    def GET(self, unit: str | list[str] | None = None, lines: str = "10", follow: str = "no") -> Any:
+        """The last lines of units together; with follow=yes a stream that goes on, of all if none is named."""
+        units = [unit] if isinstance(unit, str) else unit or []
         if not lines.isdigit():
             raise cherrypy.HTTPError(400, "lines is to be a number")
         if follow == "yes":
             return self.streams.serve(self._follow(units, int(lines)))
-        records = [record for name in units for record in self.node.journal.tail(name, int(lines))]
+        found = (self.node.journal.tail(name, int(lines)) for name in units)
+        merged = list(heapq.merge(*found, key=lambda record: record.time))
+        records = merged[max(len(merged) - int(lines), 0) :]
         return json_answer({"lines": [self._line(record) for record in records]})
 
     async def _follow(self, units: list[str], lines: int) -> AsyncIterator[dict[str, Any]]:

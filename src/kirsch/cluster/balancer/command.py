@@ -6,7 +6,8 @@ import os
 import queue
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGUSR1
 
@@ -20,6 +21,7 @@ from kirsch.cluster.balancer.plan import DRAIN_SECONDS, SERVER_OPTIONS, Backend,
 from kirsch.cluster.balancer.plugin import PROCESS, BalancerPlugin
 from kirsch.cluster.haproxy import RuntimeAPI
 
+MAX_FOLDER = 80  # bytes; a socket's path has 107
 GRACE = 8.0  # seconds that requests in flight have when HAProxy is stopped
 
 
@@ -36,11 +38,26 @@ def balance(
 
     Raises BalancerError when HAProxy is not installed, does not take its configuration, or cannot go on.
     """
-    with tempfile.TemporaryDirectory(prefix="kirsch-balancer-") as folder:
-        configuration = Configuration(config, Path(folder))
+    with private_folder() as folder:
+        configuration = Configuration(config, folder)
         configuration.write()
         configuration.check()
         run(configuration, backends, endpoints, options, drain, grace)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Where HAProxy's socket lies: the unit's RuntimeDirectory=, which is cleared after a kill -9 too.
+
+    A folder of its own where there is none, or where its path leaves no room for a socket's (unix(7)).
+    """
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if runtime and len(os.fsencode(runtime)) <= MAX_FOLDER:
+        Path(runtime).chmod(0o700)
+        yield Path(runtime)
+    else:
+        with tempfile.TemporaryDirectory(prefix="kirsch-balancer-") as folder:
+            yield Path(folder)
 
 
 def run(

@@ -28,11 +28,10 @@ _REFUSED = """
 """
 _NO = ("0", "no", "n", "false", "f", "off", "main")  # what says that a refused directive is not wanted
 
-# [Unit]: words for people, an order of starting that links give, and what service_file reads.
-_UNIT_KNOWN = """
-    Description Documentation After Before Wants SourcePath DefaultDependencies StartLimitBurst
-    StartLimitIntervalSec
-"""
+# [Unit]: words for people, and what service_file reads.
+_UNIT_KNOWN = "Description Documentation SourcePath DefaultDependencies StartLimitBurst StartLimitIntervalSec"
+# Targets are the machine's and reached before we run; other units are what Link= is for.
+_ORDER = ("After", "Before", "Wants")
 # [Container] keys that change what a program is given; a process gets that from its own section only.
 _CONTAINER_ONLY = ("EnvironmentFile", "EnvironmentHost", "Secret")
 
@@ -133,11 +132,25 @@ class Directives:
                 raise self.file.error(message, entry)
 
 
+def _is_reached(unit: str, file: UnitFile) -> bool:
+    """Whether what After= names is there anyway: a target, or what the unit is linked to."""
+    links = (word for entry in file.values("X-Kirsch", "Link") for word in entry.value.split())
+    linked = {link.partition(":")[0] for link in links}
+    return unit.endswith(".target") or not linked.isdisjoint((unit, unit.partition(".")[0]))
+
+
 def check_other_sections(directives: Directives) -> None:
     """[Unit] and the rest: warn of what is not honoured. Raises UnitError for conditions: none is checked."""
     file = directives.file
     for entry in file.entries("Unit"):
         if not entry.value or entry.name in _UNIT_KNOWN.split():
+            continue
+        if entry.name in _ORDER:
+            if units := [word for word in entry.value.split() if not _is_reached(word, file)]:
+                unit = " ".join(units)
+                directives.warn(
+                    entry, f"{entry.name}={unit} is not honoured by the process runtime; see Link="
+                )
             continue
         if entry.name.startswith(("Condition", "Assert")):
             raise file.error(f"{entry.name}= cannot be checked by the process runtime", entry)
