@@ -135,7 +135,7 @@ class JournalLines(Resource):
     """/journal."""
 
     def GET(self, unit: str | list[str] | None = None, lines: str = "10", follow: str = "no") -> Any:
-        """The last lines of units together; with follow=yes a stream that goes on, of all if none is named."""
+        """The last lines of units; with follow=yes a stream that goes on, of all units if none is named."""
         units = [unit] if isinstance(unit, str) else unit or []
         if not lines.isdigit():
             raise cherrypy.HTTPError(400, "lines is to be a number")
