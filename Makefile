@@ -11,7 +11,7 @@ run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
 
 test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -304,3 +304,14 @@ def test_an_order_that_only_links_give_is_told(up: Application):
         "warning: units/late.service:3:7: After=a.service is not honoured by the process runtime; see Link=\n"
     )
     assert "late.service - Late late" in up.ok("status", "late")
+
+
+def test_a_unit_that_never_gets_ready_can_be_stopped(up: Application):
+    up.unit("mute.service", "[Service]\nType=notify\nExecStart=sleep 1000\n")
+    up.unit("slow.service", "[Service]\nExecStartPre=sleep 1000\nExecStart=sleep 1000\n")
+    up.ok("submit", "units/mute.service", "units/slow.service")
+    up.ok("start", "--no-block", "mute", "slow")
+    wait_for(lambda: up.units().get("slow.service", {}).get("sub") == "start-pre", "slow starts")
+    up.ok("stop", "--timeout", "10", "mute", "slow")
+    assert {up.units()[name]["active"] for name in ("mute.service", "slow.service")} <= {"inactive", "failed"}
+    assert "launched on" in up.ok("restart", "a")

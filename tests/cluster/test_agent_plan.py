@@ -90,3 +90,15 @@ def test_what_left_the_schedule_is_forgotten_once_it_is_down():
 
 def test_a_busy_unit_is_let_be():
     assert plan(View(assigned={DB: db}, busy=frozenset({DB}))) == []
+
+
+def test_a_start_under_way_is_given_up_for_a_stop():
+    starts = replace(
+        BOTH_RUN,
+        assigned={},
+        running={DB: state(db, RuntimeState(active="activating"))},
+        busy=frozenset({DB}),
+        starting=frozenset({DB}),
+    )
+    assert plan(starts) == [Stop(DB)]
+    assert plan(replace(starts, starting=frozenset())) == []

@@ -164,7 +164,8 @@ def reasons(
     if state.message:
         return (state.message,)
     if unit.desired == "loaded":
-        return ("it is loaded; nobody wants it to run",)
+        down = state.active in ("inactive", "failed")
+        return ("it is loaded; nobody wants it to run" if down else f"it is to stop, and is {state.sub}",)
     if finished(unit, state):
         return ()
     if state.active == "failed":

@@ -49,7 +49,8 @@ class Agent:
         self.readiness = Readiness(runtime, self._changed)
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
-        self._busy: set[UnitName] = set()
+        self._busy: dict[UnitName, asyncio.Task[None]] = {}
+        self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
         self._holds: dict[UnitName, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,6 +90,7 @@ class Agent:
             loaded=dict(self._loaded),
             started=dict(self._started),
             busy=frozenset(self._busy),
+            starting=frozenset(self._starting),
             elsewhere=self._elsewhere(),
             endpoints=tuple(Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS)),
         )
@@ -111,8 +113,10 @@ class Agent:
         for action in actions:
             match action:
                 case Start(name) if name not in self._problems:
-                    self._spawn(name, self._start(name, view.assigned[name].options))
+                    self._starting.add(name)
+                    self._spawn(name, self._start(name))
                 case Stop(name):
+                    self._starting.discard(name)
                     self._spawn(name, self._stop(name))
         unload = [action.unit for action in actions if isinstance(action, Unload)]
         if unload:
@@ -162,7 +166,7 @@ class Agent:
         }
         return Prepared(name, assigned.file, environment)
 
-    async def _start(self, name: UnitName, options: Options) -> None:
+    async def _start(self, name: UnitName) -> None:
         state = await self.runtime.start(name)
         log.info("%s: %s (%s)", name, state.active, state.sub)
 
@@ -185,11 +189,14 @@ class Agent:
                 log.exception("%s", name)
                 self._problems[name] = str(error)
             finally:
-                self._busy.discard(name)
+                # A start that was given up ends while the stop goes on.
+                if self._busy.get(name) is asyncio.current_task():
+                    del self._busy[name]
+                    self._starting.discard(name)
                 self._changed()
 
-        self._busy.add(name)
         task = asyncio.create_task(guarded(), name=f"unit {name}")
+        self._busy[name] = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -25,8 +25,9 @@ class View:
     """All that an agent decides upon.
 
     `loaded` has the options of what the runtime holds, also of units that left the schedule. `started` has
-    the assignment that a unit was last started for, `busy` the units with an action under way, `elsewhere`
-    for a unit another live machine that still has a state for it.
+    the assignment that a unit was last started for, `busy` the units with an action under way, `starting`
+    those of them that are being started, `elsewhere` for a unit another live machine that still has a state
+    for it.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class View:
     loaded: Mapping[UnitName, Options] = field(default_factory=dict)
     started: Mapping[UnitName, Assignment] = field(default_factory=dict)
     busy: frozenset[UnitName] = frozenset()
+    starting: frozenset[UnitName] = frozenset()
     elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
 
@@ -78,10 +80,14 @@ Action = Load | Start | Stop | Unload | Hold
 
 
 def plan(view: View) -> list[Action]:
-    """The next action for each unit that needs one, in the order of their names."""
+    """The next action for each unit that needs one, in the order of their names.
+
+    A unit with an action under way is let be, but a start is given up when the unit is to stop.
+    """
     names = sorted(view.assigned.keys() | view.running.keys())
     stopping = {name for name in names if _must_stop(name, view)}
-    return [action for name in names if name not in view.busy for action in _next(name, view, stopping)]
+    idle = [name for name in names if name not in view.busy or name in view.starting & stopping]
+    return [action for name in idle for action in _next(name, view, stopping)]
 
 
 def alive(state: RuntimeState | None) -> bool:
