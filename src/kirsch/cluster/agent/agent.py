@@ -17,7 +17,7 @@ from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.registry.base import Registry, RegistryError
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.snapshot import read_name, read_unit
-from kirsch.unit import Options, UnitName
+from kirsch.unit import Options, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Agent:
             name, assigned = action.unit, view.assigned[action.unit]
             self._problems.pop(name, None)
             try:
-                prepared.append(await self._prepare(name, assigned, view.endpoints))
+                prepared.append(await self.prepare(name, assigned.file, assigned.options, view.endpoints))
             except (RegistryError, OSError) as error:
                 self._problems[name] = f"cannot be prepared: {error}"
                 continue
@@ -154,17 +154,19 @@ class Agent:
         if prepared:
             await self.runtime.load(prepared)
 
-    async def _prepare(self, name: UnitName, assigned: Assigned, endpoints: tuple[Endpoint, ...]) -> Prepared:
-        address = await self.addresses.of(name, assigned.options)
+    async def prepare(
+        self, name: UnitName, file: UnitFile, options: Options, endpoints: Sequence[Endpoint]
+    ) -> Prepared:
+        """A unit with all that the cluster adds to it here. Raises RegistryError, OSError."""
         environment = {
             **self.environment,
             "KIRSCH_UNIT": name.text,
             "KIRSCH_INSTANCE": name.instance or "",
-            "KIRSCH_ADDRESS": address,
-            **{secret.env: self.secret(secret.name) for secret in assigned.options.secrets if secret.env},
-            **links.variables(name, assigned.options.links, endpoints),
+            "KIRSCH_ADDRESS": await self.addresses.of(name, options),
+            **{secret.env: self.secret(secret.name) for secret in options.secrets if secret.env},
+            **links.variables(name, options.links, endpoints),
         }
-        return Prepared(name, assigned.file, environment)
+        return Prepared(name, file, environment)
 
     async def _start(self, name: UnitName) -> None:
         state = await self.runtime.start(name)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kirsch.bus.command import Command
 from kirsch.unit import UnitFile, UnitName
 
 
@@ -79,6 +80,12 @@ class Runtime(Protocol):
 
         Returns its exit status: 128+N when signal N killed it, 124 when it took more than `timeout` seconds
         and was killed, 127 when it cannot be executed."""
+
+    async def context(self, unit: UnitName | Prepared) -> Command | None:
+        """A command that does nothing, with the environment, user, folder and limits of a unit's processes:
+        of those that run now, None if none does, or of those of a prepared unit, were it started.
+
+        Raises UnitError, ChildError when such a unit cannot be run."""
 
     async def close(self) -> None:
         """Stop everything that runs."""

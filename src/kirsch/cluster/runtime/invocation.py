@@ -81,6 +81,11 @@ def compose_command(
     )
 
 
+def compose_context(service: Service, host: Host, prepared: Mapping[str, str]) -> Command:
+    """A command that does nothing where, as whom and with what the unit's commands run. Raises ChildError."""
+    return compose_command(service, host, (sys.executable,), compose_environment(service, host, prepared, {}))
+
+
 def make_directories(service: Service, host: Host) -> None:
     """StateDirectory= and its like, owned by the unit's user. Raises ChildError when one cannot be had."""
     for directory in service.directories:

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from kirsch.bus.command import Command
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
+from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.notify_socket import NotifyFolder
 from kirsch.cluster.runtime.once import NOT_EXECUTED
 from kirsch.cluster.runtime.process_options import check_options
@@ -89,6 +91,13 @@ class ProcessRuntime:
     async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
         """Run a command with the unit's user, directory and environment: its exit status, as in base."""
         return await self._units[name].run(argv, timeout) if name in self._units else NOT_EXECUTED
+
+    async def context(self, unit: UnitName | Prepared) -> Command | None:
+        """What a unit's processes have, those that run or those of a prepared unit, as in base."""
+        if isinstance(unit, UnitName):
+            return await self._units[unit].context() if unit in self._units else None
+        service, _ = read_service(unit.name, unit.file, self._host.specifiers)
+        return await asyncio.to_thread(compose_context, service, self._host, unit.environment)
 
     async def close(self) -> None:
         """Stop everything that runs, all at once."""

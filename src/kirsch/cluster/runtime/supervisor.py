@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kirsch.bus.child import Child, ChildError, Exit
+from kirsch.bus.command import Command
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.invocation import (
     compose_command,
+    compose_context,
     compose_environment,
     find_user,
     make_directories,
@@ -158,6 +160,12 @@ class Supervisor:
         except (ChildError, ValueError):
             return NOT_EXECUTED
         return await run_once(command, seconds, self._checks)
+
+    async def context(self) -> Command | None:
+        """What the unit's processes have that run now, as Runtime.context has it."""
+        if not self._progress.main:
+            return None
+        return await asyncio.to_thread(compose_context, self._service, self._host, self._environment)
 
     async def close(self) -> None:
         """Kill what is left, and end."""
