@@ -71,6 +71,28 @@ def test_another_text_or_order_stops_first():
     assert plan(replace(view, assigned={DB: assigned(DB, order=2)})) == [Stop(DB)]
 
 
+def test_instances_of_a_service_start_anew_one_after_another():
+    one, two = UnitName.parse("w@1.service"), UnitName.parse("w@2.service")
+    old, new = assigned(one), assigned(one, "CPU=1")
+    view = View(
+        assigned={one: new, two: new},
+        running={one: state(old), two: state(old)},
+        started={one: old.assignment, two: old.assignment},
+        endpoints=(endpoint(one), endpoint(two)),
+    )
+    assert plan(view) == [Stop(one), Hold(two, "starts anew after w@1.service")]
+    down = replace(view, endpoints=(endpoint(two),), busy=frozenset({one}))
+    assert plan(down) == [Hold(two, "starts anew once w@1.service is ready")]
+    again = replace(
+        view, running={one: state(new), two: state(old)}, started=view.started | {one: new.assignment}
+    )
+    assert plan(again) == [Stop(two)]
+    # One that does not serve has nothing to lose, one that failed is not waited for.
+    assert plan(replace(view, endpoints=())) == [Stop(one), Stop(two)]
+    broken = replace(again, running={one: state(new, FAILED), two: state(old)}, endpoints=(endpoint(two),))
+    assert plan(broken) == [Stop(two)]
+
+
 def test_users_stop_before_what_they_use():
     gone = replace(BOTH_RUN, assigned={})
     assert plan(gone) == [Hold(DB, "stops after web.service"), Stop(WEB)]

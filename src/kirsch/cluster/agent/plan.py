@@ -109,8 +109,9 @@ def _must_stop(name: UnitName, view: View) -> bool:
 def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Action]:
     assigned, state = view.assigned.get(name), view.running.get(name)
     if name in stopping:
-        users = sorted(user.text for user in stopping if _uses(user, name, view))
-        yield Hold(name, f"stops after {', '.join(users)}") if users else Stop(name)
+        replaced = assigned is not None and assigned.assignment.desired == "launched"
+        reason = _why_not_replace(name, view, stopping) if replaced else _why_not_stop(name, view, stopping)
+        yield Hold(name, reason) if reason else Stop(name)
     elif assigned is None:
         yield Unload(name)
     elif assigned.assignment.desired == "launched" and view.started.get(name) != assigned.assignment:
@@ -120,6 +121,34 @@ def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Actio
             yield Load(name)
     elif state is None or (state.hash != assigned.assignment.hash and not alive(state)):
         yield Load(name)
+
+
+def _why_not_stop(name: UnitName, view: View, stopping: set[UnitName]) -> str | None:
+    """Of units that stop together, those that use others go first."""
+    users = sorted(user.text for user in stopping if _uses(user, name, view))
+    return f"stops after {', '.join(users)}" if users else None
+
+
+def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str | None:
+    """The instances of a service that are to run anew do so one after another, so that one always serves.
+
+    One that does not serve goes at once; the others wait until all that could serve do. One that failed is
+    not waited for.
+    """
+    ready = {endpoint.unit for endpoint in view.endpoints if endpoint.ready}
+    if name.text not in ready:
+        return None
+    for other in sorted(view.assigned):
+        if other == name or other.service != name.service:
+            continue
+        state = view.running.get(other)
+        if view.assigned[other].assignment.desired != "launched" or (state and state.active == "failed"):
+            continue
+        if other.text not in ready:
+            return f"starts anew once {other} is ready"
+        if other in stopping and other < name:
+            return f"starts anew after {other}"
+    return None
 
 
 def _uses(user: UnitName, name: UnitName, view: View) -> bool:
