@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
@@ -27,6 +27,11 @@ class MachineLease:
         self.registry = registry
         self._id = 0
         self._granted = asyncio.Condition()
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever there is a new lease: what hung on the old one is gone."""
+        self._listeners.append(listener)
 
     async def id(self) -> int:
         """The lease as it is, as soon as there is one."""
@@ -43,6 +48,8 @@ class MachineLease:
                     async with self._granted:
                         self._id = granted
                         self._granted.notify_all()
+                    for listener in self._listeners:
+                        listener()
                 await asyncio.sleep(self.RENEW)
                 await self.registry.keep_alive(self._id)
             except LeaseLost:
@@ -71,6 +78,7 @@ class LeasedKeys:
         self._lease_id = 0
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
+        lease.listen(self._changed.set)
 
     def want(self, wanted: Mapping[str, str]) -> None:
         """From now on these keys, with these values, and no others."""

@@ -1,0 +1,133 @@
+"""The engine on a registry: one leads, writes what reconcile decides, and another takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kirsch.cluster import keys
+from kirsch.cluster.engine import Engine
+from kirsch.cluster.lease import LeasedKeys, MachineLease
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import Assignment, Machine, UnitRecord
+from kirsch.cluster.registry import MemoryRegistry, Put
+from kirsch.cluster.registry.store import Store
+from kirsch.unit import UnitFile
+
+
+def run(scenario: Coroutine) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await scenario
+
+    asyncio.run(bounded())
+
+
+@dataclass
+class Peer:
+    """A machine of a cluster, without an agent."""
+
+    id: str
+    registry: MemoryRegistry
+    mirror: Mirror
+    lease: MachineLease
+    tasks: list[asyncio.Task]
+
+    def die(self) -> None:
+        """Do nothing any more, as after kill -9: the lease has to run out."""
+        for task in self.tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def cluster(*ids: str, ttl: float = 0.3) -> AsyncIterator[list[Peer]]:
+    """Machines that share a store."""
+    store, peers = Store(), []
+    for id in ids:
+        registry = MemoryRegistry(store)
+        mirror, lease = Mirror(registry, keys.ROOT), MachineLease(registry)
+        lease.TTL, lease.RENEW = ttl, ttl / 3
+        leased = LeasedKeys(registry, lease)
+        leased.want({keys.machine(id): Machine(id, "10.0.0.1").to_json()})
+        engine = Engine(registry, mirror, lease, id)
+        parts = [part.run() for part in (mirror, lease, leased, engine)]
+        peers.append(Peer(id, registry, mirror, lease, [asyncio.create_task(part) for part in parts]))
+    try:
+        yield peers
+    finally:
+        for peer in peers:
+            peer.die()
+            await asyncio.gather(*peer.tasks, return_exceptions=True)
+            await peer.registry.close()
+
+
+async def submit(registry: MemoryRegistry, *names: str) -> None:
+    for name in names:
+        file = UnitFile.parse(f"[Service]\nExecStart=sleep 1\n# {name}\n", name)
+        record = UnitRecord(file.hash, "launched", 1)
+        await registry.transact(
+            [Put(keys.text(file.hash), file.text), Put(keys.unit(name), record.to_json())]
+        )
+
+
+async def scheduled(mirror: Mirror, condition) -> dict[str, str]:
+    """Where each unit is, once that is as the condition wants it."""
+    while True:
+        pairs = (keys.pair(entry.key) for entry in mirror.below(keys.SCHEDULE))
+        where = {name: machine for machine, name in pairs}
+        if condition(where):
+            return where
+        await mirror.reached(mirror.revision + 1)
+
+
+def test_what_is_wanted_is_scheduled_once_and_nothing_more_is_written():
+    async def scenario() -> None:
+        async with cluster("m1", "m2") as (one, two):
+            for peer in (one, two):
+                while len(list(peer.mirror.below(keys.MACHINES))) < 2:
+                    await peer.mirror.reached(peer.mirror.revision + 1)
+            await submit(one.registry, "a.service", "b.service", "c.service")
+            where = await scheduled(two.mirror, lambda where: len(where) == 3)
+            assert sorted(where.values()) in (["m1", "m1", "m2"], ["m1", "m2", "m2"])
+            entry = next(two.mirror.below(keys.SCHEDULE))
+            assert Assignment.parse(entry.value).desired == "launched"
+            assert two.mirror.value(keys.LEADER) in ("m1", "m2")
+            # Leases are renewed without a write: with nothing to do the store stands still.
+            revision = (await one.registry.list(keys.ROOT)).revision
+            await asyncio.sleep(3 * one.lease.RENEW)
+            assert (await one.registry.list(keys.ROOT)).revision == revision
+
+    run(scenario())
+
+
+def test_another_takes_over_from_a_leader_that_died():
+    async def scenario() -> None:
+        async with cluster("m1", "m2") as peers:
+            mirror = peers[0].mirror
+            while mirror.value(keys.LEADER) is None or len(list(mirror.below(keys.MACHINES))) < 2:
+                await mirror.reached(mirror.revision + 1)
+            leader = next(peer for peer in peers if peer.id == mirror.value(keys.LEADER))
+            other = next(peer for peer in peers if peer is not leader)
+            leader.die()
+            await submit(other.registry, "a.service", "b.service")
+            where = await scheduled(
+                other.mirror, lambda where: set(where.values()) == {other.id} and len(where) == 2
+            )
+            assert where == {"a.service": other.id, "b.service": other.id}
+            assert other.mirror.value(keys.LEADER) == other.id
+
+    run(scenario())
+
+
+def test_a_leader_whose_lease_was_lost_writes_nothing_more():
+    async def scenario() -> None:
+        async with cluster("m1") as (one,):
+            await submit(one.registry, "a.service")
+            await scheduled(one.mirror, lambda where: where == {"a.service": "m1"})
+            term = one.mirror.entries[keys.LEADER].created
+            await one.registry.revoke(await one.lease.id())
+            await submit(one.registry, "b.service")
+            await scheduled(one.mirror, lambda where: set(where) == {"a.service", "b.service"})
+            assert one.mirror.entries[keys.LEADER].created > term
+
+    run(scenario())
