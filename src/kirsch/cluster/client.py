@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+UNITS = "/kirsch/v1/units"
 SOCKET = ".kirsch/kirsch.sock"
 SYSTEM_SOCKET = Path("/run/kirsch/kirsch.sock")
 TIMEOUT = 60.0
@@ -51,9 +52,9 @@ class Client:
         """PUT JSON."""
         return self._call("PUT", path, body)
 
-    def post(self, path: str) -> Any:
-        """POST without a body."""
-        return self._call("POST", path, {})
+    def post(self, path: str, body: Any = None) -> Any:
+        """POST JSON, or nothing."""
+        return self._call("POST", path, body or {})
 
     def delete(self, path: str) -> None:
         """DELETE."""
@@ -88,7 +89,7 @@ class Client:
         self, method: str, path: str, body: Any, timeout: float | None
     ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, timeout)
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
             connection.request(method, path, content, headers)
@@ -130,6 +131,11 @@ def find_socket(endpoint: str | None = None, directory: Path | None = None) -> P
     raise ClientError(
         0, f"no kirschd runs for {here}: start one with `kirsch up DIR`, or name one with --endpoint"
     )
+
+
+def unit_path(name: str, below: str = "") -> str:
+    """The path of a unit, or of what lies below it."""
+    return f"{UNITS}/{quote(name, safe='@:')}{below}"
 
 
 def _url(path: str, query: dict[str, Any]) -> str:

@@ -4,23 +4,29 @@ import asyncio
 import heapq
 import json
 import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cherrypy
 
 from kirsch import __version__
 from kirsch.bus import AsyncioPlugin
-from kirsch.cluster import keys
-from kirsch.cluster.api.answers import empty, json_answer, json_body, run
+from kirsch.cluster import keys, oneoff
+from kirsch.cluster.api import answers, openapi
+from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.model import DESIRED_STATES, to_json
 from kirsch.cluster.node import Node
 from kirsch.cluster.registry.base import Put
 from kirsch.cluster.status import UnitStatus, statuses
-from kirsch.cluster.units import Request
+from kirsch.cluster.units import Refused, Request
+from kirsch.cluster.verify import verify
 from kirsch.unit import UnitName
+from kirsch.unit.link import parse_link
+
+MAX_LINES = 10_000
 
 
 @dataclass
@@ -42,42 +48,104 @@ class Resource:
 
 
 class Units(Resource):
-    """/units, /units/NAME."""
+    """/units."""
 
-    def GET(self, name: str | None = None) -> bytes:
-        """All units, or one unit's lines (a Global one has one a machine) with its text."""
-        found = self.statuses()
-        if name is None:
-            return json_answer({"units": [status.to_dict() for status in found]})
-        mine = [status.to_dict() for status in found if status.name == name]
+    def GET(self, **query: Any) -> bytes:
+        """All units; a Global one has a line for each machine."""
+        parameters(query)
+        return json_answer({"units": [status.to_dict() for status in self.statuses()]})
+
+    def _cp_dispatch(self, vpath: list[str]) -> "OneUnit":
+        # /units/notes@1.container is OneUnit("notes@1.container").
+        return OneUnit(self.node, self.loop, self.streams, vpath.pop(0))
+
+
+@dataclass
+class OneUnit(Resource):
+    """/units/NAME."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        self.environment = Environment(self.node, self.loop, self.streams, self.name)
+
+    def GET(self, **query: Any) -> bytes:
+        """The unit's lines (a Global one has one a machine) and its text."""
+        parameters(query)
+        mine = [status.to_dict() for status in self.statuses() if status.name == self.name]
         if not mine:
-            raise cherrypy.HTTPError(404, f"there is no unit {name}")
-        text = run(self.loop, self._text(name))
-        return json_answer({"name": name, "text": text, "on": mine})
+            raise cherrypy.HTTPError(404, f"there is no unit {self.name}")
+        return json_answer({"name": self.name, "text": run(self.loop, self._text()), "on": mine})
 
-    def PUT(self, name: str) -> bytes:
-        """Submit a unit, change it, set its desired state: {"text"?, "desiredState"?, "file"?, "again"?}."""
-        request = read_request(name, json_body())
+    def PUT(self, **query: Any) -> bytes:
+        """Submit the unit, change it, set its state: {"text"?, "desiredState"?, "file"?, "again"?}."""
+        parameters(query)
+        request = read_request(self.name, json_body())
         outcome = run(self.loop, self.node.units.change([request]))
         return json_answer(
-            {"name": name, "created": bool(outcome.created), "warnings": outcome.warnings},
+            {"name": self.name, "created": bool(outcome.created), "warnings": outcome.warnings},
             201 if outcome.created else 200,
         )
 
-    def DELETE(self, name: str) -> None:
-        """Destroy a unit."""
-        run(self.loop, self.node.units.destroy(UnitName.parse(name)))
+    def DELETE(self, **query: Any) -> None:
+        """Destroy the unit."""
+        parameters(query)
+        run(self.loop, self.node.units.destroy(UnitName.parse(self.name)))
         empty()
 
-    async def _text(self, name: str) -> str:
-        return self.node.cluster().units[UnitName.parse(name)].file.text
+    async def _text(self) -> str:
+        unit = self.node.cluster().units.get(UnitName.parse(self.name))
+        if unit is None:
+            raise Refused(404, f"there is no unit {self.name}")
+        return unit.file.text
+
+
+@dataclass
+class Environment(Resource):
+    """/units/NAME/environment: its secrets are in it, so it is in no other answer."""
+
+    name: str
+
+    def GET(self, **query: Any) -> bytes:
+        """In what the unit's processes run that run now."""
+        parameters(query)
+        return context_answer(run(self.loop, oneoff.running(self.node, UnitName.parse(self.name))))
+
+
+class OneOff(Resource):
+    """/environment."""
+
+    def GET(self, **query: Any) -> bytes:
+        """In what a one-off command would run: unit=NAME as that unit's, link=TARGET[:ALIAS] with links."""
+        given = parameters(query, "unit", "link")
+        unit = single(given, "unit", "")
+        links = [parse_link(word) for word in given.get("link", [])]
+        name = UnitName.parse(unit) if "unit" in given else None
+        return context_answer(run(self.loop, oneoff.prepared(self.node, name, links)))
+
+
+class Verify(Resource):
+    """/verify."""
+
+    def POST(self, **query: Any) -> bytes:
+        """Check a unit file, and submit nothing: {"name", "text", "file"?}. A bad one is 400."""
+        parameters(query)
+        body = json_body()
+        check_fields(body, {"name": str, "text": str, "file": str})
+        if "name" not in body or "text" not in body:
+            raise cherrypy.HTTPError(400, "name and text are needed")
+        name, file = body["name"], body.get("file") or body["name"]
+        return json_answer(
+            {"name": name, "warnings": verify(name, body["text"], file, self.node.runtime.check)}
+        )
 
 
 class Machines(Resource):
     """/machines."""
 
-    def GET(self) -> bytes:
+    def GET(self, **query: Any) -> bytes:
         """Every machine that is there."""
+        parameters(query)
 
         async def read() -> list[dict[str, Any]]:
             machines = self.node.cluster().machines.values()
@@ -92,8 +160,9 @@ class Machines(Resource):
 class Endpoints(Resource):
     """/endpoints."""
 
-    def GET(self) -> bytes:
+    def GET(self, **query: Any) -> bytes:
         """Where each unit serves, and whether it is ready."""
+        parameters(query)
 
         async def read() -> list[dict[str, Any]]:
             return [endpoint.public() for endpoint in self.node.cluster().endpoints]
@@ -104,8 +173,9 @@ class Endpoints(Resource):
 class Events(Resource):
     """/events."""
 
-    def GET(self) -> Any:
+    def GET(self, **query: Any) -> Any:
         """A stream: all units' lines at first, then each line that changed; a gone one has "gone"."""
+        parameters(query)
         return self.streams.serve(self._changes())
 
     async def _changes(self) -> AsyncIterator[dict[str, Any]]:
@@ -134,11 +204,15 @@ class Events(Resource):
 class JournalLines(Resource):
     """/journal."""
 
-    def GET(self, unit: str | list[str] | None = None, lines: str = "10", follow: str = "no") -> Any:
+    def GET(self, **query: Any) -> Any:
         """The last lines of units; with follow=yes a stream that goes on, of all units if none is named."""
-        units = [unit] if isinstance(unit, str) else unit or []
-        if not lines.isdigit():
-            raise cherrypy.HTTPError(400, "lines is to be a number")
+        given = parameters(query, "unit", "lines", "follow")
+        units = [UnitName.parse(name).text for name in given.get("unit", [])]
+        lines, follow = single(given, "lines", "10"), single(given, "follow", "no")
+        if not re.fullmatch("[0-9]{1,5}", lines, re.ASCII) or int(lines) > MAX_LINES:
+            raise cherrypy.HTTPError(400, f"lines is to be a number from 0 to {MAX_LINES}")
+        if follow not in ("yes", "no"):
+            raise cherrypy.HTTPError(400, "follow is to be yes or no")
         if follow == "yes":
             return self.streams.serve(self._follow(units, int(lines)))
         found = (self.node.journal.tail(name, int(lines)) for name in units)
@@ -157,16 +231,20 @@ class JournalLines(Resource):
 class Applications(Resource):
     """/applications/NAME."""
 
-    def PUT(self, name: str) -> bytes:
+    def PUT(self, name: str, /, **query: Any) -> bytes:
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
 
         Its units are submitted, those it had before and has no more destroyed, and those to start started;
         the answer names what was started.
         """
+        parameters(query)
         body = json_body()
-        units, start, files = body.get("units"), body.get("start"), body.get("files", {})
-        if not isinstance(units, dict) or not isinstance(start, list) or not isinstance(files, dict):
-            raise cherrypy.HTTPError(400, "units is to be an object, start a list")
+        check_fields(body, {"units": dict, "files": dict, "start": list})
+        if "units" not in body or "start" not in body:
+            raise cherrypy.HTTPError(400, "units and start are needed")
+        units, start, files = body["units"], body["start"], body.get("files", {})
+        if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
+            raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
         outcome = run(self.loop, self._apply(name, units, files, start))
         return json_answer({"start": start, "warnings": outcome})
 
@@ -195,8 +273,9 @@ class Applications(Resource):
 class Daemon(Resource):
     """/daemon."""
 
-    def GET(self) -> bytes:
+    def GET(self, **query: Any) -> bytes:
         """This kirschd: its process, its machine, its version."""
+        parameters(query)
         return json_answer({"pid": os.getpid(), "machine": self.node.machine.id, "version": __version__})
 
 
@@ -205,19 +284,33 @@ class Down(Resource):
 
     stop: Callable[[], None]
 
-    def POST(self) -> bytes:
+    def POST(self, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
+        parameters(query)
         run(self.loop, self.node.rest())
         self.stop()
         return json_answer({"down": True}, 202)
 
 
-def read_request(name: str, body: dict[str, Any]) -> Request:
-    """What the body of a PUT /units/NAME wants. Raises HTTPError 400."""
-    kinds = {"text": str, "desiredState": str, "file": str, "again": bool}
+class Document(Resource):
+    """/openapi.json."""
+
+    def GET(self, **query: Any) -> bytes:
+        """What this API is, as OpenAPI has it."""
+        parameters(query)
+        return json_answer(openapi.document())
+
+
+def check_fields(body: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """A body has no other fields than these, of these types. Raises HTTPError 400."""
     for key, value in body.items():
         if key not in kinds or not isinstance(value, kinds[key]):
             raise cherrypy.HTTPError(400, f"{key} is not known, or not what it should be")
+
+
+def read_request(name: str, body: dict[str, Any]) -> Request:
+    """What the body of a PUT /units/NAME wants. Raises HTTPError 400."""
+    check_fields(body, {"text": str, "desiredState": str, "file": str, "again": bool})
     desired = body.get("desiredState")
     if desired is not None and desired not in DESIRED_STATES:
         raise cherrypy.HTTPError(400, f"desiredState is to be one of {', '.join(DESIRED_STATES)}")
@@ -226,20 +319,32 @@ def read_request(name: str, body: dict[str, Any]) -> Request:
     )
 
 
+def context_answer(context: oneoff.Context) -> bytes:
+    """In what a command runs; it may hold secrets."""
+    cherrypy.response.headers["Cache-Control"] = "no-store"
+    return json_answer(asdict(context))
+
+
 def tree(node: Node, loop: AsyncioPlugin, streams: Streams, stop: Callable[[], None]) -> Any:
-    """The resources of /kirsch/v1, to be mounted."""
+    """The resources of /kirsch/v1, to be mounted there."""
     root = Resource(node, loop, streams)
+    root.exposed = False
     for name, kind in {
         "units": Units,
         "machines": Machines,
         "endpoints": Endpoints,
+        "environment": OneOff,
         "events": Events,
         "journal": JournalLines,
         "applications": Applications,
+        "verify": Verify,
         "daemon": Daemon,
+        "openapi.json": Document,
     }.items():
         setattr(root, name, kind(node, loop, streams))
     down = Down(node, loop, streams)
     down.stop = stop
     root.down = down  # type: ignore[attr-defined]
-    return root
+    application = cherrypy.Application(root, "/kirsch/v1")
+    application.request_class = answers.Request
+    return application

@@ -1,0 +1,306 @@
+"""The OpenAPI 3.1 document of /kirsch/v1. A test holds it against what the API really answers."""
+
+from collections.abc import Mapping
+from types import GenericAlias
+from typing import Any, get_args, get_type_hints
+
+from kirsch import __version__
+from kirsch.cluster.api.answers import MAX_UNIT_BODY
+from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.status import UnitStatus
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+BOOLEAN: Schema = {"type": "boolean"}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+STRINGS: Schema = {"type": "array", "items": STRING}
+TEXTS: Schema = {"type": "object", "additionalProperties": STRING}
+SCALARS: Mapping[Any, Schema] = {str: STRING, bool: BOOLEAN, int: INTEGER, float: NUMBER}
+
+UNIT_FILE = "[Service]\nExecStart=sleep 1000\n"
+PROBLEMS = {
+    "400": "The request is wrong; the detail says where",
+    "404": "There is no such thing",
+    "408": "The body did not come",
+    "409": "It cannot be granted as things are",
+    "413": f"The body has more than {MAX_UNIT_BODY >> 20} MiB, or a unit file more than 1 MiB",
+    "415": "The body is not application/json in UTF-8",
+    "500": "kirschd failed; its log says how",
+    "503": "The store is away, or kirschd about to end: try again",
+}
+# Any request can be met by these; a body can have more wrong with it.
+ALWAYS = ("400", "404", "500", "503")
+WITH_BODY = (*ALWAYS, "408", "409", "413", "415")
+
+
+def document() -> dict[str, Any]:
+    """The whole document, as JSON has it."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "kirsch",
+            "version": __version__,
+            "summary": "Unit files on this machine, and on a cluster of them",
+            "description": "All that the command line does. Every error is problem+json (RFC 9457).",
+            "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
+        },
+        "servers": [{"url": "/kirsch/v1"}],
+        "paths": _paths(),
+        "components": {"schemas": _schemas(), "responses": _problems()},
+    }
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "/units": {"get": _operation("listUnits", "All units", _ok("Units"))},
+        "/units/{name}": {
+            "parameters": [_name("unit", "notes@1.container")],
+            "get": _operation("getUnit", "One unit and its text", _ok("UnitWithText")),
+            "put": _operation(
+                "putUnit",
+                "Submit a unit, change it, set its desired state",
+                {**_ok("Change", "It was there"), **_ok("Change", "It is new", "201")},
+                body="UnitChange",
+            ),
+            "delete": _operation(
+                "destroyUnit",
+                "Stop a unit and forget it",
+                {"204": {"description": "It is destroyed"}},
+                problems=(*ALWAYS, "409"),
+            ),
+        },
+        "/units/{name}/environment": {
+            "parameters": [_name("unit", "notes@1.container")],
+            "get": _operation(
+                "getEnvironment",
+                "In what the processes of a running unit run, secrets included",
+                _ok("Context"),
+                problems=(*ALWAYS, "409"),
+            ),
+        },
+        "/environment": {
+            "get": _operation(
+                "getOneOffEnvironment",
+                "In what a one-off command would run, secrets included",
+                _ok("Context"),
+                problems=(*ALWAYS, "409"),
+                query=[
+                    _query("unit", "As a process of this unit", {"type": "string", "minLength": 1}),
+                    _query("link", "With the variables of links, TARGET[:ALIAS]", STRINGS),
+                ],
+            ),
+        },
+        "/verify": {
+            "post": _operation(
+                "verify",
+                "Check a unit file and submit nothing; a bad one is 400",
+                _ok("Verified"),
+                body="UnitToVerify",
+            ),
+        },
+        "/machines": {"get": _operation("listMachines", "The machines that are there", _ok("Machines"))},
+        "/endpoints": {"get": _operation("listEndpoints", "Where units serve", _ok("Endpoints"))},
+        "/events": {
+            "get": _operation("followUnits", "All units' lines, then each that changes", _stream("Units")),
+        },
+        "/journal": {
+            "get": _operation(
+                "readJournal",
+                "What units wrote; with follow=yes a stream that goes on",
+                {"200": {"description": "Lines", "content": _content("Lines") | _events("Line")}},
+                query=[
+                    _query("unit", "Of this unit; may be repeated", STRINGS),
+                    _query("lines", "How many at most", {"type": "integer", "minimum": 0, "maximum": 10000}),
+                    _query("follow", "Whether to go on", {"type": "string", "enum": ["yes", "no"]}),
+                ],
+            ),
+        },
+        "/applications/{name}": {
+            "parameters": [_name("application", "notes")],
+            "put": _operation(
+                "putApplication",
+                "Submit an application's units, destroy those it has no more, start those that are to run",
+                _ok("Started"),
+                body="Application",
+            ),
+        },
+        "/daemon": {"get": _operation("getDaemon", "This kirschd", _ok("Daemon"))},
+        "/down": {
+            "post": _operation(
+                "down",
+                "Stop all units and end this kirschd",
+                _ok("Down", "It is on its way", "202"),
+                problems=(*ALWAYS, "409"),
+            ),
+        },
+        "/openapi.json": {
+            "get": _operation(
+                "getDocument",
+                "This document",
+                {
+                    "200": {
+                        "description": "OpenAPI 3.1",
+                        "content": {"application/json": {"schema": {"type": "object"}}},
+                    }
+                },
+            ),
+        },
+    }
+
+
+def _schemas() -> dict[str, Schema]:
+    desired: Schema = {"type": "string", "enum": list(DESIRED_STATES)}
+    port = _object({"number": INTEGER, "protocol": STRING, "name": {"type": ["string", "null"]}})
+    optional: Schema = {"type": ["string", "null"]}
+    return {
+        "Unit": _object({name: _schema(hint) for name, hint in get_type_hints(UnitStatus).items()}),
+        "Gone": _object({"name": STRING, "gone": {"const": True}}),
+        "Units": _object({"units": _list({"anyOf": [_ref("Unit"), _ref("Gone")]})}),
+        "UnitWithText": _object({"name": STRING, "text": STRING, "on": _list(_ref("Unit"))}),
+        "UnitChange": _object(
+            {
+                "text": {**STRING, "description": "the unit file; left out, the one that is there stays"},
+                "desiredState": desired,
+                "file": {**STRING, "description": "how errors are to name the file"},
+                "again": {**BOOLEAN, "description": "start it once more, also if it runs"},
+            },
+            required=(),
+            examples=[{"text": UNIT_FILE, "desiredState": "loaded"}],
+        ),
+        "Change": _object({"name": STRING, "created": BOOLEAN, "warnings": STRINGS}),
+        "UnitToVerify": _object(
+            {"name": STRING, "text": STRING, "file": STRING},
+            required=("name", "text"),
+            examples=[{"name": "a.service", "text": UNIT_FILE}],
+        ),
+        "Verified": _object({"name": STRING, "warnings": STRINGS}),
+        "Context": _object(
+            {
+                "environment": TEXTS,
+                "directory": optional,
+                "user": optional,
+                "group": optional,
+                "umask": {"type": ["integer", "null"]},
+                "nice": INTEGER,
+                "limits": {
+                    "type": "object",
+                    "description": "soft and hard limits by their names in setrlimit(2), -1 for none",
+                    "additionalProperties": {**_list(INTEGER), "minItems": 2, "maxItems": 2},
+                },
+            }
+        ),
+        "Machines": _object(
+            {
+                "machines": _list(
+                    _object({"id": STRING, "address": STRING, "metadata": TEXTS, "cordoned": BOOLEAN})
+                )
+            }
+        ),
+        "Endpoints": _object(
+            {
+                "endpoints": _list(
+                    _object(
+                        {
+                            "service": STRING,
+                            "unit": STRING,
+                            "slot": STRING,
+                            "address": STRING,
+                            "ports": _list(port),
+                            "ready": BOOLEAN,
+                        }
+                    )
+                )
+            }
+        ),
+        "Line": _object({"unit": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
+        "Lines": _object({"lines": _list(_ref("Line"))}),
+        "Application": _object(
+            {"units": TEXTS, "files": TEXTS, "start": STRINGS},
+            required=("units", "start"),
+            examples=[{"units": {"a.service": UNIT_FILE}, "start": ["a.service"]}],
+        ),
+        "Started": _object({"start": STRINGS, "warnings": STRINGS}),
+        "Daemon": _object({"pid": INTEGER, "machine": STRING, "version": STRING}),
+        "Down": _object({"down": BOOLEAN}),
+        "Problem": _object({"type": STRING, "title": STRING, "status": INTEGER, "detail": STRING}),
+    }
+
+
+def _problems() -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": _ref("Problem")}}
+    return {
+        f"Problem{status}": {"description": what, "content": content} for status, what in PROBLEMS.items()
+    }
+
+
+def _operation(
+    name: str,
+    summary: str,
+    responses: dict[str, Any],
+    *,
+    body: str | None = None,
+    problems: tuple[str, ...] | None = None,
+    query: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    statuses = problems or (WITH_BODY if body else ALWAYS)
+    told = {status: {"$ref": f"#/components/responses/Problem{status}"} for status in statuses}
+    operation: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses | told}
+    if query:
+        operation["parameters"] = query
+    if body:
+        operation["requestBody"] = {"required": True, "content": _content(body)}
+    return operation
+
+
+def _ok(schema: str, what: str = "It is so", status: str = "200") -> dict[str, Any]:
+    return {status: {"description": what, "content": _content(schema)}}
+
+
+def _stream(schema: str) -> dict[str, Any]:
+    return {"200": {"description": "Server-sent events", "content": _events(schema)}}
+
+
+def _events(schema: str) -> dict[str, Any]:
+    return {"text/event-stream": {"schema": {**STRING, "description": f"each event's data is a {schema}"}}}
+
+
+def _content(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": _ref(schema)}}
+
+
+def _name(what: str, example: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": f"The {what}'s name",
+        "schema": schema,
+        "example": example,
+    }
+
+
+def _query(name: str, what: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": what, "schema": schema}
+
+
+def _object(properties: dict[str, Schema], required: tuple[str, ...] | None = None, **more: Any) -> Schema:
+    """An object with these properties and no others, all there unless `required` names some."""
+    names = list(properties if required is None else required)
+    schema = {"type": "object", "properties": properties, "additionalProperties": False, **more}
+    return schema | ({"required": names} if names else {})
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schema(hint: Any) -> Schema:
+    """Of a field of a dataclass: a scalar, or a tuple of them of any length."""
+    return _list(SCALARS[get_args(hint)[0]]) if isinstance(hint, GenericAlias) else SCALARS[hint]

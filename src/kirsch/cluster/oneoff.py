@@ -1,0 +1,111 @@
+"""One-off commands (`kirsch run`, `kirsch exec`): as whom, where and with which variables they run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from kirsch.bus.command import Command
+from kirsch.cluster import links
+from kirsch.cluster.model import Cluster, Endpoint
+from kirsch.cluster.node import Node
+from kirsch.cluster.units import Refused
+from kirsch.unit import Link, UnitName
+
+# What a command that is no unit's is called in its links' ALIAS_NAME.
+NOBODY = UnitName.parse("run.service")
+POSTGRES_PORT = 5432
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str | None = None
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    nice: int = 0
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, command: Command) -> "Context":
+        """What a runtime says a unit's commands have."""
+        return cls(
+            dict(command.environment or {}),
+            command.directory,
+            command.user,
+            command.group,
+            command.umask,
+            command.nice,
+            command.limits,
+        )
+
+
+async def running(node: Node, name: UnitName) -> Context:
+    """What the processes of a running unit have. Raises Refused (404, 409), ChildError."""
+    if name not in node.cluster().units:
+        raise Refused(404, f"there is no unit {name}")
+    command = await node.runtime.context(name)
+    if command is None:
+        raise Refused(409, f"{name} does not run: start it, or use `kirsch run {name} COMMAND`")
+    return Context.of(command)
+
+
+async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) -> Context:
+    """What a new process of a unit would have, nothing where no unit is named, and the variables of links.
+
+    Raises Refused (404, 409), UnitError, ChildError, RegistryError, OSError.
+    """
+    cluster = node.cluster()
+    context = Context() if name is None else await _of_unit(node, cluster, name)
+    variables: dict[str, str] = {}
+    for link in linked:
+        # Of two databases the first is the one that psql opens.
+        variables = link_variables(cluster, name or NOBODY, link, node.agent.secret) | variables
+    return replace(context, environment={**context.environment, **variables})
+
+
+def link_variables(
+    cluster: Cluster, unit: UnitName, link: Link, secret: Callable[[str], str]
+) -> dict[str, str]:
+    """What a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and if it
+    is a PostgreSQL what its clients open it by. Raises Refused (404, 409), OSError."""
+    found = links.endpoints_of(link, cluster.endpoints)
+    if not found and not any(links.targets(link, name) for name in cluster.units):
+        raise Refused(404, f"there is no unit or service {link.target} to link to")
+    endpoint = next((endpoint for endpoint in found if endpoint.ready), None)
+    if endpoint is None:
+        raise Refused(409, f"{link.target} is not ready: `kirsch why` says what it waits for")
+    options = cluster.units[UnitName.parse(endpoint.unit)].options
+    secrets = {each.env: secret(each.name) for each in options.secrets if each.env}
+    known = replace(endpoint, env={**endpoint.env, **secrets})
+    endpoints = [known if other is endpoint else other for other in cluster.endpoints]
+    return links.variables(unit, [link], endpoints) | postgres_variables(known)
+
+
+def postgres_variables(endpoint: Endpoint) -> dict[str, str]:
+    """What psql and all that uses libpq read (PostgreSQL's documentation, "Environment Variables"), of an
+    endpoint that has the official image's variables; nothing of any other. Pure."""
+    ports = [port.number for port in endpoint.ports if port.protocol == "tcp"]
+    if not ports or not any(name.startswith("POSTGRES_") for name in endpoint.env):
+        return {}
+    user = endpoint.env.get("POSTGRES_USER", "postgres")
+    variables = {
+        "PGHOST": endpoint.address,
+        "PGPORT": str(POSTGRES_PORT if POSTGRES_PORT in ports else ports[0]),
+        "PGUSER": user,
+        "PGDATABASE": endpoint.env.get("POSTGRES_DB", user),
+    }
+    password = endpoint.env.get("POSTGRES_PASSWORD")
+    return variables | ({"PGPASSWORD": password} if password else {})
+
+
+async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
+    unit = cluster.units.get(name)
+    if unit is None or name.is_template:
+        raise Refused(404, f"there is no unit {name}" + (" but a template" if unit else ""))
+    if waits := links.unready(unit.options.links, cluster.endpoints):
+        raise Refused(409, f"{name} is linked to {waits[0]}, which is not ready")
+    ready = await node.agent.prepare(name, unit.file, unit.options, cluster.endpoints)
+    command = await node.runtime.context(ready)
+    return Context.of(command) if command else Context()
