@@ -12,6 +12,7 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Machine, UnitRecord
 from kirsch.cluster.registry import MemoryRegistry, Put
 from kirsch.cluster.registry.store import Store
+from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitFile
 
 
@@ -49,7 +50,7 @@ async def cluster(*ids: str, ttl: float = 0.3) -> AsyncIterator[list[Peer]]:
         lease.TTL, lease.RENEW = ttl, ttl / 3
         leased = LeasedKeys(registry, lease)
         leased.want({keys.machine(id): Machine(id, "10.0.0.1").to_json()})
-        engine = Engine(registry, mirror, lease, id)
+        engine = Engine(registry, mirror, Snapshots(mirror), lease, id)
         parts = [part.run() for part in (mirror, lease, leased, engine)]
         peers.append(Peer(id, registry, mirror, lease, [asyncio.create_task(part) for part in parts]))
     try:

@@ -22,7 +22,6 @@ from kirsch.bus import (
     configure_logging,
     http_server,
 )
-from kirsch.cluster.api.answers import MAX_BODY
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
@@ -36,8 +35,8 @@ log = logging.getLogger(__name__)
 
 # A journal or an event stream holds a thread as long as it is read.
 THREADS = 50
-# JSON makes a unit file of 1 MiB longer than it is.
-BODY = 4 * MAX_BODY
+# No limit of the server's: the API has its own, and says so in its own words.
+BODY = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

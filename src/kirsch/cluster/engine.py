@@ -21,7 +21,7 @@ from kirsch.cluster.registry.base import (
     Registry,
     Unavailable,
 )
-from kirsch.cluster.snapshot import snapshot
+from kirsch.cluster.snapshot import Snapshots, read_name
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,17 @@ class Engine:
 
     RETRY = 0.5
 
-    def __init__(self, registry: Registry, mirror: Mirror, lease: MachineLease, machine_id: str) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        snapshots: Snapshots,
+        lease: MachineLease,
+        machine_id: str,
+    ) -> None:
         self.registry = registry
         self.mirror = mirror
+        self.snapshots = snapshots
         self.lease = lease
         self.machine_id = machine_id
         self._changed = asyncio.Event()
@@ -69,7 +77,7 @@ class Engine:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            decisions = reconcile(snapshot(self.mirror.entries))
+            decisions = reconcile(self.snapshots.now())
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
                 if revision is None:
@@ -77,8 +85,17 @@ class Engine:
                 await self.mirror.reached(revision)
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        if any(key.startswith(DECIDES_UPON) or key == keys.LEADER for key in changed):
+        if any(self._matters(key) for key in changed):
             self._changed.set()
+
+    def _matters(self, key: str) -> bool:
+        """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is
+        not: thousands can be submitted without a reconcile for each."""
+        if not key.startswith(keys.UNITS):
+            return key.startswith(DECIDES_UPON) or key == keys.LEADER
+        name, cluster = read_name(keys.last(key)), self.snapshots.now()
+        unit = cluster.units.get(name)
+        return name in cluster.schedule or (unit is not None and unit.desired != "inactive")
 
 
 def operations(decision: Decision) -> list[Operation]:

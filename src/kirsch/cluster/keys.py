@@ -83,6 +83,12 @@ def pair(key: str) -> Pair:
     return Pair(head.rsplit("/", 1)[1], second)
 
 
+def kind(key: str) -> str:
+    """The prefix of keys of a key's kind, such as UNITS; a key that is alone is its own."""
+    end = key.find("/", len(ROOT))
+    return key if end < 0 else key[: end + 1]
+
+
 def last(key: str) -> str:
     """The last part of `key`."""
     return key.rsplit("/", 1)[1]

@@ -1,9 +1,11 @@
 """A part of the registry held in memory, kept true by a watch."""
 
 import asyncio
+import sys
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 
-from kirsch.cluster.registry.base import Compacted, Entry, Registry, Unavailable
+from kirsch.cluster.registry.base import Change, Compacted, Entry, Registry, Unavailable
 
 Listener = Callable[[frozenset[str]], None]
 
@@ -21,6 +23,7 @@ class Mirror:
         self.registry = registry
         self.prefix = prefix
         self.entries: dict[str, Entry] = {}
+        self._keys: list[str] = []
         self.revision = 0
         self._changed = asyncio.Condition()
         self._listeners: list[Listener] = []
@@ -34,8 +37,11 @@ class Mirror:
         self._listeners.remove(listener)
 
     def below(self, prefix: str) -> Iterator[Entry]:
-        """The entries below a longer prefix, sorted by key."""
-        return (self.entries[key] for key in sorted(self.entries) if key.startswith(prefix))
+        """The entries below a longer prefix, sorted by key, as they are now."""
+        start = bisect_left(self._keys, prefix)
+        # No character is above the last of Unicode, so this is behind every key that has the prefix.
+        stop = bisect_left(self._keys, prefix + chr(sys.maxunicode), start)
+        return iter([self.entries[key] for key in self._keys[start:stop]])
 
     def value(self, key: str) -> str | None:
         """The value at a key."""
@@ -48,6 +54,7 @@ class Mirror:
         fresh = {entry.key: entry for entry in listing.entries}
         keys = {key for key in self.entries.keys() | fresh.keys() if self.entries.get(key) != fresh.get(key)}
         self.entries = fresh
+        self._keys = sorted(fresh)
         await self._advance(listing.revision, frozenset(keys))
 
     async def run(self) -> None:
@@ -58,10 +65,7 @@ class Mirror:
                     await self.load()
                 async for changes in self.registry.watch(self.prefix, self.revision + 1):
                     for change in changes:
-                        if change.entry is None:
-                            self.entries.pop(change.key, None)
-                        else:
-                            self.entries[change.key] = change.entry
+                        self._take_in(change)
                     await self._advance(changes[-1].revision, frozenset(c.key for c in changes))
                 return
             except Compacted:
@@ -73,6 +77,16 @@ class Mirror:
         """Return once everything up to `revision` has been taken in."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.revision >= revision)
+
+    def _take_in(self, change: Change) -> None:
+        known = change.key in self.entries
+        if change.entry is not None:
+            self.entries[change.key] = change.entry
+            if not known:
+                insort(self._keys, change.key)
+        elif known:
+            del self.entries[change.key]
+            del self._keys[bisect_left(self._keys, change.key)]
 
     async def _advance(self, revision: int, keys: frozenset[str]) -> None:
         self.revision = revision

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self
 
-from kirsch.unit import Options, Port, UnitFile, UnitName
+from kirsch.unit import Options, Port, UnitError, UnitFile, UnitName, expand
 
 DesiredState = Literal["inactive", "loaded", "launched"]
 DESIRED_STATES: tuple[DesiredState, ...] = ("inactive", "loaded", "launched")
@@ -72,9 +73,9 @@ class UnitRecord:
         return cls(**json.loads(text))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unit:
-    """A unit as the engine sees it: its file read, and what people want of it."""
+    """A unit as the engine sees it: its file read, and what people want of it. What is derived is kept."""
 
     name: UnitName
     file: UnitFile
@@ -85,6 +86,22 @@ class Unit:
     def desired(self) -> DesiredState:
         """inactive, loaded or launched."""
         return self.record.desired
+
+    @cached_property
+    def fleet_hash(self) -> str:
+        """SHA-1 of the file as fleet writes it."""
+        return self.file.fleet_hash
+
+    @cached_property
+    def description(self) -> str:
+        """Description=, for people; a specifier that only its machine knows stays as it is."""
+        entry = self.file.get("Unit", "Description")
+        if entry is None:
+            return ""
+        try:
+            return expand(entry.value, self.name)
+        except UnitError:
+            return entry.value
 
 
 @dataclass(frozen=True, slots=True)

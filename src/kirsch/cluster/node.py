@@ -12,12 +12,13 @@ from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.engine import Engine
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.machines import Machines
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Machine
-from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.base import MAX_OPERATIONS, Registry
 from kirsch.cluster.runtime.base import Runtime
 from kirsch.cluster.secrets import Secrets
-from kirsch.cluster.snapshot import snapshot
+from kirsch.cluster.snapshot import Snapshots
 from kirsch.cluster.units import Request, Units
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,19 @@ class Node:
         self.journal = journal
         self.machine = machine
         self.mirror = Mirror(registry, keys.ROOT)
+        self.snapshots = Snapshots(self.mirror)
         self.lease = MachineLease(registry)
-        self.engine = Engine(registry, self.mirror, self.lease, machine.id)
+        self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
         environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
         self.agent = Agent(registry, self.mirror, self.lease, runtime, machine, environment, secrets.get)
         self.endpoints = EndpointsServer(self.mirror, endpoints)
-        self.units = Units(registry, self.mirror, runtime.check)
+        self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
+        self.machines = Machines(registry, self.mirror)
         self._tasks: list[asyncio.Task[None]] = []
 
     def cluster(self) -> Cluster:
         """Everything as it is known here, now."""
-        return snapshot(self.mirror.entries)
+        return self.snapshots.now()
 
     async def start(self, died: Callable[[], None]) -> None:
         """Join: from now on this machine leads if it can, and runs what it is given.
@@ -65,8 +68,10 @@ class Node:
 
     async def rest(self) -> None:
         """Say of every unit that it is not wanted any more: what `kirsch down` means."""
-        wanted = [u for u in self.cluster().units.values() if u.desired != "inactive"]
-        await self.units.change([Request(unit.name, desired="inactive") for unit in wanted])
+        wanted = [u.name for u in self.cluster().units.values() if u.desired != "inactive"]
+        for start in range(0, len(wanted), MAX_OPERATIONS):
+            part = wanted[start : start + MAX_OPERATIONS]
+            await self.units.change([Request(name, desired="inactive") for name in part])
 
     async def close(self) -> None:
         """Stop all units, users of others first, and leave."""

@@ -67,7 +67,7 @@ class ApiPlugin(SimplePlugin):
         kirsch_tree = kirsch.tree(node, self.loop, self.streams, self.stop_bus)
         cherrypy.tree.mount(kirsch_tree, "/kirsch/v1", {"/": CONFIG})
         fleet_tree = fleet.tree(node, self.loop, self.streams)
-        cherrypy.tree.mount(fleet_tree, "/fleet/v1", {"/": CONFIG | {"error_page.default": fleet.error_page}})
+        cherrypy.tree.mount(fleet_tree, "/fleet/v1", {"/": fleet.CONFIG})
 
     start.priority = 40  # type: ignore[attr-defined]
 

@@ -1,15 +1,20 @@
 """From the registry's entries to the Cluster the engine decides upon."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TypeVar
 
 from kirsch.cluster import keys
+from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Cluster, Endpoint, Machine, Unit, UnitRecord, UnitState
 from kirsch.cluster.registry.base import Entry
 from kirsch.unit import Options, UnitFile, UnitName
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
+ByMachine = dict[UnitName, Mapping[str, Value]]
+
+MACHINE_KINDS = {keys.MACHINES, keys.MACHINE_SETTINGS}
 
 
 @lru_cache(maxsize=65536)
@@ -18,7 +23,7 @@ def read_name(text: str) -> UnitName:
     return UnitName.parse(text)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def read_unit(name: UnitName, text: str) -> tuple[UnitFile, Options]:
     """A unit file that was checked when it was submitted, and its options."""
     file = UnitFile.parse(text, name.text)
@@ -26,51 +31,87 @@ def read_unit(name: UnitName, text: str) -> tuple[UnitFile, Options]:
     return file, Options() if name.is_template else Options.parse(file, name)
 
 
-def snapshot(entries: Mapping[str, Entry]) -> Cluster:
-    """Everything below /kirsch/v1/ as values."""
-    sorted_entries = [entries[key] for key in sorted(entries)]
-    return Cluster(
-        machines=_machines(sorted_entries, entries),
-        units=_units(sorted_entries, entries),
-        schedule=_by_unit(sorted_entries, keys.SCHEDULE, Assignment.parse, machine_first=True),
-        states=_by_unit(sorted_entries, keys.STATES, UnitState.parse, machine_first=False),
-        homes={read_name(keys.last(e.key)): e.value for e in _below(sorted_entries, keys.HOMES)},
-        endpoints=tuple(Endpoint.parse(e.value) for e in _below(sorted_entries, keys.ENDPOINTS)),
-    )
+class Snapshots:
+    """A mirror's entries as a Cluster, read again only where they changed: its cost is that of the change.
 
+    For one event loop. A Cluster that was handed out stays as it is.
+    """
 
-def _below(entries: Iterable[Entry], prefix: str) -> Iterable[Entry]:
-    return (entry for entry in entries if entry.key.startswith(prefix))
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._cluster = Cluster()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._stale = set(mirror.entries)
+        mirror.listen(self._stale.update)
 
+    def now(self) -> Cluster:
+        """Everything below /kirsch/v1/, as the mirror has it now."""
+        if self._stale:
+            self._cluster = self._read(self._stale)
+            self._stale.clear()
+        return self._cluster
 
-def _machines(entries: Iterable[Entry], by_key: Mapping[str, Entry]) -> dict[str, Machine]:
-    machines = {}
-    for entry in _below(entries, keys.MACHINES):
-        settings = by_key.get(keys.machine_settings(keys.last(entry.key)))
-        machine = Machine.parse(entry.value, settings.value if settings else None)
-        machines[machine.id] = machine
-    return machines
+    def _read(self, changed: set[str]) -> Cluster:
+        before, entries = self._cluster, self._mirror.entries
+        units, homes = dict(before.units), dict(before.homes)
+        schedule: ByMachine[Assignment] = dict(before.schedule)
+        states: ByMachine[UnitState] = dict(before.states)
+        for key in changed:
+            entry = entries.get(key)
+            match keys.kind(key):
+                case keys.UNITS:
+                    name = read_name(keys.last(key))
+                    _set(units, name, self._unit(name, entry) if entry else None)
+                case keys.HOMES:
+                    _set(homes, read_name(keys.last(key)), entry.value if entry else None)
+                case keys.SCHEDULE:
+                    machine, unit = keys.pair(key)
+                    _set_on(schedule, unit, machine, Assignment.parse(entry.value) if entry else None)
+                case keys.STATES:
+                    unit, machine = keys.pair(key)
+                    _set_on(states, unit, machine, UnitState.parse(entry.value) if entry else None)
+                case keys.ENDPOINTS:
+                    _set(self._endpoints, key, Endpoint.parse(entry.value) if entry else None)
+        kinds = {keys.kind(key) for key in changed}
+        return Cluster(
+            machines=self._machines() if kinds & MACHINE_KINDS else before.machines,
+            units=units,
+            schedule=schedule,
+            states=states,
+            homes=homes,
+            endpoints=self._sorted_endpoints() if keys.ENDPOINTS in kinds else before.endpoints,
+        )
 
-
-def _units(entries: Iterable[Entry], by_key: Mapping[str, Entry]) -> dict[UnitName, Unit]:
-    units = {}
-    for entry in _below(entries, keys.UNITS):
-        name = read_name(keys.last(entry.key))
+    def _unit(self, name: UnitName, entry: Entry) -> Unit | None:
         record = UnitRecord.parse(entry.value)
-        text = by_key.get(keys.text(record.hash))
-        if text is None:  # its text arrives in the same transaction; a torn view cannot be acted upon
-            continue
-        file, options = read_unit(name, text.value)
-        units[name] = Unit(name, file, options, record)
-    return units
+        text = self._mirror.value(keys.text(record.hash))
+        if text is None:  # it arrives in the same transaction; a torn view cannot be acted upon
+            return None
+        file, options = read_unit(name, text)
+        return Unit(name, file, options, record)
+
+    def _machines(self) -> dict[str, Machine]:
+        machines = {}
+        for entry in self._mirror.below(keys.MACHINES):
+            settings = self._mirror.value(keys.machine_settings(keys.last(entry.key)))
+            machine = Machine.parse(entry.value, settings)
+            machines[machine.id] = machine
+        return machines
+
+    def _sorted_endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(self._endpoints[key] for key in sorted(self._endpoints))
 
 
-def _by_unit(
-    entries: Iterable[Entry], prefix: str, parse: Callable[[str], Value], *, machine_first: bool
-) -> dict[UnitName, dict[str, Value]]:
-    found: dict[UnitName, dict[str, Value]] = {}
-    for entry in _below(entries, prefix):
-        pair = keys.pair(entry.key)
-        machine, name = pair if machine_first else (pair.second, pair.first)
-        found.setdefault(read_name(name), {})[machine] = parse(entry.value)
-    return found
+def _set(values: dict[Key, Value], key: Key, value: Value | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
+
+
+def _set_on(values: ByMachine[Value], unit: str, machine: str, value: Value | None) -> None:
+    """Set what one machine has of a unit, in a new inner mapping: others may hold the old one."""
+    name = read_name(unit)
+    on = dict(values.get(name, {}))
+    _set(on, machine, value)
+    _set(values, name, on or None)

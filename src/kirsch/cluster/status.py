@@ -1,13 +1,13 @@
 """What can be said of each unit in one place: for tables, `status`, `why` and the progress of `up`. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState
 from kirsch.cluster.placement import Refusal
 from kirsch.cluster.reconcile import Wait, reconcile
-from kirsch.unit import UnitError, UnitName, expand
+from kirsch.unit import UnitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class UnitStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def waits(cluster: Cluster) -> dict[UnitName, tuple[Refusal, ...]]:
@@ -61,7 +61,8 @@ def statuses(cluster: Cluster) -> list[UnitStatus]:
     endpoints = {(endpoint.unit, endpoint.machine): endpoint for endpoint in cluster.endpoints}
     waiting = waits(cluster)
     found = []
-    for name, unit in sorted(cluster.units.items()):
+    for name in sorted(cluster.units, key=str):
+        unit = cluster.units[name]
         machines = cluster.schedule.get(name) or cluster.states.get(name) or {}
         for machine in sorted(machines) or [""]:
             endpoint = endpoints.get((name.text, machine))
@@ -80,7 +81,7 @@ def _status(
     host = cluster.machines.get(machine)
     return UnitStatus(
         name=unit.name.text,
-        description=description(unit),
+        description=unit.description,
         desired=unit.desired,
         state=current(unit, machine, cluster),
         machine=machine,
@@ -88,8 +89,8 @@ def _status(
         load=state.load if state else "-",
         active=state.active if state else "-",
         sub=state.sub if state else "-",
-        hash=unit.file.hash,
-        fleet_hash=unit.file.fleet_hash,
+        hash=unit.record.hash,
+        fleet_hash=unit.fleet_hash,
         ready=endpoint is not None and endpoint.ready,
         settled=settled(unit, state),
         refused=unit.name in waiting,
@@ -106,17 +107,6 @@ def _status(
         since=state.since if state else 0.0,
         reasons=reasons(unit, machine, state, endpoint, cluster, waiting.get(unit.name, ())),
     )
-
-
-def description(unit: Unit) -> str:
-    """What a unit is called, for people; a specifier that only its machine knows stays as it is."""
-    entry = unit.file.get("Unit", "Description")
-    if entry is None:
-        return ""
-    try:
-        return expand(entry.value, unit.name)
-    except UnitError:
-        return entry.value
 
 
 def current(unit: Unit, machine: str, cluster: Cluster) -> str:

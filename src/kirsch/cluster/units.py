@@ -10,19 +10,18 @@ from itertools import pairwise
 
 from kirsch.cluster import keys, links
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import DesiredState, UnitRecord
+from kirsch.cluster.model import Cluster, DesiredState, Unit, UnitRecord
 from kirsch.cluster.placement import matches
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     Condition,
     Delete,
-    Entry,
     Operation,
     Put,
     Registry,
     Unchanged,
 )
-from kirsch.cluster.snapshot import read_name, read_unit
+from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 MAX_TEXT = 1 << 20
@@ -61,64 +60,57 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
 class Draft:
-    """The registry's units with requests taken in: what to write, and on which condition."""
+    """The cluster's units with requests taken in: what to write, and on which condition."""
 
-    entries: Mapping[str, Entry]
-    records: dict[UnitName, UnitRecord] = field(default_factory=dict)
-    operations: list[Operation] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, entries: Mapping[str, Entry]) -> "Draft":
-        """A draft that changes nothing yet."""
-        units = (entry for key, entry in entries.items() if key.startswith(keys.UNITS))
-        records = {read_name(keys.last(entry.key)): UnitRecord.parse(entry.value) for entry in units}
-        return cls(entries, records)
+    def __init__(self, mirror: Mirror, cluster: Cluster) -> None:
+        self.mirror = mirror
+        self.cluster = cluster
+        self.units = dict(cluster.units)
+        self.operations: list[Operation] = []
+        self.conditions: list[Condition] = []
 
     def text(self, name: UnitName) -> str | None:
         """A unit's text as it was before the draft."""
-        record = self.records.get(name)
-        entry = self.entries.get(keys.text(record.hash)) if record else None
-        return entry.value if entry else None
+        unit = self.cluster.units.get(name) if name in self.units else None
+        return unit.file.text if unit else None
 
-    def take(self, request: Request, text: str, digest: str, tried: bool) -> None:
-        """Take in a request whose text was checked; `tried`: the unit was started and is not up."""
-        name = request.name
-        before = self.records.get(name)
-        record = replace(before, hash=digest) if before else UnitRecord(digest)
+    def take(self, request: Request, file: UnitFile, options: Options, tried: bool) -> None:
+        """Take in a request whose file was checked; `tried`: the unit was started and is not up."""
+        name, digest = request.name, file.hash
+        before = self.units.get(name)
+        record = replace(before.record, hash=digest) if before else UnitRecord(digest)
         if request.desired:
             order = record.order + (request.desired == "launched" and (request.again or tried))
             record = replace(record, desired=request.desired, order=order)
-        if record == before:
+        if before and record == before.record:
             return
+        new_text = not before or before.record.hash != digest
         self._guard(keys.unit(name.text))
-        if before and before.hash != digest:
-            self._drop_text(before.hash, but=name)
-        self.records[name] = record
+        if before and new_text:
+            self._drop_text(before.record.hash, but=name)
+        self.units[name] = Unit(name, file, options, record)
         self.operations += [Put(keys.unit(name.text), record.to_json())]
-        if not before or before.hash != digest:
-            self._once(Put(keys.text(digest), text))
+        if new_text:
+            self._once(Put(keys.text(digest), file.text))
 
     def destroy(self, name: UnitName) -> None:
         """Take a unit out, with all that was kept for it."""
         self._guard(keys.unit(name.text))
-        record = self.records.pop(name)
+        unit = self.units.pop(name)
         self.operations += [Delete(keys.unit(name.text))]
-        if keys.home(name.text) in self.entries:
+        if name in self.cluster.homes:
             self.operations += [Delete(keys.home(name.text))]
-        prefix = keys.address(name.text, "")
-        self.operations += [Delete(key) for key in self.entries if key.startswith(prefix)]
-        self._drop_text(record.hash, but=name)
+        self.operations += [Delete(e.key) for e in self.mirror.below(keys.address(name.text, ""))]
+        self._drop_text(unit.record.hash, but=name)
 
     def _guard(self, key: str) -> None:
-        entry = self.entries.get(key)
+        entry = self.mirror.entries.get(key)
         self.conditions.append(Unchanged(key, entry.modified if entry else 0))
 
     def _drop_text(self, digest: str, but: UnitName) -> None:
         """Drop a text that nobody uses any more, unless somebody submits it again meanwhile."""
-        if any(record.hash == digest for name, record in self.records.items() if name != but):
+        if any(unit.record.hash == digest for name, unit in self.units.items() if name != but):
             return
         key = keys.text(digest)
         self._guard(key)
@@ -136,9 +128,10 @@ class Units:
     `check` is the runtime's: what it would not honour in a file, or UnitError for what it cannot run.
     """
 
-    def __init__(self, registry: Registry, mirror: Mirror, check: Check) -> None:
+    def __init__(self, registry: Registry, mirror: Mirror, snapshots: Snapshots, check: Check) -> None:
         self.registry = registry
         self.mirror = mirror
+        self.snapshots = snapshots
         self.check = check
 
     async def change(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
@@ -162,19 +155,19 @@ class Units:
         await self.change([], [name])
 
     def _draft(self, requests: Sequence[Request], destroy: Sequence[UnitName]) -> tuple[Draft, Outcome]:
-        draft, outcome = Draft.of(self.mirror.entries), Outcome()
+        draft, outcome = Draft(self.mirror, self.snapshots.now()), Outcome()
         texts = {request.name: request.text for request in requests if request.text is not None}
         fresh: dict[UnitName, tuple[UnitFile, Options]] = {}
         for name in destroy:
-            if name not in draft.records:
+            if name not in draft.units:
                 raise Refused(404, "unit does not exist")
             draft.destroy(name)
         for request in requests:
             text = self._text(request, draft, texts)
-            fresh[request.name] = self._read(request, text, outcome)
-            if request.name not in draft.records:
+            file, options = fresh[request.name] = self._read(request, text, outcome)
+            if request.name not in draft.units:
                 outcome.created.append(request.name)
-            draft.take(request, text, fresh[request.name][0].hash, self._tried(request.name))
+            draft.take(request, file, options, self._tried(request.name))
         self._check_together(draft, fresh)
         return draft, outcome
 
@@ -206,21 +199,14 @@ class Units:
 
     def _tried(self, name: UnitName) -> bool:
         """Whether a start would find the unit loaded but down: then it is an order to try again."""
-        prefix = keys.state(name.text, "")
-        return any(
-            '"active":"failed"' in e.value or '"active":"inactive"' in e.value
-            for e in self.mirror.below(prefix)
-        )
+        states = self.snapshots.now().states.get(name, {})
+        return any(state.active in ("failed", "inactive") for state in states.values())
 
     def _check_together(self, draft: Draft, fresh: Mapping[UnitName, tuple[UnitFile, Options]]) -> None:
         """No circle of links or of Replaces, among all units that can run."""
         if not any(options.links or options.replaces for _, options in fresh.values()):
             return
-        options = {}
-        for name in draft.records:
-            if not name.is_template:
-                text = draft.text(name)
-                options[name] = (fresh[name] if name in fresh or text is None else read_unit(name, text))[1]
+        options = {name: unit.options for name, unit in draft.units.items() if not name.is_template}
         circle = links.circle({name: option.links for name, option in options.items()})
         for name, target in pairwise(circle):
             if name in fresh:

@@ -1,145 +1,378 @@
-"""/fleet/v1: fleet's units, states and machines, in its words."""
+"""/fleet/v1: fleet's units, states and machines, in its words, for its own client and others of its time.
+
+Statuses, texts and fields are those of fleet 1.0. Where fleet's documents and its code differ, the documents
+hold: a wrong method is 405 everywhere, a bad value of desiredState 400.
+"""
 
 import html
 import json
-from typing import Any
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import cherrypy
 
 from kirsch.bus import AsyncioPlugin
-from kirsch.cluster.api.answers import empty, json_answer, json_body, run
+from kirsch.cluster.api import answers, discovery
+from kirsch.cluster.api.answers import MAX_BODY, empty, json_answer, run
 from kirsch.cluster.api.kirsch import Resource
+from kirsch.cluster.api.pages import Page
 from kirsch.cluster.api.streams import Streams
-from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.machines import MetadataChange
+from kirsch.cluster.model import DESIRED_STATES, Cluster, Unit
 from kirsch.cluster.node import Node
-from kirsch.cluster.status import current
+from kirsch.cluster.registry.base import Unavailable
 from kirsch.cluster.units import Refused, Request
-from kirsch.unit import Option, UnitFile, UnitName
+from kirsch.unit import Option, UnitError, UnitFile, UnitName
+
+UNAVAILABLE = "fleet server unable to communicate with etcd"
+METHODS = ("GET", "PUT", "PATCH", "POST", "DELETE")
+METADATA_PATH = re.compile(r"/([^/]+)/metadata/([A-Za-z0-9_.-]+)")
+
+log = logging.getLogger(__name__)
 
 
 class FleetUnits(Resource):
-    """/units, /units/NAME."""
+    """/units."""
 
-    def GET(self, name: str | None = None) -> bytes:
-        """All units, or one."""
-        units = run(self.loop, self._read())
-        if name is None:
-            return json_answer({"units": units})
-        found = next((unit for unit in units if unit["name"] == name), None)
-        if found is None:
-            raise Refused(404, "unit does not exist")
-        return json_answer(found)
+    def GET(self, **query: Any) -> bytes:
+        """A page of units, sorted by name."""
+        return json_answer(run(self.loop, self._read(read_page(query))))
 
-    def PUT(self, name: str) -> None:
-        """Create a unit, replace its options, or set its desired state."""
-        body = json_body()
-        if body.get("name", name) != name:
-            given = body["name"]
-            raise Refused(400, f'name in URL "{name}" differs from unit name in request body "{given}"')
+    def _cp_dispatch(self, vpath: list[str]) -> "FleetUnit":
+        return FleetUnit(self.node, self.loop, self.streams, vpath.pop(0))
+
+    async def _read(self, page: Page) -> dict[str, Any]:
+        cluster = self.node.cluster()
+        names, token = page.cut(sorted(cluster.units, key=str))
+        return listing("units", [unit_entity(cluster.units[name], cluster) for name in names], token)
+
+
+@dataclass
+class FleetUnit(Resource):
+    """/units/NAME."""
+
+    name: str
+
+    def GET(self, **query: Any) -> bytes:
+        """The unit."""
+        return json_answer(run(self.loop, self._read()))
+
+    def PUT(self, **query: Any) -> None:
+        """Create the unit, replace its options, or set its desired state."""
+        body = read_body(dict)
+        given = body.get("name") or self.name
+        if given != self.name:
+            raise Refused(
+                400, f'name in URL "{self.name}" differs from unit name in request body {quoted(given)}'
+            )
+        name = UnitName.parse(self.name)
         desired = body.get("desiredState") or None
         if desired is not None and desired not in DESIRED_STATES:
-            raise Refused(400, f"invalid desired state {json.dumps(desired)}")
-        unit = UnitName.parse(name)
-        options = read_options(body.get("options") or [])
-        text = UnitFile.from_options(options, name).text if options else None
-        status = run(self.loop, self._put(unit, text, desired, options))
-        if status == 204:
-            empty()
-        else:
-            cherrypy.response.status = status
+            raise Refused(400, f"invalid value {quoted(desired)} for JobState")
+        status = run(self.loop, self._put(name, read_options(body.get("options") or []), desired))
+        empty()
+        cherrypy.response.status = status
 
-    def DELETE(self, name: str) -> None:
-        """Destroy a unit."""
-        run(self.loop, self.node.units.destroy(UnitName.parse(name)))
+    def DELETE(self, **query: Any) -> None:
+        """Destroy the unit."""
+        run(self.loop, self._destroy())
         empty()
 
-    async def _put(self, name: UnitName, text: str | None, desired: Any, options: list[Option]) -> int:
-        known = self.node.cluster().units.get(name)
-        if known is None and text is None:
-            raise Refused(409, "unit does not exist and options field empty")
-        if known is not None and desired is None:
-            raise Refused(409, "must provide DesiredState to update existing unit")
-        # Unchanged options leave the text as somebody wrote it.
-        same = known is not None and list(known.file.options) == options
-        await self.node.units.change([Request(name, None if same else text, desired or "inactive")])
-        return 204 if known is not None and (same or text is None) else 201
-
-    async def _read(self) -> list[dict[str, Any]]:
+    async def _read(self) -> dict[str, Any]:
         cluster = self.node.cluster()
-        units = []
-        for name, unit in sorted(cluster.units.items()):
-            machine = min(cluster.schedule.get(name, {}), default="")
-            units.append(
-                {
-                    "name": name.text,
-                    "options": [
-                        {"section": option.section, "name": option.name, "value": option.value}
-                        for option in unit.file.options
-                    ],
-                    "desiredState": unit.desired,
-                    "currentState": current(unit, machine, cluster),
-                    "machineID": machine,
-                }
-            )
-        return units
+        return unit_entity(cluster.units[self._known(cluster)], cluster)
+
+    async def _destroy(self) -> None:
+        await self.node.units.destroy(self._known(self.node.cluster()))
+
+    async def _put(self, name: UnitName, options: list[Option], desired: Any) -> int:
+        known = self.node.cluster().units.get(name)
+        if known is None and not options:
+            raise Refused(409, "unit does not exist and options field empty")
+        file = UnitFile.from_options(options, name.text) if options else None
+        # Options that are the same leave the text as somebody wrote it.
+        new = file is not None and (known is None or known.fleet_hash != file.fleet_hash)
+        if not new and desired is None:
+            raise Refused(409, "must provide DesiredState to update existing unit")
+        if name.is_template and desired not in (None, "inactive"):
+            raise Refused(400, f'cannot activate template "{name}"')
+        text = file.text if new and file is not None else None
+        await self.node.units.change([Request(name, text, desired or "inactive")])
+        return 201 if new else 204
+
+    def _known(self, cluster: Cluster) -> UnitName:
+        """Its name, if there is such a unit. Raises Refused(404)."""
+        try:
+            name = UnitName.parse(self.name)
+        except UnitError:
+            name = None
+        if name is None or name not in cluster.units:
+            raise Refused(404, "unit does not exist")
+        return name
 
 
 class FleetStates(Resource):
     """/state."""
 
-    def GET(self, machineID: str = "", unitName: str = "") -> bytes:
-        """What systemd says of units, of all or of those on one machine or of one name."""
+    def GET(self, **query: Any) -> bytes:
+        """A page of what systemd says of units, of all or of those on one machine or of one name."""
+        return json_answer(run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
 
-        async def read() -> list[dict[str, Any]]:
-            cluster = self.node.cluster()
-            return [
-                {
-                    "name": name.text,
-                    "hash": cluster.units[name].file.fleet_hash,
-                    "machineID": machine,
-                    "systemdLoadState": state.load,
-                    "systemdActiveState": state.active,
-                    "systemdSubState": state.sub,
-                }
-                for name, states in sorted(cluster.states.items())
-                for machine, state in sorted(states.items())
-                if name in cluster.units and machineID in ("", machine) and unitName in ("", name.text)
-            ]
+    def _cp_dispatch(self, vpath: list[str]) -> "FleetState":
+        return FleetState(self.node, self.loop, self.streams, vpath.pop(0))
 
-        return json_answer({"states": run(self.loop, read())})
+    async def _read(self, page: Page) -> dict[str, Any]:
+        cluster = self.node.cluster()
+        on, of = page.filter.get("machineID"), page.filter.get("unitName")
+        found = [
+            (name, machine)
+            for name in sorted(cluster.states, key=str)
+            if name in cluster.units and of in (None, name.text)
+            for machine in sorted(cluster.states[name])
+            if on in (None, machine)
+        ]
+        pairs, token = page.cut(found)
+        return listing("states", [state_entity(*pair, cluster) for pair in pairs], token)
+
+
+@dataclass
+class FleetState(Resource):
+    """/state/NAME."""
+
+    name: str
+
+    def GET(self, **query: Any) -> bytes:
+        """The unit's state, of a Global one that on its first machine."""
+        return json_answer(run(self.loop, self._read()))
+
+    async def _read(self) -> dict[str, Any]:
+        cluster = self.node.cluster()
+        for name, states in cluster.states.items():
+            if name.text == self.name and name in cluster.units:
+                return state_entity(name, min(states), cluster)
+        raise Refused(404, "unit state does not exist")
 
 
 class FleetMachines(Resource):
     """/machines."""
 
-    def GET(self) -> bytes:
-        """Every machine that is there."""
+    def GET(self, **query: Any) -> bytes:
+        """A page of the machines that are there."""
+        return json_answer(run(self.loop, self._read(read_page(query))))
 
-        async def read() -> list[dict[str, Any]]:
-            machines = sorted(self.node.cluster().machines.values(), key=lambda machine: machine.id)
-            return [{"id": m.id, "primaryIP": m.address, "metadata": dict(m.metadata)} for m in machines]
+    def PATCH(self, **query: Any) -> None:
+        """Change machines' metadata: a list of {op, path, value}, all of it or nothing."""
+        changes = [read_change(operation) for operation in read_body(list)]
+        run(self.loop, self.node.machines.change(changes))
+        empty()
 
-        return json_answer({"machines": run(self.loop, read())})
+    async def _read(self, page: Page) -> dict[str, Any]:
+        machines = self.node.cluster().machines
+        ids, token = page.cut(sorted(machines))
+        found = [
+            {"id": m.id, "primaryIP": m.address, "metadata": dict(m.metadata)}
+            for m in (machines[machine] for machine in ids)
+        ]
+        return listing("machines", found, token)
+
+
+class FleetRoot(Resource):
+    """/fleet/v1 itself, which has no method, and all below it that is not there."""
+
+    def GET(self, *path: str, **query: Any) -> None:
+        """Raises HTTPError 404, 405."""
+        cherrypy.response.headers["Allow"] = ""
+        raise cherrypy.HTTPError(404, "there is no such resource") if path else cherrypy.HTTPError(405)
+
+    PUT = PATCH = POST = DELETE = GET
+
+
+class FleetDiscovery(Resource):
+    """/discovery."""
+
+    def GET(self, **query: Any) -> bytes:
+        """What this API is, for generated clients."""
+        return json_answer(discovery.document())
+
+
+def unit_entity(unit: Unit, cluster: Cluster) -> dict[str, Any]:
+    """A Unit; a Global one is on no machine of its own, and has no current state."""
+    entity: dict[str, Any] = {
+        "name": unit.name.text,
+        "options": [option._asdict() for option in unit.file.options],
+        "desiredState": unit.desired,
+        "machineID": "",
+    }
+    if unit.options.is_global:
+        return entity
+    machine = min(cluster.schedule.get(unit.name, ()), default="")
+    return entity | {"machineID": machine, "currentState": reached(unit, machine, cluster)}
+
+
+def reached(unit: Unit, machine: str, cluster: Cluster) -> str:
+    """How far the unit's machine has come: fleet's clients wait for it.
+
+    Loaded once the machine has a state for it, launched from when its start was done until it is stopped.
+    """
+    state = cluster.states.get(unit.name, {}).get(machine)
+    assignment = cluster.schedule.get(unit.name, {}).get(machine)
+    if state is None or assignment is None:
+        return "inactive"
+    if assignment.desired == "launched":
+        return "launched" if state.order == assignment.order else "loaded"
+    return "loaded" if state.active in ("inactive", "failed") else "launched"
+
+
+def state_entity(name: UnitName, machine: str, cluster: Cluster) -> dict[str, Any]:
+    """A UnitState."""
+    state = cluster.states[name][machine]
+    return {
+        "name": name.text,
+        "hash": cluster.units[name].fleet_hash,
+        "machineID": machine,
+        "systemdLoadState": state.load,
+        "systemdActiveState": state.active,
+        "systemdSubState": state.sub,
+    }
+
+
+def listing(name: str, values: list[dict[str, Any]], token: str | None) -> dict[str, Any]:
+    """A page's body."""
+    return {name: values} | ({"nextPageToken": token} if token else {})
+
+
+def read_page(query: dict[str, Any], *filters: str) -> Page:
+    """The page that a query asks for; other parameters than those are passed over. Raises Refused(400)."""
+    token = query.get("nextPageToken")
+    if token is not None:
+        try:
+            return Page.parse(token)
+        except (ValueError, AttributeError):
+            raise Refused(400, "invalid value of nextPageToken query parameter") from None
+    # Of one that is given more than once the first holds, as in Go's URL.Query.
+    values = {name: [value] if isinstance(value, str) else value for name, value in query.items()}
+    return Page(filter={name: values[name][0] for name in filters if values.get(name, [""])[0]})
+
+
+def read_body(kind: type) -> Any:
+    """The request's body, JSON of one kind. Raises HTTPError 408, 413, 415, Refused(400)."""
+    match answers.content_type():
+        case "application/json":
+            pass
+        case "":
+            raise cherrypy.HTTPError(415, "expected 1 Content-Type, got 0")
+        case _:
+            raise cherrypy.HTTPError(415, "only acceptable Content-Type is application/json")
+    try:
+        body = answers.parse_json(answers.read_body(MAX_BODY))
+    except ValueError as error:
+        raise Refused(400, f"unable to decode body: {error}") from None
+    if not isinstance(body, kind):
+        raise Refused(400, f"unable to decode body: {'an object' if kind is dict else 'a list'} is wanted")
+    return body
 
 
 def read_options(values: Any) -> list[Option]:
     """The options of a PUT's body. Raises Refused(400)."""
     try:
-        return [Option(str(v["section"]), str(v["name"]), str(v["value"])) for v in values]
+        options = [Option(v["section"], v["name"], v["value"]) for v in values]
     except (KeyError, TypeError):
-        raise Refused(400, "options is to be a list of {section, name, value}") from None
+        options = None
+    if options is None or not all(isinstance(text, str) for option in options for text in option):
+        raise Refused(400, "unable to decode body: options is a list of {section, name, value}, all strings")
+    return options
+
+
+def read_change(operation: Any) -> MetadataChange:
+    """One operation of a PATCH; its value is a string, or stands in {"value": …}. Raises Refused(400)."""
+    if not isinstance(operation, dict):
+        raise Refused(400, "unable to decode body: an operation is an object")
+    if operation.get("op") not in ("add", "remove", "replace"):
+        raise Refused(400, "invalid op: expect add, remove, or replace")
+    path = operation.get("path")
+    match = METADATA_PATH.fullmatch(path) if isinstance(path, str) and encodable(path) else None
+    if match is None:
+        raise Refused(400, "machine metadata path invalid")
+    if operation["op"] == "remove":
+        return MetadataChange(match[1], match[2], None)
+    value = operation.get("value")
+    if isinstance(value, dict):
+        value = value.get("value")
+    if not isinstance(value, str) or not value or not encodable(value):
+        raise Refused(400, "invalid value: add and replace require a value")
+    return MetadataChange(match[1], match[2], value)
+
+
+def encodable(text: str) -> bool:
+    """Whether text is text: JSON's escapes can make lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def quoted(value: Any) -> str:
+    """A value of a body, in an error."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def failed() -> None:
+    """Answer an exception that a handler raised, with the texts that fleet has for it."""
+    error = sys.exc_info()[1]
+    status = answers.status_of(error)
+    match error:
+        case UnitError(message=message):
+            text = message
+        case Unavailable():
+            log.warning("%s", error)
+            text = UNAVAILABLE
+        case _:
+            text = str(error)
+    if status is None:
+        log.exception("%s %s", cherrypy.request.method, cherrypy.request.path_info)
+    cherrypy.HTTPError(status or 500, text).set_response()
 
 
 def error_page(status: str, message: str, traceback: str, version: str) -> bytes:
     """fleet's error body."""
     cherrypy.response.headers["Content-Type"] = "application/json"
     code = int(status.split()[0])
-    return json.dumps({"error": {"code": code, "message": html.unescape(message)}}).encode() + b"\n"
+    text = html.unescape(message)
+    if code == 405:
+        text = supported(cherrypy.response.headers.get("Allow", ""))
+    elif code == 500:
+        text = "kirschd failed; its log says how"
+    return answers.encode({"error": {"code": code, "message": text}})
+
+
+def supported(allow: str) -> str:
+    """Which methods a resource has, in words; empty when it has none."""
+    names = [method for method in METHODS if method in allow.split(", ")]
+    if not names:
+        return ""
+    listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    return f"only {listed} supported against this resource"
+
+
+class FleetRequest(cherrypy.Application.request_class):
+    """CherryPy's request, with our error body even where it refuses before it reads the configuration."""
+
+    error_page: ClassVar = {"default": error_page}
+
+
+CONFIG = answers.CONFIG | {"request.error_response": failed, "error_page.default": error_page}
 
 
 def tree(node: Node, loop: AsyncioPlugin, streams: Streams) -> Any:
-    """The resources of /fleet/v1, to be mounted."""
-    root = Resource(node, loop, streams)
-    for name, kind in {"units": FleetUnits, "state": FleetStates, "machines": FleetMachines}.items():
+    """The resources of /fleet/v1, to be mounted there."""
+    root = FleetRoot(node, loop, streams)
+    for name, kind in {
+        "units": FleetUnits,
+        "state": FleetStates,
+        "machines": FleetMachines,
+        "discovery": FleetDiscovery,
+    }.items():
         setattr(root, name, kind(node, loop, streams))
-    return root
+    application = cherrypy.Application(root, "/fleet/v1")
+    application.request_class = FleetRequest
+    return application
