@@ -1,6 +1,7 @@
 """journal: what units wrote."""
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -24,7 +25,7 @@ def journal(options: argparse.Namespace) -> int:
     else:
         lines = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]
     for line in lines:
-        print(shown(line, several))
+        print(json.dumps(line, ensure_ascii=False) if options.json else shown(line, several))
         sys.stdout.flush()
     return 0
 

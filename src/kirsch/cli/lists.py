@@ -49,6 +49,7 @@ MACHINE_COLUMNS: dict[str, Column] = {
     "ip": _plain("address"),
     "metadata": lambda row, full: ",".join(f"{k}={v}" for k, v in sorted(row["metadata"].items())),
 }
+COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-machines": MACHINE_COLUMNS}
 
 
 def list_units(options: argparse.Namespace) -> int:

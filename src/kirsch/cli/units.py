@@ -1,6 +1,7 @@
 """submit, load, start, stop, unload, destroy, status, cat, why."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,10 @@ from kirsch.cli.journal import shown
 from kirsch.cli.names import full_names, known_names
 from kirsch.cli.tables import machine
 from kirsch.cluster.application import resolve
-from kirsch.cluster.client import Client, ClientError, find_socket
+from kirsch.cluster.client import UNITS, Client, ClientError, find_socket, unit_path
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 Line = Mapping[str, Any]
-UNITS = "/kirsch/v1/units"
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def destroy(options: argparse.Namespace) -> int:
     """Stop units and forget them."""
     client = _client(options)
     for name in full_names(client, options.units):
-        client.delete(f"{UNITS}/{name}")
+        client.delete(unit_path(name))
         print(f"Destroyed {name}")
     return 0
 
@@ -74,10 +74,15 @@ def destroy(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """Each unit's state and its last lines."""
     client = _client(options)
-    for number, name in enumerate(full_names(client, options.units)):
+    names = full_names(client, options.units)
+    if options.json:
+        lines = [line for name in names for line in client.get(unit_path(name))["on"]]
+        print(json.dumps(lines, indent=2, ensure_ascii=False))
+        return 0
+    for number, name in enumerate(names):
         if number:
             print()
-        for line in client.get(f"{UNITS}/{name}")["on"]:
+        for line in client.get(unit_path(name))["on"]:
             print("\n".join(_status(line)))
         for record in client.get("/kirsch/v1/journal", unit=name, lines=10)["lines"]:
             print(shown(record, with_unit=False))
@@ -88,7 +93,7 @@ def cat(options: argparse.Namespace) -> int:
     """Units' files."""
     client = _client(options)
     for name in full_names(client, options.units):
-        sys.stdout.write(client.get(f"{UNITS}/{name}")["text"])
+        sys.stdout.write(client.get(unit_path(name))["text"])
     return 0
 
 
@@ -133,14 +138,14 @@ def _read(path: Path) -> tuple[Path, str]:
 
 def _submit(client: Client, path: Path, text: str, *, replace: bool) -> None:
     try:
-        known = client.get(f"{UNITS}/{path.name}")["text"]
+        known = client.get(unit_path(path.name))["text"]
     except ClientError as error:
         if error.status != 404:
             raise
         known = None
     if known not in (None, text) and not replace:
         raise Failure(f"{path}: differs from the unit that was submitted; --replace replaces that")
-    answer = client.put(f"{UNITS}/{path.name}", {"text": text, "file": str(path)})
+    answer = client.put(unit_path(path.name), {"text": text, "file": str(path)})
     _warn(answer["warnings"])
     done = "inactive" if answer["created"] else "is there already" if known == text else "replaced"
     print(f"Unit {path.name} {done}")
@@ -182,7 +187,7 @@ def _change(options: argparse.Namespace, desired: str, *, again: bool = False) -
             told.add(path.name)
         names.append(resolve(path.name, known))
     for name in names:
-        answer = client.put(f"{UNITS}/{name}", {"desiredState": desired, "again": again})
+        answer = client.put(unit_path(name), {"desiredState": desired, "again": again})
         _warn([] if name in told else answer["warnings"])
     return names
 

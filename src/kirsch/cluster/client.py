@@ -39,10 +39,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Speaks to one kirschd. Every method raises ClientError."""
+    """Speaks to one kirschd, which answers within `timeout` seconds. Every method raises ClientError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
         self.path = path
+        self.timeout = timeout
 
     def get(self, path: str, **query: Any) -> Any:
         """GET, JSON."""
@@ -76,7 +77,7 @@ class Client:
             connection.close()
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        connection, response = self._request(method, path, body, TIMEOUT)
+        connection, response = self._request(method, path, body, self.timeout)
         try:
             answer = response.read()
             return json.loads(answer) if answer else None

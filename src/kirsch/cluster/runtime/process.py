@@ -21,6 +21,12 @@ from kirsch.unit import Options, UnitError, UnitFile, UnitName
 log = logging.getLogger(__name__)
 
 
+def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
+    """Warnings for what a process of this unit would not have. Raises UnitError if it cannot run."""
+    warnings = read_service(name, file, host.specifiers)[1]
+    return [*warnings, *check_options(file, Options.parse(file, name))]
+
+
 class ProcessRuntime:
     """A Runtime (see base) of child processes. Make and use it in a running event loop.
 
@@ -44,8 +50,7 @@ class ProcessRuntime:
 
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
         """Warnings for what would not be honoured in this file. Raises UnitError if it cannot run."""
-        warnings = read_service(name, file, self._host.specifiers)[1]
-        return [*warnings, *check_options(file, Options.parse(file, name))]
+        return check(self._host, name, file)
 
     def listen(self, listener: StateListener) -> None:
         """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""

@@ -1,0 +1,130 @@
+"""What can follow on a command line: for the shells' completion scripts. Pure, but for asking kirschd."""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kirsch.cli.verbs import build, verbs_of
+
+RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec")
+KNOWN = ("destroy", "status", "cat", "why", "journal")
+FILES = ("verify", "submit", "load", "start")
+FOLDERS = ("up", "down")
+# After a unit these take a command, which the shell knows better.
+COMMANDS = ("run", "exec")
+# Nobody waits longer for a name.
+TIMEOUT = 2.0
+
+Units = Callable[[str | None], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Words that can follow, each with its help; and whether `files` or `folders` can, or `none`."""
+
+    words: Sequence[tuple[str, str]] = field(default=())
+    paths: str = "none"
+
+
+def main(words: Sequence[str]) -> int:
+    """`kirsch _complete WORD…`: the last is the one to be completed. First a line with none, files or
+    folders, then a line for each word that can follow: WORD, tab, help."""
+    answer = complete(words, units_of)
+    print(answer.paths)
+    for word, help in answer.words:
+        print(f"{word}\t{help}" if help else word)
+    return 0
+
+
+def complete(words: Sequence[str], units: Units) -> Answer:
+    """What can stand in place of the last of `words`; `units` names the units of a kirschd."""
+    *before, word = words or [""]
+    parser = build()
+    verbs = verbs_of(parser)
+    line = _Line(parser)
+    for each in before:
+        line.take(each, {name: verb for name, (verb, _) in verbs.items()})
+    answer = _follows(line, word, {name: what for name, (_, what) in verbs.items()}, units)
+    return Answer([(w, help) for w, help in answer.words if w.startswith(word)], answer.paths)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The words before the one to be completed: the verb's parser (at first that of all), the option that
+    waits for its value, and how many arguments there were."""
+
+    parser: argparse.ArgumentParser
+    verb: str = ""
+    waiting: str = ""
+    arguments: int = 0
+    endpoint: str | None = None
+
+    def take(self, word: str, verbs: dict[str, argparse.ArgumentParser]) -> None:
+        if self.waiting:
+            self.endpoint = word if self.waiting == "--endpoint" else self.endpoint
+            self.waiting = ""
+        elif word.startswith("-"):
+            option, equals, value = word.partition("=")
+            if option == "--endpoint" and equals:
+                self.endpoint = value
+            elif not equals and _takes_value(self.parser, option):
+                self.waiting = option
+        elif self.verb:
+            self.arguments += 1
+        elif word in verbs:
+            self.verb, self.parser = word, verbs[word]
+
+
+def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Answer:
+    if line.waiting:
+        return _value(line, word, units)
+    if not line.verb:
+        return Answer([*_options(line.parser)] if word.startswith("-") else [*verbs.items()])
+    if line.verb in COMMANDS and line.arguments:
+        return Answer(paths="files")
+    if word.startswith("-"):
+        return Answer([*_options(line.parser)])
+    if line.verb == "help":
+        return Answer([*verbs.items()] if not line.arguments else ())
+    if line.verb == "completion":
+        return Answer([(shell, "") for shell in ("bash", "zsh", "fish")] if not line.arguments else ())
+    names = line.verb in RUNNABLE or line.verb in KNOWN
+    found = [(n, "") for n in (units(line.endpoint) if names else ()) if line.verb in KNOWN or "@." not in n]
+    paths = "files" if line.verb in FILES else "folders" if line.verb in FOLDERS else "none"
+    return Answer(found, paths)
+
+
+def _value(line: _Line, word: str, units: Units) -> Answer:
+    match line.waiting:
+        case "--endpoint":
+            return Answer(paths="files")
+        case "--link":
+            return Answer([(name, "") for name in units(line.endpoint) if "@." not in name])
+        case "--fields":
+            from kirsch.cli.lists import COLUMNS
+
+            given = word[: word.rfind(",") + 1]
+            return Answer([(given + column, "") for column in COLUMNS[line.verb]])
+        case _:
+            return Answer()
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterable[tuple[str, str]]:
+    for action in parser._actions:
+        if action.help is not argparse.SUPPRESS:
+            yield from ((option, action.help or "") for option in action.option_strings)
+
+
+def _takes_value(parser: argparse.ArgumentParser, option: str) -> bool:
+    return any(option in action.option_strings and action.nargs != 0 for action in parser._actions)
+
+
+def units_of(endpoint: str | None) -> list[str]:
+    """The names of the units that a kirschd has; none if it does not answer at once."""
+    from kirsch.cluster.client import UNITS, Client, ClientError, find_socket
+
+    try:
+        lines = Client(find_socket(endpoint), timeout=TIMEOUT).get(UNITS)["units"]
+    except ClientError:
+        return []
+    return sorted({line["name"] for line in lines})

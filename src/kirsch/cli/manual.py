@@ -1,0 +1,65 @@
+"""The parser of one verb, whose --help reads like a page of a manual."""
+
+import argparse
+import textwrap
+from typing import Any, NoReturn
+
+USAGE = 2
+INDENT = "    "
+WIDTH = 80
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the parts of man-pages(7), and an error of one line that says where help is."""
+
+    def __init__(self, *, example: str = "", title: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.example = example
+        self.title = title
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"kirsch: {message} (see {self.prog} --help)\n")
+
+    def format_help(self) -> str:
+        """NAME, SYNOPSIS, DESCRIPTION, what can be given, EXAMPLE."""
+        formatter = self._get_formatter()
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        parts = [
+            ("NAME", self.title),
+            ("SYNOPSIS", self._synopsis()),
+            ("DESCRIPTION", _filled(self.description or "")),
+        ]
+        parts += [
+            (title.upper().removeprefix("POSITIONAL "), textwrap.dedent(text))
+            for title, _, text in (part.partition(":\n") for part in _sections(formatter.format_help()))
+        ]
+        parts += [("EXAMPLE", self.example), ("", self.epilog or "")]
+        return "\n".join(_part(title, text) for title, text in parts if text.strip())
+
+    def _synopsis(self) -> str:
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+        return textwrap.fill(usage, WIDTH - len(INDENT), subsequent_indent=" " * (len(self.prog) + 1))
+
+
+def _sections(text: str) -> list[str]:
+    """argparse's sections: each begins with a title at the left."""
+    sections: list[str] = []
+    for line in text.strip("\n").splitlines():
+        if line and not line.startswith(" "):
+            sections.append(line + "\n")
+        elif sections:
+            sections[-1] += line + "\n"
+    return sections
+
+
+def _part(title: str, text: str) -> str:
+    body = textwrap.indent(text.strip("\n"), INDENT if title else "")
+    return f"{title}\n{body}\n" if title else f"{body}\n"
+
+
+def _filled(text: str) -> str:
+    """Paragraphs at the width of a page."""
+    return "\n\n".join(textwrap.fill(" ".join(p.split()), WIDTH - len(INDENT)) for p in text.split("\n\n"))

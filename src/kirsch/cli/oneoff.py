@@ -1,0 +1,103 @@
+"""run and exec: a command beside the units, with what they have."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kirsch.bus.command import ChildError, Command
+from kirsch.cli.errors import Failure
+from kirsch.cli.foreground import foreground
+from kirsch.cli.names import known_names
+from kirsch.cluster.application import ApplicationError, resolve
+from kirsch.cluster.client import Client, find_socket, unit_path
+
+# What a program needs to know of our terminal, where it has one.
+TERMINAL = ("TERM", "COLORTERM")
+
+
+def run(options: argparse.Namespace) -> int:
+    """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program."""
+    client = Client(find_socket(options.endpoint))
+    unit, argv = _unit(client, options.command)
+    query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
+    context = client.get("/kirsch/v1/environment", **query)
+    if unit and not argv:
+        raise Failure(f"say what to run: `kirsch run {options.command[0]} COMMAND`")
+    environment = context["environment"] if unit else {**os.environ, **context["environment"]}
+    return _execute(context, argv, environment, options.env)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """A command in what a running unit's processes have."""
+    client = Client(find_socket(options.endpoint))
+    name = resolve(options.unit, known_names(client))
+    context = client.get(unit_path(name, "/environment"))
+    return _execute(context, options.command, context["environment"], options.env)
+
+
+def _unit(client: Client, words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The unit that the first word names, if it does, and what is to be run."""
+    if "/" not in words[0]:
+        try:
+            return resolve(words[0], known_names(client)), words[1:]
+        except ApplicationError as error:
+            if "say which" in str(error):
+                raise
+    return None, words
+
+
+def _execute(
+    context: Mapping[str, Any], argv: Sequence[str], environment: Mapping[str, str], given: Sequence[str]
+) -> int:
+    """Run it in the foreground, with the variables a person gave; its exit status."""
+    terminal = {name: os.environ[name] for name in TERMINAL if name in os.environ and sys.stdin.isatty()}
+    environment = {**terminal, **environment, **dict(map(_assignment, given))}
+    command = Command(
+        argv=tuple(argv),
+        environment=environment,
+        directory=context["directory"],
+        user=context["user"],
+        group=context["group"],
+        umask=context["umask"],
+        nice=context["nice"],
+        limits={name: (soft, hard) for name, (soft, hard) in context["limits"].items()},
+    )
+    program = argv[0] if "/" in argv[0] else _program(argv[0], environment)
+    try:
+        return foreground(replace(command, argv=(program, *argv[1:])))
+    except ChildError as error:
+        raise Failure(f"{argv[0]}: {error}") from None
+
+
+def _program(name: str, environment: Mapping[str, str]) -> str:
+    """Where a program lies: a client of PostgreSQL with the server that it is for, others on PATH."""
+    postgres = _postgres_client(name) if "PGHOST" in environment else None
+    found = str(postgres) if postgres else shutil.which(name, path=environment.get("PATH"))
+    if found:
+        return found
+    if name == "psql" or name.startswith("pg_"):
+        raise Failure(
+            f"{name} is not there: apt install postgresql-client, or pip install 'kirsch[postgres]'"
+        )
+    raise Failure(f"{name}: neither a unit nor a program on PATH")
+
+
+def _postgres_client(name: str) -> Path | None:
+    try:
+        from kirsch.sql.postgres import client
+    except ImportError:
+        return None  # kirsch[sql] is not installed; the one on PATH will do
+    return client(name)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    """NAME=VALUE in two; NAME alone has the value that it has here."""
+    name, equals, value = text.partition("=")
+    if not name or "\0" in text:
+        raise Failure(f"--env {text}: write NAME=VALUE, or NAME")
+    return name, value if equals else os.environ.get(name, "")

@@ -1,0 +1,240 @@
+"""What there is to type: the verbs, their options, and what --help says of them."""
+
+import argparse
+from typing import Any
+
+from kirsch import __version__
+from kirsch.cli.manual import Parser
+
+DESCRIPTION = "kirsch runs unit files: on this machine, and on a cluster of them."
+EPILOG = """\
+Start with an application's directory:  kirsch up examples/notes
+Then, in that directory:                kirsch list-units
+More about a verb:                      kirsch help VERB
+
+Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT stands for --endpoint."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = Top(
+        prog="kirsch",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kirsch {__version__}")
+    parser.add_argument("--endpoint", metavar="unix://PATH", help="the kirschd to speak to")
+    parser.set_defaults(run=None)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    _applications(verbs)
+    _changes(verbs)
+    _commands(verbs)
+    _looks(verbs)
+    _lists(verbs)
+    _programs(verbs)
+    return parser
+
+
+class Top(argparse.ArgumentParser):
+    """The parser before the verb: its help is a list of verbs."""
+
+    error = Parser.error
+
+
+def verbs_of(parser: argparse.ArgumentParser) -> dict[str, tuple[Parser, str]]:
+    """Each verb's parser, and in one line what it does."""
+    verbs: Any = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    told = {choice.dest: choice.help for choice in verbs._choices_actions}
+    return {name: (verb, told[name]) for name, verb in verbs.choices.items()}
+
+
+def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
+    short = what[0].lower() + what[1:].partition(".")[0]
+    parser: Parser = verbs.add_parser(
+        name,
+        help=short,
+        title=f"kirsch-{name} - {short}",
+        description=what,
+        example=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Also after the verb, as people type it; absent there it must not undo the one before.
+    parser.add_argument(
+        "--endpoint", metavar="unix://PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    parser.set_defaults(run=f"kirsch.cli.{run}")
+    return parser
+
+
+def _applications(verbs: Any) -> None:
+    up = _verb(
+        verbs,
+        "up",
+        "up:up",
+        "Run an application here. Its units are started in the order of their links, and their lines shown "
+        "until Ctrl-C stops them. If it is up already it is brought up to date.",
+        "kirsch up examples/notes",
+    )
+    _directory(up)
+    up.add_argument(
+        "-d", "--detach", action="store_true", help="return once all is ready, and leave it running"
+    )
+    up.add_argument(
+        "--timeout", type=float, default=180.0, metavar="SECONDS", help="give up after this time (180)"
+    )
+    down = _verb(
+        verbs, "down", "up:down", "Stop an application. Its data stays.", "kirsch down examples/notes"
+    )
+    _directory(down)
+
+
+def _changes(verbs: Any) -> None:
+    verify = _verb(
+        verbs,
+        "verify",
+        "verify:verify",
+        "Check unit files without submitting them. No kirschd is needed. What a plain process cannot have is "
+        "told as a warning. Exit status 1 when a file would be refused.",
+        "kirsch verify units/*",
+    )
+    verify.add_argument("files", nargs="+", metavar="FILE")
+    submit = _verb(
+        verbs, "submit", "units:submit", "Submit unit files. They are known then, nothing runs yet.",
+        "kirsch submit units/webdb.container units/notes@.container",
+    )  # fmt: skip
+    submit.add_argument("files", nargs="+", metavar="FILE")
+    submit.add_argument(
+        "--replace", action="store_true", help="replace units that are there with another text"
+    )
+    for name, what in {
+        "load": "Put units on a machine without starting them.",
+        "start": "Start units. Waits until they run, or says why they do not.",
+        "restart": "Stop units and start them again. One that does not run is started.",
+        "stop": "Stop units; they stay on their machine.",
+        "unload": "Stop units and take them off their machine.",
+        "destroy": "Stop units and forget them. Folders of their own stay.",
+    }.items():
+        verb = _verb(verbs, name, f"units:{name}", what, f"kirsch {name} notes@1")
+        names = "a name, its type may be left out" + ("; or a file" if name in ("load", "start") else "")
+        verb.add_argument("units", nargs="+", metavar="UNIT", help=names)
+        verb.add_argument("--no-block", action="store_true", help="do not wait until it is done")
+        verb.add_argument(
+            "--timeout", type=float, default=60.0, metavar="SECONDS", help="wait so long at most (60)"
+        )
+
+
+def _commands(verbs: Any) -> None:
+    run = _verb(
+        verbs,
+        "run",
+        "oneoff:run",
+        "Run a one-off command. After a unit's name it is run as one of that unit's processes: as its user, "
+        "in its folder, with its variables; else the first word is a program, run as you and here. It has "
+        "your terminal, its exit status is kirsch's, and what it starts ends with it.\n\n"
+        "A link gives docker's variables, ALIAS_PORT_5432_TCP_ADDR and its like, the target's secrets as "
+        "ALIAS_ENV_NAME, and, if the target is a PostgreSQL, PGHOST, PGUSER and what else its clients read.",
+        "kirsch run --link webdb:postgres psql",
+    )
+    run.add_argument(
+        "--link",
+        action="append",
+        default=[],
+        metavar="TARGET[:ALIAS]",
+        help="with the variables of a link to a unit or service; may be repeated",
+    )
+    _variables(run)
+    run.add_argument(
+        "command", nargs=argparse.PARSER, metavar="UNIT-OR-COMMAND", help="a unit and a command, or a command"
+    )
+    execute = _verb(
+        verbs,
+        "exec",
+        "oneoff:execute",
+        "Run a command beside a running unit. It has what the unit's processes have, user, folder and "
+        "variables, and your terminal; its exit status is kirsch's, and what it starts ends with it.",
+        "kirsch exec notes@1 env",
+    )
+    _variables(execute)
+    execute.add_argument("unit", metavar="UNIT", help="a name, its type may be left out")
+    execute.add_argument(
+        "command", nargs=argparse.PARSER, metavar="COMMAND", help="a program and its arguments"
+    )
+
+
+def _variables(parser: Parser) -> None:
+    parser.add_argument(
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="with this variable, of our own value if none is given; may be repeated",
+    )
+
+
+def _looks(verbs: Any) -> None:
+    for name, what in {
+        "status": "Say how units are, with their last lines.",
+        "cat": "Print units' files, byte for byte.",
+        "why": "Say why units are not where, or as, people want them. All such if none is named.",
+    }.items():
+        verb = _verb(verbs, name, f"units:{name}", what, f"kirsch {name} notes@1")
+        verb.add_argument("units", nargs="*" if name == "why" else "+", metavar="UNIT")
+        if name == "status":
+            verb.add_argument("--json", action="store_true", help="print JSON")
+    journal = _verb(
+        verbs,
+        "journal",
+        "journal:journal",
+        "Print what units wrote. Of all units if none is named.",
+        "kirsch journal -f notes@1",
+    )
+    journal.add_argument("units", nargs="*", metavar="UNIT")
+    journal.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    journal.add_argument(
+        "-n", "--lines", type=int, default=10, metavar="N", help="how many lines, of all units together (10)"
+    )
+    journal.add_argument("--json", action="store_true", help="print JSON, a line each")
+
+
+def _lists(verbs: Any) -> None:
+    for name, what in {
+        "list-units": "List the units that are on a machine, and their states.",
+        "list-unit-files": "List all units that were submitted.",
+        "list-machines": "List the machines.",
+    }.items():
+        verb = _verb(verbs, name, f"lists:{name.replace('-', '_')}", what, f"kirsch {name} --full")
+        verb.add_argument("-l", "--full", action="store_true", help="do not shorten machine ids and hashes")
+        verb.add_argument("--no-legend", action="store_true", help="leave the heading out")
+        verb.add_argument("--fields", metavar="A,B", help="the columns to print")
+        verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _programs(verbs: Any) -> None:
+    _verb(
+        verbs,
+        "balancer",
+        "",
+        "Run HAProxy for the cluster's services. The main process of a unit: it keeps the servers current.",
+        "kirsch balancer --config haproxy.cfg --backend notes=notes:8080",
+    )
+    completion = _verb(
+        verbs,
+        "completion",
+        "completion:completion",
+        "Print a script for a shell's completion. It knows verbs, options and the names of units.",
+        "source <(kirsch completion bash)",
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    helped = _verb(verbs, "help", "help:help_", "Say what there is, or what a verb does.", "kirsch help run")
+    helped.add_argument("verb", nargs="?", metavar="VERB")
+    _verb(verbs, "version", "help:version", "Say which kirsch this is.", "kirsch version")
+
+
+def _directory(parser: Parser) -> None:
+    parser.add_argument(
+        "directory", nargs="?", default=".", metavar="DIR", help="where its kirsch.toml or unit files are (.)"
+    )
