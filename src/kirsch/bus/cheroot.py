@@ -1,24 +1,30 @@
 """What has to be changed inside cheroot (11.1, pinned): a test fails when that changes.
 
 A Unix socket is made with mode 0600, where cheroot makes it 0777; the socket file of a dead server is
-replaced, that of a live one is not; the number of kept-alive connections is a limit one can set, and none is
-kept while the bus drains. How requests are read is in kirsch.bus.request.
+replaced, that of a live one is not; a connection that says nothing holds no thread; the number of kept-alive
+connections is a limit one can set, and none is kept while the bus drains. How requests are read is in
+kirsch.bus.request.
 """
 
 import errno
 import logging
 import os
+import queue
 import socket
 import stat
 from dataclasses import dataclass
 from typing import Any
 
+import cheroot.connections
 import cheroot.server
 import cheroot.wsgi
 import cherrypy
+from cheroot.connections import ConnectionManager
 from cherrypy._cpwsgi_server import CPWSGIServer
 
+from kirsch.bus.gateway import Gateway
 from kirsch.bus.request import Request, tell_nothing
+from kirsch.bus.stream import keep_time, make_file
 
 UNIX_PATH_MAX = 108  # bytes with the closing zero, unix(7)
 
@@ -46,6 +52,47 @@ class Limits:
     body: int = 10 * 1024 * 1024
 
 
+class _Connections(ConnectionManager):
+    """cheroot's, but a connection has no thread before its client has said something.
+
+    cheroot gives a new connection to a thread at once, which then waits for the request: as many silent
+    clients as there are threads, and nobody else is heard until they time out.
+    """
+
+    def _from_server_socket(self, server_socket: socket.socket) -> None:
+        connection = super()._from_server_socket(server_socket)  # type: ignore[misc]
+        if connection is not None:
+            self.put(connection)
+
+
+class Connection(cheroot.server.HTTPConnection):
+    """A client's connection, read and written by kirsch.bus.stream."""
+
+    RequestHandlerClass = Request
+
+    def __init__(self, server: Any, sock: Any, makefile: Any = make_file) -> None:
+        if makefile is cheroot.connections.MakeFile:  # with TLS it is another, and the socket is none
+            keep_time(sock, server.timeout)
+            makefile = make_file
+        super().__init__(server, sock, makefile)
+
+
+class Queue:
+    """Connections that wait for a thread: queue.Queue as cheroot uses it, made of the faster SimpleQueue."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.get = self._queue.get
+        self.qsize = self._queue.qsize
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Raises queue.Full, at once: nobody else is to wait meanwhile."""
+        if block and timeout is not None and 0 < self._size <= self._queue.qsize():
+            raise queue.Full
+        self._queue.put(item)
+
+
 class _Listening:
     """Over a cheroot server: how it binds, what it keeps, how it winds down."""
 
@@ -54,14 +101,18 @@ class _Listening:
     keep_alive: int
     bind_error: OSError | None = None
     _inode: int | None = None
+    _connections: ConnectionManager
 
-    class ConnectionClass(cheroot.server.HTTPConnection):
-        RequestHandlerClass = Request
+    class ConnectionClass(Connection):
+        pass
 
     def prepare(self) -> None:
         tell_nothing()
+        self.gateway = Gateway
         self.keep_alive_conn_limit = self.keep_alive
         super().prepare()  # type: ignore[misc]
+        self._connections.close()
+        self._connections = _Connections(self)
 
     def wind_down(self) -> None:
         """Close each connection after its response: what the bus does on 'drain'."""

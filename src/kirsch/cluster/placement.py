@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kirsch.cluster.model import Cluster, Machine, Unit
-from kirsch.unit import UnitName
+from kirsch.unit import Options, UnitName
 from kirsch.unit import matches as glob_matches
 
 
@@ -24,17 +24,46 @@ NO_MACHINE = Refusal("", "there is no machine")
 
 
 @dataclass(slots=True)
+class Held:
+    """What one machine holds; what is asked of it for each unit anew is kept at hand.
+
+    `choosy` are those of its `units` whose options can shut others out; `cpu` and `memory` are reserved.
+    """
+
+    units: dict[UnitName, Unit] = field(default_factory=dict)
+    choosy: dict[UnitName, Unit] = field(default_factory=dict)
+    cpu: float = 0.0
+    memory: int = 0
+
+    def put(self, unit: Unit) -> None:
+        """Hold a unit that is not held yet."""
+        options = unit.options
+        self.units[unit.name] = unit
+        if options.conflicts or options.replaces or options.published:
+            self.choosy[unit.name] = unit
+        self.cpu += options.cpu
+        self.memory += options.memory
+
+    def take(self, name: UnitName) -> None:
+        """Hold a unit no more."""
+        unit = self.units.pop(name)
+        self.choosy.pop(name, None)
+        self.cpu -= unit.options.cpu
+        self.memory -= unit.options.memory
+
+
+@dataclass(slots=True)
 class Occupancy:
     """Who is where while a reconcile goes on: what each machine holds, changed by put() and take()."""
 
     cluster: Cluster
-    held: dict[str, dict[UnitName, Unit]] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
     places: dict[UnitName, set[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Occupancy":
         """As the schedule stands, for units that still exist."""
-        occupancy = cls(cluster, {machine: {} for machine in cluster.machines})
+        occupancy = cls(cluster, {machine: Held() for machine in cluster.machines})
         for name, machines in cluster.schedule.items():
             if unit := cluster.units.get(name):
                 for machine in machines:
@@ -43,17 +72,27 @@ class Occupancy:
 
     def put(self, unit: Unit, machine: str) -> None:
         """Put a unit on a machine."""
-        self.held.setdefault(machine, {})[unit.name] = unit
+        self.held.setdefault(machine, Held()).put(unit)
         self.places.setdefault(unit.name, set()).add(machine)
 
     def take(self, name: UnitName, machine: str) -> None:
         """Take a unit off a machine."""
-        self.held[machine].pop(name, None)
+        self.held[machine].take(name)
         self.places[name].discard(machine)
 
     def others(self, unit: Unit, machine: str) -> Iterable[Unit]:
         """The units that a machine holds beside this one."""
-        return (held for name, held in self.held.get(machine, {}).items() if name != unit.name)
+        return [held for name, held in self.held[machine].units.items() if name != unit.name]
+
+    def choosy(self, unit: Unit, machine: str) -> Iterable[Unit]:
+        """Those of them whose options can shut this one out."""
+        return [held for name, held in self.held[machine].choosy.items() if name != unit.name]
+
+    def free(self, unit: Unit, machine: Machine) -> tuple[float, int]:
+        """The cores and bytes of a machine that nobody but this unit has reserved."""
+        held = self.held[machine.id]
+        own = unit.options if unit.name in held.units else Options()
+        return machine.cpu - held.cpu + own.cpu, machine.memory - held.memory + own.memory
 
     def machines_of(self, name: UnitName) -> set[str]:
         """The machines that hold a unit."""
@@ -110,9 +149,10 @@ def machine_of(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None
 
 def conflicts(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Conflicts=, in both directions."""
-    for other in occupancy.others(unit, machine.id):
+    for other in occupancy.others(unit, machine.id) if unit.options.conflicts else ():
         if glob := matches(unit.options.conflicts, other.name):
             return f"{other.name} is there and Conflicts={glob} forbids it"
+    for other in occupancy.choosy(unit, machine.id):
         if glob := matches(other.options.conflicts, unit.name):
             return f"{other.name} is there and its Conflicts={glob} forbids this unit"
     return None
@@ -120,7 +160,7 @@ def conflicts(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 def replaced(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """A unit does not go back to where another one replaces it."""
-    for other in occupancy.others(unit, machine.id):
+    for other in occupancy.choosy(unit, machine.id):
         if glob := matches(other.options.replaces, unit.name):
             return f"{other.name} is there and its Replaces={glob} moved this unit away"
     return None
@@ -139,7 +179,7 @@ def ports(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     wanted = {(port.host, port.protocol): port for port in unit.options.published}
     if not wanted:
         return None
-    for other in occupancy.others(unit, machine.id):
+    for other in occupancy.choosy(unit, machine.id):
         for port in other.options.published:
             if (port.host, port.protocol) in wanted:
                 return f"{other.name} publishes port {port.host}/{port.protocol} there"
@@ -150,7 +190,7 @@ def cpu(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """CPU=: no machine is over-reserved."""
     if not unit.options.cpu:
         return None
-    free = machine.cpu - sum(other.options.cpu for other in occupancy.others(unit, machine.id))
+    free, _ = occupancy.free(unit, machine)
     # Cores are decimal fractions; a rounding error must not refuse the last one.
     return (
         None
@@ -163,7 +203,7 @@ def memory(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Memory=: no machine is over-reserved."""
     if not unit.options.memory:
         return None
-    free = machine.memory - sum(other.options.memory for other in occupancy.others(unit, machine.id))
+    _, free = occupancy.free(unit, machine)
     mib = 1 << 20
     return (
         None
@@ -207,8 +247,8 @@ def place(unit: Unit, occupancy: Occupancy) -> str | tuple[Refusal, ...]:
 def rank(unit: Unit, machine: Machine, occupancy: Occupancy) -> tuple[int, int, int, str]:
     """The order among machines that can have a unit, best first: where what it Replaces is; the value of
     its Spread= key with fewest instances; fewest units; the machine's id."""
-    held = occupancy.held.get(machine.id, {})
-    replaces = any(matches(unit.options.replaces, name) for name in held)
+    held = occupancy.held[machine.id].units
+    replaces = bool(unit.options.replaces) and any(matches(unit.options.replaces, name) for name in held)
     return (0 if replaces else 1, spread(unit, machine, occupancy), len(held), machine.id)
 
 

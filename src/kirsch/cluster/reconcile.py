@@ -78,7 +78,7 @@ def _orphans(cluster: Cluster) -> Iterator[tuple[tuple[UnitName, str], str]]:
 def _evict(occupancy: Occupancy, withdrawn: dict[tuple[UnitName, str], str]) -> bool:
     """Take off what may not stay where it is, one by one, so that of two in conflict one stays."""
     moved = False
-    for name in sorted(occupancy.places):
+    for name in sorted(occupancy.places, key=str):
         unit = occupancy.cluster.units[name]
         for machine in sorted(occupancy.machines_of(name)):
             if reason := _why_leave(unit, machine, occupancy):
@@ -99,7 +99,7 @@ def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
     if not unit.options.is_global and len(occupancy.machines_of(unit.name)) > 1:
         keep = min(occupancy.machines_of(unit.name))
         return f"it is on {keep} already" if machine != keep else None
-    for other in occupancy.others(unit, machine):
+    for other in occupancy.choosy(unit, machine):
         if matches(other.options.replaces, unit.name):
             return f"{other.name} replaces it"
     return refusal(unit, cluster.machines[machine], occupancy)
@@ -107,8 +107,10 @@ def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
 
 def _unplaced(occupancy: Occupancy) -> Iterator[Unit]:
     """Units that want a place, in the order of their names."""
-    for name, unit in sorted(occupancy.cluster.units.items()):
-        if unit.desired == "inactive" or name.is_template:
+    wanted = [unit for unit in occupancy.cluster.units.values() if unit.desired != "inactive"]
+    for unit in sorted(wanted, key=lambda unit: unit.name.text):
+        name = unit.name
+        if name.is_template:
             continue
         if unit.options.is_global or not occupancy.machines_of(name):
             yield unit
@@ -141,7 +143,7 @@ def _settle_everywhere(unit: Unit, occupancy: Occupancy, waits: dict[UnitName, t
 
 def _assignments(cluster: Cluster, occupancy: Occupancy) -> Iterator[Assign]:
     """Everything whose place or orders differ from the schedule's."""
-    for name in sorted(occupancy.places):
+    for name in sorted(occupancy.places, key=str):
         unit = cluster.units[name]
         wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
         for machine in sorted(occupancy.machines_of(name)):
