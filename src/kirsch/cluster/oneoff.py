@@ -80,14 +80,15 @@ def link_variables(
     secrets = {each.env: secret(each.name) for each in options.secrets if each.env}
     known = replace(endpoint, env={**endpoint.env, **secrets})
     endpoints = [known if other is endpoint else other for other in cluster.endpoints]
-    return links.variables(unit, [link], endpoints) | postgres_variables(known)
+    return links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)
 
 
-def postgres_variables(endpoint: Endpoint) -> dict[str, str]:
+def postgres_variables(endpoint: Endpoint, secrets: Mapping[str, str]) -> dict[str, str]:
     """What psql and all that uses libpq read (PostgreSQL's documentation, "Environment Variables"), of an
-    endpoint that has the official image's variables; nothing of any other. Pure."""
+    endpoint with PostgreSQL's port or the variables of its official image; nothing of any other. Pure."""
     ports = [port.number for port in endpoint.ports if port.protocol == "tcp"]
-    if not ports or not any(name.startswith("POSTGRES_") for name in endpoint.env):
+    named = any(name.startswith("POSTGRES_") for name in endpoint.env)
+    if not ports or not (named or POSTGRES_PORT in ports):
         return {}
     user = endpoint.env.get("POSTGRES_USER", "postgres")
     variables = {
@@ -96,7 +97,7 @@ def postgres_variables(endpoint: Endpoint) -> dict[str, str]:
         "PGUSER": user,
         "PGDATABASE": endpoint.env.get("POSTGRES_DB", user),
     }
-    password = endpoint.env.get("POSTGRES_PASSWORD")
+    password = secrets.get("POSTGRES_PASSWORD", endpoint.env.get("POSTGRES_PASSWORD"))
     return variables | ({"PGPASSWORD": password} if password else {})
 
 
