@@ -8,6 +8,7 @@ from kirsch.bus import MethodDispatcher
 
 from . import guard, problem
 from .notes import Notes
+from .openapi import Document
 from .page import Page, Static
 from .settings import Settings
 
@@ -19,6 +20,7 @@ class Api:
 
     def __init__(self) -> None:
         self.notes = Notes()
+        setattr(self, "openapi.json", Document())
 
 
 class Request(cherrypy.Application.request_class):
