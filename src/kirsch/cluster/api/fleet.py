@@ -187,7 +187,7 @@ class FleetRoot(Resource):
         cherrypy.response.headers["Allow"] = ""
         raise cherrypy.HTTPError(404, "there is no such resource") if path else cherrypy.HTTPError(405)
 
-    PUT = PATCH = POST = DELETE = GET
+    PUT = PATCH = POST = DELETE = OPTIONS = GET
 
 
 class FleetDiscovery(Resource):
