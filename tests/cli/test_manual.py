@@ -1,0 +1,61 @@
+"""help, version and verify, which need no kirschd."""
+
+import re
+
+import pytest
+from tests.cli.application import Application
+
+from kirsch import __version__
+from kirsch.cli.verbs import build, verbs_of
+
+VERBS = [name for name in verbs_of(build()) if name != "balancer"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_a_page_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]):
+    verbs_of(build())[verb][0].print_help()
+    page = capsys.readouterr().out
+    parts = re.findall(r"^[A-Z]+$", page, re.MULTILINE)
+    assert parts[:3] == ["NAME", "SYNOPSIS", "DESCRIPTION"]
+    assert parts[-1] == "EXAMPLE"
+    example = page.rpartition("EXAMPLE\n")[2].strip()
+    assert re.search(rf"\bkirsch {verb}\b", example)
+    assert max(map(len, page.splitlines())) <= 80
+
+
+def test_help_and_version(application: Application):
+    assert application.ok("help", "run") == application.ok("run", "--help")
+    assert application.ok("help") == application.ok("--help")
+    assert application.ok("version") == application.ok("--version") == f"kirsch {__version__}\n"
+    assert application.fails("help", "rum").startswith("there is no verb rum; there are up, down")
+
+
+def test_verify_names_each_bad_file(application: Application):
+    application.sleeper("good.service")
+    application.sleeper("t@.service", "Conflicts=%p@*")
+    application.unit("warn.service", "[Service]\nExecStart=sleep 1\nPrivateTmp=yes\n")
+    assert application.ok("verify", "units/good.service", "units/t@.service") == (
+        "units/good.service: ok\nunits/t@.service: ok\n"
+    )
+    done = application.run("verify", "units/warn.service")
+    assert (done.returncode, done.stdout) == (0, "units/warn.service: ok\n")
+    assert done.stderr.startswith("warning: units/warn.service:3:12: PrivateTmp= is not honoured")
+    application.unit("bad.service", "[Service]\nExecStart=sleep 1\n[X-Kirsch]\nLinks=a\n")
+    (application.directory / "units/latin.service").write_bytes(b"[Unit]\nDescription=\xe9\n")
+    done = application.run(
+        "verify",
+        "units/bad.service",
+        "units/good.service",
+        "units/latin.service",
+        "units/none.service",
+        "server.py",
+    )
+    assert done.returncode == 1
+    assert done.stdout == "units/good.service: ok\n"
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        "units/bad.service:4:1",
+        "units/latin.service",
+        "units/none.service",
+        "server.py",
+    ]
+    assert not (application.directory / ".kirsch").exists()
