@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Text, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Identity,
+    MetaData,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from .etag import Tags
@@ -28,50 +40,66 @@ class Note(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
-    def as_json(self) -> dict[str, Any]:
-        """The note as the API shows it; times are RFC 3339 in UTC."""
-        return {
-            "id": self.id,
-            "text": self.text,
-            "version": self.version,
-            "created": _timestamp(self.created),
-            "updated": _timestamp(self.updated),
-        }
+
+# Requests read and write rows of the table: they have no use for objects that track their own changes.
+_NOTES: Any = Note.__table__
+_NOTE = (_NOTES.c.id, _NOTES.c.text, _NOTES.c.version, _NOTES.c.created, _NOTES.c.updated)
+_NEWEST = select(*_NOTE).order_by(_NOTES.c.id.desc())
+_ONE = select(*_NOTE).where(_NOTES.c.id == bindparam("number"))
+_ADD = insert(_NOTES).returning(*_NOTE)
+_REPLACE = update(_NOTES).values(version=_NOTES.c.version + 1, updated=func.now()).returning(*_NOTE)
+_REMOVE = delete(_NOTES).returning(_NOTES.c.id)
 
 
-def page_of_notes(db: Session, listing: Listing) -> Sequence[Note]:
+def as_json(note: Any) -> dict[str, Any]:
+    """A note as the API shows it; times are RFC 3339 in UTC."""
+    number, text, version, created, updated = note
+    return {
+        "id": number,
+        "text": text,
+        "version": version,
+        "created": _timestamp(created),
+        "updated": _timestamp(updated),
+    }
+
+
+def page_of_notes(db: Session, listing: Listing) -> Sequence[Any]:
     """The notes of a page, and one more if there is a next page."""
-    query = select(Note).order_by(Note.id.desc()).limit(listing.limit + 1)
+    query = _NEWEST.limit(listing.limit + 1)
     if listing.after is not None:
-        query = query.where(Note.id < listing.after)
+        query = query.where(_NOTES.c.id < listing.after)
     if listing.query:
-        query = query.where(Note.text.icontains(listing.query, autoescape=True))
-    return db.scalars(query).all()
+        query = query.where(_NOTES.c.text.icontains(listing.query, autoescape=True))
+    return db.execute(query).all()
 
 
-def add_note(db: Session, text: str) -> Note:
+def find_note(db: Session, number: int) -> Any | None:
+    """The note with this number."""
+    return db.execute(_ONE, {"number": number}).one_or_none()
+
+
+def add_note(db: Session, text: str) -> Any:
     """Keep a new note."""
-    return db.scalars(insert(Note).returning(Note), [{"text": text}]).one()
+    return db.execute(_ADD, {"text": text}).one()
 
 
-def replace_text(db: Session, number: int, tags: Tags, text: str) -> Note | None:
+def replace_text(db: Session, number: int, tags: Tags, text: str) -> Any | None:
     """Give a note a new text if it is still at a version of `tags`; None if it is not, or is not there.
 
     One statement compares and writes: of two writers who read the same version, one gets None.
     """
-    change = update(Note).values(text=text, version=Note.version + 1, updated=func.now())
-    return db.scalars(_only(change, number, tags).returning(Note)).one_or_none()
+    return db.execute(_only(_REPLACE.values(text=text), number, tags)).one_or_none()
 
 
 def remove_note(db: Session, number: int, tags: Tags) -> bool:
     """Delete a note if it is still at a version of `tags`; whether it was."""
-    return db.scalars(_only(delete(Note), number, tags).returning(Note.id)).one_or_none() is not None
+    return db.execute(_only(_REMOVE, number, tags)).one_or_none() is not None
 
 
 def _only(statement: Any, number: int, tags: Tags) -> Any:
-    chosen = statement.where(Note.id == number)
-    return chosen if tags.any else chosen.where(Note.version.in_(tags.versions))
+    chosen = statement.where(_NOTES.c.id == number)
+    return chosen if tags.any else chosen.where(_NOTES.c.version.in_(tags.versions))
 
 
 def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"

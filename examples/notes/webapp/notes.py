@@ -34,7 +34,7 @@ class Notes:
         following = listing.next(notes[-1].id) if len(found) > listing.limit else None
         if following:
             _headers()["Link"] = f'<{following}>; rel="next"'
-        return _json({"notes": [note.as_json() for note in notes], "next": following})
+        return _json({"notes": [model.as_json(note) for note in notes], "next": following})
 
     def POST(self) -> bytes:
         """Write a note: 201, and where it is."""
@@ -64,7 +64,7 @@ class OneNote:
 
     def GET(self) -> bytes | None:
         """The note, or 304 if the client has it as it is."""
-        note = _db().get(model.Note, self._number())
+        note = model.find_note(_db(), self._number())
         if note is None:
             raise self._missing()
         held = _tags("If-None-Match")
@@ -103,7 +103,7 @@ class OneNote:
 
     def _unchanged(self) -> bytes:
         tags = self._condition()
-        note = _db().get(model.Note, self._number())
+        note = model.find_note(_db(), self._number())
         if note is None or not (tags.any or note.version in tags.versions):
             raise self._refusal()
         return _shown(note)
@@ -122,8 +122,8 @@ class OneNote:
         detail = "The note was changed by someone else in the meantime."
         return Problem(412, detail, {"ETag": entity_tag(current.version)})
 
-    def _current(self) -> model.Note:
-        note = _db().get(model.Note, self._number())
+    def _current(self) -> Any:
+        note = model.find_note(_db(), self._number())
         if note is None:
             raise self._missing()
         return note
@@ -170,9 +170,9 @@ def _tags(name: str) -> Tags | None:
         raise Problem(400, f"{name}: {error}.") from None
 
 
-def _shown(note: model.Note) -> bytes:
+def _shown(note: Any) -> bytes:
     _headers()["ETag"] = entity_tag(note.version)
-    return _json(note.as_json())
+    return _json(model.as_json(note))
 
 
 def _json(value: object) -> bytes:

@@ -15,11 +15,11 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-import cheroot.connections
 import cheroot.server
 import cheroot.wsgi
 import cherrypy
 from cheroot.connections import ConnectionManager
+from cheroot.makefile import MakeFile
 from cherrypy._cpwsgi_server import CPWSGIServer
 
 from kirsch.bus.gateway import Gateway
@@ -71,7 +71,7 @@ class Connection(cheroot.server.HTTPConnection):
     RequestHandlerClass = Request
 
     def __init__(self, server: Any, sock: Any, makefile: Any = make_file) -> None:
-        if makefile is cheroot.connections.MakeFile:  # with TLS it is another, and the socket is none
+        if makefile is MakeFile:  # with TLS it is another, and the socket is none
             keep_time(sock, server.timeout)
             makefile = make_file
         super().__init__(server, sock, makefile)
@@ -81,14 +81,14 @@ class Queue:
     """Connections that wait for a thread: queue.Queue as cheroot uses it, made of the faster SimpleQueue."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.maxsize = size
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.get = self._queue.get
         self.qsize = self._queue.qsize
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Raises queue.Full, at once: nobody else is to wait meanwhile."""
-        if block and timeout is not None and 0 < self._size <= self._queue.qsize():
+        if block and timeout is not None and 0 < self.maxsize <= self._queue.qsize():
             raise queue.Full
         self._queue.put(item)
 
@@ -102,6 +102,7 @@ class _Listening:
     bind_error: OSError | None = None
     _inode: int | None = None
     _connections: ConnectionManager
+    requests: Any
 
     class ConnectionClass(Connection):
         pass
@@ -110,6 +111,8 @@ class _Listening:
         tell_nothing()
         self.gateway = Gateway
         self.keep_alive_conn_limit = self.keep_alive
+        waiting = Queue(self.requests._queue.maxsize)
+        self.requests._queue, self.requests.get = waiting, waiting.get
         super().prepare()  # type: ignore[misc]
         self._connections.close()
         self._connections = _Connections(self)

@@ -7,12 +7,15 @@ and that is too long to be read for the sake of the next request.
 
 import re
 from collections.abc import Iterator
+from email.utils import formatdate
 from typing import Any
 
 import cheroot.server
 import cherrypy
 from cheroot.errors import MaxSizeExceeded
 from cherrypy._cpwsgi_server import CPWSGIHTTPRequest
+
+from kirsch.bus.head import parse_head
 
 # Read from a body that the application left, so that a client still sending comes to see the answer.
 LEFTOVER = 8 << 20
@@ -113,13 +116,32 @@ class ChunkedBody(cheroot.server.ChunkedRFile):
 class Request(CPWSGIHTTPRequest):
     """A request on one of our servers' connections."""
 
-    header_reader = FieldReader()
+    header_reader: Any = FieldReader()
     rfile: Any
+    path: bytes
+    qs: bytes
     outheaders: list[tuple[bytes, bytes]]
 
     def __init__(self, server: Any, conn: Any) -> None:
         super().__init__(server, conn)
         self.inheaders = Fields()
+
+    def parse_request(self) -> None:
+        """Read the head; `ready` says whether there is a request to answer."""
+        data = self.conn.rfile.peek_head(self.server.max_request_header_size)
+        head = parse_head(data) if data else None
+        if head is None:
+            super().parse_request()
+            return
+        self.started_request = True
+        self.rfile = self.conn.rfile
+        self.rfile.skip(len(data))
+        self.method, self.uri, self.path, self.qs = head.method, head.target, head.path, head.query
+        self.authority = b""
+        self.request_protocol, self.response_protocol = b"HTTP/1.1", self.server.protocol
+        self.inheaders.update(head.fields)
+        self.header_reader = _nothing_more
+        self.ready = self.read_request_headers()
 
     def read_request_headers(self) -> bool:
         if not super().read_request_headers():
@@ -140,18 +162,50 @@ class Request(CPWSGIHTTPRequest):
         else:
             length = int(self.inheaders.get(b"Content-Length", 0))
             self.rfile = cheroot.server.KnownLengthRFile(self.conn.rfile, length)
-        self.server.gateway(self).respond()
-        if self.chunked_write:
-            self.conn.wfile.write(b"0\r\n\r\n")
+        try:
+            self.server.gateway(self).respond()
+            if self.chunked_write:
+                self.conn.wfile.hold(b"0\r\n\r\n")
+        finally:
+            self.conn.wfile.flush()
 
     def send_headers(self) -> None:
-        """Write the answer's head, once the body is read, as cheroot does for one of known length."""
+        """Have the answer's head leave with what comes next, once the request's body is read.
+
+        As in cheroot, which does the first for a body of known length only.
+        """
         if not self._finish_body():
             self.close_connection = True
-        self.outheaders = [field for field in self.outheaders if field != _CHERRYPY]
-        if all(name.lower() != b"server" for name, _ in self.outheaders):
-            self.outheaders.append((b"Server", b"CherryPy"))  # cheroot's own says its version
-        super().send_headers()
+        fields = [field for field in self.outheaders if field != _CHERRYPY]
+        names = {name.lower() for name, _ in fields}
+        status = int(self.status[:3])
+        if status == 413:
+            self.close_connection = True
+        elif b"content-length" not in names and status >= 200 and status not in (204, 205, 304):
+            if self.response_protocol == "HTTP/1.1" and self.method != b"HEAD":
+                self.chunked_write = True
+                fields.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                self.close_connection = True
+        if not self.close_connection:
+            self.close_connection = not self.server.can_add_keepalive_connection
+        if b"connection" not in names:
+            fields += self._connection()
+        if b"date" not in names:
+            fields.append((b"Date", formatdate(usegmt=True).encode()))
+        if b"server" not in names:
+            fields.append((b"Server", b"CherryPy"))  # cheroot's own says its version
+        lines = [b"%s: %s\r\n" % field for field in fields]
+        head = b"%s %s\r\n%s\r\n" % (self.server.protocol.encode(), self.status, b"".join(lines))
+        self.conn.wfile.hold(head)
+
+    def _connection(self) -> list[tuple[bytes, bytes]]:
+        """What the client is told of the connection's future, where that is not what its version implies."""
+        if self.response_protocol == "HTTP/1.1":
+            return [(b"Connection", b"close")] if self.close_connection else []
+        if self.close_connection:
+            return []
+        return [(b"Connection", b"Keep-Alive"), (b"Keep-Alive", b"timeout=%d" % self.server.timeout)]
 
     def _finish_body(self) -> bool:
         """Whether the body was read to its end, here if nowhere else."""
@@ -162,6 +216,10 @@ class Request(CPWSGIHTTPRequest):
         except (MaxSizeExceeded, OSError, ValueError):
             return False
         return bool(self.rfile.whole if self.chunked_read else self.rfile.remaining == 0)
+
+
+def _nothing_more(rfile: Any, fields: Any) -> None:
+    """In the place of a reader of header fields, once they are read."""
 
 
 def error_page(status: str, message: str, traceback: str, version: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import InvalidatePoolError
 
+from kirsch.sql.autocommit import choose_transactions
+
 # An idle connection that a firewall or a power cut has severed says nothing; one that waited this long is
 # asked. Seconds.
 PING_AFTER_IDLE = 30.0
@@ -40,6 +42,8 @@ def make_engine(url: str | URL, **options: Any) -> Engine:
     connect_args = {"connect_timeout": CONNECT_TIMEOUT, **options.pop("connect_args", {})}
     engine = create_engine(parsed, connect_args=connect_args, **options)
     _check_at_checkout(engine)
+    if "isolation_level" not in options:
+        choose_transactions(engine)
     return engine
 
 

@@ -9,6 +9,7 @@ from cherrypy.process import plugins
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
+from kirsch.sql.autocommit import for_reading
 from kirsch.sql.channels import ask
 from kirsch.sql.engine import database_url, make_engine
 from kirsch.sql.session import LazySession
@@ -19,8 +20,9 @@ from kirsch.sql.wait import wait_for_database
 class SQLAlchemyPlugin(plugins.SimplePlugin):
     """A database for everything on the bus.
 
-    Channels: 'bind-session' answers with a new Session; 'commit-session' (session) commits one, or rolls it
-    back and raises. The tool `cherrypy.tools.sql`, which this installs, uses both for each request.
+    Channels: 'bind-session' answers with a new Session (given True: one for a request that is to change
+    nothing, see kirsch.sql.autocommit); 'commit-session' (session) commits one, or rolls it back and raises.
+    The tool `cherrypy.tools.sql`, which this installs, uses both for each request.
 
     `pool_size` connections are kept and no more are made (a request's thread needs one at most); who waits
     longer than `pool_timeout` seconds for one gets SQLAlchemy's TimeoutError. At the bus's start the database
@@ -42,6 +44,7 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self._wait = wait
         self._options = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": pool_timeout, **options}
         self._engine: Engine | None = None
+        self._reader: Engine | None = None
         install()
 
     @property
@@ -68,6 +71,7 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         if self._wait:
             wait_for_database(self.url, self._wait)
         self._engine = make_engine(self.url, **self._options)
+        self._reader = for_reading(self._engine)
 
     # Before plugins that use the database (50), and the server (75).
     start.priority = 30  # type: ignore[attr-defined]
@@ -76,14 +80,14 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         """Close the pool's connections."""
         if self._engine is not None:
             self._engine.dispose()
-            self._engine = None
+            self._engine = self._reader = None
 
     # After the server (25) and plugins that use the database (50).
     stop.priority = 80  # type: ignore[attr-defined]
 
-    def bind(self) -> Session:
+    def bind(self, reading: bool = False) -> Session:
         """A new session. Raises RuntimeError while the bus is stopped."""
-        return LazySession(self.engine)
+        return LazySession(self._reader if reading and self._reader else self.engine)
 
     def commit(self, session: Session) -> None:
         """Commit a session; if that fails it is rolled back and the error raised."""

@@ -2,7 +2,8 @@
 
 What happens to `cherrypy.request.db`, and when:
 
-- it takes a connection from the pool at its first use;
+- it takes a connection from the pool at its first use; for GET and HEAD its plain selects run on their own,
+  without a transaction around them (kirsch.sql.autocommit);
 - once the handler is done and the response's body is there, it is committed, then closed. A commit that fails
   is an error like any other, and the client learns of it;
 - on any exception, and when the status is 400 or above, it is rolled back instead. HTTPRedirect and
@@ -25,10 +26,12 @@ from cherrypy.lib import httputil, is_closable_iterator
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
+from kirsch.sql.autocommit import for_streaming
 from kirsch.sql.channels import ask
 
 # After every tool that makes or changes the body (encode 70, gzip 80).
 LAST = 100
+READING = frozenset({"GET", "HEAD"})
 
 
 def install() -> None:
@@ -46,7 +49,7 @@ class SessionTool(cherrypy.Tool):
     def _setup(self) -> None:
         options = self._merged_args()
         request = cherrypy.serving.request
-        request.db = ask(cherrypy.engine, "bind-session")
+        request.db = ask(cherrypy.engine, "bind-session", request.method in READING)
         transaction = Transaction(request.db)
         request.hooks.attach("before_finalize", transaction.settle, priority=options.get("priority", LAST))
         # Failsafe: these run whatever other hooks raise.
@@ -74,7 +77,7 @@ class Transaction:
         self._finish(commit=_status(response) < 400)
         if not isinstance(response.body, list):
             # psycopg begins its transactions as read-only, at no further round trip.
-            self._session.bind = self._session.get_bind().engine.execution_options(postgresql_readonly=True)
+            self._session.bind = for_streaming(self._session.get_bind().engine)
             response.body = self._stream = Stream(response.body, self._session.close)
         else:
             self._session.close()
