@@ -4,7 +4,7 @@ The variables are docker's (`docker run --link`): the alias in capitals, `-` and
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Link, Options, UnitFile, UnitName, split_words
@@ -12,7 +12,11 @@ from kirsch.unit import Link, Options, UnitFile, UnitName, split_words
 
 def targets(link: Link, name: UnitName) -> bool:
     """A link names a unit in full, a unit without its type, or a service."""
-    return link.target in (name.text, name.text.rpartition(".")[0], name.service)
+    return link.target in _called(name)
+
+
+def _called(name: UnitName) -> tuple[str, str, str]:
+    return name.text, name.text.rpartition(".")[0], name.service
 
 
 def endpoints_of(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -72,40 +76,35 @@ def exposed_environment(file: UnitFile, options: Options) -> dict[str, str]:
     return {name: environment[name] for name in options.expose_env if name in environment}
 
 
-def dependencies(
-    units: Mapping[UnitName, Sequence[Link]],
-) -> dict[UnitName, set[UnitName]]:
-    """For each unit the units its links name, of those given."""
-    return {
-        name: {other for other in units if other != name and any(targets(link, other) for link in links)}
-        for name, links in units.items()
-    }
-
-
-def circle(units: Mapping[UnitName, Sequence[Link]]) -> list[UnitName]:
+def circle(
+    units: Mapping[UnitName, Sequence[Link]], roots: Iterable[UnitName] | None = None
+) -> list[UnitName]:
     """The units of a circle of links, in order, the first again at the end; empty if there is none.
 
-    Units in a circle would wait for each other for ever.
+    Units in a circle would wait for each other for ever. With `roots` only circles that these lead to are
+    looked for.
     """
-    graph = dependencies(units)
-    for name, links in units.items():
-        if any(targets(link, name) for link in links):
-            return [name, name]
+    called: dict[str, list[UnitName]] = {}
+    for name in units:
+        for word in set(_called(name)):
+            called.setdefault(word, []).append(name)
+
+    def others(name: UnitName) -> Iterator[UnitName]:
+        return iter(sorted({other for link in units[name] for other in called.get(link.target, ())}))
+
     done: set[UnitName] = set()
-    for root in sorted(graph):
-        path: list[UnitName] = []
-        stack = [(root, iter(sorted(graph[root])))] if root not in done else []
-        path += [root] if stack else []
+    for root in sorted(units if roots is None else roots):
+        if root in done:
+            continue
+        path, stack = [root], [others(root)]
         while stack:
-            name, others = stack[-1]
-            following = next(others, None)
+            following = next(stack[-1], None)
             if following is None:
-                done.add(name)
+                done.add(path.pop())
                 stack.pop()
-                path.pop()
             elif following in path:
                 return [*path[path.index(following) :], following]
             elif following not in done:
                 path.append(following)
-                stack.append((following, iter(sorted(graph[following]))))
+                stack.append(others(following))
     return []

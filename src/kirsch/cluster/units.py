@@ -207,7 +207,8 @@ class Units:
         if not any(options.links or options.replaces for _, options in fresh.values()):
             return
         options = {name: unit.options for name, unit in draft.units.items() if not name.is_template}
-        circle = links.circle({name: option.links for name, option in options.items()})
+        linked = {name: option.links for name, option in options.items()}
+        circle = links.circle(linked, [name for name in fresh if linked.get(name)])
         for name, target in pairwise(circle):
             if name in fresh:
                 path = " -> ".join(name.text for name in circle)
@@ -215,6 +216,6 @@ class Units:
                 message = f"links go in a circle: {path}; each would wait for the next"
                 raise fresh[name][0].error(message, link.entry)
         for name, (_, option) in fresh.items():
-            for other, others in options.items():
+            for other, others in options.items() if option.replaces else ():
                 if matches(option.replaces, other) and matches(others.replaces, name):
                     raise Refused(400, f"circular replaces: {name} and {other} replace each other")
