@@ -28,7 +28,7 @@ def test_each_starts_once_what_it_is_linked_to_is_ready(application: Application
     )
     printed = application.ok("up", "-d")
     assert "shop is up: http://localhost:1/" in printed
-    assert printed.index("db.service: ready at") < printed.index("web@1.service: ready at")
+    assert printed.index("db.service     ready at") < printed.index("web@1.service  ready at")
 
     units = application.units()
     assert {name: (unit["active"], unit["ready"]) for name, unit in units.items()} == {

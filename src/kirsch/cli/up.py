@@ -13,8 +13,9 @@ from typing import Any
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import printable
+from kirsch.cli.progress import Progress
 from kirsch.cluster.application import Application, load
-from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.client import UNITS, Client, ClientError
 from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, running
 
 Line = Mapping[str, Any]
@@ -23,7 +24,20 @@ STOP_TIMEOUT = 120.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
 # Sub states that a person may have to wait for, in words.
-PROGRESS = {"start-pre": "preparing", "start": "starting", "running": "started, not ready yet"}
+PROGRESS = {
+    "start-pre": "preparing",
+    "start": "starting",
+    "start-post": "starting",
+    "running": "started, not ready yet",
+    "reload": "reloading",
+    "auto-restart": "to be started again",
+    "stop": "stopping",
+    "stop-sigterm": "stopping",
+    "stop-sigkill": "killed, for it did not stop",
+    "stop-post": "stopping",
+    "final-sigterm": "stopping",
+    "final-sigkill": "killed, for it did not stop",
+}
 
 
 def up(options: argparse.Namespace) -> int:
@@ -31,8 +45,9 @@ def up(options: argparse.Namespace) -> int:
     application = load(Path(options.directory))
     client = running(application.state)
     if client is not None:
+        before = _processes(client)
         started = _apply(client, application)
-        _await_ready(client, started, options.timeout)
+        _await_ready(client, started, options.timeout, before)
         _say_where(client, application, started)
         print(f"It was up already; it is up to date now. Stop it with `kirsch down {options.directory}`.")
         return 0
@@ -46,13 +61,13 @@ def up(options: argparse.Namespace) -> int:
         raise Failure(str(error)) from None
     try:
         started = _apply(embedded.client, application)
-        _await_ready(embedded.client, started, options.timeout)
+        _await_ready(embedded.client, started, options.timeout, {})
         _say_where(embedded.client, application, started)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 0
         print("Ctrl-C stops it.\n", flush=True)
-        _follow(embedded, since)
+        _follow(embedded, started, since)
     except KeyboardInterrupt:
         _stop(embedded)
         return 0
@@ -100,10 +115,12 @@ def _apply(client: Client, application: Application) -> list[str]:
     return started
 
 
-def _await_ready(client: Client, names: list[str], timeout: float) -> None:
-    """Show each unit's way until all are ready. Raises Failure with the first that fails."""
-    begun = time.monotonic()
-    shown: dict[str, str] = {}
+def _await_ready(client: Client, names: list[str], timeout: float, before: Mapping[str, int]) -> None:
+    """Show each unit's way until all are ready; `before` are the processes they had before the change.
+
+    Raises Failure with the first that fails.
+    """
+    progress = Progress(sys.stdout, names)
     waiting = set(names)
     for line in _lines(client, timeout):
         name = line["name"]
@@ -112,21 +129,37 @@ def _await_ready(client: Client, names: list[str], timeout: float) -> None:
         waiting.add(name)
         if line["finished"]:
             waiting.discard(name)
-            _progress(name, "done", begun, shown)
+            progress.step(name, "done")
         elif line["ready"] and line["settled"]:
             waiting.discard(name)
             address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
-            _progress(name, f"ready at {address}", begun, shown)
+            progress.step(name, f"ready at {address}" if address else "ready")
         elif line["active"] == "failed" and line["settled"]:
             raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
         elif line["refused"]:
             raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
         else:
-            _progress(name, line["message"] or PROGRESS.get(line["sub"], ""), begun, shown)
+            progress.step(name, _step(line, before.get(name, 0)))
         if not waiting:
             return
-    late = ", ".join(f"{name} ({shown.get(name, 'not started')})" for name in sorted(waiting))
-    raise Failure(f"not ready after {time.monotonic() - begun:.0f} s: {late}")
+    late = ", ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
+    raise Failure(f"not ready after {progress.seconds:.0f} s: {late}")
+
+
+def _step(line: Line, before: int) -> str:
+    """Where a unit is on its way, for a person; empty when there is nothing to say."""
+    if line["message"]:
+        return str(line["message"])
+    if line["sub"] == "running" and line["pid"] == before and not line["settled"]:
+        return "to be restarted"
+    if line["sub"] == "running" and not line["checked"]:
+        return ""  # it counts as ready in a moment
+    return PROGRESS.get(line["sub"], "")
+
+
+def _processes(client: Client) -> dict[str, int]:
+    """The main process of each unit that runs."""
+    return {line["name"]: line["pid"] for line in client.get(UNITS)["units"] if line["pid"]}
 
 
 def _lines(client: Client, timeout: float) -> Iterator[Line]:
@@ -135,29 +168,24 @@ def _lines(client: Client, timeout: float) -> Iterator[Line]:
         yield from (line for line in event["units"] if not line.get("gone"))
 
 
-def _progress(name: str, text: str, begun: float, shown: dict[str, str]) -> None:
-    """A line for each step of a unit, with the seconds since the start; steps of no length are left out."""
-    if text and shown.get(name) != text:
-        shown[name] = text
-        print(f"{time.monotonic() - begun:6.1f} s  {name}: {text}", flush=True)
-
-
 def _say_where(client: Client, application: Application, names: list[str]) -> None:
     """The address to open, and each instance's own."""
     print(f"\n{application.name} is up" + (f": {application.open}" if application.open else ""))
-    lines = {line["name"]: line for line in client.get("/kirsch/v1/units")["units"]}
+    lines = {line["name"]: line for line in client.get(UNITS)["units"]}
+    palette = Palette.for_stream(sys.stdout, names)
+    width = max(map(len, names), default=0)
     for name in names:
-        ports = [f"{lines[name]['address']}:{port}" for port in lines[name]["ports"]]
-        print(f"  {name}  {' '.join(ports)}".rstrip())
+        ports = " ".join(f"{lines[name]['address']}:{port}" for port in lines[name]["ports"])
+        print(f"  {palette.paint(name, name.ljust(width) if ports else name)}  {ports}".rstrip())
 
 
-def _follow(embedded: Embedded, since: float) -> None:
+def _follow(embedded: Embedded, names: list[str], since: float) -> None:
     """Print every unit's lines since then, each unit in a colour of its own, until the stream ends."""
-    palette = Palette.for_stream(sys.stdout)
+    palette = Palette.for_stream(sys.stdout, names)
     for line in embedded.client.stream("/kirsch/v1/journal", follow="yes", lines=BACKLOG):
         if line["time"] < since:
             continue
-        print(f"{palette.paint(line['unit'], line['unit'])} {printable(line['text'])}", flush=True)
+        print(f"{palette.column(line['unit'])} {printable(line['text'])}", flush=True)
 
 
 def _stop(embedded: Embedded, *, quietly: bool = False) -> None:

@@ -1,0 +1,85 @@
+"""How far units are, on a terminal and in a file."""
+
+import io
+import os
+import pty
+import termios
+
+import pytest
+
+from kirsch.cli.colour import Palette
+from kirsch.cli.progress import Progress
+
+NAMES = ["db.service", "web@1.service"]
+
+
+def drawn(columns: int, rows: int = 24) -> str:
+    """What a terminal of that size gets of two steps of one unit and one of another."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (rows, columns))
+    with os.fdopen(theirs, "w") as out:
+        progress = Progress(out, NAMES)
+        progress.step("db.service", "starting")
+        progress.step("web@1.service", "waits for db to be ready")
+        progress.step("web@1.service", "waits for db to be ready")
+        progress.step("db.service", "ready at 127.1.2.3:5432")
+        text = os.read(ours, 65536).decode().replace("\r\n", "\n")
+    os.close(ours)
+    return text
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_in_a_file_each_step_is_a_line():
+    out = io.StringIO()
+    progress = Progress(out, NAMES)
+    for text in ("starting", "starting", "", "ready"):
+        progress.step("db.service", text)
+    progress.step("web@1.service", "done")
+    assert [line.split(" s  ")[1] for line in out.getvalue().splitlines()] == [
+        "db.service     starting",
+        "db.service     ready",
+        "web@1.service  done",
+    ]
+
+
+def test_on_a_terminal_each_unit_has_a_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    text = drawn(80)
+    # Drawn three times, each over the one before.
+    assert text.count("\x1b[1F") == text.count("\x1b[2F") == 1
+    last = text.rpartition("\x1b[2F")[2].replace("\x1b[K", "").splitlines()
+    assert [line.split(" s  ")[1] for line in last] == [
+        "db.service     ready at 127.1.2.3:5432",
+        "web@1.service  waits for db to be ready",
+    ]
+    assert "\x1b[3" not in text
+
+
+def test_names_have_colours():
+    assert "\x1b[36mdb.service   \x1b[0m" in drawn(80)
+
+
+def test_a_narrow_terminal_cuts_lines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    for line in drawn(30).replace("\x1b[K", "").splitlines():
+        assert len(line.removeprefix("\x1b[1F").removeprefix("\x1b[2F")) < 30
+        assert line.endswith("…") or "starting" in line
+
+
+def test_a_terminal_too_low_gets_lines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LINES", "2")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "\x1b" not in drawn(80, 2)
+
+
+def test_what_units_write_stands_in_a_column():
+    palette = Palette.for_stream(io.StringIO(), NAMES)
+    assert [palette.column(name) for name in NAMES] == ["db.service    |", "web@1.service |"]
