@@ -51,6 +51,9 @@ def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
         "/": {
             "request.dispatch": MethodDispatcher(),
             "request.error_response": problem.unexpected,
+            # Handlers answer with bytes, and a path names its resource with or without a slash at its end.
+            "tools.encode.on": False,
+            "tools.trailing_slash.on": False,
             # body.body_of does.
             "request.process_request_body": False,
             # problem.log does.

@@ -44,7 +44,7 @@ class Note(Base):
 # Requests read and write rows of the table: they have no use for objects that track their own changes.
 _NOTES: Any = Note.__table__
 _NOTE = (_NOTES.c.id, _NOTES.c.text, _NOTES.c.version, _NOTES.c.created, _NOTES.c.updated)
-_NEWEST = select(*_NOTE).order_by(_NOTES.c.id.desc())
+_NEWEST = select(*_NOTE).order_by(_NOTES.c.id.desc()).limit(bindparam("most"))
 _ONE = select(*_NOTE).where(_NOTES.c.id == bindparam("number"))
 _ADD = insert(_NOTES).returning(*_NOTE)
 _REPLACE = update(_NOTES).values(version=_NOTES.c.version + 1, updated=func.now()).returning(*_NOTE)
@@ -58,19 +58,19 @@ def as_json(note: Any) -> dict[str, Any]:
         "id": number,
         "text": text,
         "version": version,
-        "created": _timestamp(created),
-        "updated": _timestamp(updated),
+        "created": (first := _timestamp(created)),
+        "updated": first if updated == created else _timestamp(updated),
     }
 
 
 def page_of_notes(db: Session, listing: Listing) -> Sequence[Any]:
     """The notes of a page, and one more if there is a next page."""
-    query = _NEWEST.limit(listing.limit + 1)
+    query = _NEWEST
     if listing.after is not None:
         query = query.where(_NOTES.c.id < listing.after)
     if listing.query:
         query = query.where(_NOTES.c.text.icontains(listing.query, autoescape=True))
-    return db.execute(query).all()
+    return db.execute(query, {"most": listing.limit + 1}).all()
 
 
 def find_note(db: Session, number: int) -> Any | None:
