@@ -140,7 +140,8 @@ class UnitState:
 
     def to_json(self) -> str:
         """As it is stored under states/NAME/MACHINE."""
-        return to_json(asdict(self))
+        # Not asdict, which copies each value: an agent writes all its units' states at each change.
+        return to_json({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def parse(cls, text: str) -> Self:
