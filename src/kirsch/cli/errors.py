@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Callable
 
-from kirsch.cluster.client import ClientError
-
 
 class Failure(Exception):
     """A verb that could not do what it was asked: one line for a person."""
@@ -13,19 +11,27 @@ class Failure(Exception):
 
 def reported(verb: Callable[[], int]) -> int:
     """Run a verb; say what went wrong on standard error."""
-    from kirsch.cluster.application import ApplicationError
-    from kirsch.unit import UnitError
-
     try:
         status = verb()
         sys.stdout.flush()
         return status
-    except (Failure, ClientError, ApplicationError, UnitError) as error:
-        print(f"kirsch: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; Python must not complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not isinstance(error, _told()):
+            raise
+        print(f"kirsch: {error}", file=sys.stderr)
+        return 1
+
+
+def _told() -> tuple[type[Exception], ...]:
+    """The errors that are one line for a person; what defines them is imported when there is one."""
+    from kirsch.cluster.application import ApplicationError
+    from kirsch.cluster.client import ClientError
+    from kirsch.unit import UnitError
+
+    return (Failure, ClientError, ApplicationError, UnitError)
