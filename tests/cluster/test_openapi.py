@@ -16,7 +16,7 @@ from schemathesis.specs.openapi import checks
 
 from kirsch.cluster.api.openapi import document
 from kirsch.cluster.application import load
-from kirsch.cluster.client import Client
+from kirsch.cluster.client import Client, unit_path
 from kirsch.cluster.embedded import launch
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("openapi")]
@@ -65,19 +65,20 @@ class UnixAdapter(requests.adapters.HTTPAdapter):
         return self.pool
 
 
+def keep_unit(client: Client) -> None:
+    """The unit of the document's examples is there and runs, also after it was destroyed."""
+    text = "[Container]\nImage=x\n[X-Kirsch-Process]\nExecStart=sleep 1000\n"
+    client.put(unit_path("notes@1.container"), {"text": text, "desiredState": "launched"})
+
+
 @pytest.fixture(scope="module")
 def kirschd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A kirschd with a unit that runs."""
     directory = tmp_path_factory.mktemp("application")
-    (directory / "notes@1.container").write_text(
-        "[Container]\nImage=x\n[X-Kirsch-Process]\nExecStart=sleep 1000\n"
-    )
+    (directory / "unused.service").write_text("[Service]\nExecStart=sleep 1000\n")
     embedded = launch(load(directory), attached=True)
     client = embedded.client
-    client.put(
-        f"{PREFIX}/units/notes@1.container",
-        {"text": (directory / "notes@1.container").read_text(), "desiredState": "launched"},
-    )
+    keep_unit(client)
     yield client
     client.post(f"{PREFIX}/down")
     assert embedded.wait(60) == 0
@@ -99,7 +100,8 @@ def session(kirschd: Client) -> Iterator[requests.Session]:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )
-def test_every_answer_is_documented(case: schemathesis.Case, session: requests.Session):
+def test_every_answer_is_documented(case: schemathesis.Case, kirschd: Client, session: requests.Session):
+    keep_unit(kirschd)
     if "yes" in str(case.query.get("follow")):
         case.query["follow"] = "no"  # that would not end
     case.call_and_validate(base_url=f"http://localhost{PREFIX}", session=session, checks=CHECKS)
@@ -107,3 +109,98 @@ def test_every_answer_is_documented(case: schemathesis.Case, session: requests.S
 
 def test_the_document_is_served(kirschd: Client):
     assert kirschd.get(f"{PREFIX}/openapi.json") == document()
+
+
+JSON = {"Content-Type": "application/json"}
+UNIT = "/units/a.service"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "says"),
+    [
+        ("PATCH", UNIT, b"", {}, 405, "method"),
+        ("GET", "/nothing", b"", {}, 404, "/kirsch/v1/nothing"),
+        ("GET", "/units/a.service/more/of/it", b"", {}, 404, ""),
+        (
+            "GET",
+            "/units?name=a.service",
+            b"",
+            {},
+            400,
+            "name is no parameter of this resource; there is none",
+        ),
+        (
+            "GET",
+            "/journal?lines=1&line=2",
+            b"",
+            {},
+            400,
+            "line is no parameter of this resource; there are unit",
+        ),
+        ("GET", "/journal?lines=10001", b"", {}, 400, "from 0 to 10000"),
+        ("GET", "/journal?lines=-1", b"", {}, 400, "from 0 to 10000"),
+        ("GET", "/journal?lines=1&lines=2", b"", {}, 400, "more than once"),
+        ("GET", "/journal?unit=../../etc", b"", {}, 400, "unit type"),
+        ("GET", "/journal?follow=maybe", b"", {}, 400, "yes or no"),
+        ("GET", "/environment?link=:x", b"", {}, 400, "a link names a service or a unit"),
+        ("GET", "/environment?unit=none.service", b"", {}, 404, "there is no unit none.service"),
+        ("GET", "/units/none.service/environment", b"", {}, 404, "there is no unit none.service"),
+        ("PUT", UNIT, b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
+        ("PUT", UNIT, b"{}", {}, 415, "application/json"),
+        ("PUT", UNIT, b"[]", JSON, 400, "object"),
+        ("PUT", UNIT, b"{", JSON, 400, "not JSON"),
+        ("PUT", UNIT, b"[" * 100_000, JSON, 400, "nested"),
+        ("PUT", UNIT, b'{"text": "\\ud800"}', JSON, 400, "not JSON"),
+        ("PUT", UNIT, b'{"text": "\xff"}', JSON, 400, "not JSON"),
+        ("PUT", UNIT, b'{"text": 1}', JSON, 400, "text"),
+        ("PUT", UNIT, b'{"colour": "red"}', JSON, 400, "colour"),
+        ("PUT", UNIT, b'{"text": "' + b"#" * (2 << 20) + b'"}', JSON, 413, "1 MiB"),
+        ("PUT", UNIT, b'{"text": "' + b"#" * (5 << 20) + b'"}', JSON, 413, "MiB"),
+        ("PUT", "/applications/x", b'{"units": {"a.service": 1}, "start": []}', JSON, 400, "strings"),
+        ("PUT", "/applications/x", b'{"units": {}, "start": [[]]}', JSON, 400, "strings"),
+        ("POST", "/verify", b'{"name": "a.service"}', JSON, 400, "needed"),
+        ("POST", "/verify", b'{"name": "a.service", "text": "x"}', JSON, 400, "a.service:1:1"),
+    ],
+)
+def test_an_error_is_a_problem(
+    session: requests.Session,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    says: str,
+):
+    answer = session.request(
+        method, f"http://localhost{PREFIX}{path}", data=body, headers=headers, timeout=30
+    )
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["type"]) == (status, "about:blank")
+    assert says in problem["detail"]
+    assert ("Allow" in answer.headers) or status != 405
+
+
+def test_a_request_without_host_is_a_problem_too(kirschd: Client):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(kirschd.path))
+        connection.sendall(b"GET /kirsch/v1/units HTTP/1.1\r\n\r\n")
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"application/problem+json" in answer
+
+
+def test_a_unit_of_1_mib_and_every_legal_character(kirschd: Client, session: requests.Session):
+    name = r"A:_.-\x2d@9.service"
+    text = "[Service]\nExecStart=sleep 1000\n" + '#"\\ü\n' * 170_000
+    assert len(text.encode()) <= 1 << 20
+    assert kirschd.put(unit_path(name), {"text": text})["created"]
+    assert kirschd.get(unit_path(name))["text"] == text
+    kirschd.delete(unit_path(name))
+
+
+def test_secrets_are_not_to_be_kept(kirschd: Client, session: requests.Session):
+    keep_unit(kirschd)
+    address = f"http://localhost{PREFIX}/environment?unit=notes@1.container"
+    assert session.get(address, timeout=30).headers["Cache-Control"] == "no-store"

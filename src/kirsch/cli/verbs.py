@@ -120,6 +120,8 @@ def _changes(verbs: Any) -> None:
         verb = _verb(verbs, name, f"units:{name}", what, f"kirsch {name} notes@1")
         names = "a name, its type may be left out" + ("; or a file" if name in ("load", "start") else "")
         verb.add_argument("units", nargs="+", metavar="UNIT", help=names)
+        if name == "destroy":
+            continue  # what is forgotten cannot be waited for
         verb.add_argument("--no-block", action="store_true", help="do not wait until it is done")
         verb.add_argument(
             "--timeout", type=float, default=60.0, metavar="SECONDS", help="wait so long at most (60)"
