@@ -142,6 +142,8 @@ def _await_ready(client: Client, names: list[str], timeout: float, before: Mappi
             progress.step(name, _step(line, before.get(name, 0)))
         if not waiting:
             return
+    if progress.seconds < timeout:
+        raise Failure(f"kirschd ended meanwhile; {client.path.with_name('kirschd.log')} may say why")
     late = ", ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
     raise Failure(f"not ready after {progress.seconds:.0f} s: {late}")
 
