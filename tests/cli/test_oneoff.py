@@ -62,6 +62,12 @@ def test_run_as_a_unit_that_does_not_run(up: Application):
     assert found["KIRSCH_UNIT"] == "idle.service"
     assert "HOME" not in found or os.geteuid() != 0
     assert up.fails("run", "idle") == "say what to run: `kirsch run idle COMMAND`"
+    up.sleeper("t@.service")
+    up.ok("submit", "units/t@.service")
+    assert up.fails("run", "t@.service", "env") == "t@.service is a template: name an instance of it"
+    assert up.fails("run", "t@1", "env") == (
+        "there is no unit t@1.service; `kirsch load t@1.service` makes it from its template"
+    )
 
 
 def test_run_with_a_link_opens_the_database(up: Application):

@@ -103,8 +103,11 @@ def postgres_variables(endpoint: Endpoint, secrets: Mapping[str, str]) -> dict[s
 
 async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
     unit = cluster.units.get(name)
-    if unit is None or name.is_template:
-        raise Refused(404, f"there is no unit {name}" + (" but a template" if unit else ""))
+    if name.is_template:
+        raise Refused(409, f"{name} is a template: name an instance of it")
+    if unit is None:
+        hint = f"; `kirsch load {name}` makes it from its template" if name.template in cluster.units else ""
+        raise Refused(404, f"there is no unit {name}{hint}")
     if waits := links.unready(unit.options.links, cluster.endpoints):
         raise Refused(409, f"{name} is linked to {waits[0]}, which is not ready")
     ready = await node.agent.prepare(name, unit.file, unit.options, cluster.endpoints)
