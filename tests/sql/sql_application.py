@@ -4,11 +4,11 @@ import sys
 import threading
 
 import cherrypy
-from sqlalchemy import String, event, func, select, text
+from sqlalchemy import String, event, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from kirsch.sql import SQLAlchemyPlugin, install, session_scope
+from kirsch.sql import PoolCollector, SQLAlchemyPlugin, install, session_scope
 
 install()
 
@@ -109,6 +109,52 @@ class Root:
 
     def pid(self):
         return str(cherrypy.request.db.scalar(text("select pg_backend_pid()")))
+
+    def selects(self, what=""):
+        """Whether the connection is in a transaction after a select, and what the driver says afterwards."""
+        db = cherrypy.request.db
+        statement = {
+            "": select(Word.text).limit(1),
+            "text": text("select text from words limit 1"),
+            "lock": select(Word.text).limit(1).with_for_update(),
+            "function": select(func.pg_advisory_xact_lock(1)),
+            "cte": select(insert(Word).values(text="cte").returning(Word.text).cte()),
+            "isolation": select(Word.text).limit(1),
+            "cursor": select(Word.text).limit(1),
+        }[what]
+        if what == "isolation":
+            db.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+        options = {"yield_per": 10} if what == "cursor" else {}
+        db.execute(statement, execution_options=options).all()
+        driver = db.connection().connection.dbapi_connection
+        within = driver.pgconn.transaction_status != 0
+        db.rollback()
+        return f"{within} {driver.autocommit}"
+
+    def select_then_write(self, word, how, status):
+        """A plain select, then a write in one of the ways there are."""
+        db = cherrypy.request.db
+        db.scalars(select(Word.text)).first()
+        match how:
+            case "orm":
+                db.add(Word(text=word))
+            case "core":
+                db.execute(insert(Word).values(text=word))
+            case "bulk":
+                db.bulk_insert_mappings(Word, [{"text": word}])
+            case "text":
+                db.execute(text("insert into words values (:word)"), {"word": word})
+            case "savepoint":
+                with db.begin_nested():
+                    db.add(Word(text=word))
+        cherrypy.response.status = int(status)
+        return "written"
+
+    def figures(self):
+        """The pool's, as PoolCollector tells them."""
+        families = PoolCollector(plugin).collect()
+        samples = [sample for family in families for sample in family.samples]
+        return " ".join(f"{s.name.removeprefix('sql_pool_')} {s.value:.0f}" for s in samples)
 
     def pool(self):
         return str(plugin.engine.pool.checkedout())
@@ -227,6 +273,7 @@ cherrypy.tree.mount(
     {
         "/": {"tools.sql.on": True, "tools.encode.on": True},
         "/pool": {"tools.sql.on": False},
+        "/figures": {"tools.sql.on": False},
         "/background": {"tools.sql.on": False},
         "/sized": {"tools.encode.on": False},
         **{path: {"response.stream": True} for path in streams},

@@ -256,3 +256,41 @@ def test_who_waits_for_a_connection_in_vain_gets_503(run, postgres, tmp_path, un
         until(lambda: application.checked_out() == 1)
         assert application.get("/count").status == 503
         assert held.result().status == 200
+
+
+def test_a_get_that_only_selects_has_no_transaction_around_it(application):
+    assert application.get("/selects").text == "False False"
+
+
+def test_a_select_that_may_do_something_begins_one(application):
+    for what in ("text", "lock", "function", "cte", "isolation", "cursor"):
+        assert application.get(f"/selects?what={what}").text == "True False", what
+
+
+def test_another_method_begins_one_for_each_select(application):
+    assert application.get("/selects", method="POST").text == "True False"
+
+
+@pytest.mark.parametrize("how", ["orm", "core", "bulk", "text", "savepoint"])
+def test_a_write_after_a_select_is_undone_by_an_error(application, word, how):
+    """The select ran on its own; what follows is in a transaction, even in a GET."""
+    assert application.get(f"/select_then_write?word={word}&how={how}&status=409").status == 409
+    assert not application.has(word)
+    assert application.get(f"/select_then_write?word={word}&how={how}&status=200").status == 200
+    assert application.has(word)
+
+
+def test_the_next_request_gets_a_connection_as_it_was(application, word):
+    application.get("/selects")
+    assert application.get(f"/conflict?word={word}", method="POST").status == 409
+    assert not application.has(word)
+
+
+def test_the_pools_figures(run, postgres, tmp_path, until):
+    with run(postgres, tmp_path / "log") as application, ThreadPoolExecutor(2) as threads:
+        assert application.get("/figures").text == "size 1 checked_out 0 overflow 0 waits_total 0"
+        held = threads.submit(application.get, "/hold?seconds=1")
+        until(lambda: application.checked_out() == 1)
+        assert application.get("/count").status == 200
+        assert held.result().status == 200
+        assert application.get("/figures").text == "size 1 checked_out 0 overflow 0 waits_total 1"

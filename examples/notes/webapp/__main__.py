@@ -10,12 +10,20 @@ from kirsch.bus import (
     SERVER_DEFAULTS,
     HealthPlugin,
     Limits,
+    MetricsPlugin,
     NotifyPlugin,
     ServerError,
     configure_logging,
     http_server,
 )
-from kirsch.sql import DatabaseUnavailable, MigrationError, SQLAlchemyPlugin, migrate, wait_for_database
+from kirsch.sql import (
+    DatabaseUnavailable,
+    MigrationError,
+    PoolCollector,
+    SQLAlchemyPlugin,
+    migrate,
+    wait_for_database,
+)
 
 from .application import application
 from .guard import labelled
@@ -54,12 +62,15 @@ def serve(settings: Settings) -> None:
     health.add("database", lambda: ping(database))
     cherrypy.tree.mount(application(settings))
     health.mount(cherrypy.tree)
+    metrics = MetricsPlugin(bus)
+    metrics.add(PoolCollector(database))
+    metrics.mount(cherrypy.tree)
     cherrypy.server.unsubscribe()
     site = labelled(cherrypy.tree, settings.instance)
     limits = Limits(threads=THREADS)
     http_server(bus, site, host=settings.address, port=settings.port, limits=limits).bind()
     bus.signal_handler.subscribe()
-    for plugin in (database, health, NotifyPlugin(bus, health.live)):
+    for plugin in (database, health, metrics, NotifyPlugin(bus, health.live)):
         plugin.subscribe()
     bus.start()
     bus.block()

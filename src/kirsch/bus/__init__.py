@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kirsch.bus.health import Health, HealthPlugin
     from kirsch.bus.logs import configure_logging
     from kirsch.bus.loop import AsyncioPlugin
+    from kirsch.bus.metrics import MetricsPlugin
     from kirsch.bus.notify import NotifyPlugin
     from kirsch.bus.process import ProcessPlugin
     from kirsch.bus.restart import Backoff, Limit
@@ -34,6 +35,7 @@ __all__ = [
     "Limit",
     "Limits",
     "MethodDispatcher",
+    "MetricsPlugin",
     "NotifyPlugin",
     "ProcessPlugin",
     "ServerError",
@@ -56,6 +58,7 @@ _MODULES = {
     "Limit": "restart",
     "Limits": "cheroot",
     "MethodDispatcher": "dispatch",
+    "MetricsPlugin": "metrics",
     "NotifyPlugin": "notify",
     "ProcessPlugin": "process",
     "ServerError": "cheroot",
@@ -70,7 +73,7 @@ def __getattr__(name: str) -> object:
     try:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot"):
+        if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot", "prometheus_client"):
             raise
         raise ImportError("kirsch.bus needs CherryPy: pip install 'kirsch[web]'") from None
     return getattr(module, name)

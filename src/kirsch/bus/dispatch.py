@@ -14,7 +14,11 @@ class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
     """
 
     def find_handler(self, path: str) -> tuple[Any, list[str]]:
-        """The resource, or None, and the arguments; sets the request's configuration, as CherryPy's does."""
+        """The resource, or None, and the arguments; sets the request's configuration, as CherryPy's does.
+
+        And `request.route`, for metrics: the path of the resource, where a segment that is a value is `{}`,
+        and arguments are `*`. There are as many as there are resources, not as clients can make up.
+        """
         request = cherrypy.serving.request
         segments = [segment for segment in path.split("/") if segment]
         sections = [
@@ -22,14 +26,19 @@ class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
         ]
         config = cherrypy.config.copy()
         found, arguments = None, []
-        resource, left = request.app.root, list(segments)
+        resource, left, route = request.app.root, list(segments), ""
+        request.route = ""
         while resource is not None:
             config.update(getattr(resource, "_cp_config", {}))
             while len(sections) > len(left):
                 config.update(sections.pop(0))
             if getattr(resource, "exposed", False):
                 found, arguments = resource, list(left)
-            resource = _next(resource, left) if left else None
+                request.route = request.script_name + route + ("/*" if left else "") or "/"
+            if not left:
+                break
+            resource, step = _next(resource, left)
+            route += step
         for section in sections:
             config.update(section)
         request.config = config
@@ -37,18 +46,19 @@ class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
         return found, arguments
 
 
-def _next(resource: Any, left: list[str]) -> Any:
-    """The resource that the first segments of `left` name, taken off it; None when they name none."""
+def _next(resource: Any, left: list[str]) -> tuple[Any, str]:
+    """The resource that the first segments of `left` name, taken off it, and their part in the route; None
+    when they name none."""
     name = left[0]
     below = None if name.startswith("_") else getattr(resource, name, None)
     if hasattr(below, "exposed"):
         del left[0]
-        return below
+        return below, f"/{name}"
     dispatch = getattr(resource, "_cp_dispatch", None)
     if dispatch is None:
-        return None
+        return None, ""
     before = len(left)
     below = dispatch(vpath=left)
     if len(left) == before:  # it looked at the segment and left it
         del left[0]
-    return below
+    return below, "/{}" * (before - len(left))

@@ -5,7 +5,8 @@ Deciding is `reconcile`; here is only when to decide, and writing it down under 
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from kirsch.cluster import keys
 from kirsch.cluster.lease import MachineLease
@@ -46,6 +47,8 @@ class Engine:
         self.snapshots = snapshots
         self.lease = lease
         self.machine_id = machine_id
+        # Called with the seconds that each reconcile took.
+        self.reconciled: Callable[[float], object] = lambda seconds: None
         self._changed = asyncio.Event()
         mirror.listen(self._take_notice)
 
@@ -77,7 +80,9 @@ class Engine:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            began = time.perf_counter()
             decisions = reconcile(self.snapshots.now())
+            self.reconciled(time.perf_counter() - began)
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
                 if revision is None:

@@ -6,10 +6,11 @@ from typing import Any
 import cherrypy
 from cherrypy.process.plugins import SimplePlugin
 
-from kirsch.bus import AsyncioPlugin
+from kirsch.bus import AsyncioPlugin, MetricsPlugin
 from kirsch.cluster.api import fleet, kirsch
 from kirsch.cluster.api.answers import CONFIG
 from kirsch.cluster.api.streams import Streams
+from kirsch.cluster.metrics import ClusterCollector, reconcile_times
 from kirsch.cluster.node import Node
 
 
@@ -66,6 +67,11 @@ class ApiPlugin(SimplePlugin):
             return
         kirsch_tree = kirsch.tree(node, self.loop, self.streams, self.stop_bus)
         cherrypy.tree.mount(kirsch_tree, "/kirsch/v1", {"/": CONFIG})
+        metrics = MetricsPlugin(self.bus)
+        metrics.add(ClusterCollector(node.cluster))
+        node.engine.reconciled = reconcile_times(metrics.registry)
+        metrics.subscribe()
+        metrics.mount(cherrypy.tree)
         fleet_tree = fleet.tree(node, self.loop, self.streams)
         cherrypy.tree.mount(fleet_tree, "/fleet/v1", {"/": fleet.CONFIG})
 

@@ -17,6 +17,7 @@ if find_spec("sqlalchemy") is None:
 
 if TYPE_CHECKING:
     from kirsch.sql.engine import database_url, make_engine
+    from kirsch.sql.metrics import PoolCollector
     from kirsch.sql.migrations import MigrationError, migrate
     from kirsch.sql.plugin import SQLAlchemyPlugin, session_scope
     from kirsch.sql.tool import SessionTool, install
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseUnavailable",
     "MigrationError",
+    "PoolCollector",
     "SQLAlchemyPlugin",
     "SessionTool",
     "StartError",
@@ -39,6 +41,7 @@ __all__ = [
 _MODULES = {
     "engine": ("database_url", "make_engine"),
     "migrations": ("MigrationError", "migrate"),
+    "metrics": ("PoolCollector",),
     "plugin": ("SQLAlchemyPlugin", "session_scope"),
     "tool": ("SessionTool", "install"),
     "wait": ("DatabaseUnavailable", "StartError", "wait_for_database"),

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from kirsch.sql.autocommit import for_reading
 from kirsch.sql.channels import ask
 from kirsch.sql.engine import database_url, make_engine
+from kirsch.sql.pool import CountingPool
 from kirsch.sql.session import LazySession
 from kirsch.sql.tool import install
 from kirsch.sql.wait import wait_for_database
@@ -70,7 +71,9 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         """Wait for the database and make the engine. Raises DatabaseUnavailable."""
         if self._wait:
             wait_for_database(self.url, self._wait)
-        self._engine = make_engine(self.url, **self._options)
+        # Which pool there is, is the caller's or the dialect's choice where it is not PostgreSQL.
+        counting = {"poolclass": CountingPool} if self.url.get_driver_name() == "psycopg" else {}
+        self._engine = make_engine(self.url, **counting | self._options)
         self._reader = for_reading(self._engine)
 
     # Before plugins that use the database (50), and the server (75).
