@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import cherrypy
@@ -26,6 +27,7 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 
+@lru_cache(1000)
 def is_own_host(field: str, names: frozenset[str]) -> bool:
     """Whether a Host field names this application and not a stranger's domain that was pointed at it.
 
@@ -68,9 +70,11 @@ def check(names: frozenset[str]) -> Callable[[], None]:
 def labelled(application: Wsgi, instance: str) -> Wsgi:
     """A WSGI application whose every response has the headers, and the name of the instance that gave it."""
 
+    ours = tuple(headers_of(instance).items())
+
     def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            return start_response(status, [*headers, *headers_of(instance).items()], exc_info)
+            return start_response(status, [*headers, *ours], exc_info)
 
         return application(environ, start)
 

@@ -15,6 +15,7 @@ from .listing import Listing, ListingError, parse_id
 from .problem import Problem
 
 JSON = "application/json"
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -179,7 +180,7 @@ def _json(value: object) -> bytes:
     headers = _headers()
     headers["Content-Type"] = JSON
     headers["Cache-Control"] = "no-cache"
-    return json.dumps(value, ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _no_content() -> None:

@@ -24,6 +24,7 @@ from cheroot.makefile import MakeFile
 from cherrypy._cpwsgi_server import CPWSGIServer
 
 from kirsch.bus.gateway import Gateway
+from kirsch.bus.lighter import lighten
 from kirsch.bus.request import Request, tell_nothing
 from kirsch.bus.stream import keep_time, make_file
 
@@ -164,6 +165,7 @@ class _Listening:
 
     def prepare(self) -> None:
         tell_nothing()
+        lighten()
         self.gateway = Gateway
         self.keep_alive_conn_limit = self.keep_alive
         waiting = Queue(self.requests._queue.maxsize)

@@ -1,5 +1,6 @@
 """From a path and a method to what answers them."""
 
+from functools import lru_cache
 from typing import Any
 
 import cherrypy
@@ -12,6 +13,27 @@ class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
     of the path is the name of the next resource as it is, or what `_cp_dispatch` makes one of. The first that
     is neither, and all after it, are arguments to the deepest exposed resource.
     """
+
+    def __call__(self, path_info: str) -> None:
+        """Set the request's handler and configuration, and the response's Allow."""
+        request = cherrypy.serving.request
+        resource, arguments = self.find_handler(path_info)
+        if resource is None:
+            request.handler = cherrypy.NotFound()
+            return
+        method = request.method.upper()
+        kind: Any = type(resource)
+        own = tuple(name for name in getattr(resource, "__dict__", ()) if name.isupper())
+        cherrypy.serving.response.headers["Allow"] = _allowed(kind, own)
+        function = getattr(resource, method, None)
+        if function is None and method == "HEAD":
+            function = getattr(resource, "GET", None)
+        if function is None:
+            request.handler = cherrypy.HTTPError(405)
+            return
+        request.config.update(getattr(function, "_cp_config", {}))
+        arguments = [argument.replace("%2F", "/") for argument in arguments]
+        request.handler = cherrypy.dispatch.LateParamPageHandler(function, *arguments)
 
     def find_handler(self, path: str) -> tuple[Any, list[str]]:
         """The resource, or None, and the arguments; sets the request's configuration, as CherryPy's does.
@@ -44,6 +66,13 @@ class MethodDispatcher(cherrypy.dispatch.MethodDispatcher):
         request.config = config
         request.is_index = False
         return found, arguments
+
+
+@lru_cache(1000)
+def _allowed(kind: Any, own: tuple[str, ...]) -> str:
+    """The methods that a class defines, and those that an object of it has of its own, for Allow."""
+    names = {name for name in dir(kind) if name.isupper()} | set(own)
+    return ", ".join(sorted(names | {"HEAD"} if "GET" in names else names))
 
 
 def _next(resource: Any, left: list[str]) -> tuple[Any, str]:

@@ -1,12 +1,14 @@
 """From a request as cheroot (11.1, pinned) has read it to a WSGI application, and back."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import cheroot.wsgi
 
 _NAMES = 1000
 _variables: dict[bytes, str] = {}
+_fields: dict[str, bytes] = {}
 
 
 class Gateway(cheroot.wsgi.Gateway_10):
@@ -43,6 +45,29 @@ class Gateway(cheroot.wsgi.Gateway_10):
         for name, value in request.inheaders.items():
             environ[_variables.get(name) or _variable(name)] = value.decode("latin-1")
         return environ
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """What the application calls with its response's status and header fields (PEP 3333)."""
+        if self.started_response:
+            return super().start_response(status, headers, exc_info)  # type: ignore[no-any-return]
+        self.started_response = True
+        self.req.status = status.encode("latin-1")
+        add = self.req.outheaders.append
+        for name, value in headers:
+            field = _fields.get(name) or _field(name)
+            if field == b"Content-Length":
+                self.remaining_bytes_out = int(value)
+            add((field, value.encode("latin-1")))
+        return self.write
+
+
+def _field(name: str) -> bytes:
+    field = b"Content-Length" if name.lower() == "content-length" else name.encode("latin-1")
+    if len(_fields) < _NAMES:
+        _fields[name] = field
+    return field
 
 
 def _variable(name: bytes) -> str:

@@ -12,6 +12,7 @@ from kirsch.sql.autocommit import choose_transactions
 # An idle connection that a firewall or a power cut has severed says nothing; one that waited this long is
 # asked. Seconds.
 PING_AFTER_IDLE = 30.0
+_IDLE = 0  # libpq's PQTRANS_IDLE
 # libpq would try an address that does not answer for two minutes. Seconds.
 CONNECT_TIMEOUT = 10
 
@@ -40,8 +41,9 @@ def make_engine(url: str | URL, **options: Any) -> Engine:
     if parsed.get_driver_name() != "psycopg":
         return create_engine(parsed, **{"pool_pre_ping": True, **options})
     connect_args = {"connect_timeout": CONNECT_TIMEOUT, **options.pop("connect_args", {})}
-    engine = create_engine(parsed, connect_args=connect_args, **options)
+    engine = create_engine(parsed, **{"connect_args": connect_args, "pool_reset_on_return": None, **options})
     _check_at_checkout(engine)
+    _reset_at_checkin(engine)
     if "isolation_level" not in options:
         choose_transactions(engine)
     return engine
@@ -71,6 +73,15 @@ def _check_at_checkout(engine: Engine) -> None:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error
+
+
+def _reset_at_checkin(engine: Engine) -> None:
+    """Roll back what was left open; after a commit there is nothing, and asking psycopg to is work."""
+
+    @event.listens_for(engine, "reset")
+    def _reset(connection: Any, record: Any, state: Any) -> None:
+        if connection.pgconn.transaction_status != _IDLE:
+            connection.rollback()
 
 
 def _is_readable(connection: Any) -> bool:

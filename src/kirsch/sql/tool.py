@@ -64,6 +64,7 @@ class Transaction:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._settled = False
+        self._closed = False
         self._stream: Stream | None = None
 
     def settle(self) -> None:
@@ -80,7 +81,7 @@ class Transaction:
             self._session.bind = for_streaming(self._session.get_bind().engine)
             response.body = self._stream = Stream(response.body, self._session.close)
         else:
-            self._session.close()
+            self._close()
 
     def abandon(self) -> None:
         """on_end_resource: if not settled, something else than HTTPError or HTTPRedirect was raised."""
@@ -88,14 +89,19 @@ class Transaction:
             try:
                 self._finish(commit=isinstance(sys.exc_info()[1], cherrypy.InternalRedirect))
             finally:
-                self._session.close()
+                self._close()
 
     def end(self) -> None:
         """on_end_request: the response is sent, or there is nobody to take it."""
         # CherryPy closes a streamed body only after this hook, and after HEAD not at all.
         if self._stream:
             self._stream.close()
-        self._session.close()
+        self._close()
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._session.close()
 
     def _finish(self, commit: bool) -> None:
         self._settled = True
