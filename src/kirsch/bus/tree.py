@@ -16,6 +16,7 @@ from signal import SIGKILL
 from kirsch.bus.command import ChildError, Command, resolve_credentials, resolve_limits
 
 SHIM = str(Path(__file__).with_name("shim.py"))
+COLLECTED_WITHIN = 5.0  # seconds; a pid 1 that collects nothing is not waited for longer
 MARK = "KIRSCH_CHILD"  # an environment variable by which to know what descends from a command
 
 
@@ -77,6 +78,11 @@ class Tree:
                     os.kill(pid, SIGKILL)
                 except ProcessLookupError:
                     pass
+            time.sleep(0.005)
+        # A dead process whose new parent has not collected it yet still has its id, which a server that
+        # left a lock file behind (PostgreSQL) takes for itself being alive.
+        until = time.monotonic() + COLLECTED_WITHIN
+        while os.path.exists(f"/proc/{self.pid}") and time.monotonic() < until:
             time.sleep(0.005)
 
     def close(self) -> None:

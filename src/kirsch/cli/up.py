@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
@@ -16,7 +17,7 @@ from kirsch.cli.journal import printable
 from kirsch.cli.progress import Progress
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.client import UNITS, Client, ClientError
-from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, running
+from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 
 Line = Mapping[str, Any]
 
@@ -88,6 +89,10 @@ def down(options: argparse.Namespace) -> int:
         raise Failure(f"{directory} is not up: it has no .kirsch folder")
     client = running(state)
     if client is None:
+        if pid := owner(state):
+            raise Failure(
+                f"{directory} is up, but its kirschd (process {pid}) does not answer: end it by kill {pid}"
+            )
         print(f"{directory} is not up")
         return 0
     pid = client.get("/kirsch/v1/daemon")["pid"]
@@ -102,7 +107,7 @@ def down(options: argparse.Namespace) -> int:
 def _apply(client: Client, application: Application) -> list[str]:
     """Make the application known and start it; the units that are to become ready."""
     answer = client.put(
-        f"/kirsch/v1/applications/{application.name}",
+        f"/kirsch/v1/applications/{quote(application.name, safe='')}",
         {
             "units": dict(application.units),
             "files": dict(application.files),

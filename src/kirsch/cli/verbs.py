@@ -1,6 +1,7 @@
 """What there is to type: the verbs, their options, and what --help says of them."""
 
 import argparse
+import math
 from typing import Any
 
 from kirsch import __version__
@@ -15,6 +16,17 @@ More about a verb:                      kirsch help VERB
 Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT stands for --endpoint."""
 
 SHELLS = ("bash", "zsh", "fish")
+
+
+def seconds(text: str) -> float:
+    """A time to wait, finite and above zero. Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def build() -> argparse.ArgumentParser:
@@ -83,7 +95,7 @@ def _applications(verbs: Any) -> None:
         "-d", "--detach", action="store_true", help="return once all is ready, and leave it running"
     )
     up.add_argument(
-        "--timeout", type=float, default=180.0, metavar="SECONDS", help="give up after this time (180)"
+        "--timeout", type=seconds, default=180.0, metavar="SECONDS", help="give up after this time (180)"
     )
     down = _verb(
         verbs, "down", "up:down", "Stop an application. Its data stays.", "kirsch down examples/notes"
@@ -124,7 +136,7 @@ def _changes(verbs: Any) -> None:
             continue  # what is forgotten cannot be waited for
         verb.add_argument("--no-block", action="store_true", help="do not wait until it is done")
         verb.add_argument(
-            "--timeout", type=float, default=60.0, metavar="SECONDS", help="wait so long at most (60)"
+            "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="wait so long at most (60)"
         )
 
 

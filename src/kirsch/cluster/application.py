@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kirsch.unit import Options, UnitError, UnitFile, UnitName
+from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 
 FILE = "kirsch.toml"
 KEYS = {"name": str, "open": str, "start": list, "images": dict}
@@ -45,10 +45,13 @@ def load(directory: Path) -> Application:
         raise ApplicationError(f"{directory} has no unit files: put some into {directory / 'units'}")
     texts = {name: _text(path) for name, path in files.items()}
     for name, text in texts.items():
-        _check(UnitName.parse(name), text, str(files[name]))
+        _check(name, text, str(files[name]))
     names = settings.get("start")
     if names is None:
         names = [name for name in files if not UnitName.parse(name).is_template]
+        if not names:
+            example = UnitName.parse(next(iter(files))).with_instance("1")
+            raise ApplicationError(f'{directory} has only templates: write start = ["{example}"] into {FILE}')
     return Application(
         name=settings.get("name") or directory.resolve().name,
         directory=directory,
@@ -59,18 +62,19 @@ def load(directory: Path) -> Application:
     )
 
 
-def _check(name: UnitName, text: str, path: str) -> None:
+def _check(text_name: str, text: str, path: str) -> None:
     """Whatever can be said of a unit file alone is said before anything is started."""
+    try:
+        name = UnitName.parse(text_name)
+    except UnitError as error:
+        raise UnitError(error.message, path) from None
     Options.parse(UnitFile.parse(text, path), name.with_instance("1") if name.is_template else name)
 
 
 def is_unit(name: str) -> bool:
-    """Whether a file's name is a unit's."""
-    try:
-        UnitName.parse(name)
-    except UnitError:
-        return False
-    return not name.startswith(".")
+    """Whether a file is meant to be a unit: by its ending; its name may still be a bad one."""
+    stem, dot, kind = name.rpartition(".")
+    return bool(stem and dot) and kind in UNIT_TYPES and not name.startswith(".")
 
 
 def resolve(name: str, known: Iterable[str], where: str = "") -> str:
@@ -117,6 +121,8 @@ def _settings(path: Path) -> dict[str, Any]:
         if not isinstance(value, kind):
             words = {str: "a text", list: "a list of unit names", dict: "a table"}
             raise ApplicationError(f"{path}: {key} is to be {words[kind]}")
+    if "name" in settings and ("/" in settings["name"] or not settings["name"].strip()):
+        raise ApplicationError(f"{path}: name is to be a word or some, without a slash")
     if not all(isinstance(name, str) for name in settings.get("start", [])):
         raise ApplicationError(f"{path}: start is to be a list of unit names")
     return settings

@@ -99,7 +99,10 @@ class Client:
             connection.close()
             raise ClientError(0, self._unreachable(error)) from None
         if response.status >= 400:
-            answer = response.read()
+            try:
+                answer = response.read()
+            except (OSError, http.client.HTTPException):
+                answer = b""  # the status says enough
             connection.close()
             raise ClientError(response.status, _detail(answer) or f"HTTP status {response.status}")
         return connection, response

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # A journal or an event stream holds a thread as long as it is read.
 THREADS = 50
+# unix(7): sun_path has 108 bytes, the last of them a NUL.
+MAX_SOCKET_PATH = 107
 # No limit of the server's: the API has its own, and says so in its own words.
 BODY = 0
 
@@ -53,15 +55,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     try:
         run(options.directory.resolve(), options.state.resolve(), parent, attached=options.attached)
-    except (RegistryError, ServerError, OSError) as error:
+    except (DaemonError, RegistryError, ServerError, OSError) as error:
         parent.tell(error=str(error))
         log.error("%s", error)
         return 1
     return 0
 
 
+class DaemonError(Exception):
+    """Why kirschd cannot run here: one line."""
+
+
 def run(directory: Path, state: Path, parent: "Parent", *, attached: bool) -> None:
     """Build the bus, start it, and block until it exits."""
+    endpoints = state / "endpoints.sock"
+    if len(os.fsencode(endpoints)) > MAX_SOCKET_PATH:
+        raise DaemonError(
+            f"{directory}: the folder's path is too long for sockets in it; move it to a shorter one"
+        )
     bus = cherrypy.engine
     loop = AsyncioPlugin(bus)
 
@@ -70,7 +81,7 @@ def run(directory: Path, state: Path, parent: "Parent", *, attached: bool) -> No
         journal = Journal(state / "journal")
         runtime = ProcessRuntime(state, journal, directory=directory)
         secrets = Secrets(state / "secrets")
-        return Node(registry, runtime, journal, local_machine(state), secrets, state / "endpoints.sock")
+        return Node(registry, runtime, journal, local_machine(state), secrets, endpoints)
 
     leave = ExitPlugin(bus)
     node = NodePlugin(bus, loop, make, leave)

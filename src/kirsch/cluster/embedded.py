@@ -1,5 +1,6 @@
 """The embedded cluster of `kirsch up`: a kirschd of its own, started and awaited from outside."""
 
+import fcntl
 import json
 import os
 import select
@@ -54,6 +55,18 @@ def running(state: Path) -> Client | None:
     return client
 
 
+def owner(state: Path) -> int:
+    """The process that holds a state folder's registry, though it may not answer; 0 if none does."""
+    try:
+        with (state / "registry.db.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int((state / "registry.db.lock").read_bytes() or 0)
+    except OSError:
+        pass
+    return 0
+
+
 def launch(application: Application, *, attached: bool) -> Embedded:
     """Start a kirschd for an application and wait until it answers. Raises EmbeddedError.
 
@@ -86,7 +99,13 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     )
     os.close(log)
     theirs.close()
-    answer = _first_line(ours)
+    try:
+        answer = _first_line(ours)
+    except BaseException:
+        # Ctrl-C: nobody is to know of it, so nothing is to be left of it.
+        process.kill()
+        process.wait()
+        raise
     if not answer.get("ready"):
         if not answer or not ended(process.pid, START_TIMEOUT):
             process.kill()

@@ -88,6 +88,8 @@ class Engine:
                 if revision is None:
                     return
                 await self.mirror.reached(revision)
+            for decision in decisions:
+                tell(decision)
 
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(self._matters(key) for key in changed):
@@ -106,15 +108,22 @@ class Engine:
 def operations(decision: Decision) -> list[Operation]:
     """What a decision writes."""
     match decision:
-        case Withdraw(unit, machine, reason):
-            log.info("%s leaves %s: %s", unit, machine, reason)
+        case Withdraw(unit, machine):
             return [Delete(keys.schedule(machine, unit.text))]
         case Assign(unit, machine, assignment, home):
-            log.info("%s: %s on %s", unit, assignment.desired, machine)
             put: list[Operation] = [Put(keys.schedule(machine, unit.text), assignment.to_json())]
             return [*put, Put(keys.home(unit.text), machine)] if home else put
         case Wait():
             return []
+
+
+def tell(decision: Decision) -> None:
+    """Log what was done; of what waits, `kirsch why` tells."""
+    match decision:
+        case Withdraw(unit, machine, reason):
+            log.info("%s leaves %s: %s", unit, machine, reason)
+        case Assign(unit, machine, assignment):
+            log.info("%s: %s on %s", unit, assignment.desired, machine)
 
 
 def batches(decisions: Iterable[Decision]) -> Iterable[Sequence[Operation]]:

@@ -37,7 +37,7 @@ async def check(health: Health, address: str, run: RunCommand, timeout: float) -
             return await _connect(health, address)
     except TimeoutError:
         raise Silent from None
-    except OSError:
+    except (OSError, ValueError):  # a ValueError is a line without an end: no answer to go by
         return False
 
 

@@ -66,11 +66,18 @@ def _one(alias: str, name: str, endpoint: Endpoint) -> dict[str, str]:
 
 
 def exposed_environment(file: UnitFile, options: Options) -> dict[str, str]:
-    """The values of the variables that ExposeEnv= names, as the unit's own Environment= lines set them."""
+    """The values of the variables that ExposeEnv= names, as the unit's own Environment= lines set them.
+
+    Raises UnitError for lines that cannot be read.
+    """
+    # [Service] of a Quadlet file is about podman, not about what runs in the container.
+    sections = ("Container", "X-Kirsch-Process") if file.has("Container") else ("Service",)
     environment: dict[str, str] = {}
-    for section in ("Service", "Container", "X-Kirsch-Process"):
+    for section in sections:
         for entry in file.values(section, "Environment"):
-            for word in split_words(entry.value):
+            with file.at(entry):
+                words = split_words(entry.value)
+            for word in words:
                 name, _, value = word.partition("=")
                 environment[name] = value
     return {name: environment[name] for name in options.expose_env if name in environment}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kirsch.cluster.links import targets
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState
 from kirsch.cluster.placement import Refusal
 from kirsch.cluster.reconcile import Wait, reconcile
@@ -115,6 +116,16 @@ def current(unit: Unit, machine: str, cluster: Cluster) -> str:
     return assignment.desired if assignment else "inactive"
 
 
+def _nowhere(unit: Unit, cluster: Cluster) -> tuple[str, ...]:
+    """Links of a unit that waits to what nobody has submitted."""
+    missing = (
+        link.target
+        for link in unit.options.links
+        if not any(targets(link, name) for name in cluster.units if not name.is_template)
+    )
+    return tuple(f"there is no unit {target}" for target in missing)
+
+
 def settled(unit: Unit, state: UnitState | None) -> bool:
     """Whether a unit's state already answers what was last asked of it."""
     if state is None:
@@ -152,7 +163,7 @@ def reasons(
     if state is None:
         return (f"machine {machine} has not loaded it yet",)
     if state.message:
-        return (state.message,)
+        return (state.message, *_nowhere(unit, cluster))
     if unit.desired == "loaded":
         down = state.active in ("inactive", "failed")
         return ("it is loaded; nobody wants it to run" if down else f"it is to stop, and is {state.sub}",)

@@ -4,7 +4,7 @@ Deciding what to write is pure (`Draft`); `Units` reads, checks and writes, and 
 somebody else was faster.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -25,6 +25,10 @@ from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 MAX_TEXT = 1 << 20
+# What goes into one transaction, which holds 128 operations and 1.5 MB: a unit takes three at most, one
+# that is destroyed some more.
+PART = 25
+MAX_TEXTS = MAX_TEXT + (1 << 18)
 TRIES = 20
 
 Check = Callable[[UnitName, UnitFile], list[str]]
@@ -69,6 +73,11 @@ class Draft:
         self.units = dict(cluster.units)
         self.operations: list[Operation] = []
         self.conditions: list[Condition] = []
+
+    @property
+    def size(self) -> int:
+        """The bytes that are to be written, about."""
+        return sum(len(op.value.encode()) for op in self.operations if isinstance(op, Put))
 
     def text(self, name: UnitName) -> str | None:
         """A unit's text as it was before the draft."""
@@ -122,6 +131,22 @@ class Draft:
         self.operations.append(operation)
 
 
+def parts(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Requests in parts that a transaction holds: first all texts, then all desired states."""
+    part: list[Request] = []
+    size = 0
+    for request in requests:
+        length = len((request.text or "").encode())
+        if part and (len(part) == PART or size + length > MAX_TEXT):
+            yield part
+            part, size = [], 0
+        part.append(replace(request, desired=None))
+        size += length
+    yield part
+    wanted = [replace(request, text=None) for request in requests if request.desired]
+    yield from (wanted[start : start + PART] for start in range(0, len(wanted), PART))
+
+
 class Units:
     """The units of a cluster, as people change them. For one event loop.
 
@@ -135,18 +160,31 @@ class Units:
         self.check = check
 
     async def change(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
-        """Do all of it or nothing. Raises Refused, UnitError, RegistryError."""
+        """Do all of it or nothing. Raises Refused, UnitError, RegistryError.
+
+        More than one transaction holds is checked as a whole, then written in parts: texts before states.
+        """
+        gone = tuple(destroy)
+        draft, outcome = self._draft(requests, gone)
+        if len(draft.operations) <= MAX_OPERATIONS and draft.size <= MAX_TEXTS:
+            await self._write(requests, gone)
+        else:
+            for some in parts(requests):
+                await self._write(some, ())
+            for start in range(0, len(gone), PART):
+                await self._write((), gone[start : start + PART])
+        return outcome
+
+    async def _write(self, requests: Sequence[Request], destroy: Sequence[UnitName]) -> None:
         for _ in range(TRIES):
-            draft, outcome = self._draft(requests, tuple(destroy))
+            draft, _outcome = self._draft(requests, destroy)
             if not draft.operations:
-                return outcome
-            if len(draft.operations) > MAX_OPERATIONS:
-                raise Refused(400, f"more than {MAX_OPERATIONS} changes at once: submit the units in parts")
+                return
             known = self.mirror.revision
             revision = await self.registry.transact(draft.operations, draft.conditions)
             if revision is not None:
                 await self.mirror.reached(revision)
-                return outcome
+                return
             await self.mirror.reached(known + 1)
         raise Refused(409, "others change the same units at the same time; try again")
 
@@ -194,6 +232,7 @@ class Units:
         # An instance of a template is checked when the template is: better now than at its start.
         name = request.name.with_instance("1") if request.name.is_template else request.name
         options = Options.parse(file, name)
+        links.exposed_environment(file, options)
         outcome.warnings += [w for w in self.check(name, file) if w not in outcome.warnings]
         return file, options
 

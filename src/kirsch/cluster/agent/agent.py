@@ -16,6 +16,7 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.registry.base import Registry, RegistryError
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
+from kirsch.cluster.secrets import SecretError
 from kirsch.cluster.snapshot import read_name, read_unit
 from kirsch.unit import Options, UnitFile, UnitName
 
@@ -57,30 +58,40 @@ class Agent:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._closing = False
+        self._running = False
         mirror.listen(self._take_notice)
         runtime.listen(self._state_changed)
 
     async def run(self) -> None:
         """Follow the schedule until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.leased.run())
-            self._wake.set()
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                view = self.view()
-                actions = plan(view)
-                self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
-                await self._act(view, actions)
-                self._publish()
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.leased.run())
+                self._wake.set()
+                while True:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    await self._step()
+        finally:
+            self._running = False
+            self._idle.set()
 
     async def close(self) -> None:
         """Stop everything, whoever uses others first, and return once nothing is left."""
         self._closing = True
-        self._idle.clear()
-        self._changed()
-        await self._idle.wait()
+        if self._running:
+            self._idle.clear()
+            self._changed()
+            await self._idle.wait()
         await self.runtime.close()
+
+    async def _step(self) -> None:
+        view = self.view()
+        actions = plan(view)
+        self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
+        await self._act(view, actions)
+        self._publish()
 
     def view(self) -> View:
         """What `plan` decides upon, now."""
@@ -136,23 +147,29 @@ class Agent:
                 continue
             name, assigned = action.unit, view.assigned[action.unit]
             self._problems.pop(name, None)
+            if isinstance(action, Start):
+                self._started[name] = assigned.assignment
             try:
                 prepared.append(await self.prepare(name, assigned.file, assigned.options, view.endpoints))
-            except (RegistryError, OSError) as error:
+            except Exception as error:
+                # Whatever it is, it is this unit's; the others are not to wait for it.
+                if not isinstance(error, RegistryError | SecretError):
+                    log.exception("%s", name)
                 self._problems[name] = f"cannot be prepared: {error}"
                 continue
             self._loaded[name] = assigned.options
-            if isinstance(action, Start):
-                self._started[name] = assigned.assignment
-                for port in assigned.options.published:
-                    if who := taken(port):
-                        where = port.entry.line if port.entry else 0
-                        self._problems[name] = (
-                            f"port {port.host} is in use by {who}; stop that, or change PublishPort= "
-                            f"({name}:{where})"
-                        )
+            if isinstance(action, Start) and (problem := self._port_taken(name, assigned.options)):
+                self._problems[name] = problem
         if prepared:
             await self.runtime.load(prepared)
+
+    def _port_taken(self, name: UnitName, options: Options) -> str | None:
+        """Why a unit cannot have the ports it publishes."""
+        for port in options.published:
+            if who := taken(port):
+                where = f"{name}:{port.entry.line}" if port.entry else name.text
+                return f"port {port.host} is in use by {who}; stop that, or change PublishPort= ({where})"
+        return None
 
     async def prepare(
         self, name: UnitName, file: UnitFile, options: Options, endpoints: Sequence[Endpoint]
@@ -222,7 +239,13 @@ class Agent:
         """Say what is: this machine, the states of its units, and where they serve."""
         wanted = {keys.machine(self.machine.id): self.machine.to_json()}
         assigned = self._assigned()
-        for name, state in self.runtime.states().items():
+        # A unit that could not even be loaded is this machine's all the same, and says why.
+        unloaded = {
+            name: RuntimeState(load="error", hash=assigned[name].assignment.hash)
+            for name in self._problems
+            if name in assigned
+        }
+        for name, state in (unloaded | dict(self.runtime.states())).items():
             wanted[keys.state(name.text, self.machine.id)] = self._state(name, state).to_json()
             if self.readiness.serves(name) and name in assigned:
                 endpoint = self._endpoint(name, assigned[name])

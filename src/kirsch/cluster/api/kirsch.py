@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import json
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,12 +20,14 @@ from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.model import DESIRED_STATES, to_json
 from kirsch.cluster.node import Node
-from kirsch.cluster.registry.base import Put
+from kirsch.cluster.registry.base import Put, RegistryError
 from kirsch.cluster.status import UnitStatus, statuses
 from kirsch.cluster.units import Refused, Request
 from kirsch.cluster.verify import verify
 from kirsch.unit import UnitName
 from kirsch.unit.link import parse_link
+
+log = logging.getLogger(__name__)
 
 MAX_LINES = 10_000
 
@@ -287,7 +290,10 @@ class Down(Resource):
     def POST(self, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
         parameters(query)
-        run(self.loop, self.node.rest())
+        try:
+            run(self.loop, self.node.rest())
+        except RegistryError as error:
+            log.warning("units start again next time, for that they should not cannot be kept: %s", error)
         self.stop()
         return json_answer({"down": True}, 202)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import cherrypy
 
 from kirsch.bus import AsyncioPlugin
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT = 5.0
 QUEUE = 1000
@@ -22,8 +25,11 @@ class Feed:
         self.pump = asyncio.create_task(self._fill(source), name="feed")
 
     async def _fill(self, source: AsyncIterator[Any]) -> None:
-        async for item in source:
-            await self.queue.put(item)
+        try:
+            async for item in source:
+                await self.queue.put(item)
+        except Exception:
+            log.exception("a stream's source failed")
         await self.queue.put(None)
 
     async def take(self) -> list[Any]:
