@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,9 @@ from kirsch.robot.application import Application
 from kirsch.robot.http import request
 from kirsch.robot.load import Load, instances, summary
 
-NOTES = Path(__file__).parents[2] / "examples" / "notes"
 REQUESTS = 5000
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture(scope="module")
-def application() -> Iterator[Application]:
-    application = Application.copy(NOTES, free_ports=True)
-    try:
-        application.start(timeout=90)
-        yield application
-        application.stop()
-        assert application.left() == set()
-    finally:
-        application.stop()
-        application.remove()
 
 
 @pytest.fixture

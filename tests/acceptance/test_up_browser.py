@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,23 +13,9 @@ from kirsch.robot.browser import Browser
 from kirsch.robot.moment import Moment
 from kirsch.robot.units import find, is_in
 
-NOTES = Path(__file__).parents[2] / "examples" / "notes"
 PATIENCE = 30
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("acceptance")]
-
-
-@pytest.fixture(scope="module")
-def application() -> Iterator[Application]:
-    application = Application.copy(NOTES, free_ports=True)
-    try:
-        application.start(timeout=90)
-        yield application
-        application.stop()
-        assert application.left() == set()
-    finally:
-        application.stop()
-        application.remove()
 
 
 # Not for the session: while Playwright runs, no other test can run an event loop.

@@ -237,9 +237,16 @@ class Units:
         return file, options
 
     def _tried(self, name: UnitName) -> bool:
-        """Whether a start would find the unit loaded but down: then it is an order to try again."""
-        states = self.snapshots.now().states.get(name, {})
-        return any(state.active in ("failed", "inactive") for state in states.values())
+        """Whether the unit was started as last ordered and is down: then a start is an order to try again.
+
+        One that is only loaded, or on its way, is not: it starts anyway, and must not be stopped for it.
+        """
+        cluster = self.snapshots.now()
+        unit, states = cluster.units.get(name), cluster.states.get(name, {})
+        return unit is not None and any(
+            state.active in ("failed", "inactive") and state.order == unit.record.order
+            for state in states.values()
+        )
 
     def _check_together(self, draft: Draft, fresh: Mapping[UnitName, tuple[UnitFile, Options]]) -> None:
         """No circle of links or of Replaces, among all units that can run."""

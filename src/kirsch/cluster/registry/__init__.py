@@ -1,6 +1,6 @@
 """The store of a cluster: one protocol, several implementations."""
 
-from .base import (
+from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     MAX_REQUEST_BYTES,
     Change,
@@ -19,8 +19,8 @@ from .base import (
     Unavailable,
     Unchanged,
 )
-from .memory import MemoryRegistry
-from .sqlite import SQLiteRegistry
+from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.sqlite import SQLiteRegistry
 
 __all__ = [
     "MAX_OPERATIONS",

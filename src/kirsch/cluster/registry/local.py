@@ -5,8 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
-from .base import Change, Condition, Delete, Entry, Listing, Operation, Put, Unavailable, Unchanged
-from .store import Draft, Store
+from kirsch.cluster.registry.base import (
+    Change,
+    Condition,
+    Delete,
+    Entry,
+    Listing,
+    Operation,
+    Put,
+    Unavailable,
+    Unchanged,
+)
+from kirsch.cluster.registry.store import Draft, Store
 
 T = TypeVar("T")
 Clock = Callable[[], float]

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from .local import Clock, LocalRegistry
-from .store import Draft, Store
+from kirsch.cluster.registry.local import Clock, LocalRegistry
+from kirsch.cluster.registry.store import Draft, Store
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .base import Entry, Unavailable
-from .local import Clock, LocalRegistry
-from .sqlite_file import FileLock, open_database
-from .store import Draft, Store
+from kirsch.cluster.registry.base import Entry, Unavailable
+from kirsch.cluster.registry.local import Clock, LocalRegistry
+from kirsch.cluster.registry.sqlite_file import FileLock, open_database
+from kirsch.cluster.registry.store import Draft, Store
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import struct
 from contextlib import closing
 from pathlib import Path
 
-from .base import RegistryError, Unavailable
+from kirsch.cluster.registry.base import RegistryError, Unavailable
 
 APPLICATION_ID = 0x6B697273  # "kirs"
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .base import (
+from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     MAX_REQUEST_BYTES,
     Change,
