@@ -29,7 +29,7 @@ debian:
 	@sh scripts/debian haproxy
 
 debian-test:
-	@sh scripts/debian haproxy chromium
+	@sh scripts/debian haproxy chromium zsh fish
 
 # Pure.css comes from npm at build time; the page is decent without it.
 examples/notes/webapp/static/vendor/pure-min.css:
