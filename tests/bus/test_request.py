@@ -151,7 +151,9 @@ def test_a_body_too_long_to_be_left_ends_the_connection(bus, application, coding
     size = LEFTOVER + 1
     connection = http.client.HTTPConnection(*server.bind_addr, timeout=20)
     body = (b"x" * (1 << 16) for _ in range(size // (1 << 16) + 1)) if coding else b"x" * size
-    connection.request("POST", "/left", body, encode_chunked=coding, headers={})
+    # The server may be done with us before all is sent; its answer is there all the same.
+    with contextlib.suppress(BrokenPipeError):
+        connection.request("POST", "/left", body, encode_chunked=coding, headers={})
     assert connection.getresponse().getheader("Connection") == "close"
     assert application.asked == ["/left"]
 
