@@ -28,8 +28,6 @@ DECIDES_UPON = (keys.MACHINES, keys.SCHEDULE, keys.STATES, keys.ENDPOINTS)
 class Agent:
     """Runs what the schedule puts on one machine. For one event loop."""
 
-    RETRY = 1.0
-
     def __init__(
         self,
         registry: Registry,
