@@ -1,0 +1,201 @@
+"""What an application writes: one class for every provider, with the names of ws4py."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
+
+from kirsch.websocket.errors import Closed, ProtocolError
+from kirsch.websocket.frame import ABNORMAL, INTERNAL, Buffer
+from kirsch.websocket.message import Chunk, Close, Event, Message, Ping, Pong
+from kirsch.websocket.protocol import CLOSED, CLOSING
+from kirsch.websocket.speedups import Protocol
+
+if TYPE_CHECKING:
+    from kirsch.websocket.handshake import Request
+
+log = logging.getLogger("kirsch.websocket")
+
+
+class Wire(Interface):
+    """What a provider is to a WebSocket: it writes when it is woken."""
+
+    def wake(self) -> None:
+        """`take()` has something. Called by whoever sends, in any thread where the provider has threads."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
+
+    def drain(self) -> Any:
+        """Wait until what is queued is low: blocking, or an awaitable, as the provider is."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes taken and not yet given to the system."""
+
+
+class WebSocket(Protocol):
+    """One connection, from its handshake on: extend it, and give the class to a provider.
+
+    `opened`, `received_message`, `ponged` and `closed` are called one after another, never two at once.
+    `send` never blocks. An exception in one of them is logged, and closes the connection with 1011.
+
+    Attributes:
+        streaming: take messages as they come, by `received_chunk`, and hold none.
+        request: what the client asked for, on a server.
+        subprotocol: what was agreed on, or None.
+        peer: the other side's address, for logs.
+    """
+
+    streaming = False
+    request: "Request | None" = None
+    subprotocol: str | None = None
+    peer: str = "?"
+    wire: Wire
+
+    # For those who extend it.
+
+    def opened(self) -> None:
+        """The handshake is done."""
+
+    def received_message(self, message: Message) -> None:
+        """A message: text is `str`; binary is `bytes`, from 64 KiB on a read-only memoryview."""
+
+    def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
+        """A part of a message, if `streaming`."""
+
+    def ponged(self, data: bytes) -> None:
+        """The peer's answer to a ping, with what the ping carried."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The connection has ended, once: 1006 if nobody said why (RFC 6455, 7.1.5)."""
+
+    # For those who use it; `send`, `ping` and `close` are Protocol's.
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait to be sent, here and in the provider's hands."""
+        return self.queued + self.wire.buffered
+
+    def drain(self) -> Any:
+        """Wait until the queue is low: an awaitable with asyncio and Tornado, blocking elsewhere."""
+        return self.wire.drain()
+
+    # For providers.
+
+    # Anything came or went since the last tick: the peer is there.
+    heard = True
+    _since: float | None = None
+    _pinged: float | None = None
+    _closing: float | None = None
+
+    def start(self, wire: Wire) -> None:
+        """The connection is there."""
+        self.wire = wire
+        self.corked = True
+        try:
+            self.opened()
+        except Exception as error:
+            self._crashed(error)
+        self.corked = False
+
+    def feed(self, data: Buffer) -> None:
+        """Bytes came: the application is told of all they complete. Then look at `pending` and `finished`."""
+        self.heard = True
+        self._dispatch(self.receive(data))
+
+    def filled(self, count: int) -> None:
+        """As `feed`, for so many bytes that were read to the start of `get_buffer()`."""
+        self.heard = True
+        self._dispatch(self.advance(count))
+
+    def ended(self) -> None:
+        """The connection is gone: the application is told, once."""
+        if self.state == CLOSED:
+            return
+        if self.close_received is not None:
+            close = self.close_received
+        elif self.error is not None:
+            close = Close(self.error.code, self.error.reason)
+        else:
+            close = Close(ABNORMAL, "")
+        self.discard()
+        self.state = CLOSED
+        try:
+            self.closed(close.code, close.reason)
+        except Exception as error:
+            self._crashed(error)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the connection is to end once all is written.
+
+        After an error the peer may still be sending: end the writing side first, and the connection when the
+        peer ends its own, lest what was written is lost.
+        """
+        if self.error is not None:
+            return True
+        return not self.client and self.close_sent is not None and self.close_received is not None
+
+    def tick(self, now: float) -> None:
+        """Time has passed: ping who is silent, give up who stays so. `now` is any clock's, in seconds."""
+        limits = self.limits
+        if self.state == CLOSING:
+            if self._closing is None:
+                self._closing = now
+            elif now - self._closing >= limits.close_timeout:
+                self.wire.abort()
+        elif self.heard or self._since is None:
+            self.heard, self._since, self._pinged = False, now, None
+        elif self._pinged is None:
+            if limits.ping_interval is not None and now - self._since >= limits.ping_interval:
+                self._pinged = now
+                self.ping()
+        elif limits.ping_timeout is not None and now - self._pinged >= limits.ping_timeout:
+            log.info("%s: no sign of life in %g s", self.peer, now - self._since)
+            self.wire.abort()
+
+    # How.
+
+    def wake(self) -> None:
+        self.wire.wake()
+
+    def fail(self, error: ProtocolError) -> None:
+        cause = error.__cause__
+        log.warning("%s: %s", self.peer, error, exc_info=cause if isinstance(cause, Exception) else None)
+        super().fail(error)
+
+    def _crashed(self, error: Exception) -> None:
+        failure = ProtocolError(INTERNAL, "the application failed")
+        failure.__cause__ = error
+        if self.error is None and self.state != CLOSED:
+            self.fail(failure)
+        else:
+            log.error("%s: %s", self.peer, failure, exc_info=error)
+
+    def _dispatch(self, events: list[Event]) -> None:
+        # Replies to what came together go together.
+        self.corked = len(events) > 1
+        received = self.received_message
+        try:
+            for event in events:
+                kind = type(event)
+                if kind is str or kind is bytes or kind is memoryview:
+                    received(event)  # type: ignore[arg-type]
+                else:
+                    self._other(event)
+        except Closed:
+            # It sent on a connection that is closing; of the events left only the peer's word on that counts.
+            for event in events:
+                if isinstance(event, Close):
+                    self.answer(event)
+        except Exception as error:
+            self._crashed(error)
+        self.corked = False
+
+    def _other(self, event: Event) -> None:
+        if isinstance(event, Chunk):
+            self.received_chunk(event.data, event.first, event.final)
+        elif isinstance(event, Pong):
+            self.ponged(event.data)
+        elif isinstance(event, Ping | Close):
+            self.answer(event)

@@ -1,0 +1,58 @@
+"""Frames: what they look like on the wire (RFC 6455, 5.2), and how they are masked (5.3)."""
+
+from typing import Final
+
+Buffer = bytes | bytearray | memoryview
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+FIN: Final = 0x80
+RSV1: Final = 0x40
+RESERVED: Final = 0x30
+MASK: Final = 0x80
+
+# Close codes (RFC 6455, 7.4.1, and the registry it founded).
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+BROKEN: Final = 1002
+UNACCEPTABLE: Final = 1003
+NO_CODE: Final = 1005
+ABNORMAL: Final = 1006
+INVALID: Final = 1007
+POLICY: Final = 1008
+TOO_BIG: Final = 1009
+NO_EXTENSION: Final = 1010
+INTERNAL: Final = 1011
+
+
+def sendable(code: int) -> bool:
+    """Whether a close frame may carry this code (RFC 6455, 7.4): those that only report are not sent."""
+    return (1000 <= code <= 1014 and code not in (1004, NO_CODE, ABNORMAL)) or 3000 <= code <= 4999
+
+
+def header(first: int, length: int, masked: bool) -> bytes:
+    """A frame's header without its masking key: `first` is FIN, RSV1 and the opcode."""
+    bit = MASK if masked else 0
+    if length < 126:
+        return bytes((first, bit | length))
+    if length < 1 << 16:
+        return bytes((first, bit | 126)) + length.to_bytes(2)
+    return bytes((first, bit | 127)) + length.to_bytes(8)
+
+
+def mask(data: Buffer, key: bytes, offset: int = 0) -> bytes:
+    """`data` with `key` (4 bytes) laid over it again and again, `offset` bytes into a payload.
+
+    The same again gives back what it was.
+    """
+    data = bytes(data)
+    size = len(data)
+    if offset := offset % 4:
+        key = key[offset:] + key[:offset]
+    pattern = int.from_bytes((key * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(data, "little") ^ pattern).to_bytes(size, "little")

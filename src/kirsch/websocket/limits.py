@@ -1,0 +1,36 @@
+"""What one peer may cost: sizes in bytes, times in seconds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one connection; each holds by default, `None` is none.
+
+    Attributes:
+        message: the largest message, after decompression: 1009 closes the connection beyond it.
+        frame: the largest frame; None is as large as a message.
+        fragments: how many frames one message may have: 1008 beyond it.
+        ratio: how many times its size a compressed message may grow once it is larger than 1 MiB.
+        handshake: the bytes of a request's or a response's head.
+        headers: how many fields the head may have.
+        handshake_timeout: from the connection to the end of the handshake.
+        queue: bytes that wait to be sent: `Slow` is raised beyond it. One message may always wait.
+        inbox: bytes of messages received that nobody has taken yet, for those who iterate: reading stops.
+        ping_interval: how often a silent peer is asked whether it is there; None never.
+        ping_timeout: how long it has to say anything at all: 1006 then; None forever.
+        close_timeout: from our close frame to the end of the connection.
+    """
+
+    message: int | None = 4 << 20
+    frame: int | None = None
+    fragments: int | None = 1 << 17
+    ratio: int | None = 256
+    handshake: int = 16 << 10
+    headers: int = 100
+    handshake_timeout: float | None = 10.0
+    queue: int = 1 << 20
+    inbox: int = 1 << 20
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+    close_timeout: float = 10.0
