@@ -140,7 +140,8 @@ def test_an_error_is_both_a_value_error_and_a_failed_handshake() -> None:
         {"target": "a"},
         {"unix": "a\nb"},
         {"username": "a:b"},
-        {"password": "a\nb"},
+        {"username": "a", "password": "a\nb"},
+        {"username": "\ud800"},
     ],
 )
 def test_nobody_builds_one_that_breaks_a_request(fields: dict[str, object]) -> None:

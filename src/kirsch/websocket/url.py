@@ -4,6 +4,7 @@ An address may carry a password and tokens: `str`, `repr` and errors show neithe
 """
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Self
@@ -62,10 +63,8 @@ class Url:
             raise BadUrl("a Unix socket's path is not empty and has no control characters")
         if _TARGET.fullmatch(self.target) is None:
             raise BadUrl("the path of a URL is one line of ASCII that starts with /")
-        if _CONTROL.search((self.username or "") + (self.password or "")) or ":" in (self.username or ""):
-            raise BadUrl(
-                "a username has no colon, and neither it nor a password control characters (RFC 7617)"
-            )
+        if self.username is not None:
+            check_credentials(self.username, self.password or "")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -203,6 +202,21 @@ def credentials(userinfo: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise BadUrl("the URL's user and password are not UTF-8") from None
     return username, password
+
+
+def check_credentials(username: str, password: str) -> None:
+    """Raises BadUrl where basic authentication cannot carry them (RFC 7617, 2)."""
+    if ":" in username or _CONTROL.search(username + password):
+        raise BadUrl("a username has no colon, and neither it nor a password control characters (RFC 7617)")
+    try:
+        (username + password).encode()
+    except UnicodeEncodeError:
+        raise BadUrl("user and password are text that UTF-8 can encode") from None
+
+
+def basic(username: str, password: str) -> str:
+    """The value of an Authorization or Proxy-Authorization field (RFC 7617)."""
+    return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
 
 
 def _name(text: str) -> str:
