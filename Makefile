@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP ?= examples/notes
 
-.PHONY: run test lint setup clean debian debian-test
+.PHONY: run test lint setup clean debian debian-test autobahn
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -18,6 +18,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# All of Autobahn's cases; the quick ones are among the tests.
+autobahn: $(READY)
+	$(BIN)/python -m tests.websocket.autobahn --all --report docs/websocket/conformance.md
 
 setup: $(READY)
 

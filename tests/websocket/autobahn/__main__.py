@@ -1,0 +1,80 @@
+"""`python -m tests.websocket.autobahn`: run Autobahn, print what fails, write the report page.
+
+Exit status: 0 everything passes, 1 something does not, 2 wrong usage or no Autobahn to be had.
+"""
+
+import argparse
+import datetime
+import sys
+import tempfile
+from concurrent.futures import Future
+from pathlib import Path
+
+from tests.websocket.autobahn import agents, report, suite
+from tests.websocket.autobahn.agents import Agent
+from tests.websocket.autobahn.run import begin, pool
+from tests.websocket.autobahn.suite import Outcome, Unavailable
+
+# All 517 cases take one agent about twelve minutes alone.
+LIMIT = {False: 600.0, True: 5400.0}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.websocket.autobahn", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="all 517 cases, not only the quick ones")
+    parser.add_argument("--case", action="append", metavar="PATTERN", help="these cases instead: 7.*, 12.1.3")
+    parser.add_argument("--agent", action="append", metavar="NAME", help="these agents only: asyncio-pure")
+    parser.add_argument("--kind", choices=("server", "client"), help="servers or clients only")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page to this file")
+    parser.add_argument("--folder", type=Path, help="keep Autobahn's own reports in this folder")
+    arguments = parser.parse_args()
+
+    servers = [] if arguments.kind == "client" else chosen(agents.servers(), arguments.agent)
+    clients = [] if arguments.kind == "server" else chosen(agents.clients(), arguments.agent)
+    if not servers and not clients:
+        parser.error("no such agent: " + ", ".join(arguments.agent))
+    try:
+        suite.prepare()
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 2
+    cases = tuple(arguments.case or (suite.ALL if arguments.all else suite.QUICK))
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="autobahn-"))
+    with pool() as workers:
+        run = begin(workers, servers, clients, cases, folder.resolve(), LIMIT[arguments.all])
+        served = collect("server", run.servers)
+        asked = collect("client", run.clients)
+    print(f"Autobahn's own reports are in {folder}")
+    outcomes = [*served, *asked]
+    complete = len(outcomes) == len(servers) + len(clients)
+    if arguments.report and not complete:
+        print(f"{arguments.report} is not written: not all could be run", file=sys.stderr)
+    elif arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(report.page(served, asked, datetime.datetime.now(datetime.UTC).date()))
+    return 0 if complete and not any(outcome.failures for outcome in outcomes) else 1
+
+
+def chosen(all_of_them: list[Agent], names: list[str] | None) -> list[Agent]:
+    return [agent for agent in all_of_them if names is None or agent.name in names]
+
+
+def collect(kind: str, futures: dict[str, Future[Outcome]]) -> list[Outcome]:
+    """What each run came to, a line each as it is there; one that could not be run is told, not counted."""
+    outcomes = []
+    for name, future in futures.items():
+        try:
+            outcome = future.result()
+        except (AssertionError, OSError) as error:
+            print(f"{kind} {name}: {error}", flush=True)
+            continue
+        outcomes.append(outcome)
+        passed = len(outcome.verdicts) - len(outcome.failures)
+        print(f"{kind} {name}: {passed} of {len(outcome.verdicts)}, {outcome.seconds:.0f} s", flush=True)
+        for case, verdict in outcome.failures.items():
+            print(f"  {case} {verdict}", flush=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
