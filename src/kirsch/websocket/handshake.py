@@ -1,0 +1,368 @@
+"""The opening handshake (RFC 6455, 4): what a server accepts, what a client asks and checks."""
+
+import hashlib
+import re
+from base64 import b64encode
+from binascii import b2a_base64
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+from kirsch.websocket import deflate
+from kirsch.websocket.deflate import Agreement, Deflate
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.headers import TOKEN, Headers, HeadReader, Request, Response
+from kirsch.websocket.url import Url
+
+__all__ = [
+    "Accepted",
+    "Agreed",
+    "ClientHandshake",
+    "HeadReader",
+    "Headers",
+    "Policy",
+    "Redirect",
+    "Request",
+    "Response",
+    "accept",
+    "accept_fields",
+    "refusal",
+    "request_from_environ",
+]
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+# Sixteen bytes in base64 (4.1).
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_VALUE = re.compile(r"[ \t!-~\x80-\xff]*")
+_SWITCHING: Final = (
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+_UPGRADE: Final = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+# What the handshake itself says: nobody else may.
+_OWN: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "upgrade",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+    )
+)
+_SAFE: Final = "/:@!$&'()*+,;=~"
+
+Fields = Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a server accepts.
+
+    Attributes:
+        subprotocols: the ones it speaks; of those the client's first is chosen, or none.
+        origins: which pages of browsers may connect: "https://example.com", "same" for those of the host they
+            connect to, "*" for any; None is ("same",). Without an Origin it is no browser and may.
+        deflate: how messages are compressed if the client can; None is not at all.
+        headers: further fields of the response.
+    """
+
+    subprotocols: tuple[str, ...] = ()
+    origins: Collection[str] | None = None
+    deflate: Deflate | None = Deflate()  # noqa: RUF009 - it is frozen
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        origins = ("same",) if self.origins is None else self.origins
+        origins = (origins,) if isinstance(origins, str) else origins
+        object.__setattr__(self, "origins", frozenset(origin.rstrip("/").lower() for origin in origins))
+        object.__setattr__(self, "subprotocols", _tokens(self.subprotocols))
+        object.__setattr__(self, "headers", _fields(self.headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A server's answer: the whole response as bytes, what was agreed on, and the response's fields."""
+
+    response: bytes
+    subprotocol: str | None
+    deflate: Agreement | None
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """For servers that write the response themselves; its status is 101."""
+        lines = self.response[:-4].decode("latin-1").split("\r\n")[1:]
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What a server's answer made of a client's wishes."""
+
+    subprotocol: str | None
+    deflate: Agreement | None
+
+
+class Redirect(HandshakeError):
+    """The server says where else to ask: `location` is a URL, or relative to the one asked."""
+
+    def __init__(self, status: int, location: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(status, f"the server redirects to {location[:200]!a}", headers)
+        self.location = location
+
+
+def accept(request: Request, policy: Policy) -> Accepted:
+    """What a server answers (RFC 6455, 4.2.2). Raises HandshakeError with what it answers instead.
+
+    405 for any method but GET, 400 for what is malformed, 426 without an upgrade to WebSocket or for another
+    version than 13, 403 for an origin that `policy` does not name.
+    """
+    headers = request.headers
+    key = _key(request)
+    if (origin := headers.get("Origin")) is not None and "*" not in (origins := policy.origins or ()):
+        if len(headers.get_all("Origin")) > 1:
+            raise HandshakeError(400, "more than one Origin")
+        own = "same" in origins and _is_same(origin, headers.get("Host") or "")
+        if not own and origin.lower() not in origins:
+            raise HandshakeError(403, f"the origin {origin[:200]!a} is not allowed")
+    digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
+    answer = [_SWITCHING, b2a_base64(digest, newline=False).decode()]
+    subprotocol = agreement = None
+    if "Sec-WebSocket-Protocol" in headers:
+        subprotocol = _choose(headers.tokens("Sec-WebSocket-Protocol"), policy.subprotocols)
+        if subprotocol is not None:
+            answer += "\r\nSec-WebSocket-Protocol: ", subprotocol
+    if "Sec-WebSocket-Extensions" in headers:
+        agreement = _extensions(headers, policy.deflate, answer)
+    for name, value in policy.headers:
+        answer.append(f"\r\n{name}: {value}")
+    answer.append("\r\n\r\n")
+    return Accepted("".join(answer).encode("latin-1"), subprotocol, agreement)
+
+
+def accept_fields(
+    fields: Mapping[str, str] | Fields, policy: Policy, *, method: str = "GET", target: str = "/"
+) -> Accepted:
+    """`accept()` for a request that another server has read: its fields, as a mapping or as pairs."""
+    pairs = fields.items() if isinstance(fields, Mapping) else fields
+    return accept(Request(method, target, Headers(pairs)), policy)
+
+
+def _key(request: Request) -> str:
+    """The Sec-WebSocket-Key of a request that is a handshake's (4.2.1)."""
+    headers = request.headers
+    if request.method != "GET":
+        raise HandshakeError(
+            405, f"a WebSocket begins with GET, not {request.method[:40]}", (("Allow", "GET"),)
+        )
+    target = request.target
+    if not target.startswith("/") and not target.lower().startswith(("http://", "https://")):
+        raise HandshakeError(400, "the request's target is no path")
+    if len(headers.get_all("Host")) != 1:
+        raise HandshakeError(400, "a request has one Host")
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
+        raise HandshakeError(400, "a WebSocket's request has no body")
+    if (headers.get("Upgrade") or "").lower() != "websocket" and not _names(headers, "Upgrade", "websocket"):
+        raise HandshakeError(426, "this is a WebSocket: Upgrade: websocket is missing", _UPGRADE)
+    if (headers.get("Connection") or "").lower() != "upgrade" and not _names(
+        headers, "Connection", "upgrade"
+    ):
+        raise HandshakeError(400, "Connection: Upgrade is missing")
+    version = headers.get_all("Sec-WebSocket-Version")
+    if version != ["13"]:
+        shown = f"version {version[0][:40]!a}" if version else "no Sec-WebSocket-Version"
+        raise HandshakeError(426, f"{shown}: it is 13 here", _UPGRADE)
+    keys = headers.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
+        raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64, once")
+    return keys[0]
+
+
+def _names(headers: Headers, name: str, token: str) -> bool:
+    return any(value.lower() == token for value in headers.tokens(name))
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether an origin's host and port are those of the Host field."""
+    scheme, _, place = origin.lower().partition("://")
+    host = host.lower()
+    if place == host:
+        return bool(host)
+    # Either may name the port that goes without saying.
+    port = _PORTS.get(scheme)
+    return port is not None and place.removesuffix(f":{port}") == host.removesuffix(f":{port}")
+
+
+def _choose(offered: list[str], spoken: tuple[str, ...]) -> str | None:
+    for subprotocol in offered:
+        if TOKEN.fullmatch(subprotocol) is None:
+            raise HandshakeError(400, f"{subprotocol[:40]!a} is no subprotocol's name")
+    return next((subprotocol for subprotocol in offered if subprotocol in spoken), None)
+
+
+def _extensions(headers: Headers, wish: Deflate | None, answer: list[str]) -> Agreement | None:
+    offers = ", ".join(headers.get_all("Sec-WebSocket-Extensions"))
+    # What is malformed is so for those too who want no compression.
+    found = deflate.negotiate(offers, wish or Deflate())
+    if found is None or wish is None:
+        return None
+    answer += "\r\nSec-WebSocket-Extensions: ", found[1]
+    return found[0]
+
+
+def refusal(error: HandshakeError) -> bytes:
+    """The whole response that tells a client the error, after which the connection is closed."""
+    status = error.status if 300 <= error.status <= 599 else 500
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Refused"
+    body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
+    upgrade = ", Upgrade" if any(name.lower() == "upgrade" for name, _ in error.headers) else ""
+    lines = [
+        f"HTTP/1.1 {status} {phrase}",
+        *(f"{name}: {value}" for name, value in error.headers),
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        f"Connection: close{upgrade}",
+    ]
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+
+
+def request_from_environ(environ: Mapping[str, object]) -> Request:
+    """The request that a WSGI server made an environ of (PEP 3333). Raises HandshakeError 505 for HTTP/1.0.
+
+    A server may have joined fields of one name, and have decoded the path's escapes, which come back.
+    """
+    protocol = str(environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
+    if protocol in ("HTTP/1.0", "HTTP/0.9"):
+        raise HandshakeError(505, f"{protocol}: a WebSocket needs HTTP/1.1")
+    fields = [
+        (name[5:].replace("_", "-").title(), str(value))
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    ]
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            fields.append((name.replace("_", "-").title(), str(environ[name])))
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    target = quote(path.encode("latin-1", "replace"), safe=_SAFE) or "/"
+    query = environ.get("QUERY_STRING")
+    return Request(
+        str(environ.get("REQUEST_METHOD", "")), f"{target}?{query}" if query else target, Headers(fields)
+    )
+
+
+class ClientHandshake:
+    """What a client asks of the server at `url`, and whether the response is the answer (RFC 6455, 4.1).
+
+    Attributes:
+        request: the whole request.
+        key: its Sec-WebSocket-Key.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        subprotocols: Iterable[str] = (),
+        deflate: Deflate | None = Deflate(),  # noqa: B008 - it is frozen
+        origin: str | None = None,
+        headers: Mapping[str, str] | Fields = (),
+        nonce: bytes,
+    ) -> None:
+        """`nonce` is 16 random bytes. Raises ValueError for what cannot stand in a request."""
+        if len(nonce) != 16:
+            raise ValueError(f"the nonce has 16 bytes, not {len(nonce)}")
+        self.key = b64encode(nonce).decode()
+        self.subprotocols = _tokens(subprotocols)
+        self.deflate = deflate
+        further = _fields(headers.items() if isinstance(headers, Mapping) else headers)
+        self.request = self._written(url, origin, further)
+
+    def _written(self, url: Url, origin: str | None, further: tuple[tuple[str, str], ...]) -> bytes:
+        names = {name.lower() for name, _ in further}
+        fields = [("Host", url.authority)] if "host" not in names else []
+        fields += [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+        fields += [("Sec-WebSocket-Key", self.key), ("Sec-WebSocket-Version", "13")]
+        if origin is not None:
+            fields += _fields([("Origin", origin)])
+        if self.subprotocols:
+            fields.append(("Sec-WebSocket-Protocol", ", ".join(self.subprotocols)))
+        if self.deflate is not None:
+            fields.append(("Sec-WebSocket-Extensions", deflate.offer(self.deflate)))
+        if url.username is not None and "authorization" not in names:
+            account = b64encode(f"{url.username}:{url.password or ''}".encode()).decode()
+            fields.append(("Authorization", f"Basic {account}"))
+        lines = [f"{name}: {value}\r\n" for name, value in (*fields, *further)]
+        return f"GET {url.target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+    def check(self, response: Response) -> Agreed:
+        """What was agreed on.
+
+        Raises HandshakeError, with the response's status and fields, for what is not the answer to our request;
+        Redirect where it names another place.
+        """
+        headers = response.headers
+        fields = tuple(headers.items())
+        if response.status != 101:
+            location = headers.get("Location")
+            if response.status in _REDIRECTS and location:
+                raise Redirect(response.status, location, fields)
+            raise HandshakeError(
+                response.status, f"the server refuses: {response.status} {response.reason[:100]!a}", fields
+            )
+        try:
+            return self._agreed(headers)
+        except HandshakeError as error:
+            raise HandshakeError(101, error.reason, fields) from None
+
+    def _agreed(self, headers: Headers) -> Agreed:
+        if [value.lower() for value in headers.tokens("Upgrade")] != ["websocket"]:
+            raise HandshakeError(101, "the response has no Upgrade: websocket")
+        if not _names(headers, "Connection", "upgrade"):
+            raise HandshakeError(101, "the response has no Connection: Upgrade")
+        digest = hashlib.sha1(self.key.encode() + _GUID, usedforsecurity=False).digest()
+        if headers.get_all("Sec-WebSocket-Accept") != [b64encode(digest).decode()]:
+            raise HandshakeError(101, "the response's Sec-WebSocket-Accept does not answer our key")
+        agreement = None
+        if extensions := ", ".join(headers.get_all("Sec-WebSocket-Extensions")):
+            if self.deflate is None:
+                raise HandshakeError(101, f"the server uses {extensions[:100]!a}, which was not offered")
+            agreement = deflate.agree(extensions, self.deflate)
+        subprotocols = headers.get_all("Sec-WebSocket-Protocol")
+        if len(subprotocols) > 1 or not set(subprotocols) <= set(self.subprotocols):
+            raise HandshakeError(
+                101, f"the server speaks {', '.join(subprotocols)[:100]!a}, which was not asked for"
+            )
+        return Agreed(subprotocols[0] if subprotocols else None, agreement)
+
+
+def _tokens(names: Iterable[str]) -> tuple[str, ...]:
+    """Subprotocols' names. Raises ValueError for what is none, or one that comes twice (4.1)."""
+    tokens = (names,) if isinstance(names, str) else tuple(names)
+    for token in tokens:
+        if TOKEN.fullmatch(token) is None:
+            raise ValueError(f"{token!a} is no subprotocol's name")
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("a subprotocol is named twice")
+    return tokens
+
+
+def _fields(pairs: Fields) -> tuple[tuple[str, str], ...]:
+    """Further fields. Raises ValueError for what is none, and for the handshake's own."""
+    fields = tuple(pairs)
+    for name, value in fields:
+        if TOKEN.fullmatch(name) is None:
+            raise ValueError(f"{name!a} is no header field's name")
+        if name.lower() in _OWN:
+            raise ValueError(f"{name} is the handshake's own to say")
+        if _VALUE.fullmatch(value) is None:
+            raise ValueError(f"a value of {name} cannot stand in a header field")
+    return fields
