@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.websocket.autobahn import agents, suite
-from tests.websocket.autobahn.agents import Agent
 from tests.websocket.autobahn.run import Run, begin, pool
 from tests.websocket.autobahn.suite import Outcome, Unavailable
+from tests.websocket.programs import Program
 
 # Each agent takes half a minute, a few at a time; whoever asks first waits for what is before it.
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -41,10 +41,10 @@ def check(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("agent", SERVERS, ids=lambda agent: agent.name)
-def test_the_server_passes(run: Run, agent: Agent) -> None:
+def test_the_server_passes(run: Run, agent: Program) -> None:
     check(run.servers[agent.name].result())
 
 
 @pytest.mark.parametrize("agent", CLIENTS, ids=lambda agent: agent.name)
-def test_the_client_passes(run: Run, agent: Agent) -> None:
+def test_the_client_passes(run: Run, agent: Program) -> None:
     check(run.clients[agent.name].result())

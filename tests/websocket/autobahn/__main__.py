@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from tests.websocket.autobahn import agents, report, suite
-from tests.websocket.autobahn.agents import Agent
 from tests.websocket.autobahn.run import begin, pool
 from tests.websocket.autobahn.suite import Outcome, Unavailable
+from tests.websocket.programs import Program
 
 # All 517 cases take one agent about twelve minutes alone.
 LIMIT = {False: 600.0, True: 5400.0}
@@ -55,7 +55,7 @@ def main() -> int:
     return 0 if complete and not any(outcome.failures for outcome in outcomes) else 1
 
 
-def chosen(all_of_them: list[Agent], names: list[str] | None) -> list[Agent]:
+def chosen(all_of_them: list[Program], names: list[str] | None) -> list[Program]:
     return [agent for agent in all_of_them if names is None or agent.name in names]
 
 

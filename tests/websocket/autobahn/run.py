@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.websocket.autobahn.agents import Agent
 from tests.websocket.autobahn.suite import Outcome, run_client, run_server
+from tests.websocket.programs import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ def pool() -> ThreadPoolExecutor:
 
 def begin(
     pool: ThreadPoolExecutor,
-    servers: Iterable[Agent],
-    clients: Iterable[Agent],
+    servers: Iterable[Program],
+    clients: Iterable[Program],
     cases: tuple[str, ...],
     folder: Path,
     limit: float,

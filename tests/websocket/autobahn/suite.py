@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -18,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.websocket.autobahn.agents import Agent
+from tests.websocket.programs import PATIENCE, ROOT, Program, ending, environment, start, wait
 
-ROOT = Path(__file__).parents[3]
 TOOL = ROOT / ".venv-autobahn"
 WSTEST = TOOL / "bin" / "wstest"
-PATIENCE = 30
 
 ALL = ("*",)
 # All but compression's 216, which take ten minutes, and of those some of each kind that take a second or two.
@@ -61,7 +58,7 @@ class Verdict:
 class Outcome:
     """All cases of one agent, in Autobahn's order, and what the agent and wstest printed."""
 
-    agent: Agent
+    agent: Program
     verdicts: dict[str, Verdict]
     log: str
     seconds: float
@@ -79,7 +76,7 @@ def prepare() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def run_server(agent: Agent, cases: tuple[str, ...], folder: Path, limit: float) -> Outcome:
+def run_server(agent: Program, cases: tuple[str, ...], folder: Path, limit: float) -> Outcome:
     """Start the server and let wstest be its client, `limit` seconds at most; reports and logs in `folder`.
 
     Raises AssertionError with what was printed where either did not run to its end.
@@ -99,7 +96,7 @@ def run_server(agent: Agent, cases: tuple[str, ...], folder: Path, limit: float)
     return Outcome(agent, read(agent, folder), log.read_text(errors="replace"), seconds)
 
 
-def run_client(agent: Agent, cases: tuple[str, ...], folder: Path, limit: float) -> Outcome:
+def run_client(agent: Program, cases: tuple[str, ...], folder: Path, limit: float) -> Outcome:
     """Let wstest serve and run the client, `limit` seconds at most; reports and logs in `folder`.
 
     Raises AssertionError with what was printed where either did not run to its end.
@@ -125,25 +122,6 @@ def run_client(agent: Agent, cases: tuple[str, ...], folder: Path, limit: float)
 
 
 @contextlib.contextmanager
-def start(agent: Agent, log: Path) -> Iterator[str]:
-    """The server, from its line `listening on URL` to SIGTERM, which must end it with status 0."""
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            agent.command, env=environment(agent), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
-        )
-    with ending(process):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"listening on (ws://\S+)", line)
-        assert found, f"{agent.name} printed {line!r}: {log.read_text(errors='replace')[-4000:]}"
-        yield found[1]
-        assert process.poll() is None, f"{agent.name} ended: {log.read_text(errors='replace')[-4000:]}"
-        process.send_signal(signal.SIGTERM)
-        wait(process, PATIENCE, f"{agent.name} to end by SIGTERM")
-        assert process.returncode == 0, f"{agent.name} ended by SIGTERM with status {process.returncode}"
-
-
-@contextlib.contextmanager
 def wstest(
     mode: str, spec: dict[str, Any], cases: tuple[str, ...], folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -163,7 +141,7 @@ def wstest(
         yield process
 
 
-def read(agent: Agent, folder: Path) -> dict[str, Verdict]:
+def read(agent: Program, folder: Path) -> dict[str, Verdict]:
     """The verdict on every case that wstest said it would run."""
     output = (folder / "wstest.log").read_text(errors="replace")
     cases = re.search(r"^Cases = (\[.*\])$", output, re.MULTILINE)
@@ -210,28 +188,3 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], folder: Path) -> 
             return
         assert time.monotonic() < deadline, f"waited {PATIENCE} s for wstest to listen"
         time.sleep(0.02)
-
-
-def environment(agent: Agent) -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KIRSCH")}
-    return inherited | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT / "src")} | agent.environment
-
-
-def wait(process: subprocess.Popen[Any], limit: float, what: str) -> None:
-    try:
-        process.wait(limit)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"waited {limit:g} s for {what}") from None
-
-
-@contextlib.contextmanager
-def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """The process does not outlive this."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
