@@ -35,6 +35,7 @@ __all__ = [
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # Sixteen bytes in base64 (4.1).
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VALUE = re.compile(r"[ \t!-~\x80-\xff]*")
 _SWITCHING: Final = (
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -123,23 +124,25 @@ def accept(request: Request, policy: Policy) -> Accepted:
     405 for any method but GET, 400 for what is malformed, 426 without an upgrade to WebSocket or for another
     version than 13, 403 for an origin that `policy` does not name.
     """
-    headers = request.headers
-    key = _key(request)
-    if (origin := headers.get("Origin")) is not None and "*" not in (origins := policy.origins or ()):
-        if len(headers.get_all("Origin")) > 1:
-            raise HandshakeError(400, "more than one Origin")
-        own = "same" in origins and _is_same(origin, headers.get("Host") or "")
+    fields = request.headers.combined()
+    key = _key(request, fields)
+    if "*" not in (origins := policy.origins or ()) and (origin := fields.get("origin")) is not None:
+        own = "same" in origins and _is_same(origin, fields["host"])
         if not own and origin.lower() not in origins:
             raise HandshakeError(403, f"the origin {origin[:200]!a} is not allowed")
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     answer = [_SWITCHING, b2a_base64(digest, newline=False).decode()]
     subprotocol = agreement = None
-    if "Sec-WebSocket-Protocol" in headers:
-        subprotocol = _choose(headers.tokens("Sec-WebSocket-Protocol"), policy.subprotocols)
+    if (offered := fields.get("sec-websocket-protocol")) is not None:
+        subprotocol = _choose(_split(offered), policy.subprotocols)
         if subprotocol is not None:
             answer += "\r\nSec-WebSocket-Protocol: ", subprotocol
-    if "Sec-WebSocket-Extensions" in headers:
-        agreement = _extensions(headers, policy.deflate, answer)
+    if (offers := fields.get("sec-websocket-extensions")) is not None:
+        # What is malformed is refused by those too who want no compression.
+        found = deflate.negotiate(offers, policy.deflate or Deflate())
+        if found is not None and policy.deflate is not None:
+            agreement, extension = found
+            answer += "\r\nSec-WebSocket-Extensions: ", extension
     for name, value in policy.headers:
         answer.append(f"\r\n{name}: {value}")
     answer.append("\r\n\r\n")
@@ -154,38 +157,43 @@ def accept_fields(
     return accept(Request(method, target, Headers(pairs)), policy)
 
 
-def _key(request: Request) -> str:
+def _key(request: Request, fields: dict[str, str]) -> str:
     """The Sec-WebSocket-Key of a request that is a handshake's (4.2.1)."""
-    headers = request.headers
     if request.method != "GET":
         raise HandshakeError(
             405, f"a WebSocket begins with GET, not {request.method[:40]}", (("Allow", "GET"),)
         )
     target = request.target
-    if not target.startswith("/") and not target.lower().startswith(("http://", "https://")):
+    if target[:1] != "/" and not target.lower().startswith(("http://", "https://")):
         raise HandshakeError(400, "the request's target is no path")
-    if len(headers.get_all("Host")) != 1:
+    # Of a name that came twice the values are one list now, which is no host, no version and no key.
+    if "," in fields.get("host", ","):
         raise HandshakeError(400, "a request has one Host")
-    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
+    if "transfer-encoding" in fields or fields.get("content-length", "0") != "0":
         raise HandshakeError(400, "a WebSocket's request has no body")
-    if (headers.get("Upgrade") or "").lower() != "websocket" and not _names(headers, "Upgrade", "websocket"):
+    if not _names(fields.get("upgrade", ""), "websocket"):
         raise HandshakeError(426, "this is a WebSocket: Upgrade: websocket is missing", _UPGRADE)
-    if (headers.get("Connection") or "").lower() != "upgrade" and not _names(
-        headers, "Connection", "upgrade"
-    ):
+    if not _names(fields.get("connection", ""), "upgrade"):
         raise HandshakeError(400, "Connection: Upgrade is missing")
-    version = headers.get_all("Sec-WebSocket-Version")
-    if version != ["13"]:
-        shown = f"version {version[0][:40]!a}" if version else "no Sec-WebSocket-Version"
+    version = fields.get("sec-websocket-version")
+    if version != "13":
+        shown = "no Sec-WebSocket-Version" if version is None else f"version {version[:40]!a}"
         raise HandshakeError(426, f"{shown}: it is 13 here", _UPGRADE)
-    keys = headers.get_all("Sec-WebSocket-Key")
-    if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
+    key = fields.get("sec-websocket-key", "")
+    if _KEY.fullmatch(key) is None:
         raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64, once")
-    return keys[0]
+    return key
 
 
-def _names(headers: Headers, name: str, token: str) -> bool:
-    return any(value.lower() == token for value in headers.tokens(name))
+def _split(text: str) -> list[str]:
+    """A list's members (RFC 9110, 5.6.1)."""
+    return [member for part in text.split(",") if (member := part.strip(" \t"))]
+
+
+def _names(text: str, token: str) -> bool:
+    """Whether a list names the token, in any case."""
+    text = text.lower()
+    return text == token or ("," in text and token in _split(text))
 
 
 def _is_same(origin: str, host: str) -> bool:
@@ -206,16 +214,6 @@ def _choose(offered: list[str], spoken: tuple[str, ...]) -> str | None:
     return next((subprotocol for subprotocol in offered if subprotocol in spoken), None)
 
 
-def _extensions(headers: Headers, wish: Deflate | None, answer: list[str]) -> Agreement | None:
-    offers = ", ".join(headers.get_all("Sec-WebSocket-Extensions"))
-    # What is malformed is so for those too who want no compression.
-    found = deflate.negotiate(offers, wish or Deflate())
-    if found is None or wish is None:
-        return None
-    answer += "\r\nSec-WebSocket-Extensions: ", found[1]
-    return found[0]
-
-
 def refusal(error: HandshakeError) -> bytes:
     """The whole response that tells a client the error, after which the connection is closed."""
     status = error.status if 300 <= error.status <= 599 else 500
@@ -227,7 +225,7 @@ def refusal(error: HandshakeError) -> bytes:
     upgrade = ", Upgrade" if any(name.lower() == "upgrade" for name, _ in error.headers) else ""
     lines = [
         f"HTTP/1.1 {status} {phrase}",
-        *(f"{name}: {value}" for name, value in error.headers),
+        *(_CONTROL.sub(" ", f"{name}: {value}") for name, value in error.headers),
         "Content-Type: text/plain; charset=utf-8",
         f"Content-Length: {len(body)}",
         f"Connection: close{upgrade}",
@@ -236,13 +234,14 @@ def refusal(error: HandshakeError) -> bytes:
 
 
 def request_from_environ(environ: Mapping[str, object]) -> Request:
-    """The request that a WSGI server made an environ of (PEP 3333). Raises HandshakeError 505 for HTTP/1.0.
+    """The request that a WSGI server made an environ of (PEP 3333).
 
-    A server may have joined fields of one name, and have decoded the path's escapes, which come back.
+    A server joins fields of one name, and decodes the path's escapes, which come back. Raises HandshakeError
+    505 for another version than HTTP/1.1.
     """
     protocol = str(environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
-    if protocol in ("HTTP/1.0", "HTTP/0.9"):
-        raise HandshakeError(505, f"{protocol}: a WebSocket needs HTTP/1.1")
+    if protocol.startswith("HTTP/") and protocol != "HTTP/1.1":
+        raise HandshakeError(505, f"{protocol[:40]}: a WebSocket needs HTTP/1.1")
     fields = [
         (name[5:].replace("_", "-").title(), str(value))
         for name, value in environ.items()
@@ -306,8 +305,8 @@ class ClientHandshake:
     def check(self, response: Response) -> Agreed:
         """What was agreed on.
 
-        Raises HandshakeError, with the response's status and fields, for what is not the answer to our request;
-        Redirect where it names another place.
+        Raises HandshakeError, with the response's status and fields, for what does not answer our
+        request; Redirect where it names another place.
         """
         headers = response.headers
         fields = tuple(headers.items())
@@ -326,7 +325,7 @@ class ClientHandshake:
     def _agreed(self, headers: Headers) -> Agreed:
         if [value.lower() for value in headers.tokens("Upgrade")] != ["websocket"]:
             raise HandshakeError(101, "the response has no Upgrade: websocket")
-        if not _names(headers, "Connection", "upgrade"):
+        if not _names(", ".join(headers.get_all("Connection")), "upgrade"):
             raise HandshakeError(101, "the response has no Connection: Upgrade")
         digest = hashlib.sha1(self.key.encode() + _GUID, usedforsecurity=False).digest()
         if headers.get_all("Sec-WebSocket-Accept") != [b64encode(digest).decode()]:

@@ -15,15 +15,22 @@ _STATUS_LINE = re.compile(r"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: (.*))?")
 _STATUS_LINE_BEGINS: Final = b"HTTP/"
 _TOKEN_BYTES: Final = frozenset(byte for byte in range(128) if TOKEN.fullmatch(chr(byte)))
 # A value has visible characters, spaces, tabs and what is not ASCII (RFC 9110, 5.5).
-_ALLOWED: Final = bytes(byte for byte in range(256) if (byte >= 32 and byte != 127) or byte in b"\t\r\n")
+_ALLOWED: Final = bytes(byte for byte in range(256) if (byte >= 32 and byte != 127) or byte == 9)
 
 _BETWEEN = re.compile(r"[ \t,]*")
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?')
 _AFTER = re.compile(r"[ \t]*(?:,|$)")
 
-# Fields' names as they were written, in lower case: the same few come with every request.
+# Fields' names as they were written, and in lower case: the same few come with every request.
 _NAMES: Final = 512
-_names: dict[str, tuple[str, str]] = {}
+_names: dict[str, tuple[str, str]] = {
+    name: (name, name.lower())
+    for name in (
+        *("Host", "Upgrade", "Connection", "Origin", "User-Agent", "Cookie", "Pragma", "Cache-Control"),
+        *("Accept-Encoding", "Accept-Language", "Sec-WebSocket-Key", "Sec-WebSocket-Version"),
+        *("Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Sec-WebSocket-Accept"),
+    )
+}
 
 Parameters = tuple[tuple[str, str | None], ...]
 
@@ -77,6 +84,14 @@ class Headers:
     def items(self) -> list[tuple[str, str]]:
         """Names as they were written, and values."""
         return list(zip(self._written, self._values, strict=True))
+
+    def combined(self) -> dict[str, str]:
+        """Values by lower-case names; those of a name that comes again are one list (RFC 9110, 5.3)."""
+        fields = dict(zip(self._lower, self._values, strict=True))
+        if len(fields) < len(self._lower):
+            for name in fields:
+                fields[name] = ", ".join(self.get_all(name))
+        return fields
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._lower
@@ -169,7 +184,7 @@ class HeadReader:
         if not buffer:
             return None
         if self._client:
-            if not _STATUS_LINE_BEGINS.startswith(buffer[:5]):
+            if buffer[:5] != _STATUS_LINE_BEGINS[: len(buffer)]:
                 raise self._refused(400, "the server does not speak HTTP")
         elif buffer[0] not in _TOKEN_BYTES:
             raise self._refused(
@@ -198,12 +213,10 @@ class HeadReader:
 
     def _parse(self, head: bytes) -> Request | Response | None:
         """None for an interim response. Raises ValueError for what is not HTTP's."""
-        if head.translate(None, _ALLOWED):
-            raise ValueError("a control character in the head")
-        breaks = head.count(b"\r\n")
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
-            raise ValueError("a line that does not end in CR LF")
-        line, *lines = head.decode("latin-1").split("\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        if head.translate(None, _ALLOWED) != b"\r\n" * (len(lines) - 1):
+            raise ValueError("a control character, or a line that does not end in CR LF")
+        line = lines.pop(0)
         match = (_STATUS_LINE if self._client else _REQUEST_LINE).fullmatch(line)
         if match is None:
             raise ValueError(f"{line[:80]!a} begins no HTTP message")
