@@ -12,6 +12,7 @@ import os
 import queue
 import select
 import socket
+import ssl
 import stat
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,13 @@ class Selector:
         """Wait no longer: it has spoken, or is to be closed."""
         self._waiting.pop(descriptor, None)
 
+    def forget(self, descriptor: int) -> None:
+        """Have nothing to do any more with a connection that has spoken."""
+        try:
+            self._epoll.unregister(descriptor)
+        except FileNotFoundError:
+            pass  # it never waited
+
     def select(self, timeout: float | None = None) -> list[tuple[int, Any]]:
         """Wait for connections that have something to say."""
         ready = ((descriptor, self._waiting.get(descriptor)) for descriptor, _ in self._epoll.poll(timeout))
@@ -127,7 +135,9 @@ class Connection(cheroot.server.HTTPConnection):
     RequestHandlerClass = Request
 
     def __init__(self, server: Any, sock: Any, makefile: Any = make_file) -> None:
-        if makefile is MakeFile:  # with TLS it is another, and the socket is none
+        if isinstance(sock, ssl.SSLSocket):
+            makefile = make_file
+        elif makefile is MakeFile:  # with TLS by pyOpenSSL it is another, and the socket is none
             keep_time(sock, server.timeout)
             makefile = make_file
         super().__init__(server, sock, makefile)

@@ -21,6 +21,8 @@ from kirsch.bus.head import parse_head
 LEFTOVER = 8 << 20
 _PIECE = 1 << 16
 _LINE = 4096
+_ONCE = frozenset((b"Content-Length", b"Host", b"Sec-Websocket-Key", b"Sec-Websocket-Version"))
+_LISTS = frozenset((b"Sec-Websocket-Extensions", b"Sec-Websocket-Protocol"))
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;[^\r\n]*)?\r\n")
 _CHERRYPY = (b"Server", f"CherryPy/{cherrypy.__version__}".encode())
 _PAGE = """<!doctype html>
@@ -29,12 +31,18 @@ _PAGE = """<!doctype html>
 
 
 class Fields(dict[bytes, bytes]):
-    """Header fields; what says where a request ends and whom it is for comes once (RFC 9112, 3.2 and 6.3)."""
+    """Header fields; what says where a request ends and whom it is for comes once (RFC 9112, 3.2 and 6.3).
+
+    So do two of a WebSocket's; two others are one list (RFC 6455, 11.3).
+    """
 
     def __setitem__(self, name: bytes, value: bytes) -> None:
         """Raises ValueError, which is 400."""
-        if name in (b"Content-Length", b"Host") and name in self:
-            raise ValueError(f"{name.decode()} comes more than once.")
+        if name in self:
+            if name in _ONCE:
+                raise ValueError(f"{name.decode()} comes more than once.")
+            if name in _LISTS:
+                value = b"%s, %s" % (self[name], value)
         super().__setitem__(name, value)
 
 

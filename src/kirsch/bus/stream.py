@@ -1,7 +1,7 @@
 """A connection's two directions: cheroot's are made of Python's pure io module, and ask poll(2) each time.
 
 Here the kernel keeps the time (SO_RCVTIMEO, SO_SNDTIMEO, socket(7)), so that receiving and sending are one
-system call each, and what is written in pieces leaves in one.
+system call each, and what is written in pieces leaves in one. With TLS Python's own limit holds (settimeout).
 """
 
 import socket
@@ -32,6 +32,10 @@ class Reader:
     def has_data(self) -> bool:
         """Whether there are bytes that were received and not read."""
         return bool(self._buffer)
+
+    def peek(self) -> bytes:
+        """The bytes that were received and not read; nothing is read by that."""
+        return self._buffer
 
     def peek_head(self, limit: int) -> bytes:
         """What a request begins with, up to its empty line if that was received; nothing is read by that.
