@@ -53,8 +53,12 @@ def dial(
         sockets, tls: modules like socket and ssl: gevent.socket and gevent.ssl.
 
     Raises:
+        TypeError: a context is not of the module `tls`.
         HandshakeError: there is no WebSocket, in one line; its `__cause__` is the OSError, if it was one.
     """
+    for context in (ssl, proxy_ssl):
+        if context is not None and not isinstance(context, tls.SSLContext):
+            raise TypeError(f"a context for {tls.__name__} is a {tls.__name__}.SSLContext")
     options = options or ClientOptions()
     deadline = _Deadline(options.limits.handshake_timeout if timeout is None else timeout)
     steps = opening(url, options, environment(options))
@@ -227,5 +231,10 @@ def environment(options: ClientOptions) -> Environment | None:
 def default_context(tls: ModuleType = _ssl) -> _ssl.SSLContext:
     """The system's certificates; made once, for it takes milliseconds."""
     context: _ssl.SSLContext = tls.create_default_context()
+    if not isinstance(context, tls.SSLContext):
+        # gevent has this function of the standard library, whose contexts would block every greenlet.
+        standard, context = context, tls.SSLContext(_ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        context.options, context.verify_flags = standard.options, standard.verify_flags
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -1,0 +1,65 @@
+"""What clients are tested with: every driver, and servers for them."""
+
+import gc
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from tests.websocket.client.network import Certificate, certify, echo, listen
+from tests.websocket.client.talk import (
+    BufferedCollector,
+    Talk,
+    talk_asyncio,
+    talk_blocking,
+    talk_gevent,
+    talk_uvloop,
+)
+
+
+@pytest.fixture(
+    params=[
+        talk_blocking,
+        talk_asyncio,
+        partial(talk_asyncio, protocol=BufferedCollector),
+        talk_uvloop,
+        talk_gevent,
+    ],
+    ids=["blocking", "asyncio", "buffered", "uvloop", "gevent"],
+)
+def talk(request: pytest.FixtureRequest) -> Iterator[Talk]:
+    """Each driver: opens, sends, and reads what comes back."""
+    yield request.param
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "server.example", "IP:127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    with listen(echo) as listener:
+        yield listener.port
+
+
+@pytest.fixture
+def tls_server(certificate: Certificate) -> Iterator[int]:
+    with listen(echo, certificate.server) as listener:
+        yield listener.port
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that nothing listens on, and nothing will while the test runs."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
