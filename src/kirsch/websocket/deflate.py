@@ -151,7 +151,7 @@ class Codec:
             _spare(self._kind, deflater)
         else:
             payload += deflater.flush(zlib.Z_SYNC_FLUSH)
-        # Where nothing came since the last flush there is no block at all: an empty one (RFC 7692, 7.2.3.6).
+        # A zlib may write nothing where nothing came since the last flush (RFC 7692, 7.2.3.6).
         return payload[:-4] or b"\x00"
 
     def decompress(self, data: Bytes, final: bool) -> bytes:
@@ -222,8 +222,7 @@ class Codec:
             # The tail is no block where the sender left out the one it ends.
             self._left = left if left and left != TAIL else None
         else:
-            # Though it took all, zlib may hold what had no room.
-            self._left = inflater.unconsumed_tail if size == asked else None
+            self._left = inflater.unconsumed_tail or None
         return out
 
     def _too_large(self, most: int) -> ProtocolError:
