@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.websocket.backoff import Backoff
+from kirsch.websocket.backoff import Backoff, passes
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.url import BadUrl
 
 
 class _Most(Random):
@@ -87,3 +89,20 @@ def test_draws_over_the_whole_range() -> None:
 def test_refuses_delays_that_shrink_or_are_no_numbers(delays: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="a backoff has delays"):
         Backoff(*delays)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (HandshakeError(0, "nothing listens on localhost:1"), True),
+        (HandshakeError(429, "slowly"), True),
+        (HandshakeError(503, "soon"), True),
+        (HandshakeError(101, "the response has no Connection: Upgrade"), False),
+        (HandshakeError(302, "redirected more than 5 times"), False),
+        (HandshakeError(401, "who are you"), False),
+        (HandshakeError(404, "not here"), False),
+        (BadUrl("the URL names no host"), False),
+    ],
+)
+def test_some_errors_pass(error: HandshakeError, again: bool) -> None:
+    assert passes(error) is again

@@ -3,6 +3,19 @@
 from random import Random
 from typing import Self
 
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.url import BadUrl
+
+# Request Timeout, Too Early, Too Many Requests.
+_PASSING = frozenset({408, 425, 429})
+
+
+def passes(error: HandshakeError) -> bool:
+    """Whether to connect again may go better: there was no answer, or one of a server that is not well."""
+    if isinstance(error, BadUrl):
+        return False
+    return error.status == 0 or error.status in _PASSING or 500 <= error.status < 600
+
 
 class Backoff:
     """An endless iterator of delays in seconds: exponential, with full jitter.

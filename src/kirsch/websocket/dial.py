@@ -173,9 +173,15 @@ class _Network:
             raise HandshakeError(
                 0, "a blocking client speaks no TLS inside of TLS: use an http:// proxy for wss://"
             )
-        return (context or default_context(self._tls)).wrap_socket(
-            self._deadline.on(sock), server_hostname=hostname
+        inner = (context or default_context(self._tls)).wrap_socket(
+            sock, server_hostname=hostname, do_handshake_on_connect=False
         )
+        try:
+            self._deadline.on(inner).do_handshake()
+        except BaseException:
+            inner.close()
+            raise
+        return inner
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any, shares: int) -> Any:
         sock = self._sockets.socket(family, kind, protocol)

@@ -27,9 +27,16 @@ from tests.websocket.client.talk import (
     ],
     ids=["blocking", "asyncio", "buffered", "uvloop", "gevent"],
 )
-def talk(request: pytest.FixtureRequest) -> Iterator[Talk]:
+def talk(request: pytest.FixtureRequest) -> Talk:
     """Each driver: opens, sends, and reads what comes back."""
-    yield request.param
+    driver: Talk = request.param
+    return driver
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect() -> Iterator[None]:
+    """What is left open only in a cycle warns too."""
+    yield
     gc.collect()
 
 

@@ -113,10 +113,11 @@ class Listener:
 
 @contextlib.contextmanager
 def listen(
-    handler: Handler, tls: ssl.SSLContext | None = None, unix: Path | None = None
+    handler: Handler, tls: ssl.SSLContext | None = None, unix: Path | None = None, host: str = "127.0.0.1"
 ) -> Iterator[Listener]:
     if unix is None:
-        sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, 0), family=family, backlog=128)
     else:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(unix))

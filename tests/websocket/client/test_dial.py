@@ -1,5 +1,6 @@
 """Opening connections with real sockets: every driver behaves alike."""
 
+import errno
 import socket
 import ssl
 import sys
@@ -33,6 +34,18 @@ def test_opens(talk: Talk, server: int, host: str) -> None:
     opened, received = talk(f"ws://{host}:{server}/x", b"world")
     assert received == b"hello world"
     assert opened.url.target == "/x"
+
+
+def test_opens_an_ipv6_address(talk: Talk) -> None:
+    try:
+        with listen(echo, host="::1") as listener:
+            opened, received = talk(f"ws://[::1]:{listener.port}/", b"world")
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        pytest.skip("this machine has no IPv6")
+    assert received == b"hello world"
+    assert opened.url.host == "::1"
 
 
 def test_carries_a_lot(talk: Talk, server: int) -> None:
