@@ -1,10 +1,10 @@
-"""One connection of a pool: its socket, what waits to be written to it, and whose turn it is."""
+"""One connection of a pool: whose turn it is, what is read, and how it ends."""
 
 import logging
+import select
 import socket as sockets
-import ssl
-import struct
 import threading
+import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
@@ -14,79 +14,46 @@ from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import ABNORMAL, GOING_AWAY
 from kirsch.websocket.message import Close
 from kirsch.websocket.poller import FAILED, IN, ONCE, OUT
-from kirsch.websocket.protocol import CLOSED
+from kirsch.websocket.writer import NOW, Blocked, Writer
 
 if TYPE_CHECKING:
     from kirsch.websocket.pool import Pool
 
 log = logging.getLogger("kirsch.websocket")
 
-# How often one connection is read or written before others get their turn.
-ROUNDS: Final = 16
-# How many pieces one call writes: IOV_MAX is 1024.
-PIECES: Final = 512
-NOW: Final = getattr(sockets, "MSG_DONTWAIT", 0)
-# What a socket says that has nothing, or no room, just now.
-Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# What one read brings at most: each thread has a buffer.
+READ: Final = 256 << 10
+# How often one connection is read before others get their turn.
+READS: Final = 16
 
 
-class Link:
+class Link(Writer):
     """The wire of one WebSocket.
 
-    One thread at a time owns it: it alone reads, calls the application, and ends the connection. Whoever
-    sends writes, in any thread, one at a time: who finds that another is writing leaves it to that one.
+    One thread at a time owns it: it alone reads, calls the application, and ends the connection. An event
+    makes a thread of the pool the owner; who iterates makes itself the owner while it waits for messages.
+
+    Attributes:
+        initial: what came with the handshake, until the connection has begun.
+        iterated: the application takes its messages itself.
+        feeding: the application is being called.
+        batch: counts the batches of messages that were given to who iterates.
     """
 
-    __slots__ = (
-        "_arming",
-        "_room",
-        "_unsent",
-        "_writing",
-        "aborted",
-        "armed",
-        "batch",
-        "blocked",
-        "buffered",
-        "eof",
-        "fd",
-        "feeding",
-        "gone",
-        "initial",
-        "lingering",
-        "owner",
-        "pool",
-        "socket",
-        "waiting",
-        "websocket",
-    )
+    __slots__ = ("_arming", "_low", "armed", "batch", "fd", "feeding", "initial", "iterated", "pool")
 
     def __init__(self, pool: "Pool", websocket: WebSocket, socket: sockets.socket) -> None:
+        super().__init__(websocket, socket)
         self.pool = pool
-        self.websocket = websocket
-        self.socket = socket
         self.fd = socket.fileno()
-        # What came with the handshake, until the connection has begun.
         self.initial: bytes | None = b""
-        self.buffered = 0
-        # The thread that owns it; 0 is none.
-        self.owner = 0
-        # The application is being called.
-        self.feeding = False
+        self.iterated = hasattr(websocket, "full")
         # Whether an event is waited for at all.
         self.armed = False
-        # There is no room to write, or more is to be done at once: OUT is waited for.
-        self.blocked = False
-        # The socket is of no use any more; `gone`: it is closed.
-        self.eof = self.aborted = self.gone = False
-        self.lingering = False
-        # Counts the batches of messages that were given to who iterates.
+        self.feeding = False
         self.batch = 0
-        # How many threads wait for something to change.
-        self.waiting = 0
-        self._room = websocket.limits.queue
-        self._unsent: list[bytes | memoryview] = []
+        self._low = websocket.limits.queue // 4
         self._arming = threading.Lock()
-        self._writing = threading.Lock()
 
     # The wire.
 
@@ -94,26 +61,19 @@ class Link:
         """Write: at once, but for what one callback sends after its first message: that goes together."""
         if self.blocked:
             return
-        websocket = self.websocket
         self.flush()
         if self.feeding and self.owner == get_ident():
-            websocket.corked = True
-
-    def abort(self) -> None:
-        """End the connection at once; its owner tells the application."""
-        self.aborted = True
-        self.flush()
+            self.websocket.corked = True
 
     def drain(self, timeout: float | None = None) -> None:
         """Block until a quarter of `limits.queue` waits at most. Raises Closed, TimeoutError."""
-        low = self._room // 4
-        websocket = self.websocket
+        websocket, low = self.websocket, self._low
         self.flush()
         if websocket.buffered > low and not self.wait(
-            lambda: websocket.buffered <= low or websocket.state == CLOSED or self.gone, timeout
+            lambda: websocket.buffered <= low or self.eof or self.gone, timeout
         ):
             raise TimeoutError("the peer does not read what waits to be sent")
-        if websocket.state == CLOSED or self.gone:
+        if self.eof or self.gone:
             close = websocket.close_received or websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
 
@@ -134,7 +94,7 @@ class Link:
             if arm or self.blocked:
                 self._arm()
         if self.waiting:
-            self.pool.changed()
+            self.changed()
 
     def arm(self) -> None:
         """Wait for events."""
@@ -144,6 +104,9 @@ class Link:
     def wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Block until `condition()`, looked at whenever something has changed; whether it came in time."""
         return self.pool.wait(self, condition, timeout)
+
+    def changed(self) -> None:
+        self.pool.changed()
 
     def _arm(self) -> None:
         if self.gone:
@@ -160,9 +123,13 @@ class Link:
         self.pool.poller.modify(self.fd, mask)
 
     def _hungry(self) -> bool:
-        """Whether to read: a server does not hear a peer that does not listen."""
+        """Whether to read: not while messages wait to be taken, nor a client that does not read its own."""
         websocket = self.websocket
-        return not self.blocked or websocket.client or self.lingering or websocket.buffered <= self._room // 2
+        if self.iterated and websocket.full:  # type: ignore[attr-defined]
+            return False
+        return not self.blocked or websocket.client or self.lingering or websocket.buffered <= self._low * 2
+
+    # For the pool.
 
     def turn(self, events: int, buffer: memoryview) -> None:
         """Something happened: do all there is to do."""
@@ -175,16 +142,17 @@ class Link:
             return
         try:
             if self.initial is not None:
-                self.begin(buffer)
+                self.begin()
+                self.read(buffer)
             elif events & (IN | FAILED) and not self.eof:
                 self.read(buffer)
-            self.settle()
         except BaseException:
             log.exception("%s: dropped", self.websocket.peer)
-            self.end()
+            self.aborted = True
+        self.settle()
 
-    def begin(self, buffer: memoryview) -> None:
-        """The handshake is over: tell the application."""
+    def begin(self) -> None:
+        """The handshake is over: tell the application; for the owner."""
         initial, self.initial = self.initial, None
         websocket = self.websocket
         self.feeding = True
@@ -194,41 +162,43 @@ class Link:
         self.feeding = False
         if websocket.pending or self.buffered:
             self.flush()
-        self.read(buffer)
 
-    def settle(self) -> None:
-        """Nothing more is to be read just now: end the connection, or let it wait."""
+    def settle(self, arm: bool = True) -> None:
+        """Nothing more is to be read just now: end the connection, or wait with it; for the owner."""
         websocket = self.websocket
-        if self.eof or self.aborted:
-            self.end()
-            return
-        if websocket.finished and not self.lingering:
+        if websocket.finished and not (self.lingering or self.eof or self.aborted):
+            arm = True
             self.flush()
-            if not websocket.pending and not self.buffered:
+            if not (websocket.pending or self.buffered or self.eof):
                 if websocket.error is None:
                     self.end()
                     return
                 self.linger()
-        self.release()
+        if self.eof or self.aborted:
+            self.end()
+        else:
+            self.release(arm or self.lingering)
 
     def tick(self, now: float) -> None:
         """A second has passed."""
+        websocket = self.websocket
         if self.initial is not None:
             return
-        websocket = self.websocket
-        if self.busy:
-            # Nobody reads: that nothing is heard does not mean that nobody is there.
+        if self.iterated:
+            if not self.owner and not self.armed:
+                # Nobody has been reading for up to a second: the pool does.
+                self.arm()
+            idle = websocket.full  # type: ignore[attr-defined]
+        else:
+            idle = self.owner != 0
+        if idle:
+            # It is not read: that nothing is heard does not mean that nobody is there.
             websocket.heard = True
         try:
             websocket.tick(now)
         except Closed:
             # It began to close just now.
             pass
-
-    @property
-    def busy(self) -> bool:
-        """Whether the application keeps it from being read."""
-        return self.owner != 0
 
     def leave(self) -> None:
         """The pool is closing."""
@@ -239,13 +209,17 @@ class Link:
 
     def hurry(self, batch: int) -> None:
         """The application still is at this batch of messages: what it sends goes out at once now."""
+        self.pool.talking.discard(self)
+        if self.batch == batch:
+            self.websocket.corked = False
+            self.flush()
 
     # Reading.
 
     def read(self, buffer: memoryview) -> None:
         """Feed the application what there is; for the owner."""
         websocket = self.websocket
-        for _ in range(ROUNDS):
+        for _ in range(READS):
             target = websocket.get_buffer()
             into = buffer if target is None else target
             size = len(into)
@@ -256,16 +230,46 @@ class Link:
             except (OSError, ValueError) as error:
                 self.broken(error)
                 return
-            if not self.take(count, target, buffer):
+            if not self._take(count, target, buffer) or not self._hungry():
                 return
-            if count < size and target is None and self.plain:
+            if count < size and self.plain:
                 return
-        if not self.plain:
-            # What TLS has decrypted already no event tells of.
-            self.blocked = True
+        # What TLS has decrypted already no event tells of.
+        self.blocked = self.blocked or not self.plain
 
-    def take(self, count: int, target: memoryview | None, buffer: memoryview) -> bool:
-        """So many bytes were read, to `target` or else to `buffer`; whether to go on."""
+    def fetch(self, buffer: memoryview, end: float | None) -> None:
+        """Wait for something, read it, feed the application; for the owner. Raises TimeoutError."""
+        target = self.websocket.get_buffer()
+        into = buffer if target is None else target
+        try:
+            if end is None and self.plain and NOW:
+                # The socket blocks, for those who do not say NOW.
+                count = self.socket.recv_into(into)
+            else:
+                count = self._receive(into, end)
+        except TimeoutError:
+            raise
+        except (OSError, ValueError) as error:
+            self.broken(error)
+        else:
+            self._take(count, target, buffer)
+
+    def receive(self, into: memoryview) -> int:
+        """Read what is there. Raises one of Blocked, OSError."""
+        return self.socket.recv_into(into, 0, NOW)
+
+    def _receive(self, into: memoryview, end: float | None) -> int:
+        while True:
+            try:
+                return self.receive(into)
+            except Blocked:
+                pass
+            left = None if end is None else end - time.monotonic()
+            if (left is not None and left <= 0) or not _readable(self.fd, left):
+                raise TimeoutError("no message came in time")
+
+    def _take(self, count: int, target: memoryview | None, buffer: memoryview) -> bool:
+        """So many bytes were read, to `target` or else to `buffer`; whether there may be more."""
         websocket = self.websocket
         if not count:
             self.eof = True
@@ -275,143 +279,35 @@ class Link:
         if target is None:
             websocket.feed(buffer[:count])
         else:
-            # The application may keep what was read there.
-            del target
             websocket.filled(count)
         self.feeding = False
         if websocket.pending and not self.blocked:
             self.flush()
-        return not self.blocked or self._hungry()
-
-    # Writing.
-
-    def flush(self) -> None:
-        """Write what there is as far as there is room."""
-        websocket = self.websocket
-        while self._writing.acquire(blocking=False):
-            try:
-                self._write()
-            finally:
-                self._writing.release()
-            if self.waiting:
-                self.pool.changed()
-            if self.blocked:
-                self.arm()
-                return
-            if websocket.error is not None and not self.lingering and self.owner != get_ident():
-                # A message that could not be read to its end: the owner ends the connection.
-                self.blocked = True
-                self.arm()
-                return
-            # What came while nobody else could write.
-            if self.eof or self.gone or not (websocket.pending or (self.aborted and not self.eof)):
-                return
-
-    def queue(self, data: bytes) -> None:
-        """Write this before all else: the response of a handshake."""
-        self._unsent.append(data)
-        self.buffered += len(data)
-
-    def _write(self) -> None:
-        websocket = self.websocket
-        if self.gone or self.eof:
-            return
-        if self.aborted:
-            self._cut()
-            return
-        was_blocked, self.blocked = self.blocked, False
-        try:
-            for _ in range(ROUNDS * 4):
-                if not self._unsent:
-                    if not websocket.pending:
-                        return
-                    self._unsent = websocket.take()
-                    if not self._unsent:
-                        return
-                    self.buffered = sum(map(len, self._unsent))
-                self._written(self.send(self._unsent))
-                if was_blocked:
-                    websocket.heard = True
-            # An endless message is not the only one to be sent.
-            self.blocked = True
-        except Blocked:
-            self.blocked = True
-        except (OSError, ValueError) as error:
-            self.broken(error)
-            self._cut()
-
-    def _written(self, count: int) -> None:
-        unsent = self._unsent
-        if count == self.buffered:
-            unsent.clear()
-            self.buffered = 0
-            return
-        self.buffered -= count
-        done = 0
-        for piece in unsent:
-            if count < len(piece):
-                break
-            count -= len(piece)
-            done += 1
-        del unsent[:done]
-        if count:
-            unsent[0] = memoryview(unsent[0])[count:]
-
-    # The end.
-
-    def linger(self) -> None:
-        """Say that nothing follows, and read to the peer's end, lest it loses what was written."""
-        self.lingering = True
-        with self._writing:
-            try:
-                sockets.socket.shutdown(self.socket, sockets.SHUT_WR)
-            except OSError:
-                self.eof = True
-        if self.eof:
-            self.end()
-
-    def broken(self, error: Exception) -> None:
-        """The socket failed: most often the peer is gone."""
-        log.debug("%s: %s", self.websocket.peer, error)
-        self.eof = True
-
-    def _cut(self) -> None:
-        """Drop what the system holds, and let the owner find the end."""
-        self.eof = True
-        try:
-            self.socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
-            # Not TLS's own shutdown: another thread may be reading.
-            sockets.socket.shutdown(self.socket, sockets.SHUT_RDWR)
-        except OSError:
-            pass
-        # Any event will do, and room is there now.
-        self.blocked = True
+        return True
 
     def end(self) -> None:
         """Close the socket, tell the application; for the owner."""
         with self._arming, self._writing:
             if self.gone:
                 return
-            self.gone = True
+            self.gone = self.eof = True
             self.pool.forget(self.fd)
             self.shut()
             self.socket.close()
         self._unsent = []
         self.buffered = 0
+        self.pool.talking.discard(self)
         self.websocket.ended()
         self.pool.left(self)
 
-    # What a plain socket does and TLS does otherwise.
-
-    plain = True
-
-    def receive(self, into: memoryview) -> int:
-        return self.socket.recv_into(into, 0, NOW)
-
-    def send(self, pieces: list[bytes | memoryview]) -> int:
-        if len(pieces) == 1:
-            return self.socket.send(pieces[0], NOW)
-        return self.socket.sendmsg(pieces[:PIECES], (), NOW)
-
     def shut(self) -> None:
         """Say goodbye, as far as the transport has a word for it."""
+
+
+def _readable(fd: int, timeout: float | None) -> bool:
+    """Wait until there is something to read; whether it came in time."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([fd], [], [], timeout)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from typing import Final, Protocol, Self
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.link import Link
+from kirsch.websocket.link import READ, Link
 from kirsch.websocket.poller import IN, ONCE, OUT, poller
 from kirsch.websocket.secure_link import SecureLink
+from kirsch.websocket.writer import NOW
 
 log = logging.getLogger("kirsch.websocket")
 
-# Each thread's buffer: what one read brings at most.
-READ: Final = 256 << 10
 # A callback that takes longer does not hold up what it has sent.
 PATIENCE: Final = 0.005
 TICK: Final = 1.0
@@ -94,6 +93,8 @@ class Pool:
         self.stopped = self.closing = False
         # Connections that iterate, and have been given several messages at once.
         self.talking: set[Link] = set()
+        # Threads of functions that iterate.
+        self.handlers: set[threading.Thread] = set()
         # Whether the housekeeper waits for the next second, or to be alerted.
         self.dozing = False
         self._alarm = threading.Event()
@@ -139,12 +140,13 @@ class Pool:
 
     def link(self, websocket: WebSocket, socket: sockets.socket) -> Link:
         """The wire for a socket; it is not waited for yet."""
-        socket.setblocking(False)
+        secure = isinstance(socket, ssl.SSLSocket)
+        # Where each call can say that it does not block, the socket may: who iterates just reads then.
+        socket.setblocking(bool(NOW) and not secure)
         if socket.family != sockets.AF_UNIX:
             socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         websocket.guard = threading.RLock()
-        kind = SecureLink if isinstance(socket, ssl.SSLSocket) else Link
-        return kind(self, websocket, socket)
+        return (SecureLink if secure else Link)(self, websocket, socket)
 
     def close(self, timeout: float | None = None) -> None:
         """Close every connection with 1001, and end all threads.
@@ -198,6 +200,11 @@ class Pool:
     def left(self, link: Link) -> None:
         """A connection has ended, and its application knows."""
         if link.waiting or self.closing:
+            self.changed()
+
+    def dropped(self) -> None:
+        """What was no connection yet has ended."""
+        if self.closing:
             self.changed()
 
     def changed(self) -> None:
@@ -272,11 +279,11 @@ class Pool:
         os.close(self._bell)
         self._alarm.set()
         late = time.monotonic() + timeout
-        for thread in (*self._workers, self._housekeeper):
+        for thread in (*self._workers, self._housekeeper, *list(self.handlers)):
             if thread is not None and thread is not threading.current_thread():
-                thread.join(max(0.0, late - time.monotonic()))
+                thread.join(max(0.1, late - time.monotonic()))
                 if thread.is_alive():
-                    log.warning("%s: a callback does not return", thread.name)
+                    log.warning("%s: the application does not return", thread.name)
         self.poller.unregister(self._ear)
         os.close(self._ear)
         if not any(worker.is_alive() for worker in self._workers):

@@ -1,0 +1,249 @@
+"""A connection to iterate over with `for`, in any thread: it reads itself."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.errors import Closed, ProtocolError
+from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, INTERNAL, NO_CODE, NORMAL
+from kirsch.websocket.link import READ, Link
+from kirsch.websocket.message import Close, Message
+from kirsch.websocket.protocol import CLOSED
+
+# What a message costs besides its bytes.
+OVERHEAD: Final = 64
+
+_local = threading.local()
+
+
+class Stream:
+    """A message that is taken in chunks: `for chunk in message`; `text` says of which kind they are."""
+
+    def __init__(self, connection: "Connection", text: bool) -> None:
+        self.text = text
+        self._connection = connection
+        self._chunks: deque[str | bytes] = deque()
+        self._whole = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """The next chunk. Raises Closed if the connection ends before the message does."""
+        while True:
+            try:
+                return self._chunks.popleft()
+            except IndexError:
+                if self._whole:
+                    # Its last chunk may have come in between.
+                    if self._chunks:
+                        continue
+                    raise StopIteration from None
+            self._connection.fetch(None)
+
+    @property
+    def size(self) -> int:
+        """What waits of it."""
+        return sum(map(len, list(self._chunks)))
+
+    def add(self, data: str | bytes, final: bool) -> None:
+        if data:
+            self._chunks.append(data)
+        self._whole = final
+
+    def skip(self) -> None:
+        """Nobody wants the rest."""
+        self._chunks = deque(maxlen=0)
+
+
+class Connection(WebSocket):
+    """A WebSocket whose messages are iterated over, or taken by `recv()`.
+
+    The thread that iterates reads for itself, and what it sends while messages are there goes out when none
+    is left, or within milliseconds. While no thread reads, others see to pings and to the end.
+
+    The iteration ends when the connection is closed with 1000, 1001 or no code, and raises Closed where it
+    ends otherwise. Where messages are streamed, each is a Stream. `with` closes the connection, and waits.
+    """
+
+    wire: Link
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._inbox: deque[Any] = deque()
+        # Messages go where they wait without a call of ours.
+        self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
+        self._current: Stream | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        inbox = self._inbox
+        if not inbox:
+            try:
+                self._await(None)
+            except Closed as closed:
+                if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
+                    raise StopIteration from None
+                raise
+        return inbox.popleft()
+
+    def recv(self, timeout: float | None = None) -> Message | Any:
+        """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
+        if not self._inbox:
+            self._await(timeout)
+        return self._inbox.popleft()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Block until a quarter of `limits.queue` waits at most. Raises Closed, TimeoutError."""
+        self.wire.drain(timeout)
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Begin to close; `wait_closed` waits for the end. Raises ValueError."""
+        self.corked = False
+        super().close(code, reason)
+        # Nobody may be reading: the peer's answer is waited for all the same.
+        if self.state != CLOSED:
+            self.wire.flush()
+            self.wire.arm()
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is gone, and drop what comes until then; whether it is."""
+        self.dismiss()
+        return self.wire.wait(lambda: self.state == CLOSED, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Closed):
+            self.close()
+        else:
+            self.close(INTERNAL if issubclass(kind, Exception) else GOING_AWAY)
+        # The close timeout runs from the next second on.
+        if not self.wait_closed(self.limits.close_timeout + 2):
+            self.wire.abort()
+            self.wait_closed(1)
+
+    # For providers.
+
+    @property
+    def full(self) -> bool:
+        """Whether more waits to be taken than `limits.inbox`."""
+        unread = 0 if self._current is None else self._current.size
+        for message in list(self._inbox):
+            unread += OVERHEAD + (message.size if isinstance(message, Stream) else len(message))
+        return unread > self.limits.inbox
+
+    def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
+        if first or self._current is None:
+            self._current = Stream(self, isinstance(data, str))
+            self._inbox.append(self._current)
+        self._current.add(data, final)
+        if final:
+            self._current = None
+
+    def handle(self, handler: "Callable[[Connection], object]") -> None:
+        """Run a function on this connection, and close it then: with 1011 where it raised."""
+        try:
+            handler(self)
+        except Closed:
+            pass
+        except Exception as cause:
+            if self.error is None:
+                error = ProtocolError(INTERNAL, "the application failed")
+                error.__cause__ = cause
+                self.fail(error)
+        self.close()
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Nobody takes messages any more: others see to the end of the connection."""
+        self.received_message = _ignore  # type: ignore[method-assign, assignment]
+        self.received_chunk = _ignore  # type: ignore[method-assign, assignment]
+        self._inbox.clear()
+        self.corked = False
+        if self.state != CLOSED:
+            self.wire.flush()
+            self.wire.arm()
+
+    # How.
+
+    def _await(self, timeout: float | None) -> None:
+        """Wait until there is a message."""
+        end = None if timeout is None else time.monotonic() + timeout
+        inbox, link = self._inbox, self.wire
+        if self._current is not None:
+            self._current.skip()
+        while not inbox:
+            self.fetch(end)
+        if len(inbox) > 1:
+            # What is sent from here on goes together; should that take long, the pool has it go.
+            self.corked = True
+            link.batch += 1
+            link.pool.talking.add(link)
+            if link.pool.dozing:
+                link.pool.alert()
+
+    def fetch(self, end: float | None) -> None:
+        """Read once, or wait until another thread did; `end` is when to give up.
+
+        Raises Closed, also where this connection's end has come, and TimeoutError.
+        """
+        link = self.wire
+        if link.batch:
+            link.pool.talking.discard(link)
+        self.corked = False
+        if self.pending:
+            link.flush()
+        if link.own():
+            try:
+                self._over()
+                if not self.client and self.buffered > self.limits.queue // 2:
+                    # A server does not hear a peer that does not listen.
+                    self._hold(end)
+                buffer = getattr(_local, "buffer", None)
+                if buffer is None:
+                    buffer = _local.buffer = memoryview(bytearray(READ))
+                link.fetch(buffer, end)
+            finally:
+                link.settle(arm=False)
+        else:
+            inbox, stream = self._inbox, self._current
+            before = len(inbox), stream.size if stream else 0
+            left = None if end is None else end - time.monotonic()
+            if not link.wait(
+                lambda: (
+                    not link.owner
+                    or self.state == CLOSED
+                    or (len(inbox), stream.size if stream else 0) != before
+                ),
+                left,
+            ):
+                raise TimeoutError("no message came in time")
+            if not inbox and self.state == CLOSED:
+                self._over()
+
+    def _hold(self, end: float | None) -> None:
+        self.wire.drain(None if end is None else max(0.0, end - time.monotonic()))
+
+    def _over(self) -> None:
+        """Raise Closed if no message will come any more."""
+        close = self.close_received
+        if close is None and self.error is not None:
+            close = Close(self.error.code, self.error.reason)
+        if close is None and self.state == CLOSED:
+            close = Close(ABNORMAL, "")
+        if close is not None:
+            raise Closed(close.code, close.reason)
+
+
+def _ignore(*_: object) -> None:
+    """Nobody wants to know."""
