@@ -9,6 +9,7 @@ from typing import Any
 from facts import BINARY, CLOSE, COMPRESSIBLE, OFFERED, PARTS, PING, SIZE, TEXT
 
 from kirsch.websocket.errors import Closed
+from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
 
@@ -37,7 +38,7 @@ def echoed(url: str) -> dict[str, Any]:
 
 
 def commanded(url: str) -> dict[str, Any]:
-    with connect(url, subprotocols=OFFERED) as ws:
+    with connect(url, options=ClientOptions(subprotocols=OFFERED)) as ws:
         facts: dict[str, Any] = {"subprotocol": ws.subprotocol}
         ws.send("fragments")
         facts["server fragments"] = ws.recv()

@@ -11,6 +11,7 @@ from typing import Any
 from facts import BINARY, CLOSE, COMPRESSIBLE, OFFERED, PARTS, PING, SIZE, TEXT
 
 from kirsch.websocket.errors import Closed
+from kirsch.websocket.opening import ClientOptions
 
 
 async def find(connect: Callable[..., Any], echo: str, command: str, count: str) -> dict[str, Any]:
@@ -43,7 +44,7 @@ async def echoed(connect: Callable[..., Any], url: str) -> dict[str, Any]:
 
 
 async def commanded(connect: Callable[..., Any], url: str) -> dict[str, Any]:
-    async with connect(url, subprotocols=OFFERED) as ws:
+    async with connect(url, options=ClientOptions(subprotocols=OFFERED)) as ws:
         facts: dict[str, Any] = {"subprotocol": ws.subprotocol}
         ws.send("fragments")
         facts["server fragments"] = await ws.recv()

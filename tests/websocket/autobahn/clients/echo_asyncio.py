@@ -6,9 +6,10 @@ import sys
 from kirsch.websocket.asyncio import connect
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.opening import ClientOptions
 
 # The largest message is one of 16 MiB.
-LIMITS = Limits(message=32 << 20)
+OPTIONS = ClientOptions(limits=Limits(message=32 << 20))
 
 
 async def count(url: str) -> int:
@@ -18,7 +19,7 @@ async def count(url: str) -> int:
 
 async def echo(url: str) -> None:
     """Send back what comes until the server has broken the rules or had enough."""
-    async with connect(url, limits=LIMITS) as ws:
+    async with connect(url, options=OPTIONS) as ws:
         try:
             async for message in ws:
                 await ws.drain()

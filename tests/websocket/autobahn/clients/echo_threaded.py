@@ -4,10 +4,11 @@ import sys
 
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
 # The largest message is one of 16 MiB.
-LIMITS = Limits(message=32 << 20)
+OPTIONS = ClientOptions(limits=Limits(message=32 << 20))
 
 
 def count(url: str) -> int:
@@ -17,7 +18,7 @@ def count(url: str) -> int:
 
 def echo(url: str) -> None:
     """Send back what comes until the server has broken the rules or had enough."""
-    with connect(url, limits=LIMITS) as ws:
+    with connect(url, options=OPTIONS) as ws:
         try:
             for message in ws:
                 ws.drain()
