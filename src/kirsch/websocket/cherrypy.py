@@ -1,0 +1,226 @@
+"""WebSockets on a CherryPy application's own port, at any of its paths: a plugin for its engine, and a tool.
+
+    WebSocketPlugin(cherrypy.engine).subscribe()
+    cherrypy.tools.websocket = WebSocketTool()
+
+    class Root:
+        @cherrypy.expose
+        @cherrypy.tools.websocket(application=Chat, subprotocols=("chat",))
+        def chat(self, room="lobby"):
+            cherrypy.request.websocket.room = room
+
+The page handler runs before the handshake is answered. It may refuse by HTTPError, HTTPRedirect or a status
+of its own; what it returns is dropped. Tools that come before it (authentication, sessions) do their work, and
+what they put into the response's header goes out with it, cookies too. Then the connection leaves CherryPy,
+and the thread that answered is free.
+"""
+
+import logging
+import socket
+from dataclasses import fields, replace
+from http import HTTPStatus
+from typing import Any
+
+import cherrypy
+from cherrypy.process.plugins import SimplePlugin
+
+from kirsch.bus.upgrade import leave, present_connection
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.errors import Closed, HandshakeError, Slow
+from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.pool import Pool
+from kirsch.websocket.site import Site
+from kirsch.websocket.threaded import factory
+
+__all__ = ["WebSocketPlugin", "WebSocketTool"]
+
+log = logging.getLogger("kirsch.websocket")
+
+CHANNEL = "handle-websocket"
+_POLICY = frozenset(each.name for each in fields(Policy))
+# Of a response with a body, which this is not any more.
+_BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding")
+_ELSEWHERE = (
+    "this server keeps its connections: kirsch.websocket.cherrypy needs CherryPy's own, without TLS or with "
+    "ssl_module 'builtin'"
+)
+
+
+class WebSocketPlugin(SimplePlugin):
+    """Serves the engine's WebSockets while the bus runs, in threads of its own, few for any number.
+
+    When the bus stops, each is closed with 1001, after the HTTP server has stopped. To send a message to all:
+    `cherrypy.engine.publish("websocket-broadcast", message)`; connections that are behind do not get it.
+    """
+
+    def __init__(self, bus: Any, threads: int = 10) -> None:
+        super().__init__(bus)
+        self.threads = threads
+        self._pool: Pool | None = None
+
+    @property
+    def connections(self) -> list[WebSocket]:
+        """Those that are open just now."""
+        return [] if self._pool is None else self._pool.connections
+
+    def subscribe(self) -> None:
+        super().subscribe()
+        self.bus.subscribe(CHANNEL, self.adopt)
+        self.bus.subscribe("websocket-broadcast", self.broadcast)
+
+    def unsubscribe(self) -> None:
+        super().unsubscribe()
+        self.bus.unsubscribe(CHANNEL, self.adopt)
+        self.bus.unsubscribe("websocket-broadcast", self.broadcast)
+
+    def start(self) -> None:
+        if self._pool is None:
+            self._pool = Pool(self.threads)
+
+    start.priority = 70  # type: ignore[attr-defined] # before the HTTP server's
+
+    def stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    stop.priority = 30  # type: ignore[attr-defined] # after the HTTP server's
+
+    def adopt(self, websocket: WebSocket, sock: socket.socket, received: bytes) -> None:
+        """Serve a WebSocket on a connection that has left its server."""
+        try:
+            if self._pool is None:
+                raise RuntimeError("the bus does not run")
+            self._pool.adopt(websocket, sock, received)
+        except (OSError, RuntimeError) as error:
+            log.info("%s: %s", websocket.peer, error)
+            sock.close()
+
+    def broadcast(self, message: Any) -> None:
+        """Send to all."""
+        for websocket in self.connections:
+            try:
+                websocket.send(message)
+            except (Closed, Slow) as error:
+                log.info("%s: %s", websocket.peer, error)
+
+
+class WebSocketTool(cherrypy.Tool):
+    """`cherrypy.tools.websocket`: the path it is on is a WebSocket.
+
+    Its arguments, of the decorator or in a configuration (`tools.websocket.on = True` there):
+
+    - application: a class that extends WebSocket, or a function that is given a connection to iterate over
+    - subprotocols, origins, deflate, headers: as Policy has them; pages of the same host by default
+    - message, queue, ping_interval, …: as Limits has them
+    - policy, limits: a Policy and a Limits, where those are at hand
+
+    The page handler finds the WebSocket in `cherrypy.request.websocket`; nothing can be sent yet.
+    """
+
+    def __init__(self, bus: Any = None) -> None:
+        """`bus` is that of the plugin: cherrypy.engine unless given."""
+        self.bus = cherrypy.engine if bus is None else bus
+        # After the tools that say who may, and that lock sessions.
+        super().__init__("before_handler", self.begin, "websocket", priority=60)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """The decorator. Raises TypeError and ValueError for options that are none."""
+        _site(**{name: value for name, value in options.items() if name not in ("on", "priority")})
+        return super().__call__(*args, **options)
+
+    def begin(self, **options: Any) -> None:
+        """Check the request; raises _Refused."""
+        request = cherrypy.serving.request
+        peer = f"{request.remote.ip}:{request.remote.port}" if request.remote.ip else "unix"
+        try:
+            site = self._site(options)
+            websocket, response = site.open(request_from_environ(request.wsgi_environ), peer)
+            connection = present_connection()
+            if connection is None:
+                raise HandshakeError(501, _ELSEWHERE)
+        except HandshakeError as error:
+            log.warning("%s: %s", peer, error)
+            raise _Refused(error) from None
+        request.websocket = websocket
+        answer = Accepted(response, websocket.subprotocol, None).headers
+        request.hooks.attach("before_finalize", _switch, priority=99, answer=answer)
+        request.hooks.attach(
+            "on_end_request",
+            self.hand_over,
+            failsafe=True,
+            priority=99,
+            websocket=websocket,
+            connection=connection,
+        )
+
+    def hand_over(self, websocket: WebSocket, connection: Any) -> None:
+        """The response is with the server: if it was the handshake's, the connection leaves."""
+        if not getattr(cherrypy.serving.response, "output_status", b"").startswith(b"101"):
+            return
+        try:
+            sock, received = leave(connection)
+        except OSError as error:
+            log.info("%s: %s", websocket.peer, error)
+            return
+        self.bus.publish(CHANNEL, websocket, sock, received)
+
+    def _site(self, options: dict[str, Any]) -> Site:
+        try:
+            if not self.bus.listeners.get(CHANNEL):
+                raise ValueError("no WebSocketPlugin is subscribed to the bus")
+            site = _site(**options)
+            if site.application is None:
+                raise ValueError("it has no application")
+            return site
+        except (TypeError, ValueError) as error:
+            log.error("tools.websocket at %s: %s", cherrypy.serving.request.path_info, error)
+            raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
+
+
+class _Refused(cherrypy.HTTPError):
+    """A handshake that failed: one line of text, where CherryPy's errors are pages."""
+
+    def __init__(self, error: HandshakeError) -> None:
+        super().__init__(error.status, error.reason)
+        self._headers = error.headers
+
+    def set_response(self) -> None:
+        response = cherrypy.serving.response
+        for name in _BODY:
+            response.headers.pop(name, None)
+        response.status = f"{self.code} {HTTPStatus(self.code).phrase}"
+        response.headers["Content-Type"] = "text/plain; charset=utf-8"
+        for name, value in self._headers:
+            response.headers[name] = value
+        if "Upgrade" in response.headers:
+            response.headers["Connection"] = "Upgrade"
+        response.body = f"{self._message}\n".encode("utf-8", "backslashreplace")
+
+
+def _site(application: Any = None, policy: Any = None, limits: Any = None, **options: Any) -> Site:
+    """What a tool's arguments ask for. Raises TypeError, ValueError."""
+    if application is not None and not callable(application) and not hasattr(application, "get"):
+        raise TypeError(f"an application is a class or a function, not {application!r}")
+    accepted = {name: options.pop(name) for name in _POLICY & options.keys()}
+    return Site(
+        application,
+        replace(Policy() if policy is None else policy, **accepted),
+        replace(Limits() if limits is None else limits, **options),
+        factory,
+    )
+
+
+def _switch(answer: list[tuple[str, str]]) -> None:
+    """Make the response the handshake's, unless somebody has said something else."""
+    response = cherrypy.serving.response
+    if response.status is not None:
+        return
+    for name in _BODY:
+        response.headers.pop(name, None)
+    for name, value in answer:
+        response.headers[name] = value
+    response.status = "101 Switching Protocols"
+    response.stream = False
+    response.body = b""
