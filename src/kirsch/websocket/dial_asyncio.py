@@ -41,7 +41,7 @@ async def dial(
     """Open a WebSocket, and put the protocol that `factory` makes of it on the transport.
 
     The protocol's `connection_made` is called, then it is given what came after the handshake
-    (`opened.rest` and later bytes), a BufferedProtocol by its buffer, and told last if the peer is gone.
+    (`opened.rest`), a BufferedProtocol by its buffer, and told last if the peer is gone already.
 
     Args:
         url: where; may hold user and password.
@@ -158,14 +158,15 @@ class _Connection:
         return None
 
     def hand_over(self, opened: Opened, factory: Callable[[Opened], _P]) -> tuple[asyncio.Transport, _P]:
-        """The protocol takes the transport over; nothing is awaited, so nothing comes in between."""
+        """The protocol takes the transport over; nothing is awaited since the last read, so no byte gets lost."""
         transport, reader = self._transport, self._reader
         assert transport is not None
+        assert not reader.data
         protocol = factory(opened)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        if data := opened.rest + reader.data:
-            _feed(protocol, data)
+        if opened.rest:
+            _feed(protocol, opened.rest)
         if reader.eof and isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol):
             protocol.eof_received()
         if reader.lost:
@@ -190,10 +191,8 @@ class _Connection:
     async def _start_tls(self, hostname: str, context: _ssl.SSLContext | None) -> None:
         transport, self._transport = self._transport, None
         assert transport is not None
-        if self._reader.data:
-            # What is said in the clear is never taken for what TLS protects.
-            transport.abort()
-            raise HandshakeError(0, f"{hostname} spoke before TLS began")
+        # What is said in the clear is never taken for what TLS protects: `opening` was given it, and refused.
+        assert not self._reader.data
         try:
             self._transport = await self._loop.start_tls(
                 transport, self._reader, context or default_context(), server_hostname=hostname

@@ -1,11 +1,12 @@
 """Opening connections with real sockets: every driver behaves alike."""
 
+import contextlib
 import errno
 import socket
 import ssl
-import sys
 import threading
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,25 +73,51 @@ def test_opens_a_unix_socket_with_tls(talk: Talk, tmp_path: Path, certificate: C
     assert received == b"hello world"
 
 
-def test_tries_every_address(talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a name's three addresses nothing listens on the first two."""
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Make several.example have these addresses."""
 
     def resolve(real: Any, host: str, port: int, *arguments: Any, **more: Any) -> Any:
-        if host != "three.example":
+        if host != "several.example":
             return real(host, port, *arguments, **more)
         if socket.AI_NUMERICHOST in arguments:
             raise socket.gaierror(socket.EAI_NONAME, "no address")
-        addresses = ("127.0.0.3", "127.0.0.2", "127.0.0.1")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", partial(resolve, socket.getaddrinfo))
-    if "gevent" in sys.modules:
+    if find_spec("gevent") is not None:
         import gevent.socket
 
         monkeypatch.setattr(gevent.socket, "getaddrinfo", partial(resolve, gevent.socket.getaddrinfo))
+
+
+def test_tries_every_address(talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a name's three addresses nothing listens on the first two."""
     if talk is talk_uvloop:
         pytest.skip("uvloop resolves names by itself")
-    _, received = talk(f"ws://three.example:{server}/", b"world")
+    resolve_to(monkeypatch, "127.0.0.3", "127.0.0.2", "127.0.0.1")
+    _, received = talk(f"ws://several.example:{server}/", b"world")
+    assert received == b"hello world"
+
+
+def test_an_address_that_is_silent_has_but_its_share_of_the_time(
+    talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first address takes no connections and does not say so: its queue is full."""
+    if talk is talk_uvloop:
+        pytest.skip("uvloop resolves names by itself")
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", server))
+        silent.listen(0)
+        while True:
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(0.1)
+            try:
+                sock.connect(("127.0.0.2", server))
+            except TimeoutError:
+                break
+        _, received = talk(f"ws://several.example:{server}/", b"world", timeout=1)
     assert received == b"hello world"
 
 
@@ -152,6 +179,7 @@ def test_nobody_answers_with_tls(talk: Talk, certificate: Certificate) -> None:
 def test_the_deadline_is_for_everything(talk: Talk, scheme: str | None) -> None:
     """A byte now and then buys no time."""
     over = threading.Event()
+    dripped = 0
 
     def drip(sock: socket.socket) -> None:
         for byte in (
@@ -160,12 +188,15 @@ def test_the_deadline_is_for_everything(talk: Talk, scheme: str | None) -> None:
             if over.wait(0.02):
                 return
             sock.sendall(bytes([byte]))
+            nonlocal dripped
+            dripped += 1
 
     with listen(drip) as listener:
         options = ClientOptions(proxy=scheme and f"{scheme}://127.0.0.1:{listener.port}")
         error = refused(talk, f"ws://127.0.0.1:{listener.port}/", b"", options, timeout=0.3)
         over.set()
     assert error.reason.endswith(f"127.0.0.1:{listener.port} did not answer within 0.3 seconds")
+    assert dripped < 100
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])

@@ -5,7 +5,8 @@ import gc
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -31,25 +32,59 @@ def served(handler: Handler, run: Callable[[str], Any], tls: ssl.SSLContext | No
         return result
 
 
+@types.coroutine
+def slowly(coroutine: Coroutine[Any, Any, Any], before: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+    """Run it, but before it goes on after it waited for something wait for something else too."""
+    while True:
+        try:
+            future = coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        yield future
+        yield from before().__await__()
+
+
 @pytest.mark.parametrize("protocol", [Collector, BufferedCollector])
-@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+@pytest.mark.parametrize("slow", [False, True], ids=["soon", "late"])
 def test_a_peer_that_is_gone_already(
-    protocol: type[Collector], secure: bool, certificate: Certificate
+    protocol: type[Collector], secure: bool, slow: bool, certificate: Certificate
 ) -> None:
-    """It answers, says hello and hangs up, all before the protocol is there."""
+    """It answers, says hello, hello again and hangs up, before the protocol is there."""
+    heard, answered, gone = threading.Event(), threading.Event(), threading.Event()
 
     def greet(sock: socket.socket) -> None:
-        sock.sendall(accept(read_head(sock)[0], Policy()).response + b"hello")
+        head, _ = read_head(sock)
+        heard.set()
+        sock.sendall(accept(head, Policy()).response + b"hello")
+        if slow:
+            answered.wait(PATIENCE)
+        sock.sendall(b", hello")
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap().shutdown(socket.SHUT_RDWR)
+        else:
+            sock.shutdown(socket.SHUT_RDWR)
+        gone.set()
+
+    async def before() -> None:
+        """Once the answer is there, wait until the peer is gone and everybody else noticed."""
+        if heard.is_set():
+            answered.set()
+            await asyncio.to_thread(gone.wait, PATIENCE)
+            for _ in range(20):
+                await asyncio.sleep(0)
 
     async def run(url: str) -> Collector:
-        _, collector = await dial_asyncio.dial(
-            url, None, protocol, ssl=certificate.client if secure else None
-        )
+        dialling = dial_asyncio.dial(url, None, protocol, ssl=certificate.client if secure else None)
+        _, collector = await (slowly(dialling, before) if slow else dialling)
+        if slow:
+            # All of it went through the reader, nothing came since.
+            assert collector.events[-1] == "lost"
         await collector.until(lambda: "lost" in collector.events)
         return collector
 
     collector = served(greet, run, certificate.server if secure else None)
-    assert collector.received == b"hello"
+    assert collector.received == b"hello, hello"
     assert collector.events[0] == "made"
     assert collector.events[-2:] == ["eof", "lost"]
     assert collector.events.count("lost") == 1
