@@ -50,7 +50,8 @@ class WebSocket(Protocol):
     request: "Request | None" = None
     subprotocol: str | None = None
     peer: str = "?"
-    wire: Wire
+    # Each provider's own.
+    wire: Any
 
     # For those who extend it.
 
@@ -74,7 +75,8 @@ class WebSocket(Protocol):
     @property
     def buffered(self) -> int:
         """Bytes that wait to be sent, here and in the provider's hands."""
-        return self.queued + self.wire.buffered
+        taken: int = self.wire.buffered
+        return self.queued + taken
 
     def drain(self) -> Any:
         """Wait until the queue is low: an awaitable with asyncio and Tornado, blocking elsewhere."""
@@ -84,9 +86,9 @@ class WebSocket(Protocol):
 
     # Anything came or went since the last tick: the peer is there.
     heard = True
-    _since: float | None = None
-    _pinged: float | None = None
-    _closing: float | None = None
+    __since: float | None = None
+    __pinged: float | None = None
+    __closing: float | None = None
 
     def start(self, wire: Wire) -> None:
         """The connection is there."""
@@ -95,18 +97,18 @@ class WebSocket(Protocol):
         try:
             self.opened()
         except Exception as error:
-            self._crashed(error)
+            self.__crashed(error)
         self.corked = False
 
     def feed(self, data: Buffer) -> None:
         """Bytes came: the application is told of all they complete. Then look at `pending` and `finished`."""
         self.heard = True
-        self._dispatch(self.receive(data))
+        self.__dispatch(self.receive(data))
 
     def filled(self, count: int) -> None:
         """As `feed`, for so many bytes that were read to the start of `get_buffer()`."""
         self.heard = True
-        self._dispatch(self.advance(count))
+        self.__dispatch(self.advance(count))
 
     def ended(self) -> None:
         """The connection is gone: the application is told, once."""
@@ -123,7 +125,7 @@ class WebSocket(Protocol):
         try:
             self.closed(close.code, close.reason)
         except Exception as error:
-            self._crashed(error)
+            self.__crashed(error)
 
     @property
     def finished(self) -> bool:
@@ -140,18 +142,18 @@ class WebSocket(Protocol):
         """Time has passed: ping who is silent, give up who stays so. `now` is any clock's, in seconds."""
         limits = self.limits
         if self.state == CLOSING:
-            if self._closing is None:
-                self._closing = now
-            elif now - self._closing >= limits.close_timeout:
+            if self.__closing is None:
+                self.__closing = now
+            elif now - self.__closing >= limits.close_timeout:
                 self.wire.abort()
-        elif self.heard or self._since is None:
-            self.heard, self._since, self._pinged = False, now, None
-        elif self._pinged is None:
-            if limits.ping_interval is not None and now - self._since >= limits.ping_interval:
-                self._pinged = now
+        elif self.heard or self.__since is None:
+            self.heard, self.__since, self.__pinged = False, now, None
+        elif self.__pinged is None:
+            if limits.ping_interval is not None and now - self.__since >= limits.ping_interval:
+                self.__pinged = now
                 self.ping()
-        elif limits.ping_timeout is not None and now - self._pinged >= limits.ping_timeout:
-            log.info("%s: no sign of life in %g s", self.peer, now - self._since)
+        elif limits.ping_timeout is not None and now - self.__pinged >= limits.ping_timeout:
+            log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
             self.wire.abort()
 
     # How.
@@ -164,7 +166,7 @@ class WebSocket(Protocol):
         log.warning("%s: %s", self.peer, error, exc_info=cause if isinstance(cause, Exception) else None)
         super().fail(error)
 
-    def _crashed(self, error: Exception) -> None:
+    def __crashed(self, error: Exception) -> None:
         failure = ProtocolError(INTERNAL, "the application failed")
         failure.__cause__ = error
         if self.error is None and self.state != CLOSED:
@@ -172,7 +174,7 @@ class WebSocket(Protocol):
         else:
             log.error("%s: %s", self.peer, failure, exc_info=error)
 
-    def _dispatch(self, events: list[Event]) -> None:
+    def __dispatch(self, events: list[Event]) -> None:
         # Replies to what came together go together.
         self.corked = len(events) > 1
         received = self.received_message
@@ -182,17 +184,17 @@ class WebSocket(Protocol):
                 if kind is str or kind is bytes or kind is memoryview:
                     received(event)  # type: ignore[arg-type]
                 else:
-                    self._other(event)
+                    self.__other(event)
         except Closed:
             # It sent on a connection that is closing; of the events left only the peer's word on that counts.
             for event in events:
                 if isinstance(event, Close):
                     self.answer(event)
         except Exception as error:
-            self._crashed(error)
+            self.__crashed(error)
         self.corked = False
 
-    def _other(self, event: Event) -> None:
+    def __other(self, event: Event) -> None:
         if isinstance(event, Chunk):
             self.received_chunk(event.data, event.first, event.final)
         elif isinstance(event, Pong):

@@ -4,7 +4,7 @@ It knows nothing of where bytes come from. It is fed a byte or a megabyte: the e
 the version to read; `kirsch.websocket.compiled.parser` is the same in Cython.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
 from kirsch.websocket.errors import ProtocolError
@@ -39,6 +39,8 @@ class Decompressor(Protocol):
     """What undoes permessage-deflate: `kirsch.websocket.deflate.Codec`."""
 
     def decompress(self, data: bytes, final: bool) -> bytes: ...
+
+    def pieces(self, data: bytes, final: bool) -> Iterable[bytes]: ...
 
 
 class Parser:
@@ -228,17 +230,30 @@ class Parser:
 
     def _add(self, piece: bytes, last: bool) -> None:
         """Take a piece of the message's payload, the `last` or not."""
+        if self._stream:
+            self._chunks(piece, last)
+            return
         if self._compressed:
             assert self._codec is not None
             piece = self._codec.decompress(piece, last)
-        text = None if self._text is None else self._text.add(piece, last)
-        if self._stream:
-            chunk = piece if text is None else text
-            if chunk or last:
-                self.events.append(Chunk(chunk, not self._begun, last))
-                self._begun = True
-        else:
-            self._payload += piece
+        if self._text is not None:
+            self._text.add(piece, last)
+        self._payload += piece
+
+    def _chunks(self, piece: bytes, last: bool) -> None:
+        """Give on a piece of a message that nobody holds."""
+        if self._compressed:
+            assert self._codec is not None
+            for part in self._codec.pieces(piece, last):
+                self._chunk(part, False)
+            piece = b""
+        self._chunk(piece, last)
+
+    def _chunk(self, piece: bytes, last: bool) -> None:
+        chunk = piece if self._text is None else self._text.add(piece, last)
+        if chunk or last:
+            self.events.append(Chunk(chunk, not self._begun, last))
+            self._begun = True
 
     def _finish(self) -> None:
         """The message is whole."""

@@ -28,7 +28,7 @@ from kirsch.websocket.frame import (
     sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import LARGE, Close, Event, Ping
+from kirsch.websocket.message import Close, Event, Ping
 from kirsch.websocket.parser import Parser
 from kirsch.websocket.source import Source
 
@@ -40,7 +40,9 @@ CLOSING: Final = 2
 CLOSED: Final = 3
 
 # So much is handed over at a time, and no more is gathered before it is.
-BATCH: Final = 64 << 10
+BATCH: Final = 256 << 10
+# A payload from this size on is handed over as it is, not copied.
+APART: Final = 256 << 10
 KEYS: Final = 4096
 
 
@@ -75,17 +77,17 @@ class Protocol:
         self.close_received: Close | None = None
         self.corked = False
         self.guard: AbstractContextManager[object] | None = None
-        self._parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
-        self._codec = codec
-        self._entropy = entropy
-        self._keys = b""
-        self._out: list[bytes | memoryview] = []
-        self._size = 0
-        self._told = False
+        self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
+        self.__codec = codec
+        self.__entropy = entropy
+        self.__keys = b""
+        self.__out: list[bytes | memoryview] = []
+        self.__size = 0
+        self.__told = False
         # A message that is sent from an iterator, and what waits behind it.
-        self._source: Source | None = None
-        self._behind: deque[tuple[int, bytes | memoryview] | Source] = deque()
-        self._waiting = 0
+        self.__source: Source | None = None
+        self.__behind: deque[tuple[int, bytes | memoryview] | Source] = deque()
+        self.__waiting = 0
 
     # What comes in.
 
@@ -93,51 +95,51 @@ class Protocol:
         """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
         if self.error is None:
             try:
-                self._parser.feed(data)
+                self.__parser.feed(data)
             except ProtocolError as error:
                 self.fail(error)
-        return self._events()
+        return self.__events()
 
     def get_buffer(self) -> memoryview | None:
         """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
-        return None if self.error else self._parser.get_buffer()
+        return None if self.error else self.__parser.get_buffer()
 
     def advance(self, count: int) -> list[Event]:
         """As `receive()`: so many bytes were read to the start of `get_buffer()`."""
         if self.error is None:
             try:
-                self._parser.advance(count)
+                self.__parser.advance(count)
             except ProtocolError as error:
                 self.fail(error)
-        return self._events()
+        return self.__events()
 
-    def _events(self) -> list[Event]:
-        events = self._parser.events[:]
-        self._parser.events.clear()
+    def __events(self) -> list[Event]:
+        events = self.__parser.events[:]
+        self.__parser.events.clear()
         return events
 
     def answer(self, event: Event) -> None:
         """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
         if isinstance(event, Ping):
             # A peer that asks and does not read gets no answers beyond the limit.
-            if self.state == OPEN and self._size <= self.limits.queue:
-                self._control(PONG, event.data)
+            if self.state == OPEN and self.__size <= self.limits.queue:
+                self.__control(PONG, event.data)
         elif isinstance(event, Close):
             self.close_received = event
             if self.close_sent is None:
-                self._close(event)
+                self.__close(event)
 
     # What goes out.
 
     @property
     def pending(self) -> bool:
         """Whether `take()` would give anything."""
-        return bool(self._out) or self._source is not None
+        return bool(self.__out) or self.__source is not None
 
     @property
     def queued(self) -> int:
         """Bytes that wait here to be taken."""
-        return self._size + self._waiting
+        return self.__size + self.__waiting
 
     def send(self, data: str | Buffer | Iterator[str] | Iterator[bytes]) -> None:
         """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
@@ -145,19 +147,19 @@ class Protocol:
         Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
         """
         if self.guard is None:
-            self._send(data)
+            self.__send(data)
         else:
             with self.guard:
-                self._send(data)
-        self._tell()
+                self.__send(data)
+        self.__tell()
 
     def ping(self, data: bytes = b"") -> None:
         """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
 
         Raises Closed, ValueError.
         """
-        self._require_open()
-        self._control(PING, data)
+        self.__require_open()
+        self.__control(PING, data)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin to close: what was queued goes first. Nothing happens if that has begun already.
@@ -168,42 +170,42 @@ class Protocol:
             raise ValueError(f"the close code {code} cannot be sent: 1000, 1001 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
             raise ValueError("a close reason has 123 bytes at most")
-        if self.close_sent is None:
-            self._close(Close(code, reason))
+        if self.close_sent is None and self.state != CLOSED:
+            self.__close(Close(code, reason))
 
     def fail(self, error: ProtocolError) -> None:
         """Close because of an error: what was queued is dropped, and nothing more is read."""
         self.error = error
         self.discard()
         if self.close_sent is None:
-            self._close(Close(error.code, error.reason))
+            self.__close(Close(error.code, error.reason))
 
     def discard(self) -> None:
         """Drop all that waits to be taken."""
-        self._out.clear()
-        self._behind.clear()
-        self._source = None
-        self._size = self._waiting = 0
+        self.__out.clear()
+        self.__behind.clear()
+        self.__source = None
+        self.__size = self.__waiting = 0
 
     def take(self) -> list[bytes | memoryview]:
         """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
         if self.guard is None:
-            return self._take()
+            return self.__take()
         with self.guard:
-            return self._take()
+            return self.__take()
 
     def wake(self) -> None:
         """There is something to take. For those who extend this class."""
 
     # How.
 
-    def _require_open(self) -> None:
+    def __require_open(self) -> None:
         if self.state != OPEN:
             close = self.close_received or self.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
 
-    def _send(self, data: object) -> None:
-        self._require_open()
+    def __send(self, data: object) -> None:
+        self.__require_open()
         payload: bytes | memoryview
         if isinstance(data, str):
             opcode, payload = TEXT, data.encode()
@@ -212,80 +214,80 @@ class Protocol:
         elif isinstance(data, bytearray | memoryview):
             opcode, payload = BINARY, _frozen(data)
         else:
-            self._stream(data)
+            self.__stream(data)
             return
         size, queued = len(payload), self.queued
         if queued and queued + size > self.limits.queue:
             raise Slow(queued, self.limits.queue)
-        if self._source is None:
-            self._message(opcode, payload)
+        if self.__source is None:
+            self.__message(opcode, payload)
         else:
-            self._behind.append((opcode, payload))
-            self._waiting += size
+            self.__behind.append((opcode, payload))
+            self.__waiting += size
 
-    def _message(self, opcode: int, payload: bytes | memoryview) -> None:
-        if self._codec is None:
-            self._write(FIN | opcode, payload)
+    def __message(self, opcode: int, payload: bytes | memoryview) -> None:
+        if self.__codec is None or len(payload) < self.__codec.minimum:
+            self.__write(FIN | opcode, payload)
         else:
-            self._write(FIN | RSV1 | opcode, self._codec.compress(bytes(payload)))
+            self.__write(FIN | RSV1 | opcode, self.__codec.compress(payload))
 
-    def _stream(self, data: object) -> None:
+    def __stream(self, data: object) -> None:
         if self.queued > self.limits.queue:
             raise Slow(self.queued, self.limits.queue)
         source = Source(data)
-        if self._source is None:
-            self._source = source
+        if self.__source is None:
+            self.__source = source
         else:
-            self._behind.append(source)
+            self.__behind.append(source)
 
-    def _control(self, opcode: int, payload: bytes) -> None:
+    def __control(self, opcode: int, payload: bytes) -> None:
         if len(payload) > 125:
             raise ValueError("a ping carries 125 bytes at most")
-        self._write(FIN | opcode, payload)
-        self._tell()
+        self.__write(FIN | opcode, payload)
+        self.__tell()
 
-    def _close(self, close: Close) -> None:
+    def __close(self, close: Close) -> None:
         self.close_sent = close
         self.state = CLOSING
         payload = b"" if close.code == NO_CODE else close.code.to_bytes(2) + _reason(close.reason)
-        if self._source is None:
-            self._write(FIN | CLOSE, payload)
+        if self.__source is None:
+            self.__write(FIN | CLOSE, payload)
         else:
-            self._behind.append((CLOSE, payload))
-        self._tell()
+            self.__behind.append((CLOSE, payload))
+        self.__tell()
 
-    def _write(self, first: int, payload: bytes | memoryview) -> None:
+    def __write(self, first: int, payload: bytes | memoryview) -> None:
         size = len(payload)
         head = header(first, size, self.client)
         if self.client:
-            key = self._key()
+            key = self.__key()
             head += key
             payload = mask(payload, key)
-        if size < LARGE:
-            self._out.append(head + payload)
+        if size < APART:
+            self.__out.append(head + payload)
         else:
-            self._out += head, payload
-        self._size += len(head) + size
+            self.__out += head, payload
+        self.__size += len(head) + size
 
-    def _key(self) -> bytes:
+    def __key(self) -> bytes:
         """A masking key nobody can foresee (RFC 6455, 5.3)."""
-        keys = self._keys or self._entropy(KEYS)
-        self._keys = keys[4:]
+        keys = self.__keys or self.__entropy(KEYS)
+        self.__keys = keys[4:]
         return keys[:4]
 
-    def _tell(self) -> None:
-        if (not self.corked or self._size >= BATCH) and not self._told and self.pending:
-            self._told = True
+    def __tell(self) -> None:
+        if (not self.corked or self.__size >= BATCH) and not self.__told and self.pending:
+            self.__told = True
             self.wake()
 
-    def _take(self) -> list[bytes | memoryview]:
-        self._told = False
-        while self._source is not None and self._size < BATCH:
-            self._pull(self._source)
-        taken, self._out, self._size = self._out, [], 0
+    def __take(self) -> list[bytes | memoryview]:
+        self.__told = False
+        while self.__source is not None and self.__size < BATCH:
+            self.__pull(self.__source)
+        taken, self.__out, self.__size = self.__out, [], 0
         return _joined(taken)
 
-    def _pull(self, source: Source) -> None:
+    def __pull(self, source: Source) -> None:
         """The next fragment of the message from an iterator; after its last what waits behind it."""
         try:
             first, payload = source.fragment()
@@ -294,22 +296,22 @@ class Protocol:
             error.__cause__ = cause
             self.fail(error)
             return
-        if self._codec is not None:
-            payload = self._codec.compress(bytes(payload), bool(first & FIN))
+        if self.__codec is not None:
+            payload = self.__codec.compress(payload, bool(first & FIN))
             if first & 0x0F:
                 first |= RSV1
-        self._write(first, payload)
+        self.__write(first, payload)
         if first & FIN:
-            self._source = None
-            while self._behind and self._source is None:
-                following = self._behind.popleft()
+            self.__source = None
+            while self.__behind and self.__source is None:
+                following = self.__behind.popleft()
                 if isinstance(following, Source):
-                    self._source = following
+                    self.__source = following
                 elif following[0] == CLOSE:
-                    self._write(FIN | CLOSE, following[1])
+                    self.__write(FIN | CLOSE, following[1])
                 else:
-                    self._waiting -= len(following[1])
-                    self._message(*following)
+                    self.__waiting -= len(following[1])
+                    self.__message(*following)
 
 
 def _frozen(data: bytearray | memoryview) -> bytes | memoryview:
@@ -331,7 +333,7 @@ def _joined(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
     joined: list[bytes | memoryview] = []
     small: list[bytes | memoryview] = []
     for piece in pieces:
-        if len(piece) < LARGE:
+        if len(piece) < APART:
             small.append(piece)
             continue
         joined += (b"".join(small), piece) if small else (piece,)

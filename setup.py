@@ -1,0 +1,38 @@
+"""Compiles kirsch.websocket's hot modules where a compiler is there; all else stands in pyproject.toml.
+
+KIRSCH_PURE=1 leaves them out, and so does a machine without a compiler: the Python versions run then.
+"""
+
+import os
+import sys
+
+from setuptools import Extension, setup
+
+MODULES = ("frame", "parser", "protocol")
+
+
+def extensions() -> list[Extension]:
+    """What is compiled: nothing with KIRSCH_PURE=1, or where Cython is not to be had."""
+    if os.environ.get("KIRSCH_PURE", "0") not in ("", "0"):
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        print("kirsch.websocket: no Cython here, the Python versions will run", file=sys.stderr)
+        return []
+    return cythonize(
+        [
+            Extension(
+                f"kirsch.websocket.compiled.{name}",
+                [f"src/kirsch/websocket/compiled/{name}.pyx"],
+                extra_compile_args=["-O3"],
+                optional=True,
+            )
+            for name in MODULES
+        ],
+        include_path=["src"],
+        build_dir="build/cython",
+    )
+
+
+setup(ext_modules=extensions())

@@ -1,0 +1,147 @@
+"""A connection to iterate over with `async for`."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_wire import Wire
+from kirsch.websocket.errors import Closed, ProtocolError
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NORMAL, Buffer
+from kirsch.websocket.message import Message
+
+
+class Stream:
+    """A message that is taken in chunks: `async for chunk in message`; `text` says of which kind they are."""
+
+    def __init__(self, connection: "Connection", text: bool) -> None:
+        self.text = text
+        self._connection = connection
+        self._chunks: deque[str | bytes] = deque()
+        self._whole = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._chunks:
+            if self._whole:
+                raise StopAsyncIteration
+            await self._connection.news()
+        return self._chunks.popleft()
+
+    def add(self, data: str | bytes, final: bool) -> None:
+        self._whole = final
+        if data:
+            self._chunks.append(data)
+
+    def skip(self) -> None:
+        """Nobody wants the rest."""
+        self._chunks = deque(maxlen=0)
+
+
+class Connection(WebSocket):
+    """A WebSocket whose messages wait until they are taken: `async for message in ws`, or `await ws.recv()`.
+
+    The iteration ends when the connection is closed with 1000 or 1001, and raises Closed where it ends
+    otherwise. Where messages are streamed, each is a Stream.
+    """
+
+    wire: Wire
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._inbox: deque[Any] = deque()
+        # Messages go where they wait without a call of ours.
+        self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
+        self._unread = 0
+        # Chunks came, or the end.
+        self._news = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._over: Closed | None = None
+        self._current: Stream | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._inbox:
+            return self._inbox.popleft()
+        try:
+            return await self._next()
+        except Closed as closed:
+            if closed.code in (NORMAL, GOING_AWAY):
+                raise StopAsyncIteration from None
+            raise
+
+    async def recv(self, timeout: float | None = None) -> Message | Any:
+        """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
+        if self._inbox:
+            return self._inbox.popleft()
+        async with asyncio.timeout(timeout):
+            return await self._next()
+
+    async def _next(self) -> Any:
+        if self._current is not None:
+            self._current.skip()
+        while not self._inbox:
+            await self.news()
+        return self._inbox.popleft()
+
+    async def news(self) -> None:
+        """Wait until something more has been received. Raises Closed when the connection has ended."""
+        if self._over is not None:
+            raise Closed(self._over.code, self._over.reason)
+        self._unread = 0
+        self.wire.hold(False)
+        self.wire.flush()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
+        """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
+        try:
+            await handler(self)
+        except Closed:
+            pass
+        except Exception as cause:
+            if self.error is None:
+                error = ProtocolError(INTERNAL, "the application failed")
+                error.__cause__ = cause
+                self.fail(error)
+        self.close()
+
+    def feed(self, data: Buffer) -> None:
+        super().feed(data)
+        self._arrived(len(data))
+
+    def filled(self, count: int) -> None:
+        super().filled(count)
+        self._arrived(count)
+
+    def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
+        if first or self._current is None:
+            self._current = Stream(self, isinstance(data, str))
+            self._inbox.append(self._current)
+        self._current.add(data, final)
+        self._news = True
+        if final:
+            self._current = None
+
+    def closed(self, code: int, reason: str) -> None:
+        self._over = Closed(code, reason)
+        self._news = True
+        self._arrived(0)
+
+    def _arrived(self, count: int) -> None:
+        if self._inbox or self._news:
+            self._news = False
+            self._unread += count
+            if self._unread > self.limits.inbox:
+                self.wire.hold(True)
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)

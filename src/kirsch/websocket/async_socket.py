@@ -1,0 +1,289 @@
+"""A wire on a socket, read when asyncio's loop says so: no transport stands between."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections import deque
+from typing import Any
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_handshake import Handshake, peer
+from kirsch.websocket.async_transport import TransportHandshake
+from kirsch.websocket.async_wire import Connections, Wire, shared
+from kirsch.websocket.site import Site
+
+log = logging.getLogger("kirsch.websocket")
+
+# So many are accepted before others have their turn; so many seconds pass when no more can be.
+ACCEPT = 64
+PAUSE = 1.0
+
+
+class SocketWire(Wire):
+    """A wire on a socket that does not block."""
+
+    def __init__(
+        self, websocket: WebSocket, sock: socket.socket, connections: Connections | None = None
+    ) -> None:
+        super().__init__(websocket, connections)
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._recv = sock.recv_into
+        self._send = sock.send
+        # What the system has not taken yet.
+        self._rest: deque[memoryview] = deque()
+        self._left = 0
+        self._linger = True
+
+    def begin(self, rest: bytes = b"") -> None:
+        self._loop.add_reader(self._fd, self._readable)
+        super().begin(rest)
+
+    def _readable(self) -> None:
+        buffer = self.websocket.get_buffer()
+        try:
+            count = self._recv(self._buffer if buffer is None else buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if count:
+            self.received(count, buffer is not None)
+        else:
+            self.abort()
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        for index, piece in enumerate(pieces):
+            try:
+                count = self._send(piece)
+            except (BlockingIOError, InterruptedError):
+                count = 0
+            except OSError:
+                self._full = True
+                self._loop.call_soon(self.abort)
+                return
+            if count < len(piece):
+                self._full = True
+                self._rest.append(memoryview(piece)[count:])
+                self._rest.extend(memoryview(piece) for piece in pieces[index + 1 :])
+                self._left = sum(len(piece) for piece in self._rest)
+                self._loop.add_writer(self._fd, self._writable)
+                return
+
+    def _writable(self) -> None:
+        rest = self._rest
+        while rest:
+            try:
+                count = self._send(rest[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.abort()
+                return
+            self.websocket.heard = True
+            self._left -= count
+            if count < len(rest[0]):
+                rest[0] = rest[0][count:]
+                return
+            rest.popleft()
+        self._loop.remove_writer(self._fd)
+        if self._ended:
+            self._shut()
+        else:
+            self.writable()
+
+    def abort(self) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._fd = -1
+        self._rest.clear()
+        self._left = 0
+        self._socket.close()
+        self.lost()
+
+    @property
+    def buffered(self) -> int:
+        return self._left
+
+    def _end(self, linger: bool) -> None:
+        self._linger = linger
+        if not self._rest:
+            self._shut()
+
+    def _shut(self) -> None:
+        if not self._linger:
+            self.abort()
+            return
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._fd)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._fd, self._readable)
+
+
+class SocketHandshake(Handshake):
+    """The handshake on a connection just accepted; the socket is a SocketWire's then."""
+
+    def __init__(self, site: Site, connections: Connections, sock: socket.socket, address: Any) -> None:
+        super().__init__(site, connections)
+        self._socket = sock
+        self._peer = peer(address)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            count = self._socket.recv_into(shared.buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if count:
+            self.received(bytes(shared.buffer[:count]))
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        self.left()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def _say(self, response: bytes) -> bool:
+        # It fits the buffer of a socket that nothing was written to.
+        try:
+            if self._socket.send(response) == len(response):
+                return True
+        except OSError:
+            pass
+        self.abort()
+        return False
+
+    def _open(self, websocket: WebSocket, rest: bytes) -> None:
+        SocketWire(websocket, self._socket, self._connections).begin(rest)
+
+    def _linger(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+
+
+class Listener:
+    """Sockets that are listened on, and what is accepted there; with a context it is TLS."""
+
+    def __init__(self, site: Site, context: ssl.SSLContext | None) -> None:
+        self.sockets: list[socket.socket] = []
+        self.connections = Connections()
+        self._site = site
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def listen(self, sock: socket.socket, backlog: int) -> None:
+        """Accept on a socket that is bound."""
+        sock.setblocking(False)
+        sock.listen(backlog)
+        self.sockets.append(sock)
+        self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for sock in self.sockets:
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock.fileno())
+                sock.close()
+        for task in self._opening:
+            task.cancel()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT):
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # No descriptors or no memory: those who wait do so until there are some.
+                log.error("cannot accept a connection: %s; trying again in %g s", error, PAUSE)
+                self._loop.remove_reader(listening.fileno())
+                self._loop.call_later(PAUSE, self._again, listening)
+                return
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is None:
+                SocketHandshake(self._site, self.connections, sock, address)
+            else:
+                task = self._loop.create_task(self._secure(sock, self._context))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+
+    def _again(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: TransportHandshake(self._site, self.connections),
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self._site.limits.handshake_timeout,
+            )
+        except OSError as error:
+            log.warning("%s: no TLS: %s", "a client", error)
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+
+
+async def bound(host: str | None, port: int) -> list[socket.socket]:
+    """Sockets bound to each address of a host, all to one port. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if len(sockets) > 1 and not port:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            sock.bind(address)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def unix_socket(path: str) -> socket.socket:
+    """A socket bound to a path, for its owner alone; one that nobody listens on any more is replaced."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+        mask = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(mask)
+    except OSError:
+        sock.close()
+        raise
+    return sock

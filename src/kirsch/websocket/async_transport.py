@@ -1,0 +1,106 @@
+"""A wire on one of asyncio's transports, or uvloop's: TLS, and clients."""
+
+import asyncio
+from typing import Any
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_handshake import Handshake, peer
+from kirsch.websocket.async_wire import Connections, Wire, shared
+from kirsch.websocket.site import Site
+
+
+class TransportWire(Wire, asyncio.BufferedProtocol):
+    """The wire is the transport's protocol."""
+
+    _direct = False
+
+    def attach(self, transport: Any, rest: bytes = b"") -> None:
+        """Begin on a transport whose protocol this has become."""
+        self._transport = transport
+        self.begin(rest)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        buffer = self.websocket.get_buffer()
+        self._direct = buffer is not None
+        return self._buffer if buffer is None else buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self.received(count, self._direct)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self.writable()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    @property
+    def buffered(self) -> int:
+        return self._transport.get_write_buffer_size()  # type: ignore[no-any-return]
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        if self._transport.is_closing():
+            self._full = True
+            return
+        for piece in pieces:
+            self._transport.write(piece)
+
+    def _end(self, linger: bool) -> None:
+        if linger and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _pause(self) -> None:
+        self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._transport.resume_reading()
+
+
+class TransportHandshake(Handshake, asyncio.BufferedProtocol):
+    """The handshake on a transport; the transport's protocol is a TransportWire then."""
+
+    def __init__(self, site: Site, connections: Connections) -> None:
+        super().__init__(site, connections)
+        self._buffer = shared.buffer
+        self._transport: Any
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._peer = peer(transport.get_extra_info("peername"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self.received(bytes(self._buffer[:count]))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.left()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _say(self, response: bytes) -> bool:
+        self._transport.write(response)
+        return True
+
+    def _open(self, websocket: WebSocket, rest: bytes) -> None:
+        wire = TransportWire(websocket, self._connections)
+        self._transport.set_protocol(wire)
+        wire.attach(self._transport, rest)
+
+    def _linger(self) -> None:
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()

@@ -1,0 +1,235 @@
+"""Between asyncio and a WebSocket: when to write, timeouts, backpressure; the rest is the kind of wire's."""
+
+import asyncio
+import logging
+import threading
+from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.protocol import OPEN
+
+log = logging.getLogger("kirsch.websocket")
+
+READ = 256 << 10
+
+
+class _Shared(threading.local):
+    """A thread's loop reads every connection into one buffer: nothing of it is kept by anyone."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ))
+
+
+shared = _Shared()
+
+
+class Ticking(Protocol):
+    """What is told once a second how late it is."""
+
+    def tick(self, now: float) -> None: ...
+
+
+class Ticker:
+    """One timer for all connections of a loop."""
+
+    _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Ticker]"] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ticking: set[Ticking] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._later = loop.call_later
+        self._time = loop.time
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "Ticker":
+        ticker = cls._of.get(loop)
+        if ticker is None:
+            ticker = cls._of[loop] = cls(loop)
+        return ticker
+
+    def add(self, ticking: Ticking) -> None:
+        self._ticking.add(ticking)
+        if self._timer is None:
+            self._timer = self._later(1, self._tick)
+
+    def discard(self, ticking: Ticking) -> None:
+        self._ticking.discard(ticking)
+
+    def _tick(self) -> None:
+        self._timer = self._later(1, self._tick) if self._ticking else None
+        now = self._time()
+        for ticking in list(self._ticking):
+            ticking.tick(now)
+
+
+class Connections:
+    """The connections of one server, from the first byte on; `gone()` waits for the last."""
+
+    def __init__(self) -> None:
+        self._all: set[Any] = set()
+        self._gone: asyncio.Future[None] | None = None
+
+    def add(self, connection: Any) -> None:
+        self._all.add(connection)
+
+    def discard(self, connection: Any) -> None:
+        self._all.discard(connection)
+        if not self._all and self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    async def close(self, code: int, reason: str, timeout: float) -> None:
+        """Close all, end those that are still there after `timeout` seconds, and wait."""
+        for connection in list(self._all):
+            connection.close(code, reason)
+        for _ in range(2):
+            if self._all:
+                self._gone = asyncio.get_running_loop().create_future()
+                await asyncio.wait([self._gone], timeout=timeout)
+            for connection in list(self._all):
+                connection.abort()
+
+
+class Wire:
+    """One open connection, whoever reads and writes: a WebSocket's wire.
+
+    What extends it calls `received` and `lost`, and gives `_write` (False when no more can be taken), `_end`,
+    `_pause`, `_resume`, `abort` and `buffered`.
+    """
+
+    def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
+        self.websocket = websocket
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._buffer = shared.buffer
+        self._feeding = False
+        # No more can be written for now.
+        self._full = False
+        self._ended = False
+        self._reading = True
+        self._held = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def begin(self, rest: bytes = b"") -> None:
+        """The handshake is done, and `rest` came after it."""
+        if self._connections is not None:
+            self._connections.add(self)
+        Ticker.of(self._loop).add(self)
+        self._feeding = True
+        self.websocket.start(self)
+        if rest:
+            self.websocket.feed(rest)
+        self._feeding = False
+        self.flush()
+
+    def received(self, count: int, direct: bool) -> None:
+        """So many bytes are in the buffer: the WebSocket's own if `direct`, else the shared one."""
+        websocket = self.websocket
+        self._feeding = True
+        if direct:
+            websocket.filled(count)
+        else:
+            websocket.feed(self._buffer[:count])
+        self._feeding = False
+        if websocket.pending or websocket.state != OPEN:
+            self.flush()
+
+    def writable(self) -> None:
+        """What was written is on its way."""
+        self._full = False
+        self.websocket.heard = True
+        self.flush()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        Ticker.of(self._loop).discard(self)
+        if self._connections is not None:
+            self._connections.discard(self)
+        self._full = self._ended = True
+        self.websocket.ended()
+        self._release()
+
+    # WebSocket's wire.
+
+    def wake(self) -> None:
+        if not self._feeding:
+            # What a task sends before it waits goes together.
+            self._loop.call_soon(self.flush)
+        elif self.websocket.corked:
+            self.flush()
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def buffered(self) -> int:
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        low = self.websocket.limits.queue // 4
+        self.flush()
+        while self.websocket.buffered > low and not self._ended:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def hold(self, hold: bool) -> None:
+        """Stop reading, as whoever takes the messages is behind, or read on."""
+        self._held = hold
+        self._read()
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the peer reads it; end the connection when all is said."""
+        websocket = self.websocket
+        while websocket.pending and not self._full:
+            self._write(websocket.take())
+        if websocket.state != OPEN:
+            if not websocket.pending and not self._ended and websocket.finished:
+                self._ended = True
+                self._end(websocket.error is not None)
+        elif self._full or not self._reading:
+            self._read()
+        if self._waiting and websocket.buffered <= websocket.limits.queue // 4:
+            self._release()
+
+    # For the server.
+
+    def tick(self, now: float) -> None:
+        self.websocket.tick(now)
+
+    def close(self, code: int, reason: str) -> None:
+        self.websocket.close(code, reason)
+
+    # How.
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        """Write all; set `_full` if the system takes no more now."""
+        raise NotImplementedError
+
+    def _end(self, linger: bool) -> None:
+        """End the connection when all is written; if `linger` only our side of it, where that can be."""
+        raise NotImplementedError
+
+    def _pause(self) -> None:
+        raise NotImplementedError
+
+    def _resume(self) -> None:
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Read on or stop. Who does not read answers is not read; a client reads, lest both wait."""
+        websocket = self.websocket
+        behind = not websocket.client and websocket.buffered > websocket.limits.queue // 2
+        wanted = not self._held and not behind
+        if wanted != self._reading and not self._ended:
+            self._reading = wanted
+            if wanted:
+                self._resume()
+            else:
+                self._pause()
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

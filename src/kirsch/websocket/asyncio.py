@@ -1,0 +1,155 @@
+"""WebSockets on asyncio's event loop, uvloop's too: `serve` and `connect`.
+
+No task and no queue stands between the socket and a class that extends WebSocket. Whoever iterates gets an
+inbox, and reading stops while it is full.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import ssl as tls
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, Self
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_connection import Connection
+from kirsch.websocket.async_socket import Listener, bound, unix_socket
+from kirsch.websocket.frame import GOING_AWAY
+from kirsch.websocket.handshake import Policy
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.site import Site
+
+__all__ = ["Connection", "Server", "serve"]
+
+Handler = Callable[[Connection], Awaitable[object]]
+Application = type[WebSocket] | Handler
+BACKLOG = 1024
+
+
+class Handled(Connection):
+    """A connection that a coroutine function takes care of; it is closed when the function returns."""
+
+    def __init__(self, handler: Handler, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._handler = handler
+
+    def opened(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self.handle(self._handler))
+
+
+def factory(application: Application) -> Callable[..., WebSocket]:
+    """What makes a connection for an application: the class itself, or one that runs the function."""
+    if isinstance(application, type):
+        return application
+    return functools.partial(Handled, application)
+
+
+class Server:
+    """A listening server: `async with serve(...) as server`.
+
+    Attributes:
+        sockets: what it listens on.
+    """
+
+    def __init__(self, site: Site, listener: Listener, secure: bool) -> None:
+        self._limits = site.limits
+        self._listener = listener
+        self._scheme = "wss" if secure else "ws"
+        self.sockets = tuple(listener.sockets)
+        self._address = self.sockets[0].getsockname()
+
+    @property
+    def address(self) -> Any:
+        """The first address: (host, port), or a path."""
+        return self._address[:2] if isinstance(self._address, tuple) else self._address
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        if isinstance(self.address, str):
+            return f"{self._scheme}+unix://{self.address}"
+        host, port = self.address
+        return f"{self._scheme}://[{host}]:{port}/" if ":" in host else f"{self._scheme}://{host}:{port}/"
+
+    async def serve_forever(self) -> None:
+        """Serve until cancelled; then close."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self.close()
+
+    async def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
+        """Listen no more and close every connection; who does not answer is ended after close_timeout."""
+        self._listener.close()
+        await self._listener.connections.close(code, reason, self._limits.close_timeout)
+        if isinstance(self.address, str):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.address)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+
+class serve:  # noqa: N801 - it reads as a function: awaited, or with `async with`
+    """Listen: `server = await serve(...)`, or `async with serve(...) as server`.
+
+    Args:
+        application: a class that extends WebSocket, or `async def handler(ws: Connection)`; or a mapping of
+            paths to either.
+        host, port: where; None is every address, port 0 takes a free one.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        ssl: a context, for wss.
+        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
+        sock: a socket that is bound, in place of both.
+        backlog: connections that wait to be accepted.
+
+    Raises OSError where nothing can be listened on.
+    """
+
+    def __init__(
+        self,
+        application: Application | Mapping[str, Application],
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        ssl: tls.SSLContext | None = None,
+        unix: str | None = None,
+        sock: socket.socket | None = None,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self._site = Site(application, policy or Policy(), limits or Limits(), factory)
+        self._place = (host, port)
+        self._unix = unix
+        self._socket = sock
+        self._context = ssl
+        self._backlog = backlog
+        self._server: Server
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._listen().__await__()
+
+    async def _listen(self) -> Server:
+        if self._socket is not None:
+            sockets = [self._socket]
+        elif self._unix is not None:
+            sockets = [unix_socket(self._unix)]
+        else:
+            sockets = await bound(*self._place)
+        listener = Listener(self._site, self._context)
+        for sock in sockets:
+            listener.listen(sock, self._backlog)
+        self._server = Server(self._site, listener, self._context is not None)
+        return self._server
+
+    async def __aenter__(self) -> Server:
+        return await self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._server.close()

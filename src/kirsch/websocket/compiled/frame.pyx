@@ -1,0 +1,125 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""`kirsch.websocket.frame` in Cython: masks, headers, and UTF-8 as it arrives."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+
+cdef void lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil:
+    """`source` with the key laid over it, to `target`, which may be the same."""
+    cdef uint64_t wide = (<uint64_t>key << 32) | key
+    cdef uint64_t word
+    cdef Py_ssize_t at = 0
+    cdef const byte *keys = <const byte *>&wide
+    while at + 8 <= size:
+        memcpy(&word, source + at, 8)
+        word ^= wide
+        memcpy(target + at, &word, 8)
+        at += 8
+    while at < size:
+        target[at] = source[at] ^ keys[at & 7]
+        at += 1
+
+
+cdef uint32_t turned(uint32_t key, Py_ssize_t offset) noexcept nogil:
+    """The key as it begins `offset` bytes into a payload; in memory's order, as it is on the wire."""
+    cdef byte bytes[4]
+    cdef byte result[4]
+    cdef int i
+    memcpy(bytes, &key, 4)
+    for i in range(4):
+        result[i] = bytes[(offset + i) & 3]
+    memcpy(&key, result, 4)
+    return key
+
+
+def mask(data, bytes key not None, Py_ssize_t offset=0):
+    """`data` with `key` (4 bytes) laid over it again and again, `offset` bytes into a payload.
+
+    The same again gives back what it was.
+    """
+    cdef const byte[::1] view = data
+    cdef Py_ssize_t size = view.shape[0]
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
+    cdef uint32_t word
+    if len(key) != 4:
+        raise ValueError("a key has 4 bytes")
+    memcpy(&word, PyBytes_AS_STRING(key), 4)
+    if size:
+        lay(<byte *>PyBytes_AS_STRING(result), &view[0], size, turned(word, offset))
+    return result
+
+
+def mask_in_place(byte[::1] data not None, bytes key not None, Py_ssize_t offset=0):
+    """As `mask`, where `data` is."""
+    cdef uint32_t word
+    if len(key) != 4:
+        raise ValueError("a key has 4 bytes")
+    memcpy(&word, PyBytes_AS_STRING(key), 4)
+    if data.shape[0]:
+        lay(&data[0], &data[0], data.shape[0], turned(word, offset))
+
+
+cdef int header(byte *target, int first, Py_ssize_t length, bint masked) noexcept nogil:
+    """Write a frame's header without its key; its size, 10 at most."""
+    cdef byte bit = 0x80 if masked else 0
+    cdef int i
+    target[0] = <byte>first
+    if length < 126:
+        target[1] = bit | <byte>length
+        return 2
+    if length < 65536:
+        target[1] = bit | 126
+        target[2] = <byte>(length >> 8)
+        target[3] = <byte>length
+        return 4
+    target[1] = bit | 127
+    for i in range(8):
+        target[2 + i] = <byte>(<uint64_t>length >> (56 - 8 * i))
+    return 10
+
+
+cdef bint is_text(Utf8 *state, const byte *data, Py_ssize_t size) noexcept nogil:
+    """Whether `data` goes on as UTF-8 (RFC 3629) where the state stands."""
+    cdef Py_ssize_t at = 0
+    cdef uint64_t word
+    cdef byte one
+    while at < size:
+        if state.missing == 0:
+            while at + 8 <= size:
+                memcpy(&word, data + at, 8)
+                if word & 0x8080808080808080ULL:
+                    break
+                at += 8
+            if at == size:
+                break
+            one = data[at]
+            at += 1
+            if one < 0x80:
+                continue
+            state.low, state.high = 0x80, 0xBF
+            if one < 0xC2 or one > 0xF4:
+                return False
+            if one < 0xE0:
+                state.missing = 1
+            elif one < 0xF0:
+                state.missing = 2
+                if one == 0xE0:
+                    state.low = 0xA0
+                elif one == 0xED:
+                    state.high = 0x9F
+            else:
+                state.missing = 3
+                if one == 0xF0:
+                    state.low = 0x90
+                elif one == 0xF4:
+                    state.high = 0x8F
+        else:
+            one = data[at]
+            at += 1
+            if one < state.low or one > state.high:
+                return False
+            state.missing -= 1
+            state.low, state.high = 0x80, 0xBF
+    return True

@@ -1,0 +1,53 @@
+from libc.stdint cimport uint32_t
+
+from kirsch.websocket.compiled.frame cimport Utf8, byte
+
+
+cdef class Parser:
+    cdef public list events
+    cdef readonly Py_ssize_t needed
+    cdef object _frames
+    cdef object _send
+    cdef object _codec
+    cdef bint _masked
+    cdef bint _stream
+    cdef Py_ssize_t _largest
+    cdef Py_ssize_t _frame
+    cdef Py_ssize_t _fragments
+    # What is being fed, while it is.
+    cdef const byte *_at
+    cdef const byte *_end
+    # The frame that has begun: its header or a control frame's payload, then how much of its payload came.
+    cdef byte _head[128]
+    cdef Py_ssize_t _have
+    cdef Py_ssize_t _length
+    cdef Py_ssize_t _done
+    cdef uint32_t _key
+    cdef bint _final
+    # The message that has begun.
+    cdef int _opcode
+    cdef bint _compressed
+    cdef bint _begun
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _size
+    cdef bytes _small
+    cdef bytearray _payload
+    cdef object _text
+    cdef Utf8 _utf8
+    cdef object _rest
+
+    cdef int run(self, const byte *data, Py_ssize_t size) except -1
+    cdef int _messages(self) except -1
+    cdef bint _collect(self, Py_ssize_t size) noexcept
+    cdef Py_ssize_t _header_size(self) except -1
+    cdef int _begin(self) except -1
+    cdef int _check(self, int first, Py_ssize_t length) except -1
+    cdef bint _control(self) except -1
+    cdef int _place(self) except -1
+    cdef int _piece(self) except -1
+    cdef int _add(self, bytes piece, bint last) except -1
+    cdef int _chunks(self, bytes piece, bint last) except -1
+    cdef int _chunk(self, bytes piece, bint last) except -1
+    cdef int _finish(self) except -1
+    cdef int _fill(self) except -1
+    cdef int _checked(self, const byte *data, Py_ssize_t size, bint last) except -1

@@ -1,0 +1,433 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""`kirsch.websocket.protocol` in Cython.
+
+Small frames are written one after another into one buffer, which `take()` gives as `bytes`.
+"""
+
+import os
+from collections import deque
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from kirsch.websocket.compiled.frame cimport byte, header, lay
+from kirsch.websocket.compiled.parser cimport Parser
+
+from kirsch.websocket.errors import Closed, ProtocolError, Slow
+from kirsch.websocket.frame import sendable
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.message import Close, Ping
+from kirsch.websocket.protocol import _frozen, _reason
+from kirsch.websocket.source import Source
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    PyObject *PyBytes_Raw "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+
+cdef enum:
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+    FIN = 0x80
+    RSV1 = 0x40
+    # So much is handed over at a time; a payload from APART on is handed over as it is, not copied.
+    BATCH = 256 << 10
+    APART = 256 << 10
+    NO_CODE = 1005
+    ABNORMAL = 1006
+    NORMAL = 1000
+    INTERNAL = 1011
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+cdef Py_ssize_t KEYS = 4096
+cdef object default_limits = Limits()
+
+
+cdef class Protocol:
+    """The state of one side: see `kirsch.websocket.protocol`."""
+
+    cdef readonly bint client
+    cdef readonly object limits
+    cdef public int state
+    cdef public object error
+    cdef public object close_sent
+    cdef public object close_received
+    cdef public bint corked
+    cdef public object guard
+    cdef Parser _parser
+    cdef object _codec
+    cdef Py_ssize_t _minimum
+    cdef object _entropy
+    cdef bytes _keys
+    cdef Py_ssize_t _key_at
+    cdef Py_ssize_t _queue
+    # What is to be taken: large pieces and full buffers, then the buffer that is being written.
+    cdef list _out
+    cdef PyObject *_buffer
+    cdef Py_ssize_t _filled
+    cdef Py_ssize_t _room
+    cdef Py_ssize_t _usual
+    cdef Py_ssize_t _size
+    cdef bint _told
+    cdef object _source
+    cdef object _behind
+    cdef Py_ssize_t _waiting
+
+    def __init__(
+        self, *, bint client=False, limits=default_limits, codec=None, bint stream=False, entropy=os.urandom
+    ):
+        self.client = client
+        self.limits = limits
+        self.state = OPEN
+        self._parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
+        self._codec = codec
+        self._minimum = 0 if codec is None else codec.minimum
+        self._entropy = entropy
+        self._keys = b""
+        self._queue = limits.queue
+        self._out = []
+
+    def __dealloc__(self):
+        Py_XDECREF(self._buffer)
+
+    # What comes in.
+
+    def receive(self, data):
+        """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
+        cdef const byte[::1] view
+        if self.error is None:
+            view = data
+            if view.shape[0]:
+                try:
+                    self._parser.run(&view[0], view.shape[0])
+                except ProtocolError as error:
+                    self.fail(error)
+        return self._events()
+
+    def get_buffer(self):
+        """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
+        return None if self.error is not None else self._parser._rest
+
+    def advance(self, Py_ssize_t count):
+        """As `receive()`: so many bytes were read to the start of `get_buffer()`."""
+        if self.error is None:
+            try:
+                self._parser.advance(count)
+            except ProtocolError as error:
+                self.fail(error)
+        return self._events()
+
+    cdef list _events(self):
+        cdef list events = self._parser.events
+        self._parser.events = []
+        return events
+
+    def answer(self, event):
+        """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
+        if isinstance(event, Ping):
+            # A peer that asks and does not read gets no answers beyond the limit.
+            if self.state == OPEN and self._size <= self._queue:
+                self._control(PONG, event.data)
+        elif isinstance(event, Close):
+            self.close_received = event
+            if self.close_sent is None:
+                self._close(event)
+
+    # What goes out.
+
+    @property
+    def pending(self):
+        """Whether `take()` would give anything."""
+        return self._size > 0 or self._source is not None
+
+    @property
+    def queued(self):
+        """Bytes that wait here to be taken."""
+        return self._size + self._waiting
+
+    def send(self, data):
+        """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
+
+        Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
+        """
+        if self.guard is None:
+            self._send(data)
+        else:
+            with self.guard:
+                self._send(data)
+        if not self._told and (not self.corked or self._size >= BATCH):
+            self._tell()
+
+    def ping(self, bytes data=b""):
+        """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
+
+        Raises Closed, ValueError.
+        """
+        self._require_open()
+        self._control(PING, data)
+
+    def close(self, int code=NORMAL, str reason=""):
+        """Begin to close: what was queued goes first. Nothing happens if that has begun already.
+
+        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5).
+        """
+        if not sendable(code):
+            raise ValueError(f"the close code {code} cannot be sent: 1000, 1001 and 3000 to 4999 can")
+        if len(reason.encode()) > 123:
+            raise ValueError("a close reason has 123 bytes at most")
+        if self.close_sent is None and self.state != CLOSED:
+            self._close(Close(code, reason))
+
+    def fail(self, error):
+        """Close because of an error: what was queued is dropped, and nothing more is read."""
+        self.error = error
+        self.discard()
+        if self.close_sent is None:
+            self._close(Close(error.code, error.reason))
+
+    def discard(self):
+        """Drop all that waits to be taken."""
+        self._out.clear()
+        self._behind = None
+        self._source = None
+        self._filled = self._size = self._waiting = 0
+
+    def take(self):
+        """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
+        if self.guard is None:
+            return self._take()
+        with self.guard:
+            return self._take()
+
+    def wake(self):
+        """There is something to take. For those who extend this class."""
+
+    # How.
+
+    cdef int _require_open(self) except -1:
+        if self.state != OPEN:
+            close = self.close_received or self.close_sent or Close(ABNORMAL, "")
+            raise Closed(close.code, close.reason)
+        return 0
+
+    cdef int _send(self, object data) except -1:
+        cdef Py_ssize_t size
+        cdef const char *text
+        cdef int opcode
+        self._require_open()
+        if type(data) is str:
+            text = PyUnicode_AsUTF8AndSize(data, &size)
+            if size < APART and (self._codec is None or size < self._minimum) and self._source is None:
+                self._require_room(size)
+                self._copy(FIN | TEXT, <const byte *>text, size)
+                return 0
+            opcode, payload = TEXT, PyBytes_FromStringAndSize(text, size)
+        elif type(data) is bytes:
+            size = PyBytes_GET_SIZE(data)
+            if size < APART and (self._codec is None or size < self._minimum) and self._source is None:
+                self._require_room(size)
+                self._copy(FIN | BINARY, <const byte *>PyBytes_AS_STRING(data), size)
+                return 0
+            opcode, payload = BINARY, data
+        elif isinstance(data, str):
+            opcode, payload = TEXT, data.encode()
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            opcode, payload = BINARY, _frozen(data)
+        else:
+            self._stream(data)
+            return 0
+        size = len(payload)
+        self._require_room(size)
+        if self._source is None:
+            self._message(opcode, payload)
+        else:
+            self._wait((opcode, payload))
+            self._waiting += size
+        return 0
+
+    cdef int _require_room(self, Py_ssize_t size) except -1:
+        cdef Py_ssize_t queued = self._size + self._waiting
+        if queued and queued + size > self._queue:
+            raise Slow(queued, self._queue)
+        return 0
+
+    cdef int _message(self, int opcode, payload) except -1:
+        if self._codec is None or len(payload) < self._minimum:
+            self._write(FIN | opcode, payload)
+        else:
+            self._write(FIN | RSV1 | opcode, self._codec.compress(payload))
+        return 0
+
+    cdef int _stream(self, data) except -1:
+        if self._size + self._waiting > self._queue:
+            raise Slow(self._size + self._waiting, self._queue)
+        source = Source(data)
+        if self._source is None:
+            self._source = source
+        else:
+            self._wait(source)
+        return 0
+
+    cdef int _wait(self, item) except -1:
+        if self._behind is None:
+            self._behind = deque()
+        self._behind.append(item)
+        return 0
+
+    cdef int _control(self, int opcode, bytes payload) except -1:
+        if len(payload) > 125:
+            raise ValueError("a ping carries 125 bytes at most")
+        if self.guard is None:
+            self._write(FIN | opcode, payload)
+        else:
+            with self.guard:
+                self._write(FIN | opcode, payload)
+        self._tell()
+        return 0
+
+    cdef int _close(self, close) except -1:
+        self.close_sent = close
+        self.state = CLOSING
+        payload = b"" if close.code == NO_CODE else close.code.to_bytes(2, "big") + _reason(close.reason)
+        if self._source is None:
+            self._control(CLOSE, payload)
+        else:
+            self._wait((CLOSE, payload))
+            self._tell()
+        return 0
+
+    cdef int _write(self, int first, payload) except -1:
+        cdef const byte[::1] view = payload
+        cdef Py_ssize_t size = view.shape[0]
+        cdef byte head[10]
+        cdef int length
+        if size < APART:
+            self._copy(first, &view[0] if size else NULL, size)
+        elif self.client:
+            self._copy(first, &view[0], size)
+        else:
+            length = header(head, first, size, False)
+            self._reserve(length)
+            memcpy(PyBytes_AS_STRING(<object>self._buffer) + self._filled, head, length)
+            self._filled += length
+            self._size += length + size
+            self._spill()
+            self._out.append(payload)
+        return 0
+
+    cdef int _copy(self, int first, const byte *payload, Py_ssize_t size) except -1:
+        """Write a frame into the buffer."""
+        cdef byte *at
+        cdef byte *start
+        cdef uint32_t key
+        self._reserve(size + 14)
+        start = at = <byte *>PyBytes_AS_STRING(<object>self._buffer) + self._filled
+        at += header(at, first, size, self.client)
+        if self.client:
+            key = self._key()
+            memcpy(at, &key, 4)
+            at += 4
+            lay(at, payload, size, key)
+        else:
+            memcpy(at, payload, size)
+        at += size
+        self._filled += at - start
+        self._size += at - start
+        return 0
+
+    cdef int _reserve(self, Py_ssize_t size) except -1:
+        """Make room in the buffer: it grows up to BATCH, then another is begun."""
+        cdef Py_ssize_t room
+        if self._buffer != NULL:
+            if self._filled + size <= self._room:
+                return 0
+            room = 2 * (self._filled + size)
+            if room <= BATCH:
+                _PyBytes_Resize(&self._buffer, room)
+                self._room = room
+                return 0
+            self._spill()
+        # As much as was needed the last time.
+        self._room = max(size, self._usual, 256)
+        self._buffer = PyBytes_Raw(NULL, self._room)
+        return 0
+
+    cdef int _spill(self) except -1:
+        """What is in the buffer, to what is to be taken."""
+        cdef PyObject *buffer = self._buffer
+        if buffer != NULL:
+            self._buffer = NULL
+            if self._filled:
+                if self._filled < self._room:
+                    _PyBytes_Resize(&buffer, self._filled)
+                self._out.append(<object>buffer)
+            Py_XDECREF(buffer)
+            self._filled = 0
+        return 0
+
+    cdef uint32_t _key(self) except? 0:
+        """A masking key nobody can foresee (RFC 6455, 5.3)."""
+        cdef uint32_t key
+        if self._key_at + 4 > len(self._keys):
+            self._keys = self._entropy(KEYS)
+            self._key_at = 0
+        memcpy(&key, PyBytes_AS_STRING(self._keys) + self._key_at, 4)
+        self._key_at += 4
+        return key
+
+    cdef int _tell(self) except -1:
+        if (
+            (not self.corked or self._size >= BATCH)
+            and not self._told
+            and (self._size > 0 or self._source is not None)
+        ):
+            self._told = True
+            self.wake()
+        return 0
+
+    cdef list _take(self):
+        cdef list taken
+        self._told = False
+        while self._source is not None and self._size < BATCH:
+            self._pull(self._source)
+        self._usual = min(self._filled, BATCH)
+        self._spill()
+        taken = self._out
+        self._out = []
+        self._size = 0
+        return taken
+
+    cdef int _pull(self, source) except -1:
+        """The next fragment of the message from an iterator; after its last what waits behind it."""
+        try:
+            first, payload = source.fragment()
+        except Exception as cause:
+            error = ProtocolError(INTERNAL, "a message could not be read to its end")
+            error.__cause__ = cause
+            self.fail(error)
+            return 0
+        if self._codec is not None:
+            payload = self._codec.compress(payload, (first & FIN) != 0)
+            if first & 0x0F:
+                first |= RSV1
+        self._write(first, payload)
+        if first & FIN:
+            self._source = None
+            while self._behind and self._source is None:
+                following = self._behind.popleft()
+                if isinstance(following, Source):
+                    self._source = following
+                elif following[0] == CLOSE:
+                    self._write(FIN | CLOSE, following[1])
+                else:
+                    self._waiting -= len(following[1])
+                    self._message(following[0], following[1])
+        return 0
