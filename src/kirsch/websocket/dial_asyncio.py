@@ -158,7 +158,7 @@ class _Connection:
         return None
 
     def hand_over(self, opened: Opened, factory: Callable[[Opened], _P]) -> tuple[asyncio.Transport, _P]:
-        """The protocol takes the transport over; nothing is awaited since the last read, so no byte gets lost."""
+        """The protocol takes the transport over; nothing is awaited since the last read: no byte is lost."""
         transport, reader = self._transport, self._reader
         assert transport is not None
         assert not reader.data
