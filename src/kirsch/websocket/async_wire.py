@@ -106,6 +106,7 @@ class Wire:
         # No more can be written for now.
         self._full = False
         self._ended = False
+        self._lost = False
         self._reading = True
         self._held = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -145,7 +146,7 @@ class Wire:
         Ticker.of(self._loop).discard(self)
         if self._connections is not None:
             self._connections.discard(self)
-        self._full = self._ended = True
+        self._full = self._ended = self._lost = True
         self.websocket.ended()
         self._release()
 
@@ -168,7 +169,7 @@ class Wire:
     async def drain(self) -> None:
         low = self.websocket.limits.queue // 4
         self.flush()
-        while self.websocket.buffered > low and not self._ended:
+        while self.websocket.buffered > low and not self._lost:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)
             await waiter

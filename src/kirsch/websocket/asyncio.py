@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_connection import Connection
+from kirsch.websocket.async_client import connect, reconnect
+from kirsch.websocket.async_connection import Connection, Stream
 from kirsch.websocket.async_socket import Listener, bound, unix_socket
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.site import Site
 
-__all__ = ["Connection", "Server", "serve"]
+__all__ = ["Connection", "Server", "Stream", "connect", "reconnect", "serve"]
 
 Handler = Callable[[Connection], Awaitable[object]]
 Application = type[WebSocket] | Handler
@@ -39,11 +40,16 @@ class Handled(Connection):
         self._task = asyncio.get_running_loop().create_task(self.handle(self._handler))
 
 
-def factory(application: Application) -> Callable[..., WebSocket]:
-    """What makes a connection for an application: the class itself, or one that runs the function."""
+def factory(application: Application, stream: bool = False) -> Callable[..., WebSocket]:
+    """What makes a connection for an application: the class itself, or one that runs the function.
+
+    `stream`: the function is given each message as a Stream.
+    """
     if isinstance(application, type):
         return application
-    return functools.partial(Handled, application)
+    made = functools.partial(Handled, application)
+    made.streaming = stream  # type: ignore[attr-defined]
+    return made
 
 
 class Server:
@@ -106,6 +112,7 @@ class serve:  # noqa: N801 - it reads as a function: awaited, or with `async wit
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
         sock: a socket that is bound, in place of both.
+        stream: functions are given each message as a Stream, in chunks.
         backlog: connections that wait to be accepted.
 
     Raises OSError where nothing can be listened on.
@@ -122,9 +129,12 @@ class serve:  # noqa: N801 - it reads as a function: awaited, or with `async wit
         ssl: tls.SSLContext | None = None,
         unix: str | None = None,
         sock: socket.socket | None = None,
+        stream: bool = False,
         backlog: int = BACKLOG,
     ) -> None:
-        self._site = Site(application, policy or Policy(), limits or Limits(), factory)
+        self._site = Site(
+            application, policy or Policy(), limits or Limits(), functools.partial(factory, stream=stream)
+        )
         self._place = (host, port)
         self._unix = unix
         self._socket = sock

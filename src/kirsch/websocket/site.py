@@ -1,4 +1,4 @@
-"""What a server offers: which application answers at which path, and what it accepts."""
+"""From a handshake to a connection: what a server offers at which path, and what a client gets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import Policy, Request, accept
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.opening import ClientOptions, Opened
 
 # What makes one connection: a class that extends WebSocket, or whatever takes the same arguments.
 Factory = Callable[..., WebSocket]
@@ -42,3 +43,13 @@ class Site:
         websocket = factory(limits=self.limits, codec=codec, stream=getattr(factory, "streaming", False))
         websocket.request, websocket.subprotocol, websocket.peer = request, accepted.subprotocol, peer
         return websocket, accepted.response
+
+
+def joined(factory: Factory, opened: Opened, options: ClientOptions, stream: bool = False) -> WebSocket:
+    """A client's connection, after its handshake; `stream` where the factory itself does not say so."""
+    agreed = opened.agreed
+    codec = agreed.deflate and agreed.deflate.codec(client=True, limits=options.limits)
+    stream = stream or getattr(factory, "streaming", False)
+    websocket = factory(client=True, limits=options.limits, codec=codec, stream=stream)
+    websocket.subprotocol, websocket.peer = agreed.subprotocol, opened.url.place
+    return websocket
