@@ -1,0 +1,423 @@
+"""WebSockets on gevent: `serve`, `handler_class` for a pywsgi server that is there, `connect`.
+
+Nothing needs to be monkey-patched. Each connection has a greenlet that reads and calls the application; a
+callback may block, as gevent does. A function that is given a connection to iterate over has one more.
+"""
+
+import functools
+import io
+import logging
+import os
+import ssl as tls
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import gevent.socket
+import gevent.ssl
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.server import StreamServer
+
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.backoff import Backoff, passes
+from kirsch.websocket.dial import dial
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.frame import GOING_AWAY
+from kirsch.websocket.gevent_connection import Connection, Handled, Stream
+from kirsch.websocket.gevent_wire import Wire
+from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.site import Site
+from kirsch.websocket.url import Url
+
+__all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
+
+log = logging.getLogger("kirsch.websocket")
+
+Application = type[WebSocket] | Callable[[Connection], object]
+BACKLOG = 1024
+# How much of a request's head is read at a time.
+HEAD = 16 << 10
+
+
+def factory(application: Application) -> Callable[..., WebSocket]:
+    """What makes a connection for an application: the class itself, or one that runs the function."""
+    if isinstance(application, type) and issubclass(application, WebSocket):
+        return application
+    return functools.partial(Handled, application)
+
+
+class Handler(WSGIHandler):
+    """What `handler_class()` makes a class of.
+
+    Attributes:
+        site: what is offered.
+        wires: the connections that are open.
+    """
+
+    site: ClassVar[Site]
+    wires: ClassVar[set[Wire]]
+    rfile: Any
+
+    @classmethod
+    def close_connections(cls, code: int = GOING_AWAY, reason: str = "") -> None:
+        """Close every connection: those that do not answer are ended after `close_timeout`."""
+        _close(cls.wires, code, reason, cls.site.limits.close_timeout)
+
+    def handle_one_response(self) -> None:
+        """Open a WebSocket where one is; let the WSGI application have all other requests."""
+        if not self._wanted():
+            super().handle_one_response()
+            return
+        self.close_connection = True
+        peer = _peer(self.socket, self.client_address)
+        try:
+            websocket, response = self._open(peer)
+        except HandshakeError as error:
+            log.warning("%s: %s", peer, error)
+            self._say(str(error.status), refusal(error))
+            return
+        try:
+            rest = self._ahead()
+            self._say("101", response)
+        except OSError as error:
+            log.info("%s: gone before the handshake was answered: %s", peer, error)
+            return
+        Wire(self.socket, websocket, self.wires).run(rest)
+
+    def _wanted(self) -> bool:
+        if isinstance(self.site.application, Mapping):
+            return self.path.partition("?")[0] in self.site.application
+        return "websocket" in self.headers.get("Upgrade", "").lower()
+
+    def _open(self, peer: str) -> tuple[WebSocket, bytes]:
+        if self.request_version != "HTTP/1.1":
+            raise HandshakeError(505, f"{self.request_version}: a WebSocket needs HTTP/1.1")
+        return self.site.open(Request(self.command, self.path, Headers(self.headers.items())), peer)
+
+    def _ahead(self) -> bytes:
+        """What the client sent right behind its request, and pywsgi has read."""
+        timeout = self.socket.gettimeout()
+        self.socket.settimeout(0.0)
+        try:
+            ahead: bytes = self.rfile.peek()
+        except (tls.SSLWantReadError, BlockingIOError):
+            ahead = b""
+        self.socket.settimeout(timeout)
+        # The socket is not closed while files are made of it.
+        self.rfile.close()
+        self.rfile = io.BytesIO()
+        return ahead
+
+    def _say(self, status: str, response: bytes) -> None:
+        """Write the response, and a line in the access log."""
+        self.status = status
+        self.time_start = time.time()
+        self.socket.sendall(response)
+        self.response_length = len(response)
+        self.time_finish = time.time()
+        self.log_request()
+
+
+def handler_class(
+    application: Application | Mapping[str, Application],
+    *,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+) -> type[Handler]:
+    """For a pywsgi server: `WSGIServer(address, wsgi, handler_class=handler_class({"/chat": Chat}))`.
+
+    Args:
+        application: a mapping of paths to applications, each a class that extends WebSocket, or
+            `def chat(ws: Connection)`: requests for other paths are the WSGI application's. Or one
+            application, for whatever path asks for a WebSocket.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+    """
+    site = Site(application, policy or Policy(), limits or Limits(), factory)
+    return type("WebSocketHandler", (Handler,), {"site": site, "wires": set()})
+
+
+class Server:
+    """A listening server: `with serve(...) as server`.
+
+    Attributes:
+        site: what is offered.
+        address: what is listened on: (host, port) or a path.
+        url: where, for clients.
+    """
+
+    def __init__(
+        self, site: Site, listener: Any, ssl: tls.SSLContext | None, wsgi: Any, backlog: int, log: Any
+    ) -> None:
+        self.site = site
+        self._ssl = ssl
+        self._unix = listener if isinstance(listener, str) else None
+        self._wires: set[Wire] = set()
+        options: dict[str, Any] = {"backlog": backlog}
+        if self._unix is not None:
+            listener, options = _unix_listener(self._unix, backlog), {}
+        if wsgi is None:
+            self._server = StreamServer(listener, self._handle, spawn=Pool(), **options)
+        else:
+            made = type("WebSocketHandler", (Handler,), {"site": site, "wires": self._wires})
+            if ssl is not None:
+                options["ssl_context"] = _Context(ssl)
+            self._server = WSGIServer(listener, wsgi, spawn=Pool(), handler_class=made, log=log, **options)
+        self._server.start()
+        self.address: Any = self._unix or tuple(self._server.address)[:2]
+
+    @property
+    def url(self) -> str:
+        scheme = "ws" if self._ssl is None else "wss"
+        if self._unix is not None:
+            return f"{scheme}+unix://{self._unix}"
+        host, port = self.address
+        return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+    def serve_forever(self) -> None:
+        """Serve until another greenlet closes the server, or this one is killed; then close."""
+        try:
+            self._server.serve_forever()
+        finally:
+            self.close()
+
+    def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
+        """Listen no more and close every connection; who does not answer is ended after close_timeout."""
+        self._server.close()
+        if self._unix is not None and os.path.exists(self._unix):
+            os.unlink(self._unix)
+        _close(self._wires, code, reason, self.site.limits.close_timeout)
+        # Handshakes, HTTP connections, callbacks that block.
+        self._server.stop(timeout=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _handle(self, sock: Any, address: Any) -> None:
+        peer = _peer(sock, address)
+        limit = self.site.limits.handshake_timeout
+        try:
+            with gevent.Timeout(limit, TimeoutError(f"no handshake in {limit} s")):
+                if self._ssl is not None:
+                    sock = _Context(self._ssl).wrap_socket(sock, server_side=True)
+                opened = self._shake_hands(sock, peer)
+        except OSError as error:
+            log.log(
+                logging.WARNING if isinstance(error, TimeoutError) else logging.INFO, "%s: %s", peer, error
+            )
+            opened = None
+        if opened is None:
+            sock.close()
+        else:
+            Wire(sock, opened[0], self._wires).run(opened[1])
+
+    def _shake_hands(self, sock: Any, peer: str) -> tuple[WebSocket, bytes] | None:
+        """The connection, and what came after the request."""
+        reader = HeadReader(self.site.limits, client=False)
+        try:
+            request: Any = None
+            while request is None:
+                data = sock.recv(HEAD)
+                if not data:
+                    return None
+                request = reader.feed(data)
+            websocket, response = self.site.open(request, peer)
+        except HandshakeError as error:
+            log.warning("%s: %s", peer, error)
+            sock.sendall(refusal(error))
+            # What is still on its way would have the system drop the answer.
+            sock.shutdown(gevent.socket.SHUT_WR)
+            while sock.recv(HEAD):
+                pass
+            return None
+        sock.sendall(response)
+        return websocket, reader.rest
+
+
+def serve(
+    application: Application | Mapping[str, Application],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    ssl: tls.SSLContext | None = None,
+    unix: str | None = None,
+    backlog: int = BACKLOG,
+    wsgi: Callable[..., Any] | None = None,
+    log: Any = None,
+) -> Server:
+    """Listen; greenlets do the rest.
+
+    Args:
+        application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
+            to either.
+        host, port: where; port 0 takes a free one.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        ssl: a context, for wss.
+        unix: the path of a Unix socket, in place of host and port.
+        backlog: connections that wait to be accepted.
+        wsgi: a WSGI application for all other requests, as with `handler_class`; log: pywsgi's access log.
+
+    Raises OSError where nothing can be listened on.
+    """
+    site = Site(application, policy or Policy(), limits or Limits(), factory)
+    return Server(site, unix or (host, port), ssl, wsgi, backlog, log)
+
+
+def connect(
+    url: Url | str,
+    application: Callable[..., WebSocket] = Connection,
+    *,
+    options: ClientOptions | None = None,
+    ssl: tls.SSLContext | None = None,
+    proxy_ssl: tls.SSLContext | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Open a WebSocket: `with connect(url) as ws`, or `ws = connect(url, Chat)`.
+
+    Args:
+        url: where; may hold user and password.
+        application: a class that extends WebSocket; Connection is one to iterate over.
+        options: subprotocols, compression, header fields, proxy, limits.
+        ssl, proxy_ssl: the contexts for wss and for a https:// proxy; None for the system's certificates.
+        timeout: seconds for everything together; None for the limits' handshake_timeout.
+
+    Raises HandshakeError: one line says why there is no WebSocket.
+    """
+    options = options or ClientOptions()
+    sock, opened = dial(
+        url,
+        options,
+        ssl=_context(ssl),
+        proxy_ssl=_context(proxy_ssl),
+        timeout=timeout,
+        sockets=gevent.socket,
+        tls=_tls,
+    )
+    deflate = opened.agreed.deflate
+    websocket = application(
+        client=True,
+        limits=options.limits,
+        codec=deflate and deflate.codec(client=True, limits=options.limits),
+        stream=getattr(application, "streaming", False),
+    )
+    websocket.subprotocol, websocket.peer = opened.agreed.subprotocol, opened.url.place
+    Wire(sock, websocket, set()).start(opened.rest)
+    return websocket
+
+
+def reconnect(
+    url: Url | str,
+    application: Callable[..., WebSocket] = Connection,
+    *,
+    backoff: Backoff | None = None,
+    **options: Any,
+) -> Iterator[Any]:
+    """Connections, one after the other: `for ws in reconnect(url): for message in ws: ...`.
+
+    When the loop's body is done with one, it is closed, and the next is opened after a delay. `options` are
+    `connect`'s; `backoff` says how long the delays are, and how many.
+
+    Raises HandshakeError where another try would go no better.
+    """
+    backoff = backoff or Backoff()
+    for delay in backoff:
+        try:
+            websocket = connect(url, application, **options)
+        except HandshakeError as error:
+            if not passes(error):
+                raise
+            log.warning("%s; again in %.1f s", error, delay)
+        else:
+            begun = time.monotonic()
+            try:
+                yield websocket
+            finally:
+                websocket.wire.leave()
+            backoff.lasted(time.monotonic() - begun)
+        gevent.sleep(delay)
+
+
+class _Context:
+    """A TLS context of the standard library's, or gevent's, where gevent's sockets are to be made with it."""
+
+    def __init__(self, context: tls.SSLContext) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def wrap_socket(self, sock: Any, **options: Any) -> Any:
+        return gevent.ssl.SSLSocket(sock=sock, _context=self._context, **options)
+
+
+class _Tls:
+    """What `dial` takes for gevent's ssl module."""
+
+    SSLContext = _Context
+    SSLSocket = gevent.ssl.SSLSocket
+
+    @staticmethod
+    def create_default_context() -> _Context:
+        return _Context(tls.create_default_context())
+
+
+_tls: Any = _Tls()
+
+
+def _context(context: tls.SSLContext | None) -> Any:
+    return None if context is None else _Context(context)
+
+
+def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
+    """Close connections; abort those that are there after `timeout` seconds, whatever they are at."""
+    closing = list(wires)
+    for wire in closing:
+        wire.websocket.close(code, reason)
+    gevent.wait([wire.gone for wire in closing], timeout)
+    for wire in closing:
+        wire.abort()
+    gevent.wait([wire.gone for wire in closing], 0.1)
+    gevent.killall([wire.greenlet for wire in closing if wire.greenlet is not None])
+
+
+def _unix_listener(path: str, backlog: int) -> Any:
+    listener = gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM)
+    try:
+        try:
+            listener.bind(path)
+        except OSError:
+            # One that nobody listens on any more is in the way, as after a crash.
+            if not _is_stale(path):
+                raise
+            os.unlink(path)
+            listener.bind(path)
+        listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_stale(path: str) -> bool:
+    with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
+def _peer(sock: Any, address: Any) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and address else "unix"
