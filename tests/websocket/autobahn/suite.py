@@ -38,10 +38,11 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What Autobahn says of one case: of the messages, and of how the connection was closed."""
+    """What Autobahn says of one case: of the messages, of how the connection was closed, how long it took."""
 
     behavior: str
     close: str
+    seconds: float
 
     @property
     def passed(self) -> bool:
@@ -62,6 +63,10 @@ class Outcome:
     verdicts: dict[str, Verdict]
     log: str
     seconds: float
+
+    def slower(self, seconds: float) -> dict[str, float]:
+        """The cases that took longer: a wake-up that is lost is made good by the next ping, and passes."""
+        return {case: verdict.seconds for case, verdict in self.verdicts.items() if verdict.seconds > seconds}
 
     @property
     def failures(self) -> dict[str, str]:
@@ -149,11 +154,14 @@ def read(agent: Program, folder: Path) -> dict[str, Verdict]:
     index = folder / "index.json"
     assert index.exists(), f"wstest wrote no report: {output[-4000:]}"
     results = json.loads(index.read_text()).get(agent.name, {})
-    missing = {"behavior": MISSING, "behaviorClose": MISSING}
-    return {
-        case: Verdict((result := results.get(case, missing))["behavior"], result["behaviorClose"])
-        for case in ast.literal_eval(cases[1])
-    }
+    missing = {"behavior": MISSING, "behaviorClose": MISSING, "duration": 0}
+    verdicts = {}
+    for case in ast.literal_eval(cases[1]):
+        result = results.get(case, missing)
+        # Of a connection that was never open the duration is nonsense.
+        seconds = result["duration"] / 1000 if result["duration"] < 1e9 else 0.0
+        verdicts[case] = Verdict(result["behavior"], result["behaviorClose"], seconds)
+    return verdicts
 
 
 def write_reports(port: int) -> None:
