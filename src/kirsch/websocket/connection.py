@@ -43,7 +43,7 @@ class Stream:
                     if self._chunks:
                         continue
                     raise StopIteration from None
-            self._connection.fetch(None)
+            self._connection.fetch(lambda: bool(self._chunks) or self._whole, None)
 
     @property
     def size(self) -> int:
@@ -110,7 +110,7 @@ class Connection(WebSocket):
         # Nobody may be reading: the peer's answer is waited for all the same.
         if self.state != CLOSED:
             self.wire.flush()
-            self.wire.arm()
+            self.wire.leave_to_pool()
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the connection is gone, and drop what comes until then; whether it is."""
@@ -172,7 +172,7 @@ class Connection(WebSocket):
         self.corked = False
         if self.state != CLOSED:
             self.wire.flush()
-            self.wire.arm()
+            self.wire.leave_to_pool()
 
     # How.
 
@@ -183,7 +183,7 @@ class Connection(WebSocket):
         if self._current is not None:
             self._current.skip()
         while not inbox:
-            self.fetch(end)
+            self.fetch(inbox.__len__, end)
         if len(inbox) > 1:
             # What is sent from here on goes together; should that take long, the pool has it go.
             self.corked = True
@@ -192,44 +192,40 @@ class Connection(WebSocket):
             if link.pool.dozing:
                 link.pool.alert()
 
-    def fetch(self, end: float | None) -> None:
-        """Read once, or wait until another thread did; `end` is when to give up.
+    def fetch(self, enough: Callable[[], object], end: float | None) -> None:
+        """Read once, or wait until another thread did, but not once there is `enough`; `end` is when to give up.
 
         Raises Closed, also where this connection's end has come, and TimeoutError.
         """
         link = self.wire
+        link.visits += 1
+        link.away = False
         if link.batch:
             link.pool.talking.discard(link)
         self.corked = False
         if self.pending:
             link.flush()
-        if link.own():
-            try:
-                self._over()
-                if not self.client and self.buffered > self.limits.queue // 2:
-                    # A server does not hear a peer that does not listen.
-                    self._hold(end)
-                buffer = getattr(_local, "buffer", None)
-                if buffer is None:
-                    buffer = _local.buffer = memoryview(bytearray(READ))
-                link.fetch(buffer, end)
-            finally:
-                link.settle(arm=False)
-        else:
-            inbox, stream = self._inbox, self._current
-            before = len(inbox), stream.size if stream else 0
+        if not link.own():
+            # Another thread reads just now, or it is over.
             left = None if end is None else end - time.monotonic()
-            if not link.wait(
-                lambda: (
-                    not link.owner
-                    or self.state == CLOSED
-                    or (len(inbox), stream.size if stream else 0) != before
-                ),
-                left,
-            ):
+            if not link.wait(lambda: enough() or not link.owner or self.state == CLOSED, left):
                 raise TimeoutError("no message came in time")
-            if not inbox and self.state == CLOSED:
+            if self.state == CLOSED and not enough():
                 self._over()
+            return
+        try:
+            if enough():
+                return
+            self._over()
+            if not self.client and self.buffered > self.limits.queue // 2:
+                # A server does not hear a peer that does not listen.
+                self._hold(end)
+            buffer = getattr(_local, "buffer", None)
+            if buffer is None:
+                buffer = _local.buffer = memoryview(bytearray(READ))
+            link.fetch(buffer, end)
+        finally:
+            link.settle(arm=False)
 
     def _hold(self, end: float | None) -> None:
         self.wire.drain(None if end is None else max(0.0, end - time.monotonic()))

@@ -38,9 +38,23 @@ class Link(Writer):
         iterated: the application takes its messages itself.
         feeding: the application is being called.
         batch: counts the batches of messages that were given to who iterates.
+        visits: counts how often who iterates came for more; `away`: not for a second.
     """
 
-    __slots__ = ("_arming", "_low", "armed", "batch", "fd", "feeding", "initial", "iterated", "pool")
+    __slots__ = (
+        "_arming",
+        "_low",
+        "_visited",
+        "armed",
+        "away",
+        "batch",
+        "fd",
+        "feeding",
+        "initial",
+        "iterated",
+        "pool",
+        "visits",
+    )
 
     def __init__(self, pool: "Pool", websocket: WebSocket, socket: sockets.socket) -> None:
         super().__init__(websocket, socket)
@@ -51,7 +65,8 @@ class Link(Writer):
         # Whether an event is waited for at all.
         self.armed = False
         self.feeding = False
-        self.batch = 0
+        self.batch = self.visits = self._visited = 0
+        self.away = False
         self._low = websocket.limits.queue // 4
         self._arming = threading.Lock()
 
@@ -108,6 +123,11 @@ class Link(Writer):
     def changed(self) -> None:
         self.pool.changed()
 
+    def leave_to_pool(self) -> None:
+        """Who iterates does not read just now: the pool does."""
+        self.away = True
+        self.arm()
+
     def _arm(self) -> None:
         if self.gone:
             return
@@ -149,7 +169,7 @@ class Link(Writer):
         except BaseException:
             log.exception("%s: dropped", self.websocket.peer)
             self.aborted = True
-        self.settle()
+        self.settle(arm=not self.iterated)
 
     def begin(self) -> None:
         """The handshake is over: tell the application; for the owner."""
@@ -177,7 +197,7 @@ class Link(Writer):
         if self.eof or self.aborted:
             self.end()
         else:
-            self.release(arm or self.lingering)
+            self.release(arm or self.lingering or self.away)
 
     def tick(self, now: float) -> None:
         """A second has passed."""
@@ -185,9 +205,9 @@ class Link(Writer):
         if self.initial is not None:
             return
         if self.iterated:
-            if not self.owner and not self.armed:
-                # Nobody has been reading for up to a second: the pool does.
-                self.arm()
+            if not self.owner and not self.armed and self.visits == self._visited:
+                self.leave_to_pool()
+            self._visited = self.visits
             idle = websocket.full  # type: ignore[attr-defined]
         else:
             idle = self.owner != 0
