@@ -193,7 +193,7 @@ class Connection(WebSocket):
                 link.pool.alert()
 
     def fetch(self, enough: Callable[[], object], end: float | None) -> None:
-        """Read once, or wait until another thread did, but not once there is `enough`; `end` is when to give up.
+        """Read once, or wait until another thread did, unless there is `enough`; `end` is when to give up.
 
         Raises Closed, also where this connection's end has come, and TimeoutError.
         """
@@ -208,7 +208,7 @@ class Connection(WebSocket):
         if not link.own():
             # Another thread reads just now, or it is over.
             left = None if end is None else end - time.monotonic()
-            if not link.wait(lambda: enough() or not link.owner or self.state == CLOSED, left):
+            if not link.wait(lambda: bool(enough()) or not link.owner or self.state == CLOSED, left):
                 raise TimeoutError("no message came in time")
             if self.state == CLOSED and not enough():
                 self._over()
