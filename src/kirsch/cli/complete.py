@@ -51,12 +51,13 @@ def complete(words: Sequence[str], units: Units) -> Answer:
 @dataclass(slots=True)
 class _Line:
     """The words before the one to be completed: the verb's parser (at first that of all), the option that
-    waits for its value, and how many arguments there were."""
+    waits for its value, how many arguments there were, and the first."""
 
     parser: argparse.ArgumentParser
     verb: str = ""
     waiting: str = ""
     arguments: int = 0
+    first: str = ""
     endpoint: str | None = None
 
     def take(self, word: str, verbs: dict[str, argparse.ArgumentParser]) -> None:
@@ -69,7 +70,10 @@ class _Line:
                 self.endpoint = value
             elif not equals and _takes_value(self.parser, option):
                 self.waiting = option
+        elif self.verb and not self.arguments and f"{self.verb} {word}" in verbs:
+            self.verb, self.parser = f"{self.verb} {word}", verbs[f"{self.verb} {word}"]
         elif self.verb:
+            self.first = self.first or word
             self.arguments += 1
         elif word in verbs:
             self.verb, self.parser = word, verbs[word]
@@ -79,15 +83,17 @@ def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Ans
     if line.waiting:
         return _value(line, word, units)
     if not line.verb:
-        return Answer([*_options(line.parser)] if word.startswith("-") else [*verbs.items()])
+        return Answer([*_options(line.parser)] if word.startswith("-") else _names(verbs))
     if line.verb in COMMANDS and line.arguments:
         return Answer(paths="files")
     if word.startswith("-"):
         return Answer([*_options(line.parser)])
     if line.verb == "help":
-        return Answer([*verbs.items()] if not line.arguments else ())
+        return Answer(_names(verbs, line.first) if line.arguments < 2 else ())
     if line.verb == "completion":
         return Answer([(shell, "") for shell in ("bash", "zsh", "fish")] if not line.arguments else ())
+    if line.verb.startswith("ws"):
+        return Answer(_names(verbs, line.verb) if not line.arguments else ())
     names = line.verb in RUNNABLE or line.verb in KNOWN
     found = [(n, "") for n in (units(line.endpoint) if names else ()) if line.verb in KNOWN or "@." not in n]
     paths = "files" if line.verb in FILES else "folders" if line.verb in FOLDERS else "none"
@@ -105,8 +111,17 @@ def _value(line: _Line, word: str, units: Units) -> Answer:
 
             given = word[: word.rfind(",") + 1]
             return Answer([(given + column, "") for column in COLUMNS[line.verb]])
-        case _:
-            return Answer()
+        case option:
+            action = next(a for a in line.parser._actions if option in a.option_strings)
+            choices = [(str(choice), "") for choice in action.choices or ()]
+            return Answer(choices, "files" if action.metavar in ("FILE", "PATH") else "none")
+
+
+def _names(verbs: dict[str, str], first: str = "") -> list[tuple[str, str]]:
+    """The verbs' first words; or the second ones of those that begin with `first`."""
+    if not first:
+        return [(name, what) for name, what in verbs.items() if " " not in name]
+    return [(n.partition(" ")[2], what) for n, what in verbs.items() if n.startswith(f"{first} ")]
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterable[tuple[str, str]]:

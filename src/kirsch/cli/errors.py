@@ -8,6 +8,14 @@ from collections.abc import Callable
 class Failure(Exception):
     """A verb that could not do what it was asked: one line for a person."""
 
+    exit_status = 1
+
+
+class Misuse(Failure):
+    """Options that do not go together."""
+
+    exit_status = 2
+
 
 def reported(verb: Callable[[], int]) -> int:
     """Run a verb; say what went wrong on standard error."""
@@ -25,7 +33,7 @@ def reported(verb: Callable[[], int]) -> int:
         if not isinstance(error, _told()):
             raise
         print(f"kirsch: {error}", file=sys.stderr)
-        return 1
+        return error.exit_status if isinstance(error, Failure) else 1
 
 
 def _told() -> tuple[type[Exception], ...]:
@@ -33,5 +41,6 @@ def _told() -> tuple[type[Exception], ...]:
     from kirsch.cluster.application import ApplicationError
     from kirsch.cluster.client import ClientError
     from kirsch.unit import UnitError
+    from kirsch.websocket import WebSocketError
 
-    return (Failure, ClientError, ApplicationError, UnitError)
+    return (Failure, ClientError, ApplicationError, UnitError, WebSocketError)

@@ -10,17 +10,18 @@ from kirsch.cli.verbs import build, verbs_of
 def help_(options: argparse.Namespace) -> int:
     """What there is to type, or one verb's page."""
     parser = build()
-    if options.verb is None:
+    verb = " ".join(options.verb)
+    if not verb:
         parser.print_help()
         return 0
-    if options.verb == "balancer":
+    if verb == "balancer":
         from kirsch.cluster.balancer import main as balancer
 
         return balancer(["--help"])
     verbs = verbs_of(parser)
-    if options.verb not in verbs:
-        raise Failure(f"there is no verb {options.verb}; there are {', '.join(verbs)}")
-    verbs[options.verb][0].print_help()
+    if verb not in verbs:
+        raise Failure(f"there is no verb {verb}; there are {', '.join(verbs)}")
+    verbs[verb][0].print_help()
     return 0
 
 

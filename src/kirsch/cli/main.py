@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kirsch.cli.manual import USAGE
-from kirsch.cli.verbs import build
+from kirsch.cli.verbs import build, joined, verbs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return complete(arguments[1:])
     parser = build()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(joined(arguments, verbs_of(parser)))
     if options.run is None:
         parser.print_help()
         return USAGE

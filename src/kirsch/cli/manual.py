@@ -2,6 +2,8 @@
 
 import argparse
 import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 USAGE = 2
@@ -16,6 +18,28 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.example = example
         self.title = title
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """An option whose value may be left out (--ping [N]) takes what follows only if it is one."""
+        return super().parse_known_args(self._apart(args), namespace)
+
+    def _apart(self, arguments: Sequence[str]) -> list[str]:
+        optional = {o: a for a in self._actions if a.nargs == argparse.OPTIONAL for o in a.option_strings}
+        kept: list[str] = []
+        last: list[str] = []
+        for word, following in pairwise([*arguments, "-"]):
+            alone = (
+                word in optional and not following.startswith("-") and not self._is(optional[word], following)
+            )
+            (last if alone else kept).append(word)
+        return kept + last
+
+    def _is(self, action: argparse.Action, text: str) -> bool:
+        try:
+            self._get_value(action, text)
+        except argparse.ArgumentError:
+            return False
+        return True
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"kirsch: {message} (see {self.prog} --help)\n")

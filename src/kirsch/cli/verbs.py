@@ -1,11 +1,13 @@
 """What there is to type: the verbs, their options, and what --help says of them."""
 
 import argparse
-import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kirsch import __version__
+from kirsch.cli import ws_options
 from kirsch.cli.manual import Parser
+from kirsch.cli.values import seconds
 
 DESCRIPTION = "kirsch runs unit files: on this machine, and on a cluster of them."
 EPILOG = """\
@@ -16,17 +18,6 @@ More about a verb:                      kirsch help VERB
 Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT stands for --endpoint."""
 
 SHELLS = ("bash", "zsh", "fish")
-
-
-def seconds(text: str) -> float:
-    """A time to wait, finite and above zero. Raises ArgumentTypeError."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return number
 
 
 def build() -> argparse.ArgumentParser:
@@ -46,6 +37,7 @@ def build() -> argparse.ArgumentParser:
     _commands(verbs)
     _looks(verbs)
     _lists(verbs)
+    _websockets(verbs)
     _programs(verbs)
     return parser
 
@@ -63,12 +55,20 @@ def verbs_of(parser: argparse.ArgumentParser) -> dict[str, tuple[Parser, str]]:
     return {name: (verb, told[name]) for name, verb in verbs.choices.items()}
 
 
+def joined(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
+    """Arguments, with a verb of two words as one."""
+    given = list(arguments)
+    at = 2 if given[:1] == ["--endpoint"] else 1 if given[:1] and given[0].startswith("--endpoint=") else 0
+    name = " ".join(given[at : at + 2])
+    return [*given[:at], name, *given[at + 2 :]] if " " in name and name in verbs else given
+
+
 def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
     short = what[0].lower() + what[1:].partition(".")[0]
     parser: Parser = verbs.add_parser(
         name,
         help=short,
-        title=f"kirsch-{name} - {short}",
+        title=f"kirsch-{name.replace(' ', '-')} - {short}",
         description=what,
         example=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -227,6 +227,13 @@ def _lists(verbs: Any) -> None:
         verb.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _websockets(verbs: Any) -> None:
+    talk = _verb(verbs, "ws", "ws:ws", ws_options.CLIENT, "kirsch ws wss://example.com/chat")
+    ws_options.client(talk)
+    echo = _verb(verbs, "ws serve", "ws_serve:serve", ws_options.SERVER, "kirsch ws serve 8765")
+    ws_options.server(echo)
+
+
 def _programs(verbs: Any) -> None:
     _verb(
         verbs,
@@ -244,7 +251,7 @@ def _programs(verbs: Any) -> None:
     )
     completion.add_argument("shell", choices=SHELLS)
     helped = _verb(verbs, "help", "help:help_", "Say what there is, or what a verb does.", "kirsch help run")
-    helped.add_argument("verb", nargs="?", metavar="VERB")
+    helped.add_argument("verb", nargs="*", metavar="VERB")
     _verb(verbs, "version", "help:version", "Say which kirsch this is.", "kirsch version")
 
 

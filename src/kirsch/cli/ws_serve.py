@@ -1,0 +1,285 @@
+"""ws serve: an echo on any provider."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from kirsch.cli.errors import Failure, Misuse
+from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
+from kirsch.websocket.url import place
+
+# A provider stops reading when half of the queue waits: at most one more read's messages come then.
+QUEUE = 256 << 20
+POLICY_VIOLATION = 1008
+# What has to be installed for a provider, by the name of the module that is not there.
+INSTALL = {
+    "tornado": "'kirsch[tornado]'",
+    "gevent": "'kirsch[gevent]'",
+    "cherrypy": "'kirsch[web]'",
+    "cheroot": "'kirsch[web]'",
+    "uvloop": "uvloop",
+}
+THREADED = ("threaded", "cherrypy", "wsgi")
+LOOPED = ("asyncio", "tornado")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Echo(WebSocket):
+    """Sends back what comes."""
+
+    def received_message(self, message: str | bytes | memoryview) -> None:
+        try:
+            self.send(message)
+        except Slow as error:
+            # Only a client that compresses what nobody else can gets that far.
+            self.fail(ProtocolError(POLICY_VIOLATION, str(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is served, and where."""
+
+    host: str
+    port: int
+    unix: str | None
+    ssl: ssl.SSLContext | None
+    certificate: tuple[str, str | None] | None
+    policy: Policy
+    limits: Limits
+    threads: int
+    loop: str | None
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What most providers take."""
+        return {"policy": self.policy, "limits": self.limits, "ssl": self.ssl, "unix": self.unix}
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        return self.unix if self.unix is not None else place(self.host, self.port)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Listen, say so, and echo until SIGTERM or SIGINT."""
+    setting = _setting(options)
+    # Each connection takes one, and the usual limit is 1024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        _PROVIDERS[options.provider](setting)
+    except ImportError as error:
+        needed = (error.name or "").partition(".")[0]
+        if needed not in INSTALL:
+            raise
+        raise Failure(f"{needed} is not installed: pip install {INSTALL[needed]}") from None
+    except OSError as error:
+        raise Failure(f"cannot listen on {setting.where}: {error.strerror or error}") from None
+    return 0
+
+
+def _setting(options: argparse.Namespace) -> Setting:
+    """Raises Failure, and Misuse where options do not go together."""
+    if (options.place is None) == (options.unix is None):
+        raise Misuse("say where: [HOST:]PORT or --unix PATH")
+    if options.ssl_key is not None and options.ssl_cert is None:
+        raise Misuse("--ssl-key goes with --ssl-cert")
+    if options.threads is not None and options.provider not in THREADED:
+        raise Misuse(f"--threads is for {', '.join(THREADED)}")
+    if options.loop is not None and options.provider not in LOOPED:
+        raise Misuse(f"--loop is for {', '.join(LOOPED)}")
+    if options.provider == "wsgi" and (options.unix is not None or options.ssl_cert is not None):
+        raise Misuse("wsgi listens on a port, without TLS: let a proxy before it speak that")
+    host, port = options.place or ("", 0)
+    certificate = None if options.ssl_cert is None else (options.ssl_cert, options.ssl_key)
+    try:
+        policy = Policy(subprotocols=tuple(options.subprotocol), origins=tuple(options.origin) or ("*",))
+        if options.no_compress:
+            policy = Policy(subprotocols=policy.subprotocols, origins=policy.origins, deflate=None)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    return Setting(
+        host=host,
+        port=port,
+        unix=options.unix,
+        ssl=certificate and _context(*certificate),
+        certificate=certificate,
+        policy=policy,
+        # Whatever its ratio, a message is no larger than the limit.
+        limits=Limits(message=options.max_size, queue=max(QUEUE, 4 * options.max_size), ratio=None),
+        threads=options.threads or 10,
+        loop=options.loop,
+    )
+
+
+def _context(certificate: str, key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    for path in (certificate, key):
+        try:
+            if path is not None:
+                open(path, "rb").close()
+        except OSError as error:
+            raise Failure(f"{path}: {error.strerror}") from None
+    try:
+        context.load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or str(error)
+        raise Failure(
+            f"{certificate}: holds no certificate with its key that fits ({why.replace('_', ' ').lower()})"
+        ) from None
+    return context
+
+
+# The providers. A second signal has its usual effect: it ends what takes its time.
+
+
+def _looped(setting: Setting, provider: str) -> None:
+    """asyncio, and Tornado, which runs on asyncio's loop."""
+    module = import_module(f"kirsch.websocket.{provider}")
+    factory = import_module("uvloop").new_event_loop if setting.loop == "uvloop" else None
+
+    async def run() -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stopped.set)
+        async with module.serve(Echo, setting.host, setting.port, **setting.common) as server:
+            _say(server.url)
+            await stopped.wait()
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run())
+
+
+def _asyncio(setting: Setting) -> None:
+    _looped(setting, "asyncio")
+
+
+def _tornado(setting: Setting) -> None:
+    _looped(setting, "tornado")
+
+
+def _threaded(setting: Setting) -> None:
+    from kirsch.websocket.threaded import serve
+
+    with (
+        _signals() as wait,
+        serve(Echo, setting.host, setting.port, threads=setting.threads, **setting.common) as server,
+    ):
+        _say(server.url)
+        wait()
+
+
+def _wsgi(setting: Setting) -> None:
+    from kirsch.websocket.wsgi import serve
+
+    policy, limits = setting.policy, setting.limits
+    with (
+        _signals() as wait,
+        serve(
+            Echo, setting.host, setting.port, policy=policy, limits=limits, threads=setting.threads
+        ) as server,
+    ):
+        _say(server.url)
+        wait()
+
+
+def _gevent(setting: Setting) -> None:
+    import gevent
+    from gevent.event import Event
+
+    from kirsch.websocket.gevent import serve
+
+    stopped = Event()
+    handlers = [gevent.signal_handler(number, stopped.set) for number in SIGNALS]
+    with serve(Echo, setting.host, setting.port, **setting.common) as server:
+        _say(server.url)
+        stopped.wait()
+        for handler, number in zip(handlers, SIGNALS, strict=True):
+            handler.cancel()
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _cherrypy(setting: Setting) -> None:
+    """Every path of a CherryPy application is the echo."""
+    import cherrypy
+    from cheroot.ssl.builtin import BuiltinSSLAdapter
+    from cherrypy.process.wspbus import Bus
+
+    from kirsch.bus import SERVER_DEFAULTS, ServerError, http_server
+    from kirsch.bus import Limits as ServerLimits
+    from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
+
+    cherrypy.config.update(SERVER_DEFAULTS)
+    bus = Bus()
+    cherrypy.tools.websocket = WebSocketTool(bus)
+    WebSocketPlugin(bus, setting.threads).subscribe()
+
+    class Root:
+        @cherrypy.expose  # type: ignore[untyped-decorator]
+        @cherrypy.tools.websocket(application=Echo, policy=setting.policy, limits=setting.limits)  # type: ignore[untyped-decorator]
+        def default(self, *path: str, **query: str) -> None:
+            pass
+
+    server = http_server(
+        bus,
+        cherrypy.Application(Root(), ""),
+        host=setting.host,
+        port=setting.port,
+        path=setting.unix,
+        limits=ServerLimits(threads=setting.threads),
+    )
+    if setting.certificate is not None:
+        server.httpserver.ssl_adapter = BuiltinSSLAdapter(*setting.certificate)
+    with _signals() as wait:
+        try:
+            server.bind()
+        except ServerError as error:
+            raise Failure(str(error)) from None
+        bus.start()
+        scheme = "ws" if setting.ssl is None else "wss"
+        if isinstance(server.bind_addr, str):
+            _say(f"{scheme}+unix://{server.bind_addr}")
+        else:
+            _say(f"{scheme}://{place(*server.bind_addr[:2])}/")
+        wait()
+        bus.exit()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], object]]:
+    """What waits for SIGTERM or SIGINT; threads that are started meanwhile do not see them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def wait() -> None:
+        signal.sigwait(SIGNALS)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    yield wait
+
+
+def _say(url: str) -> None:
+    print(f"listening on {url}", flush=True)
+
+
+_PROVIDERS: dict[str, Callable[[Setting], None]] = {
+    "asyncio": _asyncio,
+    "threaded": _threaded,
+    "tornado": _tornado,
+    "gevent": _gevent,
+    "cherrypy": _cherrypy,
+    "wsgi": _wsgi,
+}
