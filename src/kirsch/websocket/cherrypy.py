@@ -10,9 +10,9 @@
             cherrypy.request.websocket.room = room
 
 The page handler runs before the handshake is answered. It may refuse by HTTPError, HTTPRedirect or a status
-of its own; what it returns is dropped. Tools that come before it (authentication, sessions) do their work, and
-what they put into the response's header goes out with it, cookies too. Then the connection leaves CherryPy,
-and the thread that answered is free.
+of its own; what it returns is dropped. Tools that come before it (authentication, sessions) do their work,
+and what they put into the response's header goes out with it, cookies too. Then the connection leaves
+CherryPy, and the thread that answered is free.
 """
 
 import logging

@@ -1,0 +1,257 @@
+"""WSGI middleware: WebSockets beside a WSGI application, where its server lets a connection go.
+
+    application = WebSockets({"/chat": Chat}, application)
+
+gunicorn does (its sync and gthread workers), and Werkzeug's server: they give the socket in the environ. So
+does any server that is taught to, as environ["kirsch.socket"]. After the handshake the connection has left
+the server: its thread is free. With other servers the answer is 501. The 101 is ours: header fields that
+middleware around this one adds to responses are not in it.
+"""
+
+import atexit
+import logging
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any, Final, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.handshake import Policy, request_from_environ
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.pool import Pool
+from kirsch.websocket.site import Site
+from kirsch.websocket.threaded import Application, factory
+
+__all__ = ["Server", "WebSockets", "serve"]
+
+log = logging.getLogger("kirsch.websocket")
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_SOCKETS: Final = ("kirsch.socket", "gunicorn.socket", "werkzeug.socket")
+_KEPT: Final = (
+    "this WSGI server keeps its connections: gunicorn's and Werkzeug's do not; or take the providers "
+    "cherrypy, gevent, tornado, asyncio or threaded of kirsch.websocket"
+)
+
+
+class WebSockets:
+    """A WSGI application that answers WebSockets' handshakes, and has another answer everything else.
+
+    Args:
+        websockets: a class that extends WebSocket, or `def handler(ws: Connection)`, for every path; or a
+            mapping of paths (PATH_INFO) to either.
+        application: answers all other requests, also plain ones for those paths; without one they are 404
+            and 426.
+        policy, limits: what is accepted of clients, and what they may cost.
+        threads: how many serve callbacks, in each process; each function that iterates has one more.
+    """
+
+    def __init__(
+        self,
+        websockets: Application | Mapping[str, Application],
+        application: WSGIApplication | None = None,
+        *,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        threads: int = 10,
+    ) -> None:
+        self.websockets = websockets
+        self.application = application
+        self.policy = policy or Policy()
+        self.limits = limits or Limits()
+        self.threads = threads
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._process = 0
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        upgrade = "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
+        found = self.websockets
+        if isinstance(found, Mapping):
+            found = found.get(environ.get("PATH_INFO", ""))  # type: ignore[assignment]
+        if self.application is not None and (found is None or not upgrade):
+            return self.application(environ, start_response)
+        peer = _peer(environ)
+        try:
+            if found is None:
+                raise HandshakeError(404, "there is no WebSocket at this path")
+            site = Site(found, self.policy, self.limits, factory)
+            websocket, response = site.open(request_from_environ(environ), peer)
+            taken = Taken(environ)
+        except HandshakeError as error:
+            log.warning("%s: %s", peer, error)
+            return _refuse(error, environ, start_response)
+        try:
+            self.pool.adopt(websocket, taken.socket, taken.received, response)
+        except (OSError, RuntimeError) as error:
+            log.info("%s: %s", peer, error)
+            taken.socket.close()
+        start_response("101 Switching Protocols", [])
+        return taken
+
+    @property
+    def pool(self) -> Pool:
+        """This process's: servers that fork do so before the first connection."""
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():
+                self._pool, self._process = Pool(self.threads), os.getpid()
+                atexit.register(self._pool.close)
+            return self._pool
+
+    def close(self) -> None:
+        """Close every connection with 1001, as the end of the process does."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None and self._process == os.getpid():
+            atexit.unregister(pool.close)
+            pool.close()
+
+
+class Taken(list[bytes]):
+    """A connection that has left its server: the server is left with one that has ended.
+
+    It goes on with that as it likes: what it writes goes nowhere, and there is nothing to read. As the
+    response's (empty) body, it is told when the server has written all.
+
+    Attributes:
+        socket: the connection.
+        received: what the server had received of it after the request.
+    """
+
+    def __init__(self, environ: Environ) -> None:
+        """Raises HandshakeError 501 where the server does not let it go."""
+        super().__init__()
+        given = next((environ[key] for key in _SOCKETS if environ.get(key) is not None), None)
+        if given is None:
+            raise HandshakeError(501, _KEPT)
+        if type(given).__module__.startswith(("gevent", "eventlet")):
+            raise HandshakeError(501, "this server's sockets are gevent's: take kirsch.websocket.gevent")
+        if isinstance(given, ssl.SSLSocket) or not isinstance(given, socket.socket):
+            raise HandshakeError(501, "this server speaks TLS itself: with WSGI let a proxy before it do so")
+        self.socket = given.dup()
+        ended, self._end = socket.socketpair()
+        self._end.shutdown(socket.SHUT_WR)
+        os.dup2(ended.fileno(), given.fileno(), inheritable=False)
+        ended.close()
+        self.received = _received(environ)
+
+    def close(self) -> None:
+        """The server has written its response."""
+        self._end.close()
+
+
+class Server:
+    """A listening server, for development: Python's own WSGI server, with a thread for each handshake.
+
+    Attributes:
+        address: (host, port). url: where clients find it.
+    """
+
+    def __init__(self, websockets: WebSockets, host: str, port: int) -> None:
+        self._websockets = websockets
+        self._server = _Server((host, port), _Handler)
+        self._server.set_app(websockets)
+        self.address: tuple[str, int] = (host, self._server.server_port)
+        self.url = f"ws://{host}:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    def serve_forever(self) -> None:
+        """Serve until another thread calls `close()`, or an exception comes (KeyboardInterrupt)."""
+        try:
+            self._thread.join()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Listen no more, and close every connection with 1001."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._websockets.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(
+    application: Application | Mapping[str, Application],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    threads: int = 10,
+) -> Server:
+    """Listen, and serve at once, behind Python's own WSGI server. Arguments are as WebSockets has them.
+
+    Raises OSError where nothing can be listened on.
+    """
+    return Server(WebSockets(application, policy=policy, limits=limits, threads=threads), host, port)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    request_queue_size = 1024
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # Without asking for the host's name, which may take its time.
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_name, self.server_port = "localhost", self.socket.getsockname()[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("%s: the handshake broke off", client_address, exc_info=True)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10
+
+    def get_environ(self) -> Environ:
+        return {
+            **super().get_environ(),
+            "SERVER_PROTOCOL": self.request_version,
+            "REMOTE_PORT": str(self.client_address[1]),
+            "kirsch.socket": self.connection,
+        }
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        log.debug(format, *arguments)
+
+
+def _peer(environ: Environ) -> str:
+    address, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
+    if not address:
+        return "unix"
+    return f"{address}:{port}" if port else str(address)
+
+
+def _received(environ: Environ) -> bytes:
+    """What the server holds after the request; as its connection has ended nothing blocks here."""
+    body = environ["wsgi.input"]
+    received: bytes = body.read()
+    # gunicorn's ends where the request ends, and what follows is behind it.
+    unreader: Any = getattr(getattr(body, "reader", None), "unreader", None)
+    return received + unreader.take_buffered() if hasattr(unreader, "take_buffered") else received
+
+
+def _refuse(error: HandshakeError, environ: Environ, start_response: StartResponse) -> list[bytes]:
+    body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
+    fields = list(error.headers)
+    if not str(environ.get("SERVER_SOFTWARE", "")).startswith(("gunicorn", "Werkzeug")):
+        # Other servers do not take it from an application (PEP 3333).
+        fields = [(name, value) for name, value in fields if name.lower() != "upgrade"]
+    fields += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", fields)
+    return [body]
