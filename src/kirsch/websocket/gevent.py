@@ -4,6 +4,7 @@ Nothing needs to be monkey-patched. Each connection has a greenlet that reads an
 callback may block, as gevent does. A function that is given a connection to iterate over has one more.
 """
 
+import contextlib
 import functools
 import io
 import logging
@@ -12,7 +13,7 @@ import ssl as tls
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 import gevent.socket
 import gevent.ssl
@@ -21,6 +22,8 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.server import StreamServer
 
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_handshake import peer
+from kirsch.websocket.async_socket import unix_socket
 from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.dial import dial
 from kirsch.websocket.errors import HandshakeError
@@ -30,7 +33,7 @@ from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.opening import ClientOptions
-from kirsch.websocket.site import Site
+from kirsch.websocket.site import Site, joined
 from kirsch.websocket.url import Url
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
@@ -38,16 +41,22 @@ __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_clas
 log = logging.getLogger("kirsch.websocket")
 
 Application = type[WebSocket] | Callable[[Connection], object]
+W = TypeVar("W", bound=WebSocket)
 BACKLOG = 1024
 # How much of a request's head is read at a time.
 HEAD = 16 << 10
 
 
-def factory(application: Application) -> Callable[..., WebSocket]:
-    """What makes a connection for an application: the class itself, or one that runs the function."""
+def factory(application: Application, stream: bool = False) -> Callable[..., WebSocket]:
+    """What makes a connection for an application: the class itself, or one that runs the function.
+
+    `stream`: the function is given each message as a Stream.
+    """
     if isinstance(application, type) and issubclass(application, WebSocket):
         return application
-    return functools.partial(Handled, application)
+    made = functools.partial(Handled, application)
+    made.streaming = stream  # type: ignore[attr-defined]
+    return made
 
 
 class Handler(WSGIHandler):
@@ -73,18 +82,18 @@ class Handler(WSGIHandler):
             super().handle_one_response()
             return
         self.close_connection = True
-        peer = _peer(self.socket, self.client_address)
+        name = peer(self.client_address)
         try:
-            websocket, response = self._open(peer)
+            websocket, response = self._open(name)
         except HandshakeError as error:
-            log.warning("%s: %s", peer, error)
+            log.warning("%s: %s", name, error)
             self._say(str(error.status), refusal(error))
             return
         try:
             rest = self._ahead()
             self._say("101", response)
         except OSError as error:
-            log.info("%s: gone before the handshake was answered: %s", peer, error)
+            log.info("%s: gone before the handshake was answered: %s", name, error)
             return
         Wire(self.socket, websocket, self.wires).run(rest)
 
@@ -93,10 +102,10 @@ class Handler(WSGIHandler):
             return self.path.partition("?")[0] in self.site.application
         return "websocket" in self.headers.get("Upgrade", "").lower()
 
-    def _open(self, peer: str) -> tuple[WebSocket, bytes]:
+    def _open(self, name: str) -> tuple[WebSocket, bytes]:
         if self.request_version != "HTTP/1.1":
             raise HandshakeError(505, f"{self.request_version}: a WebSocket needs HTTP/1.1")
-        return self.site.open(Request(self.command, self.path, Headers(self.headers.items())), peer)
+        return self.site.open(Request(self.command, self.path, Headers(self.headers.items())), name)
 
     def _ahead(self) -> bytes:
         """What the client sent right behind its request, and pywsgi has read."""
@@ -127,6 +136,7 @@ def handler_class(
     *,
     policy: Policy | None = None,
     limits: Limits | None = None,
+    stream: bool = False,
 ) -> type[Handler]:
     """For a pywsgi server: `WSGIServer(address, wsgi, handler_class=handler_class({"/chat": Chat}))`.
 
@@ -135,9 +145,28 @@ def handler_class(
             `def chat(ws: Connection)`: requests for other paths are the WSGI application's. Or one
             application, for whatever path asks for a WebSocket.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        stream: functions are given each message as a Stream, in chunks.
     """
-    site = Site(application, policy or Policy(), limits or Limits(), factory)
+    site = _site(application, policy, limits, stream)
     return type("WebSocketHandler", (Handler,), {"site": site, "wires": set()})
+
+
+class _Pages(WSGIServer):
+    """A pywsgi server that says of failed TLS what there is to say, in one line."""
+
+    context: tls.SSLContext | None = None
+    timeout: float | None = None
+
+    def handle(self, sock: Any, address: Any) -> None:
+        if self.context is not None:
+            try:
+                with gevent.Timeout(self.timeout, TimeoutError(f"no TLS in {self.timeout} s")):
+                    sock = _secured(sock, self.context)
+            except OSError as error:
+                log.warning("%s: %s", peer(address), error)
+                sock.close()
+                return
+        super().handle(sock, address)
 
 
 class Server:
@@ -163,9 +192,9 @@ class Server:
             self._server = StreamServer(listener, self._handle, spawn=Pool(), **options)
         else:
             made = type("WebSocketHandler", (Handler,), {"site": site, "wires": self._wires})
-            if ssl is not None:
-                options["ssl_context"] = _Context(ssl)
-            self._server = WSGIServer(listener, wsgi, spawn=Pool(), handler_class=made, log=log, **options)
+            self._server = _Pages(listener, wsgi, spawn=Pool(), handler_class=made, log=log, **options)
+            self._server.context, self._server.timeout = ssl, site.limits.handshake_timeout
+            self._server.environ["wsgi.url_scheme"] = "http" if ssl is None else "https"
         self._server.start()
         self.address: Any = self._unix or tuple(self._server.address)[:2]
 
@@ -202,24 +231,22 @@ class Server:
         self.close()
 
     def _handle(self, sock: Any, address: Any) -> None:
-        peer = _peer(sock, address)
+        name = peer(address)
         limit = self.site.limits.handshake_timeout
+        opened = None
         try:
             with gevent.Timeout(limit, TimeoutError(f"no handshake in {limit} s")):
                 if self._ssl is not None:
-                    sock = _Context(self._ssl).wrap_socket(sock, server_side=True)
-                opened = self._shake_hands(sock, peer)
+                    sock = _secured(sock, self._ssl)
+                opened = self._shake_hands(sock, name)
         except OSError as error:
-            log.log(
-                logging.WARNING if isinstance(error, TimeoutError) else logging.INFO, "%s: %s", peer, error
-            )
-            opened = None
+            log.warning("%s: %s", name, error)
         if opened is None:
             sock.close()
         else:
             Wire(sock, opened[0], self._wires).run(opened[1])
 
-    def _shake_hands(self, sock: Any, peer: str) -> tuple[WebSocket, bytes] | None:
+    def _shake_hands(self, sock: Any, name: str) -> tuple[WebSocket, bytes] | None:
         """The connection, and what came after the request."""
         reader = HeadReader(self.site.limits, client=False)
         try:
@@ -229,14 +256,15 @@ class Server:
                 if not data:
                     return None
                 request = reader.feed(data)
-            websocket, response = self.site.open(request, peer)
+            websocket, response = self.site.open(request, name)
         except HandshakeError as error:
-            log.warning("%s: %s", peer, error)
-            sock.sendall(refusal(error))
-            # What is still on its way would have the system drop the answer.
-            sock.shutdown(gevent.socket.SHUT_WR)
-            while sock.recv(HEAD):
-                pass
+            log.warning("%s: %s", name, error)
+            with contextlib.suppress(OSError):
+                sock.sendall(refusal(error))
+                # What is still on its way would have the system drop the answer.
+                sock.shutdown(gevent.socket.SHUT_WR)
+                while sock.recv(HEAD):
+                    pass
             return None
         sock.sendall(response)
         return websocket, reader.rest
@@ -252,6 +280,7 @@ def serve(
     ssl: tls.SSLContext | None = None,
     unix: str | None = None,
     backlog: int = BACKLOG,
+    stream: bool = False,
     wsgi: Callable[..., Any] | None = None,
     log: Any = None,
 ) -> Server:
@@ -265,85 +294,99 @@ def serve(
         ssl: a context, for wss.
         unix: the path of a Unix socket, in place of host and port.
         backlog: connections that wait to be accepted.
-        wsgi: a WSGI application for all other requests, as with `handler_class`; log: pywsgi's access log.
+        stream: functions are given each message as a Stream, in chunks.
+        wsgi: a WSGI application for all other requests, as with `handler_class`: pywsgi reads the requests
+            then, and has its own limits; log: its access log.
 
     Raises OSError where nothing can be listened on.
     """
-    site = Site(application, policy or Policy(), limits or Limits(), factory)
-    return Server(site, unix or (host, port), ssl, wsgi, backlog, log)
+    return Server(_site(application, policy, limits, stream), unix or (host, port), ssl, wsgi, backlog, log)
+
+
+@overload
+def connect(
+    url: Url | str,
+    application: None = None,
+    *,
+    options: ClientOptions | None = None,
+    ssl: tls.SSLContext | None = None,
+    timeout: float | None = None,
+    stream: bool = False,
+) -> Connection: ...
+
+
+@overload
+def connect(
+    url: Url | str,
+    application: Callable[..., W],
+    *,
+    options: ClientOptions | None = None,
+    ssl: tls.SSLContext | None = None,
+    timeout: float | None = None,
+    stream: bool = False,
+) -> W: ...
 
 
 def connect(
     url: Url | str,
-    application: Callable[..., WebSocket] = Connection,
+    application: Callable[..., WebSocket] | None = None,
     *,
     options: ClientOptions | None = None,
     ssl: tls.SSLContext | None = None,
-    proxy_ssl: tls.SSLContext | None = None,
     timeout: float | None = None,
-) -> Any:
-    """Open a WebSocket: `with connect(url) as ws`, or `ws = connect(url, Chat)`.
+    stream: bool = False,
+) -> WebSocket:
+    """Open a connection: `with connect(url) as ws`.
 
     Args:
         url: where; may hold user and password.
-        application: a class that extends WebSocket; Connection is one to iterate over.
-        options: subprotocols, compression, header fields, proxy, limits.
-        ssl, proxy_ssl: the contexts for wss and for a https:// proxy; None for the system's certificates.
-        timeout: seconds for everything together; None for the limits' handshake_timeout.
+        application: a class that extends WebSocket, for its callbacks; None gives a Connection, to iterate.
+        options: how to connect: subprotocols, compression, headers, proxy, limits.
+        ssl: the context for wss, the standard library's or gevent's; None for the system's certificates.
+        timeout: seconds until it is open; None for the limits' handshake_timeout.
+        stream: each message is given as a Stream, in chunks.
 
-    Raises HandshakeError: one line says why there is no WebSocket.
+    Raises HandshakeError: there is no WebSocket, in one line.
     """
     options = options or ClientOptions()
-    sock, opened = dial(
-        url,
-        options,
-        ssl=_context(ssl),
-        proxy_ssl=_context(proxy_ssl),
-        timeout=timeout,
-        sockets=gevent.socket,
-        tls=_tls,
-    )
-    deflate = opened.agreed.deflate
-    websocket = application(
-        client=True,
-        limits=options.limits,
-        codec=deflate and deflate.codec(client=True, limits=options.limits),
-        stream=getattr(application, "streaming", False),
-    )
-    websocket.subprotocol, websocket.peer = opened.agreed.subprotocol, opened.url.place
+    context: Any = None if ssl is None else _Context(ssl)
+    sock, opened = dial(url, options, ssl=context, timeout=timeout, sockets=gevent.socket, tls=_tls)
+    websocket = joined(application or Connection, opened, options, stream)
     Wire(sock, websocket, set()).start(opened.rest)
     return websocket
 
 
-def reconnect(
-    url: Url | str,
-    application: Callable[..., WebSocket] = Connection,
-    *,
-    backoff: Backoff | None = None,
-    **options: Any,
-) -> Iterator[Any]:
-    """Connections, one after the other: `for ws in reconnect(url): for message in ws: ...`.
+def reconnect(url: Url | str, *, backoff: Backoff | None = None, **how: Any) -> Iterator[Connection]:
+    """Connections, each when the one before has ended: `for ws in reconnect(url)`.
 
-    When the loop's body is done with one, it is closed, and the next is opened after a delay. `options` are
-    `connect`'s; `backoff` says how long the delays are, and how many.
+    Args:
+        url: where.
+        backoff: how long to wait between; its attempts in a row may be limited.
+        how: as for `connect`.
 
-    Raises HandshakeError where another try would go no better.
+    Raises:
+        HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`
+            ends.
     """
     backoff = backoff or Backoff()
-    for delay in backoff:
+    failed: HandshakeError | None = None
+    while True:
         try:
-            websocket = connect(url, application, **options)
+            connection = connect(url, **how)
         except HandshakeError as error:
             if not passes(error):
                 raise
-            log.warning("%s; again in %.1f s", error, delay)
+            failed = error
         else:
-            begun = time.monotonic()
-            try:
-                yield websocket
-            finally:
-                websocket.wire.leave()
-            backoff.lasted(time.monotonic() - begun)
+            failed, since = None, time.monotonic()
+            with connection:
+                yield connection
+            backoff.lasted(time.monotonic() - since)
+        delay = next(backoff, None)
+        if delay is None:
+            if failed is not None:
+                raise failed
+            return
         gevent.sleep(delay)
 
 
@@ -374,8 +417,14 @@ class _Tls:
 _tls: Any = _Tls()
 
 
-def _context(context: tls.SSLContext | None) -> Any:
-    return None if context is None else _Context(context)
+def _secured(sock: Any, context: tls.SSLContext) -> Any:
+    """Do the server's part of TLS's handshake. Raises OSError."""
+    return _Context(context).wrap_socket(sock, server_side=True)
+
+
+def _site(application: Any, policy: Policy | None, limits: Limits | None, stream: bool) -> Site:
+    wrap = functools.partial(factory, stream=stream)
+    return Site(application, policy or Policy(), limits or Limits(), wrap)
 
 
 def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
@@ -391,33 +440,6 @@ def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
 
 
 def _unix_listener(path: str, backlog: int) -> Any:
-    listener = gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM)
-    try:
-        try:
-            listener.bind(path)
-        except OSError:
-            # One that nobody listens on any more is in the way, as after a crash.
-            if not _is_stale(path):
-                raise
-            os.unlink(path)
-            listener.bind(path)
-        listener.listen(backlog)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _is_stale(path: str) -> bool:
-    with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
-        return False
-
-
-def _peer(sock: Any, address: Any) -> str:
-    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and address else "unix"
+    sock = unix_socket(path)
+    sock.listen(backlog)
+    return gevent.socket.socket(sock.family, sock.type, fileno=sock.detach())

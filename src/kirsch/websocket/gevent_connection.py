@@ -2,17 +2,21 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import gevent
 from gevent.event import Event
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NORMAL, Buffer
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL, Buffer
 from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.message import Message
+
+# What a message costs besides its bytes.
+OVERHEAD: Final = 64
 
 
 class Stream:
@@ -52,8 +56,8 @@ class Stream:
 class Connection(WebSocket):
     """A WebSocket whose messages wait until they are taken: `for message in ws`, or `ws.recv()`.
 
-    The iteration ends when the connection is closed with 1000 or 1001, and raises Closed where it ends
-    otherwise. Where messages are streamed, each is a Stream. A client's is a context manager that closes it.
+    The iteration ends when the connection is closed with 1000, 1001 or no code, and raises Closed where it
+    ends otherwise. Where messages are streamed, each is a Stream. `with` closes the connection, and waits.
     """
 
     wire: Wire
@@ -63,7 +67,9 @@ class Connection(WebSocket):
         self._inbox: deque[Any] = deque()
         # Messages go where they wait without a call of ours.
         self.received_message = self._inbox.append  # type: ignore[assignment, method-assign]
+        # Bytes that wait, and whether they are too many.
         self._unread = 0
+        self._full = False
         # Chunks came, or the end.
         self._news = False
         self._arrival = Event()
@@ -75,18 +81,18 @@ class Connection(WebSocket):
 
     def __next__(self) -> Any:
         if self._inbox:
-            return self._inbox.popleft()
+            return self._taken() if self._full else self._inbox.popleft()
         try:
             return self._next()
         except Closed as closed:
-            if closed.code in (NORMAL, GOING_AWAY):
+            if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
                 raise StopIteration from None
             raise
 
     def recv(self, timeout: float | None = None) -> Message | Any:
         """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
         if self._inbox:
-            return self._inbox.popleft()
+            return self._taken() if self._full else self._inbox.popleft()
         if timeout is None:
             return self._next()
         with gevent.Timeout(timeout, TimeoutError(f"no message in {timeout:g} seconds")):
@@ -98,6 +104,9 @@ class Connection(WebSocket):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, Closed):
+            self.close(INTERNAL if issubclass(kind, Exception) else GOING_AWAY)
+        self.dismiss()
         self.wire.leave()
 
     def _next(self) -> Any:
@@ -105,14 +114,26 @@ class Connection(WebSocket):
             self._incoming.skip()
         while not self._inbox:
             self.news()
-        return self._inbox.popleft()
+        return self._taken() if self._full else self._inbox.popleft()
+
+    def _taken(self) -> Any:
+        """The next message, of too many; after the last reading goes on."""
+        message = self._inbox.popleft()
+        if not self._inbox and not isinstance(message, Stream):
+            self._ease()
+        return message
+
+    def _ease(self) -> None:
+        self._unread = 0
+        if self._full:
+            self._full = False
+            self.wire.hold(False)
 
     def news(self) -> None:
         """Wait until something more has been received. Raises Closed when the connection has ended."""
         if self._over is not None:
             raise Closed(self._over.code, self._over.reason)
-        self._unread = 0
-        self.wire.hold(False)
+        self._ease()
         self._arrival.clear()
         self._arrival.wait()
 
@@ -128,36 +149,52 @@ class Connection(WebSocket):
                 error.__cause__ = cause
                 self.fail(error)
         self.close()
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Nobody takes messages any more: what comes is dropped, so that the end is seen."""
+        self.received_message = _ignore  # type: ignore[assignment, method-assign]
+        self.received_chunk = _ignore  # type: ignore[assignment, method-assign]
+        self._inbox.clear()
+        self._ease()
 
     def feed(self, data: Buffer) -> None:
+        before = len(self._inbox)
         super().feed(data)
-        self._arrived(len(data))
+        self._arrived(before)
 
     def filled(self, count: int) -> None:
+        before = len(self._inbox)
         super().filled(count)
-        self._arrived(count)
+        self._arrived(before)
 
     def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
         if first or self._incoming is None:
             self._incoming = Stream(self, isinstance(data, str))
             self._inbox.append(self._incoming)
         self._incoming.add(data, final)
+        self._unread += OVERHEAD + len(data)
         self._news = True
         if final:
             self._incoming = None
 
     def closed(self, code: int, reason: str) -> None:
         self._over = Closed(code, reason)
-        self._news = True
-        self._arrived(0)
+        self._arrival.set()
 
-    def _arrived(self, count: int) -> None:
-        if self._inbox or self._news:
+    def _arrived(self, before: int) -> None:
+        """Count what came, as it is once decompressed; `before` is how many messages had been waiting."""
+        inbox = self._inbox
+        if self._news:
             self._news = False
-            self._unread += count
-            if self._unread > self.limits.inbox:
-                self.wire.hold(True)
-            self._arrival.set()
+        elif new := len(inbox) - before:
+            self._unread += OVERHEAD * new + sum(map(len, islice(reversed(inbox), new)))
+        else:
+            return
+        if self._unread > self.limits.inbox and not self._full:
+            self._full = True
+            self.wire.hold(True)
+        self._arrival.set()
 
 
 class Handled(Connection):
@@ -169,3 +206,7 @@ class Handled(Connection):
 
     def opened(self) -> None:
         gevent.spawn(self.handle, self._handler)
+
+
+def _ignore(*_: object) -> None:
+    """Nobody wants to know."""
