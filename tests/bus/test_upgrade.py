@@ -16,7 +16,7 @@ import cheroot.workers.threadpool
 import cheroot.wsgi
 import pytest
 
-from kirsch.bus import Limits
+from kirsch.bus import Limits, http_server
 from kirsch.bus.cheroot import Server
 from kirsch.bus.upgrade import leave, present_connection
 
@@ -187,6 +187,25 @@ def test_with_tls_it_is_the_same_object(server, certificate, eventually):
     client.close()
 
 
+def test_tls_by_a_context(bus, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def scheme(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5")])
+        return [environ["wsgi.url_scheme"].encode()]
+
+    server = http_server(bus, scheme, port=0, tls=context)
+    bus.start()
+    client = ssl.create_default_context(cafile=certificate[0]).wrap_socket(
+        socket.create_connection(server.bind_addr, timeout=10), server_hostname="localhost"
+    )
+    for _ in range(2):
+        assert ask(server.bind_addr, sock=client)[1].startswith(b"HTTP/1.1 200 ")
+        assert client.recv(5) == b"https"
+    client.close()
+
+
 def test_what_was_left_is_closed_by_who_has_it(server, eventually):
     before = len(os.listdir("/proc/self/fd"))
     address = start(server)
@@ -224,10 +243,10 @@ def test_cheroot_is_the_one_that_was_read():
         cheroot.server.HTTPRequest.simple_response,
         cheroot.server.HTTPRequest.read_request_line,
         cheroot.makefile,
-        cheroot.ssl.builtin.BuiltinSSLAdapter.wrap,
+        cheroot.ssl.builtin.BuiltinSSLAdapter,
     )
     source = "".join(inspect.getsource(each) for each in read)
     assert (
         hashlib.sha256(source.encode()).hexdigest()
-        == "765e3d2f504c9aa04d1e2ebd6c17bc4b55fe36747238853ab264effb5945db22"
+        == "928df8e748b6b147c362850c817abb27ac7060026c7094a70e3b5f7d39b90a2f"
     )

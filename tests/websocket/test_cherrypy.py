@@ -23,12 +23,13 @@ from cherrypy._cpserver import Server as StockServer
 from cherrypy._cpwsgi_server import CPWSGIServer
 from cherrypy.process.wspbus import Bus
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import connect, unix_connect
 
 from kirsch.bus import HTTPAdapter, Limits, http_server
 from kirsch.websocket import Limits as WireLimits
 from kirsch.websocket import Protocol, WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
+from kirsch.websocket.cherrypy import serve as serve_alone
 from kirsch.websocket.protocol import OPEN
 
 THREADS = 10
@@ -311,7 +312,7 @@ def serve(certificate):
             adapter.httpserver.ssl_adapter = BuiltinSSLAdapter(*certificate)
             context = ssl.create_default_context(cafile=certificate[0])
         bus.start()
-        atexit.unregister(bus._clean_exit)
+        stack.callback(atexit.unregister, bus._clean_exit)
         stack.callback(lambda: bus.state is bus.states.STARTED and bus.stop())
         return Site(bus, adapter, plugin, ends, context)
 
@@ -688,6 +689,35 @@ def test_1000_idle_connections_with_10_threads(serve, kind):
 @pytest.mark.parametrize("kind", ["ours", "stock"])
 def test_5000_idle_connections_with_10_threads(serve, kind):
     hold(serve(kind), 5000)
+
+
+def test_serve_has_every_path_be_a_websocket(certificate, tmp_path):
+    class Upper(WebSocket):
+        def received_message(self, message):
+            self.send(message.upper())
+
+    with serve_alone(Upper) as server, connect(f"{server.url}any/path?and=more", proxy=None) as ws:
+        ws.send("hello")
+        assert ws.recv(timeout=10) == "HELLO"
+        assert len(server.connections) == 1
+    with serve_alone({"/one": Upper}, unix=str(tmp_path / "socket")) as server:
+        assert server.url == f"ws+unix://{tmp_path}/socket"
+        with unix_connect(server.address, "ws://localhost/one") as ws:
+            ws.send("hello")
+            assert ws.recv(timeout=10) == "HELLO"
+        with pytest.raises(InvalidStatus) as refused:
+            unix_connect(server.address, "ws://localhost/other")
+        assert refused.value.response.status_code == 404
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with serve_alone(Upper, ssl=context) as server:
+        assert server.url.startswith("wss://127.0.0.1:")
+        site = Site.__new__(Site)
+        site.address, site.host = server.address, f"localhost:{server.address[1]}"
+        site.context = ssl.create_default_context(cafile=certificate[0])
+        with site.client("/") as ws:
+            ws.send("hello")
+            assert ws.recv() == "HELLO"
 
 
 PROGRAM = """

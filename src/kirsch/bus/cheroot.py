@@ -22,6 +22,7 @@ import cheroot.wsgi
 import cherrypy
 from cheroot.connections import ConnectionManager
 from cheroot.makefile import MakeFile
+from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cherrypy._cpwsgi_server import CPWSGIServer
 
 from kirsch.bus.gateway import Gateway
@@ -141,6 +142,14 @@ class Connection(cheroot.server.HTTPConnection):
             keep_time(sock, server.timeout)
             makefile = make_file
         super().__init__(server, sock, makefile)
+
+
+class TLS(BuiltinSSLAdapter):
+    """TLS as a context says; cheroot's own adapters want to read certificates from files."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        self._server_env: dict[str, str] = {}
 
 
 class Queue:

@@ -2,13 +2,14 @@
 
 import gc
 import logging
+import ssl
 import threading
 from typing import Any
 
 import cherrypy
 from cherrypy.process.servers import ServerAdapter
 
-from kirsch.bus.cheroot import Limits, Server, ServerError
+from kirsch.bus.cheroot import TLS, Limits, Server, ServerError
 from kirsch.bus.logs import no_access_log
 
 _LIMITS = Limits()
@@ -90,14 +91,16 @@ def http_server(
     port: int = 8080,
     path: str | None = None,
     limits: Limits = _LIMITS,
+    tls: ssl.SSLContext | None = None,
 ) -> HTTPAdapter:
     """A server for a WSGI application (None: cherrypy.tree), subscribed to the bus.
 
     It listens on `host` and `port` (0: a free one, see `bind_addr` once it listens), or on a Unix socket of
-    mode 0600 at `path`.
+    mode 0600 at `path`; with `tls` it speaks HTTPS.
     """
     bind_addr = path if path is not None else (host, port)
     server = Server(bus, bind_addr, cherrypy.tree if app is None else app, limits)
+    server.ssl_adapter = None if tls is None else TLS(tls)
     adapter = HTTPAdapter(bus, server, bind_addr)
     adapter.subscribe()
     return adapter

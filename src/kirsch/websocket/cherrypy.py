@@ -15,15 +15,23 @@ and what they put into the response's header goes out with it, cookies too. Then
 CherryPy, and the thread that answered is free.
 """
 
+import atexit
 import logging
 import socket
+import ssl as tls
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import cherrypy
+from cherrypy._cprequest import Hook
 from cherrypy.process.plugins import SimplePlugin
+from cherrypy.process.wspbus import Bus
 
+from kirsch.bus.cheroot import Limits as ServerLimits
+from kirsch.bus.logs import no_access_log
+from kirsch.bus.server import HTTPAdapter, http_server
 from kirsch.bus.upgrade import leave, present_connection
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, HandshakeError, Slow
@@ -31,9 +39,9 @@ from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
-from kirsch.websocket.threaded import factory
+from kirsch.websocket.threaded import Application, factory
 
-__all__ = ["WebSocketPlugin", "WebSocketTool"]
+__all__ = ["Server", "WebSocketPlugin", "WebSocketTool", "serve"]
 
 log = logging.getLogger("kirsch.websocket")
 
@@ -177,6 +185,95 @@ class WebSocketTool(cherrypy.Tool):
         except (TypeError, ValueError) as error:
             log.error("tools.websocket at %s: %s", cherrypy.serving.request.path_info, error)
             raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
+
+
+class Server:
+    """A listening server with a bus of its own: `with serve(...) as server`; it serves from the start.
+
+    Attributes:
+        address: (host, port), or the path of a Unix socket. url: where clients find it.
+    """
+
+    def __init__(self, bus: Any, adapter: HTTPAdapter, plugin: WebSocketPlugin, secure: bool) -> None:
+        self._bus = bus
+        self._plugin = plugin
+        self.address = adapter.bind_addr
+        scheme = "wss" if secure else "ws"
+        if isinstance(self.address, str):
+            self.url = f"{scheme}+unix://{self.address}"
+        else:
+            host, port = self.address
+            self.url = f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+    @property
+    def connections(self) -> list[WebSocket]:
+        """Those that are open just now."""
+        return self._plugin.connections
+
+    def serve_forever(self) -> None:
+        """Serve until another thread calls `close()`, or an exception comes (KeyboardInterrupt)."""
+        try:
+            self._bus.wait((self._bus.states.STOPPING, self._bus.states.STOPPED))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Listen no more, close every connection with 1001, and end all threads."""
+        if self._bus.state is self._bus.states.STARTED:
+            self._bus.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(
+    application: Application | Mapping[str, Application],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    ssl: tls.SSLContext | None = None,
+    unix: str | None = None,
+    threads: int = 10,
+) -> Server:
+    """Listen, and serve at once: a CherryPy application that has nothing but WebSockets.
+
+    Args:
+        application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
+            to either.
+        host, port: where; port 0 takes a free one.
+        policy, limits: what is accepted of clients, and what they may cost.
+        ssl: a context, for wss. unix: the path of a Unix socket, in place of host and port.
+        threads: how many answer handshakes, and as many serve callbacks.
+
+    Raises ServerError, in one line, where nothing can be listened on.
+    """
+    bus = Bus()
+    begin = WebSocketTool(bus).begin
+    hook = Hook(begin, priority=60, application=application, policy=policy, limits=limits)
+    pages = cherrypy.Application(_Nothing(), "", {"/": {"hooks.before_handler": hook}})
+    pages.log.access = no_access_log
+    plugin = WebSocketPlugin(bus, threads)
+    plugin.subscribe()
+    take_on = ServerLimits(threads=threads)
+    adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)
+    adapter.bind()
+    bus.start()
+    atexit.unregister(bus._clean_exit)
+    return Server(bus, adapter, plugin, ssl is not None)
+
+
+class _Nothing:
+    """What is left where every path is a WebSocket."""
+
+    def default(self, *path: str, **query: str) -> None:
+        pass
+
+    default.exposed = True  # type: ignore[attr-defined]
 
 
 class _Refused(cherrypy.HTTPError):
