@@ -25,6 +25,8 @@ def extensions() -> list[Extension]:
             Extension(
                 f"kirsch.websocket.compiled.{name}",
                 [f"src/kirsch/websocket/compiled/{name}.pyx"],
+                include_dirs=["src/kirsch/websocket/compiled"],
+                depends=["src/kirsch/websocket/compiled/lay.h"],
                 extra_compile_args=["-O3"],
                 optional=True,
             )

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections import deque
+from itertools import islice
 from typing import Any
 
 from kirsch.websocket.application import WebSocket
@@ -20,6 +21,8 @@ log = logging.getLogger("kirsch.websocket")
 # So many are accepted before others have their turn; so many seconds pass when no more can be.
 ACCEPT = 64
 PAUSE = 1.0
+# So many buffers are written at once: the system's limit (IOV_MAX).
+VECTOR = 1024
 
 
 class SocketWire(Wire):
@@ -33,6 +36,7 @@ class SocketWire(Wire):
         self._fd = sock.fileno()
         self._recv = sock.recv_into
         self._send = sock.send
+        self._sendmsg = sock.sendmsg
         # What the system has not taken yet.
         self._rest: deque[memoryview] = deque()
         self._left = 0
@@ -56,39 +60,41 @@ class SocketWire(Wire):
             self.abort()
 
     def _write(self, pieces: list[bytes | memoryview]) -> None:
-        for index, piece in enumerate(pieces):
-            try:
-                count = self._send(piece)
-            except (BlockingIOError, InterruptedError):
-                count = 0
-            except OSError:
-                self._full = True
-                self._loop.call_soon(self.abort)
-                return
+        try:
+            count = self._send(pieces[0]) if len(pieces) == 1 else self._sendmsg(pieces[:VECTOR])
+        except (BlockingIOError, InterruptedError):
+            count = 0
+        except OSError:
+            self._full = True
+            self._loop.call_soon(self.abort)
+            return
+        for piece in pieces:
             if count < len(piece):
-                self._full = True
                 self._rest.append(memoryview(piece)[count:])
-                self._rest.extend(memoryview(piece) for piece in pieces[index + 1 :])
-                self._left = sum(len(piece) for piece in self._rest)
-                self._loop.add_writer(self._fd, self._writable)
-                return
+                count = 0
+            else:
+                count -= len(piece)
+        if self._rest:
+            self._full = True
+            self._left = sum(map(len, self._rest))
+            self._loop.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         rest = self._rest
-        while rest:
-            try:
-                count = self._send(rest[0])
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                self.abort()
-                return
-            self.websocket.heard = True
-            self._left -= count
-            if count < len(rest[0]):
-                rest[0] = rest[0][count:]
-                return
-            rest.popleft()
+        try:
+            count = self._sendmsg(list(islice(rest, VECTOR)))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.abort()
+            return
+        self.websocket.heard = True
+        self._left -= count
+        while rest and count >= len(rest[0]):
+            count -= len(rest.popleft())
+        if rest:
+            rest[0] = rest[0][count:]
+            return
         self._loop.remove_writer(self._fd)
         if self._ended:
             self._shut()

@@ -54,10 +54,14 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
             self._transport.write(piece)
 
     def _end(self, linger: bool) -> None:
-        if linger and self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        try:
+            if linger and self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        except OSError:
+            # The peer is gone already.
+            self._transport.abort()
 
     def _pause(self) -> None:
         self._transport.pause_reading()
@@ -100,7 +104,10 @@ class TransportHandshake(Handshake, asyncio.BufferedProtocol):
         wire.attach(self._transport, rest)
 
     def _linger(self) -> None:
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        except OSError:
+            self._transport.abort()

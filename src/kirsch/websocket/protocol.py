@@ -6,7 +6,7 @@ No I/O and no clock. This is the version to read; `kirsch.websocket.compiled.pro
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.errors import Closed, ProtocolError, Slow
@@ -42,8 +42,12 @@ CLOSED: Final = 3
 # So much is handed over at a time, and no more is gathered before it is.
 BATCH: Final = 256 << 10
 # A payload from this size on is handed over as it is, not copied.
-APART: Final = 256 << 10
+APART: Final = 32 << 10
 KEYS: Final = 4096
+# A header and its key have no more: what a frame that waits is counted with.
+HEADER: Final = 14
+# The guard of those who need none.
+FREE: Final = nullcontext()
 
 
 class Protocol:
@@ -57,7 +61,7 @@ class Protocol:
         state: OPEN, CLOSING (a close frame has been sent or received) or CLOSED.
         error: what the peer did wrong, after which nothing it sends is read.
         close_sent, close_received: the close frames.
-        guard: a lock for those who send from several threads.
+        guard: a lock for those who send from several threads; one takes at a time.
     """
 
     def __init__(
@@ -81,9 +85,12 @@ class Protocol:
         self.__codec = codec
         self.__entropy = entropy
         self.__keys = b""
+        self.__key_at = 0
         self.__out: list[bytes | memoryview] = []
         self.__size = 0
         self.__told = False
+        # The close frame was taken.
+        self.__said = False
         # A message that is sent from an iterator, and what waits behind it.
         self.__source: Source | None = None
         self.__behind: deque[tuple[int, bytes | memoryview] | Source] = deque()
@@ -93,7 +100,7 @@ class Protocol:
 
     def receive(self, data: Buffer) -> list[Event]:
         """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
-        if self.error is None:
+        if self.error is None and self.state != CLOSED:
             try:
                 self.__parser.feed(data)
             except ProtocolError as error:
@@ -102,11 +109,11 @@ class Protocol:
 
     def get_buffer(self) -> memoryview | None:
         """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
-        return None if self.error else self.__parser.get_buffer()
+        return None if self.error is not None else self.__parser.get_buffer()
 
     def advance(self, count: int) -> list[Event]:
         """As `receive()`: so many bytes were read to the start of `get_buffer()`."""
-        if self.error is None:
+        if self.error is None and self.state != CLOSED:
             try:
                 self.__parser.advance(count)
             except ProtocolError as error:
@@ -120,14 +127,16 @@ class Protocol:
 
     def answer(self, event: Event) -> None:
         """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
-        if isinstance(event, Ping):
-            # A peer that asks and does not read gets no answers beyond the limit.
-            if self.state == OPEN and self.__size <= self.limits.queue:
-                self.__control(PONG, event.data)
-        elif isinstance(event, Close):
-            self.close_received = event
-            if self.close_sent is None:
-                self.__close(event)
+        with self.guard or FREE:
+            if isinstance(event, Ping):
+                # A peer that asks and does not read gets no answers beyond the limit.
+                if self.state == OPEN and self.__size <= self.limits.queue:
+                    self.__write(FIN | PONG, event.data)
+            elif isinstance(event, Close):
+                self.close_received = event
+                if self.close_sent is None and self.state != CLOSED:
+                    self.__close(event)
+        self.__tell()
 
     # What goes out.
 
@@ -146,7 +155,9 @@ class Protocol:
 
         Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
         """
-        if self.guard is None:
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            self.__stream(data)
+        elif self.guard is None:
             self.__send(data)
         else:
             with self.guard:
@@ -158,8 +169,12 @@ class Protocol:
 
         Raises Closed, ValueError.
         """
-        self.__require_open()
-        self.__control(PING, data)
+        if len(data) > 125:
+            raise ValueError("a ping carries 125 bytes at most")
+        with self.guard or FREE:
+            self.__require_open()
+            self.__write(FIN | PING, data)
+        self.__tell()
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin to close: what was queued goes first. Nothing happens if that has begun already.
@@ -170,29 +185,46 @@ class Protocol:
             raise ValueError(f"the close code {code} cannot be sent: 1000, 1001 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
             raise ValueError("a close reason has 123 bytes at most")
-        if self.close_sent is None and self.state != CLOSED:
-            self.__close(Close(code, reason))
+        with self.guard or FREE:
+            if self.close_sent is None and self.state != CLOSED:
+                self.__close(Close(code, reason))
+        self.__tell()
 
     def fail(self, error: ProtocolError) -> None:
         """Close because of an error: what was queued is dropped, and nothing more is read."""
-        self.error = error
-        self.discard()
-        if self.close_sent is None:
-            self.__close(Close(error.code, error.reason))
+        # What it was raised in would be kept by it, and with that this.
+        error.__traceback__ = error.__context__ = None
+        with self.guard or FREE:
+            self.error = error
+            self.__drop()
+            # A close frame that nobody has taken was dropped.
+            if not self.__said and self.state != CLOSED:
+                self.__close(Close(error.code, error.reason))
+        self.__tell()
 
     def discard(self) -> None:
         """Drop all that waits to be taken."""
-        self.__out.clear()
-        self.__behind.clear()
-        self.__source = None
-        self.__size = self.__waiting = 0
+        with self.guard or FREE:
+            self.__drop()
+
+    def end(self) -> None:
+        """Nothing comes or goes any more: drop all that waits, and what has come of a message."""
+        with self.guard or FREE:
+            self.state = CLOSED
+            self.__drop()
+        self.__parser.close()
 
     def take(self) -> list[bytes | memoryview]:
         """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
-        if self.guard is None:
-            return self.__take()
-        with self.guard:
-            return self.__take()
+        self.__told = False
+        while True:
+            with self.guard or FREE:
+                source = self.__source
+                if source is None or self.__size >= BATCH:
+                    self.__said = source is None and self.close_sent is not None
+                    taken, self.__out, self.__size = self.__out, [], 0
+                    return _joined(taken)
+            self.__pull(source)
 
     def wake(self) -> None:
         """There is something to take. For those who extend this class."""
@@ -204,26 +236,20 @@ class Protocol:
             close = self.close_received or self.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
 
-    def __send(self, data: object) -> None:
+    def __send(self, data: str | Buffer) -> None:
         self.__require_open()
         payload: bytes | memoryview
         if isinstance(data, str):
             opcode, payload = TEXT, data.encode()
-        elif isinstance(data, bytes):
-            opcode, payload = BINARY, data
-        elif isinstance(data, bytearray | memoryview):
-            opcode, payload = BINARY, _frozen(data)
         else:
-            self.__stream(data)
-            return
+            opcode, payload = BINARY, data if type(data) is bytes else _frozen(data)
         size, queued = len(payload), self.queued
         if queued and queued + size > self.limits.queue:
             raise Slow(queued, self.limits.queue)
         if self.__source is None:
             self.__message(opcode, payload)
         else:
-            self.__behind.append((opcode, payload))
-            self.__waiting += size
+            self.__wait((opcode, payload), size)
 
     def __message(self, opcode: int, payload: bytes | memoryview) -> None:
         if self.__codec is None or len(payload) < self.__codec.minimum:
@@ -232,19 +258,22 @@ class Protocol:
             self.__write(FIN | RSV1 | opcode, self.__codec.compress(payload))
 
     def __stream(self, data: object) -> None:
-        if self.queued > self.limits.queue:
-            raise Slow(self.queued, self.limits.queue)
+        with self.guard or FREE:
+            self.__require_open()
+            if self.queued > self.limits.queue:
+                raise Slow(self.queued, self.limits.queue)
+        # The iterator is the application's: no lock is held meanwhile.
         source = Source(data)
-        if self.__source is None:
-            self.__source = source
-        else:
-            self.__behind.append(source)
+        with self.guard or FREE:
+            self.__require_open()
+            if self.__source is None:
+                self.__source = source
+            else:
+                self.__wait(source, source.size)
 
-    def __control(self, opcode: int, payload: bytes) -> None:
-        if len(payload) > 125:
-            raise ValueError("a ping carries 125 bytes at most")
-        self.__write(FIN | opcode, payload)
-        self.__tell()
+    def __wait(self, item: tuple[int, bytes | memoryview] | Source, size: int) -> None:
+        self.__behind.append(item)
+        self.__waiting += size + HEADER
 
     def __close(self, close: Close) -> None:
         self.close_sent = close
@@ -253,8 +282,14 @@ class Protocol:
         if self.__source is None:
             self.__write(FIN | CLOSE, payload)
         else:
-            self.__behind.append((CLOSE, payload))
-        self.__tell()
+            self.__wait((CLOSE, payload), len(payload))
+
+    def __drop(self) -> None:
+        self.__out.clear()
+        self.__behind.clear()
+        self.__source = None
+        self.__size = self.__waiting = 0
+        self.__told = False
 
     def __write(self, first: int, payload: bytes | memoryview) -> None:
         size = len(payload)
@@ -271,21 +306,16 @@ class Protocol:
 
     def __key(self) -> bytes:
         """A masking key nobody can foresee (RFC 6455, 5.3)."""
-        keys = self.__keys or self.__entropy(KEYS)
-        self.__keys = keys[4:]
-        return keys[:4]
+        at = self.__key_at
+        if at + 4 > len(self.__keys):
+            self.__keys, at = self.__entropy(KEYS), 0
+        self.__key_at = at + 4
+        return self.__keys[at : at + 4]
 
     def __tell(self) -> None:
         if (not self.corked or self.__size >= BATCH) and not self.__told and self.pending:
             self.__told = True
             self.wake()
-
-    def __take(self) -> list[bytes | memoryview]:
-        self.__told = False
-        while self.__source is not None and self.__size < BATCH:
-            self.__pull(self.__source)
-        taken, self.__out, self.__size = self.__out, [], 0
-        return _joined(taken)
 
     def __pull(self, source: Source) -> None:
         """The next fragment of the message from an iterator; after its last what waits behind it."""
@@ -296,27 +326,44 @@ class Protocol:
             error.__cause__ = cause
             self.fail(error)
             return
-        if self.__codec is not None:
-            payload = self.__codec.compress(payload, bool(first & FIN))
-            if first & 0x0F:
-                first |= RSV1
-        self.__write(first, payload)
-        if first & FIN:
-            self.__source = None
-            while self.__behind and self.__source is None:
-                following = self.__behind.popleft()
-                if isinstance(following, Source):
-                    self.__source = following
-                elif following[0] == CLOSE:
-                    self.__write(FIN | CLOSE, following[1])
-                else:
-                    self.__waiting -= len(following[1])
-                    self.__message(*following)
+        with self.guard or FREE:
+            if self.__source is not source:
+                # It was dropped meanwhile.
+                return
+            last = bool(first & FIN)
+            if self.__codec is not None:
+                payload = self.__codec.compress(payload, last)
+                if first & 0x0F:
+                    first |= RSV1
+            self.__write(first, payload)
+            if last:
+                self.__source = None
+                self.__follow()
+
+    def __follow(self) -> None:
+        """What waited for the end of a message, up to the next from an iterator."""
+        while self.__behind and self.__source is None:
+            item = self.__behind.popleft()
+            if isinstance(item, Source):
+                self.__source = item
+                self.__waiting -= item.size + HEADER
+                continue
+            opcode, payload = item
+            self.__waiting -= len(payload) + HEADER
+            if opcode == CLOSE:
+                self.__write(FIN | CLOSE, payload)
+            else:
+                self.__message(opcode, payload)
 
 
-def _frozen(data: bytearray | memoryview) -> bytes | memoryview:
+def _frozen(data: Buffer) -> bytes | memoryview:
     """Bytes that stay as they are until they are sent."""
-    if isinstance(data, memoryview) and data.readonly and data.contiguous and data.format == "B":
+    if (
+        isinstance(data, memoryview)
+        and data.readonly
+        and data.c_contiguous
+        and (data.ndim, data.format) == (1, "B")
+    ):
         return data
     return bytes(data)
 

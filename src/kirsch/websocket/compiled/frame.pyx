@@ -1,25 +1,25 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """`kirsch.websocket.frame` in Cython: masks, headers, and UTF-8 as it arrives."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
+cdef extern from "lay.h":
+    void kirsch_lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil
+
+
+# glibc gives back to the system what is free at the end of its heap, and messages of some 64 KiB would have it
+# do so, and take it again page by page, at every read. Once it has seen a larger block go it keeps that much.
+PyMem_RawFree(PyMem_RawMalloc(1 << 20))
+
+
 cdef void lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil:
     """`source` with the key laid over it, to `target`, which may be the same."""
-    cdef uint64_t wide = (<uint64_t>key << 32) | key
-    cdef uint64_t word
-    cdef Py_ssize_t at = 0
-    cdef const byte *keys = <const byte *>&wide
-    while at + 8 <= size:
-        memcpy(&word, source + at, 8)
-        word ^= wide
-        memcpy(target + at, &word, 8)
-        at += 8
-    while at < size:
-        target[at] = source[at] ^ keys[at & 7]
-        at += 1
+    kirsch_lay(target, source, size, key)
 
 
 cdef uint32_t turned(uint32_t key, Py_ssize_t offset) noexcept nogil:
@@ -51,14 +51,20 @@ def mask(data, bytes key not None, Py_ssize_t offset=0):
     return result
 
 
-def mask_in_place(byte[::1] data not None, bytes key not None, Py_ssize_t offset=0):
+def mask_in_place(data, bytes key not None, Py_ssize_t offset=0):
     """As `mask`, where `data` is."""
     cdef uint32_t word
+    cdef byte[::1] view
     if len(key) != 4:
         raise ValueError("a key has 4 bytes")
     memcpy(&word, PyBytes_AS_STRING(key), 4)
-    if data.shape[0]:
-        lay(&data[0], &data[0], data.shape[0], turned(word, offset))
+    word = turned(word, offset)
+    if type(data) is bytearray:
+        lay(<byte *>PyByteArray_AS_STRING(data), <byte *>PyByteArray_AS_STRING(data), len(data), word)
+    else:
+        view = data
+        if view.shape[0]:
+            lay(&view[0], &view[0], view.shape[0], word)
 
 
 cdef int header(byte *target, int first, Py_ssize_t length, bint masked) noexcept nogil:

@@ -22,6 +22,7 @@ cdef class Parser:
     cdef Py_ssize_t _have
     cdef Py_ssize_t _length
     cdef Py_ssize_t _done
+    cdef Py_ssize_t _fresh
     cdef uint32_t _key
     cdef bint _final
     # The message that has begun.

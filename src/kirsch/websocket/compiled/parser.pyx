@@ -48,7 +48,7 @@ cdef class Parser:
     """What one peer sends, a server's (`client=True`: we are the client) or a client's.
 
     `feed()` it; take `events`. `needed` is how many bytes it lacks: more may be fed, and less. After a
-    ProtocolError or a close frame nothing more is read.
+    ProtocolError, a close frame or `close()` it is 0, and nothing more is read.
     """
 
     def __init__(self, *, bint client=False, limits=Limits_default, codec=None, bint stream=False):
@@ -74,28 +74,36 @@ cdef class Parser:
         return self._rest
 
     def advance(self, Py_ssize_t count):
-        """So many bytes were read to the start of `get_buffer()`. Raises ProtocolError."""
+        """So many bytes were read to the start of `get_buffer()`. Raises ProtocolError, ValueError."""
         cdef byte *target
-        if self._rest is None or count > self._length - self._done:
+        if self._rest is None or count < 0 or count > self._length - self._done:
             raise ValueError("there is no such room")
         self._rest = None
         target = <byte *>PyByteArray_AS_STRING(self._payload) + self._size - self._length + self._done
         if self._masked:
             lay(target, target, count, turned(self._key, self._done))
-        self._checked(target, count, self._final and self._done + count == self._length)
         self._done += count
-        self._at = self._end = NULL
-        self.needed = self._send(None)
+        self._fresh = count
+        self.run(NULL, 0)
 
     def close(self):
-        """Nothing more will come."""
-        self._frames.close()
-        self._send = self._rest = None
+        """Nothing more will come: what has come of a message is dropped."""
+        if self._frames is not None:
+            self._frames.close()
+        self._rest = self._payload = self._small = self._text = None
+        self.needed = 0
 
     cdef int run(self, const byte *data, Py_ssize_t size) except -1:
         self._at, self._end = data, data + size
-        self.needed = self._send(None)
-        self._at = self._end = NULL
+        try:
+            self.needed = self._send(None)
+        except BaseException as error:
+            self.needed = 0
+            # It has ended before.
+            if not isinstance(error, StopIteration):
+                raise
+        finally:
+            self._at = self._end = NULL
         return 0
 
     def _parse(self):
@@ -305,12 +313,20 @@ cdef class Parser:
 
     cdef int _place(self) except -1:
         """Make room for the frame's payload where it will stay."""
-        if self._count == 1 and self._final and self._length < LARGE:
-            self._small = PyBytes_FromStringAndSize(NULL, self._length)
-        elif self._payload is None:
-            self._payload = PyByteArray_FromStringAndSize(NULL, self._length)
-        else:
-            PyByteArray_Resize(self._payload, self._size)
+        try:
+            if self._count == 1 and self._final and self._length < LARGE:
+                self._small = PyBytes_FromStringAndSize(NULL, self._length)
+            elif self._payload is None:
+                self._payload = PyByteArray_FromStringAndSize(NULL, self._length)
+            else:
+                try:
+                    PyByteArray_Resize(self._payload, self._size)
+                except BufferError:
+                    # Someone still holds what `get_buffer()` gave for an earlier frame.
+                    self._payload = bytearray(self._payload)
+                    PyByteArray_Resize(self._payload, self._size)
+        except MemoryError:
+            raise ProtocolError(TOO_BIG, f"a frame of {self._length} bytes: no memory for it") from None
         return 0
 
     cdef int _fill(self) except -1:
@@ -330,11 +346,13 @@ cdef class Parser:
                 memcpy(target, self._at, count)
             self._at += count
             self._done += count
-        self._checked(target, count, self._final and count == left)
+        # What `advance()` told of, or what was copied just now.
+        self._checked(target - self._fresh, count + self._fresh, self._final and count == left)
+        self._fresh = 0
+        self._rest = None
         if count == left:
-            self._rest = None
             return True
-        if self._small is None and left - count >= DIRECT or self._rest is not None:
+        if left - count >= DIRECT:
             start = self._size - self._length + self._done
             self._rest = memoryview(self._payload)[start : start + left - count]
         return False
@@ -372,7 +390,7 @@ cdef class Parser:
             piece = self._codec.decompress(piece, last)
         if self._text is not None:
             self._text.add(piece, last)
-        if last and self._payload is None and len(piece) < LARGE:
+        if last and self._payload is None:
             self._small = piece
         elif self._payload is None:
             self._payload = bytearray(piece)
@@ -415,7 +433,7 @@ cdef class Parser:
             else:
                 self.events.append("")
         elif small is not None:
-            self.events.append(small)
+            self.events.append(small if len(small) < LARGE else memoryview(small))
         elif payload is None:
             self.events.append(b"")
         elif len(payload) < LARGE:
@@ -436,5 +454,5 @@ cdef inline uint64_t _wide(const byte *at) noexcept nogil:
 cdef inline object _decode(const char *data, Py_ssize_t size):
     try:
         return PyUnicode_DecodeUTF8(data, size, NULL)
-    except UnicodeDecodeError as error:
-        raise not_text(error) from None
+    except UnicodeDecodeError:
+        raise not_text() from None

@@ -21,7 +21,7 @@ from kirsch.websocket.errors import Closed, ProtocolError, Slow
 from kirsch.websocket.frame import sendable
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.message import Close, Ping
-from kirsch.websocket.protocol import _frozen, _reason
+from kirsch.websocket.protocol import FREE, _frozen, _reason
 from kirsch.websocket.source import Source
 
 cdef extern from "Python.h":
@@ -38,7 +38,7 @@ cdef enum:
     RSV1 = 0x40
     # So much is handed over at a time; a payload from APART on is handed over as it is, not copied.
     BATCH = 256 << 10
-    APART = 256 << 10
+    APART = 32 << 10
     NO_CODE = 1005
     ABNORMAL = 1006
     NORMAL = 1000
@@ -46,13 +46,18 @@ cdef enum:
     OPEN = 1
     CLOSING = 2
     CLOSED = 3
+    # A header and its key have no more: what a frame that waits is counted with.
+    HEADER = 14
 
 cdef Py_ssize_t KEYS = 4096
 cdef object default_limits = Limits()
 
 
 cdef class Protocol:
-    """The state of one side: see `kirsch.websocket.protocol`."""
+    """The state of one side.
+
+    See `kirsch.websocket.protocol`, of which all this is the same.
+    """
 
     cdef readonly bint client
     cdef readonly object limits
@@ -77,6 +82,9 @@ cdef class Protocol:
     cdef Py_ssize_t _usual
     cdef Py_ssize_t _size
     cdef bint _told
+    # The close frame was taken.
+    cdef bint _said
+    # A message that is sent from an iterator, and what waits behind it.
     cdef object _source
     cdef object _behind
     cdef Py_ssize_t _waiting
@@ -103,43 +111,51 @@ cdef class Protocol:
     def receive(self, data):
         """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
         cdef const byte[::1] view
-        if self.error is None:
+        if self.error is None and self.state != CLOSED:
             view = data
             if view.shape[0]:
                 try:
-                    self._parser.run(&view[0], view.shape[0])
+                    self._reader().run(&view[0], view.shape[0])
                 except ProtocolError as error:
                     self.fail(error)
         return self._events()
 
     def get_buffer(self):
         """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
-        return None if self.error is not None else self._parser._rest
+        return None if self.error is not None else self._reader()._rest
 
     def advance(self, Py_ssize_t count):
         """As `receive()`: so many bytes were read to the start of `get_buffer()`."""
-        if self.error is None:
+        if self.error is None and self.state != CLOSED:
             try:
-                self._parser.advance(count)
+                self._reader().advance(count)
             except ProtocolError as error:
                 self.fail(error)
         return self._events()
 
+    cdef Parser _reader(self):
+        if self._parser is None:
+            raise RuntimeError("__init__() was not called")
+        return self._parser
+
     cdef list _events(self):
-        cdef list events = self._parser.events
-        self._parser.events = []
+        cdef Parser parser = self._reader()
+        cdef list events = parser.events
+        parser.events = []
         return events
 
     def answer(self, event):
         """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
-        if isinstance(event, Ping):
-            # A peer that asks and does not read gets no answers beyond the limit.
-            if self.state == OPEN and self._size <= self._queue:
-                self._control(PONG, event.data)
-        elif isinstance(event, Close):
-            self.close_received = event
-            if self.close_sent is None:
-                self._close(event)
+        with self.guard or FREE:
+            if isinstance(event, Ping):
+                # A peer that asks and does not read gets no answers beyond the limit.
+                if self.state == OPEN and self._size <= self._queue:
+                    self._write(FIN | PONG, event.data)
+            elif isinstance(event, Close):
+                self.close_received = event
+                if self.close_sent is None and self.state != CLOSED:
+                    self._close(event)
+        self._tell()
 
     # What goes out.
 
@@ -158,7 +174,9 @@ cdef class Protocol:
 
         Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
         """
-        if self.guard is None:
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            self._stream(data)
+        elif self.guard is None:
             self._send(data)
         else:
             with self.guard:
@@ -166,15 +184,19 @@ cdef class Protocol:
         if not self._told and (not self.corked or self._size >= BATCH):
             self._tell()
 
-    def ping(self, bytes data=b""):
+    def ping(self, bytes data not None=b""):
         """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
 
         Raises Closed, ValueError.
         """
-        self._require_open()
-        self._control(PING, data)
+        if len(data) > 125:
+            raise ValueError("a ping carries 125 bytes at most")
+        with self.guard or FREE:
+            self._require_open()
+            self._write(FIN | PING, data)
+        self._tell()
 
-    def close(self, int code=NORMAL, str reason=""):
+    def close(self, code=NORMAL, str reason not None=""):
         """Begin to close: what was queued goes first. Nothing happens if that has begun already.
 
         Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5).
@@ -183,29 +205,52 @@ cdef class Protocol:
             raise ValueError(f"the close code {code} cannot be sent: 1000, 1001 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
             raise ValueError("a close reason has 123 bytes at most")
-        if self.close_sent is None and self.state != CLOSED:
-            self._close(Close(code, reason))
+        with self.guard or FREE:
+            if self.close_sent is None and self.state != CLOSED:
+                self._close(Close(code, reason))
+        self._tell()
 
     def fail(self, error):
         """Close because of an error: what was queued is dropped, and nothing more is read."""
-        self.error = error
-        self.discard()
-        if self.close_sent is None:
-            self._close(Close(error.code, error.reason))
+        # What it was raised in would be kept by it, and with that this.
+        error.__traceback__ = error.__context__ = None
+        with self.guard or FREE:
+            self.error = error
+            self._drop()
+            # A close frame that nobody has taken was dropped.
+            if not self._said and self.state != CLOSED:
+                self._close(Close(error.code, error.reason))
+        self._tell()
 
     def discard(self):
         """Drop all that waits to be taken."""
-        self._out.clear()
-        self._behind = None
-        self._source = None
-        self._filled = self._size = self._waiting = 0
+        with self.guard or FREE:
+            self._drop()
+
+    def end(self):
+        """Nothing comes or goes any more: drop all that waits, and what has come of a message."""
+        with self.guard or FREE:
+            self.state = CLOSED
+            self._drop()
+            # Its buffer too.
+            self._spill()
+        self._reader().close()
 
     def take(self):
         """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
-        if self.guard is None:
-            return self._take()
-        with self.guard:
-            return self._take()
+        cdef object source
+        self._told = False
+        while True:
+            if self.guard is None:
+                source = self._source
+                if source is None or self._size >= BATCH:
+                    return self._take()
+            else:
+                with self.guard:
+                    source = self._source
+                    if source is None or self._size >= BATCH:
+                        return self._take()
+            self._pull(source)
 
     def wake(self):
         """There is something to take. For those who extend this class."""
@@ -239,18 +284,14 @@ cdef class Protocol:
             opcode, payload = BINARY, data
         elif isinstance(data, str):
             opcode, payload = TEXT, data.encode()
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            opcode, payload = BINARY, _frozen(data)
         else:
-            self._stream(data)
-            return 0
+            opcode, payload = BINARY, _frozen(data)
         size = len(payload)
         self._require_room(size)
         if self._source is None:
             self._message(opcode, payload)
         else:
-            self._wait((opcode, payload))
-            self._waiting += size
+            self._wait((opcode, payload), size)
         return 0
 
     cdef int _require_room(self, Py_ssize_t size) except -1:
@@ -267,30 +308,25 @@ cdef class Protocol:
         return 0
 
     cdef int _stream(self, data) except -1:
-        if self._size + self._waiting > self._queue:
-            raise Slow(self._size + self._waiting, self._queue)
+        with self.guard or FREE:
+            self._require_open()
+            if self._size + self._waiting > self._queue:
+                raise Slow(self._size + self._waiting, self._queue)
+        # The iterator is the application's: no lock is held meanwhile.
         source = Source(data)
-        if self._source is None:
-            self._source = source
-        else:
-            self._wait(source)
+        with self.guard or FREE:
+            self._require_open()
+            if self._source is None:
+                self._source = source
+            else:
+                self._wait(source, source.size)
         return 0
 
-    cdef int _wait(self, item) except -1:
+    cdef int _wait(self, item, Py_ssize_t size) except -1:
         if self._behind is None:
             self._behind = deque()
         self._behind.append(item)
-        return 0
-
-    cdef int _control(self, int opcode, bytes payload) except -1:
-        if len(payload) > 125:
-            raise ValueError("a ping carries 125 bytes at most")
-        if self.guard is None:
-            self._write(FIN | opcode, payload)
-        else:
-            with self.guard:
-                self._write(FIN | opcode, payload)
-        self._tell()
+        self._waiting += size + HEADER
         return 0
 
     cdef int _close(self, close) except -1:
@@ -298,10 +334,18 @@ cdef class Protocol:
         self.state = CLOSING
         payload = b"" if close.code == NO_CODE else close.code.to_bytes(2, "big") + _reason(close.reason)
         if self._source is None:
-            self._control(CLOSE, payload)
+            self._write(FIN | CLOSE, payload)
         else:
-            self._wait((CLOSE, payload))
-            self._tell()
+            self._wait((CLOSE, payload), len(payload))
+        return 0
+
+    cdef int _drop(self) except -1:
+        if self._out is not None:
+            self._out.clear()
+        self._behind = None
+        self._source = None
+        self._filled = self._size = self._waiting = 0
+        self._told = False
         return 0
 
     cdef int _write(self, int first, payload) except -1:
@@ -379,6 +423,8 @@ cdef class Protocol:
         if self._key_at + 4 > len(self._keys):
             self._keys = self._entropy(KEYS)
             self._key_at = 0
+            if len(self._keys) < 4:
+                raise ValueError("a key has 4 bytes")
         memcpy(&key, PyBytes_AS_STRING(self._keys) + self._key_at, 4)
         self._key_at += 4
         return key
@@ -395,9 +441,7 @@ cdef class Protocol:
 
     cdef list _take(self):
         cdef list taken
-        self._told = False
-        while self._source is not None and self._size < BATCH:
-            self._pull(self._source)
+        self._said = self._source is None and self.close_sent is not None
         self._usual = min(self._filled, BATCH)
         self._spill()
         taken = self._out
@@ -414,20 +458,33 @@ cdef class Protocol:
             error.__cause__ = cause
             self.fail(error)
             return 0
-        if self._codec is not None:
-            payload = self._codec.compress(payload, (first & FIN) != 0)
-            if first & 0x0F:
-                first |= RSV1
-        self._write(first, payload)
-        if first & FIN:
-            self._source = None
-            while self._behind and self._source is None:
-                following = self._behind.popleft()
-                if isinstance(following, Source):
-                    self._source = following
-                elif following[0] == CLOSE:
-                    self._write(FIN | CLOSE, following[1])
-                else:
-                    self._waiting -= len(following[1])
-                    self._message(following[0], following[1])
+        with self.guard or FREE:
+            if self._source is not source:
+                # It was dropped meanwhile.
+                return 0
+            last = (first & FIN) != 0
+            if self._codec is not None:
+                payload = self._codec.compress(payload, last)
+                if first & 0x0F:
+                    first |= RSV1
+            self._write(first, payload)
+            if last:
+                self._source = None
+                self._follow()
+        return 0
+
+    cdef int _follow(self) except -1:
+        """What waited for the end of a message, up to the next from an iterator."""
+        while self._behind and self._source is None:
+            item = self._behind.popleft()
+            if isinstance(item, Source):
+                self._source = item
+                self._waiting -= item.size + HEADER
+                continue
+            opcode, payload = item
+            self._waiting -= len(payload) + HEADER
+            if opcode == CLOSE:
+                self._write(FIN | CLOSE, payload)
+            else:
+                self._message(opcode, payload)
         return 0
