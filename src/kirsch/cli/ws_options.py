@@ -13,9 +13,10 @@ CLIENT = (
     "On a terminal Ctrl-D, Ctrl-C and /quit close the connection with 1000; /close CODE REASON closes it "
     "with another code, /ping asks whether the peer is there, /help says what else there is. A line that "
     "begins with // is sent with one / less.\n\n"
-    "In a pipe the connection is closed at the end of standard input, once what was sent has been answered: "
-    "when nothing has come for --timeout seconds. --exit-after N ends it after N messages, -1 after one. The "
-    "exit status is 1 unless it was closed with 1000, 1001 or no code.\n\n"
+    "In a pipe the connection is closed when standard input has ended and nothing has come for --timeout "
+    "seconds; with --listen it goes on until the peer closes it. --exit-after N ends it after N messages, -1 "
+    "after one; it fails if fewer came. The exit status is 1 too unless the connection was closed with 1000, "
+    "1001 or no code.\n\n"
     "A password is never an argument, for others could see it: it is asked on the terminal, or taken from "
     "KIRSCH_WS_PASSWORD."
 )
@@ -31,12 +32,20 @@ def client(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("url", metavar="URL", help="ws://, wss:// or ws+unix://PATH[:/TARGET]; ws:// may be left out")
     add("--ping", nargs="?", type=count, const=0, metavar="N", help="measure round trips, N or until Ctrl-C")
-    add("--bench", nargs="?", type=seconds, const=5.0, metavar="SECONDS", help="measure an echo's rate (5)")
+    add(
+        "--bench",
+        nargs="?",
+        type=seconds,
+        const=5.0,
+        metavar="SECONDS",
+        help="measure the rate of an echo (5)",
+    )
     add("--size", type=size, metavar="BYTES", help="of each message of --bench (64), or each ping (8)")
     add("--in-flight", type=count, metavar="N", help="messages of --bench that wait for their echo (100)")
     add("--interval", type=seconds, metavar="SECONDS", help="between two pings (1)")
     add("-1", "--one", action="store_true", help="end after the first message that comes")
     add("--exit-after", type=count, metavar="N", help="end after N messages that come")
+    add("--listen", action="store_true", help="go on after the end of standard input")
     add(
         "--timeout",
         type=seconds,

@@ -7,6 +7,7 @@ import logging
 import resource
 import signal
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -51,7 +52,6 @@ class Setting:
     port: int
     unix: str | None
     ssl: ssl.SSLContext | None
-    certificate: tuple[str, str | None] | None
     policy: Policy
     limits: Limits
     threads: int
@@ -77,15 +77,25 @@ def serve(options: argparse.Namespace) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        _PROVIDERS[options.provider](setting)
+        _PROVIDERS[options.provider](setting, options.provider)
     except ImportError as error:
         needed = (error.name or "").partition(".")[0]
         if needed not in INSTALL:
             raise
         raise Failure(f"{needed} is not installed: pip install {INSTALL[needed]}") from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise Failure(f"cannot listen on {setting.where}: {error.strerror or error}") from None
+    except _server_error() as error:
+        raise Failure(str(error)) from None
     return 0
+
+
+def _server_error() -> tuple[type[Exception], ...]:
+    """That of CherryPy's server, if it is that which has failed."""
+    module = sys.modules.get("kirsch.bus.cheroot")
+    return () if module is None else (module.ServerError,)
 
 
 def _setting(options: argparse.Namespace) -> Setting:
@@ -101,7 +111,6 @@ def _setting(options: argparse.Namespace) -> Setting:
     if options.provider == "wsgi" and (options.unix is not None or options.ssl_cert is not None):
         raise Misuse("wsgi listens on a port, without TLS: let a proxy before it speak that")
     host, port = options.place or ("", 0)
-    certificate = None if options.ssl_cert is None else (options.ssl_cert, options.ssl_key)
     try:
         policy = Policy(subprotocols=tuple(options.subprotocol), origins=tuple(options.origin) or ("*",))
         if options.no_compress:
@@ -112,8 +121,7 @@ def _setting(options: argparse.Namespace) -> Setting:
         host=host,
         port=port,
         unix=options.unix,
-        ssl=certificate and _context(*certificate),
-        certificate=certificate,
+        ssl=_context(options.ssl_cert, options.ssl_key) if options.ssl_cert is not None else None,
         policy=policy,
         # Whatever its ratio, a message is no larger than the limit.
         limits=Limits(message=options.max_size, queue=max(QUEUE, 4 * options.max_size), ratio=None),
@@ -162,40 +170,18 @@ def _looped(setting: Setting, provider: str) -> None:
         runner.run(run())
 
 
-def _asyncio(setting: Setting) -> None:
-    _looped(setting, "asyncio")
-
-
-def _tornado(setting: Setting) -> None:
-    _looped(setting, "tornado")
-
-
-def _threaded(setting: Setting) -> None:
-    from kirsch.websocket.threaded import serve
-
-    with (
-        _signals() as wait,
-        serve(Echo, setting.host, setting.port, threads=setting.threads, **setting.common) as server,
-    ):
+def _in_threads(setting: Setting, provider: str) -> None:
+    """threaded, and the servers that leave their connections to such threads."""
+    module = import_module(f"kirsch.websocket.{provider}")
+    how = setting.common | {"threads": setting.threads}
+    if provider == "wsgi":
+        del how["ssl"], how["unix"]
+    with _signals() as wait, module.serve(Echo, setting.host, setting.port, **how) as server:
         _say(server.url)
         wait()
 
 
-def _wsgi(setting: Setting) -> None:
-    from kirsch.websocket.wsgi import serve
-
-    policy, limits = setting.policy, setting.limits
-    with (
-        _signals() as wait,
-        serve(
-            Echo, setting.host, setting.port, policy=policy, limits=limits, threads=setting.threads
-        ) as server,
-    ):
-        _say(server.url)
-        wait()
-
-
-def _gevent(setting: Setting) -> None:
+def _gevent(setting: Setting, provider: str) -> None:
     import gevent
     from gevent.event import Event
 
@@ -209,52 +195,6 @@ def _gevent(setting: Setting) -> None:
         for handler, number in zip(handlers, SIGNALS, strict=True):
             handler.cancel()
             signal.signal(number, signal.SIG_DFL)
-
-
-def _cherrypy(setting: Setting) -> None:
-    """Every path of a CherryPy application is the echo."""
-    import cherrypy
-    from cheroot.ssl.builtin import BuiltinSSLAdapter
-    from cherrypy.process.wspbus import Bus
-
-    from kirsch.bus import SERVER_DEFAULTS, ServerError, http_server
-    from kirsch.bus import Limits as ServerLimits
-    from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
-
-    cherrypy.config.update(SERVER_DEFAULTS)
-    bus = Bus()
-    cherrypy.tools.websocket = WebSocketTool(bus)
-    WebSocketPlugin(bus, setting.threads).subscribe()
-
-    class Root:
-        @cherrypy.expose  # type: ignore[untyped-decorator]
-        @cherrypy.tools.websocket(application=Echo, policy=setting.policy, limits=setting.limits)  # type: ignore[untyped-decorator]
-        def default(self, *path: str, **query: str) -> None:
-            pass
-
-    server = http_server(
-        bus,
-        cherrypy.Application(Root(), ""),
-        host=setting.host,
-        port=setting.port,
-        path=setting.unix,
-        limits=ServerLimits(threads=setting.threads),
-    )
-    if setting.certificate is not None:
-        server.httpserver.ssl_adapter = BuiltinSSLAdapter(*setting.certificate)
-    with _signals() as wait:
-        try:
-            server.bind()
-        except ServerError as error:
-            raise Failure(str(error)) from None
-        bus.start()
-        scheme = "ws" if setting.ssl is None else "wss"
-        if isinstance(server.bind_addr, str):
-            _say(f"{scheme}+unix://{server.bind_addr}")
-        else:
-            _say(f"{scheme}://{place(*server.bind_addr[:2])}/")
-        wait()
-        bus.exit()
 
 
 @contextlib.contextmanager
@@ -275,11 +215,11 @@ def _say(url: str) -> None:
     print(f"listening on {url}", flush=True)
 
 
-_PROVIDERS: dict[str, Callable[[Setting], None]] = {
-    "asyncio": _asyncio,
-    "threaded": _threaded,
-    "tornado": _tornado,
+_PROVIDERS: dict[str, Callable[[Setting, str], None]] = {
+    "asyncio": _looped,
+    "threaded": _in_threads,
+    "tornado": _looped,
     "gevent": _gevent,
-    "cherrypy": _cherrypy,
-    "wsgi": _wsgi,
+    "cherrypy": _in_threads,
+    "wsgi": _in_threads,
 }
