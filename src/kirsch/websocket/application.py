@@ -37,7 +37,8 @@ class WebSocket(Protocol):
     """One connection, from its handshake on: extend it, and give the class to a provider.
 
     `opened`, `received_message`, `ponged` and `closed` are called one after another, never two at once.
-    `send` never blocks. An exception in one of them is logged, and closes the connection with 1011.
+    `send` never blocks. An exception in one of them is logged, and closes the connection with 1011; Closed
+    is none: it only says that what was sent has nowhere to go.
 
     Attributes:
         streaming: take messages as they come, by `received_chunk`, and hold none.
@@ -96,9 +97,12 @@ class WebSocket(Protocol):
         self.corked = True
         try:
             self.opened()
+        except Closed:
+            pass
         except Exception as error:
             self.__crashed(error)
-        self.corked = False
+        finally:
+            self.corked = False
 
     def feed(self, data: Buffer) -> None:
         """Bytes came: the application is told of all they complete. Then look at `pending` and `finished`."""
@@ -120,10 +124,11 @@ class WebSocket(Protocol):
             close = Close(self.error.code, self.error.reason)
         else:
             close = Close(ABNORMAL, "")
-        self.discard()
-        self.state = CLOSED
+        self.end()
         try:
             self.closed(close.code, close.reason)
+        except Closed:
+            pass
         except Exception as error:
             self.__crashed(error)
 
@@ -141,6 +146,8 @@ class WebSocket(Protocol):
     def tick(self, now: float) -> None:
         """Time has passed: ping who is silent, give up who stays so. `now` is any clock's, in seconds."""
         limits = self.limits
+        if self.state == CLOSED:
+            return
         if self.state == CLOSING:
             if self.__closing is None:
                 self.__closing = now
@@ -151,7 +158,11 @@ class WebSocket(Protocol):
         elif self.__pinged is None:
             if limits.ping_interval is not None and now - self.__since >= limits.ping_interval:
                 self.__pinged = now
-                self.ping()
+                try:
+                    self.ping()
+                except Closed:
+                    # Another thread began to close just now.
+                    pass
         elif limits.ping_timeout is not None and now - self.__pinged >= limits.ping_timeout:
             log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
             self.wire.abort()
@@ -164,6 +175,8 @@ class WebSocket(Protocol):
     def fail(self, error: ProtocolError) -> None:
         cause = error.__cause__
         log.warning("%s: %s", self.peer, error, exc_info=cause if isinstance(cause, Exception) else None)
+        # It has been told of, and its traceback would keep all that was at work then, with this.
+        error.__cause__ = None
         super().fail(error)
 
     def __crashed(self, error: Exception) -> None:
@@ -178,21 +191,24 @@ class WebSocket(Protocol):
         # Replies to what came together go together.
         self.corked = len(events) > 1
         received = self.received_message
+        left = iter(events)
         try:
-            for event in events:
-                kind = type(event)
-                if kind is str or kind is bytes or kind is memoryview:
-                    received(event)  # type: ignore[arg-type]
-                else:
-                    self.__other(event)
-        except Closed:
-            # It sent on a connection that is closing; of the events left only the peer's word on that counts.
-            for event in events:
-                if isinstance(event, Close):
-                    self.answer(event)
+            while True:
+                try:
+                    for event in left:
+                        kind = type(event)
+                        if kind is str or kind is bytes or kind is memoryview:
+                            received(event)  # type: ignore[arg-type]
+                        else:
+                            self.__other(event)
+                except Closed:
+                    # It sent on a connection that is closing: what is left it is told of all the same.
+                    continue
+                break
         except Exception as error:
             self.__crashed(error)
-        self.corked = False
+        finally:
+            self.corked = False
 
     def __other(self, event: Event) -> None:
         if isinstance(event, Chunk):

@@ -50,7 +50,9 @@ def mask(data: Buffer, key: bytes, offset: int = 0) -> bytes:
 
     The same again gives back what it was.
     """
-    data = bytes(data)
+    if len(key) != 4:
+        raise ValueError("a key has 4 bytes")
+    data = memoryview(data).tobytes()
     size = len(data)
     if offset := offset % 4:
         key = key[offset:] + key[:offset]

@@ -51,25 +51,30 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 class Text:
     """Text on its way: UTF-8 is checked as it arrives: what is wrong fails at once (RFC 6455, 8.1)."""
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_decoder",)
 
     def __init__(self) -> None:
-        self._decode = _decoder().decode
+        self._decoder = _decoder()
 
     def add(self, data: Buffer, final: bool) -> str:
         """The characters that `data` completes. Raises ProtocolError 1007 for what is not UTF-8."""
         try:
-            return self._decode(data, final)
-        except UnicodeDecodeError as error:
-            raise not_text(error) from None
+            text = self._decoder.decode(data, final)
+        except UnicodeDecodeError:
+            raise not_text() from None
+        # Python waits for the third byte of what two show to be a surrogate.
+        begun = self._decoder.getstate()[0]
+        if begun[:1] == b"\xed" and begun[1:] >= b"\xa0":
+            raise not_text()
+        return text
 
 
 def decode(data: Buffer) -> str:
     """A whole text. Raises ProtocolError 1007 for what is not UTF-8."""
     try:
         return str(data, "utf-8")
-    except UnicodeDecodeError as error:
-        raise not_text(error) from None
+    except UnicodeDecodeError:
+        raise not_text() from None
 
 
 def whole(data: bytes | bytearray) -> bytes | memoryview:
@@ -77,5 +82,6 @@ def whole(data: bytes | bytearray) -> bytes | memoryview:
     return bytes(data) if len(data) < LARGE else memoryview(data).toreadonly()
 
 
-def not_text(error: UnicodeDecodeError) -> ProtocolError:
-    return ProtocolError(INVALID, f"text that is not UTF-8: {error.reason}")
+def not_text(*_: object) -> ProtocolError:
+    """What is said of bytes that are no UTF-8, wherever they were cut."""
+    return ProtocolError(INVALID, "text that is not UTF-8")

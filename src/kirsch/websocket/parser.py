@@ -5,7 +5,7 @@ the version to read; `kirsch.websocket.compiled.parser` is the same in Cython.
 """
 
 from collections.abc import Generator, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kirsch.websocket.errors import ProtocolError
 from kirsch.websocket.frame import (
@@ -29,7 +29,9 @@ from kirsch.websocket.limits import Limits
 from kirsch.websocket.message import Chunk, Close, Event, Ping, Pong, Text, decode, whole
 
 # From this many missing bytes on, a payload is better read straight to where it will stay.
-DIRECT = 256 << 10
+DIRECT: Final = 256 << 10
+# More than any frame has: no limit.
+NONE: Final = 1 << 62
 
 # What a part of the generator gives back: the data that was sent last, and how much of it is used up.
 Fed = Generator[int, Any, tuple[bytes, int]]
@@ -47,7 +49,7 @@ class Parser:
     """What one peer sends, a server's (`client=True`: we are the client) or a client's.
 
     `feed()` it; take `events`. `needed` is how many bytes it lacks: more may be fed, and less. After a
-    ProtocolError or a close frame nothing more is read.
+    ProtocolError, a close frame or `close()` it is 0, and nothing more is read.
     """
 
     def __init__(
@@ -58,12 +60,11 @@ class Parser:
         codec: Decompressor | None = None,
         stream: bool = False,
     ) -> None:
-        none = 1 << 63
         self.events: list[Event] = []
         self._masked = 0 if client else MASK
-        self._largest = none if limits.message is None else limits.message
+        self._largest = NONE if limits.message is None else limits.message
         self._frame = self._largest if limits.frame is None else limits.frame
-        self._fragments = none if limits.fragments is None else limits.fragments
+        self._fragments = NONE if limits.fragments is None else limits.fragments
         self._codec = codec
         self._stream = stream
         # The message that has begun: its opcode (0 is none), whether compressed, frames and bytes so far.
@@ -81,25 +82,46 @@ class Parser:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes. Raises ProtocolError; the events before it are there."""
-        if data:
-            self.needed = self._frames.send(bytes(data))
+        if len(data):
+            self._resume(data if isinstance(data, bytes) else bytes(data))
 
     def get_buffer(self) -> memoryview | None:
         """Where the rest of a large payload is best read to, if one is on its way; then `advance()`."""
         return self._rest
 
     def advance(self, count: int) -> None:
-        """So many bytes were read to the start of `get_buffer()`. Raises ProtocolError."""
-        self.needed = self._frames.send(count)
+        """So many bytes were read to the start of `get_buffer()`. Raises ProtocolError, ValueError."""
+        if self._rest is None or not 0 <= count <= len(self._rest):
+            raise ValueError("there is no such room")
+        self._resume(count)
+
+    def close(self) -> None:
+        """Nothing more will come: what has come of a message is dropped."""
+        self._frames.close()
+        self._rest, self._payload = None, bytearray()
+        self.needed = 0
+
+    def _resume(self, sent: bytes | int) -> None:
+        needed = 0
+        try:
+            needed = self._frames.send(sent)
+        except StopIteration:
+            # It has ended before.
+            pass
+        finally:
+            self.needed = needed
 
     def _parse(self) -> Generator[int, Any, None]:
         events, masked, stream = self.events, self._masked, self._stream
         plain = -1 if stream else min(self._largest, self._frame)
+        keyed = 4 if masked else 0
         data, at = b"", 0
         while True:
             # The header (5.2): opcode and flags, length, key.
             if len(data) - at < 2:
-                head, data, at = yield from _take(data, at, 2)
+                # What was fed is not kept while we wait.
+                data = data[at:]
+                head, data, at = yield from _take(data, 2)
                 first, second = head
             else:
                 first, second = data[at], data[at + 1]
@@ -107,18 +129,17 @@ class Parser:
             if second & MASK != masked:
                 raise ProtocolError(BROKEN, "a frame without a mask" if masked else "a masked frame")
             length = second & 0x7F
+            size = keyed if length < 126 else keyed + 2 if length == 126 else keyed + 8
+            key = data[at : at + size]
+            at += size
+            if len(key) < size:
+                data = b""
+                key, data, at = yield from _take(key, size)
             if length > 125:
-                size = 2 if length == 126 else 8
-                head, data, at = yield from _take(data, at, size)
-                length = int.from_bytes(head)
+                size -= keyed
+                length, key = int.from_bytes(key[:size]), key[size:]
                 if length >> 63 or length < (126 if size == 2 else 1 << 16):
                     raise ProtocolError(BROKEN, f"a length of {length} in {size} bytes")
-            key = b""
-            if masked:
-                key = data[at : at + 4]
-                at += 4
-                if len(key) < 4:
-                    key, data, at = yield from _take(data, at - 4, 4)
             # A message in one frame that is here as a whole: nearly all of them.
             end = at + length
             if end <= len(data) and length <= plain and not self._opcode:
@@ -134,7 +155,11 @@ class Parser:
             opcode = first & 0x0F
             self._check(first, length)
             if opcode & 0x8:
-                payload, data, at = yield from _take(data, at, length)
+                payload = data[at:end]
+                at = end
+                if len(payload) < length:
+                    data = b""
+                    payload, data, at = yield from _take(payload, length)
                 self._control(opcode, mask(payload, key) if key else payload)
                 if opcode == CLOSE:
                     break
@@ -152,25 +177,34 @@ class Parser:
                 done += len(piece)
                 if done == length:
                     break
+                data = piece = b""
                 if length - done >= DIRECT and not stream and not self._compressed:
                     data, at = yield from self._direct(length - done, key, done, final)
                     break
-                data = yield length - done
-                at = 0
+                data, at = (yield length - done), 0
+            piece = b""
             if final:
                 self._finish()
         # What follows a close frame is not looked at (5.5.1).
+        data = b""
         while True:
             yield 0
 
     def _direct(self, length: int, key: bytes, done: int, final: bool) -> Fed:
         """Read the last `length` bytes of a frame's payload to where they stay; `done` came before them."""
         start = len(self._payload)
-        self._payload += bytes(length)
+        try:
+            if start:
+                self._grow(bytes(length))
+            else:
+                self._payload = bytearray(length)
+        except MemoryError:
+            raise ProtocolError(TOO_BIG, f"a frame of {done + length} bytes: no memory for it") from None
         rest = memoryview(self._payload)[start:]
         data, at = b"", 0
         while rest:
-            self._rest = rest
+            self._rest = rest if len(rest) >= DIRECT else None
+            data = b""
             sent: Any = yield len(rest)
             self._rest = None
             if isinstance(sent, bytes):
@@ -238,7 +272,14 @@ class Parser:
             piece = self._codec.decompress(piece, last)
         if self._text is not None:
             self._text.add(piece, last)
-        self._payload += piece
+        self._grow(piece)
+
+    def _grow(self, piece: bytes) -> None:
+        try:
+            self._payload += piece
+        except BufferError:
+            # Someone still holds what `get_buffer()` gave for an earlier frame.
+            self._payload = self._payload + piece
 
     def _chunks(self, piece: bytes, last: bool) -> None:
         """Give on a piece of a message that nobody holds."""
@@ -277,11 +318,11 @@ def closing(payload: bytes) -> Close:
     return Close(code, decode(payload[2:]))
 
 
-def _take(data: bytes, at: int, size: int) -> Generator[int, Any, tuple[bytes, bytes, int]]:
-    """`size` bytes, however they come; then the data they ended in and where."""
-    piece = data[at : at + size]
-    at += len(piece)
+def _take(piece: bytes, size: int) -> Generator[int, Any, tuple[bytes, bytes, int]]:
+    """`size` bytes that begin with `piece`, however they come; then the data they ended in and where."""
+    data, at = b"", 0
     while len(piece) < size:
+        data = b""
         data = yield size - len(piece)
         at = min(size - len(piece), len(data))
         piece += data[:at]

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from threading import Lock
-from typing import Any
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, Slow
+from kirsch.websocket.frame import Buffer
 
 
 class Room:
@@ -36,11 +36,14 @@ class Room:
     def __len__(self) -> int:
         return len(self._members)
 
-    def send(self, data: Any, *, but: WebSocket | None = None) -> list[WebSocket]:
+    def send(self, data: str | Buffer, *, but: WebSocket | None = None) -> list[WebSocket]:
         """Send a message to all, `but` one. Those whose queue is full are left out, and returned.
 
-        What is to be done about them (close, drop, wait) is the application's to decide.
+        What is to be done about them (close, drop, wait) is the application's to decide. Raises TypeError for
+        what is not `str` or bytes: an iterator can be sent to one only.
         """
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise TypeError(f"a room is sent str or bytes, not {type(data).__name__}")
         slow: list[WebSocket] = []
         for websocket in self:
             if websocket is but:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kirsch.websocket.application import WebSocket
+from kirsch.websocket.application import WebSocket, log
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import Policy, Request, accept
 from kirsch.websocket.limits import Limits
@@ -30,7 +30,8 @@ class Site:
     def open(self, request: Request, peer: str) -> tuple[WebSocket, bytes]:
         """The connection a request asks for, and the response that tells the client.
 
-        Raises HandshakeError, also 404 for a path where nothing is.
+        Raises HandshakeError, also 404 for a path where nothing is, and 500 where the Factory failed: that is
+        logged.
         """
         application = self.application
         if isinstance(application, Mapping):
@@ -40,7 +41,12 @@ class Site:
         factory = self.wrap(application)
         accepted = accept(request, self.policy)
         codec = accepted.deflate and accepted.deflate.codec(client=False, limits=self.limits)
-        websocket = factory(limits=self.limits, codec=codec, stream=getattr(factory, "streaming", False))
+        stream = getattr(factory, "streaming", False)
+        try:
+            websocket = factory(limits=self.limits, codec=codec, stream=stream)
+        except Exception as cause:
+            log.error("%s: no connection could be made", peer, exc_info=cause)
+            raise HandshakeError(500, "the application failed") from None
         websocket.request, websocket.subprotocol, websocket.peer = request, accepted.subprotocol, peer
         return websocket, accepted.response
 

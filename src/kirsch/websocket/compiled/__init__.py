@@ -1,4 +1,4 @@
-"""The same as `kirsch.websocket.frame`, `parser` and `protocol`, in Cython: with their structure and names."""
+"""As `kirsch.websocket.frame`, `parser` and `protocol`, in Cython: structure and names are theirs."""
 
 from kirsch.websocket.compiled.frame import mask
 from kirsch.websocket.compiled.parser import Parser

@@ -66,6 +66,8 @@ cdef class Parser:
     def feed(self, data):
         """Take bytes. Raises ProtocolError; the events before it are there."""
         cdef const byte[::1] view = data
+        if data is None:
+            raise TypeError("there are no bytes in None")
         if view.shape[0]:
             self.run(&view[0], view.shape[0])
 

@@ -113,6 +113,8 @@ cdef class Protocol:
         cdef const byte[::1] view
         if self.error is None and self.state != CLOSED:
             view = data
+            if data is None:
+                raise TypeError("there are no bytes in None")
             if view.shape[0]:
                 try:
                     self._reader().run(&view[0], view.shape[0])
