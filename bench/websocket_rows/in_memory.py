@@ -193,10 +193,9 @@ def masker(name: str, size: int) -> Callable[[], object]:
         from kirsch.websocket.compiled.frame import mask_in_place
 
         return lambda: mask_in_place(data, KEY)
-    from kirsch.websocket.frame import mask as whole_mask
+    from kirsch.websocket.frame import mask_in_place as pure_mask_in_place
 
-    whole = bytes(data)
-    return lambda: whole_mask(whole, KEY)
+    return lambda: pure_mask_in_place(data, KEY)
 
 
 def parse_rate(name: str, size: int, seconds: float) -> float:

@@ -1,45 +1,46 @@
-/* A masking key laid over bytes (RFC 6455, 5.3): eight at a time, as wide as the processor can. */
+/* A masking key laid over bytes (RFC 6455, 5.3): eight at a time, or as many as the compiler can. */
 #ifndef KIRSCH_LAY_H
 #define KIRSCH_LAY_H
 
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define KIRSCH_WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define KIRSCH_WIDE
-#endif
-
-/* Two loops: a compiler makes one wide only where it sees that nothing overlaps, or all does. */
-#define KIRSCH_LOOP(source)                                                         \
-    uint64_t wide = (uint64_t)key << 32 | key, word;                                \
-    Py_ssize_t at = 0;                                                              \
-    for (; at + 8 <= size; at += 8) {                                               \
-        memcpy(&word, (source) + at, 8);                                            \
-        word ^= wide;                                                               \
-        memcpy(target + at, &word, 8);                                              \
-    }                                                                               \
-    for (; at < size; at++)                                                         \
-        target[at] = (source)[at] ^ ((const unsigned char *)&wide)[at & 7];
-
-KIRSCH_WIDE static void kirsch_lay_here(unsigned char *target, Py_ssize_t size, uint32_t key)
+/* Two functions: a compiler makes a loop wide only where it sees that nothing overlaps, or all does. */
+static void kirsch_lay_here(unsigned char *at, size_t size, uint32_t key)
 {
-    KIRSCH_LOOP(target)
+    uint64_t wide = (uint64_t)key << 32 | key, word;
+    size_t rest;
+
+    for (; size >= 8; size -= 8, at += 8) {
+        memcpy(&word, at, 8);
+        word ^= wide;
+        memcpy(at, &word, 8);
+    }
+    for (rest = 0; rest < size; rest++)
+        at[rest] ^= ((const unsigned char *)&wide)[rest];
 }
 
-KIRSCH_WIDE static void kirsch_lay_there(
-    unsigned char *restrict target, const unsigned char *restrict source, Py_ssize_t size, uint32_t key)
+static void kirsch_lay_there(
+    unsigned char *restrict to, const unsigned char *restrict from, size_t size, uint32_t key)
 {
-    KIRSCH_LOOP(source)
+    uint64_t wide = (uint64_t)key << 32 | key, word;
+    size_t rest;
+
+    for (; size >= 8; size -= 8, to += 8, from += 8) {
+        memcpy(&word, from, 8);
+        word ^= wide;
+        memcpy(to, &word, 8);
+    }
+    for (rest = 0; rest < size; rest++)
+        to[rest] = from[rest] ^ ((const unsigned char *)&wide)[rest];
 }
 
 static void kirsch_lay(unsigned char *target, const unsigned char *source, Py_ssize_t size, uint32_t key)
 {
     if (target == source)
-        kirsch_lay_here(target, size, key);
+        kirsch_lay_here(target, (size_t)size, key);
     else
-        kirsch_lay_there(target, source, size, key);
+        kirsch_lay_there(target, source, (size_t)size, key);
 }
 
 #endif
