@@ -706,3 +706,19 @@ class TestClient:
             message = await ws.recv(PATIENCE)
             assert message.text
             assert "".join([chunk async for chunk in message]) == "x" * 1_000_000
+
+
+@all_looped
+class TestStreams:
+    async def test_a_handlers_function_takes_chunks(self):
+        async def sizes(ws):
+            async for message in ws:
+                ws.send(str(sum([len(chunk) async for chunk in message])))
+
+        async with (
+            Tornado(("/sizes", handler(sizes, stream=True, limits=Limits(message=None)))) as server,
+            connect(f"{server.url}sizes", options=OPTIONS) as ws,
+        ):
+            for size in (10, LARGE, 0):
+                ws.send(bytes(size))
+                assert await ws.recv(PATIENCE) == str(size)

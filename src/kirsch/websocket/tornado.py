@@ -6,6 +6,7 @@ connection as `kirsch.websocket.asyncio` does.
 """
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from kirsch.websocket.async_handshake import log, peer
 from kirsch.websocket.async_socket import Listener, unix_socket
 from kirsch.websocket.async_tls import wire
 from kirsch.websocket.async_wire import Connections
-from kirsch.websocket.asyncio import Application, Connection, connect, factory, reconnect
+from kirsch.websocket.asyncio import Application, Connection, Stream, connect, factory, reconnect
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
@@ -29,7 +30,7 @@ from kirsch.websocket.headers import Headers, Request
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.site import Site
 
-__all__ = ["Connection", "Handler", "Server", "connect", "handler", "reconnect", "serve"]
+__all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]
 
 # More than Tornado reads at a time: what came with the request's head comes out at once.
 AHEAD = 1 << 20
@@ -103,6 +104,7 @@ def handler(
     *,
     policy: Policy | None = None,
     limits: Limits | None = None,
+    stream: bool = False,
 ) -> type[Handler]:
     """A class for the rules of a `tornado.web.Application`: `[("/", Page), ("/chat", handler(Chat))]`.
 
@@ -110,8 +112,10 @@ def handler(
         application: a class that extends WebSocket, or `async def chat(ws: Connection)`; or a mapping of
             paths to either.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        stream: functions are given each message as a Stream, in chunks.
     """
-    return _handler(Site(application, policy or Policy(), limits or Limits(), factory))
+    wrap = functools.partial(factory, stream=stream)
+    return _handler(Site(application, policy or Policy(), limits or Limits(), wrap))
 
 
 class Server(loops.Server):
