@@ -113,8 +113,9 @@ def test_a_connection_leaves_and_is_forgotten(server, eventually):
     assert {head[:32] for _, head in clients} == {b"HTTP/1.1 101 Switching Protocols"}
     eventually(lambda: len(server.left) == len(clients) and idle(server))
     eventually(lambda: server._connections._num_connections == 1)  # the one that is kept alive
-    for (client, _), (sock, received) in zip(clients, server.left, strict=True):
-        assert received == b""
+    by_address = {sock.getpeername(): sock for sock, received in server.left if received == b""}
+    for client, _ in clients:
+        sock = by_address[client.getsockname()]
         sock.sendall(b"there")
         assert client.recv(5, socket.MSG_WAITALL) == b"there"
         client.sendall(b"back")
@@ -204,6 +205,43 @@ def test_tls_by_a_context(bus, certificate):
         assert ask(server.bind_addr, sock=client)[1].startswith(b"HTTP/1.1 200 ")
         assert client.recv(5) == b"https"
     client.close()
+
+
+def test_who_does_not_begin_tls_keeps_nobody_out(bus, certificate, eventually):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    said = []
+    bus.subscribe("log", lambda message, level=0: said.append((level, message)))
+    server = http_server(bus, Left(), port=0, tls=context, limits=Limits(threads=THREADS))
+    bus.start()
+    silent = [socket.create_connection(server.bind_addr, timeout=10) for _ in range(3 * THREADS)]
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+        with socket.create_connection(server.bind_addr, timeout=10) as sock:
+            sock.sendall(garbage)
+            while sock.recv(1000):
+                pass
+    client = ssl.create_default_context(cafile=certificate[0]).wrap_socket(
+        socket.create_connection(server.bind_addr, timeout=10), server_hostname="localhost"
+    )
+    assert ask(server.bind_addr, b"/other", sock=client)[1].startswith(b"HTTP/1.1 200 ")
+    for sock in (*silent, client):
+        sock.close()
+    eventually(lambda: idle(server.httpserver))
+    assert [message for level, message in said if level > 20] == []
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_it_leaves_too_where_nothing_more_is_kept_alive(server, eventually, kept):
+    server.keep_alive = kept  # ours sets the limit when it prepares
+    server.prepare()
+    server.keep_alive_conn_limit = kept
+    server.thread.start()
+    clients = [ask(server.bind_addr)[0] for _ in range(3)]
+    eventually(lambda: len(server.left) == 3 and idle(server))
+    by_address = {sock.getpeername(): sock for sock, _ in server.left}
+    for client in clients:
+        by_address[client.getsockname()].sendall(b"there")
+        assert client.recv(5, socket.MSG_WAITALL) == b"there"
 
 
 def test_what_was_left_is_closed_by_who_has_it(server, eventually):

@@ -145,11 +145,18 @@ class Connection(cheroot.server.HTTPConnection):
 
 
 class TLS(BuiltinSSLAdapter):
-    """TLS as a context says; cheroot's own adapters want to read certificates from files."""
+    """TLS as a context says; cheroot's own adapters want to read certificates from files.
+
+    The handshake is done with the first read: cheroot's is done where connections are accepted, and whoever
+    says nothing keeps everybody else out. So environ tells no more than that there is TLS.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
-        self._server_env: dict[str, str] = {}
+
+    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
+        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        return wrapped, {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
 
 class Queue:

@@ -4,7 +4,9 @@ Here the kernel keeps the time (SO_RCVTIMEO, SO_SNDTIMEO, socket(7)), so that re
 system call each, and what is written in pieces leaves in one. With TLS Python's own limit holds (settimeout).
 """
 
+import errno
 import socket
+import ssl
 import struct
 from typing import Any
 
@@ -97,6 +99,8 @@ class Reader:
             return self._socket.recv(_PIECE)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
+        except ssl.SSLError as error:
+            raise _gone(error) from None
 
 
 class Writer:
@@ -120,6 +124,8 @@ class Writer:
             self._socket.sendall(sent)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
+        except ssl.SSLError as error:
+            raise _gone(error) from None
         self.bytes_written += len(sent)
         return len(data)
 
@@ -131,6 +137,11 @@ class Writer:
     def close(self) -> None:
         """Write no more."""
         self.closed = True
+
+
+def _gone(error: ssl.SSLError) -> ConnectionResetError:
+    """The peer speaks no TLS, or does not like ours: as good as gone, and that needs no line in the log."""
+    return ConnectionResetError(errno.ECONNRESET, error.reason or str(error))
 
 
 def make_file(sock: Any, mode: str = "r", size: int = 0) -> Any:
