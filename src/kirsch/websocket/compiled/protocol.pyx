@@ -59,36 +59,6 @@ cdef class Protocol:
     See `kirsch.websocket.protocol`, of which all this is the same.
     """
 
-    cdef readonly bint client
-    cdef readonly object limits
-    cdef public int state
-    cdef public object error
-    cdef public object close_sent
-    cdef public object close_received
-    cdef public bint corked
-    cdef public object guard
-    cdef Parser _parser
-    cdef object _codec
-    cdef Py_ssize_t _minimum
-    cdef object _entropy
-    cdef bytes _keys
-    cdef Py_ssize_t _key_at
-    cdef Py_ssize_t _queue
-    # What is to be taken: large pieces and full buffers, then the buffer that is being written.
-    cdef list _out
-    cdef PyObject *_buffer
-    cdef Py_ssize_t _filled
-    cdef Py_ssize_t _room
-    cdef Py_ssize_t _usual
-    cdef Py_ssize_t _size
-    cdef bint _told
-    # The close frame was taken.
-    cdef bint _said
-    # A message that is sent from an iterator, and what waits behind it.
-    cdef object _source
-    cdef object _behind
-    cdef Py_ssize_t _waiting
-
     def __init__(
         self, *, bint client=False, limits=default_limits, codec=None, bint stream=False, entropy=os.urandom
     ):
