@@ -36,7 +36,7 @@ class Echo(WebSocket):
     def closed(self, code, reason):
         self.told.put(("closed", code, reason))
 
-    def end(self):
+    def outcome(self):
         """How it ended."""
         while True:
             what, *how = self.told.get(timeout=PATIENCE)
@@ -102,7 +102,7 @@ def test_serves_a_connection_from_its_first_bytes_to_its_end(pool):
         assert peer.next() == Close(3000, "enough")
         assert peer.next() is None
     assert echo.told.get(timeout=PATIENCE)[0] == "opened"
-    assert echo.end() == (3000, "enough")
+    assert echo.outcome() == (3000, "enough")
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1 << 20, 4 << 20])
@@ -147,7 +147,7 @@ def test_speaks_tls(pool, tmp_path):
         assert peer.next() == Close(1000, "")
         # The end of TLS is said, not only that of TCP.
         assert peer.next() is None
-    assert echo.end() == (1000, "")
+    assert echo.outcome() == (1000, "")
 
 
 def test_a_closed_pool_takes_nothing_over():
@@ -175,7 +175,7 @@ def test_an_exception_in_a_callback_closes_with_1011(pool, caplog):
         assert peer.next() is None
         bystander.send("still served")
         assert bystander.next() == "still served"
-    assert broken.end() == (1011, "the application failed")
+    assert broken.outcome() == (1011, "the application failed")
     record, *others = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not others
     assert "LookupError: as told" in caplog.text
@@ -199,7 +199,7 @@ def test_an_exception_at_either_end_is_logged(pool, caplog, moment):
             peer.close()
         assert isinstance(peer.next(), Close)
         assert peer.next() is None
-    broken.end()
+    broken.outcome()
     with adopted(pool, Echo()) as peer:
         peer.send("still served")
         assert peer.next() == "still served"
@@ -297,7 +297,7 @@ def test_drain_ends_with_the_connection(pool):
         threading.Thread(target=peer.sock.close).start()
         with pytest.raises(Closed):
             echo.drain()
-    assert echo.end() == (1006, "")
+    assert echo.outcome() == (1006, "")
 
 
 def test_a_server_does_not_read_who_does_not_read(pool):
@@ -334,7 +334,7 @@ def test_a_reset_is_an_end(pool):
             assert echo.told.get(timeout=PATIENCE)[0] == "opened"
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.close()
-    assert [echo.end() for echo in ends] == [(1006, "")] * 50
+    assert [echo.outcome() for echo in ends] == [(1006, "")] * 50
     assert pool.connections == []
 
 
@@ -345,7 +345,7 @@ def test_after_an_error_the_peer_is_told_though_it_goes_on(pool, caplog):
         peer.sock.sendall(b"\x81\x01x" + bytes(2_000_000))
         assert peer.next() == Close(1002, "a frame without a mask")
         assert peer.next() is None
-    assert echo.end() == (1002, "a frame without a mask")
+    assert echo.outcome() == (1002, "a frame without a mask")
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
         "?: a frame without a mask (close code 1002)"
     ]
@@ -357,14 +357,14 @@ def test_who_never_stops_after_an_error_is_cut_off(pool):
         peer.sock.sendall(b"\x81\x01x")
         assert peer.next() == Close(1002, "a frame without a mask")
         # Its end of the connection stays open.
-        assert echo.end() == (1002, "a frame without a mask")
+        assert echo.outcome() == (1002, "a frame without a mask")
 
 
 def test_a_silent_peer_is_pinged_and_given_up(pool):
     echo = Echo(limits=Limits(ping_interval=0.1, ping_timeout=0.1))
     with adopted(pool, echo) as peer:
         assert peer.sock.recv(100) == b"\x89\x00"
-        assert echo.end() == (1006, "")
+        assert echo.outcome() == (1006, "")
 
 
 def test_a_peer_that_answers_pings_stays(pool):
@@ -390,7 +390,7 @@ def test_who_does_not_answer_a_close_is_cut_off(pool):
         assert echo.told.get(timeout=PATIENCE)[0] == "opened"
         echo.close(4000, "go")
         assert peer.next() == Close(4000, "go")
-        assert echo.end() == (1006, "")
+        assert echo.outcome() == (1006, "")
         assert peer.next() is None
 
 
@@ -415,7 +415,7 @@ def test_a_message_that_cannot_be_read_to_its_end_closes_with_1011(pool):
         echo.send(items())
         assert peer.next() == Close(1011, "a message could not be read to its end")
         assert peer.next() is None
-    assert echo.end()[0] == 1011
+    assert echo.outcome()[0] == 1011
 
 
 def test_half_an_end_is_one(pool):
@@ -425,7 +425,7 @@ def test_half_an_end_is_one(pool):
         peer.sock.shutdown(socket.SHUT_WR)
         assert peer.next() == "last words"
         assert peer.next() is None
-    assert echo.end() == (1006, "")
+    assert echo.outcome() == (1006, "")
 
 
 def test_closing_says_goodbye_and_leaves_nothing(poller):
@@ -444,7 +444,7 @@ def test_closing_says_goodbye_and_leaves_nothing(poller):
     peers[0].sock.close()
     closer.join(PATIENCE)
     assert not closer.is_alive()
-    assert sorted(echo.end()[0] for echo in echoes) == [1001] * 19 + [1006]
+    assert sorted(echo.outcome()[0] for echo in echoes) == [1001] * 19 + [1006]
     for peer in peers:
         peer.sock.close()
     assert threading.active_count() == threads
@@ -464,7 +464,7 @@ def test_a_callback_may_close_its_pool():
     with adopted(pool, closes) as peer:
         peer.send("close")
         assert closed.wait(PATIENCE)
-        assert closes.end()[0] == 1006
+        assert closes.outcome()[0] == 1006
 
 
 def test_many_idle_connections_cost_no_threads(pool):
@@ -480,7 +480,7 @@ def test_many_idle_connections_cost_no_threads(pool):
         assert peer.next() == "hello"
     for peer in peers:
         peer.sock.close()
-    assert [echo.end() for echo in echoes] == [(1006, "")] * 500
+    assert [echo.outcome() for echo in echoes] == [(1006, "")] * 500
 
 
 def test_nothing_wakes_often_while_nothing_goes_on(poller):

@@ -65,7 +65,11 @@ class Worker(threading.Thread):
                 self.entry = entry
                 if pool.dozing:
                     pool.alert()
-                entry.turn(events, buffer)
+                try:
+                    entry.turn(events, buffer)
+                except BaseException:
+                    # A callback that raised what is no Exception: the thread is needed.
+                    log.exception("%s goes on", self.name)
                 self.entry = None
                 del entry
                 if pool.closing:

@@ -35,6 +35,7 @@ class Writer:
     """
 
     __slots__ = (
+        "_asked",
         "_unsent",
         "_writing",
         "aborted",
@@ -58,6 +59,8 @@ class Writer:
         self.owner = 0
         self.waiting = 0
         self.blocked = self.eof = self.aborted = self.gone = self.lingering = False
+        # Someone has found another writing.
+        self._asked = False
         self._unsent: list[bytes | memoryview] = []
         self._writing = threading.Lock()
 
@@ -69,8 +72,10 @@ class Writer:
     def flush(self) -> None:
         """Write what there is as far as there is room."""
         websocket = self.websocket
+        self._asked = True
         while self._writing.acquire(blocking=False):
             try:
+                self._asked = False
                 self._write()
             finally:
                 self._writing.release()
@@ -85,7 +90,7 @@ class Writer:
                 self.arm()
                 return
             # What came while nobody else could write.
-            if self.eof or not (websocket.pending or self.aborted):
+            if self.eof or not (self._asked or websocket.pending or self.aborted):
                 return
 
     def abort(self) -> None:
@@ -132,9 +137,10 @@ class Writer:
             return
         was_blocked, self.blocked = self.blocked, False
         try:
-            for _ in range(WRITES):
+            for turn in range(WRITES):
                 if not self._unsent:
-                    if not websocket.pending:
+                    # Also of nothing the first time: whoever has told us tells again only then.
+                    if turn and not websocket.pending:
                         return
                     self._unsent = websocket.take()
                     if not self._unsent:
