@@ -1,9 +1,12 @@
 """Masks and headers, in Python and compiled."""
 
+import os
+import shutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.websocket.implementations import NAMES, implementation, laid
+from tests.websocket.implementations import MISSING, NAMES, implementation, laid
 
 from kirsch.websocket.frame import header, mask, sendable
 
@@ -84,3 +87,10 @@ class TestHeader:
 def test_which_close_codes_may_be_sent():
     codes = {code for code in range(70000) if sendable(code)}
     assert codes == {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
+
+
+def test_the_compiled_core_is_there():
+    """Wherever it can be: tests of it are passed over only without a compiler, or where it is not wanted."""
+    if os.environ.get("KIRSCH_PURE", "0") not in ("", "0") or not (shutil.which("cc") or shutil.which("gcc")):
+        pytest.skip("it is not wanted, or there is no compiler")
+    assert MISSING == ""
