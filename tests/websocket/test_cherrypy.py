@@ -720,6 +720,13 @@ def test_serve_has_every_path_be_a_websocket(certificate, tmp_path):
             assert ws.recv() == "HELLO"
 
 
+def test_without_cherrypy_the_extra_is_named():
+    program = "import sys; sys.modules['cherrypy'] = None; import kirsch.websocket.cherrypy"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: kirsch.websocket.cherrypy needs CherryPy: pip install 'kirsch[web]'"
+
+
 PROGRAM = """
 import cherrypy
 from kirsch.websocket import WebSocket

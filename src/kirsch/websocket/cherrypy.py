@@ -24,7 +24,11 @@ from dataclasses import fields, replace
 from http import HTTPStatus
 from typing import Any, Self
 
-import cherrypy
+try:
+    import cherrypy
+except ModuleNotFoundError:
+    raise ImportError("kirsch.websocket.cherrypy needs CherryPy: pip install 'kirsch[web]'") from None
+
 from cherrypy._cprequest import Hook
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
