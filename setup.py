@@ -8,7 +8,7 @@ import sys
 
 from setuptools import Extension, setup
 
-MODULES = ("frame", "parser", "protocol")
+MODULES = ("frame", "parser", "protocol", "pump")
 
 
 def extensions() -> list[Extension]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import ABNORMAL, INTERNAL, Buffer
+from kirsch.websocket.frame import ABNORMAL, INTERNAL
 from kirsch.websocket.message import Chunk, Close, Event, Message, Ping, Pong
 from kirsch.websocket.protocol import CLOSED, CLOSING
 from kirsch.websocket.speedups import Protocol
@@ -85,8 +85,6 @@ class WebSocket(Protocol):
 
     # For providers.
 
-    # Anything came or went since the last tick: the peer is there.
-    heard = True
     __since: float | None = None
     __pinged: float | None = None
     __closing: float | None = None
@@ -100,19 +98,9 @@ class WebSocket(Protocol):
         except Closed:
             pass
         except Exception as error:
-            self.__crashed(error)
+            self.crashed(error)
         finally:
             self.corked = False
-
-    def feed(self, data: Buffer) -> None:
-        """Bytes came: the application is told of all they complete. Then look at `pending` and `finished`."""
-        self.heard = True
-        self.__dispatch(self.receive(data))
-
-    def filled(self, count: int) -> None:
-        """As `feed`, for so many bytes that were read to the start of `get_buffer()`."""
-        self.heard = True
-        self.__dispatch(self.advance(count))
 
     def ended(self) -> None:
         """The connection is gone: the application is told, once."""
@@ -130,7 +118,7 @@ class WebSocket(Protocol):
         except Closed:
             pass
         except Exception as error:
-            self.__crashed(error)
+            self.crashed(error)
 
     @property
     def finished(self) -> bool:
@@ -179,7 +167,7 @@ class WebSocket(Protocol):
         error.__cause__ = None
         super().fail(error)
 
-    def __crashed(self, error: Exception) -> None:
+    def crashed(self, error: Exception) -> None:
         failure = ProtocolError(INTERNAL, "the application failed")
         failure.__cause__ = error
         if self.error is None and self.state != CLOSED:
@@ -187,30 +175,7 @@ class WebSocket(Protocol):
         else:
             log.error("%s: %s", self.peer, failure, exc_info=error)
 
-    def __dispatch(self, events: list[Event]) -> None:
-        # Replies to what came together go together.
-        self.corked = len(events) > 1
-        received = self.received_message
-        left = iter(events)
-        try:
-            while True:
-                try:
-                    for event in left:
-                        kind = type(event)
-                        if kind is str or kind is bytes or kind is memoryview:
-                            received(event)  # type: ignore[arg-type]
-                        else:
-                            self.__other(event)
-                except Closed:
-                    # It sent on a connection that is closing: what is left it is told of all the same.
-                    continue
-                break
-        except Exception as error:
-            self.__crashed(error)
-        finally:
-            self.corked = False
-
-    def __other(self, event: Event) -> None:
+    def received_other(self, event: Event) -> None:
         if isinstance(event, Chunk):
             self.received_chunk(event.data, event.first, event.final)
         elif isinstance(event, Pong):

@@ -15,6 +15,7 @@ from kirsch.websocket.async_handshake import Handshake, peer
 from kirsch.websocket.async_transport import TransportHandshake
 from kirsch.websocket.async_wire import Connections, Wire, shared
 from kirsch.websocket.site import Site
+from kirsch.websocket.speedups import Pump
 
 log = logging.getLogger("kirsch.websocket")
 
@@ -34,7 +35,7 @@ class SocketWire(Wire):
         super().__init__(websocket, connections)
         self._socket = sock
         self._fd = sock.fileno()
-        self._recv = sock.recv_into
+        self._pump = Pump(self, websocket, sock, self._buffer)
         self._send = sock.send
         self._sendmsg = sock.sendmsg
         # What the system has not taken yet.
@@ -43,41 +44,36 @@ class SocketWire(Wire):
         self._linger = True
 
     def begin(self, rest: bytes = b"") -> None:
-        self._loop.add_reader(self._fd, self._readable)
+        self._loop.add_reader(self._fd, self._pump.readable)
         super().begin(rest)
 
-    def _readable(self) -> None:
-        buffer = self.websocket.get_buffer()
-        try:
-            count = self._recv(self._buffer if buffer is None else buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            count = 0
-        if count:
-            self.received(count, buffer is not None)
-        else:
-            self.abort()
-
-    def _write(self, pieces: list[bytes | memoryview]) -> None:
+    def write(self, pieces: list[bytes | memoryview]) -> None:
         try:
             count = self._send(pieces[0]) if len(pieces) == 1 else self._sendmsg(pieces[:VECTOR])
         except (BlockingIOError, InterruptedError):
             count = 0
         except OSError:
             self._full = True
+            self.plain = False
             self._loop.call_soon(self.abort)
             return
+        rest: list[memoryview] = []
         for piece in pieces:
             if count < len(piece):
-                self._rest.append(memoryview(piece)[count:])
+                rest.append(memoryview(piece)[count:])
                 count = 0
             else:
                 count -= len(piece)
-        if self._rest:
-            self._full = True
-            self._left = sum(map(len, self._rest))
-            self._loop.add_writer(self._fd, self._writable)
+        if rest:
+            self.later(rest)
+
+    def later(self, rest: list[memoryview]) -> None:
+        """Write this when the system takes more."""
+        self._full = True
+        self.plain = False
+        self._rest.extend(rest)
+        self._left += sum(map(len, rest))
+        self._loop.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         rest = self._rest
@@ -100,6 +96,12 @@ class SocketWire(Wire):
             self._shut()
         else:
             self.writable()
+
+    def wake(self) -> None:
+        if self._pump.feeding:
+            self.flush()
+        else:
+            super().wake()
 
     def abort(self) -> None:
         if self._fd < 0:
@@ -134,7 +136,7 @@ class SocketWire(Wire):
         self._loop.remove_reader(self._fd)
 
     def _resume(self) -> None:
-        self._loop.add_reader(self._fd, self._readable)
+        self._loop.add_reader(self._fd, self._pump.readable)
 
 
 class SocketHandshake(Handshake):

@@ -32,6 +32,7 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._full = True
+        self.plain = False
 
     def resume_writing(self) -> None:
         self.writable()
@@ -46,7 +47,7 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
     def buffered(self) -> int:
         return self._transport.get_write_buffer_size()  # type: ignore[no-any-return]
 
-    def _write(self, pieces: list[bytes | memoryview]) -> None:
+    def write(self, pieces: list[bytes | memoryview]) -> None:
         if self._transport.is_closing():
             self._full = True
             return

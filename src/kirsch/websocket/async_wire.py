@@ -93,7 +93,7 @@ class Connections:
 class Wire:
     """One open connection, whoever reads and writes: a WebSocket's wire.
 
-    What extends it calls `received` and `lost`, and gives `_write` (False when no more can be taken), `_end`,
+    What extends it calls `received` and `lost`, and gives `write`, `_end`,
     `_pause`, `_resume`, `abort` and `buffered`.
     """
 
@@ -103,6 +103,8 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._buffer = shared.buffer
         self._feeding = False
+        # Whether there is nothing for `flush` to see to but what is to be written.
+        self.plain = True
         # No more can be written for now.
         self._full = False
         self._ended = False
@@ -126,7 +128,8 @@ class Wire:
     def received(self, count: int, direct: bool) -> None:
         """So many bytes are in the buffer: the WebSocket's own if `direct`, else the shared one."""
         websocket = self.websocket
-        self._feeding = True
+        # It is written in the end: no need to be woken, unless there is much.
+        self._feeding = websocket.corked = True
         if direct:
             websocket.filled(count)
         else:
@@ -147,6 +150,7 @@ class Wire:
         if self._connections is not None:
             self._connections.discard(self)
         self._full = self._ended = self._lost = True
+        self.plain = False
         self.websocket.ended()
         self._release()
 
@@ -172,6 +176,7 @@ class Wire:
         while self.websocket.buffered > low and not self._lost:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)
+            self.plain = False
             await waiter
 
     def hold(self, hold: bool) -> None:
@@ -183,7 +188,7 @@ class Wire:
         """Write what is queued, as far as the peer reads it; end the connection when all is said."""
         websocket = self.websocket
         while websocket.pending and not self._full:
-            self._write(websocket.take())
+            self.write(websocket.take())
         if websocket.state != OPEN:
             if not websocket.pending and not self._ended and websocket.finished:
                 self._ended = True
@@ -192,6 +197,7 @@ class Wire:
             self._read()
         if self._waiting and websocket.buffered <= websocket.limits.queue // 4:
             self._release()
+        self.plain = self._reading and not (self._full or self._waiting)
 
     # For the server.
 
@@ -203,7 +209,7 @@ class Wire:
 
     # How.
 
-    def _write(self, pieces: list[bytes | memoryview]) -> None:
+    def write(self, pieces: list[bytes | memoryview]) -> None:
         """Write all; set `_full` if the system takes no more now."""
         raise NotImplementedError
 
@@ -224,6 +230,7 @@ class Wire:
         wanted = not self._held and not behind
         if wanted != self._reading and not self._ended:
             self._reading = wanted
+            self.plain = False
             if wanted:
                 self._resume()
             else:

@@ -28,7 +28,7 @@ from kirsch.websocket.frame import (
     sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Event, Ping
+from kirsch.websocket.message import Close, Event, Message, Ping
 from kirsch.websocket.parser import Parser
 from kirsch.websocket.source import Source
 
@@ -61,6 +61,7 @@ class Protocol:
         state: OPEN, CLOSING (a close frame has been sent or received) or CLOSED.
         error: what the peer did wrong, after which nothing it sends is read.
         close_sent, close_received: the close frames.
+        heard: something came since this was last set to False.
         guard: a lock for those who send from several threads; one takes at a time.
     """
 
@@ -80,6 +81,7 @@ class Protocol:
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
         self.corked = False
+        self.heard = True
         self.guard: AbstractContextManager[object] | None = None
         self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
         self.__codec = codec
@@ -124,6 +126,50 @@ class Protocol:
         events = self.__parser.events[:]
         self.__parser.events.clear()
         return events
+
+    def feed(self, data: Buffer) -> None:
+        """As `receive()`, but what extends this class is told of each event by a call of `received_…`."""
+        self.heard = True
+        self.__dispatch(self.receive(data))
+
+    def filled(self, count: int) -> None:
+        """As `advance()`, but what extends this class is told of each event by a call of `received_…`."""
+        self.heard = True
+        self.__dispatch(self.advance(count))
+
+    def received_message(self, message: Message) -> None:
+        """A message came. For those who extend this class."""
+
+    def received_other(self, event: Event) -> None:
+        """Something else came: a chunk, or a control frame to answer. For those who extend this class."""
+
+    def crashed(self, error: Exception) -> None:
+        """`received_…` raised this. For those who extend this class."""
+        raise error
+
+    def __dispatch(self, events: list[Event]) -> None:
+        # Replies to what came together go together.
+        if len(events) > 1:
+            self.corked = True
+        received = self.received_message
+        left = iter(events)
+        try:
+            while True:
+                try:
+                    for event in left:
+                        kind = type(event)
+                        if kind is str or kind is bytes or kind is memoryview:
+                            received(event)  # type: ignore[arg-type]
+                        else:
+                            self.received_other(event)
+                except Closed:
+                    # It sent on a connection that is closing: what is left it is told of all the same.
+                    continue
+                break
+        except Exception as error:
+            self.crashed(error)
+        finally:
+            self.corked = False
 
     def answer(self, event: Event) -> None:
         """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""

@@ -72,6 +72,7 @@ cdef class Protocol:
         self._keys = b""
         self._queue = limits.queue
         self._out = []
+        self.heard = True
 
     def __dealloc__(self):
         Py_XDECREF(self._buffer)
@@ -115,6 +116,52 @@ cdef class Protocol:
         cdef list events = parser.events
         parser.events = []
         return events
+
+    def feed(self, data):
+        """As `receive()`, but what extends this class is told of each event by a call of `received_…`."""
+        self.heard = True
+        self._dispatch(self.receive(data))
+
+    def filled(self, Py_ssize_t count):
+        """As `advance()`, but what extends this class is told of each event by a call of `received_…`."""
+        self.heard = True
+        self._dispatch(self.advance(count))
+
+    def received_message(self, message):
+        """A message came. For those who extend this class."""
+
+    def received_other(self, event):
+        """Something else came: a chunk, or a control frame to answer. For those who extend this class."""
+
+    def crashed(self, error):
+        """`received_…` raised this. For those who extend this class."""
+        raise error
+
+    cdef int _dispatch(self, list events) except -1:
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t count = len(events)
+        if count > 1:
+            # Replies to what came together go together.
+            self.corked = True
+        try:
+            received = self.received_message
+            while at < count:
+                try:
+                    while at < count:
+                        event = events[at]
+                        at += 1
+                        if type(event) is str or type(event) is bytes or type(event) is memoryview:
+                            received(event)
+                        else:
+                            self.received_other(event)
+                except Closed:
+                    # It sent on a connection that is closing: what is left it is told of all the same.
+                    pass
+        except Exception as error:
+            self.crashed(error)
+        finally:
+            self.corked = False
+        return 0
 
     def answer(self, event):
         """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
