@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP ?= examples/notes
 
-.PHONY: run test lint setup clean debian debian-test autobahn
+.PHONY: run test lint setup clean debian debian-test autobahn fuzz
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -22,6 +22,12 @@ lint: $(READY)
 # All of Autobahn's cases; the quick ones are among the tests.
 autobahn: $(READY)
 	$(BIN)/python -m tests.websocket.autobahn --all --report docs/websocket/conformance.md
+
+# Bytes of any kind for all that reads what peers send, for SECONDS: guided by coverage where atheris installs.
+SECONDS ?= 1200
+fuzz: $(READY)
+	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
+	PYTHONPATH=build/atheris $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
 
 setup: $(READY)
 

@@ -1,0 +1,49 @@
+"""A few seconds of fuzzing, the same each time; `make fuzz` takes longer, and is guided."""
+
+import gc
+import itertools
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.websocket.fuzz.__main__ import NAMES
+from tests.websocket.fuzz.mutate import inputs
+from tests.websocket.fuzz.seeds import SEEDS
+from tests.websocket.fuzz.targets import TARGETS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_what_is_foreseen(name):
+    end = time.monotonic() + 0.7
+    for count, data in enumerate(inputs(SEEDS[name], seed=5)):
+        try:
+            TARGETS[name](data)
+        except Exception:
+            print(f"{name}: {data!r}")
+            raise
+        if count > len(SEEDS[name]) + 100 and time.monotonic() > end:
+            break
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_grows(name):
+    def run():
+        for data in itertools.islice(inputs(SEEDS[name], seed=6), 600):
+            TARGETS[name](data)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    run()
+    before = run()
+    assert min(run() for _ in range(3)) - before < 100
+
+
+def test_the_command(tmp_path):
+    seed = tmp_path / "input"
+    seed.write_bytes(SEEDS["parser"][0])
+    command = [sys.executable, "-m", "tests.websocket.fuzz", "--input", str(seed)]
+    assert subprocess.run([*command, "parser"], check=False).returncode == 0
+    wrong = subprocess.run([*command, "nothing"], check=False, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "no target: nothing" in wrong.stderr
