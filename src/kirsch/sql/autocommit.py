@@ -36,10 +36,10 @@ def for_streaming(engine: Engine) -> Engine:
 def choose_transactions(engine: Engine) -> None:
     """Have the engine's connections (psycopg) begin a transaction only where one is needed."""
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def _choose(
-        connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
+    # The dialect's events: one of the engine's would have SQLAlchemy look for listeners at every step.
+    @event.listens_for(engine, "do_execute")
+    @event.listens_for(engine, "do_executemany")
+    def _choose(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
         if not context.execution_options.get(OPTION):
             return
         driver = cursor.connection
@@ -47,6 +47,10 @@ def choose_transactions(engine: Engine) -> None:
             plain := _is_plain(context)
         ):
             driver.autocommit = plain
+
+    @event.listens_for(engine, "do_execute_no_params")
+    def _choose_without_parameters(cursor: Any, statement: str, context: Any) -> None:
+        _choose(cursor, statement, None, context)
 
     @event.listens_for(engine, "checkin")
     def _restore(driver: Any, record: Any) -> None:

@@ -15,6 +15,8 @@ PING_AFTER_IDLE = 30.0
 _IDLE = 0  # libpq's PQTRANS_IDLE
 # libpq would try an address that does not answer for two minutes. Seconds.
 CONNECT_TIMEOUT = 10
+# The psycopg that kirsch.sql.pipeline was written for.
+PIPELINED = "3.3."
 
 
 def database_url(url: str | URL) -> URL:
@@ -35,18 +37,33 @@ def make_engine(url: str | URL, **options: Any) -> Engine:
     """create_engine() whose pool replaces connections that the server has ended; `options` are its own.
 
     A request costs no round trip for that (as pool_pre_ping does): see _check_at_checkout. Other drivers than
-    psycopg get pool_pre_ping.
+    psycopg get pool_pre_ping. A transaction begins with its first statement: see kirsch.sql.pipeline.
     """
     parsed = database_url(url)
     if parsed.get_driver_name() != "psycopg":
         return create_engine(parsed, **{"pool_pre_ping": True, **options})
-    connect_args = {"connect_timeout": CONNECT_TIMEOUT, **options.pop("connect_args", {})}
+    connect_args = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "cursor_factory": _cursor_class(),
+        **options.pop("connect_args", {}),
+    }
     engine = create_engine(parsed, **{"connect_args": connect_args, "pool_reset_on_return": None, **options})
     _check_at_checkout(engine)
     _reset_at_checkin(engine)
     if "isolation_level" not in options:
         choose_transactions(engine)
     return engine
+
+
+def _cursor_class() -> Any:
+    """psycopg's own, or the one that begins with the first statement, which knows these versions' inside."""
+    import psycopg
+
+    if not psycopg.__version__.startswith(PIPELINED) or not psycopg.capabilities.has_pipeline():
+        return psycopg.Cursor
+    from kirsch.sql.pipeline import BeginningCursor
+
+    return BeginningCursor
 
 
 def _check_at_checkout(engine: Engine) -> None:

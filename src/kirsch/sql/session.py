@@ -7,6 +7,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from kirsch.sql import lighter
+
 
 class LazySession(Session):
     """SQLAlchemy's Session, which takes a connection from the pool at its first use.
@@ -19,6 +21,17 @@ class LazySession(Session):
     def __init__(self, engine: Engine, **options: Any) -> None:
         super().__init__(engine, expire_on_commit=False, close_resets_only=False, **options)
 
+    def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """Execute a statement, and return its result."""
+        if options or not lighter.is_plain(self, statement):
+            return super().execute(statement, params, **options)
+        return self._connection_for_bind(self.get_bind(clause=statement)).execute(statement, params)
+
+    def commit(self) -> None:
+        """Write what is to be written, commit, and give the connection back."""
+        if not lighter.commit(self):
+            super().commit()
+
     def rollback(self) -> None:
         """Undo what was not committed."""
         with suppress(DBAPIError):
@@ -26,5 +39,6 @@ class LazySession(Session):
 
     def close(self) -> None:
         """Undo what was not committed, and give the connection back for good."""
-        with suppress(DBAPIError):
-            super().close()
+        if not lighter.close(self):
+            with suppress(DBAPIError):
+                super().close()
