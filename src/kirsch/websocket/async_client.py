@@ -105,7 +105,7 @@ class ClientWire(TransportWire):
         """Close, and wait until the connection is gone: `close_timeout` at most."""
         self.websocket.close()
         if not self._lost:
-            self._gone = self._loop.create_future()
+            self._gone = self.loop.create_future()
             await self._gone
 
     def lost(self) -> None:

@@ -8,8 +8,11 @@ from typing import Any, Self
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_wire import Wire
 from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NORMAL, Buffer
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL, Buffer
 from kirsch.websocket.message import Message
+
+# Codes with which an iteration just ends.
+NORMALLY = (NORMAL, GOING_AWAY, NO_CODE)
 
 
 class Stream:
@@ -42,9 +45,9 @@ class Stream:
 
 
 class Connection(WebSocket):
-    """A WebSocket whose messages wait until they are taken: `async for message in ws`, or `await ws.recv()`.
+    """A WebSocket whose messages wait to be taken: `async for message in ws`, or `await ws.recv()`.
 
-    The iteration ends when the connection is closed with 1000 or 1001, and raises Closed where it ends
+    The iteration ends when the connection is closed with 1000, 1001 or no code, and raises Closed where it ends
     otherwise. Where messages are streamed, each is a Stream.
     """
 
@@ -58,6 +61,8 @@ class Connection(WebSocket):
         self._unread = 0
         # Chunks came, or the end.
         self._news = False
+        # Something was sent since the last message came.
+        self._answered = True
         self._waiter: asyncio.Future[None] | None = None
         self._over: Closed | None = None
         self._current: Stream | None = None
@@ -66,41 +71,56 @@ class Connection(WebSocket):
         return self
 
     async def __anext__(self) -> Any:
-        if self._inbox:
-            return self._inbox.popleft()
-        try:
-            return await self._next()
-        except Closed as closed:
-            if closed.code in (NORMAL, GOING_AWAY):
-                raise StopAsyncIteration from None
-            raise
+        inbox = self._inbox
+        if not inbox:
+            if self._current is not None:
+                self._current.skip()
+            while not inbox:
+                over = self._over
+                if over is not None and over.code in NORMALLY:
+                    raise StopAsyncIteration
+                await self.news()
+        return inbox.popleft()
 
     async def recv(self, timeout: float | None = None) -> Message | Any:
         """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
         if self._inbox:
             return self._inbox.popleft()
-        async with asyncio.timeout(timeout):
-            return await self._next()
-
-    async def _next(self) -> Any:
         if self._current is not None:
             self._current.skip()
-        while not self._inbox:
-            await self.news()
+        async with asyncio.timeout(timeout):
+            while not self._inbox:
+                await self.news()
         return self._inbox.popleft()
 
     async def news(self) -> None:
-        """Wait until something more has been received. Raises Closed when the connection has ended."""
+        """Wait until something more has been received; what was sent goes out.
+
+        Raises Closed when the connection has ended, RuntimeError where another task waits already.
+        """
         if self._over is not None:
             raise Closed(self._over.code, self._over.reason)
+        if self._waiter is not None:
+            raise RuntimeError("another task waits for this connection's messages")
+        wire = self.wire
         self._unread = 0
-        self.wire.hold(False)
-        self.wire.flush()
-        self._waiter = asyncio.get_running_loop().create_future()
+        if wire.held:
+            wire.hold(False)
+        if self.pending:
+            wire.flush()
+        waiter = self._waiter = wire.loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
             self._waiter = None
+
+    def wake(self) -> None:
+        # The answer to a message that came alone goes out at once. What is sent besides is gathered.
+        if self._answered or self._inbox:
+            super().wake()
+        else:
+            self._answered = True
+            self.wire.flush()
 
     async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
         """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
@@ -139,7 +159,7 @@ class Connection(WebSocket):
 
     def _arrived(self, count: int) -> None:
         if self._inbox or self._news:
-            self._news = False
+            self._news = self._answered = False
             self._unread += count
             if self._unread > self.limits.inbox:
                 self.wire.hold(True)

@@ -22,11 +22,11 @@ class Handshake:
         self._connections = connections
         self._peer = "?"
         self._head = HeadReader(site.limits, client=False)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._since: float | None = None
         self._refused = False
         connections.add(self)
-        Ticker.of(self._loop).add(self)
+        Ticker.of(self.loop).add(self)
 
     def received(self, data: bytes) -> None:
         """More of the request."""
@@ -51,7 +51,7 @@ class Handshake:
 
     def left(self) -> None:
         """It is no longer this one's."""
-        Ticker.of(self._loop).discard(self)
+        Ticker.of(self.loop).discard(self)
         self._connections.discard(self)
 
     def tick(self, now: float) -> None:

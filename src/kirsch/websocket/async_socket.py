@@ -44,7 +44,7 @@ class SocketWire(Wire):
         self._linger = True
 
     def begin(self, rest: bytes = b"") -> None:
-        self._loop.add_reader(self._fd, self._pump.readable)
+        self.loop.add_reader(self._fd, self._pump.readable)
         super().begin(rest)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
@@ -55,7 +55,7 @@ class SocketWire(Wire):
         except OSError:
             self._full = True
             self.plain = False
-            self._loop.call_soon(self.abort)
+            self.loop.call_soon(self.abort)
             return
         rest: list[memoryview] = []
         for piece in pieces:
@@ -73,7 +73,7 @@ class SocketWire(Wire):
         self.plain = False
         self._rest.extend(rest)
         self._left += sum(map(len, rest))
-        self._loop.add_writer(self._fd, self._writable)
+        self.loop.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         rest = self._rest
@@ -91,7 +91,7 @@ class SocketWire(Wire):
         if rest:
             rest[0] = rest[0][count:]
             return
-        self._loop.remove_writer(self._fd)
+        self.loop.remove_writer(self._fd)
         if self._ended:
             self._shut()
         else:
@@ -106,8 +106,8 @@ class SocketWire(Wire):
     def abort(self) -> None:
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
+        self.loop.remove_reader(self._fd)
+        self.loop.remove_writer(self._fd)
         self._fd = -1
         self._rest.clear()
         self._left = 0
@@ -133,10 +133,10 @@ class SocketWire(Wire):
             self.abort()
 
     def _pause(self) -> None:
-        self._loop.remove_reader(self._fd)
+        self.loop.remove_reader(self._fd)
 
     def _resume(self) -> None:
-        self._loop.add_reader(self._fd, self._pump.readable)
+        self.loop.add_reader(self._fd, self._pump.readable)
 
 
 class SocketHandshake(Handshake):
@@ -146,7 +146,7 @@ class SocketHandshake(Handshake):
         super().__init__(site, connections)
         self._socket = sock
         self._peer = peer(address)
-        self._loop.add_reader(sock.fileno(), self._readable)
+        self.loop.add_reader(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
         try:
@@ -163,7 +163,7 @@ class SocketHandshake(Handshake):
     def abort(self) -> None:
         self.left()
         if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
+            self.loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
     def _say(self, response: bytes) -> bool:
@@ -194,7 +194,7 @@ class Listener:
         self.connections = Connections()
         self._site = site
         self._context = context
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
 
     def listen(self, sock: socket.socket, backlog: int) -> None:
@@ -202,13 +202,13 @@ class Listener:
         sock.setblocking(False)
         sock.listen(backlog)
         self.sockets.append(sock)
-        self._loop.add_reader(sock.fileno(), self._accept, sock)
+        self.loop.add_reader(sock.fileno(), self._accept, sock)
 
     def close(self) -> None:
         """Listen no more."""
         for sock in self.sockets:
             if sock.fileno() >= 0:
-                self._loop.remove_reader(sock.fileno())
+                self.loop.remove_reader(sock.fileno())
                 sock.close()
         for task in self._opening:
             task.cancel()
@@ -222,8 +222,8 @@ class Listener:
             except OSError as error:
                 # No descriptors or no memory: those who wait do so until there are some.
                 log.error("cannot accept a connection: %s; trying again in %g s", error, PAUSE)
-                self._loop.remove_reader(listening.fileno())
-                self._loop.call_later(PAUSE, self._again, listening)
+                self.loop.remove_reader(listening.fileno())
+                self.loop.call_later(PAUSE, self._again, listening)
                 return
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
@@ -231,17 +231,17 @@ class Listener:
             if self._context is None:
                 SocketHandshake(self._site, self.connections, sock, address)
             else:
-                task = self._loop.create_task(self._secure(sock, self._context))
+                task = self.loop.create_task(self._secure(sock, self._context))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 
     def _again(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
-            self._loop.add_reader(listening.fileno(), self._accept, listening)
+            self.loop.add_reader(listening.fileno(), self._accept, listening)
 
     async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         try:
-            await self._loop.connect_accepted_socket(
+            await self.loop.connect_accepted_socket(
                 lambda: TransportHandshake(self._site, self.connections),
                 sock,
                 ssl=context,

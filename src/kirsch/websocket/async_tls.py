@@ -38,8 +38,8 @@ class SecureWire(Wire):
     def abort(self) -> None:
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
+        self.loop.remove_reader(self._fd)
+        self.loop.remove_writer(self._fd)
         self._fd = -1
         self._rest.clear()
         self._left = 0
@@ -63,7 +63,7 @@ class SecureWire(Wire):
         if self._rest:
             self._full = True
             self.plain = False
-            self._loop.add_writer(self._fd, self._writable)
+            self.loop.add_writer(self._fd, self._writable)
 
     def _send(self) -> None:
         rest = self._rest
@@ -79,7 +79,7 @@ class SecureWire(Wire):
         except BLOCKED:
             pass
         except OSError:
-            self._loop.call_soon(self.abort)
+            self.loop.call_soon(self.abort)
 
     def _writable(self) -> None:
         left = self._left
@@ -87,7 +87,7 @@ class SecureWire(Wire):
         if self._left < left:
             self.websocket.heard = True
         if not self._rest:
-            self._loop.remove_writer(self._fd)
+            self.loop.remove_writer(self._fd)
             if self._ended:
                 self._shut()
             else:
@@ -111,7 +111,7 @@ class SecureWire(Wire):
             # The application may keep what was read there.
             del buffer
             self.received(count, direct)
-        self._loop.call_soon(self._readable)
+        self.loop.call_soon(self._readable)
 
     def _end(self, linger: bool) -> None:
         self._linger = linger
@@ -129,12 +129,12 @@ class SecureWire(Wire):
             self.abort()
 
     def _pause(self) -> None:
-        self._loop.remove_reader(self._fd)
+        self.loop.remove_reader(self._fd)
 
     def _resume(self) -> None:
-        self._loop.add_reader(self._fd, self._readable)
+        self.loop.add_reader(self._fd, self._readable)
         # What has been decrypted already makes no descriptor readable.
-        self._loop.call_soon(self._readable)
+        self.loop.call_soon(self._readable)
 
 
 def wire(websocket: WebSocket, sock: socket.socket, connections: Connections) -> Wire:

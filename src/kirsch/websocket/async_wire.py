@@ -100,7 +100,7 @@ class Wire:
     def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
         self.websocket = websocket
         self._connections = connections
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._buffer = shared.buffer
         self._feeding = False
         # Whether there is nothing for `flush` to see to but what is to be written.
@@ -110,14 +110,14 @@ class Wire:
         self._ended = False
         self._lost = False
         self._reading = True
-        self._held = False
+        self.held = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def begin(self, rest: bytes = b"") -> None:
         """The handshake is done, and `rest` came after it."""
         if self._connections is not None:
             self._connections.add(self)
-        Ticker.of(self._loop).add(self)
+        Ticker.of(self.loop).add(self)
         self._feeding = True
         self.websocket.start(self)
         if rest:
@@ -146,7 +146,7 @@ class Wire:
 
     def lost(self) -> None:
         """The connection is gone."""
-        Ticker.of(self._loop).discard(self)
+        Ticker.of(self.loop).discard(self)
         if self._connections is not None:
             self._connections.discard(self)
         self._full = self._ended = self._lost = True
@@ -159,7 +159,7 @@ class Wire:
     def wake(self) -> None:
         if not self._feeding:
             # What a task sends before it waits goes together.
-            self._loop.call_soon(self.flush)
+            self.loop.call_soon(self.flush)
         elif self.websocket.corked:
             self.flush()
 
@@ -174,14 +174,14 @@ class Wire:
         low = self.websocket.limits.queue // 4
         self.flush()
         while self.websocket.buffered > low and not self._lost:
-            waiter = self._loop.create_future()
+            waiter = self.loop.create_future()
             self._waiting.append(waiter)
             self.plain = False
             await waiter
 
     def hold(self, hold: bool) -> None:
         """Stop reading, as whoever takes the messages is behind, or read on."""
-        self._held = hold
+        self.held = hold
         self._read()
 
     def flush(self) -> None:
@@ -227,7 +227,7 @@ class Wire:
         """Read on or stop. Who does not read answers is not read; a client reads, lest both wait."""
         websocket = self.websocket
         behind = not websocket.client and websocket.buffered > websocket.limits.queue // 2
-        wanted = not self._held and not behind
+        wanted = not self.held and not behind
         if wanted != self._reading and not self._ended:
             self._reading = wanted
             self.plain = False
