@@ -47,8 +47,8 @@ class Stream:
 class Connection(WebSocket):
     """A WebSocket whose messages wait to be taken: `async for message in ws`, or `await ws.recv()`.
 
-    The iteration ends when the connection is closed with 1000, 1001 or no code, and raises Closed where it ends
-    otherwise. Where messages are streamed, each is a Stream.
+    The iteration ends when the connection is closed with 1000, 1001 or no code, and raises Closed where it
+    ends otherwise. Where messages are streamed, each is a Stream.
     """
 
     wire: Wire
