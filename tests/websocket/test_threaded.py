@@ -586,7 +586,9 @@ def test_closing_ends_all_and_leaves_nothing(application):
         assert not closer.is_alive()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(server.address)
-        assert silent.recv(1) == b""
+        # Reset if it was still in the backlog.
+        with contextlib.suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == files
 

@@ -23,6 +23,8 @@ log = logging.getLogger("kirsch.websocket")
 
 # What one read brings at most: each thread has a buffer.
 READ: Final = 256 << 10
+# After a read of less than this, most likely nothing is left.
+MUCH: Final = 64 << 10
 # How often one connection is read before others get their turn.
 READS: Final = 16
 
@@ -242,7 +244,6 @@ class Link(Writer):
         for _ in range(READS):
             target = websocket.get_buffer()
             into = buffer if target is None else target
-            size = len(into)
             try:
                 count = self.receive(into)
             except Blocked:
@@ -252,7 +253,7 @@ class Link(Writer):
                 return
             if not self._take(count, target, buffer) or not self._hungry():
                 return
-            if count < size and self.plain:
+            if count < MUCH and self.plain:
                 return
         # What TLS has decrypted already no event tells of.
         self.blocked = self.blocked or not self.plain
