@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from kirsch.cli.errors import Failure, Misuse
@@ -21,9 +22,15 @@ WELL = (NORMAL, GOING_AWAY, NO_CODE)
 
 
 class Client(Connection):
-    """A connection that knows how it ended: close code and reason."""
+    """A connection that knows how it ended: close code and reason; and the code a person closed it with."""
 
     outcome: tuple[int, str] | None = None
+    chosen: int | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether it ended as it should."""
+        return self.outcome is not None and self.outcome[0] in (*WELL, self.chosen)
 
     def closed(self, code: int, reason: str) -> None:
         self.outcome = (code, reason)
@@ -50,7 +57,7 @@ def ws(options: argparse.Namespace) -> int:
         from kirsch.cli.ws_pipe import line
 
         print(line({"closed": {"code": code, "reason": reason}}))
-    if code not in WELL:
+    if not websocket.well:
         raise Failure(f"the connection {f'was closed: {code} {reason}' if code != ABNORMAL else 'broke off'}")
     return status
 
@@ -61,7 +68,7 @@ def _mode(options: argparse.Namespace) -> Any:
         from kirsch.cli.ws_measure import ping as mode
     elif options.bench is not None:
         from kirsch.cli.ws_measure import bench as mode
-    elif _interactive(options):
+    elif _interactive(options) and find_spec("readline") is not None:
         from kirsch.cli.ws_terminal import talk as mode
     else:
         from kirsch.cli.ws_pipe import pipe as mode
@@ -120,7 +127,7 @@ def _options(options: argparse.Namespace) -> ClientOptions:
         ratio=None,
         queue=max(1 << 20, 2 * size * flight if options.bench is not None else 0),
         handshake_timeout=options.timeout or 10.0,
-        close_timeout=5.0,
+        close_timeout=2.0,
     )
     compressed = not options.no_compress and options.bench is None
     try:

@@ -79,14 +79,19 @@ def serve(options: argparse.Namespace) -> int:
     try:
         _PROVIDERS[options.provider](setting, options.provider)
     except ImportError as error:
-        needed = (error.name or "").partition(".")[0]
+        if error.name is None:
+            # The provider itself says what it needs.
+            raise Failure(str(error)) from None
+        needed = error.name.partition(".")[0]
         if needed not in INSTALL:
             raise
         raise Failure(f"{needed} is not installed: pip install {INSTALL[needed]}") from None
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Failure(f"cannot listen on {setting.where}: {error.strerror or error}") from None
+        # Some say the address once more.
+        why = str(error.strerror or error).partition(" (while")[0].partition(": (")[0]
+        raise Failure(f"cannot listen on {setting.where}: {why}") from None
     except _server_error() as error:
         raise Failure(str(error)) from None
     return 0
@@ -140,11 +145,11 @@ def _context(certificate: str, key: str | None) -> ssl.SSLContext:
             raise Failure(f"{path}: {error.strerror}") from None
     try:
         context.load_cert_chain(certificate, key)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or str(error)
-        raise Failure(
-            f"{certificate}: holds no certificate with its key that fits ({why.replace('_', ' ').lower()})"
-        ) from None
+    except ssl.SSLError as error:
+        why = "holds no certificate with its private key (PEM)"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            why = f"the key in {key or 'it'} is another certificate's"
+        raise Failure(f"{certificate}: {why}") from None
     return context
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
@@ -48,8 +49,9 @@ class Terminal:
 
     def __init__(self) -> None:
         self._waiting: deque[str] = deque()
-        self._shown = threading.Event()
-        self._ended = self._reading = False
+        # Of all that threads can wait for this alone may be used by a signal's handler at any time.
+        self._shown: SimpleQueue[None] = SimpleQueue()
+        self._ended = self._reading = self._drawing = False
         self._readline = _Readline()
         self._main = threading.get_ident()
         signal.signal(NUDGE, self._nudged)
@@ -79,28 +81,37 @@ class Terminal:
         if threading.get_ident() == self._main:
             self._draw()
             return
+        patience = 0.001
         while not done():
             # It is lost where readline is busy with a key.
-            self._shown.clear()
             signal.pthread_kill(self._main, NUDGE)
-            self._shown.wait(0.1)
+            with contextlib.suppress(Empty):
+                self._shown.get(timeout=patience)
+            patience = min(2 * patience, 0.1)
 
     def _nudged(self, *_: object) -> None:
+        if self._drawing:
+            # What this has interrupted looks once more.
+            return
         self._draw()
         if self._ended and self._reading:
+            # Once only: another signal may be on its way.
+            self._reading = False
             raise Ended
 
     def _draw(self) -> None:
-        texts = []
+        self._drawing = True
         while self._waiting:
-            texts.append(self._waiting.popleft() + "\n")
-        if texts:
+            texts = []
+            while self._waiting:
+                texts.append(self._waiting.popleft() + "\n")
             # A print that this interrupts has a buffer that is not to be touched.
             above = self._readline.erase() if self._reading else ""
             _write(above + "".join(texts))
             if self._reading:
                 self._readline.redraw()
-        self._shown.set()
+        self._shown.put(None)
+        self._drawing = False
 
 
 class _Readline:
@@ -168,8 +179,8 @@ def talk(ws: "Client", url: Url, options: argparse.Namespace) -> int:
         _write("\r\x1b[J")
     ws.close()
     listener.join(ws.limits.close_timeout)
-    code, reason = ws.outcome or (1006, "")
-    terminal.show(_shown(f"closed: {code} {reason}".rstrip()))
+    if ws.outcome is not None and ws.well:
+        terminal.show(_shown(f"closed: {ws.outcome[0]} {ws.outcome[1]}".rstrip()))
     return 0
 
 
@@ -199,6 +210,7 @@ def _obey(ws: "Client", terminal: Terminal, pinged: dict[bytes, float], text: st
             if code and not code.isdecimal():
                 code, reason = "1000", rest.strip()
             ws.close(int(code or 1000), reason)
+            ws.chosen = int(code or 1000)
             return False
         case "binary":
             ws.send(_bytes(rest))
