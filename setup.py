@@ -20,7 +20,7 @@ def extensions() -> list[Extension]:
     except ImportError:
         print("kirsch.websocket: no Cython here, the Python versions will run", file=sys.stderr)
         return []
-    return cythonize(
+    made: list[Extension] = cythonize(
         [
             Extension(
                 f"kirsch.websocket.compiled.{name}",
@@ -28,13 +28,16 @@ def extensions() -> list[Extension]:
                 include_dirs=["src/kirsch/websocket/compiled"],
                 depends=["src/kirsch/websocket/compiled/lay.h"],
                 extra_compile_args=["-O3"],
-                optional=True,
             )
             for name in MODULES
         ],
         include_path=["src"],
         build_dir="build/cython",
     )
+    for extension in made:
+        # Where there is no compiler the build goes on without it.
+        extension.optional = True
+    return made
 
 
 setup(ext_modules=extensions())

@@ -10,9 +10,14 @@ from kirsch.websocket.async_wire import Wire
 from kirsch.websocket.errors import Closed, ProtocolError
 from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL, Buffer
 from kirsch.websocket.message import Message
+from kirsch.websocket.protocol import OPEN
 
 # Codes with which an iteration just ends.
 NORMALLY = (NORMAL, GOING_AWAY, NO_CODE)
+
+
+def _ignore(message: Message) -> None:
+    pass
 
 
 class Stream:
@@ -56,8 +61,9 @@ class Connection(WebSocket):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._inbox: deque[Any] = deque()
-        # Messages go where they wait without a call of ours.
-        self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
+        if arguments.get("codec") is None:
+            # Messages go where they wait without a call of ours.
+            self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
         self._unread = 0
         # Chunks came, or the end.
         self._news = False
@@ -122,6 +128,13 @@ class Connection(WebSocket):
             self._answered = True
             self.wire.flush()
 
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Begin to close, as ever; messages that nobody has taken yet do not keep the peer's answer away."""
+        super().close(code, reason)
+        if self.wire.held:
+            self.received_message = _ignore  # type: ignore[method-assign]
+            self.wire.hold(False)
+
     async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
         """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
         try:
@@ -143,6 +156,11 @@ class Connection(WebSocket):
         super().filled(count)
         self._arrived(count)
 
+    def received_message(self, message: Message) -> None:
+        """One that came compressed: what waits is larger than what was read."""
+        self._inbox.append(message)
+        self._unread += len(message)
+
     def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
         if first or self._current is None:
             self._current = Stream(self, isinstance(data, str))
@@ -161,7 +179,7 @@ class Connection(WebSocket):
         if self._inbox or self._news:
             self._news = self._answered = False
             self._unread += count
-            if self._unread > self.limits.inbox:
+            if self._unread > self.limits.inbox and self.state == OPEN:
                 self.wire.hold(True)
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)

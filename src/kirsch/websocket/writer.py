@@ -84,8 +84,8 @@ class Writer:
             if self.blocked:
                 self.arm()
                 return
-            if websocket.error is not None and not self.lingering and self.owner != get_ident():
-                # A message that could not be read to its end: the owner ends the connection.
+            if websocket.finished and not self.lingering and self.owner != get_ident():
+                # All is said, or a message could not be read to its end: the owner ends the connection.
                 self.blocked = True
                 self.arm()
                 return
