@@ -149,7 +149,7 @@ class TestEveryProvider:
             assert "403" in fails("ws", url, "--origin", "https://example.org")
             ours = ("--origin", "https://example.com", "-1")
             assert ok("ws", url, *ours, stdin=b"x" * 1024) == b"x" * 1024 + b"\n"
-            assert "closed: 1009" in fails("ws", url, "--origin", "https://example.com", stdin=b"x" * 1025)
+            assert "closed: 1009" in fails("ws", url, *ours, stdin=b"x" * 1025)
 
     def test_the_port_is_in_use(self, provider):
         with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -44,7 +44,7 @@ def pipe(ws: "Client", url: Url, options: argparse.Namespace) -> int:
     ws.wait_closed(ws.limits.close_timeout)
     if feeder.trouble:
         raise Failure(feeder.trouble)
-    if wanted and came < wanted:
+    if wanted and came < wanted and ws.well:
         raise Failure(
             f"{came} of {wanted} messages came" + (f" within {quiet:g} s" if feeder.gave_up else "")
         )
