@@ -5,7 +5,9 @@ import threading
 import pytest
 from tests.websocket.implementations import BINARY, NAMES, TEXT, implementation, made
 
+from kirsch.websocket.deflate import Agreement
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.message import Prepared
 from kirsch.websocket.room import Room
 
 
@@ -129,3 +131,48 @@ class TestRoom:
             thread.join()
         frame = made(TEXT, b"x", key=None)
         assert [sent(websocket) for websocket in members[1:]] == [frame * 800] * 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestPrepared:
+    def codec(self, alone: bool):
+        agreement = Agreement(server_no_context_takeover=alone)
+        return agreement.codec(client=False, limits=Limits())
+
+    @pytest.mark.parametrize(
+        "data", ["", "é" * 100, b"", b"x" * 100_000, bytearray(b"ab"), memoryview(b"ab")]
+    )
+    def test_it_is_sent_as_what_it_is_made_of(self, name, data):
+        one, other = implementation(name).Protocol(), implementation(name).Protocol()
+        one.send(data)
+        other.send(Prepared(data))
+        assert b"".join(one.take()) == b"".join(other.take())
+
+    def test_it_is_compressed_once_where_connections_compress_alike(self, name):
+        prepared, text = Prepared("to all of you " * 20), "to all of you " * 20
+        senders = [implementation(name).Protocol(codec=self.codec(True)) for _ in range(3)]
+        for sender in senders:
+            sender.send(prepared)
+        frames = [b"".join(sender.take()) for sender in senders]
+        assert frames[1:] == frames[:1] * 2
+        receiver = implementation(name).Protocol(
+            client=True, codec=Agreement(server_no_context_takeover=True).codec(client=True, limits=Limits())
+        )
+        assert receiver.receive(frames[0]) == [text]
+        # The one made first is shared: no other was made.
+        assert prepared.compressed(self.codec(True)) is prepared.compressed(self.codec(True))
+
+    def test_where_what_went_before_counts_each_compresses(self, name):
+        prepared, text = Prepared("to all of you " * 20), "to all of you " * 20
+        sender = implementation(name).Protocol(codec=self.codec(False))
+        receiver = implementation(name).Protocol(
+            client=True, codec=Agreement().codec(client=True, limits=Limits())
+        )
+        for _ in range(3):
+            sender.send(prepared)
+        assert receiver.receive(b"".join(sender.take())) == [text] * 3
+
+    @pytest.mark.parametrize("data", [1, None, ["a"], iter("a")])
+    def test_only_text_and_bytes_are_prepared(self, name, data):
+        with pytest.raises(TypeError, match="a message for many is str or bytes"):
+            Prepared(data)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kirsch.websocket.application import WebSocket
+    from kirsch.websocket.backoff import Backoff
     from kirsch.websocket.deflate import Deflate
     from kirsch.websocket.errors import Closed, HandshakeError, ProtocolError, Slow, WebSocketError
     from kirsch.websocket.handshake import Policy
     from kirsch.websocket.headers import Request, Response
     from kirsch.websocket.limits import Limits
-    from kirsch.websocket.message import Chunk, Close, Event, Message, Ping, Pong
+    from kirsch.websocket.message import Chunk, Close, Event, Message, Ping, Pong, Prepared
     from kirsch.websocket.opening import ClientOptions
     from kirsch.websocket.room import Room
     from kirsch.websocket.speedups import Parser, Protocol
+    from kirsch.websocket.url import BadUrl, Url
 
 __all__ = [
+    "Backoff",
+    "BadUrl",
     "Chunk",
     "ClientOptions",
     "Close",
@@ -33,17 +37,21 @@ __all__ = [
     "Ping",
     "Policy",
     "Pong",
+    "Prepared",
     "Protocol",
     "ProtocolError",
     "Request",
     "Response",
     "Room",
     "Slow",
+    "Url",
     "WebSocket",
     "WebSocketError",
 ]
 
 _MODULES = {
+    "Backoff": "backoff",
+    "BadUrl": "url",
     "Chunk": "message",
     "ClientOptions": "opening",
     "Close": "message",
@@ -57,12 +65,14 @@ _MODULES = {
     "Ping": "message",
     "Policy": "handshake",
     "Pong": "message",
+    "Prepared": "message",
     "Protocol": "speedups",
     "ProtocolError": "errors",
     "Request": "headers",
     "Response": "headers",
     "Room": "room",
     "Slow": "errors",
+    "Url": "url",
     "WebSocket": "application",
     "WebSocketError": "errors",
 }

@@ -134,6 +134,11 @@ class Codec:
         self._left: bytes | None = None
         self._finals = 0
 
+    @property
+    def alike(self) -> object:
+        """Equal for codecs that compress a message to the same bytes; None where what went before counts."""
+        return self._kind if self._alone else None
+
     def compress(self, data: Bytes, final: bool = True) -> bytes:
         """The payload of a frame with `data`: the whole of a message or its end, unless `final` is False.
 

@@ -2,10 +2,13 @@
 
 import codecs
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.frame import INVALID, Buffer
+from kirsch.websocket.frame import BINARY, INVALID, TEXT, Buffer
+
+if TYPE_CHECKING:
+    from kirsch.websocket.deflate import Codec
 
 # A binary message from this size on is a view of the buffer it was received in, not a copy.
 LARGE: Final = 64 << 10
@@ -40,6 +43,36 @@ class Chunk:
     data: str | bytes
     first: bool
     final: bool
+
+
+class Prepared(bytes):
+    """A message that many connections are sent: encoded once, and compressed once for those that do it alike.
+
+    `send` takes it as it takes the `str` or bytes that it is made of. Raises TypeError for anything else.
+    """
+
+    opcode: int
+
+    def __new__(cls, data: str | Buffer) -> "Prepared":
+        """Make one of text or bytes."""
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise TypeError(f"a message for many is str or bytes, not {type(data).__name__}")
+        prepared = super().__new__(cls, data.encode() if isinstance(data, str) else data)
+        prepared.opcode = TEXT if isinstance(data, str) else BINARY
+        prepared._compressed = {}
+        return prepared
+
+    _compressed: dict[object, bytes]
+
+    def compressed(self, codec: "Codec") -> bytes:
+        """The payload of its frame on a connection that compresses."""
+        alike = codec.alike
+        if alike is None:
+            return codec.compress(self)
+        payload = self._compressed.get(alike)
+        if payload is None:
+            payload = self._compressed[alike] = codec.compress(self)
+        return payload
 
 
 Message = str | bytes | memoryview

@@ -28,7 +28,7 @@ from kirsch.websocket.frame import (
     sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Event, Message, Ping
+from kirsch.websocket.message import Close, Event, Message, Ping, Prepared
 from kirsch.websocket.parser import Parser
 from kirsch.websocket.source import Source
 
@@ -287,6 +287,8 @@ class Protocol:
         payload: bytes | memoryview
         if isinstance(data, str):
             opcode, payload = TEXT, data.encode()
+        elif isinstance(data, Prepared):
+            opcode, payload = data.opcode, data
         else:
             opcode, payload = BINARY, data if type(data) is bytes else _frozen(data)
         size, queued = len(payload), self.queued
@@ -300,6 +302,8 @@ class Protocol:
     def __message(self, opcode: int, payload: bytes | memoryview) -> None:
         if self.__codec is None or len(payload) < self.__codec.minimum:
             self.__write(FIN | opcode, payload)
+        elif isinstance(payload, Prepared):
+            self.__write(FIN | RSV1 | opcode, payload.compressed(self.__codec))
         else:
             self.__write(FIN | RSV1 | opcode, self.__codec.compress(payload))
 

@@ -6,6 +6,7 @@ from threading import Lock
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, Slow
 from kirsch.websocket.frame import Buffer
+from kirsch.websocket.message import Prepared
 
 
 class Room:
@@ -44,12 +45,13 @@ class Room:
         """
         if not isinstance(data, str | bytes | bytearray | memoryview):
             raise TypeError(f"a room is sent str or bytes, not {type(data).__name__}")
+        message = data if isinstance(data, Prepared) else Prepared(data)
         slow: list[WebSocket] = []
         for websocket in self:
             if websocket is but:
                 continue
             try:
-                websocket.send(data)
+                websocket.send(message)
             except Slow:
                 slow.append(websocket)
             except Closed:

@@ -20,7 +20,7 @@ from kirsch.websocket.compiled.parser cimport Parser
 from kirsch.websocket.errors import Closed, ProtocolError, Slow
 from kirsch.websocket.frame import sendable
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Ping
+from kirsch.websocket.message import Close, Ping, Prepared
 from kirsch.websocket.protocol import FREE, _frozen, _reason
 from kirsch.websocket.source import Source
 
@@ -303,6 +303,8 @@ cdef class Protocol:
             opcode, payload = BINARY, data
         elif isinstance(data, str):
             opcode, payload = TEXT, data.encode()
+        elif isinstance(data, Prepared):
+            opcode, payload = data.opcode, data
         else:
             opcode, payload = BINARY, _frozen(data)
         size = len(payload)
@@ -322,6 +324,8 @@ cdef class Protocol:
     cdef int _message(self, int opcode, payload) except -1:
         if self._codec is None or len(payload) < self._minimum:
             self._write(FIN | opcode, payload)
+        elif isinstance(payload, Prepared):
+            self._write(FIN | RSV1 | opcode, payload.compressed(self._codec))
         else:
             self._write(FIN | RSV1 | opcode, self._codec.compress(payload))
         return 0
