@@ -136,6 +136,17 @@ def test_large_messages_both_ways_at_once(application, way):
             assert ws.recv(PATIENCE) == message
 
 
+def test_many_large_messages_in_flight_are_not_slow(application):
+    """A server that echoes waits for who reads slowly, before it takes the next message."""
+    options = ClientOptions(limits=LARGE, deflate=None)
+    data = os.urandom(1 << 16)
+    with serve(application) as server, connect(server.url, options=options) as ws:
+        for _ in range(300):
+            ws.send(data)
+        for _ in range(300):
+            assert ws.recv(PATIENCE) == data
+
+
 def test_fragments_are_one_message(application):
     with serve(application) as server, connect(server.url) as ws:
         ws.send(iter(["one ", "two ", "three"]))

@@ -91,16 +91,22 @@ class Connection(WebSocket):
                 if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
                     raise StopIteration from None
                 raise
+        elif self.wire.blocked:
+            self._hold(None)
         return inbox.popleft()
 
     def recv(self, timeout: float | None = None) -> Message | Any:
         """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
         if not self._inbox:
             self._await(timeout)
+        elif self.wire.blocked:
+            self._hold(timeout)
         return self._inbox.popleft()
 
     def drain(self, timeout: float | None = None) -> None:
         """Block until a quarter of `limits.queue` waits at most. Raises Closed, TimeoutError."""
+        # Two peers that only write would wait for each other.
+        self.wire.leave_to_pool()
         self.wire.drain(timeout)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
@@ -217,9 +223,8 @@ class Connection(WebSocket):
             if enough():
                 return
             self._over()
-            if not self.client and self.buffered > self.limits.queue // 2:
-                # A server does not hear a peer that does not listen.
-                self._hold(end)
+            if self.wire.blocked:
+                self._hold(None if end is None else end - time.monotonic())
             buffer = getattr(_local, "buffer", None)
             if buffer is None:
                 buffer = _local.buffer = memoryview(bytearray(READ))
@@ -227,8 +232,14 @@ class Connection(WebSocket):
         finally:
             link.settle(arm=False)
 
-    def _hold(self, end: float | None) -> None:
-        self.wire.drain(None if end is None else max(0.0, end - time.monotonic()))
+    def _hold(self, timeout: float | None) -> None:
+        """A server does not hear a client that does not listen: wait for it. Raises TimeoutError."""
+        if not self.client and self.buffered > self.limits.queue // 2:
+            try:
+                self.wire.drain(timeout)
+            except Closed:
+                # What has come is there to be taken.
+                pass
 
     def _over(self) -> None:
         """Raise Closed if no message will come any more."""

@@ -145,9 +145,9 @@ class Link(Writer):
         self.pool.poller.modify(self.fd, mask)
 
     def _hungry(self) -> bool:
-        """Whether to read: not while messages wait to be taken, nor a client that does not read its own."""
+        """Whether the pool reads: not for who reads or has enough, nor from a client that does not read."""
         websocket = self.websocket
-        if self.iterated and websocket.full:  # type: ignore[attr-defined]
+        if self.iterated and (not self.away or websocket.full):  # type: ignore[attr-defined]
             return False
         return not self.blocked or websocket.client or self.lingering or websocket.buffered <= self._low * 2
 
@@ -207,7 +207,7 @@ class Link(Writer):
         if self.initial is not None:
             return
         if self.iterated:
-            if not self.owner and not self.armed and self.visits == self._visited:
+            if not self.owner and self.visits == self._visited and not (self.away and self.armed):
                 self.leave_to_pool()
             self._visited = self.visits
             idle = websocket.full  # type: ignore[attr-defined]
