@@ -5,6 +5,7 @@ import gc
 import inspect
 import io
 import itertools
+import random
 import threading
 import weakref
 
@@ -894,3 +895,16 @@ class TestBothAreAlike:
                 core.Protocol(True)
             with pytest.raises(TypeError):
                 core.Protocol(other=1)
+
+
+@pytest.mark.parametrize("size", [1000, 70_000, 1 << 20])
+def test_what_does_not_let_itself_be_compressed_has_the_limit_of_what_does(core, size):
+    limits = Limits(message=size)
+    sender = core.Protocol(client=True, codec=Agreement().codec(client=True, limits=limits))
+    receiver = core.Protocol(codec=Agreement().codec(client=False, limits=limits), limits=limits)
+    noise = random.Random(size).randbytes(size)
+    sender.send(noise)
+    assert receiver.receive(b"".join(sender.take())) == [noise]
+    sender.send(noise + b"!")
+    assert receiver.receive(b"".join(sender.take())) == []
+    assert receiver.error.code == 1009

@@ -23,15 +23,18 @@ from kirsch.websocket.frame import (
     TEXT,
     TOO_BIG,
     mask,
+    mask_in_place,
     sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Chunk, Close, Event, Ping, Pong, Text, decode, whole
+from kirsch.websocket.message import LARGE, Chunk, Close, Event, Ping, Pong, Text, decode, whole
 
 # From this many missing bytes on, a payload is better read straight to where it will stay.
 DIRECT: Final = 256 << 10
 # More than any frame has: no limit.
 NONE: Final = 1 << 62
+# By so much, and 1 part in 256, compression may lengthen.
+SPARE: Final = 64
 
 # What a part of the generator gives back: the data that was sent last, and how much of it is used up.
 Fed = Generator[int, Any, tuple[bytes, int]]
@@ -63,7 +66,7 @@ class Parser:
         self.events: list[Event] = []
         self._masked = 0 if client else MASK
         self._largest = NONE if limits.message is None else limits.message
-        self._frame = self._largest if limits.frame is None else limits.frame
+        self._frame = limits.frame
         self._fragments = NONE if limits.fragments is None else limits.fragments
         self._codec = codec
         self._stream = stream
@@ -113,7 +116,7 @@ class Parser:
 
     def _parse(self) -> Generator[int, Any, None]:
         events, masked, stream = self.events, self._masked, self._stream
-        plain = -1 if stream else min(self._largest, self._frame)
+        plain = -1 if stream else self._largest if self._frame is None else min(self._largest, self._frame)
         keyed = 4 if masked else 0
         data, at = b"", 0
         while True:
@@ -148,7 +151,12 @@ class Parser:
                     at = end
                     continue
                 if first == FIN | BINARY:
-                    events.append(whole(mask(data[at:end], key) if key else data[at:end]))
+                    if key and length >= LARGE:
+                        laid = bytearray(memoryview(data)[at:end])
+                        mask_in_place(laid, key)
+                        events.append(whole(laid))
+                    else:
+                        events.append(whole(mask(data[at:end], key) if key else data[at:end]))
                     at = end
                     continue
             # All others, by the book.
@@ -245,10 +253,12 @@ class Parser:
             raise ProtocolError(BROKEN, "a continuation of nothing")
         elif first & RSV1:
             raise ProtocolError(BROKEN, "a continuation that is marked as compressed")
-        if length > self._frame:
+        if self._frame is not None and length > self._frame:
             raise ProtocolError(TOO_BIG, f"a frame of {length} bytes: {self._frame} at most")
         self._size += length
-        if self._size > self._largest:
+        # What does not let itself be compressed grows a little.
+        compressed = first & RSV1 if opcode else self._compressed
+        if self._size > self._largest + (SPARE + (self._largest >> 8) if compressed else 0):
             raise ProtocolError(TOO_BIG, f"a message of more than {self._largest} bytes")
         self._count += 1
         if self._count > self._fragments:

@@ -41,6 +41,8 @@ cdef enum:
     TOO_BIG = 1009
 
 cdef Py_ssize_t NONE = 1 << 62
+# By so much, and 1 part in 256, compression may lengthen.
+cdef Py_ssize_t SPARE = 64
 cdef Limits_default = Limits()
 
 
@@ -55,7 +57,7 @@ cdef class Parser:
         self.events = []
         self._masked = not client
         self._largest = NONE if limits.message is None else limits.message
-        self._frame = self._largest if limits.frame is None else limits.frame
+        self._frame = -1 if limits.frame is None else limits.frame
         self._fragments = NONE if limits.fragments is None else limits.fragments
         self._codec = codec
         self._stream = stream
@@ -152,7 +154,7 @@ cdef class Parser:
         cdef const byte *at = self._at
         cdef const byte *end = self._end
         cdef Py_ssize_t size
-        cdef Py_ssize_t plain = -1 if self._stream else min(self._largest, self._frame)
+        cdef Py_ssize_t plain = self._largest if self._frame < 0 else min(self._largest, self._frame)
         cdef Py_ssize_t length
         cdef uint32_t key = 0
         cdef bint masked = self._masked
@@ -161,7 +163,7 @@ cdef class Parser:
         cdef bytes payload
         cdef list events = self.events
         cdef byte letters[4096]
-        if self._opcode:
+        if self._opcode or self._stream:
             return 0
         while end - at >= 2:
             first = at[0]
@@ -263,6 +265,7 @@ cdef class Parser:
     cdef int _check(self, int first, Py_ssize_t length) except -1:
         """Refuse what RFC 6455 (5.2, 5.4, 5.5), RFC 7692 (6) or a limit forbids."""
         cdef int opcode = first & 0x0F
+        cdef Py_ssize_t most = self._largest
         if first & RESERVED:
             raise ProtocolError(BROKEN, "a reserved bit is set")
         if opcode & 0x8:
@@ -286,9 +289,12 @@ cdef class Parser:
             raise ProtocolError(BROKEN, "a continuation of nothing")
         elif first & RSV1:
             raise ProtocolError(BROKEN, "a continuation that is marked as compressed")
-        if length > self._frame:
+        if self._frame >= 0 and length > self._frame:
             raise ProtocolError(TOO_BIG, f"a frame of {length} bytes: {self._frame} at most")
-        if length > self._largest - self._size:
+        # What does not let itself be compressed grows a little.
+        if first & RSV1 if opcode else self._compressed:
+            most += SPARE + (self._largest >> 8)
+        if length > most - self._size:
             raise ProtocolError(TOO_BIG, f"a message of more than {self._largest} bytes")
         self._size += length
         self._count += 1
