@@ -1,5 +1,6 @@
 """A connection to iterate over with `for`, in any thread: it reads itself."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -78,6 +79,8 @@ class Connection(WebSocket):
         # Messages go where they wait without a call of ours.
         self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
         self._current: Stream | None = None
+        # A server does not hear a client that does not listen: while more waits to be sent, so do messages.
+        self._enough = sys.maxsize if self.client else self.limits.queue // 2
 
     def __iter__(self) -> Self:
         return self
@@ -91,7 +94,7 @@ class Connection(WebSocket):
                 if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
                     raise StopIteration from None
                 raise
-        elif self.wire.blocked:
+        elif self.queued > self._enough:
             self._hold(None)
         return inbox.popleft()
 
@@ -99,7 +102,7 @@ class Connection(WebSocket):
         """The next message. Raises Closed, and TimeoutError after `timeout` seconds."""
         if not self._inbox:
             self._await(timeout)
-        elif self.wire.blocked:
+        elif self.queued > self._enough:
             self._hold(timeout)
         return self._inbox.popleft()
 
@@ -223,7 +226,7 @@ class Connection(WebSocket):
             if enough():
                 return
             self._over()
-            if self.wire.blocked:
+            if self.buffered > self._enough:
                 self._hold(None if end is None else end - time.monotonic())
             buffer = getattr(_local, "buffer", None)
             if buffer is None:
@@ -233,13 +236,12 @@ class Connection(WebSocket):
             link.settle(arm=False)
 
     def _hold(self, timeout: float | None) -> None:
-        """A server does not hear a client that does not listen: wait for it. Raises TimeoutError."""
-        if not self.client and self.buffered > self.limits.queue // 2:
-            try:
-                self.wire.drain(timeout)
-            except Closed:
-                # What has come is there to be taken.
-                pass
+        """Wait for a client that does not read what is sent. Raises TimeoutError."""
+        try:
+            self.wire.drain(timeout)
+        except Closed:
+            # What has come is there to be taken.
+            pass
 
     def _over(self) -> None:
         """Raise Closed if no message will come any more."""

@@ -149,7 +149,11 @@ class Link(Writer):
         websocket = self.websocket
         if self.iterated and (not self.away or websocket.full):  # type: ignore[attr-defined]
             return False
-        return not self.blocked or websocket.client or self.lingering or websocket.buffered <= self._low * 2
+        # First this: whoever is writing just now looks when it has written.
+        self.paused = True
+        if websocket.client or self.lingering or websocket.queued + self.buffered <= self._low * 2:
+            self.paused = False
+        return not self.paused
 
     # For the pool.
 

@@ -26,6 +26,7 @@ class Writer:
 
     Attributes:
         blocked: there is no room, or more is to be done at once: the socket is waited for.
+        paused: nothing is read before something has been written.
         buffered: bytes taken from the WebSocket that wait here.
         eof: the socket is of no use any more.
         aborted: it is to be of none.
@@ -45,6 +46,7 @@ class Writer:
         "gone",
         "lingering",
         "owner",
+        "paused",
         "socket",
         "waiting",
         "websocket",
@@ -58,7 +60,8 @@ class Writer:
         self.buffered = 0
         self.owner = 0
         self.waiting = 0
-        self.blocked = self.eof = self.aborted = self.gone = self.lingering = False
+        self.blocked = self.paused = False
+        self.eof = self.aborted = self.gone = self.lingering = False
         # Someone has found another writing.
         self._asked = False
         self._unsent: list[bytes | memoryview] = []
@@ -91,6 +94,8 @@ class Writer:
                 return
             # What came while nobody else could write.
             if self.eof or not (self._asked or websocket.pending or self.aborted):
+                if self.paused:
+                    self.arm()
                 return
 
     def abort(self) -> None:
