@@ -56,17 +56,14 @@ def mask(data: Buffer, key: bytes, offset: int = 0) -> bytes:
     """
     if len(key) != 4:
         raise ValueError("a key has 4 bytes")
-    data = memoryview(data).tobytes()
+    if not isinstance(data, bytes):
+        data = memoryview(data).tobytes()
     size = len(data)
     if offset := offset % 4:
         key = key[offset:] + key[:offset]
     if size > SHORT:
-        laid = bytearray(size)
-        tables = _tables()
-        laid[::4] = data[::4].translate(tables[key[0]])
-        laid[1::4] = data[1::4].translate(tables[key[1]])
-        laid[2::4] = data[2::4].translate(tables[key[2]])
-        laid[3::4] = data[3::4].translate(tables[key[3]])
+        laid = bytearray(data)
+        mask_in_place(laid, key)
         return bytes(laid)
     pattern = int.from_bytes((key * (size // 4 + 1))[:size], "little")
     return (int.from_bytes(data, "little") ^ pattern).to_bytes(size, "little")
@@ -74,6 +71,8 @@ def mask(data: Buffer, key: bytes, offset: int = 0) -> bytes:
 
 def mask_in_place(data: bytearray, key: bytes) -> None:
     """As `mask`, where `data` is."""
+    if len(key) != 4:
+        raise ValueError("a key has 4 bytes")
     tables = _tables()
     data[::4] = data[::4].translate(tables[key[0]])
     data[1::4] = data[1::4].translate(tables[key[1]])

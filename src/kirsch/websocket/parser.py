@@ -115,9 +115,9 @@ class Parser:
             self.needed = needed
 
     def _parse(self) -> Generator[int, Any, None]:
-        events, masked, stream = self.events, self._masked, self._stream
+        events, must, stream = self.events, self._masked, self._stream
         plain = -1 if stream else self._largest if self._frame is None else min(self._largest, self._frame)
-        keyed = 4 if masked else 0
+        keyed = 4 if must else 0
         data, at = b"", 0
         while True:
             # The header (5.2): opcode and flags, length, key.
@@ -129,8 +129,8 @@ class Parser:
             else:
                 first, second = data[at], data[at + 1]
                 at += 2
-            if second & MASK != masked:
-                raise ProtocolError(BROKEN, "a frame without a mask" if masked else "a masked frame")
+            if second & MASK != must:
+                raise ProtocolError(BROKEN, "a frame without a mask" if must else "a masked frame")
             length = second & 0x7F
             size = keyed if length < 126 else keyed + 2 if length == 126 else keyed + 8
             key = data[at : at + size]

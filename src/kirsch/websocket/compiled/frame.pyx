@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """`kirsch.websocket.frame` in Cython: masks, headers, and UTF-8 as it arrives."""
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
 cdef extern from "lay.h":
+    void kirsch_lay_here(byte *at, size_t size, uint32_t key) noexcept nogil
     void kirsch_lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil
 
 
@@ -39,32 +40,27 @@ def mask(data, bytes key not None, Py_ssize_t offset=0):
 
     The same again gives back what it was.
     """
+    if data is None:
+        raise TypeError("there are no bytes in None")
+    if len(key) != 4:
+        raise ValueError("a key has 4 bytes")
     cdef const byte[::1] view = data
     cdef Py_ssize_t size = view.shape[0]
     cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
     cdef uint32_t word
-    if len(key) != 4:
-        raise ValueError("a key has 4 bytes")
     memcpy(&word, PyBytes_AS_STRING(key), 4)
     if size:
         lay(<byte *>PyBytes_AS_STRING(result), &view[0], size, turned(word, offset))
     return result
 
 
-def mask_in_place(data, bytes key not None, Py_ssize_t offset=0):
+def mask_in_place(bytearray data not None, bytes key not None):
     """As `mask`, where `data` is."""
     cdef uint32_t word
-    cdef byte[::1] view
-    if len(key) != 4:
+    if PyBytes_GET_SIZE(key) != 4:
         raise ValueError("a key has 4 bytes")
     memcpy(&word, PyBytes_AS_STRING(key), 4)
-    word = turned(word, offset)
-    if type(data) is bytearray:
-        lay(<byte *>PyByteArray_AS_STRING(data), <byte *>PyByteArray_AS_STRING(data), len(data), word)
-    else:
-        view = data
-        if view.shape[0]:
-            lay(&view[0], &view[0], view.shape[0], word)
+    kirsch_lay_here(<byte *>PyByteArray_AS_STRING(data), PyByteArray_GET_SIZE(data), word)
 
 
 cdef int header(byte *target, int first, Py_ssize_t length, bint masked) noexcept nogil:
