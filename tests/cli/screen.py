@@ -53,6 +53,15 @@ class Screen:
         self.wait(lambda: self.seen[-len(lines) :] == list(lines), seconds)
         assert self.seen[-len(lines) :] == list(lines)
 
+    def has_cursor(self, above: int, column: int) -> None:
+        """The cursor is so many lines above the last, in this column; waits for that."""
+
+        def place() -> tuple[int, int]:
+            return len(self.lines) - 1 - self.row, self.column
+
+        self.wait(lambda: place() == (above, column))
+        assert place() == (above, column)
+
     def wait(self, condition: Callable[[], object], seconds: float = 20) -> None:
         """Read until a condition holds, or nothing more can come."""
         deadline = time.monotonic() + seconds
@@ -67,11 +76,6 @@ class Screen:
     def seen(self) -> list[str]:
         """What is on it; an empty line at the end is where the cursor is."""
         return [line.rstrip() for line in self.lines]
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """How many lines it is above the last, and its column."""
-        return len(self.lines) - 1 - self.row, self.column
 
     def status(self) -> int:
         """The program's, once it has ended."""

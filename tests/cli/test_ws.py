@@ -509,7 +509,7 @@ def chat() -> Iterator[Chat]:
         with contextlib.suppress(Closed):
             for message in ws:
                 got.append(message)  # noqa: PERF402 - those that came before the end count too
-        codes.put((ws.close_received.code, ws.close_received.reason))
+        codes.put(ws.close_received and (ws.close_received.code, ws.close_received.reason))
 
     with serve_here(note) as server:
         server.got, server.codes = got, codes
@@ -539,10 +539,10 @@ class TestTerminal:
         chat.screen.shows("< one", "> half a li")
         # The cursor stays where it was.
         chat.type("\x1b[D\x1b[D")
-        chat.screen.wait(lambda: chat.screen.cursor == (0, 9))
+        chat.screen.has_cursor(0, 9)
         chat.push("two\nlines")
         chat.screen.shows("< one", "< two", "  lines", "> half a li")
-        assert chat.screen.cursor == (0, 9)
+        chat.screen.has_cursor(0, 9)
         chat.type("no")
         chat.screen.shows("> half a noli")
         chat.type("\n")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 NUDGE = signal.SIGUSR1
+ENDS = {signal.SIGINT, signal.SIGTERM}
 # So many bytes of a binary message are shown.
 SHOWN = 256
 # readline is being given a line (readline.h).
@@ -41,7 +42,7 @@ HELP = """\
 
 
 class Ended(Exception):
-    """The connection did, while a line was waited for."""
+    """No line will come: the connection has ended, or Ctrl-C was typed."""
 
 
 class Terminal:
@@ -51,28 +52,46 @@ class Terminal:
         self._waiting: deque[str] = deque()
         # Of all that threads can wait for this alone may be used by a signal's handler at any time.
         self._shown: SimpleQueue[None] = SimpleQueue()
-        self._ended = self._reading = self._drawing = False
+        self._ended = self._over = self._reading = self._drawing = False
         self._readline = _Readline()
         self._main = threading.get_ident()
         signal.signal(NUDGE, self._nudged)
+        for end in ENDS:
+            signal.signal(end, self._interrupted)
+        # Ctrl-C is lost too where readline does not wait just then, but it rings a bell.
+        self._ear, bell = os.pipe()
+        os.set_blocking(bell, False)
+        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        threading.Thread(target=self._heed, daemon=True).start()
 
     def show(self, text: str) -> None:
-        """Show a text; returns when it is there."""
+        """Show a text; returns when it is there, or will be at the end."""
         self._waiting.append(text)
-        self._nudge(lambda: not self._waiting)
+        self._nudge(lambda: self._over or not self._waiting)
 
     def end(self) -> None:
         """No more lines are wanted: `read` raises Ended."""
         self._ended = True
         self._nudge(lambda: not self._reading)
 
+    def close(self) -> None:
+        """Nothing is typed any more: Ctrl-C is what it was."""
+        self._ended = self._over = True
+        for end in ENDS:
+            signal.signal(end, signal.default_int_handler)
+
     def read(self) -> str:
-        """The next line. Raises EOFError, KeyboardInterrupt, Ended."""
+        """The next line. Raises EOFError, Ended."""
         self._reading = True
         try:
             if self._ended:
                 raise Ended
             return input(PROMPT)
+        except SystemError:
+            # That is what input() makes of Ended if another signal's handler is called behind it.
+            if not self._over:
+                raise
+            raise Ended from None
         finally:
             self._reading = False
             self._draw()
@@ -89,14 +108,22 @@ class Terminal:
                 self._shown.get(timeout=patience)
             patience = min(2 * patience, 0.1)
 
+    def _heed(self) -> None:
+        while signals := os.read(self._ear, 64):
+            if not ENDS.isdisjoint(signals) and not self._over:
+                self._nudge(lambda: not self._reading)
+
+    def _interrupted(self, *_: object) -> None:
+        self._ended = True
+        self._nudged()
+
     def _nudged(self, *_: object) -> None:
-        if self._drawing:
+        if self._drawing or self._over:
             # What this has interrupted looks once more.
             return
         self._draw()
         if self._ended and self._reading:
-            # Once only: another signal may be on its way.
-            self._reading = False
+            self._over = True
             raise Ended
 
     def _draw(self) -> None:
@@ -173,10 +200,11 @@ def talk(ws: "Client", url: Url, options: argparse.Namespace) -> int:
                     break
             except (ValueError, Slow) as error:
                 terminal.show(str(error))
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         _write("\n")
     except (Ended, Closed):
         _write("\r\x1b[J")
+    terminal.close()
     ws.close()
     listener.join(ws.limits.close_timeout)
     if ws.outcome is not None and ws.well:
