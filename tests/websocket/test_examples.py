@@ -1,6 +1,7 @@
 """examples/websocket, each run as a person runs it, talked to over real sockets; and what docs say."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import re
@@ -15,9 +16,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.websocket import wire
 from tests.websocket.programs import ending, wait
+from tests.websocket.snippets import SHOWN, blocks
 
 from kirsch.websocket import Closed, HandshakeError, Limits
+from kirsch.websocket.frame import BINARY, FIN, header
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
@@ -50,9 +54,9 @@ class Running:
         return self.url.replace("http", "ws", 1)
 
 
-def started(tmp_path, *command):
+def started(tmp_path, *command, path=ROOT / "src"):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KIRSCH")}
-    environment |= {"PYTHONPATH": str(ROOT / "src"), "NO_PROXY": "*"}
+    environment |= {"PYTHONPATH": str(path), "NO_PROXY": "*"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
     )
@@ -162,16 +166,8 @@ def test_files_are_sent_and_received(tmp_path, size):
 
 def test_half_a_file_is_not_kept(tmp_path):
     with running(tmp_path, "receive_files", 0, tmp_path / "there") as receiver:
-        with connect(receiver.url, options=ClientOptions(deflate=None)) as ws:
-
-            def half():
-                yield b"x" * 100_000
-                ws.wire.abort()
-                yield b"y"
-
-            with contextlib.suppress(Closed):
-                ws.send(half())
-                ws.recv(PATIENCE)
+        with wire.dial(("127.0.0.1", urllib.parse.urlsplit(receiver.url).port)) as peer:
+            peer.sock.sendall(header(FIN | BINARY, 100_000, True) + b"\0\0\0\0" + b"x" * 50_000)
         with connect(receiver.url) as ws:
             ws.send("a text is a file too")
             assert ws.recv(PATIENCE).startswith("20 bytes, ")
@@ -269,3 +265,53 @@ def test_provider(tmp_path):
                 ws.recv(PATIENCE)
         with pytest.raises(HandshakeError, match="403"):
             connect(provider.url, options=ClientOptions(origin="https://example.com"))
+
+
+PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_show_the_examples_as_they_are(page):
+    for line, text in blocks(page):
+        if shown := SHOWN.match(text):
+            assert text == shown[0] + (ROOT / shown[1]).read_text(), f"{page.name}:{line} is not {shown[1]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_pages_say_runs(page, tmp_path):
+    process = started(tmp_path, sys.executable, "-m", "tests.websocket.snippets", page, path=ROOT)
+    out, errors = process.communicate(timeout=PATIENCE * 3)
+    assert process.returncode == 0, errors
+    assert int(out.splitlines()[-1]) == sum(not SHOWN.match(text) for _, text in blocks(page))
+
+
+def test_every_example_has_a_page():
+    shown = {SHOWN.match(text)[1] for page in PAGES for _, text in blocks(page) if SHOWN.match(text)}
+    assert shown == {f"examples/websocket/{path.name}" for path in EXAMPLES.glob("*.py")}
+
+
+def test_every_limit_is_told_of_with_its_default():
+    page = (DOCS / "limits.md").read_text()
+    for field in dataclasses.fields(Limits):
+        row = re.search(rf"^\| `{field.name}` \| ([^|]+) \|", page, re.MULTILINE)
+        assert row, field.name
+        assert _value(row[1]) == field.default, field.name
+
+
+def _value(text):
+    """A number as the page writes it: 4 MiB, 131,072, 10 s, none."""
+    if text == "none":
+        return None
+    number, _, unit = text.partition(" ")
+    return float(number.replace(",", "")) * {"": 1, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/websocket/{page.name}" for page in DOCS.glob("*.md"))]
+)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        # Written by `make autobahn` and by the benchmark.
+        if "://" not in target and not target.endswith(("conformance.md", "benchmark.md")):
+            assert ((ROOT / page).parent / target).exists(), target
