@@ -3,8 +3,7 @@
 import contextlib
 import sys
 
-from kirsch.websocket import Closed, HandshakeError
-from kirsch.websocket.backoff import Backoff
+from kirsch.websocket import Backoff, Closed, HandshakeError
 from kirsch.websocket.threaded import reconnect
 
 

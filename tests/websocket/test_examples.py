@@ -315,3 +315,19 @@ def test_links_lead_somewhere(page):
         # Written by `make autobahn` and by the benchmark.
         if "://" not in target and not target.endswith(("conformance.md", "benchmark.md")):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readmes_chat(tmp_path):
+    (page,) = [text for _, text in blocks(ROOT / "README.md")]
+    served = "serve(Chat, port=8765).serve_forever()\n"
+    assert page.endswith(served)
+    # As it stands there, but for the port.
+    told = 'server = serve(Chat)\nprint("listening on", server.url, flush=True)\nserver.serve_forever()\n'
+    (tmp_path / "chat.py").write_text(page.replace(served, told))
+    process = started(tmp_path, sys.executable, "chat.py")
+    with ending(process), process.stderr:
+        url = Running(process).line().removeprefix("listening on ")
+        with connect(url) as ada, connect(url) as bob:
+            ada.send("hello")
+            assert bob.recv(PATIENCE) == "hello"
+            assert ada.recv(PATIENCE) == "hello"
