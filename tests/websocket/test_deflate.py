@@ -503,6 +503,23 @@ class TestFinalBlocks:
             peer.decompress(b"\x03\x00" * (1 << 20), True)
         assert caught.value.code == 1007
 
+    @pytest.mark.parametrize(("count", "room"), [(16, 0), (17, 0), (17, 1 << 13), (500, 0)])
+    def test_however_it_is_cut(self, count, room):
+        """It was a bug: as many were borne with in each piece, and four bytes after one could get lost."""
+        final = deflated(b"a", end=zlib.Z_FINISH)
+        message = deflated(random.Random(5).randbytes(room)) + final * count + b"\x00\x00\xff\xff\x00"
+        found = set()
+        for size in (1, 3, len(final), 100, len(message)):
+            _, peer = pair()
+            out, code = b"", None
+            try:
+                for at in range(0, len(message), size):
+                    out += peer.decompress(message[at : at + size], at + size >= len(message))
+            except ProtocolError as error:
+                code, out = error.code, b""
+            found.add((out, code))
+        assert len(found) == 1
+
 
 class TestBombs:
     @pytest.mark.parametrize("size", [1, 100, 65536, RATIO_FREE, RATIO_FREE + 1])

@@ -20,8 +20,10 @@ RATIO_FREE: Final = 1 << 20
 # So much is decompressed at a time; and so much is given to zlib, which copies what it leaves.
 PIECE: Final = 256 << 10
 _SLICE: Final = 64 << 10
-# Of those a sender needs one a frame; each costs a new decompressor. So many are borne with in a slice.
+# Of those a sender needs one a frame; each costs a new decompressor. So many are borne with, and one more for
+# so many bytes.
 _FINAL_BLOCKS: Final = 16
+_FINAL_EVERY: Final = 1 << 12
 _NO_LIMIT: Final = 1 << 63
 # Compressors kept for those who compress each message alone, for each kind.
 _SPARES: Final = 4
@@ -108,6 +110,7 @@ class Codec:
         "_produced",
         "_ratio",
         "_received",
+        "_tail",
         "_window",
         "minimum",
     )
@@ -130,8 +133,10 @@ class Codec:
         # Of the message that has begun, before and after decompression.
         self._received = 0
         self._produced = 0
-        # Of the slice that has begun: what zlib has not taken yet, if there is more; final blocks.
+        # Of the slice that has begun: what zlib has not taken yet, if there is more; has it the tail?
         self._left: bytes | None = None
+        self._tail = False
+        # Final blocks of the message.
         self._finals = 0
 
     @property
@@ -192,7 +197,7 @@ class Codec:
     def _start(self, data: Bytes, last: bool) -> bytes:
         """The beginning of what is in a slice; `_left` is not None if there is more."""
         self._received += len(data)
-        self._finals = 0
+        self._tail = last
         return self._step(b"".join((data, TAIL)) if last else data)
 
     def _rest(self) -> Iterator[bytes]:
@@ -221,12 +226,14 @@ class Codec:
         if inflater.eof:
             # After a block that calls itself final DEFLATE begins anew (RFC 7692, 7.2.3.4).
             self._inflater = None
-            self._finals += 1
-            if self._finals > _FINAL_BLOCKS:
-                raise ProtocolError(1007, "a compressed message of too many final blocks")
             left = inflater.unused_data
+            self._finals += 1
+            # However the message is cut, this block ends here.
+            ended = self._received + (4 if self._tail else 0) - len(left)
+            if self._finals > _FINAL_BLOCKS + ended // _FINAL_EVERY:
+                raise ProtocolError(1007, "a compressed message of too many final blocks")
             # The tail is no block where the sender left out the one it ends.
-            self._left = left if left and left != TAIL else None
+            self._left = None if not left or (self._tail and left == TAIL) else left
         else:
             self._left = inflater.unconsumed_tail or None
         return out
@@ -237,7 +244,7 @@ class Codec:
         return ProtocolError(1009, f"a message that is more than {self._ratio} times its compressed size")
 
     def _end(self) -> None:
-        self._received = self._produced = 0
+        self._received = self._produced = self._finals = 0
         if self._forget:
             self._inflater = None
 
