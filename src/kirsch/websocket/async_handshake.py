@@ -15,7 +15,7 @@ log = logging.getLogger("kirsch.websocket")
 
 
 class Handshake:
-    """What extends it calls `received` and `left`, and gives `_say`, `_open`, `_linger` and `abort`."""
+    """What extends it calls `begin`, `received`, `left`, and gives `_say`, `_open`, `_linger`, `abort`."""
 
     def __init__(self, site: Site, connections: Connections) -> None:
         self._site = site
@@ -25,7 +25,10 @@ class Handshake:
         self.loop = asyncio.get_running_loop()
         self._since: float | None = None
         self._refused = False
-        connections.add(self)
+
+    def begin(self) -> None:
+        """The connection is there: its time runs."""
+        self._connections.add(self)
         Ticker.of(self.loop).add(self)
 
     def received(self, data: bytes) -> None:

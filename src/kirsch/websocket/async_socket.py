@@ -146,6 +146,7 @@ class SocketHandshake(Handshake):
         super().__init__(site, connections)
         self._socket = sock
         self._peer = peer(address)
+        self.begin()
         self.loop.add_reader(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
@@ -231,7 +232,7 @@ class Listener:
             if self._context is None:
                 SocketHandshake(self._site, self.connections, sock, address)
             else:
-                task = self.loop.create_task(self._secure(sock, self._context))
+                task = self.loop.create_task(self._secure(sock, address, self._context))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 
@@ -239,7 +240,7 @@ class Listener:
         if listening.fileno() >= 0:
             self.loop.add_reader(listening.fileno(), self._accept, listening)
 
-    async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    async def _secure(self, sock: socket.socket, address: Any, context: ssl.SSLContext) -> None:
         try:
             await self.loop.connect_accepted_socket(
                 lambda: TransportHandshake(self._site, self.connections),
@@ -248,7 +249,7 @@ class Listener:
                 ssl_handshake_timeout=self._site.limits.handshake_timeout,
             )
         except OSError as error:
-            log.warning("%s: no TLS: %s", "a client", error)
+            log.warning("%s: no TLS: %s", peer(address), error)
             sock.close()
         except BaseException:
             sock.close()

@@ -82,6 +82,7 @@ class TransportHandshake(Handshake, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._peer = peer(transport.get_extra_info("peername"))
+        self.begin()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

@@ -7,6 +7,9 @@ from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.errors import Closed
+from kirsch.websocket.frame import ABNORMAL
+from kirsch.websocket.message import Close
 from kirsch.websocket.protocol import OPEN
 
 log = logging.getLogger("kirsch.websocket")
@@ -171,6 +174,7 @@ class Wire:
         raise NotImplementedError
 
     async def drain(self) -> None:
+        """Wait until a quarter of `limits.queue` waits at most. Raises Closed."""
         low = self.websocket.limits.queue // 4
         self.flush()
         while self.websocket.buffered > low and not self._lost:
@@ -178,6 +182,9 @@ class Wire:
             self._waiting.append(waiter)
             self.plain = False
             await waiter
+        if self._lost:
+            close = self.websocket.close_received or self.websocket.close_sent or Close(ABNORMAL, "")
+            raise Closed(close.code, close.reason)
 
     def hold(self, hold: bool) -> None:
         """Stop reading, as whoever takes the messages is behind, or read on."""

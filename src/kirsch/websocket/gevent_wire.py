@@ -207,6 +207,8 @@ class Wire:
             # The reading greenlet is told so, wherever it waits.
             self._sock.close()
             self._go.set()
+            # It may wait within the application.
+            self._low.set()
 
     @property
     def buffered(self) -> int:
@@ -245,13 +247,20 @@ class Wire:
         if self._writing or self._over:
             return
         self._writing = True
-        while websocket.pending:
-            for piece in websocket.take():
-                self._push(memoryview(piece))
-            if self._backlog:
-                gevent.spawn(self._write)
-                return
+        try:
+            while websocket.pending:
+                for piece in websocket.take():
+                    self._push(memoryview(piece))
+                if self._backlog:
+                    gevent.spawn(self._write)
+                    return
+        except OSError as error:
+            # It may be the application that sends just now: it is told by `closed`.
+            log.debug("%s: %s", websocket.peer, error)
+            self.abort()
         self._writing = False
+        if self._over:
+            return
         if websocket.finished:
             self._finish()
 

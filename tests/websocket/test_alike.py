@@ -1,0 +1,211 @@
+"""What is the same whichever provider it is."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+
+import pytest
+from tests.websocket import wire
+from tests.websocket.client.network import certify
+
+from kirsch.websocket import Backoff, Closed, HandshakeError, Limits, WebSocket
+
+PATIENCE = 20
+BLOCKING = ("threaded", "cherrypy", "gevent")
+LOOPED = ("asyncio", "tornado")
+
+
+def provider(name):
+    pytest.importorskip({"threaded": "threading"}.get(name, name))
+    return import_module(f"kirsch.websocket.{name}")
+
+
+@contextlib.contextmanager
+def serving(name, *arguments, **options):
+    """A server of any provider; those with a loop have one in a thread."""
+    serve = provider(name).serve
+    if name == "gevent":
+        with in_a_thread(lambda: serve(*arguments, **options), gevent_runs) as server:
+            yield server
+    elif name in LOOPED:
+        with in_a_thread(lambda: serve(*arguments, **options), asyncio_runs) as server:
+            yield server
+    else:
+        with serve(*arguments, **options) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def in_a_thread(make, runs):
+    ready, done = threading.Event(), threading.Event()
+    there = []
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(runs, make, there, ready, done)
+        try:
+            assert ready.wait(PATIENCE)
+            yield there[0]
+        finally:
+            done.set()
+            running.result(PATIENCE)
+
+
+def asyncio_runs(make, there, ready, done):
+    async def run():
+        async with make() as server:
+            there.append(server)
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    asyncio.run(run())
+
+
+def gevent_runs(make, there, ready, done):
+    import gevent
+
+    with make() as server:
+        there.append(server)
+        ready.set()
+        gevent.get_hub().threadpool.apply(done.wait)
+
+
+@pytest.mark.parametrize("name", [*BLOCKING, *LOOPED])
+def test_a_unix_socket_is_its_owners(name, tmp_path):
+    path = str(tmp_path / "socket")
+    with serving(name, WebSocket, unix=path):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        with wire.dial(path) as peer:
+            peer.close()
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
+def test_who_does_not_speak_tls_is_named(name, tmp_path, caplog):
+    context = certify(tmp_path, "IP:127.0.0.1").server
+    with (
+        caplog.at_level(logging.WARNING, "kirsch.websocket"),
+        serving(name, WebSocket, ssl=context) as server,
+        socket.create_connection(server.address) as sock,
+    ):
+        sock.sendall(wire.REQUEST)
+        sock.settimeout(PATIENCE)
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(4096):
+                pass
+        host, port = sock.getsockname()
+    assert [message for message in caplog.messages if message.startswith(f"{host}:{port}: ")]
+
+
+@pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
+def test_who_does_not_speak_tls_does_not_stop_the_clock(name, tmp_path):
+    certificate = certify(tmp_path, "IP:127.0.0.1")
+    limits = Limits(handshake_timeout=1)
+    with serving(name, WebSocket, ssl=certificate.server, limits=limits) as server:
+        for _ in range(20):
+            with socket.create_connection(server.address) as sock:
+                sock.sendall(wire.REQUEST)
+        with socket.create_connection(server.address) as sock:
+            slow = certificate.client.wrap_socket(sock, server_hostname="127.0.0.1")
+            slow.settimeout(PATIENCE)
+            # It says nothing, and is dropped.
+            try:
+                assert slow.recv(1) == b""
+            except TimeoutError:
+                raise
+            except OSError:
+                pass
+
+
+@contextlib.contextmanager
+def answering(*statuses):
+    """A server that answers each connection with one of these, in turn."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run():
+            for status in statuses:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.settimeout(PATIENCE)
+                    head = b""
+                    while not head.endswith(b"\r\n\r\n"):
+                        head += sock.recv(4096)
+                    sock.sendall(f"HTTP/1.1 {status} So\r\nContent-Length: 0\r\n\r\n".encode())
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
+def test_reconnect_gives_up_where_no_time_heals(name):
+    reconnect = provider(name).reconnect
+    with answering(503, 429, 501, 404) as url:
+        connections = reconnect(url, backoff=Backoff(start=0))
+        with pytest.raises(HandshakeError, match="404"):
+            asyncio.run(anext(connections)) if name == "asyncio" else next(connections)
+
+
+class Talking(WebSocket):
+    """Says more than any socket holds, and waits until it is read; `ends` is what it waited for."""
+
+    def opened(self):
+        self.send(b"x" * (64 << 20))
+        self.begin()
+
+    def wait(self):
+        try:
+            self.drain()
+        except Closed as closed:
+            self.ends.append(closed.code)
+        finally:
+            self.told.set()
+
+    async def wait_async(self):
+        try:
+            await self.drain()
+        except Closed as closed:
+            self.ends.append(closed.code)
+        finally:
+            self.told.set()
+
+    # Where it waits: in a thread, greenlet or task of its own, or in the callback.
+
+    def in_a_thread(self):
+        threading.Thread(target=self.wait).start()
+
+    def in_a_greenlet(self):
+        import gevent
+
+        gevent.spawn(self.wait)
+
+    def in_a_task(self):
+        self.task = asyncio.get_running_loop().create_task(self.wait_async())
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("threaded", Talking.in_a_thread),
+        ("threaded", Talking.wait),
+        ("gevent", Talking.in_a_greenlet),
+        ("gevent", Talking.wait),
+        ("asyncio", Talking.in_a_task),
+        ("tornado", Talking.in_a_task),
+    ],
+)
+def test_drain_raises_closed_when_the_peer_goes(name, begin, caplog):
+    told, ends = threading.Event(), []
+    application = type("Talking", (Talking,), {"begin": begin, "told": told, "ends": ends})
+    with serving(name, application, limits=Limits(close_timeout=1)) as server:
+        with wire.dial(server.address) as peer:
+            peer.sock.recv(1)
+        assert told.wait(PATIENCE)
+        assert ends == [1006]
+    assert not caplog.records
