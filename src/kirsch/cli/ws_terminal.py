@@ -87,8 +87,10 @@ class Terminal:
             if self._ended:
                 raise Ended
             return input(PROMPT)
+        except KeyboardInterrupt:
+            raise Ended from None
         except SystemError:
-            # That is what input() makes of Ended if another signal's handler is called behind it.
+            # What input() makes of Ended if another signal's handler is called behind it.
             if not self._over:
                 raise
             raise Ended from None
