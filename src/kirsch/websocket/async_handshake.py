@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from typing import Any
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_wire import Connections, Ticker
@@ -82,11 +81,3 @@ class Handshake:
     def _linger(self) -> None:
         """End our side; read on until the peer ends its own."""
         raise NotImplementedError
-
-
-def peer(address: Any) -> str:
-    """An address as logs show it."""
-    if not isinstance(address, tuple):
-        return "unix"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,9 +1,7 @@
 """A wire on a socket, read when asyncio's loop says so: no transport stands between."""
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 import ssl
 from collections import deque
@@ -11,9 +9,10 @@ from itertools import islice
 from typing import Any
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_handshake import Handshake, peer
+from kirsch.websocket.async_handshake import Handshake
 from kirsch.websocket.async_transport import TransportHandshake
 from kirsch.websocket.async_wire import Connections, Wire, shared
+from kirsch.websocket.listening import peer
 from kirsch.websocket.site import Site
 from kirsch.websocket.speedups import Pump
 
@@ -257,9 +256,9 @@ class Listener:
 
 
 async def bound(host: str | None, port: int) -> list[socket.socket]:
-    """Sockets bound to each address of a host, all to one port. Raises OSError."""
+    """Sockets bound to each address of a host, all to one port; None and "" are every one. Raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -276,23 +275,3 @@ async def bound(host: str | None, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
-
-
-def unix_socket(path: str) -> socket.socket:
-    """A socket bound to a path, for its owner alone; one that nobody listens on any more is replaced."""
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-        mask = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(mask)
-    except OSError:
-        sock.close()
-        raise
-    return sock

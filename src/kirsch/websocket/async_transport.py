@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_handshake import Handshake, peer
+from kirsch.websocket.async_handshake import Handshake
 from kirsch.websocket.async_wire import Connections, Wire, shared
+from kirsch.websocket.listening import peer
 from kirsch.websocket.site import Site
 
 

@@ -5,9 +5,7 @@ inbox, and reading stops while it is full.
 """
 
 import asyncio
-import contextlib
 import functools
-import os
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -16,17 +14,17 @@ from typing import Any, Self
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_client import connect, reconnect
 from kirsch.websocket.async_connection import Connection, Stream
-from kirsch.websocket.async_socket import Listener, bound, unix_socket
+from kirsch.websocket.async_socket import Listener, bound
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import BACKLOG, Place, unix_socket
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Server", "Stream", "connect", "reconnect", "serve"]
 
 Handler = Callable[[Connection], Awaitable[object]]
 Application = type[WebSocket] | Handler
-BACKLOG = 1024
 
 
 class Handled(Connection):
@@ -62,22 +60,18 @@ class Server:
     def __init__(self, site: Site, listener: Listener, secure: bool) -> None:
         self._limits = site.limits
         self._listener = listener
-        self._scheme = "wss" if secure else "ws"
         self.sockets = tuple(listener.sockets)
-        self._address = self.sockets[0].getsockname()
+        self._place = Place(self.sockets[0].getsockname(), secure)
 
     @property
     def address(self) -> Any:
         """The first address: (host, port), or a path."""
-        return self._address[:2] if isinstance(self._address, tuple) else self._address
+        return self._place.address
 
     @property
     def url(self) -> str:
         """Where clients find it."""
-        if isinstance(self.address, str):
-            return f"{self._scheme}+unix://{self.address}"
-        host, port = self.address
-        return f"{self._scheme}://[{host}]:{port}/" if ":" in host else f"{self._scheme}://{host}:{port}/"
+        return self._place.url
 
     async def serve_forever(self) -> None:
         """Serve until cancelled; then close."""
@@ -90,9 +84,7 @@ class Server:
         """Listen no more and close every connection; who does not answer is ended after close_timeout."""
         self._listener.close()
         await self._listener.connections.close(code, reason, self._limits.close_timeout)
-        if isinstance(self.address, str):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.address)
+        self._place.leave()
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ import ssl as tls
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 try:
     import cherrypy
@@ -41,6 +41,7 @@ from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, HandshakeError, Slow
 from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import Listening, Place, peer
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
 from kirsch.websocket.threaded import Application, factory
@@ -145,15 +146,15 @@ class WebSocketTool(cherrypy.Tool):
     def begin(self, **options: Any) -> None:
         """Check the request; raises _Refused."""
         request = cherrypy.serving.request
-        peer = f"{request.remote.ip}:{request.remote.port}" if request.remote.ip else "unix"
+        name = peer((request.remote.ip, request.remote.port) if request.remote.ip else None)
         try:
             site = self._site(options)
-            websocket, response = site.open(request_from_environ(request.wsgi_environ), peer)
+            websocket, response = site.open(request_from_environ(request.wsgi_environ), name)
             connection = present_connection()
             if connection is None:
                 raise HandshakeError(501, _ELSEWHERE)
         except HandshakeError as error:
-            log.warning("%s: %s", peer, error)
+            log.warning("%s: %s", name, error)
             raise _Refused(error) from None
         request.websocket = websocket
         answer = Accepted(response, websocket.subprotocol, None).headers
@@ -191,7 +192,7 @@ class WebSocketTool(cherrypy.Tool):
             raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
 
 
-class Server:
+class Server(Listening):
     """A listening server with a bus of its own: `with serve(...) as server`; it serves from the start.
 
     Attributes:
@@ -199,38 +200,22 @@ class Server:
     """
 
     def __init__(self, bus: Any, adapter: HTTPAdapter, plugin: WebSocketPlugin, secure: bool) -> None:
+        super().__init__(Place(adapter.bind_addr, secure))
         self._bus = bus
         self._plugin = plugin
-        self.address = adapter.bind_addr
-        scheme = "wss" if secure else "ws"
-        if isinstance(self.address, str):
-            self.url = f"{scheme}+unix://{self.address}"
-        else:
-            host, port = self.address
-            self.url = f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
     @property
     def connections(self) -> list[WebSocket]:
         """Those that are open just now."""
         return self._plugin.connections
 
-    def serve_forever(self) -> None:
-        """Serve until another thread calls `close()`, or an exception comes (KeyboardInterrupt)."""
-        try:
-            self._bus.wait((self._bus.states.STOPPING, self._bus.states.STOPPED))
-        finally:
-            self.close()
-
     def close(self) -> None:
         """Listen no more, close every connection with 1001, and end all threads."""
         if self._bus.state is self._bus.states.STARTED:
             self._bus.stop()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _wait(self) -> None:
+        self._bus.wait((self._bus.states.STOPPING, self._bus.states.STOPPED))
 
 
 def serve(
@@ -251,7 +236,8 @@ def serve(
             to either.
         host, port: where; port 0 takes a free one.
         policy, limits: what is accepted of clients, and what they may cost.
-        ssl: a context, for wss. unix: the path of a Unix socket, in place of host and port.
+        ssl: a context, for wss.
+        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
         threads: how many answer handshakes, and as many serve callbacks.
 
     Raises ServerError, in one line, where nothing can be listened on.

@@ -8,12 +8,10 @@ import contextlib
 import functools
 import io
 import logging
-import os
 import ssl as tls
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import gevent.socket
 from gevent.pool import Pool
@@ -21,8 +19,6 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.server import StreamServer
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_handshake import peer
-from kirsch.websocket.async_socket import unix_socket
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.gevent_client import Context, connect, reconnect
@@ -30,6 +26,7 @@ from kirsch.websocket.gevent_connection import Connection, Handled, Stream
 from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unix_socket
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
@@ -37,7 +34,6 @@ __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_clas
 log = logging.getLogger("kirsch.websocket")
 
 Application = type[WebSocket] | Callable[[Connection], object]
-BACKLOG = 1024
 # How much of a request's head is read at a time.
 HEAD = 16 << 10
 
@@ -164,7 +160,7 @@ class _Pages(WSGIServer):
         super().handle(sock, address)
 
 
-class Server:
+class Server(Listening):
     """A listening server: `with serve(...) as server`.
 
     Attributes:
@@ -191,39 +187,19 @@ class Server:
             self._server.context, self._server.timeout = ssl, site.limits.handshake_timeout
             self._server.environ["wsgi.url_scheme"] = "http" if ssl is None else "https"
         self._server.start()
-        self.address: Any = self._unix or tuple(self._server.address)[:2]
-
-    @property
-    def url(self) -> str:
-        scheme = "ws" if self._ssl is None else "wss"
-        if self._unix is not None:
-            return f"{scheme}+unix://{self._unix}"
-        host, port = self.address
-        return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
-
-    def serve_forever(self) -> None:
-        """Serve until another greenlet closes the server, or this one is killed; then close."""
-        try:
-            self._server.serve_forever()
-        finally:
-            self.close()
+        self._place = Place(self._unix or tuple(self._server.address), ssl is not None)
+        super().__init__(self._place)
 
     def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Listen no more and close every connection; who does not answer is ended after close_timeout."""
         self._server.close()
-        if self._unix is not None and os.path.exists(self._unix):
-            os.unlink(self._unix)
+        self._place.leave()
         _close(self._wires, code, reason, self.site.limits.close_timeout)
         # Handshakes, HTTP connections, callbacks that block.
         self._server.stop(timeout=0)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _wait(self) -> None:
+        self._server.serve_forever()
 
     def _handle(self, sock: Any, address: Any) -> None:
         name = peer(address)
@@ -267,7 +243,7 @@ class Server:
 
 def serve(
     application: Application | Mapping[str, Application],
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     port: int = 0,
     *,
     policy: Policy | None = None,
@@ -284,10 +260,10 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; port 0 takes a free one.
+        host, port: where; None is every address, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
-        unix: the path of a Unix socket, in place of host and port.
+        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
         backlog: connections that wait to be accepted.
         stream: functions are given each message as a Stream, in chunks.
         wsgi: a WSGI application for all other requests, as with `handler_class`: pywsgi reads the requests
@@ -295,7 +271,8 @@ def serve(
 
     Raises OSError where nothing can be listened on.
     """
-    return Server(_site(application, policy, limits, stream), unix or (host, port), ssl, wsgi, backlog, log)
+    listener = unix or (host or "", port)
+    return Server(_site(application, policy, limits, stream), listener, ssl, wsgi, backlog, log)
 
 
 def _secured(sock: Any, context: tls.SSLContext) -> Any:

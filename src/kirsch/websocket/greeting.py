@@ -11,6 +11,7 @@ from typing import Any, Final
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import refusal
 from kirsch.websocket.headers import HeadReader, Request
+from kirsch.websocket.listening import peer
 from kirsch.websocket.poller import IN, ONCE, OUT
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
@@ -76,7 +77,7 @@ class Listener:
 
     def _greet(self, socket: sockets.socket, address: Any) -> None:
         try:
-            greeting = Greeting(self._pool, self._site, socket, _peer(address), self._ssl)
+            greeting = Greeting(self._pool, self._site, socket, peer(address), self._ssl)
         except (OSError, ValueError):
             socket.close()
             return
@@ -209,10 +210,3 @@ class Greeting:
             self._pool.forget(self.fd)
             self._socket.close()
         self._pool.dropped()
-
-
-def _peer(address: Any) -> str:
-    if not isinstance(address, tuple):
-        return "unix"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,35 +7,31 @@ iterates has a thread of its own. A client iterates in whatever thread it is.
 import os
 import socket as sockets
 import ssl as tls
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.backoff import Backoff
+from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.connection import Connection, Stream
 from kirsch.websocket.dial import dial
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.greeting import Listener
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import BACKLOG, Listening, Place, bound, unix_socket
 from kirsch.websocket.opening import ClientOptions, Opened
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Factory, Site
-from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.url import Url
 
 __all__ = ["Connection", "Pool", "Server", "Stream", "connect", "reconnect", "serve"]
 
 Handler = Callable[[Connection], object]
 Application = type[WebSocket] | Handler
 W = TypeVar("W", bound=WebSocket)
-
-BACKLOG: Final = 1024
-# What a server answers that may be well again later (RFC 9110, 15.5 and 15.6).
-_PASSING: Final = frozenset((0, 408, 425, 429, 500, 502, 503, 504))
 
 
 class Handled(Connection):
@@ -69,7 +65,7 @@ def factory(application: Application, stream: bool = False) -> Factory:
     return made
 
 
-class Server:
+class Server(Listening):
     """A listening server: `with serve(...) as server`; it serves from the start.
 
     Attributes:
@@ -79,26 +75,17 @@ class Server:
     """
 
     def __init__(self, site: Site, socket: sockets.socket, ssl: tls.SSLContext | None, pool: Pool) -> None:
+        self._place = Place(socket.getsockname(), ssl is not None)
+        super().__init__(self._place)
         self.site = site
         self._pool = pool
         self._closed = threading.Event()
-        name = socket.getsockname()
-        self.address: Any = name[:2] if isinstance(name, tuple) else name
-        self.url = _url(self.address, ssl is not None)
-        self._inode = os.stat(name).st_ino if isinstance(name, str) else 0
         pool.add(socket.fileno(), Listener(pool, socket, site, ssl))
 
     @property
     def connections(self) -> list[WebSocket]:
         """Those that are open just now."""
         return self._pool.connections
-
-    def serve_forever(self) -> None:
-        """Serve until another thread calls `close()`, or an exception comes (KeyboardInterrupt)."""
-        try:
-            self._closed.wait()
-        finally:
-            self.close()
 
     def close(self, timeout: float | None = None) -> None:
         """Listen no more, close every connection with 1001, and end all threads.
@@ -108,24 +95,16 @@ class Server:
                 `limits.close_timeout`.
         """
         self._pool.close(self.site.limits.close_timeout if timeout is None else timeout)
-        if isinstance(self.address, str):
-            try:
-                if os.stat(self.address).st_ino == self._inode:
-                    os.unlink(self.address)
-            except FileNotFoundError:
-                pass
+        self._place.leave()
         self._closed.set()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _wait(self) -> None:
+        self._closed.wait()
 
 
 def serve(
     application: Application | Mapping[str, Application],
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     port: int = 0,
     *,
     policy: Policy | None = None,
@@ -140,10 +119,10 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; port 0 takes a free one, host "" all addresses.
+        host, port: where; None is every address, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
-        unix: the path of a Unix socket, in place of host and port.
+        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
         threads: how many serve callbacks; each function that iterates has one more.
         stream: functions are given each message as a Stream, in chunks.
 
@@ -151,7 +130,11 @@ def serve(
         OSError: nothing can be listened on there.
     """
     site = Site(application, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
-    socket = _listen(host, port) if unix is None else _listen_unix(unix)
+    if unix is None:
+        socket = bound(host, port)
+    else:
+        socket = unix_socket(unix)
+        socket.listen(BACKLOG)
     return Server(site, socket, ssl, Pool(threads))
 
 
@@ -251,10 +234,8 @@ def reconnect(
     while True:
         try:
             connection = connect(url, **how)
-        except BadUrl:
-            raise
         except HandshakeError as failure:
-            if failure.status not in _PASSING:
+            if not passes(failure):
                 raise
             error = failure
         else:
@@ -311,46 +292,3 @@ def _peer(socket: sockets.socket, opened: Opened) -> str:
     if socket.family == getattr(sockets, "AF_UNIX", None):
         return "unix"
     return opened.url.place
-
-
-def _url(address: Any, secure: bool) -> str:
-    scheme = "wss" if secure else "ws"
-    if isinstance(address, str):
-        return f"{scheme}+unix://{address}"
-    host, port = address
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
-
-
-def _listen(host: str, port: int) -> sockets.socket:
-    family = sockets.AF_INET
-    if host:
-        family = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM, flags=sockets.AI_PASSIVE)[0][0]
-    return sockets.create_server((host, port), family=family, backlog=BACKLOG)
-
-
-def _listen_unix(path: str) -> sockets.socket:
-    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    try:
-        if _left_behind(path):
-            os.unlink(path)
-        socket.bind(path)
-        socket.listen(BACKLOG)
-    except BaseException:
-        socket.close()
-        raise
-    return socket
-
-
-def _left_behind(path: str) -> bool:
-    """Whether it is a socket on which nobody listens any more."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return False
-    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-    return False

@@ -18,8 +18,8 @@ from tornado.web import RequestHandler
 
 from kirsch.websocket import asyncio as loops
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_handshake import log, peer
-from kirsch.websocket.async_socket import Listener, unix_socket
+from kirsch.websocket.async_handshake import log
+from kirsch.websocket.async_socket import Listener
 from kirsch.websocket.async_tls import wire
 from kirsch.websocket.async_wire import Connections
 from kirsch.websocket.asyncio import Application, Connection, Stream, connect, factory, reconnect
@@ -28,6 +28,7 @@ from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.headers import Headers, Request
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import peer, unix_socket
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]

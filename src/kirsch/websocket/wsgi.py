@@ -17,12 +17,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
-from typing import Any, Final, Self
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import Policy, request_from_environ
 from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import BACKLOG, Listening, Place, peer
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
 from kirsch.websocket.threaded import Application, factory
@@ -80,20 +81,20 @@ class WebSockets:
             found = found.get(environ.get("PATH_INFO", ""))  # type: ignore[assignment]
         if self.application is not None and (found is None or not upgrade):
             return self.application(environ, start_response)
-        peer = _peer(environ)
+        name = _peer(environ)
         try:
             if found is None:
                 raise HandshakeError(404, "there is no WebSocket at this path")
             site = Site(found, self.policy, self.limits, factory)
-            websocket, response = site.open(request_from_environ(environ), peer)
+            websocket, response = site.open(request_from_environ(environ), name)
             taken = Taken(environ)
         except HandshakeError as error:
-            log.warning("%s: %s", peer, error)
+            log.warning("%s: %s", name, error)
             return _refuse(error, environ, start_response)
         try:
             self.pool.adopt(websocket, taken.socket, taken.received, response)
         except (OSError, RuntimeError) as error:
-            log.info("%s: %s", peer, error)
+            log.info("%s: %s", name, error)
             taken.socket.close()
         start_response("101 Switching Protocols", [])
         return taken
@@ -149,7 +150,7 @@ class Taken(list[bytes]):
         self._end.close()
 
 
-class Server:
+class Server(Listening):
     """A listening server, for development: Python's own WSGI server, with a thread for each handshake.
 
     Attributes:
@@ -160,17 +161,9 @@ class Server:
         self._websockets = websockets
         self._server = _Server((host, port), _Handler)
         self._server.set_app(websockets)
-        self.address: tuple[str, int] = (host, self._server.server_port)
-        self.url = f"ws://{host}:{self._server.server_port}/"
+        super().__init__(Place((host, self._server.server_port), secure=False))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
-
-    def serve_forever(self) -> None:
-        """Serve until another thread calls `close()`, or an exception comes (KeyboardInterrupt)."""
-        try:
-            self._thread.join()
-        finally:
-            self.close()
 
     def close(self) -> None:
         """Listen no more, and close every connection with 1001."""
@@ -178,11 +171,8 @@ class Server:
         self._server.server_close()
         self._websockets.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _wait(self) -> None:
+        self._thread.join()
 
 
 def serve(
@@ -202,7 +192,7 @@ def serve(
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    request_queue_size = 1024
+    request_queue_size = BACKLOG
     daemon_threads = True
 
     def server_bind(self) -> None:
@@ -234,7 +224,7 @@ def _peer(environ: Environ) -> str:
     address, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
     if not address:
         return "unix"
-    return f"{address}:{port}" if port else str(address)
+    return peer((address, port)) if port else str(address)
 
 
 def _received(environ: Environ) -> bytes:
