@@ -6,6 +6,7 @@ import inspect
 import io
 import itertools
 import random
+import sys
 import threading
 import weakref
 
@@ -494,6 +495,17 @@ class TestClosing:
         side.answer(Close(1000, ""))
         side.fail(ProtocolError(1002, "late"))
         assert not side.pending
+
+    def test_once_ended_it_holds_no_codec(self, core):
+        """zlib's memory is not kept until the application lets go of the connection."""
+        codec = Agreement().codec(client=False, limits=Limits())
+        before = sys.getrefcount(codec)
+        side = core.Protocol(codec=codec)
+        side.send("a" * 100)
+        side.receive(made(TEXT, length=100, bits=0x40))
+        assert sys.getrefcount(codec) > before
+        side.end()
+        assert sys.getrefcount(codec) == before
 
     def test_once_ended_in_the_middle_of_a_message(self, core):
         side = core.Protocol()

@@ -102,6 +102,8 @@ class Parser:
         """Nothing more will come: what has come of a message is dropped."""
         self._frames.close()
         self._rest, self._payload = None, bytearray()
+        # It may hold hundreds of KiB.
+        self._codec = None
         self.needed = 0
 
     def _resume(self, sent: bytes | int) -> None:

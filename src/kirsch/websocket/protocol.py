@@ -258,6 +258,7 @@ class Protocol:
         with self.guard or FREE:
             self.state = CLOSED
             self.__drop()
+            self.__codec = None
         self.__parser.close()
 
     def take(self) -> list[bytes | memoryview]:

@@ -95,6 +95,8 @@ cdef class Parser:
         if self._frames is not None:
             self._frames.close()
         self._rest = self._payload = self._small = self._text = None
+        # It may hold hundreds of KiB.
+        self._codec = None
         self.needed = 0
 
     cdef int run(self, const byte *data, Py_ssize_t size) except -1:

@@ -253,6 +253,7 @@ cdef class Protocol:
             self._drop()
             # Its buffer too.
             self._spill()
+            self._codec = None
         self._reader().close()
 
     def take(self):
