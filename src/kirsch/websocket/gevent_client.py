@@ -1,20 +1,20 @@
 """Clients on gevent: `connect` once, or `reconnect` for ever."""
 
 import ssl as tls
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import gevent.socket
 import gevent.ssl
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.backoff import Backoff, passes
+from kirsch.websocket.backoff import Backoff
 from kirsch.websocket.dial import dial
-from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.gevent_connection import Connection
 from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.reconnection import reconnection
 from kirsch.websocket.site import joined
 from kirsch.websocket.url import Url
 
@@ -101,35 +101,23 @@ def connect(
     return websocket
 
 
-def reconnect(url: Url | str, *, backoff: Backoff | None = None, **how: Any) -> Iterator[Connection]:
+def reconnect(
+    url: Url | str,
+    *,
+    backoff: Backoff | None = None,
+    wait: Callable[[float], object] = gevent.sleep,
+    **how: Any,
+) -> Iterator[Connection]:
     """Connections, each when the one before has ended: `for ws in reconnect(url)`.
 
     Args:
         url: where.
         backoff: how long to wait between; its attempts in a row may be limited.
+        wait: what waits between, for seconds.
         how: as for `connect`.
 
     Raises:
         HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`
             ends.
     """
-    backoff = backoff or Backoff()
-    failed: HandshakeError | None = None
-    while True:
-        try:
-            connection = connect(url, **how)
-        except HandshakeError as error:
-            if not passes(error):
-                raise
-            failed = error
-        else:
-            failed, since = None, time.monotonic()
-            with connection:
-                yield connection
-            backoff.lasted(time.monotonic() - since)
-        delay = next(backoff, None)
-        if delay is None:
-            if failed is not None:
-                raise failed
-            return
-        gevent.sleep(delay)
+    return reconnection(partial(connect, url, **how), wait, backoff)

@@ -14,17 +14,17 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.backoff import Backoff, passes
+from kirsch.websocket.backoff import Backoff
 from kirsch.websocket.connection import Connection, Stream
 from kirsch.websocket.dial import dial
-from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.greeting import Listener
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import BACKLOG, Listening, Place, bound, unix_socket
-from kirsch.websocket.opening import ClientOptions, Opened
+from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.pool import Pool
-from kirsch.websocket.site import Factory, Site
+from kirsch.websocket.reconnection import reconnection
+from kirsch.websocket.site import Factory, Site, joined
 from kirsch.websocket.url import Url
 
 __all__ = ["Connection", "Pool", "Server", "Stream", "connect", "reconnect", "serve"]
@@ -192,8 +192,7 @@ def connect(
     options = options or ClientOptions()
     socket, opened = dial(url, options, ssl=ssl, timeout=timeout)
     try:
-        websocket = _open(application or Connection, opened, options, stream)
-        websocket.peer = _peer(socket, opened)
+        websocket = joined(application or Connection, opened, options, stream)
         if not isinstance(websocket, Connection):
             (pool or _shared("callbacks", 10)).adopt(websocket, socket, opened.rest)
             return websocket
@@ -217,39 +216,19 @@ def reconnect(
     wait: Callable[[float], object] = time.sleep,
     **how: Any,
 ) -> Iterator[Connection]:
-    """Connections, one after another, each when the one before has ended: `for ws in reconnect(url)`.
+    """Connections, each when the one before has ended: `for ws in reconnect(url)`.
 
     Args:
         url: where.
         backoff: how long to wait between; its attempts in a row may be limited.
-        wait: what waits; the time in seconds.
+        wait: what waits between, for seconds.
         how: as for `connect`.
 
     Raises:
         HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`
             ends.
     """
-    backoff = backoff or Backoff()
-    error: HandshakeError | None = None
-    while True:
-        try:
-            connection = connect(url, **how)
-        except HandshakeError as failure:
-            if not passes(failure):
-                raise
-            error = failure
-        else:
-            error = None
-            since = time.monotonic()
-            with connection:
-                yield connection
-            backoff.lasted(time.monotonic() - since)
-        delay = next(backoff, None)
-        if delay is None:
-            if error is not None:
-                raise error
-            return
-        wait(delay)
+    return reconnection(partial(connect, url, **how), wait, backoff)
 
 
 # How.
@@ -275,20 +254,3 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def _open(
-    factory: Callable[..., WebSocket], opened: Opened, options: ClientOptions, stream: bool
-) -> WebSocket:
-    agreed = opened.agreed
-    codec = agreed.deflate and agreed.deflate.codec(client=True, limits=options.limits)
-    stream = stream or getattr(factory, "streaming", False)
-    websocket = factory(client=True, limits=options.limits, codec=codec, stream=stream)
-    websocket.subprotocol = agreed.subprotocol
-    return websocket
-
-
-def _peer(socket: sockets.socket, opened: Opened) -> str:
-    if socket.family == getattr(sockets, "AF_UNIX", None):
-        return "unix"
-    return opened.url.place
