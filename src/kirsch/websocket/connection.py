@@ -6,29 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, INTERNAL, NO_CODE, NORMAL
+from kirsch.websocket.errors import Closed
+from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, ignore
 from kirsch.websocket.link import READ, Link
 from kirsch.websocket.message import Close, Message
 from kirsch.websocket.protocol import CLOSED
 
-# What a message costs besides its bytes.
-OVERHEAD: Final = 64
-
 _local = threading.local()
 
 
-class Stream:
+class Stream(Chunks):
     """A message that is taken in chunks: `for chunk in message`; `text` says of which kind they are."""
-
-    def __init__(self, connection: "Connection", text: bool) -> None:
-        self.text = text
-        self._connection = connection
-        self._chunks: deque[str | bytes] = deque()
-        self._whole = False
 
     def __iter__(self) -> Self:
         return self
@@ -45,20 +37,6 @@ class Stream:
                         continue
                     raise StopIteration from None
             self._connection.fetch(lambda: bool(self._chunks) or self._whole, None)
-
-    @property
-    def size(self) -> int:
-        """What waits of it."""
-        return sum(map(len, list(self._chunks)))
-
-    def add(self, data: str | bytes, final: bool) -> None:
-        if data:
-            self._chunks.append(data)
-        self._whole = final
-
-    def skip(self) -> None:
-        """Nobody wants the rest."""
-        self._chunks = deque(maxlen=0)
 
 
 class Connection(WebSocket):
@@ -91,7 +69,7 @@ class Connection(WebSocket):
             try:
                 self._await(None)
             except Closed as closed:
-                if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
+                if closed.code in NORMALLY:
                     raise StopIteration from None
                 raise
         elif self.queued > self._enough:
@@ -165,18 +143,15 @@ class Connection(WebSocket):
             handler(self)
         except Closed:
             pass
-        except Exception as cause:
-            if self.error is None:
-                error = ProtocolError(INTERNAL, "the application failed")
-                error.__cause__ = cause
-                self.fail(error)
+        except Exception as error:
+            self.crashed(error)
         self.close()
         self.dismiss()
 
     def dismiss(self) -> None:
         """Nobody takes messages any more: others see to the end of the connection."""
-        self.received_message = _ignore  # type: ignore[method-assign, assignment]
-        self.received_chunk = _ignore  # type: ignore[method-assign, assignment]
+        self.received_message = ignore  # type: ignore[method-assign, assignment]
+        self.received_chunk = ignore  # type: ignore[method-assign, assignment]
         self._inbox.clear()
         self.corked = False
         if self.state != CLOSED:
@@ -252,7 +227,3 @@ class Connection(WebSocket):
             close = Close(ABNORMAL, "")
         if close is not None:
             raise Closed(close.code, close.reason)
-
-
-def _ignore(*_: object) -> None:
-    """Nobody wants to know."""

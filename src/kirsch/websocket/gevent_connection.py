@@ -4,30 +4,23 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import gevent
 from gevent.event import Event
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL, Buffer
+from kirsch.websocket.errors import Closed
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL, Buffer
 from kirsch.websocket.gevent_wire import Wire
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, ignore
 from kirsch.websocket.message import Message
 
-# What a message costs besides its bytes.
-OVERHEAD: Final = 64
 
-
-class Stream:
+class Stream(Chunks):
     """A message that is taken in chunks: `for chunk in message`; `text` says of which kind they are."""
 
-    def __init__(self, connection: "Connection", text: bool) -> None:
-        self.text = text
-        self._connection = connection
-        self._chunks: deque[str | bytes] = deque()
-        self._whole = False
-        self._readers = 0
+    _readers = 0
 
     def __iter__(self) -> Iterator[Any]:
         self._readers += 1
@@ -42,15 +35,10 @@ class Stream:
         finally:
             self._readers -= 1
 
-    def add(self, data: str | bytes, final: bool) -> None:
-        self._whole = final
-        if data:
-            self._chunks.append(data)
-
     def skip(self) -> None:
         """Nobody wants the rest, unless it is being read: sent on, perhaps."""
         if not self._readers:
-            self._chunks = deque(maxlen=0)
+            super().skip()
 
 
 class Connection(WebSocket):
@@ -85,7 +73,7 @@ class Connection(WebSocket):
         try:
             return self._next()
         except Closed as closed:
-            if closed.code in (NORMAL, GOING_AWAY, NO_CODE):
+            if closed.code in NORMALLY:
                 raise StopIteration from None
             raise
 
@@ -143,18 +131,15 @@ class Connection(WebSocket):
             handler(self)
         except Closed:
             pass
-        except Exception as cause:
-            if self.error is None:
-                error = ProtocolError(INTERNAL, "the application failed")
-                error.__cause__ = cause
-                self.fail(error)
+        except Exception as error:
+            self.crashed(error)
         self.close()
         self.dismiss()
 
     def dismiss(self) -> None:
         """Nobody takes messages any more: what comes is dropped, so that the end is seen."""
-        self.received_message = _ignore  # type: ignore[assignment, method-assign]
-        self.received_chunk = _ignore  # type: ignore[assignment, method-assign]
+        self.received_message = ignore  # type: ignore[assignment, method-assign]
+        self.received_chunk = ignore  # type: ignore[assignment, method-assign]
         self._inbox.clear()
         self._ease()
 
@@ -206,7 +191,3 @@ class Handled(Connection):
 
     def opened(self) -> None:
         gevent.spawn(self.handle, self._handler)
-
-
-def _ignore(*_: object) -> None:
-    """Nobody wants to know."""

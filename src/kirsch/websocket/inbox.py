@@ -1,0 +1,43 @@
+"""What connections to iterate over have in common: how messages wait until they are taken."""
+
+from collections import deque
+from typing import Any, Final
+
+from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL
+
+# What a message costs besides its bytes.
+OVERHEAD: Final = 64
+# Codes with which an iteration just ends.
+NORMALLY: Final = (NORMAL, GOING_AWAY, NO_CODE)
+
+
+class Chunks:
+    """A message that is taken in chunks, as they come; `text` says of which kind they are.
+
+    What extends it is iterated over, and waits for more as its provider does.
+    """
+
+    def __init__(self, connection: Any, text: bool) -> None:
+        self.text = text
+        self._connection = connection
+        self._chunks: deque[str | bytes] = deque()
+        self._whole = False
+
+    @property
+    def size(self) -> int:
+        """What waits of it."""
+        return sum(map(len, list(self._chunks)))
+
+    def add(self, data: str | bytes, final: bool) -> None:
+        # Who finds that it is whole, perhaps in another thread, is to find its last chunk too.
+        if data:
+            self._chunks.append(data)
+        self._whole = final
+
+    def skip(self) -> None:
+        """Nobody wants the rest."""
+        self._chunks = deque(maxlen=0)
+
+
+def ignore(*_: object) -> None:
+    """Take a message, or a chunk, that nobody wants any more."""
