@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_wire import Wire
-from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL, Buffer
+from kirsch.websocket.errors import Closed
+from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL, Buffer
 from kirsch.websocket.message import Message
 from kirsch.websocket.protocol import OPEN
 
@@ -16,7 +16,7 @@ from kirsch.websocket.protocol import OPEN
 NORMALLY = (NORMAL, GOING_AWAY, NO_CODE)
 
 
-def _ignore(message: Message) -> None:
+def _ignore(*message: object) -> None:
     pass
 
 
@@ -61,7 +61,8 @@ class Connection(WebSocket):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._inbox: deque[Any] = deque()
-        if arguments.get("codec") is None:
+        self._packed = arguments.get("codec") is not None
+        if not self._packed:
             # Messages go where they wait without a call of ours.
             self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
         self._unread = 0
@@ -129,10 +130,13 @@ class Connection(WebSocket):
             self.wire.flush()
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Begin to close, as ever; messages that nobody has taken yet do not keep the peer's answer away."""
+        """Begin to close, as ever.
+
+        What comes from now on is dropped where the inbox is full: it does not keep the peer's answer away.
+        """
         super().close(code, reason)
         if self.wire.held:
-            self.received_message = _ignore  # type: ignore[method-assign]
+            self._refuse()
             self.wire.hold(False)
 
     async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
@@ -141,12 +145,10 @@ class Connection(WebSocket):
             await handler(self)
         except Closed:
             pass
-        except Exception as cause:
-            if self.error is None:
-                error = ProtocolError(INTERNAL, "the application failed")
-                error.__cause__ = cause
-                self.fail(error)
-        self.close()
+        except Exception as error:
+            self.crashed(error)
+        finally:
+            self.close()
 
     def feed(self, data: Buffer) -> None:
         super().feed(data)
@@ -166,6 +168,8 @@ class Connection(WebSocket):
             self._current = Stream(self, isinstance(data, str))
             self._inbox.append(self._current)
         self._current.add(data, final)
+        if self._packed:
+            self._unread += len(data)
         self._news = True
         if final:
             self._current = None
@@ -179,7 +183,15 @@ class Connection(WebSocket):
         if self._inbox or self._news:
             self._news = self._answered = False
             self._unread += count
-            if self._unread > self.limits.inbox and self.state == OPEN:
-                self.wire.hold(True)
+            if self._unread > self.limits.inbox:
+                if self.state == OPEN:
+                    self.wire.hold(True)
+                else:
+                    self._refuse()
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
+
+    def _refuse(self) -> None:
+        """It is closing, and read to the end; nobody is behind the messages that come yet."""
+        self.received_message = _ignore  # type: ignore[method-assign, assignment]
+        self.received_chunk = _ignore  # type: ignore[method-assign, assignment]

@@ -42,7 +42,7 @@ class Handshake:
             websocket, response = self._site.open(request, self._peer)
         except HandshakeError as error:
             log.warning("%s: %s", self._peer, error)
-            self._refused = True
+            self._refused, self._since = True, None
             # The peer may still be sending: what it is told would be lost if we closed at once.
             if self._say(refusal(error)):
                 self._linger()
@@ -57,7 +57,8 @@ class Handshake:
         self._connections.discard(self)
 
     def tick(self, now: float) -> None:
-        limit = self._site.limits.handshake_timeout
+        limits = self._site.limits
+        limit = limits.close_timeout if self._refused else limits.handshake_timeout
         if self._since is None:
             self._since = now
         elif limit is not None and now - self._since >= limit:

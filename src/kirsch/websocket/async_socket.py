@@ -231,7 +231,7 @@ class Listener:
             if self._context is None:
                 SocketHandshake(self._site, self.connections, sock, address)
             else:
-                task = self.loop.create_task(self._secure(sock, address, self._context))
+                task = self.connections.run(self._secure(sock, address, self._context))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 

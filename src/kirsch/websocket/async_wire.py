@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Coroutine
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
@@ -38,40 +39,44 @@ class Ticker:
 
     _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Ticker]"] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
+        # Nothing here keeps the loop: it would never be dropped.
         self._ticking: set[Ticking] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._later = loop.call_later
-        self._time = loop.time
+        self._timed = False
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Ticker":
         ticker = cls._of.get(loop)
         if ticker is None:
-            ticker = cls._of[loop] = cls(loop)
+            ticker = cls._of[loop] = cls()
         return ticker
 
     def add(self, ticking: Ticking) -> None:
         self._ticking.add(ticking)
-        if self._timer is None:
-            self._timer = self._later(1, self._tick)
+        if not self._timed:
+            self._timed = True
+            asyncio.get_running_loop().call_later(1, self._tick)
 
     def discard(self, ticking: Ticking) -> None:
         self._ticking.discard(ticking)
 
     def _tick(self) -> None:
-        self._timer = self._later(1, self._tick) if self._ticking else None
-        now = self._time()
+        loop = asyncio.get_running_loop()
+        self._timed = bool(self._ticking)
+        if self._timed:
+            loop.call_later(1, self._tick)
+        now = loop.time()
         for ticking in list(self._ticking):
             ticking.tick(now)
 
 
 class Connections:
-    """The connections of one server, from the first byte on; `gone()` waits for the last."""
+    """The connections of one server, from the first byte on, and the tasks that work for them."""
 
     def __init__(self) -> None:
         self._all: set[Any] = set()
         self._gone: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, connection: Any) -> None:
         self._all.add(connection)
@@ -81,16 +86,33 @@ class Connections:
         if not self._all and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """In a task of its own."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def close(self, code: int, reason: str, timeout: float) -> None:
-        """Close all, end those that are still there after `timeout` seconds, and wait."""
+        """Close all, end those that are still there after `timeout` seconds, and wait.
+
+        Tasks end as they see that; those that do not are cancelled after as long.
+        """
         for connection in list(self._all):
             connection.close(code, reason)
         for _ in range(2):
             if self._all:
-                self._gone = asyncio.get_running_loop().create_future()
+                if self._gone is None or self._gone.done():
+                    self._gone = asyncio.get_running_loop().create_future()
                 await asyncio.wait([self._gone], timeout=timeout)
             for connection in list(self._all):
                 connection.abort()
+        for _ in range(2):
+            # It may be one of them that closes the server.
+            if left := self._tasks - {asyncio.current_task()}:
+                await asyncio.wait(left, timeout=timeout)
+                for task in left:
+                    task.cancel()
 
 
 class Wire:
@@ -127,6 +149,12 @@ class Wire:
             self.websocket.feed(rest)
         self._feeding = False
         self.flush()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work for this connection in a task; a server waits for it when it closes."""
+        if self._connections is None:
+            return self.loop.create_task(work)
+        return self._connections.run(work)
 
     def received(self, count: int, direct: bool) -> None:
         """So many bytes are in the buffer: the WebSocket's own if `direct`, else the shared one."""
@@ -196,11 +224,10 @@ class Wire:
         websocket = self.websocket
         while websocket.pending and not self._full:
             self.write(websocket.take())
-        if websocket.state != OPEN:
-            if not websocket.pending and not self._ended and websocket.finished:
-                self._ended = True
-                self._end(websocket.error is not None)
-        elif self._full or not self._reading:
+        if websocket.state != OPEN and not websocket.pending and not self._ended and websocket.finished:
+            self._ended = True
+            self._end(websocket.error is not None)
+        if self._full or not self._reading:
             self._read()
         if self._waiting and websocket.buffered <= websocket.limits.queue // 4:
             self._release()
@@ -209,6 +236,9 @@ class Wire:
     # For the server.
 
     def tick(self, now: float) -> None:
+        if self.held and not self._full:
+            # It is not read: that nothing is heard does not mean that nobody is there.
+            self.websocket.heard = True
         self.websocket.tick(now)
 
     def close(self, code: int, reason: str) -> None:
@@ -231,11 +261,14 @@ class Wire:
         raise NotImplementedError
 
     def _read(self) -> None:
-        """Read on or stop. Who does not read answers is not read; a client reads, lest both wait."""
+        """Read on or stop. Who does not read answers is not read; a client reads, lest both wait.
+
+        When it is closing the peer's answer or end is waited for, whatever else.
+        """
         websocket = self.websocket
         behind = not websocket.client and websocket.buffered > websocket.limits.queue // 2
-        wanted = not self.held and not behind
-        if wanted != self._reading and not self._ended:
+        wanted = websocket.state != OPEN or not (self.held or behind)
+        if wanted != self._reading and not self._lost:
             self._reading = wanted
             self.plain = False
             if wanted:

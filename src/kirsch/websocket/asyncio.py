@@ -35,7 +35,7 @@ class Handled(Connection):
         self._handler = handler
 
     def opened(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self.handle(self._handler))
+        self._task = self.wire.run(self.handle(self._handler))
 
 
 def factory(application: Application, stream: bool = False) -> Callable[..., WebSocket]:
@@ -81,7 +81,10 @@ class Server:
             await self.close()
 
     async def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Listen no more and close every connection; who does not answer is ended after close_timeout."""
+        """Listen no more and close every connection; who does not answer is ended after close_timeout.
+
+        Functions that go on though their connection has ended are cancelled after as long.
+        """
         self._listener.close()
         await self._listener.connections.close(code, reason, self._limits.close_timeout)
         self._place.leave()
@@ -145,8 +148,14 @@ class serve:  # noqa: N801 - it reads as a function: awaited, or with `async wit
         else:
             sockets = await bound(*self._place)
         listener = Listener(self._site, self._context)
-        for sock in sockets:
-            listener.listen(sock, self._backlog)
+        try:
+            for sock in sockets:
+                listener.listen(sock, self._backlog)
+        except OSError:
+            listener.close()
+            for sock in sockets:
+                sock.close()
+            raise
         self._server = Server(self._site, listener, self._context is not None)
         return self._server
 
