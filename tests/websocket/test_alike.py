@@ -22,7 +22,7 @@ LOOPED = ("asyncio", "tornado")
 
 
 def provider(name):
-    pytest.importorskip({"threaded": "threading"}.get(name, name))
+    pytest.importorskip({"threaded": "threading", "wsgi": "wsgiref"}.get(name, name))
     return import_module(f"kirsch.websocket.{name}")
 
 
@@ -209,3 +209,14 @@ def test_drain_raises_closed_when_the_peer_goes(name, begin, caplog):
         assert told.wait(PATIENCE)
         assert ends == [1006]
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi", "gevent"])
+def test_functions_are_given_messages_in_chunks(name):
+    def kinds(ws):
+        for message in ws:
+            ws.send(f"{message.text} {sum(map(len, message))}")
+
+    with serving(name, kinds, stream=True) as server, wire.dial(server.address) as peer:
+        peer.send("text", b"x" * 100_000)
+        assert [peer.next(), peer.next()] == ["True 4", "False 100000"]

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from kirsch.websocket import Url
-from kirsch.websocket.listening import Place, bound, peer, unix_socket
+from kirsch.websocket.listening import Place, listener, peer, unix_socket
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_the_url_of_a_path_leads_there_whatever_is_in_it():
 
 @pytest.mark.parametrize("host", ["", None])
 def test_no_host_is_every_address(host):
-    with bound(host, 0) as listener:
-        assert listener.getsockname()[0] == "0.0.0.0"
+    with listener(host, 0) as listening:
+        assert listening.getsockname()[0] == "0.0.0.0"
 
 
 def test_a_file_that_is_no_socket_stays(tmp_path):
@@ -56,8 +56,8 @@ def test_a_file_that_is_no_socket_stays(tmp_path):
 
 def test_a_socket_that_is_listened_on_stays(tmp_path):
     path = str(tmp_path / "socket")
-    with unix_socket(path) as listener:
-        listener.listen(0)
+    with unix_socket(path) as listening:
+        listening.listen(0)
         inode = os.stat(path).st_ino
         with socket.socket(socket.AF_UNIX) as waits:
             waits.connect(path)
@@ -70,8 +70,8 @@ def test_a_socket_that_is_listened_on_stays(tmp_path):
 def test_a_socket_nobody_listens_on_is_replaced(tmp_path):
     path = str(tmp_path / "socket")
     unix_socket(path).close()
-    with unix_socket(path) as listener:
-        assert listener.getsockname() == path
+    with unix_socket(path) as listening:
+        assert listening.getsockname() == path
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 

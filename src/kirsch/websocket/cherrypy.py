@@ -21,6 +21,7 @@ import socket
 import ssl as tls
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -128,6 +129,7 @@ class WebSocketTool(cherrypy.Tool):
     - subprotocols, origins, deflate, headers: as Policy has them; pages of the same host by default
     - message, queue, ping_interval, …: as Limits has them
     - policy, limits: a Policy and a Limits, where those are at hand
+    - stream: the function is given each message as a Stream, in chunks
 
     The page handler finds the WebSocket in `cherrypy.request.websocket`; nothing can be sent yet.
     """
@@ -227,6 +229,7 @@ def serve(
     limits: Limits | None = None,
     ssl: tls.SSLContext | None = None,
     unix: str | None = None,
+    stream: bool = False,
     threads: int = 10,
 ) -> Server:
     """Listen, and serve at once: a CherryPy application that has nothing but WebSockets.
@@ -235,16 +238,18 @@ def serve(
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
         host, port: where; port 0 takes a free one.
-        policy, limits: what is accepted of clients, and what they may cost.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
+        stream: functions are given each message as a Stream, in chunks.
         threads: how many answer handshakes, and as many serve callbacks.
 
     Raises ServerError, in one line, where nothing can be listened on.
     """
     bus = Bus()
     begin = WebSocketTool(bus).begin
-    hook = Hook(begin, priority=60, application=application, policy=policy, limits=limits)
+    options = {"application": application, "policy": policy, "limits": limits, "stream": stream}
+    hook = Hook(begin, priority=60, **options)
     pages = cherrypy.Application(_Nothing(), "", {"/": {"hooks.before_handler": hook}})
     pages.log.access = no_access_log
     plugin = WebSocketPlugin(bus, threads)
@@ -286,7 +291,9 @@ class _Refused(cherrypy.HTTPError):
         response.body = f"{self._message}\n".encode("utf-8", "backslashreplace")
 
 
-def _site(application: Any = None, policy: Any = None, limits: Any = None, **options: Any) -> Site:
+def _site(
+    application: Any = None, policy: Any = None, limits: Any = None, stream: bool = False, **options: Any
+) -> Site:
     """What a tool's arguments ask for. Raises TypeError, ValueError."""
     if application is not None and not callable(application) and not hasattr(application, "get"):
         raise TypeError(f"an application is a class or a function, not {application!r}")
@@ -295,7 +302,7 @@ def _site(application: Any = None, policy: Any = None, limits: Any = None, **opt
         application,
         replace(Policy() if policy is None else policy, **accepted),
         replace(Limits() if limits is None else limits, **options),
-        factory,
+        partial(factory, stream=stream),
     )
 
 

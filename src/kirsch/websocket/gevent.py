@@ -250,8 +250,8 @@ def serve(
     limits: Limits | None = None,
     ssl: tls.SSLContext | None = None,
     unix: str | None = None,
-    backlog: int = BACKLOG,
     stream: bool = False,
+    backlog: int = BACKLOG,
     wsgi: Callable[..., Any] | None = None,
     log: Any = None,
 ) -> Server:
@@ -264,8 +264,8 @@ def serve(
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        backlog: connections that wait to be accepted.
         stream: functions are given each message as a Stream, in chunks.
+        backlog: connections that wait to be accepted.
         wsgi: a WSGI application for all other requests, as with `handler_class`: pywsgi reads the requests
             then, and has its own limits; log: its access log.
 

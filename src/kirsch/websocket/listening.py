@@ -79,12 +79,12 @@ class Listening:
         self.close()
 
 
-def bound(host: str | None, port: int) -> sockets.socket:
+def listener(host: str | None, port: int, backlog: int = BACKLOG) -> sockets.socket:
     """A socket that listens at a host's first address; None and "" are every one of IPv4. Raises OSError."""
     family = sockets.AF_INET
     if host:
         family = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM, flags=sockets.AI_PASSIVE)[0][0]
-    return sockets.create_server((host or "", port), family=family, backlog=BACKLOG)
+    return sockets.create_server((host or "", port), family=family, backlog=backlog)
 
 
 def unix_socket(path: str) -> sockets.socket:

@@ -20,7 +20,7 @@ from kirsch.websocket.dial import dial
 from kirsch.websocket.greeting import Listener
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import BACKLOG, Listening, Place, bound, unix_socket
+from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix_socket
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.reconnection import reconnection
@@ -111,8 +111,9 @@ def serve(
     limits: Limits | None = None,
     ssl: tls.SSLContext | None = None,
     unix: str | None = None,
-    threads: int = 10,
     stream: bool = False,
+    backlog: int = BACKLOG,
+    threads: int = 10,
 ) -> Server:
     """Listen, and serve at once, in threads.
 
@@ -123,18 +124,18 @@ def serve(
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        threads: how many serve callbacks; each function that iterates has one more.
         stream: functions are given each message as a Stream, in chunks.
+        backlog: connections that wait to be accepted.
+        threads: how many serve callbacks; each function that iterates has one more.
 
-    Raises:
-        OSError: nothing can be listened on there.
+    Raises OSError where nothing can be listened on.
     """
     site = Site(application, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
     if unix is None:
-        socket = bound(host, port)
+        socket = listener(host, port, backlog)
     else:
         socket = unix_socket(unix)
-        socket.listen(BACKLOG)
+        socket.listen(backlog)
     return Server(site, socket, ssl, Pool(threads))
 
 

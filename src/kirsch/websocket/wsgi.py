@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any, Final
@@ -51,7 +52,8 @@ class WebSockets:
             mapping of paths (PATH_INFO) to either.
         application: answers all other requests, also plain ones for those paths; without one they are 404
             and 426.
-        policy, limits: what is accepted of clients, and what they may cost.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        stream: functions are given each message as a Stream, in chunks.
         threads: how many serve callbacks, in each process; each function that iterates has one more.
     """
 
@@ -62,12 +64,14 @@ class WebSockets:
         *,
         policy: Policy | None = None,
         limits: Limits | None = None,
+        stream: bool = False,
         threads: int = 10,
     ) -> None:
         self.websockets = websockets
         self.application = application
         self.policy = policy or Policy()
         self.limits = limits or Limits()
+        self.stream = stream
         self.threads = threads
         self._lock = threading.Lock()
         self._pool: Pool | None = None
@@ -85,7 +89,7 @@ class WebSockets:
         try:
             if found is None:
                 raise HandshakeError(404, "there is no WebSocket at this path")
-            site = Site(found, self.policy, self.limits, factory)
+            site = Site(found, self.policy, self.limits, partial(factory, stream=self.stream))
             websocket, response = site.open(request_from_environ(environ), name)
             taken = Taken(environ)
         except HandshakeError as error:
@@ -182,13 +186,15 @@ def serve(
     *,
     policy: Policy | None = None,
     limits: Limits | None = None,
+    stream: bool = False,
     threads: int = 10,
 ) -> Server:
     """Listen, and serve at once, behind Python's own WSGI server. Arguments are as WebSockets has them.
 
     Raises OSError where nothing can be listened on.
     """
-    return Server(WebSockets(application, policy=policy, limits=limits, threads=threads), host, port)
+    websockets = WebSockets(application, policy=policy, limits=limits, stream=stream, threads=threads)
+    return Server(websockets, host, port)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
