@@ -8,26 +8,14 @@ from typing import Any, Self
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_wire import Wire
 from kirsch.websocket.errors import Closed
-from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL, Buffer
+from kirsch.websocket.frame import NORMAL, Buffer
+from kirsch.websocket.inbox import NORMALLY, Chunks, ignore
 from kirsch.websocket.message import Message
 from kirsch.websocket.protocol import OPEN
 
-# Codes with which an iteration just ends.
-NORMALLY = (NORMAL, GOING_AWAY, NO_CODE)
 
-
-def _ignore(*message: object) -> None:
-    pass
-
-
-class Stream:
+class Stream(Chunks):
     """A message that is taken in chunks: `async for chunk in message`; `text` says of which kind they are."""
-
-    def __init__(self, connection: "Connection", text: bool) -> None:
-        self.text = text
-        self._connection = connection
-        self._chunks: deque[str | bytes] = deque()
-        self._whole = False
 
     def __aiter__(self) -> Self:
         return self
@@ -38,15 +26,6 @@ class Stream:
                 raise StopAsyncIteration
             await self._connection.news()
         return self._chunks.popleft()
-
-    def add(self, data: str | bytes, final: bool) -> None:
-        self._whole = final
-        if data:
-            self._chunks.append(data)
-
-    def skip(self) -> None:
-        """Nobody wants the rest."""
-        self._chunks = deque(maxlen=0)
 
 
 class Connection(WebSocket):
@@ -193,5 +172,5 @@ class Connection(WebSocket):
 
     def _refuse(self) -> None:
         """It is closing, and read to the end; nobody is behind the messages that come yet."""
-        self.received_message = _ignore  # type: ignore[method-assign, assignment]
-        self.received_chunk = _ignore  # type: ignore[method-assign, assignment]
+        self.received_message = ignore  # type: ignore[method-assign, assignment]
+        self.received_chunk = ignore  # type: ignore[method-assign, assignment]
