@@ -2,21 +2,31 @@
 
 import asyncio
 import contextlib
-import functools
-import gc
-import inspect
 import logging
 import os
-import socket
-import struct
 
 import pytest
 from tests.websocket.client.network import certify
+from tests.websocket.looped import (
+    LARGE,
+    LIMITS,
+    OPTIONS,
+    PATIENCE,
+    PLAIN,
+    SIZES,
+    Echo,
+    Raw,
+    all_looped,
+    echo,
+    masked,
+    recorder,
+    soon,
+    until_slow,
+)
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.backoff import Backoff
 from kirsch.websocket.errors import Closed, HandshakeError, Slow
-from kirsch.websocket.frame import header, mask
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.opening import ClientOptions
@@ -30,90 +40,10 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from kirsch.websocket.tornado import connect, handler, reconnect, serve
 
-LARGE = 16 << 20
-LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
-OPTIONS = ClientOptions(limits=LIMITS, proxy=None)
-SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20, LARGE]
-PATIENCE = 20.0
-FIELDS = {
-    "Host": "127.0.0.1",
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version": "13",
-}
-
-
-def files():
-    return set(os.listdir("/proc/self/fd"))
-
-
-def looped(test):
-    """A test that is a coroutine: it leaves no task and no file."""
-
-    @functools.wraps(test)
-    def run(*arguments, **fixtures):
-        before = files()
-        asyncio.run(_alone(test(*arguments, **fixtures)))
-        gc.collect()
-        assert len(files()) <= len(before)
-
-    return run
-
-
-async def _alone(running):
-    async with asyncio.timeout(3 * PATIENCE):
-        await running
-        ours = asyncio.current_task()
-        if left := asyncio.all_tasks() - {ours}:
-            await asyncio.wait(left, timeout=PATIENCE)
-        assert asyncio.all_tasks() == {ours}
-
-
-def all_looped(cls):
-    for name, test in list(vars(cls).items()):
-        if inspect.iscoroutinefunction(test) and name.startswith("test_"):
-            setattr(cls, name, looped(test))
-    return cls
-
-
-class Echo(WebSocket):
-    def received_message(self, message):
-        self.send(message)
-
-
-async def echo(ws):
-    async for message in ws:
-        ws.send(message)
-
 
 class Page(RequestHandler):
     def get(self):
         self.write(f"page {self.request.path}")
-
-
-def recorder(**more):
-    """An application class that tells a queue what happens to it."""
-    told = asyncio.Queue()
-
-    class Recorder(WebSocket):
-        def opened(self):
-            told.put_nowait(("opened", self))
-
-        def received_message(self, message):
-            told.put_nowait(("message", message))
-
-        def closed(self, code, reason):
-            told.put_nowait(("closed", code, reason))
-
-    for name, method in more.items():
-        setattr(Recorder, name, method)
-    return Recorder, told
-
-
-async def soon(awaitable):
-    async with asyncio.timeout(PATIENCE):
-        return await awaitable
 
 
 class Tornado:
@@ -138,69 +68,6 @@ class Tornado:
         await self.http.close_all_connections()
         for made in self.handlers:
             await made.close_connections()
-
-
-class Raw:
-    """A client that says what it likes."""
-
-    def __init__(self, server, *fields, path="/", more=b"", without=(), line=None, ssl=None, **other):
-        self.ssl = ssl
-        changed = {name.replace("_", "-"): value for name, value in other.items()}
-        pairs = [item for item in (FIELDS | changed).items() if item[0] not in without]
-        lines = [line or f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in [*pairs, *fields])]
-        self.request = "\r\n".join([*lines, "", ""]).encode() + more
-        self.address = server.address
-
-    async def __aenter__(self):
-        self.reader, self.writer = await asyncio.open_connection(*self.address, limit=1 << 18, ssl=self.ssl)
-        self.writer.write(self.request)
-        return self
-
-    async def __aexit__(self, *_):
-        self.writer.close()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
-
-    async def head(self):
-        return (await soon(self.reader.readuntil(b"\r\n\r\n"))).decode()
-
-    async def frame(self):
-        """First byte and payload of the next frame."""
-        read = self.reader.readexactly
-        first, length = await soon(read(2))
-        if length > 125:
-            length = int.from_bytes(await soon(read(2 if length == 126 else 8)))
-        return first, await soon(read(length))
-
-    async def ended(self):
-        """Whether the server has ended the connection, after all that is there."""
-        with contextlib.suppress(ConnectionResetError):
-            await soon(self.reader.read())
-        return True
-
-    def reset(self):
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-
-def masked(payload, first=0x82):
-    return header(first, len(payload), True) + b"abcd" + mask(payload, b"abcd")
-
-
-BYE = masked((1000).to_bytes(2), 0x88)
-PLAIN = Policy(deflate=None)
-
-
-async def until_slow(ws):
-    """Send until there is no room; how many messages were sent."""
-    for sent in range(10_000):
-        try:
-            ws.send(bytes(50_000))
-        except Slow:
-            return sent
-        await asyncio.sleep(0)
-    raise AssertionError("there is no limit")
 
 
 @pytest.fixture(scope="module")
