@@ -360,7 +360,7 @@ def test_the_thread_is_free_and_cheroot_has_forgotten(serve, kind):
         sockets = [stack.enter_context(site.client()) for _ in range(3 * THREADS)]
         eventually(lambda: idle(site))
         assert site.server._connections._num_connections == 0
-        assert len(site.plugin.connections) == len(sockets)
+        eventually(lambda: len(site.plugin.connections) == len(sockets))
         assert site.get().text == "hello"
         for ws in sockets:
             ws.send("here")

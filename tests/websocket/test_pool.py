@@ -206,6 +206,27 @@ def test_an_exception_at_either_end_is_logged(pool, caplog, moment):
     assert "LookupError: as told" in caplog.text
 
 
+def test_a_connection_is_there_for_others_once_it_is_opened(poller):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Blocking(Echo):
+        def opened(self):
+            begun.set()
+            go_on.wait(PATIENCE)
+
+    with Pool(1, "test") as pool, adopted(pool, Blocking()):
+        assert begun.wait(PATIENCE)
+        waiting = Echo()
+        with adopted(pool, waiting) as peer:
+            # The only thread is busy: nothing could be sent by the second.
+            assert [type(each) for each in pool.connections] == [Blocking]
+            go_on.set()
+            assert waiting.told.get(timeout=PATIENCE)[0] == "opened"
+            for each in pool.connections:
+                each.send("hello")
+            assert peer.next() == "hello"
+
+
 def test_what_a_callback_has_sent_goes_out_while_it_blocks(pool):
     free = threading.Event()
 

@@ -112,8 +112,10 @@ class Pool:
 
     @property
     def connections(self) -> list[WebSocket]:
-        """Those that are served just now."""
-        return [entry.websocket for entry in list(self.entries.values()) if isinstance(entry, Link)]
+        """Those that are served just now: each can be sent to."""
+        links = [entry for entry in list(self.entries.values()) if isinstance(entry, Link)]
+        # Before it has been started one has no wire yet.
+        return [link.websocket for link in links if hasattr(link.websocket, "wire")]
 
     def adopt(
         self,
