@@ -4,14 +4,14 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import deque
 from itertools import islice
 from typing import Any
 
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_descriptor import DescriptorWire
 from kirsch.websocket.async_handshake import Handshake
 from kirsch.websocket.async_transport import TransportHandshake
-from kirsch.websocket.async_wire import Connections, Wire, shared
+from kirsch.websocket.async_wire import Connections, shared
 from kirsch.websocket.listening import peer
 from kirsch.websocket.site import Site
 from kirsch.websocket.speedups import Pump
@@ -25,26 +25,16 @@ PAUSE = 1.0
 VECTOR = 1024
 
 
-class SocketWire(Wire):
+class SocketWire(DescriptorWire):
     """A wire on a socket that does not block."""
 
     def __init__(
         self, websocket: WebSocket, sock: socket.socket, connections: Connections | None = None
     ) -> None:
-        super().__init__(websocket, connections)
-        self._socket = sock
-        self._fd = sock.fileno()
+        super().__init__(websocket, sock, connections)
         self._pump = Pump(self, websocket, sock, self._buffer)
         self._send = sock.send
         self._sendmsg = sock.sendmsg
-        # What the system has not taken yet.
-        self._rest: deque[memoryview] = deque()
-        self._left = 0
-        self._linger = True
-
-    def begin(self, rest: bytes = b"") -> None:
-        self.loop.add_reader(self._fd, self._pump.readable)
-        super().begin(rest)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         try:
@@ -89,50 +79,14 @@ class SocketWire(Wire):
             count -= len(rest.popleft())
         if rest:
             rest[0] = rest[0][count:]
-            return
-        self.loop.remove_writer(self._fd)
-        if self._ended:
-            self._shut()
         else:
-            self.writable()
+            self._written()
 
     def wake(self) -> None:
         if self._pump.feeding:
             self.flush()
         else:
             super().wake()
-
-    def abort(self) -> None:
-        if self._fd < 0:
-            return
-        self.loop.remove_reader(self._fd)
-        self.loop.remove_writer(self._fd)
-        self._fd = -1
-        self._rest.clear()
-        self._left = 0
-        self._socket.close()
-        self.lost()
-
-    @property
-    def buffered(self) -> int:
-        return self._left
-
-    def _end(self, linger: bool) -> None:
-        self._linger = linger
-        if not self._rest:
-            self._shut()
-
-    def _shut(self) -> None:
-        if not self._linger:
-            self.abort()
-            return
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.abort()
-
-    def _pause(self) -> None:
-        self.loop.remove_reader(self._fd)
 
     def _resume(self) -> None:
         self.loop.add_reader(self._fd, self._pump.readable)

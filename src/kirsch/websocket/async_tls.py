@@ -2,10 +2,9 @@
 
 import socket
 import ssl
-from collections import deque
-from typing import Any
 
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_descriptor import DescriptorWire
 from kirsch.websocket.async_socket import SocketWire
 from kirsch.websocket.async_wire import Connections, Wire
 
@@ -17,43 +16,8 @@ PIECE = 128 << 10
 BLOCKED = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
 
-class SecureWire(Wire):
+class SecureWire(DescriptorWire):
     """A wire on an SSLSocket that does not block."""
-
-    def __init__(
-        self, websocket: WebSocket, sock: socket.socket, connections: Connections | None = None
-    ) -> None:
-        super().__init__(websocket, connections)
-        self._socket: Any = sock
-        self._fd = sock.fileno()
-        # What the system has not taken yet.
-        self._rest: deque[memoryview] = deque()
-        self._left = 0
-        self._linger = False
-
-    def begin(self, rest: bytes = b"") -> None:
-        self._resume()
-        super().begin(rest)
-
-    def abort(self) -> None:
-        if self._fd < 0:
-            return
-        self.loop.remove_reader(self._fd)
-        self.loop.remove_writer(self._fd)
-        self._fd = -1
-        self._rest.clear()
-        self._left = 0
-        try:
-            # Goodbye; the peer's own is not waited for.
-            self._socket.unwrap()
-        except (OSError, ValueError):
-            pass
-        self._socket.close()
-        self.lost()
-
-    @property
-    def buffered(self) -> int:
-        return self._left
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         self._rest.extend(map(memoryview, pieces))
@@ -87,11 +51,7 @@ class SecureWire(Wire):
         if self._left < left:
             self.websocket.heard = True
         if not self._rest:
-            self.loop.remove_writer(self._fd)
-            if self._ended:
-                self._shut()
-            else:
-                self.writable()
+            self._written()
 
     def _readable(self) -> None:
         for _ in range(ROUNDS):
@@ -113,23 +73,12 @@ class SecureWire(Wire):
             self.received(count, direct)
         self.loop.call_soon(self._readable)
 
-    def _end(self, linger: bool) -> None:
-        self._linger = linger
-        if not self._rest:
-            self._shut()
-
-    def _shut(self) -> None:
-        if not self._linger:
-            self.abort()
-            return
+    def _goodbye(self) -> None:
         try:
-            # From here on nothing is decrypted; what comes is dropped anyway.
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.abort()
-
-    def _pause(self) -> None:
-        self.loop.remove_reader(self._fd)
+            # The peer's own is not waited for.
+            self._socket.unwrap()
+        except (OSError, ValueError):
+            pass
 
     def _resume(self) -> None:
         self.loop.add_reader(self._fd, self._readable)
