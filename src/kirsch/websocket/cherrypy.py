@@ -193,6 +193,9 @@ class WebSocketTool(cherrypy.Tool):
             log.error("tools.websocket at %s: %s", cherrypy.serving.request.path_info, error)
             raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
 
+# How long a handshake may take where no limit is set, in seconds.
+LONG = 3600.0
+
 
 class Server(Listening):
     """A listening server with a bus of its own: `with serve(...) as server`; it serves from the start.
@@ -254,7 +257,11 @@ def serve(
     pages.log.access = no_access_log
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
-    take_on = ServerLimits(threads=threads)
+    # Nothing else is served here: what a handshake may take is what a request may.
+    limits = limits or Limits()
+    take_on = ServerLimits(
+        threads=threads, timeout=limits.handshake_timeout or LONG, shutdown=limits.close_timeout
+    )
     adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)
     adapter.bind()
     bus.start()
