@@ -13,11 +13,9 @@ from tests.websocket.implementations import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    NAMES,
     PING,
     PONG,
     TEXT,
-    implementation,
     made,
     parts,
 )
@@ -32,16 +30,6 @@ from kirsch.websocket.message import Close
 from kirsch.websocket.protocol import CLOSED, OPEN
 
 BYE = made(CLOSE, b"\x03\xe8")
-
-
-@pytest.fixture(params=NAMES)
-def core(request):
-    return implementation(request.param)
-
-
-@pytest.fixture(scope="module")
-def both():
-    return implementation("python"), implementation("cython")
 
 
 class Wire:

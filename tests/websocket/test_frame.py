@@ -6,14 +6,9 @@ import shutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.websocket.implementations import MISSING, NAMES, implementation, laid
+from tests.websocket.implementations import MISSING, implementation, laid
 
 from kirsch.websocket.frame import header, mask, sendable
-
-
-@pytest.fixture(params=NAMES)
-def core(request):
-    return implementation(request.param)
 
 
 @pytest.fixture(scope="module")

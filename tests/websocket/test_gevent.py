@@ -7,7 +7,6 @@ import struct
 from collections import deque
 
 import pytest
-from tests.websocket.client.network import certify
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.backoff import Backoff
@@ -95,11 +94,6 @@ def _nothing_left():
         gevent.joinall(living() - greenlets, timeout=PATIENCE)
     assert living() - greenlets == set()
     assert len(files()) <= len(open_files)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "IP:127.0.0.1")
 
 
 class Raw:

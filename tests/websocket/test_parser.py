@@ -14,12 +14,10 @@ from tests.websocket.implementations import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    NAMES,
     PING,
     PONG,
     TEXT,
     fed,
-    implementation,
     made,
     parts,
 )
@@ -32,16 +30,6 @@ from kirsch.websocket.message import Chunk, Close, Ping, Pong
 LARGE = 64 << 10
 DIRECT = 256 << 10
 RSV1 = 0x40
-
-
-@pytest.fixture(params=NAMES)
-def core(request):
-    return implementation(request.param)
-
-
-@pytest.fixture(scope="module")
-def both():
-    return implementation("python"), implementation("cython")
 
 
 def codec(client=False):
@@ -236,7 +224,8 @@ class TestAnySequence:
         limits = Limits(message=500, frame=400, fragments=4)
         first, second = (fed(core.Parser(codec=codec(), limits=limits), pieces) for core in both)
         assert first == second
-        # Where it is cut changes when an error is found, and which of two in one message, never the close code.
+        # Where it is cut changes when an error is found, and which of two in one message: never the close
+        # code.
         whole = fed(both[1].Parser(codec=codec(), limits=limits), [bytes(data)])
         assert whole[0] == first[0]
         assert (whole[1] or ())[:1] == (first[1] or ())[:1]

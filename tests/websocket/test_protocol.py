@@ -17,11 +17,9 @@ from tests.websocket.implementations import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    NAMES,
     PING,
     PONG,
     TEXT,
-    implementation,
     made,
     parts,
 )
@@ -33,19 +31,9 @@ from kirsch.websocket.message import Close, Ping, Pong
 from kirsch.websocket.protocol import BATCH, CLOSED, CLOSING, OPEN
 
 
-@pytest.fixture(params=NAMES)
-def core(request):
-    return implementation(request.param)
-
-
 @pytest.fixture(params=["server", "client"])
 def client(request):
     return request.param == "client"
-
-
-@pytest.fixture(scope="module")
-def both():
-    return implementation("python"), implementation("cython")
 
 
 def sent(side):

@@ -11,7 +11,6 @@ import sys
 import threading
 
 import pytest
-from tests.websocket.client.network import certify
 from tests.websocket.wire import PATIENCE, REQUEST, dial
 
 from kirsch.websocket import (
@@ -39,11 +38,6 @@ class Echo(WebSocket):
 def echo(ws):
     for message in ws:
         ws.send(message)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "IP:127.0.0.1")
 
 
 @pytest.fixture(scope="module", autouse=True)

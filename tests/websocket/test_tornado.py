@@ -6,7 +6,6 @@ import logging
 import os
 
 import pytest
-from tests.websocket.client.network import certify
 from tests.websocket.looped import (
     LARGE,
     LIMITS,
@@ -68,11 +67,6 @@ class Tornado:
         await self.http.close_all_connections()
         for made in self.handlers:
             await made.close_connections()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "IP:127.0.0.1")
 
 
 @all_looped
