@@ -220,3 +220,12 @@ def test_functions_are_given_messages_in_chunks(name):
     with serving(name, kinds, stream=True) as server, wire.dial(server.address) as peer:
         peer.send("text", b"x" * 100_000)
         assert [peer.next(), peer.next()] == ["True 4", "False 100000"]
+
+
+@pytest.mark.parametrize("name", [*BLOCKING, *LOOPED, "wsgi"])
+def test_no_host_is_every_address(name):
+    with serving(name, WebSocket, None) as server:
+        port = server.address[1]
+        assert server.url.endswith(f":{port}/")
+        with wire.dial(("127.0.0.2", port)) as peer:
+            peer.close()

@@ -193,6 +193,7 @@ class WebSocketTool(cherrypy.Tool):
             log.error("tools.websocket at %s: %s", cherrypy.serving.request.path_info, error)
             raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
 
+
 # How long a handshake may take where no limit is set, in seconds.
 LONG = 3600.0
 
@@ -225,7 +226,7 @@ class Server(Listening):
 
 def serve(
     application: Application | Mapping[str, Application],
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     port: int = 0,
     *,
     policy: Policy | None = None,
@@ -240,7 +241,7 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; port 0 takes a free one.
+        host, port: where; None is every address, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
@@ -262,6 +263,7 @@ def serve(
     take_on = ServerLimits(
         threads=threads, timeout=limits.handshake_timeout or LONG, shutdown=limits.close_timeout
     )
+    host = host or "0.0.0.0"  # noqa: S104 - it was asked for
     adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)
     adapter.bind()
     bus.start()

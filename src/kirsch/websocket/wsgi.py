@@ -161,11 +161,11 @@ class Server(Listening):
         address: (host, port). url: where clients find it.
     """
 
-    def __init__(self, websockets: WebSockets, host: str, port: int) -> None:
+    def __init__(self, websockets: WebSockets, host: str | None, port: int) -> None:
         self._websockets = websockets
-        self._server = _Server((host, port), _Handler)
+        self._server = _Server((host or "", port), _Handler)
         self._server.set_app(websockets)
-        super().__init__(Place((host, self._server.server_port), secure=False))
+        super().__init__(Place(self._server.socket.getsockname(), secure=False))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
 
@@ -181,7 +181,7 @@ class Server(Listening):
 
 def serve(
     application: Application | Mapping[str, Application],
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     port: int = 0,
     *,
     policy: Policy | None = None,
