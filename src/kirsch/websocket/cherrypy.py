@@ -59,6 +59,8 @@ _ELSEWHERE = (
     "this server keeps its connections: kirsch.websocket.cherrypy needs CherryPy's own, without TLS or with "
     "ssl_module 'builtin'"
 )
+# How long a handshake may take where no limit is set, in seconds.
+LONG = 3600.0
 
 
 class WebSocketPlugin(SimplePlugin):
@@ -192,10 +194,6 @@ class WebSocketTool(cherrypy.Tool):
         except (TypeError, ValueError) as error:
             log.error("tools.websocket at %s: %s", cherrypy.serving.request.path_info, error)
             raise HandshakeError(500, "the WebSocket here is not set up as it should be") from None
-
-
-# How long a handshake may take where no limit is set, in seconds.
-LONG = 3600.0
 
 
 class Server(Listening):
