@@ -14,7 +14,6 @@ import sys
 import weakref
 
 import pytest
-from tests.websocket.client.network import certify
 from tests.websocket.looped import (
     BYE,
     LARGE,
@@ -66,11 +65,6 @@ def loop_factory(request):
 
 def on_loops(cls):
     return all_looped(cls, on_every_loop)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "IP:127.0.0.1")
 
 
 @contextlib.asynccontextmanager
@@ -297,7 +291,7 @@ class TestHandshake:
             ({"line": "nonsense"}, 400),
             ({"X": "x" * 100_000}, 431),
         ],
-        ids=str,
+        ids=lambda value: str(value)[:40],
     )
     @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
     async def test_refused(self, caplog, certificate, secure, asked, status):
@@ -389,6 +383,8 @@ class TestTime:
             group.create_task(self.no_pong())
             group.create_task(self.no_server_that_closes())
             group.create_task(self.a_full_inbox())
+            group.create_task(self.a_message_on_its_way(None, None))
+            group.create_task(self.a_message_on_its_way(certificate.server, certificate.client))
             # This one has done it, and stays.
             async with Raw(server) as raw:
                 await raw.head()
@@ -455,6 +451,32 @@ class TestTime:
                 there = (await soon(told.get()))[1]
                 there.wire.hold(True)
             there.wire.abort()
+
+    async def a_message_on_its_way(self, mine, theirs):
+        """Who takes long to read a large one is there, whatever it is asked meanwhile."""
+        application, told = recorder()
+        limits = Limits(ping_interval=0.1, ping_timeout=0.1, message=None)
+        options = ClientOptions(limits=limits, proxy=None, deflate=None)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        sock.bind(("127.0.0.1", 0))
+        patient = Limits(message=None, ping_interval=None)
+        async with (
+            serve(application, sock=sock, ssl=mine, limits=patient) as server,
+            connect(server.url, options=options, ssl=theirs) as ws,
+        ):
+            there = (await soon(told.get()))[1]
+            there.wire.hold(True)
+            ws.send(bytes(2 * LARGE))
+            until = asyncio.get_running_loop().time() + 3.5
+            while asyncio.get_running_loop().time() < until:
+                there.wire.hold(False)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                there.wire.hold(True)
+                await asyncio.sleep(0.04)
+            there.wire.hold(False)
+            assert (await soon(told.get())) == ("message", bytes(2 * LARGE))
 
     async def a_full_inbox(self):
         """Who is not read cannot answer a ping: the peer is there all the same."""
@@ -1326,7 +1348,7 @@ def test_who_finds_no_descriptor_waits_for_one(loop_factory):
         assert len(process.stderr.read().splitlines()) <= 3
 
 
-PURE = "TestEcho and (plain or several) or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
+PURE = "size and plain or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
 
 
 @pytest.mark.skipif(not speedups.compiled, reason="what runs is the Python version")

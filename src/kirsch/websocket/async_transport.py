@@ -1,6 +1,7 @@
 """A wire on one of asyncio's transports, or uvloop's: TLS, and clients."""
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from kirsch.websocket.application import WebSocket
@@ -9,11 +10,22 @@ from kirsch.websocket.async_wire import Connections, Wire, shared
 from kirsch.websocket.listening import peer
 from kirsch.websocket.site import Site
 
+# A transport is given so much at a time: it does not say how it gets on with more.
+PIECE = 128 << 10
+
 
 class TransportWire(Wire, asyncio.BufferedProtocol):
     """The wire is the transport's protocol."""
 
     _direct = False
+    # How the connection is to be ended when all is written.
+    _linger: bool | None = None
+
+    def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
+        super().__init__(websocket, connections)
+        # What the transport was not given yet.
+        self._rest: deque[memoryview] = deque()
+        self._left = 0
 
     def attach(self, transport: Any, rest: bytes = b"") -> None:
         """Begin on a transport whose protocol this has become."""
@@ -36,9 +48,19 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
         self.plain = False
 
     def resume_writing(self) -> None:
-        self.writable()
+        self._full = False
+        self.websocket.heard = True
+        self._give()
+        if self._rest:
+            return
+        if self._linger is not None:
+            self._end(self._linger)
+        elif not self._full:
+            self.writable()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._rest.clear()
+        self._left = 0
         self.lost()
 
     def abort(self) -> None:
@@ -46,16 +68,35 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
 
     @property
     def buffered(self) -> int:
-        return self._transport.get_write_buffer_size()  # type: ignore[no-any-return]
+        return self._left + self._transport.get_write_buffer_size()  # type: ignore[no-any-return]
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         if self._transport.is_closing():
             self._full = True
             return
         for piece in pieces:
+            if self._full or len(piece) > PIECE:
+                self._rest.append(memoryview(piece))
+                self._left += len(piece)
+                self._give()
+            else:
+                self._transport.write(piece)
+
+    def _give(self) -> None:
+        rest = self._rest
+        while rest and not self._full:
+            piece = rest[0][:PIECE]
+            if len(piece) == len(rest[0]):
+                rest.popleft()
+            else:
+                rest[0] = rest[0][PIECE:]
+            self._left -= len(piece)
             self._transport.write(piece)
 
     def _end(self, linger: bool) -> None:
+        if self._rest:
+            self._linger = linger
+            return
         try:
             if linger and self._transport.can_write_eof():
                 self._transport.write_eof()
