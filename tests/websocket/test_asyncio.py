@@ -1365,7 +1365,7 @@ def test_without_what_is_compiled():
             "no:cacheprovider",
             __file__,
             "-k",
-            f"asyncio and ({PURE})",
+            f"not uvloop and ({PURE})",
         ],
         env=os.environ | {"KIRSCH_PURE": "1"},
         cwd=os.getcwd(),
