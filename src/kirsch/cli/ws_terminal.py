@@ -40,6 +40,9 @@ HELP = """\
 /quit                  close the connection; so do Ctrl-D and Ctrl-C
 //TEXT                 send /TEXT"""
 
+# Of a terminal that does not say how wide it is.
+COLUMNS = 80
+
 
 class Ended(Exception):
     """No line will come: the connection has ended, or Ctrl-C was typed."""
@@ -167,7 +170,7 @@ class _Readline:
         line = readline.get_line_buffer()
         if self._library is not None:
             line = line.encode()[: self._point.value].decode(errors="ignore")
-        rows = _width(PROMPT + line) // os.get_terminal_size().columns
+        rows = _width(PROMPT + line) // (os.get_terminal_size().columns or COLUMNS)
         return (f"\x1b[{rows}A" if rows else "") + "\r\x1b[J"
 
     def redraw(self) -> None:

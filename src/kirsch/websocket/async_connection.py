@@ -103,7 +103,7 @@ class Connection(WebSocket):
     def wake(self) -> None:
         # The answer to a message that came alone goes out at once. What is sent besides is gathered.
         if self._answered or self._inbox:
-            super().wake()
+            self.wire.gather()
         else:
             self._answered = True
             self.wire.flush()

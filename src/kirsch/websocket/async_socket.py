@@ -11,7 +11,7 @@ from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_descriptor import DescriptorWire
 from kirsch.websocket.async_handshake import Handshake
 from kirsch.websocket.async_transport import TransportHandshake
-from kirsch.websocket.async_wire import Connections, shared
+from kirsch.websocket.async_wire import Connections, Ticker, shared
 from kirsch.websocket.listening import peer
 from kirsch.websocket.site import Site
 from kirsch.websocket.speedups import Pump
@@ -33,6 +33,9 @@ class SocketWire(DescriptorWire):
     ) -> None:
         super().__init__(websocket, sock, connections)
         self._pump = Pump(self, websocket, sock, self._buffer)
+        self._ticker = Ticker.of(self.loop)
+        # Something went out since the loop had its turn.
+        self.spoke = False
         self._send = sock.send
         self._sendmsg = sock.sendmsg
 
@@ -85,8 +88,13 @@ class SocketWire(DescriptorWire):
     def wake(self) -> None:
         if self._pump.feeding:
             self.flush()
+        elif self.spoke:
+            self.gather()
         else:
-            super().wake()
+            # The first before the loop has its turn goes out at once: a broadcast is one for each.
+            self.spoke = True
+            self._ticker.spoke(self)
+            self._pump.write()
 
     def _resume(self) -> None:
         self.loop.add_reader(self._fd, self._pump.readable)

@@ -43,6 +43,7 @@ class Ticker:
         # Nothing here keeps the loop: it would never be dropped.
         self._ticking: set[Ticking] = set()
         self._timed = False
+        self._spoken: list[Any] = []
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Ticker":
@@ -59,6 +60,17 @@ class Ticker:
 
     def discard(self, ticking: Ticking) -> None:
         self._ticking.discard(ticking)
+
+    def spoke(self, wire: Any) -> None:
+        """Let `wire.spoke` be False again when the loop has its turn: one call for any number."""
+        if not self._spoken:
+            wire.loop.call_soon(self._turn)
+        self._spoken.append(wire)
+
+    def _turn(self) -> None:
+        spoken, self._spoken = self._spoken, []
+        for wire in spoken:
+            wire.spoke = False
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -189,10 +201,13 @@ class Wire:
 
     def wake(self) -> None:
         if not self._feeding:
-            # What a task sends before it waits goes together.
-            self.loop.call_soon(self.flush)
+            self.gather()
         elif self.websocket.corked:
             self.flush()
+
+    def gather(self) -> None:
+        """What is sent before the loop has its turn goes together."""
+        self.loop.call_soon(self.flush)
 
     def abort(self) -> None:
         raise NotImplementedError

@@ -27,7 +27,7 @@ from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unix_socket
-from kirsch.websocket.site import Site
+from kirsch.websocket.site import Site, refuse_coroutines
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
 
@@ -45,6 +45,7 @@ def factory(application: Application, stream: bool = False) -> Callable[..., Web
     """
     if isinstance(application, type) and issubclass(application, WebSocket):
         return application
+    refuse_coroutines(application)
     made = functools.partial(Handled, application)
     made.streaming = stream  # type: ignore[attr-defined]
     return made

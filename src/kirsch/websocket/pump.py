@@ -46,6 +46,11 @@ class Pump:
         else:
             websocket.filled(count)
         self.feeding = False
+        self.write()
+
+    def write(self) -> None:
+        """Write what is to be sent."""
+        websocket = self._websocket
         if websocket.state != OPEN or not self._wire.plain:
             self._wire.flush()
         elif websocket.pending:

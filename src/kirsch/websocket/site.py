@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any
 
 from kirsch.websocket.application import WebSocket, log
@@ -27,6 +28,20 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     wrap: Callable[[Any], Factory] = lambda application: application
 
+    def __post_init__(self) -> None:
+        """Raises TypeError, in one line, for what cannot be offered."""
+        several = isinstance(self.application, Mapping)
+        for path, application in self.application.items() if several else [("/", self.application)]:
+            if not isinstance(path, str) or not path.startswith("/"):
+                raise TypeError(f"the path of an application begins with a slash: not {path!r}")
+            if not callable(application):
+                raise TypeError(f"an application is a class or a function, not {type(application).__name__}")
+            if isinstance(application, type) and not issubclass(application, WebSocket):
+                raise TypeError(f"{application.__name__} does not extend kirsch.websocket.WebSocket")
+            self.wrap(application)
+        if not isinstance(self.policy, Policy) or not isinstance(self.limits, Limits):
+            raise TypeError("policy is a kirsch.websocket.Policy, limits are kirsch.websocket.Limits")
+
     def open(self, request: Request, peer: str) -> tuple[WebSocket, bytes]:
         """The connection a request asks for, and the response that tells the client.
 
@@ -44,11 +59,19 @@ class Site:
         stream = getattr(factory, "streaming", False)
         try:
             websocket = factory(limits=self.limits, codec=codec, stream=stream)
+            # A class whose __init__ does not call its parent's has nothing to read with.
+            websocket.get_buffer()
         except Exception as cause:
             log.error("%s: no connection could be made", peer, exc_info=cause)
             raise HandshakeError(500, "the application failed") from None
         websocket.request, websocket.subprotocol, websocket.peer = request, accepted.subprotocol, peer
         return websocket, accepted.response
+
+
+def refuse_coroutines(application: Any) -> None:
+    """For providers that call functions in threads or greenlets: TypeError for a coroutine function."""
+    if iscoroutinefunction(application):
+        raise TypeError(f"{application.__name__} is a coroutine function: they are for asyncio and Tornado")
 
 
 def joined(factory: Factory, opened: Opened, options: ClientOptions, stream: bool = False) -> WebSocket:

@@ -24,7 +24,7 @@ from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.reconnection import reconnection
-from kirsch.websocket.site import Factory, Site, joined
+from kirsch.websocket.site import Factory, Site, joined, refuse_coroutines
 from kirsch.websocket.url import Url
 
 __all__ = ["Connection", "Pool", "Server", "Stream", "connect", "reconnect", "serve"]
@@ -60,6 +60,7 @@ def factory(application: Application, stream: bool = False) -> Factory:
     """
     if isinstance(application, type) and issubclass(application, WebSocket):
         return application
+    refuse_coroutines(application)
     made = partial(Handled, application)
     made.streaming = stream  # type: ignore[attr-defined]
     return made

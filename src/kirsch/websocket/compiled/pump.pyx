@@ -59,6 +59,14 @@ cdef class Pump:
         else:
             websocket.filled(count)
         self.feeding = False
+        self._write()
+
+    def write(self):
+        """Write what is to be sent."""
+        self._write()
+
+    cdef int _write(self) except -1:
+        cdef Protocol websocket = self._websocket
         if websocket.state != OPEN or not self._wire.plain:
             self._wire.flush()
         elif websocket._size or websocket._source is not None:
@@ -69,6 +77,7 @@ cdef class Pump:
                 self._wire.write(pieces)
             if websocket._size or websocket._source is not None:
                 self._wire.flush()
+        return 0
 
     cdef int _one(self, bytes piece) except -1:
         cdef const char *data = PyBytes_AS_STRING(piece)
