@@ -71,3 +71,15 @@ def test_a_wheel_is_built(tmp_path: Path, environment: dict[str, str], compiled:
         archive.extractall(tmp_path / "installed")
     assert built == (MODULES if compiled else set())
     assert implementation(tmp_path / "installed") == ("cython" if compiled else "python")
+
+
+@pytest.mark.parametrize(
+    ("provider", "library", "extra"),
+    [("tornado", "tornado", "tornado"), ("gevent", "gevent", "gevent"), ("cherrypy", "cherrypy", "web")],
+)
+def test_a_provider_whose_library_is_missing_names_the_extra(provider: str, library: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; import kirsch.websocket.{provider}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: kirsch.websocket.{provider} needs ")
+    assert last.endswith(f"pip install 'kirsch[{extra}]'")

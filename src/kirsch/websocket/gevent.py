@@ -13,6 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+try:
+    import gevent
+except ModuleNotFoundError:
+    raise ImportError("kirsch.websocket.gevent needs gevent: pip install 'kirsch[gevent]'") from None
+
 import gevent.socket
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer

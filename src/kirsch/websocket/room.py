@@ -10,7 +10,7 @@ from kirsch.websocket.message import Prepared
 
 
 class Room:
-    """Connections that messages are sent to together; with threads, from any of them.
+    """Connections that messages are sent to together: with the threaded providers from any thread.
 
     A connection that has ended leaves by itself at the next `send`.
     """

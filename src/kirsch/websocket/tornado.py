@@ -10,6 +10,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+try:
+    import tornado  # noqa: F401 - whether it is there
+except ModuleNotFoundError:
+    raise ImportError("kirsch.websocket.tornado needs Tornado: pip install 'kirsch[tornado]'") from None
+
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import bind_sockets

@@ -221,7 +221,7 @@ cdef class Protocol:
         Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5).
         """
         if not sendable(code):
-            raise ValueError(f"the close code {code} cannot be sent: 1000, 1001 and 3000 to 4999 can")
+            raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
             raise ValueError("a close reason has 123 bytes at most")
         with self.guard or FREE:
