@@ -203,8 +203,9 @@ def test_the_deadline_is_for_everything(talk: Talk, scheme: str | None) -> None:
 def test_the_server_hangs_up(talk: Talk, scheme: str, certificate: Certificate) -> None:
     with listen(hang_up) as listener:
         error = refused(talk, f"{scheme}://127.0.0.1:{listener.port}/", ssl=certificate.client)
-    place = "127.0.0.1" if scheme == "wss" else f"127.0.0.1:{listener.port}"
-    assert error.reason == f"{place} closed the connection before it answered"
+    # Over TLS the end may be seen in its handshake, which knows the host, or after it.
+    places = [f"127.0.0.1:{listener.port}"] + ["127.0.0.1"] * (scheme == "wss")
+    assert error.reason in [f"{place} closed the connection before it answered" for place in places]
 
 
 def test_the_server_resets(talk: Talk) -> None:
