@@ -653,7 +653,8 @@ def test_nothing_is_left_of_connections_that_have_ended(serve, kind):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             sock.close()
         eventually(lambda: not site.plugin.connections)
-    eventually(lambda: descriptors() == before)
+    # What others left to the garbage collector may go meanwhile.
+    eventually(lambda: descriptors() <= before)
     eventually(lambda: idle(site))
 
 
