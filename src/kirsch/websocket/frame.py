@@ -21,13 +21,11 @@ MASK: Final = 0x80
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 BROKEN: Final = 1002
-UNACCEPTABLE: Final = 1003
 NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 INVALID: Final = 1007
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
-NO_EXTENSION: Final = 1010
 INTERNAL: Final = 1011
 
 # Up to so many bytes one large number is quicker to lay a key over than each byte by a table.
