@@ -30,7 +30,8 @@ class RuntimeState:
     stop-sigterm, stop-sigkill, auto-restart, failed. result: success, or why it failed: exit-code, signal,
     timeout, start-limit-hit, exec-condition, resources, protocol. message: one line for a person, empty
     when there is nothing to say. hash: of the file that is loaded. since: seconds since the epoch at which
-    `active` last changed.
+    `active` last changed. mark: what `start` was given, empty for a unit not started by this runtime or one
+    before it.
     """
 
     load: str = "loaded"
@@ -42,6 +43,7 @@ class RuntimeState:
     pid: int = 0
     restarts: int = 0
     since: float = 0.0
+    mark: str = ""
 
 
 StateListener = Callable[[UnitName, RuntimeState | None], None]
@@ -63,8 +65,10 @@ class Runtime(Protocol):
         """Make units known, or known anew with another file or environment (which a running one gets at its
         next start). A unit that cannot be loaded gets load=bad-setting and a message; nothing is raised."""
 
-    async def start(self, name: UnitName) -> RuntimeState:
-        """Start a loaded unit; returns when its start job is done (active, or failed), as systemd's does."""
+    async def start(self, name: UnitName, mark: str = "") -> RuntimeState:
+        """Start a loaded unit; returns when its start job is done (active, or failed), as systemd's does.
+
+        `mark` is the caller's own; a runtime whose units outlive it keeps it beside them."""
 
     async def stop(self, name: UnitName) -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left."""
@@ -88,4 +92,4 @@ class Runtime(Protocol):
         Raises UnitError, ChildError when such a unit cannot be run."""
 
     async def close(self) -> None:
-        """Stop everything that runs."""
+        """Let go of the units. Those that cannot outlive the runtime are stopped."""

@@ -73,9 +73,11 @@ class ProcessRuntime:
             except UnitError as error:
                 unit.load(prepared, None, str(error))
 
-    async def start(self, name: UnitName) -> RuntimeState:
+    async def start(self, name: UnitName, mark: str = "") -> RuntimeState:
         """Start a loaded unit; returns when its start job is done. One that is being stopped starts after
         that; one that waits for a restart is waited for."""
+        if name in self._units:
+            self._units[name].mark = mark
         return await self._ask(name, Start())
 
     async def stop(self, name: UnitName) -> RuntimeState:

@@ -99,6 +99,7 @@ class Supervisor:
         self, prepared: Prepared, host: Host, journal: Journal, sockets: NotifyFolder, publish: Publish
     ):
         self.name = prepared.name
+        self.mark = ""
         self._prepared = prepared
         self._host = host
         self._journal = journal
@@ -400,6 +401,7 @@ class Supervisor:
             pid=progress.main,
             restarts=progress.restarts,
             since=before.since if before.since and before.active == progress.active else time.time(),
+            mark=self.mark,
         )
         if self._state != before:
             self._publish(self.name, self._state)
