@@ -1,4 +1,4 @@
-"""Certificates of a cluster's own authority: who may speak over TCP. For etcd, the API and its clients alike."""
+"""Certificates of a cluster's own authority: who may speak over TCP. For etcd, the API and its clients."""
 
 import ssl
 from dataclasses import dataclass
