@@ -214,7 +214,9 @@ def test_who_does_not_begin_tls_keeps_nobody_out(bus, certificate, eventually):
     bus.subscribe("log", lambda message, level=0: said.append((level, message)))
     server = http_server(bus, Left(), port=0, tls=context, limits=Limits(threads=THREADS))
     bus.start()
-    silent = [socket.create_connection(server.bind_addr, timeout=10) for _ in range(3 * THREADS)]
+    silent = [socket.create_connection(server.bind_addr, timeout=10) for _ in range(6 * THREADS)]
+    for sock in silent[: 3 * THREADS]:  # a client's hello has more than its first bytes
+        sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
         with socket.create_connection(server.bind_addr, timeout=10) as sock:
             sock.sendall(garbage)
@@ -228,6 +230,9 @@ def test_who_does_not_begin_tls_keeps_nobody_out(bus, certificate, eventually):
         sock.close()
     eventually(lambda: idle(server.httpserver))
     assert [message for level, message in said if level > 20] == []
+    refused = [message.partition(": ")[2] for _, message in said if "no TLS handshake" in message]
+    assert refused[0] == "no TLS handshake: it speaks HTTP without TLS"
+    assert len(refused) == 2
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 import stat
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,13 @@ import cheroot.wsgi
 import cherrypy
 from cheroot.connections import ConnectionManager
 from cheroot.makefile import MakeFile
-from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cherrypy._cpwsgi_server import CPWSGIServer
 
 from kirsch.bus.gateway import Gateway
 from kirsch.bus.lighter import lighten
 from kirsch.bus.request import Request, tell_nothing
 from kirsch.bus.stream import keep_time, make_file
+from kirsch.bus.tls import Handshake
 
 UNIX_PATH_MAX = 108  # bytes with the closing zero, unix(7)
 
@@ -102,7 +103,27 @@ class Selector:
     def select(self, timeout: float | None = None) -> list[tuple[int, Any]]:
         """Wait for connections that have something to say."""
         ready = ((descriptor, self._waiting.get(descriptor)) for descriptor, _ in self._epoll.poll(timeout))
-        return [(descriptor, data) for descriptor, data in ready if data is not None]
+        return [
+            (descriptor, data)
+            for descriptor, data in ready
+            if data is not None and self._is_up(descriptor, data)
+        ]
+
+    def _is_up(self, descriptor: int, data: Any) -> bool:
+        """Whether a connection's bytes are a request's; of its TLS handshake another step is done else."""
+        handshake = getattr(data, "handshake", None)
+        if handshake is None:
+            return True
+        done = handshake.step()
+        if done is None:
+            self._epoll.modify(descriptor, handshake.events | select.EPOLLONESHOT)
+        elif done:
+            data.begin()
+            self.register(descriptor, select.EPOLLIN, data)
+        else:
+            self.unregister(descriptor)
+            data.close()
+        return False
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -127,6 +148,8 @@ class _Connections(ConnectionManager):
     def _from_server_socket(self, server_socket: socket.socket) -> None:
         connection = super()._from_server_socket(server_socket)  # type: ignore[misc]
         if connection is not None:
+            if isinstance(connection.socket, ssl.SSLSocket):
+                connection.shake(self.server.error_log)
             self.put(connection)
 
 
@@ -134,6 +157,7 @@ class Connection(cheroot.server.HTTPConnection):
     """A client's connection, read and written by kirsch.bus.stream."""
 
     RequestHandlerClass = Request
+    handshake: Handshake | None = None
 
     def __init__(self, server: Any, sock: Any, makefile: Any = make_file) -> None:
         if isinstance(sock, ssl.SSLSocket):
@@ -143,20 +167,15 @@ class Connection(cheroot.server.HTTPConnection):
             makefile = make_file
         super().__init__(server, sock, makefile)
 
+    def shake(self, log: Any) -> None:
+        """Begin with TLS's handshake: the connection has its server's timeout for that."""
+        self.handshake = Handshake(self.socket, f"{self.remote_addr}:{self.remote_port}", log)
 
-class TLS(BuiltinSSLAdapter):
-    """TLS as a context says; cheroot's own adapters want to read certificates from files.
-
-    The handshake is done with the first read: cheroot's is done where connections are accepted, and whoever
-    says nothing keeps everybody else out. So environ tells no more than that there is TLS.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.context = context
-
-    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
-        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        return wrapped, {"wsgi.url_scheme": "https", "HTTPS": "on"}
+    def begin(self) -> None:
+        """The handshake is done: from now on requests may come."""
+        self.handshake = None
+        self.last_used = time.time()
+        self.socket.settimeout(self.server.timeout)
 
 
 class Queue:

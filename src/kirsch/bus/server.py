@@ -9,8 +9,9 @@ from typing import Any
 import cherrypy
 from cherrypy.process.servers import ServerAdapter
 
-from kirsch.bus.cheroot import TLS, Limits, Server, ServerError
+from kirsch.bus.cheroot import Limits, Server, ServerError
 from kirsch.bus.logs import no_access_log
+from kirsch.bus.tls import TLS
 
 _LIMITS = Limits()
 GC_THRESHOLDS = (20_000, 20, 20)
