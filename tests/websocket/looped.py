@@ -5,12 +5,13 @@ import contextlib
 import functools
 import gc
 import inspect
+import logging
 import os
 import socket
 import struct
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Slow
+from kirsch.websocket.errors import Closed, Slow
 from kirsch.websocket.frame import header, mask
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
@@ -19,6 +20,7 @@ from kirsch.websocket.opening import ClientOptions
 LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
 OPTIONS = ClientOptions(limits=LIMITS, proxy=None)
+UNPACKED = ClientOptions(limits=LIMITS, proxy=None, deflate=None)
 SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20, LARGE]
 PATIENCE = 20.0
 FIELDS = {
@@ -32,6 +34,20 @@ FIELDS = {
 
 def files():
     return set(os.listdir("/proc/self/fd"))
+
+
+def sockets():
+    """How many are open."""
+    there = 0
+    for name in files():
+        with contextlib.suppress(FileNotFoundError):
+            there += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return there
+
+
+def lines(caplog):
+    """What a person is told."""
+    return [record for record in caplog.records if record.levelno >= logging.INFO]
 
 
 def looped(test):
@@ -82,6 +98,10 @@ def all_looped(cls, looped=looped):
     return cls
 
 
+def on_loops(cls):
+    return all_looped(cls, on_every_loop)
+
+
 class Echo(WebSocket):
     def received_message(self, message):
         self.send(message)
@@ -109,6 +129,25 @@ def recorder(**more):
     for name, method in more.items():
         setattr(Recorder, name, method)
     return Recorder, told
+
+
+async def closed(ws):
+    """How it ends, as `recv` says."""
+    try:
+        while True:
+            await ws.recv(PATIENCE)
+    except Closed as closed:
+        return closed.code, closed.reason
+
+
+async def until_still(count):
+    """Until a number does not change any more, though the loop has turned often."""
+    still, before = 0, count()
+    while still < 50:
+        await asyncio.sleep(0.002)
+        now = count()
+        still, before = (still + 1, now) if now == before else (0, now)
+    return before
 
 
 async def soon(awaitable):

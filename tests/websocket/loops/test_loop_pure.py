@@ -1,0 +1,37 @@
+"""The socket's pump in Python, where the compiled one is what runs else."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kirsch.websocket import speedups
+
+PURE = "at_once and plain or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
+
+
+@pytest.mark.skipif(not speedups.compiled, reason="what runs is the Python version")
+def test_without_what_is_compiled():
+    """The socket's pump in Python does the same."""
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            os.path.dirname(__file__),
+            "-k",
+            f"not uvloop and not tornado and ({PURE})",
+        ],
+        env=os.environ | {"KIRSCH_PURE": "1"},
+        cwd=os.getcwd(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-5000:]
+    assert " passed" in ran.stdout

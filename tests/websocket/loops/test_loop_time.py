@@ -1,0 +1,164 @@
+"""What takes too long on a loop is ended; what only takes long is not."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+from tests.websocket.looped import (
+    BYE,
+    LARGE,
+    OPTIONS,
+    Echo,
+    Raw,
+    lines,
+    masked,
+    on_loops,
+    recorder,
+    soon,
+)
+
+from kirsch.websocket.asyncio import connect
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.opening import ClientOptions
+
+
+@on_loops
+class TestTime:
+    """The clock ticks once a second: what takes time is done at once."""
+
+    async def test_is_up(self, provider, serve, handled, caplog, certificate):
+        limits = Limits(handshake_timeout=0.5)
+        async with (
+            serve(Echo, limits=limits) as server,
+            serve(Echo, limits=limits, ssl=certificate.server) as secure,
+            asyncio.TaskGroup() as group,
+        ):
+            for address, ssl in (
+                (server.address, None),
+                (secure.address, certificate.client),
+                (secure.address, None),
+            ):
+                group.create_task(self.no_handshake(address, ssl))
+            # There it is a connection of Tornado's like any other, for other requests.
+            if provider.name != "tornado":
+                group.create_task(self.a_refused_one_that_stays(serve))
+            group.create_task(self.no_close(serve))
+            group.create_task(self.no_pong(serve))
+            group.create_task(self.no_server_that_closes(serve))
+            group.create_task(self.a_full_inbox(handled))
+            group.create_task(self.a_message_on_its_way(serve, None, None))
+            group.create_task(self.a_message_on_its_way(serve, certificate.server, certificate.client))
+            # This one has done it, and stays.
+            async with Raw(server) as raw:
+                await raw.head()
+                await self.no_handshake(server.address, None)
+                raw.writer.write(masked(b"hello"))
+                assert await raw.frame() == (0x82, b"hello")
+        late = [record for record in lines(caplog) if "no handshake in 0.5 s" in record.getMessage()]
+        # Tornado has no word for it.
+        assert len(late) == (0 if provider.name == "tornado" else 3)
+        assert all(record.exc_info is None for record in caplog.records)
+
+    async def no_handshake(self, address, ssl):
+        reader, writer = await asyncio.open_connection(*address, ssl=ssl)
+        if ssl or address:
+            writer.write(b"GET / HT" if ssl or not address else b"")
+        with contextlib.suppress(ConnectionResetError):
+            assert await soon(reader.read()) == b""
+        writer.close()
+
+    async def a_refused_one_that_stays(self, serve):
+        async with (
+            serve(Echo, limits=Limits(close_timeout=0.1)) as server,
+            Raw(server, line="POST / HTTP/1.1") as raw,
+        ):
+            assert (await raw.head()).startswith("HTTP/1.1 405 ")
+            with contextlib.suppress(OSError):
+                while True:
+                    raw.writer.write(b"x")
+                    await soon(raw.writer.drain())
+                    await asyncio.sleep(0.05)
+
+    async def no_close(self, serve):
+        """The peer has close_timeout to answer."""
+        application, told = recorder(opened=lambda self: self.close())
+        async with serve(application, limits=Limits(close_timeout=0.1)) as server, Raw(server) as raw:
+            await raw.head()
+            assert (await raw.frame())[0] == 0x88
+            assert await raw.ended()
+            assert await soon(told.get()) == ("closed", 1006, "")
+
+    async def no_pong(self, serve):
+        application, told = recorder()
+        limits = Limits(ping_interval=0.1, ping_timeout=0.1)
+        async with (
+            serve(application, limits=limits) as server,
+            connect(server.url, options=OPTIONS) as ws,
+            Raw(server) as raw,
+        ):
+            await raw.head()
+            assert (await raw.frame())[0] == 0x89
+            assert await raw.ended()
+            while (event := await soon(told.get()))[0] != "closed":
+                pass
+            assert event == ("closed", 1006, "")
+            # This one answers.
+            ws.send("hello")
+            assert await soon(told.get()) == ("message", "hello")
+
+    async def no_server_that_closes(self, serve):
+        application, told = recorder(closed=lambda self, code, reason: None)
+        options = ClientOptions(limits=Limits(close_timeout=0.1), proxy=None)
+        async with serve(application) as server:
+            ws = connect(server.url, options=options)
+            async with ws:
+                there = (await soon(told.get()))[1]
+                there.wire.hold(True)
+            there.wire.abort()
+
+    async def a_message_on_its_way(self, serve, mine, theirs):
+        """Who takes long to read a large one is there, whatever it is asked meanwhile."""
+        application, told = recorder()
+        limits = Limits(ping_interval=0.1, ping_timeout=0.1, message=None)
+        options = ClientOptions(limits=limits, proxy=None, deflate=None)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        sock.bind(("127.0.0.1", 0))
+        patient = Limits(message=None, ping_interval=None)
+        async with (
+            serve(application, sock=sock, ssl=mine, limits=patient) as server,
+            connect(server.url, options=options, ssl=theirs) as ws,
+        ):
+            there = (await soon(told.get()))[1]
+            there.wire.hold(True)
+            ws.send(bytes(2 * LARGE))
+            until = asyncio.get_running_loop().time() + 3.5
+            while asyncio.get_running_loop().time() < until:
+                there.wire.hold(False)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                there.wire.hold(True)
+                await asyncio.sleep(0.04)
+            there.wire.hold(False)
+            assert (await soon(told.get())) == ("message", bytes(2 * LARGE))
+
+    async def a_full_inbox(self, handled):
+        """Who is not read cannot answer a ping: the peer is there all the same."""
+        begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def wait(ws):
+            async for _ in ws:
+                begun.set()
+                await soon(go.wait())
+            done.set()
+
+        limits = Limits(inbox=1000, ping_interval=0.1, ping_timeout=0.1)
+        async with handled(wait, limits=limits) as raw:
+            raw.writer.write(masked(bytes(2000)) * 3)
+            await soon(begun.wait())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(raw.reader.read(), 3.5)
+            go.set()
+            raw.writer.write(BYE)
+            await soon(done.wait())
