@@ -7,10 +7,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from kirsch.cluster import keys
 from kirsch.cluster.lease import MachineLease
 from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import Cluster
+from kirsch.cluster.moves import Arrive, Begin, Stay
 from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
@@ -26,13 +29,17 @@ from kirsch.cluster.snapshot import Snapshots, read_name
 
 log = logging.getLogger(__name__)
 
-DECIDES_UPON = (keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES)
+DECIDES_UPON = (keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES, keys.MOVES)
+# A move goes on when its unit is ready.
+MOVES_UPON = (keys.STATES, keys.ENDPOINTS)
 
 
 class Engine:
     """Leads when it can, and reconciles at each change while it leads."""
 
     RETRY = 0.5
+    # Seconds after a lease has run out in which what OnPartition=stop has killed may still be there.
+    GRACE = 2.0
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class Engine:
         # Called with the seconds that each reconcile took.
         self.reconciled: Callable[[float], object] = lambda seconds: None
         self._changed = asyncio.Event()
+        self._lost_at: dict[str, float] = {}
         mirror.listen(self._take_notice)
 
     async def run(self) -> None:
@@ -71,9 +79,19 @@ class Engine:
             if revision is not None:
                 await self.mirror.reached(revision)
                 return Created(keys.LEADER, revision)
+            leader = await self.registry.get(keys.LEADER)
+            if leader and leader.value == self.machine_id:
+                if leader.lease == lease:
+                    # The store was away, and came back before anybody noticed.
+                    return Created(keys.LEADER, leader.created)
+                # An earlier kirschd of this machine: it is dead, its lease not yet.
+                await self.registry.delete(keys.LEADER, unchanged=leader.modified)
+                continue
             self._changed.clear()
-            if keys.LEADER in self.mirror.entries:
+            if leader and (known := self.mirror.entries.get(keys.LEADER)) and known.lease == leader.lease:
                 await self._changed.wait()
+            elif leader:
+                await self.mirror.reached(leader.modified)
 
     async def _lead(self, term: Created) -> None:
         self._changed.set()
@@ -81,7 +99,7 @@ class Engine:
             await self._changed.wait()
             self._changed.clear()
             began = time.perf_counter()
-            decisions = reconcile(self.snapshots.now())
+            decisions = reconcile(self._see())
             self.reconciled(time.perf_counter() - began)
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
@@ -91,6 +109,18 @@ class Engine:
             for decision in decisions:
                 tell(decision)
 
+    def _see(self) -> Cluster:
+        """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""
+        cluster, loop = self.snapshots.now(), asyncio.get_running_loop()
+        used = {machine for machines in cluster.schedule.values() for machine in machines}
+        now, lost = loop.time(), used - cluster.machines.keys()
+        for _ in lost - self._lost_at.keys():
+            # A timer may fire a little early, and must find the time over.
+            loop.call_later(self.GRACE + 0.01, self._changed.set)
+        self._lost_at = {machine: self._lost_at.get(machine, now) for machine in lost}
+        lapsed = {machine for machine, since in self._lost_at.items() if now - since < self.GRACE}
+        return replace(cluster, lapsed=frozenset(lapsed))
+
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(self._matters(key) for key in changed):
             self._changed.set()
@@ -98,6 +128,8 @@ class Engine:
     def _matters(self, key: str) -> bool:
         """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is
         not: thousands can be submitted without a reconcile for each."""
+        if key.startswith(MOVES_UPON):
+            return any(self.mirror.below(keys.MOVES))
         if not key.startswith(keys.UNITS):
             return key.startswith(DECIDES_UPON) or key == keys.LEADER
         name, cluster = read_name(keys.last(key)), self.snapshots.now()
@@ -113,7 +145,11 @@ def operations(decision: Decision) -> list[Operation]:
         case Assign(unit, machine, assignment, home):
             put: list[Operation] = [Put(keys.schedule(machine, unit.text), assignment.to_json())]
             return [*put, Put(keys.home(unit.text), machine)] if home else put
-        case Wait():
+        case Begin(unit, move):
+            return [Put(keys.move(unit.text), move.to_json())]
+        case Arrive(unit):
+            return [Delete(keys.move(unit.text))]
+        case Wait() | Stay():
             return []
 
 

@@ -12,6 +12,7 @@ SCHEDULE = ROOT + "schedule/"
 STATES = ROOT + "states/"
 ENDPOINTS = ROOT + "endpoints/"
 ADDRESSES = ROOT + "addresses/"
+MOVES = ROOT + "moves/"
 APPLICATIONS = ROOT + "applications/"
 LEADER = ROOT + "leader"
 # The first address of this machine's loopback block: kept, so that an address is for life.
@@ -43,6 +44,11 @@ def text(digest: str) -> str:
 def home(name: str) -> str:
     """The machine of a sticky unit."""
     return HOMES + name
+
+
+def move(name: str) -> str:
+    """A unit on its way from one machine to another, by order of a person or of a drain."""
+    return MOVES + name
 
 
 def schedule(machine_id: str, name: str) -> str:

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
+    Condition,
     Delete,
     LeaseLost,
     Operation,
@@ -17,52 +19,93 @@ from kirsch.cluster.registry.base import (
 log = logging.getLogger(__name__)
 
 
+def boot_clock() -> float:
+    """Seconds since the machine was booted, those it slept included (clock_gettime(2), CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class MachineLease:
-    """Grants a lease and renews it until cancelled; a lost one is granted anew under another id."""
+    """Grants a lease and renews it until cancelled; a lost one is granted anew under another id.
+
+    How long it holds is counted here from the sending of what the store acknowledged last, so that this
+    machine never takes it for longer than the store does. `clock` counts seconds.
+    """
 
     TTL = 10.0
     RENEW = 3.0
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, clock: Callable[[], float] = boot_clock) -> None:
         self.registry = registry
-        self._id = 0
+        self.clock = clock
+        self.current = 0
+        self._sent: float | None = None
         self._granted = asyncio.Condition()
+        self._doubted = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever there is a new lease: what hung on the old one is gone."""
+        """Call `listener` when there is a new lease (what hung on the old one is gone), at each renewal, and
+        when one could not be made."""
         self._listeners.append(listener)
 
     async def id(self) -> int:
         """The lease as it is, as soon as there is one."""
         async with self._granted:
-            await self._granted.wait_for(lambda: self._id)
-            return self._id
+            await self._granted.wait_for(lambda: self.current)
+            return self.current
+
+    def doubt(self) -> None:
+        """The store says that the lease is gone: ask now, not at the next renewal."""
+        self._doubted.set()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the store was heard last; 0 before the first try, infinity if that failed."""
+        return 0.0 if self._sent is None else self.clock() - self._sent
+
+    @property
+    def holds(self) -> bool:
+        """Whether the store cannot have ended the lease yet."""
+        return bool(self.current) and self.silence < self.TTL
 
     async def run(self) -> None:
         """Hold the lease until cancelled."""
         while True:
+            self._doubted.clear()
+            sent = self.clock()
             try:
-                if not self._id:
-                    granted = await self.registry.grant(self.TTL)
-                    async with self._granted:
-                        self._id = granted
-                        self._granted.notify_all()
-                    for listener in self._listeners:
-                        listener()
-                await asyncio.sleep(self.RENEW)
-                await self.registry.keep_alive(self._id)
+                if self.current:
+                    await self.registry.keep_alive(self.current)
+                else:
+                    await self._grant()
+                self._sent = sent
+                pause = self.RENEW
             except LeaseLost:
-                self._id = 0
+                self.current = 0
+                continue
             except Unavailable as error:
                 log.warning("the registry is away, the lease cannot be renewed: %s", error)
-                await asyncio.sleep(self.RENEW / 3)
+                self._sent = float("-inf") if self._sent is None else self._sent
+                pause = self.RENEW / 3
+            for listener in self._listeners:
+                listener()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._doubted.wait()
+            except TimeoutError:
+                pass
+
+    async def _grant(self) -> None:
+        granted = await self.registry.grant(self.TTL)
+        async with self._granted:
+            self.current = granted
+            self._granted.notify_all()
 
     async def revoke(self) -> None:
         """Say goodbye: everything that hangs on the lease goes now."""
-        if self._id:
-            await self.registry.revoke(self._id)
-            self._id = 0
+        if self.current:
+            lease, self.current = self.current, 0
+            await self.registry.revoke(lease)
 
 
 class LeasedKeys:
@@ -76,12 +119,13 @@ class LeasedKeys:
         self._wanted: Mapping[str, str] = {}
         self._written: dict[str, str] = {}
         self._lease_id = 0
+        self._claims: list[_Claim] = []
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
-        lease.listen(self._changed.set)
+        lease.listen(self._look)
 
     def want(self, wanted: Mapping[str, str]) -> None:
-        """From now on these keys, with these values, and no others."""
+        """From now on these keys, with these values, and no others; written in this order."""
         if wanted != self._wanted:
             self._wanted = wanted
             self._settled.clear()
@@ -91,6 +135,14 @@ class LeasedKeys:
         """Return once the registry holds what was wanted last."""
         await self._settled.wait()
 
+    async def claim(self, key: str, value: str, condition: Condition) -> bool:
+        """Write one key at once, ahead of the others; whether the condition held. It is there until `want`
+        leaves it out. Raises Unavailable, LeaseLost."""
+        claim = _Claim(Put(key, value), condition)
+        self._claims.append(claim)
+        self._changed.set()
+        return await claim.granted
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
@@ -99,6 +151,7 @@ class LeasedKeys:
             try:
                 await self._write()
             except LeaseLost:
+                self.lease.doubt()
                 self._changed.set()
                 await asyncio.sleep(self.RETRY)
             except Unavailable as error:
@@ -106,17 +159,69 @@ class LeasedKeys:
                 self._changed.set()
                 await asyncio.sleep(self.RETRY)
 
+    def _look(self) -> None:
+        if self.lease.current != self._lease_id:
+            self._changed.set()
+
     async def _write(self) -> None:
         lease = await self.lease.id()
         if lease != self._lease_id:
             self._lease_id, self._written = lease, {}
+        await self._grant(lease)
         wanted = self._wanted
         operations: list[Operation] = [
             Put(key, value, lease) for key, value in wanted.items() if self._written.get(key) != value
         ]
         operations += [Delete(key) for key in self._written if key not in wanted]
+        # Written without an answer is not known to be written, nor not to be.
+        self._written |= dict.fromkeys((operation.key for operation in operations), _UNSURE)
         for start in range(0, len(operations), MAX_OPERATIONS):
             await self.registry.transact(operations[start : start + MAX_OPERATIONS])
         self._written = dict(wanted)
         if wanted is self._wanted:
             self._settled.set()
+
+    async def _grant(self, lease: int) -> None:
+        """Write all claims, together where all conditions hold, else one by one."""
+        # One that nobody waits for any more is none: its unit may have another by now.
+        claims, self._claims = [claim for claim in self._claims if not claim.granted.done()], []
+        try:
+            for start in range(0, len(claims), MAX_OPERATIONS):
+                some = claims[start : start + MAX_OPERATIONS]
+                if await self._try(some, lease):
+                    continue
+                for claim in some:
+                    if not await self._try([claim], lease):
+                        claim.answer(False)
+        except (LeaseLost, Unavailable) as error:
+            for claim in claims:
+                if not claim.granted.done():
+                    claim.granted.set_exception(error)
+            raise
+
+    async def _try(self, claims: "Sequence[_Claim]", lease: int) -> bool:
+        self._written |= dict.fromkeys((claim.put.key for claim in claims), _UNSURE)
+        puts = [Put(claim.put.key, claim.put.value, lease) for claim in claims]
+        if await self.registry.transact(puts, [claim.condition for claim in claims]) is None:
+            return False
+        for claim in claims:
+            self._written[claim.put.key] = claim.put.value
+            claim.answer(True)
+        return True
+
+
+_UNSURE = ""
+
+
+class _Claim:
+    """A key that is to be written if a condition holds."""
+
+    def __init__(self, put: Put, condition: Condition) -> None:
+        self.put = put
+        self.condition = condition
+        self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def answer(self, granted: bool) -> None:
+        """Tell whoever still waits."""
+        if not self.granted.done():
+            self.granted.set_result(granted)

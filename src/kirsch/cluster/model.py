@@ -22,7 +22,7 @@ class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
     `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
-    new units.
+    new units, and those of a drained one move elsewhere.
     """
 
     id: str
@@ -33,11 +33,12 @@ class Machine:
     memory: int = 1 << 30
     runtime: str = "systemd"
     cordoned: bool = False
+    drained: bool = False
 
     def to_json(self) -> str:
         """As it is stored under machines/ID."""
         values = asdict(self)
-        del values["cordoned"]
+        del values["cordoned"], values["drained"]
         return to_json(values)
 
     @classmethod
@@ -51,7 +52,8 @@ class Machine:
                 values["metadata"].pop(key, None)
             else:
                 values["metadata"][key] = value
-        return cls(**values, cordoned=changes.get("cordoned", False))
+        drained = changes.get("drained", False)
+        return cls(**values, cordoned=drained or changes.get("cordoned", False), drained=drained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,24 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """What moves/NAME holds: the unit leaves `source` for `target`, or for any other machine if that is
+    empty. It is there until the unit is ready elsewhere."""
+
+    source: str
+    target: str = ""
+
+    def to_json(self) -> str:
+        """As it is stored under moves/NAME."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From moves/NAME."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
 class UnitState:
     """What states/NAME/MACHINE holds: systemd's words, and one line for a person. `order` is the order the
     unit was last started for, -1 if it was not."""
@@ -147,6 +167,21 @@ class UnitState:
     def parse(cls, text: str) -> Self:
         """From states/NAME/MACHINE."""
         return cls(**json.loads(text))
+
+
+def settled(unit: Unit, state: UnitState | None) -> bool:
+    """Whether a unit's state already answers what was last asked of it."""
+    if state is None:
+        return unit.desired == "inactive"
+    if unit.desired != "launched":
+        return state.active in ("inactive", "failed")
+    return (state.hash, state.order) == (unit.record.hash, unit.record.order)
+
+
+def finished(unit: Unit, state: UnitState | None) -> bool:
+    """Whether a unit that was started has ended well."""
+    down = state is not None and state.active == "inactive" and state.result == "success"
+    return down and unit.desired == "launched" and settled(unit, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +225,8 @@ class Cluster:
     """All that the engine decides upon, at one moment.
 
     `schedule` maps a unit to the machines it is put on, `states` to what those say of it, `homes` a sticky
-    unit to its machine.
+    unit to its machine, `moves` one that is on its way to where from. `lapsed` are machines lost so lately
+    that what stops by itself on a machine cut off may not have stopped yet.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -198,4 +234,6 @@ class Cluster:
     schedule: Mapping[UnitName, Mapping[str, Assignment]] = field(default_factory=dict)
     states: Mapping[UnitName, Mapping[str, UnitState]] = field(default_factory=dict)
     homes: Mapping[UnitName, str] = field(default_factory=dict)
+    moves: Mapping[UnitName, Move] = field(default_factory=dict)
+    lapsed: frozenset[str] = frozenset()
     endpoints: tuple[Endpoint, ...] = ()

@@ -8,10 +8,12 @@ from typing import Any
 
 from kirsch.cluster import addresses, keys
 from kirsch.cluster.agent import Agent
+from kirsch.cluster.agent.allocation import Addresses, HostAddresses, LoopbackAddresses
+from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.engine import Engine
 from kirsch.cluster.journal import Journal
-from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.lease import MachineLease, boot_clock
 from kirsch.cluster.machines import Machines
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Machine
@@ -35,6 +37,8 @@ class Node:
         machine: Machine,
         secrets: Secrets,
         endpoints: Path,
+        cache: Path | None = None,
+        clock: Callable[[], float] = boot_clock,
     ) -> None:
         self.registry = registry
         self.runtime = runtime
@@ -42,10 +46,24 @@ class Node:
         self.machine = machine
         self.mirror = Mirror(registry, keys.ROOT)
         self.snapshots = Snapshots(self.mirror)
-        self.lease = MachineLease(registry)
+        self.lease = MachineLease(registry, clock)
         self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
         environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
-        self.agent = Agent(registry, self.mirror, self.lease, runtime, machine, environment, secrets.get)
+        where: Addresses = LoopbackAddresses(registry, self.mirror)
+        if runtime.durable:
+            where = HostAddresses(machine.address)
+        self.agent = Agent(
+            registry,
+            self.mirror,
+            self.snapshots,
+            self.lease,
+            runtime,
+            machine,
+            where,
+            environment,
+            secrets.get,
+            Cache(cache),
+        )
         self.endpoints = EndpointsServer(self.mirror, endpoints)
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
         self.machines = Machines(registry, self.mirror)
@@ -58,10 +76,13 @@ class Node:
     async def start(self, died: Callable[[], None]) -> None:
         """Join: from now on this machine leads if it can, and runs what it is given.
 
-        `died` is called if a part of the node ends, which no part should.
+        `died` is called if a part of the node ends, which no part should. Units that cannot outlive their
+        runtime are of no use without a store: then Unavailable is raised where that is away. A durable
+        runtime's go on, and the node joins when the store is there.
         """
-        await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
-        await self.mirror.load()
+        if not self.runtime.durable:
+            await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
+            await self.mirror.load()
         await self.endpoints.start()
         for part in (self.mirror.run(), self.lease.run(), self.agent.run(), self._lead()):
             self._tasks.append(asyncio.create_task(self._guard(part, died)))
@@ -80,12 +101,14 @@ class Node:
             await self.units.change([Request(name, desired="inactive") for name in part])
 
     async def close(self) -> None:
-        """Stop all units, users of others first, and leave."""
+        """Stop all units, users of others first, and leave. A durable runtime's units stay, and this machine
+        stays in the cluster until its lease runs out: the next kirschd takes both up."""
         await self.agent.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.lease.revoke()
+        if not self.runtime.durable:
+            await self.lease.revoke()
         await self.endpoints.close()
         await self.registry.close()
         self.journal.close()

@@ -7,7 +7,7 @@ machine's id), and kirsch's own: capabilities, reservations, published ports, ho
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kirsch.cluster.model import Cluster, Machine, Unit
+from kirsch.cluster.model import Cluster, Machine, Move, Unit
 from kirsch.unit import Options, UnitName
 from kirsch.unit import matches as glob_matches
 
@@ -54,16 +54,19 @@ class Held:
 
 @dataclass(slots=True)
 class Occupancy:
-    """Who is where while a reconcile goes on: what each machine holds, changed by put() and take()."""
+    """Who is where while a reconcile goes on: what each machine holds, changed by put() and take(). `moves`
+    are the units on their way."""
 
     cluster: Cluster
     held: dict[str, Held] = field(default_factory=dict)
     places: dict[UnitName, set[str]] = field(default_factory=dict)
+    moves: dict[UnitName, Move] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Occupancy":
         """As the schedule stands, for units that still exist."""
-        occupancy = cls(cluster, {machine: Held() for machine in cluster.machines})
+        held = {machine: Held() for machine in cluster.machines}
+        occupancy = cls(cluster, held, moves=dict(cluster.moves))
         for name, machines in cluster.schedule.items():
             if unit := cluster.units.get(name):
                 for machine in machines:
@@ -93,6 +96,11 @@ class Occupancy:
         held = self.held[machine.id]
         own = unit.options if unit.name in held.units else Options()
         return machine.cpu - held.cpu + own.cpu, machine.memory - held.memory + own.memory
+
+    def leaves(self, name: UnitName) -> Move | None:
+        """The move of a unit that is still where it is to leave from."""
+        move = self.moves.get(name)
+        return move if move and move.source in self.machines_of(name) else None
 
     def machines_of(self, name: UnitName) -> set[str]:
         """The machines that hold a unit."""
@@ -169,7 +177,7 @@ def replaced(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 def home(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Sticky=: only where its data is."""
     where = occupancy.cluster.homes.get(unit.name)
-    if not unit.options.sticky or where in (None, machine.id):
+    if not unit.options.sticky or where in (None, machine.id) or occupancy.leaves(unit.name):
         return None
     return f"it is sticky and its home is {where}; a person can move it"
 
@@ -232,12 +240,22 @@ def refusal(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     return next((reason for check in FILTERS if (reason := check(unit, machine, occupancy))), None)
 
 
+def destination(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
+    """A unit that moves goes where it is sent."""
+    move = occupancy.leaves(unit.name)
+    if move is None:
+        return None
+    if machine.id == move.source:
+        return "it is to leave this machine"
+    return f"it is to move to {move.target}" if move.target not in ("", machine.id) else None
+
+
 def place(unit: Unit, occupancy: Occupancy) -> str | tuple[Refusal, ...]:
     """The machine that a unit goes to, or why each machine refuses it."""
     machines = occupancy.cluster.machines.values()
     if not machines:
         return (NO_MACHINE,)
-    refused = {machine.id: refusal(unit, machine, occupancy) for machine in machines}
+    refused = {m.id: destination(unit, m, occupancy) or refusal(unit, m, occupancy) for m in machines}
     possible = [machine for machine in machines if refused[machine.id] is None]
     if not possible:
         return tuple(Refusal(machine, reason) for machine, reason in sorted(refused.items()) if reason)

@@ -1,13 +1,15 @@
 """What should be, against what is: `reconcile(cluster) -> list[Decision]`. Pure.
 
-Four steps, each in the order of unit names: take off what may not stay where it is; put what has no place;
-bring what stays up to date; say why of what must wait. Doing what it decides leaves nothing to decide.
+Five steps, each in the order of unit names: move what is to move; take off what may not stay where it is;
+put what has no place; bring what stays up to date; say why of what must wait. Doing what it decides leaves
+nothing to decide.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kirsch.cluster.model import Assignment, Cluster, Unit
+from kirsch.cluster.moves import Arrive, Begin, Leave, Stay, move_on
 from kirsch.cluster.placement import NO_MACHINE, Occupancy, Refusal, matches, place, refusal
 from kirsch.unit import UnitName
 
@@ -39,7 +41,7 @@ class Wait:
     refusals: tuple[Refusal, ...]
 
 
-Decision = Assign | Withdraw | Wait
+Decision = Assign | Withdraw | Begin | Arrive | Wait | Stay
 
 
 def reconcile(cluster: Cluster) -> list[Decision]:
@@ -47,6 +49,8 @@ def reconcile(cluster: Cluster) -> list[Decision]:
     occupancy = Occupancy.of(cluster)
     withdrawn: dict[tuple[UnitName, str], str] = dict(_orphans(cluster))
     waits: dict[UnitName, tuple[Refusal, ...]] = {}
+    steps = move_on(occupancy)
+    withdrawn |= {(step.unit, step.machine): step.reason for step in steps if isinstance(step, Leave)}
 
     # A unit that moves can take its peers along, and one that replaces sends others away: so until
     # nothing moves. Bounded, for two units can be made to chase each other around.
@@ -58,13 +62,16 @@ def reconcile(cluster: Cluster) -> list[Decision]:
         if not moved:
             break
 
-    decisions: list[Decision] = [
+    # That a unit moves is written first: whoever goes on from half of this still knows where from.
+    decisions: list[Decision] = [step for step in steps if isinstance(step, Begin | Arrive)]
+    decisions += [
         Withdraw(name, machine, reason)
         for (name, machine), reason in sorted(withdrawn.items())
         if machine in cluster.schedule.get(name, {}) and machine not in occupancy.machines_of(name)
     ]
     decisions += _assignments(cluster, occupancy)
     decisions += [Wait(name, refusals) for name, refusals in sorted(waits.items())]
+    decisions += [step for step in steps if isinstance(step, Stay)]
     return decisions
 
 
@@ -95,7 +102,9 @@ def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
     if unit.options.sticky:
         return None
     if machine not in cluster.machines:
-        return f"machine {machine} is lost"
+        # On a machine that is cut off it stops by itself, and may not have yet.
+        stops = unit.options.on_partition == "stop" and machine in cluster.lapsed
+        return None if stops else f"machine {machine} is lost"
     if not unit.options.is_global and len(occupancy.machines_of(unit.name)) > 1:
         keep = min(occupancy.machines_of(unit.name))
         return f"it is on {keep} already" if machine != keep else None

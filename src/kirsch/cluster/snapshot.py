@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment, Cluster, Endpoint, Machine, Unit, UnitRecord, UnitState
+from kirsch.cluster.model import Assignment, Cluster, Endpoint, Machine, Move, Unit, UnitRecord, UnitState
 from kirsch.cluster.registry.base import Entry
 from kirsch.unit import Options, UnitFile, UnitName
 
@@ -53,7 +53,7 @@ class Snapshots:
 
     def _read(self, changed: set[str]) -> Cluster:
         before, entries = self._cluster, self._mirror.entries
-        units, homes = dict(before.units), dict(before.homes)
+        units, homes, moves = dict(before.units), dict(before.homes), dict(before.moves)
         schedule: ByMachine[Assignment] = dict(before.schedule)
         states: ByMachine[UnitState] = dict(before.states)
         for key in changed:
@@ -64,6 +64,9 @@ class Snapshots:
                     _set(units, name, self._unit(name, entry) if entry else None)
                 case keys.HOMES:
                     _set(homes, read_name(keys.last(key)), entry.value if entry else None)
+                case keys.MOVES:
+                    name = read_name(keys.last(key))
+                    _set(moves, name, Move.parse(entry.value) if entry else None)
                 case keys.SCHEDULE:
                     machine, unit = keys.pair(key)
                     _set_on(schedule, unit, machine, Assignment.parse(entry.value) if entry else None)
@@ -79,6 +82,7 @@ class Snapshots:
             schedule=schedule,
             states=states,
             homes=homes,
+            moves=moves,
             endpoints=self._sorted_endpoints() if keys.ENDPOINTS in kinds else before.endpoints,
         )
 

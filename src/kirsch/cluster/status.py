@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kirsch.cluster.links import targets
-from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState
+from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState, finished, settled
 from kirsch.cluster.placement import Refusal
 from kirsch.cluster.reconcile import Wait, reconcile
 from kirsch.unit import UnitName
@@ -124,21 +124,6 @@ def _nowhere(unit: Unit, cluster: Cluster) -> tuple[str, ...]:
         if not any(targets(link, name) for name in cluster.units if not name.is_template)
     )
     return tuple(f"there is no unit {target}" for target in missing)
-
-
-def settled(unit: Unit, state: UnitState | None) -> bool:
-    """Whether a unit's state already answers what was last asked of it."""
-    if state is None:
-        return unit.desired == "inactive"
-    if unit.desired != "launched":
-        return state.active in ("inactive", "failed")
-    return (state.hash, state.order) == (unit.record.hash, unit.record.order)
-
-
-def finished(unit: Unit, state: UnitState | None) -> bool:
-    """Whether a unit that was started has ended well."""
-    down = state is not None and state.active == "inactive" and state.result == "success"
-    return down and unit.desired == "launched" and settled(unit, state)
 
 
 def reasons(

@@ -7,17 +7,32 @@ from dataclasses import replace
 from typing import Any
 
 from kirsch.cluster import keys, links
+from kirsch.cluster.agent.adoption import adopted, mark
 from kirsch.cluster.agent.allocation import Addresses
-from kirsch.cluster.agent.plan import Action, Assigned, Hold, Load, Start, Stop, Unload, View, plan
+from kirsch.cluster.agent.cache import Cache, Cached
+from kirsch.cluster.agent.plan import (
+    STOPS_AT,
+    Action,
+    Assigned,
+    Hold,
+    Kill,
+    Load,
+    Start,
+    Stop,
+    Unload,
+    View,
+    alive,
+    plan,
+)
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
-from kirsch.cluster.registry.base import Registry, RegistryError
+from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError
-from kirsch.cluster.snapshot import read_name, read_unit
+from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
 from kirsch.unit import Options, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
@@ -32,37 +47,49 @@ class Agent:
         self,
         registry: Registry,
         mirror: Mirror,
+        snapshots: Snapshots,
         lease: MachineLease,
         runtime: Runtime,
         machine: Machine,
+        addresses: Addresses,
         environment: Mapping[str, str],
         secret: Callable[[str], str],
+        cache: Cache,
     ) -> None:
         self.mirror = mirror
+        self.snapshots = snapshots
+        self.lease = lease
         self.runtime = runtime
         self.machine = machine
+        self.addresses = addresses
         self.environment = environment
         self.secret = secret
+        self.cache = cache
         self.leased = LeasedKeys(registry, lease)
-        self.addresses = Addresses(registry, mirror)
         self.readiness = Readiness(runtime, self._changed)
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
+        self._prepared: dict[UnitName, Prepared] = {}
         self._busy: dict[UnitName, asyncio.Task[None]] = {}
         self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
         self._holds: dict[UnitName, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._closing = False
         self._running = False
+        self._joining = True
         mirror.listen(self._take_notice)
         runtime.listen(self._state_changed)
+        lease.listen(self._lease_changed)
 
     async def run(self) -> None:
         """Follow the schedule until cancelled."""
         self._running = True
+        for name, unit in adopted(self.runtime.states()).items():
+            self._started[name], self._loaded[name] = unit.assignment, unit.options
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leased.run())
@@ -74,11 +101,14 @@ class Agent:
         finally:
             self._running = False
             self._idle.set()
+            for timer in self._timers:
+                timer.cancel()
 
     async def close(self) -> None:
-        """Stop everything, whoever uses others first, and return once nothing is left."""
+        """Let go of the units. Where they cannot go on without the runtime stop everything, whoever uses
+        others first, and return once nothing is left."""
         self._closing = True
-        if self._running:
+        if self._running and not self.runtime.durable:
             self._idle.clear()
             self._changed()
             await self._idle.wait()
@@ -86,6 +116,8 @@ class Agent:
 
     async def _step(self) -> None:
         view = self.view()
+        if view.known and not self._closing:
+            self._welcome(view)
         actions = plan(view)
         self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
         await self._act(view, actions)
@@ -93,29 +125,65 @@ class Agent:
 
     def view(self) -> View:
         """What `plan` decides upon, now."""
+        known = self.mirror.revision > 0
+        assigned, running = {} if self._closing else self._assigned(), dict(self.runtime.states())
+        connected = self.connected
+        if not connected:
+            self._joining = True
+        elif not any(alive(state) for name, state in running.items() if name not in assigned):
+            self._joining = False
         return View(
-            assigned={} if self._closing else self._assigned(),
-            running=dict(self.runtime.states()),
+            assigned=assigned,
+            running=running,
             loaded=dict(self._loaded),
             started=dict(self._started),
             busy=frozenset(self._busy),
             starting=frozenset(self._starting),
-            elsewhere=self._elsewhere(),
-            endpoints=tuple(Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS)),
+            elsewhere=self._elsewhere(assigned),
+            endpoints=self.snapshots.now().endpoints,
+            known=known or self._closing,
+            connected=connected,
+            joining=self._joining,
+            silence=self.lease.silence / self.lease.TTL,
+            cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
 
+    @property
+    def connected(self) -> bool:
+        """Whether the store has this machine, and this machine all that the store held when it took it in:
+        what was decided while it was away is known."""
+        entry = self.mirror.entries.get(keys.machine(self.machine.id))
+        return entry is not None and entry.lease == self.lease.current and self.lease.holds
+
     def _assigned(self) -> dict[UnitName, Assigned]:
-        assigned = {}
+        assigned, schedule = {}, self.snapshots.now().schedule
         for entry in self.mirror.below(keys.schedule(self.machine.id, "")):
-            name, assignment = read_name(keys.last(entry.key)), Assignment.parse(entry.value)
+            name = read_name(keys.last(entry.key))
+            assignment = schedule[name][self.machine.id]
             if text := self.mirror.value(keys.text(assignment.hash)):
                 assigned[name] = Assigned(*read_unit(name, text), assignment)
         return assigned
 
-    def _elsewhere(self) -> dict[UnitName, str]:
+    def _elsewhere(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, str]:
         """Units that another live machine still has; where that one is gone its lease took them along."""
-        pairs = (keys.pair(entry.key) for entry in self.mirror.below(keys.STATES))
-        return {read_name(name): machine for name, machine in pairs if machine != self.machine.id}
+        states = self.snapshots.now().states
+        others = {name: states.get(name, {}).keys() - {self.machine.id} for name in assigned}
+        return {name: min(machines) for name, machines in others.items() if machines}
+
+    def _welcome(self, view: View) -> None:
+        """Take up units that ran before this agent did: their options, and their health."""
+        for name, state in view.running.items():
+            if name not in view.assigned or name in view.busy or not alive(state):
+                continue
+            if name not in self._prepared:
+                assigned = view.assigned[name]
+                same = state.hash == assigned.assignment.hash
+                self._loaded[name] = assigned.options
+                started = assigned.assignment if same else Assignment(state.hash, "launched", -1)
+                if assigned.assignment.desired == "launched":
+                    self._started.setdefault(name, started)
+            if not self.readiness.serves(name):
+                self._state_changed(name, state)
 
     async def _act(self, view: View, actions: Sequence[Action]) -> None:
         await self._load(view, actions)
@@ -123,15 +191,17 @@ class Agent:
             match action:
                 case Start(name) if name not in self._problems:
                     self._starting.add(name)
-                    self._spawn(name, self._start(name))
+                    self._spawn(name, self._start(name, claimed=name in view.assigned))
                 case Stop(name):
                     self._starting.discard(name)
-                    self._spawn(name, self._stop(name))
+                    self._spawn(name, self._stop(name, patient=view.silence < STOPS_AT))
+                case Kill(name):
+                    await self.runtime.kill(name)
         unload = [action.unit for action in actions if isinstance(action, Unload)]
         if unload:
             await self.runtime.unload(unload)
             for name in unload:
-                for known in (self._loaded, self._started, self._problems):
+                for known in (self._loaded, self._started, self._problems, self._prepared):
                     known.pop(name, None)
             self._changed()
         if self._closing and not self._busy and not self.runtime.states():
@@ -143,12 +213,13 @@ class Agent:
         for action in actions:
             if not isinstance(action, Load | Start):
                 continue
-            name, assigned = action.unit, view.assigned[action.unit]
+            name = action.unit
+            assigned = view.assigned.get(name) or view.cached[name]
             self._problems.pop(name, None)
             if isinstance(action, Start):
                 self._started[name] = assigned.assignment
             try:
-                prepared.append(await self.prepare(name, assigned.file, assigned.options, view.endpoints))
+                prepared.append(await self._prepare(name, assigned, view))
             except Exception as error:
                 # Whatever it is, it is this unit's; the others are not to wait for it.
                 if not isinstance(error, RegistryError | SecretError):
@@ -159,7 +230,26 @@ class Agent:
             if isinstance(action, Start) and (problem := self._port_taken(name, assigned.options)):
                 self._problems[name] = problem
         if prepared:
+            self._prepared |= {unit.name: unit for unit in prepared}
             await self.runtime.load(prepared)
+        if view.known:
+            self.cache.keep(self._sticky(view))
+
+    async def _prepare(self, name: UnitName, assigned: Assigned, view: View) -> Prepared:
+        if name in view.assigned:
+            return await self.prepare(name, assigned.file, assigned.options, view.endpoints)
+        return self.cache.units[name].prepared
+
+    def _sticky(self, view: View) -> dict[UnitName, Cached]:
+        """What this machine may start when it boots and nobody answers."""
+        units = {}
+        for name, assigned in view.assigned.items():
+            wanted = assigned.options.sticky and assigned.assignment.desired == "launched"
+            if wanted and (prepared := self._prepared.get(name)):
+                units[name] = Cached(prepared, assigned.assignment)
+            elif wanted and name in self.cache.units:
+                units[name] = self.cache.units[name]
+        return units
 
     def _port_taken(self, name: UnitName, options: Options) -> str | None:
         """Why a unit cannot have the ports it publishes."""
@@ -183,16 +273,39 @@ class Agent:
         }
         return Prepared(name, file, environment)
 
-    async def _start(self, name: UnitName) -> None:
-        state = await self.runtime.start(name)
+    async def _start(self, name: UnitName, claimed: bool) -> None:
+        """Start it, once the store has that this machine does: whoever gets it next can see that."""
+        assignment = self._started[name]
+        if claimed and not await self._claim(name, assignment):
+            self._started.pop(name, None)
+            # Something else is in the store than was seen here: it comes.
+            await self.mirror.reached(self.mirror.revision + 1)
+            return
+        state = await self.runtime.start(name, mark(assignment, self._loaded[name]))
         log.info("%s: %s (%s)", name, state.active, state.sub)
 
-    async def _stop(self, name: UnitName) -> None:
-        """Out of the endpoints first, so that balancers let go; then stop."""
+    async def _claim(self, name: UnitName, assignment: Assignment) -> bool:
+        """Whether the unit is this machine's to start, as far as the store knows now."""
+        entry = self.mirror.entries.get(keys.schedule(self.machine.id, name.text))
+        if entry is None or Assignment.parse(entry.value) != assignment:
+            return False
+        state = UnitState("loaded", "activating", "start", assignment.hash)
+        condition = Unchanged(entry.key, entry.modified)
+        try:
+            granted = await self.leased.claim(
+                keys.state(name.text, self.machine.id), state.to_json(), condition
+            )
+        except (LeaseLost, Unavailable):
+            return False
+        return granted and self.lease.holds
+
+    async def _stop(self, name: UnitName, patient: bool) -> None:
+        """Out of the endpoints first, so that balancers let go, unless nobody could see it; then stop."""
         self._started.pop(name, None)
         self.readiness.leave(name)
         self._publish()
-        await self.leased.settled()
+        if patient:
+            await self.leased.settled()
         await self.runtime.stop(name)
         log.info("%s: stopped", name)
 
@@ -233,9 +346,19 @@ class Agent:
     def _changed(self) -> None:
         self._wake.set()
 
+    def _lease_changed(self) -> None:
+        """Look now, and when the time is up for what stops by itself should nothing be heard until then."""
+        self._changed()
+        for timer in self._timers:
+            timer.cancel()
+        loop, ttl = asyncio.get_running_loop(), self.lease.TTL
+        left = [part * ttl - self.lease.silence for part in (STOPS_AT, 1.0)]
+        # A timer may fire a little early, and must find the time over.
+        self._timers = [loop.call_later(after + 0.01, self._changed) for after in left if after > 0]
+
     def _publish(self) -> None:
         """Say what is: this machine, the states of its units, and where they serve."""
-        wanted = {keys.machine(self.machine.id): self.machine.to_json()}
+        wanted = {}
         assigned = self._assigned()
         # A unit that could not even be loaded is this machine's all the same, and says why.
         unloaded = {
@@ -248,6 +371,8 @@ class Agent:
             if self.readiness.serves(name) and name in assigned:
                 endpoint = self._endpoint(name, assigned[name])
                 wanted[keys.endpoint(endpoint.service, name.text, endpoint.slot)] = endpoint.to_json()
+        # Last: what it runs is known before it is there.
+        wanted[keys.machine(self.machine.id)] = self.machine.to_json()
         self.leased.want(wanted)
 
     def _state(self, name: UnitName, state: RuntimeState) -> UnitState:

@@ -1,6 +1,7 @@
 """Which address each unit has: asked of the registry, or given and written there, for life."""
 
 import asyncio
+from typing import Protocol
 
 from kirsch.cluster import addresses, keys
 from kirsch.cluster.mirror import Mirror
@@ -8,7 +9,32 @@ from kirsch.cluster.registry.base import Registry
 from kirsch.unit import Options, UnitName
 
 
-class Addresses:
+class Addresses(Protocol):
+    """Says where a machine's units listen and are reached."""
+
+    def known(self, name: UnitName) -> str:
+        """The address at which a unit is reached; empty if it has none yet."""
+
+    async def of(self, name: UnitName, options: Options) -> str:
+        """The address that a unit is to bind. Raises RegistryError."""
+
+
+class HostAddresses:
+    """Units that share their machine's address, and listen on all of its interfaces."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def known(self, name: UnitName) -> str:
+        """The machine's address."""
+        return self.address
+
+    async def of(self, name: UnitName, options: Options) -> str:
+        """Every interface."""
+        return "0.0.0.0"  # noqa: S104 - a unit on a machine of its own is to be reached
+
+
+class LoopbackAddresses:
     """The loopback addresses of one machine's units."""
 
     def __init__(self, registry: Registry, mirror: Mirror) -> None:

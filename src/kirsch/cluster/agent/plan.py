@@ -8,6 +8,9 @@ from kirsch.cluster.model import Assignment, Endpoint
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
 
+# Lifetimes of the lease after which a unit with OnPartition=stop is asked to stop; at 1 it is killed.
+STOPS_AT = 0.5
+
 ALIVE = frozenset({"active", "activating", "reloading", "deactivating"})
 
 
@@ -28,6 +31,11 @@ class View:
     the assignment that a unit was last started for, `busy` the units with an action under way, `starting`
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
     for it.
+
+    `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
+    as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
+    the store was not heard, in lifetimes of the lease. `cached` are sticky units as they were assigned last,
+    for a machine that boots while the store is away.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -38,6 +46,11 @@ class View:
     starting: frozenset[UnitName] = frozenset()
     elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
+    known: bool = True
+    connected: bool = True
+    joining: bool = False
+    silence: float = 0.0
+    cached: Mapping[UnitName, Assigned] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """End all processes of the unit at once."""
+
+    unit: UnitName
+
+
+@dataclass(frozen=True, slots=True)
 class Unload:
     """Forget the stopped unit."""
 
@@ -76,7 +96,7 @@ class Hold:
     reason: str
 
 
-Action = Load | Start | Stop | Unload | Hold
+Action = Load | Start | Stop | Kill | Unload | Hold
 
 
 def plan(view: View) -> list[Action]:
@@ -84,10 +104,37 @@ def plan(view: View) -> list[Action]:
 
     A unit with an action under way is let be, but a start is given up when the unit is to stop.
     """
+    return [*_cut_off(view), *(_follow(view) if view.known else _boot(view))]
+
+
+def _follow(view: View) -> list[Action]:
+    """What the schedule asks for."""
     names = sorted(view.assigned.keys() | view.running.keys())
     stopping = {name for name in names if _must_stop(name, view)}
     idle = [name for name in names if name not in view.busy or name in view.starting & stopping]
     return [action for name in idle for action in _next(name, view, stopping)]
+
+
+def _boot(view: View) -> list[Action]:
+    """Without a schedule nothing is stopped, and what holds data alone is started: it can be nowhere else."""
+    if view.silence < 1:
+        return []
+    down = [name for name in view.cached if not alive(view.running.get(name)) and name not in view.busy]
+    return [Start(name) for name in sorted(down) if name not in view.started]
+
+
+def _cut_off(view: View) -> list[Action]:
+    """OnPartition=stop: asked to stop at half the lease, killed at its end."""
+    units = [name for name in sorted(view.running) if _stops_alone(name, view)]
+    if view.silence < 1:
+        return [Stop(name) for name in units if not view.known and name not in view.busy - view.starting]
+    return [Kill(name) for name in units]
+
+
+def _stops_alone(name: UnitName, view: View) -> bool:
+    options = view.loaded.get(name)
+    stops = options is not None and options.on_partition == "stop"
+    return stops and view.silence >= STOPS_AT and alive(view.running.get(name))
 
 
 def alive(state: RuntimeState | None) -> bool:
@@ -99,18 +146,24 @@ def _must_stop(name: UnitName, view: View) -> bool:
     """Whether a unit that runs should not, or not like this."""
     if not alive(view.running.get(name)):
         return False
-    assigned = view.assigned.get(name)
-    if assigned is None or assigned.assignment.desired != "launched":
+    if _stops_alone(name, view):
         return True
-    started = view.started.get(name)
-    return started is not None and started != assigned.assignment
+    assigned, started = view.assigned.get(name), view.started.get(name)
+    if assigned is None:
+        return True
+    # What nobody started here runs by itself, as a timer's service does.
+    if started is None or started == assigned.assignment:
+        return False
+    return assigned.assignment.desired != "launched" or view.connected
 
 
 def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Action]:
     assigned, state = view.assigned.get(name), view.running.get(name)
     if name in stopping:
-        replaced = assigned is not None and assigned.assignment.desired == "launched"
-        reason = _why_not_replace(name, view, stopping) if replaced else _why_not_stop(name, view, stopping)
+        reason = None
+        if not _stops_alone(name, view):
+            replaced = assigned is not None and assigned.assignment.desired == "launched"
+            reason = (_why_not_replace if replaced else _why_not_stop)(name, view, stopping)
         yield Hold(name, reason) if reason else Stop(name)
     elif assigned is None:
         yield Unload(name)
@@ -158,6 +211,10 @@ def _uses(user: UnitName, name: UnitName, view: View) -> bool:
 
 
 def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
+    if not view.connected:
+        return Hold(name, "waits until its machine has reached the store")
+    if view.joining:
+        return Hold(name, "waits until its machine has stopped what is no longer its own")
     if machine := view.elsewhere.get(name):
         return Hold(name, f"waits until machine {machine} has stopped it")
     if missing := links.unready(assigned.options.links, view.endpoints):

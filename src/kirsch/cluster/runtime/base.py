@@ -50,7 +50,12 @@ StateListener = Callable[[UnitName, RuntimeState | None], None]
 
 
 class Runtime(Protocol):
-    """Loads, starts and stops units on one machine. All methods are for the agent's event loop."""
+    """Loads, starts and stops units on one machine. All methods are for the agent's event loop.
+
+    The units of a `durable` one go on running when it lets go of them, and are found by the next.
+    """
+
+    durable: bool
 
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
         """Warnings for what the runtime would not honour in this file. Raises UnitError if it cannot run."""
@@ -73,6 +78,9 @@ class Runtime(Protocol):
     async def stop(self, name: UnitName) -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left."""
 
+    async def kill(self, name: UnitName) -> None:
+        """End all processes of a unit at once, by SIGKILL; a stop that is under way ends with them."""
+
     async def unload(self, names: Iterable[UnitName]) -> None:
         """Forget stopped units."""
 
@@ -92,4 +100,4 @@ class Runtime(Protocol):
         Raises UnitError, ChildError when such a unit cannot be run."""
 
     async def close(self) -> None:
-        """Let go of the units. Those that cannot outlive the runtime are stopped."""
+        """Let go of the units; a runtime that is not durable stops them."""

@@ -34,6 +34,8 @@ class ProcessRuntime:
     in `directory`; `path` goes in front of this process's own PATH (default: where this Python is).
     """
 
+    durable = False
+
     def __init__(
         self,
         state_directory: Path,
@@ -83,6 +85,11 @@ class ProcessRuntime:
     async def stop(self, name: UnitName) -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
         return await self._ask(name, Stop())
+
+    async def kill(self, name: UnitName) -> None:
+        """End all processes of a unit at once."""
+        if name in self._units:
+            self._units[name].kill()
 
     async def reload(self, name: UnitName) -> RuntimeState:
         """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""

@@ -168,6 +168,11 @@ class Supervisor:
             return None
         return await asyncio.to_thread(compose_context, self._service, self._host, self._environment)
 
+    def kill(self) -> None:
+        """SIGKILL to all of the unit's processes, which end as if they had been killed from outside."""
+        for child in self._children:
+            child.kill()
+
     async def close(self) -> None:
         """Kill what is left, and end."""
         self._task.cancel()

@@ -1,0 +1,95 @@
+"""What a machine may start though the store is away: its sticky units, as they were assigned last.
+
+A file of mode 0600, for environments hold secrets; written only where its text changes.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.model import Assignment, to_json
+from kirsch.cluster.runtime.base import Prepared
+from kirsch.unit import Options, UnitError, UnitFile, UnitName
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A unit as it was prepared, and for which assignment."""
+
+    prepared: Prepared
+    assignment: Assignment
+
+    @property
+    def assigned(self) -> Assigned:
+        """As the schedule would have it."""
+        file = self.prepared.file
+        return Assigned(file, Options.parse(file, self.prepared.name), self.assignment)
+
+
+def dump(units: Mapping[UnitName, Cached]) -> str:
+    """The file's text."""
+    return to_json(
+        {
+            name.text: {
+                "text": unit.prepared.file.text,
+                "environment": dict(unit.prepared.environment),
+                "assignment": json.loads(unit.assignment.to_json()),
+            }
+            for name, unit in units.items()
+        }
+    )
+
+
+def parse(text: str) -> dict[UnitName, Cached]:
+    """Back from the file's text. Raises ValueError, KeyError, TypeError, UnitError."""
+    units = {}
+    for key, value in json.loads(text).items():
+        name, file = UnitName.parse(key), UnitFile.parse(value["text"], key)
+        prepared = Prepared(name, file, value["environment"])
+        units[name] = Cached(prepared, Assignment(**value["assignment"]))
+    return units
+
+
+class Cache:
+    """The file; without a path nothing is kept. An error is logged and nothing more: it is only a cache."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._text = ""
+        self.units = self._load()
+
+    def keep(self, units: Mapping[UnitName, Cached]) -> None:
+        """From now on these."""
+        self.units = dict(units)
+        text = dump(self.units)
+        if self.path is None or text == self._text:
+            return
+        try:
+            draft = self.path.with_suffix(".new")
+            draft.unlink(missing_ok=True)
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(self.path)
+            self._text = text
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self.path, error.strerror)
+
+    def _load(self) -> dict[UnitName, Cached]:
+        if self.path is None:
+            return {}
+        try:
+            self._text = self.path.read_text()
+            return parse(self._text)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UnitError) as error:
+            log.warning("%s cannot be read, no unit is started from it: %s", self.path, error)
+            return {}
