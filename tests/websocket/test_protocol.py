@@ -193,13 +193,23 @@ class TestSlow:
     def test_is_raised_past_the_limit_and_nothing_is_queued(self, core, client):
         side = core.Protocol(client=client, limits=Limits(queue=1000))
         side.send(bytes(900))
+        side.send(bytes(200))
         queued = side.queued
         with pytest.raises(Slow) as caught:
-            side.send(bytes(200))
+            side.send(b"")
         assert (caught.value.buffered, caught.value.limit) == (queued, 1000)
         assert side.queued == queued
         sent(side)
         side.send(bytes(200))
+
+    def test_one_message_more_may_wait_whatever_its_size(self, core, client):
+        limits = Limits(queue=1000)
+        side = core.Protocol(client=client, limits=limits)
+        side.send(bytes(990))
+        assert side.queued <= limits.queue
+        side.send(bytes(100_000))
+        with pytest.raises(Slow):
+            side.send(b"")
 
     def test_one_message_may_always_wait(self, core):
         server = core.Protocol(limits=Limits(queue=10))
@@ -210,11 +220,11 @@ class TestSlow:
     def test_what_waits_behind_an_iterator_counts(self, core):
         server = core.Protocol(limits=Limits(queue=1000))
         server.send(iter([b"a"]))
-        for _ in range(8):
+        for _ in range(9):
             server.send(bytes(100))
         with pytest.raises(Slow):
             server.send(bytes(100))
-        assert 900 < server.queued <= 1100
+        assert 1000 < server.queued <= 1100
         sent(server)
         assert server.queued == 0
 

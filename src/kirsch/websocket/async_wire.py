@@ -136,6 +136,7 @@ class Wire:
 
     def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
         self.websocket = websocket
+        websocket.thread = threading.get_ident()
         self._connections = connections
         self.loop = asyncio.get_running_loop()
         self._buffer = shared.buffer

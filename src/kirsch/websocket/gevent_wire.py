@@ -81,6 +81,7 @@ class Wire:
 
     def __init__(self, sock: Any, websocket: WebSocket, wires: "set[Wire]") -> None:
         self.websocket = websocket
+        websocket.thread = threading.get_ident()
         self._sock = sock
         self._wires = wires
         self._backlog: deque[memoryview] = deque()

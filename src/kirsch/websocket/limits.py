@@ -1,6 +1,9 @@
 """What one peer may cost: sizes in bytes, times in seconds."""
 
 from dataclasses import dataclass
+from sys import maxsize
+
+from kirsch.websocket import arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +18,15 @@ class Limits:
         handshake: the bytes of a request's or a response's head.
         headers: how many fields the head may have.
         handshake_timeout: from the connection to the end of the handshake.
-        queue: bytes that wait to be sent: `Slow` is raised beyond it. One message may always wait.
+        queue: bytes that may wait to be sent: while more do `Slow` is raised. A message is queued, whatever
+            its size, while no more than this wait.
         inbox: bytes of messages received that nobody has taken yet, for those who iterate: reading stops.
         ping_interval: how often a silent peer is asked whether it is there; None never.
         ping_timeout: how long it has to say anything at all: 1006 then; None forever.
-        close_timeout: from our close frame to the end of the connection.
+        close_timeout: from our close frame to the end of the connection; 0 waits for nobody.
+
+    Raises:
+        ValueError: names the field, what it was given and what is allowed.
     """
 
     message: int | None = 4 << 20
@@ -34,3 +41,14 @@ class Limits:
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
     close_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("message", "frame", "fragments", "ratio"):
+            arguments.whole(name, getattr(self, name), 1, maxsize, none=True)
+        for name in ("handshake", "headers"):
+            arguments.whole(name, getattr(self, name), 1, maxsize)
+        for name in ("queue", "inbox"):
+            arguments.whole(name, getattr(self, name), 0, maxsize)
+        for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
+            arguments.seconds(name, getattr(self, name), none=True)
+        arguments.seconds("close_timeout", self.close_timeout, zero=True)

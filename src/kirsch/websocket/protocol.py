@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.errors import Closed, ProtocolError, Slow
@@ -63,6 +64,7 @@ class Protocol:
         close_sent, close_received: the close frames.
         heard: something came since this was last set to False.
         guard: a lock for those who send from several threads; one takes at a time.
+        thread: the ident of the only thread that may send, where that is so; 0 is any.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Protocol:
         self.corked = False
         self.heard = True
         self.guard: AbstractContextManager[object] | None = None
+        self.thread = 0
         self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
         self.__codec = codec
         self.__entropy = entropy
@@ -199,7 +202,13 @@ class Protocol:
     def send(self, data: str | Buffer | Iterator[str] | Iterator[bytes]) -> None:
         """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
 
-        Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
+        It never blocks and returns None: there is nothing to await.
+
+        Raises:
+            Closed: the connection is closing or closed.
+            Slow: more than `limits.queue` bytes wait; nothing was queued.
+            TypeError: it is no message.
+            RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
         """
         if not isinstance(data, str | bytes | bytearray | memoryview):
             self.__stream(data)
@@ -213,7 +222,7 @@ class Protocol:
     def ping(self, data: bytes = b"") -> None:
         """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
 
-        Raises Closed, ValueError.
+        Raises Closed, ValueError, RuntimeError as `send` does.
         """
         if len(data) > 125:
             raise ValueError("a ping carries 125 bytes at most")
@@ -225,8 +234,10 @@ class Protocol:
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin to close: what was queued goes first. Nothing happens if that has begun already.
 
-        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5).
+        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5),
+        RuntimeError as `send` does.
         """
+        self.__require_thread()
         if not sendable(code):
             raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
@@ -278,7 +289,12 @@ class Protocol:
 
     # How.
 
+    def __require_thread(self) -> None:
+        if self.thread and self.thread != get_ident():
+            raise _elsewhere()
+
     def __require_open(self) -> None:
+        self.__require_thread()
         if self.state != OPEN:
             close = self.close_received or self.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
@@ -292,13 +308,16 @@ class Protocol:
             opcode, payload = data.opcode, data
         else:
             opcode, payload = BINARY, data if type(data) is bytes else _frozen(data)
-        size, queued = len(payload), self.queued
-        if queued and queued + size > self.limits.queue:
-            raise Slow(queued, self.limits.queue)
+        self.__require_room()
         if self.__source is None:
             self.__message(opcode, payload)
         else:
-            self.__wait((opcode, payload), size)
+            self.__wait((opcode, payload), len(payload))
+
+    def __require_room(self) -> None:
+        # Whatever its size, one more message may wait: so there is always room for the largest.
+        if self.queued > self.limits.queue:
+            raise Slow(self.queued, self.limits.queue)
 
     def __message(self, opcode: int, payload: bytes | memoryview) -> None:
         if self.__codec is None or len(payload) < self.__codec.minimum:
@@ -311,8 +330,7 @@ class Protocol:
     def __stream(self, data: object) -> None:
         with self.guard or FREE:
             self.__require_open()
-            if self.queued > self.limits.queue:
-                raise Slow(self.queued, self.limits.queue)
+            self.__require_room()
         # The iterator is the application's: no lock is held meanwhile.
         source = Source(data)
         with self.guard or FREE:
@@ -405,6 +423,13 @@ class Protocol:
                 self.__write(FIN | CLOSE, payload)
             else:
                 self.__message(opcode, payload)
+
+
+def _elsewhere() -> RuntimeError:
+    return RuntimeError(
+        "this connection belongs to another thread: have that one send, by "
+        "loop.call_soon_threadsafe(ws.send, message) on asyncio, hub.loop.run_callback_threadsafe on gevent"
+    )
 
 
 def _frozen(data: Buffer) -> bytes | memoryview:

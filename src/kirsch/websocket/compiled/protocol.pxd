@@ -15,6 +15,7 @@ cdef class Protocol:
     cdef public bint corked
     cdef public bint heard
     cdef public object guard
+    cdef public unsigned long thread
     cdef Parser _parser
     cdef object _codec
     cdef Py_ssize_t _minimum
@@ -39,9 +40,10 @@ cdef class Protocol:
 
     cdef Parser _reader(self)
     cdef list _events(self)
+    cdef int _require_thread(self) except -1
     cdef int _require_open(self) except -1
     cdef int _send(self, object data) except -1
-    cdef int _require_room(self, Py_ssize_t size) except -1
+    cdef int _require_room(self) except -1
     cdef int _message(self, int opcode, payload) except -1
     cdef int _stream(self, data) except -1
     cdef int _wait(self, item, Py_ssize_t size) except -1

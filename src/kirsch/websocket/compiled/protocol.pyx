@@ -9,6 +9,7 @@ from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint32_t
@@ -21,7 +22,7 @@ from kirsch.websocket.errors import Closed, ProtocolError, Slow
 from kirsch.websocket.frame import sendable
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.message import Close, Ping, Prepared
-from kirsch.websocket.protocol import FREE, _frozen, _reason
+from kirsch.websocket.protocol import FREE, _elsewhere, _frozen, _reason
 from kirsch.websocket.source import Source
 
 cdef extern from "Python.h":
@@ -191,7 +192,13 @@ cdef class Protocol:
     def send(self, data):
         """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
 
-        Raises Closed, Slow (nothing was queued; one message may always wait), TypeError.
+        It never blocks and returns None: there is nothing to await.
+
+        Raises:
+            Closed: the connection is closing or closed.
+            Slow: more than `limits.queue` bytes wait; nothing was queued.
+            TypeError: it is no message.
+            RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             self._stream(data)
@@ -206,7 +213,7 @@ cdef class Protocol:
     def ping(self, bytes data not None=b""):
         """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
 
-        Raises Closed, ValueError.
+        Raises Closed, ValueError, RuntimeError as `send` does.
         """
         if len(data) > 125:
             raise ValueError("a ping carries 125 bytes at most")
@@ -218,8 +225,10 @@ cdef class Protocol:
     def close(self, code=NORMAL, str reason not None=""):
         """Begin to close: what was queued goes first. Nothing happens if that has begun already.
 
-        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5).
+        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5),
+        RuntimeError as `send` does.
         """
+        self._require_thread()
         if not sendable(code):
             raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
         if len(reason.encode()) > 123:
@@ -277,7 +286,13 @@ cdef class Protocol:
 
     # How.
 
+    cdef int _require_thread(self) except -1:
+        if self.thread and self.thread != PyThread_get_thread_ident():
+            raise _elsewhere()
+        return 0
+
     cdef int _require_open(self) except -1:
+        self._require_thread()
         if self.state != OPEN:
             close = self.close_received or self.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
@@ -291,14 +306,14 @@ cdef class Protocol:
         if type(data) is str:
             text = PyUnicode_AsUTF8AndSize(data, &size)
             if size < APART and (self._codec is None or size < self._minimum) and self._source is None:
-                self._require_room(size)
+                self._require_room()
                 self._copy(FIN | TEXT, <const byte *>text, size)
                 return 0
             opcode, payload = TEXT, PyBytes_FromStringAndSize(text, size)
         elif type(data) is bytes:
             size = PyBytes_GET_SIZE(data)
             if size < APART and (self._codec is None or size < self._minimum) and self._source is None:
-                self._require_room(size)
+                self._require_room()
                 self._copy(FIN | BINARY, <const byte *>PyBytes_AS_STRING(data), size)
                 return 0
             opcode, payload = BINARY, data
@@ -308,18 +323,17 @@ cdef class Protocol:
             opcode, payload = data.opcode, data
         else:
             opcode, payload = BINARY, _frozen(data)
-        size = len(payload)
-        self._require_room(size)
+        self._require_room()
         if self._source is None:
             self._message(opcode, payload)
         else:
-            self._wait((opcode, payload), size)
+            self._wait((opcode, payload), len(payload))
         return 0
 
-    cdef int _require_room(self, Py_ssize_t size) except -1:
-        cdef Py_ssize_t queued = self._size + self._waiting
-        if queued and queued + size > self._queue:
-            raise Slow(queued, self._queue)
+    cdef int _require_room(self) except -1:
+        # Whatever its size, one more message may wait: so there is always room for the largest.
+        if self._size + self._waiting > self._queue:
+            raise Slow(self._size + self._waiting, self._queue)
         return 0
 
     cdef int _message(self, int opcode, payload) except -1:
@@ -334,8 +348,7 @@ cdef class Protocol:
     cdef int _stream(self, data) except -1:
         with self.guard or FREE:
             self._require_open()
-            if self._size + self._waiting > self._queue:
-                raise Slow(self._size + self._waiting, self._queue)
+            self._require_room()
         # The iterator is the application's: no lock is held meanwhile.
         source = Source(data)
         with self.guard or FREE:
