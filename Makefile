@@ -39,7 +39,7 @@ debian:
 	@sh scripts/debian haproxy
 
 debian-test:
-	@sh scripts/debian haproxy chromium zsh fish
+	@sh scripts/debian haproxy chromium zsh fish etcd-server etcd-client
 
 # Pure.css comes from npm at build time; the page is decent without it.
 examples/notes/webapp/static/vendor/pure-min.css:
