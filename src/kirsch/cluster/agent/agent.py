@@ -38,6 +38,7 @@ from kirsch.unit import Options, UnitFile, UnitName
 log = logging.getLogger(__name__)
 
 DECIDES_UPON = (keys.MACHINES, keys.SCHEDULE, keys.STATES, keys.ENDPOINTS)
+SERVES = ("active", "reloading")
 
 
 class Agent:
@@ -182,7 +183,7 @@ class Agent:
                 started = assigned.assignment if same else Assignment(state.hash, "launched", -1)
                 if assigned.assignment.desired == "launched":
                     self._started.setdefault(name, started)
-            if not self.readiness.serves(name):
+            if state.active in SERVES and not self.readiness.serves(name):
                 self._state_changed(name, state)
 
     async def _act(self, view: View, actions: Sequence[Action]) -> None:
@@ -332,7 +333,7 @@ class Agent:
 
     def _state_changed(self, name: UnitName, state: RuntimeState | None) -> None:
         options = self._loaded.get(name)
-        serves = state is not None and state.active in ("active", "reloading") and options is not None
+        serves = state is not None and state.active in SERVES and options is not None
         if serves and options is not None and (name not in self._busy or name in self._started):
             self.readiness.enter(name, options, self.addresses.known(name))
         elif not serves:
