@@ -1,4 +1,4 @@
-"""What every registry does, in the words of etcd 3.4; a new implementation is one more parameter of `opener`."""
+"""What every registry does, in the words of etcd 3.4; a new implementation is one more of `opener`."""
 
 import asyncio
 import contextlib

@@ -57,7 +57,14 @@ class Failure:
 
 def reason(details: str) -> str:
     """gRPC's words without its own addresses and wrappings, in one line."""
-    if "CERTIFICATE_VERIFY_FAILED" in details or "Peer name" in details:
-        return "its certificate is not of our authority, or not for this address"
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        why = details.rpartition("CERTIFICATE_VERIFY_FAILED")[2].removesuffix(": OK").strip(": ")
+        return f"its certificate is not of our authority, or out of date ({why})"
+    if "Hostname Verification" in details:
+        return "its certificate is not for this address"
+    if "TSI_DATA_CORRUPTED" in details:
+        return "it refuses our certificate: is that of its authority, and in date?"
+    if "before receiving SETTINGS" in details:
+        return "does not answer"
     last = re.split(r"ipv[46]:\S+: |last error: |UNKNOWN:|UNAVAILABLE:", details)[-1]
     return " ".join(last.split())

@@ -35,9 +35,10 @@ SHORTEST_SECONDS = 0.2
 class EtcdRegistry:
     """Made by `await EtcdRegistry.open(endpoints, certificates)`. For one event loop.
 
-    A call is answered or raises Unavailable within about 5 s, and works again as soon as etcd does. A write whose
-    answer was lost is tried again, at another member if there is one: it may be done twice, and one that raised
-    Unavailable may have been done, or yet be. Conditions guard against that; None always says: not done.
+    A call is answered or raises Unavailable within about 5 s, and works again as soon as etcd does. A write
+    whose answer was lost is tried again, at another member if there is one: it may be done twice, and one
+    that raised Unavailable may have been done, or yet be. Conditions guard against that; None always says:
+    not done.
     """
 
     def __init__(self, members: Members) -> None:

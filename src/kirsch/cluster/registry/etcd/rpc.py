@@ -19,11 +19,13 @@ import grpc
 import grpc.aio
 from aetcd import rpc as messages
 
+__all__ = ["END", "Connection", "RpcError", "StatusCode", "credentials", "messages"]
+
 RpcError = grpc.aio.AioRpcError
 StatusCode = grpc.StatusCode
 END = grpc.aio.EOF
 
-# etcd ends connections whose pings come more often than every 5 s (--grpc-keepalive-min-time), so a little more.
+# etcd ends connections whose pings come more often than every 5 s (--grpc-keepalive-min-time).
 PING_MS = 5500
 PING_TIMEOUT_MS = 2000
 OPTIONS = [
