@@ -83,11 +83,12 @@ class Attempts:
             raise closed() from None
         if failure.outcome is Outcome.REFUSED:
             raise failure.error from None
+        pause = failure.outcome is Outcome.POSTPONED or connection.endpoint.url in self._reasons
         self._reasons[connection.endpoint.url] = str(failure.error)
         self.uncertain |= failure.outcome is Outcome.UNCERTAIN
         self._unreached = self._unreached + 1 if failure.outcome is Outcome.UNREACHED else 0
         self._members.leave(connection)
-        if failure.outcome is Outcome.POSTPONED:
+        if pause:
             await asyncio.sleep(PAUSE_SECONDS)
         if self._unreached >= len(self._members.connections) or time.monotonic() >= self._until:
             reasons = "; ".join(f"{url}: {reason}" for url, reason in self._reasons.items())

@@ -122,7 +122,11 @@ class EtcdRegistry:
             pass
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
-        """As Registry.watch; another member takes it up when one dies. From 0: from what was seen last."""
+        """As Registry.watch; another member takes it up when one dies.
+
+        From 0 is from the revision that this registry has seen last; before its first call, from when etcd
+        takes the watch on.
+        """
         return watch(self._members, prefix, from_revision or (self._revision and self._revision + 1))
 
     async def close(self) -> None:

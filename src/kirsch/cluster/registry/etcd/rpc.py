@@ -32,6 +32,8 @@ OPTIONS = [
     # A peer that is dead without a word is noticed in PING_MS + PING_TIMEOUT_MS; no ping while nothing waits.
     ("grpc.keepalive_time_ms", PING_MS),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    # The same for today's grpcio, which else waits a minute for a ping's answer.
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     # Back within about a second of the member; this is also how long one attempt to connect may take.

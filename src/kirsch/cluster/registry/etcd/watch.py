@@ -21,7 +21,7 @@ async def watch(members: Members, prefix: str, revision: int) -> AsyncIterator[t
     while not members.closed:
         connection = members.current
         stream = connection.watch(watch_request(prefix, changes.revision))
-        begun = False
+        begun, failure = False, None
         try:
             while True:
                 # Only the beginning has a time: what is to happen may be long in coming.
@@ -34,7 +34,7 @@ async def watch(members: Members, prefix: str, revision: int) -> AsyncIterator[t
                     raise cancelled(answer)
                 if answer.created:
                     changes.begin(answer)
-                    begun, attempts = True, Attempts(members)
+                    begun = True
                 for found in changes.add(answer):
                     yield found
         except RpcError as error:
@@ -45,10 +45,12 @@ async def watch(members: Members, prefix: str, revision: int) -> AsyncIterator[t
             if being_cancelled():
                 raise
             # The registry closes, or has gone on to another member.
-            continue
         finally:
             connection.unwatch(stream)
-        await attempts.failed(connection, failure)
+        if begun:
+            attempts = Attempts(members)
+        if failure is not None and not members.closed:
+            await attempts.failed(connection, failure)
 
 
 def cancelled(answer: Any) -> RegistryError:
