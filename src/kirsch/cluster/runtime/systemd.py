@@ -1,0 +1,227 @@
+"""The runtime of a machine with systemd: units and Quadlets that run on when kirschd does not."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kirsch.bus.command import Command
+from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.once import NOT_EXECUTED
+from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus
+from kirsch.cluster.runtime.systemd_disk import Disk
+from kirsch.cluster.runtime.systemd_exec import Executor
+from kirsch.cluster.runtime.systemd_files import drop_in_text
+from kirsch.cluster.runtime.systemd_loading import Loader, Loading
+from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
+from kirsch.cluster.runtime.systemd_states import why_not_started
+from kirsch.cluster.runtime.systemd_unit import Unit, Units
+from kirsch.unit import QUADLET_TYPES, SYSTEMD_TYPES, UnitError, UnitFile, UnitName
+
+BUS_SOCKET = "run/dbus/system_bus_socket"
+# fleet's types that systemd has no more (its NEWS: 228, 233), or makes from no file (systemd.scope(5)).
+NEVER_LOADED = {
+    "busname": "systemd has had no .busname units since version 233",
+    "snapshot": "systemd has had no .snapshot units since version 228",
+    "scope": "systemd makes a .scope of processes that run already, never from a file",
+}
+
+log = logging.getLogger(__name__)
+
+
+class SystemdRuntime:
+    """A Runtime (see base) of systemd's units; make one with `open`. For one event loop."""
+
+    durable = True
+
+    def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
+        self._generator = generator
+        self._units = Units(tuple(prefix))
+        self._bus = SystemdBus(root / BUS_SOCKET, self._units)
+        self._units.bus = self._bus
+        self._disk = Disk(root)
+        self._loader = Loader(self._bus, self._disk, generator, self._units)
+        self._executor = Executor(self._bus, self._units, root, tuple(prefix))
+
+    @classmethod
+    async def open(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> "SystemdRuntime":
+        """The runtime of the machine whose file system is seen at `root`, with the units that an earlier
+        kirschd left there. `prefix` is what goes in front of a command that is to run on that machine (for
+        another's than this one). Raises BusError, OSError."""
+        runtime = cls(root, prefix, Generator.find(root, prefix))
+        await asyncio.to_thread(runtime._disk.open)
+        for found in await asyncio.to_thread(lambda: list(runtime._disk.found())):
+            runtime._units.add(Unit.adopted(found))
+        try:
+            await runtime._bus.open()
+        except BaseException:
+            await runtime._bus.close()
+            raise
+        return runtime
+
+    @classmethod
+    async def capabilities(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> tuple[str, ...]:
+        """The types of units that the machine can run: systemd's own, and those that its Quadlet knows."""
+        generator = Generator.find(root, prefix)
+        try:
+            version = await asyncio.to_thread(generator.version) if generator else (0,)
+        except OSError:
+            version = (0,)
+        return tuple(sorted({*(SYSTEMD_TYPES - NEVER_LOADED.keys()), *quadlet_types(version)}))
+
+    def check(self, name: UnitName, file: UnitFile) -> list[str]:
+        """Warnings for what systemd would not do. Raises UnitError for a Quadlet that podman's generator
+        refuses, in its words; what the Quadlet names need not be there yet."""
+        if name.type in NEVER_LOADED:
+            return [f"{name}: {NEVER_LOADED[name.type]}: it will not run"]
+        if name.type in QUADLET_TYPES and self._generator:
+            try:
+                refused = self._generator.check([(name, file, "")], stubs=True)
+            except OSError as error:
+                return [f"{name}: podman's Quadlet cannot be asked about it: {error}"]
+            if name in refused:
+                raise UnitError(refused[name], file.file or name.text)
+        return []
+
+    def listen(self, listener: StateListener) -> None:
+        """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""
+        self._units.listeners.append(listener)
+
+    def states(self) -> Mapping[UnitName, RuntimeState]:
+        """Every unit that is loaded, as it stands now."""
+        return {unit.name: unit.state for unit in self._units}
+
+    async def load(self, units: Sequence[Prepared]) -> None:
+        """Make units known, or known anew, by one reload of systemd's. What runs gets its new file at its
+        next start; what systemd or Quadlet refuses has load=bad-setting, not-found or error, and their
+        words."""
+        await self._loader.load([Loading(prepared, drop_in_text(prepared)) for prepared in units])
+
+    async def start(self, name: UnitName, mark: str = "") -> RuntimeState:
+        """Start a loaded unit; returns when systemd's job is done. One that is being stopped starts after
+        that."""
+        unit = self._units.get(name)
+        if unit is None:
+            return _not_loaded(name)
+        while unit.stopping:
+            await asyncio.wait(tuple(unit.stopping))
+        if unit.known.load != "loaded":
+            return unit.state
+
+        keeping: list[asyncio.Task[None]] = []
+
+        def accepted() -> None:
+            unit.know(mark=mark)
+            self._units.publish(unit)
+            keeping.append(asyncio.create_task(self._keep_mark(unit)))
+
+        unit.know(reason="", remark="", lines=(), limited=False)
+        try:
+            result = await self._units.job("StartUnit", unit, accepted)
+            await self._explain(unit, result)
+        except BusError as error:
+            unit.know(reason=f"cannot be started: {error}")
+            self._units.publish(unit)
+        finally:
+            await asyncio.gather(*keeping)
+        return unit.state
+
+    async def stop(self, name: UnitName) -> RuntimeState:
+        """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
+        unit = self._units.get(name)
+        if unit is None:
+            return _not_loaded(name)
+        if unit.owned:
+            stopping = asyncio.ensure_future(self._stop(unit))
+            unit.stopping.add(stopping)
+            stopping.add_done_callback(unit.stopping.discard)
+            await asyncio.shield(stopping)
+        return unit.state
+
+    async def kill(self, name: UnitName) -> None:
+        """End all processes of a unit at once, by SIGKILL; a stop that is under way ends with them."""
+        unit = self._units.get(name)
+        if unit is None or not unit.owned:
+            return
+        try:
+            await self._bus.manager("KillUnit", "ssi", unit.service, "all", signal.SIGKILL)
+        except BusError as error:
+            if not error.name.endswith((".NoSuchUnit", ".NoSuchProcess")):
+                log.warning("%s cannot be killed: %s", name, error)
+
+    async def unload(self, names: Iterable[UnitName]) -> None:
+        """Forget stopped units, by one reload of systemd's; those that are not stopped stay."""
+        found = (self._units.get(name) for name in names)
+        await self._loader.unload([unit for unit in found if unit and (unit.at_rest or not unit.owned)])
+
+    async def reload(self, name: UnitName) -> RuntimeState:
+        """Have a running unit read its configuration anew; returns when that is done. One that cannot is left
+        alone."""
+        unit = self._units.get(name)
+        if unit is None:
+            return _not_loaded(name)
+        if unit.owned and not unit.at_rest:
+            try:
+                if await self._bus.property(unit.path, UNIT, "CanReload"):
+                    result = await self._units.job("ReloadUnit", unit)
+                    unit.know(remark="" if result == "done" else f"reload failed: {result}")
+            except BusError as error:
+                unit.know(remark=f"reload failed: {error}")
+            self._units.publish(unit)
+        return unit.state
+
+    async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
+        """Run a command beside a running unit (its health check): its exit status, as in base. See
+        systemd_exec for what it has of the unit's."""
+        unit = self._units.get(name)
+        return await self._executor.run(unit, argv, timeout) if unit and unit.owned else NOT_EXECUTED
+
+    async def context(self, unit: UnitName | Prepared) -> Command | None:
+        """What a unit's processes have, those that run or those of a prepared unit, as in base."""
+        if isinstance(unit, UnitName):
+            known = self._units.get(unit)
+            return await self._executor.context(known) if known else None
+        return await self._executor.prepared(unit)
+
+    async def close(self) -> None:
+        """Let go of the units: they run on, and the next kirschd finds them."""
+        await self._bus.close()
+        await self._units.close()
+
+    async def _stop(self, unit: Unit) -> None:
+        try:
+            await self._units.job("StopUnit", unit)
+        except BusError as error:
+            if not error.name.endswith(".NoSuchUnit"):
+                unit.know(problem=f"cannot be stopped: {error}")
+                self._units.publish(unit)
+                return
+        if unit.keeps_processes:
+            await self._executor.kill_rest(unit)
+
+    async def _keep_mark(self, unit: Unit) -> None:
+        """So that the next kirschd knows what was started."""
+        try:
+            await asyncio.to_thread(self._disk.record, unit.name, unit.record)
+        except OSError as error:
+            log.warning("%s: its mark cannot be kept: %s", unit.name, error.strerror)
+
+    async def _explain(self, unit: Unit, result: str) -> None:
+        """Say why it did not start, where its own state does not."""
+        details: dict[str, Any] = {}
+        if result == "dependency":
+            details["Needs"] = await self._units.failed_needs(unit)
+        elif unit.state.active == "inactive":
+            for name in ("ConditionResult", "Conditions", "Asserts"):
+                details[name] = await self._bus.property(unit.path, UNIT, name)
+        if reason := why_not_started(result, {**unit.properties, **details}):
+            unit.know(reason=reason)
+            self._units.publish(unit)
+        await unit.explained()
+
+
+def _not_loaded(name: UnitName) -> RuntimeState:
+    return replace(RuntimeState(load="not-found"), message=f"{name} is not loaded")

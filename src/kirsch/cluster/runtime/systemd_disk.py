@@ -1,0 +1,133 @@
+"""The files of a machine's units under /run: written whole or not at all, found again, removed."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.runtime.systemd_files import (
+    QUADLETS,
+    RECORDS,
+    UNITS,
+    Record,
+    Written,
+    compose,
+    drop_in,
+    environment_file,
+    is_ours,
+    record_file,
+    unit_file,
+)
+from kirsch.unit import UnitError, UnitFile, UnitName
+
+_TEMPORARY = ".kirsch-"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A unit that an earlier kirschd left: its record, and its file as it stands there."""
+
+    name: UnitName
+    record: Record
+    file: UnitFile
+
+
+class Disk:
+    """Below `root`, the machine's file system. Its methods block; they raise OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self) -> None:
+        """Make the folders, and remove what a write that was cut short has left."""
+        (self._root / RECORDS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._root / RECORDS).chmod(0o700)
+        for folder in (UNITS, QUADLETS):
+            (self._root / folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+            for left in (self._root / folder).glob(f"**/{_TEMPORARY}*"):
+                left.unlink(missing_ok=True)
+        for left in (self._root / RECORDS).glob(f"{_TEMPORARY}*"):
+            left.unlink(missing_ok=True)
+
+    def found(self) -> Iterator[Found]:
+        """The units that are ours: with a record, and with files that say so. What of a unit is left whose
+        loading or unloading was cut short is removed."""
+        for path in sorted((self._root / RECORDS).glob("*.json")):
+            try:
+                record = Record.parse(path.read_bytes())
+                name = UnitName.parse(record.name)
+            except (ValueError, OSError):
+                path.unlink(missing_ok=True)
+                continue
+            data = self._read(unit_file(name))
+            if data is None or not is_ours(self._read(drop_in(name))):
+                self.remove(name)
+                continue
+            try:
+                file = UnitFile.parse(data, name.text)
+            except UnitError:
+                file = UnitFile(data, name.text)  # somebody edited it; it is ours all the same
+            yield Found(name, record, file)
+
+    def write(self, prepared: Prepared, record: Record) -> None:
+        """Write a unit's files. When that fails those that were there before stand as they were; none is new
+        and none is half."""
+        name = prepared.name
+        files = [Written(record_file(name), record.to_json(), 0o600), *compose(prepared)]
+        temporary: list[tuple[str, str]] = []
+        new = [file.path for file in files if not (self._root / file.path).exists()]
+        try:
+            for file in files:
+                temporary.append((self._write_aside(file), file.path))
+            for aside, path in temporary:
+                os.replace(aside, self._root / path)
+        except OSError:
+            for aside, _ in temporary:
+                Path(aside).unlink(missing_ok=True)
+            if unit_file(name) in new:
+                self.remove(name)
+            raise
+
+    def record(self, name: UnitName, record: Record) -> None:
+        """Write a unit's record anew."""
+        file = Written(record_file(name), record.to_json(), 0o600)
+        os.replace(self._write_aside(file), self._root / file.path)
+
+    def remove(self, name: UnitName) -> None:
+        """Remove a unit's files, the record last. What was never written, or is another's, is let be."""
+        if is_ours(self._read(drop_in(name))):
+            self._unlink(unit_file(name))
+            self._unlink(drop_in(name))
+        try:
+            (self._root / drop_in(name)).parent.rmdir()
+        except OSError:
+            pass  # there is none, or somebody put a drop-in of their own there
+        self._unlink(environment_file(name))
+        self._unlink(record_file(name))
+
+    def _write_aside(self, file: Written) -> str:
+        path = self._root / file.path
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        aside = path.with_name(f"{_TEMPORARY}{path.name}")
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, file.mode)
+        try:
+            with open(fd, "wb") as opened:
+                os.fchmod(fd, file.mode)
+                opened.write(file.content)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        return str(aside)
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return (self._root / path).read_bytes()
+        except OSError:
+            return None
+
+    def _unlink(self, path: str) -> None:
+        try:
+            (self._root / path).unlink(missing_ok=True)
+        except NotADirectoryError:
+            pass

@@ -1,0 +1,135 @@
+r"""Which files make a unit known to systemd, and what stands in them. Pure.
+
+A unit's file goes to /run/systemd/system, a Quadlet's to /run/containers/systemd, as it is, byte for byte.
+What the cluster adds goes beside it into NAME.d/50-kirsch.conf, which also says that the unit is kirsch's.
+The variables themselves, among which secrets are, stand in a file for root's eyes only.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kirsch.cluster.runtime.base import Prepared
+from kirsch.unit import QUADLET_TYPES, UnitName
+
+UNITS = "run/systemd/system"
+QUADLETS = "run/containers/systemd"
+RECORDS = "run/kirsch/units"
+DROP_IN = "50-kirsch.conf"
+MARKER = "# Made by kirsch for a unit of its own; it goes with the unit.\n"
+
+# Sections that take EnvironmentFile= (systemd.exec(5)).
+_SECTIONS = {
+    "service": "Service",
+    "socket": "Socket",
+    "mount": "Mount",
+    "swap": "Swap",
+    "container": "Service",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One file to be: `path` is relative to the machine's root."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a unit for the kirschd that comes after this one: its name, its name in systemd, and
+    the mark it was started with ("" if it was not). `enabled` are the unit files that were enabled."""
+
+    name: str
+    service: str
+    mark: str = ""
+    enabled: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """As it is written."""
+        values = {"name": self.name, "service": self.service, "mark": self.mark, "enabled": self.enabled}
+        return json.dumps(values).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Record":
+        """Raises ValueError for what is no record."""
+        values = json.loads(data)
+        try:
+            name, service, mark = (values[key] for key in ("name", "service", "mark"))
+            return cls(str(name), str(service), str(mark), tuple(map(str, values.get("enabled", ()))))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from None
+
+
+def folder(name: UnitName) -> str:
+    """Where a unit's own file goes."""
+    return QUADLETS if name.type in QUADLET_TYPES else UNITS
+
+
+def unit_file(name: UnitName) -> str:
+    """The path of a unit's own file."""
+    return f"{folder(name)}/{name}"
+
+
+def drop_in(name: UnitName) -> str:
+    """The path of what the cluster adds to a unit."""
+    return f"{folder(name)}/{name}.d/{DROP_IN}"
+
+
+def record_file(name: UnitName) -> str:
+    """The path of a unit's record."""
+    return f"{RECORDS}/{_stem(name)}.json"
+
+
+def environment_file(name: UnitName) -> str:
+    """The path of a unit's variables."""
+    return f"{RECORDS}/{_stem(name)}.env"
+
+
+def _stem(name: UnitName) -> str:
+    # systemd reads EnvironmentFile= as a glob, in which a backslash is an escape; no name has a "=".
+    return name.text.replace("\\", "=")
+
+
+def compose(prepared: Prepared) -> list[Written]:
+    """The files of a unit, in the order in which they are written: its own file comes last."""
+    name = prepared.name
+    files = [Written(drop_in(name), drop_in_text(prepared).encode("utf-8", "surrogateescape"))]
+    if takes_environment(prepared):
+        text = environment_text(prepared.environment)
+        files.insert(0, Written(environment_file(name), text.encode("utf-8", "surrogateescape"), 0o600))
+    return [*files, Written(unit_file(name), bytes(prepared.file))]
+
+
+def takes_environment(prepared: Prepared) -> bool:
+    """Whether variables are added to this unit."""
+    return bool(prepared.environment) and prepared.name.type in _SECTIONS
+
+
+def drop_in_text(prepared: Prepared) -> str:
+    """The drop-in. A container's variables are put into podman's environment, and handed on by their names:
+    so no value is in a command line, nor in a file that all may read."""
+    text = MARKER
+    if takes_environment(prepared):
+        text += f"[{_SECTIONS[prepared.name.type]}]\nEnvironmentFile=/{environment_file(prepared.name)}\n"
+        if prepared.name.type == "container":
+            names = " ".join(f"--env={name}" for name in sorted(prepared.environment))
+            text += f"[Container]\nPodmanArgs={names}\n"
+    return text
+
+
+def environment_text(environment: Mapping[str, str]) -> str:
+    r"""Variables as EnvironmentFile= reads them (systemd.exec(5)): in double quotes, in which a backslash
+    makes " \ ` and $ stand for themselves, and a line may end; no specifiers are expanded there."""
+    lines = []
+    for name, value in environment.items():
+        escaped = "".join(f"\\{each}" if each in '"\\`$' else each for each in value)
+        lines.append(f'{name}="{escaped}"\n')
+    return "".join(lines)
+
+
+def is_ours(drop_in: bytes | None) -> bool:
+    """Whether a drop-in says that its unit is kirsch's."""
+    return drop_in is not None and drop_in.startswith(MARKER.encode())

@@ -1,0 +1,298 @@
+"""Making units known to systemd, and taking them away: many at once by one reload of systemd's."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, BusLost, SystemdBus, states_of, unit_path
+from kirsch.cluster.runtime.systemd_disk import Disk
+from kirsch.cluster.runtime.systemd_files import unit_file
+from kirsch.cluster.runtime.systemd_quadlet import Generator, service_name
+from kirsch.cluster.runtime.systemd_unit import Unit, Units
+from kirsch.unit import QUADLET_TYPES, UnitFile, UnitName
+
+RUNTIME = 1  # org.freedesktop.systemd1(5), EnableUnitFilesWithFlags: below /run, not /etc
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A unit to be loaded, with the text of what the cluster adds to it."""
+
+    prepared: Prepared
+    drop_in: str
+
+    @property
+    def name(self) -> UnitName:
+        return self.prepared.name
+
+    @property
+    def service(self) -> str:
+        """Its name in systemd."""
+        return service_name(self.name, self.prepared.file)
+
+
+class Loader:
+    """Loads and unloads for one runtime. One batch after another decides and writes; reloads are shared."""
+
+    def __init__(self, bus: SystemdBus, disk: Disk, generator: Generator | None, units: Units) -> None:
+        self._bus = bus
+        self._disk = disk
+        self._generator = generator
+        self._units = units
+        self._writing = asyncio.Lock()
+        self._reloads = Reloads(self._reload)
+
+    async def load(self, batch: Sequence[Loading]) -> None:
+        """Load units; what stands in the way of one is told as its state."""
+        async with self._writing:
+            refused = await self._refused(batch)
+            good = [each for each in batch if each.name not in refused]
+            written = await self._write(good)
+            await self._enable(written)
+        for name, (load, problem) in refused.items():
+            self._refuse(next(each for each in batch if each.name == name), load, problem)
+        if written:
+            await self._reload_and_verify(written)
+
+    async def unload(self, units: Sequence[Unit]) -> None:
+        """Take units away that do not run."""
+        owned = [unit for unit in units if unit.owned]
+        async with self._writing:
+            enabled = [name for unit in owned for name in unit.enabled]
+            try:
+                if enabled:
+                    await self._bus.manager("DisableUnitFilesWithFlags", "ast", enabled, RUNTIME)
+            except BusError as error:
+                log.warning("units cannot be disabled: %s", error)
+            for unit in owned:
+                try:
+                    await asyncio.to_thread(self._disk.remove, unit.name)
+                except OSError as error:
+                    log.warning("%s: its files cannot be removed: %s", unit.name, error.strerror)
+        if owned:
+            failed = [unit.service for unit in owned if unit.state.active == "failed"]
+            await asyncio.gather(*(self._reset(service) for service in failed))
+            try:
+                await self._reloads.ask()
+            except BusError as error:
+                log.warning("systemd cannot be reloaded: %s", error)
+        for unit in units:
+            self._units.forget(unit)
+        if any(unit.name.type in QUADLET_TYPES for unit in owned):
+            await self._verify([unit for unit in self._units if unit.name.type in QUADLET_TYPES])
+
+    # What cannot be loaded
+
+    async def _refused(self, batch: Sequence[Loading]) -> dict[UnitName, tuple[str, str]]:
+        """The load state and the words for those that must not be written."""
+        refused: dict[UnitName, tuple[str, str]] = {}
+        services: dict[str, UnitName] = {}
+        for each in batch:
+            holder = self._units.of_service(each.service)
+            other = services.setdefault(each.service, holder.name if holder else each.name)
+            if other != each.name:
+                refused[each.name] = ("error", f"{each.service} is what {other} runs as, on this machine too")
+            known = self._units.get(each.name)
+            if known and known.owned and known.service != each.service and not known.at_rest:
+                words = f"it runs as {known.service}: stop it before it becomes {each.service}"
+                refused[each.name] = ("error", words)
+        new = [each for each in batch if each.name not in refused and not self._is_ours(each)]
+        try:
+            foreign = await self._foreign(new)
+            refused |= {name: ("error", words) for name, words in foreign.items()}
+        except BusError as error:
+            refused |= {each.name: ("error", str(error)) for each in new}
+        quadlets = [e for e in batch if e.name.type in QUADLET_TYPES and e.name not in refused]
+        return refused | await self._not_quadlets(quadlets)
+
+    def _is_ours(self, loading: Loading) -> bool:
+        unit = self._units.get(loading.name)
+        return unit is not None and unit.owned and unit.service == loading.service
+
+    async def _foreign(self, batch: Sequence[Loading]) -> dict[UnitName, str]:
+        """Those whose name, or another that they would be enabled as, somebody else's unit has."""
+        wanted = {each.name: [each.service, *_aliases(each)] for each in batch}
+        services = [service for names in wanted.values() for service in names]
+        if not services:
+            return {}
+        states = states_of((await self._bus.manager("ListUnitsByNames", "as", services))[0])
+        found: dict[UnitName, str] = {}
+        for name, names in wanted.items():
+            for service in names:
+                load, active, _ = states.get(service, ("", "", ""))
+                words = await self._whose(service, load, active)
+                if words:
+                    found.setdefault(name, words)
+            for also in _also(next(each for each in batch if each.name == name)):
+                if also not in names and self._units.of_service(also) is None:
+                    found.setdefault(name, f"Also={also} names a unit that is not kirsch's: take it out")
+        return found
+
+    async def _whose(self, service: str, load: str, active: str) -> str:
+        """Whose a unit of systemd's is that is not ours; "" if it is nobody's."""
+        if not load:
+            return f"systemd takes {service} for no name of a unit"
+        if load == "not-found" and active in ("inactive", "failed"):
+            return ""
+        path = await self._bus.property(unit_path(service), UNIT, "FragmentPath")
+        if load == "loaded" and not path and active == "inactive":
+            return ""  # a slice or a device: systemd has them without a file
+        where = f" ({path})" if path else ""
+        what = "is masked" if load == "masked" else "is there already"
+        return f"{service} {what} on this machine{where}, and is not kirsch's: choose another name"
+
+    async def _not_quadlets(self, batch: Sequence[Loading]) -> dict[UnitName, tuple[str, str]]:
+        """Those that podman's generator refuses."""
+        if not batch:
+            return {}
+        if self._generator is None:
+            words = "this machine has no Quadlet: it needs podman 4.4 or newer"
+            return {each.name: ("error", words) for each in batch}
+        files = [(each.name, each.prepared.file, each.drop_in) for each in batch]
+        try:
+            refused = await asyncio.to_thread(self._generator.check, files)
+        except OSError as error:
+            why = f"podman's Quadlet cannot be asked about it: {error.strerror or error}"
+            return {each.name: ("error", why) for each in batch}
+        return {name: ("bad-setting", f"Quadlet: {text}") for name, text in refused.items()}
+
+    def _refuse(self, loading: Loading, load: str, problem: str) -> None:
+        """It does not come onto the machine. One that is there already stays as it is until it is stopped."""
+        unit = self._units.get(loading.name)
+        if unit is None:
+            unit = Unit(loading.name, loading.service, loading.prepared.file)
+            self._units.add(unit)
+        unit.know(load=load, problem=problem, hash=loading.prepared.file.hash)
+        self._units.publish(unit)
+
+    # Writing
+
+    async def _write(self, batch: Sequence[Loading]) -> list[Unit]:
+        """Write files; those units whose files stand."""
+        if not batch:
+            return []
+        units = [self._unit(each) for each in batch]
+        errors = await asyncio.to_thread(self._write_files, batch, units)
+        written = []
+        for each, unit, error in zip(batch, units, errors, strict=True):
+            if error is None:
+                written.append(unit)
+                await self._hold(unit, each.prepared.file)
+            else:
+                where = f"/{unit_file(each.name)}"
+                self._refuse(each, "error", f"{where} cannot be written: {error.strerror or error}")
+        return written
+
+    def _unit(self, loading: Loading) -> Unit:
+        known = self._units.get(loading.name)
+        if known is not None and known.service == loading.service:
+            return known
+        return Unit(loading.name, loading.service, loading.prepared.file)
+
+    def _write_files(self, batch: Sequence[Loading], units: Sequence[Unit]) -> list[OSError | None]:
+        errors: list[OSError | None] = []
+        for each, unit in zip(batch, units, strict=True):
+            try:
+                self._disk.write(each.prepared, unit.record)
+                errors.append(None)
+            except OSError as error:
+                errors.append(error)
+        return errors
+
+    async def _hold(self, unit: Unit, file: UnitFile) -> None:
+        """A unit's files stand: it is ours. One that was started too often has another chance with another
+        file."""
+        if unit.known.limited and unit.known.hash != file.hash:
+            await self._reset(unit.service)
+        before = self._units.get(unit.name)
+        if before is not None and before is not unit:
+            self._units.disown(before)
+        unit.file = file
+        unit.know(hash=file.hash)
+        unit.owned = True
+        self._units.add(unit)
+
+    async def _enable(self, units: Sequence[Unit]) -> None:
+        """Enable the units that have [Install]; a generator's cannot be, Quadlet sees to those itself."""
+        for unit in units:
+            if unit.name.type in QUADLET_TYPES or not unit.file.has("Install"):
+                continue
+            try:
+                names = [f"/{unit_file(unit.name)}"]
+                await self._bus.manager("EnableUnitFilesWithFlags", "ast", names, RUNTIME)
+                unit.enabled = (unit.name.text,)
+                await asyncio.to_thread(self._disk.record, unit.name, unit.record)
+            except (BusError, OSError) as error:
+                unit.know(remark=f"cannot be enabled: {error}")
+
+    # Reloading
+
+    async def _reload_and_verify(self, units: Sequence[Unit]) -> None:
+        try:
+            await self._reloads.ask()
+        except BusError as error:
+            for unit in units:
+                unit.know(load="error", problem=f"systemd cannot be reloaded: {error}")
+                self._units.publish(unit)
+            return
+        await self._verify(units)
+
+    async def _verify(self, units: Sequence[Unit]) -> None:
+        try:
+            await self._units.verify(units)
+        except BusError as error:
+            log.warning("%s", error)
+
+    async def _reload(self) -> None:
+        self._units.expected_reloads += 1
+        try:
+            await self._bus.manager("Reload")
+        except BusLost:
+            self._units.expected_reloads = 0
+            await self._bus.manager("Reload")
+        except BusError:
+            self._units.expected_reloads -= 1
+            raise
+
+    async def _reset(self, service: str) -> None:
+        try:
+            await self._bus.manager("ResetFailedUnit", "s", service)
+        except BusError:
+            pass  # it is gone already
+
+
+class Reloads:
+    """Shares one reload among all who ask while it has not begun yet."""
+
+    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
+        self._reload = reload
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def ask(self) -> None:
+        """Returns after a reload that began after this call. Raises BusError."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._running))
+        await asyncio.shield(self._next)
+
+    async def _after(self, running: "asyncio.Task[None] | None") -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        await self._reload()
+
+
+def _aliases(loading: Loading) -> list[str]:
+    """Other names that a unit is to be enabled as."""
+    if loading.name.type in QUADLET_TYPES:
+        return []
+    return [w for entry in loading.prepared.file.values("Install", "Alias") for w in entry.value.split()]
+
+
+def _also(loading: Loading) -> list[str]:
+    """Other units that are to be enabled with one."""
+    return [w for entry in loading.prepared.file.values("Install", "Also") for w in entry.value.split()]

@@ -1,0 +1,346 @@
+"""The units that the runtime holds, and what systemd's signals say of them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kirsch.cluster.runtime.base import RuntimeState, StateListener
+from kirsch.cluster.runtime.systemd_bus import (
+    SYSTEMD,
+    UNIT,
+    BusError,
+    BusLost,
+    SystemdBus,
+    states_of,
+    unit_path,
+)
+from kirsch.cluster.runtime.systemd_disk import Found
+from kirsch.cluster.runtime.systemd_files import Record
+from kirsch.cluster.runtime.systemd_journal import LAST_LINES, printed
+from kirsch.cluster.runtime.systemd_states import (
+    AT_REST,
+    INTERFACES,
+    SERVICE_PROPERTIES,
+    STARTED,
+    UNIT_PROPERTIES,
+    WAITING,
+    Known,
+    failed,
+    gave_up,
+    state_of,
+    why_failed,
+)
+from kirsch.unit import UnitFile, UnitName
+
+EXPLAIN_TIMEOUT = 10.0  # seconds that a failed start waits for the words that say why
+JOURNALCTL = 2  # at once, for units that failed
+
+log = logging.getLogger(__name__)
+
+
+class Unit:
+    """One unit: what is known of it. `owned` is false for one that is not on the machine: refused, or
+    another's; `stopping` are the stops under way."""
+
+    def __init__(self, name: UnitName, service: str, file: UnitFile) -> None:
+        self.name = name
+        self.service = service
+        self.path = unit_path(service)
+        self.file = file
+        self.known = Known(name, service, file.hash)
+        self.properties: dict[str, Any] = {}
+        self.state = RuntimeState(hash=file.hash)
+        self.owned = False
+        self.enabled: tuple[str, ...] = ()
+        self.stopping: set[asyncio.Future[None]] = set()
+        self.explaining: asyncio.Task[None] | None = None
+
+    @classmethod
+    def adopted(cls, found: Found) -> "Unit":
+        """One that an earlier kirschd left."""
+        unit = cls(found.name, found.record.service, found.file)
+        unit.owned = True
+        unit.enabled = found.record.enabled
+        unit.know(mark=found.record.mark)
+        unit.state = state_of(unit.known, {})
+        return unit
+
+    def know(self, **changes: Any) -> None:
+        """Take in what is known now; see Known."""
+        self.known = replace(self.known, **changes)
+
+    @property
+    def record(self) -> Record:
+        """What is kept of it for the next kirschd."""
+        return Record(self.name.text, self.service, self.known.mark, self.enabled)
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state.active in AT_REST
+
+    @property
+    def keeps_processes(self) -> bool:
+        """Whether systemd may leave processes of it when it is stopped (KillMode=, systemd.kill(5))."""
+        entry = self.file.get("Service", "KillMode")
+        return entry is not None and entry.value in ("process", "none")
+
+    async def explained(self) -> None:
+        """Wait until it is known why it failed, if it did."""
+        if self.explaining:
+            await asyncio.wait([self.explaining], timeout=EXPLAIN_TIMEOUT)
+
+
+class Units:
+    """All units, by name and by name in systemd. Listens to the bus. `prefix` as in the runtime."""
+
+    bus: SystemdBus
+
+    def __init__(self, prefix: tuple[str, ...]) -> None:
+        self.listeners: list[StateListener] = []
+        self._prefix = prefix
+        self._units: dict[UnitName, Unit] = {}
+        self._by_service: dict[str, Unit] = {}
+        self._by_path: dict[str, Unit] = {}
+        self._watched: dict[str, dict[str, Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reading = asyncio.Semaphore(JOURNALCTL)
+        self.expected_reloads = 0
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(tuple(self._units.values()))
+
+    def get(self, name: UnitName) -> Unit | None:
+        return self._units.get(name)
+
+    def of_service(self, service: str) -> Unit | None:
+        """The unit that is on the machine as this unit of systemd's."""
+        return self._by_service.get(service)
+
+    def add(self, unit: Unit) -> None:
+        """Hold a unit. One that is not owned hears of no signals."""
+        self._units[unit.name] = unit
+        if unit.owned:
+            self._by_service[unit.service] = unit
+            self._by_path[unit.path] = unit
+
+    def forget(self, unit: Unit) -> None:
+        """Hold a unit no longer, and tell the listeners."""
+        self.disown(unit)
+        if self._units.pop(unit.name, None) is not None:
+            self._tell(unit.name, None)
+
+    def disown(self, unit: Unit) -> None:
+        """It is not on the machine (any more)."""
+        unit.owned = False
+        if self._by_service.get(unit.service) is unit:
+            del self._by_service[unit.service]
+            del self._by_path[unit.path]
+
+    def publish(self, unit: Unit) -> None:
+        """Tell the listeners if a unit's state is another now."""
+        state = state_of(unit.known, unit.properties)
+        if state != unit.state:
+            unit.state = state
+            if self._units.get(unit.name) is unit:
+                self._tell(unit.name, state)
+
+    def watch(self, service: str) -> Mapping[str, Any]:
+        """The properties of a service that is no unit of kirsch's, as systemd tells of them from now on."""
+        return self._watched.setdefault(unit_path(service), {})
+
+    def unwatch(self, service: str) -> None:
+        self._watched.pop(unit_path(service), None)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Jobs
+
+    async def job(self, method: str, unit: Unit, accepted: Callable[[], None] | None = None) -> str:
+        """Have systemd start, stop or reload a unit: the job's result. Raises BusError.
+
+        When the connection is lost meanwhile, it is seen from the unit itself whether systemd heard of it."""
+        heard = False
+
+        def hear() -> None:
+            nonlocal heard
+            if not heard and accepted:
+                accepted()
+            heard = True
+
+        before = unit.properties.get("InactiveExitTimestamp", 0)
+
+        async def ask() -> list[Any]:
+            return await self.bus.manager(method, "ss", unit.service, "replace")
+
+        async def look() -> list[Any]:
+            job = await self.bus.property(unit.path, UNIT, "Job")
+            return [job[1]] if job[0] else ["/"]
+
+        call = ask
+        while True:
+            try:
+                return await self.bus.jobs.run(call, hear)
+            except BusLost:
+                _, path = await self.bus.property(unit.path, UNIT, "Job")
+                moved = unit.properties.get("InactiveExitTimestamp", 0) != before
+                if path == "/" and (heard or moved):
+                    hear()
+                    return "done"
+                call = look if path != "/" else ask
+
+    async def failed_needs(self, unit: Unit) -> list[str]:
+        """The units that a unit needs and that do not run. Raises BusError."""
+        needed: list[str] = []
+        for name in ("Requires", "Requisite", "BindsTo"):
+            needed += await self.bus.property(unit.path, UNIT, name)
+        states = states_of((await self.bus.manager("ListUnitsByNames", "as", needed))[0])
+        return [name for name, (_, active, _) in states.items() if active in AT_REST]
+
+    # What the bus tells
+
+    def changed(self, path: str, interface: str, values: Mapping[str, Any]) -> None:
+        """systemd tells of a unit's own interface first, then of Unit, which has the states."""
+        unit = self._by_path.get(path)
+        if unit is None:
+            if path in self._watched:
+                self._watched[path].update(values)
+            return
+        if interface != UNIT:
+            wanted = {name: values[name] for name in SERVICE_PROPERTIES if name in values}
+            self._take(unit, {**unit.properties, **wanted}, complete=False)
+        else:
+            wanted = {name: values[name] for name in UNIT_PROPERTIES if name in values}
+            self._take(unit, {**unit.properties, **wanted})
+
+    def appeared(self, unit: str) -> None:
+        """Its properties are told of once they change."""
+
+    def removed(self, unit: str) -> None:
+        """It does not run. What was told of its last run stays."""
+        known = self._by_service.get(unit)
+        if known and known.state.active not in AT_REST:
+            self._take(known, {**known.properties, "ActiveState": "inactive", "SubState": "dead"})
+
+    def reloaded(self) -> None:
+        """Somebody else may have removed a file of ours."""
+        if self.expected_reloads:
+            self.expected_reloads -= 1
+        else:
+            self._spawn(self.verify(list(self)))
+
+    async def joined(self) -> None:
+        """See how all units stand. Raises BusError."""
+        self.expected_reloads = 0
+        owned = [unit for unit in self if unit.owned]
+        states = await self._list(owned)
+        await asyncio.gather(*(self._look(unit, states.get(unit.service)) for unit in owned))
+
+    async def verify(self, units: Sequence[Unit]) -> None:
+        """See whether systemd finds the units' files, and what it says of those that it does not."""
+        owned = [unit for unit in units if unit.owned]
+        states = await self._list(owned)
+        for unit in owned:
+            load, _, _ = states.get(unit.service, ("error", "", ""))
+            problem = "" if load == "loaded" else await self._why_not_loaded(unit, load)
+            unit.know(load=load, problem=problem)
+            self.publish(unit)
+
+    # Inside
+
+    async def _list(self, units: Sequence[Unit]) -> dict[str, tuple[str, str, str]]:
+        if not units:
+            return {}
+        return states_of((await self.bus.manager("ListUnitsByNames", "as", [u.service for u in units]))[0])
+
+    async def _look(self, unit: Unit, listed: tuple[str, str, str] | None) -> None:
+        """Ask for a unit's properties, where there can be any worth asking for."""
+        load, active, sub = listed or ("not-found", "inactive", "dead")
+        problem = "" if load == "loaded" else await self._why_not_loaded(unit, load)
+        unit.know(load=load, problem=problem)
+        if active == "inactive" and not unit.properties:
+            self._take(unit, {"ActiveState": active, "SubState": sub})
+            return
+        kind = INTERFACES.get(unit.service.rpartition(".")[2])
+        names = [(UNIT, name) for name in UNIT_PROPERTIES]
+        if kind == "Service":
+            names += [(f"{SYSTEMD}.Service", name) for name in SERVICE_PROPERTIES]
+        elif kind:
+            names.append((f"{SYSTEMD}.{kind}", "Result"))
+        values = await asyncio.gather(*(self.bus.property(unit.path, *each) for each in names))
+        self._take(unit, {name: value for (_, name), value in zip(names, values, strict=True)})
+
+    async def _why_not_loaded(self, unit: Unit, load: str) -> str:
+        """systemd's own words for a unit file that it does not take."""
+        words = ""
+        if load != "masked":
+            try:
+                words = (await self.bus.property(unit.path, UNIT, "LoadError"))[1]
+                words = words.strip().rstrip(".")
+            except BusError as error:
+                words = str(error)
+        parsed = await self._parse_errors(unit) if load in ("bad-setting", "error") else []
+        return "; ".join([words or f"systemd says: {load}", *parsed])
+
+    async def _parse_errors(self, unit: Unit) -> list[str]:
+        """What systemd printed about the unit's file when it read it last."""
+        invocation = [f"UNIT={unit.service}", "_PID=1"]
+        async with self._reading:
+            lines = await printed(self._prefix, invocation, LAST_LINES)
+        prefix = f"{unit.service}: "
+        return [line.removeprefix(prefix) for line in lines[-1:]]
+
+    def _take(self, unit: Unit, properties: dict[str, Any], *, complete: bool = True) -> None:
+        """Take properties in; where they are complete, see what they mean."""
+        before, unit.properties = unit.properties, properties
+        if not complete:
+            return
+        limited = unit.known.limited or gave_up(before, properties)
+        if failed(properties):
+            if not unit.known.reason or limited != unit.known.limited:
+                unit.know(reason=why_failed(properties, limited), limited=limited)
+            if properties.get("ActiveState") == "failed" and before.get("ActiveState") != "failed":
+                unit.explaining = self._spawn(self._explain(unit))
+        elif properties.get("ActiveState") in STARTED and properties.get("SubState") not in WAITING:
+            unit.know(reason="", lines=(), limited=False)
+        self.publish(unit)
+
+    async def _explain(self, unit: Unit) -> None:
+        """Find out which command failed, and what the unit printed last."""
+        properties = dict(unit.properties)
+        if unit.service.endswith(".service") and properties.get("Result") != "success":
+            properties |= await self.bus.properties(unit.path, f"{SYSTEMD}.Service")
+        run = bytes(properties.get("InvocationID", b"")).hex()
+        lines: list[str] = []
+        if run:
+            async with self._reading:
+                lines = await printed(self._prefix, [f"_SYSTEMD_INVOCATION_ID={run}"], LAST_LINES)
+        if unit.properties.get("ActiveState") == "failed":
+            unit.know(reason=why_failed(properties, unit.known.limited), lines=tuple(lines))
+            self.publish(unit)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            try:
+                await work
+            except BusError as error:
+                log.warning("%s", error)
+            except Exception:
+                log.exception("a unit's state")
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _tell(self, name: UnitName, state: RuntimeState | None) -> None:
+        for listener in self.listeners:
+            try:
+                listener(name, state)
+            except Exception:
+                log.exception("a listener failed at a change of %s", name)
