@@ -205,15 +205,21 @@ class TestSlow:
     def test_one_message_more_may_wait_whatever_its_size(self, core, client):
         limits = Limits(queue=1000)
         side = core.Protocol(client=client, limits=limits)
-        side.send(bytes(990))
-        assert side.queued <= limits.queue
+        side.send(bytes(900))
         side.send(bytes(100_000))
+        side.send(bytes(200))
+        assert side.queued > limits.queue + 100_000
+        with pytest.raises(Slow):
+            side.send(b"")
+        sent(side)
+        side.send(bytes(1100))
         with pytest.raises(Slow):
             side.send(b"")
 
     def test_one_message_may_always_wait(self, core):
         server = core.Protocol(limits=Limits(queue=10))
         server.send(bytes(100_000))
+        server.send(bytes(200_000))
         with pytest.raises(Slow):
             server.send(b"")
 

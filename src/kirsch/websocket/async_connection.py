@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_wire import Wire
+from kirsch.websocket.async_wire import READ, Wire
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import NORMAL, Buffer
-from kirsch.websocket.inbox import NORMALLY, Chunks, ignore
+from kirsch.websocket.inbox import NORMALLY, Chunks, enough, ignore
 from kirsch.websocket.message import Message
 from kirsch.websocket.protocol import OPEN
 
@@ -45,6 +45,7 @@ class Connection(WebSocket):
             # Messages go where they wait without a call of ours.
             self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
         self._unread = 0
+        self._enough = enough(self.limits, self.client, READ)
         # Chunks came, or the end.
         self._news = False
         # Something was sent since the last message came.
@@ -162,7 +163,7 @@ class Connection(WebSocket):
         if self._inbox or self._news:
             self._news = self._answered = False
             self._unread += count
-            if self._unread > self.limits.inbox:
+            if self._unread + self.queued > self._enough:
                 if self.state == OPEN:
                     self.wire.hold(True)
                 else:

@@ -12,8 +12,8 @@ from gevent.event import Event
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import GOING_AWAY, INTERNAL, Buffer
-from kirsch.websocket.gevent_wire import Wire
-from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, ignore
+from kirsch.websocket.gevent_wire import READ, Wire
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, enough, ignore
 from kirsch.websocket.message import Message
 
 
@@ -57,6 +57,7 @@ class Connection(WebSocket):
         self.received_message = self._inbox.append  # type: ignore[assignment, method-assign]
         # Bytes that wait, and whether they are too many.
         self._unread = 0
+        self._enough = enough(self.limits, self.client, READ)
         self._full = False
         # Chunks came, or the end.
         self._news = False
@@ -176,7 +177,7 @@ class Connection(WebSocket):
             self._unread += OVERHEAD * new + sum(map(len, islice(reversed(inbox), new)))
         else:
             return
-        if self._unread > self.limits.inbox and not self._full:
+        if self._unread + self.queued > self._enough and not self._full:
             self._full = True
             self.wire.hold(True)
         self._arrival.set()

@@ -4,11 +4,22 @@ from collections import deque
 from typing import Any, Final
 
 from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.limits import Limits
 
 # What a message costs besides its bytes.
 OVERHEAD: Final = 64
 # Codes with which an iteration just ends.
 NORMALLY: Final = (NORMAL, GOING_AWAY, NO_CODE)
+
+
+def enough(limits: Limits, client: bool, read: int) -> int:
+    """From how many bytes on, unread and on their way back, a connection is not read, `read` of them at once.
+
+    On a server what has come can be sent back to a peer that does not read, lest an echo meets Slow.
+    """
+    if client:
+        return limits.inbox
+    return min(limits.inbox, max(limits.queue // 2, limits.queue - read))
 
 
 class Chunks:

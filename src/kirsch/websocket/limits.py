@@ -18,8 +18,8 @@ class Limits:
         handshake: the bytes of a request's or a response's head.
         headers: how many fields the head may have.
         handshake_timeout: from the connection to the end of the handshake.
-        queue: bytes that may wait to be sent: while more do `Slow` is raised. A message is queued, whatever
-            its size, while no more than this wait.
+        queue: bytes that may wait to be sent besides the largest message of those, which may be of any size:
+            while more do `Slow` is raised.
         inbox: bytes of messages received that nobody has taken yet, for those who iterate: reading stops.
         ping_interval: how often a silent peer is asked whether it is there; None never.
         ping_timeout: how long it has to say anything at all: 1006 then; None forever.

@@ -93,6 +93,8 @@ class Protocol:
         self.__key_at = 0
         self.__out: list[bytes | memoryview] = []
         self.__size = 0
+        # The largest payload of that, from APART on.
+        self.__largest = 0
         self.__told = False
         # The close frame was taken.
         self.__said = False
@@ -206,7 +208,7 @@ class Protocol:
 
         Raises:
             Closed: the connection is closing or closed.
-            Slow: more than `limits.queue` bytes wait; nothing was queued.
+            Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
             TypeError: it is no message.
             RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
         """
@@ -280,7 +282,7 @@ class Protocol:
                 source = self.__source
                 if source is None or self.__size >= BATCH:
                     self.__said = source is None and self.close_sent is not None
-                    taken, self.__out, self.__size = self.__out, [], 0
+                    taken, self.__out, self.__size, self.__largest = self.__out, [], 0, 0
                     return _joined(taken)
             self.__pull(source)
 
@@ -315,8 +317,8 @@ class Protocol:
             self.__wait((opcode, payload), len(payload))
 
     def __require_room(self) -> None:
-        # Whatever its size, one more message may wait: so there is always room for the largest.
-        if self.queued > self.limits.queue:
+        # The largest of those that wait may be of any size, and so may be the one that comes now.
+        if self.queued - self.__largest > self.limits.queue:
             raise Slow(self.queued, self.limits.queue)
 
     def __message(self, opcode: int, payload: bytes | memoryview) -> None:
@@ -357,7 +359,7 @@ class Protocol:
         self.__out.clear()
         self.__behind.clear()
         self.__source = None
-        self.__size = self.__waiting = 0
+        self.__size = self.__largest = self.__waiting = 0
         self.__told = False
 
     def __write(self, first: int, payload: bytes | memoryview) -> None:
@@ -371,6 +373,7 @@ class Protocol:
             self.__out.append(head + payload)
         else:
             self.__out += head, payload
+            self.__largest = max(self.__largest, size)
         self.__size += len(head) + size
 
     def __key(self) -> bytes:

@@ -30,6 +30,8 @@ cdef class Protocol:
     cdef Py_ssize_t _room
     cdef Py_ssize_t _usual
     cdef Py_ssize_t _size
+    # The largest payload of that, from APART on.
+    cdef Py_ssize_t _largest
     cdef bint _told
     # The close frame was taken.
     cdef bint _said

@@ -196,7 +196,7 @@ cdef class Protocol:
 
         Raises:
             Closed: the connection is closing or closed.
-            Slow: more than `limits.queue` bytes wait; nothing was queued.
+            Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
             TypeError: it is no message.
             RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
         """
@@ -331,8 +331,8 @@ cdef class Protocol:
         return 0
 
     cdef int _require_room(self) except -1:
-        # Whatever its size, one more message may wait: so there is always room for the largest.
-        if self._size + self._waiting > self._queue:
+        # The largest of those that wait may be of any size, and so may be the one that comes now.
+        if self._size + self._waiting - self._largest > self._queue:
             raise Slow(self._size + self._waiting, self._queue)
         return 0
 
@@ -381,7 +381,7 @@ cdef class Protocol:
             self._out.clear()
         self._behind = None
         self._source = None
-        self._filled = self._size = self._waiting = 0
+        self._filled = self._size = self._largest = self._waiting = 0
         self._told = False
         return 0
 
@@ -392,7 +392,9 @@ cdef class Protocol:
         cdef int length
         if size < APART:
             self._copy(first, &view[0] if size else NULL, size)
-        elif self.client:
+            return 0
+        self._largest = max(self._largest, size)
+        if self.client:
             self._copy(first, &view[0], size)
         else:
             length = header(head, first, size, False)
@@ -483,7 +485,7 @@ cdef class Protocol:
         self._spill()
         taken = self._out
         self._out = []
-        self._size = 0
+        self._size = self._largest = 0
         return taken
 
     cdef int _pull(self, source) except -1:
