@@ -1,0 +1,139 @@
+"""Commands of other programs as values, and the one place that runs them."""
+
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from kirsch.cluster.provision.record import ProvisionError
+
+CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")
+LONGEST = 300
+
+Each = TypeVar("Each")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours."""
+
+    argv: tuple[str, ...]
+    input: bytes = field(default=b"", repr=False)
+    timeout: float = 60.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class CommandError(ProvisionError):
+    """A command did not do what it should: the program and its last words, which are in `words` alone.
+
+    `status` is its exit status, if it ended by itself; `output` is what it printed before."""
+
+    def __init__(self, program: str, words: str, status: int | None = None, output: str = "") -> None:
+        super().__init__(f"{program}: {words}" if program else words)
+        self.words = words
+        self.status = status
+        self.output = output
+
+
+class MissingProgram(CommandError):
+    """The program is not there."""
+
+
+class Runner:
+    """Runs commands, from several threads if need be, until it is interrupted."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._interrupted = False
+        self._lock = threading.Lock()
+
+    def run(self, command: Command) -> str:
+        """Run it to its end; what it printed. Raises CommandError."""
+        name = os.path.basename(command.argv[0])
+        with self._lock:
+            self.check()
+            process = self._start(command, name)
+            self._running.add(process)
+        try:
+            output, errors = process.communicate(command.input, command.timeout)
+        except subprocess.TimeoutExpired:
+            raise CommandError(name, f"not done after {command.timeout:.0f} s") from None
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            _end(process)
+        text = output.decode(errors="replace")
+        if process.returncode:
+            raise CommandError(name, _words(process.returncode, errors or output), process.returncode, text)
+        return text
+
+    def check(self) -> None:
+        """Raises CommandError once it was interrupted."""
+        if self._interrupted:
+            raise CommandError("", "interrupted")
+
+    def together(self, machines: Sequence[Each], act: Callable[[Each], None]) -> None:
+        """Act on all of them at once, each in a thread; the first one's error is raised when all are done."""
+        with ThreadPoolExecutor(max_workers=max(len(machines), 1)) as pool:
+            futures = [pool.submit(act, machine) for machine in machines]
+            try:
+                for future in futures:
+                    future.result()
+            except KeyboardInterrupt:
+                self.interrupt()
+                raise
+
+    def interrupt(self) -> None:
+        """End what runs, and run nothing more."""
+        with self._lock:
+            self._interrupted = True
+            for process in self._running:
+                process.kill()
+
+    def _start(self, command: Command, name: str) -> "subprocess.Popen[bytes]":
+        environment = {
+            **os.environ,
+            # podman says on every call that it would rather have cgroups v2.
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            "LC_ALL": "C.UTF-8",
+            **command.environment,
+        }
+        try:
+            return subprocess.Popen(
+                command.argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                # Ctrl-C is ours: what is undone after it must not get it too.
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise MissingProgram("", f"{name} is not installed") from None
+        except OSError as error:
+            raise CommandError(name, str(error.strerror)) from None
+
+
+def without_credentials(text: str) -> str:
+    """A text without the user and password of URLs in it."""
+    return CREDENTIALS.sub(r"\1", text)
+
+
+def _words(status: int, said: bytes) -> str:
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    last = without_credentials(lines[-1]) if lines else f"exit status {status}"
+    last = last.removeprefix("Error: ").removeprefix("ERROR: ").removeprefix("E: ")
+    return last[:LONGEST]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            pipe.close()

@@ -1,0 +1,221 @@
+"""A new cluster: machines as containers, step by step, all of it or nothing."""
+
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kirsch.cluster.provision import install, podman
+from kirsch.cluster.provision.command import CommandError, Runner
+from kirsch.cluster.provision.destroy import PARTS, destroy_steps
+from kirsch.cluster.provision.host import free, limits, subnets
+from kirsch.cluster.provision.image import Images, target
+from kirsch.cluster.provision.keyring import load_authority, machine_pair, make_keys, public_key, write_ssh
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, clusters_folder
+from kirsch.cluster.provision.settings import PRIVATE_FOLDERS, container_files, machine_files
+from kirsch.cluster.provision.site import Site, sites
+from kirsch.cluster.provision.specification import Specification
+from kirsch.cluster.provision.ssh import known_host
+from kirsch.cluster.provision.ssh_key import SSHKey, generate
+from kirsch.cluster.provision.steps import Show, Step, perform
+from kirsch.cluster.provision.tree import archive
+from kirsch.cluster.provision.wheels import Wheels
+
+# etcd's members: one cannot be lost, of three one can. Two could lose none, and there are two to lose.
+MEMBERS = 3
+# Seconds until a machine that was started must answer.
+READY = 90.0
+# The Debian packages of programs that must be here.
+PROGRAMS = {
+    "podman": "podman",
+    "runc": "runc",
+    "netavark": "netavark",
+    "iptables": "iptables",
+    "ip": "iproute2",
+}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/podman:/usr/libexec/podman"
+
+
+def create(specification: Specification, show: Show) -> ClusterRecord:
+    """Make the cluster. Raises ProvisionError with the step that failed; nothing is left behind then."""
+    creation = Creation(specification, Runner())
+    creation.check()
+    perform(creation.steps(), show)
+    return creation.record
+
+
+@dataclass(slots=True)
+class Creation:
+    """A cluster in the making: what steps have found out for those after them."""
+
+    specification: Specification
+    runner: Runner
+    image: str = ""
+    wheel: Path = Path()
+    made: ClusterRecord | None = None
+
+    @property
+    def record(self) -> ClusterRecord:
+        """The cluster as it is known so far."""
+        assert self.made
+        return self.made
+
+    def check(self) -> None:
+        """What can be known before anything is done. Raises ProvisionError."""
+        name = self.specification.name
+        for program, package in PROGRAMS.items():
+            if not shutil.which(program, path=PATH):
+                raise ProvisionError(f"{program} is not installed: apt-get install {package}")
+        if (clusters_folder() / name).exists():
+            raise ProvisionError(
+                f"there is a cluster {name} already: `kirsch cluster destroy {name}`, or give another name"
+            )
+        if any(self.runner.run(podman.labelled(part, name)).strip() for part in PARTS):
+            raise ProvisionError(
+                f"podman has parts of a cluster {name}: `kirsch cluster destroy {name}` removes them"
+            )
+        for port in self.specification.published:
+            if not free(port.host, port.address):
+                raise ProvisionError(f"--publish: port {port.host} of {port.address} is taken")
+
+    def steps(self) -> list[Step]:
+        """All that is to be done, in order."""
+        return [
+            Step("kirsch's wheel", self._wheel),
+            Step("machine image", self._image),
+            Step("network", self._network, self._undone("network")),
+            Step("keys", self._keys, self._undone("keys")),
+            Step("machines", self._machines, self._undone("machines", "volumes")),
+            Step("sshd", self._sshd),
+            Step("etcd", self._etcd),
+            Step("kirsch", self._kirsch),
+            Step("kirschd", self._kirschd),
+        ]
+
+    def _wheel(self) -> None:
+        self.wheel = Wheels(self.runner).own()
+
+    def _image(self) -> None:
+        self.image = Images(self.runner).node(Wheels(self.runner).libraries(self.wheel, target()))
+
+    def _network(self) -> None:
+        id = uuid.uuid4().hex
+        for site in sites(len(self.specification.machines), subnets(self.runner), free):
+            try:
+                self.runner.run(podman.create_network(self.specification.name, id, site))
+            except CommandError as error:
+                # Another create was quicker; the next may be free.
+                if "subnet" not in str(error):
+                    raise
+                continue
+            self.made = planned(self.specification, id, site)
+            return
+        raise ProvisionError("no subnet of 10.201.0.0/16 is free on this computer")
+
+    def _keys(self) -> None:
+        self.record.save()
+        make_keys(self.record)
+
+    def _machines(self) -> None:
+        keys = {machine.name: generate() for machine in self.record.machines}
+        lines = [known_host(machine, keys[machine.name].public) for machine in self.record.machines]
+        write_ssh(self.record, "".join(lines))
+        self.runner.together(self.record.machines, self._starter(keys))
+
+    def _starter(self, keys: dict[str, SSHKey]) -> Callable[[MachineRecord], None]:
+        record, run, bounds = self.record, self.runner.run, limits()
+        signer, public = load_authority(record), public_key(record)
+
+        def start(machine: MachineRecord) -> None:
+            first = machine is record.machines[0]
+            key = keys[machine.name]
+            pair = machine_pair(signer, machine.name, machine.address)
+            files = machine_files(record, machine, signer.certificate, pair)
+            files += container_files(machine, key.private, key.public, public)
+            published = self.specification.published if first else ()
+            run(podman.create_volume(record.name, machine.name))
+            run(podman.create_machine(record, machine, self.image, bounds, published))
+            run(podman.copy_in(machine.container, archive(files, PRIVATE_FOLDERS)))
+            run(podman.podman("start", machine.container))
+
+        return start
+
+    def _sshd(self) -> None:
+        self.runner.together(self.record.machines, lambda machine: answers_ssh(machine, self.runner))
+
+    def _etcd(self) -> None:
+        # It is of Type=notify: started once it has joined the others.
+        self._on(self.record.members, install.start("etcd.service"))
+
+    def _kirsch(self) -> None:
+        self._on(self.record.machines, install.own(self.wheel.name), self.wheel.read_bytes())
+
+    def _kirschd(self) -> None:
+        # Of Type=notify too: ready once the machine is in the cluster.
+        self._on(self.record.machines, install.start("kirschd.service"))
+        self.made = replace(self.record, complete=True)
+        self.made.save()
+
+    def _on(self, machines: Sequence[MachineRecord], script: str, given: bytes = b"") -> None:
+        def execute(machine: MachineRecord) -> None:
+            try:
+                self.runner.run(podman.execute(machine.container, "sh", "-c", script, input=given))
+            except CommandError as error:
+                raise ProvisionError(f"{machine.name}: {error.words}") from None
+
+        self.runner.together(machines, execute)
+
+    def _undone(self, *names: str) -> Callable[[], None]:
+        def undo() -> None:
+            # A runner of its own: the other one runs nothing more once it was interrupted.
+            for step in destroy_steps(self.specification.name, Runner()):
+                if step.name in names:
+                    step.do()
+
+        return undo
+
+
+def planned(specification: Specification, id: str, site: Site) -> ClusterRecord:
+    """The record of a cluster that is to be made at a site."""
+    count = len(specification.machines)
+    members = MEMBERS if count >= MEMBERS else 1
+    machines = tuple(
+        MachineRecord(
+            name=name,
+            id=uuid.uuid4().hex,
+            address=site.address(number),
+            ssh_port=site.ssh_port(number),
+            api_port=site.api_port(number),
+            container=podman.object_name(specification.name, name),
+            etcd=number < members,
+            metadata=specification.metadata[number],
+        )
+        for number, name in enumerate(specification.machines)
+    )
+    return ClusterRecord(
+        name=specification.name,
+        id=id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        subnet=str(site.subnet),
+        machines=machines,
+        published=tuple(map(str, specification.published)),
+    )
+
+
+def answers_ssh(machine: MachineRecord, runner: Runner) -> None:
+    """Wait until a machine's sshd greets. Raises ProvisionError."""
+    deadline = time.monotonic() + READY
+    while time.monotonic() < deadline:
+        runner.check()
+        try:
+            with socket.create_connection((machine.host, machine.ssh_port), timeout=5) as connection:
+                if connection.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise ProvisionError(f"{machine.name}: sshd does not answer after {READY:.0f} s")

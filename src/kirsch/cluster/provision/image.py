@@ -1,0 +1,150 @@
+"""The image that machines start from: made once, found again by the digest of its recipe."""
+
+import os
+import platform
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision.command import Command, CommandError, MissingProgram, Runner
+from kirsch.cluster.provision.host import limits
+from kirsch.cluster.provision.install import LIBRARIES, WHEELS
+from kirsch.cluster.provision.podman import SLOW, copy_in, execute, podman, remove_machines, ulimits
+from kirsch.cluster.provision.record import ProvisionError
+from kirsch.cluster.provision.tree import File, archive
+from kirsch.cluster.provision.wheels import Target
+
+SOURCES = Path("/etc/apt")
+# A registry that does not answer within this is taken for none.
+REACHABLE = 8.0
+LONG = 600.0
+# What nobody reads on a machine.
+EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def target() -> Target:
+    """Whose wheels machines as containers need: Debian's Python on this computer's processor."""
+    return Target(recipe.PYTHON, platform.machine(), (2, 41))
+
+
+class Images:
+    """Makes images with podman. Every method raises ProvisionError."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def base(self) -> str:
+        """The image with all packages; made from one that is pulled, or else from a Debian mirror."""
+        digest = recipe.base_digest(platform.machine())
+        image = f"{recipe.REPOSITORY}-base:{digest}"
+        if not self.exists(image):
+            if self._pullable(recipe.REFERENCE):
+                self._extend(recipe.REFERENCE, image, digest)
+            else:
+                self._bootstrap(image, digest)
+        return image
+
+    def node(self, wheels: Sequence[Path]) -> str:
+        """A machine's image: the packages, settings, and the libraries that kirsch needs."""
+        digest = recipe.node_digest(platform.machine(), [path.name for path in wheels])
+        image = f"{recipe.REPOSITORY}:{digest}"
+        if not self.exists(image):
+            base = self.base()
+            shipped = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
+            script = f"{recipe.PREPARE}; {LIBRARIES}"
+            self._commit(base, image, digest, archive([*recipe.FILES, *shipped]), script, "none")
+        return image
+
+    def exists(self, image: str) -> bool:
+        """Whether podman has it."""
+        try:
+            self.runner.run(podman("image", "exists", image))
+        except CommandError as error:
+            if error.status == 1:
+                return False
+            raise
+        return True
+
+    def _pullable(self, reference: str) -> bool:
+        if self.exists(reference):
+            return True
+        try:
+            self.runner.run(podman("manifest", "inspect", reference, timeout=REACHABLE))
+            self.runner.run(podman("pull", "--quiet", reference, timeout=LONG))
+        except CommandError:
+            return False
+        return True
+
+    def _extend(self, reference: str, image: str, digest: str) -> None:
+        packages = " ".join(recipe.PACKAGES)
+        script = (
+            "set -e; export DEBIAN_FRONTEND=noninteractive; apt-get update --quiet; "
+            f"apt-get install --yes --quiet --no-install-recommends {packages}; apt-get clean"
+        )
+        # The host's network, so that a mirror that it reaches is reached here too.
+        self._commit(reference, image, digest, b"", script, "host")
+
+    def _bootstrap(self, image: str, digest: str) -> None:
+        lines = apt.mirror_lines(apt.parse(sources()), recipe.SUITE)
+        # Not in /tmp, which may be memory.
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
+            tar = os.path.join(temporary, "base.tar")
+            try:
+                self.runner.run(bootstrap(tar, lines))
+            except MissingProgram:
+                raise ProvisionError(
+                    f"no image registry has {recipe.REFERENCE} for us, and without one mmdebstrap makes "
+                    "machines: apt-get install mmdebstrap"
+                ) from None
+            self.runner.run(
+                podman("import", "--quiet", "--change", f"LABEL {recipe.LABEL}={digest}", tar, image)
+            )
+
+    def _commit(self, base: str, image: str, digest: str, files: bytes, script: str, network: str) -> None:
+        """Make an image of another one: files are put in, a script is run."""
+        container = f"kirsch-image-{uuid.uuid4().hex[:8]}"
+        try:
+            self.runner.run(
+                podman(
+                    "run", "--detach", "--name", container, "--network", network, *ulimits(limits()),
+                    base, "sleep", "infinity",
+                )
+            )  # fmt: skip
+            if files:
+                self.runner.run(copy_in(container, files))
+            self.runner.run(execute(container, "sh", "-c", script, timeout=LONG))
+            self.runner.run(
+                podman(
+                    "commit", "--quiet", "--change", f"LABEL {recipe.LABEL}={digest}", container, image,
+                    timeout=SLOW,
+                )
+            )  # fmt: skip
+        finally:
+            # A runner that was interrupted runs nothing more, and this is to go all the same.
+            Runner().run(remove_machines([container]))
+
+
+def bootstrap(tar: str, sources: str) -> Command:
+    """mmdebstrap's command; the sources go by a pipe, for their URIs may hold passwords."""
+    return Command(
+        (
+            "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(recipe.PACKAGES)}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
+            "--customize-hook=rm -f \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*",
+            recipe.SUITE, tar, *(["-"] if sources else []),
+        ),
+        sources.encode(),
+        LONG,
+    )  # fmt: skip
+
+
+def sources() -> dict[str, str]:
+    """The host's own apt sources, by their files' names."""
+    files = [SOURCES / "sources.list", *sorted((SOURCES / "sources.list.d").glob("*"))]
+    return {
+        path.name: path.read_text(errors="replace")
+        for path in files
+        if path.is_file() and path.suffix in (".list", ".sources")
+    }

@@ -1,0 +1,55 @@
+"""The keys of a cluster, in its record's folder: files that only their owner can read."""
+
+from pathlib import Path
+
+from kirsch.cluster.provision.authority import CLIENT, Pair, authority, issue
+from kirsch.cluster.provision.record import ClusterRecord
+from kirsch.cluster.provision.ssh import ssh_config
+from kirsch.cluster.provision.ssh_key import generate
+
+
+def make_keys(record: ClusterRecord) -> None:
+    """A new authority, a person's certificate, a key for ssh and its configuration. Raises OSError."""
+    signer = authority(record.id)
+    person = issue(signer, CLIENT)
+    _write(record.folder / "tls", {
+        "ca.crt": signer.certificate, "ca.key": signer.key,
+        "client.crt": person.certificate, "client.key": person.key,
+    })  # fmt: skip
+    key = generate()
+    _write(record.folder / "ssh", {
+        "id_ed25519": key.private,
+        "id_ed25519.pub": f"{key.public} kirsch-{record.name}\n".encode(),
+        "known_hosts": b"",
+        "config": ssh_config(record).encode(),
+    })  # fmt: skip
+
+
+def load_authority(record: ClusterRecord) -> Pair:
+    """The cluster's own authority. Raises OSError."""
+    tls = record.folder / "tls"
+    return Pair((tls / "ca.crt").read_bytes(), (tls / "ca.key").read_bytes())
+
+
+def public_key(record: ClusterRecord) -> str:
+    """The line for authorized_keys of whoever may come in. Raises OSError."""
+    return (record.folder / "ssh/id_ed25519.pub").read_text().strip()
+
+
+def machine_pair(signer: Pair, name: str, *addresses: str) -> Pair:
+    """A machine's certificate: it is called by its name, its addresses, and by itself on loopback."""
+    return issue(signer, name, name, *addresses, "127.0.0.1", "localhost")
+
+
+def write_ssh(record: ClusterRecord, known_hosts: str) -> None:
+    """The configuration for ssh, and the machines' own keys. Raises OSError."""
+    folder = record.folder / "ssh"
+    _write(folder, {"config": ssh_config(record).encode(), "known_hosts": known_hosts.encode()})
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)

@@ -1,0 +1,113 @@
+"""podman's commands, as values. Pure; see podman(1) and its pages, 4.3 and later."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kirsch.cluster.provision.command import Command
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.site import Site
+from kirsch.cluster.provision.specification import Publication
+
+LABEL = "io.kirsch.cluster"
+# In a container's own cgroup namespace systemd wants the whole tree of cgroups v2, whatever the host mounts.
+# Its helpers mount credentials in a namespace of their own: only what is shared comes out of there.
+BOOT = (
+    "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && mount --make-rshared / && "
+    "exec /lib/systemd/systemd"
+)
+SLOW = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container's processes may have at most: no more than the host's own hard limits."""
+
+    files: int
+    processes: int
+
+
+def podman(*arguments: str, input: bytes = b"", timeout: float = SLOW) -> Command:
+    """One call. runc, for crun refuses hosts that mount cgroups v1 beside v2."""
+    return Command(("podman", "--runtime", "runc", *arguments), input, timeout)
+
+
+def object_name(cluster: str, machine: str = "") -> str:
+    """The name of a cluster's network, or of a machine's container and volume."""
+    return f"kirsch-{cluster}-{machine}" if machine else f"kirsch-{cluster}"
+
+
+def create_network(cluster: str, id: str, site: Site) -> Command:
+    """The network of a cluster's machines. No DNS of its own: it would be another process to look after."""
+    return podman(
+        "network", "create", "--disable-dns", "--subnet", str(site.subnet), "--gateway", site.gateway,
+        "--label", f"{LABEL}={cluster}", "--label", f"io.kirsch.id={id}", object_name(cluster),
+    )  # fmt: skip
+
+
+def create_volume(cluster: str, machine: str) -> Command:
+    """Where a machine's own containers lie: overlayfs does not stand on overlayfs."""
+    return podman("volume", "create", "--label", f"{LABEL}={cluster}", object_name(cluster, machine))
+
+
+def create_machine(
+    cluster: ClusterRecord,
+    machine: MachineRecord,
+    image: str,
+    limits: Limits,
+    published: Sequence[Publication] = (),
+) -> Command:
+    """A machine's container, not started yet."""
+    name = object_name(cluster.name, machine.name)
+    ports = [
+        f"{machine.host}:{machine.ssh_port}:22",
+        f"{machine.host}:{machine.api_port}:7117",
+        *map(str, published),
+    ]
+    return podman(
+        "create", "--name", name, "--hostname", machine.name,
+        "--label", f"{LABEL}={cluster.name}", "--label", f"io.kirsch.id={cluster.id}",
+        "--network", object_name(cluster.name), "--ip", machine.address,
+        *_hosts({m.name: m.address for m in cluster.machines if m.name != machine.name}),
+        *(word for port in ports for word in ("--publish", port)),
+        "--privileged", "--pids-limit=-1", "--systemd=false", "--cgroupns=private",
+        *ulimits(limits),
+        "--tmpfs", "/run", "--tmpfs", "/tmp",  # noqa: S108 (in the container)
+        "--volume", f"{name}:/var/lib/containers",
+        "--env", "container=podman", "--stop-signal", "SIGRTMIN+3", "--stop-timeout", "20",
+        image, "sh", "-c", BOOT,
+    )  # fmt: skip
+
+
+def copy_in(container: str, archive: bytes) -> Command:
+    """Unpack a tar archive at a container's root, whether it runs or not."""
+    return podman("cp", "-", f"{container}:/", input=archive)
+
+
+def execute(container: str, *argv: str, input: bytes = b"", timeout: float = SLOW) -> Command:
+    """A command in a container that runs."""
+    return podman("exec", "--interactive", container, *argv, input=input, timeout=timeout)
+
+
+def remove_machines(names: Sequence[str]) -> Command:
+    """Containers, running or not; those that are not there are no error."""
+    return podman("rm", "--force", "--ignore", "--time", "0", "--volumes", *names)
+
+
+def labelled(what: str, cluster: str) -> Command:
+    """The names of a cluster's containers (`ps`), networks (`network`) or volumes (`volume`)."""
+    match what:
+        case "ps":
+            words = ["ps", "--all", "--format", "{{.Names}}"]
+        case _:
+            words = [what, "ls", "--format", "{{.Name}}"]
+    return podman(*words, "--filter", f"label={LABEL}={cluster}")
+
+
+def ulimits(limits: Limits) -> list[str]:
+    """podman's own defaults may be above the host's limits, and then nothing starts."""
+    given = {"nofile": limits.files, "nproc": limits.processes}
+    return [word for name, most in given.items() for word in ("--ulimit", f"{name}={most}:{most}")]
+
+
+def _hosts(addresses: Mapping[str, str]) -> list[str]:
+    return [word for name, at in addresses.items() for word in ("--add-host", f"{name}:{at}")]

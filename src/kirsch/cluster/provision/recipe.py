@@ -1,0 +1,118 @@
+"""What a machine's image is made of, and the digest by which it is known again. Pure."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from kirsch.cluster.provision.install import LIBRARIES
+from kirsch.cluster.provision.settings import SSHD
+from kirsch.cluster.provision.tree import File
+
+SUITE = "trixie"
+PYTHON = "3.13"
+REFERENCE = f"debian:{SUITE}"
+REPOSITORY = "localhost/kirsch-node"
+LABEL = "io.kirsch.recipe"
+
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "libpam-systemd",
+    "python3",
+    "openssh-server",
+    "etcd-server",
+    "etcd-client",
+    "podman",
+    "runc",
+    "netavark",
+    "aardvark-dns",
+    "catatonit",
+    "iptables",
+    "nftables",
+    "iproute2",
+    "iputils-ping",
+    "procps",
+    "less",
+    "curl",
+    "ca-certificates",
+)
+
+# A privileged container sees the host's kernel and devices: nothing here may set its clock, its sysctls, load
+# its modules or take its terminals. The timers have nothing to do on a machine that is made anew.
+MASKED = (
+    "getty.target",
+    "console-getty.service",
+    "systemd-modules-load.service",
+    "systemd-sysctl.service",
+    "systemd-udevd.service",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket",
+    "systemd-pstore.service",
+    "systemd-binfmt.service",
+    "systemd-timesyncd.service",
+    "systemd-remount-fs.service",
+    "systemd-growfs-root.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "proc-sys-fs-binfmt_misc.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-kernel-config.mount",
+    "dev-hugepages.mount",
+    "fstrim.timer",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "podman-auto-update.timer",
+    "netavark-dhcp-proxy.socket",
+    "netavark-dhcp-proxy.service",
+    "netavark-firewalld-reload.service",
+    "ssh.socket",
+    "sshd-keygen.service",
+    "etcd2.service",
+)
+
+# The kernel's ring buffer is the host's, so journald leaves it alone.
+JOURNALD = """\
+[Journal]
+Storage=persistent
+SystemMaxUse=200M
+ReadKMsg=no
+"""
+
+# There is no pids controller for podman to set a limit with, in a cgroup below a container's.
+CONTAINERS = """\
+[containers]
+pids_limit = 0
+"""
+
+FILES: Sequence[File] = (
+    File("/etc/ssh/sshd_config.d/kirsch.conf", SSHD.encode()),
+    File("/etc/systemd/journald.conf.d/kirsch.conf", JOURNALD.encode()),
+    File("/etc/containers/containers.conf", CONTAINERS.encode()),
+    *(File(f"/etc/systemd/system/{unit}", target="/dev/null") for unit in MASKED),
+)
+
+# The image belongs to no machine yet: no identity, no keys.
+PREPARE = (
+    "set -e; "
+    "rm -f /etc/ssh/ssh_host_* /etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*; "
+    "rm -rf /var/lib/etcd/* /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/systemd/system/etcd2.service; "
+    "rm -f /etc/systemd/system/multi-user.target.wants/etcd.service; "
+    ": > /etc/machine-id; rm -f /var/lib/dbus/machine-id"
+)
+
+
+def base_digest(architecture: str) -> str:
+    """Names the image of packages alone."""
+    return _digest([SUITE, architecture, *PACKAGES])
+
+
+def node_digest(architecture: str, wheels: Sequence[str]) -> str:
+    """Names a machine's image: packages, settings, and the wheels by their file names."""
+    files = [[file.path, file.content.decode(), file.target] for file in FILES]
+    return _digest([base_digest(architecture), files, PREPARE, LIBRARIES, sorted(wheels)])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""What this computer knows of a cluster: its machines and where its keys lie, in one folder a cluster.
+
+`$XDG_DATA_HOME/kirsch/clusters/NAME/` (XDG Base Directory Specification) has cluster.json, tls/ and ssh/.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kirsch.cluster.certificates import Certificates
+
+LOOPBACK = "127.0.0.1"
+# A name is part of container, network and host names: what is valid in all of them.
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+
+class ProvisionError(Exception):
+    """Why a cluster cannot be made, changed or found: one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """One machine: `address` is where other machines reach it, `host` with the ports where we do.
+
+    `id` is its /etc/machine-id; `container` is empty for a host of its own; `etcd` says whether it is a
+    member of the registry's etcd.
+    """
+
+    name: str
+    id: str
+    address: str
+    host: str = LOOPBACK
+    ssh_port: int = 22
+    api_port: int = 7117
+    user: str = "root"
+    container: str = ""
+    etcd: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        """Its API over TCP, seen from this computer."""
+        return f"https://{bracketed(self.host)}:{self.api_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """A cluster: its id, when it was made (ISO 8601, UTC), its machines, ports published on this computer
+    (HOST:MACHINE), the subnet of its machines; `complete` once all steps of its creation were done."""
+
+    name: str
+    id: str
+    created: str
+    subnet: str
+    machines: tuple[MachineRecord, ...] = ()
+    published: tuple[str, ...] = ()
+    complete: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where its record and keys lie."""
+        return clusters_folder() / self.name
+
+    @property
+    def certificates(self) -> Certificates:
+        """A person's certificate, for the API."""
+        tls = self.folder / "tls"
+        return Certificates(tls / "ca.crt", tls / "client.crt", tls / "client.key")
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the API of each machine is reached from this computer."""
+        return tuple(machine.endpoint for machine in self.machines)
+
+    @property
+    def members(self) -> tuple[MachineRecord, ...]:
+        """The machines whose etcd keeps the registry."""
+        return tuple(machine for machine in self.machines if machine.etcd)
+
+    @property
+    def etcd(self) -> tuple[str, ...]:
+        """etcd's client URLs, as machines reach them."""
+        return tuple(f"https://{bracketed(machine.address)}:2379" for machine in self.members)
+
+    def machine(self, name: str) -> MachineRecord:
+        """The machine of a name, of an address, or of an id or its beginning. Raises ProvisionError."""
+        for machine in self.machines:
+            if name in (machine.name, machine.address):
+                return machine
+        found = [m for m in self.machines if len(name) >= 4 and m.id.startswith(name.removesuffix("..."))]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(machine.name for machine in self.machines)
+        raise ProvisionError(f"cluster {self.name} has no machine {name}; it has {names or 'none'}")
+
+    def save(self) -> None:
+        """Write cluster.json, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
+        made = self.folder / "cluster.json.new"
+        made.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        made.chmod(0o600)
+        os.replace(made, self.folder / "cluster.json")
+
+    def remove(self) -> None:
+        """Remove the folder: record, keys, all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def with_machines(self, *machines: MachineRecord) -> "ClusterRecord":
+        """The same cluster of these machines."""
+        return replace(self, machines=machines)
+
+    @classmethod
+    def load(cls, name: str) -> "ClusterRecord":
+        """The record of a cluster. Raises ProvisionError where there is none, or it cannot be read."""
+        path = clusters_folder() / checked_name(name) / "cluster.json"
+        try:
+            return cls.parse(path.read_text())
+        except FileNotFoundError:
+            known = ", ".join(cls.names())
+            there = f"there are {known}" if known else f"make one: `kirsch cluster create {name}`"
+            raise ProvisionError(f"there is no cluster {name}; {there}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ProvisionError(f"{path}: {error}") from None
+
+    @classmethod
+    def parse(cls, text: str) -> "ClusterRecord":
+        """A record from JSON. Raises ValueError, KeyError, TypeError."""
+        given: dict[str, Any] = json.loads(text)
+        machines = tuple(MachineRecord(**machine) for machine in given.pop("machines"))
+        return cls(machines=machines, published=tuple(given.pop("published")), **given)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The clusters that this computer has a record of."""
+        return sorted(path.parent.name for path in clusters_folder().glob("*/cluster.json"))
+
+
+def clusters_folder() -> Path:
+    """Where the records of clusters lie."""
+    return _base("XDG_DATA_HOME", ".local/share") / "kirsch/clusters"
+
+
+def cache_folder() -> Path:
+    """What can be made anew: wheels."""
+    return _base("XDG_CACHE_HOME", ".cache") / "kirsch"
+
+
+def checked_name(name: str) -> str:
+    """The name, if a cluster can bear it. Raises ProvisionError."""
+    if NAME.fullmatch(name):
+        return name
+    raise ProvisionError(
+        f"{name!r} cannot be a cluster's name: use at most 32 of a-z, 0-9 and -, no - at either end"
+    )
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _base(variable: str, otherwise: str) -> Path:
+    # The specification: a path that is not absolute is to be ignored.
+    given = os.environ.get(variable, "")
+    return Path(given) if given.startswith("/") else Path.home() / otherwise

@@ -1,0 +1,178 @@
+"""The files that make a machine one of a cluster: kirschd's, etcd's and sshd's settings, as text. Pure."""
+
+import json
+from collections.abc import Sequence
+
+from kirsch.cluster.provision.authority import Pair
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
+from kirsch.cluster.provision.tree import File
+
+HOME = "/opt/kirsch"
+FOLDER = "/etc/kirsch"
+TLS = f"{FOLDER}/tls"
+API_PORT = 7117
+UNIT = "/etc/systemd/system/kirschd.service"
+ETCD_UNIT = "etcd.service"
+# systemd.exec(5), LoadCredential=: where etcd, which is not root, finds what only root can read.
+CREDENTIALS = f"/run/credentials/{ETCD_UNIT}"
+
+# Units are systemd's children, not kirschd's: a restart leaves them alone whatever KillMode= is. It writes
+# units below /run and networks below /etc/containers, and speaks to systemd over D-Bus.
+KIRSCHD = f"""\
+[Unit]
+Description=kirsch's daemon
+Documentation=man:systemd.service(5)
+Wants=network-online.target
+After=network-online.target dbus.service etcd.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={HOME}/bin/kirschd --config {FOLDER}/kirschd.toml
+WatchdogSec=30
+TimeoutStartSec=90
+Restart=always
+RestartSec=1
+KillMode=mixed
+UMask=0077
+StateDirectory=kirsch
+StateDirectoryMode=0700
+RuntimeDirectory=kirsch
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/run -/etc/containers -/var/lib/containers -/var/lib/cni
+ProtectHome=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+CapabilityBoundingSet=~CAP_SYS_BOOT CAP_SYS_MODULE CAP_SYS_TIME CAP_SYS_RAWIO
+CapabilityBoundingSet=~CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_WAKE_ALARM CAP_SYSLOG
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# A member that ends is started again, always: the registry needs most of them.
+ETCD_DROP_IN = f"""\
+[Unit]
+StartLimitIntervalSec=0
+
+[Service]
+LoadCredential=ca.crt:{TLS}/ca.crt
+LoadCredential=machine.crt:{TLS}/machine.crt
+LoadCredential=machine.key:{TLS}/machine.key
+Restart=always
+RestartSec=1
+"""
+
+SSHD = """\
+# Keys only. The host's key is in the known_hosts of whoever made the cluster.
+HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+X11Forwarding no
+MaxStartups 100:30:200
+MaxSessions 100
+"""
+
+
+def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
+    """/etc/kirsch/kirschd.toml."""
+    lines = [
+        f"cluster = {_text(cluster.id)}",
+        f"name = {_text(machine.name)}",
+        f"address = {_text(machine.address)}",
+        f"etcd = [{', '.join(map(_text, cluster.etcd))}]",
+        f'listen = "0.0.0.0:{API_PORT}"',
+        "",
+        "[metadata]",
+        *(f"{_text(key)} = {_text(value)}" for key, value in sorted(machine.metadata.items())),
+        "",
+        "[tls]",
+        f'authority = "{TLS}/ca.crt"',
+        f'certificate = "{TLS}/machine.crt"',
+        f'key = "{TLS}/machine.key"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
+    """/etc/default/etcd: etcd's flags as variables. TLS for peers and clients, with certificates of both."""
+    at = bracketed(machine.address)
+    members = ",".join(f"{m.name}=https://{bracketed(m.address)}:2380" for m in cluster.members)
+    variables = {
+        "NAME": machine.name,
+        "DATA_DIR": "/var/lib/etcd/kirsch",
+        "INITIAL_CLUSTER": members,
+        "INITIAL_CLUSTER_STATE": "new",
+        "INITIAL_CLUSTER_TOKEN": cluster.id,
+        "LISTEN_PEER_URLS": "https://0.0.0.0:2380",
+        "INITIAL_ADVERTISE_PEER_URLS": f"https://{at}:2380",
+        "LISTEN_CLIENT_URLS": "https://0.0.0.0:2379",
+        "ADVERTISE_CLIENT_URLS": f"https://{at}:2379",
+        "AUTO_COMPACTION_MODE": "periodic",
+        "AUTO_COMPACTION_RETENTION": "1h",
+        **{
+            f"{peer}{name}": value
+            for peer in ("", "PEER_")
+            for name, value in {
+                "TRUSTED_CA_FILE": f"{CREDENTIALS}/ca.crt",
+                "CERT_FILE": f"{CREDENTIALS}/machine.crt",
+                "KEY_FILE": f"{CREDENTIALS}/machine.key",
+                "CLIENT_CERT_AUTH": "true",
+            }.items()
+        },
+    }
+    return "".join(f"ETCD_{name}={value}\n" for name, value in variables.items())
+
+
+def machine_files(cluster: ClusterRecord, machine: MachineRecord, authority: bytes, pair: Pair) -> list[File]:
+    """What every machine has, whether a container or a host that joined: kirschd and its keys."""
+    files = [
+        File(f"{FOLDER}/kirschd.toml", kirschd_toml(cluster, machine).encode(), 0o600),
+        File(f"{TLS}/ca.crt", authority),
+        File(f"{TLS}/machine.crt", pair.certificate),
+        File(f"{TLS}/machine.key", pair.key, 0o600),
+        File(UNIT, KIRSCHD.encode()),
+    ]
+    if machine.etcd:
+        files += [
+            File("/etc/default/etcd", etcd_environment(cluster, machine).encode()),
+            File(f"/etc/systemd/system/{ETCD_UNIT}.d/kirsch.conf", ETCD_DROP_IN.encode()),
+            _wanted(ETCD_UNIT, f"/usr/lib/systemd/system/{ETCD_UNIT}"),
+        ]
+    return files
+
+
+def container_files(
+    machine: MachineRecord, host_key: bytes, host_key_public: str, authorized: str
+) -> list[File]:
+    """What a machine has besides that is a container: its identity, and who may come in over ssh."""
+    return [
+        File("/etc/machine-id", f"{machine.id}\n".encode(), 0o444),
+        File("/etc/ssh/ssh_host_ed25519_key", host_key, 0o600),
+        File("/etc/ssh/ssh_host_ed25519_key.pub", f"{host_key_public}\n".encode()),
+        File("/root/.ssh/authorized_keys", f"{authorized}\n".encode(), 0o600),
+    ]
+
+
+PRIVATE_FOLDERS: Sequence[str] = (TLS, "/root/.ssh")
+
+
+def _wanted(unit: str, target: str) -> File:
+    return File(f"/etc/systemd/system/multi-user.target.wants/{unit}", target=target)
+
+
+def _text(text: str) -> str:
+    # A JSON string is a basic string of TOML, but for surrogates, which no argument here has.
+    return json.dumps(text, ensure_ascii=False)

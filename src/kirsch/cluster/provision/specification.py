@@ -1,0 +1,85 @@
+"""What a person asked a cluster to be: how many machines, their metadata, ports to publish. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kirsch.cluster.provision.record import ProvisionError, checked_name
+
+MAX_MACHINES = 20
+KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+VALUE = re.compile(r"[^\s,/=\"\\\x00-\x1f]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A port of this computer (`host`, on `address`) that leads to one of a machine."""
+
+    host: int
+    machine: int
+    address: str = "127.0.0.1"
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.host}:{self.machine}"
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    """A cluster as it is wanted; `metadata` has an entry for each machine, in their order."""
+
+    name: str
+    machines: tuple[str, ...]
+    metadata: tuple[Mapping[str, str], ...]
+    published: tuple[Publication, ...] = ()
+
+    @classmethod
+    def parse(
+        cls, name: str, count: int, metadata: Sequence[str] = (), published: Sequence[str] = ()
+    ) -> "Specification":
+        """From the words of a command line. Raises ProvisionError with one line.
+
+        Metadata is KEY=VALUE,… for all machines, VALUE/VALUE/… for one after another (anew from the first
+        where there are more machines), MACHINE:KEY=VALUE,… for one of them; what comes later holds.
+        """
+        checked_name(name)
+        if not 1 <= count <= MAX_MACHINES:
+            raise ProvisionError(f"a cluster has 1 to {MAX_MACHINES} machines here, not {count}")
+        machines = tuple(f"n{number}" for number in range(1, count + 1))
+        given: dict[str, dict[str, str]] = {machine: {} for machine in machines}
+        for text in metadata:
+            _metadata(text, given)
+        ports = tuple(_publication(text) for text in published)
+        hosts = [(port.address, port.host) for port in ports]
+        if twice := next((host for at, host in hosts if hosts.count((at, host)) > 1), None):
+            raise ProvisionError(f"--publish: port {twice} of this computer is given twice")
+        return cls(name, machines, tuple(given[machine] for machine in machines), ports)
+
+
+def _metadata(text: str, given: dict[str, dict[str, str]]) -> None:
+    machine, colon, rest = text.partition(":")
+    alone = bool(colon) and "=" not in machine
+    if alone and machine not in given:
+        raise ProvisionError(
+            f"--metadata {text}: there is no machine {machine}; there are {', '.join(given)}"
+        )
+    for pair in (rest if alone else text).split(","):
+        key, equals, value = pair.partition("=")
+        values = value.split("/")
+        if not equals or not KEY.fullmatch(key) or not all(map(VALUE.fullmatch, values)):
+            raise ProvisionError(
+                f"--metadata {text}: write KEY=VALUE,… or zone=a/b/c for one machine after another, "
+                "or n2:KEY=VALUE for one"
+            )
+        if alone and len(values) > 1:
+            raise ProvisionError(f"--metadata {text}: one machine has one value of {key}")
+        for index, name in enumerate([machine] if alone else given):
+            given[name][key] = values[index % len(values)]
+
+
+def _publication(text: str) -> Publication:
+    found = re.fullmatch(r"(?:([0-9.]+):)?([0-9]{1,5}):([0-9]{1,5})", text)
+    if not found or not all(0 < int(port) < 65536 for port in found.groups()[1:]):
+        raise ProvisionError(
+            f"--publish {text}: write PORT-HERE:PORT-OF-THE-MACHINE, as 7070:8091, or an address before them"
+        )
+    return Publication(int(found[2]), int(found[3]), found[1] or "127.0.0.1")

@@ -1,0 +1,101 @@
+"""Work as named steps, each with its undo: all are done, or none is."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from kirsch.cluster.provision.record import ProvisionError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done, and how it is undone, also when it was done by half."""
+
+    name: str
+    do: Callable[[], None]
+    undo: Callable[[], None] | None = None
+
+
+class Show(Protocol):
+    """Who is told how far the work is."""
+
+    def begun(self, name: str) -> None:
+        """A step has begun."""
+
+    def done(self, name: str, seconds: float) -> None:
+        """It took so long."""
+
+    def undoing(self, name: str) -> None:
+        """It failed, or was interrupted: what was done is undone."""
+
+
+def perform(steps: Sequence[Step], show: Show) -> None:
+    """Do the steps; if one fails, or on Ctrl-C or SIGTERM, undo all that were begun, the last first.
+
+    Raises ProvisionError with the step and the reason.
+    """
+    begun: list[Step] = []
+    with _terminated():
+        try:
+            for step in steps:
+                begun.append(step)
+                show.begun(step.name)
+                start = time.monotonic()
+                step.do()
+                show.done(step.name, time.monotonic() - start)
+        except (ProvisionError, OSError, KeyboardInterrupt) as error:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            if begun:
+                show.undoing(begun[-1].name)
+            with _uninterrupted():
+                left = _undo(begun)
+            named = f"{begun[-1].name}: {reason}" if begun else reason
+            rest = f"; left behind: {'; '.join(left)}" if left else "; nothing is left behind"
+            raise ProvisionError(named + rest) from None
+
+
+def _undo(begun: Sequence[Step]) -> list[str]:
+    """What could not be undone, in words."""
+    left = []
+    for step in reversed(begun):
+        try:
+            if step.undo:
+                step.undo()
+        except (ProvisionError, OSError) as error:
+            left.append(f"{step.name} ({error})")
+    return left
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM and SIGHUP are as Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(interrupt, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is undone is undone to its end."""
+    with _handled(lambda *_: None, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[..., None], *signals: signal.Signals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {each: signal.signal(each, handler) for each in signals}
+    try:
+        yield
+    finally:
+        for each, was in before.items():
+            signal.signal(each, was)
