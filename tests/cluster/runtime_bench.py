@@ -2,24 +2,38 @@
 
 import asyncio
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.cluster.systemd_machine import SystemdMachine
 
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.cluster.runtime.systemd import SystemdRuntime
+from kirsch.cluster.runtime.systemd_journal import SystemdJournal
 from kirsch.unit import UnitFile, UnitName
 
 DEADLINE = 20  # seconds
 
 
 class Bench:
-    """Everything below `folder`; `seen` has the states of each unit in order."""
+    """Everything below `folder`; `seen` has the states of each unit in order. `machine` is where units run,
+    if not here."""
 
-    def __init__(self, folder: Path, runtime: Runtime, journal: Journal) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Runtime,
+        journal: Journal | SystemdJournal,
+        machine: SystemdMachine | None = None,
+    ) -> None:
         self.folder = folder
         self.runtime = runtime
         self.journal = journal
+        self.machine = machine
+        self.began = time.time()
         self.seen: dict[str, list[RuntimeState | None]] = {}
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -29,6 +43,28 @@ class Bench:
     def of_processes(cls, folder: Path) -> "Bench":
         journal = Journal(folder / "journal")
         return cls(folder, ProcessRuntime(folder / "kirsch", journal, directory=folder), journal)
+
+    @classmethod
+    async def of_systemd(cls, folder: Path, machine: SystemdMachine) -> "Bench":
+        runtime = await SystemdRuntime.open(machine.root, machine.prefix)
+        return cls(folder, runtime, SystemdJournal(machine.root, machine.prefix), machine)
+
+    async def again(self) -> None:
+        """Let go of the machine's units, and take them up as the next kirschd does."""
+        assert self.machine is not None
+        await self.runtime.close()
+        self.runtime = await SystemdRuntime.open(self.machine.root, self.machine.prefix)
+        self.runtime.listen(self._on_change)
+
+    async def end(self) -> None:
+        """Leave nothing."""
+        if self.machine is not None:
+            await self.again()  # a test may have closed it
+            names = list(self.runtime.states())
+            await asyncio.gather(*(self.runtime.stop(name) for name in names))
+            await self.runtime.unload(names)
+        await self.runtime.close()
+        self.journal.close()
 
     def _on_change(self, name: UnitName, state: RuntimeState | None) -> None:
         self.seen.setdefault(name.text, []).append(state)
@@ -80,20 +116,27 @@ class Bench:
         """Wait until the unit's journal has a line that holds `text`; returns it."""
         async with asyncio.timeout(DEADLINE):
             async for record in self.journal.follow([name.text], 1000):
-                if text in record.text:
+                if text in record.text and record.time >= self.began:
                     return record.text
         raise AssertionError(f"{text} was never printed")
 
     def lines(self, name: UnitName, *streams: str) -> list[str]:
         """What is in the unit's journal; without `streams` what its processes printed."""
         streams = streams or ("out", "err")
-        return [r.text for r in self.journal.tail(name.text, 10_000) if r.stream in streams]
+        if self.machine is not None:
+            self.machine.run("journalctl", "--sync")
+        records = self.journal.tail(name.text, 10_000)
+        return [r.text for r in records if r.stream in streams and r.time >= self.began]
+
+    def processes(self, marker: str) -> list[int]:
+        """The processes where the units run whose environment or command line holds `marker`."""
+        return processes(marker, self.machine.root / "proc" if self.machine else Path("/proc"))
 
 
-def processes(marker: str) -> list[int]:
+def processes(marker: str, proc: Path = Path("/proc")) -> list[int]:
     """The processes whose environment or command line holds `marker`."""
     found = []
-    for folder in Path("/proc").iterdir():
+    for folder in proc.iterdir():
         if folder.name.isdecimal():
             try:
                 content = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()

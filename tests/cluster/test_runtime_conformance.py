@@ -1,4 +1,4 @@
-"""What every runtime does, whatever it runs units with; a new runtime is one more entry in OPENERS."""
+"""What every runtime does, whatever it runs units with."""
 
 import asyncio
 import os
@@ -6,30 +6,37 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cluster.runtime_bench import Bench, processes
+from tests.cluster.runtime_bench import Bench
 
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.unit import UnitFile, UnitName
 
-OPENERS = {"process": Bench.of_processes}
+SYSTEMD = pytest.param("systemd", marks=[pytest.mark.machines, pytest.mark.timeout(600)])
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(params=["process", SYSTEMD])
 def opener(request, tmp_path):
-    return lambda: OPENERS[request.param](tmp_path)
+    """Opens a bench of each runtime."""
+    if request.param == "systemd":
+        machine = request.getfixturevalue("machine")
+        return lambda: Bench.of_systemd(tmp_path, machine)
+
+    async def of_processes() -> Bench:
+        return Bench.of_processes(tmp_path)
+
+    return of_processes
 
 
 def story(test: Callable[[Bench], Any]) -> Callable[..., None]:
     """Make a test of an async function: it is given a bench with each runtime."""
 
     async def play(opener):
-        bench = opener()
+        bench = await opener()
         try:
             async with asyncio.timeout(60):
                 await test(bench)
         finally:
-            await bench.runtime.close()
-            bench.journal.close()
+            await bench.end()
 
     def run(opener):
         asyncio.run(play(opener))
@@ -54,7 +61,7 @@ async def test_a_unit_is_loaded_started_stopped_and_unloaded(bench):
     pid = state.pid
     state = await bench.runtime.stop(name)
     assert (state.active, state.sub, state.result, state.pid) == ("inactive", "dead", "success", 0)
-    assert pid not in processes("sleep")
+    assert pid not in bench.processes("sleep")
     await bench.runtime.unload([name])
     assert bench.runtime.states() == {}
     assert bench.seen[name.text][-1] is None
@@ -70,7 +77,7 @@ async def test_a_unit_that_is_not_loaded(bench):
 
 @story
 async def test_a_file_that_cannot_be_loaded(bench):
-    name = await bench.service("ExecStart=/bin/true\nRestart=perhaps")
+    name = await bench.service("Restart=on-failure")
     state = await bench.runtime.start(name)
     assert (state.load, state.active) == ("bad-setting", "inactive")
     assert state.message
@@ -195,6 +202,31 @@ async def test_a_command_runs_as_the_unit_would(bench):
 
 
 @story
+async def test_a_unit_is_killed_while_it_is_stopped(bench):
+    name = await bench.service(
+        "ExecStart=/bin/sh -c 'trap : TERM; echo ready; while :; do sleep 1000; done'\nKillMode=process"
+    )
+    await bench.runtime.start(name)
+    await bench.line(name, "ready")
+    stop = asyncio.ensure_future(bench.runtime.stop(name))
+    await bench.until_sub(name, "stop-sigterm")
+    await bench.runtime.kill(name)
+    state = await stop
+    assert (state.active, state.result) == ("failed", "signal")
+    await bench.runtime.kill(name)
+
+
+@story
+async def test_a_mark_stays_with_the_unit(bench):
+    name = await bench.service(SLEEP)
+    assert (await bench.runtime.start(name, "made with care")).mark == "made with care"
+    await bench.service("ExecStart=/bin/sleep 2000")
+    assert bench.state(name).mark == "made with care"
+    await bench.runtime.stop(name)
+    assert (await bench.runtime.start(name, "anew")).mark == "anew"
+
+
+@story
 async def test_a_running_unit_is_not_forgotten(bench):
     name = await bench.service(SLEEP)
     await bench.runtime.start(name)
@@ -214,16 +246,18 @@ async def test_many_units_at_once(bench):
 
 
 @story
-async def test_close_stops_everything(bench):
+async def test_close_stops_everything_or_lets_it_run(bench):
     marker = f"marker-{bench.folder.name}"
     name = await bench.service(
-        "ExecStart=/bin/sh -c 'sleep 1000 & (sleep 1000 &) ; wait'", KIRSCH_MARKER=marker
+        "Type=exec\nExecStart=/bin/sh -c 'sleep 1000 & (sleep 1000 &) ; echo ready; wait'",
+        KIRSCH_MARKER=marker,
     )
     await bench.runtime.start(name)
-    assert processes(marker)
+    await bench.line(name, "ready")
+    before = bench.processes(marker)
+    assert before
     await bench.runtime.close()
-    assert processes(marker) == []
-    assert (await bench.runtime.start(name)).active == "inactive"
+    assert bench.processes(marker) == (before if bench.runtime.durable else [])
 
 
 @story

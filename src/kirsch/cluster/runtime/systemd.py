@@ -121,6 +121,8 @@ class SystemdRuntime:
         unit.know(reason="", remark="", lines=(), limited=False)
         try:
             result = await self._units.job("StartUnit", unit, accepted)
+            while result == "canceled" and unit.stopping:
+                await asyncio.wait(tuple(unit.stopping))
             await self._explain(unit, result)
         except BusError as error:
             unit.know(reason=f"cannot be started: {error}")

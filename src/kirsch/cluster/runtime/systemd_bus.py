@@ -62,8 +62,9 @@ class Listener(Protocol):
     def removed(self, unit: str) -> None:
         """systemd holds a unit no longer in memory: it does not run."""
 
-    def reloaded(self) -> None:
-        """systemd has read all unit files anew, whoever asked for it."""
+    def reloading(self, begins: bool) -> None:
+        """systemd reads all unit files anew, whoever asked for it, or has done so. Meanwhile it tells of all
+        units that they are removed, and then that they appeared."""
 
     async def joined(self) -> None:
         """The connection is there (anew): whatever was known may be out of date. May call, not wait for jobs.
@@ -251,8 +252,8 @@ class SystemdBus:
                 self._listener.appeared(body[0])
             case "UnitRemoved":
                 self._listener.removed(body[0])
-            case "Reloading" if not body[0]:
-                self._listener.reloaded()
+            case "Reloading":
+                self._listener.reloading(body[0])
             case "NameOwnerChanged" if body[0] == SYSTEMD and body[2] != self._owner:
                 self._again.set()
             case _:

@@ -106,6 +106,7 @@ class Units:
         self._watched: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading = asyncio.Semaphore(JOURNALCTL)
+        self._reloading = False
         self.expected_reloads = 0
 
     def __iter__(self) -> Iterator[Unit]:
@@ -224,11 +225,14 @@ class Units:
     def removed(self, unit: str) -> None:
         """It does not run. What was told of its last run stays."""
         known = self._by_service.get(unit)
-        if known and known.state.active not in AT_REST:
+        if known and not self._reloading and known.state.active not in AT_REST:
             self._take(known, {**known.properties, "ActiveState": "inactive", "SubState": "dead"})
 
-    def reloaded(self) -> None:
-        """Somebody else may have removed a file of ours."""
+    def reloading(self, begins: bool) -> None:
+        """All unit files are read anew: somebody else may have removed one of ours."""
+        self._reloading = begins
+        if begins:
+            return
         if self.expected_reloads:
             self.expected_reloads -= 1
         else:
@@ -237,6 +241,7 @@ class Units:
     async def joined(self) -> None:
         """See how all units stand. Raises BusError."""
         self.expected_reloads = 0
+        self._reloading = False
         owned = [unit for unit in self if unit.owned]
         states = await self._list(owned)
         await asyncio.gather(*(self._look(unit, states.get(unit.service)) for unit in owned))
