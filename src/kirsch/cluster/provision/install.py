@@ -42,6 +42,6 @@ _LAST_WORDS = r"""
 
 def start(unit: str) -> str:
     """Start a unit of Type=notify, now and at every boot; fails with its own last words."""
-    # enable says on standard error where it made a link, restart where to look for what went wrong.
-    started = f"systemctl enable --quiet {unit} && systemctl restart {unit} 2>/dev/null"
+    # enable says on standard error where it made a link, start where to look for what went wrong.
+    started = f"systemctl enable --quiet {unit} && systemctl start {unit} 2>/dev/null"
     return f"systemctl daemon-reload; {started} && exit 0; {_LAST_WORDS.format(unit=unit)}"

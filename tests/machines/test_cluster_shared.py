@@ -1,0 +1,108 @@
+"""The machines of a new cluster: what runs on them, who they are, who may come in."""
+
+import json
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.machines
+
+
+def test_every_unit_of_a_machine_is_well(trial):
+    for machine in trial.machines:
+        # Units of other tests are not ours.
+        failed = trial.shell(
+            machine, "systemctl list-units --failed --plain --no-legend 'etcd*' 'kirsch*' 'ssh*' '*.mount'"
+        )
+        assert failed == ""
+        assert trial.shell(machine, "systemctl is-active etcd kirschd ssh").split() == ["active"] * 3
+        assert trial.shell(machine, "systemctl is-enabled etcd kirschd ssh").split() == ["enabled"] * 3
+
+
+def test_machines_have_identities_of_their_own(trial):
+    there = {m["id"]: m for m in trial.client.get("/kirsch/v1/machines")["machines"]}
+    for number, machine in enumerate(trial.machines):
+        assert trial.shell(machine, "cat /etc/machine-id").strip() == machine.id
+        assert trial.shell(machine, "hostname").strip() == machine.name
+        assert there[machine.id]["metadata"] == {"hostname": machine.name, "zone": "abc"[number]}
+    host_keys = {trial.shell(m, "cat /etc/ssh/ssh_host_ed25519_key.pub") for m in trial.machines}
+    assert len(host_keys) == 3
+    assert all(trial.shell(m, "ls /etc/ssh").count("ssh_host_") == 2 for m in trial.machines)
+
+
+def test_kirschd_is_hardened_and_watched(trial):
+    machine = trial.machines[0]
+    names = "Type,WatchdogUSec,NoNewPrivileges,ProtectSystem,ProtectHome,PrivateTmp,Restart,NotifyAccess"
+    shown = trial.shell(machine, f"systemctl show --property={names} kirschd")
+    values = dict(line.split("=", 1) for line in shown.splitlines())
+    assert values == {
+        "Type": "notify", "WatchdogUSec": "30s", "NoNewPrivileges": "yes", "ProtectSystem": "strict",
+        "ProtectHome": "yes", "PrivateTmp": "yes", "Restart": "always", "NotifyAccess": "main",
+    }  # fmt: skip
+    exposure = trial.shell(machine, "systemd-analyze security --no-pager kirschd | tail -1", check=False)
+    level = float(exposure.partition("kirschd.service:")[2].split()[0])
+    # 9.6 is a unit without any hardening. It is root, and systemd's master.
+    assert level < 7.0, exposure
+
+
+def test_what_is_secret_is_readable_by_root_alone(trial):
+    for machine in trial.machines:
+        open_to_others = trial.shell(machine, "find /etc/kirsch -perm /077 -type f ! -name '*.crt'")
+        assert open_to_others == ""
+        assert trial.shell(machine, "stat -c %a /etc/kirsch/tls /root/.ssh").split() == ["700", "700"]
+    folder = trial.record.folder
+    modes = {path: path.stat().st_mode & 0o077 for path in folder.rglob("*")}
+    assert not any(modes.values()), modes
+
+
+def test_etcd_speaks_to_nobody_without_a_certificate(trial):
+    machine = trial.machines[0]
+    ask = "curl --silent --show-error --cacert /etc/kirsch/tls/ca.crt {keys} https://{at}:2379/health"
+    keys = "--cert /etc/kirsch/tls/machine.crt --key /etc/kirsch/tls/machine.key"
+    known = trial.shell(machine, ask.format(keys=keys, at=machine.address))
+    assert json.loads(known)["health"] == "true"
+    refused = trial.shell(machine, ask.format(keys="", at=machine.address) + " 2>&1 || true")
+    assert "certificate" in refused
+    plain = trial.shell(
+        machine, f"curl --silent --show-error http://{machine.address}:2379/health 2>&1 || true"
+    )
+    assert "health" not in plain
+
+
+def test_etcd_has_a_member_on_each_of_three(trial):
+    keys = (
+        "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
+    )
+    endpoints = ",".join(trial.record.etcd)
+    shown = trial.shell(
+        trial.machines[0], f"ETCDCTL_API=3 etcdctl {keys} --endpoints={endpoints} endpoint health -w json"
+    )
+    assert [entry["health"] for entry in json.loads(shown)] == [True] * 3
+
+
+def test_ssh_lets_in_by_the_clusters_key_alone(trial):
+    config = trial.record.folder / "ssh/config"
+    for machine in trial.machines:
+        command = ["ssh", "-F", str(config), machine.name, "cat /etc/machine-id"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.stdout.strip() == machine.id, done.stderr
+        options = [f"UserKnownHostsFile={trial.record.folder}/ssh/known_hosts", "BatchMode=yes"]
+        options += ["IdentityFile=/dev/null", "IdentityAgent=none"]
+        words = [word for option in options for word in ("-o", option)]
+        keyless = subprocess.run(
+            ["ssh", "-F", "/dev/null", *words, "-p", str(machine.ssh_port), f"root@{machine.host}", "true"],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert keyless.returncode == 255
+        assert "Permission denied (publickey)" in keyless.stderr
+
+
+def test_podman_runs_containers_on_a_machine(trial):
+    machine = trial.machines[0]
+    script = (
+        "set -e; cd $(mktemp -d); mkdir -p bin; cp /bin/true bin/true; "
+        "tar -c --dereference bin $(ldd /bin/true | grep -o '/[^ ]*') 2>/dev/null | "
+        "podman import --quiet - t:1 >/dev/null; "
+        "podman run --rm --network none t:1 /bin/true && echo ran; podman rmi --force t:1 >/dev/null"
+    )
+    assert trial.shell(machine, script).strip() == "ran"
