@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -56,17 +56,23 @@ class TestWhatCanFollow:
     def test_the_kirschd_that_is_asked_is_the_one_that_was_named(self):
         asked = []
 
-        def units(endpoint: str | None) -> Sequence[str]:
-            asked.append(endpoint)
+        def units(where: Mapping[str, str]) -> Sequence[str]:
+            asked.append(dict(where))
             return ()
 
         for line in (
             ["--endpoint", "unix:///a", "cat", ""],
             ["cat", "--endpoint=unix:///b", ""],
+            ["--cluster", "c", "cat", "--tunnel=n1", ""],
             ["cat", ""],
         ):
             complete(line, units)
-        assert asked == ["unix:///a", "unix:///b", None]
+        assert asked == [
+            {"endpoint": "unix:///a"},
+            {"endpoint": "unix:///b"},
+            {"cluster": "c", "tunnel": "n1"},
+            {},
+        ]
 
 
 @pytest.fixture

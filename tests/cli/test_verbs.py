@@ -195,7 +195,9 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     assert "--replace" in up.fails("submit", "units/a.service")
     assert up.ok("submit", "--replace", "units/a.service") == "Unit a.service replaced\n"
     assert "no kirschd answers" in up.fails("--endpoint", "unix:///nowhere.sock", "list-units")
-    assert up.fails("--endpoint", "http://x", "list-units") == "http://x: an endpoint is unix://PATH"
+    assert up.fails("--endpoint", "http://x", "list-units") == (
+        "http://x: an endpoint is unix://PATH or https://HOST:PORT"
+    )
 
 
 def test_a_circle_of_links_is_told_and_nothing_starts(application: Application):

@@ -33,11 +33,13 @@ class NotifyPlugin(SimplePlugin):
     """READY=1 when the bus has started, STOPPING=1 when it stops, RELOADING=1 and READY=1 around graceful,
     and WATCHDOG=1 in between when that is asked for, as long as `live` says so.
 
-    Without NOTIFY_SOCKET in the environment it does nothing.
+    `held`: READY=1 waits for release(), too. Without NOTIFY_SOCKET in the environment it does nothing.
     """
 
-    def __init__(self, bus: Any, live: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, bus: Any, live: Callable[[], bool] = lambda: True, *, held: bool = False) -> None:
         super().__init__(bus)
+        self._missing = {"start", "release"} if held else {"start"}
+        self._lock = threading.Lock()
         self._live = live
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         self._interval = watchdog_interval(os.environ, os.getpid())
@@ -57,8 +59,23 @@ class NotifyPlugin(SimplePlugin):
         """One line for `systemctl status`."""
         self._send("STATUS=" + text.replace("\n", " "))
 
+    def extend(self, seconds: float) -> None:
+        """Have the service manager wait so much longer for READY=1."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    def release(self) -> None:
+        """Say READY=1, once the bus has started."""
+        self._come("release")
+
+    def _come(self, what: str) -> None:
+        """Something that READY=1 waits for has come."""
+        with self._lock:
+            self._missing.discard(what)
+            if not self._missing:
+                self._send("READY=1")
+
     def start(self) -> None:
-        self._send("READY=1")
+        self._come("start")
         if self._interval is not None:
             self._stopped.clear()
             threading.Thread(target=self._watchdog, name="watchdog", daemon=True).start()

@@ -1,10 +1,10 @@
 """What can follow on a command line: for the shells' completion scripts. Pure, but for asking kirschd."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kirsch.cli.verbs import build, verbs_of
+from kirsch.cli.verbs import WHERE, build, verbs_of
 
 RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec")
 KNOWN = ("destroy", "status", "cat", "why", "journal")
@@ -15,7 +15,7 @@ COMMANDS = ("run", "exec")
 # Nobody waits longer for a name.
 TIMEOUT = 2.0
 
-Units = Callable[[str | None], Iterable[str]]
+Units = Callable[[Mapping[str, str]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,17 @@ class _Line:
     waiting: str = ""
     arguments: int = 0
     first: str = ""
-    endpoint: str | None = None
+    where: dict[str, str] = field(default_factory=dict)
 
     def take(self, word: str, verbs: dict[str, argparse.ArgumentParser]) -> None:
         if self.waiting:
-            self.endpoint = word if self.waiting == "--endpoint" else self.endpoint
+            self._note(self.waiting, word)
             self.waiting = ""
         elif word.startswith("-"):
             option, equals, value = word.partition("=")
-            if option == "--endpoint" and equals:
-                self.endpoint = value
-            elif not equals and _takes_value(self.parser, option):
+            if equals:
+                self._note(option, value)
+            elif _takes_value(self.parser, option):
                 self.waiting = option
         elif self.verb and not self.arguments and f"{self.verb} {word}" in verbs:
             self.verb, self.parser = f"{self.verb} {word}", verbs[f"{self.verb} {word}"]
@@ -77,6 +77,10 @@ class _Line:
             self.arguments += 1
         elif word in verbs:
             self.verb, self.parser = word, verbs[word]
+
+    def _note(self, option: str, value: str) -> None:
+        if option in WHERE:
+            self.where[option[2:]] = value
 
 
 def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Answer:
@@ -95,7 +99,7 @@ def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Ans
     if line.verb.startswith("ws"):
         return Answer(_names(verbs, line.verb) if not line.arguments else ())
     names = line.verb in RUNNABLE or line.verb in KNOWN
-    found = [(n, "") for n in (units(line.endpoint) if names else ()) if line.verb in KNOWN or "@." not in n]
+    found = [(n, "") for n in (units(line.where) if names else ()) if line.verb in KNOWN or "@." not in n]
     paths = "files" if line.verb in FILES else "folders" if line.verb in FOLDERS else "none"
     return Answer(found, paths)
 
@@ -104,8 +108,12 @@ def _value(line: _Line, word: str, units: Units) -> Answer:
     match line.waiting:
         case "--endpoint":
             return Answer(paths="files")
+        case "--cluster":
+            from kirsch.cluster.provision.record import ClusterRecord
+
+            return Answer([(name, "") for name in ClusterRecord.names()])
         case "--link":
-            return Answer([(name, "") for name in units(line.endpoint) if "@." not in name])
+            return Answer([(name, "") for name in units(line.where) if "@." not in name])
         case "--fields":
             from kirsch.cli.lists import COLUMNS
 
@@ -134,12 +142,14 @@ def _takes_value(parser: argparse.ArgumentParser, option: str) -> bool:
     return any(option in action.option_strings and action.nargs != 0 for action in parser._actions)
 
 
-def units_of(endpoint: str | None) -> list[str]:
+def units_of(where: Mapping[str, str]) -> list[str]:
     """The names of the units that a kirschd has; none if it does not answer at once."""
-    from kirsch.cluster.client import UNITS, Client, ClientError, find_socket
+    from kirsch.cluster.client import UNITS, Client, ClientError
+    from kirsch.cluster.locate import Where, locate
 
     try:
-        lines = Client(find_socket(endpoint), timeout=TIMEOUT).get(UNITS)["units"]
+        said = Where.said(where.get("endpoint"), where.get("cluster"), where.get("tunnel"))
+        lines = Client(locate(said), timeout=TIMEOUT).get(UNITS)["units"]
     except ClientError:
         return []
     return sorted({line["name"] for line in lines})

@@ -40,7 +40,8 @@ def _told() -> tuple[type[Exception], ...]:
     """The errors that are one line for a person; what defines them is imported when there is one."""
     from kirsch.cluster.application import ApplicationError
     from kirsch.cluster.client import ClientError
+    from kirsch.cluster.provision.record import ProvisionError
     from kirsch.unit import UnitError
     from kirsch.websocket import WebSocketError
 
-    return (Failure, ClientError, ApplicationError, UnitError, WebSocketError)
+    return (Failure, ClientError, ApplicationError, ProvisionError, UnitError, WebSocketError)

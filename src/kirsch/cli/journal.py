@@ -8,19 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from kirsch.cli.names import full_names
-from kirsch.cluster.client import Client, find_socket
+from kirsch.cli.reach import client_of
 
 
 def journal(options: argparse.Namespace) -> int:
     """The last lines of units, and with --follow those to come."""
-    client = Client(find_socket(options.endpoint))
+    client = client_of(options)
     names = full_names(client, options.units) or sorted(
         {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
     )
     several = len(names) > 1
     if options.follow:
         lines: Iterable[Mapping[str, Any]] = client.stream(
-            "/kirsch/v1/journal", unit=names, lines=options.lines, follow="yes"
+            "/kirsch/v1/journal", unit=names, lines=options.lines
         )
     else:
         lines = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]

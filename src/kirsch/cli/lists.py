@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.reach import client_of
 from kirsch.cli.tables import Column, digest, machine, table
-from kirsch.cluster.client import Client, find_socket
 
 Row = Mapping[str, Any]
 
@@ -54,24 +54,20 @@ COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-ma
 
 def list_units(options: argparse.Namespace) -> int:
     """Units that are on a machine."""
-    rows = [row for row in _client(options).get("/kirsch/v1/units")["units"] if row["machine"]]
+    rows = [row for row in client_of(options).get("/kirsch/v1/units")["units"] if row["machine"]]
     return _print(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
 
 
 def list_unit_files(options: argparse.Namespace) -> int:
     """All units, each once."""
-    rows = _once(_client(options).get("/kirsch/v1/units")["units"])
+    rows = _once(client_of(options).get("/kirsch/v1/units")["units"])
     return _print(options, rows, FILE_COLUMNS, ["unit", "hash", "dstate", "state", "target"])
 
 
 def list_machines(options: argparse.Namespace) -> int:
     """The machines."""
-    rows = _client(options).get("/kirsch/v1/machines")["machines"]
+    rows = client_of(options).get("/kirsch/v1/machines")["machines"]
     return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata"])
-
-
-def _client(options: argparse.Namespace) -> Client:
-    return Client(find_socket(options.endpoint))
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:

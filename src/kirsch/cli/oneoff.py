@@ -13,8 +13,9 @@ from kirsch.bus.command import ChildError, Command
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import foreground
 from kirsch.cli.names import known_names
+from kirsch.cli.reach import client_of
 from kirsch.cluster.application import ApplicationError, resolve
-from kirsch.cluster.client import Client, find_socket, unit_path
+from kirsch.cluster.client import Client, unit_path
 
 # What a program needs to know of our terminal, where it has one.
 TERMINAL = ("TERM", "COLORTERM")
@@ -22,7 +23,7 @@ TERMINAL = ("TERM", "COLORTERM")
 
 def run(options: argparse.Namespace) -> int:
     """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program."""
-    client = Client(find_socket(options.endpoint))
+    client = client_of(options)
     unit, argv = _unit(client, options.command)
     query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
     context = client.get("/kirsch/v1/environment", **query)
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 def execute(options: argparse.Namespace) -> int:
     """A command in what a running unit's processes have."""
-    client = Client(find_socket(options.endpoint))
+    client = client_of(options)
     name = resolve(options.unit, known_names(client))
     context = client.get(unit_path(name, "/environment"))
     return _execute(context, options.command, context["environment"], options.env)

@@ -11,9 +11,10 @@ from typing import Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
 from kirsch.cli.names import full_names, known_names
+from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
 from kirsch.cluster.application import resolve
-from kirsch.cluster.client import UNITS, Client, ClientError, find_socket, unit_path
+from kirsch.cluster.client import UNITS, Client, ClientError, unit_path
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 Line = Mapping[str, Any]
@@ -21,7 +22,7 @@ Line = Mapping[str, Any]
 
 def submit(options: argparse.Namespace) -> int:
     """Submit unit files; nothing is submitted if one of them is wrong."""
-    client = _client(options)
+    client = client_of(options)
     files = [_read(Path(file)) for file in options.files]
     for path, text in files:
         _submit(client, path, text, replace=options.replace)
@@ -64,7 +65,7 @@ def unload(options: argparse.Namespace) -> int:
 
 def destroy(options: argparse.Namespace) -> int:
     """Stop units and forget them."""
-    client = _client(options)
+    client = client_of(options)
     for name in full_names(client, options.units):
         client.delete(unit_path(name))
         print(f"Destroyed {name}")
@@ -73,7 +74,7 @@ def destroy(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Each unit's state and its last lines."""
-    client = _client(options)
+    client = client_of(options)
     names = full_names(client, options.units)
     if options.json:
         lines = [line for name in names for line in client.get(unit_path(name))["on"]]
@@ -91,7 +92,7 @@ def status(options: argparse.Namespace) -> int:
 
 def cat(options: argparse.Namespace) -> int:
     """Units' files."""
-    client = _client(options)
+    client = client_of(options)
     for name in full_names(client, options.units):
         sys.stdout.write(client.get(unit_path(name))["text"])
     return 0
@@ -99,7 +100,7 @@ def cat(options: argparse.Namespace) -> int:
 
 def why(options: argparse.Namespace) -> int:
     """Why units are not as people want them; all that are not, if none is named."""
-    client = _client(options)
+    client = client_of(options)
     names = full_names(client, options.units)
     for line in client.get(UNITS)["units"]:
         template = UnitName.parse(line["name"]).is_template
@@ -113,10 +114,6 @@ def _is_up(line: Line) -> bool:
     """Up is active, and stays so where no Health= tells: a program that ends at once is not up."""
     runs = line["active"] in ("active", "reloading") and (line["ready"] or line["checked"])
     return bool(line["settled"] and (runs or line["finished"]))
-
-
-def _client(options: argparse.Namespace) -> Client:
-    return Client(find_socket(options.endpoint))
 
 
 def _read(path: Path) -> tuple[Path, str]:
@@ -176,7 +173,7 @@ def _set(
 
 def _change(options: argparse.Namespace, desired: str, *, again: bool = False) -> list[str]:
     """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does."""
-    client = _client(options)
+    client = client_of(options)
     names, told = [], set()
     for given in options.units:
         path = Path(given)
@@ -196,7 +193,7 @@ def _wait(options: argparse.Namespace, names: Sequence[str], done: Callable[[Lin
     """Wait until all units are as wanted. Raises Failure when one cannot be, or time is up."""
     waiting, finished = set(names), []
     lines: dict[str, Line] = {}
-    for event in _client(options).stream("/kirsch/v1/events", timeout=options.timeout):
+    for event in client_of(options).stream("/kirsch/v1/events", timeout=options.timeout):
         for line in event["units"]:
             name = line["name"]
             lines[name] = line

@@ -22,6 +22,7 @@ from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, owne
 Line = Mapping[str, Any]
 
 STOP_TIMEOUT = 120.0
+WATCH_TIMEOUT = 2.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
 # Sub states that a person may have to wait for, in words.
@@ -48,7 +49,7 @@ def up(options: argparse.Namespace) -> int:
     if client is not None:
         before = _processes(client)
         started = _apply(client, application)
-        _await_ready(client, started, options.timeout, before)
+        _await_ready(client, application, started, options.timeout, before)
         _say_where(client, application, started)
         print(f"It was up already; it is up to date now. Stop it with `kirsch down {options.directory}`.")
         return 0
@@ -62,7 +63,7 @@ def up(options: argparse.Namespace) -> int:
         raise Failure(str(error)) from None
     try:
         started = _apply(embedded.client, application)
-        _await_ready(embedded.client, started, options.timeout, {})
+        _await_ready(embedded.client, application, started, options.timeout, {})
         _say_where(embedded.client, application, started)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
@@ -120,7 +121,9 @@ def _apply(client: Client, application: Application) -> list[str]:
     return started
 
 
-def _await_ready(client: Client, names: list[str], timeout: float, before: Mapping[str, int]) -> None:
+def _await_ready(
+    client: Client, application: Application, names: list[str], timeout: float, before: Mapping[str, int]
+) -> None:
     """Show each unit's way until all are ready; `before` are the processes they had before the change.
 
     Raises Failure with the first that fails.
@@ -148,7 +151,7 @@ def _await_ready(client: Client, names: list[str], timeout: float, before: Mappi
         if not waiting:
             return
     if progress.seconds < timeout:
-        raise Failure(f"kirschd ended meanwhile; {client.path.with_name('kirschd.log')} may say why")
+        raise Failure(f"kirschd ended meanwhile; {application.state / 'kirschd.log'} may say why")
     late = ", ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
     raise Failure(f"not ready after {progress.seconds:.0f} s: {late}")
 
@@ -189,7 +192,7 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
 def _follow(embedded: Embedded, names: list[str], since: float) -> None:
     """Print every unit's lines since then, each unit in a colour of its own, until the stream ends."""
     palette = Palette.for_stream(sys.stdout, names)
-    for line in embedded.client.stream("/kirsch/v1/journal", follow="yes", lines=BACKLOG):
+    for line in embedded.client.stream("/kirsch/v1/journal", lines=BACKLOG):
         if line["time"] < since:
             continue
         print(f"{palette.column(line['unit'])} {printable(line['text'])}", flush=True)
@@ -218,7 +221,7 @@ def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
 @contextmanager
 def _watched_stop(client: Client, *, quietly: bool = False) -> Iterator[None]:
     """Say of each unit when it has stopped, while the body waits."""
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
 
     def watch() -> None:
         was: dict[str, str] = {}
@@ -234,12 +237,16 @@ def _watched_stop(client: Client, *, quietly: bool = False) -> Iterator[None]:
                     ):
                         print(f"  {name} stopped", flush=True)
                     was[name] = active
+                begun.set()
         except ClientError:
             return
+        finally:
+            begun.set()
 
     thread = threading.Thread(target=watch, daemon=True)
     if not quietly:
         thread.start()
+        begun.wait(WATCH_TIMEOUT)  # a unit that stops before would not be told of
     try:
         yield
         if not quietly:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from kirsch import __version__
-from kirsch.cli import ws_options
+from kirsch.cli import cluster_options, ws_options
 from kirsch.cli.manual import Parser
 from kirsch.cli.values import seconds
 
@@ -15,8 +15,15 @@ Start with an application's directory:  kirsch up examples/notes
 Then, in that directory:                kirsch list-units
 More about a verb:                      kirsch help VERB
 
-Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT stands for --endpoint."""
+Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT, KIRSCH_CLUSTER and KIRSCH_TUNNEL stand for
+the options of those names."""
 
+# Which kirschd a verb is for: before the verb, or after it.
+WHERE = {
+    "--endpoint": ("URL", "the kirschd to speak to: unix://PATH, or https://HOST:PORT"),
+    "--cluster": ("NAME", "the cluster to speak to, by any machine of it that answers"),
+    "--tunnel": ("HOST", "the machine to speak to, by ssh"),
+}
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -29,7 +36,8 @@ def build() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kirsch {__version__}")
-    parser.add_argument("--endpoint", metavar="unix://PATH", help="the kirschd to speak to")
+    for option, (metavar, what) in WHERE.items():
+        parser.add_argument(option, metavar=metavar, help=what)
     parser.set_defaults(run=None)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
     _applications(verbs)
@@ -38,6 +46,7 @@ def build() -> argparse.ArgumentParser:
     _looks(verbs)
     _lists(verbs)
     _websockets(verbs)
+    _clusters(verbs)
     _programs(verbs)
     return parser
 
@@ -58,7 +67,9 @@ def verbs_of(parser: argparse.ArgumentParser) -> dict[str, tuple[Parser, str]]:
 def joined(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
     """Arguments, with a verb of two words as one."""
     given = list(arguments)
-    at = 2 if given[:1] == ["--endpoint"] else 1 if given[:1] and given[0].startswith("--endpoint=") else 0
+    at = 0
+    while at < len(given) and given[at].partition("=")[0] in WHERE:
+        at += 1 if "=" in given[at] else 2
     name = " ".join(given[at : at + 2])
     return [*given[:at], name, *given[at + 2 :]] if " " in name and name in verbs else given
 
@@ -74,9 +85,8 @@ def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # Also after the verb, as people type it; absent there it must not undo the one before.
-    parser.add_argument(
-        "--endpoint", metavar="unix://PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
+    for option, (metavar, _) in WHERE.items():
+        parser.add_argument(option, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.set_defaults(run=f"kirsch.cli.{run}")
     return parser
 
@@ -232,6 +242,10 @@ def _websockets(verbs: Any) -> None:
     ws_options.client(talk)
     echo = _verb(verbs, "ws serve", "ws_serve:serve", ws_options.SERVER, "kirsch ws serve 8765")
     ws_options.server(echo)
+
+
+def _clusters(verbs: Any) -> None:
+    cluster_options.clusters(lambda *words: _verb(verbs, *words))
 
 
 def _programs(verbs: Any) -> None:

@@ -1,19 +1,24 @@
-"""A client of kirsch's API over its Unix socket, on the standard library alone: the CLI starts fast."""
+"""A client of kirsch's API, on little of the standard library: the CLI starts fast."""
 
-import http.client
 import json
-import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from kirsch.cluster.exchange import BadAnswer, Silent, exchange
+from kirsch.cluster.reach import Reach, Unix, Unreachable
+
+if TYPE_CHECKING:
+    import socket
+
+    from kirsch.websocket.threaded import Connection
+
 UNITS = "/kirsch/v1/units"
-SOCKET = ".kirsch/kirsch.sock"
-SYSTEM_SOCKET = Path("/run/kirsch/kirsch.sock")
 TIMEOUT = 60.0
+# A stream's first message has all units.
+MAX_MESSAGE = 256 << 20
 
 
 class ClientError(Exception):
@@ -24,26 +29,17 @@ class ClientError(Exception):
         self.status = status
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        # http.client forgets the socket when a response takes it over; its timeout is still ours to set.
-        self.sock = self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
-
-
 class Client:
-    """Speaks to one kirschd, which answers within `timeout` seconds. Every method raises ClientError."""
+    """Speaks to a kirschd, which answers within `timeout` seconds: at a Unix socket's path, or by a Reach.
 
-    def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
-        self.path = path
+    Every method raises ClientError, and may be called in any thread. What one machine cannot do now (503) is
+    asked of the next, where there are several.
+    """
+
+    def __init__(self, where: Reach | Path, timeout: float = TIMEOUT) -> None:
+        self.reach: Reach = Unix(where) if isinstance(where, Path) else where
         self.timeout = timeout
+        self._kept: list[socket.socket] = []
 
     def get(self, path: str, **query: Any) -> Any:
         """GET, JSON."""
@@ -52,6 +48,10 @@ class Client:
     def put(self, path: str, body: Any) -> Any:
         """PUT JSON."""
         return self._call("PUT", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH JSON."""
+        return self._call("PATCH", path, body)
 
     def post(self, path: str, body: Any = None) -> Any:
         """POST JSON, or nothing."""
@@ -62,79 +62,92 @@ class Client:
         self._call("DELETE", path)
 
     def stream(self, path: str, *, timeout: float | None = None, **query: Any) -> Iterator[Any]:
-        """The events of a stream, as they come, until it ends or `timeout` seconds have passed."""
+        """The messages of a stream, as they come, until it ends or `timeout` seconds have passed."""
+        from kirsch.websocket.errors import Closed
+
         deadline = None if timeout is None else time.monotonic() + timeout
-        connection, response = self._request("GET", _url(path, query), None, timeout)
+        with self._open(_url(path, query)) as stream:
+            while True:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+                try:
+                    message = stream.recv(left)
+                except (Closed, TimeoutError):
+                    return
+                yield json.loads(message if isinstance(message, str) else bytes(message))
+
+    def close(self) -> None:
+        """Keep no connection."""
+        while self._kept:
+            self._kept.pop().close()
+
+    def _open(self, url: str) -> "Connection":
+        from kirsch.websocket import ClientOptions, HandshakeError, Limits
+        from kirsch.websocket.threaded import connect
+
+        limits = Limits(message=MAX_MESSAGE, close_timeout=1.0)
+        options = ClientOptions(proxy=None, deflate=None, limits=limits)
+        error = ClientError(0, f"kirschd at {self.reach} does not answer")
         try:
-            while line := response.readline():
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
-                if deadline is not None:
-                    connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-        except (OSError, http.client.HTTPException):
-            return
-        finally:
-            connection.close()
+            # A connection tells which machine answers.
+            for connection in self.reach.connections():
+                connection.close()
+                try:
+                    return connect(self.reach.stream_url(url), options=options, ssl=self.reach.context())
+                except HandshakeError as refused:
+                    error = ClientError(refused.status, refused.reason)
+                    if refused.status not in (0, 503) or not self.reach.several:
+                        break
+        except Unreachable as unreachable:
+            if error.status == 0:
+                error = ClientError(0, str(unreachable))
+        if error.status >= 400:
+            self._call("GET", url)  # the same without a stream says why at length
+        raise error
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        connection, response = self._request(method, path, body, self.timeout)
-        try:
-            answer = response.read()
-            return json.loads(answer) if answer else None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ClientError(0, f"kirschd broke off its answer: {error}") from None
-        finally:
-            connection.close()
-
-    def _request(
-        self, method: str, path: str, body: Any, timeout: float | None
-    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
-        connection = _UnixConnection(self.path, timeout)
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
-        headers = {"Content-Type": "application/json"} if content is not None else {}
+        error: ClientError | None = None
         try:
-            connection.request(method, path, content, headers)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ClientError(0, self._unreachable(error)) from None
-        if response.status >= 400:
-            try:
-                answer = response.read()
-            except (OSError, http.client.HTTPException):
-                answer = b""  # the status says enough
-            connection.close()
-            raise ClientError(response.status, _detail(answer) or f"HTTP status {response.status}")
-        return connection, response
+            for connection in self._connections():
+                try:
+                    status, answer, kept = exchange(connection, method, path, self.reach.host, content)
+                except Silent:
+                    connection.close()
+                    error = error or ClientError(0, f"kirschd at {self.reach} ends connections unanswered")
+                    continue
+                except (OSError, BadAnswer) as broken:
+                    connection.close()
+                    raise ClientError(0, self._broken(broken)) from None
+                if kept:
+                    self._kept.append(connection)
+                else:
+                    connection.close()
+                if status < 400:
+                    return _json(answer)
+                error = ClientError(status, _detail(answer) or f"HTTP status {status}")
+                if status != 503 or not self.reach.several:
+                    break
+        except Unreachable as unreachable:
+            error = error or ClientError(0, str(unreachable))
+        raise error or ClientError(0, f"no kirschd answers at {self.reach}")
 
-    def _unreachable(self, error: Exception) -> str:
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return f"no kirschd answers at {self.path}: start one with `kirsch up`"
-        if isinstance(error, PermissionError):
-            return f"{self.path} is another user's kirschd"
+    def _connections(self) -> "Iterator[socket.socket]":
+        """Connections to try: one that was kept, which the server may have closed, then fresh ones."""
+        try:
+            yield self._kept.pop()
+        except IndexError:
+            pass
+        for connection in self.reach.connections():
+            connection.settimeout(self.timeout)
+            yield connection
+
+    def _broken(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
-            return f"kirschd at {self.path} does not answer"
-        return f"kirschd at {self.path}: {error}"
-
-
-def find_socket(endpoint: str | None = None, directory: Path | None = None) -> Path:
-    """The socket to speak to: `endpoint` (unix://PATH or a path), KIRSCH_ENDPOINT, that of the application
-    whose directory we are in or below, or the machine's. Raises ClientError."""
-    endpoint = endpoint or os.environ.get("KIRSCH_ENDPOINT")
-    if endpoint:
-        scheme, separator, path = endpoint.rpartition("://")
-        if separator and scheme != "unix":
-            raise ClientError(0, f"{endpoint}: an endpoint is unix://PATH")
-        return Path(path)
-    here = (directory or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / SOCKET).exists():
-            return folder / SOCKET
-    if SYSTEM_SOCKET.exists():
-        return SYSTEM_SOCKET
-    raise ClientError(
-        0, f"no kirschd runs for {here}: start one with `kirsch up DIR`, or name one with --endpoint"
-    )
+            return f"kirschd at {self.reach} does not answer"
+        if getattr(error, "library", "") == "SSL":
+            reason = str(getattr(error, "reason", error)).replace("_", " ").lower()
+            return f"{self.reach} does not accept this certificate: it is another cluster's ({reason})"
+        return f"kirschd at {self.reach} broke off its answer: {error}"
 
 
 def unit_path(name: str, below: str = "") -> str:
@@ -146,6 +159,13 @@ def _url(path: str, query: dict[str, Any]) -> str:
     """A path with its query; a list gives its name several times."""
     pairs = [(k, v) for k, value in query.items() for v in (value if isinstance(value, list) else [value])]
     return path + ("?" + "&".join(f"{k}={quote(str(v), safe='')}" for k, v in pairs) if pairs else "")
+
+
+def _json(answer: bytes) -> Any:
+    try:
+        return json.loads(answer) if answer else None
+    except ValueError as error:
+        raise ClientError(0, f"what answered is no kirschd: {error}") from None
 
 
 def _detail(answer: bytes) -> str:

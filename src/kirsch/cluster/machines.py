@@ -1,34 +1,61 @@
-"""What people set on machines, written down: metadata, over what a machine says of itself.
+"""What people set on machines, written down: metadata, over what a machine says of itself, and its marks.
 
 It is kept under machine-settings/ID, apart from the machine, so that it outlasts the machine's absence.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import to_json
+from kirsch.cluster.model import Cluster, Machine, to_json
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Put, Registry, Unchanged
 from kirsch.cluster.units import TRIES, Refused
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataChange:
-    """One key of one machine's metadata; a value of None takes it away."""
+class SettingsChange:
+    """What is to change of one machine: metadata by key, where None takes it away, and its marks, where None
+    leaves them. A drained machine is cordoned; one that is not cordoned any more is not drained either."""
 
-    machine: str
-    key: str
-    value: str | None
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
+    cordoned: bool | None = None
+    drained: bool | None = None
 
 
-def with_metadata(settings: str | None, changes: Sequence[MetadataChange]) -> str:
-    """machine-settings/ID as it is after changes, in their order. None stays in it: it hides what the
-    machine says of itself."""
+def with_change(settings: str | None, change: SettingsChange) -> str:
+    """machine-settings/ID as it is after a change. None stays in its metadata: it hides what the machine says
+    of itself."""
     values = json.loads(settings) if settings else {}
-    values["metadata"] = values.get("metadata", {}) | {change.key: change.value for change in changes}
+    if change.metadata:
+        values["metadata"] = values.get("metadata", {}) | dict(change.metadata)
+    if change.drained is not None:
+        values["drained"] = change.drained
+    if change.cordoned is not None:
+        values["cordoned"] = change.cordoned
+    if change.drained:
+        values["cordoned"] = True
+    elif change.cordoned is False:
+        values["drained"] = False
     return to_json(values)
+
+
+def find(name: str, cluster: Cluster) -> Machine:
+    """The machine that a person means: by its id, what that begins with, its host's name, or its address.
+
+    Raises Refused (404, 409). Pure."""
+    machines = cluster.machines
+    if name in machines:
+        return machines[name]
+    named = [m for m in machines.values() if name in (m.metadata.get("hostname"), m.address)]
+    found = named or [m for m in machines.values() if name and m.id.startswith(name)]
+    if len(found) > 1:
+        ids = ", ".join(sorted(m.id for m in found))
+        raise Refused(409, f"{name} is more than one machine: {ids}; say which")
+    if not found:
+        raise Refused(404, f"there is no machine {name}; `kirsch list-machines` names those that are there")
+    return found[0]
 
 
 class Machines:
@@ -38,21 +65,19 @@ class Machines:
         self.registry = registry
         self.mirror = mirror
 
-    async def change(self, changes: Sequence[MetadataChange]) -> None:
-        """Do all of it or nothing, also to machines that are away. Raises Refused, RegistryError."""
-        by_machine: dict[str, list[MetadataChange]] = {}
-        for change in changes:
-            by_machine.setdefault(change.machine, []).append(change)
-        if len(by_machine) > MAX_OPERATIONS:
+    async def change(self, changes: Mapping[str, SettingsChange]) -> None:
+        """Do all of it or nothing, by machine id, also to machines that are away. Raises Refused,
+        RegistryError."""
+        if len(changes) > MAX_OPERATIONS:
             raise Refused(400, f"more than {MAX_OPERATIONS} machines at once: change them in parts")
-        if not by_machine:
+        if not changes:
             return
         for _ in range(TRIES):
             puts, conditions = [], []
-            for machine, theirs in by_machine.items():
+            for machine, change in changes.items():
                 key = keys.machine_settings(machine)
                 entry = self.mirror.entries.get(key)
-                puts.append(Put(key, with_metadata(entry.value if entry else None, theirs)))
+                puts.append(Put(key, with_change(entry.value if entry else None, change)))
                 conditions.append(Unchanged(key, entry.modified if entry else 0))
             known = self.mirror.revision
             revision = await self.registry.transact(puts, conditions)

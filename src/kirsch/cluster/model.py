@@ -22,7 +22,7 @@ class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
     `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
-    new units, and those of a drained one move elsewhere.
+    new units, and those of a drained one move elsewhere. `api` is the port of its API over TCP, 0 for none.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Machine:
     cpu: float = 1.0
     memory: int = 1 << 30
     runtime: str = "systemd"
+    api: int = 0
     cordoned: bool = False
     drained: bool = False
 

@@ -109,6 +109,14 @@ def single(values: Mapping[str, list[str]], name: str, default: str) -> str:
     return found[0]
 
 
+def flag(values: Mapping[str, list[str]], name: str) -> bool:
+    """A parameter that is yes or no, which it is where it is not given. Raises HTTPError 400."""
+    found = single(values, name, "no")
+    if found not in ("yes", "no"):
+        raise cherrypy.HTTPError(400, f"{name} is to be yes or no")
+    return found == "yes"
+
+
 def status_of(error: BaseException | None) -> int | None:
     """The status that one of our own errors means; None for what nobody foresaw."""
     match error:

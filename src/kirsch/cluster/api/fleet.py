@@ -14,15 +14,12 @@ from typing import Any, ClassVar
 
 import cherrypy
 
-from kirsch.bus import AsyncioPlugin
 from kirsch.cluster.api import answers, discovery
 from kirsch.cluster.api.answers import MAX_BODY, empty, json_answer, run
-from kirsch.cluster.api.kirsch import Resource
 from kirsch.cluster.api.pages import Page
-from kirsch.cluster.api.streams import Streams
-from kirsch.cluster.machines import MetadataChange
+from kirsch.cluster.api.resource import Api, Collection, Resource
+from kirsch.cluster.machines import SettingsChange
 from kirsch.cluster.model import DESIRED_STATES, Cluster, Unit
-from kirsch.cluster.node import Node
 from kirsch.cluster.registry.base import Unavailable
 from kirsch.cluster.units import Refused, Request
 from kirsch.unit import Option, UnitError, UnitFile, UnitName
@@ -34,15 +31,16 @@ METADATA_PATH = re.compile(r"/([^/]+)/metadata/([A-Za-z0-9_.-]+)")
 log = logging.getLogger(__name__)
 
 
-class FleetUnits(Resource):
+class FleetUnits(Collection["FleetUnit"]):
     """/units."""
 
     def GET(self, **query: Any) -> bytes:
         """A page of units, sorted by name."""
         return json_answer(run(self.loop, self._read(read_page(query))))
 
-    def _cp_dispatch(self, vpath: list[str]) -> "FleetUnit":
-        return FleetUnit(self.node, self.loop, self.streams, vpath.pop(0))
+    def item(self, name: str) -> "FleetUnit":
+        """One."""
+        return FleetUnit(self.api, name)
 
     async def _read(self, page: Page) -> dict[str, Any]:
         cluster = self.node.cluster()
@@ -114,15 +112,16 @@ class FleetUnit(Resource):
         return name
 
 
-class FleetStates(Resource):
+class FleetStates(Collection["FleetState"]):
     """/state."""
 
     def GET(self, **query: Any) -> bytes:
         """A page of what systemd says of units, of all or of those on one machine or of one name."""
         return json_answer(run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
 
-    def _cp_dispatch(self, vpath: list[str]) -> "FleetState":
-        return FleetState(self.node, self.loop, self.streams, vpath.pop(0))
+    def item(self, name: str) -> "FleetState":
+        """One."""
+        return FleetState(self.api, name)
 
     async def _read(self, page: Page) -> dict[str, Any]:
         cluster = self.node.cluster()
@@ -165,7 +164,11 @@ class FleetMachines(Resource):
 
     def PATCH(self, **query: Any) -> None:
         """Change machines' metadata: a list of {op, path, value}, all of it or nothing."""
-        changes = [read_change(operation) for operation in read_body(list)]
+        metadata: dict[str, dict[str, str | None]] = {}
+        for operation in read_body(list):
+            machine, key, value = read_change(operation)
+            metadata.setdefault(machine, {})[key] = value
+        changes = {machine: SettingsChange(theirs) for machine, theirs in metadata.items()}
         run(self.loop, self.node.machines.change(changes))
         empty()
 
@@ -286,8 +289,10 @@ def read_options(values: Any) -> list[Option]:
     return options
 
 
-def read_change(operation: Any) -> MetadataChange:
-    """One operation of a PATCH; its value is a string, or stands in {"value": …}. Raises Refused(400)."""
+def read_change(operation: Any) -> tuple[str, str, str | None]:
+    """One operation of a PATCH, as machine, key and value, None to take it away.
+
+    Its value is a string, or stands in {"value": …}. Raises Refused(400)."""
     if not isinstance(operation, dict):
         raise Refused(400, "unable to decode body: an operation is an object")
     if operation.get("op") not in ("add", "remove", "replace"):
@@ -297,13 +302,13 @@ def read_change(operation: Any) -> MetadataChange:
     if match is None:
         raise Refused(400, "machine metadata path invalid")
     if operation["op"] == "remove":
-        return MetadataChange(match[1], match[2], None)
+        return match[1], match[2], None
     value = operation.get("value")
     if isinstance(value, dict):
         value = value.get("value")
     if not isinstance(value, str) or not value or not encodable(value):
         raise Refused(400, "invalid value: add and replace require a value")
-    return MetadataChange(match[1], match[2], value)
+    return match[1], match[2], value
 
 
 def encodable(text: str) -> bool:
@@ -363,16 +368,16 @@ class FleetRequest(cherrypy.Application.request_class):
 CONFIG = answers.CONFIG | {"request.error_response": failed, "error_page.default": error_page}
 
 
-def tree(node: Node, loop: AsyncioPlugin, streams: Streams) -> Any:
+def tree(api: Api) -> Any:
     """The resources of /fleet/v1, to be mounted there."""
-    root = FleetRoot(node, loop, streams)
+    root = FleetRoot(api)
     for name, kind in {
         "units": FleetUnits,
         "state": FleetStates,
         "machines": FleetMachines,
         "discovery": FleetDiscovery,
     }.items():
-        setattr(root, name, kind(node, loop, streams))
+        setattr(root, name, kind(api))
     application = cherrypy.Application(root, "/fleet/v1")
     application.request_class = FleetRequest
     return application

@@ -1,25 +1,26 @@
 """/kirsch/v1: everything kirsch's own command line does."""
 
-import asyncio
-import heapq
 import json
 import logging
 import os
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import quote
 
 import cherrypy
 
 from kirsch import __version__
-from kirsch.bus import AsyncioPlugin
 from kirsch.cluster import keys, oneoff
 from kirsch.cluster.api import answers, openapi
-from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
-from kirsch.cluster.api.streams import Streams
-from kirsch.cluster.model import DESIRED_STATES, to_json
-from kirsch.cluster.node import Node
+from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run, single
+from kirsch.cluster.api.events import Events
+from kirsch.cluster.api.journal import JournalLines
+from kirsch.cluster.api.machines import Machines
+from kirsch.cluster.api.peers import HERE
+from kirsch.cluster.api.resource import Api, Collection, Resource
+from kirsch.cluster.model import DESIRED_STATES, Machine, to_json
+from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import Put, RegistryError
 from kirsch.cluster.status import UnitStatus, statuses
 from kirsch.cluster.units import Refused, Request
@@ -29,38 +30,18 @@ from kirsch.unit.link import parse_link
 
 log = logging.getLogger(__name__)
 
-MAX_LINES = 10_000
 
-
-@dataclass
-class Resource:
-    """A thing with a URL: its methods are HTTP's (CherryPy's MethodDispatcher)."""
-
-    node: Node
-    loop: AsyncioPlugin
-    streams: Streams
-    exposed: bool = field(default=True, init=False)
-
-    def statuses(self) -> list[UnitStatus]:
-        """Every unit as it is."""
-
-        async def read() -> list[UnitStatus]:
-            return statuses(self.node.cluster())
-
-        return run(self.loop, read())
-
-
-class Units(Resource):
+class Units(Collection["OneUnit"]):
     """/units."""
 
     def GET(self, **query: Any) -> bytes:
         """All units; a Global one has a line for each machine."""
         parameters(query)
-        return json_answer({"units": [status.to_dict() for status in self.statuses()]})
+        return json_answer({"units": [status.to_dict() for status in read_statuses(self.api)]})
 
-    def _cp_dispatch(self, vpath: list[str]) -> "OneUnit":
-        # /units/notes@1.container is OneUnit("notes@1.container").
-        return OneUnit(self.node, self.loop, self.streams, vpath.pop(0))
+    def item(self, name: str) -> "OneUnit":
+        """One."""
+        return OneUnit(self.api, name)
 
 
 @dataclass
@@ -70,12 +51,13 @@ class OneUnit(Resource):
     name: str
 
     def __post_init__(self) -> None:
-        self.environment = Environment(self.node, self.loop, self.streams, self.name)
+        self.environment = Environment(self.api, self.name)
+        self.move = MoveUnit(self.api, self.name)
 
     def GET(self, **query: Any) -> bytes:
         """The unit's lines (a Global one has one a machine) and its text."""
         parameters(query)
-        mine = [status.to_dict() for status in self.statuses() if status.name == self.name]
+        mine = [status.to_dict() for status in read_statuses(self.api) if status.name == self.name]
         if not mine:
             raise cherrypy.HTTPError(404, f"there is no unit {self.name}")
         return json_answer({"name": self.name, "text": run(self.loop, self._text()), "on": mine})
@@ -111,8 +93,38 @@ class Environment(Resource):
 
     def GET(self, **query: Any) -> bytes:
         """In what the unit's processes run that run now."""
+        here = flag(parameters(query, HERE), HERE)
+        name = UnitName.parse(self.name)
+        machine = None if here else run(self.loop, self._elsewhere(name))
+        if machine is not None:
+            path = f"/kirsch/v1/units/{quote(self.name, safe='')}/environment"
+            cherrypy.response.headers["Cache-Control"] = "no-store"
+            return json_answer(self.api.peers.get(machine, path))
+        return context_answer(run(self.loop, oneoff.running(self.node, name)))
+
+    async def _elsewhere(self, name: UnitName) -> Machine | None:
+        """The machine that has the unit, if it is another."""
+        cluster = self.node.cluster()
+        on = cluster.schedule.get(name, {}).keys() & cluster.machines.keys()
+        return None if self.node.machine.id in on or not on else cluster.machines[min(on)]
+
+
+@dataclass
+class MoveUnit(Resource):
+    """/units/NAME/move."""
+
+    name: str
+
+    def POST(self, **query: Any) -> bytes:
+        """Have the unit moved, a sticky one too: {"machine"?}, to any other if none is named."""
         parameters(query)
-        return context_answer(run(self.loop, oneoff.running(self.node, UnitName.parse(self.name))))
+        body = json_body()
+        check_fields(body, {"machine": str})
+        node, name = self.node, UnitName.parse(self.name)
+        move = run(
+            self.loop, order(name, body.get("machine", ""), node.registry, node.mirror, node.snapshots)
+        )
+        return json_answer({"name": self.name, "from": move.source, "to": move.target}, 202)
 
 
 class OneOff(Resource):
@@ -143,23 +155,6 @@ class Verify(Resource):
         )
 
 
-class Machines(Resource):
-    """/machines."""
-
-    def GET(self, **query: Any) -> bytes:
-        """Every machine that is there."""
-        parameters(query)
-
-        async def read() -> list[dict[str, Any]]:
-            machines = self.node.cluster().machines.values()
-            return [
-                {"id": m.id, "address": m.address, "metadata": dict(m.metadata), "cordoned": m.cordoned}
-                for m in sorted(machines, key=lambda machine: machine.id)
-            ]
-
-        return json_answer({"machines": run(self.loop, read())})
-
-
 class Endpoints(Resource):
     """/endpoints."""
 
@@ -171,64 +166,6 @@ class Endpoints(Resource):
             return [endpoint.public() for endpoint in self.node.cluster().endpoints]
 
         return json_answer({"endpoints": run(self.loop, read())})
-
-
-class Events(Resource):
-    """/events."""
-
-    def GET(self, **query: Any) -> Any:
-        """A stream: all units' lines at first, then each line that changed; a gone one has "gone"."""
-        parameters(query)
-        return self.streams.serve(self._changes())
-
-    async def _changes(self) -> AsyncIterator[dict[str, Any]]:
-        changed = asyncio.Event()
-
-        def notice(_: frozenset[str]) -> None:
-            changed.set()
-
-        self.node.mirror.listen(notice)
-        try:
-            told: dict[tuple[str, str], dict[str, Any]] = {}
-            while True:
-                changed.clear()
-                now = {(s.name, s.machine): s.to_dict() for s in statuses(self.node.cluster())}
-                news = [line for key, line in now.items() if told.get(key) != line]
-                gone = {name for name, _ in told} - {name for name, _ in now}
-                news += [{"name": name, "gone": True} for name in sorted(gone)]
-                if news or not told:
-                    yield {"units": news}
-                told = now
-                await changed.wait()
-        finally:
-            self.node.mirror.ignore(notice)
-
-
-class JournalLines(Resource):
-    """/journal."""
-
-    def GET(self, **query: Any) -> Any:
-        """The last lines of units; with follow=yes a stream that goes on, of all units if none is named."""
-        given = parameters(query, "unit", "lines", "follow")
-        units = [UnitName.parse(name).text for name in given.get("unit", [])]
-        lines, follow = single(given, "lines", "10"), single(given, "follow", "no")
-        if not re.fullmatch("[0-9]{1,5}", lines, re.ASCII) or int(lines) > MAX_LINES:
-            raise cherrypy.HTTPError(400, f"lines is to be a number from 0 to {MAX_LINES}")
-        if follow not in ("yes", "no"):
-            raise cherrypy.HTTPError(400, "follow is to be yes or no")
-        if follow == "yes":
-            return self.streams.serve(self._follow(units, int(lines)))
-        found = (self.node.journal.tail(name, int(lines)) for name in units)
-        merged = list(heapq.merge(*found, key=lambda record: record.time))
-        records = merged[max(len(merged) - int(lines), 0) :]
-        return json_answer({"lines": [self._line(record) for record in records]})
-
-    async def _follow(self, units: list[str], lines: int) -> AsyncIterator[dict[str, Any]]:
-        async for record in self.node.journal.follow(units or None, lines):
-            yield self._line(record)
-
-    def _line(self, record: Any) -> dict[str, Any]:
-        return {"unit": record.unit, "time": record.time, "stream": record.stream, "text": record.text}
 
 
 class Applications(Resource):
@@ -285,16 +222,16 @@ class Daemon(Resource):
 class Down(Resource):
     """/down."""
 
-    stop: Callable[[], None]
-
     def POST(self, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
         parameters(query)
+        if self.api.member:
+            raise Refused(409, "this is a machine of a cluster: its units move away by `kirsch drain`")
         try:
             run(self.loop, self.node.rest())
         except RegistryError as error:
             log.warning("units start again next time, for that they should not cannot be kept: %s", error)
-        self.stop()
+        self.api.stop()
         return json_answer({"down": True}, 202)
 
 
@@ -305,6 +242,15 @@ class Document(Resource):
         """What this API is, as OpenAPI has it."""
         parameters(query)
         return json_answer(openapi.document())
+
+
+def read_statuses(api: Api) -> list[UnitStatus]:
+    """Every unit as it is."""
+
+    async def read() -> list[UnitStatus]:
+        return statuses(api.node.cluster())
+
+    return run(api.loop, read())
 
 
 def check_fields(body: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
@@ -331,9 +277,9 @@ def context_answer(context: oneoff.Context) -> bytes:
     return json_answer(asdict(context))
 
 
-def tree(node: Node, loop: AsyncioPlugin, streams: Streams, stop: Callable[[], None]) -> Any:
+def tree(api: Api) -> Any:
     """The resources of /kirsch/v1, to be mounted there."""
-    root = Resource(node, loop, streams)
+    root = Resource(api)
     root.exposed = False
     for name, kind in {
         "units": Units,
@@ -345,12 +291,10 @@ def tree(node: Node, loop: AsyncioPlugin, streams: Streams, stop: Callable[[], N
         "applications": Applications,
         "verify": Verify,
         "daemon": Daemon,
+        "down": Down,
         "openapi.json": Document,
     }.items():
-        setattr(root, name, kind(node, loop, streams))
-    down = Down(node, loop, streams)
-    down.stop = stop
-    root.down = down  # type: ignore[attr-defined]
+        setattr(root, name, kind(api))
     application = cherrypy.Application(root, "/kirsch/v1")
     application.request_class = answers.Request
     return application

@@ -6,7 +6,9 @@ from typing import Any, get_args, get_type_hints
 
 from kirsch import __version__
 from kirsch.cluster.api.answers import MAX_UNIT_BODY
+from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.settings import METADATA_KEY
 from kirsch.cluster.status import UnitStatus
 
 Schema = dict[str, Any]
@@ -15,6 +17,7 @@ STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
+YES_OR_NO: Schema = {"type": "string", "enum": ["yes", "no"]}
 STRINGS: Schema = {"type": "array", "items": STRING}
 TEXTS: Schema = {"type": "object", "additionalProperties": STRING}
 SCALARS: Mapping[Any, Schema] = {str: STRING, bool: BOOLEAN, int: INTEGER, float: NUMBER}
@@ -27,6 +30,7 @@ PROBLEMS = {
     "409": "It cannot be granted as things are",
     "413": f"The body has more than {MAX_UNIT_BODY >> 20} MiB, or a unit file more than 1 MiB",
     "415": "The body is not application/json in UTF-8",
+    "426": "This is a stream: ask for it by a WebSocket's handshake",
     "500": "kirschd failed; its log says how",
     "503": "The store is away, or kirschd about to end: try again",
 }
@@ -78,6 +82,7 @@ def _paths() -> dict[str, Any]:
                 "In what the processes of a running unit run, secrets included",
                 _ok("Context"),
                 problems=(*ALWAYS, "409"),
+                query=[_query(HERE, "Of the machine asked alone", YES_OR_NO)],
             ),
         },
         "/environment": {
@@ -92,6 +97,15 @@ def _paths() -> dict[str, Any]:
                 ],
             ),
         },
+        "/units/{name}/move": {
+            "parameters": [_name("unit", "notes@1.container")],
+            "post": _operation(
+                "moveUnit",
+                "Have a unit moved to another machine, a sticky one too",
+                _ok("Moving", "It is on its way", "202"),
+                body="MoveWanted",
+            ),
+        },
         "/verify": {
             "post": _operation(
                 "verify",
@@ -101,19 +115,40 @@ def _paths() -> dict[str, Any]:
             ),
         },
         "/machines": {"get": _operation("listMachines", "The machines that are there", _ok("Machines"))},
+        "/machines/{name}": {
+            "parameters": [_name("machine", "n1")],
+            "get": _operation(
+                "getMachine",
+                "One machine, by its id, the beginning of that, its host's name or its address",
+                _ok("Machine"),
+                problems=(*ALWAYS, "409"),
+            ),
+            "patch": _operation(
+                "changeMachine",
+                "Set a machine's metadata, cordon it, drain it; null takes a key away",
+                {"204": {"description": "It is so"}},
+                body="MachineChange",
+            ),
+        },
         "/endpoints": {"get": _operation("listEndpoints", "Where units serve", _ok("Endpoints"))},
         "/events": {
-            "get": _operation("followUnits", "All units' lines, then each that changes", _stream("Units")),
+            "get": _operation(
+                "followUnits",
+                "A stream: all units' lines, then each that changes",
+                _stream("Units"),
+                problems=(*ALWAYS, "426"),
+                query=[_query("unit", "Of this unit; may be repeated", STRINGS)],
+            ),
         },
         "/journal": {
             "get": _operation(
                 "readJournal",
-                "What units wrote; with follow=yes a stream that goes on",
-                {"200": {"description": "Lines", "content": _content("Lines") | _events("Line")}},
+                "What units wrote, on whichever machines; as a stream it goes on",
+                {**_ok("Lines", "The last lines, of all units together"), **_stream("Line")},
                 query=[
                     _query("unit", "Of this unit; may be repeated", STRINGS),
                     _query("lines", "How many at most", {"type": "integer", "minimum": 0, "maximum": 10000}),
-                    _query("follow", "Whether to go on", {"type": "string", "enum": ["yes", "no"]}),
+                    _query(HERE, "Of the machine asked alone", YES_OR_NO),
                 ],
             ),
         },
@@ -191,13 +226,29 @@ def _schemas() -> dict[str, Schema]:
                 },
             }
         ),
-        "Machines": _object(
-            {
-                "machines": _list(
-                    _object({"id": STRING, "address": STRING, "metadata": TEXTS, "cordoned": BOOLEAN})
-                )
-            }
+        "Machine": _object(
+            {"id": STRING, "address": STRING, "metadata": TEXTS, "cordoned": BOOLEAN, "drained": BOOLEAN}
         ),
+        "Machines": _object({"machines": _list(_ref("Machine"))}),
+        "MachineChange": _object(
+            {
+                "metadata": {
+                    "type": "object",
+                    "propertyNames": {"pattern": f"^{METADATA_KEY.pattern}$"},
+                    "additionalProperties": {"type": ["string", "null"], "minLength": 1},
+                },
+                "cordoned": {**BOOLEAN, "description": "it gets no more units"},
+                "drained": {**BOOLEAN, "description": "cordoned, and its units move away"},
+            },
+            required=(),
+            examples=[{"metadata": {"zone": "a"}}, {"drained": False}],
+        ),
+        "MoveWanted": _object(
+            {"machine": {**STRING, "description": "where to; left out, to any other"}},
+            required=(),
+            examples=[{"machine": "n2"}],
+        ),
+        "Moving": _object({"name": STRING, "from": STRING, "to": STRING}),
         "Endpoints": _object(
             {
                 "endpoints": _list(
@@ -259,11 +310,8 @@ def _ok(schema: str, what: str = "It is so", status: str = "200") -> dict[str, A
 
 
 def _stream(schema: str) -> dict[str, Any]:
-    return {"200": {"description": "Server-sent events", "content": _events(schema)}}
-
-
-def _events(schema: str) -> dict[str, Any]:
-    return {"text/event-stream": {"schema": {**STRING, "description": f"each event's data is a {schema}"}}}
+    """OpenAPI has no word for what follows a 101."""
+    return {"101": {"description": f"To a WebSocket's handshake (RFC 6455): each message is a {schema}"}}
 
 
 def _content(schema: str) -> dict[str, Any]:

@@ -1,93 +1,81 @@
-"""Streams of server-sent events (HTML, section 9.2): from the event loop to the threads that serve HTTP."""
+"""Streams: what happens in the event loop, as WebSocket messages of JSON, one a happening."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import cherrypy
 
 from kirsch.bus import AsyncioPlugin
+from kirsch.websocket import Closed, Limits, WebSocket
+from kirsch.websocket.cherrypy import WebSocketTool
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 5.0
-QUEUE = 1000
+Source = AsyncIterator[Any]
 
-
-class Feed:
-    """One stream's queue: filled in the event loop, and filled no faster than it is read."""
-
-    def __init__(self, source: AsyncIterator[Any]) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE)
-        self.pump = asyncio.create_task(self._fill(source), name="feed")
-
-    async def _fill(self, source: AsyncIterator[Any]) -> None:
-        try:
-            async for item in source:
-                await self.queue.put(item)
-        except Exception:
-            log.exception("a stream's source failed")
-        await self.queue.put(None)
-
-    async def take(self) -> list[Any]:
-        """All that is there, at least one item; nothing after a time without news. None is the end."""
-        try:
-            items = [await asyncio.wait_for(self.queue.get(), HEARTBEAT)]
-        except TimeoutError:
-            return []
-        while not self.queue.empty():
-            items.append(self.queue.get_nowait())
-        return items
-
-    async def close(self) -> None:
-        """Stop filling, and let the reader go."""
-        self.pump.cancel()
-        while self.queue.full():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
+# Bytes that may wait for a reader before nothing more is taken from its source; clients say nothing to us.
+ENOUGH = 256 * 1024
+LIMITS = Limits(message=4096, queue=1 << 20, close_timeout=2.0)
+# How often one who reads slowly is looked at again, in seconds.
+LATER = 0.05
 
 
 class Streams:
-    """All streams of one API, so that they can be ended together."""
+    """Opens streams on an API's own paths. They end with their source, their client, or the bus."""
 
-    def __init__(self, loop: AsyncioPlugin) -> None:
+    def __init__(self, bus: Any, loop: AsyncioPlugin) -> None:
         self.loop = loop
-        self._feeds: set[Feed] = set()
+        self._tool = WebSocketTool(bus)
 
-    def serve(self, source: AsyncIterator[Any]) -> Iterator[bytes]:
-        """A response's body: an event for each item. Comments in between tell when a client has left."""
-        headers = cherrypy.response.headers
-        headers["Content-Type"] = "text/event-stream"
-        headers["Cache-Control"] = "no-store"
-        cherrypy.response.stream = True
-        return self._body(source)
+    def wanted(self) -> bool:
+        """Whether the request asks for a stream."""
+        return "Upgrade" in cherrypy.serving.request.headers
 
-    def close(self) -> None:
-        """End every stream."""
-        for feed in tuple(self._feeds):
-            self.loop.run(feed.close())
+    def open(self, source: Callable[[], Source]) -> None:
+        """Answer the request by a stream of what `source` makes. Raises HTTPError for no handshake."""
+        self._tool.begin(application=Stream, limits=LIMITS, deflate=None)
+        stream = cherrypy.serving.request.websocket
+        stream.source, stream.loop = source, self.loop
 
-    def _body(self, source: AsyncIterator[Any]) -> Iterator[bytes]:
-        feed = self.loop.run(self._open(source))
-        self._feeds.add(feed)
+
+class Stream(WebSocket):
+    """One stream's connection."""
+
+    source: Callable[[], Source]
+    loop: AsyncioPlugin
+    _pump: "Future[None] | None" = None
+
+    def opened(self) -> None:
+        """The client is there: have the event loop begin."""
         try:
-            # The first byte at once: a client then knows that it is heard.
-            yield b": kirsch\n\n"
-            while True:
-                items = self.loop.run(feed.take())
-                if not items:
-                    yield b": still there\n\n"
-                for item in items:
-                    if item is None:
-                        return
-                    yield b"data: " + json.dumps(item, ensure_ascii=False).encode() + b"\n\n"
-        finally:
-            self._feeds.discard(feed)
-            with suppress(RuntimeError):  # the loop is closed: nothing is left to cancel
-                self.loop.submit(feed.close())
+            self._pump = self.loop.submit(self._run())
+        except RuntimeError:  # kirschd is about to end
+            self.close(GOING_AWAY)
 
-    async def _open(self, source: AsyncIterator[Any]) -> Feed:
-        return Feed(source)
+    def closed(self, code: int, reason: str) -> None:
+        """The client has left: nothing is to be sent any more."""
+        if self._pump is not None:
+            self._pump.cancel()
+
+    async def _run(self) -> None:
+        source = self.source()
+        try:
+            async for item in source:
+                self.send(json.dumps(item, ensure_ascii=False))
+                # A reader that is slow, or paused, waits for itself alone: its source may drop or gather.
+                while self.buffered > ENOUGH:  # noqa: ASYNC110 - it tells threads alone
+                    await asyncio.sleep(LATER)
+            self.close(GOING_AWAY)
+        except Closed:
+            pass
+        except Exception:
+            log.exception("a stream's source failed")
+            self.close(INTERNAL)
+        finally:
+            if hasattr(source, "aclose"):
+                await source.aclose()

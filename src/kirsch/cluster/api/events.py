@@ -1,0 +1,53 @@
+"""/events: units' lines as they change."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+import cherrypy
+
+from kirsch.cluster.api.answers import parameters
+from kirsch.cluster.api.resource import Resource
+from kirsch.cluster.status import statuses
+
+# How many seconds of changes go together: a start of hundreds is not worth looking at them all for each.
+GATHER = 0.02
+
+
+class Events(Resource):
+    """/events."""
+
+    def GET(self, **query: Any) -> None:
+        """A stream: all units' lines at first, then each line that changed; a gone one has "gone"."""
+        units = frozenset(parameters(query, "unit").get("unit", ()))
+        if not self.api.streams.wanted():
+            cherrypy.response.headers["Upgrade"] = "websocket"
+            raise cherrypy.HTTPError(426, "this is a stream: ask for it by WebSocket")
+        self.api.streams.open(lambda: self._changes(units))
+
+    async def _changes(self, units: Collection[str]) -> AsyncIterator[dict[str, Any]]:
+        changed = asyncio.Event()
+
+        def notice(_: frozenset[str]) -> None:
+            changed.set()
+
+        self.node.mirror.listen(notice)
+        try:
+            told: dict[tuple[str, str], dict[str, Any]] | None = None
+            while True:
+                changed.clear()
+                now = {
+                    (s.name, s.machine): s.to_dict()
+                    for s in statuses(self.node.cluster())
+                    if not units or s.name in units
+                }
+                news = [line for key, line in now.items() if told is None or told.get(key) != line]
+                gone = {name for name, _ in told or ()} - {name for name, _ in now}
+                news += [{"name": name, "gone": True} for name in sorted(gone)]
+                if news or told is None:
+                    yield {"units": news}
+                told = now
+                await changed.wait()
+                await asyncio.sleep(GATHER)
+        finally:
+            self.node.mirror.ignore(notice)

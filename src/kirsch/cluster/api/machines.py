@@ -1,0 +1,84 @@
+"""/machines: who is there, and what people set on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cherrypy
+
+from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
+from kirsch.cluster.api.resource import Collection, Resource
+from kirsch.cluster.machines import SettingsChange, find
+from kirsch.cluster.model import Machine
+from kirsch.cluster.settings import METADATA_KEY
+
+KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
+
+
+def machine_entity(machine: Machine) -> dict[str, Any]:
+    """A machine as the API has it."""
+    return {
+        "id": machine.id,
+        "address": machine.address,
+        "metadata": dict(machine.metadata),
+        "cordoned": machine.cordoned,
+        "drained": machine.drained,
+    }
+
+
+class Machines(Collection["OneMachine"]):
+    """/machines."""
+
+    def GET(self, **query: Any) -> bytes:
+        """Every machine that is there."""
+        parameters(query)
+
+        async def read() -> list[dict[str, Any]]:
+            machines = self.node.cluster().machines
+            return [machine_entity(machines[machine]) for machine in sorted(machines)]
+
+        return json_answer({"machines": run(self.loop, read())})
+
+    def item(self, name: str) -> "OneMachine":
+        """One."""
+        return OneMachine(self.api, name)
+
+
+@dataclass
+class OneMachine(Resource):
+    """/machines/NAME: its id, the beginning of that, its host's name or its address."""
+
+    name: str
+
+    def GET(self, **query: Any) -> bytes:
+        """The machine."""
+        parameters(query)
+
+        async def read() -> dict[str, Any]:
+            return machine_entity(find(self.name, self.node.cluster()))
+
+        return json_answer(run(self.loop, read()))
+
+    def PATCH(self, **query: Any) -> None:
+        """Set what people set: {"cordoned"?, "drained"?, "metadata"?: {KEY: TEXT}}; null takes a key away."""
+        parameters(query)
+        change = read_change(json_body())
+        run(self.loop, self._change(change))
+        empty()
+
+    async def _change(self, change: SettingsChange) -> None:
+        machine = find(self.name, self.node.cluster())
+        await self.node.machines.change({machine.id: change})
+
+
+def read_change(body: dict[str, Any]) -> SettingsChange:
+    """What the body of a PATCH wants. Raises HTTPError 400."""
+    for key, value in body.items():
+        if not isinstance(value, KINDS.get(key, ())):
+            raise cherrypy.HTTPError(400, f"{key} is not known, or not what it should be")
+    for key, value in body.get("metadata", {}).items():
+        if not METADATA_KEY.fullmatch(key) or not (value is None or (isinstance(value, str) and value)):
+            raise cherrypy.HTTPError(
+                400, f"metadata: {key!r} is to be a key of letters, digits, _ . - with a text, or null"
+            )
+    return SettingsChange(body.get("metadata", {}), body.get("cordoned"), body.get("drained"))

@@ -1,0 +1,57 @@
+"""What every resource of both APIs is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from kirsch.bus import AsyncioPlugin
+from kirsch.cluster.api.peers import Peers
+from kirsch.cluster.api.streams import Streams
+from kirsch.cluster.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the APIs work on: this machine's node, its event loop, and the other machines' APIs.
+
+    `member`: it is one machine of several. `stop` ends this kirschd.
+    """
+
+    node: Node
+    loop: AsyncioPlugin
+    streams: Streams
+    peers: Peers
+    member: bool
+    stop: Callable[[], None]
+
+
+@dataclass
+class Resource:
+    """A thing with a URL: its methods are HTTP's (CherryPy's MethodDispatcher)."""
+
+    api: Api
+    exposed: bool = field(default=True, init=False)
+
+    @property
+    def node(self) -> Node:
+        """This machine's."""
+        return self.api.node
+
+    @property
+    def loop(self) -> AsyncioPlugin:
+        """Where the node lives."""
+        return self.api.loop
+
+
+Item = TypeVar("Item", bound=Resource)
+
+
+class Collection(Resource, Generic[Item]):
+    """A resource with others below it, one a name: /units/notes@1.container is that of /units."""
+
+    def item(self, name: str) -> Item:
+        """The resource of that name; whether there is such a thing is its to say."""
+        raise NotImplementedError
+
+    def _cp_dispatch(self, vpath: list[str]) -> Item:
+        return self.item(vpath.pop(0))

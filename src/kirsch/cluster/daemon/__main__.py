@@ -1,0 +1,7 @@
+"""python -m kirsch.cluster.daemon"""
+
+import sys
+
+from kirsch.cluster.daemon.command import main
+
+sys.exit(main())

@@ -1,0 +1,119 @@
+"""kirschd's command line, and the bus it runs."""
+
+import argparse
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import cherrypy
+
+from kirsch.bus import (
+    AsyncioPlugin,
+    ExitPlugin,
+    Limits,
+    NotifyPlugin,
+    ServerError,
+    configure_logging,
+    http_server,
+)
+from kirsch.cluster.daemon.parent import Parent
+from kirsch.cluster.daemon.plugins import ApiPlugin, NodePlugin
+from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.registry import RegistryError
+from kirsch.cluster.settings import Settings, SettingsError
+from kirsch.websocket.cherrypy import WebSocketPlugin
+
+log = logging.getLogger(__name__)
+
+# No limit of the server's for bodies: the API has its own, and says so in its own words.
+LIMITS = Limits(threads=20, body=0)
+STREAM_THREADS = 4
+# Seconds in which the event loop is to answer; one that does not is no sign of life for the watchdog.
+PULSE = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run kirschd until its bus exits; the exit status."""
+    parser = argparse.ArgumentParser(prog="kirschd", description="Run units on this machine.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a machine of a cluster: its settings")
+    parser.add_argument("--directory", type=Path, help="an application's folder: where units run")
+    parser.add_argument("--state", type=Path, help="and where its registry, journal and sockets lie")
+    parser.add_argument(
+        "--parent", type=int, metavar="FD", help="a socket: told when ready, stop when it closes"
+    )
+    parser.add_argument("--attached", action="store_true", help="stop when the parent's socket closes")
+    options = parser.parse_args(argv)
+    folders = (options.directory, options.state)
+    if (options.config is None) == (None in folders) or (options.config and any(folders)):
+        parser.error("give --config FILE, or --directory and --state")
+    parent = Parent(options.parent)
+    configure_logging()
+    try:
+        run(_setup(options), parent, attached=options.attached)
+    except (DaemonError, SettingsError, RegistryError, ServerError, OSError) as error:
+        parent.tell(error=str(error))
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def _setup(options: argparse.Namespace) -> Setup:
+    if options.config is not None:
+        from kirsch.cluster.daemon import machine
+
+        return machine.setup(Settings.read(options.config))
+    from kirsch.cluster.daemon import embedded
+
+    return embedded.setup(options.directory.resolve(), options.state.resolve())
+
+
+def run(setup: Setup, parent: Parent, *, attached: bool) -> None:
+    """Build the bus, start it, and block until it exits."""
+    bus = cherrypy.engine
+    loop = AsyncioPlugin(bus)
+    leave = ExitPlugin(bus)
+    notify = NotifyPlugin(bus, lambda: _beats(loop), held=setup.member)
+    node = NodePlugin(bus, loop, setup, notify, leave)
+    api = ApiPlugin(bus, loop, node, setup, leave)
+    for plugin in (loop, node, api, notify, WebSocketPlugin(bus, STREAM_THREADS)):
+        plugin.subscribe()
+    servers = [http_server(bus, path=str(setup.socket), limits=LIMITS)]
+    if setup.listen is not None:
+        host, port = setup.listen
+        servers.append(http_server(bus, host=host, port=port, limits=LIMITS, tls=setup.tls))
+    cherrypy.server.unsubscribe()
+    cherrypy.config.update({"engine.autoreload.on": False, "checker.on": False})
+    leave.subscribe()
+    # A terminal that closes is not a reason to restart.
+    bus.signal_handler.handlers["SIGHUP"] = None
+    bus.signal_handler.subscribe()
+    try:
+        # What a person can have caused is found here, where it is one line and not a bus that fails.
+        loop.start()
+        for server in servers:
+            server.bind()
+        node.start()
+    except BaseException:
+        node.stop()
+        loop.stop()
+        for server in servers:
+            server.stop()
+        raise
+    if attached:
+        parent.when_gone(leave)
+    bus.start()
+    parent.tell(ready=True)
+    bus.block()
+    if node.failure is not None:
+        raise node.failure
+
+
+def _beats(loop: AsyncioPlugin) -> bool:
+    """Whether the event loop goes round."""
+    try:
+        loop.run(asyncio.sleep(0), PULSE)
+    except (TimeoutError, RuntimeError, concurrent.futures.CancelledError):
+        return False
+    return True

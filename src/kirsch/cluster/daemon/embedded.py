@@ -1,0 +1,50 @@
+"""kirschd for an application's folder (`kirsch up`): SQLite and processes, all in one place."""
+
+import os
+import socket
+import uuid
+from pathlib import Path
+
+from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.model import Machine
+from kirsch.cluster.node import Node
+from kirsch.cluster.registry.sqlite import SQLiteRegistry
+from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.cluster.secrets import Secrets
+
+# unix(7): sun_path has 108 bytes, the last of them a NUL.
+MAX_SOCKET_PATH = 107
+
+
+def setup(directory: Path, state: Path) -> Setup:
+    """Units run in `directory`; registry, journal and sockets lie in `state`. Raises DaemonError."""
+    endpoints = state / "endpoints.sock"
+    if len(os.fsencode(endpoints)) > MAX_SOCKET_PATH:
+        raise DaemonError(
+            f"{directory}: the folder's path is too long for sockets in it; move it to a shorter one"
+        )
+
+    async def make() -> Node:
+        registry = await SQLiteRegistry.open(state / "registry.db")
+        journal = Journal(state / "journal")
+        runtime = ProcessRuntime(state, journal, directory=directory)
+        return Node(registry, runtime, journal, local_machine(state), Secrets(state / "secrets"), endpoints)
+
+    return Setup(make, state / "kirsch.sock")
+
+
+def local_machine(state: Path) -> Machine:
+    """This machine, under an id that is kept in the state folder."""
+    path = state / "machine-id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex + "\n")
+    return Machine(
+        id=path.read_text().strip(),
+        address="127.0.0.1",
+        metadata={"hostname": socket.gethostname()},
+        runs=("service", "container"),
+        cpu=float(os.cpu_count() or 1),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        runtime="process",
+    )

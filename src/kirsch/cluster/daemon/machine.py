@@ -1,0 +1,109 @@
+"""kirschd on a machine of a cluster: etcd, and systemd or, where there is none, processes."""
+
+import os
+import resource
+import ssl
+from pathlib import Path
+from typing import Any
+
+from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.journal import Journal
+from kirsch.cluster.model import Machine
+from kirsch.cluster.node import Node
+from kirsch.cluster.secrets import Secrets
+from kirsch.cluster.settings import Settings
+
+# A connection is a descriptor; systemd's soft limit, for the sake of select(2), is 1024.
+DESCRIPTORS = 65_536
+
+
+def setup(settings: Settings) -> Setup:
+    """As a machine's settings say. Raises DaemonError, SettingsError."""
+    _raise_limit()
+    machine_id = settings.machine()
+    tls = None
+    if settings.certificates is not None:
+        try:
+            tls = settings.certificates.server()
+            settings.certificates.client()
+        except (OSError, ssl.SSLError) as error:
+            raise DaemonError(_what_is_wrong(settings, error)) from None
+    for folder in (settings.state, settings.run):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DaemonError(f"cannot keep anything in {folder}: {error.strerror}") from None
+
+    async def make() -> Node:
+        from kirsch.cluster.registry.etcd import EtcdRegistry
+
+        registry = await EtcdRegistry.open(settings.etcd, settings.certificates)
+        try:
+            runtime, journal, runs = await _runtime(settings)
+            machine = _machine(settings, machine_id, runs)
+            secrets = Secrets(settings.state / "secrets")
+            endpoints, cache = settings.run / "endpoints.sock", settings.state / "cached-units.json"
+            return Node(registry, runtime, journal, machine, secrets, endpoints, cache)
+        except BaseException:
+            await registry.close()
+            raise
+
+    return Setup(
+        make,
+        settings.run / "kirsch.sock",
+        member=True,
+        listen=settings.listen,
+        tls=tls,
+        certificates=settings.certificates,
+    )
+
+
+async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:
+    """The runtime, its journal, and the unit types it can run."""
+    if settings.runtime == "process":
+        from kirsch.cluster.runtime.process import ProcessRuntime
+
+        journal = Journal(settings.state / "journal")
+        runtime = ProcessRuntime(settings.state, journal, directory=settings.state)
+        return runtime, journal, ("service", "container")
+    from kirsch.cluster.runtime.systemd import SystemdRuntime
+    from kirsch.cluster.runtime.systemd_journal import SystemdJournal
+
+    root = Path("/")
+    runs = await SystemdRuntime.capabilities(root)
+    return await SystemdRuntime.open(root), SystemdJournal(), runs
+
+
+def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...]) -> Machine:
+    return Machine(
+        id=machine_id,
+        address=settings.address,
+        metadata={"hostname": settings.name, **settings.metadata},
+        runs=runs,
+        cpu=float(os.cpu_count() or 1),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        runtime=settings.runtime,
+        api=settings.listen[1] if settings.listen else 0,
+    )
+
+
+def _what_is_wrong(settings: Settings, error: OSError) -> str:
+    """ssl does not say which file it means."""
+    certificates = settings.certificates
+    assert certificates is not None
+    for path in (certificates.authority, certificates.certificate, certificates.key):
+        try:
+            path.read_bytes()
+        except OSError as unreadable:
+            return f"[tls]: cannot read {path}: {unreadable.strerror}"
+    reason = getattr(error, "reason", None) or str(error)
+    return (
+        f"[tls]: {certificates.authority}, {certificates.certificate} and {certificates.key} are not an "
+        f"authority, a certificate and its key, in PEM: {reason.replace('_', ' ').lower()}"
+    )
+
+
+def _raise_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
