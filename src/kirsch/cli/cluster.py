@@ -1,12 +1,17 @@
 """cluster create, list, status, ssh-config, destroy: machines as containers, and hosts that join."""
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.tables import Column, table
+
+if TYPE_CHECKING:
+    from kirsch.cluster.provision.status import ClusterSummary
 
 
 @dataclass(slots=True)
@@ -56,6 +61,54 @@ def create(options: argparse.Namespace) -> int:
     return 0
 
 
+def list_(options: argparse.Namespace) -> int:
+    """The clusters of this computer."""
+    from kirsch.cluster.provision.status import summaries
+
+    rows = [_summary(summary) for summary in summaries()]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    columns = {name: _plain(name) for name in ("name", "machines", "running", "created", "publish")}
+    print(table(rows, columns, list(columns), legend=not options.no_legend), end="")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """How a cluster's machines are."""
+    from kirsch.cluster.provision.record import ClusterRecord
+    from kirsch.cluster.provision.status import machine_statuses
+
+    record = ClusterRecord.load(options.name)
+    statuses = machine_statuses(record)
+    well = record.complete and all(status.well for status in statuses)
+    rows = [
+        {
+            "machine": status.machine.name,
+            "id": status.machine.id,
+            "address": status.machine.address,
+            "ssh": f"{status.machine.host}:{status.machine.ssh_port}",
+            "api": status.machine.endpoint,
+            "etcd": "member" if status.machine.etcd else "",
+            "container": status.container,
+            "sshd": "answers" if status.sshd else "silent",
+            "kirschd": status.kirschd or "ready",
+        }
+        for status in statuses
+    ]
+    if options.json:
+        print(json.dumps({"name": record.name, "id": record.id, "well": well, "machines": rows}, indent=2))
+        return 0 if well else 1
+    columns = {name: _plain(name) for name in rows[0]} if rows else {}
+    columns["id"] = lambda row, full: f"{row['id'][:8]}..."
+    print(table(rows, columns, list(columns)), end="")
+    if not record.complete:
+        raise Failure(
+            f"cluster {record.name} was never finished: `kirsch cluster destroy {record.name}`, and make it anew"
+        )
+    return 0 if well else 1
+
+
 def destroy(options: argparse.Namespace) -> int:
     """Take a cluster away."""
     from kirsch.cluster.provision.destroy import destroy as remove
@@ -72,6 +125,21 @@ def ssh_config(options: argparse.Namespace) -> int:
 
     print(config(ClusterRecord.load(options.name)), end="")
     return 0
+
+
+def _summary(summary: "ClusterSummary") -> dict[str, Any]:
+    record = summary.record
+    return {
+        "name": summary.name,
+        "machines": len(record.machines) if record else summary.containers,
+        "running": "" if summary.running is None else summary.running,
+        "created": record.created if record else "",
+        "publish": " ".join(record.published) if record else "",
+    }
+
+
+def _plain(key: str) -> Column:
+    return lambda row, full: str(row[key])
 
 
 def _extra() -> None:
