@@ -113,7 +113,7 @@ def remove_forgotten() -> None:
     ).stdout  # fmt: skip
     labels = {container["Labels"]["io.kirsch.cluster"] for container in json.loads(listed or "[]")}
     for name in {*labels, *ClusterRecord.names()}:
-        process = name.removeprefix(PREFIX)
+        process = name.removeprefix(PREFIX).partition("-")[0]
         if name.startswith(PREFIX) and process.isdecimal() and not Path("/proc", process).exists():
             kirsch("cluster", "destroy", name)
 

@@ -13,6 +13,8 @@ from kirsch.cli.tables import Column, table
 if TYPE_CHECKING:
     from kirsch.cluster.provision.status import ClusterSummary
 
+STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd", "kirschd")
+
 
 @dataclass(slots=True)
 class Steps:
@@ -92,20 +94,22 @@ def status(options: argparse.Namespace) -> int:
             "etcd": "member" if status.machine.etcd else "",
             "container": status.container,
             "sshd": "answers" if status.sshd else "silent",
-            "kirschd": status.kirschd or "ready",
+            "kirschd": "not ready" if status.kirschd else "ready",
+            "reason": status.kirschd,
         }
         for status in statuses
     ]
     if options.json:
         print(json.dumps({"name": record.name, "id": record.id, "well": well, "machines": rows}, indent=2))
         return 0 if well else 1
-    columns = {name: _plain(name) for name in rows[0]} if rows else {}
+    columns = {name: _plain(name) for name in STATUS}
     columns["id"] = lambda row, full: f"{row['id'][:8]}..."
-    print(table(rows, columns, list(columns)), end="")
+    print(table(rows, columns, STATUS), end="")
+    for row in rows:
+        if row["reason"]:
+            print(f"{row['machine']}: {row['reason']}")
     if not record.complete:
-        raise Failure(
-            f"cluster {record.name} was never finished: `kirsch cluster destroy {record.name}`, and make it anew"
-        )
+        raise Failure(f"{record.name} was never finished: `kirsch cluster destroy {record.name}`, then anew")
     return 0 if well else 1
 
 

@@ -104,13 +104,13 @@ def _certificates(places: list[tuple[str, int]], cluster: str | None) -> "Certif
 
 
 def _of(cluster: str) -> Reach:
-    from kirsch.cluster.provision.record import cache_folder
+    from kirsch.cluster.provision.record import memory_file
 
     record = _record(cluster)
     if not record.endpoints:
         raise ClientError(0, f"cluster {cluster} has no machine")
     places = [_place(endpoint) for endpoint in record.endpoints]
-    return Https(places, record.certificates, f"cluster {cluster}", cache_folder() / f"last-of-{cluster}")
+    return Https(places, record.certificates, f"cluster {cluster}", memory_file(cluster))
 
 
 def _through(host: str, cluster: str | None) -> Reach:

@@ -1,8 +1,7 @@
 """A new cluster: machines as containers, step by step, all of it or nothing."""
 
+import os
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from kirsch.cluster.provision.settings import PRIVATE_FOLDERS, container_files, 
 from kirsch.cluster.provision.site import Site, sites
 from kirsch.cluster.provision.specification import Specification
 from kirsch.cluster.provision.ssh import known_host
+from kirsch.cluster.provision.ssh_greeting import answers
 from kirsch.cluster.provision.ssh_key import SSHKey, generate
 from kirsch.cluster.provision.steps import Show, Step, perform
 from kirsch.cluster.provision.tree import archive
@@ -27,8 +27,6 @@ from kirsch.cluster.provision.wheels import Wheels
 
 # etcd's members: one cannot be lost, of three one can. Two could lose none, and there are two to lose.
 MEMBERS = 3
-# Seconds until a machine that was started must answer.
-READY = 90.0
 # The Debian packages of programs that must be here.
 PROGRAMS = {
     "podman": "podman",
@@ -67,6 +65,8 @@ class Creation:
     def check(self) -> None:
         """What can be known before anything is done. Raises ProvisionError."""
         name = self.specification.name
+        if os.geteuid() != 0:
+            raise ProvisionError("machines as containers need root, for systemd runs in them: use sudo")
         for program, package in PROGRAMS.items():
             if not shutil.which(program, path=PATH):
                 raise ProvisionError(f"{program} is not installed: apt-get install {package}")
@@ -145,7 +145,7 @@ class Creation:
         return start
 
     def _sshd(self) -> None:
-        self.runner.together(self.record.machines, lambda machine: answers_ssh(machine, self.runner))
+        self.runner.together(self.record.machines, lambda machine: answers(machine, self.runner))
 
     def _etcd(self) -> None:
         # It is of Type=notify: started once it has joined the others.
@@ -204,18 +204,3 @@ def planned(specification: Specification, id: str, site: Site) -> ClusterRecord:
         machines=machines,
         published=tuple(map(str, specification.published)),
     )
-
-
-def answers_ssh(machine: MachineRecord, runner: Runner) -> None:
-    """Wait until a machine's sshd greets. Raises ProvisionError."""
-    deadline = time.monotonic() + READY
-    while time.monotonic() < deadline:
-        runner.check()
-        try:
-            with socket.create_connection((machine.host, machine.ssh_port), timeout=5) as connection:
-                if connection.recv(4) == b"SSH-":
-                    return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise ProvisionError(f"{machine.name}: sshd does not answer after {READY:.0f} s")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.record import ProvisionError, checked_name, clusters_folder
+from kirsch.cluster.provision.record import ProvisionError, checked_name, clusters_folder, memory_file
 from kirsch.cluster.provision.steps import Show, Step, perform
 
 PARTS = ("ps", "volume", "network")
@@ -38,6 +38,7 @@ def destroy_steps(name: str, runner: Runner) -> list[Step]:
 
     def record() -> None:
         shutil.rmtree(clusters_folder() / name, ignore_errors=True)
+        memory_file(name).unlink(missing_ok=True)
         for folder in (clusters_folder(), clusters_folder().parent):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -151,6 +151,11 @@ def cache_folder() -> Path:
     return _base("XDG_CACHE_HOME", ".cache") / "kirsch"
 
 
+def memory_file(name: str) -> Path:
+    """Where it is kept which machine of a cluster answered last."""
+    return cache_folder() / f"last-of-{name}"
+
+
 def checked_name(name: str) -> str:
     """The name, if a cluster can bear it. Raises ProvisionError."""
     if NAME.fullmatch(name):

@@ -1,0 +1,102 @@
+"""How clusters of this computer are: which there are, what of their machines runs and answers."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.provision import podman
+from kirsch.cluster.provision.command import CommandError, Runner
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.ssh_greeting import greets
+
+# Seconds for a machine to answer: it is near, or it is not there.
+ANSWER = 5.0
+RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSummary:
+    """A cluster by name: its record, None where only podman knows of it; containers that run and that are
+    there, None where podman cannot be asked."""
+
+    name: str
+    record: ClusterRecord | None
+    running: int | None
+    containers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStatus:
+    """A machine: its container's state in podman's words (empty for a host), whether its sshd greets, and
+    what is wrong with its kirschd (empty if nothing)."""
+
+    machine: MachineRecord
+    container: str
+    sshd: bool
+    kirschd: str
+
+    @property
+    def well(self) -> bool:
+        """Whether all of it is as it should be."""
+        return self.container in ("", RUNNING) and self.sshd and not self.kirschd
+
+
+def summaries() -> list[ClusterSummary]:
+    """All clusters of this computer, by name. Raises ProvisionError."""
+    records = {name: ClusterRecord.load(name) for name in ClusterRecord.names()}
+    try:
+        states = _containers(Runner())
+    except CommandError:
+        return [ClusterSummary(name, record, None, None) for name, record in sorted(records.items())]
+    there = Counter(cluster for cluster, _ in states.values())
+    running = Counter(cluster for cluster, state in states.values() if state == RUNNING)
+    return [
+        ClusterSummary(name, records.get(name), running[name], there[name])
+        for name in sorted({*records, *there})
+    ]
+
+
+def machine_statuses(record: ClusterRecord) -> list[MachineStatus]:
+    """Its machines, asked all at once."""
+    runner = Runner()
+    try:
+        states = {name: state for name, (_, state) in _containers(runner).items()}
+    except CommandError:
+        states = {}
+    found: dict[str, MachineStatus] = {}
+
+    def ask(machine: MachineRecord) -> None:
+        state = states.get(machine.container, "gone") if machine.container else ""
+        found[machine.name] = MachineStatus(
+            machine, state, greets(machine.host, machine.ssh_port), _kirschd(record, machine)
+        )
+
+    runner.together(record.machines, ask)
+    return [found[machine.name] for machine in record.machines]
+
+
+def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:
+    """All containers of clusters, by name: their cluster and state."""
+    shown = runner.run(podman.podman("ps", "--all", "--format", "json", "--filter", f"label={podman.LABEL}"))
+    return {
+        container["Names"][0]: (container["Labels"][podman.LABEL], container["State"])
+        for container in json.loads(shown or "[]")
+    }
+
+
+def _kirschd(record: ClusterRecord, machine: MachineRecord) -> str:
+    """What is wrong with it; it itself is to say that it is in the cluster."""
+    try:
+        client = Client(locate(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
+        try:
+            present = client.get("/kirsch/v1/machines")["machines"]
+        finally:
+            client.close()
+    except (ClientError, ProvisionError) as error:
+        return str(error)
+    if machine.id not in {each["id"] for each in present}:
+        return "it runs, and is not in the cluster"
+    return ""

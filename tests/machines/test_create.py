@@ -1,0 +1,157 @@
+"""`kirsch cluster create`, `list`, `status`, `ssh-config`, `destroy`, on this computer's podman."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.machines.computer import KIRSCH, Computer, parts, podman, traces, words_of
+
+pytestmark = [pytest.mark.machines, pytest.mark.slow]
+
+# podman as it is, but for one call: the first whose arguments have a word in them.
+FAILING = """\
+#!/bin/sh
+case "$*" in
+*"{word}"*) {act} ;;
+esac
+exec {real} "$@"
+"""
+
+# Says when it listens.
+SERVER = """\
+import socket
+listening = socket.create_server(("", 8091))
+print(flush=True)
+listening.accept()[0].send(b"hello\\n")
+"""
+
+
+@pytest.fixture
+def computer(tmp_path):
+    made = Computer(tmp_path, f"tests-{os.getpid()}")
+    yield made
+    made.close()
+
+
+def failing(folder: Path, word: str, act: str) -> Path:
+    """A folder with a podman that fails at one call."""
+    program = folder / "bin/podman"
+    program.parent.mkdir()
+    program.write_text(FAILING.format(word=word, act=act, real=shutil.which("podman")))
+    program.chmod(0o755)
+    return program.parent
+
+
+def test_clusters_come_side_by_side_and_go_without_a_trace(computer):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    one = computer.create("one", "--metadata", "zone=a,disk=ssd", "--publish", f"{port}:8091")
+    two = computer.create("two", "--machines", "2", "--metadata", "zone=a/b")
+
+    listed = json.loads(computer.kirsch("cluster", "list", "--json").stdout)
+    ours = {row["name"]: row for row in listed if row["name"] in (one, two)}
+    assert (ours[one]["machines"], ours[one]["running"]) == (1, 1)
+    assert (ours[two]["machines"], ours[two]["running"]) == (2, 2)
+    assert ours[one]["publish"] == f"127.0.0.1:{port}:8091"
+
+    for name, zones in ((one, ["a"]), (two, ["a", "b"])):
+        status = computer.kirsch("cluster", "status", name)
+        assert status.returncode == 0, status.stdout
+        shown = json.loads(computer.kirsch("--cluster", name, "list-machines", "--json").stdout)
+        assert sorted(machine["metadata"]["zone"] for machine in shown) == zones
+        config = computer.folder / f"config-{name}"
+        config.write_text(computer.kirsch("cluster", "ssh-config", name).stdout)
+        done = subprocess.run(
+            ["ssh", "-F", config, "n1", "hostname"], capture_output=True, text=True, timeout=30
+        )
+        assert done.stdout == "n1\n", done.stderr
+
+    # What is published leads to the first machine, whoever listens there later.
+    server = subprocess.Popen(
+        ["podman", "--runtime", "runc", "exec", f"kirsch-{one}-n1", "python3", "-c", SERVER],
+        stdout=subprocess.PIPE, env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
+    )  # fmt: skip
+    assert server.stdout.readline() == b"\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        assert connection.recv(10) == b"hello\n"
+    server.communicate(timeout=30)
+
+    words = {name: words_of(name) for name in (one, two)}
+    assert all(len(traces(name, words[name])) > 10 for name in words), "the test looks in the wrong places"
+    destroyed = computer.kirsch("cluster", "destroy", one)
+    assert destroyed.returncode == 0, destroyed.stderr
+    assert traces(one, words[one]) == []
+    assert computer.kirsch("cluster", "status", two).returncode == 0
+    assert computer.kirsch("cluster", "destroy", two).returncode == 0
+    assert traces(two, words[two]) == []
+    assert not list(computer.data.rglob("*")) or not computer.data.exists()
+    gone = computer.kirsch("cluster", "destroy", two)
+    assert (gone.returncode, gone.stderr) == (1, f"kirsch: there is no cluster {two}\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "step"),
+    [
+        ("network create", "network"),
+        ("create --name", "machines"),
+        ("start kirsch-", "machines"),
+        ("start etcd.service", "etcd"),
+        ("pip install", "kirsch"),
+        ("start kirschd.service", "kirschd"),
+    ],
+)
+def test_what_fails_half_way_leaves_nothing(computer, tmp_path, word, step):
+    name = computer.name("half")
+    path = failing(tmp_path, word, "echo 'Error: no luck today' >&2; exit 125")
+    done = computer.kirsch("cluster", "create", name, path=path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"kirsch: {step}: ")
+    assert last.endswith("no luck today; nothing is left behind")
+    assert f"failed  {step}" in done.stdout
+    assert traces(name, []) == []
+    assert not list(computer.data.rglob("*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
+    name = computer.name("stop")
+    fifo = tmp_path / "begun"
+    os.mkfifo(fifo)
+    path = failing(tmp_path, "start etcd.service", f"echo > {fifo}; exec sleep 600")
+    process = subprocess.Popen(
+        [KIRSCH, "cluster", "create", name], env=computer.environment(path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    fifo.read_text()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == "kirsch: etcd: interrupted; nothing is left behind"
+    assert traces(name, []) == []
+
+
+def test_a_machine_that_is_away_is_seen(computer):
+    name = computer.create("away")
+    podman("kill", f"kirsch-{name}-n1")
+    podman("wait", f"kirsch-{name}-n1")
+    status = computer.kirsch("cluster", "status", name, "--json")
+    assert status.returncode == 1
+    (machine,) = json.loads(status.stdout)["machines"]
+    assert (machine["container"], machine["sshd"], machine["kirschd"]) == ("exited", "silent", "not ready")
+    again = computer.kirsch("cluster", "create", name)
+    assert again.returncode == 1
+    assert f"there is a cluster {name} already" in again.stderr
+    # It is found by podman's labels too, when its record was lost.
+    shutil.rmtree(computer.data)
+    again = computer.kirsch("cluster", "create", name)
+    assert again.returncode == 1
+    assert "destroy" in again.stderr
+    assert computer.kirsch("cluster", "destroy", name).returncode == 0
+    assert parts(name) == []
