@@ -5,6 +5,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.systemd_machine import SystemdMachine
 
@@ -131,6 +132,24 @@ class Bench:
     def processes(self, marker: str) -> list[int]:
         """The processes where the units run whose environment or command line holds `marker`."""
         return processes(marker, self.machine.root / "proc" if self.machine else Path("/proc"))
+
+
+def story(test: Callable[[Bench], Any]) -> Callable[..., None]:
+    """Make a test of an async function: it is given a bench of each `opener`."""
+
+    async def play(opener):
+        bench = await opener()
+        try:
+            async with asyncio.timeout(60):
+                await test(bench)
+        finally:
+            await bench.end()
+
+    def run(opener):
+        asyncio.run(play(opener))
+
+    run.__doc__ = test.__doc__
+    return run
 
 
 def processes(marker: str, proc: Path = Path("/proc")) -> list[int]:

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from tests.cluster.runtime_bench import Bench
+from tests.cluster.runtime_bench import Bench, story
 
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.unit import UnitFile, UnitName
@@ -25,24 +23,6 @@ def opener(request, tmp_path):
         return Bench.of_processes(tmp_path)
 
     return of_processes
-
-
-def story(test: Callable[[Bench], Any]) -> Callable[..., None]:
-    """Make a test of an async function: it is given a bench with each runtime."""
-
-    async def play(opener):
-        bench = await opener()
-        try:
-            async with asyncio.timeout(60):
-                await test(bench)
-        finally:
-            await bench.end()
-
-    def run(opener):
-        asyncio.run(play(opener))
-
-    run.__doc__ = test.__doc__
-    return run
 
 
 SLEEP = "ExecStart=/bin/sleep 1000"

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ class SystemdRuntime:
 
     def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
         self._generator = generator
-        self._units = Units(tuple(prefix))
+        self._disk = Disk(root)
+        self._units = Units(tuple(prefix), self._disk.hidden)
         self._bus = SystemdBus(root / BUS_SOCKET, self._units)
         self._units.bus = self._bus
-        self._disk = Disk(root)
         self._loader = Loader(self._bus, self._disk, generator, self._units)
         self._executor = Executor(self._bus, self._units, root, tuple(prefix))
 
@@ -54,7 +55,7 @@ class SystemdRuntime:
         runtime = cls(root, prefix, Generator.find(root, prefix))
         await asyncio.to_thread(runtime._disk.open)
         for found in await asyncio.to_thread(lambda: list(runtime._disk.found())):
-            runtime._units.add(Unit.adopted(found))
+            runtime._loader.adopt(Unit.adopted(found))
         try:
             await runtime._bus.open()
         except BaseException:
@@ -118,12 +119,15 @@ class SystemdRuntime:
             self._units.publish(unit)
             keeping.append(asyncio.create_task(self._keep_mark(unit)))
 
-        unit.know(reason="", remark="", lines=(), limited=False)
+        unit.know(reason="", reloading="", lines=(), limited=False)
         try:
-            result = await self._units.job("StartUnit", unit, accepted)
-            while result == "canceled" and unit.stopping:
-                await asyncio.wait(tuple(unit.stopping))
-            await self._explain(unit, result)
+            async with self._held(unit):
+                result = await self._units.job("StartUnit", unit, accepted)
+                while result == "canceled" and unit.stopping:
+                    await asyncio.wait(tuple(unit.stopping))
+                if unit.at_rest:
+                    await self._units.settle()
+                await self._explain(unit, result)
         except BusError as error:
             unit.know(reason=f"cannot be started: {error}")
             self._units.publish(unit)
@@ -169,9 +173,9 @@ class SystemdRuntime:
             try:
                 if await self._bus.property(unit.path, UNIT, "CanReload"):
                     result = await self._units.job("ReloadUnit", unit)
-                    unit.know(remark="" if result == "done" else f"reload failed: {result}")
+                    unit.know(reloading="" if result == "done" else f"reload failed: {result}")
             except BusError as error:
-                unit.know(remark=f"reload failed: {error}")
+                unit.know(reloading=f"reload failed: {error}")
             self._units.publish(unit)
         return unit.state
 
@@ -210,6 +214,22 @@ class SystemdRuntime:
             await asyncio.to_thread(self._disk.record, unit.name, unit.record)
         except OSError as error:
             log.warning("%s: its mark cannot be kept: %s", unit.name, error.strerror)
+
+    @asynccontextmanager
+    async def _held(self, unit: Unit) -> AsyncIterator[None]:
+        """systemd forgets a unit that does not run, and with it which of its conditions was not met: have it
+        kept. Raises BusError."""
+        if not unit.conditional:
+            yield
+            return
+        await self._bus.manager("RefUnit", "s", unit.service)
+        try:
+            yield
+        finally:
+            try:
+                await self._bus.manager("UnrefUnit", "s", unit.service)
+            except BusError:
+                pass  # the connection was made anew meanwhile, and held nothing
 
     async def _explain(self, unit: Unit, result: str) -> None:
         """Say why it did not start, where its own state does not."""

@@ -27,13 +27,20 @@ _MATCHES = (
     f"path_namespace='{UNIT_PATHS}'",
     f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved'",
     f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='UnitNew'",
-    f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='UnitRemoved'",
     f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='Reloading'",
     f"type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
 )
 CONNECT_TIMEOUT = 10.0  # seconds, for one attempt
+# Calls without an answer yet. dbus-fast takes a full socket for a lost one: some 250 small messages fill it.
+IN_FLIGHT = 64
 PATIENCE = 30.0  # seconds a call waits for a connection that is being made anew
+ATTEMPTS = 3  # of a call
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts; the last is kept
+
+# What does something each time it is called.
+_ONCE = frozenset({"StartUnit", "StopUnit", "ReloadUnit", "StartTransientUnit", "KillUnit"})
+# What the bus answers in place of a systemd that is not there just now.
+_GONE = frozenset(f"{BUS}.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner"))
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +60,15 @@ class BusLost(BusError):
 class Listener(Protocol):
     """What is told of systemd's signals, in the event loop, in their order."""
 
-    def changed(self, path: str, interface: str, values: Mapping[str, Any]) -> None:
+    def changed(self, path: str, interface: str, values: Mapping[str, Variant]) -> None:
         """Properties of a unit have changed."""
 
     def appeared(self, unit: str) -> None:
-        """systemd has loaded a unit into memory."""
+        """systemd has loaded a unit into memory, at each of its reloads again. What has changed of it until
+        then it does not tell of."""
 
-    def removed(self, unit: str) -> None:
-        """systemd holds a unit no longer in memory: it does not run."""
-
-    def reloading(self, begins: bool) -> None:
-        """systemd reads all unit files anew, whoever asked for it, or has done so. Meanwhile it tells of all
-        units that they are removed, and then that they appeared."""
+    def reloaded(self) -> None:
+        """systemd has read all unit files anew, whoever asked for it."""
 
     async def joined(self) -> None:
         """The connection is there (anew): whatever was known may be out of date. May call, not wait for jobs.
@@ -83,6 +87,7 @@ class SystemdBus:
         self._closing = False
         self._owner = ""
         self._again = asyncio.Event()
+        self._room = asyncio.Semaphore(IN_FLIGHT)
         self._task: asyncio.Task[None] | None = None
         self.jobs = Jobs()
 
@@ -114,19 +119,28 @@ class SystemdBus:
 
     async def variants(self, path: str, interface: str) -> dict[str, Variant]:
         """All properties of an interface, with their types. Raises BusError."""
-        await self._connected()
-        found: dict[str, Variant] = (await self._ask(SYSTEMD, path, PROPERTIES, "GetAll", "s", interface))[0]
+        found: dict[str, Variant] = (await self._call(path, PROPERTIES, "GetAll", "s", interface))[0]
         return found
 
     async def call(
         self, path: str, interface: str, member: str, signature: str = "", *body: Any
     ) -> list[Any]:
         """Call a method of systemd's; wait while the connection is made anew. Raises BusError."""
-        await self._connected()
-        unpacked: list[Any] = unpack_variants(
-            await self._ask(SYSTEMD, path, interface, member, signature, *body)
-        )
+        unpacked: list[Any] = unpack_variants(await self._call(path, interface, member, signature, *body))
         return unpacked
+
+    async def _call(
+        self, path: str, interface: str, member: str, signature: str = "", *body: Any
+    ) -> list[Any]:
+        """What can be called twice is called again when the connection is lost meanwhile."""
+        for again in range(ATTEMPTS, 0, -1):
+            await self._connected()
+            try:
+                return await self._ask(SYSTEMD, path, interface, member, signature, *body)
+            except BusLost:
+                if again == 1 or member in _ONCE or self._joining or self._closing:
+                    raise
+        raise AssertionError  # the last attempt returns or raises
 
     async def _connected(self) -> None:
         if self._ready.is_set() or self._joining:
@@ -154,14 +168,20 @@ class SystemdBus:
             body=list(body),
         )
         try:
-            reply: Message | None = await bus.call(message)
+            async with self._room:
+                reply: Message | None = await bus.call(message)
         except Exception as error:  # whatever ended the connection: EOFError, OSError, AttributeError
+            self._is_lost()
             raise BusLost(f"the connection to systemd is lost: {error or type(error).__name__}") from None
         if reply is None:
+            self._is_lost()
             raise BusLost("the connection to systemd is lost")
         if reply.message_type is MessageType.ERROR:
-            text = str(reply.body[0]) if reply.body else str(reply.error_name)
-            raise BusError(text, reply.error_name or "")
+            text, name = str(reply.body[0]) if reply.body else str(reply.error_name), reply.error_name or ""
+            if name in _GONE:
+                self._is_lost()
+                raise BusLost(f"systemd does not answer over D-Bus: {text}", name)
+            raise BusError(text, name)
         answer: list[Any] = reply.body
         return answer
 
@@ -231,6 +251,11 @@ class SystemdBus:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
+    def _is_lost(self) -> None:
+        """Calls wait from now on until the connection has been made anew."""
+        self._ready.clear()
+        self._again.set()
+
     def _disconnect(self, reason: str) -> None:
         bus, self._bus = self._bus, None
         if bus is not None:
@@ -245,15 +270,13 @@ class SystemdBus:
         body = message.body
         match message.member:
             case "PropertiesChanged" if message.path is not None:
-                self._listener.changed(message.path, body[0], unpack_variants(body[1]))
+                self._listener.changed(message.path, body[0], body[1])
             case "JobRemoved":
                 self.jobs.removed(body[1], body[3])
             case "UnitNew":
                 self._listener.appeared(body[0])
-            case "UnitRemoved":
-                self._listener.removed(body[0])
-            case "Reloading":
-                self._listener.reloading(body[0])
+            case "Reloading" if not body[0]:
+                self._listener.reloaded()
             case "NameOwnerChanged" if body[0] == SYSTEMD and body[2] != self._owner:
                 self._again.set()
             case _:

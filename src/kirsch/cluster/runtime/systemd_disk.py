@@ -1,5 +1,6 @@
 """The files of a machine's units under /run: written whole or not at all, found again, removed."""
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from kirsch.cluster.runtime.systemd_files import (
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 _TEMPORARY = ".kirsch-"
+# Folders to which people write, and that come before /run/systemd/system and a generator's (systemd.unit(5)).
+BEFORE = ("etc/systemd/system.control", "run/systemd/system.control", "etc/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +73,36 @@ class Disk:
                 file = UnitFile(data, name.text)  # somebody edited it; it is ours all the same
             yield Found(name, record, file)
 
-    def write(self, prepared: Prepared, record: Record) -> None:
-        """Write a unit's files. When that fails those that were there before stand as they were; none is new
-        and none is half."""
+    def write(self, prepared: Prepared, record: Record) -> bool:
+        """Write those of a unit's files that are to be others: whether systemd has to read them. When that
+        fails those that were there before stand as they were; none is new and none is half."""
         name = prepared.name
+        path = self._root / unit_file(name)
+        new = not os.path.lexists(path)
+        if not new and not is_ours(self._read(drop_in(name))):
+            raise FileExistsError(
+                errno.EEXIST, "it is there already, and is not kirsch's: choose another name"
+            )
         files = [Written(record_file(name), record.to_json(), 0o600), *compose(prepared)]
+        changed = [file for file in files if self._read(file.path) != file.content]
         temporary: list[tuple[str, str]] = []
-        new = [file.path for file in files if not (self._root / file.path).exists()]
         try:
-            for file in files:
+            for file in changed:
                 temporary.append((self._write_aside(file), file.path))
-            for aside, path in temporary:
-                os.replace(aside, self._root / path)
+            for aside, to in temporary:
+                os.replace(aside, self._root / to)
         except OSError:
             for aside, _ in temporary:
                 Path(aside).unlink(missing_ok=True)
-            if unit_file(name) in new:
+            if new:
                 self.remove(name)
             raise
+        return any(file.path.startswith((UNITS, QUADLETS)) for file in changed)
+
+    def hidden(self, service: str) -> str:
+        """The file that systemd reads in place of one of ours; "" if there is none."""
+        paths = (f"{folder}/{service}" for folder in BEFORE)
+        return next((f"/{path}" for path in paths if os.path.lexists(self._root / path)), "")
 
     def record(self, name: UnitName, record: Record) -> None:
         """Write a unit's record anew."""

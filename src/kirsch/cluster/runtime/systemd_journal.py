@@ -197,39 +197,69 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it if it runs, and let go of its pipes."""
     if process.returncode is None:
         try:
             process.kill()
         except ProcessLookupError:
             pass
-    await process.wait()
+    await process.communicate()
 
 
 async def printed(prefix: Sequence[str], matches: Sequence[str], lines: int) -> list[str]:
     """The last lines of the entries that match (FIELD=VALUE, journalctl(1)), oldest first; none where they
     cannot be had."""
-    command = [*prefix, "journalctl", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE"]
+    found: list[str] = []
+    for entry in await _entries(prefix, [f"--lines={lines}", "--output-fields=MESSAGE", *matches]):
+        found += message(entry.get("MESSAGE")).split("\n")
+    return found[-lines:]
+
+
+async def complaints(prefix: Sequence[str], since: float) -> dict[str, tuple[str, ...]]:
+    """What systemd passed over in the files of units that it read since a time (seconds since the epoch), by
+    the units' names: "line 3: Unknown key …"."""
+    await _output([*prefix, "journalctl", "--sync"])
+    fields = "--output-fields=MESSAGE,UNIT,CONFIG_FILE,CONFIG_LINE"
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in await _entries(prefix, [f"--since=@{since:.6f}", fields, "_PID=1", f"MESSAGE_ID={_SYNTAX}"]):
+        unit, text = _first(entry.get("UNIT")), message(entry.get("MESSAGE"))
+        where = f"{_first(entry.get('CONFIG_FILE'))}:{_first(entry.get('CONFIG_LINE'))}: "
+        if text.startswith(where):
+            text = f"line {_first(entry.get('CONFIG_LINE'))}: {text.removeprefix(where)}"
+        if text not in found.get(unit, ()):
+            found[unit] = (*found.get(unit, ()), text)
+    return found
+
+
+_SYNTAX = "c772d24e9a884cbeb9ea12625c306c01"  # sd-messages(3): SD_MESSAGE_INVALID_CONFIGURATION
+
+
+async def _entries(prefix: Sequence[str], arguments: Sequence[str]) -> list[dict[str, Any]]:
+    output = await _output([*prefix, "journalctl", "--quiet", "--all", "--output=json", *arguments])
+    found = []
+    for line in output.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+async def _output(command: Sequence[str]) -> bytes:
+    """What a command prints; nothing where it cannot be run."""
     process = None
     try:
         async with asyncio.timeout(TIMEOUT):
             process = await asyncio.create_subprocess_exec(
                 *command,
-                f"--lines={lines}",
-                *matches,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
             )
             output, _ = await process.communicate()
     except (OSError, TimeoutError):
-        return []
+        return b""
     finally:
         if process is not None:
             await _end(process)
-    found = []
-    for line in output.splitlines():
-        try:
-            found += message(json.loads(line).get("MESSAGE")).split("\n")
-        except ValueError:
-            continue
-    return found[-lines:]
+    return output

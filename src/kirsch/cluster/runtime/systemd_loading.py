@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, BusLost, SystemdBus, states_of, unit_path
+from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus, states_of, unit_path
 from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_files import unit_file
 from kirsch.cluster.runtime.systemd_quadlet import Generator, service_name
@@ -45,6 +46,13 @@ class Loader:
         self._units = units
         self._writing = asyncio.Lock()
         self._reloads = Reloads(self._reload)
+        # Units whose files were written since the last reload began.
+        self._unread: set[UnitName] = set()
+
+    def adopt(self, unit: Unit) -> None:
+        """Take up a unit that an earlier kirschd left; whether systemd has read its file is not known."""
+        self._units.add(unit)
+        self._unread.add(unit.name)
 
     async def load(self, batch: Sequence[Loading]) -> None:
         """Load units; what stands in the way of one is told as its state."""
@@ -52,11 +60,12 @@ class Loader:
             refused = await self._refused(batch)
             good = [each for each in batch if each.name not in refused]
             written = await self._write(good)
-            await self._enable(written)
         for name, (load, problem) in refused.items():
             self._refuse(next(each for each in batch if each.name == name), load, problem)
-        if written:
-            await self._reload_and_verify(written)
+        # What systemd has read as it stands needs no reload; variables are read at each start.
+        unread = [unit for unit in written if unit.name in self._unread or unit.known.load != "loaded"]
+        if unread:
+            await self._reload_and_verify(unread)
 
     async def unload(self, units: Sequence[Unit]) -> None:
         """Take units away that do not run."""
@@ -176,15 +185,18 @@ class Loader:
         if not batch:
             return []
         units = [self._unit(each) for each in batch]
-        errors = await asyncio.to_thread(self._write_files, batch, units)
+        results = await asyncio.to_thread(self._write_files, batch, units)
         written = []
-        for each, unit, error in zip(batch, units, errors, strict=True):
-            if error is None:
-                written.append(unit)
-                await self._hold(unit, each.prepared.file)
-            else:
+        for each, unit, result in zip(batch, units, results, strict=True):
+            if isinstance(result, OSError):
                 where = f"/{unit_file(each.name)}"
-                self._refuse(each, "error", f"{where} cannot be written: {error.strerror or error}")
+                self._refuse(each, "error", f"{where} cannot be written: {result.strerror or result}")
+                continue
+            written.append(unit)
+            await self._hold(unit, each.prepared.file)
+            if result:
+                self._unread.add(unit.name)
+                await self._enable(unit)
         return written
 
     def _unit(self, loading: Loading) -> Unit:
@@ -193,15 +205,14 @@ class Loader:
             return known
         return Unit(loading.name, loading.service, loading.prepared.file)
 
-    def _write_files(self, batch: Sequence[Loading], units: Sequence[Unit]) -> list[OSError | None]:
-        errors: list[OSError | None] = []
+    def _write_files(self, batch: Sequence[Loading], units: Sequence[Unit]) -> list[bool | OSError]:
+        results: list[bool | OSError] = []
         for each, unit in zip(batch, units, strict=True):
             try:
-                self._disk.write(each.prepared, unit.record)
-                errors.append(None)
+                results.append(self._disk.write(each.prepared, unit.record))
             except OSError as error:
-                errors.append(error)
-        return errors
+                results.append(error)
+        return results
 
     async def _hold(self, unit: Unit, file: UnitFile) -> None:
         """A unit's files stand: it is ours. One that was started too often has another chance with another
@@ -216,22 +227,27 @@ class Loader:
         unit.owned = True
         self._units.add(unit)
 
-    async def _enable(self, units: Sequence[Unit]) -> None:
-        """Enable the units that have [Install]; a generator's cannot be, Quadlet sees to those itself."""
-        for unit in units:
-            if unit.name.type in QUADLET_TYPES or not unit.file.has("Install"):
-                continue
-            try:
+    async def _enable(self, unit: Unit) -> None:
+        """Enable a unit whose file has [Install]; a generator's cannot be, Quadlet sees to those itself."""
+        wanted = unit.name.type not in QUADLET_TYPES and unit.file.has("Install")
+        unit.know(remark="")
+        try:
+            if unit.enabled:
+                await self._bus.manager("DisableUnitFilesWithFlags", "ast", list(unit.enabled), RUNTIME)
+            if wanted:
                 names = [f"/{unit_file(unit.name)}"]
                 await self._bus.manager("EnableUnitFilesWithFlags", "ast", names, RUNTIME)
-                unit.enabled = (unit.name.text,)
+            enabled = (unit.name.text,) if wanted else ()
+            if enabled != unit.enabled:
+                unit.enabled = enabled
                 await asyncio.to_thread(self._disk.record, unit.name, unit.record)
-            except (BusError, OSError) as error:
-                unit.know(remark=f"cannot be enabled: {error}")
+        except (BusError, OSError) as error:
+            unit.know(remark=f"cannot be enabled: {error}")
 
     # Reloading
 
     async def _reload_and_verify(self, units: Sequence[Unit]) -> None:
+        began = time.time()
         try:
             await self._reloads.ask()
         except BusError as error:
@@ -240,6 +256,7 @@ class Loader:
                 self._units.publish(unit)
             return
         await self._verify(units)
+        self._units.complain(units, began)
 
     async def _verify(self, units: Sequence[Unit]) -> None:
         try:
@@ -248,14 +265,13 @@ class Loader:
             log.warning("%s", error)
 
     async def _reload(self) -> None:
+        reading, self._unread = self._unread, set()
         self._units.expected_reloads += 1
         try:
             await self._bus.manager("Reload")
-        except BusLost:
-            self._units.expected_reloads = 0
-            await self._bus.manager("Reload")
         except BusError:
-            self._units.expected_reloads -= 1
+            self._unread |= reading
+            self._units.expected_reloads = max(self._units.expected_reloads - 1, 0)
             raise
 
     async def _reset(self, service: str) -> None:

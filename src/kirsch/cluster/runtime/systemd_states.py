@@ -89,8 +89,9 @@ _JOBS = {
 class Known:
     """All that is known of one unit. `service` is its name in systemd; `properties` those that systemd told
     of last, by their D-Bus names; `load` and `problem` what came of loading it; `reason` why it does not
-    run, and `lines` the last it printed, once they were asked for; `remark` what is to be said while it does;
-    `limited` whether systemd gave up restarting it."""
+    run, and `lines` the last it printed, once they were asked for; `reloading` why its last reload failed;
+    `remark` what else is to be said of it, `ignored` what systemd passed over in its file; `limited` whether
+    systemd gave up restarting it."""
 
     name: UnitName
     service: str
@@ -100,7 +101,9 @@ class Known:
     problem: str = ""
     reason: str = ""
     lines: tuple[str, ...] = ()
+    reloading: str = ""
     remark: str = ""
+    ignored: tuple[str, ...] = ()
     limited: bool = False
 
 
@@ -131,11 +134,15 @@ def _message(known: Known, properties: Mapping[str, Any], running: bool) -> str:
     if known.problem:
         return known.problem
     if running and properties.get("SubState") not in WAITING:
-        return known.remark or one_line(properties.get("StatusText", ""))
+        return known.reloading or one_line(properties.get("StatusText", "")) or _of_file(known)
     if not known.reason:
-        return ""
+        return _of_file(known)
     lines = " | ".join(line for line in (one_line(each) for each in known.lines) if line)
     return f"{known.reason}; last lines: {lines[-LAST_CHARACTERS:]}" if lines else known.reason
+
+
+def _of_file(known: Known) -> str:
+    return known.remark or "; ".join(known.ignored)
 
 
 def failed(properties: Mapping[str, Any]) -> bool:

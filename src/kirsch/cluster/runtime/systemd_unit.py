@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from dbus_fast import Variant
 
 from kirsch.cluster.runtime.base import RuntimeState, StateListener
 from kirsch.cluster.runtime.systemd_bus import (
@@ -18,7 +21,7 @@ from kirsch.cluster.runtime.systemd_bus import (
 )
 from kirsch.cluster.runtime.systemd_disk import Found
 from kirsch.cluster.runtime.systemd_files import Record
-from kirsch.cluster.runtime.systemd_journal import LAST_LINES, printed
+from kirsch.cluster.runtime.systemd_journal import LAST_LINES, complaints, printed
 from kirsch.cluster.runtime.systemd_states import (
     AT_REST,
     INTERFACES,
@@ -36,6 +39,7 @@ from kirsch.unit import UnitFile, UnitName
 
 EXPLAIN_TIMEOUT = 10.0  # seconds that a failed start waits for the words that say why
 JOURNALCTL = 2  # at once, for units that failed
+SETTLING = 0.05  # seconds that units which appeared are gathered, to be looked at together
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +90,11 @@ class Unit:
         entry = self.file.get("Service", "KillMode")
         return entry is not None and entry.value in ("process", "none")
 
+    @property
+    def conditional(self) -> bool:
+        """Whether conditions may keep it from being started (systemd.unit(5))."""
+        return any(entry.name.startswith(("Condition", "Assert")) for entry in self.file.entries("Unit"))
+
     async def explained(self) -> None:
         """Wait until it is known why it failed, if it did."""
         if self.explaining:
@@ -93,20 +102,26 @@ class Unit:
 
 
 class Units:
-    """All units, by name and by name in systemd. Listens to the bus. `prefix` as in the runtime."""
+    """All units, by name and by name in systemd. Listens to the bus. `prefix` as in the runtime; `hidden`
+    tells which file systemd reads in place of a unit's own."""
 
     bus: SystemdBus
 
-    def __init__(self, prefix: tuple[str, ...]) -> None:
+    def __init__(self, prefix: tuple[str, ...], hidden: Callable[[str], str]) -> None:
         self.listeners: list[StateListener] = []
         self._prefix = prefix
+        self._hidden = hidden
         self._units: dict[UnitName, Unit] = {}
         self._by_service: dict[str, Unit] = {}
         self._by_path: dict[str, Unit] = {}
         self._watched: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading = asyncio.Semaphore(JOURNALCTL)
-        self._reloading = False
+        self._complaining: set[Unit] = set()
+        self._complain_since = math.inf
+        self._complaints: asyncio.Task[None] | None = None
+        self._appeared: set[Unit] = set()
+        self._settling: asyncio.TimerHandle | None = None
         self.expected_reloads = 0
 
     def __iter__(self) -> Iterator[Unit]:
@@ -156,6 +171,8 @@ class Units:
 
     async def close(self) -> None:
         """End what is under way."""
+        if self._settling is not None:
+            self._settling.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -205,43 +222,56 @@ class Units:
 
     # What the bus tells
 
-    def changed(self, path: str, interface: str, values: Mapping[str, Any]) -> None:
+    def changed(self, path: str, interface: str, values: Mapping[str, Variant]) -> None:
         """systemd tells of a unit's own interface first, then of Unit, which has the states."""
         unit = self._by_path.get(path)
         if unit is None:
             if path in self._watched:
-                self._watched[path].update(values)
+                self._watched[path].update((name, each.value) for name, each in values.items())
             return
-        if interface != UNIT:
-            wanted = {name: values[name] for name in SERVICE_PROPERTIES if name in values}
-            self._take(unit, {**unit.properties, **wanted}, complete=False)
-        else:
-            wanted = {name: values[name] for name in UNIT_PROPERTIES if name in values}
-            self._take(unit, {**unit.properties, **wanted})
+        wanted = UNIT_PROPERTIES if interface == UNIT else SERVICE_PROPERTIES
+        told = {name: values[name].value for name in wanted if name in values}
+        self._take(unit, {**unit.properties, **told}, complete=interface == UNIT)
+        if interface == UNIT:
+            self._appeared.discard(unit)
 
     def appeared(self, unit: str) -> None:
-        """Its properties are told of once they change."""
+        """Whether it has changed is asked for soon, with all others that appeared meanwhile."""
+        if known := self._by_service.get(unit):
+            self._appeared.add(known)
+            if self._settling is None:
+                loop = asyncio.get_running_loop()
+                self._settling = loop.call_later(SETTLING, lambda: self._spawn(self.settle()))
 
-    def removed(self, unit: str) -> None:
-        """It does not run. What was told of its last run stays."""
-        known = self._by_service.get(unit)
-        if known and not self._reloading and known.state.active not in AT_REST:
-            self._take(known, {**known.properties, "ActiveState": "inactive", "SubState": "dead"})
-
-    def reloading(self, begins: bool) -> None:
-        """All unit files are read anew: somebody else may have removed one of ours."""
-        self._reloading = begins
-        if begins:
-            return
+    def reloaded(self) -> None:
+        """Somebody else may have removed a file of ours."""
         if self.expected_reloads:
             self.expected_reloads -= 1
         else:
             self._spawn(self.verify(list(self)))
 
+    async def settle(self) -> None:
+        """See how the units stand that appeared, if they changed since they were told of. Raises BusError."""
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        units = [unit for unit in self._appeared if unit.owned]
+        self._appeared.clear()
+        if not units:
+            return
+        # Of those that are loaded: to ask for one that is not would load it, and it would appear again.
+        patterns = [unit.service.replace("\\", "\\\\") for unit in units]
+        listed = (await self.bus.manager("ListUnitsByPatterns", "asas", [], patterns))[0]
+        states = states_of(listed)
+        for unit in units:
+            _, active, sub = states.get(unit.service, ("", "inactive", "dead"))
+            if (active, sub) != (unit.properties.get("ActiveState"), unit.properties.get("SubState")):
+                await self._ask(unit, active, sub)
+
     async def joined(self) -> None:
         """See how all units stand. Raises BusError."""
         self.expected_reloads = 0
-        self._reloading = False
+        self._appeared.clear()
         owned = [unit for unit in self if unit.owned]
         states = await self._list(owned)
         await asyncio.gather(*(self._look(unit, states.get(unit.service)) for unit in owned))
@@ -253,10 +283,29 @@ class Units:
         for unit in owned:
             load, _, _ = states.get(unit.service, ("error", "", ""))
             problem = "" if load == "loaded" else await self._why_not_loaded(unit, load)
+            if load == "loaded" and (other := self._hidden(unit.service)):
+                load, problem = "error", f"{other} is read in its place, and is not kirsch's: remove that"
             unit.know(load=load, problem=problem)
             self.publish(unit)
 
+    def complain(self, units: Sequence[Unit], since: float) -> None:
+        """Find out soon what systemd passed over in files that it read since a time."""
+        self._complaining |= set(units)
+        self._complain_since = min(self._complain_since, since)
+        if self._complaints is None or self._complaints.done():
+            self._complaints = self._spawn(self._find_complaints())
+
     # Inside
+
+    async def _find_complaints(self) -> None:
+        while self._complaining:
+            units, self._complaining = self._complaining, set()
+            since, self._complain_since = self._complain_since, math.inf
+            async with self._reading:
+                found = await complaints(self._prefix, since)
+            for unit in units:
+                unit.know(ignored=found.get(unit.service, ()))
+                self.publish(unit)
 
     async def _list(self, units: Sequence[Unit]) -> dict[str, tuple[str, str, str]]:
         if not units:
@@ -268,6 +317,10 @@ class Units:
         load, active, sub = listed or ("not-found", "inactive", "dead")
         problem = "" if load == "loaded" else await self._why_not_loaded(unit, load)
         unit.know(load=load, problem=problem)
+        await self._ask(unit, active, sub)
+
+    async def _ask(self, unit: Unit, active: str, sub: str) -> None:
+        """Ask for the properties of a unit that is in this state."""
         if active == "inactive" and not unit.properties:
             self._take(unit, {"ActiveState": active, "SubState": sub})
             return
