@@ -6,23 +6,26 @@ from typing import Any
 
 import cherrypy
 
+from kirsch.cluster import keys
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
 from kirsch.cluster.machines import SettingsChange, find
 from kirsch.cluster.model import Machine
+from kirsch.cluster.node import Node
 from kirsch.cluster.settings import METADATA_KEY
 
 KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
 
 
-def machine_entity(machine: Machine) -> dict[str, Any]:
-    """A machine as the API has it."""
+def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
+    """A machine as the API has it; `leads` says whether its engine is the one that decides."""
     return {
         "id": machine.id,
         "address": machine.address,
         "metadata": dict(machine.metadata),
         "cordoned": machine.cordoned,
         "drained": machine.drained,
+        "leads": node.mirror.value(keys.LEADER) == machine.id,
     }
 
 
@@ -35,7 +38,7 @@ class Machines(Collection["OneMachine"]):
 
         async def read() -> list[dict[str, Any]]:
             machines = self.node.cluster().machines
-            return [machine_entity(machines[machine]) for machine in sorted(machines)]
+            return [machine_entity(machines[machine], self.node) for machine in sorted(machines)]
 
         return json_answer({"machines": run(self.loop, read())})
 
@@ -55,7 +58,7 @@ class OneMachine(Resource):
         parameters(query)
 
         async def read() -> dict[str, Any]:
-            return machine_entity(find(self.name, self.node.cluster()))
+            return machine_entity(find(self.name, self.node.cluster()), self.node)
 
         return json_answer(run(self.loop, read()))
 

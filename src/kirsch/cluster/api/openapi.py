@@ -58,7 +58,20 @@ def document() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     return {
-        "/units": {"get": _operation("listUnits", "All units", _ok("Units"))},
+        "/units": {
+            "get": _operation(
+                "listUnits",
+                "All units, or those named",
+                _ok("Units"),
+                query=[_query("unit", "This unit; may be repeated", STRINGS)],
+            ),
+            "patch": _operation(
+                "changeUnits",
+                "Submit, change and destroy many units at once, all or nothing",
+                _ok("Changes"),
+                body="UnitChanges",
+            ),
+        },
         "/units/{name}": {
             "parameters": [_name("unit", "notes@1.container")],
             "get": _operation("getUnit", "One unit and its text", _ok("UnitWithText")),
@@ -189,22 +202,32 @@ def _schemas() -> dict[str, Schema]:
     desired: Schema = {"type": "string", "enum": list(DESIRED_STATES)}
     port = _object({"number": INTEGER, "protocol": STRING, "name": {"type": ["string", "null"]}})
     optional: Schema = {"type": ["string", "null"]}
+    wanted: dict[str, Schema] = {
+        "text": {**STRING, "description": "the unit file; left out, the one that is there stays"},
+        "desiredState": desired,
+        "file": {**STRING, "description": "how errors are to name the file"},
+        "again": {**BOOLEAN, "description": "start it once more, also if it runs"},
+    }
     return {
         "Unit": _object({name: _schema(hint) for name, hint in get_type_hints(UnitStatus).items()}),
         "Gone": _object({"name": STRING, "gone": {"const": True}}),
         "Units": _object({"units": _list({"anyOf": [_ref("Unit"), _ref("Gone")]})}),
         "UnitWithText": _object({"name": STRING, "text": STRING, "on": _list(_ref("Unit"))}),
         "UnitChange": _object(
-            {
-                "text": {**STRING, "description": "the unit file; left out, the one that is there stays"},
-                "desiredState": desired,
-                "file": {**STRING, "description": "how errors are to name the file"},
-                "again": {**BOOLEAN, "description": "start it once more, also if it runs"},
-            },
+            wanted,
             required=(),
             examples=[{"text": UNIT_FILE, "desiredState": "loaded"}],
         ),
         "Change": _object({"name": STRING, "created": BOOLEAN, "warnings": STRINGS}),
+        "UnitChanges": _object(
+            {
+                "change": _list(_object({"name": STRING, **wanted}, required=("name",))),
+                "destroy": STRINGS,
+            },
+            required=(),
+            examples=[{"change": [{"name": "a.service", "text": UNIT_FILE}]}],
+        ),
+        "Changes": _object({"created": STRINGS, "warnings": STRINGS}),
         "UnitToVerify": _object(
             {"name": STRING, "text": STRING, "file": STRING},
             required=("name", "text"),
@@ -227,7 +250,14 @@ def _schemas() -> dict[str, Schema]:
             }
         ),
         "Machine": _object(
-            {"id": STRING, "address": STRING, "metadata": TEXTS, "cordoned": BOOLEAN, "drained": BOOLEAN}
+            {
+                "id": STRING,
+                "address": STRING,
+                "metadata": TEXTS,
+                "cordoned": BOOLEAN,
+                "drained": BOOLEAN,
+                "leads": {**BOOLEAN, "description": "its engine is the one that decides"},
+            }
         ),
         "Machines": _object({"machines": _list(_ref("Machine"))}),
         "MachineChange": _object(

@@ -195,6 +195,9 @@ class SystemdBus:
         except (OSError, TimeoutError, AuthError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BusLost(f"cannot reach systemd over D-Bus at {self._path}: {reason}") from None
+        writer = self._bus._writer
+        assert writer is not None
+        writer.sock = _Patient(writer.sock)
         self._bus.add_message_handler(self._received)
         self._again.clear()
         for match in _MATCHES:
@@ -282,6 +285,22 @@ class SystemdBus:
             case _:
                 return None
         return True
+
+
+class _Patient:
+    """The socket of a connection, for dbus-fast's writer (5.2), which takes a full one for a lost one: here
+    nothing is sent of it then, and the writer waits until something can be."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    def send(self, data: memoryview) -> int:
+        """How many bytes were sent."""
+        try:
+            sent: int = self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        return sent
 
 
 class Jobs:
