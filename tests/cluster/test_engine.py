@@ -48,7 +48,7 @@ async def cluster(*ids: str, ttl: float = 0.3) -> AsyncIterator[list[Peer]]:
         registry = MemoryRegistry(store)
         mirror, lease = Mirror(registry, keys.ROOT), MachineLease(registry)
         lease.TTL, lease.RENEW = ttl, ttl / 3
-        leased = LeasedKeys(registry, lease)
+        leased = LeasedKeys(registry, mirror, lease)
         leased.want({keys.machine(id): Machine(id, "10.0.0.1").to_json()})
         engine = Engine(registry, mirror, Snapshots(mirror), lease, id)
         parts = [part.run() for part in (mirror, lease, leased, engine)]

@@ -27,7 +27,7 @@ def test_keys_are_what_is_wanted_and_come_back_after_a_lost_lease():
         registry = MemoryRegistry()
         mirror, lease = Mirror(registry, "/"), MachineLease(registry)
         lease.RENEW = 0.05
-        keys = LeasedKeys(registry, lease)
+        keys = LeasedKeys(registry, mirror, lease)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part.run()) for part in (mirror, lease, keys)]
             keys.want({"/a": "1", "/b": "2"})

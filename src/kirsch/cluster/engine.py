@@ -81,10 +81,8 @@ class Engine:
                 return Created(keys.LEADER, revision)
             leader = await self.registry.get(keys.LEADER)
             if leader and leader.value == self.machine_id:
-                if leader.lease == lease:
-                    # The store was away, and came back before anybody noticed.
-                    return Created(keys.LEADER, leader.created)
-                # An earlier kirschd of this machine: it is dead, its lease not yet.
+                # An earlier kirschd of this machine is dead, its lease not yet. Or the store was away: what
+                # was sent to it then can still arrive, and must not be taken for this term's.
                 await self.registry.delete(keys.LEADER, unchanged=leader.modified)
                 continue
             self._changed.clear()

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     Condition,
@@ -109,20 +110,30 @@ class MachineLease:
 
 
 class LeasedKeys:
-    """Keys that one machine alone writes, under its lease: told what should be, it writes the difference."""
+    """Keys that one machine alone writes, under its lease: told what should be, it writes the difference.
+
+    What the store holds is what was written last, until `mirror` shows otherwise: a write that nobody waits
+    for any more can arrive after those that came later.
+    """
 
     RETRY = 1.0
 
-    def __init__(self, registry: Registry, lease: MachineLease) -> None:
+    def __init__(self, registry: Registry, mirror: Mirror, lease: MachineLease) -> None:
         self.registry = registry
+        self.mirror = mirror
         self.lease = lease
         self._wanted: Mapping[str, str] = {}
         self._written: dict[str, str] = {}
+        # All keys written under this lease, the last revision of them, and those that look otherwise since.
+        self._own: set[str] = set()
+        self._revision = 0
+        self._seen: set[str] = set()
         self._lease_id = 0
         self._claims: list[_Claim] = []
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         lease.listen(self._look)
+        mirror.listen(self._take_notice)
 
     def want(self, wanted: Mapping[str, str]) -> None:
         """From now on these keys, with these values, and no others; written in this order."""
@@ -163,23 +174,52 @@ class LeasedKeys:
         if self.lease.current != self._lease_id:
             self._changed.set()
 
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        for key in changed & self._own:
+            entry = self.mirror.entries.get(key)
+            known = self._written.get(key)
+            if (entry.value if entry and entry.lease == self._lease_id else None) != known:
+                self._seen.add(key)
+        if self._seen and self.mirror.revision >= self._revision:
+            self._changed.set()
+
+    def _correct(self) -> None:
+        """Believe the mirror, once it has seen all that was written here."""
+        if self.mirror.revision < self._revision:
+            return
+        for key in self._seen:
+            entry = self.mirror.entries.get(key)
+            if entry is None:
+                self._written.pop(key, None)
+            elif entry.lease == self._lease_id:
+                self._written[key] = entry.value
+            elif key in self._written:
+                self._written[key] = _UNSURE
+        self._seen.clear()
+
     async def _write(self) -> None:
         lease = await self.lease.id()
         if lease != self._lease_id:
-            self._lease_id, self._written = lease, {}
+            self._lease_id, self._written, self._own = lease, {}, set()
+        self._correct()
         await self._grant(lease)
         wanted = self._wanted
         operations: list[Operation] = [
             Put(key, value, lease) for key, value in wanted.items() if self._written.get(key) != value
         ]
         operations += [Delete(key) for key in self._written if key not in wanted]
-        # Written without an answer is not known to be written, nor not to be.
-        self._written |= dict.fromkeys((operation.key for operation in operations), _UNSURE)
+        self._begin([operation.key for operation in operations])
         for start in range(0, len(operations), MAX_OPERATIONS):
-            await self.registry.transact(operations[start : start + MAX_OPERATIONS])
+            revision = await self.registry.transact(operations[start : start + MAX_OPERATIONS])
+            self._revision = max(self._revision, revision or 0)
         self._written = dict(wanted)
         if wanted is self._wanted:
             self._settled.set()
+
+    def _begin(self, written: list[str]) -> None:
+        """What is written without an answer is not known to be written, nor not to be."""
+        self._own.update(written)
+        self._written |= dict.fromkeys(written, _UNSURE)
 
     async def _grant(self, lease: int) -> None:
         """Write all claims, together where all conditions hold, else one by one."""
@@ -200,10 +240,12 @@ class LeasedKeys:
             raise
 
     async def _try(self, claims: "Sequence[_Claim]", lease: int) -> bool:
-        self._written |= dict.fromkeys((claim.put.key for claim in claims), _UNSURE)
+        self._begin([claim.put.key for claim in claims])
         puts = [Put(claim.put.key, claim.put.value, lease) for claim in claims]
-        if await self.registry.transact(puts, [claim.condition for claim in claims]) is None:
+        revision = await self.registry.transact(puts, [claim.condition for claim in claims])
+        if revision is None:
             return False
+        self._revision = max(self._revision, revision)
         for claim in claims:
             self._written[claim.put.key] = claim.put.value
             claim.answer(True)

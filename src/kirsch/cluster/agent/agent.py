@@ -66,8 +66,9 @@ class Agent:
         self.environment = environment
         self.secret = secret
         self.cache = cache
-        self.leased = LeasedKeys(registry, lease)
+        self.leased = LeasedKeys(registry, mirror, lease)
         self.readiness = Readiness(runtime, self._changed)
+        self._read: dict[UnitName, Assigned] = {}
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
         self._prepared: dict[UnitName, Prepared] = {}
@@ -128,6 +129,7 @@ class Agent:
         """What `plan` decides upon, now."""
         known = self.mirror.revision > 0
         assigned, running = {} if self._closing else self._assigned(), dict(self.runtime.states())
+        unread = frozenset() if self._closing else frozenset(self._scheduled()) - assigned.keys()
         connected = self.connected
         if not connected:
             self._joining = True
@@ -141,6 +143,7 @@ class Agent:
             busy=frozenset(self._busy),
             starting=frozenset(self._starting),
             elsewhere=self._elsewhere(assigned),
+            unread=unread,
             endpoints=self.snapshots.now().endpoints,
             known=known or self._closing,
             connected=connected,
@@ -156,13 +159,21 @@ class Agent:
         entry = self.mirror.entries.get(keys.machine(self.machine.id))
         return entry is not None and entry.lease == self.lease.current and self.lease.holds
 
+    def _scheduled(self) -> list[UnitName]:
+        entries = self.mirror.below(keys.schedule(self.machine.id, ""))
+        return [read_name(keys.last(entry.key)) for entry in entries]
+
     def _assigned(self) -> dict[UnitName, Assigned]:
+        """This machine's part of the schedule. A text is gone as soon as nobody wants the unit like that any
+        more, which is not for the agent to act upon: until the schedule says so the unit is what it was."""
         assigned, schedule = {}, self.snapshots.now().schedule
-        for entry in self.mirror.below(keys.schedule(self.machine.id, "")):
-            name = read_name(keys.last(entry.key))
-            assignment = schedule[name][self.machine.id]
+        for name in self._scheduled():
+            assignment, known = schedule[name][self.machine.id], self._read.get(name)
             if text := self.mirror.value(keys.text(assignment.hash)):
                 assigned[name] = Assigned(*read_unit(name, text), assignment)
+            elif known is not None and known.assignment.hash == assignment.hash:
+                assigned[name] = replace(known, assignment=assignment)
+        self._read = assigned
         return assigned
 
     def _elsewhere(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, str]:
@@ -279,8 +290,6 @@ class Agent:
         assignment = self._started[name]
         if claimed and not await self._claim(name, assignment):
             self._started.pop(name, None)
-            # Something else is in the store than was seen here: it comes.
-            await self.mirror.reached(self.mirror.revision + 1)
             return
         state = await self.runtime.start(name, mark(assignment, self._loaded[name]))
         log.info("%s: %s (%s)", name, state.active, state.sub)
@@ -298,6 +307,9 @@ class Agent:
             )
         except (LeaseLost, Unavailable):
             return False
+        while not granted and self.mirror.entries.get(entry.key) == entry:
+            # Something else is in the store than was seen here: it comes.
+            await self.mirror.reached(self.mirror.revision + 1)
         return granted and self.lease.holds
 
     async def _stop(self, name: UnitName, patient: bool) -> None:
@@ -379,6 +391,9 @@ class Agent:
     def _state(self, name: UnitName, state: RuntimeState) -> UnitState:
         if problem := self._problems.get(name):
             state = replace(state, active="failed", sub="failed", result="resources", message=problem)
+        elif state.load != "loaded" and state.active == "inactive" and name in self._started:
+            # To systemd what cannot be loaded never failed; to who started it it did.
+            state = replace(state, active="failed", sub="failed", result="resources")
         message = self._holds.get(name) or state.message
         started = self._started.get(name)
         return UnitState(

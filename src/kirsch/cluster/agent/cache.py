@@ -68,25 +68,35 @@ class Cache:
         """From now on these."""
         self.units = dict(units)
         text = dump(self.units)
-        if self.path is None or text == self._text:
+        if text == self._text:
             return
         try:
-            draft = self.path.with_suffix(".new")
-            draft.unlink(missing_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(self.path)
+            self.write(text)
             self._text = text
         except OSError as error:
             log.warning("%s cannot be written: %s", self.path, error.strerror)
 
-    def _load(self) -> dict[UnitName, Cached]:
+    def read(self) -> str:
+        """The file's text. Raises OSError."""
         if self.path is None:
-            return {}
+            raise FileNotFoundError
+        return self.path.read_text()
+
+    def write(self, text: str) -> None:
+        """Replace the file, whole or not at all. Raises OSError."""
+        if self.path is None:
+            return
+        draft = self.path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self.path)
+
+    def _load(self) -> dict[UnitName, Cached]:
         try:
-            self._text = self.path.read_text()
+            self._text = self.read()
             return parse(self._text)
         except FileNotFoundError:
             return {}

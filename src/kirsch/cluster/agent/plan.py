@@ -30,7 +30,7 @@ class View:
     `loaded` has the options of what the runtime holds, also of units that left the schedule. `started` has
     the assignment that a unit was last started for, `busy` the units with an action under way, `starting`
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
-    for it.
+    for it, `unread` what the schedule has here and the store no text of (any more): it is let be.
 
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
@@ -45,6 +45,7 @@ class View:
     busy: frozenset[UnitName] = frozenset()
     starting: frozenset[UnitName] = frozenset()
     elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
+    unread: frozenset[UnitName] = frozenset()
     endpoints: tuple[Endpoint, ...] = ()
     known: bool = True
     connected: bool = True
@@ -148,6 +149,8 @@ def _must_stop(name: UnitName, view: View) -> bool:
         return False
     if _stops_alone(name, view):
         return True
+    if name in view.unread:
+        return False
     assigned, started = view.assigned.get(name), view.started.get(name)
     if assigned is None:
         return True
@@ -166,7 +169,8 @@ def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Actio
             reason = (_why_not_replace if replaced else _why_not_stop)(name, view, stopping)
         yield Hold(name, reason) if reason else Stop(name)
     elif assigned is None:
-        yield Unload(name)
+        if name not in view.unread:
+            yield Unload(name)
     elif assigned.assignment.desired == "launched" and view.started.get(name) != assigned.assignment:
         action = _start(name, assigned, view)
         yield action
@@ -211,11 +215,11 @@ def _uses(user: UnitName, name: UnitName, view: View) -> bool:
 
 
 def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
-    if not view.connected:
+    if not view.connected or (assigned.options.on_partition == "stop" and view.silence >= STOPS_AT):
         return Hold(name, "waits until its machine has reached the store")
     if view.joining:
         return Hold(name, "waits until its machine has stopped what is no longer its own")
-    if machine := view.elsewhere.get(name):
+    if (machine := view.elsewhere.get(name)) and not assigned.options.is_global:
         return Hold(name, f"waits until machine {machine} has stopped it")
     if missing := links.unready(assigned.options.links, view.endpoints):
         return Hold(name, f"waits for {', '.join(missing)} to be ready")

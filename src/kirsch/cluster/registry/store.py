@@ -118,6 +118,11 @@ class Store:
         held.expires = now + held.ttl
         return held.ttl
 
+    def renew_all(self, now: float) -> None:
+        """Give every lease its whole time, as etcd's next leader does for those it takes over."""
+        for lease in self._leases.values():
+            lease.expires = now + lease.ttl
+
     def lease(self, lease: int) -> Lease | None:
         return self._leases.get(lease)
 

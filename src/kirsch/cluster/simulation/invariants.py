@@ -1,0 +1,177 @@
+"""What must hold at every moment, whatever happens: DESIGN's lines on handover, store, loss and return.
+
+Told of each commit of the store, of each order to a host and of each change of a process, it says what is
+broken to `broken`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from kirsch.cluster import keys
+from kirsch.cluster.agent.plan import alive
+from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.model import Assignment, Unit
+from kirsch.cluster.placement import matches
+from kirsch.cluster.registry.base import Change
+from kirsch.cluster.runtime.base import RuntimeState
+from kirsch.cluster.simulation.machine import SimulatedMachine
+from kirsch.cluster.simulation.truth import Truth
+from kirsch.unit import Options, UnitName
+
+TTL = MachineLease.TTL
+# A machine whose kirschd was not there for so long may not have stopped what stops by itself.
+ABSENT = 2.0
+
+Process = tuple[str, UnitName]
+
+
+class Invariants:
+    """For one simulation; `options` has those of each unit, `now` is the clock."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        machines: Mapping[str, SimulatedMachine],
+        options: Mapping[UnitName, Options],
+        now: Callable[[], float],
+        broken: Callable[[str], None],
+    ) -> None:
+        self.truth = truth
+        self.machines = machines
+        self.options = options
+        self.now = now
+        self.broken = broken
+        # What each process was started for; which of them the store has had otherwise since; which was taken
+        # away while its machine was lost; which has stopped because it was cut off.
+        self._started: dict[Process, Assignment] = {}
+        self._unwanted: set[Process] = set()
+        self._abandoned: set[Process] = set()
+        self._stopped_alone: set[Process] = set()
+        # What a machine that came back has to stop before it starts anything.
+        self._foreign: dict[str, set[UnitName]] = {}
+
+    def committed(self, changes: Sequence[tuple[Change, ...]]) -> None:
+        """The store has changed."""
+        for revision in changes:
+            self.truth.feed(revision)
+            rescheduled = False
+            for change in revision:
+                if change.key.startswith(keys.SCHEDULE):
+                    machine, unit = keys.pair(change.key)
+                    self._scheduled((machine, UnitName.parse(unit)))
+                    rescheduled = True
+                elif change.key.startswith(keys.MACHINES):
+                    machine = keys.last(change.key)
+                    if change.entry is None:
+                        self._abandoned |= {(machine, name) for name in self._not_its_own(machine)}
+                    elif change.entry.created == change.entry.modified:
+                        self._foreign[machine] = self._not_its_own(machine)
+            if rescheduled:
+                self._check_schedule()
+
+    def process(
+        self,
+        machine: SimulatedMachine,
+        name: UnitName,
+        before: RuntimeState | None,
+        after: RuntimeState | None,
+    ) -> None:
+        """A unit on a host has changed."""
+        process = (machine.id, name)
+        if after is not None and alive(after) and not alive(before):
+            self._starts(machine, name, after)
+        if not alive(after):
+            self._abandoned.discard(process)
+            self._foreign.get(machine.id, set()).discard(name)
+        if after is None and not machine.powered:
+            for known in (self._unwanted, self._stopped_alone):
+                known.discard(process)
+            self._started.pop(process, None)
+            self._foreign.pop(machine.id, None)
+
+    def ordered(self, machine: SimulatedMachine, verb: str, name: UnitName) -> None:
+        """A kirschd is about to start, stop or kill a unit."""
+        if verb == "start" or not machine.host.alive(name):
+            return
+        process = (machine.id, name)
+        if process in self._unwanted or process not in self._started:
+            return
+        if self.options[name].on_partition == "stop" and self._silence(machine) >= TTL / 2 - 0.001:
+            self._stopped_alone.add(process)
+            return
+        self.broken(f"{name} on {machine.id} is to {verb}, and nobody wants that")
+
+    def _scheduled(self, process: Process) -> None:
+        machine, name = process
+        wanted = self.truth.assignment(machine, name)
+        if process in self._started and wanted != self._started[process]:
+            self._unwanted.add(process)
+        if wanted is not None:
+            self._foreign.get(machine, set()).discard(name)
+        elif not self.truth.there(machine) and self.machines[machine].host.alive(name):
+            self._abandoned.add(process)
+
+    def _not_its_own(self, id: str) -> set[UnitName]:
+        """What runs on a machine though the schedule does not have it there."""
+        host = self.machines[id].host
+        return {name for name in host.units if host.alive(name) and not self.truth.assignment(id, name)}
+
+    def _starts(self, machine: SimulatedMachine, name: UnitName, state: RuntimeState) -> None:
+        process, options = (machine.id, name), self.options[name]
+        assignment = Assignment(**json.loads(state.mark)["assignment"])
+        if not options.is_global:
+            self._check_alone(machine, name, options)
+        if options.sticky:
+            home = self.truth.value(keys.home(name.text))
+            if home not in (machine.id, None) and self.truth.there(machine.id):
+                self.broken(f"{name} starts on {machine.id}, its home is {home}")
+        if foreign := self._foreign.get(machine.id):
+            others = ", ".join(sorted(other.text for other in foreign))
+            self.broken(f"{name} starts on {machine.id}, which came back and still has {others}")
+        again = self._started.get(process) == assignment
+        if again and process not in self._unwanted | self._stopped_alone:
+            self.broken(f"{name} starts again on {machine.id} though nobody ordered it")
+        self._started[process] = assignment
+        self._unwanted.discard(process)
+        self._stopped_alone.discard(process)
+        if self.truth.assignment(machine.id, name) != assignment:
+            self._unwanted.add(process)
+
+    def _check_alone(self, machine: SimulatedMachine, name: UnitName, options: Options) -> None:
+        for other in self.machines.values():
+            if other is machine or not other.host.alive(name):
+                continue
+            if options.on_partition == "stop":
+                if not self._nobody_stops(other):
+                    self.broken(f"{name} starts on {machine.id} and has not stopped on {other.id}")
+            elif (other.id, name) not in self._abandoned:
+                self.broken(f"{name} starts on {machine.id}, it runs on {other.id}")
+
+    def _nobody_stops(self, machine: SimulatedMachine) -> bool:
+        kirschd = machine.kirschd
+        return kirschd is None or (kirschd.registry.heard is None and self.now() - kirschd.since < ABSENT)
+
+    def _silence(self, machine: SimulatedMachine) -> float:
+        heard = machine.kirschd.registry.heard if machine.kirschd else None
+        return float("inf") if heard is None else self.now() - heard
+
+    def _check_schedule(self) -> None:
+        cluster = self.truth.cluster()
+        on: dict[str, list[Unit]] = {id: [] for id in cluster.machines}
+        for name, places in cluster.schedule.items():
+            unit = cluster.units.get(name)
+            if unit is None:
+                continue
+            for id in places:
+                if id in on:
+                    on[id].append(unit)
+        for id, units in on.items():
+            machine = cluster.machines[id]
+            if sum(u.options.cpu for u in units) > machine.cpu + 1e-9:
+                self.broken(f"{id} has more than its {machine.cpu:g} cores reserved")
+            if sum(u.options.memory for u in units) > machine.memory:
+                self.broken(f"{id} has more than its memory reserved")
+            for unit in units:
+                for other in units if unit.options.conflicts else ():
+                    if other is not unit and matches(unit.options.conflicts, other.name):
+                        self.broken(f"{unit.name} and {other.name} are on {id} and conflict")
