@@ -41,4 +41,5 @@ class Before:
         except AssertionError:
             # What is garbage in a cycle is not left behind.
             gc.collect()
-            assert self.more() == []
+            more = self.more()
+            assert not more, f"left behind: {more}"

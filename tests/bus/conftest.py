@@ -1,29 +1,22 @@
-"""What tests of the bus share: deadlines, marks to count processes by, and buses of their own."""
+"""What tests of the bus share: a deadline, marks to count processes by, and buses of their own."""
 
 import atexit
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cherrypy.process.wspbus import Bus
+from tests import deadline
 
 Eventually = Callable[..., None]
 
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """eventually(condition, timeout=10): wait until it holds, or fail."""
-
-    def wait(condition: Callable[[], object], timeout: float = 10) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come about in time"
-            time.sleep(0.005)
-
-    return wait
+    """eventually(condition, timeout): wait until it holds, or fail."""
+    return deadline.eventually
 
 
 class Mark:

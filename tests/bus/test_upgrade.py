@@ -4,8 +4,6 @@ import hashlib
 import inspect
 import os
 import socket
-import ssl
-import subprocess
 import threading
 
 import cheroot.connections
@@ -48,22 +46,6 @@ class Stock(cheroot.wsgi.Server):
 
     def error_log(self, msg="", level=20, traceback=False):
         raise AssertionError(msg)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(certificate), str(key)
 
 
 @pytest.fixture(params=["ours", "stock"])
@@ -168,9 +150,9 @@ def test_the_socket_blocks_without_a_limit(server, eventually):
 
 
 def test_with_tls_it_is_the_same_object(server, certificate, eventually):
-    server.ssl_adapter = cheroot.ssl.builtin.BuiltinSSLAdapter(*certificate)
+    server.ssl_adapter = cheroot.ssl.builtin.BuiltinSSLAdapter(str(certificate.file), str(certificate.key))
     address = start(server)
-    context = ssl.create_default_context(cafile=certificate[0])
+    context = certificate.client
     plain = socket.create_connection(address, timeout=10)
     client = context.wrap_socket(plain, server_hostname="localhost")
     for _ in range(2):
@@ -189,16 +171,13 @@ def test_with_tls_it_is_the_same_object(server, certificate, eventually):
 
 
 def test_tls_by_a_context(bus, certificate):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-
     def scheme(environ, start_response):
         start_response("200 OK", [("Content-Length", "5")])
         return [environ["wsgi.url_scheme"].encode()]
 
-    server = http_server(bus, scheme, port=0, tls=context)
+    server = http_server(bus, scheme, port=0, tls=certificate.server)
     bus.start()
-    client = ssl.create_default_context(cafile=certificate[0]).wrap_socket(
+    client = certificate.client.wrap_socket(
         socket.create_connection(server.bind_addr, timeout=10), server_hostname="localhost"
     )
     for _ in range(2):
@@ -208,11 +187,9 @@ def test_tls_by_a_context(bus, certificate):
 
 
 def test_who_does_not_begin_tls_keeps_nobody_out(bus, certificate, eventually):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
     said = []
     bus.subscribe("log", lambda message, level=0: said.append((level, message)))
-    server = http_server(bus, Left(), port=0, tls=context, limits=Limits(threads=THREADS))
+    server = http_server(bus, Left(), port=0, tls=certificate.server, limits=Limits(threads=THREADS))
     bus.start()
     silent = [socket.create_connection(server.bind_addr, timeout=10) for _ in range(6 * THREADS)]
     for sock in silent[: 3 * THREADS]:  # a client's hello has more than its first bytes
@@ -222,7 +199,7 @@ def test_who_does_not_begin_tls_keeps_nobody_out(bus, certificate, eventually):
             sock.sendall(garbage)
             while sock.recv(1000):
                 pass
-    client = ssl.create_default_context(cafile=certificate[0]).wrap_socket(
+    client = certificate.client.wrap_socket(
         socket.create_connection(server.bind_addr, timeout=10), server_hostname="localhost"
     )
     assert ask(server.bind_addr, b"/other", sock=client)[1].startswith(b"HTTP/1.1 200 ")

@@ -98,22 +98,6 @@ def echo() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(certificate), str(key)
-
-
 @pytest.mark.parametrize("provider", PROVIDERS)
 class TestEveryProvider:
     def test_echoes_as_it_came(self, provider):
@@ -165,7 +149,7 @@ class TestEveryProvider:
 @pytest.mark.parametrize("provider", PROVIDERS[:-1])
 class TestAllButWSGI:
     def test_tls(self, provider, certificate):
-        cert, key = certificate
+        cert, key = str(certificate.file), str(certificate.key)
         tls = ("--ssl-cert", cert, "--ssl-key", key)
         with serving("localhost:0", "--provider", provider, *tls, log="(?s).*") as url:
             assert url.startswith("wss://")
@@ -227,7 +211,7 @@ def test_wrong_usage_of_serve(arguments, line):
 
 
 def test_certificates_that_are_none(certificate):
-    key = certificate[1]
+    key = str(certificate.key)
     assert fails("ws", "serve", "0", "--ssl-cert", "/none") == "/none: No such file or directory"
     line = fails("ws", "serve", "0", "--ssl-cert", key)
     assert line == f"{key}: holds no certificate with its private key (PEM)"

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.deadline import eventually
 
 from kirsch.cluster.haproxy import RuntimeAPI, State
 
@@ -52,16 +53,6 @@ backend fixed
 backend unusable
     balance source
 """
-
-
-def eventually(condition, timeout=10.0):
-    """The first true value that `condition` returns."""
-    deadline = time.monotonic() + timeout
-    while True:
-        if value := condition():
-            return value
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class Web:

@@ -1,7 +1,6 @@
-"""What several tests of the wire are given: both cores, and a server's certificate."""
+"""What several tests of the wire are given: both cores."""
 
 import pytest
-from tests.websocket.client.network import certify
 from tests.websocket.implementations import NAMES, implementation
 
 
@@ -13,8 +12,3 @@ def core(request):
 @pytest.fixture(scope="session")
 def both():
     return implementation("python"), implementation("cython")
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "IP:127.0.0.1")

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 import pytest
+from tests.certificate import certify
 from tests.websocket import wire
-from tests.websocket.client.network import certify
 
 from kirsch.websocket import Backoff, Closed, HandshakeError, Limits, WebSocket
 

@@ -10,7 +10,6 @@ import re
 import resource
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +21,8 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cherrypy._cpserver import Server as StockServer
 from cherrypy._cpwsgi_server import CPWSGIServer
 from cherrypy.process.wspbus import Bus
+from tests.deadline import eventually
+from tests.process import descriptors
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
 
@@ -271,22 +272,6 @@ class Site:
         return response
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(certificate), str(key)
-
-
 @pytest.fixture
 def serve(certificate):
     """serve(kind): a running Site, `kind` of "ours", "stock", "ours tls", "stock tls"."""
@@ -309,8 +294,8 @@ def serve(certificate):
             adapter.subscribe()
         context = None
         if kind.endswith("tls"):
-            adapter.httpserver.ssl_adapter = BuiltinSSLAdapter(*certificate)
-            context = ssl.create_default_context(cafile=certificate[0])
+            adapter.httpserver.ssl_adapter = BuiltinSSLAdapter(str(certificate.file), str(certificate.key))
+            context = certificate.client
         bus.start()
         stack.callback(atexit.unregister, bus._clean_exit)
         stack.callback(lambda: bus.state is bus.states.STARTED and bus.stop())
@@ -331,13 +316,6 @@ def site(serve):
 
 
 KINDS = pytest.mark.parametrize("kind", ["ours", "stock", "ours tls", "stock tls"])
-
-
-def eventually(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 def idle(site):
@@ -631,10 +609,6 @@ def test_under_another_server_it_is_501(site, caplog):
     assert text.count("\n") == 1
 
 
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
 @KINDS
 def test_nothing_is_left_of_connections_that_have_ended(serve, kind):
     site = serve(kind)
@@ -653,8 +627,7 @@ def test_nothing_is_left_of_connections_that_have_ended(serve, kind):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             sock.close()
         eventually(lambda: not site.plugin.connections)
-    # What others left to the garbage collector may go meanwhile.
-    eventually(lambda: descriptors() <= before)
+    eventually(lambda: not descriptors() - before)
     eventually(lambda: idle(site))
 
 
@@ -713,13 +686,11 @@ def test_serve_has_every_path_be_a_websocket(certificate, tmp_path):
         with pytest.raises(InvalidStatus) as refused:
             unix_connect(server.address, "ws://localhost/other")
         assert refused.value.response.status_code == 404
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with serve_alone(Upper, ssl=context) as server:
+    with serve_alone(Upper, ssl=certificate.server) as server:
         assert server.url.startswith("wss://127.0.0.1:")
         site = Site.__new__(Site)
         site.address, site.host = server.address, f"localhost:{server.address[1]}"
-        site.context = ssl.create_default_context(cafile=certificate[0])
+        site.context = certificate.client
         with site.client("/") as ws:
             ws.send("hello")
             assert ws.recv() == "HELLO"

@@ -9,7 +9,8 @@ import struct
 import threading
 
 import pytest
-from tests.websocket.client.network import certify
+from tests.certificate import certify
+from tests.process import Before
 from tests.websocket.wire import PATIENCE, Peer
 
 from kirsch.websocket import Close, Closed, Limits, Ping, Pong, Protocol, Slow, WebSocket
@@ -450,7 +451,7 @@ def test_half_an_end_is_one(pool):
 
 
 def test_closing_says_goodbye_and_leaves_nothing(poller):
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    before = Before()
     pool = Pool(4)
     echoes = [Echo() for _ in range(20)]
     peers = [adopted(pool, echo) for echo in echoes]
@@ -468,8 +469,7 @@ def test_closing_says_goodbye_and_leaves_nothing(poller):
     assert sorted(echo.outcome()[0] for echo in echoes) == [1001] * 19 + [1006]
     for peer in peers:
         peer.sock.close()
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert before.more() == []
 
 
 def test_a_callback_may_close_its_pool():

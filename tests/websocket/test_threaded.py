@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from tests.process import Before
 from tests.websocket.wire import PATIENCE, REQUEST, dial
 
 from kirsch.websocket import (
@@ -577,7 +578,7 @@ def test_a_frame_right_behind_the_request(application):
 
 
 def test_closing_ends_all_and_leaves_nothing(application):
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    before = Before()
     server = serve(application, limits=Limits(close_timeout=5))
     clients = [connect(server.url) for _ in range(20)]
     with socket.create_connection(server.address) as silent:
@@ -594,8 +595,7 @@ def test_closing_ends_all_and_leaves_nothing(application):
         # Reset if it was still in the backlog.
         with contextlib.suppress(ConnectionResetError):
             assert silent.recv(1) == b""
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert before.more() == []
 
 
 def test_serve_forever_ends_when_another_thread_closes():
@@ -625,9 +625,8 @@ def test_five_hundred_idle_connections_and_ten_threads():
 
 
 def test_a_conversation_that_breaks_off_at_any_byte_leaves_nothing(application):
-    files = len(os.listdir("/proc/self/fd"))
+    before = Before()
     told = REQUEST + b"\x81\x85\0\0\0\0hello\x01\x81\0\0\0\0a\x80\x81\0\0\0\0b\x88\x82\0\0\0\0\x03\xe8"
-    threads = threading.active_count()
     with serve(application) as server:
         for length in range(len(told)):
             with socket.create_connection(server.address, PATIENCE) as sock:
@@ -636,8 +635,7 @@ def test_a_conversation_that_breaks_off_at_any_byte_leaves_nothing(application):
                 while sock.recv(1000):
                     pass
         assert server.connections == []
-    assert len(os.listdir("/proc/self/fd")) == files
-    assert threading.active_count() == threads
+    assert before.more() == []
 
 
 def test_a_unix_socket_left_behind_is_taken_over_and_removed(tmp_path):

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.validate import validator
 
 import pytest
 import waitress.server
 import werkzeug.serving
+from tests.deadline import eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -53,13 +53,6 @@ REQUEST = (
     "Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {version}\r\n{more}\r\n"
 )
 HELLO = b"\x81\x85\x00\x00\x00\x00hello"
-
-
-def eventually(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 class Place:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from tests.websocket.client.network import Certificate, certify, echo, listen
+from tests.certificate import Certificate
+from tests.websocket.client.network import echo, listen
 from tests.websocket.client.talk import (
     BufferedCollector,
     Talk,
@@ -38,11 +39,6 @@ def _collect() -> Iterator[None]:
     """What is left open only in a cycle warns too."""
     yield
     gc.collect()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return certify(tmp_path_factory.mktemp("certificate"), "localhost", "server.example", "IP:127.0.0.1")
 
 
 @pytest.fixture

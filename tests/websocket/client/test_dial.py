@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.websocket.client.network import Certificate, Proxy, echo, hang_up, listen, read_head, wait
+from tests.certificate import Certificate
+from tests.websocket.client.network import Proxy, echo, hang_up, listen, read_head, wait
 from tests.websocket.client.talk import (
     Talk,
     refused,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.websocket.client.network import Certificate, Handler, echo, listen, read_head, wait
+from tests.certificate import Certificate
+from tests.websocket.client.network import Handler, echo, listen, read_head, wait
 from tests.websocket.client.talk import (
     PATIENCE,
     BufferedCollector,

@@ -5,7 +5,8 @@ import sys
 from functools import partial
 
 import pytest
-from tests.websocket.client.network import Certificate, Proxy, hang_up, listen, read_head, wait
+from tests.certificate import Certificate
+from tests.websocket.client.network import Proxy, hang_up, listen, read_head, wait
 from tests.websocket.client.talk import (
     Talk,
     refused,
