@@ -206,6 +206,34 @@ async def test_systemd_and_its_bus_start_anew(bench):
     assert (await bench.runtime.stop(other)).active == "inactive"
 
 
+def test_a_bus_that_does_not_read_for_a_while_is_not_lost(opener, caplog):
+    """dbus-fast's writer, whose inside systemd_bus takes over, loses what it cannot send at once."""
+
+    async def ask_much(bench):
+        names = [UnitName.parse(f"u@{number}.service") for number in range(50)]
+        file = UnitFile.parse("[Service]\nType=oneshot\nExecStart=/bin/true\nRemainAfterExit=yes\n")
+        await bench.runtime.load([Prepared(name, file) for name in names])
+        bus = SystemdBus(bench.machine.root / "run/dbus/system_bus_socket", Reloads())
+        await bus.open()
+        (daemon,) = bench.machine.show("dbus.service", "MainPID")
+        bench.machine.run("kill", "-STOP", daemon)
+        starts = [asyncio.ensure_future(bench.runtime.start(name)) for name in names for _ in range(5)]
+        long = [f"{'x' * 200}{name}" for name in names * 3]
+        lists = [asyncio.ensure_future(bus.manager("ListUnitsByNames", "as", long)) for _ in range(100)]
+        try:
+            done, _ = await asyncio.wait([*starts, *lists], timeout=1)
+            assert not done
+        finally:
+            bench.machine.run("kill", "-CONT", daemon)
+        states = await asyncio.gather(*starts)
+        assert {(state.active, state.message) for state in states} == {("active", "")}
+        assert {len(listed[0]) for listed in await asyncio.gather(*lists)} == {150}
+        await bus.close()
+        assert "lost" not in caplog.text
+
+    story(ask_much)(opener)
+
+
 @story
 async def test_no_bus_at_all_is_an_error_in_a_line(bench):
     with pytest.raises(BusError, match="cannot reach systemd over D-Bus"):

@@ -31,8 +31,9 @@ _MATCHES = (
     f"type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
 )
 CONNECT_TIMEOUT = 10.0  # seconds, for one attempt
-# Calls without an answer yet. dbus-fast takes a full socket for a lost one: some 250 small messages fill it.
-IN_FLIGHT = 64
+IN_FLIGHT = (
+    100  # calls without an answer: dbus-daemon has at most 128 of a connection (max_replies_per_connection)
+)
 PATIENCE = 30.0  # seconds a call waits for a connection that is being made anew
 ATTEMPTS = 3  # of a call
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts; the last is kept
@@ -156,9 +157,6 @@ class SystemdBus:
     async def _ask(
         self, destination: str, path: str, interface: str, member: str, signature: str = "", *body: Any
     ) -> list[Any]:
-        bus = self._bus
-        if bus is None:
-            raise BusLost("the connection to systemd is lost")
         message = Message(
             destination=destination,
             path=path,
@@ -167,15 +165,20 @@ class SystemdBus:
             signature=signature,
             body=list(body),
         )
-        try:
-            async with self._room:
+        async with self._room:
+            bus = self._bus
+            if bus is None:
+                raise BusLost("the connection to systemd is lost")
+            try:
                 reply: Message | None = await bus.call(message)
-        except Exception as error:  # whatever ended the connection: EOFError, OSError, AttributeError
-            self._is_lost()
-            raise BusLost(f"the connection to systemd is lost: {error or type(error).__name__}") from None
+            except Exception as error:  # whatever ended the connection: EOFError, OSError, AttributeError
+                reply, reason = None, f": {error or type(error).__name__}"
+            else:
+                reason = ""
         if reply is None:
-            self._is_lost()
-            raise BusLost("the connection to systemd is lost")
+            if bus is self._bus:
+                self._is_lost()
+            raise BusLost(f"the connection to systemd is lost{reason}")
         if reply.message_type is MessageType.ERROR:
             text, name = str(reply.body[0]) if reply.body else str(reply.error_name), reply.error_name or ""
             if name in _GONE:
@@ -195,8 +198,7 @@ class SystemdBus:
         except (OSError, TimeoutError, AuthError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BusLost(f"cannot reach systemd over D-Bus at {self._path}: {reason}") from None
-        writer = self._bus._writer
-        assert writer is not None
+        writer: Any = self._bus._writer
         writer.sock = _Patient(writer.sock)
         self._bus.add_message_handler(self._received)
         self._again.clear()
