@@ -37,6 +37,19 @@ class TestWhatCanFollow:
         assert words("stop", "--timeout", "3", "webdb", "notes@") == ["notes@1.container"]
         assert words("run", "--link", "we") == ["webdb.container"]
 
+    def test_machines_and_clusters(self):
+        def names(*line: str) -> list[str]:
+            return [word for word, _ in complete(line, lambda where: UNITS, lambda where: ["n1", "n2"]).words]
+
+        assert names("drain", "") == ["n1", "n2"]
+        assert names("move", "w") == ["webdb.container"]
+        assert names("move", "webdb", "") == ["n1", "n2"]
+        assert names("ssh", "") == ["notes@1.container", "webdb.container", "n1", "n2"]
+        assert names("metadata", "n1", "") == []
+        assert "create" in names("cluster", "")
+        assert names("clus") == ["cluster"]
+        assert names("help", "cluster", "stat") == ["status"]
+
     def test_options(self):
         assert words("list-units", "--f") == ["--full", "--fields"]
         assert words("--e") == ["--endpoint"]

@@ -125,7 +125,7 @@ UNIT = "/units/a.service"
             b"",
             {},
             400,
-            "name is no parameter of this resource; there is none",
+            "name is no parameter of this resource; it has unit",
         ),
         (
             "GET",
@@ -133,7 +133,7 @@ UNIT = "/units/a.service"
             b"",
             {},
             400,
-            "line is no parameter of this resource; there are unit",
+            "line is no parameter of this resource; it has unit",
         ),
         ("GET", "/journal?lines=10001", b"", {}, 400, "from 0 to 10000"),
         ("GET", "/journal?lines=-1", b"", {}, 400, "from 0 to 10000"),

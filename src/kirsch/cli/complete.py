@@ -3,19 +3,23 @@
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from kirsch.cli.verbs import WHERE, build, verbs_of
+from kirsch.cli.verbs import WHERE, build, half, verbs_of
 
-RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec")
+RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec", "move", "ssh")
+MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh")
+CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy", "cluster add", "cluster remove")
 KNOWN = ("destroy", "status", "cat", "why", "journal")
 FILES = ("verify", "submit", "load", "start")
 FOLDERS = ("up", "down")
 # After a unit these take a command, which the shell knows better.
-COMMANDS = ("run", "exec")
+COMMANDS = ("run", "exec", "ssh")
 # Nobody waits longer for a name.
 TIMEOUT = 2.0
 
-Units = Callable[[Mapping[str, str]], Iterable[str]]
+# What there is of the kirschd that a command line is for.
+Names = Callable[[Mapping[str, str]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +33,23 @@ class Answer:
 def main(words: Sequence[str]) -> int:
     """`kirsch _complete WORD…`: the last is the one to be completed. First a line with none, files or
     folders, then a line for each word that can follow: WORD, tab, help."""
-    answer = complete(words, units_of)
+    answer = complete(words, units_of, machines_of)
     print(answer.paths)
     for word, help in answer.words:
         print(f"{word}\t{help}" if help else word)
     return 0
 
 
-def complete(words: Sequence[str], units: Units) -> Answer:
-    """What can stand in place of the last of `words`; `units` names the units of a kirschd."""
+def complete(words: Sequence[str], units: Names, machines: Names = lambda where: ()) -> Answer:
+    """What can stand in place of the last of `words`; `units` names the units of a kirschd, `machines` its
+    machines."""
     *before, word = words or [""]
     parser = build()
     verbs = verbs_of(parser)
     line = _Line(parser)
     for each in before:
         line.take(each, {name: verb for name, (verb, _) in verbs.items()})
-    answer = _follows(line, word, {name: what for name, (_, what) in verbs.items()}, units)
+    answer = _follows(line, word, {name: what for name, (_, what) in verbs.items()}, units, machines)
     return Answer([(w, help) for w, help in answer.words if w.startswith(word)], answer.paths)
 
 
@@ -64,6 +69,8 @@ class _Line:
         if self.waiting:
             self._note(self.waiting, word)
             self.waiting = ""
+        elif not self.verb and half([word], verbs):
+            self.verb = word
         elif word.startswith("-"):
             option, equals, value = word.partition("=")
             if equals:
@@ -83,7 +90,7 @@ class _Line:
             self.where[option[2:]] = value
 
 
-def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Answer:
+def _follows(line: _Line, word: str, verbs: dict[str, str], units: Names, machines: Names) -> Answer:
     if line.waiting:
         return _value(line, word, units)
     if not line.verb:
@@ -96,22 +103,26 @@ def _follows(line: _Line, word: str, verbs: dict[str, str], units: Units) -> Ans
         return Answer(_names(verbs, line.first) if line.arguments < 2 else ())
     if line.verb == "completion":
         return Answer([(shell, "") for shell in ("bash", "zsh", "fish")] if not line.arguments else ())
-    if line.verb.startswith("ws"):
+    if line.verb.startswith("ws") or line.verb not in verbs:
         return Answer(_names(verbs, line.verb) if not line.arguments else ())
-    names = line.verb in RUNNABLE or line.verb in KNOWN
+    if line.verb in CLUSTERS:
+        return Answer(_clusters() if not line.arguments else ())
+    names = (line.verb in RUNNABLE or line.verb in KNOWN) and not (line.verb == "move" and line.arguments)
     found = [(n, "") for n in (units(line.where) if names else ()) if line.verb in KNOWN or "@." not in n]
+    if (line.verb in MACHINES and not (line.verb == "metadata" and line.arguments)) or (
+        line.verb == "move" and line.arguments == 1
+    ):
+        found += [(name, "") for name in machines(line.where)]
     paths = "files" if line.verb in FILES else "folders" if line.verb in FOLDERS else "none"
     return Answer(found, paths)
 
 
-def _value(line: _Line, word: str, units: Units) -> Answer:
+def _value(line: _Line, word: str, units: Names) -> Answer:
     match line.waiting:
         case "--endpoint":
             return Answer(paths="files")
         case "--cluster":
-            from kirsch.cluster.provision.record import ClusterRecord
-
-            return Answer([(name, "") for name in ClusterRecord.names()])
+            return Answer(_clusters())
         case "--link":
             return Answer([(name, "") for name in units(line.where) if "@." not in name])
         case "--fields":
@@ -125,10 +136,20 @@ def _value(line: _Line, word: str, units: Units) -> Answer:
             return Answer(choices, "files" if action.metavar in ("FILE", "PATH") else "none")
 
 
+def _clusters() -> list[tuple[str, str]]:
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    return [(name, "") for name in ClusterRecord.names()]
+
+
 def _names(verbs: dict[str, str], first: str = "") -> list[tuple[str, str]]:
     """The verbs' first words; or the second ones of those that begin with `first`."""
     if not first:
-        return [(name, what) for name, what in verbs.items() if " " not in name]
+        pairs = dict.fromkeys(name.partition(" ")[0] for name in verbs if name.partition(" ")[0] not in verbs)
+        return [
+            *((name, what) for name, what in verbs.items() if " " not in name),
+            *((name, ", ".join(verb for verb, _ in _names(verbs, name))) for name in pairs),
+        ]
     return [(n.partition(" ")[2], what) for n, what in verbs.items() if n.startswith(f"{first} ")]
 
 
@@ -144,12 +165,26 @@ def _takes_value(parser: argparse.ArgumentParser, option: str) -> bool:
 
 def units_of(where: Mapping[str, str]) -> list[str]:
     """The names of the units that a kirschd has; none if it does not answer at once."""
-    from kirsch.cluster.client import UNITS, Client, ClientError
+    from kirsch.cluster.client import UNITS
+
+    return sorted({line["name"] for line in _ask(where, UNITS, "units")})
+
+
+def machines_of(where: Mapping[str, str]) -> list[str]:
+    """The machines' names where they have them, else their ids; none if kirschd does not answer at once."""
+    from kirsch.cli.machines import MACHINES
+
+    found = _ask(where, MACHINES, "machines")
+    return sorted(machine["metadata"].get("hostname") or machine["id"] for machine in found)
+
+
+def _ask(where: Mapping[str, str], path: str, what: str) -> list[dict[str, Any]]:
+    from kirsch.cluster.client import Client, ClientError
     from kirsch.cluster.locate import Where, locate
 
     try:
         said = Where.said(where.get("endpoint"), where.get("cluster"), where.get("tunnel"))
-        lines = Client(locate(said), timeout=TIMEOUT).get(UNITS)["units"]
+        found: list[dict[str, Any]] = Client(locate(said), timeout=TIMEOUT).get(path)[what]
     except ClientError:
         return []
-    return sorted({line["name"] for line in lines})
+    return found

@@ -21,7 +21,7 @@ def _machine(row: Row, full: bool) -> str:
 
 
 def _target(row: Row, full: bool) -> str:
-    return "global" if row.get("global") else _machine(row, full)
+    return "global" if row["is_global"] else _machine(row, full)
 
 
 UNIT_COLUMNS: dict[str, Column] = {
@@ -48,6 +48,7 @@ MACHINE_COLUMNS: dict[str, Column] = {
     "machine": lambda row, full: row["id"] if full else f"{row['id'][:8]}...",
     "ip": _plain("address"),
     "metadata": lambda row, full: ",".join(f"{k}={v}" for k, v in sorted(row["metadata"].items())),
+    "state": lambda row, full: "drained" if row["drained"] else "cordoned" if row["cordoned"] else "",
 }
 COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-machines": MACHINE_COLUMNS}
 
@@ -67,7 +68,8 @@ def list_unit_files(options: argparse.Namespace) -> int:
 def list_machines(options: argparse.Namespace) -> int:
     """The machines."""
     rows = client_of(options).get("/kirsch/v1/machines")["machines"]
-    return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata"])
+    marked = ["state"] if any(row["cordoned"] for row in rows) else []
+    return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata", *marked])
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:

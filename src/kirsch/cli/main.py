@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kirsch.cli.manual import USAGE
-from kirsch.cli.verbs import build, joined, verbs_of
+from kirsch.cli.verbs import build, half, joined, verbs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return complete(arguments[1:])
     parser = build()
-    options = parser.parse_args(joined(arguments, verbs_of(parser)))
+    verbs = verbs_of(parser)
+    given = joined(arguments, verbs)
+    if word := half(given, verbs):
+        seconds = ", ".join(verb.partition(" ")[2] for verb in verbs if verb.startswith(f"{word} "))
+        parser.error(f"{word} what? There are {seconds}")
+    options = parser.parse_args(given)
     if options.run is None:
         parser.print_help()
         return USAGE

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def execute(options: argparse.Namespace) -> int:
     """A command in what a running unit's processes have."""
     client = client_of(options)
-    name = resolve(options.unit, known_names(client))
+    name = resolve(options.unit, known_names(client, [options.unit]))
     context = client.get(unit_path(name, "/environment"))
     return _execute(context, options.command, context["environment"], options.env)
 
@@ -45,7 +45,7 @@ def _unit(client: Client, words: Sequence[str]) -> tuple[str | None, Sequence[st
     """The unit that the first word names, if it does, and what is to be run."""
     if "/" not in words[0]:
         try:
-            return resolve(words[0], known_names(client)), words[1:]
+            return resolve(words[0], known_names(client, words[:1])), words[1:]
         except ApplicationError as error:
             if "say which" in str(error):
                 raise

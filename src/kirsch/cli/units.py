@@ -4,28 +4,28 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
-from kirsch.cli.names import full_names, known_names
+from kirsch.cli.names import full_names, known_names, known_units
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
+from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.application import resolve
-from kirsch.cluster.client import UNITS, Client, ClientError, unit_path
+from kirsch.cluster.client import UNITS, Client, unit_path
 from kirsch.unit import UnitError, UnitFile, UnitName
 
-Line = Mapping[str, Any]
+# What goes into one request: so many units, and texts of so many characters.
+MANY = 500
+MAX_TEXTS = 1 << 20
 
 
 def submit(options: argparse.Namespace) -> int:
     """Submit unit files; nothing is submitted if one of them is wrong."""
-    client = client_of(options)
-    files = [_read(Path(file)) for file in options.files]
-    for path, text in files:
-        _submit(client, path, text, replace=options.replace)
+    _submit(client_of(options), [Path(file) for file in options.files], replace=options.replace)
     return 0
 
 
@@ -36,28 +36,30 @@ def load(options: argparse.Namespace) -> int:
 
 def start(options: argparse.Namespace) -> int:
     """Start units."""
-    return _set(options, "launched", _is_up, "launched on")
+    return _set(options, "launched", is_up, "launched on")
 
 
 def restart(options: argparse.Namespace) -> int:
     """Stop units and start them again, those that do not run too."""
-    return _set(options, "launched", _is_up, "launched on", again=True)
+    return _set(options, "launched", is_up, "launched on", again=True)
 
 
 def stop(options: argparse.Namespace) -> int:
     """Stop units."""
-    names = _change(options, "loaded")
+    client = client_of(options)
+    names = _change(client, options.units, "loaded")
     if not options.no_block:
-        _wait(options, names, lambda line: line["active"] in ("inactive", "failed", "-"))
+        wait(client, names, lambda line: line["active"] in ("inactive", "failed", "-"), options.timeout)
     print(f"Successfully stopped units [{' '.join(names)}].")
     return 0
 
 
 def unload(options: argparse.Namespace) -> int:
     """Take units off their machines."""
-    names = _change(options, "inactive")
+    client = client_of(options)
+    names = _change(client, options.units, "inactive")
     if not options.no_block:
-        _wait(options, names, lambda line: not line["machine"])
+        wait(client, names, lambda line: not line["machine"], options.timeout)
     for name in names:
         print(f"Unit {name} inactive")
     return 0
@@ -66,8 +68,10 @@ def unload(options: argparse.Namespace) -> int:
 def destroy(options: argparse.Namespace) -> int:
     """Stop units and forget them."""
     client = client_of(options)
-    for name in full_names(client, options.units):
-        client.delete(unit_path(name))
+    names = list(dict.fromkeys(full_names(client, options.units)))
+    for start in range(0, len(names), MANY):
+        client.patch(UNITS, {"destroy": names[start : start + MANY]})
+    for name in names:
         print(f"Destroyed {name}")
     return 0
 
@@ -110,13 +114,27 @@ def why(options: argparse.Namespace) -> int:
     return 0
 
 
-def _is_up(line: Line) -> bool:
-    """Up is active, and stays so where no Health= tells: a program that ends at once is not up."""
-    runs = line["active"] in ("active", "reloading") and (line["ready"] or line["checked"])
-    return bool(line["settled"] and (runs or line["finished"]))
+def _submit(client: Client, paths: Sequence[Path], *, replace: bool) -> set[str]:
+    """Submit files; the warnings that were told. Raises UnitError, Failure."""
+    files = [_read(path) for path in paths]
+    known = known_units(client, [path.name for path, _ in files])
+    changes, done = [], []
+    for path, file in files:
+        line = known.get(path.name)
+        same = line is not None and line["hash"] == file.hash
+        if line is not None and not same and not replace:
+            raise Failure(f"{path}: differs from the unit that was submitted; --replace replaces that")
+        changes.append({"name": path.name, "text": file.text, "file": str(path)})
+        done.append("inactive" if line is None else "is there already" if same else "replaced")
+    warnings: set[str] = set()
+    for start, stop in _parts(changes):
+        warnings |= _send(client, changes[start:stop], warnings)
+        for change, what in zip(changes[start:stop], done[start:stop], strict=True):
+            print(f"Unit {change['name']} {what}")
+    return warnings
 
 
-def _read(path: Path) -> tuple[Path, str]:
+def _read(path: Path) -> tuple[Path, UnitFile]:
     """A unit file that is well-formed. Raises UnitError, Failure."""
     try:
         data = path.read_bytes()
@@ -126,31 +144,34 @@ def _read(path: Path) -> tuple[Path, str]:
         UnitName.parse(path.name)
     except UnitError as error:
         raise Failure(f"{path}: {error}") from None
-    UnitFile.parse(data, str(path))
+    file = UnitFile.parse(data, str(path))
     try:
-        return path, data.decode()
+        data.decode()
     except UnicodeDecodeError:
         raise Failure(f"{path}: is not UTF-8") from None
+    return path, file
 
 
-def _submit(client: Client, path: Path, text: str, *, replace: bool) -> None:
-    try:
-        known = client.get(unit_path(path.name))["text"]
-    except ClientError as error:
-        if error.status != 404:
-            raise
-        known = None
-    if known not in (None, text) and not replace:
-        raise Failure(f"{path}: differs from the unit that was submitted; --replace replaces that")
-    answer = client.put(unit_path(path.name), {"text": text, "file": str(path)})
-    _warn(answer["warnings"])
-    done = "inactive" if answer["created"] else "is there already" if known == text else "replaced"
-    print(f"Unit {path.name} {done}")
+def _parts(changes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Where to cut changes so that a request holds each part."""
+    start, size = 0, 0
+    for at, change in enumerate(changes):
+        length = len(change.get("text", ""))
+        if at > start and (at - start == MANY or size + length > MAX_TEXTS):
+            yield start, at
+            start, size = at, 0
+        size += length
+    if changes:
+        yield start, len(changes)
 
 
-def _warn(warnings: Sequence[str]) -> None:
+def _send(client: Client, changes: Sequence[Mapping[str, Any]], told: set[str]) -> set[str]:
+    """Send changes, and tell warnings that were not; all that there are."""
+    warnings: list[str] = client.patch(UNITS, {"change": changes})["warnings"]
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        if warning not in told:
+            print(f"warning: {warning}", file=sys.stderr)
+    return set(warnings)
 
 
 def _set(
@@ -161,57 +182,35 @@ def _set(
     *,
     again: bool = False,
 ) -> int:
-    names = _change(options, desired, again=again)
+    client = client_of(options)
+    names = _change(client, options.units, desired, again=again)
     if options.no_block:
         for name in names:
             print(f"Triggered unit {name} {'start' if desired == 'launched' else 'load'}")
         return 0
-    for line in _wait(options, names, done):
+    for line in wait(client, names, done, options.timeout):
         print(f"Unit {line['name']} {words} {machine(line['machine'], line['machine_address'], full=False)}")
     return 0
 
 
-def _change(options: argparse.Namespace, desired: str, *, again: bool = False) -> list[str]:
+def _change(client: Client, given: Sequence[str], desired: str, *, again: bool = False) -> list[str]:
     """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does."""
-    client = client_of(options)
-    names, told = [], set()
-    for given in options.units:
-        path = Path(given)
-        known = known_names(client)
-        if desired in ("loaded", "launched") and path.is_file() and path.name not in known:
-            _submit(client, *_read(path), replace=False)
-            known = {path.name}
-            told.add(path.name)
-        names.append(resolve(path.name, known))
-    for name in names:
-        answer = client.put(unit_path(name), {"desiredState": desired, "again": again})
-        _warn([] if name in told else answer["warnings"])
+    paths = [Path(each) for each in given]
+    known = known_names(client, [path.name for path in paths])
+    files: dict[str, str] = {}
+    told: set[str] = set()
+    if desired in ("loaded", "launched"):
+        new = [path for path in paths if path.is_file() and path.name not in known]
+        told = _submit(client, new, replace=False) if new else told
+        files = {path.name: str(path) for path in new}
+    known |= files.keys()
+    names = list(dict.fromkeys(resolve(path.name, known) for path in paths))
+    changes = [
+        {"name": name, "desiredState": desired, "again": again, "file": files.get(name, "")} for name in names
+    ]
+    for start, stop in _parts(changes):
+        _send(client, changes[start:stop], told)
     return names
-
-
-def _wait(options: argparse.Namespace, names: Sequence[str], done: Callable[[Line], bool]) -> list[Line]:
-    """Wait until all units are as wanted. Raises Failure when one cannot be, or time is up."""
-    waiting, finished = set(names), []
-    lines: dict[str, Line] = {}
-    for event in client_of(options).stream("/kirsch/v1/events", timeout=options.timeout):
-        for line in event["units"]:
-            name = line["name"]
-            lines[name] = line
-            if name not in waiting:
-                continue
-            if line.get("gone") or done(line):
-                waiting.discard(name)
-                if not line.get("gone"):
-                    finished.append(line)
-            elif line["active"] == "failed" and line["settled"] and line["desired"] == "launched":
-                raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
-            elif line["refused"]:
-                raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
-        if not waiting:
-            return finished
-    name = min(waiting)
-    reasons = "; ".join(lines.get(name, {}).get("reasons", ())) or "nobody says why"
-    raise Failure(f"{name} is not there after {options.timeout:g} s: {reasons}")
 
 
 def _status(line: Line) -> list[str]:

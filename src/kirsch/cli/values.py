@@ -53,3 +53,13 @@ def field(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not a header field: write 'NAME: VALUE'")
     return name.strip(), value.strip()
+
+
+def pair(text: str) -> tuple[str, str | None]:
+    """A machine's metadata: KEY=VALUE; None for a key that is to be taken away, KEY=."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]+", key):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not KEY=VALUE, with a key of letters, digits, _ . and -; KEY= takes it away"
+        )
+    return key, value or None

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from kirsch import __version__
-from kirsch.cli import cluster_options, ws_options
+from kirsch.cli import cluster_options, machine_options, ws_options
 from kirsch.cli.manual import Parser
 from kirsch.cli.values import seconds
 
@@ -72,6 +72,15 @@ def joined(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
         at += 1 if "=" in given[at] else 2
     name = " ".join(given[at : at + 2])
     return [*given[:at], name, *given[at + 2 :]] if " " in name and name in verbs else given
+
+
+def half(given: Sequence[str], verbs: Collection[str]) -> str:
+    """The first word of a verb of two, where the second is missing or none; empty if it is not so."""
+    at = 0
+    while at < len(given) and given[at].partition("=")[0] in WHERE:
+        at += 1 if "=" in given[at] else 2
+    word = given[at] if at < len(given) else ""
+    return word if word not in verbs and any(verb.startswith(f"{word} ") for verb in verbs) else ""
 
 
 def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
@@ -245,6 +254,7 @@ def _websockets(verbs: Any) -> None:
 
 
 def _clusters(verbs: Any) -> None:
+    machine_options.machines(lambda *words: _verb(verbs, *words))
     cluster_options.clusters(lambda *words: _verb(verbs, *words))
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 UNITS = "/kirsch/v1/units"
 TIMEOUT = 60.0
+# Seconds for a stream to open at a machine; then the next is tried.
+STREAM_ANSWER = 5.0
 # A stream's first message has all units.
 MAX_MESSAGE = 256 << 20
 
@@ -80,29 +82,23 @@ class Client:
         while self._kept:
             self._kept.pop().close()
 
-    def _open(self, url: str) -> "Connection":
+    def _open(self, target: str) -> "Connection":
         from kirsch.websocket import ClientOptions, HandshakeError, Limits
         from kirsch.websocket.threaded import connect
 
-        limits = Limits(message=MAX_MESSAGE, close_timeout=1.0)
+        limits = Limits(message=MAX_MESSAGE, handshake_timeout=STREAM_ANSWER, close_timeout=1.0)
         options = ClientOptions(proxy=None, deflate=None, limits=limits)
-        error = ClientError(0, f"kirschd at {self.reach} does not answer")
         try:
-            # A connection tells which machine answers.
-            for connection in self.reach.connections():
-                connection.close()
+            for url in self.reach.stream_urls(target):
                 try:
-                    return connect(self.reach.stream_url(url), options=options, ssl=self.reach.context())
+                    return connect(url, options=options, ssl=self.reach.context())
                 except HandshakeError as refused:
-                    error = ClientError(refused.status, refused.reason)
                     if refused.status not in (0, 503) or not self.reach.several:
                         break
         except Unreachable as unreachable:
-            if error.status == 0:
-                error = ClientError(0, str(unreachable))
-        if error.status >= 400:
-            self._call("GET", url)  # the same without a stream says why at length
-        raise error
+            raise ClientError(0, str(unreachable)) from None
+        self._call("GET", target)  # the same without a stream says why, at length
+        raise ClientError(0, f"kirschd at {self.reach} opens no stream")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
@@ -117,7 +113,10 @@ class Client:
                     continue
                 except (OSError, BadAnswer) as broken:
                     connection.close()
-                    raise ClientError(0, self._broken(broken)) from None
+                    error = ClientError(0, self._broken(broken))
+                    if isinstance(broken, TimeoutError) or not self.reach.several:
+                        break
+                    continue
                 if kept:
                     self._kept.append(connection)
                 else:

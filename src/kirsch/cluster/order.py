@@ -4,7 +4,7 @@ from kirsch.cluster import keys
 from kirsch.cluster.machines import find
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Move
-from kirsch.cluster.registry.base import Put, Registry, Unchanged
+from kirsch.cluster.registry.base import Delete, Put, Registry, Unchanged
 from kirsch.cluster.snapshot import Snapshots
 from kirsch.cluster.units import TRIES, Refused
 from kirsch.unit import UnitName
@@ -13,7 +13,7 @@ from kirsch.unit import UnitName
 def planned(name: UnitName, target: str, cluster: Cluster) -> Move:
     """The move of a unit from where it is to the machine a person means, to any other if `target` is empty.
 
-    Raises Refused (404, 409). Pure."""
+    To where it is: that calls off a move that could not be made yet. Raises Refused (404, 409). Pure."""
     unit = cluster.units.get(name)
     if unit is None:
         raise Refused(404, f"there is no unit {name}")
@@ -24,7 +24,7 @@ def planned(name: UnitName, target: str, cluster: Cluster) -> Move:
         raise Refused(409, f"{name} is on no machine; `kirsch start {name}` puts it on one")
     machine = find(target, cluster) if target else None
     source = min(on)
-    if machine is not None and machine.id == source:
+    if machine is not None and machine.id == source and name not in cluster.moves:
         raise Refused(409, f"{name} is on {target} already")
     return Move(source, machine.id if machine else "")
 
@@ -38,7 +38,9 @@ async def order(
         entry = mirror.entries.get(keys.unit(name.text))
         condition = Unchanged(keys.unit(name.text), entry.modified if entry else 0)
         known = mirror.revision
-        revision = await registry.transact([Put(keys.move(name.text), move.to_json())], [condition])
+        key = keys.move(name.text)
+        write = Delete(key) if move.source == move.target else Put(key, move.to_json())
+        revision = await registry.transact([write], [condition])
         if revision is not None:
             await mirror.reached(revision)
             return move

@@ -36,8 +36,8 @@ class Reach(Protocol):
     def connections(self) -> Iterator[socket.socket]:
         """A connection to each that takes one, the likeliest first. Raises Unreachable if none does."""
 
-    def stream_url(self, target: str) -> str:
-        """Where a WebSocket is, at the machine that was connected to last."""
+    def stream_urls(self, target: str) -> Iterator[str]:
+        """Where a WebSocket is, at each, the likeliest first. Raises Unreachable."""
 
     def context(self) -> "ssl.SSLContext | None":
         """What that is spoken with."""
@@ -61,11 +61,11 @@ class Unix:
             raise Unreachable(self._why(error)) from None
         yield connection
 
-    def stream_url(self, target: str) -> str:
+    def stream_urls(self, target: str) -> Iterator[str]:
         """ws+unix://PATH:TARGET"""
         from urllib.parse import quote
 
-        return f"ws+unix://{quote(str(self.path.absolute()))}:{target}"
+        yield f"ws+unix://{quote(str(self.path.absolute()))}:{target}"
 
     def context(self) -> None:
         """None: it is no TLS."""
@@ -109,9 +109,8 @@ class Https:
 
     def connections(self) -> Iterator[socket.socket]:
         """One to each machine that takes it within a second. Raises Unreachable."""
-        first = [self._last] if self._last else []
         whys = {}
-        for endpoint in dict.fromkeys([*first, *self.endpoints]):
+        for endpoint in self._in_order():
             try:
                 connection = self._connect(endpoint)
             except OSError as error:
@@ -123,9 +122,9 @@ class Https:
             told = "; ".join(f"{_place(endpoint)}: {why}" for endpoint, why in whys.items())
             raise Unreachable(f"no machine of {self} answers: {told}")
 
-    def stream_url(self, target: str) -> str:
+    def stream_urls(self, target: str) -> Iterator[str]:
         """wss://HOST:PORT/TARGET"""
-        return f"wss://{self.host}{target}"
+        return (f"wss://{_place(endpoint)}{target}" for endpoint in self._in_order())
 
     def context(self) -> "ssl.SSLContext":
         """Raises Unreachable for certificates that are none."""
@@ -139,6 +138,10 @@ class Https:
 
     def __str__(self) -> str:
         return self.name or "the cluster"
+
+    def _in_order(self) -> list[tuple[str, int]]:
+        first = [self._last] if self._last else []
+        return list(dict.fromkeys([*first, *self.endpoints]))
 
     def _connect(self, endpoint: tuple[str, int]) -> socket.socket:
         plain = socket.create_connection(endpoint, ANSWER)

@@ -1,11 +1,12 @@
 """What can be said of each unit in one place: for tables, `status`, `why` and the progress of `up`. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kirsch.cluster.links import targets
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState, finished, settled
+from kirsch.cluster.moves import Stay
 from kirsch.cluster.placement import Refusal
 from kirsch.cluster.reconcile import Wait, reconcile
 from kirsch.unit import UnitName
@@ -17,7 +18,8 @@ class UnitStatus:
 
     `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
     done what it was last told; `refused`: no machine can have it; `finished`: it ran to its end, as a oneshot
-    does; `checked`: it has a Health=. `reasons` say why it is not where, or as, people want it.
+    does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it.
+    `reasons` say why it is not where, or as, people want it.
     """
 
     name: str
@@ -36,6 +38,9 @@ class UnitStatus:
     refused: bool
     finished: bool
     checked: bool
+    is_global: bool
+    sticky: bool
+    stays: bool
     address: str
     ports: tuple[int, ...]
     published: tuple[int, ...]
@@ -52,22 +57,49 @@ class UnitStatus:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def waits(cluster: Cluster) -> dict[UnitName, tuple[Refusal, ...]]:
-    """The units that no machine can have now."""
-    return {decision.unit: decision.refusals for decision in reconcile(cluster) if isinstance(decision, Wait)}
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the engine can do nothing about: units that no machine can have, and why; and units that are to
+    leave their machine, and why no other can have them."""
+
+    waits: Mapping[UnitName, tuple[Refusal, ...]]
+    stays: Mapping[UnitName, Stay]
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> "Held":
+        """As things are."""
+        decisions = reconcile(cluster)
+        return cls(
+            {decision.unit: decision.refusals for decision in decisions if isinstance(decision, Wait)},
+            {decision.unit: decision for decision in decisions if isinstance(decision, Stay)},
+        )
+
+
+class Overview:
+    """Every unit's line, made once for each picture of the cluster, however many look."""
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+        self._lines: Sequence[UnitStatus] = ()
+
+    def of(self, cluster: Cluster) -> Sequence[UnitStatus]:
+        """As statuses() has them."""
+        if cluster is not self._cluster:
+            self._cluster, self._lines = cluster, statuses(cluster)
+        return self._lines
 
 
 def statuses(cluster: Cluster) -> list[UnitStatus]:
     """Every unit, sorted by name; a Global one once a machine."""
     endpoints = {(endpoint.unit, endpoint.machine): endpoint for endpoint in cluster.endpoints}
-    waiting = waits(cluster)
+    held = Held.of(cluster)
     found = []
     for name in sorted(cluster.units, key=str):
         unit = cluster.units[name]
         machines = cluster.schedule.get(name) or cluster.states.get(name) or {}
         for machine in sorted(machines) or [""]:
             endpoint = endpoints.get((name.text, machine))
-            found.append(_status(unit, machine, cluster, endpoint, waiting))
+            found.append(_status(unit, machine, cluster, endpoint, held))
     return found
 
 
@@ -76,7 +108,7 @@ def _status(
     machine: str,
     cluster: Cluster,
     endpoint: Endpoint | None,
-    waiting: Mapping[UnitName, tuple[Refusal, ...]],
+    held: Held,
 ) -> UnitStatus:
     state = cluster.states.get(unit.name, {}).get(machine)
     host = cluster.machines.get(machine)
@@ -94,9 +126,12 @@ def _status(
         fleet_hash=unit.fleet_hash,
         ready=endpoint is not None and endpoint.ready,
         settled=settled(unit, state),
-        refused=unit.name in waiting,
+        refused=unit.name in held.waits,
         finished=finished(unit, state),
         checked=unit.options.health is not None,
+        is_global=unit.options.is_global,
+        sticky=unit.options.sticky,
+        stays=unit.name in held.stays,
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),
@@ -106,7 +141,7 @@ def _status(
         restarts=state.restarts if state else 0,
         pid=state.pid if state else 0,
         since=state.since if state else 0.0,
-        reasons=reasons(unit, machine, state, endpoint, cluster, waiting.get(unit.name, ())),
+        reasons=reasons(unit, machine, state, endpoint, cluster, held),
     )
 
 
@@ -132,15 +167,37 @@ def reasons(
     state: UnitState | None,
     endpoint: Endpoint | None,
     cluster: Cluster,
-    refusals: tuple[Refusal, ...],
+    held: Held,
 ) -> tuple[str, ...]:
     """Why a unit is not where, or as, people want it; empty when all is as it should be."""
+    stay = held.stays.get(unit.name)
+    found = _reasons(unit, machine, state, endpoint, cluster, held.waits.get(unit.name, ()))
+    return (*found, *_staying(stay)) if stay is not None and stay.machine == machine else found
+
+
+def _staying(stay: Stay) -> tuple[str, ...]:
+    others = _told(stay.refusals) or ("there is no other machine",)
+    return (f"it is to leave machine {stay.machine}, and no other can have it", *others)
+
+
+def _told(refusals: Sequence[Refusal]) -> tuple[str, ...]:
+    return tuple(f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
+
+
+def _reasons(
+    unit: Unit,
+    machine: str,
+    state: UnitState | None,
+    endpoint: Endpoint | None,
+    cluster: Cluster,
+    refusals: tuple[Refusal, ...],
+) -> tuple[str, ...]:
     if unit.name.is_template:
         return ("it is a template: start an instance of it, such as " + unit.name.with_instance("1").text,)
     if unit.desired == "inactive":
         return ("nobody wants it to run: its desired state is inactive",)
     if refusals:
-        return tuple(f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
+        return _told(refusals)
     if not machine:
         return ("it was not scheduled yet",)
     if machine not in cluster.machines:

@@ -38,20 +38,22 @@ class Tunnel:
 
     def connections(self) -> Iterator[socket.socket]:
         """One. Raises Unreachable."""
-        if self._near is None:
-            self._near = self._open()
-        yield from self._near.connections()
+        return self._opened().connections()
 
-    def stream_url(self, target: str) -> str:
-        """ws+unix://PATH:TARGET, of this side of the tunnel."""
-        assert self._near is not None
-        return self._near.stream_url(target)
+    def stream_urls(self, target: str) -> Iterator[str]:
+        """ws+unix://PATH:TARGET, of this side of the tunnel. Raises Unreachable."""
+        return self._opened().stream_urls(target)
 
     def context(self) -> None:
         """None: it is ssh that protects it."""
 
     def __str__(self) -> str:
         return f"{self.far}'s {FAR}, by ssh"
+
+    def _opened(self) -> Unix:
+        if self._near is None:
+            self._near = self._open()
+        return self._near
 
     def _open(self) -> Unix:
         folder = tempfile.TemporaryDirectory(prefix="kirsch-")

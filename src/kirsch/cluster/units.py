@@ -198,7 +198,7 @@ class Units:
         fresh: dict[UnitName, tuple[UnitFile, Options]] = {}
         for name in destroy:
             if name not in draft.units:
-                raise Refused(404, "unit does not exist")
+                raise Refused(404, f"there is no unit {name}")
             draft.destroy(name)
         for request in requests:
             text = self._text(request, draft, texts)

@@ -96,8 +96,8 @@ def parameters(given: Mapping[str, Any], *known: str) -> dict[str, list[str]]:
     """The query's parameters, each with all its values. Raises HTTPError 400 for one that is not known."""
     for name in given:
         if name not in known:
-            there = f"there are {', '.join(known)}" if known else "there is none"
-            raise cherrypy.HTTPError(400, f"{name} is no parameter of this resource; {there}")
+            there = ", ".join(known) or "none"
+            raise cherrypy.HTTPError(400, f"{name} is no parameter of this resource; it has {there}")
     return {name: [value] if isinstance(value, str) else list(value) for name, value in given.items()}
 
 

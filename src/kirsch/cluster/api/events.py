@@ -8,7 +8,7 @@ import cherrypy
 
 from kirsch.cluster.api.answers import parameters
 from kirsch.cluster.api.resource import Resource
-from kirsch.cluster.status import statuses
+from kirsch.cluster.status import UnitStatus
 
 # How many seconds of changes go together: a start of hundreds is not worth looking at them all for each.
 GATHER = 0.02
@@ -33,15 +33,12 @@ class Events(Resource):
 
         self.node.mirror.listen(notice)
         try:
-            told: dict[tuple[str, str], dict[str, Any]] | None = None
+            told: dict[tuple[str, str], UnitStatus] | None = None
             while True:
                 changed.clear()
-                now = {
-                    (s.name, s.machine): s.to_dict()
-                    for s in statuses(self.node.cluster())
-                    if not units or s.name in units
-                }
-                news = [line for key, line in now.items() if told is None or told.get(key) != line]
+                lines = self.api.overview.of(self.node.cluster())
+                now = {(s.name, s.machine): s for s in lines if not units or s.name in units}
+                news = [s.to_dict() for key, s in now.items() if told is None or told.get(key) != s]
                 gone = {name for name, _ in told or ()} - {name for name, _ in now}
                 news += [{"name": name, "gone": True} for name in sorted(gone)]
                 if news or told is None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.model import DESIRED_STATES, Machine, to_json
 from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import Put, RegistryError
-from kirsch.cluster.status import UnitStatus, statuses
+from kirsch.cluster.status import UnitStatus
 from kirsch.cluster.units import Refused, Request
 from kirsch.cluster.verify import verify
 from kirsch.unit import UnitName
@@ -35,9 +35,24 @@ class Units(Collection["OneUnit"]):
     """/units."""
 
     def GET(self, **query: Any) -> bytes:
-        """All units; a Global one has a line for each machine."""
+        """All units, or those named; a Global one has a line for each machine."""
+        units = frozenset(parameters(query, "unit").get("unit", ()))
+        found = (s for s in read_statuses(self.api) if not units or s.name in units)
+        return json_answer({"units": [status.to_dict() for status in found]})
+
+    def PATCH(self, **query: Any) -> bytes:
+        """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME]}."""
         parameters(query)
-        return json_answer({"units": [status.to_dict() for status in read_statuses(self.api)]})
+        body = json_body()
+        check_fields(body, {"change": list, "destroy": list})
+        changes, names = body.get("change", []), body.get("destroy", [])
+        if not all(isinstance(name, str) for name in names):
+            raise cherrypy.HTTPError(400, "destroy is to be a list of names")
+        requests = [read_change(change) for change in changes]
+        gone = [UnitName.parse(name) for name in names]
+        outcome = run(self.loop, self.node.units.change(requests, gone))
+        created = [name.text for name in outcome.created]
+        return json_answer({"created": created, "warnings": outcome.warnings})
 
     def item(self, name: str) -> "OneUnit":
         """One."""
@@ -244,11 +259,11 @@ class Document(Resource):
         return json_answer(openapi.document())
 
 
-def read_statuses(api: Api) -> list[UnitStatus]:
+def read_statuses(api: Api) -> Sequence[UnitStatus]:
     """Every unit as it is."""
 
-    async def read() -> list[UnitStatus]:
-        return statuses(api.node.cluster())
+    async def read() -> Sequence[UnitStatus]:
+        return api.overview.of(api.node.cluster())
 
     return run(api.loop, read())
 
@@ -269,6 +284,13 @@ def read_request(name: str, body: dict[str, Any]) -> Request:
     return Request(
         UnitName.parse(name), body.get("text"), desired, body.get("file", ""), again=body.get("again", False)
     )
+
+
+def read_change(change: Any) -> Request:
+    """One of the changes of a PATCH /units. Raises HTTPError 400."""
+    if not isinstance(change, dict) or not isinstance(change.get("name"), str):
+        raise cherrypy.HTTPError(400, "a change is to be an object with a name")
+    return read_request(change["name"], {key: value for key, value in change.items() if key != "name"})
 
 
 def context_answer(context: oneoff.Context) -> bytes:

@@ -38,7 +38,7 @@ class Peers:
 
     async def follow(self, machine: Machine, path: str, query: str) -> AsyncIterator[Any]:
         """A machine's stream, until either ends it. For the event loop. Raises Refused."""
-        url = self._reach(machine).stream_url(f"{path}?{query}&{HERE}=yes")
+        [url] = self._reach(machine).stream_urls(f"{path}?{query}&{HERE}=yes")
         try:
             async with connect(url, options=OPTIONS, ssl=self._context) as stream:
                 async for message in stream:

@@ -8,6 +8,7 @@ from kirsch.bus import AsyncioPlugin
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.node import Node
+from kirsch.cluster.status import Overview
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Api:
     peers: Peers
     member: bool
     stop: Callable[[], None]
+    overview: Overview = field(default_factory=Overview)
 
 
 @dataclass

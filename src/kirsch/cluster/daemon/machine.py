@@ -42,7 +42,7 @@ def setup(settings: Settings) -> Setup:
             runtime, journal, runs = await _runtime(settings)
             machine = _machine(settings, machine_id, runs)
             secrets = Secrets(settings.state / "secrets")
-            endpoints, cache = settings.run / "endpoints.sock", settings.state / "cached-units.json"
+            endpoints, cache = settings.run / "endpoints.sock", settings.state / "schedule.json"
             return Node(registry, runtime, journal, machine, secrets, endpoints, cache)
         except BaseException:
             await registry.close()

@@ -1,0 +1,143 @@
+"""drain, cordon, uncordon, metadata: what is set on machines; and move, which takes one unit from one."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.names import full_names
+from kirsch.cli.reach import client_of
+from kirsch.cli.tables import machine
+from kirsch.cli.waiting import Line, changes, is_up, wait
+from kirsch.cluster.client import UNITS, Client, unit_path
+
+MACHINES = "/kirsch/v1/machines"
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Have units leave machines, one after another, and no others come."""
+    client = client_of(options)
+    before: list[Line] = client.get(UNITS)["units"]
+    drained = [_mark(client, name, {"drained": True}) for name in options.machines]
+    for found in drained:
+        if options.no_block:
+            print(f"Machine {_shown(found)} is being drained")
+            continue
+        here = [line for line in before if line["machine"] == found["id"]]
+        kept = [line for line in here if line["is_global"] or line["sticky"]]
+        leaving = [line["name"] for line in here if line not in kept and line["desired"] != "inactive"]
+        _await_empty(client, found["id"], leaving, options.timeout)
+        told = ", ".join(f"{line['name']} ({'global' if line['is_global'] else 'sticky'})" for line in kept)
+        print(f"Machine {_shown(found)} is drained" + (f"; it keeps {told}" if kept else ""))
+    return 0
+
+
+def cordon(options: argparse.Namespace) -> int:
+    """Have no more units come."""
+    client = client_of(options)
+    for name in options.machines:
+        print(f"Machine {_shown(_mark(client, name, {'cordoned': True}))} takes no more units")
+    return 0
+
+
+def uncordon(options: argparse.Namespace) -> int:
+    """Have units come again."""
+    client = client_of(options)
+    for name in options.machines:
+        print(f"Machine {_shown(_mark(client, name, {'cordoned': False}))} takes units again")
+    return 0
+
+
+def metadata(options: argparse.Namespace) -> int:
+    """Set a machine's metadata, or print it."""
+    client = client_of(options)
+    found = client.get(machine_path(options.machine))
+    if options.pairs:
+        client.patch(machine_path(found["id"]), {"metadata": dict(options.pairs)})
+        found = client.get(machine_path(found["id"]))
+    for key, value in sorted(found["metadata"].items()):
+        print(f"{key}={value}")
+    return 0
+
+
+def move(options: argparse.Namespace) -> int:
+    """Have a unit moved, a sticky one too."""
+    client = client_of(options)
+    [name] = full_names(client, [options.unit])
+    wanted = {"machine": machine_name(options.machine)} if options.machine else {}
+    order = client.post(unit_path(name, "/move"), wanted)
+    if order["from"] == order["to"]:
+        print(f"Unit {name} stays where it is")
+        return 0
+    if options.no_block:
+        print(f"Triggered unit {name} move")
+        return 0
+
+    def stays(line: Line) -> str:
+        return "cannot move now, and will when it can" if line["stays"] else ""
+
+    for line in wait(client, [name], lambda line: _is_past(line, order["from"]), options.timeout, stays):
+        print(f"Unit {name} moved to {machine(line['machine'], line['machine_address'], full=False)}")
+    return 0
+
+
+def machine_path(name: str) -> str:
+    """A machine's path in the API."""
+    return f"{MACHINES}/{quote(machine_name(name), safe='')}"
+
+
+def machine_name(given: str) -> str:
+    """A machine's name, also as tables show it: 113f16a7.../10.0.0.5."""
+    shown, dots, _ = given.partition("...")
+    return shown if dots else given
+
+
+def _mark(client: Client, name: str, marks: Mapping[str, bool]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = client.get(machine_path(name))
+    client.patch(machine_path(found["id"]), marks)
+    return found
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return machine(found["id"], found["address"], full=False)
+
+
+def _await_empty(client: Client, source: str, names: Sequence[str], timeout: float) -> None:
+    """Wait until units run elsewhere, and say of each where.
+
+    Raises Failure when some cannot leave, or time is up."""
+    left = dict.fromkeys(names)
+    lines: dict[str, Line] = {}
+    for changed in changes(client, names, timeout) if names else ():
+        lines |= {line["name"]: line for line in changed}
+        for name in [name for name in left if name in lines]:
+            line = lines[name]
+            if line.get("gone"):
+                del left[name]
+            elif _is_past(line, source):
+                del left[name]
+                print(f"Unit {name} moved to {machine(line['machine'], line['machine_address'], full=False)}")
+        if not left:
+            return
+        _refuse_to_wait([lines[name] for name in left if name in lines])
+    if left:
+        name = min(left)
+        reasons = "; ".join(lines[name]["reasons"] if name in lines else ()) or "nobody says why"
+        raise Failure(f"{len(left)} of its units have not left after {timeout:g} s; {name}: {reasons}")
+
+
+def _refuse_to_wait(left: Sequence[Line]) -> None:
+    """Raises Failure when none of the units that are left can leave."""
+    if left and all(line["stays"] for line in left):
+        told = f"{left[0]['name']}: {'; '.join(left[0]['reasons'])}"
+        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        raise Failure(f"no other machine can have {told}{more}")
+
+
+def _is_past(line: Line, source: str) -> bool:
+    """Whether a unit does elsewhere what it did on its machine."""
+    if line["desired"] == "inactive":
+        return True
+    there = line["machine"] not in ("", source)
+    return there and bool(is_up(line) if line["desired"] == "launched" else line["settled"])

@@ -1,0 +1,65 @@
+"""Waiting until units are as they are wanted."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kirsch.cli.errors import Failure
+from kirsch.cluster.client import Client
+
+Line = Mapping[str, Any]
+
+# As many names go into a URL; who waits for more is told of all units.
+MANY = 200
+
+
+def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Sequence[Line]]:
+    """The lines of units as they are, then those that changed, until `timeout` seconds have passed."""
+    query = {"unit": list(names)} if len(names) <= MANY else {}
+    for event in client.stream("/kirsch/v1/events", timeout=timeout, **query):
+        yield event["units"]
+
+
+def wait(
+    client: Client,
+    names: Sequence[str],
+    done: Callable[[Line], bool],
+    timeout: float,
+    hopeless: Callable[[Line], str] = lambda line: "",
+) -> list[Line]:
+    """The units' lines once all are as wanted.
+
+    Raises Failure when one cannot be, which `hopeless` may know more of in words, or time is up."""
+    waiting, finished = set(names), []
+    lines: dict[str, Line] = {}
+    for changed in changes(client, names, timeout) if names else ():
+        for line in changed:
+            name = line["name"]
+            lines[name] = line
+            if name not in waiting:
+                continue
+            if line.get("gone") or done(line):
+                waiting.discard(name)
+                if not line.get("gone"):
+                    finished.append(line)
+            elif reason := _hopeless(line) or hopeless(line):
+                raise Failure(f"{name} {reason}: {'; '.join(line['reasons'])}")
+        if not waiting:
+            break
+    if waiting:
+        name = min(waiting)
+        reasons = "; ".join(lines.get(name, {}).get("reasons", ())) or "nobody says why"
+        raise Failure(f"{name} is not there after {timeout:g} s: {reasons}")
+    return finished
+
+
+def _hopeless(line: Line) -> str:
+    """Why there is nothing to wait for."""
+    if line["active"] == "failed" and line["settled"] and line["desired"] == "launched":
+        return "failed"
+    return "cannot be scheduled" if line["refused"] else ""
+
+
+def is_up(line: Line) -> bool:
+    """Up is active, and stays so where no Health= tells: a program that ends at once is not up."""
+    runs = line["active"] in ("active", "reloading") and (line["ready"] or line["checked"])
+    return bool(line["settled"] and (runs or line["finished"]))

@@ -1,0 +1,149 @@
+"""Three machines of a cluster, real but for systemd: what people do with them by verbs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.application import wait_for
+from tests.cluster.etcd_server import needs_etcd
+from tests.cluster.members import MemberMachine, Members, members
+
+pytestmark = [needs_etcd, pytest.mark.services, pytest.mark.xdist_group("members")]
+
+SLEEPER = "[Service]\nExecStart=sleep 1000\n"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
+    folder: Path = tmp_path_factory.mktemp("members")
+    with members(folder, 3) as made:
+        yield made
+
+
+def test_machines_are_listed_as_fleetctl_does(cluster: Members):
+    lines = cluster.ok("list-machines").splitlines()
+    assert lines[0].split() == ["MACHINE", "IP", "METADATA"]
+    shown = {tuple(line.split()[:2]) for line in lines[1:]}
+    assert shown == {(f"{m.id[:8]}...", m.address) for m in cluster.machines}
+    full = cluster.ok("list-machines", "--full")
+    assert all(machine.id in full for machine in cluster.machines)
+
+
+def test_the_life_of_a_unit_on_three_machines(cluster: Members):
+    names = [f"life@{number}.service" for number in range(3)]
+    cluster.ok(
+        "submit",
+        cluster.unit("life@.service", "[Service]\nExecStart=/bin/sh -c 'echo I am %i; exec sleep 1000'\n"),
+    )
+    printed = cluster.ok("start", *names).splitlines()
+    addresses = {machine.address for machine in cluster.machines}
+    assert {line.rpartition("/")[2] for line in printed} == addresses
+    assert printed[0].startswith("Unit life@")
+    assert " launched on " in printed[0]
+    # From whichever machine is asked.
+    for machine in cluster.machines:
+        endpoint = ("--endpoint", machine.endpoint)
+        table = cluster.ok(*endpoint, "list-units").splitlines()
+        assert {
+            line.split()[1].partition("/")[2] for line in table[1:] if line.startswith("life@")
+        } == addresses
+        lines = cluster.ok(*endpoint, "journal", *names).splitlines()
+        assert sorted(line[-6:] for line in lines if "I am" in line) == ["I am 0", "I am 1", "I am 2"]
+        status = cluster.ok(*endpoint, "status", "life@1")
+        assert "Active: active (running)" in status
+        assert "I am 1" in status
+        assert "KIRSCH_UNIT=life@2.service" in cluster.ok(*endpoint, "exec", "life@2", "env")
+    assert cluster.ok("stop", *names) == f"Successfully stopped units [{' '.join(names)}].\n"
+    cluster.ok("destroy", *names, "life@")
+    assert not [name for name in cluster.lines() if name.startswith("life@")]
+
+
+@pytest.fixture
+def units(cluster: Members) -> Iterator[Members]:
+    """The cluster; what a test submitted is gone afterwards, and no machine has marks."""
+    yield cluster
+    for machine in cluster.machines:
+        cluster.ok("uncordon", machine.id)
+    if names := sorted(cluster.lines()):
+        cluster.ok("destroy", *names)
+
+
+def machine_of(cluster: Members, unit: str) -> MemberMachine:
+    """The machine that a unit is on."""
+    return next(m for m in cluster.machines if m.id == cluster.lines()[unit]["machine"])
+
+
+def test_a_unit_is_moved(units: Members):
+    units.ok("start", units.unit("a.service", SLEEPER))
+    first = machine_of(units, "a.service")
+    second = next(machine for machine in units.machines if machine is not first)
+    shown = f"{second.id[:8]}.../{second.address}"
+    assert units.ok("move", "a", second.name) == f"Unit a.service moved to {shown}\n"
+    assert machine_of(units, "a.service") is second
+    # As the tables show it, and to any other.
+    assert units.fails("move", "a", shown) == f"a.service is on {second.id[:8]} already"
+    assert units.ok("move", "a").startswith("Unit a.service moved to ")
+    assert machine_of(units, "a.service") is not second
+    assert units.ok("move", "a", second.id[:6], "--no-block") == "Triggered unit a.service move\n"
+    wait_for(lambda: machine_of(units, "a.service") is second, "it moves")
+    assert units.fails("move", "a", "nowhere").startswith("there is no machine nowhere; ")
+    assert units.fails("move", "nothing") == "there is no unit nothing"
+
+
+def test_a_move_that_no_machine_allows_waits_and_is_called_off(units: Members):
+    first, second, _ = units.machines
+    units.ok("start", units.unit("b.service", f"{SLEEPER}[X-Kirsch]\nMachineMetadata=zone=a\n"))
+    assert machine_of(units, "b.service") is second
+    error = units.fails("move", "b", "n1")
+    assert error.startswith("b.service cannot move now, and will when it can: ")
+    assert "zone" in error
+    assert f"it is to leave machine {second.id}, and no other can have it" in units.ok("why", "b")
+    assert units.ok("move", "b", "n2") == "Unit b.service stays where it is\n"
+    assert units.ok("why", "b") == "b.service: it is as people want it\n"
+    # Now it may: metadata changes while all runs.
+    assert "zone=a" in units.ok("metadata", "n1", "zone=a").splitlines()
+    assert units.ok("move", "b", "n1") == f"Unit b.service moved to {first.id[:8]}.../{first.address}\n"
+    # And now it may not any more, anywhere but there.
+    assert "zone" not in units.ok("metadata", "n1", "zone=")
+    wait_for(lambda: machine_of(units, "b.service") is second, "it goes back to zone a")
+    units.ok("metadata", "n1", "zone=b")
+    assert "KEY=VALUE" in units.fails("metadata", "n1", "zone", status=2)
+
+
+def test_drained_is_empty_but_for_what_is_sticky_or_everywhere(units: Members):
+    names = [f"d@{number}.service" for number in range(6)]
+    units.ok("submit", units.unit("d@.service", SLEEPER))
+    units.ok("start", *names)
+    units.ok("start", units.unit("everywhere.service", f"{SLEEPER}[X-Kirsch]\nGlobal=true\n"))
+    units.ok("start", units.unit("data.service", f"{SLEEPER}[X-Kirsch]\nSticky=yes\n"))
+    machine = machine_of(units, "data.service")
+    here = {name for name, line in units.lines().items() if line["machine"] == machine.id}
+    shown = f"{machine.id[:8]}.../{machine.address}"
+    printed = units.ok("drain", machine.address).splitlines()
+    assert {line.split()[1] for line in printed[:-1]} == here & set(names)
+    assert (
+        printed[-1]
+        == f"Machine {shown} is drained; it keeps data.service (sticky), everywhere.service (global)"
+    )
+    lines = units.lines()
+    assert {lines[name]["machine"] for name in names} == {m.id for m in units.machines} - {machine.id}
+    assert all(lines[name]["active"] == "active" for name in names)
+    table = units.ok("list-machines").splitlines()
+    assert table[0].split() == ["MACHINE", "IP", "METADATA", "STATE"]
+    assert [line.split()[-1] for line in table[1:] if machine.address in line] == ["drained"]
+    # A person may move what is sticky, and the machine takes no more units until it is told to.
+    other = next(m for m in units.machines if m is not machine)
+    assert "moved to" in units.ok("move", "data", other.name)
+    assert units.ok("uncordon", machine.id[:8]) == f"Machine {shown} takes units again\n"
+    assert "STATE" not in units.ok("list-machines")
+    assert units.ok("cordon", machine.name) == f"Machine {shown} takes no more units\n"
+    assert units.fails("move", "data", machine.name).startswith("data.service cannot move now")
+
+
+def test_a_unit_that_no_machine_can_have_says_why_of_each(units: Members):
+    path = units.unit("never.service", f"{SLEEPER}[X-Kirsch]\nMachineMetadata=disk=gold\n")
+    error = units.fails("start", path)
+    assert error.startswith("never.service cannot be scheduled: ")
+    why = units.ok("why", "never")
+    assert all(f"machine {machine.id}: " in why for machine in units.machines)
+    assert why.count("disk=gold") == 3
