@@ -1,12 +1,14 @@
 """The journal of a machine with systemd: journald's, by journalctl(1)'s JSON.
 
-systemd's own messages about a unit are of stream "kirsch", as what kirsch says of units without systemd.
+systemd's own messages about a unit are of stream "kirsch", as what kirsch says of units without systemd; so
+are podman's about a container.
 What a unit prints is "err" where its priority says so (err or worse), "out" otherwise: journald does not keep
 the two outputs of a service apart.
 """
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,9 @@ MAX_LINE = 16 * 1024 * 1024  # bytes of JSON; a longer message is told of and le
 TIMEOUT = 30.0  # seconds, for reading the last lines
 LAST_LINES = 5
 ERROR = 3  # syslog(3): LOG_ERR
-_FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT,PRIORITY,_PID,_TRANSPORT"
+_FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT,PRIORITY,PODMAN_EVENT"
+# What podman says beside a container's output: the id of what it started, and conmon's own warnings.
+_OF_PODMAN = re.compile(r"[0-9a-f]{64}|conmon [0-9a-f]{20} <n\w+>: .*")
 
 
 class SystemdJournal:
@@ -153,11 +157,16 @@ def parse(line: bytes, services: Mapping[str, str]) -> list[Record]:
     unit = own or told
     if unit is None:
         return []
-    stream = "kirsch" if own is None else "err" if _priority(entry) <= ERROR else "out"
+    stream = "kirsch" if own is None or of_podman(entry) else "err" if _priority(entry) <= ERROR else "out"
     return [Record(unit, time, stream, text) for text in message(entry.get("MESSAGE")).split("\n")]
 
 
 _ABOUT = ("UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT")
+
+
+def of_podman(entry: Mapping[str, Any]) -> bool:
+    """Whether podman says this about a container, and neither the container nor podman of an error."""
+    return "PODMAN_EVENT" in entry or _OF_PODMAN.fullmatch(message(entry.get("MESSAGE"))) is not None
 
 
 def message(value: Any) -> str:
@@ -210,9 +219,14 @@ async def printed(prefix: Sequence[str], matches: Sequence[str], lines: int) -> 
     """The last lines of the entries that match (FIELD=VALUE, journalctl(1)), oldest first; none where they
     cannot be had."""
     found: list[str] = []
-    for entry in await _entries(prefix, [f"--lines={lines}", "--output-fields=MESSAGE", *matches]):
-        found += message(entry.get("MESSAGE")).split("\n")
+    most = f"--lines={lines * _NOISE}"
+    for entry in await _entries(prefix, [most, "--output-fields=MESSAGE,PODMAN_EVENT", *matches]):
+        if not of_podman(entry):
+            found += message(entry.get("MESSAGE")).split("\n")
     return found[-lines:]
+
+
+_NOISE = 4  # times as many entries are read as lines are wanted, for podman's are passed over
 
 
 async def complaints(prefix: Sequence[str], since: float) -> dict[str, tuple[str, ...]]:
