@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -115,10 +116,50 @@ def status(options: argparse.Namespace) -> int:
 
 def destroy(options: argparse.Namespace) -> int:
     """Take a cluster away."""
+    _extra()
     from kirsch.cluster.provision.destroy import destroy as remove
 
-    remove(options.name, Steps(sys.stdout))
+    left = remove(options.name, Steps(sys.stdout))
     print(f"cluster {options.name} is destroyed")
+    for reason in left:
+        print(f"kirsch: it is still on a host that cannot be reached: {reason}", file=sys.stderr)
+    return 1 if left else 0
+
+
+def add(options: argparse.Namespace) -> int:
+    """A host joins."""
+    from kirsch.cluster.provision.specification import metadata_of_one
+
+    metadata = metadata_of_one(options.metadata)
+    _extra()
+    from kirsch.cluster.provision.add import Invitation
+    from kirsch.cluster.provision.add import add as join
+
+    cluster = _cluster(options)
+    invitation = Invitation(
+        options.host,
+        options.port,
+        options.identity,
+        options.ssh_config,
+        options.name,
+        options.address,
+        metadata,
+    )
+    joined = join(cluster, invitation, Steps(sys.stdout))
+    print(f"\n{joined.machine.name} is a machine of {cluster}, at {joined.machine.address}")
+    if joined.lacks:
+        print(f"  {joined.lacks}")
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """A machine leaves."""
+    _extra()
+    from kirsch.cluster.provision.remove import remove as leave
+
+    cluster = _cluster(options)
+    machine = leave(cluster, options.machine, Steps(sys.stdout), force=options.force)
+    print(f"{machine.name} is no machine of {cluster} any more")
     return 0
 
 
@@ -129,6 +170,20 @@ def ssh_config(options: argparse.Namespace) -> int:
 
     print(config(ClusterRecord.load(options.name)), end="")
     return 0
+
+
+def _cluster(options: argparse.Namespace) -> str:
+    """The cluster that is meant: the one that was named, or the only one."""
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    named = options.cluster or os.environ.get("KIRSCH_CLUSTER")
+    if named:
+        return str(named)
+    names = ClusterRecord.names()
+    if len(names) == 1:
+        return names[0]
+    known = f"there are {', '.join(names)}" if names else "make one: `kirsch cluster create`"
+    raise Failure(f"which cluster? Name it with --cluster; {known}")
 
 
 def _summary(summary: "ClusterSummary") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kirsch.cli.values import count
@@ -54,14 +55,42 @@ def clusters(verb: Verb) -> None:
         "kirsch cluster ssh-config > config && ssh -F config n1",
     )
     _name(config)
-    _name(
-        verb(
-            "cluster destroy",
-            "cluster:destroy",
-            "Remove a cluster of this computer. Its machines and all that is on them go; nothing is left.",
-            "kirsch cluster destroy",
-        )
+    add = verb(
+        "cluster add",
+        "cluster:add",
+        "Have a host join a cluster. kirsch comes onto it by ssh: it needs sshd, Python 3.11 to 3.13 and "
+        "systemd, and ssh must let you in without typing, as root or one who may sudo. Containers need "
+        "podman 4.4 or newer there; it is said what the host cannot run.",
+        "kirsch cluster add root@10.0.0.7 --metadata zone=d",
     )
+    add.add_argument("host", metavar="[USER@]HOST", help="as ssh finds it")
+    add.add_argument("--name", default="", metavar="NAME", help="in the cluster (its host's name)")
+    add.add_argument(
+        "--address", default="", metavar="ADDRESS", help="at which other machines reach it (HOST's)"
+    )
+    add.add_argument("--port", type=count, help="sshd's (what ssh's settings say)")
+    add.add_argument("--identity", type=Path, metavar="FILE", help="the key to log in with (what ssh finds)")
+    add.add_argument("--ssh-config", type=Path, metavar="FILE", help="ssh's settings (its own)")
+    _metadata(add)
+    remove = verb(
+        "cluster remove",
+        "cluster:remove",
+        "Have a machine leave its cluster. Its units move to others first; then kirsch goes from it, or all "
+        "of it if it is a container. Volumes of units on a host stay.",
+        "kirsch cluster remove n4",
+    )
+    remove.add_argument("machine", metavar="MACHINE", help="its name, id or address")
+    remove.add_argument(
+        "--force", action="store_true", help="also one that is away, or that has sticky units: they are lost"
+    )
+    destroy = verb(
+        "cluster destroy",
+        "cluster:destroy",
+        "Remove a cluster of this computer. Its machines and all that is on them go, nothing is left; from "
+        "hosts that joined it kirsch goes.",
+        "kirsch cluster destroy",
+    )
+    _name(destroy)
 
 
 def _name(parser: Any) -> None:

@@ -15,7 +15,8 @@ from kirsch.cluster.provision.host import free, limits, subnets
 from kirsch.cluster.provision.image import Images, target
 from kirsch.cluster.provision.keyring import load_authority, machine_pair, make_keys, public_key, write_ssh
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, clusters_folder
-from kirsch.cluster.provision.settings import PRIVATE_FOLDERS, container_files, machine_files
+from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, container_files, machine_files
+from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.site import Site, sites
 from kirsch.cluster.provision.specification import Specification
 from kirsch.cluster.provision.ssh import known_host
@@ -139,7 +140,7 @@ class Creation:
             published = self.specification.published if first else ()
             run(podman.create_volume(record.name, machine.name))
             run(podman.create_machine(record, machine, self.image, bounds, published))
-            run(podman.copy_in(machine.container, archive(files, PRIVATE_FOLDERS)))
+            run(podman.copy_in(machine.container, archive(files, PRIVATE_FOLDERS_OF_CONTAINERS)))
             run(podman.podman("start", machine.container))
 
         return start
@@ -162,10 +163,7 @@ class Creation:
 
     def _on(self, machines: Sequence[MachineRecord], script: str, given: bytes = b"") -> None:
         def execute(machine: MachineRecord) -> None:
-            try:
-                self.runner.run(podman.execute(machine.container, "sh", "-c", script, input=given))
-            except CommandError as error:
-                raise ProvisionError(f"{machine.name}: {error.words}") from None
+            act(self.runner, shell_of(self.record, machine), machine.name, script, given)
 
         self.runner.together(machines, execute)
 

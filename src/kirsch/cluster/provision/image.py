@@ -126,14 +126,16 @@ class Images:
             Runner().run(remove_machines([container]))
 
 
-def bootstrap(tar: str, sources: str) -> Command:
+def bootstrap(
+    tar: str, sources: str, suite: str = recipe.SUITE, packages: Sequence[str] = recipe.PACKAGES
+) -> Command:
     """mmdebstrap's command; the sources go by a pipe, for their URIs may hold passwords."""
     return Command(
         (
-            "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(recipe.PACKAGES)}",
+            "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
             "--customize-hook=rm -f \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*",
-            recipe.SUITE, tar, *(["-"] if sources else []),
+            suite, tar, *(["-"] if sources else []),
         ),
         sources.encode(),
         LONG,

@@ -3,7 +3,9 @@
 Wheels need no pip that is there already: pip's own wheel is among them, and runs from its archive.
 """
 
-from kirsch.cluster.provision.settings import HOME
+import shlex
+
+from kirsch.cluster.provision.settings import FOLDER, HOME, UNIT
 
 # Where wheels lie until they are installed.
 WHEELS = "/opt/kirsch-wheels"
@@ -45,3 +47,37 @@ def start(unit: str) -> str:
     # enable says on standard error where it made a link, start where to look for what went wrong.
     started = f"systemctl enable --quiet {unit} && systemctl start {unit} 2>/dev/null"
     return f"systemctl daemon-reload; {started} && exit 0; {_LAST_WORDS.format(unit=unit)}"
+
+
+# A tar archive on the standard input, unpacked by what every machine has: Python.
+_UNPACK = """
+import sys, tarfile
+trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+tarfile.open(fileobj=sys.stdin.buffer, mode="r|").extractall("/", **trusted)
+"""
+UNPACK = f"exec python3 -c {shlex.quote(_UNPACK)}"
+
+# All of kirsch goes: units that it runs, its files, what it remembers. Volumes of units are people's data.
+LEAVE = (
+    "systemctl disable --quiet --now kirschd.service 2>/dev/null; "
+    f"test ! -x {HOME}/bin/kirschd || {HOME}/bin/python -m kirsch.cluster.provision.leave; "
+    f"rm -rf {HOME} {WHEELS} {FOLDER} {UNIT} /var/lib/kirsch /run/kirsch; "
+    "systemctl daemon-reload; systemctl reset-failed kirschd.service 2>/dev/null || :"
+)
+
+
+def authorize(user: str, line: str) -> str:
+    """Let a key come in as a user: a line of authorized_keys, there once."""
+    file, quoted = f"~{user}/.ssh/authorized_keys", shlex.quote(line)
+    return (
+        f"set -e; mkdir -p -m 0700 ~{user}/.ssh; touch {file}; chmod 0600 {file}; "
+        f"chown {user}: ~{user}/.ssh {file}; grep --quiet --line-regexp --fixed-strings {quoted} {file} || "
+        f"printf '%s\\n' {quoted} >> {file}"
+    )
+
+
+def unauthorize(user: str, line: str) -> str:
+    """The opposite."""
+    file = f"~{user}/.ssh/authorized_keys"
+    others = f"grep --invert-match --line-regexp --fixed-strings {shlex.quote(line)} {file}"
+    return f"test ! -f {file} || {{ {others} > {file}.new; cat {file}.new > {file}; rm {file}.new; }}"

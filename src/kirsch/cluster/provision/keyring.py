@@ -1,10 +1,11 @@
 """The keys of a cluster, in its record's folder: files that only their owner can read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster.provision.authority import CLIENT, Pair, authority, issue
-from kirsch.cluster.provision.record import ClusterRecord
-from kirsch.cluster.provision.ssh import ssh_config
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.ssh import known_host, ssh_config
 from kirsch.cluster.provision.ssh_key import generate
 
 
@@ -45,6 +46,23 @@ def write_ssh(record: ClusterRecord, known_hosts: str) -> None:
     """The configuration for ssh, and the machines' own keys. Raises OSError."""
     folder = record.folder / "ssh"
     _write(folder, {"config": ssh_config(record).encode(), "known_hosts": known_hosts.encode()})
+
+
+def know_host(record: ClusterRecord, machine: MachineRecord, lines: str) -> None:
+    """Let ssh know a machine that joins, by its lines for known_hosts. Raises OSError."""
+    known = _known_hosts(record, machine)
+    write_ssh(replace(record, machines=(*record.machines, machine)), known + lines)
+
+
+def forget_host(record: ClusterRecord, machine: MachineRecord) -> None:
+    """Let ssh forget a machine that leaves. Raises OSError."""
+    rest = tuple(each for each in record.machines if each.name != machine.name)
+    write_ssh(replace(record, machines=rest), _known_hosts(record, machine))
+
+
+def _known_hosts(record: ClusterRecord, but: MachineRecord) -> str:
+    lines = (record.folder / "ssh/known_hosts").read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(known_host(but, "")[:-1]))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -3,12 +3,13 @@
 `$XDG_DATA_HOME/kirsch/clusters/NAME/` (XDG Base Directory Specification) has cluster.json, tls/ and ssh/.
 """
 
+import fcntl
 import json
 import os
 import re
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,14 @@ class ClusterRecord:
         made.chmod(0o600)
         os.replace(made, self.folder / "cluster.json")
 
-    def remove(self) -> None:
-        """Remove the folder: record, keys, all."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def with_machines(self, *machines: MachineRecord) -> "ClusterRecord":
-        """The same cluster of these machines."""
-        return replace(self, machines=machines)
+    @classmethod
+    def change(cls, name: str, changed: "Callable[[ClusterRecord], ClusterRecord]") -> "ClusterRecord":
+        """Change the record as it stands, one process at a time: the record as it is then. Raises
+        ProvisionError, OSError."""
+        with _locked(cls.load(name).folder):
+            record = changed(cls.load(name))
+            record.save()
+            return record
 
     @classmethod
     def load(cls, name: str) -> "ClusterRecord":
@@ -168,6 +170,16 @@ def checked_name(name: str) -> str:
 def bracketed(host: str) -> str:
     """A host as it stands in a URL: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _base(variable: str, otherwise: str) -> Path:

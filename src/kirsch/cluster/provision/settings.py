@@ -166,7 +166,9 @@ def container_files(
     ]
 
 
-PRIVATE_FOLDERS: Sequence[str] = (TLS, "/root/.ssh")
+# Folders that are root's alone: on every machine, and on those that are containers.
+PRIVATE_FOLDERS: Sequence[str] = (TLS,)
+PRIVATE_FOLDERS_OF_CONTAINERS: Sequence[str] = (*PRIVATE_FOLDERS, "/root/.ssh")
 
 
 def _wanted(unit: str, target: str) -> File:

@@ -55,6 +55,14 @@ class Specification:
         return cls(name, machines, tuple(given[machine] for machine in machines), ports)
 
 
+def metadata_of_one(metadata: Sequence[str]) -> Mapping[str, str]:
+    """KEY=VALUE,… of one machine. Raises ProvisionError."""
+    given: dict[str, dict[str, str]] = {"": {}}
+    for text in metadata:
+        _metadata(f":{text}", given)
+    return given[""]
+
+
 def _metadata(text: str, given: dict[str, dict[str, str]]) -> None:
     machine, colon, rest = text.partition(":")
     alone = bool(colon) and "=" not in machine

@@ -33,10 +33,11 @@ class Show(Protocol):
         """It failed, or was interrupted: what was done is undone."""
 
 
-def perform(steps: Sequence[Step], show: Show) -> None:
+def perform(steps: Sequence[Step], show: Show, undone: str = "nothing is left behind") -> None:
     """Do the steps; if one fails, or on Ctrl-C or SIGTERM, undo all that were begun, the last first.
 
-    Raises ProvisionError with the step and the reason.
+    Raises ProvisionError with the step, the reason, and how things are then: what could not be undone, or
+    `undone`.
     """
     begun: list[Step] = []
     with _terminated():
@@ -47,14 +48,16 @@ def perform(steps: Sequence[Step], show: Show) -> None:
                 start = time.monotonic()
                 step.do()
                 show.done(step.name, time.monotonic() - start)
-        except (ProvisionError, OSError, KeyboardInterrupt) as error:
+        except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             if begun:
                 show.undoing(begun[-1].name)
             with _uninterrupted():
                 left = _undo(begun)
+            if not isinstance(error, ProvisionError | OSError | KeyboardInterrupt):
+                raise  # a mistake of ours
             named = f"{begun[-1].name}: {reason}" if begun else reason
-            rest = f"; left behind: {'; '.join(left)}" if left else "; nothing is left behind"
+            rest = f"; left behind: {'; '.join(left)}" if left else f"; {undone}"
             raise ProvisionError(named + rest) from None
 
 

@@ -1,0 +1,199 @@
+"""A host joins a cluster: by ssh, on which only sshd and Python need be there; all of it or nothing."""
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.provision import install, probe
+from kirsch.cluster.provision.command import Command, Runner
+from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
+from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
+from kirsch.cluster.provision.shell import HostShell, act
+from kirsch.cluster.provision.ssh import known_host
+from kirsch.cluster.provision.steps import Show, Step, perform
+from kirsch.cluster.provision.tree import File, archive
+from kirsch.cluster.provision.wheels import Wheels
+
+# A name that a shell expands ~ before (useradd(8)).
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Who is to join: as ssh finds it (HOST or USER@HOST), with port, key and settings where ssh's own do not
+    say them; its name in the cluster and the address at which other machines reach it, where these are not to
+    be its host's; metadata."""
+
+    destination: str
+    port: int | None = None
+    identity: Path | None = None
+    ssh_config: Path | None = None
+    name: str = ""
+    address: str = ""
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A machine that joined, and what it cannot run with the reason (empty if it can run all)."""
+
+    machine: MachineRecord
+    lacks: str
+
+
+def add(cluster: str, invitation: Invitation, show: Show) -> Joined:
+    """Have a host join. Raises ProvisionError with the step that failed; nothing is left behind then."""
+    joining = Joining(ClusterRecord.load(cluster), invitation, Runner())
+    perform(joining.steps(), show)
+    return Joined(joining.machine, joining.known_facts.lacks())
+
+
+@dataclass(slots=True)
+class Joining:
+    """A host that is about to join: what steps have found out for those after them."""
+
+    record: ClusterRecord
+    invitation: Invitation
+    runner: Runner
+    facts: probe.Facts | None = None
+    found: MachineRecord | None = None
+    wheel: Path = Path()
+    shell: HostShell = field(default_factory=lambda: HostShell(""))
+
+    @property
+    def machine(self) -> MachineRecord:
+        """The machine as it is known so far."""
+        assert self.found
+        return self.found
+
+    @property
+    def known_facts(self) -> probe.Facts:
+        """What it is."""
+        assert self.facts
+        return self.facts
+
+    def steps(self) -> list[Step]:
+        """All that is to be done, in order."""
+        return [
+            Step("login", self._login),
+            Step("host", self._host),
+            Step("kirsch's wheel", self._wheel),
+            Step("keys", self._keys, self._undo_keys),
+            Step("kirsch", self._kirsch, self._undo_kirsch),
+            Step("kirschd", self._kirschd),
+            Step("record", self._enter),
+        ]
+
+    def _login(self) -> None:
+        asked, words = self.invitation, ["ssh", "-G"]
+        shell = HostShell(asked.destination, asked.port, asked.identity, asked.ssh_config)
+        words += [*shell.arguments(), "--", asked.destination]
+        resolved = dict(
+            line.split(" ", 1) for line in self.runner.run(Command(tuple(words))).splitlines() if " " in line
+        )
+        user = resolved["user"]
+        if not USER.fullmatch(user):
+            raise ProvisionError(f"{user!r} is no user's name")
+        self.shell = replace(shell, sudo=user != "root")
+        self._act("true")
+        self.found = MachineRecord(
+            name="", id="", address="", host=resolved["hostname"], ssh_port=int(resolved["port"]), user=user
+        )
+
+    def _host(self) -> None:
+        reach = [(url.hostname or "", url.port or 0) for url in map(urlsplit, self.record.etcd)]
+        self.facts = facts = probe.Facts.parse(self._act(*probe.script(reach)))
+        if reason := facts.refusal(self.record.id):
+            raise ProvisionError(f"{self.invitation.destination}: {reason}")
+        name = self.invitation.name or facts.hostname.partition(".")[0].lower()
+        known = {machine.name: machine for machine in self.record.machines}
+        if not NAME.fullmatch(name):
+            raise ProvisionError(f"{name!r} is no name for a machine: give one with --name (a-z, 0-9, -)")
+        if name in known:
+            raise ProvisionError(f"cluster {self.record.name} has a machine {name} already: give --name")
+        if there := next((m.name for m in known.values() if m.id == facts.machine_id), ""):
+            raise ProvisionError(
+                f"{self.invitation.destination} is {there} already, or a copy of it: they have one "
+                "/etc/machine-id"
+            )
+        self.found = replace(
+            self.machine,
+            name=name,
+            id=facts.machine_id,
+            address=self._address(),
+            api_port=API_PORT,
+            metadata=dict(self.invitation.metadata or {}),
+        )
+
+    def _address(self) -> str:
+        if self.invitation.address:
+            return self.invitation.address
+        host = self.machine.host
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+        except OSError:
+            raise ProvisionError(f"{host} is not known by that name here: give --address") from None
+        if ip_address(found).is_loopback:
+            raise ProvisionError(f"other machines cannot reach {host} at {found}: give --address")
+        return str(found)
+
+    def _wheel(self) -> None:
+        self.wheel = Wheels(self.runner).own()
+
+    def _keys(self) -> None:
+        self._act(install.authorize(self.machine.user, public_key(self.record)))
+
+    def _undo_keys(self) -> None:
+        self._undo(install.unauthorize(self.machine.user, public_key(self.record)))
+
+    def _kirsch(self) -> None:
+        machine, signer = self.machine, load_authority(self.record)
+        if self.known_facts.cluster:
+            self._act(install.LEAVE)  # of an earlier time
+        pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
+        libraries = Wheels(self.runner).libraries(self.wheel, self.known_facts.target)
+        files = machine_files(self.record, machine, signer.certificate, pair)
+        files += [File(f"{install.WHEELS}/{path.name}", path.read_bytes()) for path in libraries]
+        self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
+        self._act(install.LIBRARIES)
+        self._act(install.own(self.wheel.name), self.wheel.read_bytes())
+
+    def _undo_kirsch(self) -> None:
+        self._undo(install.LEAVE)
+
+    def _kirschd(self) -> None:
+        # Of Type=notify: ready once the machine is in the cluster.
+        self._act(install.start("kirschd.service"))
+        self._settle()
+
+    def _enter(self) -> None:
+        ClusterRecord.change(self.record.name, self._with_machine)
+
+    def _with_machine(self, record: ClusterRecord) -> ClusterRecord:
+        lines = (known_host(self.machine, key) for key in self.known_facts.host_keys)
+        know_host(record, self.machine, "".join(lines))
+        return replace(record, machines=(*record.machines, self.machine))
+
+    def _settle(self) -> None:
+        """One that was drained when it left is not to be so now."""
+        client = Client(locate(Where(cluster=self.record.name)))
+        try:
+            client.patch(f"/kirsch/v1/machines/{self.machine.id}", {"cordoned": False})
+        except ClientError as error:
+            raise ProvisionError(str(error)) from None
+        finally:
+            client.close()
+
+    def _undo(self, script: str) -> None:
+        # A runner of its own: the other one runs nothing more once it was interrupted.
+        act(Runner(), self.shell, self.invitation.destination, script)
+
+    def _act(self, script: str, given: bytes = b"") -> str:
+        return act(self.runner, self.shell, self.invitation.destination, script, given)

@@ -1,0 +1,123 @@
+"""A machine leaves its cluster: its units move away, then all of kirsch goes from it, or all of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.provision import podman
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.destroy import expel, forget
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.steps import Show, Step, perform
+
+# Seconds in which one of its units is to leave it.
+PATIENCE = 60.0
+
+
+def remove(cluster: str, name: str, show: Show, *, force: bool = False) -> MachineRecord:
+    """Have a machine leave; with `force` also one that is away, or whose units cannot move. Raises
+    ProvisionError; a step that fails can be done again."""
+    record = ClusterRecord.load(cluster)
+    leaving = Leaving(record, record.machine(name), Runner(), force)
+    leaving.check()
+    perform(leaving.steps(), show, "what was done stays done: do it again")
+    return leaving.machine
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A machine that is about to leave."""
+
+    record: ClusterRecord
+    machine: MachineRecord
+    runner: Runner
+    force: bool
+
+    def check(self) -> None:
+        """Raises ProvisionError if it cannot leave."""
+        if self.machine.etcd:
+            count = len(self.record.members)
+            which = "the only one" if count == 1 else f"one of {count}"
+            raise ProvisionError(
+                f"{self.machine.name} keeps the cluster's registry ({which} that does): it goes when the "
+                f"cluster does; `kirsch drain {self.machine.name}` moves its units away"
+            )
+
+    def steps(self) -> list[Step]:
+        """All that is to be done, in order."""
+        steps = [Step("units", self._drain, self._settle), Step("kirschd", self._leave)]
+        if self.machine.container:
+            steps.append(Step("machine", self._destroy))
+        return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
+
+    def _drain(self) -> None:
+        with _client(self.record) as client:
+            try:
+                client.patch(self._path, {"drained": True})
+                self._wait(client)
+            except ClientError as error:
+                # What it ran is elsewhere, or waits for it.
+                if error.status == 404 and self.force:
+                    return
+                hint = "; --force removes a machine that is away" if error.status == 404 else ""
+                raise ProvisionError(f"{error}{hint}") from None
+
+    def _wait(self, client: Client) -> None:
+        """Until its units are elsewhere, but for sticky ones if they go with it."""
+        before: set[str] | None = None
+        deadline = 0.0
+        while left := _left(client, self.machine):
+            self.runner.check()
+            names = set(left)
+            if names != before:
+                before, deadline = names, time.monotonic() + PATIENCE
+            if self.force and all(left.values()):
+                return
+            if all(left.values()) or time.monotonic() > deadline:
+                raise ProvisionError(
+                    f"not all units leave it: {', '.join(sorted(names))} (`kirsch why` says why); "
+                    "`kirsch move` or `kirsch destroy` them, or give --force"
+                )
+            time.sleep(0.2)
+
+    def _settle(self) -> None:
+        with _client(self.record) as client:
+            try:
+                client.patch(self._path, {"cordoned": False})
+            except ClientError as error:
+                if error.status != 404:
+                    raise ProvisionError(str(error)) from None
+
+    @property
+    def _path(self) -> str:
+        return f"/kirsch/v1/machines/{self.machine.id}"
+
+    def _leave(self) -> None:
+        try:
+            expel(self.record, self.machine, self.runner)
+        except ProvisionError as error:
+            if not self.force:
+                raise ProvisionError(f"{error}; --force removes a machine that is away") from None
+
+    def _destroy(self) -> None:
+        # The container's volume bears the same name.
+        self.runner.run(podman.remove_machines([self.machine.container]))
+        self.runner.run(podman.podman("volume", "rm", "--force", self.machine.container))
+
+
+@contextmanager
+def _client(record: ClusterRecord) -> Iterator[Client]:
+    client = Client(locate(Where(cluster=record.name)))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _left(client: Client, machine: MachineRecord) -> dict[str, bool]:
+    """The units on a machine, and whether each is sticky. Global ones are everywhere, and go with it."""
+    units = client.get("/kirsch/v1/units")["units"]
+    return {u["name"]: bool(u["sticky"]) for u in units if u["machine"] == machine.id and not u.get("global")}

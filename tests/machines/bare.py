@@ -1,0 +1,122 @@
+"""A host that nobody has prepared: Debian 12 with systemd, sshd, Python 3.11 and a podman without Quadlet."""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.host import limits
+from kirsch.cluster.provision.image import Images, bootstrap, sources
+from kirsch.cluster.provision.podman import (
+    BOOT,
+    copy_in,
+    execute,
+    hardware_address,
+    podman,
+    remove_machines,
+    ulimits,
+)
+from kirsch.cluster.provision.recipe import FILES
+from kirsch.cluster.provision.tree import File, archive
+
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "sudo",
+    "podman",
+    "runc",
+    "iproute2",
+)
+USER = "keeper"
+
+
+@dataclass
+class BareHost:
+    """It runs in the network of a cluster, under an address of its own; root and a user who may sudo come in
+    with our key. `config` is ssh's settings for it: it is called `bare`, and `bare-user` for the other."""
+
+    name: str
+    network: str
+    address: str
+    folder: Path
+    runner: Runner
+
+    @property
+    def config(self) -> Path:
+        """ssh's settings."""
+        return self.folder / "config"
+
+    def start(self) -> None:
+        """Make it; returns once its sshd answers."""
+        image = base(self.runner)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key"], check=True)
+        public = (self.folder / "key.pub").read_text()
+        self.runner.run(
+            podman(
+                "create", "--name", self.name, "--hostname", "bare", "--network", self.network,
+                "--ip", self.address,
+                "--mac-address", hardware_address(self.address), "--privileged", "--pids-limit=-1", "--systemd=false",
+                "--cgroupns=private", *ulimits(limits()), "--tmpfs", "/run", "--tmpfs", "/tmp",
+                "--env", "container=podman", image, "sh", "-c", BOOT,
+            )
+        )  # fmt: skip
+        settings = [file for file in FILES if file.target]
+        files = [*settings, File("/root/.ssh/authorized_keys", public.encode(), 0o600)]
+        self.runner.run(copy_in(self.name, archive(files, ["/root/.ssh"])))
+        self.runner.run(podman("start", self.name))
+        self.shell(
+            f"""
+            set -e
+            until systemctl is-system-running --wait | grep -E 'running|degraded'; do sleep 0.1; done
+            ssh-keygen -A; systemd-machine-id-setup; systemctl restart ssh
+            useradd --create-home --shell /bin/sh {USER}
+            install -d -m 0700 -o {USER} ~{USER}/.ssh
+            install -m 0600 -o {USER} /root/.ssh/authorized_keys ~{USER}/.ssh/
+            echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
+            """
+        )
+        key = self.shell("cat /etc/ssh/ssh_host_ed25519_key.pub")
+        (self.folder / "known").write_text(f"{self.address} {key}")
+        parts = [
+            f"Host {name}\n HostName {self.address}\n User {user}\n IdentityFile {self.folder}/key\n"
+            f" IdentitiesOnly yes\n IdentityAgent none\n UserKnownHostsFile {self.folder}/known\n"
+            for name, user in (("bare", "root"), ("bare-user", USER))
+        ]
+        self.config.write_text("".join(parts))
+
+    def shell(self, script: str) -> str:
+        """What a script prints on it."""
+        return self.runner.run(execute(self.name, "sh", "-c", script))
+
+    def files(self) -> set[str]:
+        """All files that are not systemd's, or logs, or of a boot's lifetime."""
+        volatile = ["/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/lib/systemd"]
+        volatile.append("/var/lib/containers")  # podman's, from its first word on
+        away = " -o -path ".join(volatile)
+        found = self.shell(f"find / -xdev \\( -path {away} \\) -prune -o -print")
+        return set(found.splitlines())
+
+    def remove(self) -> None:
+        """Nothing of it is left."""
+        self.runner.run(remove_machines([self.name]))
+
+
+def base(runner: Runner) -> str:
+    """Its image, made once on this computer."""
+    digest = hashlib.sha256(json.dumps([SUITE, PACKAGES]).encode()).hexdigest()[:16]
+    image = f"localhost/kirsch-tests-bare:{digest}"
+    if not Images(runner).exists(image):
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+            tar = f"{folder}/base.tar"
+            runner.run(bootstrap(tar, apt.mirror_lines(apt.parse(sources()), SUITE), SUITE, PACKAGES))
+            change = f"LABEL {recipe.LABEL}={digest}"
+            runner.run(podman("import", "--quiet", "--change", change, tar, image))
+    return image

@@ -1,0 +1,138 @@
+"""`kirsch cluster add` and `remove`: a host that nobody has prepared joins by ssh, and leaves as it was."""
+
+import json
+import os
+
+import pytest
+from tests.machines.bare import USER, BareHost
+from tests.machines.computer import Computer, parts, podman
+from tests.machines.trial import eventually
+
+from kirsch.cluster.provision.command import Runner
+
+pytestmark = [pytest.mark.machines, pytest.mark.slow]
+
+SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
+HERE = "\n[X-Kirsch]\nMachineMetadata=zone=d\n"
+KEYS = "cat /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys"
+
+
+@pytest.fixture(scope="module")
+def computer(tmp_path_factory):
+    made = Computer(tmp_path_factory.mktemp("computer"), f"tests-{os.getpid()}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(computer):
+    return computer.create("add", "--metadata", "zone=a")
+
+
+@pytest.fixture
+def bare(cluster, tmp_path):
+    """A host in the network of the cluster's machines."""
+    (network,) = json.loads(podman("network", "inspect", f"kirsch-{cluster}"))
+    prefix = network["subnets"][0]["subnet"].removesuffix("0/24")
+    host = BareHost(f"{cluster}-bare", f"kirsch-{cluster}", f"{prefix}60", tmp_path, Runner())
+    host.start()
+    yield host
+    host.remove()
+
+
+@pytest.fixture
+def kirsch(computer, cluster):
+    def verb(*arguments, status=0):
+        done = computer.kirsch("--cluster", cluster, *arguments)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return verb
+
+
+def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, bare, kirsch, tmp_path):
+    before, keys = bare.files(), bare.shell(KEYS)
+    done = kirsch("cluster", "add", "bare-user", "--ssh-config", str(bare.config), "--metadata", "zone=d")
+    assert f"bare is a machine of {cluster}, at {bare.address}" in done.stdout
+    assert "its podman is 4.3.1, and Quadlet came with 4.4: it runs no .container" in done.stdout
+    machines = json.loads(kirsch("cluster", "status", cluster, "--json").stdout)["machines"]
+    assert [(m["machine"], m["kirschd"], m["container"]) for m in machines][-1] == ("bare", "ready", "")
+    twice = kirsch("cluster", "add", "bare", "--ssh-config", str(bare.config), "--name", "other", status=1)
+    assert "is bare already" in twice.stderr
+
+    (tmp_path / "here.service").write_text(SLEEP + HERE)
+    (tmp_path / "here.container").write_text("[Container]\nImage=nothing\n" + HERE)
+    kirsch("start", str(tmp_path / "here.service"))
+    assert bare.shell("systemctl is-active here.service") == "active\n"
+    kirsch("start", "--no-block", str(tmp_path / "here.container"))
+    eventually(lambda: "runs no .container units" in kirsch("why", "here.container").stdout)
+    kirsch("destroy", "here.container")
+
+    # A unit that can go nowhere else keeps the host; one that can goes.
+    kept = kirsch("cluster", "remove", "n1", status=1)
+    assert "keeps the cluster's registry" in kept.stderr
+    (tmp_path / "here.service").write_text(SLEEP)
+    kirsch("submit", "--replace", str(tmp_path / "here.service"))
+    gone = kirsch("cluster", "remove", "bare")
+    assert gone.stdout.endswith(f"bare is no machine of {cluster} any more\n")
+    assert bare.files() - before == set()
+    assert bare.shell(KEYS) == keys
+    assert bare.shell("systemctl list-units --all --plain --no-legend 'here*' 'kirsch*'") == ""
+    (unit,) = json.loads(kirsch("list-units", "--json").stdout)
+    assert unit["active"] == "active"
+    assert unit["machine_address"] != bare.address
+    kirsch("destroy", "here.service")
+    config = kirsch("cluster", "ssh-config", cluster).stdout
+    assert "bare" not in config
+
+
+def test_what_fails_half_way_leaves_the_host_as_it_was(cluster, bare, kirsch):
+    before, keys = bare.files(), bare.shell(KEYS)
+    # Nothing fits into /opt.
+    bare.shell("mount -t tmpfs -o size=256k none /opt")
+    done = kirsch("cluster", "add", "bare", "--ssh-config", str(bare.config), status=1)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("kirsch: kirsch: bare: ")
+    assert last.endswith("; nothing is left behind")
+    assert "No space left" in last
+    assert bare.shell("ls /opt") == ""
+    bare.shell("umount /opt")
+    assert bare.files() - before == set()
+    assert bare.shell(KEYS) == keys
+    assert "bare" not in kirsch("cluster", "ssh-config", cluster).stdout
+
+
+def test_who_cannot_log_in_is_told_what_to_do(bare, kirsch, tmp_path):
+    stranger = tmp_path / "stranger"
+    stranger.write_text(bare.config.read_text().replace(f"{bare.folder}/known", "/dev/null"))
+    done = kirsch("cluster", "add", "bare", "--ssh-config", str(stranger), status=1)
+    assert "its host key is not known here" in done.stderr
+    bare.shell(f"rm /home/{USER}/.ssh/authorized_keys")
+    done = kirsch("cluster", "add", "bare-user", "--ssh-config", str(bare.config), status=1)
+    assert "ssh-copy-id" in done.stderr
+    nobody = kirsch("cluster", "add", "nobody.invalid", "--ssh-config", str(bare.config), status=1)
+    assert nobody.stderr.startswith("kirsch: login: nobody.invalid: ")
+
+
+def test_a_host_without_a_way_to_the_registry_is_refused(cluster, bare, kirsch):
+    before = bare.files()
+    # The first machine's address is its own now: nobody listens there.
+    bare.shell(f"ip address add {bare.address.removesuffix('60')}11/32 dev lo")
+    done = kirsch("cluster", "add", "bare", "--ssh-config", str(bare.config), status=1)
+    assert "it does not reach the cluster's etcd" in done.stderr
+    assert "Connection refused" in done.stderr
+    assert bare.files() - before == set()
+
+
+def test_destroying_a_cluster_frees_the_hosts_that_joined(computer, bare, cluster, kirsch):
+    """The last test here: it takes the cluster away."""
+    before, keys = bare.files(), bare.shell(KEYS)
+    kirsch("cluster", "add", "bare", "--ssh-config", str(bare.config))
+    # It is in the network of the cluster's machines, and no part of the cluster: it is not to go with it.
+    done = kirsch("cluster", "destroy", cluster, status=1)
+    assert "network: " in done.stderr
+    assert bare.files() - before == set()
+    assert bare.shell(KEYS) == keys
+    bare.remove()
+    kirsch("cluster", "destroy", cluster)
+    assert parts(cluster) == []
