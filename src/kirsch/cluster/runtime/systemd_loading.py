@@ -251,12 +251,22 @@ class Loader:
         try:
             await self._reloads.ask()
         except BusError as error:
+            await self._verify(units)
             for unit in units:
-                unit.know(load="error", problem=f"systemd cannot be reloaded: {error}")
-                self._units.publish(unit)
+                await self._not_reloaded(unit, error)
             return
         await self._verify(units)
         self._units.complain(units, began)
+
+    async def _not_reloaded(self, unit: Unit, error: BusError) -> None:
+        """A file that is new systemd finds without a reload, which it refuses where /run is nearly full."""
+        try:
+            stale = await self._bus.property(unit.path, UNIT, "NeedDaemonReload")
+        except BusError:
+            stale = True
+        if stale or unit.known.load != "loaded":
+            unit.know(load="error", problem=f"systemd cannot be reloaded: {error}")
+            self._units.publish(unit)
 
     async def _verify(self, units: Sequence[Unit]) -> None:
         try:
