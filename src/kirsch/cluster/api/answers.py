@@ -177,5 +177,6 @@ CONFIG: dict[str, Any] = {
     "request.process_request_body": False,
     "error_page.default": problem,
     "tools.log_tracebacks.on": False,
+    "tools.log_headers.on": False,
     "tools.trailing_slash.on": False,
 }

@@ -74,7 +74,7 @@ def run(setup: Setup, parent: Parent, *, attached: bool) -> None:
     bus = cherrypy.engine
     loop = AsyncioPlugin(bus)
     leave = ExitPlugin(bus)
-    notify = NotifyPlugin(bus, lambda: _beats(loop), held=setup.member)
+    notify = NotifyPlugin(bus, lambda: beats(loop), held=setup.member)
     node = NodePlugin(bus, loop, setup, notify, leave)
     api = ApiPlugin(bus, loop, node, setup, leave)
     for plugin in (loop, node, api, notify, WebSocketPlugin(bus, STREAM_THREADS)):
@@ -110,10 +110,10 @@ def run(setup: Setup, parent: Parent, *, attached: bool) -> None:
         raise node.failure
 
 
-def _beats(loop: AsyncioPlugin) -> bool:
-    """Whether the event loop goes round."""
+def beats(loop: AsyncioPlugin, within: float = PULSE) -> bool:
+    """Whether the event loop goes round. A part of the node that ends needs no asking: kirschd ends then."""
     try:
-        loop.run(asyncio.sleep(0), PULSE)
+        loop.run(asyncio.sleep(0), within)
     except (TimeoutError, RuntimeError, concurrent.futures.CancelledError):
         return False
     return True

@@ -67,11 +67,14 @@ async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:
         runtime = ProcessRuntime(settings.state, journal, directory=settings.state)
         return runtime, journal, ("service", "container")
     from kirsch.cluster.runtime.systemd import SystemdRuntime
+    from kirsch.cluster.runtime.systemd_bus import BusError
     from kirsch.cluster.runtime.systemd_journal import SystemdJournal
 
-    root = Path("/")
-    runs = await SystemdRuntime.capabilities(root)
-    return await SystemdRuntime.open(root), SystemdJournal(), runs
+    runs = await SystemdRuntime.capabilities()
+    try:
+        return await SystemdRuntime.open(), SystemdJournal(), runs
+    except BusError as error:
+        raise DaemonError(f"systemd cannot be asked: {error}") from None
 
 
 def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...]) -> Machine:

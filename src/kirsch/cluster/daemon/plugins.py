@@ -51,6 +51,7 @@ class NodePlugin(SimplePlugin):
         self.joined: concurrent.futures.Future[Node] = concurrent.futures.Future()
         self.failure: DaemonError | None = None
         self._node: Node | None = None
+        self._closing = asyncio.Lock()
         self._joining: concurrent.futures.Future[None] | None = None
 
     def start(self) -> None:
@@ -120,9 +121,10 @@ class NodePlugin(SimplePlugin):
             await asyncio.sleep(PATIENCE)
 
     async def _close(self) -> None:
-        node, self._node = self._node, None
-        if node is not None:
-            await node.close()
+        async with self._closing:
+            node, self._node = self._node, None
+            if node is not None:
+                await node.close()
 
 
 class ApiPlugin(SimplePlugin):
