@@ -62,10 +62,9 @@ class BareHost:
         self.runner.run(
             podman(
                 "create", "--name", self.name, "--hostname", "bare", "--network", self.network,
-                "--ip", self.address,
-                "--mac-address", hardware_address(self.address), "--privileged", "--pids-limit=-1", "--systemd=false",
-                "--cgroupns=private", *ulimits(limits()), "--tmpfs", "/run", "--tmpfs", "/tmp",
-                "--env", "container=podman", image, "sh", "-c", BOOT,
+                "--ip", self.address, "--mac-address", hardware_address(self.address), "--privileged",
+                "--pids-limit=-1", "--systemd=false", "--cgroupns=private", *ulimits(limits()),
+                "--tmpfs", "/run", "--tmpfs", "/tmp", "--env", "container=podman", image, "sh", "-c", BOOT,
             )
         )  # fmt: skip
         settings = [file for file in FILES if file.target]

@@ -3,7 +3,7 @@
 ECDSA on P-256: all of etcd, gRPC's BoringSSL and OpenSSL take it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -30,7 +30,7 @@ class Pair:
     """A certificate and its private key, both PEM."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
 
 def authority(cluster: str) -> Pair:

@@ -1,10 +1,12 @@
 """The image that machines start from: made once, found again by the digest of its recipe."""
 
+import fcntl
 import os
 import platform
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kirsch.cluster.provision import apt, recipe
@@ -12,7 +14,7 @@ from kirsch.cluster.provision.command import Command, CommandError, MissingProgr
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.install import LIBRARIES, WHEELS
 from kirsch.cluster.provision.podman import SLOW, copy_in, execute, podman, remove_machines, ulimits
-from kirsch.cluster.provision.record import ProvisionError
+from kirsch.cluster.provision.record import ProvisionError, cache_folder
 from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import Target
 
@@ -39,8 +41,10 @@ class Images:
         """The image with all packages; made from one that is pulled, or else from a Debian mirror."""
         digest = recipe.base_digest(platform.machine())
         image = f"{recipe.REPOSITORY}-base:{digest}"
-        if not self.exists(image):
-            if self._pullable(recipe.REFERENCE):
+        with _alone("base"):
+            if self.exists(image):
+                pass
+            elif self._pullable(recipe.REFERENCE):
                 self._extend(recipe.REFERENCE, image, digest)
             else:
                 self._bootstrap(image, digest)
@@ -50,11 +54,12 @@ class Images:
         """A machine's image: the packages, settings, and the libraries that kirsch needs."""
         digest = recipe.node_digest(platform.machine(), [path.name for path in wheels])
         image = f"{recipe.REPOSITORY}:{digest}"
-        if not self.exists(image):
-            base = self.base()
-            shipped = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
-            script = f"{recipe.PREPARE}; {LIBRARIES}"
-            self._commit(base, image, digest, archive([*recipe.FILES, *shipped]), script, "none")
+        with _alone("node"):
+            if not self.exists(image):
+                base = self.base()
+                shipped = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
+                script = f"{recipe.PREPARE}; {LIBRARIES}"
+                self._commit(base, image, digest, archive([*recipe.FILES, *shipped]), script, "none")
         return image
 
     def exists(self, image: str) -> bool:
@@ -124,6 +129,16 @@ class Images:
         finally:
             # A runner that was interrupted runs nothing more, and this is to go all the same.
             Runner().run(remove_machines([container]))
+
+
+@contextmanager
+def _alone(image: str) -> Iterator[None]:
+    """One process makes an image, others wait for it."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{image}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def bootstrap(

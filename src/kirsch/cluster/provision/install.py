@@ -72,7 +72,7 @@ def authorize(user: str, line: str) -> str:
     return (
         f"set -e; mkdir -p -m 0700 ~{user}/.ssh; touch {file}; chmod 0600 {file}; "
         f"chown {user}: ~{user}/.ssh {file}; grep --quiet --line-regexp --fixed-strings {quoted} {file} || "
-        f"printf '%s\\n' {quoted} >> {file}"
+        f"{{ test -z \"$(tail --bytes=1 {file})\" || echo >> {file}; printf '%s\\n' {quoted} >> {file}; }}"
     )
 
 

@@ -1,6 +1,6 @@
 """Keys of OpenSSH: a person's, and each machine's own. Ed25519, as ssh-keygen(1) makes them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 class SSHKey:
     """A private key in OpenSSH's format, and its public line without a comment."""
 
-    private: bytes
+    private: bytes = field(repr=False)
     public: str
 
 

@@ -1,0 +1,284 @@
+"""Steps and their undoing, commands that fail, keys and certificates, wheels for another Python."""
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import threading
+import time
+import zipfile
+from importlib.metadata import distribution
+
+import pytest
+
+from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.provision.authority import authority, issue
+from kirsch.cluster.provision.command import Command, CommandError, Runner
+from kirsch.cluster.provision.record import ProvisionError
+from kirsch.cluster.provision.ssh_key import generate
+from kirsch.cluster.provision.steps import Step, perform
+from kirsch.cluster.provision.tree import File, archive
+from kirsch.cluster.provision.wheels import (
+    Target,
+    Wheels,
+    _tree_files,
+    download,
+    repack,
+    requirements,
+    source_tree,
+)
+
+
+class Told:
+    """What was shown, in order."""
+
+    def __init__(self):
+        self.lines = []
+
+    def begun(self, name):
+        self.lines.append(f"begun {name}")
+
+    def done(self, name, seconds):
+        self.lines.append(f"done {name}")
+
+    def undoing(self, name):
+        self.lines.append(f"undoing {name}")
+
+
+def steps(log, **acts):
+    def act(name):
+        log.append(name)
+        if name in acts:
+            acts[name]()
+
+    return [Step(name, lambda name=name: act(name), lambda name=name: act(f"-{name}")) for name in "abc"]
+
+
+def fails(error):
+    def act():
+        raise error
+
+    return act
+
+
+def test_steps_are_done_in_order_and_shown():
+    log, told = [], Told()
+    perform(steps(log), told)
+    assert log == ["a", "b", "c"]
+    assert told.lines == [f"{what} {name}" for name in "abc" for what in ("begun", "done")]
+
+
+@pytest.mark.parametrize("error", [ProvisionError("no luck"), OSError("no luck"), KeyboardInterrupt()])
+def test_a_step_that_fails_undoes_all_the_last_first(error):
+    log, told = [], Told()
+    with pytest.raises(ProvisionError) as failed:
+        perform(steps(log, b=fails(error)), told)
+    assert log == ["a", "b", "-b", "-a"]
+    assert told.lines[-1] == "undoing b"
+    reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "no luck"
+    assert str(failed.value) == f"b: {reason}; nothing is left behind"
+
+
+def test_what_cannot_be_undone_is_named_and_the_rest_is_undone():
+    log = []
+    with pytest.raises(ProvisionError) as failed:
+        perform(steps(log, c=fails(OSError("full")), **{"-b": fails(ProvisionError("stuck"))}), Told())
+    assert log == ["a", "b", "c", "-c", "-b", "-a"]
+    assert str(failed.value) == "c: full; left behind: b (stuck)"
+
+
+def test_a_mistake_of_ours_undoes_all_and_stays_what_it_is():
+    log = []
+    with pytest.raises(ZeroDivisionError):
+        perform(steps(log, b=fails(ZeroDivisionError())), Told())
+    assert log == ["a", "b", "-b", "-a"]
+
+
+def test_sigterm_interrupts_a_step_and_not_what_undoes_it():
+    log = []
+
+    def term():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    def undone():
+        os.kill(os.getpid(), signal.SIGTERM)
+        log.append("undone")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ProvisionError, match="b: interrupted"):
+        perform(steps(log, b=term, **{"-b": undone}), Told())
+    assert log == ["a", "b", "-b", "undone", "-a"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "status"),
+    [
+        (("sh", "-c", "echo out; echo 'Error: at last' >&2; exit 3"), "sh: at last", 3),
+        (("sh", "-c", "echo only this; exit 1"), "sh: only this", 1),
+        (("sh", "-c", "exit 4"), "sh: exit status 4", 4),
+        (("sh", "-c", "echo get http://me:secret@host/x >&2; exit 1"), "sh: get http://host/x", 1),
+        (("kirsch-no-such-program",), "kirsch-no-such-program is not installed", None),
+    ],
+)
+def test_a_command_that_fails_says_its_own_last_words(argv, words, status):
+    with pytest.raises(CommandError) as failed:
+        Runner().run(Command(argv))
+    assert (str(failed.value), failed.value.status) == (words, status)
+
+
+def test_a_command_that_takes_too_long_is_ended(tmp_path):
+    with pytest.raises(CommandError, match="not done after 0 s"):
+        Runner().run(Command(("sleep", "600"), timeout=0.2))
+
+
+def test_who_is_interrupted_ends_what_runs_and_runs_nothing_more(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    runner = Runner()
+    failures = []
+
+    def run():
+        try:
+            runner.run(Command(("sh", "-c", f"echo > {fifo}; exec sleep 600")))
+        except CommandError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    fifo.read_text()
+    runner.interrupt()
+    thread.join(20)
+    assert len(failures) == 1
+    with pytest.raises(CommandError, match="interrupted"):
+        runner.run(Command(("true",)))
+
+
+def test_acting_on_many_raises_the_first_error_once_all_are_done():
+    done = []
+
+    def act(number):
+        if number == 1:
+            raise ProvisionError("the second")
+        done.append(number)
+
+    with pytest.raises(ProvisionError, match="the second"):
+        Runner().together([0, 1, 2], act)
+    assert sorted(done) == [0, 2]
+
+
+def test_certificates_are_good_for_their_own_cluster_alone(tmp_path):
+    def written(name, signer, *hosts):
+        folder = tmp_path / name
+        folder.mkdir()
+        pair = issue(signer, name, *hosts)
+        for file, content in {"ca": signer.certificate, "crt": pair.certificate, "key": pair.key}.items():
+            (folder / file).write_bytes(content)
+        return Certificates(folder / "ca", folder / "crt", folder / "key")
+
+    blue, red = authority("blue"), authority("red")
+    server = written("server", blue, "n1", "10.0.0.1")
+    assert shaken(written("client", blue), server, "10.0.0.1") == ""
+    assert shaken(written("person", blue), server, "n1") == ""
+    assert "Hostname mismatch" in shaken(written("lost", blue), server, "n2")
+    assert "certificate verify failed" in shaken(written("stranger", red), server, "n1")
+    for file in (tmp_path / "client/crt", tmp_path / "server/crt"):
+        checked = subprocess.run(
+            ["openssl", "verify", "-x509_strict", "-CAfile", tmp_path / "client/ca", file],
+            capture_output=True,
+            text=True,
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def shaken(client: Certificates, server: Certificates, name: str) -> str:
+    """What is wrong with a TLS handshake between them; empty if nothing."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.client().wrap_bio(down, up, server_hostname=name)
+    theirs = server.server().wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in (ours, theirs):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                return str(error)
+    return ""
+
+
+def test_ssh_takes_the_keys_we_make(tmp_path):
+    key, path = generate(), tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_bytes(key.private)
+    shown = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == key.public
+    assert "PRIVATE" not in repr(key)
+
+
+def test_files_are_unpacked_as_they_are_meant(tmp_path):
+    files = [File("/etc/x/a", b"a", 0o600), File("/etc/x/b", target="/dev/null")]
+    subprocess.run(["tar", "-x", "-C", tmp_path], input=archive(files, ["/etc/x"]), check=True)
+    assert (tmp_path / "etc/x").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "etc/x/a").stat().st_mode & 0o777 == 0o600
+    assert os.readlink(tmp_path / "etc/x/b") == "/dev/null"
+
+
+def test_requirements_are_those_of_an_extra_and_of_the_extras_it_names():
+    metadata = [
+        "always>=1",
+        "web>=2; extra == 'web'",
+        'grpc>=1; extra == "machines"',
+        'kirsch[web]; extra == "machines"',
+        'old; python_version < "3.12" and extra == "machines"',
+        'other; extra == "robot"',
+    ]
+    assert requirements(metadata, "machines") == [
+        "always>=1", "grpc>=1", 'old; python_version < "3.12"', "web>=2",
+    ]  # fmt: skip
+
+
+def test_what_a_machine_needs_is_in_its_extra():
+    needed = requirements(distribution("kirsch").metadata.get_all("Requires-Dist"), "machines")
+    names = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in needed}
+    assert {"cherrypy", "aetcd", "grpcio", "dbus-fast"} <= names
+
+
+def test_wheels_are_asked_for_by_the_machines_python_not_ours(tmp_path):
+    argv = download(["grpcio>=1"], Target("3.13", "aarch64", (2, 36)), tmp_path).argv
+    assert argv[argv.index("--python-version") + 1] == "3.13"
+    platforms = [argv[i + 1] for i, word in enumerate(argv) if word == "--platform"]
+    assert platforms[0] == "manylinux_2_36_aarch64"
+    assert "manylinux_2_17_aarch64" in platforms
+    assert "--only-binary" in argv
+
+
+def test_an_installed_kirsch_is_packed_again_without_what_is_compiled(tmp_path):
+    tree = source_tree()
+    assert tree is not None
+    made = distribution("kirsch")
+    files = [
+        (path.removeprefix("src/"), content) for path, content in _tree_files(tree) if path.startswith("src/")
+    ]
+    files.append(
+        (f"kirsch-{made.version}.dist-info/METADATA", b"Metadata-Version: 2.4\nName: kirsch\nVersion: 1\n")
+    )
+    wheel = repack(made, files, tmp_path)
+    with zipfile.ZipFile(wheel) as packed:
+        names = packed.namelist()
+        assert packed.testzip() is None
+    assert "kirsch/cluster/daemon/command.py" in names
+    assert not any(name.endswith((".so", ".pyc")) for name in names)
+
+
+def test_our_own_wheel_is_made_once(tmp_path):
+    wheels = Wheels(Runner(), tmp_path)
+    wheel = wheels.own()
+    before = wheel.stat()
+    assert wheels.own().stat() == before
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        points = packed.read(next(n for n in packed.namelist() if n.endswith("entry_points.txt"))).decode()
+    assert "kirschd = kirsch.cluster.daemon:main" in points
