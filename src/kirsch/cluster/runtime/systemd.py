@@ -12,6 +12,7 @@ from typing import Any
 from kirsch.bus.command import Command
 from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.once import NOT_EXECUTED
+from kirsch.cluster.runtime.shared import Shared
 from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus
 from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_exec import Executor
@@ -45,6 +46,8 @@ class SystemdRuntime:
         self._bus = SystemdBus(root / BUS_SOCKET, self._units)
         self._units.bus = self._bus
         self._loader = Loader(self._bus, self._disk, generator, self._units)
+        self._unkept: set[Unit] = set()
+        self._marks = Shared(self._keep_marks)
         self._executor = Executor(self._bus, self._units, root, tuple(prefix))
 
     @classmethod
@@ -117,7 +120,8 @@ class SystemdRuntime:
         def accepted() -> None:
             unit.know(mark=mark)
             self._units.publish(unit)
-            keeping.append(asyncio.create_task(self._keep_mark(unit)))
+            self._unkept.add(unit)
+            keeping.append(asyncio.create_task(self._marks.ask()))
 
         unit.know(reason="", reloading="", lines=(), limited=False)
         try:
@@ -208,12 +212,12 @@ class SystemdRuntime:
         if unit.keeps_processes:
             await self._executor.kill_rest(unit)
 
-    async def _keep_mark(self, unit: Unit) -> None:
+    async def _keep_marks(self) -> None:
         """So that the next kirschd knows what was started."""
-        try:
-            await asyncio.to_thread(self._disk.record, unit.name, unit.record)
-        except OSError as error:
-            log.warning("%s: its mark cannot be kept: %s", unit.name, error.strerror)
+        records = {unit.name: unit.record for unit in self._unkept if unit.owned}
+        self._unkept.clear()
+        for name, error in (await asyncio.to_thread(self._disk.record, records)).items():
+            log.warning("%s: its mark cannot be kept: %s", name, error.strerror)
 
     @asynccontextmanager
     async def _held(self, unit: Unit) -> AsyncIterator[None]:

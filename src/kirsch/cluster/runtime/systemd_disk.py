@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,10 +104,16 @@ class Disk:
         paths = (f"{folder}/{service}" for folder in BEFORE)
         return next((f"/{path}" for path in paths if os.path.lexists(self._root / path)), "")
 
-    def record(self, name: UnitName, record: Record) -> None:
-        """Write a unit's record anew."""
-        file = Written(record_file(name), record.to_json(), 0o600)
-        os.replace(self._write_aside(file), self._root / file.path)
+    def record(self, records: Mapping[UnitName, Record]) -> dict[UnitName, OSError]:
+        """Write units' records anew: for those that cannot be written, why."""
+        errors = {}
+        for name, record in records.items():
+            file = Written(record_file(name), record.to_json(), 0o600)
+            try:
+                os.replace(self._write_aside(file), self._root / file.path)
+            except OSError as error:
+                errors[name] = error
+        return errors
 
     def remove(self, name: UnitName) -> None:
         """Remove a unit's files, the record last. What was never written, or is another's, is let be."""

@@ -26,7 +26,7 @@ from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.once import NOT_EXECUTED, TIMED_OUT
 from kirsch.cluster.runtime.service_file import read_service
 from kirsch.cluster.runtime.status import EXEC
-from kirsch.cluster.runtime.systemd_bus import SYSTEMD, BusError, SystemdBus
+from kirsch.cluster.runtime.systemd_bus import SYSTEMD, BusError, SystemdBus, unit_path
 from kirsch.cluster.runtime.systemd_states import INTERFACES
 from kirsch.cluster.runtime.systemd_unit import Unit, Units
 from kirsch.unit import UnitFile, UnitName
@@ -58,6 +58,9 @@ _FOLDERS |= {"LogsDirectory": "/var/log", "ConfigurationDirectory": "/etc"}
 _CONTEXT = re.compile(
     r"Environment|EnvironmentFile|UnsetEnvironment|User|Group|WorkingDirectory|UMask|Nice|Limit.*"
 )
+
+# What tells how a command ended.
+_TOLD = ("Result", "ExecMainCode", "ExecMainStatus")
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +116,7 @@ class Executor:
     async def _run_transient(self, unit: Unit, argv: Sequence[str], timeout: float) -> int:
         name = f"kirsch-run-{uuid.uuid4().hex[:16]}.service"
         properties = transient(unit, await self._bus.variants(unit.path, SERVICE), argv, timeout)
-        told = self._units.watch(name)
+        told, path = self._units.watch(name), unit_path(name)
         try:
             await self._bus.jobs.run(
                 lambda: self._bus.manager(
@@ -123,9 +126,18 @@ class Executor:
         except asyncio.CancelledError:
             await asyncio.shield(self._kill(name))
             raise
+            if "ExecMainCode" not in told:
+                told |= {each: await self._bus.property(path, SERVICE, each) for each in _TOLD}
         finally:
             self._units.unwatch(name)
+            await asyncio.shield(self._let_go(name))
         return exit_status(told)
+
+    async def _let_go(self, name: str) -> None:
+        try:
+            await self._bus.manager("UnrefUnit", "s", name)
+        except BusError:
+            pass  # the connection was made anew meanwhile, and held nothing
 
     async def _kill(self, name: str) -> None:
         try:
@@ -214,6 +226,8 @@ def transient(
         "TimeoutStartUSec": Variant("t", max(int(timeout * 1e6), 1)),
         "KillSignal": Variant("i", 9),
         "CollectMode": Variant("s", "inactive-or-failed"),
+        # Of a unit that has only just appeared systemd may not tell what has changed: it stays to be asked.
+        "AddRef": Variant("b", True),
         "JoinsNamespaceOf": Variant("as", [unit.service]),
         "StandardOutput": Variant("s", "null"),
         "StandardError": Variant("s", "null"),

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.runtime.shared import Shared
 from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus, states_of, unit_path
 from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_files import unit_file
@@ -45,7 +46,7 @@ class Loader:
         self._generator = generator
         self._units = units
         self._writing = asyncio.Lock()
-        self._reloads = Reloads(self._reload)
+        self._reloads = Shared(self._reload)
         # Units whose files were written since the last reload began.
         self._unread: set[UnitName] = set()
 
@@ -240,7 +241,9 @@ class Loader:
             enabled = (unit.name.text,) if wanted else ()
             if enabled != unit.enabled:
                 unit.enabled = enabled
-                await asyncio.to_thread(self._disk.record, unit.name, unit.record)
+                errors = await asyncio.to_thread(self._disk.record, {unit.name: unit.record})
+                if errors:
+                    raise errors[unit.name]
         except (BusError, OSError) as error:
             unit.know(remark=f"cannot be enabled: {error}")
 
@@ -289,27 +292,6 @@ class Loader:
             await self._bus.manager("ResetFailedUnit", "s", service)
         except BusError:
             pass  # it is gone already
-
-
-class Reloads:
-    """Shares one reload among all who ask while it has not begun yet."""
-
-    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
-        self._reload = reload
-        self._running: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
-
-    async def ask(self) -> None:
-        """Returns after a reload that began after this call. Raises BusError."""
-        if self._next is None:
-            self._next = asyncio.create_task(self._after(self._running))
-        await asyncio.shield(self._next)
-
-    async def _after(self, running: "asyncio.Task[None] | None") -> None:
-        if running is not None:
-            await asyncio.wait([running])
-        self._running, self._next = self._next, None
-        await self._reload()
 
 
 def _aliases(loading: Loading) -> list[str]:

@@ -162,7 +162,7 @@ class Units:
             if self._units.get(unit.name) is unit:
                 self._tell(unit.name, state)
 
-    def watch(self, service: str) -> Mapping[str, Any]:
+    def watch(self, service: str) -> dict[str, Any]:
         """The properties of a service that is no unit of kirsch's, as systemd tells of them from now on."""
         return self._watched.setdefault(unit_path(service), {})
 
