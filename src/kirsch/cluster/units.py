@@ -4,6 +4,7 @@ Deciding what to write is pure (`Draft`); `Units` reads, checks and writes, and 
 somebody else was faster.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -25,9 +26,11 @@ from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 MAX_TEXT = 1 << 20
-# What goes into one transaction, which holds 128 operations and 1.5 MB: a unit takes three at most, one
-# that is destroyed some more.
-PART = 25
+# What goes into one transaction, which holds 128 operations and 1.5 MB: a unit takes three at most, its
+# state one, and one that is destroyed some more.
+PART = 40
+STATES = 120
+DESTROYED = 25
 MAX_TEXTS = MAX_TEXT + (1 << 18)
 TRIES = 20
 
@@ -71,6 +74,7 @@ class Draft:
         self.mirror = mirror
         self.cluster = cluster
         self.units = dict(cluster.units)
+        self._uses = Counter(unit.record.hash for unit in self.units.values())
         self.operations: list[Operation] = []
         self.conditions: list[Condition] = []
 
@@ -97,7 +101,8 @@ class Draft:
         new_text = not before or before.record.hash != digest
         self._guard(keys.unit(name.text))
         if before and new_text:
-            self._drop_text(before.record.hash, but=name)
+            self._drop_text(before.record.hash)
+        self._uses[digest] += new_text
         self.units[name] = Unit(name, file, options, record)
         self.operations += [Put(keys.unit(name.text), record.to_json())]
         if new_text:
@@ -111,15 +116,16 @@ class Draft:
         if name in self.cluster.homes:
             self.operations += [Delete(keys.home(name.text))]
         self.operations += [Delete(e.key) for e in self.mirror.below(keys.address(name.text, ""))]
-        self._drop_text(unit.record.hash, but=name)
+        self._drop_text(unit.record.hash)
 
     def _guard(self, key: str) -> None:
         entry = self.mirror.entries.get(key)
         self.conditions.append(Unchanged(key, entry.modified if entry else 0))
 
-    def _drop_text(self, digest: str, but: UnitName) -> None:
-        """Drop a text that nobody uses any more, unless somebody submits it again meanwhile."""
-        if any(unit.record.hash == digest for name, unit in self.units.items() if name != but):
+    def _drop_text(self, digest: str) -> None:
+        """One unit less uses a text: what nobody uses goes, unless somebody submits it again meanwhile."""
+        self._uses[digest] -= 1
+        if self._uses[digest]:
             return
         key = keys.text(digest)
         self._guard(key)
@@ -144,7 +150,7 @@ def parts(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
         size += length
     yield part
     wanted = [replace(request, text=None) for request in requests if request.desired]
-    yield from (wanted[start : start + PART] for start in range(0, len(wanted), PART))
+    yield from (wanted[start : start + STATES] for start in range(0, len(wanted), STATES))
 
 
 class Units:
@@ -171,8 +177,8 @@ class Units:
         else:
             for some in parts(requests):
                 await self._write(some, ())
-            for start in range(0, len(gone), PART):
-                await self._write((), gone[start : start + PART])
+            for start in range(0, len(gone), DESTROYED):
+                await self._write((), gone[start : start + DESTROYED])
         return outcome
 
     async def _write(self, requests: Sequence[Request], destroy: Sequence[UnitName]) -> None:
