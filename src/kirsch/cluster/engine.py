@@ -74,7 +74,7 @@ class Engine:
     async def _elected(self) -> Created:
         """Wait until this machine leads: the condition that guards all its writes."""
         while True:
-            lease = await self.lease.id()
+            lease = await self._present()
             revision = await self.registry.put(keys.LEADER, self.machine_id, lease=lease, unchanged=0)
             if revision is not None:
                 await self.mirror.reached(revision)
@@ -90,6 +90,15 @@ class Engine:
                 await self._changed.wait()
             elif leader:
                 await self.mirror.reached(leader.modified)
+
+    async def _present(self) -> int:
+        """The lease, once the store has this machine under it: before, it would take itself for lost."""
+        while True:
+            lease = await self.lease.id()
+            entry = self.mirror.entries.get(keys.machine(self.machine_id))
+            if entry is not None and entry.lease == lease:
+                return lease
+            await self.mirror.reached(self.mirror.revision + 1)
 
     async def _lead(self, term: Created) -> None:
         self._changed.set()

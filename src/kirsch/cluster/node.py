@@ -84,14 +84,8 @@ class Node:
             await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
             await self.mirror.load()
         await self.endpoints.start()
-        for part in (self.mirror.run(), self.lease.run(), self.agent.run(), self._lead()):
+        for part in (self.mirror.run(), self.lease.run(), self.agent.run(), self.engine.run()):
             self._tasks.append(asyncio.create_task(self._guard(part, died)))
-
-    async def _lead(self) -> None:
-        """Run the engine once this machine is there: before, it would take itself for lost."""
-        while keys.machine(self.machine.id) not in self.mirror.entries:
-            await self.mirror.reached(self.mirror.revision + 1)
-        await self.engine.run()
 
     async def rest(self) -> None:
         """Say of every unit that it is not wanted any more: what `kirsch down` means."""

@@ -26,6 +26,7 @@ from kirsch.cluster.agent.plan import (
 )
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.readiness import Readiness
+from kirsch.cluster.agent.report import STARTS, Report, unit_state
 from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
@@ -37,7 +38,6 @@ from kirsch.unit import Options, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
 
-DECIDES_UPON = (keys.MACHINES, keys.SCHEDULE, keys.STATES, keys.ENDPOINTS)
 SERVES = ("active", "reloading")
 
 
@@ -66,9 +66,11 @@ class Agent:
         self.environment = environment
         self.secret = secret
         self.cache = cache
+        self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         self.readiness = Readiness(runtime, self._changed)
         self._read: dict[UnitName, Assigned] = {}
+        self._read_at = -1
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
         self._prepared: dict[UnitName, Prepared] = {}
@@ -166,6 +168,8 @@ class Agent:
     def _assigned(self) -> dict[UnitName, Assigned]:
         """This machine's part of the schedule. A text is gone as soon as nobody wants the unit like that any
         more, which is not for the agent to act upon: until the schedule says so the unit is what it was."""
+        if self._read_at == self.mirror.revision:
+            return self._read
         assigned, schedule = {}, self.snapshots.now().schedule
         for name in self._scheduled():
             assignment, known = schedule[name][self.machine.id], self._read.get(name)
@@ -173,7 +177,7 @@ class Agent:
                 assigned[name] = Assigned(*read_unit(name, text), assignment)
             elif known is not None and known.assignment.hash == assignment.hash:
                 assigned[name] = replace(known, assignment=assignment)
-        self._read = assigned
+        self._read, self._read_at = assigned, self.mirror.revision
         return assigned
 
     def _elsewhere(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, str]:
@@ -215,6 +219,7 @@ class Agent:
             for name in unload:
                 for known in (self._loaded, self._started, self._problems, self._prepared):
                     known.pop(name, None)
+                self.report.forget(name)
             self._changed()
         if self._closing and not self._busy and not self.runtime.states():
             self._idle.set()
@@ -253,11 +258,13 @@ class Agent:
         return self.cache.units[name].prepared
 
     def _sticky(self, view: View) -> dict[UnitName, Cached]:
-        """What this machine may start when it boots and nobody answers."""
+        """What this machine may start when it boots and nobody answers: what it has had, for what is only on
+        its way here may still be where it was."""
         units = {}
         for name, assigned in view.assigned.items():
             wanted = assigned.options.sticky and assigned.assignment.desired == "launched"
-            if wanted and (prepared := self._prepared.get(name)):
+            had = name in self._started and name not in self._starting
+            if wanted and had and (prepared := self._prepared.get(name)):
                 units[name] = Cached(prepared, assigned.assignment)
             elif wanted and name in self.cache.units:
                 units[name] = self.cache.units[name]
@@ -299,7 +306,7 @@ class Agent:
         entry = self.mirror.entries.get(keys.schedule(self.machine.id, name.text))
         if entry is None or Assignment.parse(entry.value) != assignment:
             return False
-        state = UnitState("loaded", "activating", "start", assignment.hash)
+        state = replace(STARTS, hash=assignment.hash)
         condition = Unchanged(entry.key, entry.modified)
         try:
             granted = await self.leased.claim(
@@ -353,8 +360,23 @@ class Agent:
         self._changed()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        if any(key.startswith(DECIDES_UPON) for key in changed):
+        if any(self._matters(key) for key in changed):
             self._wake.set()
+
+    def _matters(self, key: str) -> bool:
+        """Whether it has to do with this machine's units: most of what a large cluster does has not."""
+        match keys.kind(key):
+            case keys.SCHEDULE:
+                return keys.pair(key).first == self.machine.id
+            case keys.MACHINES:
+                return keys.last(key) == self.machine.id
+            case keys.STATES:
+                return read_name(keys.pair(key).first) in self._read
+            case keys.ENDPOINTS:
+                name = read_name(keys.pair(key).first)
+                used = (link for unit in self._read.values() for link in unit.options.links)
+                return name in self._read or any(links.targets(link, name) for link in used)
+        return False
 
     def _changed(self) -> None:
         self._wake.set()
@@ -371,8 +393,8 @@ class Agent:
 
     def _publish(self) -> None:
         """Say what is: this machine, the states of its units, and where they serve."""
-        wanted = {}
-        assigned = self._assigned()
+        report, assigned = self.report, self._assigned()
+        report.begin()
         # A unit that could not even be loaded is this machine's all the same, and says why.
         unloaded = {
             name: RuntimeState(load="error", hash=assigned[name].assignment.hash)
@@ -380,44 +402,15 @@ class Agent:
             if name in assigned
         }
         for name, state in (unloaded | dict(self.runtime.states())).items():
-            wanted[keys.state(name.text, self.machine.id)] = self._state(name, state).to_json()
+            report.state(name, self._state(name, state))
             if self.readiness.serves(name) and name in assigned:
-                endpoint = self._endpoint(name, assigned[name])
-                wanted[keys.endpoint(endpoint.service, name.text, endpoint.slot)] = endpoint.to_json()
-        # Last: what it runs is known before it is there.
-        wanted[keys.machine(self.machine.id)] = self.machine.to_json()
-        self.leased.want(wanted)
+                ready = self.readiness.ready(name)
+                report.endpoint(name, assigned[name], self.addresses.known(name), ready)
+        self.leased.want(report.end())
 
     def _state(self, name: UnitName, state: RuntimeState) -> UnitState:
-        if problem := self._problems.get(name):
-            state = replace(state, active="failed", sub="failed", result="resources", message=problem)
-        elif state.load != "loaded" and state.active == "inactive" and name in self._started:
-            # To systemd what cannot be loaded never failed; to who started it it did.
-            state = replace(state, active="failed", sub="failed", result="resources")
-        message = self._holds.get(name) or state.message
-        started = self._started.get(name)
-        return UnitState(
-            load=state.load,
-            active=state.active,
-            sub=state.sub,
-            hash=state.hash,
-            result=state.result,
-            message=message,
-            pid=state.pid,
-            restarts=state.restarts,
-            since=state.since,
-            # Until the start is done, what the runtime says is about an earlier one.
-            order=started.order if started and name not in self._busy else -1,
-        )
-
-    def _endpoint(self, name: UnitName, assigned: Assigned) -> Endpoint:
-        return Endpoint(
-            service=name.service,
-            unit=name.text,
-            slot=self.machine.id if assigned.options.is_global else keys.NO_SLOT,
-            machine=self.machine.id,
-            address=self.addresses.known(name),
-            ports=assigned.options.expose,
-            ready=self.readiness.ready(name),
-            env=links.exposed_environment(assigned.file, assigned.options),
-        )
+        problem, busy = self._problems.get(name, ""), name in self._busy
+        if name in self._starting and not problem and not alive(state):
+            return replace(STARTS, hash=self._started[name].hash)
+        started = None if busy else self._started.get(name)
+        return unit_state(state, started, self._holds.get(name, ""), problem)

@@ -26,7 +26,7 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
     decisions = reconcile(cluster)
     yield from (f"to be done: {d}" for d in decisions if not isinstance(d, Wait | Stay))
     waiting = {d.unit for d in decisions if isinstance(d, Wait) and d.refusals}
-    for name, unit in cluster.units.items():
+    for name, unit in sorted(cluster.units.items()):
         if unit.desired != "inactive" and not cluster.schedule.get(name) and name not in waiting:
             yield f"{name} is nowhere, without a reason"
     for machine in machines.values():
@@ -38,7 +38,7 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
 def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
     states = {name: held.state for name, held in machine.host.units.items()}
     marks = adopted(states)
-    for name, places in cluster.schedule.items():
+    for name, places in sorted(cluster.schedule.items()):
         assignment, state = places.get(machine.id), states.get(name)
         if assignment is None:
             continue
@@ -62,8 +62,8 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
             ):
                 yield f"{name} has moved, and its move is not over"
     for name, state in states.items():
-        if alive(state) and machine.id not in cluster.schedule.get(name, {}):
-            yield f"{name} runs on {machine.id} and is not its own"
+        if machine.id not in cluster.schedule.get(name, {}):
+            yield f"{name} is {state.active} on {machine.id} and not its own"
 
 
 def _held(name: UnitName, machine: str, cluster: Cluster) -> bool:
@@ -85,7 +85,7 @@ def _strays(truth: Truth, machines: Mapping[str, SimulatedMachine]) -> Iterator[
             known = said.pop((name, machine.id), None)
             if known != held.state.active:
                 yield f"{name} is {held.state.active} on {machine.id}, the store says {known}"
-    for (name, id), active in said.items():
+    for (name, id), active in sorted(said.items()):
         yield f"the store says that {name} is {active} on {id}, which does not have it"
     for endpoint in cluster.endpoints:
         machine = machines[endpoint.machine]

@@ -26,7 +26,8 @@ Process = tuple[str, UnitName]
 
 
 class Invariants:
-    """For one simulation; `options` has those of each unit, `now` is the clock."""
+    """For one simulation; `options` has those of each unit, `now` is the clock, `lost` is told of a machine
+    whose lease has run out."""
 
     def __init__(
         self,
@@ -35,12 +36,14 @@ class Invariants:
         options: Mapping[UnitName, Options],
         now: Callable[[], float],
         broken: Callable[[str], None],
+        lost: Callable[[str], None],
     ) -> None:
         self.truth = truth
         self.machines = machines
         self.options = options
         self.now = now
         self.broken = broken
+        self.lost = lost
         # What each process was started for; which of them the store has had otherwise since; which was taken
         # away while its machine was lost; which has stopped because it was cut off.
         self._started: dict[Process, Assignment] = {}
@@ -64,6 +67,7 @@ class Invariants:
                     machine = keys.last(change.key)
                     if change.entry is None:
                         self._abandoned |= {(machine, name) for name in self._not_its_own(machine)}
+                        self.lost(machine)
                     elif change.entry.created == change.entry.modified:
                         self._foreign[machine] = self._not_its_own(machine)
             if rescheduled:
@@ -121,9 +125,10 @@ class Invariants:
         assignment = Assignment(**json.loads(state.mark)["assignment"])
         if not options.is_global:
             self._check_alone(machine, name, options)
-        if options.sticky:
+        known = machine.kirschd is not None and machine.kirschd.node.mirror.revision > 0
+        if options.sticky and known:
             home = self.truth.value(keys.home(name.text))
-            if home not in (machine.id, None) and self.truth.there(machine.id):
+            if home not in (machine.id, None):
                 self.broken(f"{name} starts on {machine.id}, its home is {home}")
         if foreign := self._foreign.get(machine.id):
             others = ", ".join(sorted(other.text for other in foreign))
@@ -136,6 +141,9 @@ class Invariants:
         self._stopped_alone.discard(process)
         if self.truth.assignment(machine.id, name) != assignment:
             self._unwanted.add(process)
+            if not known:
+                # From its cache: somebody moved it away while the machine could not be told.
+                self._abandoned.add(process)
 
     def _check_alone(self, machine: SimulatedMachine, name: UnitName, options: Options) -> None:
         for other in self.machines.values():
@@ -144,6 +152,9 @@ class Invariants:
             if options.on_partition == "stop":
                 if not self._nobody_stops(other):
                     self.broken(f"{name} starts on {machine.id} and has not stopped on {other.id}")
+            elif options.sticky and not self.truth.there(machine.id):
+                # Cut off, it booted, and has its data: whoever moved the unit away did not wait for it.
+                continue
             elif (other.id, name) not in self._abandoned:
                 self.broken(f"{name} starts on {machine.id}, it runs on {other.id}")
 
@@ -158,7 +169,7 @@ class Invariants:
     def _check_schedule(self) -> None:
         cluster = self.truth.cluster()
         on: dict[str, list[Unit]] = {id: [] for id in cluster.machines}
-        for name, places in cluster.schedule.items():
+        for name, places in sorted(cluster.schedule.items()):
             unit = cluster.units.get(name)
             if unit is None:
                 continue

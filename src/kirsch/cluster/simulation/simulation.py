@@ -10,6 +10,7 @@ from kirsch.cluster import keys
 from kirsch.cluster.registry.base import Change
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.cluster.simulation.convergence import unfinished
+from kirsch.cluster.simulation.deadline import Deadline
 from kirsch.cluster.simulation.invariants import Invariants
 from kirsch.cluster.simulation.loop import VirtualLoop
 from kirsch.cluster.simulation.machine import OWNER, SimulatedMachine, own_tasks
@@ -89,7 +90,10 @@ class Simulation:
         names = {UnitName.parse(name): text for name, text in texts.items()}
         options = {name: Options.parse(UnitFile.parse(text, name.text), name) for name, text in names.items()}
         self.people = People(self.machines, texts, self.truth, self._random("people"), self.note)
-        self.invariants = Invariants(self.truth, self.machines, options, loop.time, self.broken)
+        self.deadline = Deadline(self.truth, self.machines, loop, self.broken)
+        self.invariants = Invariants(
+            self.truth, self.machines, options, loop.time, self.broken, self.deadline.lost
+        )
         self.store.watchers.append(self._committed)
         for machine in self.machines.values():
             machine.ordered, machine.trouble = self._ordered, self.broken
@@ -147,6 +151,7 @@ class Simulation:
         return None
 
     def _do(self, act: Act) -> None:
+        self.deadline.disturbed = self.loop.time()
         if act.verb in VERBS:
             self._orders.append(asyncio.create_task(self.people.want(act)))
             return
