@@ -1,12 +1,22 @@
 """Three machines of a cluster, real but for systemd: what people do with them by verbs."""
 
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from tests.cli.application import wait_for
 from tests.cluster.etcd_server import needs_etcd
-from tests.cluster.members import MemberMachine, Members, members
+from tests.cluster.members import KIRSCH, MemberMachine, Members, members
+
+from kirsch.cluster.provision.record import MachineRecord
+from kirsch.websocket.threaded import connect
 
 pytestmark = [needs_etcd, pytest.mark.services, pytest.mark.xdist_group("members")]
 
@@ -147,3 +157,144 @@ def test_a_unit_that_no_machine_can_have_says_why_of_each(units: Members):
     why = units.ok("why", "never")
     assert all(f"machine {machine.id}: " in why for machine in units.machines)
     assert why.count("disk=gold") == 3
+
+
+class Following:
+    """A verb that goes on, and its lines."""
+
+    def __init__(self, cluster: Members, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*KIRSCH, *arguments],
+            cwd=cluster.folder,
+            env=cluster.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+
+    def until(self, words: str) -> str:
+        """The next line that ends so."""
+        while not (line := self.lines.get(timeout=30)).endswith(words):
+            pass
+        return line
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+SAYS = """\
+[Service]
+ExecStart=/bin/sh -c 'while read line; do echo "%i heard $$line"; done < {fifo}; exec sleep 1000'
+"""
+
+
+def test_a_journal_is_followed_wherever_the_unit_goes(units: Members):
+    for number in (1, 2, 3):
+        os.mkfifo(units.folder / f"fifo{number}")
+    text = SAYS.replace("{fifo}", f"{units.folder}/fifo%i")
+    units.ok("submit", units.unit("says@.service", text))
+    names = [f"says@{number}.service" for number in (1, 2, 3)]
+    units.ok("start", *names)
+    follow = Following(units, "journal", "-f", *names)
+    try:
+        for number in (1, 2, 3):
+            (units.folder / f"fifo{number}").write_text(f"word {number}\n")
+            assert f" says@{number}.service: " in follow.until(f"{number} heard word {number}")
+        # It goes on where the unit does.
+        units.ok("move", "says@1")
+        (units.folder / "fifo1").write_text("again\n")
+        follow.until("1 heard again")
+    finally:
+        follow.close()
+    lines = units.ok("journal", "-n", "4", *names).splitlines()
+    assert len(lines) == 4
+    assert lines[-1].endswith("1 heard again")
+    assert (
+        sum(line.endswith("heard again") for line in units.ok("journal", "-n", "50", names[0]).splitlines())
+        == 1
+    )
+
+
+def test_what_another_machine_has_to_say_is_missed_when_it_is_away(units: Members):
+    units.ok("start", units.unit("away.service", SLEEPER))
+    there = machine_of(units, "away.service")
+    other = next(machine for machine in units.machines if machine is not there)
+    assert there.process is not None
+    there.process.send_signal(signal.SIGSTOP)
+    try:
+        lines = units.ok("--endpoint", other.endpoint, "journal", "away").splitlines()
+        assert len(lines) == 1
+        assert f"machine {there.name} ({there.address}) does not answer; its lines are missing" in lines[0]
+    finally:
+        there.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: len(units.ok("list-machines").splitlines()) == 4, "it is back")
+
+
+def test_events_are_a_websocket(units: Members):
+    machine = units.machines[0]
+    with connect(
+        f"wss://{machine.address}:{machine.port}/kirsch/v1/events?unit=e.service",
+        ssl=units.certificates.client(),
+    ) as stream:
+        assert json.loads(stream.recv(30)) == {"units": []}
+        units.ok(
+            "start", "--no-block", units.unit("e.service", SLEEPER), units.unit("other.service", SLEEPER)
+        )
+        seen = []
+        while not seen or seen[-1]["active"] != "active":
+            seen += json.loads(stream.recv(30))["units"]
+        assert {line["name"] for line in seen} == {"e.service"}
+        units.ok("destroy", "e")
+        while not seen[-1].get("gone"):
+            seen += json.loads(stream.recv(30))["units"]
+        assert seen[-1] == {"name": "e.service", "gone": True}
+
+
+def test_a_machine_by_its_cluster(units: Members):
+    """--cluster goes by this computer's record of the cluster, to any machine that answers."""
+    machines = [
+        MachineRecord(m.name, m.id, m.address, host=m.address, api_port=m.port, etcd=True)
+        for m in units.machines
+    ]
+    record = {
+        "name": "mine", "id": "c", "created": "2026-01-01T00:00:00+00:00", "subnet": "127.0.0.0/8",
+        "machines": [asdict(machine) for machine in machines], "published": [], "complete": True,
+    }  # fmt: skip
+    folder = units.folder / "data/kirsch/clusters/mine"
+    (folder / "tls").mkdir(parents=True)
+    for name, path in (
+        ("ca.crt", units.certificates.authority),
+        ("client.crt", units.certificates.certificate),
+        ("client.key", units.certificates.key),
+    ):
+        (folder / "tls" / name).symlink_to(path)
+    (folder / "cluster.json").write_text(json.dumps(record))
+    bare = {name: "" for name in units.environment() if name.startswith("KIRSCH_")}
+    assert units.machines[0].id in units.ok("--cluster", "mine", "list-machines", "--full", **bare)
+    assert units.machines[0].id in units.ok("list-machines", "--full", **bare | {"KIRSCH_CLUSTER": "mine"})
+    # Of an endpoint the certificates are found by the record that has it.
+    assert units.ok("--endpoint", units.machines[1].endpoint, "list-machines", **bare)
+    error = units.fails("--endpoint", "https://127.0.0.1:1", "list-machines", **bare)
+    assert error.startswith("which certificates? ")
+    assert units.fails("--cluster", "other", "list-machines", **bare).startswith(
+        "there is no cluster other; there are mine"
+    )
+    assert "two ways" in units.fails("--endpoint", "https://x:1", "--tunnel", "x", "list-machines")
+    # One machine away, the next is asked.
+    first = units.machines[0]
+    assert first.process is not None
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        assert units.ok("--cluster", "mine", "list-units", **bare) is not None
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: len(units.ok("list-machines").splitlines()) == 4, "it is back")
