@@ -208,8 +208,9 @@ def transient(
     """The properties of a unit that runs a command as a service would."""
     copied = {name: value for name, value in service.items() if name in _COPIED and _is_set(value.value)}
     if service["DynamicUser"].value:
-        copied["User"] = Variant("s", str(service["UID"].value))
-        copied["Group"] = Variant("s", str(service["GID"].value))
+        # By its name it is the same user; its folders are nobody else's to enter.
+        for name in ("DynamicUser", "StateDirectory", "CacheDirectory", "LogsDirectory"):
+            copied[name] = service[name]
     folders = [
         f"{directive.removesuffix('Directory').upper()}_DIRECTORY="
         + ":".join(f"{base}/{path}" for path in service[directive].value)
