@@ -106,3 +106,29 @@ def test_podman_runs_containers_on_a_machine(trial):
         "podman run --rm --network none t:1 /bin/true && echo ran; podman rmi --force t:1 >/dev/null"
     )
     assert trial.shell(machine, script).strip() == "ran"
+
+
+def test_ssh_goes_to_a_machine_and_to_a_units(trial):
+    for machine in trial.machines:
+        assert trial.kirsch("ssh", machine.name, "hostname").out == f"{machine.name}\n"
+        assert trial.kirsch("ssh", machine.id[:8], "cat", "/etc/machine-id").out.strip() == machine.id
+    ended = trial.kirsch("ssh", "n1", "sh", "-c", "echo said >&2; exit 7", check=False)
+    assert (ended.status, ended.err) == (7, "said\n")
+    trial.submit("where.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+    trial.kirsch("start", "where.service")
+    try:
+        there = trial.machine_of("where.service")
+        assert trial.kirsch("ssh", "where.service", "hostname").out == f"{there.name}\n"
+    finally:
+        trial.kirsch("destroy", "where.service")
+    nobody = trial.kirsch("ssh", "nobody", "true", check=False)
+    assert nobody.status == 1
+    assert "nobody" in nobody.err
+
+
+def test_verbs_go_through_a_tunnel(trial):
+    shown = trial.kirsch("--tunnel", "n2", "list-machines", "--json").out
+    assert {machine["id"] for machine in json.loads(shown)} == {machine.id for machine in trial.machines}
+    lost = trial.kirsch("--tunnel", "nobody.invalid", "list-machines", check=False)
+    assert lost.status == 1
+    assert "nobody.invalid" in lost.err
