@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP ?= examples/notes
 
-.PHONY: run test lint setup clean debian debian-test autobahn fuzz
+.PHONY: run test lint setup clean debian debian-test autobahn fuzz simulation
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -28,6 +28,11 @@ SECONDS ?= 1200
 fuzz: $(READY)
 	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
 	PYTHONPATH=build/atheris $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
+
+# As many clusters in virtual time: the CI plays 10,000.
+SEEDS ?= 1000000
+simulation: $(READY)
+	$(BIN)/python -m kirsch.cluster.simulation --seeds $(SEEDS) --jobs $$(nproc)
 
 setup: $(READY)
 

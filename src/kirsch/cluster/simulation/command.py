@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from kirsch.cluster.simulation.scenario import random_scenario
+from kirsch.cluster.simulation.named import NAMED
+from kirsch.cluster.simulation.scenario import Scenario, random_scenario
 from kirsch.cluster.simulation.simulation import simulate
 
 PART = 50
@@ -17,16 +18,18 @@ PART = 50
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if nothing was broken, 1 otherwise."""
     options = _parser().parse_args(arguments)
+    if options.scenario is not None:
+        return _one(NAMED[options.scenario](options.seed or 1), options.trace)
     if options.seed is not None:
-        return _one(options.seed, options.trace)
+        return _one(random_scenario(options.seed), options.trace)
     return _many(options.first, options.seeds, options.jobs, options.stop)
 
 
-def _one(seed: int, trace: bool) -> int:
-    outcome = simulate(random_scenario(seed), trace)
+def _one(scenario: Scenario, trace: bool) -> int:
+    outcome = simulate(scenario, trace)
     for line in outcome.scenario.describe() + outcome.trace:
         print(line)
-    print(f"seed {seed}: {outcome.broken or f'settled at {outcome.settled:.1f} s'}")
+    print(f"{scenario.name}: {outcome.broken or f'settled at {outcome.settled:.1f} s'}")
     return 1 if outcome.broken else 0
 
 
@@ -83,5 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--stop", type=int, default=10, help="stop after so many that are broken (10)")
     parser.add_argument("--seed", type=int, help="play this one alone")
+    parser.add_argument("--scenario", choices=NAMED, help="play one of the named faults")
     parser.add_argument("--trace", action="store_true", help="and print all that happens in it")
     return parser

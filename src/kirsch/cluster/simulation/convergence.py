@@ -48,6 +48,8 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
             yield f"{name} runs on {machine.id} and should not"
         elif assignment.desired == "launched":
             mark = marks.get(name)
+            if state.load != "loaded" and state.message:
+                continue
             if mark is None or mark.assignment != assignment:
                 if not _held(name, machine.id, cluster):
                     yield f"{name} was not started on {machine.id}"
@@ -83,8 +85,9 @@ def _strays(truth: Truth, machines: Mapping[str, SimulatedMachine]) -> Iterator[
     for machine in machines.values():
         for name, held in machine.host.units.items():
             known = said.pop((name, machine.id), None)
-            if known != held.state.active:
-                yield f"{name} is {held.state.active} on {machine.id}, the store says {known}"
+            active = held.state.active if held.state.load == "loaded" else "failed"
+            if known != active:
+                yield f"{name} is {active} on {machine.id}, the store says {known}"
     for (name, id), active in sorted(said.items()):
         yield f"the store says that {name} is {active} on {id}, which does not have it"
     for endpoint in cluster.endpoints:

@@ -9,6 +9,8 @@ from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.unit import UnitName
 
+FULL = "its file cannot be written: No space left on device"
+
 Listener = Callable[[UnitName, RuntimeState | None], None]
 # What is told of each change: the unit, and what it was and is.
 Observer = Callable[[UnitName, RuntimeState | None, RuntimeState | None], None]
@@ -49,6 +51,8 @@ class Host:
         # kirschd, while there is one.
         self.listener: Listener = lambda name, state: None
         self.observer: Observer = lambda name, before, after: None
+        # No room where units' files go.
+        self.full = False
         self._pid = 0
 
     def alive(self, name: UnitName) -> bool:
@@ -62,19 +66,22 @@ class Host:
             held = self.units.get(prepared.name)
             if held is None:
                 state = RuntimeState(hash=prepared.file.hash, since=self.loop.time())
+                if self.full:
+                    state = replace(state, load="error", message=FULL)
                 self.units[prepared.name] = Held(prepared, state)
                 self.observer(prepared.name, None, state)
                 self.listener(prepared.name, state)
                 continue
             held.prepared = prepared
             if not alive(held.state):
-                self._become(held, hash=prepared.file.hash)
+                load, message = ("error", FULL) if self.full else ("loaded", "")
+                self._become(held, hash=prepared.file.hash, load=load, message=message)
 
     def start(self, name: UnitName, mark: str) -> asyncio.Future[None]:
         """A start job: done when the unit is active, or will not be."""
         job: asyncio.Future[None] = self.loop.create_future()
         held = self.units.get(name)
-        if held is None:
+        if held is None or held.state.load != "loaded":
             job.set_result(None)
             return job
         held.starts.append(job)

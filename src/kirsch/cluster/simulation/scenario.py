@@ -20,7 +20,8 @@ class Act:
     people: submit, start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE
     (or to any); drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), killleader SECONDS, crashleader;
-    away, back (the store); die UNIT RESULT; calm (the network loses nothing any more).
+    full, empty MACHINE (where units' files go); away, back (the store); die UNIT RESULT; calm (the network
+    loses nothing any more).
     """
 
     at: float

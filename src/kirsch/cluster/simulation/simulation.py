@@ -31,11 +31,13 @@ LATEST = 10.0
 @dataclass(slots=True)
 class Outcome:
     """How a simulation ended: what was broken first, empty if nothing was; when all was settled, in seconds;
-    and, where it was asked for, what happened."""
+    what kirschd had the machines do (when, which, what, of which unit); and, where it was asked for, what
+    happened."""
 
     scenario: Scenario
     broken: str = ""
     settled: float = 0.0
+    orders: list[tuple[float, str, str, str]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
 
 
@@ -181,6 +183,8 @@ class Simulation:
                 machine.link.cut()
             case "mend" if not machine.link.up:
                 machine.link.mend()
+            case "full" | "empty":
+                machine.host.full = act.verb == "full"
             case "kill" if machine.kirschd:
                 machine.kill_kirschd()
                 self.loop.call_later(float(act.argument), machine.start_kirschd)
@@ -205,6 +209,7 @@ class Simulation:
 
     def _ordered(self, machine: SimulatedMachine, verb: str, name: UnitName) -> None:
         self.note(machine.id, f"{verb} {name}")
+        self.outcome.orders.append((self.loop.time(), machine.id, verb, name.text))
         self.invariants.ordered(machine, verb, name)
 
     def _observe(self, machine: SimulatedMachine) -> None:

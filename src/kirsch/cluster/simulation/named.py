@@ -1,0 +1,95 @@
+"""The faults that a cluster has to live through, each as a scenario of its own. Pure.
+
+A seed still says how long messages, starts and stops take.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from kirsch.cluster.model import Machine
+from kirsch.cluster.simulation.host import Manner
+from kirsch.cluster.simulation.scenario import GIB, Act, Scenario
+
+# What no start fails of and no stop takes long for.
+STEADY = Manner(start=0.3, stop=0.3, long=0.0, fails=0.0)
+
+
+def store_away(seed: int) -> Scenario:
+    """The store is away for 60 s; meanwhile a person wants something, which nobody takes."""
+    units = [*_units(12), ("data.service", ("Sticky=yes",)), ("stops.service", ("OnPartition=stop",))]
+    acts = [Act(20, "away"), Act(30, "start", "late.service"), Act(80, "back")]
+    return _scenario("store-away", seed, 3, [*units, ("late.service", ())], acts, start=units)
+
+
+def member_lost(seed: int) -> Scenario:
+    """A member of the store is lost: for an election's time it does not answer."""
+    return _scenario("member-lost", seed, 3, _units(12), [Act(20, "away"), Act(21.5, "back")])
+
+
+def machine_lost(seed: int) -> Scenario:
+    """A machine with a third of a hundred units is lost, and one of them is sticky."""
+    units = [*_units(99), ("data.service", ("Sticky=yes",))]
+    return _scenario("machine-lost", seed, 3, units, [Act(20, "crash", "m2")])
+
+
+def machine_returns(seed: int) -> Scenario:
+    """A machine that was lost was only cut off: it comes back with units that are elsewhere by now."""
+    units = [*_units(20), ("data.service", ("Sticky=yes",))]
+    acts = [Act(20, "cut", "m2"), Act(45, "mend", "m2"), Act(45.1, "start", "more.service")]
+    return _scenario("machine-returns", seed, 3, [*units, ("more.service", ())], acts, start=units)
+
+
+def cut_off(seed: int) -> Scenario:
+    """A machine is cut off for 30 s; some of its units stop then."""
+    units = [*_units(6), *_units(6, "s", "OnPartition=stop")]
+    return _scenario("cut-off", seed, 3, units, [Act(20, "cut", "m1"), Act(50, "mend", "m1")])
+
+
+def leader_killed(seed: int) -> Scenario:
+    """The leader's kirschd is killed twenty times while units start."""
+    random = Random(seed)  # noqa: S311 - it has to be the same again
+    units = _units(40)
+    acts = [Act(random.uniform(3, 40), "start", name) for name, _ in units]
+    acts += [
+        Act(random.uniform(3, 42), "killleader", "", f"{random.uniform(0.1, 1.5):.3f}") for _ in range(20)
+    ]
+    return _scenario("leader-killed", seed, 3, units, acts, start=[])
+
+
+def disk_full(seed: int) -> Scenario:
+    """One machine's /run is full while units start, and is emptied later."""
+    units = _units(9)
+    acts = [Act(2, "full", "m1"), Act(30, "empty", "m1")]
+    return _scenario("disk-full", seed, 3, units, acts)
+
+
+NAMED: dict[str, Callable[[int], Scenario]] = {
+    "store-away": store_away,
+    "member-lost": member_lost,
+    "machine-lost": machine_lost,
+    "machine-returns": machine_returns,
+    "cut-off": cut_off,
+    "leader-killed": leader_killed,
+    "disk-full": disk_full,
+}
+
+Units = list[tuple[str, tuple[str, ...]]]
+
+
+def _units(count: int, prefix: str = "u", *options: str) -> Units:
+    return [(f"{prefix}{number}.service", options) for number in range(count)]
+
+
+def _scenario(
+    name: str, seed: int, machines: int, units: Units, acts: list[Act], start: Units | None = None
+) -> Scenario:
+    begin = [Act(0.1 * number, "boot", f"m{number}") for number in range(1, machines + 1)]
+    begin += [Act(3, "start", unit) for unit, _ in (units if start is None else start)]
+    return Scenario(
+        name,
+        seed,
+        tuple(Machine(f"m{n}", f"10.0.0.{n}", cpu=8.0, memory=8 * GIB) for n in range(1, machines + 1)),
+        tuple(units),
+        tuple(sorted([*begin, *acts], key=lambda act: act.at)),
+        manner=STEADY,
+    )
