@@ -29,6 +29,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart={HOME}/bin/kirschd --config {FOLDER}/kirschd.toml
+# Its many threads seldom run at once: an arena for each (mallopt(3)) would hold memory for nothing.
+Environment=MALLOC_ARENA_MAX=2
 WatchdogSec=30
 TimeoutStartSec=90
 Restart=always
