@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.arrival import Arrival
 from kirsch.websocket.async_wire import READ, Wire
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import NORMAL, Buffer
@@ -48,9 +49,7 @@ class Connection(WebSocket):
         self._enough = enough(self.limits, self.client, READ)
         # Chunks came, or the end.
         self._news = False
-        # Something was sent since the last message came.
-        self._answered = True
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrival = Arrival()
         self._over: Closed | None = None
         self._current: Stream | None = None
 
@@ -80,34 +79,25 @@ class Connection(WebSocket):
                 await self.news()
         return self._inbox.popleft()
 
-    async def news(self) -> None:
-        """Wait until something more has been received; what was sent goes out.
+    def news(self) -> Arrival:
+        """What to await until something more has been received; what was sent goes out.
 
         Raises Closed when the connection has ended, RuntimeError where another task waits already.
         """
         if self._over is not None:
             raise Closed(self._over.code, self._over.reason)
-        if self._waiter is not None:
+        arrival = self._arrival
+        if arrival.awaited:
             raise RuntimeError("another task waits for this connection's messages")
         wire = self.wire
         self._unread = 0
         if wire.held:
             wire.hold(False)
-        if self.pending:
+        if self.pending and not self.corked:
             wire.flush()
-        waiter = self._waiter = wire.loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
-    def wake(self) -> None:
-        # The answer to a message that came alone goes out at once. What is sent besides is gathered.
-        if self._answered or self._inbox:
-            self.wire.gather()
-        else:
-            self._answered = True
-            self.wire.flush()
+        # That may have been the last there was to say.
+        arrival.awaited = self._over is None
+        return arrival
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin to close, as ever.
@@ -131,7 +121,7 @@ class Connection(WebSocket):
             self.close()
 
     def feed(self, data: Buffer) -> None:
-        super().feed(data)
+        WebSocket.feed(self, data)
         self._arrived(len(data))
 
     def filled(self, count: int) -> None:
@@ -161,15 +151,18 @@ class Connection(WebSocket):
 
     def _arrived(self, count: int) -> None:
         if self._inbox or self._news:
-            self._news = self._answered = False
+            self._news = False
             self._unread += count
             if self._unread + self.queued > self._enough:
                 if self.state == OPEN:
                     self.wire.hold(True)
                 else:
                     self._refuse()
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+            if self._arrival.awaited:
+                # What it sends goes together.
+                self.corked = True
+                self._arrival.came()
+                self.corked = False
 
     def _refuse(self) -> None:
         """It is closing, and read to the end; nobody is behind the messages that come yet."""

@@ -32,10 +32,10 @@ class SocketWire(DescriptorWire):
         self, websocket: WebSocket, sock: socket.socket, connections: Connections | None = None
     ) -> None:
         super().__init__(websocket, sock, connections)
-        self._pump = Pump(self, websocket, sock, self._buffer)
-        self._ticker = Ticker.of(self.loop)
-        # Something went out since the loop had its turn.
-        self.spoke = False
+        self._pump = Pump(self, websocket, sock, self._buffer, Ticker.of(self.loop))
+        if type(websocket).wake is WebSocket.wake:
+            # What it sends goes there without a call of ours.
+            websocket.wake = self._pump.wake  # type: ignore[method-assign]
         self._send = sock.send
         self._sendmsg = sock.sendmsg
 
@@ -49,6 +49,10 @@ class SocketWire(DescriptorWire):
             self.plain = False
             self.loop.call_soon(self.abort)
             return
+        self.wrote(pieces, count)
+
+    def wrote(self, pieces: list[bytes | memoryview], count: int) -> None:
+        """So much of this was written: the rest is when the system takes more."""
         rest: list[memoryview] = []
         for piece in pieces:
             if count < len(piece):
@@ -56,11 +60,8 @@ class SocketWire(DescriptorWire):
                 count = 0
             else:
                 count -= len(piece)
-        if rest:
-            self.later(rest)
-
-    def later(self, rest: list[memoryview]) -> None:
-        """Write this when the system takes more."""
+        if not rest:
+            return
         self._full = True
         self.plain = False
         self._rest.extend(rest)
@@ -86,15 +87,7 @@ class SocketWire(DescriptorWire):
             self._written()
 
     def wake(self) -> None:
-        if self._pump.feeding:
-            self.flush()
-        elif self.spoke:
-            self.gather()
-        else:
-            # The first before the loop has its turn goes out at once: a broadcast is one for each.
-            self.spoke = True
-            self._ticker.spoke(self)
-            self._pump.write()
+        self._pump.wake()
 
     def _resume(self) -> None:
         self.loop.add_reader(self._fd, self._pump.readable)
@@ -219,8 +212,13 @@ class Listener:
 
 async def bound(host: str | None, port: int) -> list[socket.socket]:
     """Sockets bound to each address of a host, all to one port; None and "" are every one. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        # An address needs no thread, which would stay: a process with one has slower system calls.
+        flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):

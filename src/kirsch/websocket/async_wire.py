@@ -35,7 +35,11 @@ class Ticking(Protocol):
 
 
 class Ticker:
-    """One timer for all connections of a loop."""
+    """One timer for all connections of a loop.
+
+    Attributes:
+        spoken: Pumps that have written something since the loop had its turn.
+    """
 
     _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Ticker]"] = WeakKeyDictionary()
 
@@ -43,7 +47,7 @@ class Ticker:
         # Nothing here keeps the loop: it would never be dropped.
         self._ticking: set[Ticking] = set()
         self._timed = False
-        self._spoken: list[Any] = []
+        self.spoken: list[Any] = []
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Ticker":
@@ -61,16 +65,14 @@ class Ticker:
     def discard(self, ticking: Ticking) -> None:
         self._ticking.discard(ticking)
 
-    def spoke(self, wire: Any) -> None:
-        """Let `wire.spoke` be False again when the loop has its turn: one call for any number."""
-        if not self._spoken:
-            wire.loop.call_soon(self._turn)
-        self._spoken.append(wire)
+    def turn(self) -> None:
+        """Let those in `spoken` know when the loop has its turn: one call for any number."""
+        asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        spoken, self._spoken = self._spoken, []
-        for wire in spoken:
-            wire.spoke = False
+        spoken, self.spoken = self.spoken, []
+        for pump in spoken:
+            pump.turned()
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +142,6 @@ class Wire:
         self._connections = connections
         self.loop = asyncio.get_running_loop()
         self._buffer = shared.buffer
-        self._feeding = False
         # Whether there is nothing for `flush` to see to but what is to be written.
         self.plain = True
         # No more can be written for now.
@@ -156,11 +157,10 @@ class Wire:
         if self._connections is not None:
             self._connections.add(self)
         Ticker.of(self.loop).add(self)
-        self._feeding = True
         self.websocket.start(self)
         if rest:
+            self.websocket.corked = True
             self.websocket.feed(rest)
-        self._feeding = False
         self.flush()
 
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -173,12 +173,11 @@ class Wire:
         """So many bytes are in the buffer: the WebSocket's own if `direct`, else the shared one."""
         websocket = self.websocket
         # It is written in the end: no need to be woken, unless there is much.
-        self._feeding = websocket.corked = True
+        websocket.corked = True
         if direct:
             websocket.filled(count)
         else:
             websocket.feed(self._buffer[:count])
-        self._feeding = False
         if websocket.pending or websocket.state != OPEN:
             self.flush()
 
@@ -201,10 +200,11 @@ class Wire:
     # WebSocket's wire.
 
     def wake(self) -> None:
-        if not self._feeding:
-            self.gather()
-        elif self.websocket.corked:
+        if self.websocket.corked:
+            # Much is sent while the application is called.
             self.flush()
+        else:
+            self.gather()
 
     def gather(self) -> None:
         """What is sent before the loop has its turn goes together."""

@@ -3,7 +3,7 @@
 This is the version to read; `kirsch.websocket.compiled.pump` is the same in Cython.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kirsch.websocket.protocol import OPEN
 
@@ -12,14 +12,21 @@ if TYPE_CHECKING:
 
     from kirsch.websocket.application import WebSocket
 
+# How often a socket that always has something is read before others have their turn.
+READS: Final = 8
+
 
 class Pump:
-    """Reads once and writes what that brought about, if it can be written at once; all else is its wire's."""
+    """Reads and writes what that brought about, if it can be written at once; all else is its wire's."""
 
-    __slots__ = ("_buffer", "_recv", "_send", "_websocket", "_wire", "feeding")
+    __slots__ = ("_buffer", "_recv", "_send", "_ticker", "_websocket", "_wire", "spoke")
 
-    def __init__(self, wire: Any, websocket: "WebSocket", sock: "socket.socket", buffer: memoryview) -> None:
-        self.feeding = False
+    def __init__(
+        self, wire: Any, websocket: "WebSocket", sock: "socket.socket", buffer: memoryview, ticker: Any
+    ) -> None:
+        # Something was written since the loop had its turn.
+        self.spoke = False
+        self._ticker = ticker
         self._wire = wire
         self._websocket = websocket
         self._recv = sock.recv_into
@@ -28,28 +35,57 @@ class Pump:
 
     def readable(self) -> None:
         """The socket has something, or its end."""
+        for _ in range(READS):
+            if not self._read() or not self._wire.plain:
+                return
+
+    def _read(self) -> bool:
+        """Read once, and write; whether there may be more."""
         websocket = self._websocket
         direct = websocket.get_buffer()
+        buffer = self._buffer if direct is None else direct
         try:
-            count = self._recv(self._buffer if direct is None else direct)
+            count = self._recv(buffer)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             count = 0
         if not count:
             self._wire.abort()
-            return
+            return False
+        full = count == len(buffer)
         # It is written in the end: no need to be woken, unless there is much.
-        self.feeding = websocket.corked = True
+        websocket.corked = True
         if direct is None:
             websocket.feed(self._buffer[:count])
         else:
+            # The application may keep what was read there.
+            del buffer, direct
             websocket.filled(count)
-        self.feeding = False
-        self.write()
+        self._write()
+        return full
 
-    def write(self) -> None:
-        """Write what is to be sent."""
+    def wake(self) -> None:
+        """The application sends: the first before the loop has its turn goes out at once.
+
+        A broadcast is one for each; the rest goes together.
+        """
+        if self._websocket.corked:
+            # It is being called, and has sent much.
+            self._wire.flush()
+        elif not self.spoke:
+            self.spoke = True
+            if not self._ticker.spoken:
+                self._ticker.turn()
+            self._ticker.spoken.append(self)
+            self._write()
+
+    def turned(self) -> None:
+        """The loop had its turn: what was sent since goes together."""
+        self.spoke = False
+        self._write()
+
+    def _write(self) -> None:
         websocket = self._websocket
         if websocket.state != OPEN or not self._wire.plain:
             self._wire.flush()
@@ -70,4 +106,4 @@ class Pump:
             self._wire.write([piece])
             return
         if count < len(piece):
-            self._wire.later([memoryview(piece)[count:]])
+            self._wire.wrote([piece], count)

@@ -1,6 +1,7 @@
 """When what is sent on a loop goes out."""
 
 import asyncio
+from contextvars import ContextVar
 
 from tests.websocket.looped import OPTIONS, PATIENCE, PLAIN, Echo, Raw, masked, on_loops, soon
 
@@ -58,17 +59,44 @@ class TestWrites:
             count += 1
         return count
 
-    async def test_a_lone_answer_goes_out_at_once(self, handled):
-        """It is with the peer before the function waits again."""
+    async def test_answers_go_out_when_the_function_waits(self, handled):
+        """For whatever it waits."""
 
         async def answer(ws):
             async for message in ws:
                 ws.send(message)
-                seen.append(ws.buffered)
+                await soon(go.acquire())
 
-        seen = []
+        go = asyncio.Semaphore(0)
         async with handled(answer) as raw:
             for _ in range(3):
                 raw.writer.write(masked(b"hello"))
                 assert await raw.frame() == (0x82, b"hello")
-        assert seen == [0, 0, 0]
+                go.release()
+
+    async def test_it_goes_on_where_it_stands(self, handled):
+        """In its own task and context, whoever it is that reads."""
+
+        async def answer(ws):
+            task = asyncio.current_task()
+            variable.set("its own")
+            async for _message in ws:
+                assert asyncio.current_task() is task
+                ws.send(variable.get())
+
+        variable = ContextVar("variable")
+        async with handled(answer) as raw:
+            raw.writer.write(masked(b"hello"))
+            assert await raw.frame() == (0x81, b"its own")
+
+    async def test_a_function_that_is_cancelled_while_it_waits(self, handled):
+        async def answer(ws):
+            task = asyncio.current_task()
+            async for message in ws:
+                ws.send(message)
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+        async with handled(answer) as raw:
+            raw.writer.write(masked(b"hello"))
+            assert await raw.frame() == (0x82, b"hello")
+            assert (await raw.frame())[0] == 0x88

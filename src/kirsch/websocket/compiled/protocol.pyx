@@ -52,6 +52,9 @@ cdef enum:
 
 cdef Py_ssize_t KEYS = 4096
 cdef object default_limits = Limits()
+# A buffer that no connection has just now.
+cdef PyObject *spare = NULL
+cdef Py_ssize_t spare_room = 0
 
 
 cdef class Protocol:
@@ -428,6 +431,7 @@ cdef class Protocol:
 
     cdef int _reserve(self, Py_ssize_t size) except -1:
         """Make room in the buffer: it grows up to BATCH, then another is begun."""
+        global spare, spare_room
         cdef Py_ssize_t room
         if self._buffer != NULL:
             if self._filled + size <= self._room:
@@ -439,8 +443,13 @@ cdef class Protocol:
                 return 0
             self._spill()
         # As much as was needed the last time.
-        self._room = max(size, self._usual, 256)
-        self._buffer = PyBytes_Raw(NULL, self._room)
+        room = max(size, self._usual, 256)
+        if room <= spare_room:
+            self._buffer, self._room = spare, spare_room
+            spare, spare_room = NULL, 0
+            return 0
+        self._buffer = PyBytes_Raw(NULL, room)
+        self._room = room
         return 0
 
     cdef int _spill(self) except -1:
@@ -454,6 +463,26 @@ cdef class Protocol:
                 self._out.append(<object>buffer)
             Py_XDECREF(buffer)
             self._filled = 0
+        return 0
+
+    cdef bint _all_buffered(self) noexcept:
+        """Whether all that is to be taken is in the buffer, and no other thread takes it."""
+        return self._filled > 0 and self._filled == self._size and self._source is None and self.guard is None
+
+    cdef int _sent(self) except -1:
+        """What was in the buffer was sent: as `take()`, but no object is made of it."""
+        global spare, spare_room
+        cdef PyObject *buffer = self._buffer
+        self._said = self.close_sent is not None
+        self._usual = min(self._filled, BATCH)
+        self._filled = self._size = self._largest = 0
+        self._told = False
+        self._buffer = NULL
+        # The next connection writes there: one buffer stays in the processor's caches.
+        if self._room > spare_room:
+            buffer, spare = spare, buffer
+            spare_room = self._room
+        Py_XDECREF(buffer)
         return 0
 
     cdef uint32_t _key(self) except? 0:

@@ -1,16 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """`kirsch.websocket.pump` in Cython."""
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
 
 from kirsch.websocket.compiled.protocol cimport Protocol
 
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t
 
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef extern from "<sys/socket.h>" nogil:
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
     ssize_t recv(int fd, void *data, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     int MSG_NOSIGNAL
@@ -18,51 +28,86 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     OPEN = 1
     AGAIN = -2
+    # How often a socket that always has something is read before others have their turn.
+    READS = 8
+    SHORT = 16 << 10
+    # So many pieces are written at once.
+    FEW = 64
 
 
 cdef class Pump:
-    """Reads once and writes what that brought about, if it can be written at once; all else is its wire's."""
+    """Reads and writes what that brought about, if it can be written at once; all else is its wire's."""
 
-    cdef public bint feeding
+    cdef public bint spoke
     cdef object _wire
+    cdef object _ticker
     cdef Protocol _websocket
     cdef int _fd
     cdef object _buffer
 
-    def __init__(self, wire, Protocol websocket not None, sock, buffer):
+    def __init__(self, wire, Protocol websocket not None, sock, buffer, ticker):
         self._wire = wire
+        self._ticker = ticker
         self._websocket = websocket
         self._fd = sock.fileno()
         self._buffer = buffer
 
     def readable(self):
         """The socket has something, or its end."""
+        for _ in range(READS):
+            if not self._read() or not self._wire.plain:
+                return
+
+    cdef bint _read(self) except -1:
+        """Read once, and write; whether there may be more."""
         cdef Protocol websocket = self._websocket
         cdef ssize_t count
         cdef Py_buffer view
+        cdef bint full
         direct = websocket.get_buffer()
         PyObject_GetBuffer(self._buffer if direct is None else direct, &view, PyBUF_WRITABLE)
         with nogil:
             count = recv(self._fd, view.buf, view.len, 0)
             if count < 0 and (errno == EAGAIN or errno == EINTR):
                 count = AGAIN
+        full = count == view.len
         PyBuffer_Release(&view)
         if count == AGAIN:
-            return
+            return False
         if count <= 0:
             self._wire.abort()
-            return
+            return False
         # It is written in the end: no need to be woken, unless there is much.
-        self.feeding = websocket.corked = True
+        websocket.corked = True
         if direct is None:
             websocket.feed(self._buffer[:count])
         else:
+            # The application may keep what was read there.
+            direct = None
             websocket.filled(count)
-        self.feeding = False
         self._write()
+        return full
 
-    def write(self):
-        """Write what is to be sent."""
+    def wake(self):
+        """The application sends: the first before the loop has its turn goes out at once.
+
+        A broadcast is one for each; the rest goes together.
+        """
+        cdef list spoken
+        if self._websocket.corked:
+            # It is being called, and has sent much.
+            self._wire.flush()
+        elif not self.spoke:
+            self.spoke = True
+            spoken = self._ticker.spoken
+            if not spoken:
+                self._ticker.turn()
+            spoken.append(self)
+            self._write()
+
+    def turned(self):
+        """The loop had its turn: what was sent since goes together."""
+        self.spoke = False
         self._write()
 
     cdef int _write(self) except -1:
@@ -70,24 +115,62 @@ cdef class Pump:
         if websocket.state != OPEN or not self._wire.plain:
             self._wire.flush()
         elif websocket._size or websocket._source is not None:
-            pieces = websocket.take()
-            if len(pieces) == 1 and type(pieces[0]) is bytes:
-                self._one(pieces[0])
+            if websocket._all_buffered():
+                self._buffered(websocket)
             else:
-                self._wire.write(pieces)
+                self._pieces(websocket.take())
             if websocket._size or websocket._source is not None:
                 self._wire.flush()
         return 0
 
-    cdef int _one(self, bytes piece) except -1:
-        cdef const char *data = PyBytes_AS_STRING(piece)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(piece)
+    cdef int _buffered(self, Protocol websocket) except -1:
+        """Write what is in the WebSocket's buffer, of which no object is made if the system takes it all."""
+        cdef const char *data = PyBytes_AS_STRING(<object>websocket._buffer)
+        cdef Py_ssize_t size = websocket._filled
         cdef ssize_t count
-        with nogil:
+        if size < SHORT:
+            # It is done sooner than another thread would have its turn.
             count = send(self._fd, data, size, MSG_NOSIGNAL)
+        else:
+            with nogil:
+                count = send(self._fd, data, size, MSG_NOSIGNAL)
+        if count == size:
+            websocket._sent()
+        elif count > 0:
+            self._wire.wrote(websocket.take(), count)
+        else:
+            # It says why when it is told again.
+            self._wire.write(websocket.take())
+        return 0
+
+    cdef int _pieces(self, list pieces) except -1:
+        """Write a large message, or several."""
+        cdef Py_buffer views[FEW]
+        cdef iovec parts[FEW]
+        cdef msghdr message
+        cdef Py_ssize_t total = 0
+        cdef Py_ssize_t at
+        cdef ssize_t count
+        cdef int held = 0
+        cdef int number = min(<Py_ssize_t>FEW, len(pieces))
+        try:
+            for piece in pieces[:number]:
+                PyObject_GetBuffer(piece, &views[held], PyBUF_SIMPLE)
+                parts[held].iov_base, parts[held].iov_len = views[held].buf, views[held].len
+                total += views[held].len
+                held += 1
+            memset(&message, 0, sizeof(message))
+            message.msg_iov, message.msg_iovlen = parts, held
+            with nogil:
+                count = sendmsg(self._fd, &message, MSG_NOSIGNAL)
+        finally:
+            while held:
+                held -= 1
+                PyBuffer_Release(&views[held])
         if count < 0:
             # It says why when it is told again.
-            self._wire.write([piece])
-        elif count < size:
-            self._wire.later([memoryview(piece)[count:]])
+            self._wire.write(pieces)
+            return 0
+        if count < total or number < len(pieces):
+            self._wire.wrote(pieces, count)
         return 0
