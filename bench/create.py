@@ -109,7 +109,8 @@ def floor(environment: dict[str, str]) -> float:
         said(
             "podman", "--runtime", "runc", "run", "--detach", "--name", name, "--privileged",
             "--pids-limit=-1", "--systemd=false", "--cgroupns=private", *ulimits(limits()),
-            "--tmpfs", "/run", "--tmpfs", "/tmp", "--env", "container=podman", image.split()[0], "sh", "-c", BOOT, env=environment,
+            "--tmpfs", "/run", "--tmpfs", "/tmp", "--env", "container=podman",
+            image.split()[0], "sh", "-c", BOOT, env=environment,
         )  # fmt: skip
         up = "until systemctl is-system-running --wait | grep -E 'running|degraded'; do sleep 0.05; done"
         said("podman", "--runtime", "runc", "exec", name, "sh", "-c", up, env=environment)
