@@ -94,6 +94,13 @@ async def test_a_oneshot_is_started_when_it_is_done(bench):
 
 
 @story
+async def test_a_oneshot_that_is_done_has_nothing_to_say(bench):
+    name = await bench.service("Type=oneshot\nExecStart=/bin/true")
+    state = await bench.runtime.start(name)
+    assert (state.active, state.result, state.message) == ("inactive", "success", "")
+
+
+@story
 async def test_a_stop_gives_up_a_start(bench):
     name = await bench.service("Type=oneshot\nExecStart=/bin/sleep 1000")
     start = asyncio.ensure_future(bench.runtime.start(name))

@@ -72,6 +72,17 @@ async def test_a_container_is_started_stopped_and_forgotten(bench):
 
 
 @story
+async def test_secrets_that_are_credentials_are_in_a_container(bench):
+    name = UnitName.parse("x.container")
+    file = UnitFile.parse(f'{CONTAINER}Exec=sh -c "cat /run/secrets/password; echo; {WAIT}"\n')
+    await bench.runtime.load([Prepared(name, file, {}, {"password": "it's secret"})])
+    state = await bench.runtime.start(name)
+    assert (state.active, state.message) == ("active", "")
+    await bench.line(name, "it's secret")
+    assert (await bench.runtime.stop(name)).active == "inactive"
+
+
+@story
 async def test_a_command_runs_in_a_container(bench):
     name = await bench.load(f'{CONTAINER}Exec=sh -c "{WAIT}"\n', "x.container", KIRSCH_UNIT="x")
     await bench.runtime.start(name)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from tests.cluster.runtime_bench import Bench, story
@@ -100,6 +101,26 @@ async def test_variables_reach_a_service_as_they_are(bench):
     printed = (bench.folder / "env").read_text().split("\0")
     for variable, value in {**values, "F": "theirs"}.items():
         assert f"{variable}={value}" in printed
+
+
+@story
+async def test_secrets_that_are_credentials(bench):
+    script = "cp -r $CREDENTIALS_DIRECTORY @FOLDER@/seen; id -u >@FOLDER@/seen/uid"
+    text = f"[Service]\nType=oneshot\nExecStart=/bin/sh -c '{script}'\n".replace(
+        "@FOLDER@", str(bench.folder)
+    )
+    unit = prepare(text)
+    await bench.runtime.load([replace(unit, credentials={"pass.word": 'it\'s "secret"\n', "b": "2"})])
+    folder = bench.machine.root / "run/kirsch/units/x.service.secrets"
+    assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o600, 0o600]
+    assert "hidden" not in bench.machine.run("systemctl", "cat", "x.service")
+    state = await bench.runtime.start(unit.name)
+    assert state.message == ""
+    assert (bench.folder / "seen/pass.word").read_text() == 'it\'s "secret"\n'
+    await bench.runtime.load([replace(unit, credentials={"b": "2"})])
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    await bench.runtime.unload([unit.name])
+    assert not folder.exists()
 
 
 @story

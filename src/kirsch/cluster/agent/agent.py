@@ -290,7 +290,8 @@ class Agent:
             **{secret.env: self.secret(secret.name) for secret in options.secrets if secret.env},
             **links.variables(name, options.links, endpoints),
         }
-        return Prepared(name, file, environment)
+        credentials = {secret.name: self.secret(secret.name) for secret in options.secrets if not secret.env}
+        return Prepared(name, file, environment, credentials)
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""

@@ -39,6 +39,7 @@ def dump(units: Mapping[UnitName, Cached]) -> str:
             name.text: {
                 "text": unit.prepared.file.text,
                 "environment": dict(unit.prepared.environment),
+                "credentials": dict(unit.prepared.credentials),
                 "assignment": json.loads(unit.assignment.to_json()),
             }
             for name, unit in units.items()
@@ -51,7 +52,7 @@ def parse(text: str) -> dict[UnitName, Cached]:
     units = {}
     for key, value in json.loads(text).items():
         name, file = UnitName.parse(key), UnitFile.parse(value["text"], key)
-        prepared = Prepared(name, file, value["environment"])
+        prepared = Prepared(name, file, value["environment"], value["credentials"])
         units[name] = Cached(prepared, Assignment(**value["assignment"]))
     return units
 

@@ -13,12 +13,14 @@ class Prepared:
     """A unit ready to be loaded: its file, and what the cluster adds to it on this machine.
 
     `environment` holds KIRSCH_UNIT, KIRSCH_INSTANCE, KIRSCH_ADDRESS and the variables of its links; it is
-    added to what the file itself sets, and wins over it. `file.hash` tells two versions apart.
+    added to what the file itself sets, and wins over it. `credentials` are its secrets that are no variables,
+    by their names. `file.hash` tells two versions apart.
     """
 
     name: UnitName
     file: UnitFile
     environment: Mapping[str, str] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ class SystemdRuntime:
         details: dict[str, Any] = {}
         if result == "dependency":
             details["Needs"] = await self._units.failed_needs(unit)
-        elif unit.state.active == "inactive":
+        elif unit.state.active == "inactive" and unit.conditional:
             for name in ("ConditionResult", "Conditions", "Asserts"):
                 details[name] = await self._bus.property(unit.path, UNIT, name)
         if reason := why_not_started(result, {**unit.properties, **details}):

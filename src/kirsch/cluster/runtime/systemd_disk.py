@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kirsch.cluster.runtime.systemd_files import (
     Record,
     Written,
     compose,
+    credentials_folder,
     drop_in,
     environment_file,
     is_ours,
@@ -50,7 +52,7 @@ class Disk:
             (self._root / folder).mkdir(mode=0o755, parents=True, exist_ok=True)
             for left in (self._root / folder).glob(f"**/{_TEMPORARY}*"):
                 left.unlink(missing_ok=True)
-        for left in (self._root / RECORDS).glob(f"{_TEMPORARY}*"):
+        for left in (self._root / RECORDS).glob(f"**/{_TEMPORARY}*"):
             left.unlink(missing_ok=True)
 
     def found(self) -> Iterator[Found]:
@@ -97,6 +99,7 @@ class Disk:
             if new:
                 self.remove(name)
             raise
+        self._remove_credentials(name, keep={file.path for file in files})
         return any(file.path.startswith((UNITS, QUADLETS)) for file in changed)
 
     def hidden(self, service: str) -> str:
@@ -125,7 +128,16 @@ class Disk:
         except OSError:
             pass  # there is none, or somebody put a drop-in of their own there
         self._unlink(environment_file(name))
+        self._remove_credentials(name)
         self._unlink(record_file(name))
+
+    def _remove_credentials(self, name: UnitName, keep: Collection[str] = ()) -> None:
+        folder = self._root / credentials_folder(name)
+        for path in folder.glob("*"):
+            if f"{credentials_folder(name)}/{path.name}" not in keep:
+                path.unlink(missing_ok=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write_aside(self, file: Written) -> str:
         path = self._root / file.path

@@ -32,7 +32,8 @@ from kirsch.cluster.runtime.systemd_unit import Unit, Units
 from kirsch.unit import UnitFile, UnitName
 
 SERVICE = f"{SYSTEMD}.Service"
-KILLED_WITHIN = 10.0  # seconds for what is left of a stopped unit to be gone after SIGKILL
+KILLED_WITHIN = 10.0  # seconds for what is left of a stopped unit or a command to be gone after SIGKILL
+KILLED_AGAIN = 0.1  # seconds until a command in a container is looked for again
 MARK = "KIRSCH_RUN"  # a variable by which a command in a container is known
 
 # Of a service's properties, those that a transient unit is given too (org.freedesktop.systemd1(5)). Folders
@@ -171,13 +172,25 @@ class Executor:
             return TIMED_OUT
         finally:
             if process.returncode is None:
-                process.kill()
-                await asyncio.shield(self._kill_marked(mark.encode()))
-                await process.wait()
+                await asyncio.shield(self._end(process, mark.encode()))
         return status if status >= 0 else 128 - status
 
+    async def _end(self, process: asyncio.subprocess.Process, mark: bytes) -> None:
+        """Kill a command in a container, and podman ends: podman's going would leave it there, or have it
+        started yet."""
+        deadline = time.monotonic() + KILLED_WITHIN
+        while process.returncode is None and time.monotonic() < deadline:
+            await self._kill_marked(mark)
+            try:
+                async with asyncio.timeout(KILLED_AGAIN):
+                    await process.wait()
+            except TimeoutError:
+                continue
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
     async def _kill_marked(self, mark: bytes) -> None:
-        """Kill a command in a container; podman's going leaves it there."""
         pids = await asyncio.to_thread(marked, self._root / "proc", mark)
         if pids:
             kill = await asyncio.create_subprocess_exec(

@@ -2,7 +2,8 @@ r"""Which files make a unit known to systemd, and what stands in them. Pure.
 
 A unit's file goes to /run/systemd/system, a Quadlet's to /run/containers/systemd, as it is, byte for byte.
 What the cluster adds goes beside it into NAME.d/50-kirsch.conf, which also says that the unit is kirsch's.
-The variables themselves, among which secrets are, stand in a file for root's eyes only.
+The variables themselves, among which secrets are, stand in a file for root's eyes only, and so does each
+secret that becomes a credential (systemd.exec(5)); a container finds it as /run/secrets/NAME.
 """
 
 import json
@@ -18,7 +19,7 @@ RECORDS = "run/kirsch/units"
 DROP_IN = "50-kirsch.conf"
 MARKER = "# Made by kirsch for a unit of its own; it goes with the unit.\n"
 
-# Sections that take EnvironmentFile= (systemd.exec(5)).
+# Sections that take EnvironmentFile= and LoadCredential= (systemd.exec(5)).
 _SECTIONS = {
     "service": "Service",
     "socket": "Socket",
@@ -88,6 +89,11 @@ def environment_file(name: UnitName) -> str:
     return f"{RECORDS}/{_stem(name)}.env"
 
 
+def credentials_folder(name: UnitName) -> str:
+    """The path of the folder with a unit's credentials."""
+    return f"{RECORDS}/{_stem(name)}.secrets"
+
+
 def _stem(name: UnitName) -> str:
     # systemd reads EnvironmentFile= as a glob, in which a backslash is an escape; no name has a "=".
     return name.text.replace("\\", "=")
@@ -96,11 +102,22 @@ def _stem(name: UnitName) -> str:
 def compose(prepared: Prepared) -> list[Written]:
     """The files of a unit, in the order in which they are written: its own file comes last."""
     name = prepared.name
-    files = [Written(drop_in(name), drop_in_text(prepared).encode("utf-8", "surrogateescape"))]
+    files = []
     if takes_environment(prepared):
-        text = environment_text(prepared.environment)
-        files.insert(0, Written(environment_file(name), text.encode("utf-8", "surrogateescape"), 0o600))
+        files.append(Written(environment_file(name), _encoded(environment_text(prepared.environment)), 0o600))
+    for each, value in takes_credentials(prepared).items():
+        files.append(Written(f"{credentials_folder(name)}/{each}", _encoded(value), 0o600))
+    files.append(Written(drop_in(name), _encoded(drop_in_text(prepared))))
     return [*files, Written(unit_file(name), bytes(prepared.file))]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def takes_credentials(prepared: Prepared) -> Mapping[str, str]:
+    """The credentials that this unit is given."""
+    return prepared.credentials if prepared.name.type in _SECTIONS else {}
 
 
 def takes_environment(prepared: Prepared) -> bool:
@@ -111,13 +128,18 @@ def takes_environment(prepared: Prepared) -> bool:
 def drop_in_text(prepared: Prepared) -> str:
     """The drop-in. A container's variables are put into podman's environment, and handed on by their names:
     so no value is in a command line, nor in a file that all may read."""
-    text = MARKER
+    name, kind = prepared.name, prepared.name.type
+    inside, outside = [], []
     if takes_environment(prepared):
-        text += f"[{_SECTIONS[prepared.name.type]}]\nEnvironmentFile=/{environment_file(prepared.name)}\n"
-        if prepared.name.type == "container":
-            names = " ".join(f"--env={name}" for name in sorted(prepared.environment))
-            text += f"[Container]\nPodmanArgs={names}\n"
-    return text
+        outside.append(f"EnvironmentFile=/{environment_file(name)}")
+        inside.append(f"PodmanArgs={' '.join(f'--env={each}' for each in sorted(prepared.environment))}")
+    for each in takes_credentials(prepared):
+        outside.append(f"LoadCredential={each}:/{credentials_folder(name)}/{each}")
+        inside.append(f"PodmanArgs=--volume=%d/{each}:/run/secrets/{each}:ro")
+    lines = [f"[{_SECTIONS[kind]}]", *outside] if outside else []
+    if inside and kind == "container":
+        lines += ["[Container]", *inside]
+    return MARKER + "".join(f"{line}\n" for line in lines)
 
 
 def environment_text(environment: Mapping[str, str]) -> str:
