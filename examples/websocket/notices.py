@@ -11,7 +11,7 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.bus import http_server
+from kirsch.bus import ServerError, http_server
 from kirsch.websocket import WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
 
@@ -68,6 +68,10 @@ def main() -> None:
     cherrypy.tree.mount(Board(), "/")
     WebSocketPlugin(engine).subscribe()
     server = http_server(engine, port=port)
+    try:
+        server.bind()
+    except ServerError as error:
+        sys.exit(f"notices: {error}")
     engine.signals.subscribe()
     engine.start()
     print(f"listening on http://127.0.0.1:{server.bind_addr[1]}/", flush=True)

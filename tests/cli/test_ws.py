@@ -365,6 +365,8 @@ class TestHowItConnects:
             (("x", "--header", "Upgrade: x"), "Upgrade is a header field that the handshake writes itself"),
             (("x", "--exit-after", "0"), "argument --exit-after: '0' is not a whole number above 0"),
             (("x", "--ping=0"), "argument --ping: '0' is not a whole number above 0"),
+            (("x", "--ping", "0"), "argument --ping: '0' is not a whole number above 0"),
+            (("--bench", "0", "x"), "argument --bench: '0' is not a number of seconds above 0"),
             (
                 ("x", "--user", "mary"),
                 "there is no terminal to ask for mary's password: set KIRSCH_WS_PASSWORD",

@@ -210,6 +210,16 @@ def test_notices(tmp_path):
             assert late.recv(PATIENCE) == "The kettle is on"
 
 
+def test_notices_says_why_it_does_not_listen():
+    pytest.importorskip("cherrypy")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, EXAMPLES / "notices.py", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"notices: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
 def test_primes(tmp_path):
     with running(tmp_path, "primes", 0) as primes:
         assert "new WebSocket" in http(primes.url)[0]

@@ -35,6 +35,9 @@ class Parser(argparse.ArgumentParser):
         return kept + last
 
     def _is(self, action: argparse.Action, text: str) -> bool:
+        if text.isdecimal():
+            # It is meant for it, even if it is wrong.
+            return True
         try:
             self._get_value(action, text)
         except argparse.ArgumentError:
