@@ -47,6 +47,55 @@ def test_global_runs_everywhere_and_spread_spreads(trial):
         eventually(lambda machine=machine: "all.service" in trial.running(machine, "all.service"))
 
 
+def test_metadata_changed_at_run_time_moves_what_asks_for_it(trial):
+    first, second = trial.machines[:2]
+    trial.kirsch("metadata", first.id, "disk=ssd")
+    trial.submit("wants.service", SLEEP + "[X-Kirsch]\nMachineMetadata=disk=ssd\n")
+    trial.kirsch("start", "wants.service")
+    assert on(trial, "wants.service") == first.id
+    trial.kirsch("metadata", second.id, "disk=ssd")
+    trial.kirsch("metadata", first.id, "disk=")
+    trial.until(
+        lambda now: (
+            now["wants.service"]["machine"] == second.id and now["wants.service"]["active"] == "active"
+        )
+    )
+    trial.kirsch("metadata", second.id, "disk=")
+    eventually(lambda: "disk" in trial.kirsch("why", "wants.service").out)
+
+
+def test_spread_puts_instances_in_each_zone(trial):
+    trial.submit("spread@.service", SLEEP + "[X-Kirsch]\nSpread=zone\n")
+    names = [f"spread@{number}.service" for number in range(3)]
+    trial.kirsch("start", *names)
+    assert len({on(trial, name) for name in names}) == 3
+
+
+def test_replaces_takes_the_place_of_another(trial):
+    trial.submit("old.service", SLEEP)
+    trial.kirsch("start", "old.service")
+    trial.submit("new.service", SLEEP + "[X-Fleet]\nReplaces=old.service\n")
+    trial.kirsch("start", "new.service")
+    place = trial.machine_of("new.service")
+    eventually(lambda: "old.service" not in trial.running(place, "*.service"))
+
+
+def test_what_systemd_rejects_is_shown_in_its_own_words(trial):
+    trial.submit("bad.service", "[Service]\nExecStart=relative/path\n")
+    refused = trial.kirsch("start", "bad.service", check=False)
+    assert refused.status == 1
+    told = trial.kirsch("status", "bad.service").out + trial.kirsch("why", "bad.service").out
+    assert "absolute" in told or "bad-setting" in told or "bad unit file setting" in told.lower(), told
+
+
+def test_what_quadlet_rejects_is_shown_in_its_own_words(trial):
+    path = trial.write("bad.container", "[Container]\nImage=localhost/none\nNoSuchKey=1\n")
+    refused = trial.kirsch("submit", path, check=False)
+    assert refused.status == 1
+    assert "unsupported key 'NoSuchKey' in group 'Container'" in refused.err
+    assert "bad.container" not in trial.lines()
+
+
 def test_too_much_memory_waits_and_why_says_so(trial):
     trial.submit("big.service", SLEEP + "[X-Kirsch]\nMemory=999G\n")
     trial.kirsch("start", "--no-block", "big.service")
@@ -54,8 +103,7 @@ def test_too_much_memory_waits_and_why_says_so(trial):
 
 
 def test_a_move_stops_before_it_starts(trial):
-    tells = TELLS
-    trial.submit("m.service", tells)
+    trial.submit("m.service", TELLS)
     trial.kirsch("start", "m.service")
     source = trial.machine_of("m.service")
     target = next(machine for machine in trial.machines if machine.id != source.id)

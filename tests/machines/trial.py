@@ -47,6 +47,7 @@ class Trial:
     def __init__(self, record: ClusterRecord, folder: Path) -> None:
         self.record = record
         self.folder = folder
+        self.began = time.time()
         self.client = Client(locate(Where(cluster=record.name)))
 
     @property
@@ -143,8 +144,8 @@ class Trial:
         return {machine.name: self.running(machine, pattern) for machine in self.machines}
 
     def journal(self, machine: MachineRecord, unit: str) -> list[tuple[float, str]]:
-        """What a machine's own journal has of a unit: seconds since 1970, and the line."""
-        shown = self.shell(machine, f"journalctl --no-pager -o json -u {unit}")
+        """What a machine's own journal has of a unit since the trial began: Unix time, and the line."""
+        shown = self.shell(machine, f"journalctl --no-pager -o json --since @{self.began:.6f} -u {unit}")
         records = [json.loads(line) for line in shown.splitlines()]
         return [(int(r["__REALTIME_TIMESTAMP"]) / 1e6, str(r.get("MESSAGE", ""))) for r in records]
 
