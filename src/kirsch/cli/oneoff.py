@@ -15,7 +15,8 @@ from kirsch.cli.foreground import foreground
 from kirsch.cli.names import known_names
 from kirsch.cli.reach import client_of
 from kirsch.cluster.application import ApplicationError, resolve
-from kirsch.cluster.client import Client, unit_path
+from kirsch.cluster.client import UNITS, Client, unit_path
+from kirsch.cluster.reach import Unix
 
 # What a program needs to know of our terminal, where it has one.
 TERMINAL = ("TERM", "COLORTERM")
@@ -34,11 +35,45 @@ def run(options: argparse.Namespace) -> int:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """A command in what a running unit's processes have."""
+    """A command in what a running unit's processes have, on the unit's machine."""
     client = client_of(options)
     name = resolve(options.unit, known_names(client, [options.unit]))
+    daemon = client.get("/kirsch/v1/daemon")
+    on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
+    if on and (not isinstance(client.reach, Unix) or daemon["machine"] not in on):
+        return _elsewhere(options, name)
     context = client.get(unit_path(name, "/environment"))
+    if name.endswith(".container") and daemon["runtime"] == "systemd":
+        return _in_container(name, options.command, options.env)
     return _execute(context, options.command, context["environment"], options.env)
+
+
+def _elsewhere(options: argparse.Namespace, name: str) -> int:
+    """The same on the unit's machine, by ssh."""
+    from kirsch.cli.ssh import ssh
+    from kirsch.cluster.provision.settings import HOME
+
+    given = [f"--env={'='.join(_assignment(each))}" for each in options.env]
+    command = [f"{HOME}/bin/kirsch", "exec", *given, name, *options.command]
+    return ssh(argparse.Namespace(**vars(options) | {"target": name, "command": command}))
+
+
+def _in_container(name: str, argv: Sequence[str], given: Sequence[str]) -> int:
+    """In a unit's container (podman-exec(1)), whose id Quadlet has written down."""
+    stem = name.removesuffix(".container")
+    try:
+        container = Path(f"/run/{stem}.cid").read_text().strip()
+    except OSError:
+        raise Failure(f"{name} has no container: `kirsch status {stem}` says how it is") from None
+    terminal = ["--interactive", "--tty"] if sys.stdin.isatty() else ["--interactive"]
+    variables = [f"--env={'='.join(_assignment(each))}" for each in given]
+    command = Command(
+        ("podman", "exec", *terminal, *variables, container, *argv), environment=dict(os.environ)
+    )
+    try:
+        return foreground(command)
+    except ChildError as error:
+        raise Failure(f"podman: {error}") from None
 
 
 def _unit(client: Client, words: Sequence[str]) -> tuple[str | None, Sequence[str]]:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ def ssh(options: argparse.Namespace) -> int:
         argv = _to_own(record, options.target, command)
     else:
         argv = _to_other(Client(locate(where)), options.target, command, where.tunnel)
+    # A command has a terminal where we have one.
+    tty = ["-t"] if command and sys.stdin.isatty() else []
     try:
-        os.execvp(argv[0], list(argv))
+        os.execvp(argv[0], [argv[0], *tty, *argv[1:]])
     except OSError as error:
         raise Failure(f"cannot run ssh: {error.strerror}") from None
 

@@ -1,6 +1,7 @@
 """/events: units' lines as they change."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
@@ -10,8 +11,10 @@ from kirsch.cluster.api.answers import parameters
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.status import UnitStatus
 
-# How many seconds of changes go together: a start of hundreds is not worth looking at them all for each.
+# How many seconds of changes go together, at least, and how many times as long as a look at all units takes:
+# a start of hundreds is not worth looking at them all for each.
 GATHER = 0.02
+PAUSE = 4
 
 
 class Events(Resource):
@@ -36,15 +39,17 @@ class Events(Resource):
             told: dict[tuple[str, str], UnitStatus] | None = None
             while True:
                 changed.clear()
+                began = time.thread_time()
                 lines = self.api.overview.of(self.node.cluster())
                 now = {(s.name, s.machine): s for s in lines if not units or s.name in units}
                 news = [s.to_dict() for key, s in now.items() if told is None or told.get(key) != s]
                 gone = {name for name, _ in told or ()} - {name for name, _ in now}
                 news += [{"name": name, "gone": True} for name in sorted(gone)]
+                spent = time.thread_time() - began
                 if news or told is None:
                     yield {"units": news}
                 told = now
                 await changed.wait()
-                await asyncio.sleep(GATHER)
+                await asyncio.sleep(max(GATHER, PAUSE * spent))
         finally:
             self.node.mirror.ignore(notice)

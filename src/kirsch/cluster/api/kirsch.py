@@ -229,9 +229,12 @@ class Daemon(Resource):
     """/daemon."""
 
     def GET(self, **query: Any) -> bytes:
-        """This kirschd: its process, its machine, its version."""
+        """This kirschd: its process, its machine, what runs units there, its version."""
         parameters(query)
-        return json_answer({"pid": os.getpid(), "machine": self.node.machine.id, "version": __version__})
+        machine = self.node.machine
+        return json_answer(
+            {"pid": os.getpid(), "machine": machine.id, "runtime": machine.runtime, "version": __version__}
+        )
 
 
 class Down(Resource):

@@ -303,7 +303,7 @@ def _schemas() -> dict[str, Schema]:
             examples=[{"units": {"a.service": UNIT_FILE}, "start": ["a.service"]}],
         ),
         "Started": _object({"start": STRINGS, "warnings": STRINGS}),
-        "Daemon": _object({"pid": INTEGER, "machine": STRING, "version": STRING}),
+        "Daemon": _object({"pid": INTEGER, "machine": STRING, "runtime": STRING, "version": STRING}),
         "Down": _object({"down": BOOLEAN}),
         "Problem": _object({"type": STRING, "title": STRING, "status": INTEGER, "detail": STRING}),
     }
