@@ -61,6 +61,7 @@ def create(options: argparse.Namespace) -> int:
         print(
             f"  {machine.name}  {machine.address}  ssh {machine.host}:{machine.ssh_port}  {machine.endpoint}"
         )
+    print(f"verbs speak to it with --cluster {record.name}, or KIRSCH_CLUSTER={record.name}")
     return 0
 
 
