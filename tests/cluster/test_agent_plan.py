@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kirsch.cluster.agent.plan import Assigned, Hold, Load, Start, Stop, Unload, View, plan
+from kirsch.cluster.agent.plan import Assigned, Hold, Kill, Load, Start, Stop, Unload, View, plan
 from kirsch.cluster.model import Assignment, Endpoint
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
@@ -124,3 +124,86 @@ def test_a_start_under_way_is_given_up_for_a_stop():
     )
     assert plan(starts) == [Stop(DB)]
     assert plan(replace(starts, starting=frozenset())) == []
+
+
+def test_a_global_unit_does_not_wait_for_other_machines():
+    everywhere = assigned(DB, "Global=true")
+    view = View(assigned={DB: everywhere}, running={DB: state(everywhere, DOWN)}, elsewhere={DB: "m2"})
+    assert plan(view) == [Start(DB)]
+
+
+def test_a_unit_whose_text_the_store_has_no_more_is_let_be():
+    view = replace(BOTH_RUN, assigned={WEB: web}, unread=frozenset({DB}))
+    assert plan(view) == []
+    assert plan(replace(view, running={DB: state(db, DOWN), WEB: state(web)})) == []
+    assert plan(replace(view, unread=frozenset())) == [Stop(DB)]
+
+
+def test_a_machine_that_is_not_in_the_store_starts_nothing_and_stops_what_it_knows_is_not_wanted():
+    away = View(assigned={DB: db}, connected=False, joining=True)
+    assert plan(away) == [Hold(DB, "waits until its machine has reached the store"), Load(DB)]
+    # That a unit is to run anew is not acted upon: it could not be started again.
+    again = assigned(DB, order=2)
+    running = replace(BOTH_RUN, assigned={DB: again, WEB: web}, connected=False, joining=True)
+    assert plan(running) == [Hold(DB, "waits until its machine has reached the store")]
+    assert plan(replace(BOTH_RUN, assigned={WEB: web}, connected=False)) == [Stop(DB)]
+
+
+def test_a_machine_that_comes_back_first_stops_what_is_no_longer_its_own():
+    view = View(
+        assigned={WEB: assigned(WEB)},
+        running={DB: state(db)},
+        loaded={DB: db.options},
+        started={DB: db.assignment},
+        joining=True,
+    )
+    assert plan(view) == [
+        Stop(DB),
+        Hold(WEB, "waits until its machine has stopped what is no longer its own"),
+        Load(WEB),
+    ]
+
+
+stops = assigned(DB, "OnPartition=stop")
+CUT_OFF = View(
+    assigned={DB: stops, WEB: web},
+    running={DB: state(stops), WEB: state(web)},
+    loaded={DB: stops.options, WEB: web.options},
+    started={DB: stops.assignment, WEB: web.assignment},
+    endpoints=(endpoint(DB), endpoint(WEB)),
+    connected=True,
+)
+
+
+def test_what_stops_when_cut_off_is_asked_at_half_the_lease_and_killed_at_its_end():
+    assert plan(replace(CUT_OFF, silence=0.49)) == []
+    assert plan(replace(CUT_OFF, silence=0.5)) == [Stop(DB)]
+    stopping = replace(CUT_OFF, busy=frozenset({DB}))
+    assert plan(replace(stopping, silence=0.9)) == []
+    assert plan(replace(stopping, silence=1.0)) == [Kill(DB)]
+
+
+def test_what_stops_when_cut_off_does_so_under_a_kirschd_that_never_saw_the_store():
+    unknown = View(
+        running=CUT_OFF.running, loaded=CUT_OFF.loaded, started=CUT_OFF.started, known=False, connected=False
+    )
+    assert plan(replace(unknown, silence=0.2)) == []
+    assert plan(replace(unknown, silence=0.6)) == [Stop(DB)]
+    assert plan(replace(unknown, silence=float("inf"))) == [Kill(DB)]
+
+
+def test_what_stopped_when_cut_off_is_not_started_before_the_store_is_heard():
+    view = replace(CUT_OFF, running={DB: state(stops, DOWN), WEB: state(web)}, started={WEB: web.assignment})
+    assert plan(replace(view, silence=0.6)) == [Hold(DB, "waits until its machine has reached the store")]
+    assert plan(replace(view, silence=0.1)) == [Start(DB)]
+
+
+def test_a_machine_that_boots_while_the_store_is_away_starts_what_is_cached_and_stops_nothing():
+    view = View(
+        cached={DB: db}, running={WEB: state(web)}, known=False, connected=False, silence=float("inf")
+    )
+    assert plan(view) == [Start(DB)]
+    assert plan(replace(view, silence=0.0)) == []
+    assert plan(replace(view, busy=frozenset({DB}))) == []
+    assert plan(replace(view, started={DB: db.assignment})) == []
+    assert plan(replace(view, running={DB: state(db)})) == []

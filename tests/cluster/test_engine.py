@@ -10,7 +10,7 @@ from kirsch.cluster.engine import Engine
 from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Machine, UnitRecord
-from kirsch.cluster.registry import MemoryRegistry, Put
+from kirsch.cluster.registry import MemoryRegistry, Put, Unavailable
 from kirsch.cluster.registry.store import Store
 from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitFile
@@ -41,18 +41,20 @@ class Peer:
 
 
 @asynccontextmanager
-async def cluster(*ids: str, ttl: float = 0.3) -> AsyncIterator[list[Peer]]:
+async def cluster(
+    *ids: str, ttl: float = 0.3, registry: type[MemoryRegistry] = MemoryRegistry
+) -> AsyncIterator[list[Peer]]:
     """Machines that share a store."""
     store, peers = Store(), []
     for id in ids:
-        registry = MemoryRegistry(store)
-        mirror, lease = Mirror(registry, keys.ROOT), MachineLease(registry)
+        client = registry(store)
+        mirror, lease = Mirror(client, keys.ROOT), MachineLease(client)
         lease.TTL, lease.RENEW = ttl, ttl / 3
-        leased = LeasedKeys(registry, mirror, lease)
+        leased = LeasedKeys(client, mirror, lease)
         leased.want({keys.machine(id): Machine(id, "10.0.0.1").to_json()})
-        engine = Engine(registry, mirror, Snapshots(mirror), lease, id)
+        engine = Engine(client, mirror, Snapshots(mirror), lease, id)
         parts = [part.run() for part in (mirror, lease, leased, engine)]
-        peers.append(Peer(id, registry, mirror, lease, [asyncio.create_task(part) for part in parts]))
+        peers.append(Peer(id, client, mirror, lease, [asyncio.create_task(part) for part in parts]))
     try:
         yield peers
     finally:
@@ -116,6 +118,56 @@ def test_another_takes_over_from_a_leader_that_died():
             )
             assert where == {"a.service": other.id, "b.service": other.id}
             assert other.mirror.value(keys.LEADER) == other.id
+
+    run(scenario())
+
+
+class Silent(MemoryRegistry):
+    """A store that once does not answer a write of the schedule, which comes later. The rest is real."""
+
+    late: tuple | None = None
+    silent = False
+
+    async def transact(self, operations, conditions=()):
+        if self.silent and any(operation.key.startswith(keys.SCHEDULE) for operation in operations):
+            self.silent, self.late = False, (operations, conditions)
+            raise Unavailable("does not answer")
+        return await super().transact(operations, conditions)
+
+
+def test_what_a_leader_wrote_without_an_answer_does_not_count_in_its_next_term():
+    async def scenario() -> None:
+        async with cluster("m1", registry=Silent) as (one,):
+            while one.mirror.value(keys.LEADER) is None:
+                await one.mirror.reached(one.mirror.revision + 1)
+            term = one.mirror.entries[keys.LEADER].created
+            one.registry.silent = True
+            await submit(one.registry, "a.service")
+            await scheduled(one.mirror, lambda where: where == {"a.service": "m1"})
+            assert one.mirror.entries[keys.LEADER].created > term
+            assert await one.registry.transact(*one.registry.late) is None
+
+    run(scenario())
+
+
+def test_a_machine_leads_only_once_the_store_has_it_again():
+    async def scenario() -> None:
+        async with cluster("m1") as (one,):
+            await submit(one.registry, "a.service")
+            await scheduled(one.mirror, lambda where: where == {"a.service": "m1"})
+            heard: list[tuple[bool, bool]] = []
+            one.mirror.listen(
+                lambda changed: heard.append(
+                    (keys.LEADER in one.mirror.entries, keys.machine("m1") in one.mirror.entries)
+                )
+            )
+            left = one.mirror.entries[keys.schedule("m1", "a.service")].modified
+            await one.registry.revoke(await one.lease.id())
+            while heard[-1:] != [(True, True)]:
+                await one.mirror.reached(one.mirror.revision + 1)
+            assert (True, False) not in heard
+            # Nor does it take its units away from itself.
+            assert one.mirror.entries[keys.schedule("m1", "a.service")].modified == left
 
     run(scenario())
 

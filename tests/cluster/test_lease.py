@@ -1,11 +1,14 @@
 """One lease a machine: what hangs on it comes back when the lease was lost."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
 
 from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.registry import MemoryRegistry
+from kirsch.cluster.registry import Delete, MemoryRegistry, Put, Unavailable, Unchanged
 
 
 def run(scenario: Coroutine) -> None:
@@ -65,6 +68,133 @@ def test_a_mirror_lists_anew_what_the_store_has_forgotten():
         task = asyncio.create_task(mirror.run())
         await until(mirror, {"/x/n": "11999"})
         assert heard[-1] == {"/x/a", "/x/n"}
+        task.cancel()
+
+    run(scenario())
+
+
+class Held(MemoryRegistry):
+    """A store whose clients can lose an answer, or have a write come late. The rest is the real one."""
+
+    lose = 0
+    late: list[Sequence[Put | Delete]]
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.late = []
+
+    async def transact(self, operations, conditions=()):
+        if self.lose:
+            self.lose -= 1
+            self.late.append(list(operations))
+            raise Unavailable("does not answer")
+        return await super().transact(operations, conditions)
+
+    async def arrive(self) -> None:
+        """What was held back comes now, after all that was written since."""
+        for operations in self.late:
+            await super().transact(operations)
+        self.late.clear()
+
+
+@asynccontextmanager
+async def leased(registry: MemoryRegistry) -> AsyncIterator[tuple[Mirror, MachineLease, LeasedKeys]]:
+    mirror, lease = Mirror(registry, "/"), MachineLease(registry)
+    keys = LeasedKeys(registry, mirror, lease)
+    keys.RETRY = 0.01
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part.run()) for part in (mirror, lease, keys)]
+        yield mirror, lease, keys
+        for task in tasks:
+            task.cancel()
+
+
+def test_a_write_that_comes_late_is_made_good():
+    async def scenario() -> None:
+        registry = Held()
+        async with leased(registry) as (mirror, lease, keys):
+            registry.lose = 1
+            keys.want({"/a": "old", "/b": "1"})
+            await keys.settled()
+            keys.want({"/a": "new"})
+            await until(mirror, {"/a": "new"})
+            await registry.arrive()
+            await until(mirror, {"/a": "old", "/b": "1"})
+            await until(mirror, {"/a": "new"})
+            # Another's key under the same lease is not ours to judge.
+            await registry.put("/other", "1", lease=await lease.id())
+            keys.want({"/a": "newer"})
+            await until(mirror, {"/a": "newer", "/other": "1"})
+
+    run(scenario())
+
+
+def test_a_claim_is_written_where_its_condition_holds_and_nowhere_else():
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with leased(registry) as (mirror, _lease, keys):
+            revision = await registry.put("/schedule", "m1")
+            keys.want({"/state": "starts"})
+            assert await keys.claim("/state", "starts", Unchanged("/schedule", revision))
+            await until(mirror, {"/schedule": "m1", "/state": "starts"})
+            keys.want({"/state": "runs"})
+            await until(mirror, {"/schedule": "m1", "/state": "runs"})
+            await registry.put("/schedule", "m2")
+            assert not await keys.claim("/state", "starts", Unchanged("/schedule", revision))
+            assert mirror.value("/state") == "runs"
+
+    run(scenario())
+
+
+def test_of_claims_that_go_together_only_those_are_refused_whose_own_condition_does_not_hold():
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with leased(registry) as (_mirror, lease, keys):
+            await lease.id()
+            good, bad = Unchanged("/none", 0), Unchanged("/none", 7)
+            claims = (keys.claim("/a", "1", good), keys.claim("/b", "1", bad), keys.claim("/c", "1", good))
+            assert await asyncio.gather(*claims) == [True, False, True]
+
+    run(scenario())
+
+
+def test_a_claim_that_the_store_does_not_answer_says_so():
+    async def scenario() -> None:
+        registry = Held()
+        async with leased(registry) as (mirror, _lease, keys):
+            registry.lose = 1
+            with pytest.raises(Unavailable):
+                await keys.claim("/a", "1", Unchanged("/none", 0))
+            # Whether it was written is not known: what is wanted is written.
+            await registry.arrive()
+            keys.want({"/b": "2"})
+            await until(mirror, {"/b": "2"})
+
+    run(scenario())
+
+
+def test_a_lease_is_counted_from_the_sending_of_what_was_acknowledged():
+    async def scenario() -> None:
+        clock = [100.0]
+        registry = Held()
+        lease = MachineLease(registry, lambda: clock[0])
+        assert (lease.silence, lease.holds) == (0.0, False)
+        task = asyncio.create_task(lease.run())
+        await lease.id()
+        clock[0] += 9.9
+        assert lease.silence == pytest.approx(9.9)
+        assert lease.holds
+        clock[0] += 0.2
+        assert not lease.holds
+        task.cancel()
+        await registry.close()
+        # One that never was acknowledged is as old as can be.
+        other = MachineLease(registry, lambda: clock[0])
+        heard = asyncio.Event()
+        other.listen(heard.set)
+        task = asyncio.create_task(other.run())
+        await heard.wait()
+        assert other.silence == float("inf")
         task.cancel()
 
     run(scenario())

@@ -29,7 +29,7 @@ class Arrive:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A unit that is to leave its machine, and why no other can have it."""
+    """A unit that is to leave its machine, and why no other can have it; empty if there is no other."""
 
     unit: UnitName
     machine: str
@@ -98,9 +98,11 @@ def _is_over(unit: Unit, move: Move, cluster: Cluster) -> bool:
     if unit.options.is_global:
         return True
     machines = cluster.schedule.get(unit.name, {})
-    if unit.desired == "inactive" or not machines:
-        return not machines
-    return move.source not in machines and all(_is_ready(unit, machine, cluster) for machine in machines)
+    if move.source in machines:
+        return False
+    # Where the machine it went to is lost there is nothing left of the move: it is put anywhere then.
+    there = [machine for machine in machines if machine in cluster.machines]
+    return not there or all(_is_ready(unit, machine, cluster) for machine in machines)
 
 
 def _is_ready(unit: Unit, machine: str, cluster: Cluster) -> bool:

@@ -2,7 +2,7 @@
 
 Five steps, each in the order of unit names: move what is to move; take off what may not stay where it is;
 put what has no place; bring what stays up to date; say why of what must wait. Doing what it decides leaves
-nothing to decide.
+nothing to decide, but that moves are over.
 """
 
 from collections.abc import Iterator
