@@ -2,14 +2,17 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from tests.machines.computer import KIRSCH, Computer, parts, podman, traces, words_of
+from tests.machines.trial import eventually
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
@@ -40,11 +43,16 @@ def computer(tmp_path):
 
 def failing(folder: Path, word: str, act: str) -> Path:
     """A folder with a podman that fails at one call."""
-    program = folder / "bin/podman"
-    program.parent.mkdir()
-    program.write_text(FAILING.format(word=word, act=act, real=shutil.which("podman")))
-    program.chmod(0o755)
-    return program.parent
+    return program(folder, "podman", FAILING.format(word=word, act=act, real=shutil.which("podman")))
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """A folder with a program of ours in it."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path.parent
 
 
 def test_clusters_come_side_by_side_and_go_without_a_trace(computer):
@@ -155,3 +163,73 @@ def test_a_machine_that_is_away_is_seen(computer):
     assert "destroy" in again.stderr
     assert computer.kirsch("cluster", "destroy", name).returncode == 0
     assert parts(name) == []
+
+
+def test_who_interrupts_the_making_of_the_image_is_left_with_nothing(computer, tmp_path):
+    # A podman that has no image, and asks no registry for one; an mmdebstrap that stops in the middle.
+    graph = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{graph}/g"\nrunroot = "{graph}/r"\n'
+    (tmp_path / "storage.conf").write_text(storage)
+    fifo = tmp_path / "begun"
+    os.mkfifo(fifo)
+    hook = shlex.quote(f"--setup-hook=echo $$ > {fifo}; exec sleep 600")
+    program(tmp_path, "mmdebstrap", f'#!/bin/sh\nexec {shutil.which("mmdebstrap")} {hook} "$@"\n')
+    path = failing(tmp_path, "manifest inspect", "exit 125")
+    environment = {
+        **computer.environment(path),
+        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [KIRSCH, "cluster", "create", computer.name("image")], env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        sleeper = Path("/proc", fifo.read_text().strip())
+        assert sleeper.exists()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        assert errors.splitlines()[-1] == "kirsch: machine image: interrupted; nothing is left behind"
+        eventually(lambda: not sleeper.exists())
+        assert not list(computer.data.rglob("*"))
+        assert not list(Path("/var/tmp").glob("tmp*/mmdebstrap*"))
+    finally:
+        process.kill()
+        subprocess.run(["umount", graph / "g/overlay"], stderr=subprocess.DEVNULL)
+        shutil.rmtree(graph)
+
+
+def test_two_who_make_one_cluster_do_not_undo_each_other(computer):
+    name = computer.name("both")
+    both = [
+        subprocess.Popen(
+            [KIRSCH, "cluster", "create", name], env=computer.environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=300) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert any(f"there is a cluster {name} already" in errors for _, errors in said)
+    assert computer.kirsch("cluster", "status", name).returncode == 0
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_done(computer):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = computer.kirsch("cluster", "create", computer.name("port"), "--publish", f"{port}:80")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"--publish: port {port} of 127.0.0.1 is taken" in done.stderr
+    assert not computer.data.exists()
+
+
+def test_what_cannot_be_asked_for_is_wrong_usage(computer):
+    for words in (
+        ["NAME!"],
+        ["x", "--machines", "0"],
+        ["x", "--machines", "99"],
+        ["x", "--metadata", "zone"],
+    ):
+        done = computer.kirsch("cluster", "create", *words)
+        assert done.returncode == 2, done
+        assert done.stderr
+    assert not computer.data.exists()

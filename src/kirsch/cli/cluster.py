@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
@@ -47,14 +47,18 @@ class Steps:
 
 def create(options: argparse.Namespace) -> int:
     """A new cluster."""
+    from kirsch.cluster.provision.record import ProvisionError
     from kirsch.cluster.provision.specification import Specification
 
-    specification = Specification.parse(options.name, options.machines, options.metadata, options.publish)
+    try:
+        asked = Specification.parse(options.name, options.machines, options.metadata, options.publish)
+    except ProvisionError as error:
+        raise Misuse(str(error)) from None
     _extra()
     from kirsch.cluster.provision.create import create as make
 
     steps = Steps(sys.stdout)
-    record = make(specification, steps)
+    record = make(asked, steps)
     count = len(record.machines)
     print(f"\ncluster {record.name} is up: {count} machine{'s' if count > 1 else ''}, {steps.seconds:.0f} s")
     for machine in record.machines:

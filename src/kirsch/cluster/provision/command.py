@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from kirsch.cluster.provision.record import ProvisionError
 
 CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")
 LONGEST = 300
+# Seconds from SIGTERM to SIGKILL.
+GRACE = 10.0
 
 Each = TypeVar("Each")
 
@@ -92,7 +95,7 @@ class Runner:
         with self._lock:
             self._interrupted = True
             for process in self._running:
-                process.kill()
+                _signal(process, signal.SIGTERM)
 
     def _start(self, command: Command, name: str) -> "subprocess.Popen[bytes]":
         environment = {
@@ -118,6 +121,11 @@ class Runner:
             raise CommandError(name, str(error.strerror)) from None
 
 
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, number)  # it leads a session, and so a group
+
+
 def without_credentials(text: str) -> str:
     """A text without the user and password of URLs in it."""
     return CREDENTIALS.sub(r"\1", text)
@@ -131,9 +139,14 @@ def _words(status: int, said: bytes) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it and all that it started; what cleans up after itself has a while for that."""
     if process.poll() is None:
-        process.kill()
-        process.wait()
+        _signal(process, signal.SIGTERM)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
+            process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
             pipe.close()

@@ -3,14 +3,15 @@
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kirsch.cluster.provision import install, podman
 from kirsch.cluster.provision.command import CommandError, Runner
-from kirsch.cluster.provision.destroy import PARTS, destroy_steps
+from kirsch.cluster.provision.destroy import PARTS, destroy_steps, remove_record
 from kirsch.cluster.provision.host import free, limits, subnets
 from kirsch.cluster.provision.image import Images, target
 from kirsch.cluster.provision.keyring import load_authority, machine_pair, make_keys, public_key, write_ssh
@@ -36,6 +37,7 @@ PROGRAMS = {
     "iptables": "iptables",
     "ip": "iproute2",
 }
+EXISTS = "there is a cluster {0} already: `kirsch cluster destroy {0}`, or give another name"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/podman:/usr/libexec/podman"
 
 
@@ -43,8 +45,24 @@ def create(specification: Specification, show: Show) -> ClusterRecord:
     """Make the cluster. Raises ProvisionError with the step that failed; nothing is left behind then."""
     creation = Creation(specification, Runner())
     creation.check()
-    perform(creation.steps(), show)
+    with _reserved(specification.name):
+        perform(creation.steps(), show)
     return creation.record
+
+
+@contextmanager
+def _reserved(name: str) -> Iterator[None]:
+    """The name is ours, or another's who is about to make it: undoing removes all that bears it."""
+    folder = clusters_folder() / name
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise ProvisionError(EXISTS.format(name)) from None
+    try:
+        yield
+    except BaseException:
+        remove_record(name)
+        raise
 
 
 @dataclass(slots=True)
@@ -72,9 +90,7 @@ class Creation:
             if not shutil.which(program, path=PATH):
                 raise ProvisionError(f"{program} is not installed: apt-get install {package}")
         if (clusters_folder() / name).exists():
-            raise ProvisionError(
-                f"there is a cluster {name} already: `kirsch cluster destroy {name}`, or give another name"
-            )
+            raise ProvisionError(EXISTS.format(name))
         if any(self.runner.run(podman.labelled(part, name)).strip() for part in PARTS):
             raise ProvisionError(
                 f"podman has parts of a cluster {name}: `kirsch cluster destroy {name}` removes them"

@@ -93,16 +93,20 @@ def destroy_steps(name: str, runner: Runner) -> list[Step]:
         if names := runner.run(podman.labelled("network", name)).split():
             runner.run(podman.podman("network", "rm", *names))
 
-    def record() -> None:
-        shutil.rmtree(clusters_folder() / name, ignore_errors=True)
-        memory_file(name).unlink(missing_ok=True)
-        for folder in (clusters_folder(), clusters_folder().parent):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
     return [
         Step("machines", containers),
         Step("volumes", volumes),
         Step("network", network),
-        Step("keys", record),
+        Step("keys", lambda: remove_record(name)),
     ]
+
+
+def remove_record(name: str) -> None:
+    """A cluster's folder, with its keys; folders that are empty then go too."""
+    shutil.rmtree(clusters_folder() / name, ignore_errors=True)
+    memory_file(name).unlink(missing_ok=True)
+    for folder in (clusters_folder(), clusters_folder().parent):
+        try:
+            folder.rmdir()
+        except OSError:
+            return

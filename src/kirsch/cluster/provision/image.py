@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster.provision import apt, recipe
@@ -97,7 +98,7 @@ class Images:
         with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
             tar = os.path.join(temporary, "base.tar")
             try:
-                self.runner.run(bootstrap(tar, lines))
+                self.runner.run(replace(bootstrap(tar, lines), environment={"TMPDIR": temporary}))
             except MissingProgram:
                 raise ProvisionError(
                     f"no image registry has {recipe.REFERENCE} for us, and without one mmdebstrap makes "

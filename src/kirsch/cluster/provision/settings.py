@@ -33,6 +33,7 @@ ExecStart={HOME}/bin/kirschd --config {FOLDER}/kirschd.toml
 Environment=MALLOC_ARENA_MAX=2
 WatchdogSec=30
 TimeoutStartSec=90
+TimeoutAbortSec=5
 Restart=always
 RestartSec=1
 KillMode=mixed

@@ -96,7 +96,9 @@ def _handled(handler: Callable[..., None], *signals: signal.Signals) -> Iterator
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    before = {each: signal.signal(each, handler) for each in signals}
+    # What is ignored stays so: nohup(1).
+    taken = [each for each in signals if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in taken}
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
 
 EXTRA = "machines"
+# Seconds for which a wheel of kirsch is kept after it was made: others may be about to use it.
+OLD = 7 * 86400.0
 BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
@@ -88,6 +91,7 @@ class Wheels:
         tree = source_tree()
         files = _tree_files(tree) if tree else _installed_files(made)
         folder = self.cache / "kirsch" / _digest(files)
+        _forget_old(folder.parent)
         with _made_once(folder) as new:
             if new and tree:
                 self._build(tree, new)
@@ -200,6 +204,13 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
                 raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove wheels of earlier states of kirsch."""
+    for made in folder.glob("*/"):
+        if made.stat().st_mtime < time.time() - OLD:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _digest(files: Iterable[tuple[str, bytes]]) -> str:
