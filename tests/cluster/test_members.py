@@ -3,6 +3,8 @@
 import json
 import os
 import queue
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -299,3 +301,33 @@ def test_a_machine_by_its_cluster(units: Members):
     finally:
         first.process.send_signal(signal.SIGCONT)
     wait_for(lambda: len(units.ok("list-machines").splitlines()) == 4, "it is back")
+
+
+FLEETCTL = os.environ.get("FLEETCTL") or shutil.which("fleetctl")
+
+
+@pytest.mark.skipif(not FLEETCTL, reason="there is no fleetctl: put one on the path, or name it in FLEETCTL")
+def test_fleetctl_over_tls(units: Members):
+    machine = units.machines[1]
+    flags = ["--endpoint", machine.endpoint, "--ca-file", units.certificates.authority]
+    flags += ["--cert-file", units.certificates.certificate, "--key-file", units.certificates.key]
+
+    def fleetctl(*words: str) -> str:
+        done = subprocess.run(
+            [str(FLEETCTL), *map(str, flags), *words],
+            cwd=units.folder,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert all(f"{m.id[:8]}...\t{m.address}" in fleetctl("list-machines") for m in units.machines)
+    units.unit("f@.service", SLEEPER)
+    fleetctl("submit", "f@.service")
+    assert "Unit f@1.service launched" in fleetctl("start", "f@1")
+    wait_for(lambda: re.search(r"f@1\.service\s.*active\s+running", fleetctl("list-units")), "it runs")
+    assert fleetctl("cat", "f@1").strip() == SLEEPER.strip()
+    assert "Unit f@1.service loaded" in fleetctl("stop", "f@1")
+    assert "Destroyed f@1.service" in fleetctl("destroy", "f@1.service", "f@.service")
