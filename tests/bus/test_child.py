@@ -104,7 +104,7 @@ def test_circumstances_of_the_command():
         environment={"WORD": "grüße", "PATH": os.environ["PATH"]},
     ).run()  # fmt: skip
     *lines, session = record.lines()
-    assert lines == ["/usr", "0027", "256", "5", "grüße", "/dev/null"]
+    assert lines == ["/usr", "0027", "256", str(os.nice(0) + 5), "grüße", "/dev/null"]
     assert int(session) == record.child.pid
 
 

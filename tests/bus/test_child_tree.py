@@ -192,14 +192,15 @@ child.wait()
 
 
 def test_a_start_is_quick():
+    """In time of processors, whatever else the machine does: ours, and the children's that were waited for."""
     times = []
     for _ in range(11):
         child = Child(Command(("true",)))
-        begun = time.perf_counter()
+        begun = sum(os.times()[:4])
         child.start()
-        times.append(time.perf_counter() - begun)
         child.wait(10)
-    assert sorted(times)[5] < 0.1  # some 12 ms on an idle machine
+        times.append(sum(os.times()[:4]) - begun)
+    assert sorted(times)[5] < 0.1  # some 30 ms
 
 
 @pytest.mark.services

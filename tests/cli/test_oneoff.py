@@ -146,8 +146,8 @@ def test_what_it_leaves_behind_ends_with_it(up: Application):
 
 TERMINAL = """
     import os, time
-    print(*os.get_terminal_size(), os.isatty(0), flush=True)
     try:
+        print(*os.get_terminal_size(), os.isatty(0), flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("interrupted")

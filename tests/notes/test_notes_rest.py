@@ -128,7 +128,7 @@ class TestWriting:
         text = "ü🍒x\n" * 12_800
         assert client("GET", f"/api/notes/{client.write(text)['id']}").json()["text"] == text
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.text(min_size=1).filter(lambda text: text.strip() and "\0" not in text))
     def test_any_text_comes_back_as_it_was(self, client, text):
         assert client("GET", f"/api/notes/{client.write(text)['id']}").json()["text"] == text

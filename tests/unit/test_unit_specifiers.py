@@ -78,7 +78,7 @@ def test_an_escaped_text_may_be_an_instance(text):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-escape"), reason="no systemd-escape here")
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(any_text.filter(bool), min_size=20, max_size=40))
 def test_as_systemd_escape_does(texts):
     ran = subprocess.run(["systemd-escape", "--", *texts], capture_output=True, check=True)

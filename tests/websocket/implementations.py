@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from kirsch.websocket import frame, parser, protocol, speedups
 from kirsch.websocket.errors import ProtocolError
@@ -19,11 +18,6 @@ try:
 except ImportError as error:
     compiled = None
     MISSING = f"the compiled core is not there: {error}"
-
-
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("websocket", deadline=None)
-settings.load_profile("websocket")
 
 
 @dataclass(frozen=True)

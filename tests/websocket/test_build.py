@@ -37,6 +37,7 @@ def test_the_environment_takes_the_python_versions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("environment", "compiled"),
     [({}, True), ({"KIRSCH_PURE": "1"}, False), ({"CC": "/bin/false"}, False)],

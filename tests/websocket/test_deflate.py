@@ -443,7 +443,7 @@ class TestCodec:
 
 # Every combination of windows, takeover and role, zlib's levels among them.
 @given(WISHES, WISHES, st.booleans(), st.lists(MESSAGES, min_size=1, max_size=5), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_goes_in_comes_out(client, server, from_client, messages, data):
     there, answer = negotiate(offer(client), server)
     sender, receiver = (
@@ -601,7 +601,6 @@ class TestCorruption:
         assert failure(codec, frames) in (None, 1007, 1009)
 
     @given(MESSAGES.filter(len), st.data())
-    @settings(deadline=None)
     def test_a_changed_byte_raises_nothing_else(self, message, data):
         payload = bytearray(deflated(message))
         at = data.draw(st.integers(0, len(payload) - 1))

@@ -20,7 +20,7 @@ from typing import Any
 from tests.websocket.programs import PATIENCE, ROOT, Program, ending, environment, start, wait
 
 TOOL = ROOT / ".venv-autobahn"
-WSTEST = TOOL / "bin" / "wstest"
+WSTEST = (str(TOOL / "bin" / "python"), str(Path(__file__).with_name("patient.py")))
 
 ALL = ("*",)
 # All but compression's 216, which take ten minutes, and of those some of each kind that take a second or two.
@@ -38,11 +38,10 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What Autobahn says of one case: of the messages, of how the connection was closed, how long it took."""
+    """What Autobahn says of one case: of the messages, and of how the connection was closed."""
 
     behavior: str
     close: str
-    seconds: float
 
     @property
     def passed(self) -> bool:
@@ -57,16 +56,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All cases of one agent, in Autobahn's order, and what the agent and wstest printed."""
+    """All cases of one agent, in Autobahn's order; those in which it pinged; what it printed."""
 
     agent: Program
     verdicts: dict[str, Verdict]
+    pinged: list[str]
     log: str
     seconds: float
-
-    def slower(self, seconds: float) -> dict[str, float]:
-        """The cases that took longer: a wake-up that is lost is made good by the next ping, and passes."""
-        return {case: verdict.seconds for case, verdict in self.verdicts.items() if verdict.seconds > seconds}
 
     @property
     def failures(self) -> dict[str, str]:
@@ -98,7 +94,7 @@ def run_server(agent: Program, cases: tuple[str, ...], folder: Path, limit: floa
         with wstest("fuzzingclient", spec, cases, folder) as process:
             wait(process, limit, f"wstest and {agent.name}")
         seconds = time.monotonic() - begun
-    return Outcome(agent, read(agent, folder), log.read_text(errors="replace"), seconds)
+    return Outcome(agent, *read(agent, folder), log.read_text(errors="replace"), seconds)
 
 
 def run_client(agent: Program, cases: tuple[str, ...], folder: Path, limit: float) -> Outcome:
@@ -123,7 +119,7 @@ def run_client(agent: Program, cases: tuple[str, ...], folder: Path, limit: floa
         )
         seconds = time.monotonic() - begun
         write_reports(port)
-    return Outcome(agent, read(agent, folder), log.read_text(errors="replace"), seconds)
+    return Outcome(agent, *read(agent, folder), log.read_text(errors="replace"), seconds)
 
 
 @contextlib.contextmanager
@@ -136,7 +132,7 @@ def wstest(
     with (folder / "wstest.log").open("wb") as log:
         # PYTHONUNBUFFERED: the list of cases is read from the log of a server that is ended by a signal.
         process = subprocess.Popen(
-            [WSTEST, "-m", mode, "-s", path, "-u", "0"],
+            [*WSTEST, "-m", mode, "-s", path, "-u", "0"],
             stdout=log,
             stderr=log,
             cwd=folder,
@@ -146,22 +142,20 @@ def wstest(
         yield process
 
 
-def read(agent: Program, folder: Path) -> dict[str, Verdict]:
-    """The verdict on every case that wstest said it would run."""
+def read(agent: Program, folder: Path) -> tuple[dict[str, Verdict], list[str]]:
+    """The verdict on every case that wstest said it would run, and the cases in which the agent pinged."""
     output = (folder / "wstest.log").read_text(errors="replace")
     cases = re.search(r"^Cases = (\[.*\])$", output, re.MULTILINE)
     assert cases, f"wstest did not begin: {output[-4000:]}"
     index = folder / "index.json"
     assert index.exists(), f"wstest wrote no report: {output[-4000:]}"
     results = json.loads(index.read_text()).get(agent.name, {})
-    missing = {"behavior": MISSING, "behaviorClose": MISSING, "duration": 0}
+    missing = {"behavior": MISSING, "behaviorClose": MISSING}
     verdicts = {}
     for case in ast.literal_eval(cases[1]):
         result = results.get(case, missing)
-        # Of a connection that was never open the duration is nonsense.
-        seconds = result["duration"] / 1000 if result["duration"] < 1e9 else 0.0
-        verdicts[case] = Verdict(result["behavior"], result["behaviorClose"], seconds)
-    return verdicts
+        verdicts[case] = Verdict(result["behavior"], result["behaviorClose"])
+    return verdicts, re.findall(r"Pinged in (\S+)", output)
 
 
 def write_reports(port: int) -> None:

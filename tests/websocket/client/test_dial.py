@@ -173,7 +173,9 @@ def test_nobody_answers(talk: Talk) -> None:
 def test_nobody_answers_with_tls(talk: Talk, certificate: Certificate) -> None:
     with listen(wait) as listener:
         error = refused(talk, f"wss://127.0.0.1:{listener.port}/", timeout=0.1, ssl=certificate.client)
-    assert error.reason == "127.0.0.1 did not answer within 0.1 seconds"
+    # A busy machine may not come as far as TLS.
+    places = ("127.0.0.1", f"127.0.0.1:{listener.port}")
+    assert error.reason in [f"{place} did not answer within 0.1 seconds" for place in places]
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", None])
