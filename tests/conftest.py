@@ -6,7 +6,6 @@ import pytest
 from hypothesis import settings
 from tests.certificate import Certificate, certify
 
-
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("kirsch", deadline=None)
 settings.load_profile("kirsch")

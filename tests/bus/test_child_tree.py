@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -192,7 +191,7 @@ child.wait()
 
 
 def test_a_start_is_quick():
-    """In time of processors, whatever else the machine does: ours, and the children's that were waited for."""
+    """In time of processors, whatever else the machine does: ours and the child's."""
     times = []
     for _ in range(11):
         child = Child(Command(("true",)))

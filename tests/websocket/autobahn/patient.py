@@ -1,6 +1,7 @@
-"""wstest, run by its Python 2.7, on a machine that is busy: it gives a connection ten times as long to close, and
-prints which cases our side pinged in. That it does after twenty seconds of silence: a wake-up that was lost is
-made good by it, and the case passes.
+"""wstest, run by its Python 2.7, for a machine that is busy: connections have ten times as long to close.
+
+And it prints in which cases our side pinged, as it does after twenty seconds of silence: a wake-up that was lost
+is made good by that, and the case passes.
 """
 
 import sys
