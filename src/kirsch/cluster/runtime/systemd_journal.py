@@ -233,9 +233,13 @@ async def complaints(prefix: Sequence[str], since: float) -> dict[str, tuple[str
     """What systemd passed over in the files of units that it read since a time (seconds since the epoch), by
     the units' names: "line 3: Unknown key …"."""
     await _output([*prefix, "journalctl", "--sync"])
-    fields = "--output-fields=MESSAGE,UNIT,CONFIG_FILE,CONFIG_LINE"
+    fields = "--output-fields=MESSAGE,UNIT,CONFIG_FILE,CONFIG_LINE,_SOURCE_REALTIME_TIMESTAMP"
     found: dict[str, tuple[str, ...]] = {}
     for entry in await _entries(prefix, [f"--since=@{since:.6f}", fields, "_PID=1", f"MESSAGE_ID={_SYNTAX}"]):
+        # journald may have taken it in later than it was said, of another file then.
+        said = _first(entry.get("_SOURCE_REALTIME_TIMESTAMP"))
+        if said.isdecimal() and int(said) < since * 1e6:
+            continue
         unit, text = _first(entry.get("UNIT")), message(entry.get("MESSAGE"))
         where = f"{_first(entry.get('CONFIG_FILE'))}:{_first(entry.get('CONFIG_LINE'))}: "
         if text.startswith(where):
