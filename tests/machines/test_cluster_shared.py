@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from tests.machines.trial import eventually
 
 pytestmark = pytest.mark.machines
 
@@ -132,3 +133,22 @@ def test_verbs_go_through_a_tunnel(trial):
     lost = trial.kirsch("--tunnel", "nobody.invalid", "list-machines", check=False)
     assert lost.status == 1
     assert "nobody.invalid" in lost.err
+
+
+@pytest.mark.slow
+def test_a_kirschd_that_hangs_is_started_again_and_a_unit_runs_once(trial):
+    trial.submit("rest.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+    trial.kirsch("start", "rest.service")
+    try:
+        machine = trial.machine_of("rest.service")
+        shown = "systemctl show --property=NRestarts --value kirschd"
+        restarts = int(trial.shell(machine, shown))
+        trial.shell(machine, "kill -STOP $(systemctl show --property=MainPID --value kirschd)")
+        # Elsewhere the unit starts once the lease has run out, and here it is stopped as kirschd is back.
+        eventually(lambda: int(trial.shell(machine, shown)) == restarts + 1)
+        trial.until_present()
+        eventually(
+            lambda: sum("rest.service" in units for units in trial.everywhere("rest.service").values()) == 1
+        )
+    finally:
+        trial.kirsch("destroy", "rest.service")
