@@ -31,6 +31,7 @@ class Following:
         self._lines = lines
         self._queue: asyncio.Queue[Line | None] = asyncio.Queue(QUEUE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._heard: set[str] = set()
 
     async def read(self) -> AsyncIterator[Line]:
         """The last lines of all together, then each as it comes; ends when this machine's journal does."""
@@ -72,7 +73,9 @@ class Following:
         await self._queue.put(None)
 
     async def _follow_machine(self, machine_id: str) -> None:
-        lines, away = self._lines, False
+        # Of one that was away and is back the last lines have been shown.
+        lines, away = 0 if machine_id in self._heard else self._lines, False
+        self._heard.add(machine_id)
         while machine := self._node.cluster().machines.get(machine_id):
             query = urlencode({"unit": self._units, "lines": lines}, doseq=True)
             try:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,6 +51,9 @@ class Units(Collection["OneUnit"]):
             raise cherrypy.HTTPError(400, "destroy is to be a list of names")
         requests = [read_change(change) for change in changes]
         gone = [UnitName.parse(name) for name in names]
+        told = Counter([*(request.name for request in requests), *gone])
+        if twice := [name for name, times in told.items() if times > 1]:
+            raise cherrypy.HTTPError(400, f"{twice[0]} is named twice")
         outcome = run(self.loop, self.node.units.change(requests, gone))
         created = [name.text for name in outcome.created]
         return json_answer({"created": created, "warnings": outcome.warnings})
