@@ -24,7 +24,7 @@ from websocket_rows import crowd, echo, large, memory
 from websocket_rows.plot import svg
 from websocket_rows.report import Samples, lines, markdown, number, report
 from websocket_rows.row import Row, Run, chosen
-from websocket_rows.servers import Servers, Skipped, prepare
+from websocket_rows.servers import Servers, Skipped, awake, prepare
 from websocket_rows.targets import targets
 
 
@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
     parser.add_argument(
         "--cpu", action="store_true", help="rates by the server's CPU time: for a busy machine"
+    )
+    parser.add_argument(
+        "--awake", action="store_true", help="let the cores not sleep: a wake-up is no server's doing"
     )
     parser.add_argument("--to", default="", metavar="NAME", help="ratios to this subject, not the best peer")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG")
@@ -66,6 +69,8 @@ def main() -> None:
     samples: Samples = {}
     skipped: dict[tuple[str, str], str] = {}
     with contextlib.ExitStack() as stack:
+        if options.awake:
+            stack.enter_context(awake())
         run = Run(options.seconds, options.cpu, Servers(stack))
         with contextlib.suppress(KeyboardInterrupt):  # what was measured is shown
             for row in rows:
@@ -74,6 +79,8 @@ def main() -> None:
                 )
     found = report(samples, skipped, load, options.to)
     found["rates"] = "by the server's CPU time" if options.cpu else "by the clock"
+    if options.awake:
+        found["rates"] += ", cores kept awake"
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot:

@@ -6,6 +6,7 @@
  *     large      --size N, --fragment N          one message, then the time until one message came back
  *     idle       --connections N                 opens them, holds them until stdin ends
  *     broadcast  --connections N, --size N, --flight N, --seconds S, --warm S
+ *     awake                                      keeps its core from sleeping, whenever nobody else wants it
  *
  * With --deflate the payload is compressed already; 1: no context is kept on either side, 2: the server may.
  * All: --limit S ends it, whatever happens; --pid N is the server, whose CPU time is told. One line of JSON on
@@ -16,12 +17,15 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -444,6 +448,14 @@ static void take(const char *name, const char *value) {
     fail("unknown option %s", name);
 }
 
+/* A core that sleeps takes its time to wake up, in a virtual machine as long as a round trip. */
+static void awake(void) {
+    struct sched_param lowest = {0};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (sched_setscheduler(0, SCHED_IDLE, &lowest)) fail("sched_setscheduler: %s", strerror(errno));
+    for (;;) __asm__ volatile("");
+}
+
 int main(int argc, char **argv) {
     if (argc < 3 || argc % 2 == 0) fail("usage: websocket_client MODE PORT [--name value]...");
     for (int i = 3; i < argc; i += 2) take(argv[i], argv[i + 1]);
@@ -454,6 +466,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "large")) large();
     else if (!strcmp(argv[1], "idle")) idle();
     else if (!strcmp(argv[1], "broadcast")) broadcast();
+    else if (!strcmp(argv[1], "awake")) awake();
     else fail("unknown mode %s", argv[1]);
     return 0;
 }

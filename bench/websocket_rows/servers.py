@@ -91,6 +91,19 @@ def serving(name: str, role: str) -> Iterator[Server]:
             process.stdout.close()
 
 
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Both cores do not sleep: what a wake-up takes (most in a virtual machine) is no server's doing."""
+    cores = {SERVER_CORE, CLIENT_CORE}
+    spinning = [subprocess.Popen(["taskset", "-c", core, CLIENT, "awake", "0"]) for core in cores]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
 def _port(process: "subprocess.Popen[bytes]", log: int) -> int:
     said, deadline = b"", time.monotonic() + 20
     while (left := deadline - time.monotonic()) > 0:
