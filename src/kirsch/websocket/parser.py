@@ -31,6 +31,8 @@ from kirsch.websocket.message import LARGE, Chunk, Close, Event, Ping, Pong, Tex
 
 # From this many missing bytes on, a payload is better read straight to where it will stay.
 DIRECT: Final = 256 << 10
+# So much of it is unmasked at a time.
+PIECE: Final = 64 << 10
 # More than any frame has: no limit.
 NONE: Final = 1 << 62
 # By so much, and 1 part in 256, compression may lengthen.
@@ -221,8 +223,10 @@ class Parser:
                 data, at = sent, min(len(sent), len(rest))
                 rest[:at] = data[:at]
                 sent = at
-            if key:
-                rest[:sent] = mask(rest[:sent], key, done)
+            # In pieces: what is made of them is small.
+            for begin in range(0, sent if key else 0, PIECE):
+                piece = rest[begin : min(begin + PIECE, sent)]
+                piece[:] = mask(piece, key, done + begin)
             if self._text is not None:
                 self._text.add(rest[:sent], final and sent == len(rest))
             done += sent
