@@ -19,6 +19,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket, websocket: WebSocket) -> None:
         self.sock, self.websocket, self.writing = sock, websocket, threading.RLock()
+        self.gone = threading.Event()
         websocket.guard = threading.Lock()
 
     def wake(self) -> None:
@@ -30,8 +31,11 @@ class Wire:
         except OSError:
             self.abort()
 
-    def drain(self) -> None:
+    def drain(self, timeout: float | None) -> None:
         """Nothing waits: send() itself has waited."""
+
+    def wait_closed(self, timeout: float | None) -> bool:
+        return self.gone.wait(timeout)
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):
@@ -83,6 +87,7 @@ def serve(sock: socket.socket, peer: str, site: Site) -> None:
                 carry(sock, websocket, rest)
             finally:
                 websocket.ended()
+                websocket.wire.gone.set()
 
 
 class Echo(WebSocket):

@@ -45,8 +45,11 @@ class Wire:
     def abort(self):
         self.asked.append("abort")
 
-    def drain(self):
-        return "drained"
+    def drain(self, timeout):
+        return f"drained in {timeout}"
+
+    def wait_closed(self, timeout):
+        return f"closed in {timeout}"
 
 
 def noted(base, **callbacks):
@@ -162,7 +165,9 @@ class TestCallbacks:
         websocket.send("abc")
         websocket.wire.buffered = 100
         assert websocket.buffered == 105
-        assert websocket.drain() == "drained"
+        assert websocket.drain() == "drained in None"
+        assert websocket.drain(2) == "drained in 2"
+        assert websocket.wait_closed(3) == "closed in 3"
 
     @given(st.lists(st.integers(0, 1000), max_size=8))
     def test_are_the_same_however_bytes_come(self, both, cuts):

@@ -477,7 +477,7 @@ def test_a_callback_may_close_its_pool():
 
     class Closes(Echo):
         def received_message(self, message):
-            self.pool.close(0.1)
+            self.pool.close(timeout=0.1)
             closed.set()
 
     pool, closes = Pool(2), Closes()

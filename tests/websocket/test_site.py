@@ -50,7 +50,7 @@ def test_what_is_no_application(application, said):
 def test_settings_of_another_kind():
     with pytest.raises(TypeError, match="policy is a kirsch"):
         Site(Echo, Limits())
-    with pytest.raises(TypeError, match="limits are kirsch"):
+    with pytest.raises(TypeError, match="limits is a kirsch"):
         Site(Echo, Policy(), {})
 
 

@@ -25,8 +25,11 @@ class Wire(Interface):
     def abort(self) -> None:
         """End the connection at once."""
 
-    def drain(self) -> Any:
+    def drain(self, timeout: float | None) -> Any:
         """Wait until what is queued is low: blocking, or an awaitable, as the provider is."""
+
+    def wait_closed(self, timeout: float | None) -> Any:
+        """Wait until the connection is gone; whether it is, in time. Blocking, or an awaitable."""
 
     @property
     def buffered(self) -> int:
@@ -79,9 +82,19 @@ class WebSocket(Protocol):
         taken: int = self.wire.buffered
         return self.queued + taken
 
-    def drain(self) -> Any:
-        """Wait until the queue is low: an awaitable with asyncio and Tornado, blocking elsewhere."""
-        return self.wire.drain()
+    def drain(self, timeout: float | None = None) -> Any:
+        """Wait until a quarter of `limits.queue` waits at most: an awaitable with asyncio and Tornado.
+
+        It blocks elsewhere. Raises Closed, and TimeoutError after `timeout` seconds.
+        """
+        return self.wire.drain(timeout)
+
+    def wait_closed(self, timeout: float | None = None) -> Any:
+        """Wait until the connection is gone, for `timeout` seconds at most; whether it is.
+
+        An awaitable with asyncio and Tornado; it blocks elsewhere, so it is nothing for its own callbacks.
+        """
+        return self.wire.wait_closed(timeout)
 
     # For providers.
 

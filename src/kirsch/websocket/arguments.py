@@ -37,6 +37,23 @@ def kind(name: str, value: object, wanted: Any, what: str) -> None:
         raise TypeError(f"{name} is {what}, not {shown(value)}")
 
 
+def listening(
+    host: object, port: object, ssl: object = None, unix: object = None, backlog: object = 1
+) -> None:
+    """Where a server listens. Raises TypeError, ValueError."""
+    kind("host", host, str | None, "a name or an address, or None for all")
+    whole("port", port, 0, 65535)
+    context(ssl)
+    kind("unix", unix, str | None, "the path of a socket, or None")
+    whole("backlog", backlog, 1)
+
+
+def context(ssl: object) -> None:
+    """What TLS is spoken with, the standard library's or gevent's. Raises TypeError."""
+    if ssl is not None and not hasattr(ssl, "wrap_socket"):
+        raise TypeError(f"ssl is an ssl.SSLContext or None, not {shown(ssl)}")
+
+
 def shown(value: object) -> str:
     """A wrong value in a line of ASCII; of all but texts and numbers only what it is."""
     if value is None or isinstance(value, bool | int | float):

@@ -8,17 +8,18 @@ from typing import Any, Generic, TypeVar, overload
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_connection import Connection
 from kirsch.websocket.async_transport import TransportWire
+from kirsch.websocket.awaited import Awaited
 from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.dial_asyncio import dial
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.opening import ClientOptions, Opened
-from kirsch.websocket.site import joined
+from kirsch.websocket.site import check, joined
 from kirsch.websocket.url import Url
 
 W = TypeVar("W", bound=WebSocket)
 
 
-class connect(Generic[W]):  # noqa: N801 - it reads as a function: awaited, or with `async with`
+class connect(Awaited, Generic[W]):  # noqa: N801 - it reads as a function: awaited, or with `async with`
     """Open a connection: `async with connect(url) as ws`, or `ws = await connect(url)`.
 
     Args:
@@ -66,6 +67,7 @@ class connect(Generic[W]):  # noqa: N801 - it reads as a function: awaited, or w
         timeout: float | None = None,
         stream: bool = False,
     ) -> None:
+        check(url, application, options, ssl, timeout)
         self._url = url
         self._factory = application or Connection
         self._options = options or ClientOptions()
@@ -73,8 +75,10 @@ class connect(Generic[W]):  # noqa: N801 - it reads as a function: awaited, or w
         self._timeout = timeout
         self._stream = stream
         self._wire: ClientWire
+        self._due = True
 
     def __await__(self) -> Generator[Any, None, W]:
+        self._due = False
         return self._open().__await__()
 
     async def _open(self) -> W:
@@ -95,8 +99,6 @@ class connect(Generic[W]):  # noqa: N801 - it reads as a function: awaited, or w
 class ClientWire(TransportWire):
     """A client's: it begins when it is given its transport, and waits for its end."""
 
-    _gone: asyncio.Future[None] | None = None
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.begin()
@@ -104,14 +106,7 @@ class ClientWire(TransportWire):
     async def closed(self) -> None:
         """Close, and wait until the connection is gone: `close_timeout` at most."""
         self.websocket.close()
-        if not self._lost:
-            self._gone = self.loop.create_future()
-            await self._gone
-
-    def lost(self) -> None:
-        super().lost()
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
+        await self.wait_closed()
 
 
 async def reconnect(

@@ -109,6 +109,14 @@ class Connection(WebSocket):
             self._refuse()
             self.wire.hold(False)
 
+    async def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is gone, and drop what comes until then; whether it is."""
+        self._inbox.clear()
+        self._refuse()
+        if self.wire.held:
+            self.wire.hold(False)
+        return await self.wire.wait_closed(timeout)
+
     async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
         """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
         try:

@@ -12,7 +12,7 @@ from kirsch.websocket.async_descriptor import DescriptorWire
 from kirsch.websocket.async_handshake import Handshake
 from kirsch.websocket.async_transport import TransportHandshake
 from kirsch.websocket.async_wire import Connections, Ticker, shared
-from kirsch.websocket.listening import peer
+from kirsch.websocket.listening import peer, unknown
 from kirsch.websocket.site import Site
 from kirsch.websocket.speedups import Pump
 
@@ -218,7 +218,10 @@ async def bound(host: str | None, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            raise unknown(host, error) from None
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):

@@ -151,6 +151,7 @@ class Wire:
         self._reading = True
         self.held = False
         self._waiting: list[asyncio.Future[None]] = []
+        self._gone: asyncio.Future[None] | None = None
 
     def begin(self, rest: bytes = b"") -> None:
         """The handshake is done, and `rest` came after it."""
@@ -196,6 +197,8 @@ class Wire:
         self.plain = False
         self.websocket.ended()
         self._release()
+        if self._gone is not None:
+            self._gone.set_result(None)
 
     # WebSocket's wire.
 
@@ -217,18 +220,27 @@ class Wire:
     def buffered(self) -> int:
         raise NotImplementedError
 
-    async def drain(self) -> None:
-        """Wait until a quarter of `limits.queue` waits at most. Raises Closed."""
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until a quarter of `limits.queue` waits at most. Raises Closed, TimeoutError."""
         low = self.websocket.limits.queue // 4
         self.flush()
-        while self.websocket.buffered > low and not self._lost:
-            waiter = self.loop.create_future()
-            self._waiting.append(waiter)
-            self.plain = False
-            await waiter
+        async with asyncio.timeout(timeout):
+            while self.websocket.buffered > low and not self._lost:
+                waiter = self.loop.create_future()
+                self._waiting.append(waiter)
+                self.plain = False
+                await waiter
         if self._lost:
             close = self.websocket.close_received or self.websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
+
+    async def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is gone; whether it is."""
+        if not self._lost:
+            if self._gone is None:
+                self._gone = self.loop.create_future()
+            await asyncio.wait([self._gone], timeout=timeout)
+        return self._lost
 
     def hold(self, hold: bool) -> None:
         """Stop reading, as whoever takes the messages is behind, or read on."""

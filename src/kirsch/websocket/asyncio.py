@@ -11,10 +11,12 @@ import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Self
 
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_client import connect, reconnect
 from kirsch.websocket.async_connection import Connection, Stream
 from kirsch.websocket.async_socket import Listener, bound
+from kirsch.websocket.awaited import Awaited
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
@@ -80,13 +82,17 @@ class Server:
         finally:
             await self.close()
 
-    async def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Listen no more and close every connection; who does not answer is ended after close_timeout.
+    async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        """Listen no more, close every connection, and wait for the end.
 
-        Functions that go on though their connection has ended are cancelled after as long.
+        Args:
+            code, reason: what the peers are told.
+            timeout: how long to wait for them, before they are ended, and then for functions that go on,
+                before they are cancelled; None is `limits.close_timeout`.
         """
+        timeout = self._limits.close_timeout if timeout is None else timeout
         self._listener.close()
-        await self._listener.connections.close(code, reason, self._limits.close_timeout)
+        await self._listener.connections.close(code, reason, timeout)
         self._place.leave()
 
     async def __aenter__(self) -> Self:
@@ -96,7 +102,7 @@ class Server:
         await self.close()
 
 
-class serve:  # noqa: N801 - it reads as a function: awaited, or with `async with`
+class serve(Awaited):  # noqa: N801 - it reads as a function: awaited, or with `async with`
     """Listen: `server = await serve(...)`, or `async with serve(...) as server`.
 
     Args:
@@ -127,6 +133,7 @@ class serve:  # noqa: N801 - it reads as a function: awaited, or with `async wit
         stream: bool = False,
         backlog: int = BACKLOG,
     ) -> None:
+        arguments.listening(host, port, ssl, unix, backlog)
         self._site = Site(
             application, policy or Policy(), limits or Limits(), functools.partial(factory, stream=stream)
         )
@@ -136,8 +143,10 @@ class serve:  # noqa: N801 - it reads as a function: awaited, or with `async wit
         self._context = ssl
         self._backlog = backlog
         self._server: Server
+        self._due = True
 
     def __await__(self) -> Generator[Any, None, Server]:
+        self._due = False
         return self._listen().__await__()
 
     async def _listen(self) -> Server:

@@ -38,8 +38,10 @@ from kirsch.bus.cheroot import Limits as ServerLimits
 from kirsch.bus.logs import no_access_log
 from kirsch.bus.server import HTTPAdapter, http_server
 from kirsch.bus.upgrade import leave, present_connection
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, HandshakeError, Slow
+from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import Listening, Place, peer
@@ -72,7 +74,10 @@ class WebSocketPlugin(SimplePlugin):
 
     def __init__(self, bus: Any, threads: int = 10) -> None:
         super().__init__(bus)
+        arguments.whole("threads", threads, 1)
         self.threads = threads
+        # What the peers are told in the end, and how long they are waited for.
+        self.farewell: tuple[int, str, float | None] = (GOING_AWAY, "", None)
         self._pool: Pool | None = None
 
     @property
@@ -99,7 +104,7 @@ class WebSocketPlugin(SimplePlugin):
     def stop(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close()
+            pool.close(*self.farewell)
 
     stop.priority = 30  # type: ignore[attr-defined] # after the HTTP server's
 
@@ -213,8 +218,8 @@ class Server(Listening):
         """Those that are open just now."""
         return self._plugin.connections
 
-    def close(self) -> None:
-        """Listen no more, close every connection with 1001, and end all threads."""
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        self._plugin.farewell = (code, reason, timeout)
         if self._bus.state is self._bus.states.STARTED:
             self._bus.stop()
 
@@ -248,6 +253,9 @@ def serve(
 
     Raises ServerError, in one line, where nothing can be listened on.
     """
+    arguments.listening(host, port, ssl, unix)
+    limits = limits or Limits()
+    _site(application, policy, limits, stream)
     bus = Bus()
     begin = WebSocketTool(bus).begin
     options = {"application": application, "policy": policy, "limits": limits, "stream": stream}
@@ -257,7 +265,6 @@ def serve(
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
     # Nothing else is served here: what a handshake may take is what a request may.
-    limits = limits or Limits()
     take_on = ServerLimits(
         threads=threads, timeout=limits.handshake_timeout or LONG, shutdown=limits.close_timeout
     )
@@ -304,6 +311,8 @@ def _site(
     """What a tool's arguments ask for. Raises TypeError, ValueError."""
     if application is not None and not callable(application) and not hasattr(application, "get"):
         raise TypeError(f"an application is a class or a function, not {application!r}")
+    arguments.kind("policy", policy, Policy | None, "a kirsch.websocket.Policy")
+    arguments.kind("limits", limits, Limits | None, "a kirsch.websocket.Limits")
     accepted = {name: options.pop(name) for name in _POLICY & options.keys()}
     return Site(
         application,

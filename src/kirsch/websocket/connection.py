@@ -102,7 +102,7 @@ class Connection(WebSocket):
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the connection is gone, and drop what comes until then; whether it is."""
         self.dismiss()
-        return self.wire.wait(lambda: self.state == CLOSED, timeout)
+        return self.wire.wait_closed(timeout)
 
     def __enter__(self) -> Self:
         return self

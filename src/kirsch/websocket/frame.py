@@ -1,5 +1,6 @@
 """Frames: what they look like on the wire (RFC 6455, 5.2), and how they are masked (5.3)."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -30,6 +31,8 @@ INTERNAL: Final = 1011
 
 # Up to so many bytes one large number is quicker to lay a key over than each byte by a table.
 SHORT: Final = 512
+# So many random bytes are fetched at once.
+KEYS: Final = 4096
 
 
 def sendable(code: int) -> bool:
@@ -76,6 +79,24 @@ def mask_in_place(data: bytearray, key: bytes) -> None:
     data[1::4] = data[1::4].translate(tables[key[1]])
     data[2::4] = data[2::4].translate(tables[key[2]])
     data[3::4] = data[3::4].translate(tables[key[3]])
+
+
+class Keys:
+    """Masking keys nobody can foresee (RFC 6455, 5.3): `entropy` gives so many random bytes."""
+
+    __slots__ = ("_at", "_bytes", "_entropy")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._bytes, self._at = b"", 0
+
+    def take(self) -> bytes:
+        """The next."""
+        at = self._at
+        if at + 4 > len(self._bytes):
+            self._bytes, at = self._entropy(KEYS), 0
+        self._at = at + 4
+        return self._bytes[at : at + 4]
 
 
 @cache

@@ -23,6 +23,7 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.server import StreamServer
 
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.frame import GOING_AWAY
@@ -69,9 +70,11 @@ class Handler(WSGIHandler):
     rfile: Any
 
     @classmethod
-    def close_connections(cls, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Close every connection: those that do not answer are ended after `close_timeout`."""
-        _close(cls.wires, code, reason, cls.site.limits.close_timeout)
+    def close_connections(
+        cls, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None
+    ) -> None:
+        """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
+        _close(cls.wires, code, reason, cls.site.limits.close_timeout if timeout is None else timeout)
 
     def handle_one_response(self) -> None:
         """Open a WebSocket where one is; let the WSGI application have all other requests."""
@@ -196,11 +199,10 @@ class Server(Listening):
         self._place = Place(self._unix or tuple(self._server.address), ssl is not None)
         super().__init__(self._place)
 
-    def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Listen no more and close every connection; who does not answer is ended after close_timeout."""
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         self._server.close()
         self._place.leave()
-        _close(self._wires, code, reason, self.site.limits.close_timeout)
+        _close(self._wires, code, reason, self.site.limits.close_timeout if timeout is None else timeout)
         # Handshakes, HTTP connections, callbacks that block.
         self._server.stop(timeout=0)
 
@@ -277,6 +279,7 @@ def serve(
 
     Raises OSError where nothing can be listened on.
     """
+    arguments.listening(host, port, ssl, unix, backlog)
     listener = unix or (host or "", port)
     return Server(_site(application, policy, limits, stream), listener, ssl, wsgi, backlog, log)
 

@@ -15,7 +15,7 @@ from kirsch.websocket.gevent_connection import Connection
 from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.reconnection import reconnection
-from kirsch.websocket.site import joined
+from kirsch.websocket.site import check, joined
 from kirsch.websocket.url import Url
 
 W = TypeVar("W", bound=WebSocket)
@@ -93,10 +93,15 @@ def connect(
 
     Raises HandshakeError: there is no WebSocket, in one line.
     """
+    check(url, application, options, ssl, timeout)
     options = options or ClientOptions()
     context: Any = None if ssl is None else Context(ssl)
     sock, opened = dial(url, options, ssl=context, timeout=timeout, sockets=gevent.socket, tls=_tls)
-    websocket = joined(application or Connection, opened, options, stream)
+    try:
+        websocket = joined(application or Connection, opened, options, stream)
+    except BaseException:
+        sock.close()
+        raise
     Wire(sock, websocket, set()).start(opened.rest)
     return websocket
 

@@ -87,6 +87,11 @@ class Connection(WebSocket):
         with gevent.Timeout(timeout, TimeoutError(f"no message in {timeout:g} seconds")):
             return self._next()
 
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is gone, and drop what comes until then; whether it is."""
+        self.dismiss()
+        return self.wire.wait_closed(timeout)
+
     def __enter__(self) -> Self:
         return self
 

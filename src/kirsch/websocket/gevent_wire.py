@@ -227,6 +227,10 @@ class Wire:
             close = websocket.close_received or websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
 
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Block until the connection is gone; whether it is."""
+        return bool(self.gone.wait(timeout))
+
     def leave(self) -> None:
         """Close, and wait for the end: for `close_timeout` at most."""
         self.websocket.close()

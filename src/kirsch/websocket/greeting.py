@@ -65,15 +65,16 @@ class Listener:
                 self._full = False
                 self._pool.poller.modify(self._fd, IN | ONCE)
 
-    def leave(self) -> None:
+    def leave(self, code: int, reason: str) -> None:
         """Listen no more."""
+        self.abort()
+
+    def abort(self) -> None:
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._pool.forget(self._fd)
                 self._socket.close()
-
-    abort = leave
 
     def _greet(self, socket: sockets.socket, address: Any) -> None:
         try:
@@ -160,7 +161,7 @@ class Greeting:
                 log.warning("%s: no handshake in %g s", self._peer, self._site.limits.handshake_timeout)
             self.abort()
 
-    def leave(self) -> None:
+    def leave(self, code: int, reason: str) -> None:
         self.abort()
 
     def abort(self) -> None:

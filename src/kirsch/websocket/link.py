@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
-from kirsch.websocket.frame import ABNORMAL, GOING_AWAY
+from kirsch.websocket.frame import ABNORMAL
 from kirsch.websocket.message import Close
 from kirsch.websocket.poller import FAILED, IN, ONCE, OUT
+from kirsch.websocket.protocol import CLOSED
 from kirsch.websocket.writer import NOW, Blocked, Writer
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Link(Writer):
         if self.eof or self.gone:
             close = websocket.close_received or websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Block until the connection is gone; whether it is."""
+        return self.wait(lambda: self.websocket.state == CLOSED, timeout)
 
     # Whose turn it is.
 
@@ -226,12 +231,12 @@ class Link(Writer):
             # It began to close just now.
             pass
 
-    def leave(self) -> None:
+    def leave(self, code: int, reason: str) -> None:
         """The pool is closing."""
         if self.initial is not None:
             self.abort()
         else:
-            self.websocket.close(GOING_AWAY)
+            self.websocket.close(code, reason)
 
     def hurry(self, batch: int) -> None:
         """The application still is at this batch of messages: what it sends goes out at once now."""

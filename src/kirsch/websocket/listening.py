@@ -7,6 +7,7 @@ import stat
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.url import place
 
 # Connections that wait to be accepted.
@@ -65,8 +66,14 @@ class Listening:
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Listen no more, and close every connection with 1001."""
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        """Listen no more, close every connection, and wait for the end.
+
+        Args:
+            code, reason: what the peers are told.
+            timeout: how long to wait for them, before they are ended, and then for applications that still
+                run; None is `limits.close_timeout`.
+        """
         raise NotImplementedError
 
     def _wait(self) -> None:
@@ -83,8 +90,17 @@ def listener(host: str | None, port: int, backlog: int = BACKLOG) -> sockets.soc
     """A socket that listens at a host's first address; None and "" are every one of IPv4. Raises OSError."""
     family = sockets.AF_INET
     if host:
-        family = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM, flags=sockets.AI_PASSIVE)[0][0]
+        try:
+            found = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM, flags=sockets.AI_PASSIVE)
+        except sockets.gaierror as error:
+            raise unknown(host, error) from None
+        family = found[0][0]
     return sockets.create_server((host or "", port), family=family, backlog=backlog)
+
+
+def unknown(host: str | None, error: sockets.gaierror) -> sockets.gaierror:
+    """That a host has no address, in a line that names it."""
+    return sockets.gaierror(error.errno, f"{host}: {error.strerror}")
 
 
 def unix_socket(path: str) -> sockets.socket:

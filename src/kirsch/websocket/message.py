@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.frame import BINARY, INVALID, TEXT, Buffer
+from kirsch.websocket.frame import BINARY, INVALID, NO_CODE, TEXT, Buffer
 
 if TYPE_CHECKING:
     from kirsch.websocket.deflate import Codec
@@ -34,6 +34,13 @@ class Close:
 
     code: int
     reason: str
+
+    @property
+    def payload(self) -> bytes:
+        """Its frame's: as much of the reason as that holds, cut between characters."""
+        if self.code == NO_CODE:
+            return b""
+        return self.code.to_bytes(2) + self.reason.encode()[:123].decode(errors="ignore").encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,18 @@ def decode(data: Buffer) -> str:
 def whole(data: bytes | bytearray) -> bytes | memoryview:
     """A binary message as applications get it."""
     return bytes(data) if len(data) < LARGE else memoryview(data).toreadonly()
+
+
+def frozen(data: Buffer) -> bytes | memoryview:
+    """Bytes that stay as they are until they are sent."""
+    if (
+        isinstance(data, memoryview)
+        and data.readonly
+        and data.c_contiguous
+        and (data.ndim, data.format) == (1, "B")
+    ):
+        return data
+    return bytes(data)
 
 
 def not_text(*_: object) -> ProtocolError:

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol, Self
 
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
+from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.link import READ, Link
 from kirsch.websocket.poller import IN, ONCE, OUT, poller
 from kirsch.websocket.secure_link import SecureLink
@@ -35,7 +37,7 @@ class Entry(Protocol):
     def tick(self, now: float) -> None:
         """About a second has passed; `now` is monotonic."""
 
-    def leave(self) -> None:
+    def leave(self, code: int, reason: str) -> None:
         """The pool is closing: begin to end."""
 
     def abort(self) -> None:
@@ -88,8 +90,7 @@ class Pool:
     """
 
     def __init__(self, threads: int = 10, name: str = "websocket") -> None:
-        if threads < 1:
-            raise ValueError("a pool has at least one thread")
+        arguments.whole("threads", threads, 1)
         self.name = name
         self.threads = threads
         self.poller = poller()
@@ -154,10 +155,11 @@ class Pool:
         websocket.guard = threading.RLock()
         return (SecureLink if secure else Link)(self, websocket, socket)
 
-    def close(self, timeout: float | None = None) -> None:
-        """Close every connection with 1001, and end all threads.
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        """Close every connection, and end all threads.
 
         Args:
+            code, reason: what the peers are told.
             timeout: how long to wait for the peers, and then for callbacks that still run; None is each
                 connection's `limits.close_timeout`, 10 s by default.
         """
@@ -166,7 +168,7 @@ class Pool:
                 return
             self.closing = True
         for entry in list(self.entries.values()):
-            entry.leave()
+            entry.leave(code, reason)
         if timeout is None:
             timeout = max((websocket.limits.close_timeout for websocket in self.connections), default=1.0)
         with self._changed:

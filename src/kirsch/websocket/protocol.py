@@ -17,19 +17,19 @@ from kirsch.websocket.frame import (
     CLOSE,
     FIN,
     INTERNAL,
-    NO_CODE,
     NORMAL,
     PING,
     PONG,
     RSV1,
     TEXT,
     Buffer,
+    Keys,
     header,
     mask,
     sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Event, Message, Ping, Prepared
+from kirsch.websocket.message import Close, Event, Message, Ping, Prepared, frozen
 from kirsch.websocket.parser import Parser
 from kirsch.websocket.source import Source
 
@@ -44,7 +44,6 @@ CLOSED: Final = 3
 BATCH: Final = 256 << 10
 # A payload from this size on is handed over as it is, not copied.
 APART: Final = 32 << 10
-KEYS: Final = 4096
 # A header and its key have no more: what a frame that waits is counted with.
 HEADER: Final = 14
 # The guard of those who need none.
@@ -88,9 +87,7 @@ class Protocol:
         self.thread = 0
         self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
         self.__codec = codec
-        self.__entropy = entropy
-        self.__keys = b""
-        self.__key_at = 0
+        self.__keys = Keys(entropy)
         self.__out: list[bytes | memoryview] = []
         self.__size = 0
         # The largest payload of that, from APART on.
@@ -309,7 +306,7 @@ class Protocol:
         elif isinstance(data, Prepared):
             opcode, payload = data.opcode, data
         else:
-            opcode, payload = BINARY, data if type(data) is bytes else _frozen(data)
+            opcode, payload = BINARY, data if type(data) is bytes else frozen(data)
         self.__require_room()
         if self.__source is None:
             self.__message(opcode, payload)
@@ -349,11 +346,10 @@ class Protocol:
     def __close(self, close: Close) -> None:
         self.close_sent = close
         self.state = CLOSING
-        payload = b"" if close.code == NO_CODE else close.code.to_bytes(2) + _reason(close.reason)
         if self.__source is None:
-            self.__write(FIN | CLOSE, payload)
+            self.__write(FIN | CLOSE, close.payload)
         else:
-            self.__wait((CLOSE, payload), len(payload))
+            self.__wait((CLOSE, close.payload), len(close.payload))
 
     def __drop(self) -> None:
         self.__out.clear()
@@ -366,7 +362,7 @@ class Protocol:
         size = len(payload)
         head = header(first, size, self.client)
         if self.client:
-            key = self.__key()
+            key = self.__keys.take()
             head += key
             payload = mask(payload, key)
         if size < APART:
@@ -375,14 +371,6 @@ class Protocol:
             self.__out += head, payload
             self.__largest = max(self.__largest, size)
         self.__size += len(head) + size
-
-    def __key(self) -> bytes:
-        """A masking key nobody can foresee (RFC 6455, 5.3)."""
-        at = self.__key_at
-        if at + 4 > len(self.__keys):
-            self.__keys, at = self.__entropy(KEYS), 0
-        self.__key_at = at + 4
-        return self.__keys[at : at + 4]
 
     def __tell(self) -> None:
         if (not self.corked or self.__size >= BATCH) and not self.__told and self.pending:
@@ -433,23 +421,6 @@ def _elsewhere() -> RuntimeError:
         "this connection belongs to another thread: have that one send, by "
         "loop.call_soon_threadsafe(ws.send, message) on asyncio, hub.loop.run_callback_threadsafe on gevent"
     )
-
-
-def _frozen(data: Buffer) -> bytes | memoryview:
-    """Bytes that stay as they are until they are sent."""
-    if (
-        isinstance(data, memoryview)
-        and data.readonly
-        and data.c_contiguous
-        and (data.ndim, data.format) == (1, "B")
-    ):
-        return data
-    return bytes(data)
-
-
-def _reason(reason: str) -> bytes:
-    """As much of a reason as a close frame holds, cut between characters."""
-    return reason.encode()[:123].decode(errors="ignore").encode()
 
 
 def _joined(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, isfunction, signature
 from typing import Any
 
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket, log
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import Policy, Request, accept
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.opening import ClientOptions, Opened
+from kirsch.websocket.url import Url
 
 # What makes one connection: a class that extends WebSocket, or whatever takes the same arguments.
 Factory = Callable[..., WebSocket]
@@ -39,8 +41,8 @@ class Site:
             if isinstance(application, type) and not issubclass(application, WebSocket):
                 raise TypeError(f"{application.__name__} does not extend kirsch.websocket.WebSocket")
             self.wrap(application)
-        if not isinstance(self.policy, Policy) or not isinstance(self.limits, Limits):
-            raise TypeError("policy is a kirsch.websocket.Policy, limits are kirsch.websocket.Limits")
+        arguments.kind("policy", self.policy, Policy, "a kirsch.websocket.Policy")
+        arguments.kind("limits", self.limits, Limits, "a kirsch.websocket.Limits")
 
     def open(self, request: Request, peer: str) -> tuple[WebSocket, bytes]:
         """The connection a request asks for, and the response that tells the client.
@@ -72,6 +74,23 @@ def refuse_coroutines(application: Any) -> None:
     """For providers that call functions in threads or greenlets: TypeError for a coroutine function."""
     if iscoroutinefunction(application):
         raise TypeError(f"{application.__name__} is a coroutine function: they are for asyncio and Tornado")
+
+
+def check(url: object, application: object, options: object, ssl: object, timeout: object) -> None:
+    """What a client is given. Raises TypeError, ValueError."""
+    arguments.kind("url", url, str | Url, "a text or a kirsch.websocket.Url")
+    if isinstance(application, type) and not issubclass(application, WebSocket):
+        raise TypeError(f"{application.__name__} does not extend kirsch.websocket.WebSocket")
+    if application is not None and not callable(application):
+        raise TypeError(f"an application is a class, not {arguments.shown(application)}")
+    if isfunction(application) and len(signature(application).parameters) == 1:
+        raise TypeError(
+            f"{application.__name__} is a function, and a client's application is a class: leave it out, and "
+            "iterate over the connection"
+        )
+    arguments.kind("options", options, ClientOptions | None, "kirsch.websocket.ClientOptions or None")
+    arguments.context(ssl)
+    arguments.seconds("timeout", timeout, none=True)
 
 
 def joined(factory: Factory, opened: Opened, options: ClientOptions, stream: bool = False) -> WebSocket:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
+from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.backoff import Backoff
 from kirsch.websocket.connection import Connection, Stream
 from kirsch.websocket.dial import dial
+from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.greeting import Listener
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
@@ -24,7 +26,7 @@ from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.reconnection import reconnection
-from kirsch.websocket.site import Factory, Site, joined, refuse_coroutines
+from kirsch.websocket.site import Factory, Site, check, joined, refuse_coroutines
 from kirsch.websocket.url import Url
 
 __all__ = ["Connection", "Pool", "Server", "Stream", "connect", "reconnect", "serve"]
@@ -88,14 +90,8 @@ class Server(Listening):
         """Those that are open just now."""
         return self._pool.connections
 
-    def close(self, timeout: float | None = None) -> None:
-        """Listen no more, close every connection with 1001, and end all threads.
-
-        Args:
-            timeout: how long to wait for the peers, and then for applications that still run; None is
-                `limits.close_timeout`.
-        """
-        self._pool.close(self.site.limits.close_timeout if timeout is None else timeout)
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        self._pool.close(code, reason, self.site.limits.close_timeout if timeout is None else timeout)
         self._place.leave()
         self._closed.set()
 
@@ -131,6 +127,8 @@ def serve(
 
     Raises OSError where nothing can be listened on.
     """
+    arguments.listening(host, port, ssl, unix, backlog)
+    arguments.whole("threads", threads, 1)
     site = Site(application, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
     if unix is None:
         socket = listener(host, port, backlog)
@@ -191,6 +189,7 @@ def connect(
     Raises:
         HandshakeError: there is no WebSocket, in one line.
     """
+    check(url, application, options, ssl, timeout)
     options = options or ClientOptions()
     socket, opened = dial(url, options, ssl=ssl, timeout=timeout)
     try:

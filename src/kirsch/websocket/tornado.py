@@ -8,6 +8,7 @@ connection as `kirsch.websocket.asyncio` does.
 import asyncio
 import functools
 from collections.abc import Mapping
+from socket import gaierror
 from typing import Any, ClassVar
 
 try:
@@ -33,7 +34,7 @@ from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.headers import Headers, Request
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import peer, unix_socket
+from kirsch.websocket.listening import peer, unix_socket, unknown
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]
@@ -54,9 +55,15 @@ class Handler(RequestHandler):
     connections: ClassVar[Connections]
 
     @classmethod
-    async def close_connections(cls, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Close every connection: those that do not answer are ended after `close_timeout`."""
-        await cls.connections.close(code, reason, cls.site.limits.close_timeout)
+    async def close_connections(
+        cls,
+        code: int = GOING_AWAY,
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
+        timeout = cls.site.limits.close_timeout if timeout is None else timeout
+        await cls.connections.close(code, reason, timeout)
 
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake, and let the WebSocket have the socket."""
@@ -81,6 +88,9 @@ class Handler(RequestHandler):
         sock: Any = stream.socket
         stream.io_loop.remove_handler(sock)
         wire(websocket, sock, self.connections).begin(rest)
+
+    # They are refused as any request that is no handshake: with a reason, which is logged.
+    head = post = put = patch = delete = options = get
 
     def _open(self) -> tuple[WebSocket, bytes]:
         asked = self.request
@@ -131,11 +141,10 @@ class Server(loops.Server):
         super().__init__(site, listener, secure)
         self._http = listener.http
 
-    async def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Listen no more and close every connection; who does not answer is ended after close_timeout."""
+    async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         self._http.stop()
         await self._http.close_all_connections()
-        await super().close(code, reason)
+        await super().close(code, reason, timeout)
 
 
 class serve(loops.serve):  # noqa: N801 - as there
@@ -156,7 +165,10 @@ class serve(loops.serve):  # noqa: N801 - as there
         )
         if self._socket is None and self._unix is None:
             host, port = self._place
-            sockets = bind_sockets(port, host, backlog=self._backlog)
+            try:
+                sockets = bind_sockets(port, host, backlog=self._backlog)
+            except gaierror as error:
+                raise unknown(host, error) from None
         else:
             sock = self._socket or unix_socket(str(self._unix))
             sock.setblocking(False)

@@ -21,10 +21,12 @@ from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from kirsch.websocket import arguments
 from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy, request_from_environ
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import BACKLOG, Listening, Place, peer
+from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unknown
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
 from kirsch.websocket.threaded import Application, factory
@@ -67,11 +69,14 @@ class WebSockets:
         stream: bool = False,
         threads: int = 10,
     ) -> None:
+        # So that what cannot be offered is told of here.
+        Site(websockets, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
         self.websockets = websockets
         self.application = application
         self.policy = policy or Policy()
         self.limits = limits or Limits()
         self.stream = stream
+        arguments.whole("threads", threads, 1)
         self.threads = threads
         self._lock = threading.Lock()
         self._pool: Pool | None = None
@@ -112,13 +117,13 @@ class WebSockets:
                 atexit.register(self._pool.close)
             return self._pool
 
-    def close(self) -> None:
-        """Close every connection with 1001, as the end of the process does."""
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        """Close every connection, as the end of the process does; arguments are as Server.close's."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._process == os.getpid():
             atexit.unregister(pool.close)
-            pool.close()
+            pool.close(code, reason, timeout)
 
 
 class Taken(list[bytes]):
@@ -163,17 +168,19 @@ class Server(Listening):
 
     def __init__(self, websockets: WebSockets, host: str | None, port: int) -> None:
         self._websockets = websockets
-        self._server = _Server((host or "", port), _Handler)
+        try:
+            self._server = _Server((host or "", port), _Handler)
+        except socket.gaierror as error:
+            raise unknown(host, error) from None
         self._server.set_app(websockets)
         super().__init__(Place(self._server.socket.getsockname(), secure=False))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Listen no more, and close every connection with 1001."""
+    def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._websockets.close()
+        self._websockets.close(code, reason, timeout)
 
     def _wait(self) -> None:
         self._thread.join()
@@ -193,6 +200,7 @@ def serve(
 
     Raises OSError where nothing can be listened on.
     """
+    arguments.listening(host, port)
     websockets = WebSockets(application, policy=policy, limits=limits, stream=stream, threads=threads)
     return Server(websockets, host, port)
 

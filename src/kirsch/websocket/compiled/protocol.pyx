@@ -21,8 +21,8 @@ from kirsch.websocket.compiled.parser cimport Parser
 from kirsch.websocket.errors import Closed, ProtocolError, Slow
 from kirsch.websocket.frame import sendable
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Ping, Prepared
-from kirsch.websocket.protocol import FREE, _elsewhere, _frozen, _reason
+from kirsch.websocket.message import Close, Ping, Prepared, frozen
+from kirsch.websocket.protocol import FREE, _elsewhere
 from kirsch.websocket.source import Source
 
 cdef extern from "Python.h":
@@ -40,7 +40,6 @@ cdef enum:
     # So much is handed over at a time; a payload from APART on is handed over as it is, not copied.
     BATCH = 256 << 10
     APART = 32 << 10
-    NO_CODE = 1005
     ABNORMAL = 1006
     NORMAL = 1000
     INTERNAL = 1011
@@ -325,7 +324,7 @@ cdef class Protocol:
         elif isinstance(data, Prepared):
             opcode, payload = data.opcode, data
         else:
-            opcode, payload = BINARY, _frozen(data)
+            opcode, payload = BINARY, frozen(data)
         self._require_room()
         if self._source is None:
             self._message(opcode, payload)
@@ -372,7 +371,7 @@ cdef class Protocol:
     cdef int _close(self, close) except -1:
         self.close_sent = close
         self.state = CLOSING
-        payload = b"" if close.code == NO_CODE else close.code.to_bytes(2, "big") + _reason(close.reason)
+        payload = close.payload
         if self._source is None:
             self._write(FIN | CLOSE, payload)
         else:
