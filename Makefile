@@ -5,13 +5,24 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP ?= examples/notes
 
-.PHONY: run test lint setup clean debian debian-test autobahn fuzz simulation
+.PHONY: run test test-all test-python lint setup clean debian debian-test autobahn fuzz simulation
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
 
+# Whole files, two at a time; tests/conftest.py has those that take long begin first.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# All but the slow ones.
 test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
+	$(PYTEST) $(PYTEST_ARGS)
+
+# The same with another Python, in an environment of its own: make test-python PYTHON=python3.13
+test-python:
+	$(MAKE) test PYTHON="$(PYTHON)" VENV="build/$(notdir $(PYTHON))"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What holds for every test, and what tests of several packages are given."""
 
 import gc
+import os
 
 import pytest
 from hypothesis import settings
@@ -9,12 +10,57 @@ from tests.certificate import Certificate, certify
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("kirsch", deadline=None)
 settings.load_profile("kirsch")
+# The reasons for which the CI may skip a test: what they name cannot be installed.
+IMPOSSIBLE = ("there is no fleetctl", "there is no IPv6")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Machines take long to make and to break; the files that take long begin first, or one would be last."""
+    for item in items:
+        if item.get_closest_marker("machines") or item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    machines = {item.path for item in items if item.get_closest_marker("machines")}
+    items.sort(key=lambda item: (item.path not in machines, item.path not in slow))
 
 
 def pytest_collection_finish():
     """Have the garbage collector, which many tests call, pass over what is there for all of them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`: all files that share machines are one, or a worker would wait for the other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            path = super()._split_scope(nodeid)
+            return "tests/machines" if path.startswith("tests/machines/") else path
+
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return run_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return run_in_ci((yield))
+
+
+def run_in_ci(report):
+    """The report; where CI=true a test that is skipped has failed, for all that it may need is installed."""
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(impossible in reason for impossible in IMPOSSIBLE):
+            report.outcome, report.longrepr = "failed", f"The CI skips no test.\n{reason}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """wstest, run by its Python 2.7, for a machine that is busy: connections have ten times as long to close.
 
-And it prints in which cases our side pinged, as it does after twenty seconds of silence: a wake-up that was lost
-is made good by that, and the case passes.
+And it prints in which cases our side pinged, as it does after twenty seconds of silence: a wake-up was lost,
+and the case passes all the same.
 """
 
 import sys

@@ -3,31 +3,14 @@
 import gc
 import socket
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 from tests.certificate import Certificate
 from tests.websocket.client.network import echo, listen
-from tests.websocket.client.talk import (
-    BufferedCollector,
-    Talk,
-    talk_asyncio,
-    talk_blocking,
-    talk_gevent,
-    talk_uvloop,
-)
+from tests.websocket.client.talk import DRIVERS, Talk
 
 
-@pytest.fixture(
-    params=[
-        talk_blocking,
-        talk_asyncio,
-        partial(talk_asyncio, protocol=BufferedCollector),
-        talk_uvloop,
-        talk_gevent,
-    ],
-    ids=["blocking", "asyncio", "buffered", "uvloop", "gevent"],
-)
+@pytest.fixture(params=DRIVERS.values(), ids=DRIVERS)
 def talk(request: pytest.FixtureRequest) -> Talk:
     """Each driver: opens, sends, and reads what comes back."""
     driver: Talk = request.param

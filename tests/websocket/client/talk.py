@@ -138,6 +138,15 @@ def talk_gevent(*arguments: Any, **more: Any) -> tuple[Opened, bytes]:
     ).get(timeout=PATIENCE * 2)
 
 
+DRIVERS: dict[str, Talk] = {
+    "blocking": talk_blocking,
+    "asyncio": talk_asyncio,
+    "buffered": partial(talk_asyncio, protocol=BufferedCollector),
+    "uvloop": talk_uvloop,
+    "gevent": talk_gevent,
+}
+
+
 def refused(talk: Talk, *arguments: Any, **more: Any) -> HandshakeError:
     with pytest.raises(HandshakeError) as caught:
         talk(*arguments, **more)

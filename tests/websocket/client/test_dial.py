@@ -13,11 +13,7 @@ from typing import Any
 import pytest
 from tests.certificate import Certificate
 from tests.websocket.client.network import Proxy, echo, hang_up, listen, read_head, wait
-from tests.websocket.client.talk import (
-    Talk,
-    refused,
-    talk_uvloop,
-)
+from tests.websocket.client.talk import DRIVERS, Talk, refused
 
 from kirsch.websocket.dial import default_context, dial
 from kirsch.websocket.limits import Limits
@@ -27,6 +23,10 @@ from kirsch.websocket.url import BadUrl
 # An unclosed socket or transport is a leak.
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
 
+
+# uvloop resolves names by itself, whatever a test has them resolve to.
+RESOLVING = {name: talk for name, talk in DRIVERS.items() if name != "uvloop"}
+resolving = pytest.mark.parametrize("talk", RESOLVING.values(), ids=RESOLVING)
 
 # What works.
 
@@ -45,7 +45,7 @@ def test_opens_an_ipv6_address(talk: Talk) -> None:
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
-        pytest.skip("this machine has no IPv6")
+        pytest.skip("there is no IPv6")
     assert received == b"hello world"
     assert opened.url.host == "::1"
 
@@ -91,21 +91,19 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         monkeypatch.setattr(gevent.socket, "getaddrinfo", partial(resolve, gevent.socket.getaddrinfo))
 
 
+@resolving
 def test_tries_every_address(talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a name's three addresses nothing listens on the first two."""
-    if talk is talk_uvloop:
-        pytest.skip("uvloop resolves names by itself")
     resolve_to(monkeypatch, "127.0.0.3", "127.0.0.2", "127.0.0.1")
     _, received = talk(f"ws://several.example:{server}/", b"world")
     assert received == b"hello world"
 
 
+@resolving
 def test_an_address_that_is_silent_has_but_its_share_of_the_time(
     talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first address takes no connections and does not say so: its queue is full."""
-    if talk is talk_uvloop:
-        pytest.skip("uvloop resolves names by itself")
     resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(socket.socket())
