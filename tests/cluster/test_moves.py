@@ -148,6 +148,16 @@ def test_a_drained_machines_units_leave_one_after_another():
     ]
 
 
+def test_a_unit_that_has_arrived_on_a_drained_machine_goes_on():
+    drained = machine("m2", cordoned=True, drained=True)
+    state = cluster([drained, THREE], [(a, "m2")], moves={A: Move("m1", "m2")}, states=runs(a, "m2"))
+    assert reconcile(state) == [
+        Begin(A, Move("m2")),
+        Withdraw(A, "m2", "machine m2 is drained"),
+        Assign(A, "m3", assignment(a)),
+    ]
+
+
 def test_a_drain_goes_on_with_the_next_where_one_cannot_leave():
     drained = machine("m1", cordoned=True, drained=True)
     bound = unit(A, "MachineID=m1")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.cluster.model import Assignment, Cluster, Machine, Unit, UnitRecord
-from kirsch.cluster.placement import Occupancy, matches, refusal
+from kirsch.cluster.placement import Occupancy, matches, place, refusal
 from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.unit import Options, UnitFile, UnitName
 
@@ -271,6 +271,49 @@ def test_for_any_cluster(state: Cluster):
 
     # Nothing changes when nothing changed.
     assert [d for d in reconcile(after) if not isinstance(d, Wait)] == []
+
+
+def best(unit: Unit, occupancy: Occupancy) -> str | None:
+    """The machine for a unit, by asking each."""
+    ranks = []
+    for id, machine in occupancy.cluster.machines.items():
+        if refusal(unit, machine, occupancy) is not None:
+            continue
+        held = occupancy.held[id].units
+        alike = {
+            other.id
+            for other in occupancy.cluster.machines.values()
+            if other.metadata.get(unit.options.spread) == machine.metadata.get(unit.options.spread)
+        }
+        near = [
+            id
+            for name, places in occupancy.places.items()
+            for id in places & alike
+            if name.service == unit.name.service and unit.options.spread
+        ]
+        replaces = any(matches(unit.options.replaces, name) for name in held)
+        ranks.append((not replaces, len(near), len(held), id))
+    return min(ranks)[-1] if ranks else None
+
+
+@given(clusters())
+@settings(max_examples=200, deadline=None)
+def test_a_unit_goes_to_the_best_of_all_machines_that_can_have_it(state: Cluster):
+    occupancy = Occupancy.of(state)
+    for name, unit in state.units.items():
+        if unit.options.is_global or name in state.schedule:
+            continue
+        found, wanted = place(unit, occupancy), best(unit, occupancy)
+        assert found == wanted if wanted else isinstance(found, tuple)
+        if wanted:
+            # What is kept at hand is true again after each.
+            occupancy.put(unit, wanted)
+    for name, places in list(occupancy.places.items()):
+        for where in list(places)[:1]:
+            occupancy.take(name, where)
+    assert [m.id for m in occupancy.by_load()] == sorted(
+        state.machines, key=lambda id: (len(occupancy.held[id].units), id)
+    )
 
 
 @given(clusters(), st.randoms())

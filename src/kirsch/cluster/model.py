@@ -91,6 +91,13 @@ class Unit:
         return self.record.desired
 
     @cached_property
+    def undemanding(self) -> bool:
+        """Whether any machine that runs its type can have it, for all that it says itself."""
+        o = self.options
+        bound = o.machine_id or o.machine_metadata or o.machine_of or o.sticky
+        return not (bound or o.conflicts or o.published or o.cpu or o.memory)
+
+    @cached_property
     def fleet_hash(self) -> str:
         """SHA-1 of the file as fleet writes it."""
         return self.file.fleet_hash

@@ -50,7 +50,10 @@ Step = Begin | Arrive | Stay | Leave
 
 def move_on(occupancy: Occupancy) -> list[Step]:
     """What can be done of all moves now; `occupancy` is as it is afterwards."""
-    return [*_ordered(occupancy), *_drained(occupancy)]
+    steps = [*_ordered(occupancy), *_drained(occupancy)]
+    begun = {step.unit for step in steps if isinstance(step, Begin)}
+    # One that has arrived where it is to leave again goes on: its next move takes the place of the last.
+    return [step for step in steps if not (isinstance(step, Arrive) and step.unit in begun)]
 
 
 def _ordered(occupancy: Occupancy) -> Iterator[Step]:

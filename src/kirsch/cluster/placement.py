@@ -4,7 +4,8 @@ fleet's rules (MachineID, MachineMetadata, MachineOf, Conflicts, Replaces; fewes
 machine's id), and kirsch's own: capabilities, reservations, published ports, homes, spread.
 """
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kirsch.cluster.model import Cluster, Machine, Move, Unit
@@ -19,6 +20,9 @@ class Refusal:
     machine: str
     reason: str
 
+
+# MachineMetadata=: for each key the values that it may have.
+Demand = tuple[tuple[str, frozenset[str]], ...]
 
 NO_MACHINE = Refusal("", "there is no machine")
 
@@ -55,12 +59,21 @@ class Held:
 @dataclass(slots=True)
 class Occupancy:
     """Who is where while a reconcile goes on: what each machine holds, changed by put() and take(). `moves`
-    are the units on their way."""
+    are the units on their way, `disturbed` the machines that were given a unit which can send others away.
+
+    Kept at hand besides: the machines that are there in the order of how many units they hold, and how often
+    each service is where a key of the metadata has a value, for the keys that were asked for.
+    """
 
     cluster: Cluster
     held: dict[str, Held] = field(default_factory=dict)
     places: dict[UnitName, set[str]] = field(default_factory=dict)
     moves: dict[UnitName, Move] = field(default_factory=dict)
+    disturbed: set[str] = field(default_factory=set)
+    _order: list[tuple[int, str]] = field(default_factory=list)
+    _having: dict[Demand, frozenset[str]] = field(default_factory=dict)
+    _values: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    _spread: dict[str, dict[str, dict[str | None, int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Occupancy":
@@ -70,18 +83,63 @@ class Occupancy:
         for name, machines in cluster.schedule.items():
             if unit := cluster.units.get(name):
                 for machine in machines:
-                    occupancy.put(unit, machine)
+                    held.setdefault(machine, Held()).put(unit)
+                occupancy.places[name] = set(machines)
+        occupancy._order = sorted((len(held[machine].units), machine) for machine in cluster.machines)
         return occupancy
 
     def put(self, unit: Unit, machine: str) -> None:
-        """Put a unit on a machine."""
-        self.held.setdefault(machine, Held()).put(unit)
+        """Put a unit on a machine that is there."""
+        self.held[machine].put(unit)
         self.places.setdefault(unit.name, set()).add(machine)
+        if unit.options.replaces:
+            self.disturbed.add(machine)
+        self._count(unit.name, machine, 1)
 
     def take(self, name: UnitName, machine: str) -> None:
         """Take a unit off a machine."""
         self.held[machine].take(name)
         self.places[name].discard(machine)
+        if machine in self.cluster.machines:
+            self._count(name, machine, -1)
+
+    def by_load(self) -> Iterator[Machine]:
+        """The machines that are there, those with fewest units first, then by their ids."""
+        return (self.cluster.machines[machine] for _, machine in self._order)
+
+    def having(self, demand: Demand) -> frozenset[str]:
+        """The machines whose metadata is as MachineMetadata= wants it."""
+        if demand not in self._having:
+            machines = self.cluster.machines.values()
+            self._having[demand] = frozenset(
+                machine.id
+                for machine in machines
+                if all(machine.metadata.get(key) in values for key, values in demand)
+            )
+        return self._having[demand]
+
+    def instances(self, service: str, key: str) -> Mapping[str | None, int]:
+        """How many instances of a service are where the metadata's key has each of its values."""
+        if key not in self._values:
+            self._values[key] = {id: m.metadata.get(key) for id, m in self.cluster.machines.items()}
+            self._spread[key] = {}
+            for name, places in self.places.items():
+                for machine in places & self.cluster.machines.keys():
+                    self._count_value(key, name.service, machine, 1)
+        return self._spread[key].get(service) or dict.fromkeys(self._values[key].values(), 0)
+
+    def _count_value(self, key: str, service: str, machine: str, by: int) -> None:
+        counts = self._spread[key].get(service)
+        if counts is None:
+            counts = self._spread[key][service] = dict.fromkeys(self._values[key].values(), 0)
+        counts[self._values[key][machine]] += by
+
+    def _count(self, name: UnitName, machine: str, by: int) -> None:
+        now = len(self.held[machine].units)
+        del self._order[bisect_left(self._order, (now - by, machine))]
+        insort(self._order, (now, machine))
+        for key in self._values:
+            self._count_value(key, name.service, machine, by)
 
     def others(self, unit: Unit, machine: str) -> Iterable[Unit]:
         """The units that a machine holds beside this one."""
@@ -124,8 +182,9 @@ def capable(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 def cordoned(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Nobody has closed the machine to new units."""
-    holds = machine.id in occupancy.machines_of(unit.name)
-    return "it is cordoned" if machine.cordoned and not holds else None
+    if not machine.cordoned or machine.id in occupancy.machines_of(unit.name):
+        return None
+    return "it is cordoned"
 
 
 def machine_id(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
@@ -235,9 +294,17 @@ FILTERS: tuple[Filter, ...] = (
 )
 
 
+# What most units are asked, on most machines.
+OF_ANY: tuple[Filter, ...] = (capable, cordoned)
+
+
 def refusal(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Why this machine cannot have the unit; None if it can."""
-    return next((reason for check in FILTERS if (reason := check(unit, machine, occupancy))), None)
+    alone = unit.undemanding and not occupancy.held[machine.id].choosy
+    for check in OF_ANY if alone else FILTERS:
+        if reason := check(unit, machine, occupancy):
+            return reason
+    return None
 
 
 def destination(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
@@ -252,31 +319,48 @@ def destination(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | Non
 
 def place(unit: Unit, occupancy: Occupancy) -> str | tuple[Refusal, ...]:
     """The machine that a unit goes to, or why each machine refuses it."""
-    machines = occupancy.cluster.machines.values()
+    machines = occupancy.cluster.machines
     if not machines:
         return (NO_MACHINE,)
-    refused = {m.id: destination(unit, m, occupancy) or refusal(unit, m, occupancy) for m in machines}
-    possible = [machine for machine in machines if refused[machine.id] is None]
-    if not possible:
-        return tuple(Refusal(machine, reason) for machine, reason in sorted(refused.items()) if reason)
-    return min(possible, key=lambda machine: rank(unit, machine, occupancy)).id
-
-
-def rank(unit: Unit, machine: Machine, occupancy: Occupancy) -> tuple[int, int, int, str]:
-    """The order among machines that can have a unit, best first: where what it Replaces is; the value of
-    its Spread= key with fewest instances; fewest units; the machine's id."""
-    held = occupancy.held[machine.id].units
-    replaces = bool(unit.options.replaces) and any(matches(unit.options.replaces, name) for name in held)
-    return (0 if replaces else 1, spread(unit, machine, occupancy), len(held), machine.id)
-
-
-def spread(unit: Unit, machine: Machine, occupancy: Occupancy) -> int:
-    """How many instances of the unit's service share this machine's value of its Spread= key."""
-    key = unit.options.spread
-    if key is None:
-        return 0
-    value = machine.metadata.get(key)
-    alike = {other.id for other in occupancy.cluster.machines.values() if other.metadata.get(key) == value}
-    return sum(
-        len(places & alike) for name, places in occupancy.places.items() if name.service == unit.name.service
+    for machine in candidates(unit, occupancy):
+        if not (destination(unit, machine, occupancy) or refusal(unit, machine, occupancy)):
+            return machine.id
+    found = (
+        (id, destination(unit, m, occupancy) or refusal(unit, m, occupancy)) for id, m in machines.items()
     )
+    return tuple(Refusal(machine, reason) for machine, reason in sorted(found) if reason)
+
+
+def candidates(unit: Unit, occupancy: Occupancy) -> Iterable[Machine]:
+    """The machines that may be able to have a unit, best first: where what it Replaces is; the value of its
+    Spread= key with fewest instances; fewest units; the machine's id. Of those left out it is known that they
+    cannot."""
+    options, machines = unit.options, occupancy.cluster.machines
+    if options.machine_id is not None:
+        return (machines[id] for id in (options.machine_id,) if id in machines)
+    if options.machine_of is not None:
+        places = occupancy.machines_of(UnitName.parse(options.machine_of))
+        return [machine for machine in occupancy.by_load() if machine.id in places]
+    order = occupancy.by_load()
+    if options.spread is not None:
+        order = _by_spread(options.spread, unit.name.service, occupancy)
+    if options.machine_metadata:
+        having = occupancy.having(options.machine_metadata)
+        order = (machine for machine in order if machine.id in having)
+    if options.replaces:
+        order = iter(sorted(order, key=lambda machine: not _replaces(unit, machine, occupancy)))
+    return order
+
+
+def _by_spread(key: str, service: str, occupancy: Occupancy) -> Iterator[Machine]:
+    """Machines where the key's value has fewest instances first; found out as far as somebody asks."""
+    counts = occupancy.instances(service, key)
+    for level in sorted(set(counts.values())):
+        for machine in occupancy.by_load():
+            if counts[machine.metadata.get(key)] == level:
+                yield machine
+
+
+def _replaces(unit: Unit, machine: Machine, occupancy: Occupancy) -> bool:
+    """Whether a machine has what the unit Replaces."""
+    return any(matches(unit.options.replaces, name) for name in occupancy.held[machine.id].units)

@@ -5,8 +5,9 @@ put what has no place; bring what stays up to date; say why of what must wait. D
 nothing to decide, but that moves are over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from kirsch.cluster.model import Assignment, Cluster, Unit
 from kirsch.cluster.moves import Arrive, Begin, Leave, Stay, move_on
@@ -41,6 +42,8 @@ class Wait:
     refusals: tuple[Refusal, ...]
 
 
+TEXT = attrgetter("name.text")
+
 Decision = Assign | Withdraw | Begin | Arrive | Wait | Stay
 
 
@@ -54,13 +57,22 @@ def reconcile(cluster: Cluster) -> list[Decision]:
 
     # A unit that moves can take its peers along, and one that replaces sends others away: so until
     # nothing moves. Bounded, for two units can be made to chase each other around.
+    units = sorted(cluster.units.values(), key=TEXT)
+    wanted = [unit for unit in units if unit.desired != "inactive" and not unit.name.is_template]
+    followers = [unit for unit in wanted if unit.options.machine_of is not None]
+    suspects = units
     for _ in range(2 * len(cluster.units) + 1):
-        moved = _evict(occupancy, withdrawn)
+        occupancy.disturbed.clear()
+        moved = _evict(suspects, occupancy, withdrawn)
         waits = {}
-        for unit in _unplaced(occupancy):
-            moved |= _settle(unit, occupancy, waits)
+        for unit in wanted:
+            if unit.options.is_global or not occupancy.machines_of(unit.name):
+                moved |= _settle(unit, occupancy, waits)
         if not moved:
             break
+        # Whoever was put somewhere can be there, and those who were there can stay, unless it replaces them.
+        replaced = {name: u for id in occupancy.disturbed for name, u in occupancy.held[id].units.items()}
+        suspects = sorted((replaced | {unit.name: unit for unit in followers}).values(), key=TEXT)
 
     # That a unit moves is written first: whoever goes on from half of this still knows where from.
     decisions: list[Decision] = [step for step in steps if isinstance(step, Begin | Arrive)]
@@ -69,7 +81,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
         for (name, machine), reason in sorted(withdrawn.items())
         if machine in cluster.schedule.get(name, {}) and machine not in occupancy.machines_of(name)
     ]
-    decisions += _assignments(cluster, occupancy)
+    decisions += _assignments(units, occupancy)
     decisions += [Wait(name, refusals) for name, refusals in sorted(waits.items())]
     decisions += [step for step in steps if isinstance(step, Stay)]
     return decisions
@@ -82,15 +94,16 @@ def _orphans(cluster: Cluster) -> Iterator[tuple[tuple[UnitName, str], str]]:
             yield from (((name, machine), "it was destroyed") for machine in machines)
 
 
-def _evict(occupancy: Occupancy, withdrawn: dict[tuple[UnitName, str], str]) -> bool:
+def _evict(
+    suspects: Iterable[Unit], occupancy: Occupancy, withdrawn: dict[tuple[UnitName, str], str]
+) -> bool:
     """Take off what may not stay where it is, one by one, so that of two in conflict one stays."""
     moved = False
-    for name in sorted(occupancy.places, key=str):
-        unit = occupancy.cluster.units[name]
-        for machine in sorted(occupancy.machines_of(name)):
+    for unit in suspects:
+        for machine in sorted(occupancy.machines_of(unit.name)):
             if reason := _why_leave(unit, machine, occupancy):
-                occupancy.take(name, machine)
-                withdrawn.setdefault((name, machine), reason)
+                occupancy.take(unit.name, machine)
+                withdrawn.setdefault((unit.name, machine), reason)
                 moved = True
     return moved
 
@@ -112,17 +125,6 @@ def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
         if matches(other.options.replaces, unit.name):
             return f"{other.name} replaces it"
     return refusal(unit, cluster.machines[machine], occupancy)
-
-
-def _unplaced(occupancy: Occupancy) -> Iterator[Unit]:
-    """Units that want a place, in the order of their names."""
-    wanted = [unit for unit in occupancy.cluster.units.values() if unit.desired != "inactive"]
-    for unit in sorted(wanted, key=lambda unit: unit.name.text):
-        name = unit.name
-        if name.is_template:
-            continue
-        if unit.options.is_global or not occupancy.machines_of(name):
-            yield unit
 
 
 def _settle(unit: Unit, occupancy: Occupancy, waits: dict[UnitName, tuple[Refusal, ...]]) -> bool:
@@ -150,12 +152,23 @@ def _settle_everywhere(unit: Unit, occupancy: Occupancy, waits: dict[UnitName, t
     return bool(possible)
 
 
-def _assignments(cluster: Cluster, occupancy: Occupancy) -> Iterator[Assign]:
+def _assignments(units: Iterable[Unit], occupancy: Occupancy) -> Iterator[Assign]:
     """Everything whose place or orders differ from the schedule's."""
-    for name in sorted(occupancy.places, key=str):
-        unit = cluster.units[name]
-        wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
-        for machine in sorted(occupancy.machines_of(name)):
-            new_home = unit.options.sticky and cluster.homes.get(name) != machine
-            if new_home or cluster.schedule.get(name, {}).get(machine) != wanted:
-                yield Assign(name, machine, wanted, home=new_home)
+    schedule, homes = occupancy.cluster.schedule, occupancy.cluster.homes
+    for unit in units:
+        scheduled = schedule.get(unit.name, {})
+        for machine in sorted(occupancy.machines_of(unit.name)):
+            new_home = unit.options.sticky and homes.get(unit.name) != machine
+            if new_home or not _is_as_wanted(scheduled.get(machine), unit):
+                wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
+                yield Assign(unit.name, machine, wanted, home=new_home)
+
+
+def _is_as_wanted(assignment: Assignment | None, unit: Unit) -> bool:
+    record = unit.record
+    return (
+        assignment is not None
+        and assignment.hash == record.hash
+        and assignment.desired == record.desired
+        and assignment.order == record.order
+    )
