@@ -110,7 +110,6 @@ def test_clusters_come_side_by_side_and_go_without_a_trace(computer):
         ("create --name", "machines"),
         ("start kirsch-", "machines"),
         ("start etcd.service", "etcd"),
-        ("pip install", "kirsch"),
         ("start kirschd.service", "kirschd"),
     ],
 )

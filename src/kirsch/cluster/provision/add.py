@@ -160,10 +160,11 @@ class Joining:
         pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
         libraries = Wheels(self.runner).libraries(self.wheel, self.known_facts.target)
         files = machine_files(self.record, machine, signer.certificate, pair)
-        files += [File(f"{install.WHEELS}/{path.name}", path.read_bytes()) for path in libraries]
+        files += [_wheel(path) for path in libraries]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
         self._act(install.LIBRARIES)
-        self._act(install.own(self.wheel.name), self.wheel.read_bytes())
+        self._act(install.UNPACK, archive([_wheel(self.wheel)]))
+        self._act(install.OWN)
 
     def _undo_kirsch(self) -> None:
         self._undo(install.LEAVE)
@@ -197,3 +198,7 @@ class Joining:
 
     def _act(self, script: str, given: bytes = b"") -> str:
         return act(self.runner, self.shell, self.invitation.destination, script, given)
+
+
+def _wheel(path: Path) -> File:
+    return File(f"{install.WHEELS}/{path.name}", path.read_bytes())

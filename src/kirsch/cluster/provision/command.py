@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -74,6 +75,41 @@ class Runner:
             raise CommandError(name, _words(process.returncode, errors or output), process.returncode, text)
         return text
 
+    def stream(self, command: Command, read: Callable[[str], None]) -> None:
+        """Run it to its end; each line is read as it comes, its errors' too. Raises CommandError.
+
+        A command that is given up is asked to end before it is killed: it may have to tidy up."""
+        name = os.path.basename(command.argv[0])
+        with self._lock:
+            self.check()
+            process = self._start(command, name, subprocess.STDOUT)
+            self._running.add(process)
+        clock = threading.Timer(command.timeout, process.kill)
+        clock.start()
+        last = b""
+        try:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.close()
+            for line in process.stdout:
+                last = line if line.strip() else last
+                read(line.decode(errors="replace"))
+            process.wait()
+        except BaseException:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            raise
+        finally:
+            late = not clock.is_alive()
+            clock.cancel()
+            with self._lock:
+                self._running.discard(process)
+            _end(process)
+        if process.returncode:
+            words = f"not done after {command.timeout:.0f} s" if late else _words(process.returncode, last)
+            raise CommandError(name, words, process.returncode)
+
     def check(self) -> None:
         """Raises CommandError once it was interrupted."""
         if self._interrupted:
@@ -97,7 +133,7 @@ class Runner:
             for process in self._running:
                 _signal(process, signal.SIGTERM)
 
-    def _start(self, command: Command, name: str) -> "subprocess.Popen[bytes]":
+    def _start(self, command: Command, name: str, errors: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
         environment = {
             **os.environ,
             # podman says on every call that it would rather have cgroups v2.
@@ -110,7 +146,7 @@ class Runner:
                 command.argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=errors,
                 env=environment,
                 # Ctrl-C is ours: what is undone after it must not get it too.
                 start_new_session=True,

@@ -109,7 +109,6 @@ class Creation:
             Step("machines", self._machines, self._undone("machines", "volumes")),
             Step("sshd", self._sshd),
             Step("etcd", self._etcd),
-            Step("kirsch", self._kirsch),
             Step("kirschd", self._kirschd),
         ]
 
@@ -117,7 +116,8 @@ class Creation:
         self.wheel = Wheels(self.runner).own()
 
     def _image(self) -> None:
-        self.image = Images(self.runner).node(Wheels(self.runner).libraries(self.wheel, target()))
+        libraries = Wheels(self.runner).libraries(self.wheel, target())
+        self.image = Images(self.runner).machine(libraries, self.wheel)
 
     def _network(self) -> None:
         id = uuid.uuid4().hex
@@ -168,18 +168,15 @@ class Creation:
         # It is of Type=notify: started once it has joined the others.
         self._on(self.record.members, install.start("etcd.service"))
 
-    def _kirsch(self) -> None:
-        self._on(self.record.machines, install.own(self.wheel.name), self.wheel.read_bytes())
-
     def _kirschd(self) -> None:
         # Of Type=notify too: ready once the machine is in the cluster.
         self._on(self.record.machines, install.start("kirschd.service"))
         self.made = replace(self.record, complete=True)
         self.made.save()
 
-    def _on(self, machines: Sequence[MachineRecord], script: str, given: bytes = b"") -> None:
+    def _on(self, machines: Sequence[MachineRecord], script: str) -> None:
         def execute(machine: MachineRecord) -> None:
-            act(self.runner, shell_of(self.record, machine), machine.name, script, given)
+            act(self.runner, shell_of(self.record, machine), machine.name, script)
 
         self.runner.together(machines, execute)
 

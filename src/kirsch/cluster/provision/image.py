@@ -1,9 +1,11 @@
 """The image that machines start from: made once, found again by the digest of its recipe."""
 
 import fcntl
+import json
 import os
 import platform
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from pathlib import Path
 from kirsch.cluster.provision import apt, recipe
 from kirsch.cluster.provision.command import Command, CommandError, MissingProgram, Runner
 from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.install import LIBRARIES, WHEELS
+from kirsch.cluster.provision.install import LIBRARIES, OWN, WHEELS
 from kirsch.cluster.provision.podman import SLOW, copy_in, execute, podman, remove_machines, ulimits
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
 from kirsch.cluster.provision.tree import File, archive
@@ -23,6 +25,8 @@ SOURCES = Path("/etc/apt")
 # A registry that does not answer within this is taken for none.
 REACHABLE = 8.0
 LONG = 600.0
+# Seconds for which an image of an earlier kirsch is kept after it was made.
+OLD = 86400.0
 # What nobody reads on a machine.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
@@ -42,25 +46,38 @@ class Images:
         """The image with all packages; made from one that is pulled, or else from a Debian mirror."""
         digest = recipe.base_digest(platform.machine())
         image = f"{recipe.REPOSITORY}-base:{digest}"
-        with _alone("base"):
+        with alone("base"):
             if self.exists(image):
                 pass
-            elif self._pullable(recipe.REFERENCE):
+            elif self.pullable(recipe.REFERENCE):
                 self._extend(recipe.REFERENCE, image, digest)
             else:
                 self._bootstrap(image, digest)
         return image
 
     def node(self, wheels: Sequence[Path]) -> str:
-        """A machine's image: the packages, settings, and the libraries that kirsch needs."""
+        """The packages, settings, and the libraries that kirsch needs."""
         digest = recipe.node_digest(platform.machine(), [path.name for path in wheels])
-        image = f"{recipe.REPOSITORY}:{digest}"
-        with _alone("node"):
+        image = f"{recipe.REPOSITORY}-libraries:{digest}"
+        with alone("node"):
             if not self.exists(image):
                 base = self.base()
                 shipped = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
                 script = f"{recipe.PREPARE}; {LIBRARIES}"
                 self._commit(base, image, digest, archive([*recipe.FILES, *shipped]), script, "none")
+        return image
+
+    def machine(self, wheels: Sequence[Path], own: Path) -> str:
+        """What machines start from: that, and kirsch itself. A change of kirsch makes this alone anew; those
+        of earlier states go once nobody may be about to start from them."""
+        digest = recipe.machine_digest(platform.machine(), [path.name for path in wheels], own.parent.name)
+        image = f"{recipe.REPOSITORY}:{digest}"
+        with alone("machine"):
+            if not self.exists(image):
+                node = self.node(wheels)
+                shipped = archive([File(f"{WHEELS}/{own.name}", own.read_bytes())])
+                self._commit(node, image, digest, shipped, OWN, "none")
+                self._forget_old()
         return image
 
     def exists(self, image: str) -> bool:
@@ -73,7 +90,8 @@ class Images:
             raise
         return True
 
-    def _pullable(self, reference: str) -> bool:
+    def pullable(self, reference: str) -> bool:
+        """Whether podman has it, or has pulled it now."""
         if self.exists(reference):
             return True
         try:
@@ -82,6 +100,17 @@ class Images:
         except CommandError:
             return False
         return True
+
+    def _forget_old(self) -> None:
+        images = self.runner.run(
+            podman("images", "--format", "json", "--filter", f"reference={recipe.REPOSITORY}")
+        )
+        for image in json.loads(images or "[]"):
+            if image["Created"] < time.time() - OLD:
+                try:
+                    self.runner.run(podman("rmi", image["Id"]))
+                except CommandError:
+                    pass  # a machine runs from it
 
     def _extend(self, reference: str, image: str, digest: str) -> None:
         packages = " ".join(recipe.PACKAGES)
@@ -133,7 +162,7 @@ class Images:
 
 
 @contextmanager
-def _alone(image: str) -> Iterator[None]:
+def alone(image: str) -> Iterator[None]:
     """One process makes an image, others wait for it."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,13 +21,8 @@ LIBRARIES = (
     f"set -e; python3 -m venv --without-pip --clear {HOME}; mkdir -p {HOME}/share; "
     f"mv {WHEELS}/pip-*.whl {PIP}; {_PIP_INSTALL} {WHEELS}/*.whl; rm -rf {WHEELS}"
 )
-
-
-def own(wheel: str) -> str:
-    """kirsch's own wheel, of this file name, read from the standard input."""
-    return (
-        f"set -e; mkdir -p {WHEELS}; cat > {WHEELS}/{wheel}; {_PIP_INSTALL} {WHEELS}/{wheel}; rm -rf {WHEELS}"
-    )
+# kirsch's own wheel, alone in WHEELS, besides.
+OWN = f"set -e; {_PIP_INSTALL} {WHEELS}/kirsch-*.whl; rm -rf {WHEELS}"
 
 
 # What a unit of ours that does not start said last, for the one line that a person reads: systemd's lines are

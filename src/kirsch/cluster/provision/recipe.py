@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from kirsch.cluster.provision.install import LIBRARIES
+from kirsch.cluster.provision.install import LIBRARIES, OWN
 from kirsch.cluster.provision.settings import SSHD
 from kirsch.cluster.provision.tree import File
 
@@ -112,6 +112,11 @@ def node_digest(architecture: str, wheels: Sequence[str]) -> str:
     """Names a machine's image: packages, settings, and the wheels by their file names."""
     files = [[file.path, file.content.decode(), file.target] for file in FILES]
     return _digest([base_digest(architecture), files, PREPARE, LIBRARIES, sorted(wheels)])
+
+
+def machine_digest(architecture: str, wheels: Sequence[str], own: str) -> str:
+    """Names the image that machines start from: the same, and kirsch as it is by its digest."""
+    return _digest([node_digest(architecture, wheels), OWN, own])
 
 
 def _digest(value: object) -> str:

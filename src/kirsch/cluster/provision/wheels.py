@@ -66,7 +66,9 @@ def requirements(metadata: Iterable[str], extra: str) -> list[str]:
 
 
 def download(requirements: Iterable[str], target: Target, folder: Path) -> Command:
-    """pip's command that downloads wheels for another Python, and pip itself to install them with."""
+    """pip's command that downloads wheels for another Python, and pip itself to install them with.
+
+    Requirements are as on pip's command line: options (-r FILE) may be among them."""
     platforms = [word for platform in target.platforms for word in ("--platform", platform)]
     return Command(
         (
@@ -92,7 +94,7 @@ class Wheels:
         files = _tree_files(tree) if tree else _installed_files(made)
         folder = self.cache / "kirsch" / _digest(files)
         _forget_old(folder.parent)
-        with _made_once(folder) as new:
+        with made_once(folder) as new:
             if new and tree:
                 self._build(tree, new)
             elif new:
@@ -104,7 +106,7 @@ class Wheels:
         needed = requirements(_requires(own), EXTRA)
         key = hashlib.sha256(repr((needed, target)).encode()).hexdigest()[:16]
         folder = self.cache / "wheels" / key
-        with _made_once(folder) as new:
+        with made_once(folder) as new:
             if new:
                 self.runner.run(download(needed, target, new))
         return sorted(folder.glob("*.whl"))
@@ -188,7 +190,7 @@ def _requires(wheel: Path) -> list[str]:
 
 
 @contextmanager
-def _made_once(folder: Path) -> Iterator[Path | None]:
+def made_once(folder: Path) -> Iterator[Path | None]:
     """Gives a folder to fill where `folder` is not there yet; it is there once the body is through."""
     if folder.is_dir():
         yield None
