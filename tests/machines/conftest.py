@@ -37,19 +37,19 @@ def why_not() -> str:
     effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
     if ~int(effective, 16) & CAPABILITIES:
         return "machines as containers need CAP_SYS_ADMIN and CAP_NET_ADMIN"
-    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)]
+    programs = {**PROGRAMS, "mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}
+    missing = [package for program, package in programs.items() if not shutil.which(program, path=PATH)]
     if missing:
         return f"machines as containers need {' '.join(missing)}: apt-get install {' '.join(missing)}"
     return ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs what uses the shared machines, it may take long; skipped where there can be none."""
+    """What uses machines may take long, and is skipped where there can be none."""
     reason = why_not()
     for item in items:
         if HERE not in item.path.parents or not item.get_closest_marker("machines"):
             continue
-        item.add_marker(pytest.mark.xdist_group("machines"))
         if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(TURN))
         if reason:
