@@ -26,10 +26,14 @@ def run(options: argparse.Namespace) -> int:
     """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program."""
     client = client_of(options)
     unit, argv = _unit(client, options.command)
-    query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
-    context = client.get("/kirsch/v1/environment", **query)
     if unit and not argv:
         raise Failure(f"say what to run: `kirsch run {options.command[0]} COMMAND`")
+    if unit and not isinstance(client.reach, Unix):
+        return _elsewhere(options, unit, "run", [f"--link={link}" for link in options.link], argv)
+    query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
+    context = client.get("/kirsch/v1/environment", **query)
+    if unit and _is_boxed(unit, client.get("/kirsch/v1/daemon")):
+        raise Failure(f"{unit} is a container: `kirsch exec {unit} COMMAND` runs a command in it")
     environment = context["environment"] if unit else {**os.environ, **context["environment"]}
     return _execute(context, argv, environment, options.env)
 
@@ -41,20 +45,27 @@ def execute(options: argparse.Namespace) -> int:
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
     if on and (not isinstance(client.reach, Unix) or daemon["machine"] not in on):
-        return _elsewhere(options, name)
+        return _elsewhere(options, name, "exec", [], options.command)
     context = client.get(unit_path(name, "/environment"))
-    if name.endswith(".container") and daemon["runtime"] == "systemd":
+    if _is_boxed(name, daemon):
         return _in_container(name, options.command, options.env)
     return _execute(context, options.command, context["environment"], options.env)
 
 
-def _elsewhere(options: argparse.Namespace, name: str) -> int:
+def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
+    """Whether a unit's processes have a file system of their own."""
+    return name.endswith(".container") and daemon["runtime"] == "systemd"
+
+
+def _elsewhere(
+    options: argparse.Namespace, name: str, verb: str, flags: Sequence[str], argv: Sequence[str]
+) -> int:
     """The same on the unit's machine, by ssh."""
     from kirsch.cli.ssh import ssh
     from kirsch.cluster.provision.settings import HOME
 
     given = [f"--env={'='.join(_assignment(each))}" for each in options.env]
-    command = [f"{HOME}/bin/kirsch", "exec", *given, name, *options.command]
+    command = [f"{HOME}/bin/kirsch", verb, *flags, *given, name, *argv]
     return ssh(argparse.Namespace(**vars(options) | {"target": name, "command": command}))
 
 
