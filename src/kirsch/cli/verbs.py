@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from kirsch import __version__
-from kirsch.cli import cluster_options, machine_options, ws_options
+from kirsch.cli import cluster_options, image_options, machine_options, ws_options
 from kirsch.cli.manual import Parser
 from kirsch.cli.values import seconds
 
@@ -47,6 +47,7 @@ def build() -> argparse.ArgumentParser:
     _lists(verbs)
     _websockets(verbs)
     _clusters(verbs)
+    _images(verbs)
     _programs(verbs)
     return parser
 
@@ -256,6 +257,10 @@ def _websockets(verbs: Any) -> None:
 def _clusters(verbs: Any) -> None:
     machine_options.machines(lambda *words: _verb(verbs, *words))
     cluster_options.clusters(lambda *words: _verb(verbs, *words))
+
+
+def _images(verbs: Any) -> None:
+    image_options.images(lambda *words: _verb(verbs, *words))
 
 
 def _programs(verbs: Any) -> None:

@@ -1,0 +1,110 @@
+"""image build, tag, list, rm: container images with podman."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from kirsch.cli.cluster import Steps
+from kirsch.cli.tables import Column, table
+
+if TYPE_CHECKING:
+    from kirsch.cluster.image.store import Image
+
+COLUMNS = ("image", "tag", "id", "content", "size")
+# How many letters of an id podman shows.
+ID = 12
+
+
+def build(options: argparse.Namespace) -> int:
+    """An image from a Containerfile."""
+    from kirsch.cluster.image.build import BuildError, planned
+    from kirsch.cluster.image.build import build as make
+
+    arguments = dict(options.build_arg)
+    if options.base:
+        arguments["BASE"] = options.base
+    plan = planned(options.directory, options.tag, arguments, file=options.file, cache=not options.no_cache)
+    steps = Steps(_progress(options))
+    try:
+        built = make(plan, steps)
+    except BuildError as error:
+        fresh_line(steps.out)
+        for line in error.lines:
+            print(f"          {line}", file=sys.stderr)
+        raise
+    names = [str(name) for name in built.names]
+    if options.json:
+        said = {"id": built.id, "names": names, "bytes": built.size, "seconds": round(steps.seconds, 3)}
+        print(json.dumps(said, indent=2))
+        return 0
+    print(f"\nimage {built.id[:ID]} is built: {megabytes(built.size)}, {steps.seconds:.1f} s")
+    for name in names:
+        print(f"  {name}")
+    return 0
+
+
+def tag(options: argparse.Namespace) -> int:
+    """More names for an image."""
+    from kirsch.cluster.image.store import tag as give
+    from kirsch.cluster.provision.command import Runner
+
+    for name in give(options.image, options.names, Runner()):
+        print(name)
+    return 0
+
+
+def list_(options: argparse.Namespace) -> int:
+    """The images that are here."""
+    from kirsch.cluster.image.store import images
+    from kirsch.cluster.provision.command import Runner
+
+    rows = [_row(image) for image in images(Runner())]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    columns: dict[str, Column] = {
+        "image": lambda row, full: str(row["image"]),
+        "tag": lambda row, full: str(row["tag"]),
+        "id": lambda row, full: str(row["id"]) if full else str(row["id"])[:ID],
+        "content": lambda row, full: str(row["content"]),
+        "size": lambda row, full: megabytes(row["bytes"]),
+    }
+    print(table(rows, columns, COLUMNS, full=options.full, legend=not options.no_legend), end="")
+    return 0
+
+
+def rm(options: argparse.Namespace) -> int:
+    """Remove images."""
+    from kirsch.cluster.image.store import remove
+    from kirsch.cluster.provision.command import Runner
+
+    for name in remove(options.images, Runner(), force=options.force):
+        print(f"{name} is removed")
+    return 0
+
+
+def megabytes(size: int) -> str:
+    """A size as podman says it: in millions of bytes."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def fresh_line(out: TextIO) -> None:
+    """End the line of a step that is under way on a terminal."""
+    if out.isatty():
+        print(file=out, flush=True)
+
+
+def _progress(options: argparse.Namespace) -> TextIO:
+    """Where steps are shown: JSON has the standard output for itself."""
+    return sys.stderr if options.json else sys.stdout
+
+
+def _row(image: "Image") -> dict[str, Any]:
+    return {
+        "image": image.name,
+        "tag": image.tag,
+        "content": image.content,
+        "id": image.id,
+        "bytes": image.size,
+    }

@@ -1,0 +1,1 @@
+"""Container images: built with podman, named, and carried to registries and clusters."""

@@ -1,0 +1,89 @@
+"""The images that podman has: listed, named, removed."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kirsch.cluster.image import podman
+from kirsch.cluster.image.build import inspected
+from kirsch.cluster.image.content import content_tag, is_content_tag
+from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.provision.command import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One name of an image: its id, the tag by its content if it has one at this name, its size in bytes."""
+
+    name: str
+    tag: str
+    content: str
+    id: str
+    size: int
+
+
+def images(runner: Runner) -> list[Image]:
+    """All names of all images, but for tags by content that another name shows. Raises ProvisionError."""
+    return listed(json.loads(runner.run(podman.images()) or "[]"))
+
+
+def listed(said: Iterable[dict[str, object]]) -> list[Image]:
+    """From podman's JSON. Pure."""
+    found = []
+    for image in {str(each["Id"]): each for each in said}.values():
+        names = image.get("Names")
+        pairs = [tuple(str(name).rpartition(":")[::2]) for name in (names if isinstance(names, list) else [])]
+        contents = {name: tag for name, tag in pairs if is_content_tag(tag)}
+        for name, tag in pairs:
+            if tag == contents.get(name) and any(n == name and t != tag for n, t in pairs):
+                continue
+            size = image["Size"]
+            assert isinstance(size, int)
+            found.append(Image(name, tag, contents.get(name, ""), str(image["Id"]), size))
+    return sorted(found, key=lambda image: (image.name, image.tag))
+
+
+def tag(image: str, names: Sequence[str], runner: Runner) -> list[Reference]:
+    """Give an image more names, and at each the tag by its content. Raises ProvisionError."""
+    source = known(image, runner)
+    content = content_tag(inspected(source, runner))
+    given = [Reference.parse(name) for name in names]
+    for name in given:
+        for each in (name.tagged(content), name):
+            runner.run(podman.tag(source, str(each)))
+    return given
+
+
+def remove(names: Sequence[str], runner: Runner, *, force: bool = False) -> list[str]:
+    """Take names from images; what has no name left but that of its content goes. Raises ProvisionError."""
+    gone: list[str] = []
+    for text in names:
+        source = known(text, runner)
+        image = inspected(source, runner)
+        had = [str(name) for name in image.get("RepoTags") or ()]
+        own = [name for name in had if name == source]
+        rest = [name for name in had if name not in own]
+        contents = all(is_content_tag(name.rpartition(":")[2]) for name in rest)
+        taken = [*own, *rest] if contents or not own else own
+        # podman takes the names away before it finds that the image is in use.
+        if len(taken) == len(had) and not force and (users := runner.run(podman.users(source)).split()):
+            raise ImageError(
+                f"{text} is in use by the container {users[0]}: remove that first, or both with --force"
+            )
+        runner.run(podman.remove(taken or [source], force=force))
+        gone += taken or [source]
+    return gone
+
+
+def known(text: str, runner: Runner) -> str:
+    """An image's full name, from one as people type it; or its id. Raises ImageError where there is none."""
+    there = json.loads(runner.run(podman.images()) or "[]")
+    if re.fullmatch(r"[0-9a-f]{7,64}", text):
+        for each in there:
+            if each["Id"].startswith(text):
+                return str(each["Id"])
+    name = str(Reference.parse(text))
+    if not any(name in (each.get("Names") or ()) for each in there):
+        raise ImageError(f"there is no image {name} here; `kirsch image list` shows them")
+    return name
