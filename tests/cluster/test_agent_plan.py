@@ -198,6 +198,13 @@ def test_what_stopped_when_cut_off_is_not_started_before_the_store_is_heard():
     assert plan(replace(view, silence=0.1)) == [Start(DB)]
 
 
+def test_what_stops_when_cut_off_waits_for_a_machine_that_was_lost_just_now():
+    view = View(assigned={DB: stops, WEB: assigned(WEB)}, running={DB: state(stops, DOWN)}, lapsed="m2")
+    reason = "waits until machine m2, which was just lost, has stopped it for sure"
+    assert plan(view) == [Hold(DB, reason), Start(WEB)]
+    assert plan(replace(view, lapsed="")) == [Start(DB), Start(WEB)]
+
+
 def test_a_machine_that_boots_while_the_store_is_away_starts_what_is_cached_and_stops_nothing():
     view = View(
         cached={DB: db}, running={WEB: state(web)}, known=False, connected=False, silence=float("inf")

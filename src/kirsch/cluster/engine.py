@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from kirsch.cluster import keys
-from kirsch.cluster.lease import MachineLease
+from kirsch.cluster.lease import GRACE, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster
 from kirsch.cluster.moves import Arrive, Begin, Stay
@@ -38,8 +38,6 @@ class Engine:
     """Leads when it can, and reconciles at each change while it leads."""
 
     RETRY = 0.5
-    # Seconds after a lease has run out in which what OnPartition=stop has killed may still be there.
-    GRACE = 2.0
 
     def __init__(
         self,
@@ -57,6 +55,8 @@ class Engine:
         # Called with the seconds that each reconcile took.
         self.reconciled: Callable[[float], object] = lambda seconds: None
         self._changed = asyncio.Event()
+        # The revisions that there may be something to decide upon, 0 for what is none.
+        self._news: set[int] = set()
         self._lost_at: dict[str, float] = {}
         mirror.listen(self._take_notice)
 
@@ -105,14 +105,20 @@ class Engine:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._news.clear()
             began = time.perf_counter()
             decisions = reconcile(self._see())
             self.reconciled(time.perf_counter() - began)
+            own = set()
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
                 if revision is None:
                     return
                 await self.mirror.reached(revision)
+                own.add(revision)
+            # Its own decisions leave it nothing to decide; but one move's end is another's beginning.
+            if self._news <= own and not any(self.mirror.below(keys.MOVES)):
+                self._changed.clear()
             for decision in decisions:
                 tell(decision)
 
@@ -123,14 +129,18 @@ class Engine:
         now, lost = loop.time(), used - cluster.machines.keys()
         for _ in lost - self._lost_at.keys():
             # A timer may fire a little early, and must find the time over.
-            loop.call_later(self.GRACE + 0.01, self._changed.set)
+            loop.call_later(GRACE + 0.01, self._hear, 0)
         self._lost_at = {machine: self._lost_at.get(machine, now) for machine in lost}
-        lapsed = {machine for machine, since in self._lost_at.items() if now - since < self.GRACE}
+        lapsed = {machine for machine, since in self._lost_at.items() if now - since < GRACE}
         return replace(cluster, lapsed=frozenset(lapsed))
 
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(self._matters(key) for key in changed):
-            self._changed.set()
+            self._hear(self.mirror.revision)
+
+    def _hear(self, revision: int) -> None:
+        self._news.add(revision)
+        self._changed.set()
 
     def _matters(self, key: str) -> bool:
         """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is

@@ -27,7 +27,7 @@ from kirsch.cluster.agent.plan import (
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
-from kirsch.cluster.lease import LeasedKeys, MachineLease
+from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
@@ -69,6 +69,7 @@ class Agent:
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         self.readiness = Readiness(runtime, self._changed)
+        self._lost_at: dict[str, float] = {}
         self._read: dict[UnitName, Assigned] = {}
         self._read_at = -1
         self._loaded: dict[UnitName, Options] = {}
@@ -151,6 +152,7 @@ class Agent:
             connected=connected,
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
+            lapsed=self._lapsed(),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
 
@@ -160,6 +162,12 @@ class Agent:
         what was decided while it was away is known."""
         entry = self.mirror.entries.get(keys.machine(self.machine.id))
         return entry is not None and entry.lease == self.lease.current and self.lease.holds
+
+    def _lapsed(self) -> str:
+        """A machine that was lost a moment ago."""
+        since = asyncio.get_running_loop().time() - GRACE
+        self._lost_at = {machine: at for machine, at in self._lost_at.items() if at > since}
+        return min(self._lost_at, default="")
 
     def _scheduled(self) -> list[UnitName]:
         entries = self.mirror.below(keys.schedule(self.machine.id, ""))
@@ -326,9 +334,17 @@ class Agent:
         self.readiness.leave(name)
         self._publish()
         if patient:
-            await self.leased.settled()
+            await self._seen()
         await self.runtime.stop(name)
         log.info("%s: stopped", name)
+
+    async def _seen(self) -> None:
+        """Return once the store has what was said last, or is not to be waited for any longer."""
+        try:
+            async with asyncio.timeout(STOPS_AT * self.lease.TTL - self.lease.silence):
+                await self.leased.settled()
+        except TimeoutError:
+            log.warning("the store does not take what this machine says: units stop without")
 
     def _spawn(self, name: UnitName, work: Coroutine[Any, Any, None]) -> None:
         """Work on a unit; until it is done the unit is busy."""
@@ -361,6 +377,12 @@ class Agent:
         self._changed()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
+        for key in changed:
+            if key.startswith(keys.MACHINES) and key not in self.mirror.entries:
+                loop = asyncio.get_running_loop()
+                self._lost_at[keys.last(key)] = loop.time()
+                # A timer may fire a little early, and must find the time over.
+                loop.call_later(GRACE + 0.01, self._changed)
         if any(self._matters(key) for key in changed):
             self._wake.set()
 

@@ -35,7 +35,8 @@ class View:
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
     the store was not heard, in lifetimes of the lease. `cached` are sticky units as they were assigned last,
-    for a machine that boots while the store is away.
+    for a machine that boots while the store is away. `lapsed` is a machine whose lease has run out so lately
+    that what stops by itself there may not have stopped yet; empty for none.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class View:
     joining: bool = False
     silence: float = 0.0
     cached: Mapping[UnitName, Assigned] = field(default_factory=dict)
+    lapsed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,8 @@ def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
         return Hold(name, "waits until its machine has stopped what is no longer its own")
     if (machine := view.elsewhere.get(name)) and not assigned.options.is_global:
         return Hold(name, f"waits until machine {machine} has stopped it")
+    if view.lapsed and assigned.options.on_partition == "stop":
+        return Hold(name, f"waits until machine {view.lapsed}, which was just lost, has stopped it for sure")
     if missing := links.unready(assigned.options.links, view.endpoints):
         return Hold(name, f"waits for {', '.join(missing)} to be ready")
     return Start(name)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from kirsch.cluster import keys
-from kirsch.cluster.engine import Engine
+from kirsch.cluster.lease import GRACE
 from kirsch.cluster.reconcile import Wait, reconcile
 from kirsch.cluster.simulation.machine import SimulatedMachine
 from kirsch.cluster.simulation.network import Weather
@@ -40,12 +40,16 @@ class Deadline:
     def lost(self, machine: str) -> None:
         """A machine's lease has run out."""
         cluster, began = self.truth.cluster(), self.loop.time()
+        leader = self.machines.get(self.truth.value(keys.LEADER) or machine)
+        if leader and leader.id != machine and not (leader.kirschd and leader.link.up):
+            # Somebody else has to be elected first, and has not even begun.
+            return
         for name, places in sorted(cluster.schedule.items()):
             unit = cluster.units.get(name)
             if unit is None or machine not in places or unit.options.sticky or unit.options.is_global:
                 continue
             follows = unit.options.on_partition == "stop" or unit.options.machine_of is not None
-            until = Engine.GRACE + ORDER if follows else AFTER
+            until = GRACE + ORDER if follows else AFTER
             self.loop.call_later(until, self._look, name, machine, began)
 
     def _look(self, name: UnitName, lost: str, began: float) -> None:
