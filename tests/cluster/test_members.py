@@ -171,6 +171,7 @@ class Following:
             cwd=cluster.folder,
             env=cluster.environment(),
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -225,6 +226,21 @@ def test_a_journal_is_followed_wherever_the_unit_goes(units: Members):
         sum(line.endswith("heard again") for line in units.ok("journal", "-n", "50", names[0]).splitlines())
         == 1
     )
+
+
+def test_a_journal_is_followed_on_at_another_machine(units: Members):
+    first, second, third = units.machines
+    ticks = "[Service]\nExecStart=/bin/sh -c 'while :; do echo tick; sleep 0.1; done'\n"
+    units.ok("start", units.unit("ticks.service", f"{ticks}[X-Kirsch]\nMachineID={second.id}\n"))
+    follow = Following(units, "--endpoint", f"{first.endpoint},{third.endpoint}", "journal", "-f", "ticks")
+    try:
+        follow.until("tick")
+        assert first.stop() == 0
+        follow.until("lines may be missing here")
+        follow.until("tick")
+    finally:
+        follow.close()
+        first.start()
 
 
 def test_what_another_machine_has_to_say_is_missed_when_it_is_away(units: Members):

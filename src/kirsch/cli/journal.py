@@ -3,12 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
+from kirsch.cluster.client import Client
+
+JOURNAL = "/kirsch/v1/journal"
+
+Line = Mapping[str, Any]
 
 
 def journal(options: argparse.Namespace) -> int:
@@ -19,15 +24,23 @@ def journal(options: argparse.Namespace) -> int:
     )
     several = len(names) > 1
     if options.follow:
-        lines: Iterable[Mapping[str, Any]] = client.stream(
-            "/kirsch/v1/journal", unit=names, lines=options.lines
-        )
+        lines: Iterable[Line] = _followed(client, names, options.lines)
     else:
-        lines = client.get("/kirsch/v1/journal", unit=names, lines=options.lines)["lines"]
+        lines = client.get(JOURNAL, unit=names, lines=options.lines)["lines"]
     for line in lines:
         print(json.dumps(line, ensure_ascii=False) if options.json else shown(line, several))
         sys.stdout.flush()
     return 0
+
+
+def _followed(client: Client, names: Sequence[str], last: int) -> Iterator[Line]:
+    """Lines as they come; where several machines can tell them, as long as one does."""
+    while True:
+        yield from client.stream(JOURNAL, unit=names, lines=last)
+        if not client.reach.several:
+            return
+        print("kirsch: goes on at another machine; lines may be missing here", file=sys.stderr)
+        last = 0
 
 
 def shown(line: Mapping[str, Any], with_unit: bool) -> str:

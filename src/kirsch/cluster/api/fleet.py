@@ -343,6 +343,8 @@ def error_page(status: str, message: str, traceback: str, version: str) -> bytes
     cherrypy.response.headers["Content-Type"] = "application/json"
     code = int(status.split()[0])
     text = html.unescape(message)
+    if code == 503:
+        cherrypy.response.headers["Retry-After"] = answers.RETRY_AFTER
     if code == 405:
         text = supported(cherrypy.response.headers.get("Allow", ""))
     elif code == 500:
