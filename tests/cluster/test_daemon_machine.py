@@ -22,6 +22,7 @@ from tests.cluster.etcd_server import Authority, EtcdServer, needs_etcd
 from tests.cluster.members import MemberMachine, Members, members
 
 from kirsch.bus import AsyncioPlugin
+from kirsch.cluster.client import ClientError
 from kirsch.cluster.daemon.command import beats
 from kirsch.cluster.settings import Settings, SettingsError
 
@@ -158,6 +159,7 @@ class TestWhoIsLetIn:
                 sock.close()
         assert cluster.ok("list-machines")
 
+    @pytest.mark.slow
     def test_a_client_that_is_slow_times_out(self, machine: MemberMachine):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
@@ -358,3 +360,39 @@ class TestTheServiceManager:
         assert machine.process.wait(60) == 0
         machine.start()
         assert "Traceback" not in machine.log.read_text()
+
+
+@pytest.mark.slow
+class TestThousands:
+    def test_5000_units_by_one_verb(self, cluster: Members):
+        """Submitted, listed, asked about, some loaded, all destroyed: and nothing of them is left in etcd."""
+        folder = cluster.folder / "many"
+        folder.mkdir()
+        names = [f"many{number:04}.service" for number in range(5000)]
+        for number, name in enumerate(names):
+            (folder / name).write_text(f"[Service]\nExecStart=/bin/sleep {number}\n")
+        before = cluster.etcd.etcdctl("get", "--prefix", "--keys-only", "/kirsch/v1/texts/").split()
+        printed = cluster.ok("submit", *(f"many/{name}" for name in names)).splitlines()
+        assert printed == [f"Unit {name} inactive" for name in names]
+        listed = cluster.ok("list-unit-files", "--no-legend", "--fields", "unit").splitlines()
+        assert [name for name in listed if name.startswith("many")] == names
+        loaded = cluster.ok("load", *names[:50]).splitlines()
+        assert len(loaded) == 50
+        assert cluster.ok("destroy", *names).splitlines() == [f"Destroyed {name}" for name in names]
+        assert not [name for name in cluster.lines() if name.startswith("many")]
+        after = cluster.etcd.etcdctl("get", "--prefix", "--keys-only", "/kirsch/v1/texts/").split()
+        assert after == before
+
+    def test_one_request_of_5000_is_all_or_nothing(self, cluster: Members):
+        changes = [{"name": f"all{number:04}.service", "text": SLEEPER} for number in range(5000)]
+        changes[-1]["text"] = "[X-Kirsch]\nLinks=x\n"
+        client = cluster.machines[0].client(cluster.certificates)
+        with pytest.raises(ClientError, match="all4999") as error:
+            client.patch("/kirsch/v1/units", {"change": changes})
+        assert error.value.status == 400
+        assert not [name for name in cluster.lines() if name.startswith("all")]
+        changes.pop()
+        assert len(client.patch("/kirsch/v1/units", {"change": changes})["created"]) == 4999
+        client.patch("/kirsch/v1/units", {"destroy": [change["name"] for change in changes]})
+        client.close()
+        assert not [name for name in cluster.lines() if name.startswith("all")]
