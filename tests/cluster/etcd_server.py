@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.deadline import eventually
 
 from kirsch.cluster.certificates import Certificates
 
@@ -77,6 +78,16 @@ class Member:
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+        # On a busy machine a thread that does not run yet answers one request more.
+        if number == signal.SIGSTOP:
+            eventually(self.is_still)
+
+    def is_still(self) -> bool:
+        """Whether each of its threads is stopped (proc(5), /proc/PID/task/TID/stat)."""
+        assert self.process is not None
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        states = [(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads]
+        return set(states) == {"T"}
 
     def kill(self) -> None:
         """End it as a loss of power would."""

@@ -77,7 +77,7 @@ async def test_a_tree_that_ignores_sigterm_is_killed(bench):
     await bench.runtime.start(name)
     await bench.line(name, "ready")
     stubborn = int((await bench.line(name, "stubborn")).split()[1])
-    assert len(processes(str(bench.folder))) > 2
+    await bench.poll(lambda: len(processes(str(bench.folder))) > 2)
     state = await bench.runtime.stop(name)
     assert (state.sub, state.result) == ("failed", "timeout")
     assert state.message.startswith("did not stop within 0.2 s")

@@ -11,6 +11,8 @@ from kirsch.websocket import speedups
 PURE = "at_once and plain or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not speedups.compiled, reason="what runs is the Python version")
 def test_without_what_is_compiled():
     """The socket's pump in Python does the same."""
@@ -30,7 +32,7 @@ def test_without_what_is_compiled():
         cwd=os.getcwd(),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-5000:]
