@@ -147,6 +147,8 @@ class Occupancy:
 
     def choosy(self, unit: Unit, machine: str) -> Iterable[Unit]:
         """Those of them whose options can shut this one out."""
+        if not self.held[machine].choosy:
+            return ()
         return [held for name, held in self.held[machine].choosy.items() if name != unit.name]
 
     def free(self, unit: Unit, machine: Machine) -> tuple[float, int]:
@@ -162,7 +164,7 @@ class Occupancy:
 
     def machines_of(self, name: UnitName) -> set[str]:
         """The machines that hold a unit."""
-        return self.places.get(name, set())
+        return self.places.get(name) or set()
 
 
 Filter = Callable[[Unit, Machine, Occupancy], str | None]

@@ -5,7 +5,7 @@ put what has no place; bring what stays up to date; say why of what must wait. D
 nothing to decide, but that moves are over.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -58,7 +58,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
     # A unit that moves can take its peers along, and one that replaces sends others away: so until
     # nothing moves. Bounded, for two units can be made to chase each other around.
     units = sorted(cluster.units.values(), key=TEXT)
-    wanted = [unit for unit in units if unit.desired != "inactive" and not unit.name.is_template]
+    wanted = [unit for unit in units if unit.record.desired != "inactive" and not unit.name.is_template]
     followers = [unit for unit in wanted if unit.options.machine_of is not None]
     suspects = units
     for _ in range(2 * len(cluster.units) + 1):
@@ -66,7 +66,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
         moved = _evict(suspects, occupancy, withdrawn)
         waits = {}
         for unit in wanted:
-            if unit.options.is_global or not occupancy.machines_of(unit.name):
+            if not occupancy.machines_of(unit.name) or unit.options.is_global:
                 moved |= _settle(unit, occupancy, waits)
         if not moved:
             break
@@ -100,26 +100,27 @@ def _evict(
     """Take off what may not stay where it is, one by one, so that of two in conflict one stays."""
     moved = False
     for unit in suspects:
-        for machine in sorted(occupancy.machines_of(unit.name)):
-            if reason := _why_leave(unit, machine, occupancy):
+        places = occupancy.machines_of(unit.name)
+        for machine in sorted(places):
+            if reason := _why_leave(unit, machine, places, occupancy):
                 occupancy.take(unit.name, machine)
                 withdrawn.setdefault((unit.name, machine), reason)
                 moved = True
     return moved
 
 
-def _why_leave(unit: Unit, machine: str, occupancy: Occupancy) -> str | None:
-    cluster = occupancy.cluster
-    if unit.desired == "inactive":
+def _why_leave(unit: Unit, machine: str, places: Collection[str], occupancy: Occupancy) -> str | None:
+    cluster, options = occupancy.cluster, unit.options
+    if unit.record.desired == "inactive":
         return "it was unloaded"
-    if unit.options.sticky:
+    if options.sticky:
         return None
     if machine not in cluster.machines:
         # On a machine that is cut off it stops by itself, and may not have yet.
-        stops = unit.options.on_partition == "stop" and machine in cluster.lapsed
+        stops = options.on_partition == "stop" and machine in cluster.lapsed
         return None if stops else f"machine {machine} is lost"
-    if not unit.options.is_global and len(occupancy.machines_of(unit.name)) > 1:
-        keep = min(occupancy.machines_of(unit.name))
+    if len(places) > 1 and not options.is_global:
+        keep = min(places)
         return f"it is on {keep} already" if machine != keep else None
     for other in occupancy.choosy(unit, machine):
         if matches(other.options.replaces, unit.name):
@@ -156,8 +157,9 @@ def _assignments(units: Iterable[Unit], occupancy: Occupancy) -> Iterator[Assign
     """Everything whose place or orders differ from the schedule's."""
     schedule, homes = occupancy.cluster.schedule, occupancy.cluster.homes
     for unit in units:
-        scheduled = schedule.get(unit.name, {})
-        for machine in sorted(occupancy.machines_of(unit.name)):
+        places = occupancy.machines_of(unit.name)
+        scheduled = schedule.get(unit.name, {}) if places else {}
+        for machine in sorted(places):
             new_home = unit.options.sticky and homes.get(unit.name) != machine
             if new_home or not _is_as_wanted(scheduled.get(machine), unit):
                 wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
