@@ -240,6 +240,54 @@ def test_a_quadlet_of_anothers_is_never_touched(opener, theirs, text):
     story(touch)(opener)
 
 
+# Quadlet before podman 5: it reads no drop-ins, and says so little else.
+_OLD = """#!/bin/sh
+case " $* " in *" -version "*) echo 4.9.3; exit;; esac
+new=
+for folder in $(echo "${QUADLET_UNIT_DIRS:-/run/containers/systemd}" | tr : ' '); do
+    copy=$(mktemp -d)
+    find "$folder" -maxdepth 1 -type f -exec cp {} "$copy" ';'
+    new="$new${new:+:}$copy"
+done
+QUADLET_UNIT_DIRS=$new exec /usr/libexec/podman/quadlet.new "$@"
+"""
+
+
+@pytest.fixture
+def old(machine):
+    """A machine with a Quadlet of before podman 5."""
+    path = machine.root / "usr/libexec/podman/quadlet"
+    path.rename(path.with_suffix(".new"))
+    path.write_text(_OLD)
+    path.chmod(0o755)
+    yield
+    path.with_suffix(".new").rename(path)
+
+
+def test_a_quadlet_that_reads_no_drop_ins(opener, machine, old):
+    async def play(bench):
+        runs = await SystemdRuntime.capabilities(machine.root, machine.prefix)
+        assert "image" in runs
+        assert not {"pod", "build"} & set(runs)
+        text = f'{CONTAINER}Exec=sh -c "env; cat /run/secrets/p; echo; {WAIT}"'
+        file = UnitFile.parse(text, "x.container")
+        name = UnitName.parse("x.container")
+        await bench.runtime.load([Prepared(name, file, {"KIRSCH_UNIT": "it"}, {"p": "credential"})])
+        assert bench.state(name).hash == file.hash
+        state = await bench.runtime.start(name)
+        assert (state.active, state.message) == ("active", "")
+        await bench.line(name, "KIRSCH_UNIT=it")
+        await bench.line(name, "credential")
+        await bench.again()
+        assert bench.state(name).hash == file.hash
+        assert bench.state(name).active == "active"
+        bad = await bench.load(f"{CONTAINER}Colour=blue\n", "y.container")
+        assert "Colour" in bench.state(bad).message
+        assert (await bench.runtime.stop(name)).active == "inactive"
+
+    story(play)(opener)
+
+
 @story
 async def test_two_units_that_are_one_service(bench):
     service = await bench.load("[Service]\nExecStart=/bin/sleep 1000\n", "x.service")

@@ -41,7 +41,7 @@ class SystemdRuntime:
 
     def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
         self._generator = generator
-        self._disk = Disk(root)
+        self._disk = Disk(root, generator is None or generator.merges)
         self._units = Units(tuple(prefix), self._disk.hidden)
         self._bus = SystemdBus(root / BUS_SOCKET, self._units)
         self._units.bus = self._bus
@@ -55,7 +55,7 @@ class SystemdRuntime:
         """The runtime of the machine whose file system is seen at `root`, with the units that an earlier
         kirschd left there. `prefix` is what goes in front of a command that is to run on that machine (for
         another's than this one). Raises BusError, OSError."""
-        runtime = cls(root, prefix, Generator.find(root, prefix))
+        runtime = cls(root, prefix, await asyncio.to_thread(Generator.find, root, prefix))
         await asyncio.to_thread(runtime._disk.open)
         for found in await asyncio.to_thread(lambda: list(runtime._disk.found())):
             runtime._loader.adopt(Unit.adopted(found))
@@ -69,12 +69,9 @@ class SystemdRuntime:
     @classmethod
     async def capabilities(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> tuple[str, ...]:
         """The types of units that the machine can run: systemd's own, and those that its Quadlet knows."""
-        generator = Generator.find(root, prefix)
-        try:
-            version = await asyncio.to_thread(generator.version) if generator else (0,)
-        except OSError:
-            version = (0,)
-        return tuple(sorted({*(SYSTEMD_TYPES - NEVER_LOADED.keys()), *quadlet_types(version)}))
+        generator = await asyncio.to_thread(Generator.find, root, prefix)
+        quadlets = quadlet_types(generator.version) if generator else ()
+        return tuple(sorted({*(SYSTEMD_TYPES - NEVER_LOADED.keys()), *quadlets}))
 
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
         """Warnings for what systemd would not do. Raises UnitError for a Quadlet that podman's generator

@@ -19,6 +19,7 @@ from kirsch.cluster.runtime.systemd_files import (
     drop_in,
     environment_file,
     is_ours,
+    original,
     record_file,
     unit_file,
 )
@@ -39,10 +40,12 @@ class Found:
 
 
 class Disk:
-    """Below `root`, the machine's file system. Its methods block; they raise OSError."""
+    """Below `root`, the machine's file system. Its methods block; they raise OSError. `merges` is whether the
+    machine's Quadlet reads drop-ins."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, merges: bool = True) -> None:
         self._root = root
+        self._merges = merges
 
     def open(self) -> None:
         """Make the folders, and remove what a write that was cut short has left."""
@@ -69,6 +72,7 @@ class Disk:
             if data is None or not is_ours(self._read(drop_in(name))):
                 self.remove(name)
                 continue
+            data = original(data)
             try:
                 file = UnitFile.parse(data, name.text)
             except UnitError:
@@ -85,7 +89,7 @@ class Disk:
             raise FileExistsError(
                 errno.EEXIST, "it is there already, and is not kirsch's: choose another name"
             )
-        files = [Written(record_file(name), record.to_json(), 0o600), *compose(prepared)]
+        files = [Written(record_file(name), record.to_json(), 0o600), *compose(prepared, self._merges)]
         changed = [file for file in files if self._read(file.path) != file.content]
         temporary: list[tuple[str, str]] = []
         try:

@@ -99,16 +99,34 @@ def _stem(name: UnitName) -> str:
     return name.text.replace("\\", "=")
 
 
-def compose(prepared: Prepared) -> list[Written]:
-    """The files of a unit, in the order in which they are written: its own file comes last."""
+def compose(prepared: Prepared, merges: bool = True) -> list[Written]:
+    """The files of a unit, in the order in which they are written: its own file comes last. Where Quadlet
+    does not merge drop-ins, what the cluster adds to one stands at the end of its own file too."""
     name = prepared.name
     files = []
     if takes_environment(prepared):
         files.append(Written(environment_file(name), _encoded(environment_text(prepared.environment)), 0o600))
     for each, value in takes_credentials(prepared).items():
         files.append(Written(f"{credentials_folder(name)}/{each}", _encoded(value), 0o600))
-    files.append(Written(drop_in(name), _encoded(drop_in_text(prepared))))
-    return [*files, Written(unit_file(name), bytes(prepared.file))]
+    added, content = _encoded(drop_in_text(prepared)), bytes(prepared.file)
+    files.append(Written(drop_in(name), added))
+    if name.type in QUADLET_TYPES and not merges:
+        content = extend(content, added)
+    return [*files, Written(unit_file(name), content)]
+
+
+def extend(content: bytes, added: bytes) -> bytes:
+    """A unit's file with what is added to it."""
+    return content + _SEPARATOR + added
+
+
+def original(content: bytes) -> bytes:
+    """A unit's file without what `extend` has added to it."""
+    before, separator, _ = content.rpartition(_SEPARATOR + MARKER.encode())
+    return before if separator else content
+
+
+_SEPARATOR = b"\n\n"
 
 
 def _encoded(text: str) -> bytes:

@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kirsch.cluster.runtime.systemd_files import DROP_IN, QUADLETS
+from kirsch.cluster.runtime.systemd_files import DROP_IN, QUADLETS, extend
 from kirsch.unit import QUADLET_TYPES, UnitFile, UnitName
 
 # Where distributions put it.
@@ -27,7 +27,11 @@ TIMEOUT = 30.0  # seconds, for one run of the generator
 MAX_BATCH = 500  # files: their folders go into one environment variable
 
 _REFERENCE = re.compile(r"(?<![\w./-])([A-Za-z0-9:_.\\@-]+\.(?:network|volume|pod|image|build|container))\b")
-_REFUSED = re.compile(r'^(?:quadlet-generator\[\d+\]: )?(?:error )?(converting|loading) "([^"]+)"[:,] (.*)$')
+# As podman 5 says it, and as 4.4 did: Error converting 'x.container', ignoring: …
+_REFUSED = re.compile(
+    r"^(?:quadlet-generator\[\d+\]: )?(?:[Ee]rror )?(?:converting|loading) "
+    r"[\"']([^\"']+)[\"'](?:, ignoring)?[:,] (.*)$"
+)
 # What stands in for a Quadlet that a file names and that is not there: enough to be one.
 _STUBS = {
     "build": "[Build]\nImageTag=localhost/stub\nSetWorkingDirectory=unit\n",
@@ -62,7 +66,7 @@ def refusals(output: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in output.splitlines():
         if match := _REFUSED.match(line):
-            found.setdefault(match[2].rpartition("/")[2], _plain(match[3]))
+            found.setdefault(match[1].rpartition("/")[2], _plain(match[2]))
     return found
 
 
@@ -74,24 +78,30 @@ def _plain(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Generator:
     """The generator of the machine whose files are seen at `root`; `prefix` is what goes in front of a
-    command that is to run there."""
+    command that is to run there. `version` is podman's, (0,) if it cannot be told."""
 
     root: Path
     path: str
     prefix: tuple[str, ...] = ()
+    version: tuple[int, ...] = (0,)
 
     @classmethod
     def find(cls, root: Path, prefix: Sequence[str] = ()) -> "Generator | None":
-        """None where there is no Quadlet (before podman 4.4, or no podman at all)."""
+        """None where there is no Quadlet (before podman 4.4, or no podman at all). Blocks."""
         for path in GENERATORS:
             # A link of another machine leads astray here; that it is there is enough.
             if (root / path).exists() or (root / path).is_symlink():
-                return cls(root, f"/{path}", tuple(prefix))
+                found = cls(root, f"/{path}", tuple(prefix))
+                try:
+                    return replace(found, version=parse_version(found._run("-version")[0]))
+                except OSError:
+                    return found
         return None
 
-    def version(self) -> tuple[int, ...]:
-        """podman's version, (0,) if it cannot be told. Blocks. Raises OSError."""
-        return parse_version(self._run("-version")[0])
+    @property
+    def merges(self) -> bool:
+        """Whether it reads drop-ins (podman's release notes)."""
+        return self.version >= (5, 0)
 
     def check(
         self, units: Sequence[tuple[UnitName, UnitFile, str]], *, stubs: bool = False
@@ -111,7 +121,7 @@ class Generator:
         stage = Path(tempfile.mkdtemp(prefix="quadlets-", dir=base))
         inside = f"/run/kirsch/{stage.name}"
         try:
-            _stage(stage, units, stubs)
+            self._stage(stage, units, stubs)
             folders = [f"{inside}/{index}" for index in range(len(units))]
             after = [f"/{QUADLETS}", f"{inside}/stubs"] if stubs else [f"/{QUADLETS}"]
             _, errors = self._run("--dryrun", QUADLET_UNIT_DIRS=":".join([*folders, *after]))
@@ -119,6 +129,21 @@ class Generator:
             shutil.rmtree(stage, ignore_errors=True)
         refused = refusals(errors)
         return {name: refused[name.text] for name, _, _ in units if name.text in refused}
+
+    def _stage(self, stage: Path, units: Sequence[tuple[UnitName, UnitFile, str]], stubs: bool) -> None:
+        named: set[str] = set()
+        for index, (name, file, drop_in) in enumerate(units):
+            folder = stage / str(index)
+            (folder / f"{name}.d").mkdir(parents=True)
+            content = bytes(file) if self.merges else extend(bytes(file), drop_in.encode())
+            (folder / name.text).write_bytes(content)
+            (folder / f"{name}.d" / DROP_IN).write_text(drop_in)
+            named |= references(file)
+        if stubs:
+            (stage / "stubs").mkdir()
+            for reference in named:
+                kind = reference.rpartition(".")[2]
+                (stage / "stubs" / reference).write_text(_STUBS.get(kind, f"[{SECTIONS[kind]}]\n"))
 
     def _run(self, *arguments: str, **environment: str) -> tuple[str, str]:
         """What the generator prints."""
@@ -131,21 +156,6 @@ class Generator:
         except subprocess.TimeoutExpired:
             raise OSError(errno.ETIMEDOUT, f"took more than {TIMEOUT:g} s", self.path) from None
         return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-
-
-def _stage(stage: Path, units: Sequence[tuple[UnitName, UnitFile, str]], stubs: bool) -> None:
-    named: set[str] = set()
-    for index, (name, file, drop_in) in enumerate(units):
-        folder = stage / str(index)
-        (folder / f"{name}.d").mkdir(parents=True)
-        (folder / name.text).write_bytes(bytes(file))
-        (folder / f"{name}.d" / DROP_IN).write_text(drop_in)
-        named |= references(file)
-    if stubs:
-        (stage / "stubs").mkdir()
-        for reference in named:
-            kind = reference.rpartition(".")[2]
-            (stage / "stubs" / reference).write_text(_STUBS.get(kind, f"[{SECTIONS[kind]}]\n"))
 
 
 def parse_version(text: str) -> tuple[int, ...]:
