@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cherrypy.process.wspbus import Bus
 from tests.cli.application import wait_for
-from tests.cluster.etcd_server import Authority, EtcdServer, needs_etcd
+from tests.cluster.etcd_server import Authority, EtcdServer, free_ports, needs_etcd
 from tests.cluster.members import MemberMachine, Members, members
 
 from kirsch.bus import AsyncioPlugin
@@ -254,6 +254,14 @@ class TestSettings:
             config
         )
         assert cluster.ok("list-machines")
+
+    @pytest.mark.skipif(Path("/run/dbus/system_bus_socket").exists(), reason="systemd is there")
+    def test_systemd_that_is_not_there(self, machine: MemberMachine, tmp_path: Path):
+        config = tmp_path / "kirschd.toml"
+        text = machine.config.read_text().replace('"process"', '"systemd"')
+        text = text.replace(f":{machine.port}", f":{free_ports(machine.address, 1)[0]}", 1)
+        config.write_text(text.replace(f'run = "{machine.folder}', f'run = "{tmp_path}'))
+        assert "this machine cannot join: systemd cannot be asked: " in self.fails(config)
 
     def test_usage(self):
         done = subprocess.run(

@@ -69,7 +69,7 @@ class Following:
 
     async def _follow_own(self) -> None:
         async for record in self._node.journal.follow(self._units or None, self._lines):
-            await self._queue.put(line_of(record))
+            await self._queue.put(line_of(record, self._node.machine.id))
         await self._queue.put(None)
 
     async def _follow_machine(self, machine_id: str) -> None:
@@ -84,7 +84,7 @@ class Following:
                     await self._queue.put(line)
             except Refused as error:
                 if not away:
-                    await self._queue.put(missing(error))
+                    await self._queue.put(missing(error, machine_id))
                 away = True
             lines = 0
             await asyncio.sleep(RETRY)
@@ -95,11 +95,17 @@ class Following:
             self._tasks[machine] = asyncio.create_task(self._follow_machine(machine), name="journal")
 
 
-def line_of(record: Record) -> Line:
-    """A line as the API has it."""
-    return {"unit": record.unit, "time": record.time, "stream": record.stream, "text": record.text}
+def line_of(record: Record, machine: str) -> Line:
+    """A line of a machine's journal as the API has it."""
+    return {
+        "unit": record.unit,
+        "machine": machine,
+        "time": record.time,
+        "stream": record.stream,
+        "text": record.text,
+    }
 
 
-def missing(error: Refused) -> Line:
+def missing(error: Refused, machine: str) -> Line:
     """That a machine's lines are not among those shown, as a line."""
-    return {"unit": "", "time": time.time(), "stream": "kirsch", "text": f"{error}; its lines are missing"}
+    return line_of(Record("", time.time(), "kirsch", f"{error}; its lines are missing"), machine)

@@ -45,11 +45,12 @@ class JournalLines(Resource):
 
     async def _own(self, units: Sequence[str], lines: int) -> AsyncIterator[Line]:
         async for record in self.node.journal.follow(units or None, lines):
-            yield line_of(record)
+            yield line_of(record, self.node.machine.id)
 
     def _tail(self, names: Sequence[UnitName], lines: int, here: bool) -> list[Line]:
         own, others = (names, []) if here else self._split(names)
-        found = [[line_of(record) for record in self.node.journal.tail(name.text, lines)] for name in own]
+        journal, machine = self.node.journal, self.node.machine.id
+        found = [[line_of(record, machine) for record in journal.tail(name.text, lines)] for name in own]
         if others:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 found += pool.map(lambda each: self._ask(each[0], each[1], lines), others)
@@ -78,5 +79,5 @@ class JournalLines(Resource):
         try:
             answer: list[Line] = self.api.peers.get(machine, PATH, unit=units, lines=lines)["lines"]
         except Refused as error:
-            return [missing(error)]
+            return [missing(error, machine.id)]
         return answer

@@ -295,7 +295,9 @@ def _schemas() -> dict[str, Schema]:
                 )
             }
         ),
-        "Line": _object({"unit": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
+        "Line": _object(
+            {"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}
+        ),
         "Lines": _object({"lines": _list(_ref("Line"))}),
         "Application": _object(
             {"units": TEXTS, "files": TEXTS, "start": STRINGS},
