@@ -53,6 +53,8 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
             if mark is None or mark.assignment != assignment:
                 if not _held(name, machine.id, cluster):
                     yield f"{name} was not started on {machine.id}"
+            elif not alive(state) and _order(name, machine.id, cluster) != assignment.order:
+                yield f"{name} is to start again on {machine.id}"
             elif state.active in ("activating", "deactivating"):
                 yield f"{name} is {state.active} on {machine.id}"
             elif state.active == "active" and not _ready(name, machine.id, cluster):
@@ -72,6 +74,12 @@ def _held(name: UnitName, machine: str, cluster: Cluster) -> bool:
     """Whether a unit waits for another to be ready, and says so."""
     state = cluster.states.get(name, {}).get(machine)
     return state is not None and state.message.startswith("waits for ")
+
+
+def _order(name: UnitName, machine: str, cluster: Cluster) -> int | None:
+    """The order that a unit was started for, as the store has it."""
+    state = cluster.states.get(name, {}).get(machine)
+    return state.order if state else None
 
 
 def _ready(name: UnitName, machine: str, cluster: Cluster) -> bool:
