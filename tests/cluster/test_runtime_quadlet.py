@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 from tests.cluster.runtime_bench import Bench, story
@@ -174,6 +175,26 @@ async def test_what_is_submitted_is_checked(bench):
     text = f"{CONTAINER}Network=there.network\nVolume=data.volume:/data\nPod=p.pod\n"
     text = re.sub("Network=none\n", "", text)
     assert bench.runtime.check(name, UnitFile.parse(text, "x.container")) == []
+
+
+@story
+async def test_much_that_is_submitted_is_not_waited_for(bench):
+    refused, warned = 0, []
+    began = time.monotonic()
+    for number in range(2000):
+        name = UnitName.parse(f"x{number}.container")
+        try:
+            warned += bench.runtime.check(name, UnitFile.parse(f"[Container]\nExec={number}\n", name.text))
+        except UnitError:
+            refused += 1
+    assert time.monotonic() - began < 10
+    assert refused > 0
+    assert "much to check" in warned[0]
+    # What is known is known.
+    with pytest.raises(UnitError, match="no Image or Rootfs"):
+        bench.runtime.check(
+            UnitName.parse("y.container"), UnitFile.parse("[Container]\nExec=0\n", "y.container")
+        )
 
 
 @story

@@ -14,6 +14,7 @@ from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.once import NOT_EXECUTED
 from kirsch.cluster.runtime.shared import Shared
 from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus
+from kirsch.cluster.runtime.systemd_check import NEVER_LOADED, Checker
 from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_exec import Executor
 from kirsch.cluster.runtime.systemd_files import drop_in_text
@@ -21,15 +22,9 @@ from kirsch.cluster.runtime.systemd_loading import Loader, Loading
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
 from kirsch.cluster.runtime.systemd_states import why_not_started
 from kirsch.cluster.runtime.systemd_unit import Unit, Units
-from kirsch.unit import QUADLET_TYPES, SYSTEMD_TYPES, UnitError, UnitFile, UnitName
+from kirsch.unit import SYSTEMD_TYPES, UnitFile, UnitName
 
 BUS_SOCKET = "run/dbus/system_bus_socket"
-# fleet's types that systemd has no more (its NEWS: 228, 233), or makes from no file (systemd.scope(5)).
-NEVER_LOADED = {
-    "busname": "systemd has had no .busname units since version 233",
-    "snapshot": "systemd has had no .snapshot units since version 228",
-    "scope": "systemd makes a .scope of processes that run already, never from a file",
-}
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ class SystemdRuntime:
     durable = True
 
     def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
-        self._generator = generator
+        self._checker = Checker(generator)
         self._disk = Disk(root, generator is None or generator.merges)
         self._units = Units(tuple(prefix), self._disk.hidden)
         self._bus = SystemdBus(root / BUS_SOCKET, self._units)
@@ -76,16 +71,7 @@ class SystemdRuntime:
     def check(self, name: UnitName, file: UnitFile) -> list[str]:
         """Warnings for what systemd would not do. Raises UnitError for a Quadlet that podman's generator
         refuses, in its words; what the Quadlet names need not be there yet."""
-        if name.type in NEVER_LOADED:
-            return [f"{name}: {NEVER_LOADED[name.type]}: it will not run"]
-        if name.type in QUADLET_TYPES and self._generator:
-            try:
-                refused = self._generator.check([(name, file, "")], stubs=True)
-            except OSError as error:
-                return [f"{name}: podman's Quadlet cannot be asked about it: {error}"]
-            if name in refused:
-                raise UnitError(refused[name], file.file or name.text)
-        return []
+        return self._checker.check(name, file)
 
     def listen(self, listener: StateListener) -> None:
         """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""

@@ -23,7 +23,7 @@ GENERATORS = (
     "usr/lib/systemd/system-generators/podman-system-generator",
 )
 SECTIONS = {kind: kind.capitalize() for kind in QUADLET_TYPES}
-TIMEOUT = 30.0  # seconds, for one run of the generator
+TIMEOUT = 10.0  # seconds, for one run of the generator
 MAX_BATCH = 500  # files: their folders go into one environment variable
 
 _REFERENCE = re.compile(r"(?<![\w./-])([A-Za-z0-9:_.\\@-]+\.(?:network|volume|pod|image|build|container))\b")
