@@ -13,6 +13,7 @@ from kirsch.cluster.provision.podman import BOOT, copy_in, podman, remove_machin
 from kirsch.cluster.provision.recipe import FILES
 from kirsch.cluster.provision.tree import archive
 
+CAP_SYS_ADMIN = 1 << 21  # capabilities(7), linux/capability.h
 # A command is entered into the machine, and goes when the one who asked for it goes.
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "setpriv", "--pdeathsig", "KILL")
 
@@ -21,6 +22,9 @@ def why_not() -> str:
     """Why no machine can be made here; "" if it can."""
     if os.geteuid() != 0:
         return "machines as containers need root"
+    effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+    if not int(effective, 16) & CAP_SYS_ADMIN:
+        return "machines as containers need CAP_SYS_ADMIN"
     missing = [name for name in ("podman", "runc", "nsenter", "setpriv") if shutil.which(name) is None]
     return f"machines as containers need {', '.join(missing)}" if missing else ""
 
