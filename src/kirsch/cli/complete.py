@@ -12,7 +12,7 @@ MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh")
 CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy", "cluster add", "cluster remove")
 KNOWN = ("destroy", "status", "cat", "why", "journal")
 FILES = ("verify", "submit", "load", "start")
-FOLDERS = ("up", "down")
+FOLDERS = ("up", "down", "dev", "image build")
 # After a unit these take a command, which the shell knows better.
 COMMANDS = ("run", "exec", "ssh")
 # Nobody waits longer for a name.

@@ -9,6 +9,7 @@ from kirsch.cli.cluster import Steps
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
+    from kirsch.cluster.image.build import BuildError
     from kirsch.cluster.image.store import Image
 
 COLUMNS = ("image", "tag", "id", "content", "size")
@@ -29,9 +30,7 @@ def build(options: argparse.Namespace) -> int:
     try:
         built = make(plan, steps)
     except BuildError as error:
-        fresh_line(steps.out)
-        for line in error.lines:
-            print(f"          {line}", file=sys.stderr)
+        show_failure(error, steps)
         raise
     names = [str(name) for name in built.names]
     if options.json:
@@ -89,10 +88,12 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def fresh_line(out: TextIO) -> None:
-    """End the line of a step that is under way on a terminal."""
-    if out.isatty():
-        print(file=out, flush=True)
+def show_failure(error: "BuildError", steps: Steps) -> None:
+    """The last lines of a step that failed."""
+    if steps.out.isatty():
+        print(file=steps.out, flush=True)
+    for line in error.lines:
+        print(f"          {line}", file=sys.stderr)
 
 
 def _progress(options: argparse.Namespace) -> TextIO:

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,13 @@ PROGRESS = {
 }
 
 
-def up(options: argparse.Namespace) -> int:
-    """Run an application: in the foreground until Ctrl-C, or detached."""
+def up(options: argparse.Namespace, beside: Callable[[Application], None] | None = None) -> int:
+    """Run an application: in the foreground until Ctrl-C, or detached. `beside` is called once it is up."""
     application = load(Path(options.directory))
     client = running(application.state)
     if client is not None:
         before = _processes(client)
-        started = _apply(client, application)
+        started = apply(client, application)
         _await_ready(client, application, started, options.timeout, before)
         _say_where(client, application, started)
         print(f"It was up already; it is up to date now. Stop it with `kirsch down {options.directory}`.")
@@ -62,13 +62,15 @@ def up(options: argparse.Namespace) -> int:
     except EmbeddedError as error:
         raise Failure(str(error)) from None
     try:
-        started = _apply(embedded.client, application)
+        started = apply(embedded.client, application)
         _await_ready(embedded.client, application, started, options.timeout, {})
         _say_where(embedded.client, application, started)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 0
         print("Ctrl-C stops it.\n", flush=True)
+        if beside:
+            beside(application)
         _follow(embedded, started, since)
     except KeyboardInterrupt:
         _stop(embedded)
@@ -105,7 +107,7 @@ def down(options: argparse.Namespace) -> int:
     return 0
 
 
-def _apply(client: Client, application: Application) -> list[str]:
+def apply(client: Client, application: Application) -> list[str]:
     """Make the application known and start it; the units that are to become ready."""
     answer = client.put(
         f"/kirsch/v1/applications/{quote(application.name, safe='')}",

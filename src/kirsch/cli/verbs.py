@@ -7,7 +7,7 @@ from typing import Any
 from kirsch import __version__
 from kirsch.cli import cluster_options, image_options, machine_options, ws_options
 from kirsch.cli.manual import Parser
-from kirsch.cli.values import seconds
+from kirsch.cli.values import count, seconds
 
 DESCRIPTION = "kirsch runs unit files: on this machine, and on a cluster of them."
 EPILOG = """\
@@ -115,6 +115,29 @@ def _applications(verbs: Any) -> None:
         "-d", "--detach", action="store_true", help="return once all is ready, and leave it running"
     )
     up.add_argument(
+        "--timeout", type=seconds, default=180.0, metavar="SECONDS", help="give up after this time (180)"
+    )
+    dev = _verb(
+        verbs,
+        "dev",
+        "dev:dev",
+        "Run an application while you write it. Its units run as with `kirsch up`; those that run code of "
+        "the folder are restarted when it changes. While a file has a syntax error, which is shown, all goes "
+        "on as it was.\n\n"
+        "A folder without unit files is served as a module of CherryPy's that mounts itself, by cherryd; "
+        "with --container in a container of the folder's image that has the module mounted.",
+        "kirsch dev examples/notes",
+    )
+    _directory(dev)
+    dev.add_argument("--module", metavar="MODULE", help="what cherryd serves (webapp)")
+    dev.add_argument(
+        "--port", type=count, default=8080, metavar="PORT", help="where cherryd serves it (8080)"
+    )
+    dev.add_argument("--container", action="store_true", help="serve the module in a container")
+    dev.add_argument(
+        "--image", metavar="IMAGE", help="of this image (built of DIR's Containerfile; else kirsch/web)"
+    )
+    dev.add_argument(
         "--timeout", type=seconds, default=180.0, metavar="SECONDS", help="give up after this time (180)"
     )
     down = _verb(

@@ -1,0 +1,154 @@
+"""dev: code that runs anew when it changes."""
+
+import argparse
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.journal import printable
+from kirsch.cluster.application import FILE, Application, load
+
+if TYPE_CHECKING:
+    from kirsch.cluster.client import Client
+    from kirsch.cluster.dev.reload import Change
+    from kirsch.cluster.dev.watch import Watch
+
+MODULE = "webapp"
+# What a folder without a Containerfile is served in.
+IMAGE = "localhost/kirsch/web"
+
+
+def dev(options: argparse.Namespace) -> int:
+    """Run an application, or a module of CherryPy's, and take changes up."""
+    folder = Path(options.directory)
+    if not folder.is_dir():
+        raise Failure(f"{folder}: no such directory")
+    if not options.container and not options.module and _has_units(folder):
+        return _units(options, folder)
+    return _module(options, folder.resolve())
+
+
+def _has_units(folder: Path) -> bool:
+    from kirsch.cluster.application import is_unit
+
+    units = folder / "units" if (folder / "units").is_dir() else folder
+    return (folder / FILE).exists() or any(is_unit(path.name) for path in units.iterdir())
+
+
+def _units(options: argparse.Namespace, folder: Path) -> int:
+    """`kirsch up`, and beside it a thread that watches."""
+    from kirsch.cli.up import up
+    from kirsch.cluster.dev.watch import Watch
+    from kirsch.cluster.embedded import running
+
+    if running(load(folder).state) is not None:
+        raise Failure(f"{folder} is up already: `kirsch down {folder}` first")
+    watch = Watch(folder)
+
+    def beside(application: Application) -> None:
+        _say(f"{folder} is watched")
+        following = Following(application, watch, options.timeout)
+        threading.Thread(target=following.run, name="watch", daemon=True).start()
+
+    options.detach = False
+    return up(options, beside)
+
+
+@dataclass(slots=True)
+class Following:
+    """Takes changes of an application's files up, while it runs."""
+
+    application: Application
+    watch: "Watch"
+    timeout: float
+
+    def run(self) -> None:
+        """Until the application has stopped."""
+        from kirsch.cluster.application import ApplicationError
+        from kirsch.cluster.client import ClientError
+        from kirsch.cluster.dev import syntax
+        from kirsch.cluster.dev.reload import Reload
+        from kirsch.cluster.embedded import running
+        from kirsch.unit import UnitError
+
+        reload = Reload(self.application.directory, syntax.check)
+        for paths in self.watch.changes():
+            change = reload.changed(paths)
+            for wrong in change.wrong.values():
+                _say(wrong)
+            if change.wrong:
+                _say("everything goes on as it was until that is mended")
+            client = running(self.application.state)
+            if client is None:
+                return
+            try:
+                self._take_up(client, change)
+            except (ApplicationError, ClientError, Failure, UnitError) as error:
+                _say(str(error))
+
+    def _take_up(self, client: "Client", change: "Change") -> None:
+        from kirsch.cli.up import apply
+        from kirsch.cli.waiting import is_up, wait
+        from kirsch.cluster.client import UNITS
+        from kirsch.cluster.dev.reload import units_of_code
+
+        named = ", ".join(change.names)
+        if change.units:
+            self.application = load(self.application.directory)
+            apply(client, self.application)
+            _say(f"{named} changed: the application is up to date")
+        if not change.code:
+            return
+        launched = [line["name"] for line in client.get(UNITS)["units"] if line["desired"] == "launched"]
+        # One after another, so that those behind a balancer are never away together.
+        for name in units_of_code(self.application, launched):
+            _say(f"{named} changed: restarting {name}")
+            client.patch(UNITS, {"change": [{"name": name, "desiredState": "launched", "again": True}]})
+            wait(client, [name], is_up, self.timeout)
+            _say(f"{name} is ready")
+
+
+def _module(options: argparse.Namespace, folder: Path) -> int:
+    from kirsch.cluster.dev.serve import serve
+    from kirsch.cluster.provision.host import free
+
+    module = options.module or MODULE
+    if not 0 < options.port < 65536 or not free(options.port):
+        raise Failure(f"port {options.port} of this computer is taken, or none: give another with --port")
+    image = _image(options, folder) if options.container else ""
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        serve(folder, module, options.port, image, _say, lambda line: print(printable(line), flush=True))
+    except KeyboardInterrupt:
+        print("stopped")
+    return 0
+
+
+def _image(options: argparse.Namespace, folder: Path) -> str:
+    """The image to serve the folder in: its own, as it is built now, or the one that all begin with."""
+    from kirsch.cli.cluster import Steps
+    from kirsch.cli.image import show_failure
+    from kirsch.cluster.image.build import BuildError, build, planned
+    from kirsch.cluster.image.containerfile import NAMES
+    from kirsch.cluster.image.store import known
+    from kirsch.cluster.provision.command import Runner
+
+    if options.image or not any((folder / name).is_file() for name in NAMES):
+        return known(options.image or IMAGE, Runner())
+    steps = Steps(sys.stdout)
+    try:
+        return str(build(planned(folder, [], {}), steps).names[0])
+    except BuildError as error:
+        show_failure(error, steps)
+        raise
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        print(f"dev: {line}", flush=True)

@@ -1,0 +1,1 @@
+"""The development loop: code that runs, and runs anew when it changes."""

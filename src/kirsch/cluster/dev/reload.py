@@ -1,0 +1,93 @@
+"""What is to be done when files change. Pure, but for reading them."""
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kirsch.cluster.application import FILE, Application, is_unit
+from kirsch.unit import UnitFile
+
+# What is wrong with Python texts, by their paths.
+Check = Callable[[Mapping[str, str]], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changed, by paths relative to the folder, for a person; what is wrong, by path; whether code or
+    unit files are to be taken up."""
+
+    names: tuple[str, ...] = ()
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    code: bool = False
+    units: bool = False
+
+
+@dataclass(slots=True)
+class Reload:
+    """Remembers which files were wrong: nothing is reloaded until all are right."""
+
+    folder: Path
+    check: Check
+    wrong: set[Path] = field(default_factory=set)
+
+    def changed(self, paths: Iterable[Path]) -> Change:
+        """What follows from a change of files."""
+        paths = set(paths)
+        code = {path for path in paths if path.suffix == ".py" and _seen(path)}
+        units = {path for path in paths if path.name == FILE or is_unit(path.name)}
+        if not code and not units:
+            return Change()
+        texts = {}
+        for path in code | self.wrong:
+            try:
+                texts[self._name(path)] = path.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                texts[self._name(path)] = f"raise OSError({error.strerror!r})"
+        wrong = self.check(texts) if texts else {}
+        self.wrong = {self.folder / name for name in wrong}
+        names = tuple(sorted(map(self._name, code | units)))
+        return Change(names, wrong, bool(code) and not wrong, bool(units) and not wrong)
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+
+def units_of_code(application: Application, started: Iterable[str]) -> list[str]:
+    """The units among `started` whose process runs code of the application's folder, in their order."""
+    found = []
+    for name in started:
+        stem, dot, kind = name.rpartition(".")
+        prefix, at, _ = stem.partition("@")
+        text = application.units.get(name) or application.units.get(f"{prefix}{at}{dot}{kind}", "")
+        if any(_is_code(application.directory, word) for word in _words(text)):
+            found.append(name)
+    return found
+
+
+def _words(text: str) -> list[str]:
+    words = []
+    for section in ("Service", "X-Kirsch-Process"):
+        for entry in UnitFile.parse(text).values(section, "ExecStart"):
+            try:
+                words += shlex.split(entry.value)
+            except ValueError:
+                pass  # the runtime says what is wrong with it
+    return words
+
+
+def _is_code(folder: Path, word: str) -> bool:
+    """Whether a word of a command names a file or a module of the folder."""
+    if word.endswith(".py"):
+        return (folder / word).is_file()
+    if not word.replace(".", "_").isidentifier():
+        return False
+    module = folder.joinpath(*word.split("."))
+    return (module / "__init__.py").is_file() or module.parent.joinpath(f"{module.name}.py").is_file()
+
+
+def _seen(path: Path) -> bool:
+    """Whether it is no file that an editor writes beside the one that is edited."""
+    return not path.name.startswith((".", "#"))

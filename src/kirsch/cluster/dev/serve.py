@@ -1,0 +1,103 @@
+"""Runs a program, and runs it anew when its code changes and has no mistakes."""
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from kirsch.bus.child import Child, ChildError, Exit
+from kirsch.bus.command import Command
+from kirsch.cluster.application import ApplicationError
+from kirsch.cluster.dev.program import Container, Process
+from kirsch.cluster.dev.reload import Check, Reload
+from kirsch.cluster.dev.watch import Watch
+
+# Seconds that it has to answer what is under way.
+GRACE = 8.0
+
+
+class Program(Protocol):
+    """What is run."""
+
+    @property
+    def check(self) -> Check:
+        """What is wrong with texts."""
+
+    def command(self) -> Command:
+        """The command."""
+
+    def remove(self) -> None:
+        """Remove what is left of it."""
+
+
+def serve(
+    folder: Path, module: str, port: int, image: str, say: Callable[[str], None], write: Callable[[str], None]
+) -> None:
+    """Serve a folder's module until KeyboardInterrupt: in a container of `image`, or as a process if that is
+    empty. `say` is told what happens, `write` gets the program's lines.
+
+    Raises ApplicationError, ChildError, WatchError."""
+    if not (folder / module).is_dir() and not (folder / f"{module}.py").is_file():
+        raise ApplicationError(
+            f"{folder} has neither unit files nor a module {module}: name another with --module"
+        )
+    with tempfile.TemporaryDirectory(prefix="kirsch-dev-") as temporary, closing(Watch(folder)) as watch:
+        settings = Path(temporary) / "cherryd.conf"
+        name = f"kirsch-dev-{uuid.uuid4().hex[:8]}"
+        program: Program = (
+            Container(folder, module, port, settings, image, name)
+            if image
+            else Process(folder, module, port, settings)
+        )
+        say(f"{module} is served at http://localhost:{port}/")
+        run(program, watch, Reload(folder, program.check), say, write)
+
+
+def run(
+    program: Program,
+    watch: Watch,
+    reload: Reload,
+    say: Callable[[str], None],
+    write: Callable[[str], None],
+) -> None:
+    """The loop itself."""
+    stopping: set[int] = set()
+
+    def ended(child: Child, how: Exit) -> None:
+        if child.pid not in stopping:
+            say(f"it has ended ({how}); it is started again with the next change")
+
+    def start() -> Child:
+        child = Child(
+            program.command(),
+            lambda stream, line: write(line),
+            on_main_exit=lambda how: ended(child, how),
+            grace=GRACE,
+        )
+        child.start()
+        return child
+
+    def stop(child: Child) -> None:
+        stopping.add(child.pid)
+        child.stop()
+        child.wait()
+
+    child = start()
+    try:
+        for paths in watch.changes():
+            change = reload.changed(paths)
+            for wrong in change.wrong.values():
+                say(wrong)
+            if change.wrong:
+                say("it goes on as it was until that is mended")
+            elif change.code:
+                say(f"{', '.join(change.names)} changed: reloading")
+                stop(child)
+                child = start()
+    except ChildError as error:
+        raise ApplicationError(str(error)) from None
+    finally:
+        stop(child)
+        program.remove()

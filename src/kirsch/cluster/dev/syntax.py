@@ -1,0 +1,28 @@
+"""Whether Python code can be compiled. Pure, and of the standard library alone: containers run this file with
+their own Python, `python -c`, which reads {path: text} as JSON and answers with what is wrong."""
+
+import json
+import sys
+from collections.abc import Mapping
+
+
+def check(texts: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with some of the texts, by path: for a person, with file, line and the line itself."""
+    wrong: dict[str, str] = {}
+    for path, text in texts.items():
+        try:
+            compile(text, path, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            lines = [f"{path}:{error.lineno or 1}: {type(error).__name__}: {error.msg}"]
+            if error.text:
+                bare = error.text.rstrip("\n")
+                lines.append(f"    {bare}")
+                lines.append("    " + " " * (max(error.offset or 1, 1) - 1) + "^")
+            wrong[path] = "\n".join(lines)
+        except ValueError as error:  # a null byte
+            wrong[path] = f"{path}:1: {error}"
+    return wrong
+
+
+if __name__ == "__main__":
+    json.dump(check(json.load(sys.stdin)), sys.stdout)
