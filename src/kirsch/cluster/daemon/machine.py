@@ -3,7 +3,6 @@
 import os
 import resource
 import ssl
-from pathlib import Path
 from typing import Any
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
