@@ -46,6 +46,7 @@ class TestWhatCanFollow:
         assert names("move", "webdb", "") == ["n1", "n2"]
         assert names("ssh", "") == ["notes@1.container", "webdb.container", "n1", "n2"]
         assert names("metadata", "n1", "") == []
+        assert names("cluster", "remove", "") == ["n1", "n2"]
         assert "create" in names("cluster", "")
         assert names("clus") == ["cluster"]
         assert names("help", "cluster", "stat") == ["status"]

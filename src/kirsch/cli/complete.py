@@ -8,8 +8,8 @@ from typing import Any
 from kirsch.cli.verbs import WHERE, build, half, verbs_of
 
 RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec", "move", "ssh")
-MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh")
-CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy", "cluster add", "cluster remove")
+MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh", "cluster remove")
+CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy")
 KNOWN = ("destroy", "status", "cat", "why", "journal")
 FILES = ("verify", "submit", "load", "start")
 FOLDERS = ("up", "down", "dev", "image build")
