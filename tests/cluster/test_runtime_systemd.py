@@ -284,6 +284,7 @@ def theirs(machine):
 
 
 NAMES = ["etc.service", "run.service", "transient.service", "masked.service", "systemd-journald.service"]
+NAMES += ["dbus-org.freedesktop.login1.service"]
 
 
 @pytest.mark.usefixtures("theirs")
@@ -470,6 +471,9 @@ async def test_units_with_install(bench):
     await bench.runtime.start(target)
     await bench.until_sub(name, "running")
     assert bench.machine.show("other.service", "Id") == ["x.service"]
+    other = await bench.service(SLEEP, name="other.service")
+    assert "another name of x.service on this machine, which is kirsch's too" in bench.state(other).message
+    await bench.runtime.unload([other])
     await bench.again()
     await bench.load(f"[Service]\n{SLEEP}\n")
     assert bench.machine.run("systemctl", "is-enabled", "x.service", check=False).strip() == "static"

@@ -145,7 +145,7 @@ class Loader:
     async def _whose(self, service: str, load: str, active: str) -> str:
         """Whose a unit of systemd's is that is not ours; "" if it is nobody's."""
         if not load:
-            return f"systemd takes {service} for no name of a unit"
+            return await self._who_else(service)
         if load == "not-found" and active in ("inactive", "failed"):
             return ""
         path = await self._bus.property(unit_path(service), UNIT, "FragmentPath")
@@ -154,6 +154,15 @@ class Loader:
         where = f" ({path})" if path else ""
         what = "is masked" if load == "masked" else "is there already"
         return f"{service} {what} on this machine{where}, and is not kirsch's: choose another name"
+
+    async def _who_else(self, service: str) -> str:
+        """systemd lists a unit by its first name only."""
+        try:
+            other = await self._bus.property(unit_path(service), UNIT, "Id")
+        except BusError as error:
+            return f"systemd takes {service} for no name of a unit: {error}"
+        whose = "is kirsch's too" if self._units.of_service(other) else "is not kirsch's"
+        return f"{service} is another name of {other} on this machine, which {whose}: choose another name"
 
     async def _not_quadlets(self, batch: Sequence[Loading]) -> dict[UnitName, tuple[str, str]]:
         """Those that podman's generator refuses."""
