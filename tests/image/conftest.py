@@ -1,14 +1,17 @@
 """Images, containers and an application of their own for tests with podman."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.deadline import eventually
 
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import ulimits
@@ -134,3 +137,55 @@ def application(tmp_path: Path, web: str) -> Path:
     (folder / "requirements.txt").write_text("more-itertools\n")
     (folder / "Containerfile").write_text(CONTAINERFILE)
     return folder
+
+
+class Registry:
+    """A registry that runs: Debian's docker-registry."""
+
+    def __init__(self, folder: Path, tls: dict[str, Path] | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        http: dict[str, object] = {"addr": self.address}
+        if tls:
+            http["tls"] = {
+                "certificate": str(tls["certificate"]),
+                "key": str(tls["key"]),
+                **({"clientcas": [str(tls["authority"])]} if "authority" in tls else {}),
+            }
+        store = {"filesystem": {"rootdirectory": str(folder / "store")}, "delete": {"enabled": True}}
+        # JSON is YAML too.
+        settings = {"version": 0.1, "log": {"accesslog": {"disabled": True}}, "storage": store, "http": http}
+        (folder / "registry.yml").write_text(json.dumps(settings))
+        with (folder / "registry.log").open("w") as log:
+            self.process = subprocess.Popen(
+                ["docker-registry", "serve", str(folder / "registry.yml")], stdout=log, stderr=log
+            )
+        eventually(self.answers, what=f"the registry; {(folder / 'registry.log').read_text()}")
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None
+        host, _, port = self.address.partition(":")
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Callable[..., Registry]]:
+    """Starts registries."""
+    running: list[Registry] = []
+
+    def start(**tls: Path) -> Registry:
+        if not shutil.which("docker-registry"):
+            pytest.skip("a registry needs docker-registry: apt-get install docker-registry")
+        folder = tmp_path / f"registry-{len(running)}"
+        folder.mkdir()
+        running.append(Registry(folder, tls))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.close()

@@ -1,4 +1,4 @@
-"""image build, tag, list, rm: container images with podman."""
+"""image build, tag, list, rm, push, pull, prune: container images with podman."""
 
 import argparse
 import json
@@ -6,10 +6,13 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.cluster import Steps
+from kirsch.cli.errors import Misuse
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
     from kirsch.cluster.image.build import BuildError
+    from kirsch.cluster.image.reference import Reference
+    from kirsch.cluster.image.registry import Registry
     from kirsch.cluster.image.store import Image
 
 COLUMNS = ("image", "tag", "id", "content", "size")
@@ -81,6 +84,60 @@ def rm(options: argparse.Namespace) -> int:
     for name in remove(options.images, Runner(), force=options.force):
         print(f"{name} is removed")
     return 0
+
+
+def push(options: argparse.Namespace) -> int:
+    """An image to a registry."""
+    from kirsch.cluster.image.carry import push as send
+    from kirsch.cluster.image.reference import Reference
+    from kirsch.cluster.provision.command import Runner
+
+    name = Reference.parse(options.name or options.image)
+    name, registry = _at(name, options)
+    sent = send(options.image, name, registry, Runner(), Steps(sys.stdout))
+    print("\n".join(["", *map(str, sent)]))
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """An image from a registry."""
+    from kirsch.cluster.image.carry import pull as fetch
+    from kirsch.cluster.image.reference import Reference
+    from kirsch.cluster.provision.command import Runner
+
+    name, registry = _at(Reference.parse(options.name), options)
+    print(f"\n{fetch(name, registry, Runner(), Steps(sys.stdout))} is here")
+    return 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    """Remove what was replaced."""
+    from kirsch.cluster.image.store import prune as remove
+    from kirsch.cluster.image.store import prune_machines
+    from kirsch.cluster.provision.command import Runner
+
+    if options.on:
+        from kirsch.cluster.provision.record import ClusterRecord
+
+        for machine, count in prune_machines(ClusterRecord.load(options.on), Runner()).items():
+            print(f"{machine}: {count} image{'' if count == 1 else 's'} removed")
+        return 0
+    for name in remove(Runner()):
+        print(f"{name} is removed")
+    return 0
+
+
+def _at(name: "Reference", options: argparse.Namespace) -> "tuple[Reference, Registry]":
+    """The name at the registry that is meant, and that registry."""
+    from kirsch.cluster.image.registry import of_cluster, registry_of
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    if not options.on:
+        return name, registry_of(name, options.insecure)
+    registry = of_cluster(ClusterRecord.load(options.on))
+    if options.insecure or not (name.local or name.registry == registry.address):
+        raise Misuse(f"--on {options.on} is for its own registry, {registry.address}")
+    return name.at(registry.address), registry
 
 
 def megabytes(size: int) -> str:

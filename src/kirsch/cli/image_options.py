@@ -62,6 +62,46 @@ def images(verb: Verb) -> None:
     )
     remove.add_argument("images", nargs="+", metavar="IMAGE", help="its name, or its id")
     remove.add_argument("--force", action="store_true", help="also the containers that run it")
+    push = verb(
+        "image push",
+        "image:push",
+        "Send an image to a registry: the one that NAME names, or a cluster's own, from which its machines "
+        "take it. Layers that are there are not sent again.",
+        "kirsch image push notes --on kirsch",
+    )
+    push.add_argument("image", metavar="IMAGE", help="its name here, or its id")
+    push.add_argument("name", nargs="?", metavar="REGISTRY/NAME[:TAG]", help="its name there (as here)")
+    _registry(push)
+    pull = verb(
+        "image pull",
+        "image:pull",
+        "Fetch an image from a registry.",
+        "kirsch image pull registry.example/notes:1.0",
+    )
+    pull.add_argument("name", metavar=NAME)
+    _registry(pull)
+    prune = verb(
+        "image prune",
+        "image:prune",
+        "Remove images that have been replaced: those with no name but that of their content, unless a "
+        "container uses them. On a cluster, all that no container uses.",
+        "kirsch image prune --on kirsch",
+    )
+    _cluster(prune)
+
+
+def _registry(parser: argparse.ArgumentParser) -> None:
+    _cluster(parser)
+    parser.add_argument(
+        "--insecure",
+        default="",
+        metavar="REGISTRY",
+        help="speak to this registry by plain HTTP, or whatever certificate it has",
+    )
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", metavar="CLUSTER", help="a cluster of this computer")
 
 
 def argument(text: str) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from kirsch.cluster.image.build import inspected
 from kirsch.cluster.image.content import content_tag, is_content_tag
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.shell import act, shell_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,37 @@ def known(text: str, runner: Runner) -> str:
     if not any(name in (each.get("Names") or ()) for each in there):
         raise ImageError(f"there is no image {name} here; `kirsch image list` shows them")
     return name
+
+
+def prune(runner: Runner) -> list[str]:
+    """Remove the images that have no name left but those by their content, and that no container uses: what
+    they were called. Raises ProvisionError."""
+    gone: list[str] = []
+    for image in {str(each["Id"]): each for each in json.loads(runner.run(podman.images()) or "[]")}.values():
+        names = [str(name) for name in image.get("Names") or ()]
+        old = names and all(is_content_tag(name.rpartition(":")[2]) for name in names)
+        if old and not runner.run(podman.users(str(image["Id"]))).split():
+            runner.run(podman.remove(names))
+            gone += names
+    return gone
+
+
+# Images that no container of a machine was made from; a registry's layers that no image has any more.
+ON_MACHINE = (
+    "podman image prune --all --force; "
+    "test ! -e /etc/docker/registry/kirsch.yml || "
+    "docker-registry garbage-collect --delete-untagged /etc/docker/registry/kirsch.yml >/dev/null"
+)
+
+
+def prune_machines(cluster: ClusterRecord, runner: Runner) -> dict[str, int]:
+    """Remove from a cluster's machines the images that no container there uses: how many, by the machines'
+    names. Raises ProvisionError."""
+    counts: dict[str, int] = {}
+
+    def prune_one(machine: MachineRecord) -> None:
+        said = act(runner, shell_of(cluster, machine), machine.name, ON_MACHINE)
+        counts[machine.name] = len(said.split())
+
+    runner.together(cluster.machines, prune_one)
+    return dict(sorted(counts.items()))

@@ -1,0 +1,70 @@
+"""Images on their way to registries, and from there."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kirsch.cluster.image import podman
+from kirsch.cluster.image.build import inspected
+from kirsch.cluster.image.content import content_tag
+from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.image.registry import Registry, meaning
+from kirsch.cluster.image.store import known
+from kirsch.cluster.provision.command import Command, CommandError, Runner
+from kirsch.cluster.provision.steps import Show
+
+# Seconds; podman alone would try for a minute.
+REACHABLE = 5.0
+
+
+def push(image: str, name: Reference, registry: Registry, runner: Runner, show: Show) -> list[Reference]:
+    """Send an image to a registry under a name, and under the tag by its content. Raises ProvisionError."""
+    source = known(image, runner)
+    content = content_tag(inspected(source, runner))
+    sent = [name, name.tagged(content)]
+    with _ready(registry) as folder:
+        for each in dict.fromkeys(sent):
+            _carry(registry.push(source, each, folder), f"push {each}", registry, each, runner, show)
+    return sent
+
+
+def pull(name: Reference, registry: Registry, runner: Runner, show: Show) -> Reference:
+    """Fetch an image from a registry; it gets the tag by its content too. Raises ProvisionError."""
+    with _ready(registry) as folder:
+        _carry(registry.pull(name, folder), f"pull {name}", registry, name, runner, show)
+    content = content_tag(inspected(str(name), runner))
+    runner.run(podman.tag(str(name), str(name.tagged(content))))
+    return name
+
+
+def _carry(
+    command: Command, step: str, registry: Registry, name: Reference, runner: Runner, show: Show
+) -> None:
+    lines: list[str] = []
+    show.begun(step)
+    clock = time.monotonic()
+    try:
+        runner.stream(command, lines.append)
+    except CommandError as error:
+        said = " ".join(line.strip() for line in lines if "rror" in line) or error.words
+        raise ImageError(meaning(said, registry.address, name)) from None
+    show.done(step, time.monotonic() - clock)
+
+
+@contextmanager
+def _ready(registry: Registry) -> Iterator[Path]:
+    """A folder with the certificates for a registry that answers. Raises ImageError."""
+    host, port = registry.place
+    try:
+        socket.create_connection((host, port), REACHABLE).close()
+    except OSError as error:
+        raise ImageError(
+            f"registry {registry.address} does not answer at port {port}: {error.strerror or error}"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="kirsch-registry-") as temporary:
+        for link, file in registry.linked().items():
+            (Path(temporary) / link).symlink_to(file)
+        yield Path(temporary)

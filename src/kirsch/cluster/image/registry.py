@@ -1,0 +1,99 @@
+"""Registries: how they are spoken to, and what their refusals mean. Pure; see containers-certs.d(5)."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
+from kirsch.cluster.provision.command import Command
+from kirsch.cluster.provision.podman import podman
+from kirsch.cluster.provision.record import ClusterRecord, bracketed
+
+# A cluster's own one, on the first machine that keeps the registry of units.
+PORT = 5000
+FAR = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry by its HOST[:PORT]. By TLS: with the certificates that this computer trusts, or those of a
+    cluster; `insecure` without TLS, or with a certificate that nobody has signed."""
+
+    address: str
+    certificates: Certificates | None = None
+    insecure: bool = False
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its host, and the port by which it is reached."""
+        found = re.fullmatch(r"(\[[^\]]+\]|[^:]+)(?::([0-9]+))?", self.address)
+        if not found or not 0 < int(found[2] or 1) < 65536:
+            raise ImageError(f"{self.address!r} is no registry: write HOST or HOST:PORT")
+        return found[1].strip("[]"), int(found[2] or (80 if self.insecure else 443))
+
+    def push(self, image: str, name: Reference, folder: Path) -> Command:
+        """Send an image; its layers that are there already are not sent. `folder` is that of `linked`."""
+        return podman("push", *self._options(folder), image, f"docker://{name}", timeout=FAR)
+
+    def pull(self, name: Reference, folder: Path) -> Command:
+        """Fetch an image; layers that are here already are not."""
+        return podman("pull", *self._options(folder), f"docker://{name}", timeout=FAR)
+
+    def linked(self) -> dict[str, Path]:
+        """The files that podman looks for, by their names, and where they are."""
+        if not self.certificates:
+            return {}
+        files = self.certificates
+        return {"ca.crt": files.authority, "client.cert": files.certificate, "client.key": files.key}
+
+    def _options(self, folder: Path) -> list[str]:
+        if self.insecure:
+            return ["--tls-verify=false"]
+        return ["--cert-dir", str(folder)] if self.certificates else []
+
+
+def of_cluster(record: ClusterRecord) -> Registry:
+    """A cluster's own registry. Clients show a certificate of the cluster's authority."""
+    return Registry(f"{bracketed(record.members[0].address)}:{PORT}", record.certificates)
+
+
+def registry_of(name: Reference, insecure: str = "") -> Registry:
+    """The registry that a name names. Raises ImageError if it names none, or `insecure` another one."""
+    if name.registry == LOCAL:
+        raise ImageError(f"{name} names no registry: write REGISTRY/{name.path}:{name.tag}")
+    if insecure and insecure != name.registry:
+        raise ImageError(f"--insecure is for {insecure}, and {name} is of {name.registry}")
+    return Registry(name.registry, insecure=bool(insecure))
+
+
+# What podman says, and what a person can do about it.
+_MEANINGS = (
+    (r"gave HTTP response to HTTPS client", "it speaks plain HTTP: --insecure {registry}, if that is meant"),
+    (
+        r"unknown authority|certificate signed by",
+        "its certificate's authority is not trusted here",
+    ),
+    (
+        r"certificate is (valid for|not valid)|doesn't contain any IP SANs",
+        "its certificate is of another host",
+    ),
+    (
+        r"certificate required|bad certificate|unknown certificate",
+        "it lets nobody in without a certificate",
+    ),
+    (r"certificate has expired", "its certificate has expired"),
+    (r"unauthorized|authentication required|denied|no basic auth", "it refuses: `podman login {registry}`"),
+    (r"manifest unknown|name unknown|not found|repository .* not known", "it has no image {name}"),
+    (r"no space left on device", "no space is left for it"),
+    (r"connection refused|no such host|i/o timeout|no route to host|EOF|reset by peer", "it does not answer"),
+)
+
+
+def meaning(said: str, registry: str, name: Reference) -> str:
+    """What podman said of a registry, for a person."""
+    for pattern, words in _MEANINGS:
+        if re.search(pattern, said):
+            shown = f"{name.path}:{name.tag}"
+            return f"registry {registry}: {words.format(registry=registry, name=shown)}"
+    return f"registry {registry}: {said}"

@@ -1,0 +1,175 @@
+"""Images sent to real registries and fetched from them."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.image.registry import Registry, meaning, of_cluster, registry_of
+from kirsch.cluster.provision.authority import authority, issue
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+
+live = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
+TINY = "FROM scratch\nCOPY hello /hello\n"
+
+
+@pytest.fixture
+def tiny(podman, tmp_path) -> str:
+    """An image of one file."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "Containerfile").write_text(TINY)
+    (folder / "hello").write_text("hello")
+    podman.kirsch("image", "build", folder, "-t", podman.prefix)
+    return podman.prefix
+
+
+def test_podmans_words_are_told_to_people():
+    name = Reference.parse("r:5000/notes:1")
+    told = {
+        "server gave HTTP response to HTTPS client": "--insecure r:5000",
+        "x509: certificate signed by unknown authority": "not trusted",
+        "remote error: tls: bad certificate": "lets nobody in",
+        "manifest unknown: manifest unknown": "has no image notes:1",
+        "dial tcp: connect: connection refused": "does not answer",
+        "authentication required": "podman login r:5000",
+        "write /x: no space left on device": "no space",
+        "something else": "something else",
+    }
+    for said, words in told.items():
+        assert words in meaning(said, "r:5000", name)
+
+
+def test_insecure_is_for_the_registry_that_is_named_only():
+    name = Reference.parse("r:5000/notes")
+    assert registry_of(name, "r:5000").insecure
+    assert not registry_of(name).insecure
+    with pytest.raises(ImageError, match="--insecure is for other:5000"):
+        registry_of(name, "other:5000")
+    with pytest.raises(ImageError, match="names no registry"):
+        registry_of(Reference.parse("notes"))
+
+
+def test_a_registrys_place():
+    assert Registry("registry.example").place == ("registry.example", 443)
+    assert Registry("registry.example", insecure=True).place == ("registry.example", 80)
+    assert Registry("[fd00::1]:5000").place == ("fd00::1", 5000)
+    with pytest.raises(ImageError):
+        _ = Registry("h:99999").place
+
+
+def test_a_clusters_registry_is_on_its_first_member():
+    machine = MachineRecord("n1", "1" * 32, "10.201.0.2", etcd=True)
+    registry = of_cluster(ClusterRecord("c", "i", "", "10.201.0.0/24", (machine,)))
+    assert registry.address == "10.201.0.2:5000"
+    assert set(registry.linked()) == {"ca.crt", "client.cert", "client.key"}
+    argv = registry.push("localhost/a:1", Reference.parse("a:1").at(registry.address), Path("/tls")).argv
+    assert argv[-4:] == ("--cert-dir", "/tls", "localhost/a:1", "docker://10.201.0.2:5000/a:1")
+
+
+class TestLive:
+    pytestmark = live
+
+    def test_an_image_goes_and_comes_back_by_plain_http_for_who_says_so(self, podman, tiny, registry):
+        at = registry().address
+        name = f"{at}/team/{tiny}:1.0"
+        refused = podman.kirsch("image", "push", tiny, name, ok=False)
+        assert f"--insecure {at}" in refused.stderr
+        podman.kirsch("image", "push", tiny, name, "--insecure", at)
+        podman.kirsch("image", "rm", tiny)
+        assert podman.names() == []
+        podman.kirsch("image", "pull", name, "--insecure", at)
+        rows = json.loads(podman.kirsch("image", "list", "--json").stdout)
+        mine = [row for row in rows if tiny in row["image"]]
+        assert [(row["image"], row["tag"]) for row in mine] == [(f"{at}/team/{tiny}", "1.0")]
+        assert mine[0]["content"]
+        podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
+
+    def test_a_registry_with_certificates_lets_in_who_has_one(self, podman, tiny, registry, tmp_path):
+        signer, server, client = self.pairs(tmp_path, "127.0.0.1")
+        at = registry(**server, authority=signer).address
+        certificates = Certificates(signer, client["certificate"], client["key"])
+        self.push(podman, tiny, Registry(at, certificates))
+        with pytest.raises(ImageError, match="not trusted"):
+            self.push(podman, tiny, Registry(at))
+        other, _, stranger = self.pairs(tmp_path / "other", "127.0.0.1")
+        with pytest.raises(ImageError, match="not trusted"):
+            self.push(podman, tiny, Registry(at, Certificates(other, *stranger.values())))
+        with pytest.raises(ImageError, match="lets nobody in"):
+            self.push(podman, tiny, Registry(at, Certificates(signer, *stranger.values())))
+
+    def test_a_certificate_of_another_host_is_told(self, podman, tiny, registry, tmp_path):
+        signer, server, client = self.pairs(tmp_path, "registry.example")
+        at = registry(**server).address
+        with pytest.raises(ImageError, match="of another host"):
+            self.push(podman, tiny, Registry(at, Certificates(signer, *client.values())))
+
+    def test_a_registry_that_is_away_is_told_at_once(self, podman, tiny):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            at = f"127.0.0.1:{server.getsockname()[1]}"
+        refused = podman.kirsch("image", "push", tiny, f"{at}/x", "--insecure", at, ok=False)
+        assert "does not answer" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+    def test_what_a_registry_does_not_have_is_told(self, podman, registry):
+        at = registry().address
+        refused = podman.kirsch("image", "pull", f"{at}/nothing:1", "--insecure", at, ok=False)
+        assert refused.stderr == f"kirsch: registry {at}: it has no image nothing:1\n"
+
+    def test_only_what_changed_is_sent(self, podman, application, registry, tmp_path):
+        where = tmp_path / "registry-0/store/docker/registry/v2/blobs"
+        at = registry().address
+        name = f"{at}/{podman.prefix}"
+        podman.kirsch("image", "build", application, "-t", podman.prefix)
+        podman.kirsch("image", "push", podman.prefix, name, "--insecure", at)
+        before = self.size(where)
+        module = application / "webapp/__init__.py"
+        module.write_text(module.read_text().replace("first", "second"))
+        podman.kirsch("image", "build", application, "-t", podman.prefix)
+        podman.kirsch("image", "push", podman.prefix, name, "--insecure", at)
+        assert before > 20_000_000
+        assert self.size(where) - before < 1_000_000
+
+    def test_what_was_replaced_is_pruned(self, podman, tiny, tmp_path):
+        old = podman.names()
+        (tmp_path / "tiny/hello").write_text("changed")
+        podman.kirsch("image", "build", tmp_path / "tiny", "-t", podman.prefix)
+        gone = podman.kirsch("image", "prune").stdout
+        content = next(name for name in old if not name.endswith(":latest"))
+        assert f"{content} is removed" in gone
+        assert content not in podman.names()
+        assert f"localhost/{podman.prefix}:latest" in podman.names()
+
+    @staticmethod
+    def push(podman, image: str, registry: Registry) -> None:
+        from kirsch.cluster.image.carry import push
+        from kirsch.cluster.provision.command import Runner
+
+        class Silent:
+            def begun(self, name: str) -> None: ...
+            def done(self, name: str, seconds: float) -> None: ...
+            def undoing(self, name: str) -> None: ...
+
+        push(image, Reference.parse(image).at(registry.address), registry, Runner(), Silent())
+
+    @staticmethod
+    def pairs(folder: Path, host: str) -> tuple[Path, dict[str, Path], dict[str, Path]]:
+        """An authority, a server's certificate of it, a client's."""
+        folder.mkdir(exist_ok=True)
+        signer = authority("test")
+        made: list[dict[str, Path]] = []
+        for name, hosts in (("server", [host]), ("client", [])):
+            pair = issue(signer, name, *hosts)
+            files = {"certificate": folder / f"{name}.crt", "key": folder / f"{name}.key"}
+            files["certificate"].write_bytes(pair.certificate)
+            files["key"].write_bytes(pair.key)
+            made.append(files)
+        (folder / "ca.crt").write_bytes(signer.certificate)
+        return folder / "ca.crt", made[0], made[1]
+
+    @staticmethod
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
