@@ -5,7 +5,7 @@ import os
 
 import pytest
 from tests.machines.bare import USER, BareHost
-from tests.machines.computer import Computer, parts, podman
+from tests.machines.computer import Computer, parts, podman, traces
 from tests.machines.trial import eventually
 
 from kirsch.cluster.provision.command import Runner
@@ -26,7 +26,7 @@ def computer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(computer):
-    return computer.create("add", "--metadata", "zone=a")
+    return computer.create("add", "--machines", "2", "--metadata", "zone=a/b")
 
 
 @pytest.fixture
@@ -122,6 +122,30 @@ def test_a_host_without_a_way_to_the_registry_is_refused(cluster, bare, kirsch):
     assert "it does not reach the cluster's etcd" in done.stderr
     assert "Connection refused" in done.stderr
     assert bare.files() - before == set()
+
+
+def test_a_machine_that_is_a_container_leaves_with_all_that_it_was(cluster, kirsch, tmp_path):
+    machines = json.loads(kirsch("list-machines", "--json").stdout)
+    number = {machine["metadata"]["hostname"]: machine["id"] for machine in machines}
+    only = "\n[X-Kirsch]\nMachineMetadata=zone=b\n"
+    (tmp_path / "data.service").write_text(f"{SLEEP}{only}Sticky=yes\n")
+    (tmp_path / "free.service").write_text(SLEEP)
+    kirsch("start", str(tmp_path / "data.service"), str(tmp_path / "free.service"))
+    kept = kirsch("cluster", "remove", "n2", status=1)
+    assert "not all units leave it: data.service" in kept.stderr
+    # It is as it was before.
+    (state,) = [m for m in json.loads(kirsch("list-machines", "--json").stdout) if m["id"] == number["n2"]]
+    assert (state["cordoned"], state["drained"]) == (False, False)
+    before = traces(cluster, [])
+    kirsch("cluster", "remove", "n2", "--force")
+    assert [line for line in traces(cluster, []) if f"{cluster}-n2" in line] == []
+    assert [line for line in before if f"{cluster}-n2" in line]
+    (free,) = [u for u in json.loads(kirsch("list-units", "--json").stdout) if u["name"] == "free.service"]
+    assert (free["machine"], free["active"]) == (number["n1"], "active")
+    assert "data.service: " in kirsch("why", "data.service").stdout
+    kirsch("destroy", "data.service", "free.service")
+    known = json.loads(kirsch("cluster", "status", cluster, "--json").stdout)["machines"]
+    assert [machine["machine"] for machine in known] == ["n1"]
 
 
 def test_destroying_a_cluster_frees_the_hosts_that_joined(computer, bare, cluster, kirsch):

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -21,6 +22,8 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import Wheels
 
+# Seconds in which all machines have heard of a new one.
+SEEN = 20.0
 # A name that a shell expands ~ before (useradd(8)).
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
@@ -185,10 +188,18 @@ class Joining:
     def _settle(self) -> None:
         """One that was drained when it left is not to be so now."""
         client = Client(locate(Where(cluster=self.record.name)))
+        deadline = time.monotonic() + SEEN
         try:
-            client.patch(f"/kirsch/v1/machines/{self.machine.id}", {"cordoned": False})
-        except ClientError as error:
-            raise ProvisionError(str(error)) from None
+            while True:
+                try:
+                    client.patch(f"/kirsch/v1/machines/{self.machine.id}", {"cordoned": False})
+                    return
+                except ClientError as error:
+                    # The machine that is asked may not have heard of the new one yet.
+                    if error.status != 404 or time.monotonic() > deadline:
+                        raise ProvisionError(str(error)) from None
+                self.runner.check()
+                time.sleep(0.1)
         finally:
             client.close()
 

@@ -59,11 +59,10 @@ class Leaving:
                 client.patch(self._path, {"drained": True})
                 self._wait(client)
             except ClientError as error:
-                # What it ran is elsewhere, or waits for it.
-                if error.status == 404 and self.force:
+                # What ran on one that is away is elsewhere, or waits for it.
+                if self.force:
                     return
-                hint = "; --force removes a machine that is away" if error.status == 404 else ""
-                raise ProvisionError(f"{error}{hint}") from None
+                raise ProvisionError(f"{error}; --force removes a machine that is away") from None
 
     def _wait(self, client: Client) -> None:
         """Until its units are elsewhere, but for sticky ones if they go with it."""
