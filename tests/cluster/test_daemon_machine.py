@@ -168,8 +168,10 @@ class TestWhoIsLetIn:
                 b"PUT /kirsch/v1/units/slow.service HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             )
             sock.sendall(b"Content-Length: 100\r\n\r\n{")
+            began = time.monotonic()
             answer = sock.recv(65536)
         assert answer.startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - began < 25  # 15 s, and once only
 
     def test_bodies_have_a_limit(self, cluster: Members):
         text = SLEEPER + "# A line.\n" * 110_000

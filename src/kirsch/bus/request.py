@@ -182,11 +182,12 @@ class Request(CPWSGIHTTPRequest):
 
         As in cheroot, which does the first for a body of known length only.
         """
-        if not self._finish_body():
+        status = int(self.status[:3])
+        # For a body that did not come in time nobody waits once more.
+        if status == 408 or not self._finish_body():
             self.close_connection = True
         fields = [field for field in self.outheaders if field != _CHERRYPY]
         names = {name.lower() for name, _ in fields}
-        status = int(self.status[:3])
         if status == 413:
             self.close_connection = True
         elif b"content-length" not in names and status >= 200 and status not in (204, 205, 304):
