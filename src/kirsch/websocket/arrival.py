@@ -35,16 +35,13 @@ class Arrival:
             yield self
 
     def came(self) -> None:
-        """Let the task go on; where another one runs, after that."""
+        """Let the task go on."""
         self.awaited = False
-        if asyncio.current_task(self._loop) is None:
-            try:
-                self._context.run(self._go_on, self)
-                return
-            except RuntimeError:
-                # We are in that context already: what a task raises does not come out of it.
-                pass
-        self.get_loop().call_soon(self._go_on, self, context=self._context)
+        try:
+            self._context.run(self._go_on, self)
+        except RuntimeError:
+            # Another task runs, or we are in that context already; what a task raises does not come out of it.
+            self.get_loop().call_soon(self._go_on, self, context=self._context)
 
     # For the task.
 

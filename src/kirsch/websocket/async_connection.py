@@ -9,7 +9,7 @@ from kirsch.websocket.application import WebSocket
 from kirsch.websocket.arrival import Arrival
 from kirsch.websocket.async_wire import READ, Wire
 from kirsch.websocket.errors import Closed
-from kirsch.websocket.frame import NORMAL, Buffer
+from kirsch.websocket.frame import NORMAL
 from kirsch.websocket.inbox import NORMALLY, Chunks, enough, ignore
 from kirsch.websocket.message import Message
 from kirsch.websocket.protocol import OPEN
@@ -84,19 +84,21 @@ class Connection(WebSocket):
 
         Raises Closed when the connection has ended, RuntimeError where another task waits already.
         """
-        if self._over is not None:
-            raise Closed(self._over.code, self._over.reason)
-        arrival = self._arrival
+        arrival, over = self._arrival, self._over
+        if over is not None:
+            raise Closed(over.code, over.reason)
         if arrival.awaited:
             raise RuntimeError("another task waits for this connection's messages")
-        wire = self.wire
         self._unread = 0
+        wire = self.wire
         if wire.held:
             wire.hold(False)
-        if self.pending and not self.corked:
+        if not self.corked and self.pending:
+            # It may be the last there is to say.
             wire.flush()
-        # That may have been the last there was to say.
-        arrival.awaited = self._over is None
+            arrival.awaited = self._over is None
+        else:
+            arrival.awaited = True
         return arrival
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
@@ -128,14 +130,6 @@ class Connection(WebSocket):
         finally:
             self.close()
 
-    def feed(self, data: Buffer) -> None:
-        WebSocket.feed(self, data)
-        self._arrived(len(data))
-
-    def filled(self, count: int) -> None:
-        super().filled(count)
-        self._arrived(count)
-
     def received_message(self, message: Message) -> None:
         """One that came compressed: what waits is larger than what was read."""
         self._inbox.append(message)
@@ -155,9 +149,9 @@ class Connection(WebSocket):
     def closed(self, code: int, reason: str) -> None:
         self._over = Closed(code, reason)
         self._news = True
-        self._arrived(0)
+        self.arrived(0)
 
-    def _arrived(self, count: int) -> None:
+    def arrived(self, count: int) -> None:
         if self._inbox or self._news:
             self._news = False
             self._unread += count

@@ -133,17 +133,22 @@ class Protocol:
         """As `receive()`, but what extends this class is told of each event by a call of `received_…`."""
         self.heard = True
         self.__dispatch(self.receive(data))
+        self.arrived(len(data))
 
     def filled(self, count: int) -> None:
         """As `advance()`, but what extends this class is told of each event by a call of `received_…`."""
         self.heard = True
         self.__dispatch(self.advance(count))
+        self.arrived(count)
 
     def received_message(self, message: Message) -> None:
         """A message came. For those who extend this class."""
 
     def received_other(self, event: Event) -> None:
         """Something else came: a chunk, or a control frame to answer. For those who extend this class."""
+
+    def arrived(self, count: int) -> None:
+        """So many bytes came, and all they brought has been told. For those who extend this class."""
 
     def crashed(self, error: Exception) -> None:
         """`received_…` raised this. For those who extend this class."""

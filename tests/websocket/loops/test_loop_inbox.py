@@ -173,7 +173,7 @@ class TestRecv:
             receiving = asyncio.create_task(ws.recv())
             await asyncio.sleep(0)
             ws._inbox.append("hello")
-            ws._arrived(5)
+            ws.arrived(5)
             receiving.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await receiving

@@ -55,6 +55,8 @@ cdef class Protocol:
     cdef int _copy(self, int first, const byte *payload, Py_ssize_t size) except -1
     cdef int _reserve(self, Py_ssize_t size) except -1
     cdef int _spill(self) except -1
+    cdef object _target(self)
+    cdef int _fed(self, const byte *data, Py_ssize_t size) except -1
     cdef bint _all_buffered(self) noexcept
     cdef int _sent(self) except -1
     cdef uint32_t _key(self) except? 0

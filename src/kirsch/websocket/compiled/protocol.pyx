@@ -98,6 +98,9 @@ cdef class Protocol:
 
     def get_buffer(self):
         """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
+        return self._target()
+
+    cdef object _target(self):
         return None if self.error is not None else self._reader()._rest
 
     def advance(self, Py_ssize_t count):
@@ -124,17 +127,34 @@ cdef class Protocol:
         """As `receive()`, but what extends this class is told of each event by a call of `received_…`."""
         self.heard = True
         self._dispatch(self.receive(data))
+        self.arrived(len(data))
 
     def filled(self, Py_ssize_t count):
         """As `advance()`, but what extends this class is told of each event by a call of `received_…`."""
         self.heard = True
         self._dispatch(self.advance(count))
+        self.arrived(count)
+
+    cdef int _fed(self, const byte *data, Py_ssize_t size) except -1:
+        """As `feed()`, of bytes that are no object."""
+        self.heard = True
+        if self.error is None and self.state != CLOSED:
+            try:
+                self._reader().run(data, size)
+            except ProtocolError as error:
+                self.fail(error)
+        self._dispatch(self._events())
+        self.arrived(size)
+        return 0
 
     def received_message(self, message):
         """A message came. For those who extend this class."""
 
     def received_other(self, event):
         """Something else came: a chunk, or a control frame to answer. For those who extend this class."""
+
+    def arrived(self, Py_ssize_t count):
+        """So many bytes came, and all they brought has been told. For those who extend this class."""
 
     def crashed(self, error):
         """`received_…` raised this. For those who extend this class."""

@@ -6,6 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
+from kirsch.websocket.compiled.frame cimport byte
 from kirsch.websocket.compiled.protocol cimport Protocol
 
 cdef extern from "<sys/types.h>" nogil:
@@ -64,27 +65,32 @@ cdef class Pump:
         cdef ssize_t count
         cdef Py_buffer view
         cdef bint full
-        direct = websocket.get_buffer()
+        direct = websocket._target()
         PyObject_GetBuffer(self._buffer if direct is None else direct, &view, PyBUF_WRITABLE)
         with nogil:
             count = recv(self._fd, view.buf, view.len, 0)
             if count < 0 and (errno == EAGAIN or errno == EINTR):
                 count = AGAIN
         full = count == view.len
+        if count > 0 and direct is None:
+            # It is written in the end: no need to be woken, unless there is much.
+            websocket.corked = True
+            try:
+                websocket._fed(<const byte *>view.buf, count)
+            finally:
+                PyBuffer_Release(&view)
+            self._write()
+            return full
         PyBuffer_Release(&view)
         if count == AGAIN:
             return False
         if count <= 0:
             self._wire.abort()
             return False
-        # It is written in the end: no need to be woken, unless there is much.
         websocket.corked = True
-        if direct is None:
-            websocket.feed(self._buffer[:count])
-        else:
-            # The application may keep what was read there.
-            direct = None
-            websocket.filled(count)
+        # The application may keep what was read there.
+        direct = None
+        websocket.filled(count)
         self._write()
         return full
 
