@@ -40,7 +40,7 @@ class Arrival:
         try:
             self._context.run(self._go_on, self)
         except RuntimeError:
-            # Another task runs, or we are in that context already; what a task raises does not come out of it.
+            # Another task runs, or we are in that context already; what a task raises does not come out.
             self.get_loop().call_soon(self._go_on, self, context=self._context)
 
     # For the task.
