@@ -28,7 +28,7 @@ from kirsch.websocket.cherrypy import WebSocketPlugin
 log = logging.getLogger(__name__)
 
 # No limit of the server's for bodies: the API has its own, and says so in its own words.
-LIMITS = Limits(threads=20, body=0)
+LIMITS = Limits(threads=12, body=0)
 STREAM_THREADS = 4
 # Seconds in which the event loop is to answer; one that does not is no sign of life for the watchdog.
 PULSE = 5.0
