@@ -20,7 +20,7 @@ from tests.cluster.members import KIRSCH, MemberMachine, Members, members
 from kirsch.cluster.provision.record import MachineRecord
 from kirsch.websocket.threaded import connect
 
-pytestmark = [needs_etcd, pytest.mark.services, pytest.mark.xdist_group("members")]
+pytestmark = [needs_etcd, pytest.mark.services]
 
 SLEEPER = "[Service]\nExecStart=sleep 1000\n"
 
@@ -240,6 +240,24 @@ def test_a_journal_is_followed_on_at_another_machine(units: Members):
         follow.until("tick")
     finally:
         follow.close()
+        first.start()
+
+
+def test_a_verb_waits_on_at_another_machine(units: Members):
+    first, second, third = units.machines
+    os.mkfifo(units.folder / "gate")
+    slow = f"ExecStart=/bin/sh -c 'read line < {units.folder}/gate'\nType=oneshot\nRemainAfterExit=yes\n"
+    units.unit("slow.service", f"[Service]\n{slow}[X-Kirsch]\nMachineID={second.id}\n")
+    start = Following(units, "--endpoint", f"{first.endpoint},{third.endpoint}", "start", "slow.service")
+    try:
+        start.until("Unit slow.service inactive")
+        wait_for(lambda: units.lines()["slow.service"]["active"] == "activating", "it starts")
+        first.kill()
+        (units.folder / "gate").write_text("go on\n")
+        start.until(f"Unit slow.service launched on {second.id[:8]}.../{second.address}")
+        assert start.process.wait(30) == 0
+    finally:
+        start.close()
         first.start()
 
 

@@ -1,5 +1,6 @@
 """Waiting until units are as they are wanted."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +11,22 @@ Line = Mapping[str, Any]
 
 # As many names go into a URL; who waits for more is told of all units.
 MANY = 200
+# Seconds before another machine is asked.
+AGAIN = 0.2
 
 
 def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Sequence[Line]]:
-    """The lines of units as they are, then those that changed, until `timeout` seconds have passed."""
+    """The lines of units as they are, then those that changed, until `timeout` seconds have passed; again as
+    they are where another machine goes on telling. Raises Failure when nobody does."""
     query = {"unit": list(names)} if len(names) <= MANY else {}
-    for event in client.stream("/kirsch/v1/events", timeout=timeout, **query):
-        yield event["units"]
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        for event in client.stream("/kirsch/v1/events", timeout=left, **query):
+            yield event["units"]
+        if time.monotonic() < deadline:
+            if not client.reach.several:
+                raise Failure("kirschd ended meanwhile; what was asked of it may be done")
+            time.sleep(AGAIN)
 
 
 def wait(
