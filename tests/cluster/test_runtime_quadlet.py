@@ -125,6 +125,24 @@ async def test_instances_of_a_template_and_what_they_name(bench):
 
 
 @story
+async def test_what_a_quadlet_names_goes_and_comes_back(bench):
+    network = Prepared(
+        UnitName.parse("lan.network"), UnitFile.parse("[Network]\nDisableDNS=true\n", "lan.network")
+    )
+    text = f"[Container]\nImage={IMAGE}\nPull=never\nNetwork=lan.network\nExec=sleep 1\n"
+    unit = Prepared(UnitName.parse("x.container"), UnitFile.parse(text, "x.container"))
+    await bench.runtime.load([unit, network])
+    assert bench.state(unit.name).load == "loaded"
+    await bench.runtime.unload([network.name])
+    state = bench.state(unit.name)
+    assert state.load == "not-found"
+    assert state.message.startswith("Quadlet: ")
+    assert "lan.network" in state.message
+    await bench.runtime.load([network])
+    assert (bench.state(unit.name).load, bench.state(unit.name).message) == ("loaded", "")
+
+
+@story
 async def test_pods_images_and_builds(bench):
     (bench.folder / "Containerfile").write_text(f"FROM {IMAGE}\nENV BUILT=yes\n")
     units = {

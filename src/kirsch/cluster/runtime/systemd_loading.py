@@ -49,6 +49,8 @@ class Loader:
         self._reloads = Shared(self._reload)
         # Units whose files were written since the last reload began.
         self._unread: set[UnitName] = set()
+        # What was written of each last: its file's hash, and what was added.
+        self._made: dict[UnitName, tuple[str, str]] = {}
 
     def adopt(self, unit: Unit) -> None:
         """Take up a unit that an earlier kirschd left; whether systemd has read its file is not known."""
@@ -92,6 +94,7 @@ class Loader:
                 log.warning("systemd cannot be reloaded: %s", error)
         for unit in units:
             self._units.forget(unit)
+            self._made.pop(unit.name, None)
         if any(unit.name.type in QUADLET_TYPES for unit in owned):
             await self._verify([unit for unit in self._units if unit.name.type in QUADLET_TYPES])
 
@@ -117,11 +120,17 @@ class Loader:
         except BusError as error:
             refused |= {each.name: ("error", str(error)) for each in new}
         quadlets = [e for e in batch if e.name.type in QUADLET_TYPES and e.name not in refused]
-        return refused | await self._not_quadlets(quadlets)
+        return refused | await self._not_quadlets([e for e in quadlets if not self._is_known(e)])
 
     def _is_ours(self, loading: Loading) -> bool:
         unit = self._units.get(loading.name)
         return unit is not None and unit.owned and unit.service == loading.service
+
+    def _is_known(self, loading: Loading) -> bool:
+        """Whether Quadlet has made a service of just this."""
+        unit = self._units.get(loading.name)
+        made = unit is not None and unit.owned and unit.known.load == "loaded"
+        return made and self._made.get(loading.name) == (loading.prepared.file.hash, loading.drop_in)
 
     async def _foreign(self, batch: Sequence[Loading]) -> dict[UnitName, str]:
         """Those whose name, or another that they would be enabled as, somebody else's unit has."""
@@ -203,6 +212,7 @@ class Loader:
                 self._refuse(each, "error", f"{where} cannot be written: {result.strerror or result}")
                 continue
             written.append(unit)
+            self._made[each.name] = (each.prepared.file.hash, each.drop_in)
             await self._hold(unit, each.prepared.file)
             if result:
                 self._unread.add(unit.name)
@@ -267,7 +277,9 @@ class Loader:
             for unit in units:
                 await self._not_reloaded(unit, error)
             return
-        await self._verify(units)
+        # What these are may be what other Quadlets lacked.
+        waiting = [unit for unit in self._units if unit.owned and unit.known.load == "not-found"]
+        await self._verify([*units, *(unit for unit in waiting if unit not in units)])
         self._units.complain(units, began)
 
     async def _not_reloaded(self, unit: Unit, error: BusError) -> None:
@@ -285,6 +297,19 @@ class Loader:
             await self._units.verify(units)
         except BusError as error:
             log.warning("%s", error)
+        lost = [unit for unit in units if unit.name.type in QUADLET_TYPES and unit.known.load == "not-found"]
+        if lost and self._generator:
+            # systemd knows nothing of them; Quadlet knows why.
+            files = [(unit.name, unit.file, self._made.get(unit.name, ("", ""))[1]) for unit in lost]
+            try:
+                refused = await asyncio.to_thread(self._generator.check, files)
+            except OSError as error:
+                log.warning("podman's Quadlet cannot be asked: %s", error)
+                return
+            for unit in lost:
+                if unit.name in refused:
+                    unit.know(problem=f"Quadlet: {refused[unit.name]}")
+                    self._units.publish(unit)
 
     async def _reload(self) -> None:
         reading, self._unread = self._unread, set()
