@@ -116,11 +116,16 @@ class Engine:
                     return
                 await self.mirror.reached(revision)
                 own.add(revision)
-            # Its own decisions leave it nothing to decide; but one move's end is another's beginning.
-            if self._news <= own and not any(self.mirror.below(keys.MOVES)):
+            if self._news <= own and not self._moving():
+                # Its own decisions leave it nothing to decide.
                 self._changed.clear()
             for decision in decisions:
                 tell(decision)
+
+    def _moving(self) -> bool:
+        """Whether units are on their way or are to be: what is done for one may let the next go."""
+        cluster = self.snapshots.now()
+        return bool(cluster.moves) or any(machine.drained for machine in cluster.machines.values())
 
     def _see(self) -> Cluster:
         """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""

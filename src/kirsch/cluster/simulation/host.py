@@ -112,14 +112,15 @@ class Host:
         return job
 
     def kill(self, name: UnitName) -> None:
-        """SIGKILL: gone in some milliseconds."""
+        """SIGKILL: gone in some milliseconds, or, where a process waits for its disk, in a second."""
         held = self.units.get(name)
         if held is None or not alive(held.state):
             return
         stopped = held.state.active == "deactivating"
+        random = self.random.random
         self._set_timer(
             held,
-            0.002 + 0.01 * self.random.random(),
+            0.002 + (1.0 if random() < self.manner.long else 0.01) * random(),
             lambda: self._end(held, "success" if stopped else "signal"),
         )
 

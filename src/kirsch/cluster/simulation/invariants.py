@@ -12,15 +12,15 @@ from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.lease import MachineLease
 from kirsch.cluster.model import Assignment, Unit
 from kirsch.cluster.placement import matches
-from kirsch.cluster.registry.base import Change
+from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.cluster.simulation.machine import SimulatedMachine
 from kirsch.cluster.simulation.truth import Truth
 from kirsch.unit import Options, UnitName
 
 TTL = MachineLease.TTL
-# A machine whose kirschd was not there for so long may not have stopped what stops by itself.
-ABSENT = 2.0
+# What should have stopped where no kirschd was may take so long to stop when one is there again.
+NEGLECTED = 12.0
 
 Process = tuple[str, UnitName]
 
@@ -63,6 +63,8 @@ class Invariants:
                     machine, unit = keys.pair(change.key)
                     self._scheduled((machine, UnitName.parse(unit)))
                     rescheduled = True
+                elif change.key.startswith(keys.HOMES) and change.entry is not None:
+                    self._settles(UnitName.parse(keys.last(change.key)), change.entry)
                 elif change.key.startswith(keys.MACHINES):
                     machine = keys.last(change.key)
                     if change.entry is None:
@@ -115,6 +117,10 @@ class Invariants:
         elif not self.truth.there(machine) and self.machines[machine].host.alive(name):
             self._abandoned.add(process)
 
+    def _settles(self, name: UnitName, home: Entry) -> None:
+        if home.created != home.modified and keys.move(name.text) not in self.truth.entries:
+            self.broken(f"{name} has got another home, {home.value}, though nobody moved it")
+
     def _not_its_own(self, id: str) -> set[UnitName]:
         """What runs on a machine though the schedule does not have it there."""
         host = self.machines[id].host
@@ -159,8 +165,8 @@ class Invariants:
                 self.broken(f"{name} starts on {machine.id}, it runs on {other.id}")
 
     def _nobody_stops(self, machine: SimulatedMachine) -> bool:
-        kirschd = machine.kirschd
-        return kirschd is None or (kirschd.registry.heard is None and self.now() - kirschd.since < ABSENT)
+        """Whether there was no kirschd at the end of the machine's lease to stop what stops by itself."""
+        return machine.kirschd is None or self.now() - machine.neglected < NEGLECTED
 
     def _silence(self, machine: SimulatedMachine) -> float:
         heard = machine.kirschd.registry.heard if machine.kirschd else None

@@ -19,6 +19,8 @@ from kirsch.cluster.simulation.runtime import SimulatedRuntime
 from kirsch.cluster.simulation.store import SimulatedStore
 from kirsch.unit import UnitName
 
+# Within so many seconds a service manager starts kirschd anew.
+PROMPT = 2.0
 NOWHERE = Path("/nonexistent")
 # The kirschd that a task is of; tasks that it makes are its own too.
 OWNER: ContextVar["Kirschd | None"] = ContextVar("OWNER", default=None)
@@ -139,6 +141,9 @@ class SimulatedMachine:
         self.host = Host(self.loop, random, manner)
         self.kirschd: Kirschd | None = None
         self.powered = False
+        # Since when no kirschd runs; and when one began last that had been missing for long.
+        self._absent = 0.0
+        self.neglected = float("-inf")
         self.ordered: Callable[[SimulatedMachine, str, UnitName], None] = lambda machine, verb, name: None
         self.trouble: Callable[[str], None] = lambda text: None
 
@@ -164,11 +169,22 @@ class SimulatedMachine:
     def start_kirschd(self) -> None:
         """Start kirschd, if the machine is there and none runs."""
         if self.powered and self.kirschd is None:
+            if self.loop.time() - self._absent > PROMPT:
+                self.neglected = self.loop.time()
             self.kirschd = Kirschd(self)
             self.kirschd.start()
 
     def kill_kirschd(self) -> None:
         """kill -9; what runs on the machine runs on."""
         if self.kirschd is not None:
+            self._absent = self.loop.time()
             self.kirschd.kill()
             self.kirschd = None
+
+    async def renew_kirschd(self, seconds: float) -> None:
+        """SIGTERM, and another one some seconds later."""
+        if (kirschd := self.kirschd) is not None:
+            await kirschd.node.close()
+            if self.kirschd is kirschd:
+                self.kill_kirschd()
+                self.loop.call_later(seconds, self.start_kirschd)

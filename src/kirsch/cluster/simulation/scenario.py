@@ -19,7 +19,8 @@ class Act:
 
     people: submit, start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE
     (or to any); drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
-    MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), killleader SECONDS, crashleader;
+    MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,
+    but it is asked to go), killleader SECONDS, crashleader;
     full, empty MACHINE (where units' files go); away, back (the store); die UNIT RESULT; calm (the network
     loses nothing any more).
     """
@@ -80,6 +81,12 @@ ORDERS = (
 )
 
 
+FAULTS = (
+    *("crash", "crash", "kill", "kill", "renew", "cut", "cut", "away", "leader", "die"),
+    *("reboot", "reboot"),
+)
+
+
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed."""
     random = Random(seed)  # noqa: S311 - it has to be the same again
@@ -134,7 +141,7 @@ def _fault(random: Random, ids: list[str], names: list[str]) -> list[Act]:
     """One thing that goes wrong, and its end where it has one."""
     at, machine = random.uniform(4, 30), random.choice(ids)
     long = min(random.choice((1.0, 4.0, 9.0, 12.0, 30.0)) * random.uniform(0.5, 1.2), OVER - at)
-    match random.choice(("crash", "crash", "kill", "kill", "cut", "cut", "away", "leader", "die", "reboot")):
+    match random.choice(FAULTS):
         case "crash":
             return [Act(at, "crash", machine), Act(at + long, "boot", machine)]
         case "reboot":
@@ -147,8 +154,9 @@ def _fault(random: Random, ids: list[str], names: list[str]) -> list[Act]:
                 Act(at + 0.5 * long, "boot", machine),
                 Act(at + long, end, subject),
             ]
-        case "kill":
-            return [Act(at, "kill", machine, f"{random.uniform(0.1, 1.5):.3f}")]
+        case "kill" | "renew" as verb:
+            seconds = random.choice((1.5, 1.5, 1.5, 20.0)) * random.uniform(0.1, 1)
+            return [Act(at, verb, machine, f"{min(seconds, OVER - at):.3f}")]
         case "cut":
             return [Act(at, "cut", machine), Act(at + long, "mend", machine)]
         case "away":

@@ -153,10 +153,10 @@ class Simulation:
         return None
 
     def _do(self, act: Act) -> None:
-        self.deadline.disturbed = self.loop.time()
         if act.verb in VERBS:
             self._orders.append(asyncio.create_task(self.people.want(act)))
             return
+        self.deadline.disturbed = self.loop.time()
         self.note("fate", f"{act.verb} {act.subject} {act.argument}".strip())
         machine = self.machines.get(act.subject)
         match act.verb:
@@ -185,6 +185,8 @@ class Simulation:
                 machine.link.mend()
             case "full" | "empty":
                 machine.host.full = act.verb == "full"
+            case "renew":
+                self._orders.append(asyncio.create_task(machine.renew_kirschd(float(act.argument))))
             case "kill" if machine.kirschd:
                 machine.kill_kirschd()
                 self.loop.call_later(float(act.argument), machine.start_kirschd)
