@@ -74,7 +74,7 @@ class Draft:
         self.mirror = mirror
         self.cluster = cluster
         self.units = dict(cluster.units)
-        self._uses = Counter(unit.record.hash for unit in self.units.values())
+        self._counted: Counter[str] | None = None
         self.operations: list[Operation] = []
         self.conditions: list[Condition] = []
 
@@ -102,7 +102,8 @@ class Draft:
         self._guard(keys.unit(name.text))
         if before and new_text:
             self._drop_text(before.record.hash)
-        self._uses[digest] += new_text
+        if self._counted is not None:
+            self._counted[digest] += new_text
         self.units[name] = Unit(name, file, options, record)
         self.operations += [Put(keys.unit(name.text), record.to_json())]
         if new_text:
@@ -111,6 +112,7 @@ class Draft:
     def destroy(self, name: UnitName) -> None:
         """Take a unit out, with all that was kept for it."""
         self._guard(keys.unit(name.text))
+        self._count()
         unit = self.units.pop(name)
         self.operations += [Delete(keys.unit(name.text))]
         if name in self.cluster.homes:
@@ -118,14 +120,21 @@ class Draft:
         self.operations += [Delete(e.key) for e in self.mirror.below(keys.address(name.text, ""))]
         self._drop_text(unit.record.hash)
 
+    def _count(self) -> "Counter[str]":
+        """How many units use each text; counted where somebody asks, for most drafts drop none."""
+        if self._counted is None:
+            self._counted = Counter(unit.record.hash for unit in self.units.values())
+        return self._counted
+
     def _guard(self, key: str) -> None:
         entry = self.mirror.entries.get(key)
         self.conditions.append(Unchanged(key, entry.modified if entry else 0))
 
     def _drop_text(self, digest: str) -> None:
         """One unit less uses a text: what nobody uses goes, unless somebody submits it again meanwhile."""
-        self._uses[digest] -= 1
-        if self._uses[digest]:
+        uses = self._count()
+        uses[digest] -= 1
+        if uses[digest]:
             return
         key = keys.text(digest)
         self._guard(key)
