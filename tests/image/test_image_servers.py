@@ -1,0 +1,145 @@
+"""The images postgres and haproxy, as their users expect them."""
+
+import http.client
+import socket
+from pathlib import Path
+
+import pytest
+from tests.deadline import eventually
+from tests.image.conftest import IMAGES, Podman
+
+from kirsch.cluster.provision.host import limits
+from kirsch.cluster.provision.podman import ulimits
+
+CONFIGURATION = """\
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+frontend web
+    bind :8080
+    default_backend notes
+backend notes
+    balance roundrobin
+"""
+
+pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> str:
+    Podman("none").kirsch("image", "build", IMAGES / "postgres", "-t", "kirsch/postgres")
+    return "localhost/kirsch/postgres"
+
+
+@pytest.fixture(scope="module")
+def haproxy() -> str:
+    Podman("none").kirsch("image", "build", IMAGES / "haproxy", "-t", "kirsch/haproxy")
+    return "localhost/kirsch/haproxy"
+
+
+def asked(podman: Podman, name: str, query: str, **variables: str) -> str:
+    """What a database answers over TCP."""
+    words = [word for key, value in variables.items() for word in ("--env", f"{key}={value}")]
+    argv = ["exec", *words, name, "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", query]
+    return podman.podman(*argv)
+
+
+def ready(podman: Podman, name: str) -> None:
+    def answers() -> bool:
+        done = podman._run(["podman", "exec", name, "pg_isready", "--quiet", "--host", "127.0.0.1"])
+        return done.returncode == 0
+
+    eventually(answers, 90, f"the database; {podman._run(['podman', 'logs', name]).stderr}")
+
+
+def test_the_official_images_variables_make_a_database_that_stays(podman, postgres, tmp_path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "1-table.sql").write_text("CREATE TABLE note (text text);\n")
+    (scripts / "2-row.sh").write_text(
+        "psql --quiet --command \"INSERT INTO note VALUES ('$POSTGRES_USER')\"\n"
+    )
+    secret = tmp_path / "password"
+    secret.write_text('it\'s "secret"\n')
+    scripts.chmod(0o755)
+    volume = f"{podman.prefix}-data"
+    options = [
+        "--env", "POSTGRES_USER=notes", "--env", "POSTGRES_DB=take", "--env",
+        "POSTGRES_PASSWORD_FILE=/secret", "--volume", f"{secret}:/secret:ro",
+        "--volume", f"{scripts}:/docker-entrypoint-initdb.d:ro", "--volume",
+        f"{volume}:/var/lib/postgresql/data", "--read-only", "--cap-drop", "all",
+    ]  # fmt: skip
+    tcp = {"PGHOST": "127.0.0.1", "PGUSER": "notes", "PGDATABASE": "take"}
+    try:
+        name = podman.run(postgres, *options)
+        ready(podman, name)
+        assert asked(podman, name, "SELECT * FROM note", **tcp, PGPASSWORD='it\'s "secret"') == "notes"
+        refused = podman._run(["podman", "exec", "--env", "PGPASSWORD=x", name, "psql", "-h", "127.0.0.1",
+                               "-U", "notes", "take", "-c", "SELECT 1"])  # fmt: skip
+        assert "password authentication failed" in refused.stderr
+        podman.podman("healthcheck", "run", name)
+        podman.podman("stop", "--time", "60", name)
+        assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
+        again = podman.run(postgres, "--volume", f"{volume}:/var/lib/postgresql/data")
+        ready(podman, again)
+        assert asked(podman, again, "SELECT * FROM note", PGUSER="notes", PGDATABASE="take") == "notes"
+    finally:
+        podman.clean()
+        podman.podman("volume", "rm", "--force", volume)
+
+
+def test_without_a_password_no_database_is_made(podman, postgres):
+    name = podman.run(postgres)
+    podman.podman("wait", name)
+    logs = podman._run(["podman", "logs", name])
+    assert "set POSTGRES_PASSWORD" in logs.stderr
+    assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "1"
+
+
+def test_a_folder_with_other_things_is_left_alone(podman, postgres, tmp_path):
+    (tmp_path / "letter").write_text("dear")
+    tmp_path.chmod(0o777)
+    volume = f"{tmp_path}:/var/lib/postgresql/data:U"
+    name = podman.run(postgres, "--env", "POSTGRES_PASSWORD=x", "--volume", volume)
+    podman.podman("wait", name)
+    assert "is not empty" in podman._run(["podman", "logs", name]).stderr
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["letter"]
+
+
+def test_another_command_is_run_as_it_is(podman, postgres):
+    words = podman.podman("run", "--rm", *ulimits(limits()), postgres, "psql", "--version")
+    assert words.startswith("psql (PostgreSQL)")
+
+
+def test_the_balancer_runs_haproxy_as_its_user(podman, haproxy, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "haproxy.cfg").write_text(CONFIGURATION)
+    options = ["--volume", f"{tmp_path / 'haproxy.cfg'}:/etc/haproxy/haproxy.cfg:ro", "--read-only"]
+    command = ["--config", "haproxy.cfg", "--backend", "notes=notes:http"]
+    silent = podman._run(
+        ["podman", "--runtime", "runc", "run", "--rm", *ulimits(limits()), *options, haproxy, *command]
+    )
+    assert "KIRSCH_ENDPOINTS is not set" in silent.stderr
+    name = f"{podman.prefix}-lb"
+    podman.podman(
+        "run", "--detach", "--name", name, *ulimits(limits()), *options, "--cap-drop", "all",
+        "--env", "KIRSCH_ENDPOINTS=/run/none", "--publish", f"{port}:8080", haproxy, *command,
+    )  # fmt: skip
+
+    def status() -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+
+    # No endpoint is ready, as nobody gives any.
+    eventually(lambda: status() == 503, what="HAProxy")
+    podman.podman("healthcheck", "run", name)
+    assert podman.podman("exec", name, "id", "--user", "--name") == "haproxy"
+    podman.podman("stop", name)
+    assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
