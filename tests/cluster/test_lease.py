@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.lease import LeasedKeys, MachineLease
+from kirsch.cluster.lease import Heard, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.registry import Delete, MemoryRegistry, Put, Unavailable, Unchanged
 
@@ -198,3 +199,30 @@ def test_a_lease_is_counted_from_the_sending_of_what_was_acknowledged():
         task.cancel()
 
     run(scenario())
+
+
+def test_the_next_kirschd_of_a_boot_counts_on_from_where_the_last_one_heard_the_store(tmp_path: Path):
+    async def scenario() -> None:
+        clock = [100.0]
+        registry = MemoryRegistry()
+        lease = MachineLease(registry, lambda: clock[0], Heard(tmp_path / "heard"))
+        assert lease.silence == 0.0
+        task = asyncio.create_task(lease.run())
+        await lease.id()
+        task.cancel()
+        clock[0] += 7
+        again = MachineLease(registry, lambda: clock[0], Heard(tmp_path / "heard"))
+        assert again.silence == pytest.approx(7)
+        # It has no lease itself yet.
+        assert not again.holds
+
+    run(scenario())
+
+
+def test_what_was_heard_is_unknown_where_the_file_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "torn").write_text("")
+    assert Heard(tmp_path / "torn").read() is None
+    assert Heard(tmp_path / "none").read() is None
+    assert Heard().read() is None
+    Heard(tmp_path / "none" / "heard").write(1.0)
+    assert "cannot be written: No such file or directory" in caplog.text

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.registry.base import (
@@ -28,21 +29,51 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Heard:
+    """When the store was heard last, on the clock of this boot: for the kirschd that comes after this one.
+
+    A small file on what a boot makes empty, as /run is; without a path nothing is kept. A file that cannot be
+    read or written is none.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+
+    def read(self) -> float | None:
+        """Seconds; None if nothing is known."""
+        try:
+            return float(self.path.read_text()) if self.path else None
+        except (OSError, ValueError):
+            return None
+
+    def write(self, at: float) -> None:
+        """From now on that."""
+        if self.path:
+            try:
+                self.path.write_text(f"{at:.3f}")
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self.path, error.strerror)
+
+
 class MachineLease:
     """Grants a lease and renews it until cancelled; a lost one is granted anew under another id.
 
     How long it holds is counted here from the sending of what the store acknowledged last, so that this
-    machine never takes it for longer than the store does. `clock` counts seconds.
+    machine never takes it for longer than the store does; by an earlier kirschd too, whose lease it was that
+    units depend upon. `clock` counts seconds.
     """
 
     TTL = 10.0
     RENEW = 3.0
 
-    def __init__(self, registry: Registry, clock: Callable[[], float] = boot_clock) -> None:
+    def __init__(
+        self, registry: Registry, clock: Callable[[], float] = boot_clock, heard: Heard | None = None
+    ) -> None:
         self.registry = registry
         self.clock = clock
         self.current = 0
-        self._sent: float | None = None
+        self._heard = heard or Heard()
+        self._sent = self._heard.read()
         self._granted = asyncio.Condition()
         self._doubted = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -64,7 +95,8 @@ class MachineLease:
 
     @property
     def silence(self) -> float:
-        """Seconds since the store was heard last; 0 before the first try, infinity if that failed."""
+        """Seconds since the store was heard last; where it never was in this boot, 0 before the first try and
+        infinity if that failed."""
         return 0.0 if self._sent is None else self.clock() - self._sent
 
     @property
@@ -83,6 +115,7 @@ class MachineLease:
                 else:
                     await self._grant()
                 self._sent = sent
+                self._heard.write(sent)
                 pause = self.RENEW
             except LeaseLost:
                 self.current = 0

@@ -13,7 +13,7 @@ from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.engine import Engine
 from kirsch.cluster.journal import Journal
-from kirsch.cluster.lease import MachineLease, boot_clock
+from kirsch.cluster.lease import Heard, MachineLease, boot_clock
 from kirsch.cluster.machines import Machines
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Machine
@@ -39,6 +39,7 @@ class Node:
         endpoints: Path,
         cache: Path | None = None,
         clock: Callable[[], float] = boot_clock,
+        heard: Heard | None = None,
     ) -> None:
         self.registry = registry
         self.runtime = runtime
@@ -46,7 +47,9 @@ class Node:
         self.machine = machine
         self.mirror = Mirror(registry, keys.ROOT)
         self.snapshots = Snapshots(self.mirror)
-        self.lease = MachineLease(registry, clock)
+        if heard is None and runtime.durable:
+            heard = Heard(endpoints.with_name("heard"))
+        self.lease = MachineLease(registry, clock, heard)
         self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
         environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
         where: Addresses = LoopbackAddresses(registry, self.mirror)

@@ -98,7 +98,8 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leased.run())
-                self._wake.set()
+                # What an earlier kirschd has heard of the store may be long ago.
+                self._lease_changed()
                 while True:
                     await self._wake.wait()
                     self._wake.clear()

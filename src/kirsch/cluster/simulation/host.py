@@ -51,6 +51,8 @@ class Host:
         # kirschd, while there is one.
         self.listener: Listener = lambda name, state: None
         self.observer: Observer = lambda name, before, after: None
+        # What kirschd keeps on what a boot makes empty.
+        self.heard: float | None = None
         # No room where units' files go.
         self.full = False
         self._pid = 0

@@ -169,7 +169,7 @@ class Invariants:
         return machine.kirschd is None or self.now() - machine.neglected < NEGLECTED
 
     def _silence(self, machine: SimulatedMachine) -> float:
-        heard = machine.kirschd.registry.heard if machine.kirschd else None
+        heard = machine.host.heard
         return float("inf") if heard is None else self.now() - heard
 
     def _check_schedule(self) -> None:

@@ -9,6 +9,7 @@ from random import Random
 from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.journal import Journal
+from kirsch.cluster.lease import Heard
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.secrets import Secrets
@@ -64,6 +65,19 @@ class DiskCache(Cache):
         self.disk["cache"] = text
 
 
+class HostHeard(Heard):
+    """When the store was heard last, in this boot of a simulated machine."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def read(self) -> float | None:
+        return self.host.heard
+
+    def write(self, at: float) -> None:
+        self.host.heard = at
+
+
 class Kirschd:
     """One run of kirschd, from its start to its end by kill -9."""
 
@@ -81,6 +95,7 @@ class Kirschd:
             NoSecrets(),
             NOWHERE,
             clock=machine.loop.time,
+            heard=HostHeard(machine.host),
         )
         self.node.endpoints = NoSocket(self.node.mirror, NOWHERE)
         self.node.agent.cache = DiskCache(machine.disk)

@@ -162,8 +162,8 @@ def _fault(random: Random, ids: list[str], names: list[str]) -> list[Act]:
         case "away":
             return [Act(at, "away"), Act(at + long, "back")]
         case "leader":
-            verb = random.choice(("killleader", "crashleader"))
-            return [Act(at, verb, "", f"{random.uniform(0.1, 1.5):.3f}")]
+            strike = random.choice(("killleader", "crashleader"))
+            return [Act(at, strike, "", f"{random.uniform(0.1, 1.5):.3f}")]
         case _:
             return [Act(at, "die", random.choice(names), random.choice(("success", "exit-code")))]
 
