@@ -452,6 +452,16 @@ def test_why_a_unit_does_not_run(opener, text, words):
 
 
 @story
+async def test_the_last_words_are_of_this_run(bench):
+    name = await bench.service("Type=oneshot\nExecStart=/bin/sh -c 'echo $WORD; exit 3'", WORD="first")
+    await bench.runtime.start(name)
+    await bench.until(name, lambda state: "last lines: first" in state.message)
+    await bench.service("Type=oneshot\nExecStart=/bin/sh -c 'echo $WORD; exit 3'", WORD="a \x1b[31msecond")
+    await bench.runtime.start(name)
+    await bench.until(name, lambda state: "last lines: a  [31msecond" in state.message)
+
+
+@story
 async def test_what_cannot_be_loaded_at_all(bench):
     name = await bench.load("[Service]\nType=oneshot\n")
     state = bench.state(name)

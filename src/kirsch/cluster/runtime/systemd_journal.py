@@ -215,18 +215,42 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.communicate()
 
 
-async def printed(prefix: Sequence[str], matches: Sequence[str], lines: int) -> list[str]:
+async def said(prefix: Sequence[str], matches: Sequence[str], lines: int) -> list[str]:
     """The last lines of the entries that match (FIELD=VALUE, journalctl(1)), oldest first; none where they
     cannot be had."""
-    found: list[str] = []
-    most = f"--lines={lines * _NOISE}"
-    for entry in await _entries(prefix, [most, "--output-fields=MESSAGE,PODMAN_EVENT", *matches]):
-        if not of_podman(entry):
-            found += message(entry.get("MESSAGE")).split("\n")
-    return found[-lines:]
+    entries = await _entries(prefix, [f"--lines={lines}", "--output-fields=MESSAGE", *matches])
+    return _texts(entries)[-lines:]
 
 
-_NOISE = 4  # times as many entries are read as lines are wanted, for podman's are passed over
+async def printed(prefix: Sequence[str], service: str, run: str, since: float, lines: int) -> list[str]:
+    """The last lines that a run of a service (its InvocationID) has printed since a time; none where they
+    cannot be had. Of a process that ended at once journald knows the service, but not the run."""
+    arguments = [
+        f"--since=@{since:.6f}",
+        f"--lines={lines * _NOISE}",
+        "--output-fields=MESSAGE,PODMAN_EVENT,_SYSTEMD_INVOCATION_ID,_PID",
+        *(f"_SYSTEMD_UNIT={service}", "+", f"INVOCATION_ID={run}"),
+    ]
+    for again in (True, False):
+        entries = await _entries(prefix, arguments)
+        texts = _texts([entry for entry in entries if _of_run(entry, run)])
+        if texts or not again:
+            break
+        # Nothing yet, perhaps: journald is to take in first what has been said.
+        await _output([*prefix, "journalctl", "--sync"])
+    return texts[-lines:]
+
+
+def _of_run(entry: Mapping[str, Any], run: str) -> bool:
+    own = entry.get("_SYSTEMD_INVOCATION_ID") or run
+    return own == run and _first(entry.get("_PID")) != "1" and not of_podman(entry)
+
+
+def _texts(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [line for entry in entries for line in message(entry.get("MESSAGE")).split("\n")]
+
+
+_NOISE = 4  # times as many entries are read as lines are wanted: systemd's and podman's are passed over
 
 
 async def complaints(prefix: Sequence[str], since: float) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from kirsch.cluster.runtime.systemd_bus import (
 )
 from kirsch.cluster.runtime.systemd_disk import Found
 from kirsch.cluster.runtime.systemd_files import Record
-from kirsch.cluster.runtime.systemd_journal import LAST_LINES, complaints, printed
+from kirsch.cluster.runtime.systemd_journal import LAST_LINES, complaints, printed, said
 from kirsch.cluster.runtime.systemd_states import (
     AT_REST,
     INTERFACES,
@@ -349,7 +349,7 @@ class Units:
         """What systemd printed about the unit's file when it read it last."""
         invocation = [f"UNIT={unit.service}", "_PID=1"]
         async with self._reading:
-            lines = await printed(self._prefix, invocation, LAST_LINES)
+            lines = await said(self._prefix, invocation, LAST_LINES)
         prefix = f"{unit.service}: "
         return [line.removeprefix(prefix) for line in lines[-1:]]
 
@@ -377,7 +377,8 @@ class Units:
         lines: list[str] = []
         if run:
             async with self._reading:
-                lines = await printed(self._prefix, [f"_SYSTEMD_INVOCATION_ID={run}"], LAST_LINES)
+                since = properties.get("InactiveExitTimestamp", 0) / 1e6
+                lines = await printed(self._prefix, unit.service, run, since, LAST_LINES)
         if unit.properties.get("ActiveState") == "failed":
             unit.know(reason=why_failed(properties, unit.known.limited), lines=tuple(lines))
             self.publish(unit)
