@@ -57,7 +57,7 @@ debian:
 debian-test:
 	@sh scripts/debian haproxy chromium zsh fish etcd-server etcd-client openssh-client
 	@# Machines as containers are root's; for others their tests are skipped.
-	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian podman runc netavark aardvark-dns iptables iproute2 mmdebstrap; fi
+	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian podman runc netavark aardvark-dns iptables iproute2 mmdebstrap docker-registry; fi
 
 # Pure.css comes from npm at build time; the page is decent without it.
 examples/notes/webapp/static/vendor/pure-min.css:

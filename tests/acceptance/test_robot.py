@@ -1,5 +1,7 @@
 """The acceptance suites as Robot Framework runs them: each suite whole, in a process of its own."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +11,20 @@ import pytest
 
 ACCEPTANCE = Path(__file__).parents[2] / "acceptance"
 PATIENCE = 150
+# The first image of all: packages from a mirror.
+IMAGES_PATIENCE = 600
+IMAGES_NEED = ("podman", "runc", "docker-registry")
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("acceptance")]
 
 
+@pytest.mark.timeout(2 * IMAGES_PATIENCE)
 @pytest.mark.parametrize("suite", sorted(path.stem for path in ACCEPTANCE.glob("*.robot")))
 def test_suite(suite):
+    patience = IMAGES_PATIENCE if suite == "image" else PATIENCE
+    missing = [program for program in IMAGES_NEED if not shutil.which(program)]
+    if suite == "image" and (missing or os.geteuid()):
+        pytest.skip(f"images need root, and {' '.join(IMAGES_NEED)}")
     command = [sys.executable, "-m", "robot", "--outputdir", str(ACCEPTANCE / "output" / suite)]
     robot = subprocess.Popen(
         [*command, "--consolecolors", "off", str(ACCEPTANCE / f"{suite}.robot")],
@@ -23,7 +33,7 @@ def test_suite(suite):
         text=True,
     )
     try:
-        console, _ = robot.communicate(timeout=PATIENCE)
+        console, _ = robot.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         # Robot then runs its teardowns, which stop what it has started.
         robot.send_signal(signal.SIGINT)
