@@ -101,6 +101,15 @@ def test_a_move_is_over_once_its_unit_is_ready_where_it_went():
     assert reconcile(replace(moving, states=runs(a, "m2"))) == [Arrive(A)]
 
 
+def test_a_unit_that_fails_where_it_went_keeps_no_other_waiting():
+    drained = machine("m1", cordoned=True, drained=True)
+    moving = cluster([drained, TWO], [(a, "m2"), (b, "m1")], moves={A: Move("m1")})
+    assert reconcile(replace(moving, states=runs(a, "m2", "activating"))) == []
+    after = reconcile(replace(moving, states=runs(a, "m2", "failed")))
+    assert after[0] == Arrive(A)
+    assert Begin(B, Move("m1")) in after
+
+
 def test_a_unit_with_a_health_check_is_ready_when_that_says_so():
     checked = unit(A, "Health=tcp://:5432")
     moving = cluster([ONE, TWO], [(checked, "m2")], moves={A: Move("m1")}, states=runs(checked, "m2"))

@@ -77,8 +77,11 @@ def move(options: argparse.Namespace) -> int:
     def stays(line: Line) -> str:
         return "cannot move now, and will when it can" if line["stays"] else ""
 
-    for line in wait(client, [name], lambda line: _is_past(line, order["from"]), options.timeout, stays):
-        print(f"Unit {name} moved to {machine(line['machine'], line['machine_address'], full=False)}")
+    def arrived(line: Line) -> bool:
+        return _is_past(line, order["from"]) and line["active"] != "failed"
+
+    for line in wait(client, [name], arrived, options.timeout, stays):
+        print(_moved(line))
     return 0
 
 
@@ -117,7 +120,7 @@ def _await_empty(client: Client, source: str, names: Sequence[str], timeout: flo
                 del left[name]
             elif _is_past(line, source):
                 del left[name]
-                print(f"Unit {name} moved to {machine(line['machine'], line['machine_address'], full=False)}")
+                print(_moved(line))
         if not left:
             return
         _refuse_to_wait([lines[name] for name in left if name in lines])
@@ -136,8 +139,15 @@ def _refuse_to_wait(left: Sequence[Line]) -> None:
 
 
 def _is_past(line: Line, source: str) -> bool:
-    """Whether a unit does elsewhere what it did on its machine."""
+    """Whether a unit does elsewhere what it did on its machine, or has failed at it there."""
     if line["desired"] == "inactive":
         return True
-    there = line["machine"] not in ("", source)
-    return there and bool(is_up(line) if line["desired"] == "launched" else line["settled"])
+    if line["machine"] in ("", source) or not line["settled"]:
+        return False
+    return line["desired"] != "launched" or line["active"] == "failed" or bool(is_up(line))
+
+
+def _moved(line: Line) -> str:
+    there = machine(line["machine"], line["machine_address"], full=False)
+    failed = f", and failed there: kirsch status {line['name']}" if line["active"] == "failed" else ""
+    return f"Unit {line['name']} moved to {there}{failed}"

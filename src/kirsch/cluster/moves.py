@@ -105,15 +105,15 @@ def _is_over(unit: Unit, move: Move, cluster: Cluster) -> bool:
         return False
     # Where the machine it went to is lost there is nothing left of the move: it is put anywhere then.
     there = [machine for machine in machines if machine in cluster.machines]
-    return not there or all(_is_ready(unit, machine, cluster) for machine in machines)
+    return not there or all(_has_arrived(unit, machine, cluster) for machine in machines)
 
 
-def _is_ready(unit: Unit, machine: str, cluster: Cluster) -> bool:
-    """Whether a unit does on a machine what it is there for."""
+def _has_arrived(unit: Unit, machine: str, cluster: Cluster) -> bool:
+    """Whether a unit does on a machine what it is there for, or has failed at it: others are not to wait."""
     state = cluster.states.get(unit.name, {}).get(machine)
     if state is None or not settled(unit, state):
         return False
-    if unit.desired == "loaded" or finished(unit, state):
+    if unit.desired == "loaded" or finished(unit, state) or state.active == "failed":
         return True
     if unit.options.health is None:
         return state.active == "active"
