@@ -68,9 +68,12 @@ def broken_among(seeds: Sequence[int]) -> list[tuple[int, str]]:
     gc.disable()
     found = []
     for seed in seeds:
-        outcome = simulate(random_scenario(seed))
-        if outcome.broken:
-            found.append((seed, outcome.broken))
+        try:
+            broken = simulate(random_scenario(seed)).broken
+        except Exception as error:
+            broken = f"the simulation itself failed: {error!r}"
+        if broken:
+            found.append((seed, broken))
         if seed % 10 == 0:
             gc.collect()
     return found

@@ -102,6 +102,8 @@ class Simulation:
             self._observe(machine)
         self._broken: asyncio.Future[None] = loop.create_future()
         self._orders: list[asyncio.Task[None]] = []
+        # The key of the last change.
+        self._written = ""
 
     async def run(self) -> None:
         """Play it."""
@@ -146,8 +148,8 @@ class Simulation:
         self.outcome.settled = self.loop.time()
         revision = self.store.revision
         await asyncio.sleep(STILL)
-        if changes := self.store.changes(keys.ROOT, revision + 1):
-            self.broken(f"all was settled, and {changes[0][0].key} was written")
+        if self.store.revision != revision:
+            self.broken(f"all was settled, and {self._written} was written")
         if left := next(unfinished(self.truth, self.machines, calm), None):
             self.broken(f"all was settled, and then: {left}")
         return None
@@ -207,6 +209,7 @@ class Simulation:
                 for change in revision:
                     what = f"= {change.entry.value}" if change.entry else "is gone"
                     self.note("store", f"{change.revision} {change.key.removeprefix(keys.ROOT)} {what}")
+        self._written = changes[-1][0].key
         self.invariants.committed(changes)
 
     def _ordered(self, machine: SimulatedMachine, verb: str, name: UnitName) -> None:
