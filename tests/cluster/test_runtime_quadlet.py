@@ -143,17 +143,27 @@ async def test_what_a_quadlet_names_goes_and_comes_back(bench):
 
 
 @story
-async def test_pods_images_and_builds(bench):
+async def test_pods_and_builds(bench):
     (bench.folder / "Containerfile").write_text(f"FROM {IMAGE}\nENV BUILT=yes\n")
+    built = "b.build"
     units = {
-        "p.pod": "[Pod]\nNetwork=none\n",
-        "x.container": f"[Container]\nImage={IMAGE}\nPull=never\nPod=p.pod\nExec=sleep 1000\n",
-        "b.build": f"[Build]\nImageTag=localhost/built\nSetWorkingDirectory={bench.folder}\nNetwork=none\n",
+        "p.pod": "[Pod]\nPodmanArgs=--network=none\n",
+        built: f"[Build]\nImageTag=localhost/built\nSetWorkingDirectory={bench.folder}\nNetwork=none\n",
+        "x.container": f'[Container]\nImage={built}\nPod=p.pod\nExec=sh -c "echo built $$BUILT; {WAIT}"\n',
     }
     prepared = [Prepared(UnitName.parse(n), UnitFile.parse(t, n)) for n, t in units.items()]
     await bench.runtime.load(prepared)
-    states = {unit.name.text: bench.state(unit.name) for unit in prepared}
-    assert {state.load for state in states.values()} == {"loaded"}, states
+    pod, build, name = (unit.name for unit in prepared)
+    assert {bench.state(each).load for each in (pod, build, name)} == {"loaded"}
+    state = await bench.runtime.start(name)
+    assert (state.active, state.message) == ("active", "")
+    await bench.until_sub(pod, "running")
+    await bench.line(name, "built yes")
+    assert bench.machine.run("podman", "pod", "ps", "--format={{.Name}}").split() == ["systemd-p"]
+    await bench.runtime.stop(name)
+    assert (await bench.runtime.stop(pod)).active == "inactive"
+    await bench.runtime.stop(build)
+    bench.machine.run("podman", "image", "rm", "localhost/built")
 
 
 @pytest.mark.parametrize(
@@ -220,6 +230,20 @@ async def test_a_container_that_cannot_start_says_why(bench):
     name = await bench.load("[Container]\nImage=localhost/none\nPull=never\n", "x.container")
     await bench.runtime.start(name)
     await bench.until(name, lambda state: "localhost/none" in state.message and state.active == "failed")
+
+
+@story
+async def test_a_pod_that_cannot_start_says_why(bench):
+    units = {
+        "p.pod": "[Pod]\nPodmanArgs=--network=none --colour=blue\n",
+        "x.container": f"[Container]\nImage={IMAGE}\nPull=never\nPod=p.pod\nExec=sleep 1\n",
+    }
+    await bench.runtime.load([Prepared(UnitName.parse(n), UnitFile.parse(t, n)) for n, t in units.items()])
+    pod, name = (UnitName.parse(n) for n in units)
+    assert "p-pod.service could not be" in (await bench.runtime.start(name)).message
+    await bench.until(
+        pod, lambda state: "unknown flag: --colour" in state.message and state.active == "failed"
+    )
 
 
 @story

@@ -20,7 +20,7 @@ from kirsch.cluster.runtime.systemd_exec import Executor
 from kirsch.cluster.runtime.systemd_files import drop_in_text
 from kirsch.cluster.runtime.systemd_loading import Loader, Loading
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
-from kirsch.cluster.runtime.systemd_states import why_not_started
+from kirsch.cluster.runtime.systemd_states import refused, why_not_started
 from kirsch.cluster.runtime.systemd_unit import Unit, Units
 from kirsch.unit import SYSTEMD_TYPES, UnitFile, UnitName
 
@@ -106,7 +106,7 @@ class SystemdRuntime:
             self._unkept.add(unit)
             keeping.append(asyncio.create_task(self._marks.ask()))
 
-        unit.know(reason="", reloading="", lines=(), limited=False)
+        unit.know(reason="", reloading="", lines=(), limited=False, refused=False)
         try:
             async with self._held(unit):
                 result = await self._units.job("StartUnit", unit, accepted)
@@ -116,7 +116,7 @@ class SystemdRuntime:
                     await self._units.settle()
                 await self._explain(unit, result)
         except BusError as error:
-            unit.know(reason=f"cannot be started: {error}")
+            unit.know(reason=f"cannot be started: {error}", refused=True)
             self._units.publish(unit)
         finally:
             await asyncio.gather(*keeping)
@@ -226,7 +226,12 @@ class SystemdRuntime:
         elif unit.state.active == "inactive" and unit.conditional:
             for name in ("ConditionResult", "Conditions", "Asserts"):
                 details[name] = await self._bus.property(unit.path, UNIT, name)
-        if reason := why_not_started(result, {**unit.properties, **details}):
+        reason = why_not_started(result, {**unit.properties, **details})
+        if refused(result, unit.properties):
+            reason = reason or "; ".join(await self._units.last_said(unit)) or "systemd would not start it"
+            unit.know(reason=reason, refused=True)
+            self._units.publish(unit)
+        elif reason:
             unit.know(reason=reason)
             self._units.publish(unit)
         await unit.explained()

@@ -91,7 +91,7 @@ class Known:
     of last, by their D-Bus names; `load` and `problem` what came of loading it; `reason` why it does not
     run, and `lines` the last it printed, once they were asked for; `reloading` why its last reload failed;
     `remark` what else is to be said of it, `ignored` what systemd passed over in its file; `limited` whether
-    systemd gave up restarting it."""
+    systemd gave up restarting it, `refused` whether it would not start it at all."""
 
     name: UnitName
     service: str
@@ -105,17 +105,21 @@ class Known:
     remark: str = ""
     ignored: tuple[str, ...] = ()
     limited: bool = False
+    refused: bool = False
 
 
 def state_of(known: Known, properties: Mapping[str, Any]) -> RuntimeState:
     """What the runtime says of a unit."""
-    active = _active(properties)
+    active, sub, result = _active(properties), properties.get("SubState", "dead"), properties.get("Result")
     running = active not in AT_REST
+    if known.refused and active == "inactive":
+        # To systemd what it refused to start never failed; to who started it it did.
+        active, sub, result = "failed", "failed", "resources"
     return RuntimeState(
         load=known.load,
         active=active,
-        sub=properties.get("SubState", "dead"),
-        result="start-limit-hit" if known.limited else properties.get("Result", "success"),
+        sub=sub,
+        result="start-limit-hit" if known.limited else result or "success",
         message=_message(known, properties, running),
         hash=known.hash,
         pid=properties.get("MainPID", 0) if running else 0,
@@ -196,6 +200,12 @@ def _said(code: int, status: int) -> str:
     if code == 1 and status in _NOT_RUN:
         return f"failed to start: {_NOT_RUN[status]}"
     return explain(Exit(code=status) if code == 1 else Exit(signal=status))
+
+
+def refused(result: str, properties: Mapping[str, Any]) -> bool:
+    """Whether systemd would not start a unit, by its start job's result: it rests, and none of its processes
+    has failed. A Condition…= that is not met is none of that."""
+    return result not in ("done", "canceled", "skipped") and _active(properties) == "inactive"
 
 
 def why_not_started(result: str, properties: Mapping[str, Any]) -> str:

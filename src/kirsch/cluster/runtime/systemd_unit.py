@@ -218,7 +218,7 @@ class Units:
         for name in ("Requires", "Requisite", "BindsTo"):
             needed += await self.bus.property(unit.path, UNIT, name)
         states = states_of((await self.bus.manager("ListUnitsByNames", "as", needed))[0])
-        return [name for name, (_, active, _) in states.items() if active in AT_REST]
+        return [name for name, (_, active, _) in states.items() if active not in ("active", "reloading")]
 
     # What the bus tells
 
@@ -295,6 +295,14 @@ class Units:
         if self._complaints is None or self._complaints.done():
             self._complaints = self._spawn(self._find_complaints())
 
+    async def last_said(self, unit: Unit) -> list[str]:
+        """What systemd itself printed last about a unit; nothing where it has not."""
+        invocation = [f"UNIT={unit.service}", "_PID=1"]
+        async with self._reading:
+            lines = await said(self._prefix, invocation, LAST_LINES)
+        prefix = f"{unit.service}: "
+        return [line.removeprefix(prefix) for line in lines[-1:]]
+
     # Inside
 
     async def _find_complaints(self) -> None:
@@ -342,16 +350,8 @@ class Units:
                 words = words.strip().rstrip(".")
             except BusError as error:
                 words = str(error)
-        parsed = await self._parse_errors(unit) if load in ("bad-setting", "error") else []
+        parsed = await self.last_said(unit) if load in ("bad-setting", "error") else []
         return "; ".join([words or f"systemd says: {load}", *parsed])
-
-    async def _parse_errors(self, unit: Unit) -> list[str]:
-        """What systemd printed about the unit's file when it read it last."""
-        invocation = [f"UNIT={unit.service}", "_PID=1"]
-        async with self._reading:
-            lines = await said(self._prefix, invocation, LAST_LINES)
-        prefix = f"{unit.service}: "
-        return [line.removeprefix(prefix) for line in lines[-1:]]
 
     def _take(self, unit: Unit, properties: dict[str, Any], *, complete: bool = True) -> None:
         """Take properties in; where they are complete, see what they mean."""
@@ -377,7 +377,8 @@ class Units:
         lines: list[str] = []
         if run:
             async with self._reading:
-                since = properties.get("InactiveExitTimestamp", 0) / 1e6
+                # Where systemd gave up, it left inactive once more, and ran nothing.
+                since = 0 if unit.known.limited else properties.get("InactiveExitTimestamp", 0) / 1e6
                 lines = await printed(self._prefix, unit.service, run, since, LAST_LINES)
         if unit.properties.get("ActiveState") == "failed":
             unit.know(reason=why_failed(properties, unit.known.limited), lines=tuple(lines))
