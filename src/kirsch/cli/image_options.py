@@ -65,8 +65,8 @@ def images(verb: Verb) -> None:
     push = verb(
         "image push",
         "image:push",
-        "Send an image to a registry: the one that NAME names, or a cluster's own, from which its machines "
-        "take it. Layers that are there are not sent again.",
+        "Send an image to a registry. It is the one that NAME names, or a cluster's own, from which its "
+        "machines take it. Layers that are there are not sent again.",
         "kirsch image push notes --on kirsch",
     )
     push.add_argument("image", metavar="IMAGE", help="its name here, or its id")
@@ -83,8 +83,8 @@ def images(verb: Verb) -> None:
     prune = verb(
         "image prune",
         "image:prune",
-        "Remove images that have been replaced: those with no name but that of their content, unless a "
-        "container uses them. On a cluster, all that no container uses.",
+        "Remove images that have been replaced. They are those with no name but that of their content, "
+        "unless a container uses them; on a cluster, all that no container uses.",
         "kirsch image prune --on kirsch",
     )
     _cluster(prune)
