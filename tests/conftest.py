@@ -68,6 +68,19 @@ def run_in_ci(report):
     return report
 
 
+# Not for the session: while Playwright runs, no other test can run an event loop.
+@pytest.fixture(scope="module")
+def browser():
+    """Playwright's, of Debian's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A server's on this machine, called localhost, 127.0.0.1 and server.example."""

@@ -15,7 +15,7 @@ PATIENCE = 150
 IMAGES_PATIENCE = 600
 IMAGES_NEED = ("podman", "runc", "docker-registry")
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("acceptance")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.mark.timeout(2 * IMAGES_PATIENCE)

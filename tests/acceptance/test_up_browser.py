@@ -15,7 +15,7 @@ from kirsch.robot.units import find, is_in
 
 PATIENCE = 30
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("acceptance")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 # Not for the session: while Playwright runs, no other test can run an event loop.

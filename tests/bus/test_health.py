@@ -1,13 +1,13 @@
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from tests.port import free_port
 
 from kirsch.bus import HealthPlugin
 from kirsch.bus.health import Health, Result
@@ -138,9 +138,7 @@ cherrypy.engine.block()
 
 class Application:
     def __init__(self, drain: float) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         argv = [sys.executable, "-c", APPLICATION, str(self.port), str(drain)]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         self.expect("ready")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.deadline import PATIENCE, eventually
+from tests.port import free_port
 
 from kirsch.cluster.haproxy import RuntimeAPI, State
 
@@ -153,9 +154,7 @@ class Balancer:
     """The process of a unit of Type=notify."""
 
     def __init__(self, folder, *arguments, defaults="", config=None, backends=("notes=notes:http",)):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.config = folder / "haproxy.cfg"
         self.config.write_text(CONFIG.format(port=self.port, defaults=defaults) if config is None else config)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -11,27 +11,15 @@ import requests
 import schemathesis
 import urllib3
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi import checks
+from tests.openapi import CHECKS
 
 from kirsch.cluster.api.openapi import document
 from kirsch.cluster.application import load
 from kirsch.cluster.client import Client, unit_path
 from kirsch.cluster.embedded import launch
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("openapi")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-# Not that valid data is accepted: no schema can say which texts are unit files.
-CHECKS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-    checks.negative_data_rejection,
-    checks.unsupported_method,
-    checks.allow_header_conformance,
-]
 PREFIX = "/kirsch/v1"
 
 schema = schemathesis.openapi.from_dict(document())

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.deadline import eventually
 
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
 PASSWORD = "cherry-stone-37"
@@ -30,14 +30,6 @@ def find_address(port: int) -> str:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((address, port))
             return address
-
-
-def poll(condition: Callable[[], object], what: str) -> None:
-    """Ask again until it is true; fails the test after half a minute."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -124,7 +116,7 @@ class Database:
                 stderr=log,
                 stdout=log,
             )
-        poll(self.answers, "PostgreSQL")
+        eventually(self.answers, PATIENCE, "PostgreSQL")
 
     def stop(self) -> None:
         if self.process:
@@ -179,7 +171,7 @@ class Instances:
             assert process.poll() is None, self.log.read_text()
             return client.answers()
 
-        poll(ready, "the application")
+        eventually(ready, PATIENCE, "the application")
         return client
 
     def stop(self) -> None:
@@ -234,8 +226,3 @@ def new_database(database: Database) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def free_address() -> Callable[[int], str]:
     return find_address
-
-
-@pytest.fixture(scope="session")
-def wait_until() -> Callable[[Callable[[], object], str], None]:
-    return poll

@@ -9,23 +9,12 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
+from tests.openapi import CHECKS
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("notes-rest")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 WEBAPP = Path(__file__).parents[2] / "examples" / "notes" / "webapp"
-# Not that valid data is accepted: If-Match names a version that the note may not have.
-CHECKS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-    checks.negative_data_rejection,
-    checks.unsupported_method,
-    checks.allow_header_conformance,
-]
 
 
 def webapp(name: str) -> ModuleType:

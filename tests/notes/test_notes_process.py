@@ -13,10 +13,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import URL, create_engine
+from tests.deadline import eventually
 
 from kirsch.sql import migrate
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("notes-rest")]
+pytestmark = pytest.mark.services
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
 PATIENCE = 30
 
@@ -120,7 +121,7 @@ class TestStart:
 
 
 class TestDatabaseAway:
-    def test_503_while_it_is_away_and_no_longer(self, client, database, instances, wait_until):
+    def test_503_while_it_is_away_and_no_longer(self, client, database, instances):
         note = client.write("kept")
         path = f"/api/notes/{note['id']}"
         database.stop()
@@ -139,7 +140,7 @@ class TestDatabaseAway:
         finally:
             database.start()
         assert client("GET", path).json() == note
-        wait_until(client.answers, "the application to be ready again")
+        eventually(client.answers, what="the application to be ready again")
 
     def test_a_connection_that_was_cut_is_replaced(self, client, database):
         note = client.write("kept")
@@ -165,18 +166,18 @@ class TestDatabaseAway:
 
 
 class TestStop:
-    def test_sigterm_drains_then_ends(self, database, instances, wait_until):
+    def test_sigterm_drains_then_ends(self, database, instances):
         client = instances.start(database.link | {"NOTES_DRAIN": "60"})
         process = instances.processes[-1]
         note = client.write("until the end")
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: client("GET", "/readyz").status == 503, "the drain to begin")
+        eventually(lambda: client("GET", "/readyz").status == 503, what="the drain to begin")
         assert client("GET", "/healthz").status == 200
         assert client("GET", f"/api/notes/{note['id']}").json() == note
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
 
-    def test_a_request_in_flight_is_answered(self, database, instances, wait_until):
+    def test_a_request_in_flight_is_answered(self, database, instances):
         client = instances.start(database.link | {"NOTES_DRAIN": "0"})
         process = instances.processes[-1]
         body = b'{"text": "slowly sent"}'
@@ -185,7 +186,7 @@ class TestStop:
             connection.sendall(f"{head}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
             assert connection.recv(100).startswith(b"HTTP/1.1 100")
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not client.answers(), "the application to stop listening")
+            eventually(lambda: not client.answers(), what="the application to stop listening")
             connection.sendall(body)
             assert connection.recv(100).startswith(b"HTTP/1.1 201")
         assert process.wait(PATIENCE) == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("notes-rest")]
+pytestmark = pytest.mark.services
 
 SURROGATE = b'{"text": "\\ud800"}'
 

@@ -3,34 +3,20 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.deadline import eventually
+from tests.port import free_port
 
 ADDRESS = "127.0.0.1"
 PASSWORD = "s3cret'\"% ü"
-
-
-def find_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((ADDRESS, 0))
-        return sock.getsockname()[1]
-
-
-def poll(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition") -> None:
-    """Poll until `condition` is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -38,7 +24,7 @@ class Postgres:
     """`python -m kirsch.sql.postgres` with a data folder of its own."""
 
     data: Path
-    port: int = field(default_factory=find_port)
+    port: int = field(default_factory=free_port)
     user: str = "notes"
     database: str = "notes"
     environment: dict[str, str] = field(default_factory=dict)
@@ -83,7 +69,7 @@ class Postgres:
 
     def start(self, *arguments: str) -> "Postgres":
         self.launch(*arguments)
-        poll(self.answers, what=f"PostgreSQL ({self.log})")
+        eventually(self.answers, what=f"PostgreSQL ({self.log})")
         return self
 
     def answers(self) -> bool:
@@ -109,18 +95,6 @@ class Postgres:
     def restart(self) -> None:
         self.stop()
         self.start()
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """A function that returns a port nobody listens on."""
-    return find_port
-
-
-@pytest.fixture(scope="session")
-def until() -> Callable[..., None]:
-    """A function that waits for a condition."""
-    return poll
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ for handler in vars(Root).values():
     if callable(handler):
         handler.exposed = True
 
-url, port, pool_size = sys.argv[1:]
+url, port, pool_size, pool_timeout = sys.argv[1:]
 cherrypy.config.update(
     {
         "server.socket_host": "127.0.0.1",
@@ -257,7 +257,7 @@ cherrypy.config.update(
         "request.show_tracebacks": False,
     }
 )
-plugin = SQLAlchemyPlugin(cherrypy.engine, url, pool_size=int(pool_size), pool_timeout=2)
+plugin = SQLAlchemyPlugin(cherrypy.engine, url, pool_size=int(pool_size), pool_timeout=float(pool_timeout))
 plugin.subscribe()
 
 

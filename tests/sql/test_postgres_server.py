@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
+from tests.deadline import eventually
 
 import kirsch
 from kirsch.sql.postgres import client
@@ -66,7 +67,7 @@ def test_everybody_needs_the_password(postgres):
         assert connection.execute("show unix_socket_directories").fetchone() == ("",)
 
 
-def test_the_password_is_seen_nowhere(make_postgres, until):
+def test_the_password_is_seen_nowhere(make_postgres):
     server = make_postgres()
     password = "Vermilion-7351"
     server.launch(POSTGRES_PASSWORD=password)
@@ -81,7 +82,7 @@ def test_the_password_is_seen_nowhere(make_postgres, until):
             return False
         return True
 
-    until(answers)
+    eventually(answers)
     assert password not in "".join(seen)
     assert any("--pwfile" in text for text in seen)
     assert password not in server.log.read_text()
@@ -174,10 +175,10 @@ def test_folders_that_the_account_may_not_enter(make_postgres, tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_first_start_leaves_nothing_half_made(make_postgres, until, signum):
+def test_an_interrupted_first_start_leaves_nothing_half_made(make_postgres, signum):
     server = make_postgres()
     process = server.launch()
-    until(lambda: list(server.data.parent.glob(".data.partial-*/PG_VERSION")), what="initdb")
+    eventually(lambda: list(server.data.parent.glob(".data.partial-*/PG_VERSION")), what="initdb")
     if signum == signal.SIGKILL:
         process.kill()
     else:
@@ -189,7 +190,7 @@ def test_an_interrupted_first_start_leaves_nothing_half_made(make_postgres, unti
     assert partial(server) == []
 
 
-def test_a_server_that_was_killed_starts_again(make_postgres, until):
+def test_a_server_that_was_killed_starts_again(make_postgres):
     server = make_postgres().start()
     process = server.process
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -197,7 +198,7 @@ def test_a_server_that_was_killed_starts_again(make_postgres, until):
         connection.execute("create table kept ()")
     process.kill()
     process.wait(30)
-    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert (server.data / "postmaster.pid").exists()
     server.start()
     with server.connect() as connection:

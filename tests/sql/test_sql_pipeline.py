@@ -1,7 +1,5 @@
 """BEGIN with the first statement, on a real PostgreSQL; libpq's own trace says what was sent when."""
 
-import hashlib
-import inspect
 import os
 import signal
 import threading
@@ -14,6 +12,8 @@ import pytest
 from psycopg import _connection_base, _cursor_base, _preparing, generators
 from sqlalchemy import Engine, exc, text
 from sqlalchemy.orm import Session
+from tests.deadline import eventually
+from tests.source import digest
 
 from kirsch.sql import engine as engines
 from kirsch.sql import make_engine
@@ -183,7 +183,7 @@ def test_parameters_that_cannot_be_sent(engine, postgres):
 
 
 @pytest.fixture
-def once_asleep(postgres, until):
+def once_asleep(postgres):
     """Starts a thread that does something to the backend that executes pg_sleep()."""
 
     @contextmanager
@@ -191,7 +191,7 @@ def once_asleep(postgres, until):
         def work() -> None:
             query = "select pid from pg_stat_activity where wait_event = 'PgSleep'"
             with postgres.connect() as other:
-                until(lambda: other.execute(query).fetchone(), what="the sleeper")
+                eventually(lambda: other.execute(query).fetchone(), what="the sleeper")
                 act(other, other.execute(query).fetchone())
 
         thread = threading.Thread(target=work)
@@ -398,8 +398,4 @@ def test_psycopg_is_the_one_that_was_read():
         psycopg.Cursor.execute,
         psycopg.Connection.wait,
     )
-    source = "".join(inspect.getsource(function) for function in read)
-    assert (
-        hashlib.sha256(source.encode()).hexdigest()
-        == "18ae97b0f821b01460b99f2e4f16c3b5b87b55b086fb4891fcb3bdbe84e8178e"
-    )
+    assert digest(*read) == "18ae97b0f821b01460b99f2e4f16c3b5b87b55b086fb4891fcb3bdbe84e8178e"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.deadline import eventually
+from tests.port import free_port
 
 pytestmark = pytest.mark.services
 
@@ -59,15 +61,16 @@ class Application:
 
 
 @pytest.fixture(scope="module")
-def run(free_port, until) -> Callable[..., AbstractContextManager[Application]]:
-    """`with run(postgres, log, pool_size) as application`: the application in a process of its own."""
+def run() -> Callable[..., AbstractContextManager[Application]]:
+    """`with run(postgres, log, pool_size, pool_timeout) as application`: in a process of its own."""
 
     @contextmanager
-    def run(postgres, log: Path, pool_size: int = 1) -> Iterator[Application]:
+    def run(postgres, log: Path, pool_size: int = 1, pool_timeout: float = 30) -> Iterator[Application]:
         application = Application(free_port(), postgres, log)
         script = Path(__file__).with_name("sql_application.py")
-        argv = [sys.executable, str(script), postgres.url, str(application.port), str(pool_size)]
+        arguments = (postgres.url, application.port, pool_size, pool_timeout)
         with log.open("wb") as output:
+            argv = [sys.executable, str(script), *map(str, arguments)]
             process = subprocess.Popen(argv, stdout=output, stderr=output)
 
         def listens() -> bool:
@@ -78,7 +81,7 @@ def run(free_port, until) -> Callable[..., AbstractContextManager[Application]]:
                 return False
 
         try:
-            until(listens, what=f"the application ({log})")
+            eventually(listens, what=f"the application ({log})")
             yield application
         finally:
             process.terminate()
@@ -189,9 +192,9 @@ def test_threads_write_through_the_pool_of_one(application):
 
 @pytest.mark.parametrize("read", [0, 1, 50_000])
 @pytest.mark.parametrize("path", ["/endless", "/endless?finish=yes"])
-def test_a_client_that_hangs_up_gives_the_connection_back(application, until, path, read):
+def test_a_client_that_hangs_up_gives_the_connection_back(application, path, read):
     application.hang_up(path, read)
-    until(lambda: application.checked_out() == 0, what="the connection")
+    eventually(lambda: application.checked_out() == 0, what="the connection")
     assert application.get("/rows").status == 200
 
 
@@ -214,10 +217,10 @@ def test_a_stream_cannot_write(application, word):
     assert application.get(f"/add?word={word}").status == 200
 
 
-def test_a_body_of_known_length_is_streamed_too(application, until):
+def test_a_body_of_known_length_is_streamed_too(application):
     assert application.get("/sized").text == "0007"
     # The client has the last byte a moment before the server has seen that there are no more.
-    until(lambda: application.checked_out() == 0, what="the connection")
+    eventually(lambda: application.checked_out() == 0, what="the connection")
 
 
 def test_a_background_task_commits_or_rolls_back(application, word):
@@ -227,7 +230,7 @@ def test_a_background_task_commits_or_rolls_back(application, word):
     assert application.checked_out() == 0
 
 
-def test_a_connection_that_the_server_ended_is_replaced(application, postgres, until):
+def test_a_connection_that_the_server_ended_is_replaced(application, postgres):
     pid = int(application.get("/pid").text)
     assert int(application.get("/pid").text) == pid
     with postgres.connect() as connection:
@@ -250,10 +253,13 @@ def test_postgresql_is_restarted_between_two_requests(run, make_postgres, tmp_pa
         assert application.get("/count").text == "1"
 
 
-def test_who_waits_for_a_connection_in_vain_gets_503(run, postgres, tmp_path, until):
-    with run(postgres, tmp_path / "log") as application, ThreadPoolExecutor(1) as threads:
-        held = threads.submit(application.get, "/hold?seconds=4")
-        until(lambda: application.checked_out() == 1)
+def test_who_waits_for_a_connection_in_vain_gets_503(run, postgres, tmp_path):
+    with (
+        run(postgres, tmp_path / "log", pool_timeout=0.5) as application,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        held = threads.submit(application.get, "/hold?seconds=3")
+        eventually(lambda: application.checked_out() == 1)
         assert application.get("/count").status == 503
         assert held.result().status == 200
 
@@ -286,11 +292,11 @@ def test_the_next_request_gets_a_connection_as_it_was(application, word):
     assert not application.has(word)
 
 
-def test_the_pools_figures(run, postgres, tmp_path, until):
+def test_the_pools_figures(run, postgres, tmp_path):
     with run(postgres, tmp_path / "log") as application, ThreadPoolExecutor(2) as threads:
         assert application.get("/figures").text == "size 1 checked_out 0 overflow 0 waits_total 0"
         held = threads.submit(application.get, "/hold?seconds=1")
-        until(lambda: application.checked_out() == 1)
+        eventually(lambda: application.checked_out() == 1)
         assert application.get("/count").status == 200
         assert held.result().status == 200
         assert application.get("/figures").text == "size 1 checked_out 0 overflow 0 waits_total 1"

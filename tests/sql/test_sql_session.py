@@ -1,7 +1,5 @@
 """The session and the pool do what SQLAlchemy's do, also where kirsch.sql takes their place."""
 
-import hashlib
-import inspect
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +8,7 @@ import sqlalchemy.orm.session
 from sqlalchemy import Engine, MetaData, create_engine, delete, event, exc, func, insert, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.util.queue import Empty, Full
+from tests.source import digest
 
 from kirsch.sql import lighter, make_engine
 from kirsch.sql.pool import CountingPool, Idle
@@ -303,8 +302,4 @@ def test_sqlalchemy_is_the_one_that_was_read():
         transaction.close,
         sqlalchemy.QueuePool,
     )
-    source = "".join(inspect.getsource(inspect.unwrap(function)) for function in read)
-    assert (
-        hashlib.sha256(source.encode()).hexdigest()
-        == "a3803910c2b50de247e8ca1af51442bd186d6e25f09933ff65c626ae8a5d97dc"
-    )
+    assert digest(*read) == "a3803910c2b50de247e8ca1af51442bd186d6e25f09933ff65c626ae8a5d97dc"

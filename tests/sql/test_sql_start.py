@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from cherrypy.process import wspbus
 from sqlalchemy import make_url, text
+from tests.deadline import eventually
+from tests.port import free_port
 
 import kirsch
 from kirsch import sql
@@ -67,7 +69,7 @@ def test_waiting_ends_when_the_database_answers(make_postgres, caplog):
     assert make_url(server.url).password not in caplog.text
 
 
-def test_waiting_ends_after_its_time(free_port):
+def test_waiting_ends_after_its_time():
     with pytest.raises(
         sql.DatabaseUnavailable, match=r"no database at 127.0.0.1:\d+/x after 0.5 s: .*refused"
     ) as e:
@@ -110,7 +112,7 @@ def test_a_database_newer_than_the_application_is_left_alone(url, postgres):
     engine.dispose()
 
 
-def test_a_migration_that_fails_changes_nothing(url, until):
+def test_a_migration_that_fails_changes_nothing(url):
     engine = sql.make_engine(url)
     with engine.begin() as connection:
         connection.execute(text("create table words ()"))
@@ -123,7 +125,7 @@ def test_a_migration_that_fails_changes_nothing(url, until):
 
     assert count("pg_class where relname = 'alembic_version'") == 0
     # The server lets go of the lock once it has seen that the connection is closed.
-    until(lambda: count("pg_locks where locktype = 'advisory'") == 0, what="the lock")
+    eventually(lambda: count("pg_locks where locktype = 'advisory'") == 0, what="the lock")
     engine.dispose()
 
 

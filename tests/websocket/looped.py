@@ -102,16 +102,6 @@ def on_loops(cls):
     return all_looped(cls, on_every_loop)
 
 
-class Echo(WebSocket):
-    def received_message(self, message):
-        self.send(message)
-
-
-async def echo(ws):
-    async for message in ws:
-        ws.send(message)
-
-
 def recorder(**more):
     """An application class that tells a queue what happens to it."""
     told = asyncio.Queue()

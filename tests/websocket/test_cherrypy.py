@@ -22,6 +22,7 @@ from cherrypy._cpserver import Server as StockServer
 from cherrypy._cpwsgi_server import CPWSGIServer
 from cherrypy.process.wspbus import Bus
 from tests.deadline import eventually
+from tests.port import free_port
 from tests.process import descriptors
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
@@ -727,9 +728,7 @@ cherrypy.quickstart(Root(), "/", {"/ws": {"tools.websocket.on": True, "tools.web
 
 
 def test_as_users_of_ws4py_write_it_until_sigterm():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.replace("PORT", str(port))],
         stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import struct
 from collections import deque
 
 import pytest
+from tests.websocket.echoes import Echo, echo
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.backoff import Backoff
@@ -39,16 +40,6 @@ FIELDS = {
     "Sec-WebSocket-Key": KEY,
     "Sec-WebSocket-Version": "13",
 }
-
-
-class Echo(WebSocket):
-    def received_message(self, message):
-        self.send(message)
-
-
-def echo(ws):
-    for message in ws:
-        ws.send(message)
 
 
 def page(environ, start_response):

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Error as BrowserError
 from tests.websocket.meter import Meter, measure
 from tests.websocket.peers.facts import BINARY, CLOSE, COMPRESSIBLE, EXPECTED, SIZE, TEXT
 from tests.websocket.programs import ROOT, Program, ending, environment, start, wait
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("websocket-interop")]
+pytestmark = pytest.mark.services
 PEERS = Path(__file__).parent / "peers"
 # Git knows this folder as one to ignore.
 WS = ROOT / "build" / "ws"
@@ -95,15 +94,6 @@ def kirsch(open_peer: Callable[[Program, Program], Peer]) -> Peer:
 def echo(provider: str) -> Program:
     run = (sys.executable, "-m", "kirsch.cli.main", "ws", "serve", "127.0.0.1:0", "--provider", provider)
     return Program(f"kirsch-{provider}", run)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 def ask(client: Program, peer: Peer, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 from tests.process import Before
+from tests.websocket.echoes import Echo, echo
 from tests.websocket.wire import PATIENCE, REQUEST, dial
 
 from kirsch.websocket import (
@@ -29,16 +30,6 @@ from kirsch.websocket.backoff import Backoff
 from kirsch.websocket.threaded import Connection, Stream, connect, reconnect, serve
 
 LARGE = Limits(message=32 << 20, queue=32 << 20)
-
-
-class Echo(WebSocket):
-    def received_message(self, message):
-        self.send(message)
-
-
-def echo(ws):
-    for message in ws:
-        ws.send(message)
 
 
 @pytest.fixture(scope="module", autouse=True)

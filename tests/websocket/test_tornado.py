@@ -3,14 +3,14 @@
 import logging
 
 import pytest
+from tests.websocket.echoes import Echo
+from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import (
     LARGE,
     OPTIONS,
     PATIENCE,
-    Echo,
     Raw,
     all_looped,
-    echo,
     masked,
     recorder,
     soon,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.port import free_port
 from tests.websocket.programs import PATIENCE, ROOT, Program, ending, environment, start, wait
 
 TOOL = ROOT / ".venv-autobahn"
@@ -172,13 +173,6 @@ def write_reports(port: int) -> None:
             # Its close frame is not answered, so it drops the connection.
             with contextlib.suppress(ConnectionResetError):
                 stream.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -4,7 +4,8 @@ import contextlib
 import socket
 
 import pytest
-from tests.websocket.looped import OPTIONS, echo, on_loops, recorder, soon
+from tests.websocket.echoes import echo_async as echo
+from tests.websocket.looped import OPTIONS, on_loops, recorder, soon
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.asyncio import connect, reconnect

@@ -5,6 +5,8 @@ import contextlib
 import os
 
 import pytest
+from tests.websocket.echoes import Echo
+from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import (
     LIMITS,
     OPTIONS,
@@ -12,9 +14,7 @@ from tests.websocket.looped import (
     PLAIN,
     SIZES,
     UNPACKED,
-    Echo,
     Raw,
-    echo,
     masked,
     on_loops,
     soon,

@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 import pytest
+from tests.websocket.echoes import Echo
 from tests.websocket.looped import (
     OPTIONS,
     PATIENCE,
-    Echo,
     Raw,
     lines,
     masked,

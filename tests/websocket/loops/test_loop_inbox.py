@@ -5,13 +5,13 @@ import contextlib
 import os
 
 import pytest
+from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import (
     BYE,
     OPTIONS,
     PATIENCE,
     UNPACKED,
     closed,
-    echo,
     lines,
     masked,
     on_loops,

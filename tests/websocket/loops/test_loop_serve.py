@@ -9,13 +9,13 @@ import stat
 import weakref
 
 import pytest
+from tests.websocket.echoes import Echo
+from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import (
     OPTIONS,
     PATIENCE,
-    Echo,
     Raw,
     closed,
-    echo,
     files,
     lines,
     on_loops,

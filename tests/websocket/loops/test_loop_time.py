@@ -5,11 +5,11 @@ import contextlib
 import socket
 
 import pytest
+from tests.websocket.echoes import Echo
 from tests.websocket.looped import (
     BYE,
     LARGE,
     OPTIONS,
-    Echo,
     Raw,
     lines,
     masked,

@@ -3,7 +3,8 @@
 import asyncio
 from contextvars import ContextVar
 
-from tests.websocket.looped import OPTIONS, PATIENCE, PLAIN, Echo, Raw, masked, on_loops, soon
+from tests.websocket.echoes import Echo
+from tests.websocket.looped import OPTIONS, PATIENCE, PLAIN, Raw, masked, on_loops, soon
 
 from kirsch.websocket.asyncio import connect
 
