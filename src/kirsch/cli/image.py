@@ -94,7 +94,15 @@ def push(options: argparse.Namespace) -> int:
 
     name = Reference.parse(options.name or options.image)
     name, registry = _at(name, options)
-    sent = send(options.image, name, registry, Runner(), Steps(sys.stdout))
+    steps = Steps(sys.stdout)
+    if options.on:
+        from kirsch.cluster.image.home import ensure
+        from kirsch.cluster.provision.record import ClusterRecord
+
+        steps.begun("the cluster's registry")
+        ensure(ClusterRecord.load(options.on), Runner())
+        steps.done("the cluster's registry", steps.seconds)
+    sent = send(options.image, name, registry, Runner(), steps)
     print("\n".join(["", *map(str, sent)]))
     return 0
 

@@ -1,0 +1,94 @@
+"""A cluster's own registry: an image is sent once, and every machine can take it."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kirsch.cluster.image.home import SERVICE, files, settings, trust
+from kirsch.cluster.image.registry import of_cluster
+from kirsch.cluster.provision.command import CommandError, Runner
+from kirsch.cluster.provision.record import ClusterRecord
+from kirsch.cluster.provision.shell import act, shell_of
+
+KIRSCH = str(Path(sys.executable).with_name("kirsch"))
+needs_registry = pytest.mark.skipif(
+    not shutil.which("docker-registry"), reason="a cluster's registry is docker-registry: apt-get install it"
+)
+
+
+def kirsch(*arguments: object) -> str:
+    done = subprocess.run(
+        [KIRSCH, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[str]:
+    """An image of one file that nobody has."""
+    name = f"img-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY name /name\n")
+    (tmp_path / "name").write_text(name)
+    kirsch("image", "build", tmp_path, "-t", name)
+    yield name
+    kirsch("image", "rm", name)
+
+
+def test_the_registrys_settings_let_only_the_cluster_in():
+    assert "clientcas" in settings()
+    assert "LoadCredential=machine.key:/etc/kirsch/tls/machine.key" in SERVICE
+    assert {file.path: file.mode for file in files(b"x")}["/opt/kirsch/bin/docker-registry"] == 0o755
+    assert "/etc/containers/certs.d/10.0.0.1:5000" in trust("10.0.0.1:5000")
+
+
+@needs_registry
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_an_image_is_sent_once_and_every_machine_takes_it(cluster: ClusterRecord, image: str):
+    at = of_cluster(cluster).address
+    said = kirsch("image", "push", image, "--on", cluster.name)
+    assert f"{at}/{image}:latest" in said
+    runner = Runner()
+    for machine in cluster.machines:
+        shell = shell_of(cluster, machine)
+        act(runner, shell, machine.name, f"podman pull --quiet {at}/{image}")
+        act(runner, shell, machine.name, f"podman image exists {at}/{image}")
+    pruned = kirsch("image", "prune", "--on", cluster.name)
+    assert len(pruned.splitlines()) == len(cluster.machines)
+    for machine in cluster.machines:
+        with pytest.raises(CommandError):
+            runner.run(shell_of(cluster, machine).command(f"podman image exists {at}/{image}"))
+    # What has a name in the registry stays there.
+    act(runner, shell_of(cluster, cluster.machines[-1]), "it", f"podman pull --quiet {at}/{image}")
+
+
+@needs_registry
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_a_stranger_is_not_let_in(cluster: ClusterRecord, image: str):
+    kirsch("image", "push", image, "--on", cluster.name)
+    host, port = of_cluster(cluster).place
+    stranger = ssl.create_default_context(cafile=cluster.certificates.authority)
+    with pytest.raises(ssl.SSLError, match="(bad certificate|certificate required)"):
+        asked(stranger, host, port)
+    assert asked(cluster.certificates.client(), host, port).startswith(b"HTTP/1.0 200")
+
+
+def asked(context: ssl.SSLContext, host: str, port: int) -> bytes:
+    """What a registry answers."""
+    with (
+        socket.create_connection((host, port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as wrapped,
+    ):
+        wrapped.sendall(b"GET /v2/ HTTP/1.0\r\n\r\n")
+        return wrapped.recv(100)
