@@ -397,14 +397,26 @@ async def test_status_text_and_reload(bench):
     name = await bench.service(
         f"Type=notify\nNotifyAccess=all\nExecStart=/bin/sh -c '{script}'\nExecReload=/bin/false"
     )
-    state = await bench.runtime.start(name)
-    assert (state.sub, state.message) == ("running", "serving")
+    assert (await bench.runtime.start(name)).sub == "running"
+    await bench.until(name, lambda state: state.message == "serving")
     state = await bench.runtime.reload(name)
     assert state.active == "active"
     assert "reload failed" in state.message
 
 
 # Words
+
+
+@story
+async def test_a_start_that_systemd_refuses_has_failed_in_its_words(bench):
+    for name, text in {
+        "alone.socket": "[Socket]\nListenStream=/run/alone.sock\n",
+        "alone.timer": "[Timer]\nOnActiveSec=1h\n",
+    }.items():
+        state = await bench.runtime.start(await bench.load(text, name=name))
+        assert (state.active, state.result) == ("failed", "resources"), name
+        assert "alone.service" in state.message
+        assert "efusing" in state.message
 
 
 @story

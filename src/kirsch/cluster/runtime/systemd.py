@@ -228,7 +228,9 @@ class SystemdRuntime:
                 details[name] = await self._bus.property(unit.path, UNIT, name)
         reason = why_not_started(result, {**unit.properties, **details})
         if refused(result, unit.properties):
-            reason = reason or "; ".join(await self._units.last_said(unit)) or "systemd would not start it"
+            # The reason, and then that it has failed.
+            said = "; ".join(await self._units.last_said(unit, 2))
+            reason = reason or said or "systemd would not start it"
             unit.know(reason=reason, refused=True)
             self._units.publish(unit)
         elif reason:

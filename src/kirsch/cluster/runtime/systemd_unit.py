@@ -295,13 +295,13 @@ class Units:
         if self._complaints is None or self._complaints.done():
             self._complaints = self._spawn(self._find_complaints())
 
-    async def last_said(self, unit: Unit) -> list[str]:
-        """What systemd itself printed last about a unit; nothing where it has not."""
+    async def last_said(self, unit: Unit, count: int = 1) -> list[str]:
+        """The last lines that systemd itself printed about a unit; none where it has not."""
         invocation = [f"UNIT={unit.service}", "_PID=1"]
         async with self._reading:
             lines = await said(self._prefix, invocation, LAST_LINES)
         prefix = f"{unit.service}: "
-        return [line.removeprefix(prefix) for line in lines[-1:]]
+        return [line.removeprefix(prefix).rstrip(".") for line in lines[-count:]]
 
     # Inside
 
