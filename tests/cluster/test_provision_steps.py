@@ -15,9 +15,10 @@ import pytest
 from kirsch.cluster.certificates import Certificates
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.command import Command, CommandError, Runner
-from kirsch.cluster.provision.record import ProvisionError
+from kirsch.cluster.provision.destroy import destroy_steps
+from kirsch.cluster.provision.record import Interrupted, ProvisionError
 from kirsch.cluster.provision.ssh_key import generate
-from kirsch.cluster.provision.steps import Step, perform
+from kirsch.cluster.provision.steps import Step, attempted, perform
 from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import (
     Target,
@@ -111,6 +112,53 @@ def test_sigterm_interrupts_a_step_and_not_what_undoes_it():
         perform(steps(log, b=term, **{"-b": undone}), Told())
     assert log == ["a", "b", "-b", "undone", "-a"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_ctrl_c_does_not_end_the_wait_for_what_is_being_ended():
+    log = []
+
+    def ctrl_c():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            log.append("ended")
+            raise
+
+    with pytest.raises(Interrupted, match="b: interrupted; nothing is left behind"):
+        perform(steps(log, b=ctrl_c), Told())
+    assert log == ["a", "b", "ended", "-b", "-a"]
+
+
+def test_each_part_is_attempted_where_one_before_it_failed():
+    log = []
+    assert attempted(steps(log, a=fails(OSError("busy")), b=fails(ProvisionError("stuck")))) == [
+        "a: busy",
+        "b: stuck",
+    ]
+    assert log == ["a", "b", "c"]
+
+
+# Lists one container until it was asked to remove it; its files are busy until it is asked a third time.
+BUSY_PODMAN = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in
+*" ps "*) test -e {log}.rm || echo kirsch-blue-n1 ;;
+*" rm "*) echo x >> {log}.rm; test $(wc -l < {log}.rm) -ge 3 || {{ echo "Error: busy" >&2; exit 125; }} ;;
+esac
+"""
+
+
+def test_a_container_that_is_busy_is_removed_once_it_is_not(tmp_path, monkeypatch):
+    log, program = tmp_path / "log", tmp_path / "podman"
+    program.write_text(BUSY_PODMAN.format(log=log))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    destroy_steps("blue", Runner())[0].do()
+    removals = [line for line in log.read_text().splitlines() if " rm " in line]
+    assert len(removals) == 3
+    assert all(line.endswith(" kirsch-blue-n1") for line in removals)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Callable
 
+# As shells have it: 128 and the number of SIGINT.
+INTERRUPTED = 130
+
 
 class Failure(Exception):
     """A verb that could not do what it was asked: one line for a person."""
@@ -24,7 +27,7 @@ def reported(verb: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; Python must not complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -32,7 +35,11 @@ def reported(verb: Callable[[], int]) -> int:
     except Exception as error:
         if not isinstance(error, _told()):
             raise
+        from kirsch.cluster.provision.record import Interrupted
+
         print(f"kirsch: {error}", file=sys.stderr)
+        if isinstance(error, Interrupted):
+            return INTERRUPTED
         return error.exit_status if isinstance(error, Failure) else 1
 
 

@@ -118,8 +118,8 @@ class Runner:
     def together(self, machines: Sequence[Each], act: Callable[[Each], None]) -> None:
         """Act on all of them at once, each in a thread; the first one's error is raised when all are done."""
         with ThreadPoolExecutor(max_workers=max(len(machines), 1)) as pool:
-            futures = [pool.submit(act, machine) for machine in machines]
             try:
+                futures = [pool.submit(act, machine) for machine in machines]
                 for future in futures:
                     future.result()
             except KeyboardInterrupt:

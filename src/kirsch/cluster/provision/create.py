@@ -23,7 +23,7 @@ from kirsch.cluster.provision.specification import Specification
 from kirsch.cluster.provision.ssh import known_host
 from kirsch.cluster.provision.ssh_greeting import answers
 from kirsch.cluster.provision.ssh_key import SSHKey, generate
-from kirsch.cluster.provision.steps import Show, Step, perform
+from kirsch.cluster.provision.steps import Show, Step, attempted, perform
 from kirsch.cluster.provision.tree import archive
 from kirsch.cluster.provision.wheels import Wheels
 
@@ -183,9 +183,9 @@ class Creation:
     def _undone(self, *names: str) -> Callable[[], None]:
         def undo() -> None:
             # A runner of its own: the other one runs nothing more once it was interrupted.
-            for step in destroy_steps(self.specification.name, Runner()):
-                if step.name in names:
-                    step.do()
+            steps = [step for step in destroy_steps(self.specification.name, Runner()) if step.name in names]
+            if left := attempted(steps):
+                raise ProvisionError("; ".join(left))
 
         return undo
 

@@ -1,10 +1,12 @@
 """Taking a cluster away: all that bears its label, and its record."""
 
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from kirsch.cluster.provision import install, podman
-from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.keyring import forget_host, public_key
 from kirsch.cluster.provision.record import (
     ClusterRecord,
@@ -17,6 +19,9 @@ from kirsch.cluster.provision.record import (
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.steps import Show, Step, perform
 
+# Seconds in which a part is removed that is busy, and from one attempt to the next.
+PATIENCE = 10.0
+AGAIN = 0.5
 PARTS = ("ps", "volume", "network")
 
 
@@ -81,17 +86,14 @@ def destroy_steps(name: str, runner: Runner) -> list[Step]:
     """What removes a cluster, in order. Each can be done again."""
 
     def containers() -> None:
-        if names := runner.run(podman.labelled("ps", name)).split():
-            runner.run(podman.remove_machines(names))
+        _removed("ps", name, podman.remove_machines, runner)
 
     def volumes() -> None:
-        if names := runner.run(podman.labelled("volume", name)).split():
-            runner.run(podman.podman("volume", "rm", "--force", *names))
+        _removed("volume", name, lambda names: podman.podman("volume", "rm", "--force", *names), runner)
 
     def network() -> None:
         # Not by force: that would remove whoever else is in it.
-        if names := runner.run(podman.labelled("network", name)).split():
-            runner.run(podman.podman("network", "rm", *names))
+        _removed("network", name, lambda names: podman.podman("network", "rm", *names), runner)
 
     return [
         Step("machines", containers),
@@ -99,6 +101,26 @@ def destroy_steps(name: str, runner: Runner) -> list[Step]:
         Step("network", network),
         Step("keys", lambda: remove_record(name)),
     ]
+
+
+def _removed(part: str, name: str, remove: Callable[[list[str]], Command], runner: Runner) -> None:
+    """Remove all of a part that bears the cluster's label. What was interrupted may be busy for a while:
+    podman is asked again."""
+    until = time.monotonic() + PATIENCE
+    known: list[str] = []
+    while True:
+        found = runner.run(podman.labelled(part, name)).split()
+        # A container whose files were busy is listed no more, and its files are there.
+        known = list(dict.fromkeys([*known, *found])) if part == "ps" else found
+        if not known:
+            return
+        try:
+            runner.run(remove(known))
+            return
+        except CommandError as error:
+            if error.status is None or time.monotonic() > until:
+                raise
+        time.sleep(AGAIN)
 
 
 def remove_record(name: str) -> None:

@@ -24,6 +24,10 @@ class ProvisionError(Exception):
     """Why a cluster cannot be made, changed or found: one line that says what to do."""
 
 
+class Interrupted(ProvisionError):
+    """A person, or who ended us, did not want it after all."""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineRecord:
     """One machine: `address` is where other machines reach it, `host` with the ports where we do.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from kirsch.cluster.provision.record import ProvisionError
+from kirsch.cluster.provision.record import Interrupted, ProvisionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Show(Protocol):
 def perform(steps: Sequence[Step], show: Show, undone: str = "nothing is left behind") -> None:
     """Do the steps; if one fails, or on Ctrl-C or SIGTERM, undo all that were begun, the last first.
 
-    Raises ProvisionError with the step, the reason, and how things are then: what could not be undone, or
-    `undone`.
+    Raises ProvisionError (Interrupted, if it was) with the step, the reason, and how things are then: what
+    could not be undone, or `undone`.
     """
     begun: list[Step] = []
     with _terminated():
@@ -49,7 +49,8 @@ def perform(steps: Sequence[Step], show: Show, undone: str = "nothing is left be
                 step.do()
                 show.done(step.name, time.monotonic() - start)
         except BaseException as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            reason = "interrupted" if interrupted else str(error)
             if begun:
                 show.undoing(begun[-1].name)
             with _uninterrupted():
@@ -58,7 +59,18 @@ def perform(steps: Sequence[Step], show: Show, undone: str = "nothing is left be
                 raise  # a mistake of ours
             named = f"{begun[-1].name}: {reason}" if begun else reason
             rest = f"; left behind: {'; '.join(left)}" if left else f"; {undone}"
-            raise ProvisionError(named + rest) from None
+            raise (Interrupted if interrupted else ProvisionError)(named + rest) from None
+
+
+def attempted(steps: Sequence[Step]) -> list[str]:
+    """Do each of the steps, also where one before it failed: what went wrong, in words."""
+    wrong = []
+    for step in steps:
+        try:
+            step.do()
+        except (ProvisionError, OSError) as error:
+            wrong.append(f"{step.name}: {error}")
+    return wrong
 
 
 def _undo(begun: Sequence[Step]) -> list[str]:
@@ -75,12 +87,17 @@ def _undo(begun: Sequence[Step]) -> list[str]:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM and SIGHUP are as Ctrl-C."""
+    """SIGTERM and SIGHUP are as Ctrl-C. The first counts alone: another would end the wait for what is still
+    being ended, and it would go on beside what undoes it."""
+    interrupted = False
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
 
-    with _handled(interrupt, signal.SIGTERM, signal.SIGHUP):
+    with _handled(interrupt, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
 
 
