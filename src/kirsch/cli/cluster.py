@@ -14,6 +14,8 @@ from kirsch.cli.tables import Column, table
 if TYPE_CHECKING:
     from kirsch.cluster.provision.status import ClusterSummary
 
+# The name of a cluster where none is given.
+DEFAULT = "kirsch"
 STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd", "kirschd")
 
 
@@ -51,7 +53,7 @@ def create(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.specification import Specification
 
     try:
-        asked = Specification.parse(options.name, options.machines, options.metadata, options.publish)
+        asked = Specification.parse(_name(options), options.machines, options.metadata, options.publish)
     except ProvisionError as error:
         raise Misuse(str(error)) from None
     _extra()
@@ -87,7 +89,7 @@ def status(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.status import machine_statuses
 
-    record = ClusterRecord.load(options.name)
+    record = ClusterRecord.load(_name(options))
     statuses = machine_statuses(record)
     well = record.complete and all(status.well for status in statuses)
     rows = [
@@ -121,11 +123,18 @@ def status(options: argparse.Namespace) -> int:
 
 def destroy(options: argparse.Namespace) -> int:
     """Take a cluster away."""
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    name = _name(options, "")
+    names = ClusterRecord.names()
+    if not name and len(names) > 1:
+        raise Failure(f"which cluster? Name it; there are {', '.join(names)}")
+    name = name or DEFAULT
     _extra()
     from kirsch.cluster.provision.destroy import destroy as remove
 
-    left = remove(options.name, Steps(sys.stdout))
-    print(f"cluster {options.name} is destroyed")
+    left = remove(name, Steps(sys.stdout))
+    print(f"cluster {name} is destroyed")
     for reason in left:
         print(f"kirsch: it is still on a host that cannot be reached: {reason}", file=sys.stderr)
     return 1 if left else 0
@@ -173,8 +182,15 @@ def ssh_config(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.ssh import ssh_config as config
 
-    print(config(ClusterRecord.load(options.name)), end="")
+    print(config(ClusterRecord.load(_name(options))), end="")
     return 0
+
+
+def _name(options: argparse.Namespace, otherwise: str = DEFAULT) -> str:
+    """The cluster that is meant: by NAME, --cluster or KIRSCH_CLUSTER. Raises Misuse."""
+    if options.name and options.cluster and options.name != options.cluster:
+        raise Misuse(f"{options.name} and --cluster {options.cluster} are two clusters: name one")
+    return options.name or options.cluster or os.environ.get("KIRSCH_CLUSTER") or otherwise
 
 
 def _cluster(options: argparse.Namespace) -> str:

@@ -94,7 +94,9 @@ def clusters(verb: Verb) -> None:
 
 
 def _name(parser: Any) -> None:
-    parser.add_argument("name", nargs="?", default="kirsch", metavar="NAME", help="of the cluster (kirsch)")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="of the cluster (--cluster, KIRSCH_CLUSTER, else kirsch)"
+    )
 
 
 def _metadata(parser: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from kirsch import __version__
 from kirsch.cli.errors import Failure
-from kirsch.cli.verbs import build, half, verbs_of
+from kirsch.cli.verbs import build, half, listed, verbs_of
 
 
 def help_(options: argparse.Namespace) -> int:
@@ -20,9 +20,7 @@ def help_(options: argparse.Namespace) -> int:
         return balancer(["--help"])
     verbs = verbs_of(parser)
     if half([verb], verbs):
-        below = {name: what for name, (_, what) in verbs.items() if name.startswith(f"{verb} ")}
-        width = max(map(len, below))
-        print("".join(f"  {name:<{width}}  {what}\n" for name, what in below.items()), end="")
+        print(listed(verb, verbs), end="")
         return 0
     if verb not in verbs:
         raise Failure(f"there is no verb {verb}; there are {', '.join(verbs)}")

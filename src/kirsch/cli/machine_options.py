@@ -61,8 +61,11 @@ def machines(verb: Verb) -> None:
         "through that host.",
         "kirsch ssh notes@1 uptime",
     )
-    ssh.add_argument("target", metavar="MACHINE-OR-UNIT", help=f"a machine ({MACHINE}), or a unit")
-    ssh.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run there")
+    ssh.add_argument("target", metavar="MACHINE|UNIT", help=f"a machine ({MACHINE}), or a unit")
+    command = ssh.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run there"
+    )
+    command.required = False  # argparse would have it, and say so
 
 
 def _waits(parser: argparse.ArgumentParser, limit: float) -> None:

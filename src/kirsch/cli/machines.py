@@ -8,8 +8,8 @@ from urllib.parse import quote
 from kirsch.cli.errors import Failure
 from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
-from kirsch.cli.tables import machine
-from kirsch.cli.waiting import Line, changes, is_up, wait
+from kirsch.cli.tables import machine, reasons_of
+from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.client import UNITS, Client, unit_path
 
 MACHINES = "/kirsch/v1/machines"
@@ -126,14 +126,16 @@ def _await_empty(client: Client, source: str, names: Sequence[str], timeout: flo
         _refuse_to_wait([lines[name] for name in left if name in lines])
     if left:
         name = min(left)
-        reasons = "; ".join(lines[name]["reasons"] if name in lines else ()) or "nobody says why"
-        raise Failure(f"{len(left)} of its units have not left after {timeout:g} s; {name}: {reasons}")
+        reasons = reasons_of(lines[name]) if name in lines else ""
+        raise Failure(
+            f"{len(left)} of its units have not left after {timeout:g} s; {name}: {reasons or NOBODY}"
+        )
 
 
 def _refuse_to_wait(left: Sequence[Line]) -> None:
     """Raises Failure when none of the units that are left can leave."""
     if left and all(line["stays"] for line in left):
-        told = f"{left[0]['name']}: {'; '.join(left[0]['reasons'])}"
+        told = f"{left[0]['name']}: {reasons_of(left[0])}"
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise Failure(f"no other machine can have {told}{more}")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kirsch.cli.manual import USAGE
-from kirsch.cli.verbs import build, half, joined, verbs_of
+from kirsch.cli.verbs import build, half, joined, listed, verbs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = verbs_of(parser)
     given = joined(arguments, verbs)
     if word := half(given, verbs):
+        rest = given[given.index(word) + 1 :]
+        if {"-h", "--help"} & set(rest):
+            print(listed(word, verbs), end="")
+            return 0
+        if not rest:
+            print(f"kirsch: {word} what? There are\n{listed(word, verbs)}", end="", file=sys.stderr)
+            return USAGE
         seconds = ", ".join(verb.partition(" ")[2] for verb in verbs if verb.startswith(f"{word} "))
         parser.error(f"{word} what? There are {seconds}")
     options = parser.parse_args(given)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -63,9 +62,11 @@ def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Seq
 
 def _to_other(client: Client, target: str, command: Sequence[str], tunnel: str | None) -> Sequence[str]:
     """As ssh's own configuration says, to the machine's address."""
+    from kirsch.cluster.provision.ssh import remote
+
     jump = ["-J", tunnel] if tunnel else []
     there = _machine(client, target)["address"]
-    return ["ssh", *jump, there, *(["--", shlex.join(command)] if command else [])]
+    return ["ssh", *jump, there, *remote(command)]
 
 
 def _machine(client: Client, target: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from os.path import isfile  # Path.is_file raises OSError for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
     files: dict[str, str] = {}
     told: set[str] = set()
     if desired in ("loaded", "launched"):
-        new = [path for path in paths if path.is_file() and path.name not in known]
+        new = [path for path in paths if isfile(path) and path.name not in known]
         told = _submit(client, new, replace=False) if new else told
         files = {path.name: str(path) for path in new}
     known |= files.keys()

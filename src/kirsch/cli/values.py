@@ -25,6 +25,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def lines(text: str) -> int:
+    """How many lines, 0 too."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
+    return int(text)
+
+
 def size(text: str) -> int:
     """A number of bytes: 100, 64K, 16M, 1G."""
     found = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.lower())

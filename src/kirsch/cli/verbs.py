@@ -1,13 +1,13 @@
 """What there is to type: the verbs, their options, and what --help says of them."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kirsch import __version__
 from kirsch.cli import cluster_options, image_options, machine_options, ws_options
 from kirsch.cli.manual import Parser
-from kirsch.cli.values import count, seconds
+from kirsch.cli.values import count, lines, seconds
 
 DESCRIPTION = "kirsch runs unit files: on this machine, and on a cluster of them."
 EPILOG = """\
@@ -82,6 +82,13 @@ def half(given: Sequence[str], verbs: Collection[str]) -> str:
         at += 1 if "=" in given[at] else 2
     word = given[at] if at < len(given) else ""
     return word if word not in verbs and any(verb.startswith(f"{word} ") for verb in verbs) else ""
+
+
+def listed(word: str, verbs: Mapping[str, tuple[Parser, str]]) -> str:
+    """The verbs of two words that begin with one, a line each."""
+    below = {name: what for name, (_, what) in verbs.items() if name.startswith(f"{word} ")}
+    width = max(map(len, below))
+    return "".join(f"  {name:<{width}}  {what}\n" for name, what in below.items())
 
 
 def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
@@ -252,7 +259,7 @@ def _looks(verbs: Any) -> None:
     journal.add_argument("units", nargs="*", metavar="UNIT")
     journal.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
     journal.add_argument(
-        "-n", "--lines", type=int, default=10, metavar="N", help="how many lines, of all units together (10)"
+        "-n", "--lines", type=lines, default=10, metavar="N", help="how many, of all units together (10)"
     )
     journal.add_argument("--json", action="store_true", help="print JSON, a line each")
 

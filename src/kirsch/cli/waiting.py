@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.tables import reasons_of
 from kirsch.cluster.client import Client
 
 Line = Mapping[str, Any]
@@ -13,6 +14,7 @@ Line = Mapping[str, Any]
 MANY = 200
 # Seconds before another machine is asked.
 AGAIN = 0.2
+NOBODY = "nobody says why"
 
 
 def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Sequence[Line]]:
@@ -52,13 +54,13 @@ def wait(
                 if not line.get("gone"):
                     finished.append(line)
             elif reason := _hopeless(line) or hopeless(line):
-                raise Failure(f"{name} {reason}: {'; '.join(line['reasons'])}")
+                raise Failure(f"{name} {reason}: {reasons_of(line)}")
         if not waiting:
             break
     if waiting:
         name = min(waiting)
-        reasons = "; ".join(lines.get(name, {}).get("reasons", ())) or "nobody says why"
-        raise Failure(f"{name} is not there after {timeout:g} s: {reasons}")
+        reasons = reasons_of(lines[name]) if name in lines else ""
+        raise Failure(f"{name} is not there after {timeout:g} s: {reasons or NOBODY}")
     return finished
 
 

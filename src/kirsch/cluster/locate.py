@@ -67,6 +67,10 @@ def _at(endpoint: str, cluster: str | None) -> Reach:
         return Https(places, _certificates(places, cluster), endpoint)
     if separator and scheme != "unix":
         raise ClientError(0, f"{endpoint}: an endpoint is unix://PATH or https://HOST:PORT")
+    if not separator and not Path(path).exists():
+        raise ClientError(
+            0, f"{endpoint}: no socket is there; an endpoint is unix://PATH or https://HOST:PORT"
+        )
     return Unix(Path(path))
 
 

@@ -132,8 +132,11 @@ class Https:
             try:
                 self._context = self.certificates.client()
             except (OSError, ValueError) as error:
-                paths = f"{self.certificates.authority}, {self.certificates.certificate}"
-                raise Unreachable(f"{paths}: cannot be used as certificates: {error}") from None
+                files = (self.certificates.authority, self.certificates.certificate, self.certificates.key)
+                if missing := [str(file) for file in files if not file.exists()]:
+                    raise Unreachable(f"{', '.join(missing)}: there is no such file") from None
+                told = ", ".join(map(str, files))
+                raise Unreachable(f"{told}: cannot be used as certificates: {error}") from None
         return self._context
 
     def __str__(self) -> str:

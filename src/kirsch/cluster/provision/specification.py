@@ -78,6 +78,8 @@ def _metadata(text: str, given: dict[str, dict[str, str]]) -> None:
                 f"--metadata {text}: write KEY=VALUE,… or zone=a/b/c for one machine after another, "
                 "or n2:KEY=VALUE for one"
             )
+        if key == "hostname":
+            raise ProvisionError(f"--metadata {text}: hostname is what the machine is called")
         if alone and len(values) > 1:
             raise ProvisionError(f"--metadata {text}: one machine has one value of {key}")
         for index, name in enumerate([machine] if alone else given):

@@ -33,7 +33,15 @@ def ssh_config(record: ClusterRecord) -> str:
 def login(record: ClusterRecord, machine: MachineRecord, command: Sequence[str] = ()) -> tuple[str, ...]:
     """ssh's arguments for a shell on a machine, or for a command."""
     config = str(record.folder / "ssh/config")
-    return ("ssh", "-F", config, machine.name, *(["--", shlex.join(command)] if command else []))
+    return ("ssh", "-F", config, machine.name, *remote(command))
+
+
+def remote(command: Sequence[str]) -> list[str]:
+    """A command as ssh's arguments. A word alone is the far shell's to read, as ssh(1) has it; of several
+    each stays the word that it is."""
+    if len(command) > 1:
+        return ["--", shlex.join(command)]
+    return ["--", *command] if command else []
 
 
 def _path(path: object) -> str:
