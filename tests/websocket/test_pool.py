@@ -9,8 +9,8 @@ import struct
 import threading
 
 import pytest
-from tests.deadline import eventually
 from tests.certificate import certify
+from tests.deadline import eventually
 from tests.process import Before
 from tests.websocket.wire import PATIENCE, Peer
 
