@@ -182,7 +182,7 @@ class Agent:
         assigned, schedule = {}, self.snapshots.now().schedule
         for name in self._scheduled():
             assignment, known = schedule[name][self.machine.id], self._read.get(name)
-            if text := self.mirror.value(keys.text(assignment.hash)):
+            if (text := self.mirror.value(keys.text(assignment.hash))) is not None:
                 assigned[name] = Assigned(*read_unit(name, text), assignment)
             elif known is not None and known.assignment.hash == assignment.hash:
                 assigned[name] = replace(known, assignment=assignment)
@@ -211,17 +211,19 @@ class Agent:
                 self._state_changed(name, state)
 
     async def _act(self, view: View, actions: Sequence[Action]) -> None:
-        await self._load(view, actions)
+        # Before anything is loaded: that may take long, and what has to end has little time.
         for action in actions:
             match action:
-                case Start(name) if name not in self._problems:
-                    self._starting.add(name)
-                    self._spawn(name, self._start(name, claimed=name in view.assigned))
                 case Stop(name):
                     self._starting.discard(name)
                     self._spawn(name, self._stop(name, patient=view.silence < STOPS_AT))
                 case Kill(name):
                     await self.runtime.kill(name)
+        await self._load(view, actions)
+        for action in actions:
+            if isinstance(action, Start) and (name := action.unit) not in self._problems:
+                self._starting.add(name)
+                self._spawn(name, self._start(name, claimed=name in view.assigned))
         unload = [action.unit for action in actions if isinstance(action, Unload)]
         if unload:
             await self.runtime.unload(unload)
