@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kirsch.bus.server import settle_memory
 from kirsch.cluster import keys
 from kirsch.cluster.engine import Engine
 from kirsch.cluster.lease import LeasedKeys, MachineLease
@@ -86,6 +87,8 @@ class Agents:
 
 async def cluster(machines: int) -> dict[str, float]:
     """The figures of one size."""
+    # As kirschd does when it begins to serve.
+    settle_memory()
     store = Store()
     registry = MemoryRegistry(store)
     leases = await join(registry, machines)
