@@ -189,6 +189,11 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     assert up.fails("start", "t@.service").startswith('cannot activate template "t@.service"')
     assert up.fails("start", "nobody") == "there is no unit nobody"
     assert up.fails("stop", "nobody@1") == "there is no unit nobody@1"
+    long = "l" * 260 + ".service"
+    assert long in up.fails("start", long)
+    assert up.fails("metadata", "127.0.0.1", "hostname=zz") == (
+        "hostname is what the machine is called, and cannot be set"
+    )
     assert "invalid choice: 'strat'" in up.fails("strat", "a", status=2)
     assert "required" in up.fails("start", status=2)
     up.unit("a.service", "[Service]\nExecStart=sleep 3\n")

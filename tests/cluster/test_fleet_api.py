@@ -309,14 +309,15 @@ class TestMachines:
         changed = patch(
             {"op": "add", "path": f"{path}/disk", "value": "hdd"},
             {"op": "replace", "path": f"{path}/disk", "value": {"value": "ssd"}},
-            {"op": "remove", "path": f"{path}/hostname"},
             {"op": "add", "path": "/away/metadata/disk", "value": "ssd"},
         )
-        assert changed == {"disk": "ssd"}
+        assert changed == before | {"disk": "ssd"}
         state(kirschd, "picky.service", "active")
-        assert patch({"op": "add", "path": f"{path}/hostname", "value": before["hostname"]}) == before | {
-            "disk": "ssd"
-        }
+        renamed = [{"op": "remove", "path": f"{path}/hostname"}]
+        assert kirschd.fleet("PATCH", "/machines", renamed).error == (
+            400,
+            "hostname is what the machine is called, and cannot be set",
+        )
         assert (
             patch({"op": "remove", "path": f"{path}/disk"}, {"op": "remove", "path": f"{path}/no"}) == before
         )

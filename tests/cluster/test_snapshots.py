@@ -79,3 +79,10 @@ def test_by_changes_and_whole(transactions: list[list[Operation]]) -> None:
         await registry.close()
 
     asyncio.run(follow())
+
+
+def test_a_machine_keeps_its_name_whatever_was_set_once():
+    said = Machine("m1", "10.0.0.1", {"hostname": "n1", "zone": "a"}).to_json()
+    for value in ('"zz"', "null"):
+        machine = Machine.parse(said, f'{{"metadata":{{"hostname":{value},"zone":"b"}}}}')
+        assert machine.metadata == {"hostname": "n1", "zone": "b"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Cluster, Machine, to_json
+from kirsch.cluster.model import NAME, Cluster, Machine, to_json
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Put, Registry, Unchanged
 from kirsch.cluster.units import TRIES, Refused
 
@@ -26,7 +26,9 @@ class SettingsChange:
 
 def with_change(settings: str | None, change: SettingsChange) -> str:
     """machine-settings/ID as it is after a change. None stays in its metadata: it hides what the machine says
-    of itself."""
+    of itself. Raises Refused (400) for the name that people know it by."""
+    if NAME in change.metadata:
+        raise Refused(400, f"{NAME} is what the machine is called, and cannot be set")
     values = json.loads(settings) if settings else {}
     if change.metadata:
         values["metadata"] = values.get("metadata", {}) | dict(change.metadata)
@@ -48,7 +50,7 @@ def find(name: str, cluster: Cluster) -> Machine:
     machines = cluster.machines
     if name in machines:
         return machines[name]
-    named = [m for m in machines.values() if name in (m.metadata.get("hostname"), m.address)]
+    named = [m for m in machines.values() if name in (m.metadata.get(NAME), m.address)]
     found = named or [m for m in machines.values() if name and m.id.startswith(name)]
     if len(found) > 1:
         ids = ", ".join(sorted(m.id for m in found))

@@ -11,6 +11,9 @@ from kirsch.unit import Options, Port, UnitError, UnitFile, UnitName, expand
 DesiredState = Literal["inactive", "loaded", "launched"]
 DESIRED_STATES: tuple[DesiredState, ...] = ("inactive", "loaded", "launched")
 
+# The metadata that has a machine's own name.
+NAME = "hostname"
+
 
 def to_json(value: Any) -> str:
     """Compact JSON with sorted keys, so that equal values are equal texts."""
@@ -49,6 +52,8 @@ class Machine:
         values["runs"] = tuple(values["runs"])
         changes = json.loads(settings) if settings else {}
         for key, value in changes.get("metadata", {}).items():
+            if key == NAME:
+                continue  # people know the machine by it; it could be set once
             if value is None:
                 values["metadata"].pop(key, None)
             else:

@@ -80,7 +80,7 @@ def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...]) -> Mach
     return Machine(
         id=machine_id,
         address=settings.address,
-        metadata={"hostname": settings.name, **settings.metadata},
+        metadata={**settings.metadata, "hostname": settings.name},
         runs=runs,
         cpu=float(os.cpu_count() or 1),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
