@@ -11,15 +11,16 @@ __all__ = ["application", "machine"]
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory):
     """A bare machine with systemd, for all tests of a run; each leaves it as it was."""
-    from tests.cluster.systemd_machine import SystemdMachine, why_not
+    from tests.cluster.systemd_machine import PREFIX, SystemdMachine, remove_forgotten, why_not
 
     from kirsch.cluster.provision.record import ProvisionError
 
     if reason := why_not():
         pytest.skip(reason)
-    machine = SystemdMachine(f"kirsch-test-{os.getpid()}", tmp_path_factory.getbasetemp())
+    machine = SystemdMachine(f"{PREFIX}{os.getpid()}", tmp_path_factory.getbasetemp())
     try:
         try:
+            remove_forgotten()
             machine.start()
         except ProvisionError as error:
             pytest.skip(f"no machine can be made here: {error}")

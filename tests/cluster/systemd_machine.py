@@ -14,6 +14,8 @@ from kirsch.cluster.provision.recipe import FILES
 from kirsch.cluster.provision.tree import archive
 
 CAP_SYS_ADMIN = 1 << 21  # capabilities(7), linux/capability.h
+# The name of a machine, up to the number of the process whose tests use it.
+PREFIX = "kirsch-test-"
 # A command is entered into the machine, and goes when the one who asked for it goes.
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "setpriv", "--pdeathsig", "KILL")
 
@@ -27,6 +29,14 @@ def why_not() -> str:
         return "machines as containers need CAP_SYS_ADMIN"
     missing = [name for name in ("podman", "runc", "nsenter", "setpriv") if shutil.which(name) is None]
     return f"machines as containers need {', '.join(missing)}" if missing else ""
+
+
+def remove_forgotten() -> None:
+    """Remove machines of tests that were killed, and could not do it themselves."""
+    names = Runner().run(podman("ps", "--all", "--format={{.Names}}", f"--filter=name=^{PREFIX}")).split()
+    dead = [name for name in names if not Path("/proc", name.removeprefix(PREFIX)).exists()]
+    if dead:
+        Runner().run(remove_machines(dead))
 
 
 class SystemdMachine:
