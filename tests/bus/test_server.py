@@ -1,5 +1,6 @@
 import http.client
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -212,6 +213,26 @@ def test_a_body_over_the_limit_is_413(bus):
     connection = connect(server)
     connection.request("POST", "/", body=b"x" * 101)
     assert connection.getresponse().status == 413
+
+
+def test_a_body_that_trickles_is_given_up(bus):
+    """A byte now and then keeps a thread for about the timeout, not for ever."""
+
+    def reads(environ, start_response):
+        environ["wsgi.input"].read()
+        return hello(environ, start_response)
+
+    server = http_server(bus, reads, port=0, limits=Limits(body=1 << 20, timeout=0.5))
+    bus.start()
+    with socket.create_connection(server.bind_addr, timeout=20) as trickling:
+        trickling.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        trickling.setblocking(False)
+        sent = 0
+        while not select.select([trickling], [], [], 0.1)[0]:
+            sent += trickling.send(b"x")
+        assert sent < 200
+        trickling.setblocking(True)
+        assert trickling.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_a_stop_waits_for_requests_in_flight(bus):

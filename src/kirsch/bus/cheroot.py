@@ -28,7 +28,7 @@ from cherrypy._cpwsgi_server import CPWSGIServer
 from kirsch.bus.gateway import Gateway
 from kirsch.bus.lighter import lighten
 from kirsch.bus.request import Request, tell_nothing
-from kirsch.bus.stream import keep_time, make_file
+from kirsch.bus.stream import file_maker, keep_time
 from kirsch.bus.tls import Handshake
 
 UNIX_PATH_MAX = 108  # bytes with the closing zero, unix(7)
@@ -159,12 +159,12 @@ class Connection(cheroot.server.HTTPConnection):
     RequestHandlerClass = Request
     handshake: Handshake | None = None
 
-    def __init__(self, server: Any, sock: Any, makefile: Any = make_file) -> None:
+    def __init__(self, server: Any, sock: Any, makefile: Any = MakeFile) -> None:
         if isinstance(sock, ssl.SSLSocket):
-            makefile = make_file
+            makefile = file_maker(server.timeout)
         elif makefile is MakeFile:  # with TLS by pyOpenSSL it is another, and the socket is none
             keep_time(sock, server.timeout)
-            makefile = make_file
+            makefile = file_maker(server.timeout)
         super().__init__(server, sock, makefile)
 
     def shake(self, log: Any) -> None:

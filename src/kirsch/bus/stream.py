@@ -8,9 +8,12 @@ import errno
 import socket
 import ssl
 import struct
+import time
 from typing import Any
 
 _PIECE = 1 << 16
+# Bytes that a peer is to send in a second, beyond its timeout, for a request not to be given up.
+_RATE = 500
 
 
 def keep_time(sock: socket.socket, seconds: float | None) -> None:
@@ -23,10 +26,17 @@ def keep_time(sock: socket.socket, seconds: float | None) -> None:
 
 
 class Reader:
-    """Reads from a socket as a file does. Raises TimeoutError, and OSError as the socket does."""
+    """Reads from a socket as a file does. Raises TimeoutError, and OSError as the socket does.
 
-    def __init__(self, sock: socket.socket) -> None:
+    For all of a request there are `timeout` seconds (None: any time), and one more for every 500 bytes
+    that came: a peer that sends a byte now and then keeps nobody for long.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float | None = None) -> None:
         self._socket = sock
+        self._timeout = timeout
+        self._waited = 0.0
+        self._received = 0
         self._buffer = b""
         self.bytes_read = 0
         self.closed = False
@@ -44,6 +54,7 @@ class Reader:
 
         Waits for bytes if there are none, and for no more: a head that comes in pieces has no end yet.
         """
+        self._waited, self._received = 0.0, 0
         if not self._buffer:
             self._receive()
         end = self._buffer.find(b"\r\n\r\n", 0, limit)
@@ -95,8 +106,14 @@ class Reader:
         return bool(piece)
 
     def _receive_piece(self) -> bytes:
+        if self._timeout is not None and self._waited > self._timeout + self._received / _RATE:
+            raise TimeoutError("timed out")
+        began = time.monotonic()
         try:
-            return self._socket.recv(_PIECE)
+            piece = self._socket.recv(_PIECE)
+            self._waited += time.monotonic() - began
+            self._received += len(piece)
+            return piece
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         except ssl.SSLError as error:
@@ -144,6 +161,10 @@ def _gone(error: ssl.SSLError) -> ConnectionResetError:
     return ConnectionResetError(errno.ECONNRESET, error.reason or str(error))
 
 
-def make_file(sock: Any, mode: str = "r", size: int = 0) -> Any:
-    """A Reader or a Writer, as cheroot asks for them."""
-    return Reader(sock) if "r" in mode else Writer(sock)
+def file_maker(timeout: float | None) -> Any:
+    """What makes a Reader or a Writer, as cheroot asks for them; `timeout` as in Reader."""
+
+    def make_file(sock: Any, mode: str = "r", size: int = 0) -> Any:
+        return Reader(sock, timeout) if "r" in mode else Writer(sock)
+
+    return make_file
