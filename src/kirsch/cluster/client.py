@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 UNITS = "/kirsch/v1/units"
 TIMEOUT = 60.0
+# Seconds that each of several machines has to answer a GET, round after round; then it has all the time.
+PATIENCE = (5.0, 15.0)
+# What may be asked again where nobody knows whether it was done (RFC 9110, 9.2.2).
+REPEATABLE = ("GET", "PUT", "DELETE")
 # Seconds for a stream to open at a machine; then the next is tried.
 STREAM_ANSWER = 5.0
 # A stream's first message has all units.
@@ -31,11 +35,15 @@ class ClientError(Exception):
         self.status = status
 
 
+class Slow(ClientError):
+    """A machine took the request and has not answered in time."""
+
+
 class Client:
     """Speaks to a kirschd, which answers within `timeout` seconds: at a Unix socket's path, or by a Reach.
 
     Every method raises ClientError, and may be called in any thread. What one machine cannot do now (503) is
-    asked of the next, where there are several.
+    asked of the next, where there are several; so is what it does not answer, if to do it twice does no harm.
     """
 
     def __init__(self, where: Reach | Path, timeout: float = TIMEOUT) -> None:
@@ -102,22 +110,35 @@ class Client:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
+        if method == "GET" and self.reach.several:
+            for patience in PATIENCE:
+                try:
+                    if patience < self.timeout:
+                        return self._ask(method, path, content, patience)
+                except Slow:
+                    pass
+        return self._ask(method, path, content, self.timeout)
+
+    def _ask(self, method: str, path: str, content: bytes | None, patience: float) -> Any:
+        """The answer of the first machine that has one in `patience` seconds. Raises ClientError, Slow."""
         error: ClientError | None = None
         try:
-            for connection in self._connections():
+            for connection in self._connections(method in REPEATABLE):
+                connection.settimeout(patience)
                 try:
                     status, answer, kept = exchange(connection, method, path, self.reach.host, content)
-                except Silent:
-                    connection.close()
-                    error = error or ClientError(0, f"kirschd at {self.reach} ends connections unanswered")
-                    continue
                 except (OSError, BadAnswer) as broken:
                     connection.close()
-                    error = ClientError(0, self._broken(broken))
-                    if isinstance(broken, TimeoutError) or not self.reach.several:
+                    unanswered = isinstance(broken, Silent)
+                    if error is None or not (unanswered or isinstance(error, Slow)):
+                        error = self._broken(broken, method)
+                    if method not in REPEATABLE or not (unanswered or self.reach.several):
+                        break
+                    if isinstance(broken, TimeoutError) and patience == self.timeout:
                         break
                     continue
-                if kept:
+                self.reach.answered(connection)
+                if kept and (method in REPEATABLE or not self._kept):
                     self._kept.append(connection)
                 else:
                     connection.close()
@@ -130,23 +151,28 @@ class Client:
             error = error or ClientError(0, str(unreachable))
         raise error or ClientError(0, f"no kirschd answers at {self.reach}")
 
-    def _connections(self) -> "Iterator[socket.socket]":
-        """Connections to try: one that was kept, which the server may have closed, then fresh ones."""
-        try:
-            yield self._kept.pop()
-        except IndexError:
-            pass
-        for connection in self.reach.connections():
-            connection.settimeout(self.timeout)
-            yield connection
+    def _connections(self, repeatable: bool) -> "Iterator[socket.socket]":
+        """Connections to try: one that was kept, unless all must be well at the first try, for the server may
+        have closed it; then fresh ones."""
+        if repeatable:
+            try:
+                yield self._kept.pop()
+            except IndexError:
+                pass
+        yield from self.reach.connections()
 
-    def _broken(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"kirschd at {self.reach} does not answer"
+    def _broken(self, error: Exception, method: str) -> ClientError:
         if getattr(error, "library", "") == "SSL":
             reason = str(getattr(error, "reason", error)).replace("_", " ").lower()
-            return f"{self.reach} does not accept this certificate: it is another cluster's ({reason})"
-        return f"kirschd at {self.reach} broke off its answer: {error}"
+            return ClientError(
+                0, f"{self.reach} does not accept this certificate: it is another cluster's ({reason})"
+            )
+        done = "" if method in REPEATABLE else "; what was asked of it may be done"
+        if isinstance(error, TimeoutError):
+            return Slow(0, f"kirschd at {self.reach} does not answer{done}")
+        if isinstance(error, Silent):
+            return ClientError(0, f"kirschd at {self.reach} ends connections unanswered{done}")
+        return ClientError(0, f"kirschd at {self.reach} broke off its answer: {error}{done}")
 
 
 def unit_path(name: str, below: str = "") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +37,9 @@ class Reach(Protocol):
     def connections(self) -> Iterator[socket.socket]:
         """A connection to each that takes one, the likeliest first. Raises Unreachable if none does."""
 
+    def answered(self, connection: socket.socket) -> None:
+        """An answer came by one of them: it is the likeliest then."""
+
     def stream_urls(self, target: str) -> Iterator[str]:
         """Where a WebSocket is, at each, the likeliest first. Raises Unreachable."""
 
@@ -60,6 +64,9 @@ class Unix:
             connection.close()
             raise Unreachable(self._why(error)) from None
         yield connection
+
+    def answered(self, connection: socket.socket) -> None:
+        """There is but one."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
         """ws+unix://PATH:TARGET"""
@@ -101,6 +108,7 @@ class Https:
         self._memory = memory
         self._context: ssl.SSLContext | None = None
         self._last = self._remembered()
+        self._places: WeakKeyDictionary[socket.socket, tuple[str, int]] = WeakKeyDictionary()
 
     @property
     def host(self) -> str:
@@ -116,11 +124,16 @@ class Https:
             except OSError as error:
                 whys[endpoint] = _reason(error)
                 continue
-            self._remember(endpoint)
+            self._places[connection] = endpoint
             yield connection
         if whys:
             told = "; ".join(f"{_place(endpoint)}: {why}" for endpoint, why in whys.items())
             raise Unreachable(f"no machine of {self} answers: {told}")
+
+    def answered(self, connection: socket.socket) -> None:
+        """It is asked first from now on."""
+        if connection in self._places:
+            self._remember(self._places[connection])
 
     def stream_urls(self, target: str) -> Iterator[str]:
         """wss://HOST:PORT/TARGET"""

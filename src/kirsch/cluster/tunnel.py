@@ -40,6 +40,9 @@ class Tunnel:
         """One. Raises Unreachable."""
         return self._opened().connections()
 
+    def answered(self, connection: socket.socket) -> None:
+        """There is but one."""
+
     def stream_urls(self, target: str) -> Iterator[str]:
         """ws+unix://PATH:TARGET, of this side of the tunnel. Raises Unreachable."""
         return self._opened().stream_urls(target)
