@@ -2,12 +2,15 @@
 
 import http.client
 import json
+import signal
 import socket
+import subprocess
 import threading
 import urllib.request
 
 import pytest
 from tests.deadline import eventually
+from tests.image.conftest import KIRSCH
 
 from kirsch.cluster.image.content import is_content_tag
 
@@ -199,3 +202,32 @@ def test_without_podman_it_is_said_what_to_install(podman, application, monkeypa
     monkeypatch.setitem(podman.environment, "PATH", "/nonexistent")
     assert "apt-get install podman" in podman.kirsch("image", "build", application, ok=False).stderr
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_interrupted_leaves_nothing(podman, application, tmp_path, signum):
+    before = set(podman.podman("ps", "--all", "--external", "--quiet").split())
+    with (application / "Containerfile").open("a") as file:
+        file.write(f"RUN sleep 300; echo {podman.prefix}\n")
+    out = (tmp_path / "out").open("w+")
+    building = subprocess.Popen(
+        [KIRSCH, "image", "build", application, "-t", podman.prefix],
+        stdout=out, stderr=subprocess.STDOUT, env=podman.environment,
+    )  # fmt: skip
+
+    def sleeping() -> bool:
+        done = subprocess.run(
+            ["pgrep", "--full", f"^/bin/sh -c sleep 300; echo {podman.prefix}"],
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode == 0
+
+    eventually(sleeping, 120, "the step that waits")
+    building.send_signal(signum)
+    assert building.wait(60) == 130
+    assert "Traceback" not in (tmp_path / "out").read_text()
+    assert podman.names() == []
+    after = set(podman.podman("ps", "--all", "--external", "--quiet").split())
+    assert [each for each in after - before if made_of(podman, each)] == []
+    assert not sleeping()

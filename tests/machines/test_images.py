@@ -79,7 +79,7 @@ def test_a_stranger_is_not_let_in(cluster: ClusterRecord, image: str):
     kirsch("image", "push", image, "--on", cluster.name)
     host, port = of_cluster(cluster).place
     stranger = ssl.create_default_context(cafile=cluster.certificates.authority)
-    with pytest.raises(ssl.SSLError, match="(bad certificate|certificate required)"):
+    with pytest.raises(ssl.SSLError, match=r"(bad certificate|certificate required)"):
         asked(stranger, host, port)
     assert asked(cluster.certificates.client(), host, port).startswith(b"HTTP/1.0 200")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,6 +31,8 @@ def build(options: argparse.Namespace) -> int:
         arguments["BASE"] = options.base
     plan = planned(options.directory, options.tag, arguments, file=options.file, cache=not options.no_cache)
     steps = Steps(_progress(options))
+    # It is to tidy up, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         built = make(plan, steps)
     except BuildError as error:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from kirsch.bus.shim import descendants
 from kirsch.cluster.provision.record import ProvisionError
 
 CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")
@@ -84,7 +85,7 @@ class Runner:
             self.check()
             process = self._start(command, name, subprocess.STDOUT)
             self._running.add(process)
-        clock = threading.Timer(command.timeout, process.kill)
+        clock = threading.Timer(command.timeout, _kill, [process])
         clock.start()
         last = b""
         try:
@@ -96,9 +97,10 @@ class Runner:
                 read(line.decode(errors="replace"))
             process.wait()
         except BaseException:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
+            # A podman that is ended would leave it running; without it podman tidies up by itself.
+            if not _kill_contained(process.pid) or not _waited(process):
+                process.terminate()
+                _waited(process)
             raise
         finally:
             late = not clock.is_alive()
@@ -172,6 +174,30 @@ def _words(status: int, said: bytes) -> str:
     last = without_credentials(lines[-1]) if lines else f"exit status {status}"
     last = last.removeprefix("Error: ").removeprefix("ERROR: ").removeprefix("E: ")
     return last[:LONGEST]
+
+
+def _waited(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether a process has ended, once it had the time to."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    return process.returncode is not None
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    _kill_contained(process.pid)
+    process.kill()
+
+
+def _kill_contained(pid: int) -> bool:
+    """Kill what descends from a process and runs in a container, in another pid_namespaces(7); whether there
+    was any."""
+    found = False
+    for each in descendants(pid):
+        with suppress(OSError):
+            if os.readlink(f"/proc/{each}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+                os.kill(each, signal.SIGKILL)
+                found = True
+    return found
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
