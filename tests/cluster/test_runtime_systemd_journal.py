@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.cluster.runtime_bench import Bench, story
 
-from kirsch.cluster.runtime.systemd_journal import SystemdJournal, message, parse
+from kirsch.cluster.runtime.systemd_journal import Names, SystemdJournal, message, parse
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_what_is_no_record(line):
 )
 def test_messages(value, text):
     assert message(value) == text
+
+
+def test_units_of_the_machines_own_are_not_read(tmp_path):
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    for name in ("kirschd.service", "getty@.service"):
+        (folder / name).touch()
+    names = Names(tmp_path)
+    assert names.services(["kirschd.service", "getty@tty1.service", "mine.service", "mine@1.service"]) == {
+        "mine.service": "mine.service",
+        "mine@1.service": "mine@1.service",
+    }
 
 
 @pytest.mark.machines

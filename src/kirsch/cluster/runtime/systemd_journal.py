@@ -51,6 +51,8 @@ class SystemdJournal:
         if lines <= 0:
             return []
         services = self._names.services([unit])
+        if not services:
+            return []
         matches = [f"--unit={service}" for service in services]
         try:
             done = subprocess.run(
@@ -108,10 +110,16 @@ class SystemdJournal:
         return process
 
 
+# Where units lie that are the machine's own (systemd.unit(5)); kirsch's are below /run.
+_OTHERS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
+
+
 class Names:
-    """Which units of systemd kirsch's are: as their records say, and by name for those without one."""
+    """Which units of systemd kirsch's are: as their records say, and by name for those without one, where
+    none of the machine's own has it."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._folder = root / RECORDS
         self._read_at = -1
         self._known: dict[str, str] = {}
@@ -122,10 +130,18 @@ class Names:
         found = {}
         for unit in units:
             try:
-                found[known.get(unit) or service_name(UnitName.parse(unit))] = unit
+                service = known.get(unit) or service_name(UnitName.parse(unit))
             except UnitError:
-                pass  # no unit can have such a name, and nothing has been printed by one
+                continue  # no unit can have such a name, and nothing has been printed by one
+            if unit in known or not self._is_others(service):
+                found[service] = unit
         return found
+
+    def _is_others(self, service: str) -> bool:
+        template = re.sub("@[^.]*", "@", service, count=1)
+        return any(
+            (self._root / folder / name).exists() for folder in _OTHERS for name in {service, template}
+        )
 
     def known(self) -> Mapping[str, str]:
         """All units of kirsch by their names in systemd; read anew when one came or went."""
