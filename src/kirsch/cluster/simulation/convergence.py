@@ -16,7 +16,10 @@ from kirsch.unit import UnitName
 def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: float) -> Iterator[str]:
     """What is not yet as it has to be; nothing has gone wrong since `calm`."""
     cluster = truth.cluster()
-    if truth.value(keys.LEADER) not in cluster.machines:
+    leader = truth.entries.get(keys.LEADER)
+    there = truth.entries.get(keys.machine(leader.value)) if leader else None
+    if leader is None or there is None or leader.lease != there.lease:
+        # The key of a kirschd that was killed stays until its lease runs out, or the next one takes it.
         yield "nobody leads"
     for machine in machines.values():
         if machine.powered and machine.id not in cluster.machines:
