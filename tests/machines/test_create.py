@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.machines.computer import KIRSCH, Computer, parts, podman, traces, words_of
+from tests.machines.computer import KIRSCH, LONG, Computer, parts, podman, traces, words_of
 from tests.machines.trial import eventually
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
@@ -126,6 +127,18 @@ def test_what_fails_half_way_leaves_nothing(computer, tmp_path, word, step):
     assert not list(computer.data.rglob("*"))
 
 
+def told(fifo: Path, process: "subprocess.Popen[str]") -> str:
+    """What somebody writes there, if it is before the process ends."""
+    with open(os.open(fifo, os.O_RDWR), "rb", buffering=0) as reading:  # so that opening it does not wait
+        ends = os.pidfd_open(process.pid)
+        try:
+            ready, _, _ = select.select([reading, ends], [], [], LONG)
+        finally:
+            os.close(ends)
+        assert reading in ready, process.communicate()
+        return reading.read(100).decode().strip()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
     name = computer.name("stop")
@@ -136,10 +149,10 @@ def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
         [KIRSCH, "cluster", "create", name], env=computer.environment(path),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    fifo.read_text()
+    told(fifo, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert errors.splitlines()[-1] == "kirsch: etcd: interrupted; nothing is left behind"
     assert traces(name, []) == []
 
@@ -183,7 +196,7 @@ def test_who_interrupts_the_making_of_the_image_is_left_with_nothing(computer, t
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        sleeper = Path("/proc", fifo.read_text().strip())
+        sleeper = Path("/proc", told(fifo, process))
         assert sleeper.exists()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
