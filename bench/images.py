@@ -67,8 +67,10 @@ def main() -> int:
     try:
         rows = builds(folder, rounds) + deployments(folder, rounds)
     finally:
-        for words in (["cluster", "destroy", NAME], ["image", "rm", "--force", NAME], ["image", "prune"]):
-            subprocess.run([KIRSCH, *words], capture_output=True)
+        subprocess.run([KIRSCH, "cluster", "destroy", NAME], capture_output=True)
+        listed = said("podman", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+        if mine := [name for name in listed if NAME in name]:
+            said("podman", "image", "rm", "--force", *mine)
         shutil.rmtree(folder)
     for each in rows:
         ratio = f"{each['ratio']:8.2f} x podman alone" if each["ratio"] else ""

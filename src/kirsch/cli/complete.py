@@ -9,6 +9,7 @@ from kirsch.cli.verbs import WHERE, build, half, verbs_of
 
 RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec", "move", "ssh")
 MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh", "cluster remove")
+IMAGES = ("image tag", "image rm", "image push")
 CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy")
 KNOWN = ("destroy", "status", "cat", "why", "journal")
 FILES = ("verify", "submit", "load", "start")
@@ -107,6 +108,8 @@ def _follows(line: _Line, word: str, verbs: dict[str, str], units: Names, machin
         return Answer(_names(verbs, line.verb) if not line.arguments else ())
     if line.verb in CLUSTERS:
         return Answer(_clusters() if not line.arguments else ())
+    if line.verb in IMAGES and (line.verb == "image rm" or not line.arguments):
+        return Answer([(name, "") for name in images_here()])
     names = (line.verb in RUNNABLE or line.verb in KNOWN) and not (line.verb == "move" and line.arguments)
     found = [(n, "") for n in (units(line.where) if names else ()) if line.verb in KNOWN or "@." not in n]
     if (line.verb in MACHINES and not (line.verb == "metadata" and line.arguments)) or (
@@ -121,7 +124,7 @@ def _value(line: _Line, word: str, units: Names) -> Answer:
     match line.waiting:
         case "--endpoint":
             return Answer(paths="files")
-        case "--cluster":
+        case "--cluster" | "--on":
             return Answer(_clusters())
         case "--link":
             return Answer([(name, "") for name in units(line.where) if "@." not in name])
@@ -176,6 +179,18 @@ def machines_of(where: Mapping[str, str]) -> list[str]:
 
     found = _ask(where, MACHINES, "machines")
     return sorted(machine["metadata"].get("hostname") or machine["id"] for machine in found)
+
+
+def images_here() -> list[str]:
+    """The names of the images that are here; none if podman cannot say."""
+    from kirsch.cluster.image.store import images
+    from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.record import ProvisionError
+
+    try:
+        return [f"{image.name}:{image.tag}" for image in images(Runner())]
+    except ProvisionError:
+        return []
 
 
 def _ask(where: Mapping[str, str], path: str, what: str) -> list[dict[str, Any]]:

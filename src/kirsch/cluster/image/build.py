@@ -154,8 +154,7 @@ def _named(id: str, names: Sequence[Reference], runner: Runner) -> Built:
     image = inspected(id, runner)
     content = content_tag(image)
     given = list(dict.fromkeys([*(name.tagged(content) for name in names), *names]))
-    for name in given:
-        runner.run(podman.tag(id, str(name)))
+    runner.run(podman.tag(id, *map(str, given)))
     return Built(id, tuple(given), image["Size"])
 
 

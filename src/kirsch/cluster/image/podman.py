@@ -41,9 +41,9 @@ def inspect(image: str) -> Command:
     return podman("image", "inspect", image)
 
 
-def tag(image: str, name: str) -> Command:
-    """Give an image one more name."""
-    return podman("tag", image, name)
+def tag(image: str, *names: str) -> Command:
+    """Give an image more names."""
+    return podman("tag", image, *names)
 
 
 def images() -> Command:

@@ -53,9 +53,7 @@ def tag(image: str, names: Sequence[str], runner: Runner) -> list[Reference]:
     source = known(image, runner)
     content = content_tag(inspected(source, runner))
     given = [Reference.parse(name) for name in names]
-    for name in given:
-        for each in (name.tagged(content), name):
-            runner.run(podman.tag(source, str(each)))
+    runner.run(podman.tag(source, *(str(each) for name in given for each in (name.tagged(content), name))))
     return given
 
 
