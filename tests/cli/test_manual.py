@@ -1,5 +1,6 @@
 """help, version and verify, which need no kirschd."""
 
+import json
 import re
 
 import pytest
@@ -58,4 +59,10 @@ def test_verify_names_each_bad_file(application: Application):
         "units/none.service",
         "server.py",
     ]
+    done = application.run("verify", "--json", "units/bad.service", "units/warn.service")
+    assert (done.returncode, done.stderr) == (1, "")
+    bad, warned = json.loads(done.stdout)
+    assert (bad["file"], bad["ok"], bad["warnings"]) == ("units/bad.service", False, [])
+    assert bad["error"].startswith("units/bad.service:4:1: ")
+    assert (warned["ok"], warned["error"], len(warned["warnings"])) == (True, "", 1)
     assert not (application.directory / ".kirsch").exists()

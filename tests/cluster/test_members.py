@@ -99,6 +99,17 @@ def test_a_unit_is_moved(units: Members):
     assert machine_of(units, "a.service") is not second
     assert units.ok("move", "a", second.id[:6], "--no-block") == "Triggered unit a.service move\n"
     wait_for(lambda: machine_of(units, "a.service") is second, "it moves")
+    told = {"unit": "a.service", "from": second.id, "to": first.id, "moved": True}
+    assert json.loads(units.ok("move", "a", first.name, "--json")) == told
+    told = {"machine": first.id, "address": first.address, "drained": True, "keeps": {}}
+    [drained] = json.loads(units.ok("drain", first.name, "--json"))
+    [moved] = drained.pop("moved")
+    assert (drained, moved["unit"], moved["active"]) == (told, "a.service", "active")
+    units.ok("uncordon", first.name)
+    assert json.loads(units.ok("metadata", first.name, "--json"))["hostname"] == first.name
+    assert json.loads(units.ok("why", "a", "--json")) == [
+        {"unit": "a.service", "machine": moved["to"], "reasons": []}
+    ]
     assert units.fails("move", "a", "nowhere").startswith("there is no machine nowhere; ")
     assert units.fails("move", "nothing") == "there is no unit nothing"
 

@@ -22,6 +22,7 @@ def machines(verb: Verb) -> None:
     )
     drain.add_argument("machines", nargs="+", metavar="MACHINE", help=MACHINE)
     _waits(drain, 600)
+    drain.add_argument("--json", action="store_true", help="print JSON, once all is done")
     cordon = verb(
         "cordon", "machines:cordon", "Have no more units come to a machine. Those it has stay.",
         "kirsch cordon n1",
@@ -42,6 +43,7 @@ def machines(verb: Verb) -> None:
     metadata.add_argument(
         "pairs", nargs="*", type=pair, metavar="KEY=VALUE", help="set it; KEY= takes a key away"
     )
+    metadata.add_argument("--json", action="store_true", help="print JSON")
     move = verb(
         "move",
         "machines:move",
@@ -53,6 +55,7 @@ def machines(verb: Verb) -> None:
     move.add_argument("unit", metavar="UNIT", help="a name, its type may be left out")
     move.add_argument("machine", nargs="?", metavar="MACHINE", help=f"{MACHINE}; any other if left out")
     _waits(move, 60)
+    move.add_argument("--json", action="store_true", help="print JSON")
     ssh = verb(
         "ssh",
         "ssh:ssh",

@@ -1,7 +1,8 @@
 """drain, cordon, uncordon, metadata: what is set on machines; and move, which takes one unit from one."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,16 +21,29 @@ def drain(options: argparse.Namespace) -> int:
     client = client_of(options)
     before: list[Line] = client.get(UNITS)["units"]
     drained = [_mark(client, name, {"drained": True}) for name in options.machines]
+    told = []
     for found in drained:
+        entry = {"machine": found["id"], "address": found["address"], "drained": not options.no_block}
+        told.append(entry)
         if options.no_block:
-            print(f"Machine {_shown(found)} is being drained")
+            if not options.json:
+                print(f"Machine {_shown(found)} is being drained")
             continue
         here = [line for line in before if line["machine"] == found["id"]]
         kept = [line for line in here if line["is_global"] or line["sticky"]]
         leaving = [line["name"] for line in here if line not in kept and line["desired"] != "inactive"]
-        _await_empty(client, found["id"], leaving, options.timeout)
-        told = ", ".join(f"{line['name']} ({'global' if line['is_global'] else 'sticky'})" for line in kept)
-        print(f"Machine {_shown(found)} is drained" + (f"; it keeps {told}" if kept else ""))
+        moved = []
+        for line in _leave(client, found["id"], leaving, options.timeout):
+            moved.append({"unit": line["name"], "to": line["machine"], "active": line["active"]})
+            if not options.json:
+                print(_moved(line))
+        keeps = {line["name"]: "global" if line["is_global"] else "sticky" for line in kept}
+        entry |= {"moved": moved, "keeps": keeps}
+        if not options.json:
+            listed = ", ".join(f"{name} ({reason})" for name, reason in keeps.items())
+            print(f"Machine {_shown(found)} is drained" + (f"; it keeps {listed}" if keeps else ""))
+    if options.json:
+        print(json.dumps(told, indent=2))
     return 0
 
 
@@ -56,6 +70,9 @@ def metadata(options: argparse.Namespace) -> int:
     if options.pairs:
         client.patch(machine_path(found["id"]), {"metadata": dict(options.pairs)})
         found = client.get(machine_path(found["id"]))
+    if options.json:
+        print(json.dumps(found["metadata"], indent=2, sort_keys=True, ensure_ascii=False))
+        return 0
     for key, value in sorted(found["metadata"].items()):
         print(f"{key}={value}")
     return 0
@@ -67,11 +84,12 @@ def move(options: argparse.Namespace) -> int:
     [name] = full_names(client, [options.unit])
     wanted = {"machine": machine_name(options.machine)} if options.machine else {}
     order = client.post(unit_path(name, "/move"), wanted)
-    if order["from"] == order["to"]:
-        print(f"Unit {name} stays where it is")
-        return 0
-    if options.no_block:
-        print(f"Triggered unit {name} move")
+    stays_there = order["from"] == order["to"]
+    if stays_there or options.no_block:
+        if options.json:
+            _print_move(name, order["from"], order["to"], moved=False)
+        else:
+            print(f"Unit {name} stays where it is" if stays_there else f"Triggered unit {name} move")
         return 0
 
     def stays(line: Line) -> str:
@@ -81,7 +99,10 @@ def move(options: argparse.Namespace) -> int:
         return _is_past(line, order["from"]) and line["active"] != "failed"
 
     for line in wait(client, [name], arrived, options.timeout, stays):
-        print(_moved(line))
+        if options.json:
+            _print_move(name, order["from"], line["machine"], moved=True)
+        else:
+            print(_moved(line))
     return 0
 
 
@@ -106,8 +127,12 @@ def _shown(found: Mapping[str, Any]) -> str:
     return machine(found["id"], found["address"], full=False)
 
 
-def _await_empty(client: Client, source: str, names: Sequence[str], timeout: float) -> None:
-    """Wait until units run elsewhere, and say of each where.
+def _print_move(name: str, source: str, target: str, *, moved: bool) -> None:
+    print(json.dumps({"unit": name, "from": source, "to": target, "moved": moved}, indent=2))
+
+
+def _leave(client: Client, source: str, names: Sequence[str], timeout: float) -> Iterator[Line]:
+    """Units' lines, each once it runs elsewhere.
 
     Raises Failure when some cannot leave, or time is up."""
     left = dict.fromkeys(names)
@@ -120,7 +145,7 @@ def _await_empty(client: Client, source: str, names: Sequence[str], timeout: flo
                 del left[name]
             elif _is_past(line, source):
                 del left[name]
-                print(_moved(line))
+                yield line
         if not left:
             return
         _refuse_to_wait([lines[name] for name in left if name in lines])

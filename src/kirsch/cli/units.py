@@ -107,11 +107,16 @@ def why(options: argparse.Namespace) -> int:
     """Why units are not as people want them; all that are not, if none is named."""
     client = client_of(options)
     names = full_names(client, options.units)
+    found = []
     for line in client.get(UNITS)["units"]:
         template = UnitName.parse(line["name"]).is_template
         if line["name"] in names or (not names and line["reasons"] and not template):
-            reasons = line["reasons"] or ["it is as people want it"]
-            print(f"{line['name']}: {'; '.join(reasons)}")
+            found.append({"unit": line["name"], "machine": line["machine"], "reasons": line["reasons"]})
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    for each in found:
+        print(f"{each['unit']}: {'; '.join(each['reasons'] or ['it is as people want it'])}")
     return 0
 
 

@@ -163,6 +163,7 @@ def _changes(verbs: Any) -> None:
         "kirsch verify units/*",
     )
     verify.add_argument("files", nargs="+", metavar="FILE")
+    verify.add_argument("--json", action="store_true", help="print JSON")
     submit = _verb(
         verbs, "submit", "units:submit", "Submit unit files. They are known then, nothing runs yet.",
         "kirsch submit units/webdb.container units/notes@.container",
@@ -247,7 +248,7 @@ def _looks(verbs: Any) -> None:
     }.items():
         verb = _verb(verbs, name, f"units:{name}", what, f"kirsch {name} notes@1")
         verb.add_argument("units", nargs="*" if name == "why" else "+", metavar="UNIT")
-        if name == "status":
+        if name in ("status", "why"):
             verb.add_argument("--json", action="store_true", help="print JSON")
     journal = _verb(
         verbs,

@@ -1,7 +1,9 @@
 """verify: unit files checked without a kirschd."""
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from kirsch.unit import UnitError
 def verify(options: argparse.Namespace) -> int:
     """Check each file, and say what is wrong with each that is bad."""
     host = Host.create(Path(".kirsch"), Path(), ())
-    bad = 0
+    found = []
     for file in options.files:
+        problem, warnings = "", list[str]()
         try:
             warnings = checked(Path(file).name, Path(file).read_bytes().decode(), file, partial(check, host))
         except OSError as error:
@@ -24,11 +27,18 @@ def verify(options: argparse.Namespace) -> int:
             problem = f"{file}: is not UTF-8"
         except UnitError as error:
             problem = str(error) if str(error).startswith(file) else f"{file}: {error}"
-        else:
-            for warning in warnings:
-                print(f"warning: {warning}", file=sys.stderr)
-            print(f"{file}: ok")
-            continue
+        found.append({"file": file, "ok": not problem, "error": problem, "warnings": warnings})
+        if not options.json:
+            _tell(file, problem, warnings)
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    return 0 if all(each["ok"] for each in found) else 1
+
+
+def _tell(file: str, problem: str, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if problem:
         print(f"kirsch: {problem}", file=sys.stderr)
-        bad += 1
-    return 1 if bad else 0
+    else:
+        print(f"{file}: ok")
