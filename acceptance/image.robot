@@ -13,7 +13,7 @@ There Is An Image That Applications Begin With
     Should Contain    ${said}    localhost/kirsch/web:latest
 
 An Application Becomes An Image
-    ${said} =    Kirsch    image    build    ${FOLDER}/app    -t    ${NAME}
+    ${said} =    Kirsch    image    build    ${FOLDER}/${NAME}    -t    ${NAME}
     Should Contain    ${said}    RUN pip install
     Should Contain    ${said}    localhost/${NAME}:latest
 
@@ -22,7 +22,7 @@ The Image Is Run And The Page Opens
     Page Should Become    Hello from a container
 
 The Code Of This Computer Is Served From A Container
-    Run Container    localhost/kirsch/web    --volume    ${FOLDER}/app/webapp:/home/web/webapp
+    Run Container    localhost/kirsch/web    --volume    ${FOLDER}/${NAME}/webapp:/home/web/webapp
     Page Should Become    Hello from a container
 
 A Change Is Seen While The Application Is Written
@@ -30,7 +30,7 @@ A Change Is Seen While The Application Is Written
     Page Should Become    Hello from a container
     Write Page    Hello again
     Page Should Become    Hello again
-    Append To File    ${FOLDER}/app/webapp/__init__.py    def broken(:\n
+    Append To File    ${FOLDER}/${NAME}/webapp/__init__.py    def broken(:\n
     Development Should Say    webapp/__init__.py:7: SyntaxError
     Page Should Be    Hello again
     Write Page    Hello once more
@@ -38,8 +38,8 @@ A Change Is Seen While The Application Is Written
     Stop Development
 
 What Was Built Before Is Not Built Again
-    Kirsch    image    build    ${FOLDER}/app    -t    ${NAME}
-    ${said} =    Kirsch    image    build    ${FOLDER}/app    -t    ${NAME}
+    Kirsch    image    build    ${FOLDER}/${NAME}    -t    ${NAME}
+    ${said} =    Kirsch    image    build    ${FOLDER}/${NAME}    -t    ${NAME}
     Should Contain    ${said}    RUN pip install -r requirements.txt (cached)
 
 An Image Gets A Version's Tag
@@ -59,8 +59,8 @@ An Image Goes To A Registry And Comes Back
     Page Should Become    Hello once more
 
 A Step That Fails Is Told With Its Last Lines
-    Append To File    ${FOLDER}/app/Containerfile    RUN echo it cannot be done && exit 3\n
-    ${refused} =    Kirsch Refuses    image    build    ${FOLDER}/app    -t    ${NAME}:broken
+    Append To File    ${FOLDER}/${NAME}/Containerfile    RUN echo it cannot be done && exit 3\n
+    ${refused} =    Kirsch Refuses    image    build    ${FOLDER}/${NAME}    -t    ${NAME}:broken
     Should Contain    ${refused}    it cannot be done
     Should Contain    ${refused}    exit status 3
     ${listed} =    Kirsch    image    list

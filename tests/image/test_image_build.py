@@ -233,3 +233,24 @@ def test_a_build_that_is_interrupted_leaves_nothing(podman, application, tmp_pat
     after = set(podman.podman("ps", "--all", "--external", "--quiet").split())
     assert [each for each in after - before if made_of(podman, each)] == []
     assert not sleeping()
+
+
+def test_where_no_space_is_left_it_is_said_in_a_line(podman, tmp_path):
+    small, folder = tmp_path / "small", tmp_path / "large"
+    small.mkdir()
+    folder.mkdir()
+    (folder / "Containerfile").write_text("FROM scratch\nCOPY data /data\n")
+    (folder / "data").write_bytes(bytes(range(256)) * 120_000)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small], check=True)
+    try:
+        storage = f'driver = "overlay"\ngraphroot = "{small}/graph"\nrunroot = "{small}/run"\n'
+        (tmp_path / "storage.conf").write_text(f"[storage]\n{storage}")
+        podman.environment["CONTAINERS_STORAGE_CONF"] = str(tmp_path / "storage.conf")
+        failed = podman.kirsch("image", "build", folder, "-t", podman.prefix, ok=False)
+        assert failed.stderr.startswith("kirsch: 2/2 COPY data /data: no space is left")
+        assert failed.stderr.count("\n") == 1
+        assert podman.names() == []
+    finally:
+        del podman.environment["CONTAINERS_STORAGE_CONF"]
+        subprocess.run(["umount", small / "graph/overlay"], check=False, capture_output=True)
+        subprocess.run(["umount", small], check=True)

@@ -1,7 +1,6 @@
 """An image, built with podman from a folder with a Containerfile."""
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -163,12 +162,10 @@ def _failure(progress: "_Steps", error: CommandError) -> ImageError:
     lines, why = reason(progress.lines)
     step = progress.step or "podman build"
     if any("no space left on device" in line for line in progress.lines):
-        why = f"no space is left below {_storage()}: `kirsch image prune` frees some"
+        return ImageError(
+            f"{step}: no space is left where podman keeps images: `kirsch image prune` frees some"
+        )
     return BuildError(f"{step}: {said or why}", lines)
-
-
-def _storage() -> str:
-    return "podman's storage" if os.geteuid() else "/var/lib/containers"
 
 
 class _Steps:

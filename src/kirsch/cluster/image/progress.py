@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 WIDTH = 72
 # How many lines of a step that fails are shown.
 LAST = 12
+# Of a longer line its end, for the reason stands there.
+LONGEST = 400
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _NOISE = re.compile(r"(--> |COMMIT |Successfully tagged |time=\"|[0-9a-f]{64}$|\[Warning\])")
@@ -41,7 +43,7 @@ class Progress:
         elif text.startswith("--> Using cache"):
             yield Cached()
         elif text and not _NOISE.match(text):
-            self.lines = [*self.lines, text][-LAST:]
+            self.lines = [*self.lines, text[-LONGEST:]][-LAST:]
 
 
 def shortened(text: str) -> str:
