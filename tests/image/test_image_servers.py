@@ -11,6 +11,7 @@ from tests.image.conftest import IMAGES, Podman
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import ulimits
 
+EXAMPLES = IMAGES.parent / "examples"
 CONFIGURATION = """\
 defaults
     mode http
@@ -143,3 +144,37 @@ def test_the_balancer_runs_haproxy_as_its_user(podman, haproxy, tmp_path):
     assert podman.podman("exec", name, "id", "--user", "--name") == "haproxy"
     podman.podman("stop", name)
     assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
+
+
+def test_the_notes_run_in_containers_with_a_database_in_another(podman, postgres, web):
+    """What the articles' second one does by hand."""
+    podman.kirsch("image", "build", EXAMPLES / "notes", "-t", podman.prefix)
+    database = podman.run(
+        postgres, "--env", "POSTGRES_USER=notes", "--env", "POSTGRES_PASSWORD=x", "--env", "POSTGRES_DB=notes"
+    )
+    ready(podman, database)
+    at = podman.podman("inspect", database, "--format", "{{.NetworkSettings.IPAddress}}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    notes = podman.run(
+        podman.prefix, "--publish", f"{port}:8080", "--read-only", "--cap-drop", "all",
+        "--env", f"DATABASE_URL=postgresql://notes:x@{at}:5432/notes",
+    )  # fmt: skip
+
+    def asked(method: str, path: str, body: str = "") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("localhost", port, timeout=5)
+        try:
+            connection.request(method, path, body or None, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+
+    eventually(
+        lambda: asked("GET", "/readyz")[0] == 200, 60, f"the notes: {podman._run(['podman', 'logs', notes])}"
+    )
+    assert asked("POST", "/api/notes", '{"text": "Buy cherries"}')[0] == 201
+    assert "Buy cherries" in asked("GET", "/api/notes")[1]
+    podman.podman("healthcheck", "run", notes)
+    podman.podman("stop", notes)
+    assert podman.podman("inspect", notes, "--format", "{{.State.ExitCode}}") == "0"
