@@ -27,13 +27,14 @@ from kirsch.cluster.agent.plan import (
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
+from kirsch.cluster.agent.share import Share
 from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError
-from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
+from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
@@ -66,12 +67,10 @@ class Agent:
         self.environment = environment
         self.secret = secret
         self.cache = cache
+        self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         self.readiness = Readiness(runtime, self._changed)
-        self._lost_at: dict[str, float] = {}
-        self._read: dict[UnitName, Assigned] = {}
-        self._read_at = -1
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
         self._prepared: dict[UnitName, Prepared] = {}
@@ -132,9 +131,8 @@ class Agent:
     def view(self) -> View:
         """What `plan` decides upon, now."""
         known = self.mirror.revision > 0
-        assigned, running = {} if self._closing else self._assigned(), dict(self.runtime.states())
-        unread = frozenset() if self._closing else frozenset(self._scheduled()) - assigned.keys()
-        connected = self.connected
+        assigned, running = {} if self._closing else self.share.assigned(), dict(self.runtime.states())
+        connected = self.share.connected
         if not connected:
             self._joining = True
         elif not any(alive(state) for name, state in running.items() if name not in assigned):
@@ -146,54 +144,16 @@ class Agent:
             started=dict(self._started),
             busy=frozenset(self._busy),
             starting=frozenset(self._starting),
-            elsewhere=self._elsewhere(assigned),
-            unread=unread,
+            elsewhere={} if self._closing else self.share.elsewhere(),
+            unread=frozenset() if self._closing else self.share.unread(),
             endpoints=self.snapshots.now().endpoints,
             known=known or self._closing,
             connected=connected,
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
-            lapsed=self._lapsed(),
+            lapsed=self.share.lapsed(),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
-
-    @property
-    def connected(self) -> bool:
-        """Whether the store has this machine, and this machine all that the store held when it took it in:
-        what was decided while it was away is known."""
-        entry = self.mirror.entries.get(keys.machine(self.machine.id))
-        return entry is not None and entry.lease == self.lease.current and self.lease.holds
-
-    def _lapsed(self) -> str:
-        """A machine that was lost a moment ago."""
-        since = asyncio.get_running_loop().time() - GRACE
-        self._lost_at = {machine: at for machine, at in self._lost_at.items() if at > since}
-        return min(self._lost_at, default="")
-
-    def _scheduled(self) -> list[UnitName]:
-        entries = self.mirror.below(keys.schedule(self.machine.id, ""))
-        return [read_name(keys.last(entry.key)) for entry in entries]
-
-    def _assigned(self) -> dict[UnitName, Assigned]:
-        """This machine's part of the schedule. A text is gone as soon as nobody wants the unit like that any
-        more, which is not for the agent to act upon: until the schedule says so the unit is what it was."""
-        if self._read_at == self.mirror.revision:
-            return self._read
-        assigned, schedule = {}, self.snapshots.now().schedule
-        for name in self._scheduled():
-            assignment, known = schedule[name][self.machine.id], self._read.get(name)
-            if (text := self.mirror.value(keys.text(assignment.hash))) is not None:
-                assigned[name] = Assigned(*read_unit(name, text), assignment)
-            elif known is not None and known.assignment.hash == assignment.hash:
-                assigned[name] = replace(known, assignment=assignment)
-        self._read, self._read_at = assigned, self.mirror.revision
-        return assigned
-
-    def _elsewhere(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, str]:
-        """Units that another live machine still has; where that one is gone its lease took them along."""
-        states = self.snapshots.now().states
-        others = {name: states.get(name, {}).keys() - {self.machine.id} for name in assigned}
-        return {name: min(machines) for name, machines in others.items() if machines}
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""
@@ -380,29 +340,11 @@ class Agent:
         self._changed()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        for key in changed:
-            if key.startswith(keys.MACHINES) and key not in self.mirror.entries:
-                loop = asyncio.get_running_loop()
-                self._lost_at[keys.last(key)] = loop.time()
-                # A timer may fire a little early, and must find the time over.
-                loop.call_later(GRACE + 0.01, self._changed)
-        if any(self._matters(key) for key in changed):
+        if self.share.lost(changed):
+            # A timer may fire a little early, and must find the time over.
+            asyncio.get_running_loop().call_later(GRACE + 0.01, self._changed)
+        if any(self.share.matters(key) for key in changed):
             self._wake.set()
-
-    def _matters(self, key: str) -> bool:
-        """Whether it has to do with this machine's units: most of what a large cluster does has not."""
-        match keys.kind(key):
-            case keys.SCHEDULE:
-                return keys.pair(key).first == self.machine.id
-            case keys.MACHINES:
-                return keys.last(key) == self.machine.id
-            case keys.STATES:
-                return read_name(keys.pair(key).first) in self._read
-            case keys.ENDPOINTS:
-                name = read_name(keys.pair(key).first)
-                used = (link for unit in self._read.values() for link in unit.options.links)
-                return name in self._read or any(links.targets(link, name) for link in used)
-        return False
 
     def _changed(self) -> None:
         self._wake.set()
@@ -419,7 +361,7 @@ class Agent:
 
     def _publish(self) -> None:
         """Say what is: this machine, the states of its units, and where they serve."""
-        report, assigned = self.report, self._assigned()
+        report, assigned = self.report, self.share.assigned()
         report.begin()
         # A unit that could not even be loaded is this machine's all the same, and says why.
         unloaded = {
