@@ -40,8 +40,8 @@ class Deadline:
     def lost(self, machine: str) -> None:
         """A machine's lease has run out."""
         cluster, began = self.truth.cluster(), self.loop.time()
-        leader = self.machines.get(self.truth.value(keys.LEADER) or machine)
-        if leader and leader.id != machine and not (leader.kirschd and leader.link.up):
+        entry = self.truth.entries.get(keys.LEADER)
+        if entry and not self._leads(self.machines[entry.value], entry.lease):
             # Somebody else has to be elected first, and has not even begun.
             return
         for name, places in sorted(cluster.schedule.items()):
@@ -51,6 +51,11 @@ class Deadline:
             follows = unit.options.on_partition == "stop" or unit.options.machine_of is not None
             until = GRACE + ORDER if follows else AFTER
             self.loop.call_later(until, self._look, name, machine, began)
+
+    def _leads(self, machine: SimulatedMachine, lease: int) -> bool:
+        """Whether a machine's kirschd is the one that was elected, and can be heard."""
+        kirschd = machine.kirschd
+        return kirschd is not None and kirschd.node.lease.current == lease and machine.link.up
 
     def _look(self, name: UnitName, lost: str, began: float) -> None:
         cluster = self.truth.cluster()
