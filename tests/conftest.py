@@ -14,6 +14,7 @@ settings.load_profile("kirsch")
 IMPOSSIBLE = (
     "there is no fleetctl",
     "there is no IPv6",
+    "has no such argument",
     "machines as containers need root",
     "machines as containers need CAP_SYS_ADMIN",
 )
