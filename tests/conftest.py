@@ -39,13 +39,14 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `--dist loadfile`: all files that share machines are one, or a worker would wait for the other."""
+    """With `--dist loadfile`: all files that share machines are one, or a worker would wait for the other;
+    those that make images too, for podman cannot list what another takes away."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             path = super()._split_scope(nodeid)
-            return "tests/machines" if path.startswith("tests/machines/") else path
+            return "podman" if path.startswith(("tests/machines/", "tests/image/")) else path
 
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
 

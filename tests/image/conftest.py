@@ -8,11 +8,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.deadline import eventually
 
+from kirsch.cluster.image.podman import images
+from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import ulimits
 
@@ -97,8 +100,9 @@ class Podman:
 
     def names(self) -> list[str]:
         """The images that the test has named."""
-        found = self.podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-        return sorted(name for name in found if self.prefix in name)
+        found = Runner().run(replace(images(), environment=self.environment))
+        names = (name for image in json.loads(found or "[]") for name in image.get("Names") or ())
+        return sorted(name for name in names if self.prefix in name)
 
     def clean(self) -> None:
         containers = self.podman("ps", "--all", "--quiet", "--filter", f"name={self.prefix}").split()

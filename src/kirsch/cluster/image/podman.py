@@ -1,6 +1,7 @@
 """podman's commands for images, as values. Pure; see podman-build(1) and its neighbours, 4.3 and later."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster.provision.command import Command
@@ -48,7 +49,9 @@ def tag(image: str, *names: str) -> Command:
 
 def images() -> Command:
     """All images that have a name, as JSON."""
-    return podman("image", "ls", "--filter", "dangling=false", "--format", "json")
+    listing = podman("image", "ls", "--filter", "dangling=false", "--format", "json")
+    # podman 4 stumbles over an image that somebody else removes meanwhile.
+    return replace(listing, again="image not known")
 
 
 def remove(names: Sequence[str], *, force: bool = False) -> Command:

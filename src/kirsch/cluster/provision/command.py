@@ -16,6 +16,8 @@ from kirsch.cluster.provision.record import ProvisionError
 
 CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")
 LONGEST = 300
+# How often what fails by chance is run once more.
+AGAIN = 5
 # Seconds from SIGTERM to SIGKILL.
 GRACE = 10.0
 
@@ -24,12 +26,14 @@ Each = TypeVar("Each")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours."""
+    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours; what
+    it says when it is to be run once more."""
 
     argv: tuple[str, ...]
     input: bytes = field(default=b"", repr=False)
     timeout: float = 60.0
     environment: Mapping[str, str] = field(default_factory=dict)
+    again: str = ""
 
 
 class CommandError(ProvisionError):
@@ -57,7 +61,16 @@ class Runner:
         self._lock = threading.Lock()
 
     def run(self, command: Command) -> str:
-        """Run it to its end; what it printed. Raises CommandError."""
+        """Run it to its end, again where it says `command.again`; what it printed. Raises CommandError."""
+        for _ in range(AGAIN if command.again else 0):
+            try:
+                return self._run(command)
+            except CommandError as error:
+                if command.again not in str(error):
+                    raise
+        return self._run(command)
+
+    def _run(self, command: Command) -> str:
         name = os.path.basename(command.argv[0])
         with self._lock:
             self.check()

@@ -102,9 +102,9 @@ class Images:
         return True
 
     def _forget_old(self) -> None:
-        images = self.runner.run(
-            podman("images", "--format", "json", "--filter", f"reference={recipe.REPOSITORY}")
-        )
+        listing = podman("images", "--format", "json", "--filter", f"reference={recipe.REPOSITORY}")
+        # podman 4 stumbles over an image that somebody else removes meanwhile.
+        images = self.runner.run(replace(listing, again="image not known"))
         for image in json.loads(images or "[]"):
             if image["Created"] < time.time() - OLD:
                 try:
