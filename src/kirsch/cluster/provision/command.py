@@ -26,8 +26,9 @@ Each = TypeVar("Each")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours; what
-    it says when it is to be run once more."""
+    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours, and
+    what it says when it is to be run once more.
+    """
 
     argv: tuple[str, ...]
     input: bytes = field(default=b"", repr=False)
