@@ -26,8 +26,8 @@ Each = TypeVar("Each")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours, and
-    what it says when it is to be run once more.
+    """A program with its arguments: what it reads, how long it may take (seconds), variables besides ours,
+    and what it says when it is to be run once more.
     """
 
     argv: tuple[str, ...]
