@@ -182,6 +182,7 @@ def test_a_lease_is_counted_from_the_sending_of_what_was_acknowledged():
         assert (lease.silence, lease.holds) == (0.0, False)
         task = asyncio.create_task(lease.run())
         await lease.id()
+        lease.holding()
         clock[0] += 9.9
         assert lease.silence == pytest.approx(9.9)
         assert lease.holds
@@ -209,12 +210,21 @@ def test_the_next_kirschd_of_a_boot_counts_on_from_where_the_last_one_heard_the_
         assert lease.silence == 0.0
         task = asyncio.create_task(lease.run())
         await lease.id()
+        lease.holding()
         task.cancel()
         clock[0] += 7
         again = MachineLease(registry, lambda: clock[0], Heard(tmp_path / "heard"))
         assert again.silence == pytest.approx(7)
         # It has no lease itself yet.
         assert not again.holds
+        # And once it has, the machine still hangs on the last one's, until it says what is under its own.
+        task = asyncio.create_task(again.run())
+        await again.id()
+        assert again.holds
+        assert again.silence == pytest.approx(7)
+        again.holding()
+        assert again.silence == 0.0
+        task.cancel()
 
     run(scenario())
 

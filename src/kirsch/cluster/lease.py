@@ -74,6 +74,9 @@ class MachineLease:
         self.current = 0
         self._heard = heard or Heard()
         self._sent = self._heard.read()
+        # Since when this lease is acknowledged, and whether the machine hangs on it yet.
+        self._acknowledged = float("-inf")
+        self._holding = False
         self._granted = asyncio.Condition()
         self._doubted = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -102,7 +105,7 @@ class MachineLease:
     @property
     def holds(self) -> bool:
         """Whether the store cannot have ended the lease yet."""
-        return bool(self.current) and self.silence < self.TTL
+        return bool(self.current) and self.clock() - self._acknowledged < self.TTL
 
     async def run(self) -> None:
         """Hold the lease until cancelled."""
@@ -114,11 +117,11 @@ class MachineLease:
                     await self.registry.keep_alive(self.current)
                 else:
                     await self._grant()
-                self._sent = sent
-                self._heard.write(sent)
+                self._acknowledged = sent
+                self._hear()
                 pause = self.RENEW
             except LeaseLost:
-                self.current = 0
+                self.current, self._holding = 0, False
                 continue
             except Unavailable as error:
                 log.warning("the registry is away, the lease cannot be renewed: %s", error)
@@ -132,7 +135,19 @@ class MachineLease:
             except TimeoutError:
                 pass
 
+    def holding(self) -> None:
+        """What the machine says hangs on the lease from now on. Until then an earlier one is what counts:
+        when that ends the machine is lost, however well the store is heard."""
+        self._holding = True
+        self._hear()
+
+    def _hear(self) -> None:
+        if self._holding and self._acknowledged != self._sent:
+            self._sent = self._acknowledged
+            self._heard.write(self._sent)
+
     async def _grant(self) -> None:
+        self._holding = False
         granted = await self.registry.grant(self.TTL)
         async with self._granted:
             self.current = granted
@@ -249,6 +264,8 @@ class LeasedKeys:
             revision = await self.registry.transact(operations[start : start + MAX_OPERATIONS])
             self._revision = max(self._revision, revision or 0)
         self._written = dict(wanted)
+        if wanted and lease == self.lease.current:
+            self.lease.holding()
         if wanted is self._wanted:
             self._settled.set()
 

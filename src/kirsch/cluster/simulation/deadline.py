@@ -15,6 +15,8 @@ from kirsch.unit import UnitName
 # then.
 AFTER = 2.0
 ORDER = 1.0
+# What was lost before is waited for so long.
+UNANSWERED = 6.0
 # A kirschd that began later has its own things to do.
 BEGAN = 3.0
 
@@ -80,7 +82,7 @@ class Deadline:
     def _calm(self, began: float) -> bool:
         """Whether nothing else was in the way, from a little before the loss until now."""
         there = self.truth.cluster().machines
-        if self.disturbed > began - ORDER or self.truth.value(keys.LEADER) not in there:
+        if self.disturbed > began - UNANSWERED or self.truth.value(keys.LEADER) not in there:
             return False
         for id, machine in self.machines.items():
             if id not in there and not machine.powered:

@@ -24,6 +24,8 @@ from kirsch.unit import Options, UnitFile, UnitName
 # Seconds after the last act in which all must be as it has to, and after that, in which nothing may change.
 SETTLES = 45.0
 STILL = 7.0
+# What is on its way at the first look has arrived at the last of so many, a second apart.
+AGREED = 3
 # What was lost is noticed, and what comes late has come, after so many seconds.
 LATEST = 10.0
 
@@ -141,7 +143,10 @@ class Simulation:
         await asyncio.gather(*self._orders)
         if self.scenario.weather.lost or self.scenario.weather.late:
             await asyncio.sleep(LATEST)
-        while left := next(unfinished(self.truth, self.machines, calm), None):
+        agreed = 0
+        while agreed < AGREED:
+            left = next(unfinished(self.truth, self.machines, calm), None)
+            agreed = 0 if left else agreed + 1
             if self.loop.time() >= until:
                 return self.broken(f"{SETTLES:g} s after all faults: {left}")
             await asyncio.sleep(1)
