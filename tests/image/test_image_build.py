@@ -93,7 +93,7 @@ def test_a_request_that_is_under_way_at_sigterm_is_answered(podman, web, applica
     asking = threading.Thread(target=lambda: answers.append(page(port, "/slow")))
     asking.start()
     eventually(lambda: page(port, "/waiting") == "yes", what="the request")
-    podman.podman("stop", name)
+    podman.podman("stop", "--time", "60", name)
     asking.join(20)
     assert answers == ["answered"]
     assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
