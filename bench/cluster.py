@@ -128,6 +128,7 @@ class Bench:
         all_300 = [f"sleep@{n}.service" for n in range(300)]
         if number == 0:
             self.kirsch("submit", str(self.folder / "sleep@.service"))
+        time.sleep(IDLE / 3)  # what the round before destroyed is gone from the machines
         yield "submit", self.kirsch("submit", str(one))
         yield "first start", self.kirsch("start", *first)
         yield "start 50", self.kirsch("start", *fifty)
