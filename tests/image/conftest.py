@@ -98,6 +98,11 @@ class Podman:
         self.podman(*words)
         return name
 
+    def said(self, container: str) -> str:
+        """What a container has written, to both of its outputs."""
+        done = self._run(["podman", "--runtime", "runc", "logs", container])
+        return done.stdout + done.stderr
+
     def names(self) -> list[str]:
         """The images that the test has named."""
         found = Runner().run(replace(images(), environment=self.environment))
