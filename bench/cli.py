@@ -6,16 +6,14 @@ empty program, and with the standard library's parts that any client of HTTP wit
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+
+import outcome
 
 UNITS = 20
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -65,13 +63,7 @@ def main() -> int:
     for row in rows:
         print(f"{row['subject']:<50} {row['value']:>6} ms  {row['ratio']:>5} x")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version()},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows)
     return 0
 
 

@@ -9,7 +9,6 @@ machines in the same round with no cluster about, and fleet 0.11 as it was measu
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,8 +19,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
+
+import outcome
 
 from kirsch.cluster.client import Client
 from kirsch.cluster.locate import Where, locate
@@ -68,13 +68,7 @@ def main() -> int:
         ratio = f"{entry['ratio']:6.2f} x {entry['ratio_to']}" if entry["ratio_to"] else ""
         print(f"{entry['what']:<32} {entry['value']:7.2f} {entry['unit']:<6} {ratio}")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version()},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows)
     return 0
 
 

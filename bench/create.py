@@ -7,9 +7,7 @@ folder of our own (containers-storage.conf(5)), which goes at the end.
 """
 
 import argparse
-import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -20,8 +18,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
+
+import outcome
 
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import BOOT, ulimits
@@ -63,13 +62,7 @@ def main() -> int:
     for row in rows:
         print(f"{row['what']:<24} {row['value']:7.1f} s {row['ratio']:7.2f} x {FLOOR}")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version(), "podman": said("podman", "--version")},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows, podman=said("podman", "--version"))
     return 0
 
 

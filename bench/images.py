@@ -12,7 +12,6 @@ Targets: a rebuild with a warm cache below 3 s, a code change on three machines 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import outcome
 
 from kirsch.cluster.image.registry import of_cluster
 from kirsch.cluster.provision.podman import object_name
@@ -76,13 +76,7 @@ def main() -> int:
         ratio = f"{each['ratio']:8.2f} x podman alone" if each["ratio"] else ""
         print(f"{each['what']:<32} {each['subject']:<8} {each['value']:10.2f} {each['unit']:<3}{ratio}")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version(), "podman": said("podman", "--version")},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows, podman=said("podman", "--version"))
     return 0
 
 

@@ -8,9 +8,6 @@ what they say was written. The peer of each is memory, where nothing has to be k
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import shutil
 import socket
 import statistics
@@ -19,8 +16,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
+
+import outcome
 
 from kirsch.cluster.registry import MemoryRegistry, Registry, SQLiteRegistry, Unavailable
 
@@ -166,13 +164,7 @@ def main() -> int:
         value = f"{row['value']:>12,.2f} {row['unit']:<9}"
         print(f"{row['subject']:<8} {row['what']:<26} {value} {row['ratio']:>8} x")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version()},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows)
     return 0
 
 

@@ -10,16 +10,15 @@ cost of a unit has to stay the same.
 import argparse
 import asyncio
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
+
+import outcome
 
 from kirsch.bus.server import settle_memory
 from kirsch.cluster import keys
@@ -208,13 +207,7 @@ def main() -> int:
             print(f"{row['subject']:<28} {what:<40} {value:>10.2f} {row['unit']:<8} {row['ratio']:>6} x")
     print(f"target: {TARGET} placed a second on one core")
     if options.json:
-        result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version()},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        outcome.write(options.json, rows)
     return 0
 
 
