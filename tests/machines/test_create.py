@@ -111,6 +111,7 @@ def test_clusters_come_side_by_side_and_go_without_a_trace(computer):
         ("create --name", "machines"),
         ("start kirsch-", "machines"),
         ("start etcd.service", "etcd"),
+        ("kirsch-registry.service", "registry"),
         ("start kirschd.service", "kirschd"),
     ],
 )

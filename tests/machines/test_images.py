@@ -1,6 +1,5 @@
 """A cluster's own registry: an image is sent once, and every machine can take it."""
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -11,16 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.image.home import SERVICE, files, settings, trust
 from kirsch.cluster.image.registry import of_cluster
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.record import ClusterRecord
+from kirsch.cluster.provision.registry import SERVICE, registry_files, settings
 from kirsch.cluster.provision.shell import act, shell_of
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
-needs_registry = pytest.mark.skipif(
-    not shutil.which("docker-registry"), reason="a cluster's registry is docker-registry: apt-get install it"
-)
 
 
 def kirsch(*arguments: object) -> str:
@@ -45,11 +41,23 @@ def image(tmp_path: Path) -> Iterator[str]:
 def test_the_registrys_settings_let_only_the_cluster_in():
     assert "clientcas" in settings()
     assert "LoadCredential=machine.key:/etc/kirsch/tls/machine.key" in SERVICE
-    assert {file.path: file.mode for file in files(b"x")}["/opt/kirsch/bin/docker-registry"] == 0o755
-    assert "/etc/containers/certs.d/10.0.0.1:5000" in trust("10.0.0.1:5000")
 
 
-@needs_registry
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_each_machine_trusts_the_registry_and_one_is_it(cluster: ClusterRecord):
+    home, *others = cluster.machines
+    at = of_cluster(cluster).address
+    for machine in others:
+        paths = {file.path for file in registry_files(cluster, machine)}
+        assert paths == {
+            f"/etc/containers/certs.d/{at}/{name}" for name in ("ca.crt", "client.cert", "client.key")
+        }
+    unit = act(Runner(), shell_of(cluster, home), home.name, "systemctl is-active kirsch-registry")
+    assert unit.strip() == "active"
+
+
 @pytest.mark.slow
 @pytest.mark.machines
 @pytest.mark.root
@@ -71,7 +79,17 @@ def test_an_image_is_sent_once_and_every_machine_takes_it(cluster: ClusterRecord
     act(runner, shell_of(cluster, cluster.machines[-1]), "it", f"podman pull --quiet {at}/{image}")
 
 
-@needs_registry
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_an_image_is_everywhere_before_it_is_needed(cluster: ClusterRecord, image: str):
+    at = of_cluster(cluster).address
+    said = kirsch("image", "push", image, "--on", cluster.name, "--everywhere")
+    assert "machines" in said
+    for machine in cluster.machines:
+        act(Runner(), shell_of(cluster, machine), machine.name, f"podman image exists {at}/{image}")
+
+
 @pytest.mark.slow
 @pytest.mark.machines
 @pytest.mark.root

@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.cluster import Steps
@@ -11,6 +12,8 @@ from kirsch.cli.errors import Misuse
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kirsch.cluster.image.build import BuildError
     from kirsch.cluster.image.reference import Reference
     from kirsch.cluster.image.registry import Registry
@@ -96,18 +99,28 @@ def push(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.command import Runner
 
     name = Reference.parse(options.name or options.image)
+    if options.everywhere and not options.on:
+        raise Misuse("--everywhere is for a cluster's machines: give --on CLUSTER")
     name, registry = _at(name, options)
     steps = Steps(sys.stdout)
-    if options.on:
-        from kirsch.cluster.image.home import ensure
-        from kirsch.cluster.provision.record import ClusterRecord
-
-        steps.begun("the cluster's registry")
-        ensure(ClusterRecord.load(options.on), Runner())
-        steps.done("the cluster's registry", steps.seconds)
     sent = send(options.image, name, registry, Runner(), steps)
+    if options.everywhere:
+        _spread(options.on, sent, steps)
     print("\n".join(["", *map(str, sent)]))
     return 0
+
+
+def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
+    from kirsch.cluster.image.spread import spread
+    from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    begun = time.monotonic()
+    steps.begun("machines")
+    left = spread(ClusterRecord.load(cluster), names, Runner())
+    steps.done("machines", time.monotonic() - begun)
+    for machine, reason in left.items():
+        print(f"kirsch: {machine} has it not yet: {reason}", file=sys.stderr)
 
 
 def pull(options: argparse.Namespace) -> int:

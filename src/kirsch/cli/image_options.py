@@ -72,6 +72,11 @@ def images(verb: Verb) -> None:
     push.add_argument("image", metavar="IMAGE", help="its name here, or its id")
     push.add_argument("name", nargs="?", metavar="REGISTRY/NAME[:TAG]", help="its name there (as here)")
     _registry(push)
+    push.add_argument(
+        "--everywhere",
+        action="store_true",
+        help="with --on: have every machine fetch it now, for the time when the registry's is away",
+    )
     pull = verb(
         "image pull",
         "image:pull",

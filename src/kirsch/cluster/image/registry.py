@@ -8,10 +8,9 @@ from kirsch.cluster.certificates import Certificates
 from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
 from kirsch.cluster.provision.command import Command
 from kirsch.cluster.provision.podman import podman
-from kirsch.cluster.provision.record import ClusterRecord, bracketed
+from kirsch.cluster.provision.record import ClusterRecord
+from kirsch.cluster.provision.registry import address
 
-# A cluster's own one, on the first machine that keeps the registry of units.
-PORT = 5000
 FAR = 1800.0
 
 
@@ -55,7 +54,7 @@ class Registry:
 
 def of_cluster(record: ClusterRecord) -> Registry:
     """A cluster's own registry. Clients show a certificate of the cluster's authority."""
-    return Registry(f"{bracketed(record.members[0].address)}:{PORT}", record.certificates)
+    return Registry(address(record), record.certificates)
 
 
 def registry_of(name: Reference, insecure: str = "") -> Registry:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.build import inspected
 from kirsch.cluster.image.content import content_tag, is_content_tag
-from kirsch.cluster.image.home import PROGRAM, SETTINGS
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.provision.settings import HOME
+from kirsch.cluster.provision.registry import CLEAN
 from kirsch.cluster.provision.shell import act, shell_of
 
 
@@ -105,11 +104,7 @@ def prune(runner: Runner) -> list[str]:
 
 
 # Images that no container of a machine was made from; layers of its registry that no image has any more.
-ON_MACHINE = (
-    "podman image prune --all --force; "
-    f"test ! -e {SETTINGS} || "
-    f"{HOME}/bin/{PROGRAM} garbage-collect --delete-untagged {SETTINGS} >/dev/null 2>&1"
-)
+ON_MACHINE = f"podman image prune --all --force; {CLEAN}"
 
 
 def prune_machines(cluster: ClusterRecord, runner: Runner) -> dict[str, int]:

@@ -15,6 +15,7 @@ from kirsch.cluster.provision import install, probe
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.registry import registry_files
 from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
 from kirsch.cluster.provision.shell import HostShell, act
 from kirsch.cluster.provision.ssh import known_host
@@ -163,6 +164,7 @@ class Joining:
         pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
         libraries = Wheels(self.runner).libraries(self.wheel, self.known_facts.target)
         files = machine_files(self.record, machine, signer.certificate, pair)
+        files += registry_files(self.record, machine)
         files += [_wheel(path) for path in libraries]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
         self._act(install.LIBRARIES)

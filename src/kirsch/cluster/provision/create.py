@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kirsch.cluster.provision import install, podman
+from kirsch.cluster.provision import install, podman, registry
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.destroy import PARTS, destroy_steps, remove_record
 from kirsch.cluster.provision.host import free, limits, subnets
@@ -109,6 +109,7 @@ class Creation:
             Step("machines", self._machines, self._undone("machines", "volumes")),
             Step("sshd", self._sshd),
             Step("etcd", self._etcd),
+            Step("registry", self._registry),
             Step("kirschd", self._kirschd),
         ]
 
@@ -153,6 +154,7 @@ class Creation:
             pair = machine_pair(signer, machine.name, machine.address)
             files = machine_files(record, machine, signer.certificate, pair)
             files += container_files(machine, key.private, key.public, public)
+            files += registry.registry_files(record, machine)
             published = self.specification.published if first else ()
             run(podman.create_volume(record.name, machine.name))
             run(podman.create_machine(record, machine, self.image, bounds, published))
@@ -167,6 +169,9 @@ class Creation:
     def _etcd(self) -> None:
         # It is of Type=notify: started once it has joined the others.
         self._on(self.record.members, install.start("etcd.service"))
+
+    def _registry(self) -> None:
+        self._on(self.record.members[:1], registry.start(self.record))
 
     def _kirschd(self) -> None:
         # Of Type=notify too: ready once the machine is in the cluster.

@@ -5,7 +5,7 @@ Wheels need no pip that is there already: pip's own wheel is among them, and run
 
 import shlex
 
-from kirsch.cluster.provision.settings import FOLDER, HOME, UNIT
+from kirsch.cluster.provision.settings import FOLDER, HOME, TLS, UNIT
 
 # Where wheels lie until they are installed.
 WHEELS = "/opt/kirsch-wheels"
@@ -57,6 +57,9 @@ LEAVE = (
     "systemctl disable --quiet --now kirschd.service 2>/dev/null; "
     f"test ! -x {HOME}/bin/kirschd || {HOME}/bin/python -m kirsch.cluster.provision.leave; "
     f"rm -rf {HOME} {WHEELS} {FOLDER} {UNIT} /var/lib/kirsch /run/kirsch; "
+    # Trust in the cluster's registry, and the folders that it leaves empty.
+    f"test ! -d /etc/containers/certs.d || {{ find /etc/containers/certs.d -lname '{TLS}/*' -delete; "
+    "find /etc/containers/certs.d -mindepth 1 -type d -empty -delete; }; "
     "systemctl daemon-reload; systemctl reset-failed kirschd.service 2>/dev/null || :"
 )
 

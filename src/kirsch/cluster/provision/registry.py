@@ -1,0 +1,102 @@
+"""A cluster's own registry of images: Debian's docker-registry as a unit of its first member. Every machine
+takes images from it, and shows its certificate for that. Pure."""
+
+import json
+import shlex
+
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
+from kirsch.cluster.provision.settings import FOLDER, TLS
+from kirsch.cluster.provision.tree import File
+
+PORT = 5000
+PROGRAM = "/usr/bin/docker-registry"
+UNIT = "kirsch-registry.service"
+SETTINGS = f"{FOLDER}/registry.yml"
+DATA = "/var/lib/kirsch-registry"
+CREDENTIALS = f"/run/credentials/{UNIT}"
+# containers-certs.d(5): a folder for each registry.
+TRUST = "/etc/containers/certs.d"
+
+SERVICE = f"""\
+[Unit]
+Description=The cluster's images
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={PROGRAM} serve {CREDENTIALS}/registry.yml
+LoadCredential=registry.yml:{SETTINGS}
+LoadCredential=ca.crt:{TLS}/ca.crt
+LoadCredential=machine.crt:{TLS}/machine.crt
+LoadCredential=machine.key:{TLS}/machine.key
+DynamicUser=yes
+StateDirectory=kirsch-registry
+StateDirectoryMode=0700
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+RestrictAddressFamilies=AF_INET AF_INET6
+SystemCallArchitectures=native
+CapabilityBoundingSet=
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# Started, and answering.
+_WAIT = (
+    "import socket, sys, time\n"
+    "until = time.monotonic() + 20\n"
+    "while socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))):\n"
+    "    time.monotonic() < until or sys.exit('it does not answer: journalctl -u kirsch-registry')\n"
+    "    time.sleep(0.05)\n"
+)
+
+# Layers that no image has any more go.
+CLEAN = f"test ! -e {SETTINGS} || {PROGRAM} garbage-collect --delete-untagged {SETTINGS} >/dev/null 2>&1"
+
+
+def address(cluster: ClusterRecord) -> str:
+    """The registry's HOST:PORT, as it stands in images' names."""
+    return f"{bracketed(cluster.members[0].address)}:{PORT}"
+
+
+def settings() -> str:
+    """docker-registry's configuration; JSON is YAML too. Only the cluster's certificates are let in."""
+    return json.dumps(
+        {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": DATA}, "delete": {"enabled": True}},
+            "http": {
+                "addr": f":{PORT}",
+                "tls": {
+                    "certificate": f"{CREDENTIALS}/machine.crt",
+                    "key": f"{CREDENTIALS}/machine.key",
+                    "clientcas": [f"{CREDENTIALS}/ca.crt"],
+                    "minimumtls": "tls1.2",
+                },
+            },
+        },
+        indent=2,
+    )
+
+
+def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]:
+    """What lets a machine's podman take images from the registry; and, on its own machine, the registry."""
+    folder = f"{TRUST}/{address(cluster)}"
+    links = {"ca.crt": "ca.crt", "client.cert": "machine.crt", "client.key": "machine.key"}
+    files = [File(f"{folder}/{link}", target=f"{TLS}/{file}") for link, file in links.items()]
+    if machine.name == cluster.members[0].name:
+        files += [File(SETTINGS, settings().encode()), File(f"/etc/systemd/system/{UNIT}", SERVICE.encode())]
+    return files
+
+
+def start(cluster: ClusterRecord) -> str:
+    """The script that starts it, for the first member's shell."""
+    waiting = f"python3 -c {shlex.quote(_WAIT)} {shlex.quote(cluster.members[0].address)} {PORT}"
+    return f"systemctl daemon-reload && systemctl enable --quiet --now {UNIT} && {waiting}"
