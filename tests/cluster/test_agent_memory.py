@@ -17,13 +17,16 @@ DB = UnitName.parse("db.service")
 FILE = UnitFile.parse("[Service]\nExecStart=/bin/x\n[X-Kirsch]\nSticky=yes\nExpose=5432\n", "db.service")
 OPTIONS = Options.parse(FILE, DB)
 LAUNCHED = Assignment(FILE.hash, "launched", 3)
-CACHED = {DB: Cached(Prepared(DB, FILE, {"KIRSCH_UNIT": "db.service", "PASSWORD": "é"}), LAUNCHED)}
+ENVIRONMENT = {"KIRSCH_UNIT": "db.service", "PASSWORD": "é"}
+PREPARED = Prepared(DB, FILE, ENVIRONMENT, hosts={"cache": "10.0.0.3"})
+CACHED = {DB: Cached(PREPARED, LAUNCHED, {"cache.service/-": "10.0.0.3"})}
 
 
 def test_a_mark_says_what_a_unit_was_started_for_and_what_it_does_when_cut_off():
     stops = Options(on_partition="stop")
-    (unit,) = adopted({DB: RuntimeState(active="active", mark=mark(LAUNCHED, stops))}).values()
-    assert (unit.assignment, unit.options.on_partition) == (LAUNCHED, "stop")
+    linked = {"webdb.service/-": "10.0.0.2"}
+    (unit,) = adopted({DB: RuntimeState(active="active", mark=mark(LAUNCHED, stops, linked))}).values()
+    assert (unit.assignment, unit.options.on_partition, unit.linked) == (LAUNCHED, "stop", linked)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,8 @@ def test_what_is_cached_comes_back_as_it_was(tmp_path: Path):
     again = Cache(tmp_path / "units.json").units
     assert again[DB].assignment == LAUNCHED
     assert again[DB].prepared.file.text == FILE.text
-    assert again[DB].prepared.environment == CACHED[DB].prepared.environment
+    assert again[DB].prepared.environment == ENVIRONMENT
+    assert (again[DB].prepared.hosts, again[DB].linked) == (PREPARED.hosts, CACHED[DB].linked)
     assert again[DB].assigned.options.sticky
     assert (tmp_path / "units.json").stat().st_mode & 0o777 == 0o600
 

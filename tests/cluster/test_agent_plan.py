@@ -214,3 +214,23 @@ def test_a_machine_that_boots_while_the_store_is_away_starts_what_is_cached_and_
     assert plan(replace(view, busy=frozenset({DB}))) == []
     assert plan(replace(view, started={DB: db.assignment})) == []
     assert plan(replace(view, running={DB: state(db)})) == []
+
+
+def test_a_unit_starts_anew_when_what_it_uses_is_at_another_address():
+    then = {"db.service/-": "10.0.0.1"}
+    elsewhere = replace(endpoint(DB), address="10.0.0.2")
+    view = replace(BOTH_RUN, linked={WEB: then}, endpoints=(elsewhere, endpoint(WEB)))
+    assert plan(view) == [Stop(WEB)]
+    # Not while nothing serves there, nor while nobody can say what is so, nor where it does not want to.
+    assert plan(replace(view, endpoints=(replace(elsewhere, ready=False), endpoint(WEB)))) == []
+    assert plan(replace(view, connected=False)) == []
+    ignores = assigned(WEB, "Link=db", "LinkUpdate=ignore")
+    deaf = replace(
+        view,
+        assigned={DB: db, WEB: ignores},
+        running={DB: state(db), WEB: state(ignores)},
+        started={DB: db.assignment, WEB: ignores.assignment},
+    )
+    assert plan(deaf) == []
+    # What it uses moved, and its address with it.
+    assert plan(replace(BOTH_RUN, linked={WEB: {"db.service/-": "127.9.9.9"}})) == []

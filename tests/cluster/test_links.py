@@ -97,3 +97,70 @@ def test_a_circle_is_found_where_there_is_one(graph: dict[int, set[int]]):
     assert bool(found) == any(n in others for n, others in reach.items())
     for user, used in pairwise(found):
         assert any(links.targets(link, used) for link in units[user])
+
+
+def test_a_timer_is_no_instance_of_the_service_that_it_is_called_after():
+    assert not links.targets(Link("webdb", "db"), name("webdb.timer"))
+    assert links.targets(Link("webdb.timer", "db"), name("webdb.timer"))
+    assert links.targets(Link("webdb", "db"), name("webdb.container"))
+
+
+def test_hosts_are_the_alias_and_the_targets_name():
+    assert links.hosts([Link("webdb", "postgres")], [WEBDB]) == {
+        "postgres": "127.9.9.1",
+        "webdb": "127.9.9.1",
+    }
+
+
+def test_hosts_of_a_unit_are_names_that_hosts_can_have():
+    endpoints = [endpoint("n@1.service", "127.9.9.1"), endpoint("n@2.service", "127.9.9.2")]
+    assert links.hosts([Link("n@2.service", "n")], endpoints) == {
+        "n": "127.9.9.2",
+        "n-2.service": "127.9.9.2",
+    }
+
+
+def test_an_alias_goes_before_another_targets_name_and_nothing_leads_to_what_is_not_ready():
+    endpoints = [
+        endpoint("a.service", "127.9.9.1"),
+        endpoint("b.service", "127.9.9.2"),
+        endpoint("c.service", "127.9.9.3", ready=False),
+    ]
+    linked = [Link("b", "x"), Link("a", "b"), Link("c", "c")]
+    assert links.hosts(linked, endpoints) == {"x": "127.9.9.2", "b": "127.9.9.1", "a": "127.9.9.1"}
+
+
+aliases = st.sampled_from(["webdb", "n", "x", "A.b", "c-d"])
+some_links = st.lists(st.builds(Link, st.sampled_from(["webdb", "n", "n@1.service", "gone"]), aliases))
+some_endpoints = st.lists(
+    st.builds(
+        endpoint,
+        st.sampled_from(["webdb.container", "n@1.service", "n@2.service"]),
+        st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+        ready=st.booleans(),
+    ),
+    unique_by=lambda each: each.unit,
+)
+
+
+@given(some_links, some_endpoints)
+def test_hosts_lead_to_addresses_that_variables_have_too(linked: list[Link], endpoints: list[Endpoint]):
+    given_addresses = set(links.addresses(linked, endpoints).values())
+    hosts = links.hosts(linked, endpoints)
+    assert set(hosts.values()) <= given_addresses
+    ready = {link.alias for link in linked} - {
+        link.alias for link in linked if links.unready([link], endpoints)
+    }
+    assert ready <= hosts.keys()
+
+
+@given(some_links, some_endpoints, some_endpoints)
+def test_what_moved_is_ready_at_another_address(
+    linked: list[Link], before: list[Endpoint], now: list[Endpoint]
+):
+    known = links.addresses(linked, before)
+    assert links.moved(known, linked, before) == []
+    for which in links.moved(known, linked, now):
+        (there,) = [e for e in now if f"{e.unit}/{e.slot}" == which]
+        assert there.ready
+        assert there.address != known[which]

@@ -187,13 +187,29 @@ def test_spread_prefers_the_value_with_fewest_instances():
 
 
 def test_a_published_port_is_given_once_a_machine():
-    text = "[Container]\nImage=x\nPublishPort=8091:8091\n"
+    taken = publishing("8091:8091", "8091:80")
+    assert reasons(taken, "b.container") == ["a.container publishes port 8091/tcp there"]
+    assert reasons(publishing("8091:80", "127.0.0.1:8091:80"), "b.container") == [
+        "a.container publishes port 8091/tcp there"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("80", "80"), ("127.0.0.1:80:80", "10.0.0.1:80:80"), ("80:80", "80:80/udp")]
+)
+def test_published_ports_that_do_not_meet_stand_beside_each_other(one: str, other: str):
+    assert len(places(publishing(one, other))) == 2
+
+
+def publishing(*ports: str) -> Cluster:
+    """One machine, and units a, b, … that publish a port each."""
     units = []
-    for name in ("a.container", "b.container"):
-        parsed, file = UnitName.parse(name), UnitFile.parse(text, name)
+    for letter, port in zip("abc", ports, strict=False):
+        name = f"{letter}.container"
+        parsed = UnitName.parse(name)
+        file = UnitFile.parse(f"[Container]\nImage=x\nPublishPort={port}\n", name)
         units.append(Unit(parsed, file, Options.parse(file, parsed), UnitRecord(file.hash, "launched")))
-    state = cluster([machine("m1", runs=("container",))], units)
-    assert reasons(state, "b.container") == ["a.container publishes port 8091/tcp there"]
+    return cluster([machine("m1", runs=("container",))], units)
 
 
 def test_what_a_machine_cannot_run_and_a_cordon_are_reasons():

@@ -27,7 +27,7 @@ def refusal(text: str, name: str = "notes@1.container", section: str = "X-Kirsch
 
 def test_a_file_without_options():
     assert options("", section="Service") == Options()
-    assert Options().on_partition == "keep"
+    assert (Options().on_partition, Options().link_update) == ("keep", "restart")
 
 
 def test_everything_at_once():
@@ -56,6 +56,7 @@ Memory=512M
 Secret=db-password:POSTGRES_PASSWORD
 Secret=key
 OnPartition=stop
+LinkUpdate=ignore
 """
     )
     read = Options.parse(file, UnitName.parse("notes@1.container"))
@@ -71,6 +72,7 @@ OnPartition=stop
         memory=512 * 1024 * 1024,
         secrets=(Secret("db-password", "POSTGRES_PASSWORD"), Secret("key")),
         on_partition="stop",
+        link_update="ignore",
         published=(Published(None, 8091, 8091),),
     )
     assert hash(read)
@@ -430,6 +432,7 @@ class TestHealth:
         ("Global=maybe", "n:2:8: Global: 'maybe' is not a boolean: write yes or no"),
         ("Sticky=\\\n  perhaps", "n:3:3: Sticky: 'perhaps' is not a boolean: write yes or no"),
         ("OnPartition=die", 'n:2:13: OnPartition: "die" is neither keep nor stop'),
+        ("LinkUpdate=never", 'n:2:12: LinkUpdate: "never" is neither restart nor ignore'),
         ("Spread=a b", "n:2:8: Spread: 'a b' is not a key of machine metadata: no spaces and no '='"),
         (
             "ExposeEnv=A B-C",

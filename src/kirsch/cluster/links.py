@@ -1,4 +1,4 @@
-"""Links between units: docker's variables, who waits for whom, and in which order to stop. Pure.
+"""Links between units: docker's variables and hosts entries, who waits for whom, who stops first. Pure.
 
 The variables are docker's (`docker run --link`): the alias in capitals, `-` and `.` as `_`.
 """
@@ -9,14 +9,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Link, Options, UnitFile, UnitName, split_words
 
+# Types of units that serve: a timer is called after a service, and is none of its instances.
+SERVING = frozenset({"service", "socket", "container", "pod", "kube"})
+
 
 def targets(link: Link, name: UnitName) -> bool:
-    """A link names a unit in full, a unit without its type, or a service."""
+    """A link names a unit in full, or, of those that serve, one without its type, or a service."""
     return link.target in _called(name)
 
 
-def _called(name: UnitName) -> tuple[str, str, str]:
+def _called(name: UnitName) -> tuple[str, ...]:
+    if name.type not in SERVING:
+        return (name.text,)
     return name.text, name.text.rpartition(".")[0], name.service
+
+
+def host_name(text: str) -> str:
+    """A unit's name as a host's: what that cannot have (hostname(7)) is "-"; notes@1 is notes-1."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text).strip("-.")
 
 
 def endpoints_of(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -63,6 +73,32 @@ def _one(alias: str, name: str, endpoint: Endpoint) -> dict[str, str]:
         }
         environment.setdefault(f"{alias}_PORT", url)
     return environment | {f"{alias}_ENV_{name}": value for name, value in endpoint.env.items()}
+
+
+def hosts(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    """The entries in a hosts file that a unit's links give it, each name with its address: the alias and the
+    target's own name lead to its first ready endpoint. An alias goes before another target's name."""
+    aliases: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for link in links:
+        address = next((e.address for e in endpoints_of(link, endpoints) if e.ready), None)
+        if address is not None:
+            aliases[link.alias] = address
+            names.setdefault(host_name(link.target), address)
+    return aliases | {name: address for name, address in names.items() if name and name not in aliases}
+
+
+def addresses(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    """The addresses that a unit's links give it, each by the unit and slot that serves there."""
+    return {
+        f"{e.unit}/{e.slot}": e.address for link in links for e in endpoints_of(link, endpoints) if e.ready
+    }
+
+
+def moved(known: Mapping[str, str], links: Iterable[Link], endpoints: Sequence[Endpoint]) -> list[str]:
+    """Of addresses that a unit was given, what serves at another one by now: units and slots."""
+    now = addresses(links, endpoints)
+    return sorted(which for which, address in known.items() if now.get(which, address) != address)
 
 
 def exposed_environment(file: UnitFile, options: Options) -> dict[str, str]:

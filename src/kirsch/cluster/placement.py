@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kirsch.cluster.model import Cluster, Machine, Move, Unit
-from kirsch.unit import Options, UnitName
+from kirsch.unit import Options, Published, UnitName
 from kirsch.unit import matches as glob_matches
 
 
@@ -25,6 +25,8 @@ class Refusal:
 Demand = tuple[tuple[str, frozenset[str]], ...]
 
 NO_MACHINE = Refusal("", "there is no machine")
+# Addresses that stand for all of a machine's.
+ANYWHERE: frozenset[str | None] = frozenset({None, "0.0.0.0", "::"})  # noqa: S104 - they are compared
 
 
 @dataclass(slots=True)
@@ -245,14 +247,17 @@ def home(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 def ports(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """PublishPort=: a port of a machine is given once."""
-    wanted = {(port.host, port.protocol): port for port in unit.options.published}
-    if not wanted:
-        return None
-    for other in occupancy.choosy(unit, machine.id):
+    for other in occupancy.choosy(unit, machine.id) if unit.options.published else ():
         for port in other.options.published:
-            if (port.host, port.protocol) in wanted:
+            if any(meet(port, wanted) for wanted in unit.options.published):
                 return f"{other.name} publishes port {port.host}/{port.protocol} there"
     return None
+
+
+def meet(one: Published, other: Published) -> bool:
+    """Whether two published ports cannot be had together; 0 is any that is free."""
+    alike = (one.host, one.protocol) == (other.host, other.protocol) and one.host != 0
+    return alike and (one.host_ip == other.host_ip or ANYWHERE & {one.host_ip, other.host_ip} != set())
 
 
 def cpu(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:

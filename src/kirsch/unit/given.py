@@ -14,7 +14,7 @@ from kirsch.unit.words import split_values
 SECTIONS = ("X-Kirsch", "X-Fleet")
 OPTIONS = (
     *("MachineID", "MachineMetadata", "MachineOf", "Conflicts", "Replaces", "Global", "Spread", "Link"),
-    *("Expose", "ExposeEnv", "Health", "Sticky", "CPU", "Memory", "Secret", "OnPartition"),
+    *("Expose", "ExposeEnv", "Health", "Sticky", "CPU", "Memory", "Secret", "OnPartition", "LinkUpdate"),
 )
 # Names that fleet had before and still read.
 OLD_OPTIONS = {

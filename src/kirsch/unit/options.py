@@ -53,6 +53,7 @@ class Options:
     memory: int = 0
     secrets: tuple[Secret, ...] = ()
     on_partition: Literal["keep", "stop"] = "keep"
+    link_update: Literal["restart", "ignore"] = "restart"
     published: tuple[Published, ...] = ()
 
     @classmethod
@@ -80,6 +81,7 @@ class Options:
             memory=given.last("Memory", parse_size, 0),
             secrets=_secrets(given),
             on_partition=_on_partition(given),
+            link_update=given.last("LinkUpdate", _restart_or_ignore, "restart"),
             published=_published(given),
         )
 
@@ -215,6 +217,13 @@ def _keep_or_stop(word: str) -> Literal["keep", "stop"]:
         case "keep" | "stop":
             return word
     raise UnitError(f'"{word}" is neither keep nor stop')
+
+
+def _restart_or_ignore(word: str) -> Literal["restart", "ignore"]:
+    match word:
+        case "restart" | "ignore":
+            return word
+    raise UnitError(f'"{word}" is neither restart nor ignore')
 
 
 def _health(given: Given) -> Health | None:

@@ -11,15 +11,23 @@ from kirsch.unit import Options, UnitName
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The assignment that a unit was started for, and what of its options matters before its file is read."""
+    """The assignment that a unit was started for, what of its options matters before its file is read, and
+    the addresses that its links gave it (kirsch.cluster.links.addresses)."""
 
     assignment: Assignment
     options: Options
+    linked: Mapping[str, str]
 
 
-def mark(assignment: Assignment, options: Options) -> str:
+def mark(assignment: Assignment, options: Options, linked: Mapping[str, str]) -> str:
     """What is kept beside a unit that is started."""
-    return to_json({"assignment": json.loads(assignment.to_json()), "on_partition": options.on_partition})
+    return to_json(
+        {
+            "assignment": json.loads(assignment.to_json()),
+            "on_partition": options.on_partition,
+            "linked": dict(linked),
+        }
+    )
 
 
 def adopted(states: Mapping[UnitName, RuntimeState]) -> dict[UnitName, Adopted]:
@@ -29,7 +37,7 @@ def adopted(states: Mapping[UnitName, RuntimeState]) -> dict[UnitName, Adopted]:
         try:
             values = json.loads(state.mark)
             options = Options(on_partition=values["on_partition"])
-            units[name] = Adopted(Assignment(**values["assignment"]), options)
+            units[name] = Adopted(Assignment(**values["assignment"]), options, dict(values.get("linked", {})))
         except (ValueError, KeyError, TypeError):
             continue
     return units

@@ -22,6 +22,7 @@ from kirsch.cluster.agent.plan import (
     Unload,
     View,
     alive,
+    misled,
     plan,
 )
 from kirsch.cluster.agent.ports import taken
@@ -74,6 +75,8 @@ class Agent:
         self._loaded: dict[UnitName, Options] = {}
         self._started: dict[UnitName, Assignment] = {}
         self._prepared: dict[UnitName, Prepared] = {}
+        # The addresses that each unit's links gave it at its start.
+        self._linked: dict[UnitName, Mapping[str, str]] = {}
         self._busy: dict[UnitName, asyncio.Task[None]] = {}
         self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
@@ -94,6 +97,7 @@ class Agent:
         self._running = True
         for name, unit in adopted(self.runtime.states()).items():
             self._started[name], self._loaded[name] = unit.assignment, unit.options
+            self._linked[name] = unit.linked
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leased.run())
@@ -146,6 +150,7 @@ class Agent:
             starting=frozenset(self._starting),
             elsewhere={} if self._closing else self.share.elsewhere(),
             unread=frozenset() if self._closing else self.share.unread(),
+            linked=self._linked,
             endpoints=self.snapshots.now().endpoints,
             known=known or self._closing,
             connected=connected,
@@ -175,6 +180,8 @@ class Agent:
         for action in actions:
             match action:
                 case Stop(name):
+                    if others := misled(name, view):
+                        log.info("%s starts anew: %s is at another address", name, ", ".join(others))
                     self._starting.discard(name)
                     self._spawn(name, self._stop(name, patient=view.silence < STOPS_AT))
                 case Kill(name):
@@ -188,7 +195,7 @@ class Agent:
         if unload:
             await self.runtime.unload(unload)
             for name in unload:
-                for known in (self._loaded, self._started, self._problems, self._prepared):
+                for known in (self._loaded, self._started, self._problems, self._prepared, self._linked):
                     known.pop(name, None)
                 self.report.forget(name)
             self._changed()
@@ -206,6 +213,7 @@ class Agent:
             self._problems.pop(name, None)
             if isinstance(action, Start):
                 self._started[name] = assigned.assignment
+                self._linked[name] = self._addresses(name, assigned, view)
             try:
                 prepared.append(await self._prepare(name, assigned, view))
             except Exception as error:
@@ -228,6 +236,11 @@ class Agent:
             return await self.prepare(name, assigned.file, assigned.options, view.endpoints)
         return self.cache.units[name].prepared
 
+    def _addresses(self, name: UnitName, assigned: Assigned, view: View) -> Mapping[str, str]:
+        if name in view.assigned:
+            return links.addresses(assigned.options.links, view.endpoints)
+        return self.cache.units[name].linked
+
     def _sticky(self, view: View) -> dict[UnitName, Cached]:
         """What this machine may start when it boots and nobody answers: what it has had, for what is only on
         its way here may still be where it was."""
@@ -236,7 +249,7 @@ class Agent:
             wanted = assigned.options.sticky and assigned.assignment.desired == "launched"
             had = name in self._started and name not in self._starting
             if wanted and had and (prepared := self._prepared.get(name)):
-                units[name] = Cached(prepared, assigned.assignment)
+                units[name] = Cached(prepared, assigned.assignment, self._linked.get(name, {}))
             elif wanted and name in self.cache.units:
                 units[name] = self.cache.units[name]
         return units
@@ -262,7 +275,8 @@ class Agent:
             **links.variables(name, options.links, endpoints),
         }
         credentials = {secret.name: self.secret(secret.name) for secret in options.secrets if not secret.env}
-        return Prepared(name, file, environment, credentials)
+        hosts = links.hosts(options.links, endpoints)
+        return Prepared(name, file, environment, credentials, hosts=hosts)
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""
@@ -270,7 +284,7 @@ class Agent:
         if claimed and not await self._claim(name, assignment):
             self._started.pop(name, None)
             return
-        state = await self.runtime.start(name, mark(assignment, self._loaded[name]))
+        state = await self.runtime.start(name, mark(assignment, self._loaded[name], self._linked[name]))
         log.info("%s: %s (%s)", name, state.active, state.sub)
 
     async def _claim(self, name: UnitName, assignment: Assignment) -> bool:

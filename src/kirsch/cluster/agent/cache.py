@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kirsch.cluster.agent.plan import Assigned
@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A unit as it was prepared, and for which assignment."""
+    """A unit as it was prepared, for which assignment, and with which addresses of its links."""
 
     prepared: Prepared
     assignment: Assignment
+    linked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def assigned(self) -> Assigned:
@@ -40,7 +41,9 @@ def dump(units: Mapping[UnitName, Cached]) -> str:
                 "text": unit.prepared.file.text,
                 "environment": dict(unit.prepared.environment),
                 "credentials": dict(unit.prepared.credentials),
+                "hosts": dict(unit.prepared.hosts),
                 "assignment": json.loads(unit.assignment.to_json()),
+                "linked": dict(unit.linked),
             }
             for name, unit in units.items()
         }
@@ -52,8 +55,9 @@ def parse(text: str) -> dict[UnitName, Cached]:
     units = {}
     for key, value in json.loads(text).items():
         name, file = UnitName.parse(key), UnitFile.parse(value["text"], key)
-        prepared = Prepared(name, file, value["environment"], value["credentials"])
-        units[name] = Cached(prepared, Assignment(**value["assignment"]))
+        hosts, linked = value.get("hosts", {}), value.get("linked", {})
+        prepared = Prepared(name, file, value["environment"], value["credentials"], hosts=hosts)
+        units[name] = Cached(prepared, Assignment(**value["assignment"]), linked)
     return units
 
 

@@ -30,7 +30,8 @@ class View:
     `loaded` has the options of what the runtime holds, also of units that left the schedule. `started` has
     the assignment that a unit was last started for, `busy` the units with an action under way, `starting`
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
-    for it, `unread` what the schedule has here and the store no text of (any more): it is let be.
+    for it, `unread` what the schedule has here and the store no text of (any more): it is let be. `linked`
+    has the addresses that a unit's links gave it when it was started.
 
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
@@ -47,6 +48,7 @@ class View:
     starting: frozenset[UnitName] = frozenset()
     elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
     unread: frozenset[UnitName] = frozenset()
+    linked: Mapping[UnitName, Mapping[str, str]] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
     known: bool = True
     connected: bool = True
@@ -157,9 +159,20 @@ def _must_stop(name: UnitName, view: View) -> bool:
     if assigned is None:
         return True
     # What nobody started here runs by itself, as a timer's service does.
-    if started is None or started == assigned.assignment:
+    if started is None:
         return False
+    if started == assigned.assignment:
+        return view.connected and bool(misled(name, view))
     return assigned.assignment.desired != "launched" or view.connected
+
+
+def misled(name: UnitName, view: View) -> list[str]:
+    """What a unit that runs is linked to and knows by an address that is another by now; nothing of a unit
+    with LinkUpdate=ignore."""
+    assigned, known = view.assigned.get(name), view.linked.get(name)
+    if not known or assigned is None or assigned.options.link_update == "ignore":
+        return []
+    return links.moved(known, assigned.options.links, view.endpoints)
 
 
 def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Action]:

@@ -14,13 +14,23 @@ class Prepared:
 
     `environment` holds KIRSCH_UNIT, KIRSCH_INSTANCE, KIRSCH_ADDRESS and the variables of its links; it is
     added to what the file itself sets, and wins over it. `credentials` are its secrets that are no variables,
-    by their names. `file.hash` tells two versions apart.
+    by their names, and `secrets` those that are, apart from the others, so that no list shows them; `hosts`
+    are names that lead to addresses, as in a hosts file. `endpoints` is the path of the endpoints socket
+    for a unit that asked for it, "" for others. `file.hash` tells two versions apart.
     """
 
     name: UnitName
     file: UnitFile
     environment: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    endpoints: str = ""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """All variables that are added, secrets too."""
+        return {**self.environment, **self.secrets}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from kirsch.cluster.runtime.systemd_files import (
     credentials_folder,
     drop_in,
     environment_file,
+    hosts_file,
     is_ours,
     original,
     record_file,
@@ -89,7 +90,9 @@ class Disk:
             raise FileExistsError(
                 errno.EEXIST, "it is there already, and is not kirsch's: choose another name"
             )
-        files = [Written(record_file(name), record.to_json(), 0o600), *compose(prepared, self._merges)]
+        hosts = self._read("etc/hosts") or b""
+        files = [Written(record_file(name), record.to_json(), 0o600)]
+        files += compose(prepared, self._merges, hosts)
         changed = [file for file in files if self._read(file.path) != file.content]
         temporary: list[tuple[str, str]] = []
         try:
@@ -132,6 +135,7 @@ class Disk:
         except OSError:
             pass  # there is none, or somebody put a drop-in of their own there
         self._unlink(environment_file(name))
+        self._unlink(hosts_file(name))
         self._remove_credentials(name)
         self._unlink(record_file(name))
 

@@ -3,10 +3,12 @@ r"""Which files make a unit known to systemd, and what stands in them. Pure.
 A unit's file goes to /run/systemd/system, a Quadlet's to /run/containers/systemd, as it is, byte for byte.
 What the cluster adds goes beside it into NAME.d/50-kirsch.conf, which also says that the unit is kirsch's.
 The variables themselves, among which secrets are, stand in a file for root's eyes only, and so does each
-secret that becomes a credential (systemd.exec(5)); a container finds it as /run/secrets/NAME.
+secret that becomes a credential (systemd.exec(5)); a container finds it as /run/secrets/NAME. Names of hosts
+are podman's affair for a container; a service sees a hosts file of its own in place of the machine's.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +29,11 @@ _SECTIONS = {
     "swap": "Swap",
     "container": "Service",
 }
+
+# systemd.syntax(7).
+_NO = frozenset({"no", "n", "false", "f", "off", "0"})
+# Network= of a container that has another's network (podman-run(1)).
+_OTHERS = re.compile(r"container:|ns:|.*\.container(?:\W|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +101,28 @@ def credentials_folder(name: UnitName) -> str:
     return f"{RECORDS}/{_stem(name)}.secrets"
 
 
+def hosts_file(name: UnitName) -> str:
+    """The path of what a unit sees as /etc/hosts."""
+    return f"{RECORDS}/{_stem(name)}.hosts"
+
+
 def _stem(name: UnitName) -> str:
     # systemd reads EnvironmentFile= as a glob, in which a backslash is an escape; no name has a "=".
     return name.text.replace("\\", "=")
 
 
-def compose(prepared: Prepared, merges: bool = True) -> list[Written]:
+def compose(prepared: Prepared, merges: bool = True, machine_hosts: bytes = b"") -> list[Written]:
     """The files of a unit, in the order in which they are written: its own file comes last. Where Quadlet
-    does not merge drop-ins, what the cluster adds to one stands at the end of its own file too."""
+    does not merge drop-ins, what the cluster adds to one stands at the end of its own file too.
+    `machine_hosts` is the machine's own /etc/hosts."""
     name = prepared.name
     files = []
     if takes_environment(prepared):
         files.append(Written(environment_file(name), _encoded(environment_text(prepared.environment)), 0o600))
     for each, value in takes_credentials(prepared).items():
         files.append(Written(f"{credentials_folder(name)}/{each}", _encoded(value), 0o600))
+    if has_hosts_file(prepared):
+        files.append(Written(hosts_file(name), hosts_text(prepared.hosts).encode() + machine_hosts))
     added, content = _encoded(drop_in_text(prepared)), bytes(prepared.file)
     files.append(Written(drop_in(name), added))
     if name.type in QUADLET_TYPES and not merges:
@@ -143,6 +158,31 @@ def takes_environment(prepared: Prepared) -> bool:
     return bool(prepared.environment) and prepared.name.type in _SECTIONS
 
 
+def has_hosts_file(prepared: Prepared) -> bool:
+    """Whether a service sees a hosts file of its own: that takes a mount namespace, which a service that says
+    PrivateMounts=no does not want."""
+    if not prepared.hosts or prepared.name.type != "service":
+        return False
+    entry = prepared.file.get("Service", "PrivateMounts")
+    return entry is None or entry.value.lower() not in _NO
+
+
+def added_hosts(prepared: Prepared) -> Mapping[str, str]:
+    """The entries in a container's hosts file; podman takes none where others' network is used."""
+    if not prepared.hosts or prepared.name.type != "container" or prepared.file.get("Container", "Pod"):
+        return {}
+    networks = (entry.value for entry in prepared.file.values("Container", "Network"))
+    return {} if any(_OTHERS.match(network) for network in networks) else prepared.hosts
+
+
+def hosts_text(hosts: Mapping[str, str]) -> str:
+    """Lines of a hosts file (hosts(5)), names of one address together."""
+    names: dict[str, list[str]] = {}
+    for name, address in hosts.items():
+        names.setdefault(address, []).append(name)
+    return "".join(f"{address} {' '.join(each)}\n" for address, each in names.items())
+
+
 def drop_in_text(prepared: Prepared) -> str:
     """The drop-in. A container's variables are put into podman's environment, and handed on by their names:
     so no value is in a command line, nor in a file that all may read."""
@@ -154,6 +194,10 @@ def drop_in_text(prepared: Prepared) -> str:
     for each in takes_credentials(prepared):
         outside.append(f"LoadCredential={each}:/{credentials_folder(name)}/{each}")
         inside.append(f"PodmanArgs=--volume=%d/{each}:/run/secrets/{each}:ro")
+    if has_hosts_file(prepared):
+        outside.append(f"BindReadOnlyPaths=/{hosts_file(name)}:/etc/hosts")
+    # AddHost= came with podman 5.3; this every Quadlet takes.
+    inside += [f"PodmanArgs=--add-host={host}:{at}" for host, at in added_hosts(prepared).items()]
     lines = [f"[{_SECTIONS[kind]}]", *outside] if outside else []
     if inside and kind == "container":
         lines += ["[Container]", *inside]
