@@ -1,0 +1,130 @@
+"""Keeps a machine's dnsmasq and its records as they are to be."""
+
+import asyncio
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from kirsch.cluster import keys
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.names.dnsmasq import PROGRAM, UNIT, command, settings
+from kirsch.cluster.names.records import DOMAIN, records, text
+from kirsch.cluster.snapshot import Snapshots
+
+log = logging.getLogger(__name__)
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+MISSING = f"names below {DOMAIN} are not answered: dnsmasq is not installed (apt-get install dnsmasq-base)"
+# Seconds until a dnsmasq that could not be started is tried again.
+AGAIN = 5.0
+KINDS = (keys.ENDPOINTS, keys.UNITS)
+
+
+def available() -> str:
+    """The path of this machine's dnsmasq; "" if it has none."""
+    return shutil.which(PROGRAM, path=PATH) or ""
+
+
+class Names:
+    """The names that one machine answers for. For one event loop.
+
+    `folder` is where the records stand; `problem` says in a line why names are not answered, "" if they are.
+    """
+
+    def __init__(self, mirror: Mirror, snapshots: Snapshots, folder: Path) -> None:
+        self.mirror = mirror
+        self.snapshots = snapshots
+        self.folder = folder
+        self.problem = ""
+        self._changed = asyncio.Event()
+        self._written: str | None = None
+
+    async def run(self, address: str) -> None:
+        """Answer on an address of this machine until cancelled. What was answered last goes on being
+        answered after that: the next kirschd takes it up."""
+        self.mirror.listen(self._take_notice)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._serve(address))
+                group.create_task(self._follow())
+        finally:
+            self.mirror.ignore(self._take_notice)
+
+    async def _follow(self) -> None:
+        """Keep the records true. Until the store was heard, those of an earlier kirschd stand."""
+        while True:
+            if self.mirror.revision > 0:
+                cluster = self.snapshots.now()
+                wanted = text(records(cluster.endpoints, cluster.units))
+                if wanted != self._written:
+                    try:
+                        await asyncio.to_thread(self._write, "records/hosts", wanted)
+                        self._written = wanted
+                    except OSError as error:
+                        log.warning("names: %s/records cannot be written: %s", self.folder, error.strerror)
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _serve(self, address: str) -> None:
+        """Have dnsmasq run as it is to; systemd keeps it running."""
+        while problem := await self._start(address):
+            if problem != self.problem:
+                log.warning("%s", problem)
+            self.problem = problem
+            await asyncio.sleep(AGAIN)
+        self.problem = ""
+
+    async def _start(self, address: str) -> str:
+        """Why it does not run; "" if it does."""
+        program = available()
+        if not program:
+            return MISSING
+        wanted, configuration = settings(address, self.folder / "records"), self.folder / "dnsmasq.conf"
+        try:
+            known = await asyncio.to_thread(_read, configuration)
+            if known == wanted and (await _call("systemctl", "is-active", "--quiet", UNIT))[0] == 0:
+                return ""
+            await asyncio.to_thread(self._write, configuration.name, wanted)
+            await _call("systemctl", "stop", UNIT)
+            status, words = await _call(*command(program, configuration))
+        except OSError as error:
+            return f"names below {DOMAIN} are not answered: {error.filename}: {error.strerror}"
+        return f"names below {DOMAIN} are not answered: {words}" if status else ""
+
+    def _write(self, name: str, content: str) -> None:
+        """Replace a file that everybody may read, whole or not at all. What begins with a dot dnsmasq leaves
+        alone. Raises OSError."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in {self.folder, path.parent}:
+            folder.chmod(0o755)
+        draft = path.with_name(f".{path.name}.new")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with open(fd, "w") as file:
+            os.fchmod(fd, 0o644)
+            file.write(content)
+        draft.rename(path)
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(keys.kind(key) in KINDS for key in changed):
+            self._changed.set()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+async def _call(*argv: str) -> tuple[int, str]:
+    """A command's exit status, and what it printed in one line. Raises OSError."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, " ".join(output.decode(errors="replace").split())

@@ -1,0 +1,94 @@
+"""Names: which lead where, and what dnsmasq is told."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kirsch.cluster.model import Endpoint
+from kirsch.cluster.names.dnsmasq import command, settings
+from kirsch.cluster.names.records import records, text
+from kirsch.unit import UnitName
+
+
+def endpoint(unit: str, address: str, ready: bool = True, slot: str = "-") -> Endpoint:
+    return Endpoint(UnitName.parse(unit).service, unit, slot, "m", address, (), ready)
+
+
+def names(*units: str) -> list[UnitName]:
+    return [UnitName.parse(unit) for unit in units]
+
+
+def test_a_unit_has_its_full_name_the_one_without_type_and_its_service():
+    found = records([endpoint("webdb.container", "10.210.128.1")], names("webdb.container"))
+    assert found == {
+        "webdb.container.kirsch.internal": ("10.210.128.1",),
+        "webdb.kirsch.internal": ("10.210.128.1",),
+    }
+
+
+def test_a_service_leads_to_all_of_its_ready_instances():
+    endpoints = [
+        endpoint("notes@2.container", "10.210.128.3"),
+        endpoint("notes@1.container", "10.210.128.2"),
+        endpoint("notes@3.container", "10.210.128.4", ready=False),
+    ]
+    found = records(endpoints, names(*(each.unit for each in endpoints)))
+    assert found["notes.kirsch.internal"] == ("10.210.128.2", "10.210.128.3")
+    assert found["notes@1.kirsch.internal"] == found["notes-1.kirsch.internal"] == ("10.210.128.2",)
+    assert not [name for name in found if "3" in name]
+
+
+def test_a_unit_that_is_called_so_keeps_its_name():
+    endpoints = [endpoint("n@1.service", "10.0.0.1")]
+    found = records(endpoints, names("n@1.service", "n-1.service"))
+    assert "n-1.kirsch.internal" not in found
+    assert found["n@1.kirsch.internal"] == ("10.0.0.1",)
+
+
+def test_a_global_unit_leads_to_every_machine_it_is_on_and_a_timer_nowhere():
+    endpoints = [
+        endpoint("lb.container", "10.0.0.1", slot="a"),
+        endpoint("lb.container", "10.0.0.2", slot="b"),
+        endpoint("lb.timer", "10.0.0.3"),
+    ]
+    found = records(endpoints, names("lb.container", "lb.timer"))
+    assert found["lb.kirsch.internal"] == ("10.0.0.1", "10.0.0.2")
+    assert "lb.timer.kirsch.internal" not in found
+
+
+def test_a_name_that_dns_cannot_have_is_left_out():
+    long = "x" * 64
+    found = records([endpoint(f"{long}.service", "10.0.0.1"), endpoint("a:b.service", "10.0.0.2")], [])
+    assert set(found) == {"a-b.kirsch.internal", "a-b.service.kirsch.internal"}
+
+
+units = st.from_regex(r"[a-c]{1,2}(@[1-3])?\.(service|container|timer)", fullmatch=True)
+
+
+@given(
+    st.lists(
+        st.builds(endpoint, units, st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), st.booleans()),
+        unique_by=lambda each: each.unit,
+    )
+)
+def test_what_is_not_ready_has_no_record_and_all_else_is_in_the_text(endpoints: list[Endpoint]):
+    found = records(endpoints, names(*(each.unit for each in endpoints)))
+    ready = {each.address for each in endpoints if each.ready and not each.unit.endswith(".timer")}
+    assert {address for addresses in found.values() for address in addresses} == ready
+    pairs = {(name, line.split()[0]) for line in text(found).splitlines() for name in line.split()[1:]}
+    assert pairs == {(name, address) for name, addresses in found.items() for address in addresses}
+
+
+def test_what_dnsmasq_is_told():
+    told = settings("10.210.0.1", Path("/run/kirsch/names/records")).splitlines()
+    assert "listen-address=10.210.0.1" in told
+    assert "hostsdir=/run/kirsch/names/records" in told
+    assert "local=/kirsch.internal/" in told
+    argv = command("/usr/sbin/dnsmasq", Path("/run/kirsch/names/dnsmasq.conf"))
+    assert argv[0] == "systemd-run"
+    assert argv[argv.index("--") + 1 :] == [
+        "/usr/sbin/dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/run/kirsch/names/dnsmasq.conf",
+    ]
