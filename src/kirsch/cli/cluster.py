@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.errors import Failure, Misuse
@@ -58,6 +58,11 @@ def create(options: argparse.Namespace) -> int:
         raise Misuse(str(error)) from None
     _extra()
     from kirsch.cluster.provision.create import create as make
+
+    if options.image:
+        from kirsch.cluster.image.reference import Reference
+
+        asked = replace(asked, image=str(Reference.parse(options.image)))
 
     steps = Steps(sys.stdout)
     record = make(asked, steps)

@@ -34,6 +34,9 @@ def clusters(verb: Verb) -> None:
         metavar="PORT:PORT",
         help="let a port of this computer lead to one of the first machine; may be repeated",
     )
+    create.add_argument(
+        "--image", metavar="IMAGE", help="what machines begin with: one built from images/node (made anew)"
+    )
     listed = verb(
         "cluster list", "cluster:list_", "List the clusters that were made on this computer.",
         "kirsch cluster list",

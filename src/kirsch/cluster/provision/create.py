@@ -118,7 +118,7 @@ class Creation:
 
     def _image(self) -> None:
         libraries = Wheels(self.runner).libraries(self.wheel, target())
-        self.image = Images(self.runner).machine(libraries, self.wheel)
+        self.image = Images(self.runner).machine(libraries, self.wheel, self.specification.image)
 
     def _network(self) -> None:
         id = uuid.uuid4().hex

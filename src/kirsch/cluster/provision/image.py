@@ -27,6 +27,8 @@ REACHABLE = 8.0
 LONG = 600.0
 # Seconds for which an image of an earlier kirsch is kept after it was made.
 OLD = 86400.0
+# What ends systemd, as podman writes it: only an image of a machine names that.
+STOPS = ("SIGRTMIN+3", "37")
 # What nobody reads on a machine.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
@@ -55,26 +57,31 @@ class Images:
                 self._bootstrap(image, digest)
         return image
 
-    def node(self, wheels: Sequence[Path]) -> str:
-        """The packages, settings, and the libraries that kirsch needs."""
-        digest = recipe.node_digest(platform.machine(), [path.name for path in wheels])
+    def node(self, wheels: Sequence[Path], given: str = "") -> str:
+        """The packages, settings, and the libraries that kirsch needs. A `given` image has the first two."""
+        names = [path.name for path in wheels]
+        digest = recipe.node_digest(platform.machine(), names, self._id(given) if given else "")
         image = f"{recipe.REPOSITORY}-libraries:{digest}"
         with alone("node"):
             if not self.exists(image):
-                base = self.base()
-                shipped = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
-                script = f"{recipe.PREPARE}; {LIBRARIES}"
-                self._commit(base, image, digest, archive([*recipe.FILES, *shipped]), script, "none")
+                files = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
+                if given:
+                    self._commit(given, image, digest, archive(files), LIBRARIES, "none")
+                else:
+                    files, script = [*recipe.FILES, *files], f"{recipe.PREPARE}; {LIBRARIES}"
+                    self._commit(self.base(), image, digest, archive(files), script, "none")
         return image
 
-    def machine(self, wheels: Sequence[Path], own: Path) -> str:
+    def machine(self, wheels: Sequence[Path], own: Path, given: str = "") -> str:
         """What machines start from: that, and kirsch itself. A change of kirsch makes this alone anew; those
-        of earlier states go once nobody may be about to start from them."""
-        digest = recipe.machine_digest(platform.machine(), [path.name for path in wheels], own.parent.name)
+        of earlier states go once nobody may be about to start from them. With a `given` image they are that,
+        with kirsch on it."""
+        names, id = [path.name for path in wheels], self._id(given) if given else ""
+        digest = recipe.machine_digest(platform.machine(), names, own.parent.name, id)
         image = f"{recipe.REPOSITORY}:{digest}"
         with alone("machine"):
             if not self.exists(image):
-                node = self.node(wheels)
+                node = self.node(wheels, given)
                 shipped = archive([File(f"{WHEELS}/{own.name}", own.read_bytes())])
                 self._commit(node, image, digest, shipped, OWN, "none")
                 self._forget_old()
@@ -100,6 +107,17 @@ class Images:
         except CommandError:
             return False
         return True
+
+    def _id(self, image: str) -> str:
+        """An image's id. Raises ProvisionError where there is none, or none that machines can begin with."""
+        if not self.exists(image):
+            raise ProvisionError(
+                f"there is no image {image} here: `kirsch image build images/node -t NAME` makes one"
+            )
+        said = json.loads(self.runner.run(podman("image", "inspect", image)))[0]
+        if said["Config"].get("StopSignal") not in STOPS or said["Config"].get("User"):
+            raise ProvisionError(f"{image} is no machine's: it is to begin with images/node")
+        return str(said["Id"])
 
     def _forget_old(self) -> None:
         listing = podman("images", "--format", "json", "--filter", f"reference={recipe.REPOSITORY}")

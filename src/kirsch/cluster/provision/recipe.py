@@ -1,4 +1,7 @@
-"""What a machine's image is made of, and the digest by which it is known again. Pure."""
+"""What a machine's image is made of, and the digest by which it is known again. Pure.
+
+images/node says the same to podman, for people who want more on their machines; a test compares the two.
+"""
 
 import hashlib
 import json
@@ -75,7 +78,6 @@ MASKED = (
     "docker-registry.service",
     "ssh.socket",
     "sshd-keygen.service",
-    "etcd2.service",
 )
 
 # The kernel's ring buffer is the host's, so journald leaves it alone.
@@ -114,15 +116,18 @@ def base_digest(architecture: str) -> str:
     return _digest([SUITE, architecture, *PACKAGES])
 
 
-def node_digest(architecture: str, wheels: Sequence[str]) -> str:
-    """Names a machine's image: packages, settings, and the wheels by their file names."""
+def node_digest(architecture: str, wheels: Sequence[str], given: str = "") -> str:
+    """Names a machine's image: packages, settings, and the wheels by their file names; or, for the first two,
+    the image that was given, by its id."""
+    if given:
+        return _digest([given, LIBRARIES, sorted(wheels)])
     files = [[file.path, file.content.decode(), file.target] for file in FILES]
     return _digest([base_digest(architecture), files, PREPARE, LIBRARIES, sorted(wheels)])
 
 
-def machine_digest(architecture: str, wheels: Sequence[str], own: str) -> str:
+def machine_digest(architecture: str, wheels: Sequence[str], own: str, given: str = "") -> str:
     """Names the image that machines start from: the same, and kirsch as it is by its digest."""
-    return _digest([node_digest(architecture, wheels), OWN, own])
+    return _digest([node_digest(architecture, wheels, given), OWN, own])
 
 
 def _digest(value: object) -> str:

@@ -25,12 +25,14 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """A cluster as it is wanted; `metadata` has an entry for each machine, in their order."""
+    """A cluster as it is wanted; `metadata` has an entry for each machine, in their order. `image` is what
+    machines are to begin with, empty for what kirsch makes itself."""
 
     name: str
     machines: tuple[str, ...]
     metadata: tuple[Mapping[str, str], ...]
     published: tuple[Publication, ...] = ()
+    image: str = ""
 
     @classmethod
     def parse(
