@@ -1,5 +1,5 @@
-"""images/node: a machine's image that people may add to says what kirsch's own recipe says, and machines begin
-with it."""
+"""images/node: a machine's image that people may add to says what kirsch's own recipe says, and machines
+begin with it."""
 
 import shutil
 from pathlib import Path
