@@ -151,7 +151,7 @@ def application(tmp_path: Path, web: str) -> Path:
 class Registry:
     """A registry that runs: Debian's docker-registry."""
 
-    def __init__(self, folder: Path, tls: dict[str, Path] | None = None) -> None:
+    def __init__(self, folder: Path, tls: dict[str, Path] | None = None, passwords: str = "") -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         http: dict[str, object] = {"addr": self.address}
@@ -164,6 +164,9 @@ class Registry:
         store = {"filesystem": {"rootdirectory": str(folder / "store")}, "delete": {"enabled": True}}
         # JSON is YAML too.
         settings = {"version": 0.1, "log": {"accesslog": {"disabled": True}}, "storage": store, "http": http}
+        if passwords:
+            (folder / "htpasswd").write_text(passwords)
+            settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
         (folder / "registry.yml").write_text(json.dumps(settings))
         with (folder / "registry.log").open("w") as log:
             self.process = subprocess.Popen(
@@ -187,12 +190,12 @@ def registry(tmp_path: Path) -> Iterator[Callable[..., Registry]]:
     """Starts registries."""
     running: list[Registry] = []
 
-    def start(**tls: Path) -> Registry:
+    def start(passwords: str = "", **tls: Path) -> Registry:
         if not shutil.which("docker-registry"):
             pytest.skip("a registry needs docker-registry: apt-get install docker-registry")
         folder = tmp_path / f"registry-{len(running)}"
         folder.mkdir()
-        running.append(Registry(folder, tls))
+        running.append(Registry(folder, tls, passwords))
         return running[-1]
 
     yield start

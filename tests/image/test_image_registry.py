@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,10 @@ def test_a_clusters_registry_is_on_its_first_member():
     assert argv[-4:] == ("--cert-dir", "/tls", "localhost/a:1", "docker://10.201.0.2:5000/a:1")
 
 
+# Of "open sesame", by bcrypt, as docker-registry wants it.
+HASH = "$2b$04$wdI/9A7D/fKyB2g2MtrT/.eQxR9J.DEvAGhVedT6RxjYCGtVhBsKS"
+
+
 class TestLive:
     pytestmark = live
 
@@ -87,6 +92,19 @@ class TestLive:
         assert [(row["image"], row["tag"]) for row in mine] == [(f"{at}/team/{tiny}", "1.0")]
         assert mine[0]["content"]
         podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
+
+    def test_a_registry_that_wants_a_password_gets_what_podman_keeps(self, podman, tiny, registry, tmp_path):
+        at = registry(passwords=f"ali:{HASH}\n").address
+        passwords = tmp_path / "auth.json"
+        passwords.write_text("{}")
+        podman.environment["REGISTRY_AUTH_FILE"] = str(passwords)
+        push = ("image", "push", tiny, f"{at}/{tiny}", "--insecure", at)
+        refused = podman.kirsch(*push, ok=False)
+        assert refused.stderr == f"kirsch: registry {at}: it refuses: `podman login {at}`\n"
+        login = ["podman", "login", "--tls-verify=false", "--username", "ali", "--password-stdin", at]
+        subprocess.run(login, input=b"open sesame", env=podman.environment, check=True, capture_output=True)
+        podman.kirsch(*push)
+        podman.kirsch("image", "pull", f"{at}/{tiny}", "--insecure", at)
 
     def test_a_registry_with_certificates_lets_in_who_has_one(self, podman, tiny, registry, tmp_path):
         signer, server, client = self.pairs(tmp_path, "127.0.0.1")
