@@ -106,7 +106,8 @@ class Podman:
     def names(self) -> list[str]:
         """The images that the test has named."""
         found = Runner().run(replace(images(), environment=self.environment))
-        names = (name for image in json.loads(found or "[]") for name in image.get("Names") or ())
+        # podman 4 lists an image once for each of its names, with all of them.
+        names = {name for image in json.loads(found or "[]") for name in image.get("Names") or ()}
         return sorted(name for name in names if self.prefix in name)
 
     def clean(self) -> None:
