@@ -12,8 +12,13 @@ SCHEDULE = ROOT + "schedule/"
 STATES = ROOT + "states/"
 ENDPOINTS = ROOT + "endpoints/"
 ADDRESSES = ROOT + "addresses/"
+MACHINE_NUMBERS = ROOT + "machine-numbers/"
+MESH = ROOT + "mesh/"
+# Written with each number and address that is given: it has changed for whoever did not see them all.
+GIVEN = ROOT + "given"
 MOVES = ROOT + "moves/"
 APPLICATIONS = ROOT + "applications/"
+SECRETS = ROOT + "secrets/"
 LEADER = ROOT + "leader"
 # The first address of this machine's loopback block: kept, so that an address is for life.
 LOOPBACK = ROOT + "loopback"
@@ -69,6 +74,21 @@ def endpoint(service: str, name: str, slot: str) -> str:
 def address(name: str, slot: str) -> str:
     """A unit's slot's address, for life."""
     return f"{ADDRESSES}{name}/{slot}"
+
+
+def secret(name: str) -> str:
+    """A secret, sealed."""
+    return SECRETS + name
+
+
+def machine_number(machine_id: str) -> str:
+    """A machine's number in the flat network."""
+    return MACHINE_NUMBERS + machine_id
+
+
+def mesh(machine_id: str) -> str:
+    """Leased: a machine that is in the flat network, and its address among machines."""
+    return MESH + machine_id
 
 
 def application(name: str) -> str:

@@ -35,7 +35,7 @@ class Node:
         runtime: Runtime,
         journal: Journal,
         machine: Machine,
-        secrets: Secrets,
+        secrets: Callable[[Registry, Mirror], Secrets],
         endpoints: Path,
         cache: Path | None = None,
         clock: Callable[[], float] = boot_clock,
@@ -47,6 +47,7 @@ class Node:
         self.machine = machine
         self.mirror = Mirror(registry, keys.ROOT)
         self.snapshots = Snapshots(self.mirror)
+        self.secrets = secrets(registry, self.mirror)
         if heard is None and runtime.durable:
             heard = Heard(endpoints.with_name("heard"))
         self.lease = MachineLease(registry, clock, heard)
@@ -64,7 +65,7 @@ class Node:
             machine,
             where,
             environment,
-            secrets.get,
+            self.secrets,
             Cache(cache),
         )
         self.endpoints = EndpointsServer(self.mirror, endpoints)

@@ -1,12 +1,13 @@
 """One-off commands (`kirsch run`, `kirsch exec`): as whom, where and with which variables they run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kirsch.bus.command import Command
 from kirsch.cluster import links
 from kirsch.cluster.model import Cluster, Endpoint
 from kirsch.cluster.node import Node
+from kirsch.cluster.secrets import Secrets, variable
 from kirsch.cluster.units import Refused
 from kirsch.unit import Link, UnitName
 
@@ -61,15 +62,13 @@ async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) ->
     variables: dict[str, str] = {}
     for link in linked:
         # Of two databases the first is the one that psql opens.
-        variables = link_variables(cluster, name or NOBODY, link, node.agent.secret) | variables
+        variables = await link_variables(cluster, name or NOBODY, link, node.secrets) | variables
     return replace(context, environment={**context.environment, **variables})
 
 
-def link_variables(
-    cluster: Cluster, unit: UnitName, link: Link, secret: Callable[[str], str]
-) -> dict[str, str]:
+async def link_variables(cluster: Cluster, unit: UnitName, link: Link, kept: Secrets) -> dict[str, str]:
     """What a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and if it
-    is a PostgreSQL what its clients open it by. Raises Refused (404, 409), OSError."""
+    is a PostgreSQL what its clients open it by. Raises Refused (404, 409), SecretError."""
     found = links.endpoints_of(link, cluster.endpoints)
     if not found and not any(links.targets(link, name) for name in cluster.units):
         raise Refused(404, f"there is no unit or service {link.target} to link to")
@@ -77,7 +76,7 @@ def link_variables(
     if endpoint is None:
         raise Refused(409, f"{link.target} is not ready: `kirsch why` says what it waits for")
     options = cluster.units[UnitName.parse(endpoint.unit)].options
-    secrets = {each.env: secret(each.name) for each in options.secrets if each.env}
+    secrets = {e.env: variable(e.name, await kept.get(e.name)) for e in options.secrets if e.env}
     known = replace(endpoint, env={**endpoint.env, **secrets})
     endpoints = [known if other is endpoint else other for other in cluster.endpoints]
     return links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)

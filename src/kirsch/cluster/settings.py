@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from kirsch.cluster.certificates import Certificates
 
 MACHINE_ID = Path("/etc/machine-id")
+SECRETS = Path("/etc/kirsch/secrets.key")
 RUNTIMES = ("systemd", "process")
 METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
-TEXTS = ("cluster", "name", "address", "listen", "state", "run", "runtime", "machine-id")
+TEXTS = ("cluster", "name", "address", "listen", "state", "run", "runtime", "machine-id", "secrets")
 KNOWN = (*TEXTS, "etcd", "metadata", "tls")
 
 
@@ -29,6 +30,7 @@ class Settings:
     `address` is where other machines reach it, `listen` where its API is over TCP (None: the Unix socket
     only). `state` is what outlasts a reboot, `run` holds the sockets. `runtime` is "systemd", or "process"
     for a machine without it, whose units are children of kirschd. `machine_id` None is /etc/machine-id's.
+    `secrets` is the file with the key that secrets are sealed with.
     """
 
     cluster: str
@@ -42,6 +44,7 @@ class Settings:
     run: Path = Path("/run/kirsch")
     runtime: str = "systemd"
     machine_id: str | None = None
+    secrets: Path = SECRETS
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
@@ -78,6 +81,7 @@ class Settings:
             run=_absolute("run", texts.get("run", "/run/kirsch")),
             runtime=runtime,
             machine_id=_machine_id("machine-id", texts["machine-id"]) if "machine-id" in texts else None,
+            secrets=_absolute("secrets", texts.get("secrets", str(SECRETS))),
         )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
-from kirsch.cluster.secrets import SecretError
+from kirsch.cluster.secrets import SecretError, Secrets, variable
 from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
@@ -56,7 +56,7 @@ class Agent:
         machine: Machine,
         addresses: Addresses,
         environment: Mapping[str, str],
-        secret: Callable[[str], str],
+        secrets: Secrets,
         cache: Cache,
     ) -> None:
         self.mirror = mirror
@@ -66,7 +66,7 @@ class Agent:
         self.machine = machine
         self.addresses = addresses
         self.environment = environment
-        self.secret = secret
+        self.secrets = secrets
         self.cache = cache
         self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
         self.report = Report(machine)
@@ -151,6 +151,7 @@ class Agent:
             elsewhere={} if self._closing else self.share.elsewhere(),
             unread=frozenset() if self._closing else self.share.unread(),
             linked=self._linked,
+            lacking=self._lacking(assigned),
             endpoints=self.snapshots.now().endpoints,
             known=known or self._closing,
             connected=connected,
@@ -159,6 +160,13 @@ class Agent:
             lapsed=self.share.lapsed(),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
+
+    def _lacking(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, tuple[str, ...]]:
+        lacking = {}
+        for name, unit in assigned.items():
+            if missing := self.secrets.missing(secret.name for secret in unit.options.secrets):
+                lacking[name] = tuple(dict.fromkeys(missing))
+        return lacking
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""
@@ -265,18 +273,24 @@ class Agent:
     async def prepare(
         self, name: UnitName, file: UnitFile, options: Options, endpoints: Sequence[Endpoint]
     ) -> Prepared:
-        """A unit with all that the cluster adds to it here. Raises RegistryError, OSError."""
+        """A unit with all that the cluster adds to it here. Raises RegistryError, SecretError,
+        OSError."""
         environment = {
             **self.environment,
             "KIRSCH_UNIT": name.text,
             "KIRSCH_INSTANCE": name.instance or "",
             "KIRSCH_ADDRESS": await self.addresses.of(name, options),
-            **{secret.env: self.secret(secret.name) for secret in options.secrets if secret.env},
             **links.variables(name, options.links, endpoints),
         }
-        credentials = {secret.name: self.secret(secret.name) for secret in options.secrets if not secret.env}
+        credentials, secrets = {}, {}
+        for secret in options.secrets:
+            value = await self.secrets.get(secret.name)
+            if secret.env:
+                secrets[secret.env] = variable(secret.name, value)
+            else:
+                credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)
-        return Prepared(name, file, environment, credentials, hosts=hosts)
+        return Prepared(name, file, environment, credentials, hosts=hosts, secrets=secrets)
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""

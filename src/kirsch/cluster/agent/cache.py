@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kirsch.cluster.agent.plan import Assigned
@@ -41,6 +41,8 @@ def dump(units: Mapping[UnitName, Cached]) -> str:
                 "text": unit.prepared.file.text,
                 "environment": dict(unit.prepared.environment),
                 "credentials": dict(unit.prepared.credentials),
+                "secrets": dict(unit.prepared.secrets),
+                "endpoints": unit.prepared.endpoints,
                 "hosts": dict(unit.prepared.hosts),
                 "assignment": json.loads(unit.assignment.to_json()),
                 "linked": dict(unit.linked),
@@ -57,6 +59,7 @@ def parse(text: str) -> dict[UnitName, Cached]:
         name, file = UnitName.parse(key), UnitFile.parse(value["text"], key)
         hosts, linked = value.get("hosts", {}), value.get("linked", {})
         prepared = Prepared(name, file, value["environment"], value["credentials"], hosts=hosts)
+        prepared = replace(prepared, secrets=value.get("secrets", {}), endpoints=value.get("endpoints", ""))
         units[name] = Cached(prepared, Assignment(**value["assignment"]), linked)
     return units
 
@@ -85,7 +88,7 @@ class Cache:
         """The file's text. Raises OSError."""
         if self.path is None:
             raise FileNotFoundError
-        return self.path.read_text()
+        return self.path.read_text("utf-8", "surrogateescape")
 
     def write(self, text: str) -> None:
         """Replace the file, whole or not at all. Raises OSError."""
@@ -93,7 +96,9 @@ class Cache:
             return
         draft = self.path.with_suffix(".new")
         draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # A secret may be any bytes.
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

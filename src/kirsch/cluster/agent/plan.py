@@ -31,7 +31,8 @@ class View:
     the assignment that a unit was last started for, `busy` the units with an action under way, `starting`
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
     for it, `unread` what the schedule has here and the store no text of (any more): it is let be. `linked`
-    has the addresses that a unit's links gave it when it was started.
+    has the addresses that a unit's links gave it when it was started, `lacking` the secrets that it is to
+    have and nobody has set.
 
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
@@ -49,6 +50,7 @@ class View:
     elsewhere: Mapping[UnitName, str] = field(default_factory=dict)
     unread: frozenset[UnitName] = frozenset()
     linked: Mapping[UnitName, Mapping[str, str]] = field(default_factory=dict)
+    lacking: Mapping[UnitName, tuple[str, ...]] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
     known: bool = True
     connected: bool = True
@@ -238,6 +240,9 @@ def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
         return Hold(name, f"waits until machine {machine} has stopped it")
     if view.lapsed and assigned.options.on_partition == "stop":
         return Hold(name, f"waits until machine {view.lapsed}, which was just lost, has stopped it for sure")
+    if secrets := view.lacking.get(name):
+        what = "secrets" if len(secrets) > 1 else "secret"
+        return Hold(name, f"waits for {what} {', '.join(secrets)}: kirsch secret set {secrets[0]} < FILE")
     if missing := links.unready(assigned.options.links, view.endpoints):
         return Hold(name, f"waits for {', '.join(missing)} to be ready")
     return Start(name)

@@ -83,12 +83,15 @@ class Share:
                 return keys.pair(key).first == self.machine
             case keys.MACHINES:
                 return keys.last(key) == self.machine
+            case keys.SECRETS:
+                used = (secret.name for unit in self._read.values() for secret in unit.options.secrets)
+                return keys.last(key) in used
             case keys.STATES:
                 return read_name(keys.pair(key).first) in self._read
             case keys.ENDPOINTS:
                 name = read_name(keys.pair(key).first)
-                used = (link for unit in self._read.values() for link in unit.options.links)
-                return name in self._read or any(links.targets(link, name) for link in used)
+                linked = (link for unit in self._read.values() for link in unit.options.links)
+                return name in self._read or any(links.targets(link, name) for link in linked)
         return False
 
     def _scheduled(self) -> list[UnitName]:

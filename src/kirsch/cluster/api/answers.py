@@ -15,6 +15,7 @@ from cheroot.errors import MaxSizeExceeded
 from kirsch.bus import AsyncioPlugin, MethodDispatcher
 from kirsch.bus.command import ChildError
 from kirsch.cluster.registry.base import LimitExceeded, RegistryError
+from kirsch.cluster.secrets import SecretError
 from kirsch.cluster.units import Refused
 from kirsch.unit import UnitError
 
@@ -120,7 +121,7 @@ def flag(values: Mapping[str, list[str]], name: str) -> bool:
 def status_of(error: BaseException | None) -> int | None:
     """The status that one of our own errors means; None for what nobody foresaw."""
     match error:
-        case Refused(status=status):
+        case Refused(status=status) | SecretError(status=status):
             return status
         case UnitError() | LimitExceeded():
             return 400

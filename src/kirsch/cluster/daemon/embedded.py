@@ -11,7 +11,7 @@ from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.registry.sqlite import SQLiteRegistry
 from kirsch.cluster.runtime.process import ProcessRuntime
-from kirsch.cluster.secrets import Secrets
+from kirsch.cluster.secrets import FileSecrets
 
 # unix(7): sun_path has 108 bytes, the last of them a NUL.
 MAX_SOCKET_PATH = 107
@@ -29,7 +29,8 @@ def setup(directory: Path, state: Path) -> Setup:
         registry = await SQLiteRegistry.open(state / "registry.db")
         journal = Journal(state / "journal")
         runtime = ProcessRuntime(state, journal, directory=directory)
-        return Node(registry, runtime, journal, local_machine(state), Secrets(state / "secrets"), endpoints)
+        secrets = FileSecrets(state / "secrets")
+        return Node(registry, runtime, journal, local_machine(state), lambda *store: secrets, endpoints)
 
     return Setup(make, state / "kirsch.sock")
 

@@ -3,13 +3,14 @@
 import os
 import resource
 import ssl
+from functools import partial
 from typing import Any
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
-from kirsch.cluster.secrets import Secrets
+from kirsch.cluster.secrets import SealedSecrets
 from kirsch.cluster.settings import Settings
 
 # A connection is a descriptor; systemd's soft limit, for the sake of select(2), is 1024.
@@ -40,7 +41,7 @@ def setup(settings: Settings) -> Setup:
         try:
             runtime, journal, runs = await _runtime(settings)
             machine = _machine(settings, machine_id, runs)
-            secrets = Secrets(settings.state / "secrets")
+            secrets = partial(SealedSecrets, key=settings.secrets)
             endpoints, cache = settings.run / "endpoints.sock", settings.state / "schedule.json"
             return Node(registry, runtime, journal, machine, secrets, endpoints, cache)
         except BaseException:

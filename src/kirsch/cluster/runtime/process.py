@@ -111,7 +111,7 @@ class ProcessRuntime:
         if isinstance(unit, UnitName):
             return await self._units[unit].context() if unit in self._units else None
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)
-        return await asyncio.to_thread(compose_context, service, self._host, unit.environment)
+        return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
 
     async def close(self) -> None:
         """Stop everything that runs, all at once."""

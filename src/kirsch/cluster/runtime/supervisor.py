@@ -156,7 +156,7 @@ class Supervisor:
         """Run a command as the unit would, beside it: its exit status, as Runtime.run has it."""
         service = self._loaded or self._service
         try:
-            environment = compose_environment(service, self._host, self._prepared.environment, {})
+            environment = compose_environment(service, self._host, self._prepared.variables, {})
             command = compose_command(service, self._host, tuple(argv), environment)
         except (ChildError, ValueError):
             return NOT_EXECUTED
@@ -276,7 +276,7 @@ class Supervisor:
     async def _prepare(self) -> None:
         """Trouble here is told when the first command cannot be run for it."""
         self._recent.clear()
-        self._environment = dict(self._prepared.environment)
+        self._environment = dict(self._prepared.variables)
         self._invocation = secrets.token_hex(16)
         self._trouble = ""
         try:

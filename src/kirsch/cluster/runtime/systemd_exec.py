@@ -97,7 +97,7 @@ class Executor:
         """What a unit's processes would have. Raises UnitError, ChildError."""
         service, _ = read_service(prepared.name, context_file(prepared.name, prepared.file))
         host = Host.create(self._root / "var/lib", Path("/"), STANDARD_PATH.split(":"))
-        return await asyncio.to_thread(compose_context, service, host, prepared.environment)
+        return await asyncio.to_thread(compose_context, service, host, prepared.variables)
 
     async def kill_rest(self, unit: Unit) -> None:
         """Kill what KillMode= has left of a stopped unit, and wait until it is gone."""

@@ -12,7 +12,7 @@ from kirsch.cluster.journal import Journal
 from kirsch.cluster.lease import Heard
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
-from kirsch.cluster.secrets import Secrets
+from kirsch.cluster.secrets import FileSecrets
 from kirsch.cluster.simulation.client import SimulatedRegistry
 from kirsch.cluster.simulation.host import Host, Manner
 from kirsch.cluster.simulation.network import Link
@@ -35,10 +35,10 @@ class NoJournal(Journal):
     def close(self) -> None: ...
 
 
-class NoSecrets(Secrets):
+class NoSecrets(FileSecrets):
     """There are none."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, *store: object) -> None: ...
 
 
 class NoSocket(EndpointsServer):
@@ -92,7 +92,7 @@ class Kirschd:
             self.runtime,
             NoJournal(),
             machine.machine,
-            NoSecrets(),
+            NoSecrets,
             NOWHERE,
             clock=machine.loop.time,
             heard=HostHeard(machine.host),

@@ -1,0 +1,85 @@
+"""Sealing a secret for the registry: AES-256-GCM (NIST SP 800-38D), its name bound to it.
+
+The store keeps what `Key.seal` makes, and cannot read it; what was changed there, or put under another name,
+does not open.
+"""
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+CONTEXT = "kirsch secret"
+
+
+class Unsealable(Exception):
+    """What the store has was not sealed with this key, under this name, at this time; or no key is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A cluster's key. Its text is base64, one line."""
+
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> "Key":
+        """A new one."""
+        return cls(os.urandom(KEY_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> "Key":
+        """From its text. Raises Unsealable."""
+        try:
+            secret = base64.b64decode(text.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            secret = b""
+        if len(secret) != KEY_BYTES:
+            raise Unsealable(f"it is no key: {KEY_BYTES} bytes in base64")
+        return cls(secret)
+
+    @property
+    def text(self) -> str:
+        """As a file has it."""
+        return base64.b64encode(self.secret).decode() + "\n"
+
+    def seal(self, name: str, value: bytes, at: float) -> str:
+        """A value of the registry: when it was set, and what nobody can read without the key."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._cipher().encrypt(nonce, value, _bound(name, at))
+        return json.dumps({"set": at, "sealed": base64.b64encode(sealed).decode()})
+
+    def open(self, name: str, stored: str) -> bytes:
+        """What was sealed. Raises Unsealable."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            sealed = base64.b64decode(json.loads(stored)["sealed"], validate=True)
+            nonce, rest = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+            return self._cipher().decrypt(nonce, rest, _bound(name, set_at(stored)))
+        except (InvalidTag, ValueError, KeyError, TypeError):
+            raise Unsealable("it was sealed with another key, or changed in the store") from None
+
+    def _cipher(self) -> "AESGCM":
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        return AESGCM(self.secret)
+
+
+def set_at(stored: str) -> float:
+    """When a secret was set; 0 for what is none."""
+    try:
+        return float(json.loads(stored)["set"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
+
+
+def _bound(name: str, at: float) -> bytes:
+    return json.dumps([CONTEXT, name, at]).encode()

@@ -1,0 +1,77 @@
+"""Secrets of a cluster of machines: in the registry, sealed with a key that its machines alone have."""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from kirsch.cluster import keys
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.secrets.base import SecretError, checked_value, exists, nowhere
+from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
+
+
+class SealedSecrets:
+    """The registry's, read through its mirror. `key` is this machine's file; it is read when it is needed,
+    so that one that was brought later is found."""
+
+    def __init__(
+        self, registry: Registry, mirror: Mirror, key: Path, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.registry = registry
+        self.mirror = mirror
+        self.key = key
+        self.clock = clock
+
+    def stored(self) -> Mapping[str, float]:
+        """As the mirror has them."""
+        return {keys.last(entry.key): set_at(entry.value) for entry in self.mirror.below(keys.SECRETS)}
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those that nobody has set."""
+        return [name for name in names if keys.secret(name) not in self.mirror.entries]
+
+    async def get(self, name: str) -> str:
+        """The value. Raises SecretError."""
+        stored = self.mirror.value(keys.secret(name))
+        if stored is None:
+            raise nowhere(name)
+        try:
+            return self._key().open(name, stored).decode("utf-8", "surrogateescape")
+        except Unsealable as error:
+            raise SecretError(f"secret {name} cannot be opened here: {error}") from None
+
+    async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
+        """Seal it and have the store keep it. Raises SecretError, RegistryError."""
+        sealed = self._key().seal(name, checked_value(value), self.clock())
+        revision = await self.registry.put(keys.secret(name), sealed, unchanged=0)
+        new = revision is not None
+        if not new and not replace:
+            raise exists(name)
+        revision = revision or await self.registry.put(keys.secret(name), sealed)
+        # Who asks this machine next is to see it.
+        await self.mirror.reached(revision or 0)
+        return new
+
+    async def remove(self, name: str) -> None:
+        """Have the store forget it. Raises SecretError, RegistryError."""
+        if not await self.registry.delete(keys.secret(name)):
+            raise nowhere(name)
+
+    def _key(self) -> Key:
+        """This machine's. Raises SecretError."""
+        try:
+            with self.key.open() as file:
+                mode = os.fstat(file.fileno()).st_mode
+                text = file.read(1024)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise SecretError(f"this machine has no key for secrets, {self.key}: {reason}") from None
+        if stat.S_IMODE(mode) & 0o077:
+            raise SecretError(f"{self.key} can be read by others than its owner: chmod 600 {self.key}")
+        try:
+            return Key.parse(text)
+        except Unsealable as error:
+            raise SecretError(f"{self.key}: {error}") from None
