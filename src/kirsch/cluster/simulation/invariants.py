@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kirsch.cluster import keys
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.lease import MachineLease
-from kirsch.cluster.model import Assignment, Unit
+from kirsch.cluster.model import Assignment, Endpoint, Unit
 from kirsch.cluster.placement import matches
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.runtime.base import RuntimeState
@@ -45,11 +45,14 @@ class Invariants:
         self.broken = broken
         self.lost = lost
         # What each process was started for; which of them the store has had otherwise since; which was taken
-        # away while its machine was lost; which has stopped because it was cut off.
+        # away while its machine was lost; which has stopped because it was cut off, or was misled.
         self._started: dict[Process, Assignment] = {}
         self._unwanted: set[Process] = set()
         self._abandoned: set[Process] = set()
         self._stopped_alone: set[Process] = set()
+        # The addresses that a process's links gave it; at which each unit's slot was ready, ever.
+        self._linked: dict[Process, Mapping[str, str]] = {}
+        self._served: dict[str, set[str]] = {}
         # What a machine that came back has to stop before it starts anything.
         self._foreign: dict[str, set[UnitName]] = {}
 
@@ -63,6 +66,8 @@ class Invariants:
                     machine, unit = keys.pair(change.key)
                     self._scheduled((machine, UnitName.parse(unit)))
                     rescheduled = True
+                elif change.key.startswith(keys.ENDPOINTS) and change.entry is not None:
+                    self._serves(Endpoint.parse(change.entry.value))
                 elif change.key.startswith(keys.HOMES) and change.entry is not None:
                     self._settles(UnitName.parse(keys.last(change.key)), change.entry)
                 elif change.key.startswith(keys.MACHINES):
@@ -93,6 +98,7 @@ class Invariants:
             for known in (self._unwanted, self._stopped_alone):
                 known.discard(process)
             self._started.pop(process, None)
+            self._linked.pop(process, None)
             self._foreign.pop(machine.id, None)
 
     def ordered(self, machine: SimulatedMachine, verb: str, name: UnitName) -> None:
@@ -105,7 +111,21 @@ class Invariants:
         if self.options[name].on_partition == "stop" and self._silence(machine) >= TTL / 2 - 0.001:
             self._stopped_alone.add(process)
             return
+        if self._misled(process):
+            self._stopped_alone.add(process)
+            return
         self.broken(f"{name} on {machine.id} is to {verb}, and nobody wants that")
+
+    def _serves(self, endpoint: Endpoint) -> None:
+        if endpoint.ready:
+            self._served.setdefault(f"{endpoint.unit}/{endpoint.slot}", set()).add(endpoint.address)
+
+    def _misled(self, process: Process) -> bool:
+        """Whether what a process uses was at another address than it was told, so that it may start anew. By
+        now that may be otherwise again."""
+        ignores = self.options[process[1]].link_update == "ignore"
+        told = self._linked.get(process, {})
+        return not ignores and any(self._served.get(which, set()) - {at} for which, at in told.items())
 
     def _scheduled(self, process: Process) -> None:
         machine, name = process
@@ -128,7 +148,8 @@ class Invariants:
 
     def _starts(self, machine: SimulatedMachine, name: UnitName, state: RuntimeState) -> None:
         process, options = (machine.id, name), self.options[name]
-        assignment = Assignment(**json.loads(state.mark)["assignment"])
+        mark = json.loads(state.mark)
+        assignment = Assignment(**mark["assignment"])
         if not options.is_global:
             self._check_alone(machine, name, options)
         known = machine.kirschd is not None and machine.kirschd.node.mirror.revision > 0
@@ -142,7 +163,7 @@ class Invariants:
         again = self._started.get(process) == assignment
         if again and process not in self._unwanted | self._stopped_alone:
             self.broken(f"{name} starts again on {machine.id} though nobody ordered it")
-        self._started[process] = assignment
+        self._started[process], self._linked[process] = assignment, mark["linked"]
         self._unwanted.discard(process)
         self._stopped_alone.discard(process)
         if self.truth.assignment(machine.id, name) != assignment:
