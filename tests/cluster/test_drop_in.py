@@ -25,6 +25,14 @@ def test_a_containers_hosts_are_podmans_affair():
     ]
 
 
+def test_a_container_asks_for_names_where_it_is_told_to_and_says_nothing_else():
+    added = {"dns": "10.210.0.1"}
+    text = drop_in_text(prepared("a.container", "[Container]\nImage=x\n", **added))
+    assert text.splitlines()[-2:] == ["[Container]", "PodmanArgs=--dns=10.210.0.1"]
+    own = drop_in_text(prepared("a.container", "[Container]\nImage=x\nDNS=10.0.0.1\n", **added))
+    assert "--dns" not in own
+
+
 @pytest.mark.parametrize(
     "line", ["Pod=a.pod", "Network=container:b", "Network=b.container", "Network=ns:/run/netns/x"]
 )

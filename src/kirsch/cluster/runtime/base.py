@@ -15,7 +15,8 @@ class Prepared:
     `environment` holds KIRSCH_UNIT, KIRSCH_INSTANCE, KIRSCH_ADDRESS and the variables of its links; it is
     added to what the file itself sets, and wins over it. `credentials` are its secrets that are no variables,
     by their names, and `secrets` those that are, apart from the others, so that no list shows them; `hosts`
-    are names that lead to addresses, as in a hosts file. `endpoints` is the path of the endpoints socket
+    are names that lead to addresses, as in a hosts file, and `dns` is the address of the server that is asked
+    for others ("" for the machine's own). `endpoints` is the path of the endpoints socket
     for a unit that asked for it, "" for others. `file.hash` tells two versions apart.
     """
 
@@ -24,6 +25,7 @@ class Prepared:
     environment: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
+    dns: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
     endpoints: str = ""
 

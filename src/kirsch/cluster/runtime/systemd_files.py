@@ -198,6 +198,8 @@ def drop_in_text(prepared: Prepared) -> str:
         outside.append(f"BindReadOnlyPaths=/{hosts_file(name)}:/etc/hosts")
     # AddHost= came with podman 5.3; this every Quadlet takes.
     inside += [f"PodmanArgs=--add-host={host}:{at}" for host, at in added_hosts(prepared).items()]
+    if prepared.dns and not prepared.file.get("Container", "DNS"):
+        inside.append(f"PodmanArgs=--dns={prepared.dns}")
     lines = [f"[{_SECTIONS[kind]}]", *outside] if outside else []
     if inside and kind == "container":
         lines += ["[Container]", *inside]
