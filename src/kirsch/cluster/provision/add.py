@@ -16,6 +16,7 @@ from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import registry_files
+from kirsch.cluster.provision.secrets import fetch, key_file
 from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
 from kirsch.cluster.provision.shell import HostShell, act
 from kirsch.cluster.provision.ssh import known_host
@@ -162,10 +163,11 @@ class Joining:
         if self.known_facts.cluster:
             self._act(install.LEAVE)  # of an earlier time
         pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
+        secret = key_file(fetch(self.record, self.runner))
         libraries = Wheels(self.runner).libraries(self.wheel, self.known_facts.target)
         files = machine_files(self.record, machine, signer.certificate, pair)
         files += registry_files(self.record, machine)
-        files += [_wheel(path) for path in libraries]
+        files += [secret, *(_wheel(path) for path in libraries)]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
         self._act(install.LIBRARIES)
         self._act(install.UNPACK, archive([_wheel(self.wheel)]))

@@ -16,6 +16,7 @@ from kirsch.cluster.provision.host import free, limits, subnets
 from kirsch.cluster.provision.image import Images, target
 from kirsch.cluster.provision.keyring import load_authority, machine_pair, make_keys, public_key, write_ssh
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, clusters_folder
+from kirsch.cluster.provision.secrets import key_file
 from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, container_files, machine_files
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.site import Site, sites
@@ -26,6 +27,7 @@ from kirsch.cluster.provision.ssh_key import SSHKey, generate
 from kirsch.cluster.provision.steps import Show, Step, attempted, perform
 from kirsch.cluster.provision.tree import archive
 from kirsch.cluster.provision.wheels import Wheels
+from kirsch.cluster.secrets.seal import Key
 
 # etcd's members: one cannot be lost, of three one can. Two could lose none, and there are two to lose.
 MEMBERS = 3
@@ -146,14 +148,14 @@ class Creation:
 
     def _starter(self, keys: dict[str, SSHKey]) -> Callable[[MachineRecord], None]:
         record, run, bounds = self.record, self.runner.run, limits()
-        signer, public = load_authority(record), public_key(record)
+        signer, public, secret = load_authority(record), public_key(record), key_file(Key.generate())
 
         def start(machine: MachineRecord) -> None:
             first = machine is record.machines[0]
             key = keys[machine.name]
             pair = machine_pair(signer, machine.name, machine.address)
             files = machine_files(record, machine, signer.certificate, pair)
-            files += container_files(machine, key.private, key.public, public)
+            files += [secret, *container_files(machine, key.private, key.public, public)]
             files += registry.registry_files(record, machine)
             published = self.specification.published if first else ()
             run(podman.create_volume(record.name, machine.name))
