@@ -78,7 +78,7 @@ class TestPorts:
             settings = (application.directory / "kirsch.toml").read_text()
             assert f"http://localhost:{port}/" in settings
             changed = [line.partition(":")[0] for line in application.changes]
-            assert set(changed) == {"kirsch.toml", "haproxy.cfg", "units/lb.container"}
+            assert set(changed) == {"kirsch.toml", "balancer/haproxy.cfg", "units/lb.container"}
             for line in application.changes:
                 assert " -> " in line
         finally:

@@ -44,7 +44,12 @@ PROGRESS = {
 
 def up(options: argparse.Namespace, beside: Callable[[Application], None] | None = None) -> int:
     """Run an application: in the foreground until Ctrl-C, or detached. `beside` is called once it is up."""
-    application = load(Path(options.directory))
+    on = getattr(options, "on", None)
+    application = load(Path(options.directory), cluster=on is not None)
+    if on:
+        from kirsch.cli.rollout import up_on
+
+        return up_on(application, options)
     client = running(application.state)
     if client is not None:
         before = _processes(client)
@@ -87,6 +92,10 @@ def up(options: argparse.Namespace, beside: Callable[[Application], None] | None
 def down(options: argparse.Namespace) -> int:
     """Stop an application that runs."""
     directory = Path(options.directory)
+    if options.on:
+        from kirsch.cli.rollout import down_on
+
+        return down_on(load(directory, cluster=True), options)
     state = directory / ".kirsch"
     if not state.is_dir():
         raise Failure(f"{directory} is not up: it has no .kirsch folder")

@@ -113,13 +113,25 @@ def _applications(verbs: Any) -> None:
         verbs,
         "up",
         "up:up",
-        "Run an application here. Its units are started in the order of their links, and their lines shown "
-        "until Ctrl-C stops them. If it is up already it is brought up to date.",
+        "Run an application here, or on a cluster. Its units are started in the order of their links, and "
+        "their lines shown until Ctrl-C stops them. If it is up already it is brought up to date.\n\n"
+        "On a cluster its images are built and sent to the cluster's own registry before; what has not "
+        "changed is let be, the instances of a service start anew one after another, and units that the "
+        "folder has no more are destroyed. It goes on running when this verb ends.",
         "kirsch up examples/notes",
     )
     _directory(up)
+    up.add_argument("--on", metavar="CLUSTER", help="run it on a cluster of this computer")
     up.add_argument(
-        "-d", "--detach", action="store_true", help="return once all is ready, and leave it running"
+        "-d",
+        "--detach",
+        action="store_true",
+        help="return once all is ready, and leave it running; on a cluster, once all is submitted",
+    )
+    up.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --on: build images, say what would be done, and do nothing",
     )
     up.add_argument(
         "--timeout", type=seconds, default=180.0, metavar="SECONDS", help="give up after this time (180)"
@@ -151,6 +163,7 @@ def _applications(verbs: Any) -> None:
         verbs, "down", "up:down", "Stop an application. Its data stays.", "kirsch down examples/notes"
     )
     _directory(down)
+    down.add_argument("--on", metavar="CLUSTER", help="on this cluster; its units stay submitted")
 
 
 def _changes(verbs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 
 FILE = "kirsch.toml"
-KEYS = {"name": str, "open": str, "start": list, "images": dict}
+KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict}
 
 
 class ApplicationError(Exception):
@@ -17,9 +17,19 @@ class ApplicationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What an image is built from: the folder that is its context, and its Containerfile if that has another
+    name than usual."""
+
+    folder: Path
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
     """What `kirsch up` runs. `units` maps names to texts, `files` names to paths as a person would write
-    them; `start` names what to start, in full; `open` is the address to show, empty if there is none."""
+    them; `start` names what to start, in full; `open` is the address to show, empty if there is none;
+    `images` says what those are built from that units name as localhost/NAME."""
 
     name: str
     directory: Path
@@ -27,6 +37,7 @@ class Application:
     files: Mapping[str, str] = field(default_factory=dict)
     start: tuple[str, ...] = ()
     open: str = ""
+    images: Mapping[str, Source] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
@@ -34,24 +45,32 @@ class Application:
         return self.directory / ".kirsch"
 
 
-def load(directory: Path) -> Application:
-    """Read an application's directory. Raises ApplicationError, UnitError."""
+def load(directory: Path, *, cluster: bool = False) -> Application:
+    """Read an application's directory; for a cluster with what only that has ([cluster] of kirsch.toml).
+    Raises ApplicationError, UnitError."""
     if not directory.is_dir():
         raise ApplicationError(f"{directory}: no such directory")
     settings = _settings(directory / FILE)
+    more = _on_cluster(settings.get("cluster", {}), directory)
     folder = directory / "units" if (directory / "units").is_dir() else directory
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_unit(path.name)}
+    folders = [folder, *([directory / more["units"]] if cluster and "units" in more else [])]
+    files = {path.name: path for folder in folders for path in _unit_files(folder)}
     if not files:
         raise ApplicationError(f"{directory} has no unit files: put some into {directory / 'units'}")
     texts = {name: _text(path) for name, path in files.items()}
     for name, text in texts.items():
         _check(name, text, str(files[name]))
+    for folder in folders:
+        texts |= _dropped_in(folder, texts)
+    for name in texts.keys() - files.keys():
+        files[name] = files[_template(name)]
     names = settings.get("start")
     if names is None:
-        names = [name for name in files if not UnitName.parse(name).is_template]
+        names = [name for name in texts if not UnitName.parse(name).is_template]
         if not names:
             example = UnitName.parse(next(iter(files))).with_instance("1")
             raise ApplicationError(f'{directory} has only templates: write start = ["{example}"] into {FILE}')
+    names = [*names, *(more.get("start", []) if cluster else [])]
     return Application(
         name=settings.get("name") or directory.resolve().name,
         directory=directory,
@@ -59,7 +78,62 @@ def load(directory: Path) -> Application:
         files={name: str(path) for name, path in files.items()},
         start=tuple(resolve(name, files, f"{directory / FILE}: start") for name in names),
         open=settings.get("open", ""),
+        images=_images(settings.get("images", {}), directory),
     )
+
+
+def _unit_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_unit(path.name)]
+
+
+def _on_cluster(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
+    """[cluster] of kirsch.toml: units that only a cluster has (their folder), and what starts there."""
+    where = f"{directory / FILE}: cluster"
+    if unknown := given.keys() - {"units", "start"}:
+        raise ApplicationError(f"{where}: unknown key {min(unknown)!r}; there are units, start")
+    if not isinstance(units := given.get("units", "."), str) or not (directory / units).is_dir():
+        raise ApplicationError(f"{where}.units is to be a folder")
+    start = given.get("start", [])
+    if not isinstance(start, list) or not all(isinstance(name, str) for name in start):
+        raise ApplicationError(f"{where}.start is to be a list of unit names")
+    return given
+
+
+def _dropped_in(folder: Path, texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts that drop-ins change (systemd.unit(5)): NAME.d/*.conf stand after what they are for, in the
+    order of their names. Those of an instance make a text of its own. Raises ApplicationError, UnitError."""
+    changed: dict[str, str] = {}
+    found = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.endswith(".d")]
+    # A template's own ones first: they are its instances' too.
+    for path in sorted(found, key=lambda path: path.name.removesuffix(".d") not in texts):
+        name = path.name.removesuffix(".d")
+        base = name if name in texts else _template(name)
+        if not is_unit(name) or base not in texts:
+            raise ApplicationError(f"{path}: there is no unit {name} that it could be for")
+        text = changed.get(base, texts[base])
+        for each in sorted(path.glob("*.conf")):
+            added = _text(each)
+            UnitFile.parse(added, str(each))
+            text = f"{text.rstrip()}\n\n# {path.name}/{each.name}\n{added}"
+        _check(name, text, str(path))
+        changed[name] = text
+    return changed
+
+
+def _images(given: Mapping[str, Any], directory: Path) -> dict[str, Source]:
+    """[images.NAME] of kirsch.toml."""
+    found = {}
+    for name, table in given.items():
+        where = f"{directory / FILE}: images.{name}"
+        if not isinstance(table, dict) or not isinstance(table.get("build"), str):
+            raise ApplicationError(f'{where} is to have build = "FOLDER", where its Containerfile is')
+        if unknown := table.keys() - {"build", "file"}:
+            raise ApplicationError(f"{where}: unknown key {min(unknown)!r}; there are build, file")
+        if not isinstance(file := table.get("file", ""), str):
+            raise ApplicationError(f"{where}: file is to be a text")
+        build = directory / table["build"]
+        found[name] = Source(build, build / file if file else None)
+    return found
 
 
 def _check(text_name: str, text: str, path: str) -> None:

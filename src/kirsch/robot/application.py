@@ -69,8 +69,8 @@ class Application:
         ports: dict[int, int] = {}
         for port in published(read.units):
             ports[port] = free_port(ports.values())
-        files = [Path(path) for path in read.files.values()]
-        files += [path for pattern in SETTINGS for path in sorted(place.glob(pattern))]
+        files = [Path(path) for path in dict.fromkeys(read.files.values())]
+        files += [path for pattern in SETTINGS for path in sorted(place.rglob(pattern))]
         return cls(place, ports, tuple(_change(files, ports, place)))
 
     @property

@@ -20,6 +20,7 @@ from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Api, Collection, Resource
+from kirsch.cluster.api.secrets import Secrets
 from kirsch.cluster.model import DESIRED_STATES, Machine, to_json
 from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import Put, RegistryError
@@ -190,6 +191,17 @@ class Endpoints(Resource):
 class Applications(Resource):
     """/applications/NAME."""
 
+    def GET(self, name: str, /, **query: Any) -> bytes:
+        """The units that came with an application, by name, whether they are still there or not."""
+        parameters(query)
+
+        async def read() -> str | None:
+            return self.node.mirror.value(keys.application(name))
+
+        if (units := run(self.loop, read())) is None:
+            raise cherrypy.HTTPError(404, f"there is no application {name}")
+        return json_answer({"name": name, "units": json.loads(units)})
+
     def PUT(self, name: str, /, **query: Any) -> bytes:
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
 
@@ -314,6 +326,7 @@ def tree(api: Api) -> Any:
         "units": Units,
         "machines": Machines,
         "endpoints": Endpoints,
+        "secrets": Secrets,
         "environment": OneOff,
         "events": Events,
         "journal": JournalLines,

@@ -1,0 +1,166 @@
+"""up and down with --on: an application on a cluster."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kirsch.cli.cluster import Steps
+from kirsch.cli.colour import Palette
+from kirsch.cli.errors import Failure
+from kirsch.cli.image import show_failure
+from kirsch.cli.progress import Progress
+from kirsch.cli.waiting import changes
+from kirsch.cluster.application import Application
+from kirsch.cluster.client import UNITS, Client
+from kirsch.cluster.image.build import BuildError
+from kirsch.cluster.rollout.build import made
+from kirsch.cluster.rollout.plan import Plan, plan
+from kirsch.cluster.rollout.target import Target, standing, waves
+
+Line = Mapping[str, Any]
+
+STOP_TIMEOUT = 120.0
+DOWN = ("inactive", "failed", "-")
+
+
+def up_on(application: Application, options: argparse.Namespace) -> int:
+    """Bring an application onto a cluster, and wait until all of it is ready."""
+    # What is being built is to be tidied up, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    target = Target.load(options.on)
+    steps = Steps(sys.stdout)
+    try:
+        images = made(application, target.runner, steps)
+    except BuildError as error:
+        show_failure(error, steps)
+        raise
+    planned = plan(application, target.seen(images), target.now(application))
+    if options.dry_run:
+        print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")
+        return 0
+    for warning in target.carry_out(planned, steps):
+        print(f"warning: {warning}", file=sys.stderr)
+    for secret in planned.secrets:
+        print(f"          secret {secret}: made at random")
+    for name in _destroyed(planned):
+        print(f"          {name}: destroyed, for the folder has it no more")
+    if options.detach:
+        print(
+            f"\n{application.name} is submitted; `kirsch --cluster {options.on} list-units` shows how it is"
+        )
+        return 0
+    try:
+        _await_ready(target.client, planned, options.timeout)
+    except KeyboardInterrupt:
+        stop = f"kirsch down {options.directory} --on {options.on}"
+        print(f"\n{application.name} goes on starting; `{stop}` stops it")
+        raise
+    _say_where(target, planned)
+    print(f"Stop it with `kirsch down {options.directory} --on {options.on}`.")
+    return 0
+
+
+def down_on(application: Application, options: argparse.Namespace) -> int:
+    """Stop an application's units on a cluster, those that use others first; they stay submitted."""
+    target = Target.load(options.on)
+    client = target.client
+    mine = set(target.units_of(application.name))
+    lines = [line for line in client.get(UNITS)["units"] if line["name"] in mine]
+    running = [line for line in lines if line["desired"] != "inactive"]
+    if not running:
+        print(f"{application.name} is not up on {options.on}")
+        return 0
+    for wave in waves(running):
+        client.patch(UNITS, {"change": [{"name": name, "desiredState": "inactive"} for name in wave]})
+        _await_stopped(client, wave)
+    print(f"{application.name} is down on {options.on}; its data stays there")
+    return 0
+
+
+def _await_ready(client: Client, planned: Plan, timeout: float) -> None:
+    """Show each unit's way until all are as planned. Raises Failure with the first that cannot be."""
+    names = list(planned.application.start)
+    progress = Progress(sys.stdout, names)
+    waiting = set(names)
+    told: dict[str, dict[str, Line]] = {name: {} for name in names}
+    if not names:
+        return
+    for changed in changes(client, names, timeout):
+        for line in changed:
+            if line["name"] in told:
+                _take(told[line["name"]], line)
+        for name in sorted(waiting):
+            well, step, hopeless = standing(told[name].values(), planned.hashes[name])
+            if hopeless:
+                raise Failure(f"{name} {hopeless}")
+            if well:
+                waiting.discard(name)
+            progress.step(name, "ready" if well else step)
+        if not waiting:
+            return
+    late = "; ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
+    raise Failure(f"not ready after {timeout:g} s: {late}")
+
+
+def _await_stopped(client: Client, names: Sequence[str]) -> None:
+    waiting = set(names)
+    told: dict[str, dict[str, Line]] = {name: {} for name in names}
+    for changed in changes(client, names, STOP_TIMEOUT):
+        for line in changed:
+            if line["name"] in told:
+                _take(told[line["name"]], line)
+        for name in sorted(waiting):
+            if all(line["desired"] == "inactive" and line["active"] in DOWN for line in told[name].values()):
+                waiting.discard(name)
+                print(f"  {name} stopped", flush=True)
+        if not waiting:
+            return
+    raise Failure(f"still stopping after {STOP_TIMEOUT:g} s: {', '.join(sorted(waiting))}")
+
+
+def _take(lines: dict[str, Line], line: Line) -> None:
+    """Keep a unit's lines, one a machine; what has no machine, or another one, takes the place of all."""
+    if line.get("gone"):
+        lines.clear()
+        return
+    if not line["is_global"]:
+        lines.clear()
+    elif line["machine"]:
+        lines.pop("", None)
+    lines[line["machine"]] = line
+
+
+def _destroyed(planned: Plan) -> Iterable[str]:
+    from kirsch.cluster.rollout.plan import Destroy
+
+    return [step.unit for step in planned.steps if isinstance(step, Destroy)]
+
+
+def _say_where(target: Target, planned: Plan) -> None:
+    """The address to open, what has changed, and where each unit is."""
+    application = planned.application
+    address = target.address(application)
+    print(f"\n{application.name} is up on {target.record.name}" + (f": {address}" if address else ""))
+    names = [*application.start]
+    on: dict[str, list[Line]] = {name: [] for name in names}
+    for line in target.client.get(UNITS)["units"]:
+        if line["name"] in on:
+            on[line["name"]].append(line)
+    machines = target.names()
+    places = {
+        name: " ".join(sorted(machines.get(line["machine"], line["machine"][:8]) for line in lines))
+        for name, lines in on.items()
+    }
+    palette = Palette.for_stream(sys.stdout, names)
+    width, place = max(map(len, names), default=0), max(map(len, places.values()), default=0)
+    for name in names:
+        first = on[name][0] if on[name] else None
+        serves = (
+            [f"{first['address']}:{port}" for port in first["ports"]] if first and len(on[name]) == 1 else []
+        )
+        shown = palette.paint(name, name.ljust(width))
+        print(f"  {shown}  {places[name]:<{place}}  {' '.join(serves)}".rstrip())
+    touched = planned.touched
+    print(f"changed: {', '.join(touched)}" if touched else "Nothing has changed.")
