@@ -1,4 +1,4 @@
-"""cluster create, list, status, ssh-config, destroy: machines as containers, and hosts that join."""
+"""cluster create, list, status, start, stop, ssh-config, destroy: machines as containers, hosts that join."""
 
 import argparse
 import json
@@ -124,6 +124,29 @@ def status(options: argparse.Namespace) -> int:
     if not record.complete:
         raise Failure(f"{record.name} was never finished: `kirsch cluster destroy {record.name}`, then anew")
     return 0 if well else 1
+
+
+def start(options: argparse.Namespace) -> int:
+    """Switch machines on."""
+    _extra()
+    from kirsch.cluster.provision.power import start as switch_on
+
+    steps = Steps(sys.stdout)
+    record = switch_on(_name(options), options.machines, steps)
+    what = ", ".join(options.machines) or f"cluster {record.name}"
+    print(f"\n{what} {'are' if len(options.machines) > 1 else 'is'} up: {steps.seconds:.0f} s")
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Switch machines off."""
+    _extra()
+    from kirsch.cluster.provision.power import stop as switch_off
+
+    record = switch_off(_name(options), options.machines, Steps(sys.stdout))
+    again = " ".join(["kirsch cluster start", record.name, *options.machines])
+    print(f"\nswitched off; `{again}` switches on again")
+    return 0
 
 
 def destroy(options: argparse.Namespace) -> int:

@@ -51,6 +51,17 @@ def clusters(verb: Verb) -> None:
     )
     _name(status)
     status.add_argument("--json", action="store_true", help="print JSON")
+    for name, words, example in (
+        ("start", "Switch a cluster's machines on, and wait until they are in the cluster.", ""),
+        (
+            "stop",
+            "Switch a cluster's machines off. Units stop in order; nothing is lost.",
+            " kirsch n2",
+        ),
+    ):
+        switch = verb(f"cluster {name}", f"cluster:{name}", words, f"kirsch cluster {name}{example}")
+        _name(switch)
+        switch.add_argument("machines", nargs="*", metavar="MACHINE", help="these alone (all)")
     config = verb(
         "cluster ssh-config",
         "cluster:ssh_config",

@@ -9,8 +9,9 @@ from kirsch.cli.verbs import WHERE, build, half, verbs_of
 
 RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec", "move", "ssh")
 MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh", "cluster remove")
+SECRETS = ("secret set", "secret rm")
 IMAGES = ("image tag", "image rm", "image push")
-CLUSTERS = ("cluster status", "cluster ssh-config", "cluster destroy")
+CLUSTERS = tuple(f"cluster {verb}" for verb in ("status", "start", "stop", "ssh-config", "destroy"))
 KNOWN = ("destroy", "status", "cat", "why", "journal")
 FILES = ("verify", "submit", "load", "start")
 FOLDERS = ("up", "down", "dev", "image build")
@@ -110,6 +111,8 @@ def _follows(line: _Line, word: str, verbs: dict[str, str], units: Names, machin
         return Answer(_clusters() if not line.arguments else ())
     if line.verb in IMAGES and (line.verb == "image rm" or not line.arguments):
         return Answer([(name, "") for name in images_here()])
+    if line.verb in SECRETS and (line.verb == "secret rm" or not line.arguments):
+        return Answer([(name, "") for name in secrets_of(line.where)])
     names = (line.verb in RUNNABLE or line.verb in KNOWN) and not (line.verb == "move" and line.arguments)
     found = [(n, "") for n in (units(line.where) if names else ()) if line.verb in KNOWN or "@." not in n]
     if (line.verb in MACHINES and not (line.verb == "metadata" and line.arguments)) or (
@@ -179,6 +182,13 @@ def machines_of(where: Mapping[str, str]) -> list[str]:
 
     found = _ask(where, MACHINES, "machines")
     return sorted(machine["metadata"].get("hostname") or machine["id"] for machine in found)
+
+
+def secrets_of(where: Mapping[str, str]) -> list[str]:
+    """The names of the secrets that a kirschd has, or units wait for."""
+    from kirsch.cli.secret import SECRETS
+
+    return [secret["name"] for secret in _ask(where, SECRETS, "secrets")]
 
 
 def images_here() -> list[str]:
