@@ -52,7 +52,7 @@ def clusters(verb: Verb) -> None:
     _name(status)
     status.add_argument("--json", action="store_true", help="print JSON")
     for name, words, example in (
-        ("start", "Switch a cluster's machines on, and wait until they are in the cluster.", ""),
+        ("start", "Switch a cluster's machines on. It returns when they are in the cluster.", ""),
         (
             "stop",
             "Switch a cluster's machines off. Units stop in order; nothing is lost.",

@@ -24,13 +24,13 @@ def start(name: str, machines: Sequence[str], show: Show) -> ClusterRecord:
     others = [] if machines else runner.run(podman.labelled("ps", name)).split()
     containers = list(dict.fromkeys([*(machine.container for machine in chosen), *others]))
 
-    def joined() -> None:
-        _join(record, chosen, runner)
+    def boot() -> None:
+        runner.run(podman.podman("start", *containers))
 
     steps = [
-        Step("machines", lambda: runner.run(podman.podman("start", *containers)) and None),
+        Step("machines", boot),
         Step("sshd", lambda: runner.together(chosen, lambda machine: answers(machine, runner))),
-        Step("kirschd", joined),
+        Step("kirschd", lambda: _join(record, chosen, runner)),
     ]
     perform(steps, show, "what has started goes on")
     return record
@@ -43,8 +43,11 @@ def stop(name: str, machines: Sequence[str], show: Show) -> ClusterRecord:
     chosen = choose(record, machines)
     others = [] if machines else runner.run(podman.labelled("ps", name)).split()
     containers = list(dict.fromkeys([*(machine.container for machine in chosen), *others]))
-    command = podman.podman("stop", "--time", str(PATIENCE), *containers, timeout=4 * PATIENCE)
-    perform([Step("machines", lambda: runner.run(command) and None)], show, "do it again for those that run")
+
+    def shut_down() -> None:
+        runner.run(podman.podman("stop", "--time", str(PATIENCE), *containers, timeout=4 * PATIENCE))
+
+    perform([Step("machines", shut_down)], show, "do it again for those that run")
     return record
 
 
