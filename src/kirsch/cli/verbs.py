@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kirsch import __version__
-from kirsch.cli import cluster_options, image_options, machine_options, ws_options
+from kirsch.cli import cluster_options, image_options, machine_options, secret_options, ws_options
 from kirsch.cli.manual import Parser
 from kirsch.cli.values import count, lines, seconds
 
@@ -48,6 +48,7 @@ def build() -> argparse.ArgumentParser:
     _websockets(verbs)
     _clusters(verbs)
     _images(verbs)
+    secret_options.secrets(lambda *words: _verb(verbs, *words))
     _programs(verbs)
     return parser
 

@@ -112,3 +112,5 @@ async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
     ready = await node.agent.prepare(name, unit.file, unit.options, cluster.endpoints)
     command = await node.runtime.context(ready)
     return Context.of(command) if command else Context()
+    if missing := node.secrets.missing(secret.name for secret in unit.options.secrets):
+        raise Refused(409, f"{name} has no secret {missing[0]} yet: kirsch secret set {missing[0]} < FILE")

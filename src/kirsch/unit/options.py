@@ -195,14 +195,19 @@ def _variable(word: str) -> str:
     return word
 
 
+def secret_name(text: str) -> str:
+    """The text, if a secret can be called so. Raises UnitError."""
+    if not _SECRET.fullmatch(text):
+        raise UnitError(f'"{text}" cannot name a secret: letters, digits, "-", "_" and "." inside')
+    return text
+
+
 def _secrets(given: Given) -> tuple[Secret, ...]:
     secrets: dict[str, Secret] = {}
     for entry, word in given.words("Secret"):
         with given.file.at(entry):
             name, colon, env = word.partition(":")
-            if not _SECRET.fullmatch(name):
-                raise UnitError(f'"{name}" cannot name a secret: letters, digits, "-", "_" and "." inside')
-            secret = Secret(name, _variable(env) if colon else None)
+            secret = Secret(secret_name(name), _variable(env) if colon else None)
             if secrets.setdefault(secret.env or f":{name}", secret) != secret:
                 raise UnitError(f"{env} is given the secret {secrets[env].name} already")
     return tuple(secrets.values())

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +78,8 @@ class Agent:
         # The addresses that each unit's links gave it at its start.
         self._linked: dict[UnitName, Mapping[str, str]] = {}
         self._busy: dict[UnitName, asyncio.Task[None]] = {}
+        # Those of its secrets that a unit was prepared with.
+        self._versions: dict[UnitName, tuple[float, ...]] = {}
         self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
         self._holds: dict[UnitName, str] = {}
@@ -153,6 +155,7 @@ class Agent:
             linked=self._linked,
             lacking=self._lacking(assigned),
             endpoints=self.snapshots.now().endpoints,
+            outdated=self._outdated(assigned),
             known=known or self._closing,
             connected=connected,
             joining=self._joining,
@@ -171,6 +174,13 @@ class Agent:
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""
         for name, state in view.running.items():
+    def _outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
+        known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
+        return frozenset(name for name, unit in known if self._versions[name] != self._version(unit.options))
+
+    def _version(self, options: Options) -> tuple[float, ...]:
+        return tuple(self.secrets.version(secret.name) for secret in options.secrets)
+
             if name not in view.assigned or name in view.busy or not alive(state):
                 continue
             if name not in self._prepared:
@@ -223,7 +233,7 @@ class Agent:
                 self._started[name] = assigned.assignment
                 self._linked[name] = self._addresses(name, assigned, view)
             try:
-                prepared.append(await self._prepare(name, assigned, view))
+                prepared.append(await self._prepare(name, assigned, view, isinstance(action, Start)))
             except Exception as error:
                 # Whatever it is, it is this unit's; the others are not to wait for it.
                 if not isinstance(error, RegistryError | SecretError):
@@ -239,9 +249,12 @@ class Agent:
         if view.known:
             self.cache.keep(self._sticky(view))
 
-    async def _prepare(self, name: UnitName, assigned: Assigned, view: View) -> Prepared:
+    async def _prepare(self, name: UnitName, assigned: Assigned, view: View, starts: bool) -> Prepared:
         if name in view.assigned:
-            return await self.prepare(name, assigned.file, assigned.options, view.endpoints)
+            self._versions[name] = self._version(assigned.options)
+            # To be known, a unit need not have its secrets.
+            lacking = () if starts else view.lacking.get(name, ())
+            return await self.prepare(name, assigned.file, assigned.options, view.endpoints, lacking)
         return self.cache.units[name].prepared
 
     def _addresses(self, name: UnitName, assigned: Assigned, view: View) -> Mapping[str, str]:
@@ -271,10 +284,16 @@ class Agent:
         return None
 
     async def prepare(
-        self, name: UnitName, file: UnitFile, options: Options, endpoints: Sequence[Endpoint]
+        self,
+        name: UnitName,
+        file: UnitFile,
+        options: Options,
+        endpoints: Sequence[Endpoint],
+        without: Collection[str] = (),
     ) -> Prepared:
-        """A unit with all that the cluster adds to it here. Raises RegistryError, SecretError,
-        OSError."""
+        """A unit with all that the cluster adds to it here, but for secrets that it is to be `without`.
+
+        Raises RegistryError, SecretError, OSError."""
         environment = {
             **self.environment,
             "KIRSCH_UNIT": name.text,
@@ -287,6 +306,8 @@ class Agent:
             value = await self.secrets.get(secret.name)
             if secret.env:
                 secrets[secret.env] = variable(secret.name, value)
+            if secret.name in without:
+                continue
             else:
                 credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)

@@ -32,7 +32,7 @@ class View:
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
     for it, `unread` what the schedule has here and the store no text of (any more): it is let be. `linked`
     has the addresses that a unit's links gave it when it was started, `lacking` the secrets that it is to
-    have and nobody has set.
+    have and nobody has set; `outdated` are units that were loaded with other values of theirs.
 
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
@@ -66,6 +66,7 @@ class Load:
 
     unit: UnitName
 
+    outdated: frozenset[UnitName] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -193,7 +194,9 @@ def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Actio
         yield action
         if state is None and isinstance(action, Hold):
             yield Load(name)
-    elif state is None or (state.hash != assigned.assignment.hash and not alive(state)):
+    elif state is None or (
+        (state.hash != assigned.assignment.hash or name in view.outdated) and not alive(state)
+    ):
         yield Load(name)
 
 

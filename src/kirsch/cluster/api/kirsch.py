@@ -20,6 +20,7 @@ from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Api, Collection, Resource
+from kirsch.cluster.api.secrets import Secrets
 from kirsch.cluster.model import DESIRED_STATES, Machine, to_json
 from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import Put, RegistryError
@@ -325,6 +326,7 @@ def tree(api: Api) -> Any:
         "units": Units,
         "machines": Machines,
         "endpoints": Endpoints,
+        "secrets": Secrets,
         "environment": OneOff,
         "events": Events,
         "journal": JournalLines,

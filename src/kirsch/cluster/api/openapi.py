@@ -8,6 +8,7 @@ from kirsch import __version__
 from kirsch.cluster.api.answers import MAX_UNIT_BODY
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.secrets import MAX_SIZE
 from kirsch.cluster.settings import METADATA_KEY
 from kirsch.cluster.status import UnitStatus
 
@@ -144,6 +145,25 @@ def _paths() -> dict[str, Any]:
             ),
         },
         "/endpoints": {"get": _operation("listEndpoints", "Where units serve", _ok("Endpoints"))},
+        "/secrets": {
+            "get": _operation("listSecrets", "Names of secrets, never their values", _ok("Secrets")),
+        },
+        "/secrets/{name}": {
+            "parameters": [_name("secret", "notes-database")],
+            "put": _operation(
+                "putSecret",
+                "Set a secret",
+                {**_ok("SecretChange", "It was there"), **_ok("SecretChange", "It is new", "201")},
+                body="SecretValue",
+            ),
+            "delete": _operation(
+                "removeSecret",
+                "Forget a secret",
+                {"204": {"description": "It is forgotten"}},
+                problems=(*ALWAYS, "409"),
+                query=[_query("force", "Also one that units use", YES_OR_NO)],
+            ),
+        },
         "/events": {
             "get": _operation(
                 "followUnits",
@@ -304,6 +324,31 @@ def _schemas() -> dict[str, Schema]:
             {"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}
         ),
         "Lines": _object({"lines": _list(_ref("Line"))}),
+        "Secrets": _object(
+            {
+                "secrets": _list(
+                    _object(
+                        {
+                            "name": STRING,
+                            "set": {
+                                "type": ["number", "null"],
+                                "description": "seconds since the epoch; null: units wait for it",
+                            },
+                            "units": STRINGS,
+                        }
+                    )
+                )
+            }
+        ),
+        "SecretValue": _object(
+            {
+                "value": {**STRING, "description": f"in base64, at most {MAX_SIZE >> 10} KiB without that"},
+                "replace": {**BOOLEAN, "description": "false: 409 if it is there"},
+            },
+            required=("value",),
+            examples=[{"value": "aHVzaA=="}],
+        ),
+        "SecretChange": _object({"name": STRING, "created": BOOLEAN, "units": STRINGS}),
         "Application": _object(
             {"units": TEXTS, "files": TEXTS, "start": STRINGS},
             required=("units", "start"),

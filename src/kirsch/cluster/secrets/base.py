@@ -29,6 +29,9 @@ class Secrets(Protocol):
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that a unit would have to wait for."""
 
+    def version(self, name: str) -> float:
+        """What is another number once another value was set; 0 where there is none."""
+
     async def get(self, name: str) -> str:
         """The value."""
 

@@ -27,6 +27,13 @@ class FileSecrets:
         """None is: what is not there is made up."""
         return []
 
+    def version(self, name: str) -> float:
+        """When its file was written."""
+        try:
+            return self._path(name).stat().st_mtime
+        except OSError:
+            return 0.0
+
     async def get(self, name: str) -> str:
         """The secret of that name; a new one if there is none. Raises SecretError."""
         path = self._path(name)

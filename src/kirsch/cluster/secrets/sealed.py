@@ -33,6 +33,11 @@ class SealedSecrets:
         """Those that nobody has set."""
         return [name for name in names if keys.secret(name) not in self.mirror.entries]
 
+    def version(self, name: str) -> float:
+        """The revision at which it was set."""
+        entry = self.mirror.entries.get(keys.secret(name))
+        return float(entry.modified) if entry else 0.0
+
     async def get(self, name: str) -> str:
         """The value. Raises SecretError."""
         stored = self.mirror.value(keys.secret(name))

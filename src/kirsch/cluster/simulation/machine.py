@@ -40,6 +40,9 @@ class NoSecrets(FileSecrets):
 
     def __init__(self, *store: object) -> None: ...
 
+    def version(self, name: str) -> float:
+        return 0.0
+
 
 class NoSocket(EndpointsServer):
     """Nobody asks."""

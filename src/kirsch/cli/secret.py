@@ -1,0 +1,117 @@
+"""secret set, list, rm: values go one way, from a file or a terminal to the cluster."""
+
+import argparse
+import base64
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.reach import client_of
+from kirsch.cli.tables import Column, table
+from kirsch.cluster.client import UNITS
+
+SECRETS = "/kirsch/v1/secrets"
+# As kirsch.cluster.secrets has it; its own words are for what gets past this one.
+MOST = 64 << 10
+
+Row = Mapping[str, Any]
+
+
+def _used_by(row: Row, full: bool) -> str:
+    return ", ".join(row["units"])
+
+
+def _set_at(row: Row, full: bool) -> str:
+    if row["set"] is None:
+        return "missing"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["set"]))
+
+
+COLUMNS: dict[str, Column] = {
+    "secret": lambda row, full: str(row["name"]),
+    "set": _set_at,
+    "units": _used_by,
+}
+
+
+def set_(options: argparse.Namespace) -> int:
+    """Set one."""
+    client = client_of(options)
+    value = _read(options.name)
+    body: dict[str, Any] = {"value": base64.b64encode(value).decode(), "replace": not options.new}
+    answer = client.put(secret_path(options.name), body)
+    running = _running(client.get(UNITS)["units"], answer["units"]) if not answer["created"] else []
+    if running and options.restart:
+        change = [{"name": name, "desiredState": "launched", "again": True} for name in running]
+        client.patch(UNITS, {"change": change})
+    if options.json:
+        print(json.dumps(answer | {"running": running, "restarted": options.restart and bool(running)}))
+        return 0
+    print(f"Secret {options.name} is {'set' if answer['created'] else 'changed'}")
+    if running and options.restart:
+        print(f"Triggered restart of {' '.join(running)}")
+    elif running:
+        print(
+            f"Running units have the old value until they are restarted: kirsch restart {' '.join(running)}"
+        )
+    return 0
+
+
+def list_(options: argparse.Namespace) -> int:
+    """Names."""
+    rows: list[Row] = client_of(options).get(SECRETS)["secrets"]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(table(rows, COLUMNS, list(COLUMNS), legend=not options.no_legend), end="")
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Forget some."""
+    client = client_of(options)
+    removed = []
+    for name in dict.fromkeys(options.names):
+        client.delete(secret_path(name) + ("?force=yes" if options.force else ""))
+        removed.append(name)
+        if not options.json:
+            print(f"Secret {name} is removed")
+    if options.json:
+        print(json.dumps({"removed": removed}))
+    return 0
+
+
+def secret_path(name: str) -> str:
+    """A secret's path in the API."""
+    return f"{SECRETS}/{quote(name, safe='')}"
+
+
+def _read(name: str) -> bytes:
+    """The value: the standard input to its end, or what is typed where nobody can see it."""
+    if not sys.stdin.isatty():
+        value = sys.stdin.buffer.read(MOST + 1)
+    else:
+        from getpass import getpass
+
+        try:
+            typed = getpass(f"Secret {name}: ")
+            if typed != getpass("Once more: "):
+                raise Failure("the two are not the same: nothing was set")
+        except EOFError:
+            raise Failure("nothing was typed: nothing was set") from None
+        value = typed.encode(errors="surrogateescape")
+    if not value:
+        raise Failure(f"the value is empty: `kirsch secret set {name} < FILE`")
+    if len(value) > MOST:
+        raise Failure(f"the value has more than {MOST >> 10} KiB")
+    return value
+
+
+def _running(lines: Sequence[Row], users: Sequence[str]) -> list[str]:
+    """Those of the units that have the old value now."""
+    up = {line["name"] for line in lines if line["active"] in ("active", "activating", "reloading")}
+    return [name for name in users if name in up]

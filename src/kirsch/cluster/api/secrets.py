@@ -1,0 +1,83 @@
+"""/secrets: values are taken, and never answered."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import cherrypy
+
+from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run
+from kirsch.cluster.api.resource import Collection, Resource
+from kirsch.cluster.secrets import MAX_SIZE
+from kirsch.cluster.secrets.usage import users
+from kirsch.cluster.units import Refused
+from kirsch.unit.options import secret_name
+
+FORCE = "force"
+# base64, and JSON around it.
+MAX_BODY = 2 * MAX_SIZE
+
+
+class Secrets(Collection["OneSecret"]):
+    """/secrets."""
+
+    def GET(self, **query: Any) -> bytes:
+        """Their names, when each was set, and which units use it; those that units wait for too."""
+        parameters(query)
+        return json_answer({"secrets": run(self.loop, self._listed())})
+
+    def item(self, name: str) -> "OneSecret":
+        """One."""
+        return OneSecret(self.api, name)
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        kept = self.node.secrets
+        used, stored = users(self.node.cluster()), kept.stored()
+        names = {*stored, *kept.missing(used)}
+        return [
+            {"name": name, "set": stored.get(name), "units": list(used.get(name, ()))}
+            for name in sorted(names)
+        ]
+
+
+@dataclass
+class OneSecret(Resource):
+    """/secrets/NAME."""
+
+    name: str
+
+    def PUT(self, **query: Any) -> bytes:
+        """Set it: {"value", "replace"?}, the value in base64; with replace false only if it is new."""
+        parameters(query)
+        name = secret_name(self.name)
+        body = json_body(MAX_BODY)
+        value = read_value(body)
+        created = run(self.loop, self.node.secrets.put(name, value, replace=body.get("replace", True)))
+        answer = {"name": name, "created": created, "units": list(run(self.loop, self._users()))}
+        return json_answer(answer, 201 if created else 200)
+
+    def DELETE(self, **query: Any) -> None:
+        """Forget it; one that units use only with force=yes."""
+        force = flag(parameters(query, FORCE), FORCE)
+        name = secret_name(self.name)
+        used = run(self.loop, self._users())
+        if used and not force:
+            raise Refused(409, f"secret {name} is used by {', '.join(used)}; force removes it all the same")
+        run(self.loop, self.node.secrets.remove(name))
+        empty()
+
+    async def _users(self) -> tuple[str, ...]:
+        return users(self.node.cluster()).get(self.name, ())
+
+
+def read_value(body: dict[str, Any]) -> bytes:
+    """The value in the body of a PUT. Raises HTTPError 400; nothing of the value is in its words."""
+    kinds = {"value": str, "replace": bool}
+    for key, given in body.items():
+        if not isinstance(given, kinds.get(key, ())):
+            raise cherrypy.HTTPError(400, "a field is not known, or not what it should be: value, replace")
+    try:
+        return base64.b64decode(body["value"], validate=True)
+    except (KeyError, binascii.Error, ValueError):
+        raise cherrypy.HTTPError(400, "value is needed, in base64") from None
