@@ -18,7 +18,10 @@ POSTGRES_PORT = 5432
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's."""
+    """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's.
+
+    `hosts` are names that links give, `dns` is who is asked for others. Of a unit whose processes run in a
+    container, `container` is what makes another such: podman's arguments, the image last; empty for others."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str | None = None
@@ -27,6 +30,9 @@ class Context:
     umask: int | None = None
     nice: int = 0
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    dns: str = ""
+    container: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, command: Command) -> "Context":
@@ -63,7 +69,8 @@ async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) ->
     for link in linked:
         # Of two databases the first is the one that psql opens.
         variables = await link_variables(cluster, name or NOBODY, link, node.secrets) | variables
-    return replace(context, environment={**context.environment, **variables})
+    hosts = links.hosts(linked, cluster.endpoints)
+    return replace(context, environment={**context.environment, **variables}, hosts=hosts)
 
 
 async def link_variables(cluster: Cluster, unit: UnitName, link: Link, kept: Secrets) -> dict[str, str]:
@@ -107,10 +114,12 @@ async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
     if unit is None:
         hint = f"; `kirsch load {name}` makes it from its template" if name.template in cluster.units else ""
         raise Refused(404, f"there is no unit {name}{hint}")
+    if missing := node.secrets.missing(secret.name for secret in unit.options.secrets):
+        raise Refused(409, f"{name} has no secret {missing[0]} yet: kirsch secret set {missing[0]} < FILE")
     if waits := links.unready(unit.options.links, cluster.endpoints):
         raise Refused(409, f"{name} is linked to {waits[0]}, which is not ready")
     ready = await node.agent.prepare(name, unit.file, unit.options, cluster.endpoints)
+    if boxed := await node.runtime.box(ready):
+        return Context(environment=dict(ready.variables), container=boxed)
     command = await node.runtime.context(ready)
     return Context.of(command) if command else Context()
-    if missing := node.secrets.missing(secret.name for secret in unit.options.secrets):
-        raise Refused(409, f"{name} has no secret {missing[0]} yet: kirsch secret set {missing[0]} < FILE")

@@ -24,6 +24,7 @@ from kirsch.cluster.agent.plan import (
     alive,
     misled,
     plan,
+    replaced,
 )
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.readiness import Readiness
@@ -77,9 +78,9 @@ class Agent:
         self._prepared: dict[UnitName, Prepared] = {}
         # The addresses that each unit's links gave it at its start.
         self._linked: dict[UnitName, Mapping[str, str]] = {}
-        self._busy: dict[UnitName, asyncio.Task[None]] = {}
         # Those of its secrets that a unit was prepared with.
         self._versions: dict[UnitName, tuple[float, ...]] = {}
+        self._busy: dict[UnitName, asyncio.Task[None]] = {}
         self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
         self._holds: dict[UnitName, str] = {}
@@ -143,7 +144,7 @@ class Agent:
             self._joining = True
         elif not any(alive(state) for name, state in running.items() if name not in assigned):
             self._joining = False
-        return View(
+        view = View(
             assigned=assigned,
             running=running,
             loaded=dict(self._loaded),
@@ -154,8 +155,9 @@ class Agent:
             unread=frozenset() if self._closing else self.share.unread(),
             linked=self._linked,
             lacking=self._lacking(assigned),
-            endpoints=self.snapshots.now().endpoints,
             outdated=self._outdated(assigned),
+            endpoints=self.snapshots.now().endpoints,
+            machine=self.machine.id,
             known=known or self._closing,
             connected=connected,
             joining=self._joining,
@@ -163,6 +165,7 @@ class Agent:
             lapsed=self.share.lapsed(),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
+        return replace(view, siblings=self.share.siblings(replaced(view)))
 
     def _lacking(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, tuple[str, ...]]:
         lacking = {}
@@ -171,9 +174,6 @@ class Agent:
                 lacking[name] = tuple(dict.fromkeys(missing))
         return lacking
 
-    def _welcome(self, view: View) -> None:
-        """Take up units that ran before this agent did: their options, and their health."""
-        for name, state in view.running.items():
     def _outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
         known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
         return frozenset(name for name, unit in known if self._versions[name] != self._version(unit.options))
@@ -181,6 +181,9 @@ class Agent:
     def _version(self, options: Options) -> tuple[float, ...]:
         return tuple(self.secrets.version(secret.name) for secret in options.secrets)
 
+    def _welcome(self, view: View) -> None:
+        """Take up units that ran before this agent did: their options, and their health."""
+        for name, state in view.running.items():
             if name not in view.assigned or name in view.busy or not alive(state):
                 continue
             if name not in self._prepared:
@@ -303,11 +306,11 @@ class Agent:
         }
         credentials, secrets = {}, {}
         for secret in options.secrets:
+            if secret.name in without:
+                continue
             value = await self.secrets.get(secret.name)
             if secret.env:
                 secrets[secret.env] = variable(secret.name, value)
-            if secret.name in without:
-                continue
             else:
                 credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)

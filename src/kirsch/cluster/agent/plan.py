@@ -23,6 +23,20 @@ class Assigned:
     assignment: Assignment
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Sibling:
+    """A unit of the same service that another live machine is to run: whether it is to start anew there and
+    has not yet, and whether it failed."""
+
+    unit: UnitName
+    machine: str
+    stale: bool = False
+    failed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.unit} on machine {self.machine}"
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """All that an agent decides upon.
@@ -38,7 +52,8 @@ class View:
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
     the store was not heard, in lifetimes of the lease. `cached` are sticky units as they were assigned last,
     for a machine that boots while the store is away. `lapsed` is a machine whose lease has run out so lately
-    that what stops by itself there may not have stopped yet; empty for none.
+    that what stops by itself there may not have stopped yet; empty for none. `machine` is this one's id,
+    `siblings` what others run of the services of units that are to start anew here.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -51,7 +66,10 @@ class View:
     unread: frozenset[UnitName] = frozenset()
     linked: Mapping[UnitName, Mapping[str, str]] = field(default_factory=dict)
     lacking: Mapping[UnitName, tuple[str, ...]] = field(default_factory=dict)
+    outdated: frozenset[UnitName] = frozenset()
     endpoints: tuple[Endpoint, ...] = ()
+    machine: str = ""
+    siblings: tuple[Sibling, ...] = ()
     known: bool = True
     connected: bool = True
     joining: bool = False
@@ -66,7 +84,6 @@ class Load:
 
     unit: UnitName
 
-    outdated: frozenset[UnitName] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -150,6 +167,12 @@ def alive(state: RuntimeState | None) -> bool:
     return state is not None and state.active in ALIVE
 
 
+def replaced(view: View) -> list[UnitName]:
+    """The units that run here and are to run anew: with another text, by a restart, or with other links."""
+    wanted = [name for name, unit in view.assigned.items() if unit.assignment.desired == "launched"]
+    return [name for name in wanted if _must_stop(name, view)]
+
+
 def _must_stop(name: UnitName, view: View) -> bool:
     """Whether a unit that runs should not, or not like this."""
     if not alive(view.running.get(name)):
@@ -207,12 +230,13 @@ def _why_not_stop(name: UnitName, view: View, stopping: set[UnitName]) -> str | 
 
 
 def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str | None:
-    """The instances of a service that are to run anew do so one after another, so that one always serves.
+    """The instances of a service that are to run anew do so one after another, on whichever machines they
+    are, so that one always serves; and so does a Global unit, machine by machine.
 
     One that does not serve goes at once; the others wait until all that could serve do. One that failed is
     not waited for.
     """
-    ready = {endpoint.unit for endpoint in view.endpoints if endpoint.ready}
+    ready = {e.unit for e in view.endpoints if e.ready and (not view.machine or e.machine == view.machine)}
     if name.text not in ready:
         return None
     for other in sorted(view.assigned):
@@ -225,6 +249,14 @@ def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str
             return f"starts anew once {other} is ready"
         if other in stopping and other < name:
             return f"starts anew after {other}"
+    serving = {(e.unit, e.machine) for e in view.endpoints if e.ready}
+    for sibling in sorted(view.siblings):
+        if sibling.unit.service != name.service or sibling.failed:
+            continue
+        if (sibling.unit.text, sibling.machine) not in serving:
+            return f"starts anew once {sibling} is ready"
+        if sibling.stale and (sibling.unit, sibling.machine) < (name, view.machine):
+            return f"starts anew after {sibling}"
     return None
 
 

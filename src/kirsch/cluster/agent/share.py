@@ -1,13 +1,14 @@
 """One machine's part of the cluster, as its mirror has it: what is its own, what of others' matters to it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from kirsch.cluster import keys, links
-from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.agent.plan import Assigned, Sibling
 from kirsch.cluster.lease import GRACE, MachineLease
 from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import settled
 from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
 from kirsch.unit import UnitName
 
@@ -31,6 +32,7 @@ class Share:
         self._lost_at: dict[str, float] = {}
         self._read: dict[UnitName, Assigned] = {}
         self._read_at = -1
+        self._awaited: frozenset[str] = frozenset()
 
     @property
     def connected(self) -> bool:
@@ -64,6 +66,24 @@ class Share:
         others = {name: states.get(name, {}).keys() - {self.machine} for name in self.assigned()}
         return {name: min(machines) for name, machines in others.items() if machines}
 
+    def siblings(self, replaced: Iterable[UnitName]) -> tuple[Sibling, ...]:
+        """What other live machines are to run of the services of units that are to start anew here. Changes of
+        those matter from then on."""
+        self._awaited = frozenset(name.service for name in replaced)
+        if not self._awaited:
+            return ()
+        cluster = self.snapshots.now()
+        found = []
+        for name, machines in cluster.schedule.items():
+            unit = cluster.units.get(name)
+            if unit is None or unit.desired != "launched" or name.service not in self._awaited:
+                continue
+            for machine in machines.keys() & cluster.machines.keys() - {self.machine}:
+                state = cluster.states.get(name, {}).get(machine)
+                failed = state is not None and state.active == "failed"
+                found.append(Sibling(name, machine, not settled(unit, state), failed))
+        return tuple(found)
+
     def lost(self, changed: frozenset[str]) -> bool:
         """Whether a machine was lost by these changes."""
         gone = [key for key in changed if key.startswith(keys.MACHINES) and key not in self.mirror.entries]
@@ -87,9 +107,12 @@ class Share:
                 used = (secret.name for unit in self._read.values() for secret in unit.options.secrets)
                 return keys.last(key) in used
             case keys.STATES:
-                return read_name(keys.pair(key).first) in self._read
+                name = read_name(keys.pair(key).first)
+                return name in self._read or name.service in self._awaited
             case keys.ENDPOINTS:
                 name = read_name(keys.pair(key).first)
+                if name.service in self._awaited:
+                    return True
                 linked = (link for unit in self._read.values() for link in unit.options.links)
                 return name in self._read or any(links.targets(link, name) for link in linked)
         return False
