@@ -1,0 +1,569 @@
+"""Browsers in rooms, whichever process they are connected to: between WebSockets and the broker."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from secrets import token_hex, token_urlsafe
+from typing import Any, Literal
+
+from cherrypy.process.plugins import SimplePlugin
+
+from kirsch.amqp import protocol
+from kirsch.amqp.connection import Connection
+from kirsch.amqp.counters import Counters
+from kirsch.amqp.doubles import Doubles
+from kirsch.amqp.identity import Identity, Refused
+from kirsch.amqp.limits import Limits
+from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.plugin import AMQPPlugin
+from kirsch.amqp.presence import Change, Event, Presence
+from kirsch.amqp.protocol import Hello, Join, Send, Signal
+from kirsch.amqp.room import Room, Rooms
+from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
+from kirsch.websocket import Deflate, Policy
+from kirsch.websocket.message import Prepared
+
+log = logging.getLogger("kirsch.amqp")
+
+Direction = Literal["read", "write"]
+Authenticate = Callable[[Hello, Any], Identity | None]
+Authorise = Callable[[Identity, str, Direction], bool]
+Check = Callable[[Identity, str, Any], Any]
+
+# Seconds: between looks at what is to be done; until changes in a room are told; between signs of life, and
+# after how many of silence a process is held to be dead (with TICK it is less than 15).
+TICK, SOON, BEAT, TTL = 1.0, 0.05, 3.0, 11.0
+# Seconds until an offset that nobody has heard of yet is held to be of another stream.
+AHEAD = 3.0
+PREFETCH = 1000
+
+
+class Bridge(SimplePlugin):
+    """Rooms of WebSockets over all processes that share a broker.
+
+    What is said in a room is published to the topic exchange `NAME.rooms` with the room as routing key, and
+    lands in the stream `NAME.history`, which each process reads once, whoever is connected to it. The sender
+    is told once the broker has confirmed it. Presence and signals go by the exchange `NAME.events`.
+
+    Give `connection` to a provider as its application, with `policy` and `websocket_limits`:
+
+        @cherrypy.expose
+        @cherrypy.tools.websocket(application=bridge.connection, policy=bridge.policy,
+                                  limits=bridge.websocket_limits)
+        def ws(self): ...
+
+    The AMQPPlugin's `loop` has to be of the provider's kind: "thread" for CherryPy, threaded and WSGI,
+    "asyncio", "tornado" or "gevent" for those.
+
+    Args:
+        bus: the one that `amqp` is on.
+        amqp: the connection to the broker.
+        name: what exchanges and the stream are called by; processes of one name share their rooms.
+        authenticate: given a Hello and the handshake's request, says who it is; None refuses (4401). Without
+            it everybody is who they say.
+        authorise: given an Identity, a room and "read" (join) or "write" (send, signal), says whether that
+            may be. Without it all may.
+        check: given an Identity, a room and the data of a message, gives the data to be sent; it raises
+            Refused to refuse it.
+        origins: pages that may connect, as Policy has it: those of the same host.
+        limits: what a connection may cost.
+        slow: what becomes of a reader whose queue is full: "close" closes it with 1013, "drop" leaves it out
+            until it has read, and then it is told of a gap if it has missed what is not kept any more.
+        keep: how long messages are kept in the stream, in seconds, and how many bytes of them.
+        replay: how far a process that starts reads back, in seconds.
+        memory: how many bytes of messages a process keeps for those who join, and per room how many messages
+            and bytes.
+
+    The hooks are called in the provider's thread, on asyncio, Tornado and gevent in the loop's: they must not
+    wait there. What one raises besides Refused closes the connection with 1011, and is logged.
+    """
+
+    def __init__(
+        self,
+        bus: Any,
+        amqp: AMQPPlugin,
+        name: str = "kirsch",
+        *,
+        authenticate: Authenticate | None = None,
+        authorise: Authorise | None = None,
+        check: Check | None = None,
+        origins: Collection[str] | None = None,
+        limits: Limits | None = None,
+        slow: Literal["close", "drop"] = "close",
+        keep: tuple[float, int] = (7 * 86400.0, 1 << 30),
+        replay: float = 86400.0,
+        memory: tuple[int, int, int] = (64 << 20, 1000, 1 << 20),
+    ) -> None:
+        super().__init__(bus)
+        if slow not in ("close", "drop"):
+            raise ValueError(f"slow is 'close' or 'drop', not {slow!r}")
+        self.name = name
+        self.amqp = amqp
+        self.limits = Limits() if limits is None else limits
+        self.websocket_limits = self.limits.websocket
+        # Of what many are sent each is compressed once.
+        self.policy = Policy(origins=origins, deflate=Deflate(server_no_context_takeover=True))
+        self.connection: type[Connection] = type("Connection", (Connection,), {"bridge": self})
+        self.counters = Counters()
+        self.process = token_hex(8)
+        self._authenticate = authenticate or (lambda hello, request: Identity(hello.name))
+        self._authorise = authorise or (lambda identity, room, direction: True)
+        self._check = check or (lambda identity, room, data: data)
+        self._replay = max(1, int(replay))
+        self._exchange, self._stream, self._events = f"{name}.rooms", f"{name}.history", f"{name}.events"
+        self._lock = threading.RLock()
+        most, count, size = memory
+        self.rooms = Rooms(
+            slow=slow, lag=self.lagging, back=self._tell_roster, count=count, size=size, memory=most
+        )
+        self.presence = Presence(self.process, TTL)
+        self._doubles = Doubles()
+        self._clients: dict[str, Connection] = {}
+        self._strangers: set[Connection] = set()
+        # Joins that wait until the stream has been read so far, and until when.
+        self._held: list[tuple[Connection, Join, float | None]] = []
+        self._changes: dict[str, dict[str, Change]] = {}
+        self.caught_up = False
+        self._first_delivery = True
+        self._marked = False
+        self._soon = False
+        self._beaten = 0.0
+        self._ticking = False
+        amqp.declare += [
+            Exchange(self._exchange),
+            Queue.stream(self._stream, age=keep[0], size=keep[1]),
+            Binding(self._stream, self._exchange),
+            Exchange(self._events, "fanout", durable=False),
+            Queue(self._events, mine=True),
+            Binding(self._events, self._events),
+        ]
+        amqp.consume += [
+            Consumer(self._stream, PREFETCH, self._where),
+            Consumer(self._events, PREFETCH),
+        ]
+
+    # On the bus.
+
+    def subscribe(self) -> None:
+        super().subscribe()
+        for channel, listener in self._listeners():
+            self.bus.subscribe(channel, listener)
+
+    def unsubscribe(self) -> None:
+        super().unsubscribe()
+        for channel, listener in self._listeners():
+            self.bus.unsubscribe(channel, listener)
+
+    def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+        return [
+            ("amqp2ws", self.delivered),
+            ("amqp-connected", self.connected),
+            ("amqp-lost", self.lost),
+        ]
+
+    def start(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.amqp.loop.call(self._tick)
+
+    start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
+
+    def stop(self) -> None:
+        """Have the others know that all of this process's have left."""
+        self._ticking = False
+        self._tell_others(self.presence.bye())
+
+    stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
+
+    # For applications.
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that have said hello."""
+        with self._lock:
+            return list(self._clients.values())
+
+    def check(self) -> None:
+        """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
+        self.amqp.check()
+        if not self.caught_up:
+            raise RuntimeError(f"{self.amqp.broker}: what was said before is being read")
+
+    def members(self, room: str) -> list[tuple[str, str]]:
+        """Who is in a room, in any process: clients and names."""
+        with self._lock:
+            return self.presence.members(room)
+
+    def send(self, room: str, data: Any, name: str = "") -> None:
+        """Say something in a room in the application's own name. Raises ValueError for what is no room."""
+        if not protocol.is_room(room):
+            raise ValueError("room has 1 to 100 characters, and no space, * or #")
+        body = protocol.envelope(room, "", name, Send(room, 0, data), int(time.time() * 1000))
+        self.bus.publish("ws2amqp", Publication(self._exchange, room, body, kind=protocol.MESSAGE))
+
+    # What connections say, in the provider's threads.
+
+    def opened(self, connection: Connection) -> None:
+        if connection.thread and connection.thread != self.amqp.loop.thread:
+            log.error(
+                "the AMQPPlugin's loop is another than the WebSockets': give it loop='asyncio' or the like"
+            )
+            connection.dismiss(1011, "not set up as it should be")
+            return
+        with self._lock:
+            self._strangers.add(connection)
+
+    def closed(self, connection: Connection, code: int) -> None:
+        with self._lock:
+            self._strangers.discard(connection)
+            self._forget(connection)
+
+    def hello(self, connection: Connection, hello: Hello) -> None:
+        if connection.client_id:
+            connection.dismiss(protocol.MALFORMED, "a second hello")
+            return
+        key = hello.key or token_urlsafe(24)
+        hello = Hello(key, hello.name, hello.token)
+        try:
+            identity = self._authenticate(hello, connection.request)
+        except Refused as error:
+            identity, reason = None, str(error)
+        else:
+            reason = "who are you?"
+        if identity is None:
+            self.counters.refused["unauthenticated"] += 1
+            connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
+            return
+        with self._lock:
+            self._strangers.discard(connection)
+            other = self._clients.get(hello.client)
+            if other is not None:
+                # It has come back before its old connection was found to be dead.
+                self._forget(other)
+                other.dismiss(protocol.REPLACED, "the client has another connection")
+            connection.client_id, connection.identity = hello.client, identity
+            self._clients[hello.client] = connection
+            connection.say(
+                type="welcome",
+                version=protocol.VERSION,
+                client=hello.client,
+                key=key,
+                name=identity.name,
+                broker=self.amqp.connected,
+                limits={"message": self.limits.message, "unconfirmed": self.limits.unconfirmed},
+            )
+
+    def join(self, connection: Connection, join: Join) -> None:
+        if len(connection.rooms) >= self.limits.rooms and join.room not in connection.rooms:
+            self._refuse(connection, "too-many-rooms", f"{self.limits.rooms} rooms at most", join.room)
+            return
+        if not self._authorise(connection.identity, join.room, "read"):
+            self._refuse(connection, "forbidden", "you may not read here", join.room)
+            return
+        with self._lock:
+            if self._may_join(join):
+                self._join(connection, join)
+            elif len([1 for held in self._held if held[0] is connection]) < self.limits.rooms:
+                self._held.append((connection, join, None))
+                self._look_soon()
+
+    def _may_join(self, join: Join) -> bool:
+        return self.caught_up and (join.since is None or join.since <= self.rooms.offset)
+
+    def _join(self, connection: Connection, join: Join) -> None:
+        if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
+            return
+        now = time.monotonic()
+        offset, complete = self.rooms.join(join.room, connection, join.since, join.last, now)
+        room = self.rooms.room(join.room)
+        if not complete:
+            self.rooms.gaps += 1
+        connection.rooms.add(join.room)
+        # Those who are there are told a moment later, all at once.
+        self._changed(self.presence.enter(join.room, connection.client_id, connection.identity.name))
+        if join.presence:
+            room.quiet.discard(id(connection))
+        else:
+            room.quiet.add(id(connection))
+        said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
+        if join.presence:
+            said |= self._roster(join.room)
+        connection.say(**said)
+        self.rooms.catch_up(join.room, now, self.limits.stalled)
+        self._look_soon()
+
+    def leave(self, connection: Connection, room: str) -> None:
+        with self._lock:
+            self._held = [each for each in self._held if each[0] is not connection or each[1].room != room]
+            self._leave(connection, room)
+            connection.say(type="left", room=room)
+
+    def _leave(self, connection: Connection, name: str) -> None:
+        connection.rooms.discard(name)
+        room = self.rooms.get(name)
+        if room is not None:
+            self.rooms.discard(room, connection)
+        self._changed(self.presence.leave(name, connection.client_id))
+
+    def say(self, connection: Connection, send: Send) -> None:
+        """A message: it goes to the broker, and comes back from there to all members."""
+        identity, room, number = connection.identity, send.room, send.number
+        if not self._authorise(identity, room, "write"):
+            self._refuse(connection, "forbidden", "you may not write here", room, number)
+            return
+        if connection.unconfirmed >= self.limits.unconfirmed:
+            self._refuse(connection, "busy", "too many messages wait to be confirmed", room, number)
+            return
+        send = Send(room, number, self._check(identity, room, send.data))
+        body = protocol.envelope(room, connection.client_id, identity.name, send, int(time.time() * 1000))
+        connection.unconfirmed += 1
+        self.counters.received += 1
+        begun = time.monotonic()
+
+        def settled(reason: str) -> None:
+            connection.unconfirmed -= 1
+            if reason:
+                self._refuse(connection, "unconfirmed", reason, room, number)
+            else:
+                self.counters.confirmed(time.monotonic() - begun)
+                connection.say(type="sent", room=room, number=number)
+
+        self.bus.publish(
+            "ws2amqp",
+            Publication(
+                self._exchange,
+                room,
+                body,
+                kind=protocol.MESSAGE,
+                message_id=protocol.message_id(connection.client_id, number),
+                settled=settled,
+            ),
+        )
+
+    def signal(self, connection: Connection, signal: Signal) -> None:
+        """A signal: to all members that are there now, in any process."""
+        if not self._authorise(connection.identity, signal.room, "write"):
+            self._refuse(connection, "forbidden", "you may not write here", signal.room)
+            return
+        self.counters.signals += 1
+        event = {
+            "event": "signal",
+            "process": self.process,
+            "room": signal.room,
+            "client": connection.client_id,
+            "name": connection.identity.name,
+            "data": signal.data,
+        }
+        with self._lock:
+            self._signal(event)
+        self._tell_others(event)
+
+    def lagging(self, connection: Connection, error: Exception | None = None) -> None:
+        """It does not read: what waits for it is dropped, and it is closed."""
+        if connection.close_sent is None:
+            log.info("%s: reads too slowly", connection.peer)
+            self.counters.slow += 1
+            connection.discard()
+            connection.dismiss(protocol.SLOW, "you read too slowly: come back")
+
+    def _refuse(
+        self, connection: Connection, code: str, reason: str, room: str, number: int | None = None
+    ) -> None:
+        self.counters.refused[code] += 1
+        connection.complain(code, reason, room, number)
+
+    def _forget(self, connection: Connection) -> None:
+        for room in tuple(connection.rooms):
+            self._leave(connection, room)
+        self._held = [each for each in self._held if each[0] is not connection]
+        if self._clients.get(connection.client_id) is connection:
+            del self._clients[connection.client_id]
+
+    # What the broker says, in the AMQPPlugin's listeners' thread.
+
+    def _where(self) -> dict[str, Any]:
+        """Where to begin in the stream."""
+        self._first_delivery = True
+        offset = self.rooms.offset
+        return {"x-stream-offset": offset + 1 if offset >= 0 else f"{self._replay}s"}
+
+    def connected(self) -> None:
+        with self._lock:
+            if not self._marked:
+                # When it comes back all that was there before has been read.
+                self._marked = True
+                mark = Publication(
+                    self._exchange, "kirsch", b"{}", kind=protocol.MARK, message_id=self.process
+                )
+                self.bus.publish("ws2amqp", mark)
+            self.presence.excuse(time.monotonic())
+            self._tell_others(self.presence.state())
+            self._tell_others(self.presence.ask())
+            self._tell_all(True)
+
+    def lost(self, reason: str) -> None:
+        with self._lock:
+            self._tell_all(False)
+
+    def _tell_all(self, connected: bool) -> None:
+        message = protocol.text(type="broker", connected=connected)
+        for connection in tuple(self._clients.values()):
+            connection.tell(message)
+
+    def delivered(self, delivery: Delivery) -> None:
+        if delivery.queue == self._stream and delivery.offset is not None:
+            with self._lock:
+                self._said(delivery, delivery.offset)
+        elif delivery.queue == self._events:
+            self._heard(delivery.body)
+
+    def _said(self, delivery: Delivery, offset: int) -> None:
+        first, self._first_delivery = self._first_delivery, False
+        if offset <= self.rooms.offset:
+            if not first:
+                return
+            log.warning("%s: the stream is another than before: what was said is gone", self._stream)
+            self.rooms.reset()
+            self._doubles.clear()
+        if self.rooms.offset < 0:
+            self.rooms.began(offset)
+        self.rooms.offset = offset
+        if delivery.kind == protocol.MARK:
+            if delivery.message_id == self.process and not self.caught_up:
+                self.caught_up = True
+                self._look()
+            return
+        body = delivery.body
+        if delivery.kind != protocol.MESSAGE:
+            body = protocol.foreign(delivery.key, delivery.body, delivery.content_type)
+            if not body:
+                self.counters.refused["foreign"] += 1
+                return
+        else:
+            client, number = protocol.sender(delivery.message_id)
+            if client and not self._doubles.first(client, number):
+                self.counters.doubles += 1
+                return
+        self.counters.messages += 1
+        self.rooms.say(delivery.key, offset, Prepared(protocol.stamped(body, offset)))
+        if self.rooms.lagging:
+            self._look_soon()
+
+    def _heard(self, body: bytes) -> None:
+        try:
+            event = json.loads(body)
+        except ValueError:
+            return
+        if not isinstance(event, dict) or event.get("process") == self.process:
+            return
+        with self._lock:
+            if event.get("event") == "signal":
+                self._signal(event)
+                return
+            changes, answers = self.presence.hear(event, time.monotonic())
+            self._changed(changes)
+        for answer in answers:
+            self._tell_others(answer)
+
+    def _signal(self, event: Event) -> None:
+        room = self.rooms.get(event.get("room", ""))
+        if room is not None and room.members:
+            told = {name: event.get(name) for name in ("room", "client", "name", "data")}
+            self.rooms.tell(room, Prepared(protocol.text(type="signal", **told)))
+
+    def _tell_others(self, event: Event) -> None:
+        body = protocol.dumps(event).encode()
+        self.bus.publish("ws2amqp", Publication(self._events, "", body, transient=True))
+
+    # Presence, told to browsers a moment later: who comes and goes at once is never seen.
+
+    def _changed(self, changes: list[Change]) -> None:
+        for change in changes:
+            of_room = self._changes.setdefault(change.room, {})
+            before = of_room.pop(change.client, None)
+            if before is None or before.here == change.here:
+                of_room[change.client] = change
+        if changes:
+            self._look_soon()
+
+    def _roster(self, room: str) -> dict[str, Any]:
+        count = self.presence.count(room)
+        if count > self.limits.roster:
+            return {"count": count}
+        return {"count": count, "members": protocol.members(self.presence.members(room))}
+
+    def _tell_roster(self, room: Room, member: Any) -> None:
+        message = protocol.text(type="presence", room=room.name, **self._roster(room.name))
+        self.rooms.tell_one(room, member, message)
+
+    def _tell_changes(self) -> None:
+        changes, self._changes = self._changes, {}
+        for name, of_room in changes.items():
+            room = self.rooms.get(name)
+            if room is None or not of_room or len(room.quiet) == len(room.members):
+                continue
+            said: dict[str, Any] = {"type": "presence", "room": name, "count": self.presence.count(name)}
+            if said["count"] <= self.limits.roster:
+                found = of_room.values()
+                said["joined"] = protocol.members([(each.client, each.name) for each in found if each.here])
+                said["left"] = protocol.members([(each.client, each.name) for each in found if not each.here])
+            self.rooms.tell(room, Prepared(protocol.text(**said)))
+
+    # Now and then.
+
+    def _look_soon(self) -> None:
+        """Look at what is to be done in a moment, unless that is to be done already."""
+        if not self._soon:
+            self._soon = True
+            self.amqp.loop.call(lambda: self.amqp.loop.later(SOON, lambda: self.amqp.loop.tell(self._look)))
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._soon = False
+            held, self._held = self._held, []
+            for connection, join, until in held:
+                if self._may_join(join) or (until is not None and now >= until):
+                    self._join(connection, join)
+                    continue
+                if until is None and self.caught_up and self.amqp.connected:
+                    until = now + AHEAD
+                self._held.append((connection, join, until))
+            for name in tuple(self.rooms.lagging):
+                self.rooms.catch_up(name, now, self.limits.stalled)
+            told = self.presence.told()
+            if told is not None and self.amqp.connected:
+                self._tell_others(told)
+            self._tell_changes()
+            if self._held or self.rooms.lagging:
+                self._look_soon()
+
+    def _tick(self) -> None:
+        """Once a second, where the connection to the broker runs."""
+        if self._ticking:
+            self.amqp.loop.later(TICK, self._tick)
+            self.amqp.loop.tell(self._second)
+
+    def _second(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self.amqp.connected:
+                if now - self._beaten >= BEAT:
+                    self._beaten = now
+                    self._tell_others(self.presence.beat())
+                self._changed(self.presence.expire(now))
+            else:
+                self.presence.excuse(now)
+            late = [each for each in self._strangers if now - each.opened_at > self.limits.hello]
+            for connection in late:
+                self._strangers.discard(connection)
+                connection.dismiss(protocol.NO_HELLO, "no hello")
+        if not self._soon and (self._held or self.rooms.lagging or self._changes):
+            self._look()
+
+
+def _short(reason: str) -> str:
+    """As much as a close frame holds."""
+    return reason.encode()[:120].decode(errors="ignore")

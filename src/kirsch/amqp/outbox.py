@@ -1,0 +1,89 @@
+"""What was published and is not confirmed yet: in order, bounded, sent again when a connection is lost.
+
+No I/O, no lock: one thread uses it.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from kirsch.amqp.message import Publication
+
+# What a publication costs besides its body, in bytes.
+OVERHEAD = 512
+
+
+class Outbox:
+    """Publications from the moment they are taken until the broker confirms or refuses them.
+
+    After `lost()` all that were sent and not confirmed are to be sent again, before all others and in their
+    order: the broker may get a message twice, and never an earlier one after a later one that it had not
+        seen.
+    """
+
+    def __init__(self, count: int = 10_000, size: int = 32 << 20) -> None:
+        self.count = count
+        self.size = size
+        self.bytes = 0
+        self._waiting: deque[Publication] = deque()
+        self._sent: dict[int, Publication] = {}
+        self._tag = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent)
+
+    @property
+    def full(self) -> bool:
+        """No more is to be taken."""
+        return len(self) >= self.count or self.bytes >= self.size
+
+    def add(self, publication: Publication) -> bool:
+        """Take one; False if it is full."""
+        if self.full:
+            return False
+        self._waiting.append(publication)
+        self.bytes += len(publication.body) + OVERHEAD
+        return True
+
+    def take(self) -> Iterator[Publication]:
+        """Those to be sent now, in order; each counts as sent, with the channel's next delivery tag."""
+        while self._waiting:
+            publication = self._waiting.popleft()
+            self._tag += 1
+            self._sent[self._tag] = publication
+            yield publication
+
+    def settle(self, tag: int, multiple: bool) -> list[Publication]:
+        """Those that the broker has answered for: `tag`, or all up to it. They are done with."""
+        if multiple:
+            tags = []
+            for sent in self._sent:
+                if sent > tag:
+                    break
+                tags.append(sent)
+        else:
+            tags = [tag] if tag in self._sent else []
+        settled = [self._sent.pop(sent) for sent in tags]
+        self.bytes -= sum(len(publication.body) + OVERHEAD for publication in settled)
+        return settled
+
+    def refuse(self, exchange: str) -> list[Publication]:
+        """Give up those to an exchange that is not there, or not for us: they would end every channel."""
+        refused = [each for each in (*self._sent.values(), *self._waiting) if each.exchange == exchange]
+        self._sent = {tag: each for tag, each in self._sent.items() if each.exchange != exchange}
+        self._waiting = deque(each for each in self._waiting if each.exchange != exchange)
+        self.bytes -= sum(len(publication.body) + OVERHEAD for publication in refused)
+        return refused
+
+    def lost(self) -> None:
+        """The channel is gone: what was sent is to be sent again, and tags begin anew."""
+        self._waiting.extendleft(reversed(self._sent.values()))
+        self._sent.clear()
+        self._tag = 0
+
+    def clear(self) -> list[Publication]:
+        """Give up all that is left: what that is."""
+        left = [*self._sent.values(), *self._waiting]
+        self._sent.clear()
+        self._waiting.clear()
+        self.bytes = 0
+        return left

@@ -1,0 +1,349 @@
+"""One connection to the broker: what is declared, consumed and published on it."""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, Protocol
+
+import pika
+from pika.exceptions import ConnectionClosed
+
+from kirsch.amqp.broker import Broker
+from kirsch.amqp.loops import Loop, Timer
+from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.outbox import Outbox
+from kirsch.amqp.topology import Binding, Consumer, Declared, Exchange, Queue
+
+log = logging.getLogger("kirsch.amqp")
+
+# Seconds for TCP and TLS, and for all until AMQP's own handshake is done.
+CONNECT, SHAKE_HANDS = 5.0, 10.0
+# AMQP 0-9-1, 1.3: reply codes.
+ACCESS_REFUSED, NOT_FOUND = 403, 404
+# Seconds until a connection that has been asked to close is ended.
+CLOSE = 2.0
+
+
+class Owner(Protocol):
+    """Whom a Session tells, where the connection runs."""
+
+    def opened(self) -> None: ...
+
+    def delivered(self, delivery: Delivery, handled: Callable[[], None]) -> None:
+        """Call `handled` once it is done with, in any thread."""
+
+    def settled(self, publication: Publication, reason: str) -> None: ...
+
+    def lost(self, reason: str) -> None:
+        """Once, however it ended, also if it never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every connection of a plugin is made with."""
+
+    broker: Broker
+    heartbeat: int
+    declared: Sequence[Declared]
+    consumers: Sequence[Consumer]
+
+    def parameters(self) -> pika.ConnectionParameters:
+        broker = self.broker
+        tls = None if broker.tls is None else pika.SSLOptions(broker.tls, broker.host)
+        return pika.ConnectionParameters(
+            host=broker.host,
+            port=broker.port,
+            virtual_host=broker.vhost,
+            credentials=pika.PlainCredentials(broker.user, broker.password),
+            heartbeat=self.heartbeat,
+            ssl_options=tls,
+            socket_timeout=CONNECT,
+            stack_timeout=SHAKE_HANDS,
+            client_properties={"connection_name": "kirsch"},
+        )
+
+
+class Session:
+    """Everything is done where the loop's connection runs."""
+
+    def __init__(self, loop: Loop, settings: Settings, outbox: Outbox, owner: Owner) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._outbox = outbox
+        self._owner = owner
+        self._names: dict[str, str] = {}
+        self._confirmed: Any = None
+        self._plain: Any = None
+        self._reading: list[Reading] = []
+        self._returned: set[str] = set()
+        self._over = False
+        self._closing: Timer | None = None
+        self._left = 0
+        # Why we closed it ourselves.
+        self._why = ""
+        # The broker takes no messages: it is short of memory or disk.
+        self.blocked = False
+        self.ready = False
+        self._connection = loop.connect(settings.parameters(), self._opened, self._gone, self._gone)
+        # A peer that accepts and says nothing is given up by pika only in parts of the handshake.
+        self._limit = loop.later(CONNECT + SHAKE_HANDS, self._late)
+
+    # What the owner asks.
+
+    def publish(self, publication: Publication) -> None:
+        """Send what is transient."""
+        if self.ready and not self.blocked and self._plain.is_open:
+            self._send(self._plain, publication)
+
+    def flush(self) -> None:
+        """Send what waits in the outbox."""
+        if self.ready and self._confirmed.is_open:
+            for publication in self._outbox.take():
+                self._send(self._confirmed, publication, mandatory=True)
+
+    def close(self, reason: str) -> None:
+        """End it; the owner is told by `lost`."""
+        if self._over or self._closing is not None:
+            return
+        self._why = reason
+        self.ready = False
+        self._closing = self._loop.later(CLOSE, self._abort)
+        if self._connection.is_open:
+            for reading in self._reading:
+                reading.flush()
+            self._connection.close()
+        else:
+            self._abort()
+
+    # How it opens.
+
+    def _opened(self, connection: Any) -> None:
+        self._connection = connection
+        if self._over:
+            connection.close()
+            return
+        connection.add_on_connection_blocked_callback(self._block)
+        connection.add_on_connection_unblocked_callback(self._unblock)
+        connection.channel(on_open_callback=self._declare)
+
+    def _declare(self, channel: Any) -> None:
+        channel.add_on_close_callback(self._channel_closed)
+        left = list(self._settings.declared)
+
+        def following(_: object = None) -> None:
+            if left:
+                self._declare_one(channel, left.pop(0), following)
+            else:
+                self._begin(channel)
+
+        following()
+
+    def _declare_one(self, channel: Any, declared: Declared, then: Callable[[object], None]) -> None:
+        if isinstance(declared, Exchange):
+            channel.exchange_declare(
+                declared.name, exchange_type=declared.kind, durable=declared.durable, callback=then
+            )
+        elif isinstance(declared, Queue):
+            name = f"{declared.name}.{token_hex(8)}" if declared.mine else declared.name
+            self._names[declared.name] = name
+            channel.queue_declare(
+                name,
+                durable=declared.durable and not declared.mine,
+                exclusive=declared.mine,
+                auto_delete=declared.mine,
+                arguments=dict(declared.arguments),
+                callback=then,
+            )
+        else:
+            channel.queue_bind(self._name(declared), declared.exchange, declared.key, callback=then)
+
+    def _name(self, of: Binding | Consumer) -> str:
+        return self._names.get(of.queue, of.queue)
+
+    def _begin(self, channel: Any) -> None:
+        """All is declared: open the channels for consumers and for what is published."""
+        self._plain = channel
+        self._left = 1 + len(self._settings.consumers)
+        self._connection.channel(on_open_callback=self._confirm)
+        for consumer in self._settings.consumers:
+            reading = Reading(self, consumer)
+            self._reading.append(reading)
+            self._connection.channel(on_open_callback=reading.open)
+
+    def _confirm(self, channel: Any) -> None:
+        self._confirmed = channel
+        channel.add_on_close_callback(self._refused)
+        channel.add_on_return_callback(self._return)
+        channel.confirm_delivery(self._settle, callback=self._one_more)
+
+    def _one_more(self, _: object = None) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._over and self._closing is None:
+            self.ready = True
+            self._limit.cancel()
+            self._owner.opened()
+            self.flush()
+
+    # What is published.
+
+    def _send(self, channel: Any, publication: Publication, mandatory: bool = False) -> None:
+        properties = pika.BasicProperties(
+            content_type=publication.content_type,
+            delivery_mode=2 if publication.persistent and not publication.transient else 1,
+            message_id=publication.message_id,
+            type=publication.kind,
+            headers=None if publication.headers is None else dict(publication.headers),
+        )
+        channel.basic_publish(publication.exchange, publication.key, publication.body, properties, mandatory)
+
+    def _return(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
+        # The broker confirms it all the same, right after this.
+        self._returned.add(f"{method.exchange}/{method.routing_key}/{properties.message_id}")
+
+    def _settle(self, frame: Any) -> None:
+        method = frame.method
+        refused = method.NAME == "Basic.Nack"
+        for publication in self._outbox.settle(method.delivery_tag, method.multiple):
+            reason = "the broker refused it" if refused else ""
+            if self._returned:
+                place = f"{publication.exchange}/{publication.key}/{publication.message_id}"
+                if place in self._returned:
+                    self._returned.discard(place)
+                    reason = "no queue takes it"
+            self._owner.settled(publication, reason)
+
+    # How it ends.
+
+    def _block(self, _: Any, frame: Any) -> None:
+        self.blocked = True
+        log.warning("%s takes no messages: %s", self._settings.broker, frame.method.reason)
+
+    def _unblock(self, *_: Any) -> None:
+        self.blocked = False
+        log.info("%s takes messages again", self._settings.broker)
+
+    def _channel_closed(self, _: Any, error: Any) -> None:
+        if not self._over and self._closing is None:
+            self.close(said(error))
+
+    def _refused(self, channel: Any, error: Any) -> None:
+        """A publication ended the channel: those to the exchange that the broker names would end the next."""
+        if getattr(error, "reply_code", 0) in (ACCESS_REFUSED, NOT_FOUND):
+            named = re.search(r"exchange '([^']*)'", error.reply_text)
+            for publication in self._outbox.refuse(named[1]) if named else ():
+                self._owner.settled(publication, said(error))
+        self._channel_closed(channel, error)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The broker ended a consumer: its queue is gone, or its node."""
+        self.close(f"the broker ended the reading of {consumer.queue}")
+
+    def call(self, work: Callable[[], object]) -> None:
+        self._loop.call(work)
+
+    def deliver(self, delivery: Delivery, handled: Callable[[], None]) -> None:
+        if not self._over:
+            self._owner.delivered(delivery, handled)
+
+    def _late(self) -> None:
+        if not self.ready:
+            self._why = self._why or "no answer"
+            self._abort()
+
+    def _abort(self) -> None:
+        """It has not closed in time: do without it."""
+        connection = self._connection
+        try:
+            if connection.is_open or connection.is_closing:
+                connection._terminate_stream(None)
+            elif not connection.is_closed:
+                connection.close()
+        except Exception as error:
+            log.debug("%s", error)
+        self._end(self._why)
+
+    def _gone(self, _: Any, error: Any) -> None:
+        self._end(self._why or said(error))
+
+    def _end(self, reason: str) -> None:
+        if self._over:
+            return
+        self._over, self.ready = True, False
+        self._limit.cancel()
+        if self._closing is not None:
+            self._closing.cancel()
+        self._owner.lost(reason)
+
+
+class Reading:
+    """One consumer, on a channel of its own, so that one acknowledgement covers many messages."""
+
+    def __init__(self, session: Session, consumer: Consumer) -> None:
+        self._session = session
+        self._consumer = consumer
+        self._channel: Any = None
+        self._handled = 0
+        self._acknowledged = 0
+        self._asked = False
+
+    def open(self, channel: Any) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._session._channel_closed)
+        channel.add_on_cancel_callback(lambda _: self._session.cancelled(self._consumer))
+        channel.basic_qos(prefetch_count=self._consumer.prefetch, callback=self._consume)
+
+    def _consume(self, _: object) -> None:
+        self._channel.basic_consume(
+            self._session._name(self._consumer),
+            self._message,
+            arguments=dict(self._consumer.arguments()),
+            callback=self._session._one_more,
+        )
+
+    def _message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
+        headers = properties.headers or {}
+        delivery = Delivery(
+            self._consumer.queue,
+            method.exchange,
+            method.routing_key,
+            body,
+            headers.get("x-stream-offset"),
+            properties.content_type,
+            properties.type,
+            properties.message_id,
+            headers,
+            method.redelivered,
+        )
+        tag = method.delivery_tag
+        self._session.deliver(delivery, lambda: self._done(tag))
+
+    def _done(self, tag: int) -> None:
+        self._handled = tag
+        if not self._asked:
+            # One for all that one read brought.
+            self._asked = True
+            self._session.call(self.flush)
+
+    def flush(self) -> None:
+        """Acknowledge what was handled."""
+        self._asked = False
+        if self._handled > self._acknowledged and self._channel is not None and self._channel.is_open:
+            self._acknowledged = self._handled
+            self._channel.basic_ack(self._handled, multiple=True)
+
+
+def said(error: Any) -> str:
+    """What pika's exception says, in a line."""
+    while getattr(error, "exceptions", None):
+        error = error.exceptions[-1]
+    if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
+        return f"{error.reply_text} ({error.reply_code})"
+    for cause in getattr(error, "args", ()):
+        if isinstance(cause, BaseException):
+            return said(cause)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text or type(error).__name__
