@@ -1,0 +1,41 @@
+"""Why there is no location: what a person can act on is told apart."""
+
+from typing import ClassVar
+
+
+class LocationError(Exception):
+    """A source cannot be asked: it is not there, or does not answer. One line says why.
+
+    `reason` is the same in a word, for programs.
+    """
+
+    reason: ClassVar[str] = "unavailable"
+
+
+class PermissionDenied(LocationError):
+    """Somebody has to allow it first."""
+
+    reason = "permission-denied"
+
+
+class NoFix(LocationError):
+    """The source works, and does not know where it is (yet)."""
+
+    reason = "no-fix"
+
+
+class BadAnswer(LocationError):
+    """The source said something that is no location."""
+
+    reason = "bad-answer"
+
+
+class SourceError(ValueError):
+    """There is no source of that name, or not with those arguments. One line says what there is."""
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """What another program said, for a line of ours: its first line, without what a terminal would obey."""
+    first = str(text).strip().partition("\n")[0].strip()
+    shown = "".join(letter if letter.isprintable() else "?" for letter in first)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
