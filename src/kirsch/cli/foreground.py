@@ -95,12 +95,13 @@ def _start(command: Command) -> "subprocess.Popen[bytes]":
         extra_groups=credentials.groups,
         umask=-1 if command.umask is None else command.umask,
         # One thread only, and no lock that it could hold.
-        preexec_fn=_die_with_parent,
+        preexec_fn=lambda: tie(signal.SIGKILL),
     )
 
 
-def _die_with_parent() -> None:
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def tie(signum: int) -> None:
+    """In a fork: have a signal when the parent ends, however it does (prctl(2))."""
+    _prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
 def _kill_all() -> None:

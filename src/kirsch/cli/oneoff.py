@@ -12,6 +12,7 @@ from typing import Any
 from kirsch.bus.command import ChildError, Command
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import foreground
+from kirsch.cli.machines import MACHINES
 from kirsch.cli.names import known_names
 from kirsch.cli.reach import client_of
 from kirsch.cluster.application import ApplicationError, resolve
@@ -23,17 +24,23 @@ TERMINAL = ("TERM", "COLORTERM")
 
 
 def run(options: argparse.Namespace) -> int:
-    """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program."""
+    """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program, or,
+    on a cluster, an image."""
     client = client_of(options)
     unit, argv = _unit(client, options.command)
     if unit and not argv:
         raise Failure(f"say what to run: `kirsch run {options.command[0]} COMMAND`")
-    if unit and not isinstance(client.reach, Unix):
-        return _elsewhere(options, unit, "run", [f"--link={link}" for link in options.link], argv)
+    if not isinstance(client.reach, Unix):
+        words = [unit, *argv] if unit else argv
+        flags = [f"--link={link}" for link in options.link]
+        return _elsewhere(options, _place(client, unit), "run", [*flags, *_given(options)], words)
     query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
     context = client.get("/kirsch/v1/environment", **query)
-    if unit and _is_boxed(unit, client.get("/kirsch/v1/daemon")):
-        raise Failure(f"{unit} is a container: `kirsch exec {unit} COMMAND` runs a command in it")
+    on_systemd = client.get("/kirsch/v1/daemon")["runtime"] == "systemd"
+    if on_systemd and (context["container"] or not unit):
+        from kirsch.cli.boxed import run_boxed
+
+        return run_boxed(context, argv, dict(map(_assignment, options.env)))
     environment = context["environment"] if unit else {**os.environ, **context["environment"]}
     return _execute(context, argv, environment, options.env)
 
@@ -45,7 +52,7 @@ def execute(options: argparse.Namespace) -> int:
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
     if on and (not isinstance(client.reach, Unix) or daemon["machine"] not in on):
-        return _elsewhere(options, name, "exec", [], options.command)
+        return _elsewhere(options, name, "exec", _given(options), [name, *options.command])
     context = client.get(unit_path(name, "/environment"))
     if _is_boxed(name, daemon):
         return _in_container(name, options.command, options.env)
@@ -57,16 +64,36 @@ def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
     return name.endswith(".container") and daemon["runtime"] == "systemd"
 
 
+def _given(options: argparse.Namespace) -> list[str]:
+    """The variables that a person gives, as flags; those that have their values here have them there."""
+    return [f"--env={'='.join(_assignment(each))}" for each in options.env]
+
+
+def _place(client: Client, unit: str | None) -> str:
+    """Where on a cluster a one-off command runs: where the unit is; else the machine that answers, or another
+    that may have new containers. Raises Failure."""
+    if unit:
+        there = {line["machine"] for line in client.get(UNITS, unit=unit)["units"]} - {""}
+        if there:
+            return str(min(there))
+        if not unit.endswith(".container"):
+            raise Failure(f"{unit} is on no machine: `kirsch load {unit}` puts it on one")
+    nearest = client.get("/kirsch/v1/daemon")["machine"]
+    able = [m for m in client.get(MACHINES)["machines"] if "container" in m["runs"] and not m["cordoned"]]
+    if not able:
+        raise Failure("no machine can run containers: they need podman 4.4 or newer, and not be cordoned")
+    return str(min(able, key=lambda machine: (machine["id"] != nearest, machine["id"]))["id"])
+
+
 def _elsewhere(
-    options: argparse.Namespace, name: str, verb: str, flags: Sequence[str], argv: Sequence[str]
+    options: argparse.Namespace, target: str, verb: str, flags: Sequence[str], words: Sequence[str]
 ) -> int:
-    """The same on the unit's machine, by ssh."""
+    """The same on a machine, or on a unit's, by ssh."""
     from kirsch.cli.ssh import ssh
     from kirsch.cluster.provision.settings import HOME
 
-    given = [f"--env={'='.join(_assignment(each))}" for each in options.env]
-    command = [f"{HOME}/bin/kirsch", verb, *flags, *given, name, *argv]
-    return ssh(argparse.Namespace(**vars(options) | {"target": name, "command": command}))
+    command = [f"{HOME}/bin/kirsch", verb, *flags, *words]
+    return ssh(argparse.Namespace(**vars(options) | {"target": target, "command": command}))
 
 
 def _in_container(name: str, argv: Sequence[str], given: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ class Context:
     """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's.
 
     `hosts` are names that links give, `dns` is who is asked for others. Of a unit whose processes run in a
-    container, `container` is what makes another such: podman's arguments, the image last; empty for others."""
+    container `container` is what makes another such: podman's arguments, the image last; empty for others."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str | None = None

@@ -23,6 +23,7 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
         "id": machine.id,
         "address": machine.address,
         "metadata": dict(machine.metadata),
+        "runs": list(machine.runs),
         "cordoned": machine.cordoned,
         "drained": machine.drained,
         "leads": node.mirror.value(keys.LEADER) == machine.id,

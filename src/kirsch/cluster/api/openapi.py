@@ -272,6 +272,9 @@ def _schemas() -> dict[str, Schema]:
                     "description": "soft and hard limits by their names in setrlimit(2), -1 for none",
                     "additionalProperties": {**_list(INTEGER), "minItems": 2, "maxItems": 2},
                 },
+                "hosts": {**TEXTS, "description": "names that links give, with their addresses"},
+                "dns": {**STRING, "description": "who is asked for other names, empty for nobody else"},
+                "container": {**STRINGS, "description": "podman's arguments for another like the unit's"},
             }
         ),
         "Machine": _object(
@@ -279,6 +282,7 @@ def _schemas() -> dict[str, Schema]:
                 "id": STRING,
                 "address": STRING,
                 "metadata": TEXTS,
+                "runs": {**STRINGS, "description": "the types of units that it can run"},
                 "cordoned": BOOLEAN,
                 "drained": BOOLEAN,
                 "leads": {**BOOLEAN, "description": "its engine is the one that decides"},
@@ -320,10 +324,6 @@ def _schemas() -> dict[str, Schema]:
                 )
             }
         ),
-        "Line": _object(
-            {"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}
-        ),
-        "Lines": _object({"lines": _list(_ref("Line"))}),
         "Secrets": _object(
             {
                 "secrets": _list(
@@ -349,6 +349,10 @@ def _schemas() -> dict[str, Schema]:
             examples=[{"value": "aHVzaA=="}],
         ),
         "SecretChange": _object({"name": STRING, "created": BOOLEAN, "units": STRINGS}),
+        "Line": _object(
+            {"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}
+        ),
+        "Lines": _object({"lines": _list(_ref("Line"))}),
         "Application": _object(
             {"units": TEXTS, "files": TEXTS, "start": STRINGS},
             required=("units", "start"),

@@ -113,5 +113,11 @@ class Runtime(Protocol):
 
         Raises UnitError, ChildError when such a unit cannot be run."""
 
+    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+        """podman's arguments for another container like that of a prepared unit, the image last; empty for a
+        unit whose processes run in none. It has the unit's volumes, not its address nor its ports.
+
+        Raises UnitError where podman's generator cannot make one."""
+
     async def close(self) -> None:
         """Let go of the units; a runtime that is not durable stops them."""

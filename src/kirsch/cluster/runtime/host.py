@@ -36,7 +36,7 @@ class Host:
             directory=directory.absolute(),
             path=_search_path(path, environment.get("PATH", "")),
             environment=environment,
-            specifiers=_specifiers(folders),
+            specifiers=specifiers(folders),
         )
 
 
@@ -50,8 +50,9 @@ def default_path() -> list[str]:
     return [os.path.dirname(sys.executable)]
 
 
-def _specifiers(folders: Mapping[str, Path]) -> dict[str, str]:
-    """systemd.unit(5), "Specifiers": those that do not come from the unit's name."""
+def specifiers(folders: Mapping[str, Path]) -> dict[str, str]:
+    """systemd.unit(5), "Specifiers": those that do not come from the unit's name. `folders` are those of
+    runtime, state, cache and logs."""
     host = socket.gethostname()
     user = pwd.getpwuid(os.geteuid()) if _has_name(os.geteuid()) else None
     return {

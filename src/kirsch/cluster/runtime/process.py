@@ -113,6 +113,10 @@ class ProcessRuntime:
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)
         return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
 
+    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+        """Nothing: containers are processes here."""
+        return ()
+
     async def close(self) -> None:
         """Stop everything that runs, all at once."""
         await asyncio.gather(*(unit.ask(Stop()) for unit in self._units.values()))

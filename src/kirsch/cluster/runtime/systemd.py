@@ -13,6 +13,7 @@ from kirsch.bus.command import Command
 from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.once import NOT_EXECUTED
 from kirsch.cluster.runtime.shared import Shared
+from kirsch.cluster.runtime.systemd_box import box
 from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus
 from kirsch.cluster.runtime.systemd_check import NEVER_LOADED, Checker
 from kirsch.cluster.runtime.systemd_disk import Disk
@@ -22,7 +23,7 @@ from kirsch.cluster.runtime.systemd_loading import Loader, Loading
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
 from kirsch.cluster.runtime.systemd_states import refused, why_not_started
 from kirsch.cluster.runtime.systemd_unit import Unit, Units
-from kirsch.unit import SYSTEMD_TYPES, UnitFile, UnitName
+from kirsch.unit import SYSTEMD_TYPES, UnitError, UnitFile, UnitName
 
 BUS_SOCKET = "run/dbus/system_bus_socket"
 
@@ -35,6 +36,7 @@ class SystemdRuntime:
     durable = True
 
     def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
+        self._generator = generator
         self._checker = Checker(generator)
         self._disk = Disk(root, generator is None or generator.merges)
         self._units = Units(tuple(prefix), self._disk.hidden)
@@ -178,6 +180,21 @@ class SystemdRuntime:
             known = self._units.get(unit)
             return await self._executor.context(known) if known else None
         return await self._executor.prepared(unit)
+
+    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+        """What Quadlet would run for a prepared unit, as in base."""
+        if prepared.name.type != "container":
+            return ()
+        if self._generator is None:
+            raise UnitError("this machine has no Quadlet: it needs podman 4.4 or newer")
+        # Its variables are handed on by their names; nobody else has its address.
+        plain = Prepared(
+            prepared.name, prepared.file, prepared.variables, hosts=prepared.hosts, dns=prepared.dns
+        )
+        command = await asyncio.to_thread(
+            self._generator.command, plain.name, plain.file, drop_in_text(plain)
+        )
+        return box(command, plain.name)
 
     async def close(self) -> None:
         """Let go of the units: they run on, and the next kirschd finds them."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kirsch.cluster.runtime.systemd_files import DROP_IN, QUADLETS, extend
-from kirsch.unit import QUADLET_TYPES, UnitFile, UnitName
+from kirsch.unit import QUADLET_TYPES, UnitError, UnitFile, UnitName
 
 # Where distributions put it.
 GENERATORS = (
@@ -115,13 +115,27 @@ class Generator:
             found |= self._check(units[start : start + MAX_BATCH], stubs)
         return found
 
+    def command(self, name: UnitName, file: UnitFile, drop_in: str) -> str:
+        """ExecStart= of the service that a Quadlet becomes. Blocks. Raises OSError, UnitError in the
+        generator's words."""
+        stage = self._stage_for([(name, file, drop_in)], stubs=False)
+        try:
+            inside = f"/run/kirsch/{stage.name}"
+            output, errors = self._run("--dryrun", QUADLET_UNIT_DIRS=f"{inside}/0:/{QUADLETS}")
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        made = output.partition(f"---{service_name(name, file)}---\n")[2].partition("\n---")[0]
+        entry = UnitFile.parse(made).get("Service", "ExecStart")
+        if entry is None:
+            raise UnitError(
+                f"{name}: Quadlet: {refusals(errors).get(name.text, 'it makes no service of it')}"
+            )
+        return entry.value
+
     def _check(self, units: Sequence[tuple[UnitName, UnitFile, str]], stubs: bool) -> dict[UnitName, str]:
-        base = self.root / "run/kirsch"
-        base.mkdir(mode=0o755, parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix="quadlets-", dir=base))
+        stage = self._stage_for(units, stubs)
         inside = f"/run/kirsch/{stage.name}"
         try:
-            self._stage(stage, units, stubs)
             folders = [f"{inside}/{index}" for index in range(len(units))]
             after = [f"/{QUADLETS}", f"{inside}/stubs"] if stubs else [f"/{QUADLETS}"]
             _, errors = self._run("--dryrun", QUADLET_UNIT_DIRS=":".join([*folders, *after]))
@@ -129,6 +143,17 @@ class Generator:
             shutil.rmtree(stage, ignore_errors=True)
         refused = refusals(errors)
         return {name: refused[name.text] for name, _, _ in units if name.text in refused}
+
+    def _stage_for(self, units: Sequence[tuple[UnitName, UnitFile, str]], stubs: bool) -> Path:
+        base = self.root / "run/kirsch"
+        base.mkdir(mode=0o755, parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix="quadlets-", dir=base))
+        try:
+            self._stage(stage, units, stubs)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+        return stage
 
     def _stage(self, stage: Path, units: Sequence[tuple[UnitName, UnitFile, str]], stubs: bool) -> None:
         named: set[str] = set()

@@ -79,6 +79,10 @@ class SimulatedRuntime:
         """No process has any."""
         return None
 
+    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+        """No unit is a container."""
+        return ()
+
     async def close(self) -> None:
         """Let go of the units."""
         self.detach()
