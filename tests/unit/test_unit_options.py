@@ -26,7 +26,8 @@ def refusal(text: str, name: str = "notes@1.container", section: str = "X-Kirsch
 
 
 def test_a_file_without_options():
-    assert options("", section="Service") == Options()
+    assert options("", section="Service") == Options(flat=True)
+    assert options("", "notes@1.service", section="Service") == Options()
     assert (Options().on_partition, Options().link_update) == ("keep", "restart")
 
 
@@ -74,8 +75,26 @@ LinkUpdate=ignore
         on_partition="stop",
         link_update="ignore",
         published=(Published(None, 8091, 8091),),
+        flat=True,
     )
     assert hash(read)
+
+
+@pytest.mark.parametrize(
+    ("line", "flat"),
+    [
+        ("Network=host", False),
+        ("Network=mine.network", False),
+        ("Network=a\nNetwork=", True),
+        ("Pod=mine.pod", False),
+        ("PodmanArgs=--cpus 2 --network=none", False),
+        ("PodmanArgs=--ip 10.0.0.3", False),
+        ("PodmanArgs=--network-alias=me", True),
+        ("PublishPort=80:80", True),
+    ],
+)
+def test_a_container_is_in_the_flat_network_unless_it_says_otherwise(line: str, flat: bool):
+    assert options(line, section="Container").flat is flat
 
 
 class TestSections:
@@ -104,7 +123,7 @@ class TestSections:
         assert "MachineID" in listed
 
     def test_other_sections_are_not_ours(self):
-        assert options("Frobnicate=a", section="X-Kirsch-Process") == Options()
+        assert options("Frobnicate=a", section="X-Kirsch-Process") == Options(flat=True)
 
 
 class TestFleet:
@@ -155,7 +174,7 @@ class TestFleet:
     def test_in_a_template_what_depends_on_the_instance_waits(self):
         text = "MachineOf=data@%i.service\nExpose=80%i\nExpose=70\nConflicts=%p@*.container\nLink=db%i"
         read = options(text, "notes@.container")
-        assert read == Options(expose=(Port(70),), conflicts=("notes@*.container",))
+        assert read == Options(expose=(Port(70),), conflicts=("notes@*.container",), flat=True)
         assert options(text).expose == (Port(801), Port(70))
 
     @pytest.mark.parametrize(

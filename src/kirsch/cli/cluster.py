@@ -53,7 +53,9 @@ def create(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.specification import Specification
 
     try:
-        asked = Specification.parse(_name(options), options.machines, options.metadata, options.publish)
+        asked = Specification.parse(
+            _name(options), options.machines, options.metadata, options.publish, options.subnet
+        )
     except ProvisionError as error:
         raise Misuse(str(error)) from None
     _extra()

@@ -35,6 +35,12 @@ def clusters(verb: Verb) -> None:
         help="let a port of this computer lead to one of the first machine; may be repeated",
     )
     create.add_argument(
+        "--subnet",
+        default="10.210.0.0/16",
+        metavar="ADDRESS/PREFIX",
+        help="in which containers of all machines have addresses (10.210.0.0/16), or none",
+    )
+    create.add_argument(
         "--image", metavar="IMAGE", help="what machines begin with: one built from images/node (made anew)"
     )
     listed = verb(

@@ -24,6 +24,8 @@ def to_json(value: Any) -> str:
 class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
+    `apart` is why no unit can be in the flat network there, empty if one can.
+
     `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
     new units, and those of a drained one move elsewhere. `api` is the port of its API over TCP, 0 for none.
     """
@@ -36,6 +38,7 @@ class Machine:
     memory: int = 1 << 30
     runtime: str = "systemd"
     api: int = 0
+    apart: str = ""
     cordoned: bool = False
     drained: bool = False
 

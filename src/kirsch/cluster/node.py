@@ -8,7 +8,7 @@ from typing import Any
 
 from kirsch.cluster import addresses, keys
 from kirsch.cluster.agent import Agent
-from kirsch.cluster.agent.allocation import Addresses, HostAddresses, LoopbackAddresses
+from kirsch.cluster.agent.allocation import Addresses, FlatAddresses, HostAddresses, LoopbackAddresses
 from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.engine import Engine
@@ -17,6 +17,7 @@ from kirsch.cluster.lease import Heard, MachineLease, boot_clock
 from kirsch.cluster.machines import Machines
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Machine
+from kirsch.cluster.network.base import Network
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Registry
 from kirsch.cluster.runtime.base import Runtime
 from kirsch.cluster.secrets import Secrets
@@ -40,6 +41,7 @@ class Node:
         cache: Path | None = None,
         clock: Callable[[], float] = boot_clock,
         heard: Heard | None = None,
+        network: Callable[[Registry, Mirror], Network] | None = None,
     ) -> None:
         self.registry = registry
         self.runtime = runtime
@@ -54,7 +56,10 @@ class Node:
         self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
         environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
         where: Addresses = LoopbackAddresses(registry, self.mirror)
-        if runtime.durable:
+        self.network = network(registry, self.mirror) if network else None
+        if self.network is not None:
+            where = FlatAddresses(registry, self.mirror, self.network.subnet, machine.id, machine.address)
+        elif runtime.durable:
             where = HostAddresses(machine.address)
         self.agent = Agent(
             registry,
@@ -67,6 +72,7 @@ class Node:
             environment,
             self.secrets,
             Cache(cache),
+            self.network,
         )
         self.endpoints = EndpointsServer(self.mirror, endpoints)
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
@@ -88,7 +94,10 @@ class Node:
             await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
             await self.mirror.load()
         await self.endpoints.start()
-        for part in (self.mirror.run(), self.lease.run(), self.agent.run(), self.engine.run()):
+        parts = [self.mirror.run(), self.lease.run(), self.agent.run(), self.engine.run()]
+        if self.network is not None:
+            parts.append(self.network.run())
+        for part in parts:
             self._tasks.append(asyncio.create_task(self._guard(part, died)))
 
     async def rest(self) -> None:

@@ -184,6 +184,11 @@ def capable(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     return f"its {machine.runtime} runtime runs no .{unit.name.type} units"
 
 
+def flat(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
+    """A container that names no other network is in the flat one."""
+    return machine.apart or None if unit.options.flat else None
+
+
 def cordoned(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
     """Nobody has closed the machine to new units."""
     if not machine.cordoned or machine.id in occupancy.machines_of(unit.name):
@@ -288,6 +293,7 @@ def memory(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 FILTERS: tuple[Filter, ...] = (
     capable,
+    flat,
     cordoned,
     machine_id,
     metadata,
@@ -302,7 +308,7 @@ FILTERS: tuple[Filter, ...] = (
 
 
 # What most units are asked, on most machines.
-OF_ANY: tuple[Filter, ...] = (capable, cordoned)
+OF_ANY: tuple[Filter, ...] = (capable, flat, cordoned)
 
 
 def refusal(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:

@@ -9,18 +9,30 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.network.subnet import Subnet, SubnetError
+from kirsch.cluster.network.wanted import MTU, OVERHEAD
 
 MACHINE_ID = Path("/etc/machine-id")
 SECRETS = Path("/etc/kirsch/secrets.key")
 RUNTIMES = ("systemd", "process")
+# RFC 8200: what IPv6 asks of a link; and what Ethernet's jumbo frames leave.
+LEAST_MTU, MOST_MTU = 1280, 9000 - OVERHEAD
 METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 TEXTS = ("cluster", "name", "address", "listen", "state", "run", "runtime", "machine-id", "secrets")
-KNOWN = (*TEXTS, "etcd", "metadata", "tls")
+KNOWN = (*TEXTS, "etcd", "metadata", "network", "tls")
 
 
 class SettingsError(Exception):
     """A setting that kirschd cannot run with, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """The flat network: the cluster's subnet, and the bytes that a packet in it has at most."""
+
+    subnet: Subnet
+    mtu: int = MTU
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Settings:
     only). `state` is what outlasts a reboot, `run` holds the sockets. `runtime` is "systemd", or "process"
     for a machine without it, whose units are children of kirschd. `machine_id` None is /etc/machine-id's.
     `secrets` is the file with the key that secrets are sealed with.
+    `network` None is a cluster without a flat network.
     """
 
     cluster: str
@@ -45,6 +58,7 @@ class Settings:
     runtime: str = "systemd"
     machine_id: str | None = None
     secrets: Path = SECRETS
+    network: NetworkSettings | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
@@ -82,6 +96,7 @@ class Settings:
             runtime=runtime,
             machine_id=_machine_id("machine-id", texts["machine-id"]) if "machine-id" in texts else None,
             secrets=_absolute("secrets", texts.get("secrets", str(SECRETS))),
+            network=_network(values.get("network")),
         )
 
     @classmethod
@@ -144,6 +159,20 @@ def _metadata(values: Any) -> Mapping[str, str]:
         if not METADATA_KEY.fullmatch(key) or not isinstance(value, str) or not value.isprintable():
             raise SettingsError(f"metadata: {key!r} is to be a key of letters, digits, _ . - with a text")
     return values
+
+
+def _network(values: Any) -> NetworkSettings | None:
+    if values is None:
+        return None
+    if not isinstance(values, dict) or not {"subnet"} <= values.keys() <= {"subnet", "mtu"}:
+        raise SettingsError("[network] is to have subnet, perhaps mtu, and nothing else")
+    mtu = values.get("mtu", MTU)
+    if not isinstance(mtu, int) or not LEAST_MTU <= mtu <= MOST_MTU:
+        raise SettingsError(f"network.mtu is to be a number from {LEAST_MTU} to {MOST_MTU}")
+    try:
+        return NetworkSettings(Subnet.parse(_text(values, "subnet")), mtu)
+    except SubnetError as error:
+        raise SettingsError(f"network.subnet: {error}") from None
 
 
 def _certificates(values: Any) -> Certificates | None:

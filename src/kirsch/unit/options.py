@@ -18,6 +18,8 @@ from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timesp
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SECRET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _METADATA_KEY = re.compile(r"[^\s=]+")
+# podman-run(1)
+_NETWORK_ARGUMENTS = frozenset(("--network", "--net", "--pod", "--ip", "--mac-address"))
 _MACHINE_ID = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
 
 
@@ -34,7 +36,8 @@ class Options:
     """Where a unit may run, what it needs and what it offers. `cpu` is in cores, `memory` in bytes.
 
     `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
-    (kirsch.unit.matches). `published` comes from PublishPort= of [Container], the only one not an option.
+    (kirsch.unit.matches). `published` comes from PublishPort= of [Container]; `flat` is a container that is
+    to be in the cluster's flat network, for it names no other and no pod: these two are no options.
     """
 
     machine_id: str | None = None
@@ -55,6 +58,7 @@ class Options:
     on_partition: Literal["keep", "stop"] = "keep"
     link_update: Literal["restart", "ignore"] = "restart"
     published: tuple[Published, ...] = ()
+    flat: bool = False
 
     @classmethod
     def parse(cls, file: UnitFile, name: UnitName) -> "Options":
@@ -83,6 +87,7 @@ class Options:
             on_partition=_on_partition(given),
             link_update=given.last("LinkUpdate", _restart_or_ignore, "restart"),
             published=_published(given),
+            flat=name.type == "container" and not _names_network(given),
         )
 
 
@@ -244,6 +249,14 @@ def _health(given: Given) -> Health | None:
     if health is None:
         return None
     return replace(health, interval=interval, timeout=timeout, retries=retries, start_period=start_period)
+
+
+def _names_network(given: Given) -> bool:
+    """Whether a container says itself where its network is to come from."""
+    if given.container("Network") or given.container("Pod"):
+        return True
+    words = (word for _, text in given.container("PodmanArgs") for word in text.split())
+    return any(word.partition("=")[0] in _NETWORK_ARGUMENTS for word in words)
 
 
 def _published(given: Given) -> tuple[Published, ...]:

@@ -33,6 +33,8 @@ from kirsch.cluster.agent.share import Share
 from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
+from kirsch.cluster.network.base import Network
+from kirsch.cluster.network.subnet import SubnetError
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError, Secrets, variable
@@ -59,6 +61,7 @@ class Agent:
         environment: Mapping[str, str],
         secrets: Secrets,
         cache: Cache,
+        network: Network | None = None,
     ) -> None:
         self.mirror = mirror
         self.snapshots = snapshots
@@ -69,6 +72,9 @@ class Agent:
         self.environment = environment
         self.secrets = secrets
         self.cache = cache
+        self.network = network
+        # The lease under which others are told that this machine is in the flat network; 0 for none.
+        self._meshed = 0
         self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
@@ -94,6 +100,8 @@ class Agent:
         mirror.listen(self._take_notice)
         runtime.listen(self._state_changed)
         lease.listen(self._lease_changed)
+        if network is not None:
+            network.listen(self._changed)
 
     async def run(self) -> None:
         """Follow the schedule until cancelled."""
@@ -130,6 +138,8 @@ class Agent:
         view = self.view()
         if view.known and not self._closing:
             self._welcome(view)
+        if view.connected and not view.joining and self.network is not None and self.network.stands:
+            self._meshed = self.lease.current
         actions = plan(view)
         self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
         await self._act(view, actions)
@@ -163,6 +173,7 @@ class Agent:
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
             lapsed=self.share.lapsed(),
+            apart=self.network.apart if self.network is not None else "",
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
         return replace(view, siblings=self.share.siblings(replaced(view)))
@@ -239,7 +250,7 @@ class Agent:
                 prepared.append(await self._prepare(name, assigned, view, isinstance(action, Start)))
             except Exception as error:
                 # Whatever it is, it is this unit's; the others are not to wait for it.
-                if not isinstance(error, RegistryError | SecretError):
+                if not isinstance(error, RegistryError | SecretError | SubnetError):
                     log.exception("%s", name)
                 self._problems[name] = f"cannot be prepared: {error}"
                 continue
@@ -257,7 +268,8 @@ class Agent:
             self._versions[name] = self._version(assigned.options)
             # To be known, a unit need not have its secrets.
             lacking = () if starts else view.lacking.get(name, ())
-            return await self.prepare(name, assigned.file, assigned.options, view.endpoints, lacking)
+            prepared = await self.prepare(name, assigned.file, assigned.options, view.endpoints, lacking)
+            return replace(prepared, address=await self.addresses.flat(name, assigned.options))
         return self.cache.units[name].prepared
 
     def _addresses(self, name: UnitName, assigned: Assigned, view: View) -> Mapping[str, str]:
@@ -386,7 +398,9 @@ class Agent:
         options = self._loaded.get(name)
         serves = state is not None and state.active in SERVES and options is not None
         if serves and options is not None and (name not in self._busy or name in self._started):
-            self.readiness.enter(name, options, self.addresses.known(name))
+            if self.network is not None and options.flat and not self.readiness.serves(name):
+                self.network.announce(self.addresses.known(name, options))
+            self.readiness.enter(name, options, self.addresses.known(name, options))
         elif not serves:
             self.readiness.leave(name)
         self._changed()
@@ -403,6 +417,11 @@ class Agent:
 
     def _lease_changed(self) -> None:
         """Look now, and when the time is up for what stops by itself should nothing be heard until then."""
+        if self._meshed and self._meshed != self.lease.current:
+            # What the machine says is written under the new lease at once; that it is in the flat network
+            # only when it has stopped what is not its own any more.
+            self._meshed = 0
+            self._publish()
         self._changed()
         for timer in self._timers:
             timer.cancel()
@@ -425,7 +444,10 @@ class Agent:
             report.state(name, self._state(name, state))
             if self.readiness.serves(name) and name in assigned:
                 ready = self.readiness.ready(name)
-                report.endpoint(name, assigned[name], self.addresses.known(name), ready)
+                address = self.addresses.known(name, assigned[name].options)
+                report.endpoint(name, assigned[name], address, ready)
+        if self._meshed:
+            report.mesh()
         self.leased.want(report.end())
 
     def _state(self, name: UnitName, state: RuntimeState) -> UnitState:

@@ -44,6 +44,7 @@ def dump(units: Mapping[UnitName, Cached]) -> str:
                 "secrets": dict(unit.prepared.secrets),
                 "endpoints": unit.prepared.endpoints,
                 "hosts": dict(unit.prepared.hosts),
+                "address": unit.prepared.address,
                 "assignment": json.loads(unit.assignment.to_json()),
                 "linked": dict(unit.linked),
             }
@@ -60,6 +61,7 @@ def parse(text: str) -> dict[UnitName, Cached]:
         hosts, linked = value.get("hosts", {}), value.get("linked", {})
         prepared = Prepared(name, file, value["environment"], value["credentials"], hosts=hosts)
         prepared = replace(prepared, secrets=value.get("secrets", {}), endpoints=value.get("endpoints", ""))
+        prepared = replace(prepared, address=value.get("address", ""))
         units[name] = Cached(prepared, Assignment(**value["assignment"]), linked)
     return units
 

@@ -53,7 +53,8 @@ class View:
     the store was not heard, in lifetimes of the lease. `cached` are sticky units as they were assigned last,
     for a machine that boots while the store is away. `lapsed` is a machine whose lease has run out so lately
     that what stops by itself there may not have stopped yet; empty for none. `machine` is this one's id,
-    `siblings` what others run of the services of units that are to start anew here.
+    `siblings` what others run of the services of units that are to start anew here. `apart` says until when
+    no unit can be started in the flat network here; empty if one can.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class View:
     silence: float = 0.0
     cached: Mapping[UnitName, Assigned] = field(default_factory=dict)
     lapsed: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,8 @@ def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
         return Hold(name, "waits until its machine has reached the store")
     if view.joining:
         return Hold(name, "waits until its machine has stopped what is no longer its own")
+    if view.apart and assigned.options.flat:
+        return Hold(name, f"waits {view.apart}")
     if (machine := view.elsewhere.get(name)) and not assigned.options.is_global:
         return Hold(name, f"waits until machine {machine} has stopped it")
     if view.lapsed and assigned.options.on_partition == "stop":

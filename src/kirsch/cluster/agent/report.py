@@ -70,6 +70,10 @@ class Report:
             self._endpoints[name] = known = (assigned, address, ready, key, endpoint.to_json())
         self.values[known[3]] = known[4]
 
+    def mesh(self) -> None:
+        """Say that the machine is in the flat network, and where."""
+        self.values[keys.mesh(self.machine.id)] = self.machine.address
+
     def end(self) -> dict[str, str]:
         """All of it. That the machine is there comes last: what it runs is known before."""
         self.values[keys.machine(self.machine.id)] = self._there

@@ -3,13 +3,17 @@
 import os
 import resource
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
 from kirsch.cluster.journal import Journal
+from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Machine
+from kirsch.cluster.network.base import Network
 from kirsch.cluster.node import Node
+from kirsch.cluster.registry.base import Registry
 from kirsch.cluster.secrets import SealedSecrets
 from kirsch.cluster.settings import Settings
 
@@ -40,10 +44,12 @@ def setup(settings: Settings) -> Setup:
         registry = await EtcdRegistry.open(settings.etcd, settings.certificates)
         try:
             runtime, journal, runs = await _runtime(settings)
-            machine = _machine(settings, machine_id, runs)
+            apart = await _why_apart(settings)
+            machine = _machine(settings, machine_id, runs, apart)
+            network = None if apart else _network(settings, machine_id)
             secrets = partial(SealedSecrets, key=settings.secrets)
             endpoints, cache = settings.run / "endpoints.sock", settings.state / "schedule.json"
-            return Node(registry, runtime, journal, machine, secrets, endpoints, cache)
+            return Node(registry, runtime, journal, machine, secrets, endpoints, cache, network=network)
         except BaseException:
             await registry.close()
             raise
@@ -77,7 +83,32 @@ async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:
         raise DaemonError(f"systemd cannot be asked: {error}") from None
 
 
-def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...]) -> Machine:
+async def _why_apart(settings: Settings) -> str:
+    """Why no unit can be in the cluster's flat network here; empty if one can, or if there is none."""
+    if settings.network is None:
+        return ""
+    if settings.runtime != "systemd":
+        return "it runs units as processes, and the flat network is for containers"
+    from kirsch.cluster.network.capability import why_not
+
+    return await why_not(settings.address, settings.network.mtu)
+
+
+def _network(settings: Settings, machine_id: str) -> Callable[[Registry, Mirror], Network] | None:
+    """What makes this machine's part of the flat network."""
+    if settings.network is None:
+        return None
+    from kirsch.cluster.network.flat import FlatNetwork
+
+    subnet, mtu = settings.network.subnet, settings.network.mtu
+
+    def make(registry: Registry, mirror: Mirror) -> Network:
+        return FlatNetwork(registry, mirror, subnet, settings.cluster, machine_id, settings.address, mtu)
+
+    return make
+
+
+def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...], apart: str) -> Machine:
     return Machine(
         id=machine_id,
         address=settings.address,
@@ -87,6 +118,7 @@ def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...]) -> Mach
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         runtime=settings.runtime,
         api=settings.listen[1] if settings.listen else 0,
+        apart=apart,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.provision import install, podman, registry
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.destroy import PARTS, destroy_steps, remove_record
@@ -19,7 +20,7 @@ from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, Provis
 from kirsch.cluster.provision.secrets import key_file
 from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, container_files, machine_files
 from kirsch.cluster.provision.shell import act, shell_of
-from kirsch.cluster.provision.site import Site, sites
+from kirsch.cluster.provision.site import POOL, Site, sites
 from kirsch.cluster.provision.specification import Specification
 from kirsch.cluster.provision.ssh import known_host
 from kirsch.cluster.provision.ssh_greeting import answers
@@ -97,9 +98,19 @@ class Creation:
             raise ProvisionError(
                 f"podman has parts of a cluster {name}: `kirsch cluster destroy {name}` removes them"
             )
+        if self.specification.network is not None:
+            self._check_subnet(self.specification.network)
         for port in self.specification.published:
             if not free(port.host, port.address):
                 raise ProvisionError(f"--publish: port {port.host} of {port.address} is taken")
+
+    def _check_subnet(self, subnet: Subnet) -> None:
+        if subnet.overlap([POOL]):
+            raise ProvisionError(f"--subnet: {subnet} overlaps {POOL}, where machines have their addresses")
+        if taken := subnet.overlap(subnets(self.runner)):
+            raise ProvisionError(
+                f"--subnet: {subnet} overlaps {taken}, which this computer has a route to: give another one"
+            )
 
     def steps(self) -> list[Step]:
         """All that is to be done, in order."""
@@ -221,4 +232,5 @@ def planned(specification: Specification, id: str, site: Site) -> ClusterRecord:
         subnet=str(site.subnet),
         machines=machines,
         published=tuple(map(str, specification.published)),
+        network=str(specification.network or ""),
     )

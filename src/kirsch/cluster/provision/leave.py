@@ -1,12 +1,14 @@
-"""On a machine that leaves: stop the units that kirsch runs there, and its dnsmasq, and remove their files.
+"""On a machine that leaves: stop its units and its dnsmasq, remove their files, and the flat network.
 
 Run by the machine's own kirsch, as `python -m kirsch.cluster.provision.leave`, once kirschd is stopped.
 """
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 from kirsch.cluster.names.dnsmasq import UNIT as NAMES
+from kirsch.cluster.network.seen import removal
 from kirsch.cluster.runtime.systemd_disk import Disk
 
 
@@ -20,6 +22,8 @@ def main() -> None:
     for unit in found:
         disk.remove(unit.name)
     subprocess.run(["systemctl", "daemon-reload"], check=True)
+    for command in asyncio.run(removal()):
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class MachineRecord:
 @dataclass(frozen=True, slots=True)
 class ClusterRecord:
     """A cluster: its id, when it was made (ISO 8601, UTC), its machines, ports published on this computer
-    (HOST:MACHINE), the subnet of its machines; `complete` once all steps of its creation were done."""
+    (HOST:MACHINE), the subnet of its machines, and `network`, that of its units (empty without a flat
+    network); `complete` once all steps of its creation were done."""
 
     name: str
     id: str
@@ -65,6 +66,7 @@ class ClusterRecord:
     machines: tuple[MachineRecord, ...] = ()
     published: tuple[str, ...] = ()
     complete: bool = False
+    network: str = ""
 
     @property
     def folder(self) -> Path:

@@ -17,7 +17,7 @@ ETCD_UNIT = "etcd.service"
 CREDENTIALS = f"/run/credentials/{ETCD_UNIT}"
 
 # Units are systemd's children, not kirschd's: a restart leaves them alone whatever KillMode= is. It writes
-# units below /run and networks below /etc/containers, and speaks to systemd over D-Bus.
+# units below /run and networks below /etc/containers, speaks to systemd over D-Bus, makes network devices.
 KIRSCHD = f"""\
 [Unit]
 Description=kirsch's daemon
@@ -55,7 +55,7 @@ ProtectKernelModules=yes
 LockPersonality=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 SystemCallArchitectures=native
 CapabilityBoundingSet=~CAP_SYS_BOOT CAP_SYS_MODULE CAP_SYS_TIME CAP_SYS_RAWIO
 CapabilityBoundingSet=~CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_WAKE_ALARM CAP_SYSLOG
@@ -101,6 +101,7 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
         "[metadata]",
         *(f"{_text(key)} = {_text(value)}" for key, value in sorted(machine.metadata.items())),
         "",
+        *(["[network]", f"subnet = {_text(cluster.network)}", ""] if cluster.network else []),
         "[tls]",
         f'authority = "{TLS}/ca.crt"',
         f'certificate = "{TLS}/machine.crt"',

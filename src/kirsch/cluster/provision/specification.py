@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kirsch.cluster.network.subnet import DEFAULT, Subnet, SubnetError
 from kirsch.cluster.provision.record import ProvisionError, checked_name
 
 MAX_MACHINES = 20
@@ -33,10 +34,16 @@ class Specification:
     metadata: tuple[Mapping[str, str], ...]
     published: tuple[Publication, ...] = ()
     image: str = ""
+    network: Subnet | None = None
 
     @classmethod
     def parse(
-        cls, name: str, count: int, metadata: Sequence[str] = (), published: Sequence[str] = ()
+        cls,
+        name: str,
+        count: int,
+        metadata: Sequence[str] = (),
+        published: Sequence[str] = (),
+        subnet: str = DEFAULT,
     ) -> "Specification":
         """From the words of a command line. Raises ProvisionError with one line.
 
@@ -54,7 +61,20 @@ class Specification:
         hosts = [(port.address, port.host) for port in ports]
         if twice := next((host for at, host in hosts if hosts.count((at, host)) > 1), None):
             raise ProvisionError(f"--publish: port {twice} of this computer is given twice")
-        return cls(name, machines, tuple(given[machine] for machine in machines), ports)
+        network = _network(subnet, count)
+        return cls(name, machines, tuple(given[machine] for machine in machines), ports, network=network)
+
+
+def _network(text: str, count: int) -> Subnet | None:
+    if text == "none":
+        return None
+    try:
+        subnet = Subnet.parse(text)
+    except SubnetError as error:
+        raise ProvisionError(f"--subnet: {error}") from None
+    if subnet.machines < count:
+        raise ProvisionError(f"--subnet: {subnet} has room for {subnet.machines} machines, not for {count}")
+    return subnet
 
 
 def metadata_of_one(metadata: Sequence[str]) -> Mapping[str, str]:

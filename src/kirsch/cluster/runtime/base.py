@@ -16,8 +16,9 @@ class Prepared:
     added to what the file itself sets, and wins over it. `credentials` are its secrets that are no variables,
     by their names, and `secrets` those that are, apart from the others, so that no list shows them; `hosts`
     are names that lead to addresses, as in a hosts file, and `dns` is the address of the server that is asked
-    for others ("" for the machine's own). `endpoints` is the path of the endpoints socket
-    for a unit that asked for it, "" for others. `file.hash` tells two versions apart.
+    for others ("" for the machine's own). `endpoints` is the path of the endpoints socket for a unit that
+    asked for it, "" for others, `address` a container's in the flat network, "" for one that is not in it.
+    `file.hash` tells two versions apart.
     """
 
     name: UnitName
@@ -28,6 +29,7 @@ class Prepared:
     dns: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
     endpoints: str = ""
+    address: str = ""
 
     @property
     def variables(self) -> Mapping[str, str]:

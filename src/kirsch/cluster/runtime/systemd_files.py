@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kirsch.cluster.network.subnet import hardware_address
+from kirsch.cluster.network.wanted import NETWORK
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.unit import QUADLET_TYPES, UnitName
 
@@ -194,6 +196,9 @@ def drop_in_text(prepared: Prepared) -> str:
     for each in takes_credentials(prepared):
         outside.append(f"LoadCredential={each}:/{credentials_folder(name)}/{each}")
         inside.append(f"PodmanArgs=--volume=%d/{each}:/run/secrets/{each}:ro")
+    if prepared.address:
+        inside += [f"Network={NETWORK}", f"IP={prepared.address}"]
+        inside.append(f"PodmanArgs=--mac-address={hardware_address(prepared.address)}")
     if has_hosts_file(prepared):
         outside.append(f"BindReadOnlyPaths=/{hosts_file(name)}:/etc/hosts")
     # AddHost= came with podman 5.3; this every Quadlet takes.

@@ -1,0 +1,33 @@
+"""What the agent asks of its machine's part of the flat network: the protocol."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kirsch.cluster.network.subnet import Subnet
+
+
+class Network(Protocol):
+    """One machine's part of the flat network. For one event loop."""
+
+    subnet: Subnet
+
+    @property
+    def stands(self) -> bool:
+        """Whether all that it is made of is there on this machine: others can be told of it."""
+
+    @property
+    def apart(self) -> str:
+        """Why no unit can be started in it here, to follow "waits"; empty if one can."""
+
+    @property
+    def gateway(self) -> str:
+        """The machine's own address in it; empty as long as it has none."""
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when either has changed."""
+
+    def announce(self, address: str) -> None:
+        """A unit of this machine has an address now: tell whoever remembers another place."""
+
+    async def run(self) -> None:
+        """Make it, and keep it as it is to be, until cancelled."""

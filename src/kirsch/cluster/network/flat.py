@@ -1,0 +1,183 @@
+"""One machine's part of the flat network: made, kept as it is to be, and told of units that move.
+
+What is to be done `plan` decides; here it is found out what there is, and done. What changes is told by the
+kernel and by the store, nothing is asked for again and again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kirsch.cluster import keys
+from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.network.announcement import announce
+from kirsch.cluster.network.giving import Giver
+from kirsch.cluster.network.plan import plan
+from kirsch.cluster.network.seen import CommandFailed, devices, output, podman_network
+from kirsch.cluster.network.subnet import Subnet, SubnetError
+from kirsch.cluster.network.wanted import PodmanNetwork, Seen, Wanted, vxlan_id
+from kirsch.cluster.network.watch import NetworkWatch
+from kirsch.cluster.registry.base import Registry, Unavailable
+
+log = logging.getLogger(__name__)
+
+# Where podman keeps its networks (containers.conf(5), network_config_dir).
+FOLDER = Path("/etc/containers/networks")
+# Seconds after which what failed is tried again, though nothing has changed; at most the second.
+RETRY, SELDOM = 0.2, 30.0
+
+
+class FlatNetwork:
+    """A Network (see base) of a real machine: `machine` is its id, `address` where others reach it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        subnet: Subnet,
+        cluster: str,
+        machine: str,
+        address: str,
+        mtu: int,
+        folder: Path = FOLDER,
+    ) -> None:
+        self.subnet = subnet
+        self._giver = Giver(registry, mirror, subnet)
+        self._mirror = mirror
+        self._machine = machine
+        self._wanted = Wanted(subnet, 0, address, vxlan_id(cluster), mtu)
+        self._folder = folder
+        self._podman: PodmanNetwork | None = None
+        self._podman_known = False
+        self._stands = False
+        self._joined = False
+        self._problem = ""
+        self._wake = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        mirror.listen(self._take_notice)
+
+    @property
+    def stands(self) -> bool:
+        """Whether all of it is there, but for what waits until the machine is in the mesh."""
+        return self._stands
+
+    @property
+    def apart(self) -> str:
+        """Why no unit can be started in it; empty if one can."""
+        if self._stands and self._joined:
+            return ""
+        why = f" ({self._problem})" if self._problem else ""
+        return f"until its machine is in the flat network{why}"
+
+    @property
+    def gateway(self) -> str:
+        """The machine's own address in it; empty as long as it has none."""
+        return self.subnet.gateway(self._wanted.number) if self._wanted.number else ""
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when `stands` or `apart` has changed."""
+        self._listeners.append(listener)
+
+    def announce(self, address: str) -> None:
+        """Tell whoever remembers another place."""
+        try:
+            announce(address)
+        except OSError as error:
+            log.warning("%s cannot be announced: %s", address, error.strerror)
+
+    async def run(self) -> None:
+        """Make it, and keep it so, until cancelled."""
+        watch = NetworkWatch(self._folder, self._wake.set, self._networks_changed)
+        try:
+            await self._numbered()
+            self._wake.set()
+            pause = RETRY
+            while True:
+                try:
+                    async with asyncio.timeout(pause if self._problem else None):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+                before = self._problem
+                await self._keep()
+                pause = min(2 * pause, SELDOM) if self._problem and self._problem == before else RETRY
+        finally:
+            watch.close()
+
+    async def _numbered(self) -> None:
+        """Wait for the store, and take a number."""
+        await self._mirror.reached(1)
+        while True:
+            try:
+                number = await self._giver.number(self._machine)
+                self._wanted = replace(self._wanted, number=number)
+                return
+            except Unavailable:
+                await asyncio.sleep(RETRY * 5)
+            except SubnetError as error:
+                self._tell(False, False, str(error))
+                await self._mirror.reached(self._mirror.revision + 1)
+
+    async def _keep(self) -> None:
+        """Do what is to be done. What changes meanwhile is looked at in the next round."""
+        try:
+            seen = await self._see()
+            self._wanted = self._wish(seen)
+            commands = plan(self._wanted, seen)
+            for command in commands:
+                await self._do(command)
+            if commands:
+                left = plan(self._wanted, await self._see())
+                if left:
+                    raise CommandFailed(f"it does not stay as it is to be: {' '.join(left[0])}")
+        except (CommandFailed, OSError) as error:
+            if str(error) != self._problem:
+                log.warning("the flat network cannot be made: %s", error)
+            self._podman_known = False
+            self._tell(False, self._wanted.joined, str(error))
+            return
+        self._tell(True, self._wanted.joined, "")
+
+    def _wish(self, seen: Seen) -> Wanted:
+        """What is to be, as the store has the others. While it is away, as it had them."""
+        own = keys.mesh(self._machine)
+        mesh = {entry.key: entry.value for entry in self._mirror.below(keys.MESH)}
+        joined = mesh.pop(own, None) is not None
+        indices = {link.index for link in seen.links.values()}
+        return replace(
+            self._wanted,
+            peers=frozenset(mesh.values()) - {self._wanted.address},
+            joined=joined,
+            # Of those that were there, what is still there.
+            ports={i: name for i, name in self._wanted.ports.items() if i in indices} | seen.ports,
+        )
+
+    async def _see(self) -> Seen:
+        if not self._podman_known:
+            self._podman_known = True
+            self._podman = await podman_network()
+        return Seen(*await devices(), self._podman)
+
+    async def _do(self, command: Sequence[str]) -> None:
+        log.info("flat network: %s", " ".join(command))
+        if command[0] == "podman":
+            self._podman_known = False
+        await output(*command)
+
+    def _tell(self, stands: bool, joined: bool, problem: str) -> None:
+        before = (self._stands, self.apart)
+        self._stands, self._joined, self._problem = stands, joined, problem
+        if before != (self._stands, self.apart):
+            for listener in self._listeners:
+                listener()
+
+    def _networks_changed(self) -> None:
+        self._podman_known = False
+        self._wake.set()
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(key.startswith(keys.MESH) for key in changed):
+            self._wake.set()

@@ -1,0 +1,79 @@
+"""What there is of the flat network on this machine, asked of ip(8), bridge(8) and podman-network(1)."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+from kirsch.cluster.network import plan
+from kirsch.cluster.network.wanted import (
+    NETWORK,
+    PORT,
+    Link,
+    PodmanNetwork,
+    Seen,
+    read_forwarding,
+    read_links,
+    read_podman,
+)
+
+# Seconds for one command.
+TIMEOUT = 30.0
+
+
+class CommandFailed(Exception):
+    """A command did not do what it should: which, and its last words."""
+
+
+async def devices() -> tuple[Mapping[str, Link], frozenset[str], frozenset[tuple[str, str]]]:
+    """Network devices, and what the VXLAN port sends where. Raises CommandFailed."""
+    links = read_links(await output("ip", "-json", "-details", "address", "show"))
+    if PORT not in links:
+        return links, frozenset(), frozenset()
+    return links, *read_forwarding(await output("bridge", "-json", "fdb", "show", "dev", PORT))
+
+
+async def podman_network() -> PodmanNetwork | None:
+    """podman's network; None if it has none. Raises CommandFailed."""
+    names = (await output("podman", "network", "ls", "--quiet")).split()
+    return read_podman(await output("podman", "network", "inspect", NETWORK)) if NETWORK in names else None
+
+
+async def removal() -> list[plan.Command]:
+    """What takes the machine's part away; of what cannot be asked nothing."""
+    try:
+        seen = Seen(*await devices())
+    except CommandFailed:
+        return []
+    try:
+        podman = await podman_network()
+    except CommandFailed:
+        podman = None
+    return plan.removal(Seen(seen.links, seen.flooded, seen.learned, podman))
+
+
+async def output(*argv: str) -> str:
+    """What a command prints. Raises CommandFailed, with its last words."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+    except FileNotFoundError:
+        raise CommandFailed(f"{argv[0]} is not installed") from None
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            printed, said = await process.communicate()
+    except TimeoutError:
+        raise CommandFailed(f"{' '.join(argv)}: not done after {TIMEOUT:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = said.decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
+        raise CommandFailed(f"{' '.join(argv)}: {lines[-1].removeprefix('Error: ')[:300]}")
+    return printed.decode(errors="replace")

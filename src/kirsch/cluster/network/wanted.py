@@ -1,0 +1,150 @@
+"""What a machine's part of the flat network is to be, and what there is of it, as values. Pure.
+
+What there is is read from what `ip -json -details address`, `bridge -json fdb` and `podman network inspect`
+print (ip-address(8), bridge(8), podman-network-inspect(1)).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kirsch.cluster.network.subnet import Subnet
+
+NETWORK = "kirsch"
+BRIDGE = "kirsch0"
+PORT = "kirsch-vx0"
+# RFC 7348: VXLAN's UDP port; its headers take 50 bytes of what a link between machines carries.
+UDP_PORT = 4789
+OVERHEAD = 50
+MTU = 1500 - OVERHEAD
+# bridge(8): an entry with this address is where frames go whose way is not known, and broadcasts.
+ANYBODY = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One machine's part: its number, its address among machines (empty if that is translated on the way to
+    it), the VXLAN's id, the addresses of the other machines that are in, and whether it is in itself. `ports`
+    are the links that were seen in the bridge, by their indices: they belong there."""
+
+    subnet: Subnet
+    number: int
+    address: str
+    id: int
+    mtu: int = MTU
+    peers: frozenset[str] = frozenset()
+    joined: bool = False
+    ports: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def gateway(self) -> str:
+        """The machine's own address in it, as ip-address(8) has it."""
+        return f"{self.subnet.gateway(self.number)}/{self.subnet.network.prefixlen}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device: `master` is the bridge it is a port of, `details` what is its kind's own."""
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    hardware: str
+    master: str = ""
+    addresses: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PodmanNetwork:
+    """A network as podman has it."""
+
+    subnet: str
+    gateway: str
+    first: str
+    bridge: str
+    mtu: str
+    dns: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that is there: devices by name, where the VXLAN port sends what goes to anybody, what it
+    has learned of whom (hardware address and machine), and podman's network."""
+
+    links: Mapping[str, Link] = field(default_factory=dict)
+    flooded: frozenset[str] = frozenset()
+    learned: frozenset[tuple[str, str]] = frozenset()
+    podman: PodmanNetwork | None = None
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """The machine's own addresses, on any device."""
+        found = (address for link in self.links.values() for address in link.addresses)
+        return frozenset(address.partition("/")[0] for address in found)
+
+    @property
+    def ports(self) -> dict[int, str]:
+        """What containers are connected by."""
+        return {
+            link.index: link.name
+            for link in self.links.values()
+            if link.master == BRIDGE and link.name != PORT
+        }
+
+
+def vxlan_id(cluster: str) -> int:
+    """A cluster's own VXLAN (RFC 7348: 24 bits): two that share machines' links do not hear each other."""
+    return 1 + int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:3], "big") % 0xFFFFFE
+
+
+def read_links(text: str) -> dict[str, Link]:
+    """From `ip -json -details address show`."""
+    links = {}
+    for values in json.loads(text or "[]"):
+        if not values:
+            continue  # iproute2 prints {} for what it was not asked for
+        info = values.get("linkinfo", {})
+        links[values["ifname"]] = Link(
+            index=values["ifindex"],
+            name=values["ifname"],
+            kind=info.get("info_kind", ""),
+            up="UP" in values.get("flags", ()),
+            mtu=values.get("mtu", 0),
+            hardware=values.get("address", ""),
+            master=values.get("master", ""),
+            addresses=tuple(
+                f"{each['local']}/{each['prefixlen']}"
+                for each in values.get("addr_info", ())
+                if each.get("family") == "inet"
+            ),
+            details=info.get("info_data", {}),
+        )
+    return links
+
+
+def read_forwarding(text: str) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """From `bridge -json fdb show dev PORT`: where all goes, and what was learned."""
+    entries = [entry for entry in json.loads(text or "[]") if "dst" in entry]
+    flooded = frozenset(entry["dst"] for entry in entries if entry["mac"] == ANYBODY)
+    learned = frozenset((entry["mac"], entry["dst"]) for entry in entries if entry["mac"] != ANYBODY)
+    return flooded, learned
+
+
+def read_podman(text: str) -> PodmanNetwork | None:
+    """From `podman network inspect`; None where it has no such network."""
+    for values in json.loads(text or "[]"):
+        subnet = (values.get("subnets") or [{}])[0]
+        return PodmanNetwork(
+            subnet=subnet.get("subnet", ""),
+            gateway=subnet.get("gateway", ""),
+            first=(subnet.get("lease_range") or {}).get("start_ip", ""),
+            bridge=values.get("network_interface", ""),
+            mtu=(values.get("options") or {}).get("mtu", ""),
+            dns=bool(values.get("dns_enabled")),
+        )
+    return None
