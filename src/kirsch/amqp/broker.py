@@ -93,7 +93,8 @@ def broker_from(
             return Broker(
                 address,
                 int(number),
-                environment.get(f"{link}_USER", "guest"),
+                environment.get(f"{link}_USER")
+                or environment.get(f"{link}_ENV_RABBITMQ_DEFAULT_USER", "guest"),
                 _password(environment, link),
                 environment.get(f"{link}_VHOST", "/"),
                 (tls or ssl.create_default_context()) if secure else None,
@@ -104,7 +105,8 @@ def broker_from(
 def _password(environment: Mapping[str, str], link: str) -> str:
     path = environment.get(f"{link}_PASSWORD_FILE")
     if not path:
-        return environment.get(f"{link}_PASSWORD", "guest")
+        password = environment.get(f"{link}_PASSWORD")
+        return password or environment.get(f"{link}_ENV_RABBITMQ_DEFAULT_PASS", "guest")
     try:
         with open(path) as file:
             return file.read().rstrip("\n")

@@ -1,1 +1,465 @@
-// placeholder
+/**
+ * kirsch.js: rooms over a WebSocket, for pages. The other side is kirsch.amqp.Bridge.
+ *
+ *   import { KirschClient } from "/kirsch.js";
+ *   const client = new KirschClient("/ws", { name: "Ada" });
+ *   const room = client.join("lobby", { last: 50 });
+ *   room.on("message", (message) => console.log(message.name, message.data));
+ *   await room.send({ text: "hello" });          // the broker has it
+ *
+ * It connects again when the connection is lost, sends again what was not confirmed, hears what it has missed,
+ * and gives each message once. An ES module without dependencies.
+ */
+
+// Milliseconds.
+const FIRST = 500;
+const LONGEST = 30_000;
+const SILENCE = 20_000;
+const PATIENCE = 10_000;
+const AGAIN = 1_000;
+// How many messages wait to be confirmed before `send` refuses; how many of a room are told from their doubles.
+const WAITING = 1_000;
+const REMEMBERED = 2_000;
+// Close codes after which the same would happen again.
+const FINAL = new Map([
+  [1003, "not-text"],
+  [1009, "too-large"],
+  [4400, "malformed"],
+  [4401, "unauthenticated"],
+  [4409, "replaced"],
+]);
+// Errors after which the same message may be sent again.
+const PASSING = new Set(["rate", "busy", "unconfirmed"]);
+
+/** Why a message was not sent: `code` is the protocol's, or "closed", "full", "too-large". */
+export class KirschError extends Error {
+  constructor(code, reason) {
+    super(reason);
+    this.name = "KirschError";
+    this.code = code;
+  }
+}
+
+/** What has listeners: `on` returns a function that takes the listener away again. */
+class Emitter {
+  #listeners = new Map();
+
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+    return () => this.#listeners.get(type).delete(listener);
+  }
+
+  emit(type, detail) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        // A listener's failure is its own.
+        setTimeout(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/**
+ * A room that a client is in, until `leave()`.
+ *
+ * Events: "message" ({room, client, name, number, at, data, offset, own}), "signal" ({client, name, data}),
+ * "presence" ({joined, left}, arrays of {client, name}; `members` and `count` are up to date), "joined"
+ * ({complete}), "gap" (messages were missed that are not kept any more), "error" (KirschError).
+ */
+export class Room extends Emitter {
+  #client;
+  #last;
+  #seen = new Set();
+
+  constructor(client, name, { last = 0, presence = true } = {}) {
+    super();
+    this.#client = client;
+    this.#last = last;
+    this.name = name;
+    this.presence = presence;
+    /** The last message's offset; null before the first `joined`. */
+    this.offset = null;
+    /** Whether the server has us in the room now. */
+    this.joined = false;
+    /** client → name of those who are there; empty in rooms too large to name them. */
+    this.members = new Map();
+    this.count = 0;
+  }
+
+  /** Say something for good: a promise that is kept once the broker has it; else a KirschError. */
+  send(data) {
+    return this.#client._send(this.name, data);
+  }
+
+  /** Say something that is worth nothing later, to those who are there now. */
+  signal(data) {
+    if (this.joined) this.#client._say({ type: "signal", room: this.name, data });
+  }
+
+  leave() {
+    this.#client._leave(this);
+  }
+
+  // For KirschClient.
+
+  _join() {
+    const said = { type: "join", room: this.name };
+    if (!this.presence) said.presence = false;
+    if (this.offset !== null) said.since = this.offset;
+    else if (this.#last) said.last = this.#last;
+    return said;
+  }
+
+  _hear(said, own) {
+    switch (said.type) {
+      case "joined": {
+        const again = this.offset !== null;
+        this.offset = said.offset;
+        this.joined = true;
+        this.#present(said);
+        this.emit("joined", { complete: said.complete, again });
+        if (!said.complete) this.emit("gap", {});
+        break;
+      }
+      case "message": {
+        this.offset = said.offset;
+        const id = said.client ? `${said.client}:${said.number}` : `@${said.offset}`;
+        if (this.#seen.has(id)) return;
+        this.#seen.add(id);
+        if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
+        this.emit("message", { ...said, own: said.client === own });
+        break;
+      }
+      case "presence":
+        this.#present(said);
+        break;
+      case "left":
+        this.joined = false;
+        break;
+      default:
+        this.emit(said.type, said);
+    }
+  }
+
+  _lost() {
+    this.joined = false;
+  }
+
+  #present(said) {
+    let { joined = [], left = [] } = said;
+    if (said.members) {
+      const now = new Map(said.members.map(({ client, name }) => [client, name]));
+      joined = said.members.filter(({ client }) => !this.members.has(client));
+      left = [...this.members].filter(([client]) => !now.has(client)).map(([client, name]) => ({ client, name }));
+      this.members = now;
+    } else {
+      joined = joined.filter(({ client, name }) => this.members.get(client) !== name);
+      left = left.filter(({ client }) => this.members.has(client));
+      for (const { client, name } of joined) this.members.set(client, name);
+      for (const { client } of left) this.members.delete(client);
+    }
+    if (said.count !== undefined) this.count = said.count;
+    if (said.count > this.members.size) this.members.clear();
+    this.emit("presence", { joined, left });
+  }
+}
+
+/**
+ * A connection that comes back.
+ *
+ * Options: `name`; `token`, a value or a function (async too) that gives one for each connection; `key`, the
+ * client's secret, where it is to be the same one after the page was loaded anew (then `number` has to go on,
+ * too: the highest number it has sent); `WebSocket`, the class to use.
+ *
+ * Events: "state" ("connecting", "open", "waiting" with `retry`, the milliseconds until the next attempt,
+ * "closed"), "welcome", "broker" ({connected}), "error" (KirschError), "closed" ({code, reason}: it will not
+ * come back by itself; `connect()` has it try again).
+ */
+export class KirschClient extends Emitter {
+  #url;
+  #options;
+  #WebSocket;
+  #socket = null;
+  #failures = 0;
+  #timer = null;
+  #watch = null;
+  #heard = 0;
+  #asked = false;
+  #welcome = false;
+  #rooms = new Map();
+  // number → what was sent and is not confirmed, in order.
+  #outbox = new Map();
+  #paused = null;
+  #limits = { message: 65536, unconfirmed: 100 };
+  #online = () => this.#hurry();
+
+  constructor(url, options = {}) {
+    super();
+    this.#url = url;
+    this.#options = options;
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    this.key = options.key ?? random();
+    this.number = options.number ?? 0;
+    this.name = options.name ?? "";
+    /** What others know us by, once welcome. */
+    this.client = "";
+    this.state = "closed";
+    /** Whether the broker is there. */
+    this.broker = false;
+    this.connect();
+  }
+
+  /** Connect, unless it does or is. */
+  connect() {
+    if (this.state === "connecting" || this.state === "open") return;
+    clearTimeout(this.#timer);
+    globalThis.addEventListener?.("online", this.#online);
+    this.#open();
+  }
+
+  /** End it for good: what was not confirmed is refused with "closed". */
+  close() {
+    this.#end(1000, "");
+  }
+
+  /** Be in a room: at once, or as soon as it is connected. */
+  join(name, options) {
+    let room = this.#rooms.get(name);
+    if (room === undefined) {
+      room = new Room(this, name, options);
+      this.#rooms.set(name, room);
+      if (this.#welcome) this._say(room._join());
+    }
+    return room;
+  }
+
+  /** Messages that are not confirmed yet. */
+  get unconfirmed() {
+    return this.#outbox.size;
+  }
+
+  // For Room.
+
+  _say(said) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(said));
+  }
+
+  _send(room, data) {
+    if (this.#outbox.size >= WAITING) return Promise.reject(new KirschError("full", "too much waits to be sent"));
+    const text = JSON.stringify({ type: "send", room, number: this.number + 1, data });
+    if (new TextEncoder().encode(text).length > this.#limits.message) {
+      return Promise.reject(new KirschError("too-large", `a message has ${this.#limits.message} bytes at most`));
+    }
+    this.number += 1;
+    return new Promise((resolve, reject) => {
+      this.#outbox.set(this.number, { text, resolve, reject, flying: false });
+      this.#flush();
+    });
+  }
+
+  _leave(room) {
+    if (this.#rooms.get(room.name) === room) {
+      this.#rooms.delete(room.name);
+      if (this.#welcome) this._say({ type: "leave", room: room.name });
+      room._lost();
+    }
+  }
+
+  // How it connects.
+
+  async #open() {
+    this.#set("connecting");
+    let token = this.#options.token;
+    try {
+      if (typeof token === "function") token = await token();
+    } catch (error) {
+      this.emit("error", new KirschError("token", String(error)));
+      this.#later();
+      return;
+    }
+    if (this.state !== "connecting") return;
+    let socket;
+    try {
+      socket = new this.#WebSocket(absolute(this.#url));
+    } catch (error) {
+      this.#end(1006, String(error));
+      return;
+    }
+    this.#socket = socket;
+    socket.onopen = () => {
+      const hello = { type: "hello", key: this.key, name: this.name };
+      if (token !== undefined) hello.token = token;
+      this._say(hello);
+      for (const room of this.#rooms.values()) this._say(room._join());
+    };
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#hear(JSON.parse(data));
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#lost(code, reason);
+    };
+    this.#listen();
+  }
+
+  #listen() {
+    // A connection that is dead says nothing at all.
+    this.#heard = Date.now();
+    this.#asked = false;
+    clearInterval(this.#watch);
+    this.#watch = setInterval(() => {
+      const silent = Date.now() - this.#heard;
+      if (silent > SILENCE + PATIENCE) {
+        this.#lost(1006, "no sign of life");
+      } else if (silent > SILENCE && !this.#asked) {
+        this.#asked = true;
+        this._say({ type: "ping" });
+      }
+    }, 1_000);
+  }
+
+  #lost(code, reason) {
+    const socket = this.#socket;
+    this.#drop();
+    socket?.close();
+    const final = FINAL.has(code) && !(code === 4401 && typeof this.#options.token === "function");
+    if (final) this.#end(code, reason);
+    else this.#later();
+  }
+
+  #drop() {
+    clearInterval(this.#watch);
+    clearTimeout(this.#paused);
+    this.#paused = null;
+    this.#socket = null;
+    this.#welcome = false;
+    for (const room of this.#rooms.values()) room._lost();
+    for (const waiting of this.#outbox.values()) waiting.flying = false;
+  }
+
+  #later() {
+    // Full jitter: clients that lost one server together do not come back together.
+    const retry = Math.random() * Math.min(LONGEST, FIRST * 2 ** this.#failures);
+    this.#failures += 1;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), retry);
+    this.#set("waiting", retry);
+  }
+
+  #hurry() {
+    if (this.state === "waiting") {
+      this.#failures = 0;
+      clearTimeout(this.#timer);
+      this.#open();
+    }
+  }
+
+  #end(code, reason) {
+    if (this.state === "closed") return;
+    const socket = this.#socket;
+    this.#drop();
+    clearTimeout(this.#timer);
+    globalThis.removeEventListener?.("online", this.#online);
+    socket?.close();
+    const error = new KirschError(FINAL.get(code) ?? "closed", reason || "the client is closed");
+    const outbox = [...this.#outbox.values()];
+    this.#outbox.clear();
+    for (const { reject } of outbox) reject(error);
+    this.#set("closed");
+    this.emit("closed", { code, reason });
+  }
+
+  #set(state, retry) {
+    this.state = state;
+    this.emit("state", { state, retry });
+  }
+
+  // What comes.
+
+  #hear(said) {
+    this.#heard = Date.now();
+    this.#asked = false;
+    switch (said.type) {
+      case "welcome":
+        this.#welcome = true;
+        this.#failures = 0;
+        this.client = said.client;
+        this.broker = said.broker;
+        this.#limits = { ...this.#limits, ...said.limits };
+        this.#set("open");
+        this.emit("welcome", said);
+        this.emit("broker", { connected: said.broker });
+        this.#flush();
+        break;
+      case "sent":
+        this.#outbox.get(said.number)?.resolve();
+        this.#outbox.delete(said.number);
+        this.#flush();
+        break;
+      case "broker":
+        this.broker = said.connected;
+        this.emit("broker", said);
+        break;
+      case "error":
+        this.#refused(said);
+        break;
+      case "pong":
+        break;
+      default:
+        this.#rooms.get(said.room)?._hear(said, this.client);
+    }
+  }
+
+  #refused(said) {
+    const error = new KirschError(said.code, said.reason);
+    const waiting = this.#outbox.get(said.number);
+    if (waiting === undefined) {
+      const room = this.#rooms.get(said.room);
+      (room ?? this).emit("error", error);
+      if (room !== undefined && !room.joined && PASSING.has(said.code)) {
+        setTimeout(() => {
+          if (this.#welcome && !room.joined && this.#rooms.get(room.name) === room) this._say(room._join());
+        }, AGAIN);
+      }
+    } else if (PASSING.has(said.code)) {
+      // Nothing new goes out before that has.
+      waiting.flying = false;
+      this.#paused ??= setTimeout(() => {
+        this.#paused = null;
+        this.#flush();
+      }, AGAIN);
+    } else {
+      this.#outbox.delete(said.number);
+      waiting.reject(error);
+      this.#flush();
+    }
+  }
+
+  #flush() {
+    if (!this.#welcome || this.#paused !== null) return;
+    let flying = 0;
+    for (const waiting of this.#outbox.values()) flying += waiting.flying;
+    for (const waiting of this.#outbox.values()) {
+      if (flying >= this.#limits.unconfirmed) return;
+      if (waiting.flying) continue;
+      waiting.flying = true;
+      flying += 1;
+      this.#socket.send(waiting.text);
+    }
+  }
+}
+
+/** A secret of 192 bits. */
+function random() {
+  const bytes = crypto.getRandomValues(new Uint8Array(24));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+function absolute(url) {
+  const base = globalThis.location?.href;
+  return new URL(url, base).href.replace(/^http/, "ws");
+}
