@@ -58,6 +58,7 @@ Secret=db-password:POSTGRES_PASSWORD
 Secret=key
 OnPartition=stop
 LinkUpdate=ignore
+Endpoints=yes
 """
     )
     read = Options.parse(file, UnitName.parse("notes@1.container"))
@@ -74,6 +75,7 @@ LinkUpdate=ignore
         secrets=(Secret("db-password", "POSTGRES_PASSWORD"), Secret("key")),
         on_partition="stop",
         link_update="ignore",
+        endpoints=True,
         published=(Published(None, 8091, 8091),),
         flat=True,
     )

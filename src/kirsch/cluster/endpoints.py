@@ -14,19 +14,26 @@ from kirsch.cluster.model import Endpoint
 
 
 class EndpointsServer:
-    """Serves a mirror's endpoints on a Unix socket of mode 0600. For one event loop."""
+    """Serves a mirror's endpoints on a Unix socket of mode 0600. For one event loop.
 
-    def __init__(self, mirror: Mirror, path: Path) -> None:
+    A `shared` one lies alone in a folder that units are given, whoever they run as, so both are open to all;
+    the folder above it is the owner's.
+    """
+
+    def __init__(self, mirror: Mirror, path: Path, shared: bool = False) -> None:
         self.mirror = mirror
         self.path = path
+        self.shared = shared
         self._clients: set[asyncio.Event] = set()
         self._server: asyncio.Server | None = None
         mirror.listen(self._take_notice)
 
     async def start(self) -> None:
         """Listen."""
+        if self.shared:
+            self._make_folders()
         self.path.unlink(missing_ok=True)
-        before = os.umask(0o177)
+        before = os.umask(0o111 if self.shared else 0o177)
         try:
             self._server = await asyncio.start_unix_server(self._serve, self.path)
         finally:
@@ -37,6 +44,14 @@ class EndpointsServer:
         if self._server:
             self._server.close()
             self.path.unlink(missing_ok=True)
+
+    def _make_folders(self) -> None:
+        """A folder that is there stays: units have it mounted."""
+        folder, above = self.path.parent, self.path.parent.parent
+        above.mkdir(mode=0o700, exist_ok=True)
+        above.chmod(0o700)
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
 
     def line(self) -> bytes:
         """What a client is sent now."""

@@ -50,11 +50,8 @@ class Node:
         self.mirror = Mirror(registry, keys.ROOT)
         self.snapshots = Snapshots(self.mirror)
         self.secrets = secrets(registry, self.mirror)
-        if heard is None and runtime.durable:
-            heard = Heard(endpoints.with_name("heard"))
         self.lease = MachineLease(registry, clock, heard)
         self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
-        environment = {"KIRSCH_ENDPOINTS": str(endpoints)}
         where: Addresses = LoopbackAddresses(registry, self.mirror)
         self.network = network(registry, self.mirror) if network else None
         if self.network is not None:
@@ -69,12 +66,12 @@ class Node:
             runtime,
             machine,
             where,
-            environment,
             self.secrets,
+            str(endpoints),
             Cache(cache),
             self.network,
         )
-        self.endpoints = EndpointsServer(self.mirror, endpoints)
+        self.endpoints = EndpointsServer(self.mirror, endpoints, shared=runtime.durable)
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
         self.machines = Machines(registry, self.mirror)
         self._tasks: list[asyncio.Task[None]] = []

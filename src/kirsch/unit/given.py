@@ -15,6 +15,7 @@ SECTIONS = ("X-Kirsch", "X-Fleet")
 OPTIONS = (
     *("MachineID", "MachineMetadata", "MachineOf", "Conflicts", "Replaces", "Global", "Spread", "Link"),
     *("Expose", "ExposeEnv", "Health", "Sticky", "CPU", "Memory", "Secret", "OnPartition", "LinkUpdate"),
+    "Endpoints",
 )
 # Names that fleet had before and still read.
 OLD_OPTIONS = {

@@ -36,8 +36,9 @@ class Options:
     """Where a unit may run, what it needs and what it offers. `cpu` is in cores, `memory` in bytes.
 
     `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
-    (kirsch.unit.matches). `published` comes from PublishPort= of [Container]; `flat` is a container that is
-    to be in the cluster's flat network, for it names no other and no pod: these two are no options.
+    (kirsch.unit.matches). `endpoints`: it is to see where units serve. `published` comes from PublishPort= of
+    [Container]; `flat` is a container that is to be in the cluster's flat network, for it names no other and
+    no pod: these two are no options.
     """
 
     machine_id: str | None = None
@@ -57,6 +58,7 @@ class Options:
     secrets: tuple[Secret, ...] = ()
     on_partition: Literal["keep", "stop"] = "keep"
     link_update: Literal["restart", "ignore"] = "restart"
+    endpoints: bool = False
     published: tuple[Published, ...] = ()
     flat: bool = False
 
@@ -86,6 +88,7 @@ class Options:
             secrets=_secrets(given),
             on_partition=_on_partition(given),
             link_update=given.last("LinkUpdate", _restart_or_ignore, "restart"),
+            endpoints=given.last("Endpoints", parse_boolean, False),
             published=_published(given),
             flat=name.type == "container" and not _names_network(given),
         )

@@ -58,8 +58,8 @@ class Agent:
         runtime: Runtime,
         machine: Machine,
         addresses: Addresses,
-        environment: Mapping[str, str],
         secrets: Secrets,
+        endpoints: str,
         cache: Cache,
         network: Network | None = None,
     ) -> None:
@@ -69,8 +69,8 @@ class Agent:
         self.runtime = runtime
         self.machine = machine
         self.addresses = addresses
-        self.environment = environment
         self.secrets = secrets
+        self.endpoints = endpoints
         self.cache = cache
         self.network = network
         # The lease under which others are told that this machine is in the flat network; 0 for none.
@@ -310,7 +310,6 @@ class Agent:
 
         Raises RegistryError, SecretError, OSError."""
         environment = {
-            **self.environment,
             "KIRSCH_UNIT": name.text,
             "KIRSCH_INSTANCE": name.instance or "",
             "KIRSCH_ADDRESS": await self.addresses.of(name, options),
@@ -326,7 +325,8 @@ class Agent:
             else:
                 credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)
-        return Prepared(name, file, environment, credentials, hosts=hosts, secrets=secrets)
+        socket = self.endpoints if options.endpoints else ""
+        return Prepared(name, file, environment, credentials, hosts=hosts, secrets=secrets, endpoints=socket)
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""

@@ -160,7 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         if not arguments.endpoints:
-            raise BalancerError("KIRSCH_ENDPOINTS is not set: run this as a unit, or give --endpoints SOCKET")
+            raise BalancerError(
+                "KIRSCH_ENDPOINTS is not set: the unit needs Endpoints=yes in [X-Kirsch]; or give --endpoints"
+            )
         balance(
             arguments.config,
             arguments.backend,

@@ -9,6 +9,7 @@ from typing import Any
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
 from kirsch.cluster.journal import Journal
+from kirsch.cluster.lease import Heard
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Machine
 from kirsch.cluster.network.base import Network
@@ -49,7 +50,13 @@ def setup(settings: Settings) -> Setup:
             network = None if apart else _network(settings, machine_id)
             secrets = partial(SealedSecrets, key=settings.secrets)
             endpoints, cache = settings.run / "endpoints.sock", settings.state / "schedule.json"
-            return Node(registry, runtime, journal, machine, secrets, endpoints, cache, network=network)
+            heard = None
+            if runtime.durable:
+                endpoints = settings.run / "endpoints/shared/endpoints.sock"
+                heard = Heard(settings.run / "heard")
+            return Node(
+                registry, runtime, journal, machine, secrets, endpoints, cache, heard=heard, network=network
+            )
         except BaseException:
             await registry.close()
             raise

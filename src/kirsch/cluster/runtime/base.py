@@ -7,6 +7,9 @@ from typing import Protocol
 from kirsch.bus.command import Command
 from kirsch.unit import UnitFile, UnitName
 
+# Where a unit that asked for it finds the endpoints socket.
+ENDPOINTS = "KIRSCH_ENDPOINTS"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -34,7 +37,8 @@ class Prepared:
     @property
     def variables(self) -> Mapping[str, str]:
         """All variables that are added, secrets too."""
-        return {**self.environment, **self.secrets}
+        found = {ENDPOINTS: self.endpoints} if self.endpoints else {}
+        return {**self.environment, **found, **self.secrets}
 
 
 @dataclass(frozen=True, slots=True)

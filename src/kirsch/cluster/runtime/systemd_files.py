@@ -2,25 +2,31 @@ r"""Which files make a unit known to systemd, and what stands in them. Pure.
 
 A unit's file goes to /run/systemd/system, a Quadlet's to /run/containers/systemd, as it is, byte for byte.
 What the cluster adds goes beside it into NAME.d/50-kirsch.conf, which also says that the unit is kirsch's.
-The variables themselves, among which secrets are, stand in a file for root's eyes only, and so does each
-secret that becomes a credential (systemd.exec(5)); a container finds it as /run/secrets/NAME. Names of hosts
-are podman's affair for a container; a service sees a hosts file of its own in place of the machine's.
+The variables themselves stand in a file for root's eyes only, a service's secrets among them, and so does
+each secret that becomes a credential (systemd.exec(5)). To a container podman hands secrets on that stay in
+such files, in memory: as /run/secrets/NAME, or as a variable, which is a secret to podman too
+(podman-secret(1)), so that nothing it shows has the value. Names of hosts are podman's affair for a
+container; a service sees a hosts file of its own in place of the machine's. Who asked for endpoints sees
+their socket, and nothing else of kirsch's, in /run/kirsch.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.network.wanted import NETWORK
-from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.runtime.base import ENDPOINTS, Prepared
 from kirsch.unit import QUADLET_TYPES, UnitName
 
 UNITS = "run/systemd/system"
 QUADLETS = "run/containers/systemd"
 RECORDS = "run/kirsch/units"
 DROP_IN = "50-kirsch.conf"
+# Where a unit sees the folder of the endpoints socket.
+INSIDE = "/run/kirsch"
 MARKER = "# Made by kirsch for a unit of its own; it goes with the unit.\n"
 
 # Sections that take EnvironmentFile= and LoadCredential= (systemd.exec(5)).
@@ -103,6 +109,11 @@ def credentials_folder(name: UnitName) -> str:
     return f"{RECORDS}/{_stem(name)}.secrets"
 
 
+def variable_file(name: UnitName, variable: str) -> str:
+    """The path of a secret that becomes a container's variable; no credential begins with a "="."""
+    return f"{credentials_folder(name)}/={variable}"
+
+
 def hosts_file(name: UnitName) -> str:
     """The path of what a unit sees as /etc/hosts."""
     return f"{RECORDS}/{_stem(name)}.hosts"
@@ -119,10 +130,14 @@ def compose(prepared: Prepared, merges: bool = True, machine_hosts: bytes = b"")
     `machine_hosts` is the machine's own /etc/hosts."""
     name = prepared.name
     files = []
-    if takes_environment(prepared):
-        files.append(Written(environment_file(name), _encoded(environment_text(prepared.environment)), 0o600))
+    if environment := file_environment(prepared):
+        files.append(Written(environment_file(name), _encoded(environment_text(environment)), 0o600))
+    # Their folder is root's alone. In a container anybody is to read them, as podman's own secrets.
+    mode = 0o444 if name.type == "container" else 0o600
     for each, value in takes_credentials(prepared).items():
-        files.append(Written(f"{credentials_folder(name)}/{each}", _encoded(value), 0o600))
+        files.append(Written(f"{credentials_folder(name)}/{each}", _encoded(value), mode))
+    for each, value in podman_secrets(prepared).items():
+        files.append(Written(variable_file(name, each), _encoded(value), 0o600))
     if has_hosts_file(prepared):
         files.append(Written(hosts_file(name), hosts_text(prepared.hosts).encode() + machine_hosts))
     added, content = _encoded(drop_in_text(prepared)), bytes(prepared.file)
@@ -155,18 +170,39 @@ def takes_credentials(prepared: Prepared) -> Mapping[str, str]:
     return prepared.credentials if prepared.name.type in _SECTIONS else {}
 
 
-def takes_environment(prepared: Prepared) -> bool:
-    """Whether variables are added to this unit."""
-    return bool(prepared.environment) and prepared.name.type in _SECTIONS
+def file_environment(prepared: Prepared) -> Mapping[str, str]:
+    """The variables that are added to this unit by its file of them: to a container's podman no secret."""
+    if prepared.name.type not in _SECTIONS:
+        return {}
+    seen = {ENDPOINTS: f"{INSIDE}/{_split(prepared.endpoints)[1]}"} if shows_endpoints(prepared) else {}
+    given = prepared.environment if prepared.name.type == "container" else prepared.variables
+    return {**given, **seen}
+
+
+def podman_secrets(prepared: Prepared) -> Mapping[str, str]:
+    """The variables of a container that are secrets of podman's."""
+    return prepared.secrets if prepared.name.type == "container" else {}
+
+
+def shows_endpoints(prepared: Prepared) -> bool:
+    """Whether the unit sees the endpoints socket's folder in a place of its own."""
+    return bool(prepared.endpoints) and (prepared.name.type == "container" or _has_mounts(prepared))
+
+
+def _has_mounts(prepared: Prepared) -> bool:
+    """Whether a service can have a mount namespace: one that says PrivateMounts=no does not want it."""
+    entry = prepared.file.get("Service", "PrivateMounts")
+    return prepared.name.type == "service" and (entry is None or entry.value.lower() not in _NO)
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
 
 
 def has_hosts_file(prepared: Prepared) -> bool:
-    """Whether a service sees a hosts file of its own: that takes a mount namespace, which a service that says
-    PrivateMounts=no does not want."""
-    if not prepared.hosts or prepared.name.type != "service":
-        return False
-    entry = prepared.file.get("Service", "PrivateMounts")
-    return entry is None or entry.value.lower() not in _NO
+    """Whether a service sees a hosts file of its own."""
+    return bool(prepared.hosts) and _has_mounts(prepared)
 
 
 def added_hosts(prepared: Prepared) -> Mapping[str, str]:
@@ -190,12 +226,22 @@ def drop_in_text(prepared: Prepared) -> str:
     so no value is in a command line, nor in a file that all may read."""
     name, kind = prepared.name, prepared.name.type
     inside, outside = [], []
-    if takes_environment(prepared):
+    if environment := file_environment(prepared):
         outside.append(f"EnvironmentFile=/{environment_file(name)}")
-        inside.append(f"PodmanArgs={' '.join(f'--env={each}' for each in sorted(prepared.environment))}")
+        inside.append(f"PodmanArgs={' '.join(f'--env={each}' for each in sorted(environment))}")
     for each in takes_credentials(prepared):
-        outside.append(f"LoadCredential={each}:/{credentials_folder(name)}/{each}")
-        inside.append(f"PodmanArgs=--volume=%d/{each}:/run/secrets/{each}:ro")
+        path = f"/{credentials_folder(name)}/{each}"
+        if kind == "container":
+            inside.append(f"PodmanArgs={_mount(path, f'/run/secrets/{each}')}")
+        else:
+            outside.append(f"LoadCredential={each}:{path}")
+    if secrets := podman_secrets(prepared):
+        outside += _secret_commands(name, secrets)
+        inside += [f"PodmanArgs=--secret={secret(name, each)},type=env,target={each}" for each in secrets]
+    if shows_endpoints(prepared):
+        folder = _split(prepared.endpoints)[0]
+        outside += [f"BindReadOnlyPaths={folder}:{INSIDE}"] if kind == "service" else []
+        inside.append(f"PodmanArgs={_mount(folder, INSIDE)}")
     if prepared.address:
         inside += [f"Network={NETWORK}", f"IP={prepared.address}"]
         inside.append(f"PodmanArgs=--mac-address={hardware_address(prepared.address)}")
@@ -209,6 +255,37 @@ def drop_in_text(prepared: Prepared) -> str:
     if inside and kind == "container":
         lines += ["[Container]", *inside]
     return MARKER + "".join(f"{line}\n" for line in lines)
+
+
+def _mount(source: str, target: str) -> str:
+    # Unlike --volume= it takes paths with colons.
+    return f"--mount=type=bind,src={source},dst={target},ro"
+
+
+def secret(name: UnitName, variable: str) -> str:
+    """What podman calls the secret that a variable of a unit's is: letters, digits, ".", "_" and "-"."""
+    digest = hashlib.sha256(f"{name}\0{variable}".encode()).hexdigest()[:16]
+    return f"kirsch-{re.sub('[^A-Za-z0-9]+', '-', name.text)[:60].strip('-')}-{digest}"
+
+
+def _secret_commands(name: UnitName, variables: Iterable[str]) -> list[str]:
+    """Before a container starts its variables become podman's secrets, and after it they go. podman keeps no
+    value: its driver "shell" reads it where we have it, each time it is wanted."""
+    driver = (
+        "--driver=shell --driver-opts=list=true --driver-opts=delete=true "
+        '--driver-opts="store=cat >/dev/null" --driver-opts="lookup=cat $$2"'
+    )
+    script = (
+        f'make() {{ echo . | podman secret create {driver} "$$1" - >/dev/null; }}; '
+        # After a crash it is there still.
+        'one() { make "$$@" 2>/dev/null || { podman secret rm "$$1" >/dev/null; make "$$@"; }; }; '
+    )
+    each = " && ".join(f"one {secret(name, v)} /{variable_file(name, v)}" for v in variables)
+    names = " ".join(secret(name, v) for v in variables)
+    return [
+        f"ExecStartPre=/bin/sh -c '{script}{each}'",
+        f"ExecStopPost=-/bin/sh -c 'exec podman secret rm {names} >/dev/null 2>&1'",
+    ]
 
 
 def environment_text(environment: Mapping[str, str]) -> str:
