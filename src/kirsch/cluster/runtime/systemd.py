@@ -108,7 +108,7 @@ class SystemdRuntime:
             self._unkept.add(unit)
             keeping.append(asyncio.create_task(self._marks.ask()))
 
-        unit.know(reason="", reloading="", lines=(), limited=False, refused=False)
+        unit.know(reason="", before="", reloading="", lines=(), limited=False, refused=False)
         try:
             async with self._held(unit):
                 result = await self._units.job("StartUnit", unit, accepted)

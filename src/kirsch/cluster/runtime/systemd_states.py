@@ -34,6 +34,8 @@ STARTED = frozenset({"active", "activating", "reloading"})
 WAITING = frozenset({"auto-restart", "auto-restart-queued"})
 LAST_CHARACTERS = 500  # of output, in the message of a unit that failed
 
+PODMAN_ITSELF = 125
+_OF_PODMAN = frozenset({PODMAN_ITSELF, 126, 127})
 _ACTIVE = {"maintenance": "failed", "refreshing": "reloading"}
 _SINCE = {
     "active": "ActiveEnterTimestamp",
@@ -89,7 +91,8 @@ _JOBS = {
 class Known:
     """All that is known of one unit. `service` is its name in systemd; `properties` those that systemd told
     of last, by their D-Bus names; `load` and `problem` what came of loading it; `reason` why it does not
-    run, and `lines` the last it printed, once they were asked for; `reloading` why its last reload failed;
+    run, and `lines` the last it printed, once they were asked for; `before` why it did not when it was tried
+    last, where systemd tries it again; `reloading` why its last reload failed;
     `remark` what else is to be said of it, `ignored` what systemd passed over in its file; `limited` whether
     systemd gave up restarting it, `refused` whether it would not start it at all."""
 
@@ -101,6 +104,7 @@ class Known:
     problem: str = ""
     reason: str = ""
     lines: tuple[str, ...] = ()
+    before: str = ""
     reloading: str = ""
     remark: str = ""
     ignored: tuple[str, ...] = ()
@@ -138,7 +142,8 @@ def _message(known: Known, properties: Mapping[str, Any], running: bool) -> str:
     if known.problem:
         return known.problem
     if running and properties.get("SubState") not in WAITING:
-        return known.reloading or one_line(properties.get("StatusText", "")) or _of_file(known)
+        said = known.reloading or one_line(properties.get("StatusText", ""))
+        return said or (f"is tried again: {known.before}" if known.before else _of_file(known))
     if not known.reason:
         return _of_file(known)
     lines = " | ".join(line for line in (one_line(each) for each in known.lines) if line)
@@ -173,6 +178,34 @@ def why_failed(properties: Mapping[str, Any], limited: bool = False) -> str:
     else:
         reason = _RESULTS.get(result, f"failed with result {result}" if result != "success" else "failed")
     return f"was started too often in too short a time: {reason}" if limited else reason
+
+
+def tried_again(properties: Mapping[str, Any]) -> bool:
+    """Whether systemd starts a unit again by itself, and it is not there yet."""
+    return _active(properties) == "activating" and properties.get("NRestarts", 0) > 0
+
+
+def begins_to_wait(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether systemd is to start a unit again in a while, and was not."""
+    return now.get("SubState") in WAITING and before.get("SubState") not in WAITING
+
+
+def of_podman(properties: Mapping[str, Any]) -> bool:
+    """Whether a container's service may have ended because podman could not start it (podman-run(1), "Exit
+    Status")."""
+    return properties.get("ExecMainCode", 0) == 1 and properties.get("ExecMainStatus", 0) in _OF_PODMAN
+
+
+def podman_said(properties: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """podman's own words on why it could not start a container, from what its service printed last; "" if it
+    was not podman that failed."""
+    if not of_podman(properties):
+        return ""
+    own = properties["ExecMainStatus"] == PODMAN_ITSELF
+    errors = [one_line(line) for line in lines if line.startswith("Error: ")]
+    # 126 and 127 are programs' too.
+    said = next((each for each in reversed(errors) if own or "OCI runtime" in each), "")
+    return f"podman: {said.removeprefix('Error: ')[:LAST_CHARACTERS]}" if said else ""
 
 
 def _ended(properties: Mapping[str, Any]) -> str:

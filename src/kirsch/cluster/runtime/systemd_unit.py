@@ -30,9 +30,13 @@ from kirsch.cluster.runtime.systemd_states import (
     UNIT_PROPERTIES,
     WAITING,
     Known,
+    begins_to_wait,
     failed,
     gave_up,
+    of_podman,
+    podman_said,
     state_of,
+    tried_again,
     why_failed,
 )
 from kirsch.unit import UnitFile, UnitName
@@ -362,10 +366,14 @@ class Units:
         if failed(properties):
             if not unit.known.reason or limited != unit.known.limited:
                 unit.know(reason=why_failed(properties, limited), limited=limited)
-            if properties.get("ActiveState") == "failed" and before.get("ActiveState") != "failed":
+            ended = properties.get("ActiveState") == "failed" and before.get("ActiveState") != "failed"
+            # Else only podman's words are worth asking for: a program's come by themselves.
+            boxed = unit.name.type == "container" and of_podman(properties)
+            if ended or (boxed and begins_to_wait(before, properties)):
                 unit.explaining = self._spawn(self._explain(unit))
         elif properties.get("ActiveState") in STARTED and properties.get("SubState") not in WAITING:
-            unit.know(reason="", lines=(), limited=False)
+            again = (unit.known.reason or unit.known.before) if tried_again(properties) else ""
+            unit.know(reason="", lines=(), limited=False, before=again)
         self.publish(unit)
 
     async def _explain(self, unit: Unit) -> None:
@@ -377,11 +385,16 @@ class Units:
         lines: list[str] = []
         if run:
             async with self._reading:
-                # Where systemd gave up, it left inactive once more, and ran nothing.
-                since = 0 if unit.known.limited else properties.get("InactiveExitTimestamp", 0) / 1e6
+                # Where systemd gave up, or waits, it left inactive once more, and ran nothing.
+                waits = properties.get("SubState") in WAITING
+                began = "ExecMainStartTimestamp" if waits else "InactiveExitTimestamp"
+                since = 0 if unit.known.limited else properties.get(began, 0) / 1e6
                 lines = await printed(self._prefix, unit.service, run, since, LAST_LINES)
-        if unit.properties.get("ActiveState") == "failed":
-            unit.know(reason=why_failed(properties, unit.known.limited), lines=tuple(lines))
+        if failed(unit.properties):
+            reason = why_failed(properties, unit.known.limited)
+            if unit.name.type == "container" and (said := podman_said(properties, lines)):
+                reason, lines = said, []
+            unit.know(reason=reason, lines=tuple(lines))
             self.publish(unit)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
