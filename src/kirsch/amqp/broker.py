@@ -70,8 +70,9 @@ def broker_from(
 
     AMQP_URL, or RABBITMQ_URL, is taken before a link's variables, RABBITMQ_PORT_5672_TCP_ADDR and
     RABBITMQ_PORT_5672_TCP_PORT (5671, with TLS, if only that is linked). A link's user is RABBITMQ_USER, its
-    password RABBITMQ_PASSWORD or the content of the file RABBITMQ_PASSWORD_FILE, its vhost RABBITMQ_VHOST;
-    `link` is another alias. AMQP_CA_FILE names a file of certificates to trust. Raises BrokerError.
+    password RABBITMQ_PASSWORD or the content of the file RABBITMQ_PASSWORD_FILE (the linked unit's own
+    RABBITMQ_DEFAULT_USER and RABBITMQ_DEFAULT_PASS where it exposes them), its vhost RABBITMQ_VHOST; `link`
+    is another alias. AMQP_CA_FILE names a file of certificates to trust. Raises BrokerError.
     """
     authorities = environment.get("AMQP_CA_FILE")
     if tls is None and authorities:
@@ -93,8 +94,7 @@ def broker_from(
             return Broker(
                 address,
                 int(number),
-                environment.get(f"{link}_USER")
-                or environment.get(f"{link}_ENV_RABBITMQ_DEFAULT_USER", "guest"),
+                _of_link(environment, link, "USER"),
                 _password(environment, link),
                 environment.get(f"{link}_VHOST", "/"),
                 (tls or ssl.create_default_context()) if secure else None,
@@ -102,11 +102,16 @@ def broker_from(
     return Broker()
 
 
+def _of_link(environment: Mapping[str, str], link: str, what: str) -> str:
+    """Our own variable, or what the linked unit lets us see of its own (ExposeEnv=)."""
+    exposed = f"{link}_ENV_RABBITMQ_DEFAULT_{what[:4]}"
+    return environment.get(f"{link}_{what}") or environment.get(exposed) or "guest"
+
+
 def _password(environment: Mapping[str, str], link: str) -> str:
     path = environment.get(f"{link}_PASSWORD_FILE")
     if not path:
-        password = environment.get(f"{link}_PASSWORD")
-        return password or environment.get(f"{link}_ENV_RABBITMQ_DEFAULT_PASS", "guest")
+        return _of_link(environment, link, "PASSWORD")
     try:
         with open(path) as file:
             return file.read().rstrip("\n")

@@ -33,6 +33,10 @@ class Loop(Protocol):
 
     thread: int
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been started, and has not come to its end."""
+
     def start(self) -> None:
         """Begin; returns at once."""
 
@@ -67,6 +71,10 @@ class ThreadLoop:
         self._loop: Any = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None
 
     def start(self) -> None:
         self._loop = IOLoop()
@@ -172,9 +180,15 @@ class AsyncioLoop:
         self._find = loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: threading.Event | None = None
+        self._gone = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None
 
     def start(self) -> None:
         self._loop = self._find()
+        self._gone = asyncio.Event()
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
@@ -191,6 +205,11 @@ class AsyncioLoop:
         self._loop.call_soon_threadsafe(begin)
         started.wait(10)
 
+    async def gone(self) -> None:
+        """Wait for the last callback."""
+        if self._loop is not None:
+            await self._gone.wait()
+
     def stop(self, work: Work, timeout: float) -> None:
         if threading.get_ident() == self.thread:
             work()
@@ -201,7 +220,9 @@ class AsyncioLoop:
 
     def ended(self) -> None:
         """The last callback."""
-        self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            self._gone.set()
         if self._ended is not None:
             self._ended.set()
 

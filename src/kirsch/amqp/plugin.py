@@ -134,6 +134,14 @@ class AMQPPlugin(SimplePlugin):
             return
         raise RuntimeError(f"{self.broker}: {self._problem}")
 
+    async def wait_closed(self) -> None:
+        """After the bus has stopped: wait until the connection is closed, on asyncio's and Tornado's loop.
+
+        There the bus cannot wait for it: the loop has to go on meanwhile. Elsewhere it has.
+        """
+        if hasattr(self.loop, "gone"):
+            await self.loop.gone()
+
     def publish(self, publication: Publication) -> None:
         """Have the broker take it ('ws2amqp'); its `settled` is told. From any thread; never waits."""
         with self._lock:

@@ -1,0 +1,61 @@
+"""RabbitMQ as a process of the tests' own."""
+
+import contextlib
+import os
+import signal
+import socket
+from secrets import token_hex
+
+from tests.deadline import eventually
+from tests.port import free_port
+
+from kirsch.amqp.rabbitmq import Settings
+from kirsch.bus.child import Child
+
+# A broker starts in 3 s, on a busy machine in more.
+STARTS = 90
+
+
+class Rabbit:
+    """Started by `with`. `kill` is kill -9 of the server; `start` starts it again, with what it has kept."""
+
+    def __init__(self, data, lines=(), port=None):
+        self.port = free_port() if port is None else port
+        self.settings = Settings(data, port=self.port, lines=tuple(lines))
+        self.url = f"amqp://127.0.0.1:{self.port}/"
+        self.said = []
+        self._child = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    def start(self, wait=True):
+        # Of what it says only the last is of interest.
+        self._child = Child(self.settings.command(), lambda _, line: self.said.append(line))
+        self._child.start()
+        if wait:
+            eventually(self.answers, STARTS, "RabbitMQ")
+
+    def answers(self):
+        assert self._child.main_exit is None, "\n".join(self.said[-20:])
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as sock:
+            sock.settimeout(5)
+            sock.sendall(b"AMQP\x00\x00\x09\x01")
+            return bool(sock.recv(1))
+        return False
+
+    def kill(self):
+        os.kill(self._child.pid, signal.SIGKILL)
+        self._child.wait(20)
+
+    def end(self):
+        self._child.kill()
+        self._child.wait(20)
+
+    def name(self):
+        """For a Bridge that shares its rooms with no other test's."""
+        return f"test-{token_hex(4)}"

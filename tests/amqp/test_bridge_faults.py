@@ -1,0 +1,209 @@
+"""What becomes of messages when the broker is killed, is away, or another."""
+
+import json
+import shutil
+import threading
+import urllib.request
+
+import pytest
+from tests.amqp.applications import running
+from tests.amqp.rabbit import Rabbit
+from tests.amqp.visitor import Visitor
+from tests.deadline import eventually
+from tests.port import free_port
+
+from kirsch.amqp import Limits
+from kirsch.websocket import Closed
+
+pytestmark = pytest.mark.services
+
+SENDERS, ROOMS, MESSAGES = 100, 5, 30
+PATIENCE = 60
+
+
+class Sender:
+    """A page's client in a thread: it sends, and again what is not confirmed; it comes back, and drops doubles.
+
+    Attributes: confirmed: numbers; heard: (client, number) of all it was given, doubles dropped, in order;
+    orders: the offsets of these.
+    """
+
+    def __init__(self, url, number, begun, go_on, cuts):
+        self.url, self.room = url, f"room{number % ROOMS}"
+        self.key = f"key-of-sender-{number:04}"
+        self.begun, self.go_on, self.cuts = begun, go_on, cuts
+        self.confirmed, self.heard, self.offsets, self.doubles = set(), [], [], 0
+        self.client, self.offset, self.failure = "", None, None
+        self._seen = set()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        try:
+            while not self.done():
+                try:
+                    self.talk()
+                except (Closed, OSError, TimeoutError):
+                    continue
+        except BaseException as error:
+            self.failure = error
+
+    def done(self):
+        return self.go_on.is_set() and len(self.confirmed) == MESSAGES and self.all_heard()
+
+    def all_heard(self):
+        return len(self.heard) == SENDERS // ROOMS * MESSAGES
+
+    def talk(self):
+        """One connection."""
+        with Visitor(self.url, key=self.key, hello=False) as visitor:
+            visitor.say(type="hello", key=self.key)
+            visitor.say(
+                type="join",
+                room=self.room,
+                presence=False,
+                **({} if self.offset is None else {"since": self.offset}),
+            )
+            waiting = [number for number in range(1, MESSAGES + 1) if number not in self.confirmed]
+            half = len(waiting) // 2
+            for number in waiting[:half]:
+                visitor.send(self.room, number, {"from": self.key, "number": number})
+            cut = self.cuts and not self.go_on.is_set()
+            sent_rest = False
+            while not self.done():
+                said = visitor.hear(PATIENCE)
+                self.take(visitor, said)
+                if not sent_rest and (self.go_on.is_set() or len(self.confirmed) >= half // 2):
+                    # The rest goes while the broker is away.
+                    self.begun.release()
+                    if cut:
+                        # This one's browser is closed meanwhile, and comes back.
+                        self.go_on.wait(PATIENCE)
+                        return
+                    for number in waiting[half:]:
+                        visitor.send(self.room, number, {"from": self.key, "number": number})
+                    sent_rest = True
+
+    def take(self, visitor, said):
+        if said["type"] == "welcome":
+            self.client = said["client"]
+        elif said["type"] == "joined":
+            assert said["complete"]
+            self.offset = said["offset"]
+        elif said["type"] == "sent":
+            self.confirmed.add(said["number"])
+        elif said["type"] == "error":
+            assert said["code"] in ("unconfirmed", "busy"), said
+            visitor.send(self.room, said["number"], {"from": self.key, "number": said["number"]})
+        elif said["type"] == "message":
+            self.offset = said["offset"]
+            mark = said["client"], said["number"]
+            if mark in self._seen:
+                self.doubles += 1
+                return
+            self._seen.add(mark)
+            self.heard.append(mark)
+            self.offsets.append(said["offset"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("provider", ["cherrypy", "asyncio"])
+def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provider, mortal):
+    """kill -9 while 100 connections send; every fourth is closed meanwhile and resumes."""
+    limits = Limits(rate=1000, burst=1000, unconfirmed=1000)
+    with running(provider, mortal.url, mortal.name(), limits=limits) as application:
+        begun, go_on = threading.Semaphore(0), threading.Event()
+        senders = [Sender(application.url, n, begun, go_on, n % 4 == 0) for n in range(SENDERS)]
+        for sender in senders:
+            sender.thread.start()
+        for _ in range(SENDERS):
+            assert begun.acquire(timeout=PATIENCE), [s.failure for s in senders if s.failure]
+        mortal.kill()
+        eventually(lambda: not application.amqp.connected, PATIENCE)
+        mortal.start()
+        go_on.set()
+        for sender in senders:
+            sender.thread.join(PATIENCE * 2)
+            assert sender.failure is None, sender.failure
+            assert not sender.thread.is_alive(), (len(sender.confirmed), len(sender.heard))
+    for room in range(ROOMS):
+        members = senders[room::ROOMS]
+        everything = {(sender.client, number) for sender in members for number in range(1, MESSAGES + 1)}
+        for sender in members:
+            # All that anybody was confirmed, each once; and everybody heard it in the same order.
+            assert set(sender.heard) == everything
+            assert len(sender.heard) == len(everything)
+            assert sender.heard == members[0].heard
+            assert sender.offsets == sorted(sender.offsets)
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_away_at_the_start_is_waited_for(tmp_path):
+    """/readyz is 503 until it is there; who came meanwhile is let in then."""
+    import cherrypy
+    from cherrypy.process.wspbus import Bus
+
+    from kirsch.bus import HealthPlugin, http_server
+
+    port = free_port()
+    with running("cherrypy", f"amqp://127.0.0.1:{port}", "late", ready=False) as application:
+        health = HealthPlugin(application.bus, drain=0, signals=())
+        health.add("rabbitmq", application.bridge.check)
+        bus = Bus()
+        tree = cherrypy._cptree.Tree()
+        health.mount(tree)
+        server = http_server(bus, tree, port=0)
+        server.bind()
+        bus.start()
+        try:
+            url = f"http://127.0.0.1:{server.bind_addr[1]}/readyz"
+            code, said = _get(url)
+            assert code == 503
+            assert f"amqp://127.0.0.1:{port}: Connection refused" in said["checks"]["rabbitmq"]["reason"]
+            with Visitor(application) as early:
+                assert early.said[0]["broker"] is False
+                early.say(type="join", room="lobby")
+                early.send("lobby", 1, "waits for the broker")
+                with Rabbit(tmp_path / "data", port=port):
+                    early.until("joined", PATIENCE)
+                    early.until("sent", PATIENCE, number=1)
+                    if not any(said["type"] == "message" for said in early.said):
+                        early.until("message", PATIENCE)
+                    eventually(lambda: _get(url)[0] == 200, PATIENCE)
+                    assert {"type": "broker", "connected": True} in early.said
+        finally:
+            bus.exit()
+
+
+def _get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
+    """The broker comes back without its data: what is said is heard, and who resumes is told of the gap."""
+    with Rabbit(tmp_path / "data") as rabbit, running("cherrypy", rabbit.url, "lost") as application:
+        with Visitor(application, "Ada") as ada, Visitor(application, "Bob") as bob:
+            ada.join("lobby")
+            bob.join("lobby")
+            for number in range(1, 6):
+                ada.send("lobby", number, number)
+            assert bob.messages(5) == [1, 2, 3, 4, 5]
+            offset = bob.said[-1]["offset"]
+            rabbit.kill()
+            bob.until("broker", connected=False)
+            shutil.rmtree(tmp_path / "data")
+            rabbit.start()
+            bob.until("broker", PATIENCE, connected=True)
+            ada.send("lobby", 6, 6)
+            assert bob.messages(1) == [6]
+            assert bob.said[-1]["offset"] < offset
+            bob.ws.close()
+        with Visitor(application, "Bob", bob.key) as again:
+            joined = again.join("lobby", since=offset)
+            assert not joined["complete"]
+            assert again.messages(1) == [6]
