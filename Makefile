@@ -55,7 +55,7 @@ debian:
 	@sh scripts/debian haproxy
 
 debian-test:
-	@sh scripts/debian haproxy chromium zsh fish etcd-server etcd-client openssh-client rabbitmq-server
+	@sh scripts/debian haproxy chromium zsh fish etcd-server etcd-client openssh-client rabbitmq-server default-jdk-headless maven
 	@# Machines as containers are root's; for others their tests are skipped.
 	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian podman runc netavark aardvark-dns iptables iproute2 mmdebstrap docker-registry; fi
 

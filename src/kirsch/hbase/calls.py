@@ -1,0 +1,259 @@
+"""Calls into Java: Ctrl-C interrupts them, and Python's errors come in place of Java's.
+
+Python acts on signals between bytecodes of the main thread; while that is in Java it would act late. So for
+the time of such a call signals are told to a pipe too (signal.set_wakeup_fd), and a thread that reads it
+interrupts the Java thread: the call ends, and KeyboardInterrupt is next. That costs a call about a
+microsecond.
+"""
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+import jpype
+
+from kirsch.hbase.errors import BatchError, HBaseError, Unavailable, from_chain
+from kirsch.hbase.jvm import cls
+
+T = TypeVar("T")
+# How long a chain of causes is followed.
+_DEPTH = 12
+# How long the end of Python waits for calls that are under way.
+_FAREWELL = 2.0
+
+
+class Pending(Generic[T]):
+    """A call that runs in another thread."""
+
+    __slots__ = ("_done", "_error", "_function", "_thread", "_value")
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function: Callable[[], T] | None = function
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._thread: Any = None
+
+    def run(self) -> None:
+        """In that thread."""
+        self._thread = cls("java.lang.Thread").currentThread()
+        function, self._function = self._function, None
+        try:
+            assert function is not None
+            self._value = function()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._thread = None
+            self._done.release()
+
+    def result(self, timeout: float | None = None) -> T:
+        """What it returned or raised; TimeoutError after `timeout` seconds. KeyboardInterrupt ends the wait
+        at once and interrupts the Java call."""
+        try:
+            finished = self._done.acquire(timeout=-1 if timeout is None else timeout)
+        except BaseException:
+            self.cancel()
+            raise
+        if not finished:
+            self.cancel()
+            raise TimeoutError
+        self._done.release()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        value: Any = self._value
+        return value  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Until it is done, however that was."""
+        with self._done:
+            pass
+
+    def cancel(self) -> None:
+        """Interrupt the Java call, if it has begun and is not done."""
+        if (thread := self._thread) is not None:
+            thread.interrupt()
+
+
+class Workers:
+    """Threads for calls: as many as there are calls at the same time, kept for the next ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[Pending[Any] | None]] = []
+        self._busy: set[Pending[Any]] = set()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, function: Callable[[], T]) -> Pending[T]:
+        """Begin a call in a thread of its own."""
+        pending = Pending(function)
+        with self._lock:
+            queue = self._idle.pop() if self._idle else None
+            self._busy.add(pending)
+        if queue is None:
+            queue = SimpleQueue()
+            # A daemon: a call that Java does not let go of must not keep Python from ending.
+            thread = threading.Thread(target=self._serve, args=(queue,), name="kirsch-hbase", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        queue.put(pending)
+        return pending
+
+    def _serve(self, queue: "SimpleQueue[Pending[Any] | None]") -> None:
+        while (pending := queue.get()) is not None:
+            pending.run()
+            # An interrupt that came too late is not the next call's.
+            cls("java.lang.Thread").interrupted()
+            with self._lock:
+                self._busy.discard(pending)
+                self._idle.append(queue)
+            del pending
+
+    def end(self) -> None:
+        """Before Python ends: a thread that came back from Java after that would abort the process."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            busy = list(self._busy)
+        for pending in busy:
+            pending.cancel()
+        for queue in idle:
+            queue.put(None)
+        for pending in busy:
+            pending._done.acquire(timeout=_FAREWELL)
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for queue in idle:
+            queue.put(None)
+        for thread in self._threads:
+            thread.join(_FAREWELL)
+
+
+class Interrupter:
+    """Interrupts the main thread's Java call when SIGINT comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reading = -1
+        self._writing = -1
+        self._previous = -1
+        self._calling = False
+        self._interrupted = False
+        self._main: Any = None
+
+    def run(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Call, in the main thread."""
+        if self._writing < 0 or self._calling:
+            if self._calling:
+                return function(*arguments)  # Java has called Python, which calls Java
+            self._start()
+        self._previous = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._calling = True
+        try:
+            return function(*arguments)
+        finally:
+            with self._lock:
+                self._calling = False
+                late, self._interrupted = self._interrupted, False
+            signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
+            if late:
+                # It may have come when the call was over.
+                cls("java.lang.Thread").interrupted()
+
+    def _start(self) -> None:
+        self._main = cls("java.lang.Thread").currentThread()
+        self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._writing, False)
+        threading.Thread(target=self._watch, name="kirsch-hbase-signals", daemon=True).start()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _watch(self) -> None:
+        while data := os.read(self._reading, 512):
+            if self._previous >= 0:
+                # Whoever was told before, such as asyncio, is told too.
+                try:
+                    os.write(self._previous, data)
+                except OSError:
+                    pass
+            if signal.SIGINT in data and callable(signal.getsignal(signal.SIGINT)):
+                with self._lock:
+                    if self._calling:
+                        self._interrupted = True
+                        self._main.interrupt()
+
+    def _forget(self) -> None:
+        self._writing = -1
+
+    def end(self) -> None:
+        """Before Python ends."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+
+
+workers = Workers()
+interrupter = Interrupter()
+_MAIN = threading.main_thread().ident
+
+
+def call(function: Callable[..., T], *arguments: Any, timeout: float | None = None) -> T:
+    """Call Java: `call(admin.java.listTableNames)`. Raises HBaseError for Java's exceptions, Unavailable
+    after `timeout` seconds."""
+    try:
+        if timeout is not None:
+            return workers.submit(lambda: function(*arguments)).result(timeout)
+        if threading.get_ident() != _MAIN:
+            return function(*arguments)
+        return interrupter.run(function, arguments)
+    except jpype.JException as error:
+        raise translated(error) from error
+    except TimeoutError:
+        raise Unavailable(f"HBase did not answer within {timeout:g} s") from None
+
+
+def begin(function: Callable[..., T], *arguments: Any) -> Pending[T]:
+    """Begin a call in a thread beside; its `result` may raise Java's exceptions."""
+    return workers.submit(lambda: function(*arguments))
+
+
+@atexit.register
+def end() -> None:
+    """End the threads, before Python ends."""
+    workers.end()
+    interrupter.end()
+
+
+def translated(error: Any) -> HBaseError:
+    """The Python error for a Java exception."""
+    if _is(error, "RetriesExhaustedWithDetailsException") and error.getNumExceptions():
+        return _batch(error)
+    chain: list[tuple[str, str]] = []
+    cause = error
+    while cause is not None and len(chain) < _DEPTH:
+        chain.append((str(cause.getClass().getName()), str(cause.getMessage() or "")))
+        cause = cause.getCause()
+    kind, words = from_chain(chain)
+    return kind(words, java=error)
+
+
+def _batch(error: Any) -> HBaseError:
+    failures = [
+        (bytes(error.getRow(index).getRow()), translated(error.getCause(index)))
+        for index in range(error.getNumExceptions())
+    ]
+    first = failures[0][1]
+    if {(type(failure), str(failure)) for _, failure in failures} == {(type(first), str(first))}:
+        # All for one reason: that is the error.
+        first.failures = tuple(failures)
+        return first
+    count = len(failures)
+    return BatchError(f"{count} rows could not be written; the first: {first}", failures, java=error)
+
+
+def _is(error: Any, name: str) -> bool:
+    return str(error.getClass().getName()).endswith(name)

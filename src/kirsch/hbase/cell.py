@@ -1,0 +1,118 @@
+"""One value in a table, with its coordinates; and blocks of them as bytes, in HBase's own form. Pure.
+
+A block is what HBase's KeyValueCodec writes: for each cell a length of 4 bytes, then a KeyValue:
+
+    key length 4 | value length 4 | row length 2 | row | family length 1 | family | qualifier | timestamp 8 |
+    type 1 | value
+
+all big-endian; what the key length leaves is the qualifier's.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from struct import error as struct_error
+from typing import Any, NamedTuple
+
+# Types of cells (KeyValue.Type): a put, and the markers that deletes leave; a raw scan shows those.
+PUT = 4
+DELETE = 8
+DELETE_FAMILY_VERSION = 10
+DELETE_COLUMN = 12
+DELETE_FAMILY = 14
+TYPES = {
+    PUT: "Put",
+    DELETE: "Delete",
+    DELETE_FAMILY_VERSION: "DeleteFamilyVersion",
+    DELETE_COLUMN: "DeleteColumn",
+    DELETE_FAMILY: "DeleteFamily",
+}
+# 'Now': the server puts its own time in place of it (HConstants.LATEST_TIMESTAMP).
+LATEST = (1 << 63) - 1
+_HEAD = Struct(">IIIH")
+_STAMP = Struct(">q")
+# Of the key: row length, family length, timestamp and type.
+_KEY_OVERHEAD = 2 + 1 + 8 + 1
+
+
+class Cell(NamedTuple):
+    """A value and where it is: `timestamp` in milliseconds since 1970, `type` one of TYPES."""
+
+    row: bytes
+    family: bytes
+    qualifier: bytes
+    timestamp: int
+    value: Any
+    type: int = PUT
+
+    @property
+    def column(self) -> bytes:
+        """FAMILY:QUALIFIER."""
+        return self.family + b":" + self.qualifier
+
+    @property
+    def deletes(self) -> bool:
+        """Whether it is a mark that a delete left, and no value."""
+        return self.type != PUT
+
+
+def decode(block: bytes) -> list[Cell]:
+    """The cells of a block. Raises ValueError where the block ends within a cell."""
+    return [cell for _, cells in decode_rows(block) for cell in cells]
+
+
+def decode_rows(block: bytes) -> list[tuple[bytes, list[Cell]]]:
+    """The rows of a block: their keys and cells. Raises ValueError where the block ends within a cell."""
+    rows: list[tuple[bytes, list[Cell]]] = []
+    key: bytes | None = None
+    add: Callable[[Cell], None]
+    head, stamp, new = _HEAD.unpack_from, _STAMP.unpack_from, tuple.__new__
+    at, size = 0, len(block)
+    try:
+        while at < size:
+            total, key_length, _, row_length = head(block, at)
+            row = at + 14
+            family = row + row_length
+            qualifier = family + 1 + block[family]
+            value = at + 12 + key_length
+            at += 4 + total
+            if block[row:family] != key:
+                key = block[row:family]
+                members: list[Cell] = []
+                rows.append((key, members))
+                add = members.append
+            add(
+                new(
+                    Cell,
+                    (
+                        key,
+                        block[family + 1 : qualifier],
+                        block[qualifier : value - 9],
+                        stamp(block, value - 9)[0],
+                        block[value:at],
+                        block[value - 1],
+                    ),
+                )
+            )
+    except (IndexError, ArithmeticError, struct_error):
+        raise ValueError("the block ends within a cell") from None
+    if at != size:
+        raise ValueError("the block ends within a cell")
+    return rows
+
+
+def encode(cells: list[Cell]) -> bytes:
+    """Cells as a block; the opposite of `decode`."""
+    parts: list[bytes] = []
+    for cell in cells:
+        key_length = len(cell.row) + len(cell.family) + len(cell.qualifier) + _KEY_OVERHEAD
+        parts += (
+            _HEAD.pack(8 + key_length + len(cell.value), key_length, len(cell.value), len(cell.row)),
+            cell.row,
+            bytes((len(cell.family),)),
+            cell.family,
+            cell.qualifier,
+            _STAMP.pack(cell.timestamp),
+            bytes((cell.type,)),
+            cell.value,
+        )
+    return b"".join(parts)

@@ -1,0 +1,209 @@
+"""A connection to an HBase cluster: by the official Java client, in this process."""
+
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kirsch.hbase import jvm
+from kirsch.hbase.calls import call
+from kirsch.hbase.codec import BYTES, Codec
+from kirsch.hbase.errors import Closed, HBaseError, Invalid, Unavailable
+from kirsch.hbase.names import table_name
+from kirsch.hbase.quorum import Quorum, ask
+from kirsch.hbase.row import Codecs, Given
+
+if TYPE_CHECKING:
+    from kirsch.hbase.admin import Admin
+    from kirsch.hbase.table import Table
+
+_open: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+def connect(
+    quorum: str | Mapping[str, object] | Path | None = None,
+    *,
+    timeout: float = 60.0,
+    patience: float = 3.0,
+    user: str | None = None,
+    jars: Sequence[str | Path] | str | Path | None = None,
+    java: str | Path | None = None,
+    options: Sequence[str] = (),
+) -> "Connection":
+    """Connect to HBase.
+
+    `quorum` is ZooKeeper's `host[:port][,host…][/node]`, or HBase's own settings as a mapping, or its
+    hbase-site.xml; None: what the class path's hbase-site.xml says, else localhost. An operation is tried
+    again until `timeout` seconds have passed; a cluster that does not answer is Unavailable after `patience`
+    seconds. `user` is who one is where the cluster trusts its clients. The JVM is started by the first
+    connect of a process: `jars` (else HBASE_HOME, CLASSPATH, the cache of `kirsch hbase jars`), `java` (its
+    home, else JAVA_HOME, PATH), `options` (such as `-Xmx2g`).
+
+    Raises NoJava, NoJars, OtherJVM, Unavailable, Invalid.
+    """
+    given = quorum
+    where: Quorum | None = None
+    if isinstance(given, str):
+        where = Quorum.parse(given)
+        begun = time.monotonic()
+        # Before Java is started: who waits for a cluster that is not there should not wait for that.
+        ask(where, patience)
+        patience = max(patience - (time.monotonic() - begun), 0.5)
+    jvm.start(jars, java, options)
+    configuration = _configuration(given, where, timeout)
+    if where is None and not _masters(configuration):
+        ask(_quorum(configuration), patience)
+    return Connection(configuration, patience, user)
+
+
+def _configuration(
+    given: str | Mapping[str, object] | Path | None, where: Quorum | None, timeout: float
+) -> Any:
+    configuration = jvm.hbase("HBaseConfiguration").create()
+    milliseconds = str(int(timeout * 1000))
+    # The time decides when it is given up, not the number of attempts.
+    settings: dict[str, object] = {
+        "hbase.client.operation.timeout": milliseconds,
+        "hbase.client.meta.operation.timeout": milliseconds,
+        "hbase.client.scanner.timeout.period": milliseconds,
+        "hbase.rpc.timeout": milliseconds,
+        "hbase.client.retries.number": "1000",
+        "hbase.client.pause": "100",
+        "hbase.ipc.client.connect.max.retries": "0",
+        "zookeeper.recovery.retry": "1000",
+        "zookeeper.recovery.retry.intervalmill": "200",
+    }
+    if where is not None:
+        settings["hbase.zookeeper.quorum"] = str(where)
+        settings["hbase.zookeeper.property.clientPort"] = str(where.servers[0][1])
+        if where.parent:
+            settings["zookeeper.znode.parent"] = where.parent
+    elif isinstance(given, Path):
+        if not given.is_file():
+            raise Invalid(f"there is no {given}: an hbase-site.xml is expected")
+        configuration.addResource(given.resolve().as_uri())
+        configuration.addResource(jvm.cls("java.net.URL")(given.resolve().as_uri()))
+    elif isinstance(given, Mapping):
+        settings.update(given)
+    for name, value in settings.items():
+        configuration.set(name, str(value).lower() if isinstance(value, bool) else str(value))
+    return configuration
+
+
+def _masters(configuration: Any) -> bool:
+    registry = str(configuration.get("hbase.client.registry.impl") or "")
+    return registry.endswith(("RpcConnectionRegistry", "MasterRegistry"))
+
+
+def _quorum(configuration: Any) -> Quorum:
+    hosts = str(configuration.get("hbase.zookeeper.quorum") or "localhost")
+    port = int(str(configuration.get("hbase.zookeeper.property.clientPort") or 2181))
+    return Quorum.parse(hosts, port)
+
+
+class Connection:
+    """A connection; for any number of threads. `java` is the Java Connection. Close it, or use `with`."""
+
+    def __init__(self, configuration: Any, patience: float = 3.0, user: str | None = None) -> None:
+        self.configuration = configuration
+        self._closed = False
+        self._local = threading.local()
+        factory = jvm.hbase("client.ConnectionFactory")
+        try:
+            if user is None:
+                self.java = call(factory.createConnection, configuration, timeout=patience)
+            else:
+                self.java = call(factory.createConnection, configuration, self._user(user), timeout=patience)
+        except Unavailable:
+            raise Unavailable(
+                f"HBase did not answer within {patience:g} s: ZooKeeper does, is HBase up?"
+            ) from None
+        try:
+            # Whether there is a master: nothing works without one, and it is not told otherwise for a minute.
+            call(self._first, timeout=patience)
+        except HBaseError as error:
+            call(self.java.close)
+            if isinstance(error, Unavailable):
+                raise Unavailable(
+                    f"HBase did not answer within {patience:g} s: ZooKeeper does, but no master or no region "
+                    "server: is it still starting?",
+                    error.java,
+                ) from error
+            raise
+        _open.add(self)
+
+    def _first(self) -> None:
+        locator = self.java.getRegionLocator(jvm.hbase("TableName").META_TABLE_NAME)
+        try:
+            locator.getRegionLocation(b"")
+        finally:
+            locator.close()
+
+    @staticmethod
+    def _user(name: str) -> Any:
+        remote = jvm.cls("org.apache.hadoop.security.UserGroupInformation").createRemoteUser(name)
+        return jvm.hbase("security.User").create(remote)
+
+    @cached_property
+    def admin(self) -> "Admin":
+        """What changes tables, namespaces and the cluster."""
+        from kirsch.hbase.admin import Admin
+
+        self.check()
+        return Admin(self, call(self.java.getAdmin))
+
+    def table(self, name: str, key: Codec | str = BYTES, value: Given = BYTES) -> "Table":
+        """A table by its name, `table` or `namespace:table`. It need not be there yet. `key` is the codec of
+        its keys, `value` that of its values, or codecs by column (`cf:q`) or family (`cf`), "" for all
+        others. Raises Invalid."""
+        from kirsch.hbase.table import Table
+
+        return Table(self, table_name(name), Codecs(key, value))
+
+    def java_table(self, name: str) -> Any:
+        """This thread's Java Table: they are not for several."""
+        self.check()
+        tables = self._local.__dict__.setdefault("tables", {})
+        if name not in tables:
+            tables[name] = self.java.getTable(jvm.hbase("TableName").valueOf(name))
+        return tables[name]
+
+    def call(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
+        """Call any Java method: Ctrl-C interrupts it, and Java's exceptions are HBaseError."""
+        return call(function, *arguments, timeout=timeout)
+
+    def check(self) -> None:
+        """Raise Closed if it was closed."""
+        if self._closed:
+            raise Closed("the connection is closed: connect again")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed here."""
+        return self._closed
+
+    def close(self) -> None:
+        """End it."""
+        if not self._closed:
+            self._closed = True
+            _open.discard(self)
+            call(self.java.close)
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    for connection in list(_open):
+        try:
+            connection.close()
+        except HBaseError:
+            pass

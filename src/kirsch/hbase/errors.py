@@ -1,0 +1,245 @@
+"""What goes wrong with HBase: a small tree of errors, made from Java's exceptions without importing Java.
+
+Each is one line that says what to do. The Java exception is kept (`java`); `trace()` is its stack, for
+whoever asks.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+class HBaseError(Exception):
+    """What HBase, or the way to it, could not do. `java` is the Java exception, if one is behind it;
+    `failures` of a batch the keys of rows that were not written, and why: all others were."""
+
+    def __init__(self, message: str, java: Any = None) -> None:
+        super().__init__(message)
+        self.java = java
+        self.failures: tuple[tuple[bytes, HBaseError], ...] = ()
+
+    def trace(self) -> str:
+        """Java's stack trace; empty where no Java exception is behind it."""
+        if self.java is None:
+            return ""
+        return str(self.java.stacktrace())
+
+
+class StartError(HBaseError):
+    """The client could not be started here: no Java, no jars, or others than it needs."""
+
+
+class NoJava(StartError):
+    """There is no Java, or one that is too old."""
+
+
+class NoJars(StartError):
+    """HBase's client is not to be found, or is of another version."""
+
+
+class OtherJVM(StartError):
+    """A JVM runs in this process already, and it cannot be changed."""
+
+
+class Unavailable(HBaseError):
+    """Nobody answers: ZooKeeper, the master or a region's server is away."""
+
+
+class NotFound(HBaseError, LookupError):
+    """A table, family, namespace, snapshot, peer or group that is not there."""
+
+
+class Exists(HBaseError):
+    """It is there already."""
+
+
+class Disabled(HBaseError):
+    """The table is disabled and must not be, or the other way round."""
+
+
+class Denied(HBaseError, PermissionError):
+    """This user may not do that."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Invalid(HBaseError, ValueError):
+    """What was asked for makes no sense: a name, a schema, a filter, a value."""
+
+
+class CodecError(Invalid):
+    """A value that a codec cannot encode, or bytes that it cannot decode."""
+
+
+class FilterError(Invalid):
+    """A filter's text with a mistake in it; `position` is where, counted from 0."""
+
+    def __init__(self, message: str, text: str = "", position: int = 0, java: Any = None) -> None:
+        super().__init__(message, java)
+        self.text = text
+        self.position = position
+
+
+class Unsupported(HBaseError):
+    """This server has no such feature, or has it switched off."""
+
+
+class Throttled(HBaseError):
+    """A quota has been used up."""
+
+
+class Closed(HBaseError):
+    """The connection, scanner or mutator was closed before."""
+
+
+class BatchError(HBaseError):
+    """Rows of a batch could not be written, not all for the same reason: see `failures`."""
+
+    def __init__(
+        self, message: str, failures: Sequence[tuple[bytes, HBaseError]] = (), java: Any = None
+    ) -> None:
+        super().__init__(message, java)
+        self.failures = tuple(failures)
+
+
+# Java's exceptions by the last part of their names. In the words, {} is the first group of the pattern that
+# matches Java's message, or that message itself.
+_ANY = re.compile(r"(.*)", re.S)
+_STATE = re.compile(r"(?:.*tableName=)?([^\s,]+)")
+_QUOTED = re.compile(r"'([^']+)'")
+Rule = tuple[type[HBaseError], re.Pattern[str], str]
+RULES: dict[str, Rule] = {
+    "TableNotFoundException": (NotFound, re.compile(r"(?:Table )?'?([^\s',]+)"), "there is no table {}"),
+    "TableExistsException": (Exists, _ANY, "there is a table {} already"),
+    "TableNotEnabledException": (Disabled, _STATE, "table {} is disabled: enable it first"),
+    "TableNotDisabledException": (Disabled, _STATE, "table {} is enabled: disable it first"),
+    "NamespaceNotFoundException": (NotFound, _ANY, "there is no namespace {}"),
+    "NamespaceExistException": (
+        Exists,
+        re.compile(r"(?:Namespace )?(\S+)"),
+        "there is a namespace {} already",
+    ),
+    "NoSuchColumnFamilyException": (
+        NotFound,
+        re.compile(r"Column family (\S+) does not exist in region ([^,]+),"),
+        "there is no family {} in table {}",
+    ),
+    "InvalidFamilyOperationException": (Invalid, _ANY, "{}"),
+    "SnapshotDoesNotExistException": (NotFound, _QUOTED, "there is no snapshot {}"),
+    "SnapshotExistsException": (Exists, _QUOTED, "there is a snapshot {} already"),
+    "ReplicationPeerNotFoundException": (NotFound, _ANY, "there is no replication peer: {}"),
+    "AccessDeniedException": (
+        Denied,
+        re.compile(r"(?:Insufficient permissions )?(.*)", re.S),
+        "not permitted: {}",
+    ),
+    "DoNotRetryRegionException": (Invalid, _ANY, "{}"),
+    "UnsupportedOperationException": (Unsupported, _ANY, "this server does not support it: {}"),
+    "UnknownProtocolException": (Unsupported, _ANY, "this server has no such service: {}"),
+    "QuotaExceededException": (Throttled, _ANY, "a quota is used up: {}"),
+    "RpcThrottlingException": (Throttled, _ANY, "a quota is used up: {}"),
+    "SpaceLimitingException": (Throttled, _ANY, "a quota is used up: {}"),
+    "ConstraintException": (Invalid, _ANY, "{}"),
+    "IllegalArgumentException": (Invalid, _ANY, "{}"),
+    "NumberFormatException": (Invalid, _ANY, "{}"),
+    "NullPointerException": (Invalid, _ANY, "an argument is missing: {}"),
+    "MasterNotRunningException": (Unavailable, _ANY, "no HBase master answers: {}"),
+    "ServerNotRunningYetException": (Unavailable, _ANY, "HBase is still starting: {}"),
+    "PleaseHoldException": (Unavailable, _ANY, "HBase is still starting: {}"),
+    "ZooKeeperConnectionException": (Unavailable, _ANY, "ZooKeeper does not answer: {}"),
+    "NoServerForRegionException": (Unavailable, _ANY, "no server has this region: {}"),
+    "CallTimeoutException": (Unavailable, _ANY, "HBase did not answer in time: {}"),
+    "TimeoutIOException": (Unavailable, _ANY, "HBase did not answer in time: {}"),
+    "SocketTimeoutException": (Unavailable, _ANY, "HBase did not answer in time: {}"),
+    "ConnectException": (Unavailable, _ANY, "HBase does not answer: {}"),
+    "ConnectionClosedException": (Unavailable, _ANY, "HBase has closed the connection: {}"),
+    "ConnectionClosingException": (Unavailable, _ANY, "HBase has closed the connection: {}"),
+    "NotServingRegionException": (Unavailable, _ANY, "no server has this region: {}"),
+    "RegionServerStoppedException": (Unavailable, _ANY, "the region's server is stopping: {}"),
+    "UnknownHostException": (Unavailable, _ANY, "there is no such host: {}"),
+    "ConnectionLossException": (Unavailable, _ANY, "ZooKeeper does not answer: {}"),
+    "RejectedExecutionException": (Closed, _ANY, "the connection is closed"),
+    "OutOfMemoryError": (
+        HBaseError,
+        _ANY,
+        "Java has no memory left ({}): give it more with options=['-Xmx2g']",
+    ),
+    "NoClassDefFoundError": (NoJars, _ANY, "these jars lack {}: they are of another version of HBase"),
+    "NoSuchMethodError": (NoJars, _ANY, "these jars lack {}: they are of another version of HBase"),
+    "ClassNotFoundException": (NoJars, _ANY, "no jar has the class {}"),
+}
+# They only wrap what happened, unless nothing else is known.
+WRAPPERS = {
+    "RetriesExhaustedException": "HBase did not answer in time: {}",
+    "RetriesExhaustedWithDetailsException": "HBase did not answer in time: {}",
+    "RemoteWithExtrasException": "{}",
+    "RemoteException": "{}",
+    "DoNotRetryIOException": "{}",
+    "ExecutionException": "{}",
+    "CompletionException": "{}",
+    "UndeclaredThrowableException": "{}",
+    "ServiceException": "{}",
+    "IOException": "{}",
+    "HBaseIOException": "{}",
+    "UncheckedIOException": "{}",
+    "RuntimeException": "{}",
+    "InterruptedIOException": "it was interrupted: {}",
+}
+_NAMED = re.compile(r"\b(?:[a-z][\w]*\.)+(?:\w+\$)?([A-Z]\w*(?:Exception|Error))\b:?\s*")
+
+
+def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]:
+    """The class and words for a Java exception and its causes, outermost first, each as its class's name and
+    its message."""
+    told: list[tuple[str, str]] = []
+    for name, message in chain:
+        told.append((name.rpartition(".")[2].rpartition("$")[2], message))
+        # A server's exception arrives as text: its name and message, then the server's stack.
+        told.extend((found, _rest(message, end)) for found, end in named(message))
+    for name, message in told:
+        if name in RULES:
+            return _by_rule(RULES[name], message)
+    for name, message in told:
+        if name == "CorruptedSnapshotException" or "not enabled" in message or "is not supported" in message:
+            return Unsupported, plain(message)
+    name, message = told[-1]
+    for candidate, text in reversed(told):
+        if plain(text):
+            name, message = candidate, text
+            break
+    words = WRAPPERS.get(name, f"{name}: {{}}")
+    return HBaseError, words.format(plain(message)).removesuffix(": ")
+
+
+def named(message: str) -> list[tuple[str, int]]:
+    """The exceptions that a message names at the beginning of its lines, and where their own messages
+    begin."""
+    found = []
+    for match in _NAMED.finditer(message):
+        line = message[message.rfind("\n", 0, match.start()) + 1 : match.start()]
+        if "at " not in line:
+            found.append((match.group(1), match.end()))
+    return found
+
+
+def plain(message: str) -> str:
+    """A Java message as one line: without the classes' names before it and the stack behind it."""
+    lines = [line for line in message.strip().splitlines() if not line.lstrip().startswith(("at ", "..."))]
+    text = " ".join(line.strip() for line in lines if not line.startswith("Caused by:"))
+    while match := _NAMED.match(text):
+        text = text[match.end() :]
+    return text.strip()
+
+
+def _rest(message: str, start: int) -> str:
+    end = message.find("\n", start)
+    return message[start : end if end >= 0 else len(message)]
+
+
+def _by_rule(rule: Rule, message: str) -> tuple[type[HBaseError], str]:
+    kind, pattern, words = rule
+    text = plain(message)
+    match = pattern.search(text)
+    groups = match.groups() if match else (text,) * words.count("{}")
+    return kind, words.format(*groups).strip().removesuffix(":")

@@ -1,0 +1,184 @@
+"""HBase's jars: where they are, or Maven to fetch them once into a cache."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.hbase.errors import NoJars
+
+# The newest that Maven has for server and client both.
+VERSION = "2.6.4-hadoop3"
+GROUP = "org.apache.hbase"
+FETCH_TIMEOUT = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What Maven knows a jar by."""
+
+    group: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class JarSet:
+    """Jars that belong together, and the folder of the cache that they have."""
+
+    name: str
+    artifacts: tuple[Artifact, ...]
+
+    def folder(self, cache: Path) -> Path:
+        """Where they lie."""
+        return cache / self.name
+
+
+def client(version: str = VERSION) -> JarSet:
+    """HBase's client with all that it needs; it logs nothing."""
+    artifacts = (
+        Artifact(GROUP, "hbase-shaded-client", version),
+        Artifact("org.slf4j", "slf4j-nop", "1.7.36"),
+    )
+    return JarSet(f"client-{version}", artifacts)
+
+
+def server(version: str = VERSION) -> JarSet:
+    """A standalone server: master, region server and ZooKeeper."""
+    return JarSet(f"server-{version}", (Artifact(GROUP, "hbase-server", version),))
+
+
+def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Where jars are kept: KIRSCH_HBASE_JARS, else below XDG_CACHE_HOME or ~/.cache."""
+    given = os.environ if environment is None else environment
+    if named := given.get("KIRSCH_HBASE_JARS"):
+        return Path(named)
+    return Path(given.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kirsch" / "hbase"
+
+
+def pom(jars: JarSet) -> str:
+    """Maven's file for a set of jars."""
+    dependencies = "".join(
+        f"<dependency><groupId>{a.group}</groupId><artifactId>{a.name}</artifactId>"
+        f"<version>{a.version}</version></dependency>"
+        for a in jars.artifacts
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        f"<groupId>kirsch</groupId><artifactId>{jars.name}</artifactId><version>1</version>"
+        f"<packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>\n"
+    )
+
+
+def cached(jars: JarSet, cache: Path | None = None) -> list[Path]:
+    """The jars of a set that are in the cache: all of them, or none."""
+    return sorted(jars.folder(cache or cache_folder()).glob("*.jar"))
+
+
+def fetch(jars: JarSet, say: Callable[[str], None], cache: Path | None = None) -> list[Path]:
+    """The jars of a set, fetched by Maven if they are not there yet; `say` is told what is done, a line each.
+    Raises NoJars when Maven is missing, or cannot get them."""
+    if found := cached(jars, cache):
+        return found
+    folder = jars.folder(cache or cache_folder())
+    if (maven := shutil.which("mvn")) is None:
+        raise NoJars("there is no Maven to fetch HBase's jars with: apt-get install maven, or set HBASE_HOME")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    say(f"fetching {', '.join(a.name + ' ' + a.version for a in jars.artifacts)} with Maven into {folder}")
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as temporary:
+        project, copied = Path(temporary, "pom.xml"), Path(temporary, "jars")
+        project.write_text(pom(jars))
+        _run(
+            [
+                maven, "--quiet", "--batch-mode", f"--file={project}", "dependency:copy-dependencies",
+                f"-DoutputDirectory={copied}", "-DincludeScope=runtime",
+            ]
+        )  # fmt: skip
+        if not any(copied.glob("*.jar")):
+            raise NoJars(f"Maven gave no jars for {jars.name}")
+        try:
+            copied.rename(folder)
+        except OSError:
+            # Another process was faster.
+            if not cached(jars, cache):
+                raise
+    found = cached(jars, cache)
+    say(f"{len(found)} jars, {sum(jar.stat().st_size for jar in found) // 1_000_000} MB")
+    return found
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=FETCH_TIMEOUT, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        raise NoJars(f"Maven has not fetched the jars within {FETCH_TIMEOUT:g} s") from None
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+        raise NoJars(
+            f"Maven could not fetch the jars: {lines[0].partition('] ')[2] if lines else 'it says nothing'}"
+        )
+
+
+def find(
+    given: Sequence[str | Path] | str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    cache: Path | None = None,
+) -> list[Path]:
+    """The client's class path: `given` (folders, jars, or a class path), else HBASE_HOME, else CLASSPATH if
+    it has HBase in it, else the cache. Raises NoJars when there is none of these."""
+    variables = os.environ if environment is None else environment
+    if given is not None:
+        return _given(given)
+    if home := variables.get("HBASE_HOME"):
+        return of_home(Path(home))
+    if path := variables.get("CLASSPATH"):
+        entries = expanded(path.split(os.pathsep))
+        if any(entry.name.startswith(("hbase-shaded", "hbase-client", "hbase-common")) for entry in entries):
+            return entries
+    if found := cached(client(), cache):
+        return found
+    raise NoJars("HBase's client is not here: run `kirsch hbase jars`, or set HBASE_HOME or CLASSPATH")
+
+
+def of_home(home: Path) -> list[Path]:
+    """The class path of an HBase installation: its configuration and its jars."""
+    library = home / "lib"
+    jars = sorted(library.glob("*.jar"))
+    thirdparty = library / "client-facing-thirdparty"
+    shaded = sorted((library / "shaded-clients").glob("hbase-shaded-client-byo-hadoop*.jar"))
+    if not jars and not shaded:
+        raise NoJars(f"HBASE_HOME is {home}, and there are no jars in {library}")
+    logging = sorted(thirdparty.glob("*.jar"))
+    return [home / "conf", *jars, *logging] if (home / "conf").is_dir() else [*jars, *logging]
+
+
+def _given(given: Sequence[str | Path] | str | Path) -> list[Path]:
+    if isinstance(given, str):
+        entries = expanded(given.split(os.pathsep))
+    else:
+        entries = expanded([str(one) for one in ([given] if isinstance(given, Path) else given)])
+    missing = [str(entry) for entry in entries if not entry.exists()]
+    if missing:
+        raise NoJars(f"there is no {missing[0]}, which was given as a jar")
+    if not entries:
+        raise NoJars("no jars were given: jars= takes folders, jars, or a class path")
+    return entries
+
+
+def expanded(entries: Sequence[str]) -> list[Path]:
+    """A class path's entries: `FOLDER/*` is the jars of a folder, and so is a folder that has some."""
+    found: list[Path] = []
+    for entry in filter(None, entries):
+        path = Path(entry)
+        if path.name == "*":
+            found += sorted(path.parent.glob("*.jar"))
+        elif path.is_dir() and (jars := sorted(path.glob("*.jar"))):
+            found += jars
+        else:
+            found.append(path)
+    return found

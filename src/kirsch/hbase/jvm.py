@@ -1,0 +1,131 @@
+"""The JVM in this process: started once, with the options that keep Ctrl-C Python's.
+
+`-Xrs` and `interrupt=False`: the JVM leaves signals alone, so that SIGINT is a KeyboardInterrupt and atexit
+runs.
+"""
+
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jpype
+import jpype.imports  # from org.apache.hadoop.hbase.client import Scan
+
+from kirsch.hbase import jars as jar
+from kirsch.hbase import jdk
+from kirsch.hbase.errors import NoJars, NoJava, OtherJVM
+
+# A heap that is small until it is used; the serial collector starts faster, and needs no threads of its own.
+OPTIONS = ("-Xrs", "-Xms64m", "-XX:+UseSerialGC", "-Djava.awt.headless=true", "-Xshare:auto")
+# What Hadoop and protobuf reach into.
+OPENS = ("java.nio", "sun.nio.ch", "jdk.internal.ref", "java.lang")
+# Of HBase 2.4 and newer; older clients lack it.
+NEEDED = "org.apache.hadoop.hbase.client.CheckAndMutate"
+VERSION_INFO = "org.apache.hadoop.hbase.util.VersionInfo"
+
+_lock = threading.Lock()
+_ours: tuple[tuple[Path, ...], tuple[str, ...]] | None = None
+
+
+def start(
+    jars: Sequence[str | Path] | str | Path | None = None,
+    java: str | Path | None = None,
+    options: Sequence[str] = (),
+) -> None:
+    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Raises NoJava,
+    NoJars or OtherJVM."""
+    global _ours
+    with _lock:
+        if jpype.isJVMStarted():
+            _fits(jars, options)
+            return
+        home = jdk.find(java)
+        path = tuple(jar.find(jars))
+        library = jdk.library(home)
+        try:
+            jpype.startJVM(
+                str(library),
+                *OPTIONS,
+                *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENS),
+                *options,
+                classpath=[str(entry) for entry in path],
+                convertStrings=False,
+                interrupt=False,
+            )
+        except (RuntimeError, OSError, TypeError, ValueError) as error:
+            words = str(error).strip().splitlines()
+            raise NoJava(
+                f"Java did not start ({words[0] if words else 'it does not say why'}): {home}"
+            ) from None
+        _ours = (path, tuple(options))
+        errors(False)
+    _check()
+
+
+def errors(shown: bool) -> None:
+    """Whether what Java writes to its System.err is shown. It is not, for the client itself prints exceptions
+    that it raises too (RpcRetryingCallerWithReadReplicas.handleException)."""
+    system, stream = cls("java.lang.System"), cls("java.io.PrintStream")
+    if shown:
+        descriptor = cls("java.io.FileDescriptor").err
+        system.setErr(stream(cls("java.io.FileOutputStream")(descriptor), True))
+    else:
+        system.setErr(stream(cls("java.io.OutputStream").nullOutputStream()))
+
+
+def _fits(jars: Sequence[str | Path] | str | Path | None, options: Sequence[str]) -> None:
+    if _ours is None:
+        if _class(NEEDED) is None:
+            raise OtherJVM(
+                "a JVM runs in this process already, and it was started without HBase's jars: call "
+                "kirsch.hbase.connect before it is started, or start it with the jars of `kirsch hbase jars`"
+            )
+        return
+    path, given = _ours
+    if (jars is not None and tuple(jar.find(jars)) != path) or (options and tuple(options) != given):
+        raise OtherJVM(
+            "the JVM of this process was started by an earlier connect with other jars or options, and there "
+            "can be one only: leave them out, or use another process"
+        )
+
+
+def _check() -> None:
+    if _class(NEEDED) is not None:
+        return
+    info = _class(VERSION_INFO)
+    if info is None:
+        raise NoJars(
+            f"there is no HBase client among the jars, the first of which is {_ours and _ours[0][0]}"
+        )
+    raise NoJars(f"these jars are of HBase {info.getVersion()}, and kirsch needs 2.4 or newer")
+
+
+def _class(name: str) -> Any:
+    try:
+        return jpype.JClass(name)
+    except TypeError:
+        return None
+
+
+@cache
+def cls(name: str) -> Any:
+    """A Java class by its full name. Raises NoJars where no jar has it."""
+    if not jpype.isJVMStarted():
+        raise OtherJVM("the JVM is not running yet: call kirsch.hbase.connect first")
+    try:
+        return jpype.JClass(name)
+    except TypeError:
+        raise NoJars(f"no jar has the class {name}") from None
+
+
+def hbase(name: str) -> Any:
+    """A class of HBase's: `hbase("client.Scan")`."""
+    return cls(f"org.apache.hadoop.hbase.{name}")
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of the heap that are used, and that there may be."""
+    runtime = cls("java.lang.Runtime").getRuntime()
+    return int(runtime.totalMemory() - runtime.freeMemory()), int(runtime.maxMemory())

@@ -1,0 +1,143 @@
+"""Puts and deletes as bytes, in HBase's own protobuf form (Client.proto), many in a block. Pure.
+
+A block is a RegionAction: Java parses it in one call.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+# MutationProto.MutationType
+_PUT = 2
+_DELETE = 3
+# MutationProto.DeleteType
+ONE_VERSION = 0
+ALL_VERSIONS = 1
+FAMILY = 2
+FAMILY_VERSION = 3
+DURABILITIES = {"default": 0, "skip": 1, "async": 2, "sync": 3, "fsync": 4}
+# The attribute that Mutation.setTTL sets.
+_TTL = b"_ttl"
+_LONG = Struct(">q")
+# RegionSpecifier{type=REGION_NAME, value=""}: which region a row is in the client finds out.
+_REGION = b"\x0a\x04\x08\x01\x12\x00"
+
+
+class Value(NamedTuple):
+    """One value of a put."""
+
+    family: bytes
+    qualifier: bytes
+    value: bytes
+    timestamp: int | None = None
+
+
+class Erasure(NamedTuple):
+    """What of a row a delete takes away: `kind` is one of the four above; a family's has no qualifier."""
+
+    family: bytes
+    qualifier: bytes = b""
+    kind: int = ALL_VERSIONS
+    timestamp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for a whole mutation: `timestamp` in ms, `ttl` in ms (0: none), a durability, attributes."""
+
+    timestamp: int | None = None
+    ttl: int = 0
+    durability: str = "default"
+    attributes: tuple[tuple[str, bytes], ...] = ()
+
+    def encoded(self) -> bytes:
+        """The fields of a MutationProto."""
+        parts = []
+        if self.timestamp is not None:
+            parts.append(b"\x20" + varint(self.timestamp))
+        named = [(name.encode(), value) for name, value in self.attributes]
+        if self.ttl:
+            named.append((_TTL, _LONG.pack(self.ttl)))
+        parts += [_field(0x2A, _field(0x0A, name) + _field(0x12, value)) for name, value in named]
+        if self.durability != "default":
+            parts.append(b"\x30" + varint(DURABILITIES[self.durability]))
+        return b"".join(parts)
+
+
+PLAIN = Settings()
+
+
+def put(row: bytes, values: Iterable[Value], settings: Settings = PLAIN) -> bytes:
+    """A put as an action of a block."""
+    return _mutation(row, _PUT, b"".join([_value(*value) for value in values]), settings)
+
+
+def delete(row: bytes, erasures: Sequence[Erasure] = (), settings: Settings = PLAIN) -> bytes:
+    """A delete as an action of a block: of the whole row, if nothing of it is named."""
+    return _mutation(row, _DELETE, b"".join([_erasure(erasure) for erasure in erasures]), settings)
+
+
+def get(row: bytes, columns: Iterable[tuple[bytes, bytes | None]] = (), versions: int = 1) -> bytes:
+    """A get as an action of a block: of families, or of columns."""
+    parts = [_field(0x0A, row)]
+    named: dict[bytes, list[bytes]] = {}
+    for family, qualifier in columns:
+        qualifiers = named.setdefault(family, [])
+        if qualifier is not None:
+            qualifiers.append(qualifier)
+    for family, qualifiers in named.items():
+        parts.append(_field(0x12, _field(0x0A, family) + b"".join(_field(0x12, q) for q in qualifiers)))
+    parts.append(b"\x30" + varint(versions))
+    return _action(0x1A, b"".join(parts))
+
+
+def block(actions: Sequence[bytes]) -> bytes:
+    """Actions as a block."""
+    return _REGION + b"".join(actions)
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf's varint; of 64 bits, negative ones as two's complement."""
+    if 0 <= number < 0x80:
+        return _SMALL[number]
+    number &= 0xFFFF_FFFF_FFFF_FFFF
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_SMALL = [bytes((number,)) for number in range(0x80)]
+
+
+def _field(tag: int, data: bytes) -> bytes:
+    size = len(data)
+    return (_SMALL[tag] + _SMALL[size] if size < 0x80 else _SMALL[tag] + varint(size)) + data
+
+
+def _mutation(row: bytes, kind: int, columns: bytes, settings: Settings) -> bytes:
+    extra = settings.encoded() if settings is not PLAIN else b""
+    return _action(0x12, _field(0x0A, row) + b"\x10" + _SMALL[kind] + columns + extra)
+
+
+def _action(tag: int, message: bytes) -> bytes:
+    inner = _field(tag, message)
+    return b"\x1a" + varint(len(inner)) + inner
+
+
+def _value(family: bytes, qualifier: bytes, value: bytes, timestamp: int | None = None) -> bytes:
+    inner = _field(0x0A, qualifier) + _field(0x12, value)
+    if timestamp is not None:
+        inner += b"\x18" + varint(timestamp)
+    return _field(0x1A, _field(0x0A, family) + _field(0x12, inner))
+
+
+def _erasure(erasure: Erasure) -> bytes:
+    inner = _field(0x0A, erasure.qualifier)
+    if erasure.timestamp is not None:
+        inner += b"\x18" + varint(erasure.timestamp)
+    inner += b"\x20" + _SMALL[erasure.kind]
+    return _field(0x1A, _field(0x0A, erasure.family) + _field(0x12, inner))

@@ -1,0 +1,144 @@
+"""A row: its key, its cells, and a mapping of columns to their newest values. And how columns are named.
+Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kirsch.hbase.cell import Cell
+from kirsch.hbase.codec import BYTES, Codec, codec
+from kirsch.hbase.errors import Invalid
+
+# "family:qualifier", or both apart, for a qualifier that is not text.
+Column = str | bytes | tuple[str | bytes, str | bytes]
+Given = Codec | str | Mapping[str, Codec | str]
+
+
+def column(given: Column) -> tuple[bytes, bytes]:
+    """A column's family and qualifier; of `family` or `family:` the qualifier is empty. Raises Invalid."""
+    family, qualifier = column_or_family(given)
+    return family, qualifier or b""
+
+
+def column_or_family(given: Column) -> tuple[bytes, bytes | None]:
+    """A column's family and qualifier; of `family` alone the qualifier is None. Raises Invalid."""
+    if isinstance(given, str):
+        given = given.encode()
+    if isinstance(given, bytes):
+        family, colon, qualifier = given.partition(b":")
+        if not family:
+            raise Invalid(f"{given!r} names no family: columns are 'family:qualifier'")
+        return family, qualifier if colon else None
+    if isinstance(given, tuple) and len(given) == 2:
+        first, second = (part.encode() if isinstance(part, str) else part for part in given)
+        if isinstance(first, bytes) and isinstance(second, bytes) and first:
+            return first, second
+    raise Invalid(f"{given!r} is no column: columns are 'family:qualifier' or (family, qualifier)")
+
+
+class Codecs:
+    """What a table's keys and values are: one codec for keys, one for values, others for columns or
+    families."""
+
+    __slots__ = ("_by_column", "_value", "key", "plain")
+
+    def __init__(self, key: Codec | str = BYTES, value: Given = BYTES) -> None:
+        self.key = codec(key)
+        self._by_column: dict[bytes, Codec] = {}
+        if isinstance(value, Mapping):
+            self._by_column = {name.encode(): codec(one) for name, one in value.items() if name}
+            self._value = codec(value.get("", BYTES))
+        else:
+            self._value = codec(value)
+        # Nothing to decode: cells are as they came.
+        self.plain = self.key is BYTES and self._value is BYTES and not self._by_column
+
+    def of(self, family: bytes, qualifier: bytes) -> Codec:
+        """The codec of a column: its own, its family's, or the table's."""
+        if not self._by_column:
+            return self._value
+        own = self._by_column.get(family + b":" + qualifier)
+        return own or self._by_column.get(family) or self._value
+
+    def decoded(self, cell: Cell) -> Cell:
+        """A cell with its value decoded; marks of deletes have none. Its row stays as it is."""
+        if cell.deletes:
+            return cell
+        return cell._replace(value=self.of(cell.family, cell.qualifier).decode(cell.value))
+
+
+PLAIN = Codecs()
+
+
+class Row(Mapping[bytes, Any]):
+    """One row: `row.key`, `row["cf:q"]` the newest value of a column, `row.cells` all there is, in HBase's
+    order.
+
+    Iterating gives the columns as bytes, `family:qualifier`; values are decoded by the table's codecs.
+    """
+
+    __slots__ = ("_cells", "_codecs", "_columns", "_decoded", "_key")
+
+    def __init__(self, key: bytes, cells: list[Cell], codecs: Codecs = PLAIN) -> None:
+        self._key = key
+        self._cells = cells
+        self._codecs = codecs
+        self._columns: dict[bytes, Cell] | None = None
+        self._decoded = codecs.plain
+
+    @property
+    def key(self) -> Any:
+        """Its key, as the table's key codec has it."""
+        return self._key if self._codecs.plain else self._codecs.key.decode(self._key)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Its cells: by family and qualifier, the newest first."""
+        if not self._decoded:
+            self._cells = [self._codecs.decoded(cell) for cell in self._cells]
+            self._decoded = True
+        return self._cells
+
+    def cell(self, name: Column) -> Cell:
+        """The newest cell of a column. Raises KeyError."""
+        family, qualifier = column(name)
+        return self._newest()[family + b":" + qualifier]
+
+    def versions(self, name: Column) -> list[Cell]:
+        """All cells of a column, the newest first."""
+        where = column(name)
+        return [cell for cell in self.cells if (cell.family, cell.qualifier) == where]
+
+    def _newest(self) -> dict[bytes, Cell]:
+        if self._columns is None:
+            columns: dict[bytes, Cell] = {}
+            for cell in self.cells:
+                columns.setdefault(cell.family + b":" + cell.qualifier, cell)
+            self._columns = columns
+        return self._columns
+
+    def __getitem__(self, name: Any) -> Any:
+        return self.cell(name).value
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self.cell(name)  # type: ignore[arg-type]
+        except (KeyError, Invalid):
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._newest())
+
+    def __len__(self) -> int:
+        return len(self._newest())
+
+    def __repr__(self) -> str:
+        values = {name.decode(errors="backslashreplace"): cell.value for name, cell in self._newest().items()}
+        return f"Row({self.key!r}, {values!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Row):
+            return self.key == other.key and self.cells == other.cells
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,209 @@
+"""Scans: what is asked for, as a value; and the iteration over it, a block at a time, the next one on its
+way."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jpype
+
+from kirsch.hbase.calls import Pending, begin, call, translated
+from kirsch.hbase.cell import decode_rows
+from kirsch.hbase.crossing import pack
+from kirsch.hbase.errors import Invalid
+from kirsch.hbase.filters import java_filter
+from kirsch.hbase.jvm import hbase
+from kirsch.hbase.row import Codecs, Column, Row, column_or_family
+
+# A block is about this large, whatever its rows are: memory is bounded by it, and a call's cost is spread
+# over it.
+BLOCK = 1 << 20
+_FIRST_ROWS = 100
+_MOST_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to read of each row. `versions` None: all; `time_range` from (inclusive) to (exclusive), in ms."""
+
+    columns: Sequence[Column] = ()
+    versions: int | None = 1
+    time_range: tuple[int, int] | None = None
+    timestamp: int | None = None
+    filter: Any = None
+
+    def apply(self, java: Any) -> Any:
+        """Set it on a Java Get or Scan. Raises Invalid."""
+        for given in [self.columns] if isinstance(self.columns, str | bytes) else self.columns:
+            family, qualifier = column_or_family(given)
+            if qualifier is None:
+                java.addFamily(family)
+            else:
+                java.addColumn(family, qualifier)
+        if self.versions is None:
+            java.readAllVersions()
+        elif self.versions < 1:
+            raise Invalid(f"versions={self.versions}: it is 1 or more, or None for all")
+        elif self.versions > 1:
+            java.readVersions(self.versions)
+        if self.timestamp is not None:
+            java.setTimestamp(self.timestamp)
+        if self.time_range is not None:
+            first, last = self.time_range
+            if not 0 <= first <= last:
+                raise Invalid(
+                    f"time_range={self.time_range}: it is (first, last), in ms, the last not included"
+                )
+            java.setTimeRange(first, last)
+        if self.filter is not None:
+            java.setFilter(java_filter(self.filter))
+        return java
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which rows: from `start` (inclusive) to `stop` (exclusive), or after one, or with a prefix."""
+
+    start: bytes | None = None
+    stop: bytes | None = None
+    after: bytes | None = None
+    prefix: bytes | None = None
+    reverse: bool = False
+
+    def apply(self, java: Any) -> Any:
+        """Set it on a Java Scan. Raises Invalid."""
+        if self.start is not None and self.after is not None:
+            raise Invalid("a scan begins at start= or after=, not both")
+        start, stop, inclusive = self.start, self.stop, True
+        if self.after is not None:
+            start, inclusive = self.after, False
+        if self.prefix:
+            first, last = self.prefix, behind(self.prefix)
+            if self.reverse:
+                # Downwards from just below what no longer has the prefix.
+                if start is None:
+                    start, inclusive = (last, False) if last else (None, True)
+                if stop is None:
+                    java.withStopRow(first, True)
+            else:
+                start = first if start is None or start < first else start
+                stop = last if stop is None or (last and stop > last) else stop
+        if start:
+            java.withStartRow(start, inclusive)
+        if stop:
+            java.withStopRow(stop)
+        if self.reverse:
+            java.setReversed(True)
+        return java
+
+
+def behind(prefix: bytes) -> bytes:
+    """The first key that sorts behind all that begin with `prefix`; empty if there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else b""
+
+
+class Scanner(Iterable[Row]):
+    """The rows of a scan, one after another; once. It closes itself at its end, when it is interrupted or
+    left, and when it is forgotten; `close`, or `with`, does so at once. Not for several threads."""
+
+    def __init__(self, table: Any, scan: Any, codecs: Codecs, limit: int | None = None) -> None:
+        self._codecs = codecs
+        self._left = limit
+        self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
+        self._java: Any = None
+        self._pending: Pending[tuple[int, bytes]] | None = None
+        if limit != 0:
+            self._java = call(table.getScanner, scan)
+            self._pending = begin(self._fetch, self._java, self._wanted)
+        self._rows = self._iterate()
+
+    def __iter__(self) -> Iterator[Row]:
+        # The generator itself: it costs less a row than a method.
+        return self._rows
+
+    def __next__(self) -> Row:
+        return next(self._rows)
+
+    def _iterate(self) -> Iterator[Row]:
+        try:
+            while (block := self.block()) is not None:
+                yield from block
+        finally:
+            self.close()
+
+    def block(self) -> list[Row] | None:
+        """The rows of the next block; None at the end."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        try:
+            count, data = pending.result()
+        except jpype.JException as error:
+            self.close()
+            raise translated(error) from error
+        except BaseException:
+            self.close()
+            raise
+        if self._left is not None:
+            self._left -= count
+        if count == 0 or self._left == 0:
+            self.close()
+        else:
+            self._wanted = following(self._wanted, count, len(data), self._left)
+            self._pending = begin(self._fetch, self._java, self._wanted)
+        if not count:
+            return None
+        codecs = self._codecs
+        return [Row(key, cells, codecs) for key, cells in decode_rows(data)]
+
+    @staticmethod
+    def _fetch(scanner: Any, wanted: int) -> tuple[int, bytes]:
+        results = scanner.next(wanted)
+        count = len(results)
+        return count, pack(results) if count else b""
+
+    def close(self) -> None:
+        """Tell the server that no more is wanted."""
+        java, self._java = self._java, None
+        pending, self._pending = self._pending, None
+        if java is None:
+            return
+
+        def end() -> None:
+            # A scanner is not for two threads: the block on its way comes first.
+            if pending is not None:
+                pending.wait()
+            java.close()
+
+        begin(end)
+
+    def __enter__(self) -> "Scanner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_java", None) is not None and jpype.isJVMStarted():
+            self.close()
+
+
+def following(wanted: int, count: int, size: int, left: int | None) -> int:
+    """How many rows to ask for next, after `count` rows of `size` bytes came when `wanted` were asked for."""
+    fitting = BLOCK * count // max(size, 1)
+    most = min(max(fitting, 1), wanted * 8, _MOST_ROWS)
+    return most if left is None else min(most, left)
+
+
+def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching: bool) -> Any:
+    """A Java Scan."""
+    if limit is not None and limit < 0:
+        raise Invalid(f"limit={limit}: it is 0 or more")
+    scan = range_.apply(query.apply(hbase("client.Scan")()))
+    if limit:
+        scan.setLimit(limit)
+    if raw:
+        scan.setRaw(True)
+    scan.setCacheBlocks(caching)
+    return scan

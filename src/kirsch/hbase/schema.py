@@ -1,0 +1,198 @@
+"""Schemas: a table and its families as values, to create and to alter with. To and from Java's
+descriptors."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kirsch.hbase.errors import Invalid
+from kirsch.hbase.jvm import hbase
+from kirsch.hbase.names import family_name, table_name
+
+FOREVER = 2147483647
+# What a Family's fields are called in HBase, and their words there.
+_ATTRIBUTES = {
+    "versions": "VERSIONS",
+    "min_versions": "MIN_VERSIONS",
+    "ttl": "TTL",
+    "compression": "COMPRESSION",
+    "bloom": "BLOOMFILTER",
+    "block_size": "BLOCKSIZE",
+    "block_cache": "BLOCKCACHE",
+    "in_memory": "IN_MEMORY",
+    "encoding": "DATA_BLOCK_ENCODING",
+    "keep_deleted": "KEEP_DELETED_CELLS",
+    "scope": "REPLICATION_SCOPE",
+}
+COMPRESSIONS = ("NONE", "GZ", "SNAPPY", "LZO", "LZ4", "BZIP2", "ZSTD", "LZMA", "BROTLI")
+BLOOMS = ("NONE", "ROW", "ROWCOL", "ROWPREFIX_FIXED_LENGTH")
+ENCODINGS = ("NONE", "PREFIX", "DIFF", "FAST_DIFF", "ROW_INDEX_V1")
+KEEPING = ("FALSE", "TRUE", "TTL")
+_WORDS = {"compression": COMPRESSIONS, "bloom": BLOOMS, "encoding": ENCODINGS, "keep_deleted": KEEPING}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A column family. `ttl` in seconds (None: for ever); `block_size` in bytes; `scope` 1: is replicated.
+    `attributes` are others of HBase's (`MOB_THRESHOLD`, …), `configuration` settings that differ for it."""
+
+    name: str
+    versions: int = 1
+    min_versions: int = 0
+    ttl: float | None = None
+    compression: str = "NONE"
+    bloom: str = "ROW"
+    block_size: int = 65536
+    block_cache: bool = True
+    in_memory: bool = False
+    encoding: str = "NONE"
+    keep_deleted: str = "FALSE"
+    scope: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        family_name(self.name)
+        if self.versions < 1:
+            raise Invalid(f"family {self.name}: versions={self.versions} must be 1 or more")
+        if not 0 <= self.min_versions <= self.versions:
+            raise Invalid(f"family {self.name}: min_versions={self.min_versions} must be 0 to versions")
+        if self.ttl is not None and self.ttl < 1:
+            raise Invalid(f"family {self.name}: ttl={self.ttl} must be 1 second or more")
+        for name, words in _WORDS.items():
+            given = str(getattr(self, name)).upper()
+            if given not in words:
+                raise Invalid(f"family {self.name}: {name}={given} is none of {', '.join(words)}")
+            object.__setattr__(self, name, given)
+
+    def words(self) -> dict[str, str]:
+        """Its attributes as HBase writes them."""
+        values: dict[str, Any] = {there: getattr(self, here) for here, there in _ATTRIBUTES.items()}
+        values["TTL"] = FOREVER if self.ttl is None else math.ceil(self.ttl)
+        return {**{name: _word(value) for name, value in values.items()}, **self.attributes}
+
+    def java(self) -> Any:
+        """A Java ColumnFamilyDescriptor."""
+        builder = hbase("client.ColumnFamilyDescriptorBuilder").newBuilder(family_name(self.name))
+        return _built(builder, self.words(), self.configuration)
+
+    @classmethod
+    def of_java(cls, descriptor: Any) -> "Family":
+        """The value of a Java ColumnFamilyDescriptor."""
+        words = {
+            _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
+        }
+        given: dict[str, Any] = {}
+        for here, there in _ATTRIBUTES.items():
+            if (word := words.pop(there, None)) is not None:
+                given[here] = _value(here, word)
+        configuration = {str(e.getKey()): str(e.getValue()) for e in descriptor.getConfiguration().entrySet()}
+        others = {name: word for name, word in words.items() if name not in configuration}
+        return cls(str(descriptor.getNameAsString()), **given, attributes=others, configuration=configuration)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A table's schema. `attributes`: MAX_FILESIZE, READONLY, DURABILITY, METHOD of a coprocessor, …"""
+
+    name: str
+    families: tuple[Family, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    coprocessors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", table_name(self.name))
+        names = [family.name for family in self.families]
+        if len(set(names)) < len(names):
+            raise Invalid(f"table {self.name}: a family is named twice")
+
+    def family(self, name: str) -> Family:
+        """A family by its name. Raises Invalid."""
+        for one in self.families:
+            if one.name == name:
+                return one
+        there = ", ".join(family.name for family in self.families)
+        raise Invalid(f"table {self.name} has no family {name}: it has {there}")
+
+    def with_family(self, family: Family) -> "Schema":
+        """With a family added, or in place of the one of that name."""
+        others = tuple(one for one in self.families if one.name != family.name)
+        return replace(self, families=(*others, family))
+
+    def without_family(self, name: str) -> "Schema":
+        """Without a family. Raises Invalid."""
+        return replace(self, families=tuple(one for one in self.families if one is not self.family(name)))
+
+    def java(self) -> Any:
+        """A Java TableDescriptor."""
+        if not self.families:
+            raise Invalid(f"table {self.name} needs a family at least")
+        builder = hbase("client.TableDescriptorBuilder").newBuilder(hbase("TableName").valueOf(self.name))
+        for family in self.families:
+            builder.setColumnFamily(family.java())
+        for coprocessor in self.coprocessors:
+            builder.setCoprocessor(coprocessor)
+        return _built(builder, self.attributes, self.configuration)
+
+    @classmethod
+    def of_java(cls, descriptor: Any) -> "Schema":
+        """The value of a Java TableDescriptor."""
+        words = {
+            _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
+        }
+        coprocessors = tuple(str(one.getClassName()) for one in descriptor.getCoprocessorDescriptors())
+        return cls(
+            str(descriptor.getTableName().getNameAsString()),
+            tuple(Family.of_java(family) for family in descriptor.getColumnFamilies()),
+            {
+                name: word
+                for name, word in words.items()
+                if name not in ("IS_META", "IS_ROOT")
+                and not name.startswith("coprocessor$")
+                and "." not in name
+            },
+            {name: word for name, word in words.items() if "." in name},
+            coprocessors,
+        )
+
+
+def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Family, ...]:
+    """Families, each given as one, by its name, or as a mapping of its fields."""
+    made = []
+    for one in given:
+        if isinstance(one, Family):
+            made.append(one)
+        elif isinstance(one, Mapping):
+            try:
+                made.append(Family(**one))
+            except TypeError as error:
+                raise Invalid(f"a family cannot be {dict(one)}: {str(error).rpartition(') ')[2]}") from None
+        else:
+            made.append(Family(one))
+    return tuple(made)
+
+
+def _built(builder: Any, words: Mapping[str, str], configuration: Mapping[str, str]) -> Any:
+    for name, word in words.items():
+        builder.setValue(name, word)
+    for name, word in configuration.items():
+        (builder.setConfiguration if hasattr(builder, "setConfiguration") else builder.setValue)(name, word)
+    return builder.build()
+
+
+def _text(value: Any) -> str:
+    return bytes(value.get()).decode(errors="backslashreplace")
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _value(name: str, word: str) -> Any:
+    if name in ("block_cache", "in_memory"):
+        return word.lower() == "true"
+    if name == "ttl":
+        return None if int(word) == FOREVER else float(word)
+    return word if name in _WORDS else int(word)

@@ -1,0 +1,100 @@
+"""A table as a mapping of rows."""
+
+import pytest
+
+from kirsch.hbase import JSON, LONG, UTF8, CodecError, Invalid, NotFound
+
+pytestmark = pytest.mark.services
+
+
+def test_a_row_is_put_got_and_deleted(table):
+    table[b"row"] = {"cf:a": b"1", "cf:b": b""}
+    assert dict(table[b"row"]) == {b"cf:a": b"1", b"cf:b": b""}
+    assert b"row" in table
+    assert list(table) == [b"row"]
+    del table[b"row"]
+    assert b"row" not in table
+    assert table.get(b"row") is None
+    with pytest.raises(KeyError):
+        table[b"row"]
+
+
+def test_put_leaves_other_columns(table):
+    table.put(b"row", {"cf:a": b"1"})
+    table.put(b"row", {"cf:b": b"2"})
+    assert dict(table[b"row"]) == {b"cf:a": b"1", b"cf:b": b"2"}
+    table.delete(b"row", ["cf:a"])
+    assert dict(table[b"row"]) == {b"cf:b": b"2"}
+
+
+def test_versions(table):
+    for stamp in (10, 20, 30):
+        table.put(b"row", {"many:a": b"%d" % stamp}, timestamp=stamp)
+    row = table.get(b"row", versions=None)
+    assert [(cell.timestamp, cell.value) for cell in row.versions("many:a")] == [
+        (30, b"30"),
+        (20, b"20"),
+        (10, b"10"),
+    ]
+    assert row["many:a"] == b"30"
+    assert table.get(b"row", time_range=(10, 21))["many:a"] == b"20"
+    assert table.get(b"row", timestamp=10)["many:a"] == b"10"
+    table.delete(b"row", ["many:a"], timestamp=20, all_versions=False)
+    assert [cell.timestamp for cell in table.get(b"row", versions=None).cells] == [30, 10]
+    table.delete(b"row", ["many:a"], timestamp=25)
+    assert [cell.timestamp for cell in table.get(b"row", versions=None).cells] == [30]
+
+
+def test_codecs(connection, table):
+    typed = connection.table(table.name, key=UTF8, value={"cf:n": LONG, "cf": JSON, "": UTF8})
+    typed["ключ"] = {"cf:n": -5, "cf:doc": {"a": [1, None]}, "many:text": "Grüße"}
+    row = typed["ключ"]
+    assert row.key == "ключ"
+    assert dict(row) == {b"cf:n": -5, b"cf:doc": {"a": [1, None]}, b"many:text": "Grüße"}
+    assert table["ключ".encode()]["cf:n"] == (-5).to_bytes(8, "big", signed=True)
+    with pytest.raises(CodecError, match="it does not fit in 8 bytes"):
+        typed["x"] = {"cf:n": 1 << 70}
+    with pytest.raises(CodecError, match="must be bytes"):
+        table[b"x"] = {"cf:a": "text"}
+
+
+def test_scan(table):
+    for number in range(20):
+        table[b"row%02d" % number] = {"cf:a": b"%d" % number}
+    keys = [b"row%02d" % number for number in range(20)]
+
+    def scanned(*arguments, **scan):
+        return [row.key for row in table.scan(*arguments, **scan)]
+
+    assert scanned() == keys
+    assert scanned(b"row05", b"row08") == keys[5:8]
+    assert scanned(after=b"row05", limit=2) == keys[6:8]
+    assert scanned(prefix=b"row1") == keys[10:]
+    assert scanned(prefix=b"row1", reverse=True) == keys[:9:-1]
+    assert scanned(b"row05", b"row02", reverse=True) == keys[5:2:-1]
+    assert scanned(limit=0) == []
+    assert scanned(filter="PrefixFilter('row0') AND ValueFilter(=, 'binary:7')") == [b"row07"]
+    assert scanned(columns=["many"]) == []
+
+
+def test_what_is_not_there(connection, table):
+    with pytest.raises(NotFound, match=r"^there is no table nope$"):
+        connection.table("nope").get(b"row")
+    with pytest.raises(NotFound, match=f"^there is no family nope in table {table.name}$"):
+        table.put(b"row", {"nope:a": b""})
+    with pytest.raises(NotFound, match=f"^there is no family nope in table {table.name}$"):
+        list(table.scan(columns=["nope:a"]))
+    with pytest.raises(Invalid, match="a row's key has 1 to 32767 bytes"):
+        table[b""] = {"cf:a": b""}
+
+
+def test_counters(table):
+    assert table.increment(b"row", "cf:n") == 1
+    assert table.increment(b"row", {"cf:n": 4, "cf:m": -2}) == {b"cf:n": 5, b"cf:m": -2}
+    assert table.counter(b"row", "cf:n") == 5
+    assert table.counter(b"row", "cf:none") == 0
+
+
+def test_append(table):
+    table[b"row"] = {"cf:a": b"1"}
+    assert table.append(b"row", {"cf:a": b"2"})["cf:a"] == b"12"
