@@ -184,12 +184,9 @@ def test_ssh_itself_reads_our_configuration(tmp_path, monkeypatch):
 
 def test_a_machines_container_has_its_ports_address_and_limits():
     record = cluster()
-    published = Specification.parse("blue", 1, [], ["7070:8091"]).published
-    argv = podman.create_machine(
-        record, record.machines[0], "image", podman.Limits(1000, 200), published
-    ).argv
+    argv = podman.create_machine(record, record.machines[0], "image", podman.Limits(1000, 200)).argv
     text = shlex.join(argv)
-    assert "--publish 127.0.0.1:21280:22 --publish 127.0.0.1:21281:7117 --publish 127.0.0.1:7070:8091" in text
+    assert "--publish 127.0.0.1:21280:22 --publish 127.0.0.1:21281:7117" in text
     assert "--ip 10.201.7.11 --mac-address 02:6b:0a:c9:07:0b" in text
     assert "--ulimit nofile=1000:1000 --ulimit nproc=200:200" in text
     assert "--add-host n2:10.201.7.12 --add-host n3:10.201.7.13" in text

@@ -5,14 +5,14 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
-    from kirsch.cluster.provision.status import ClusterSummary
+    from kirsch.cluster.provision.status import ClusterSummary, PortStatus
 
 # The name of a cluster where none is given.
 DEFAULT = "kirsch"
@@ -74,6 +74,9 @@ def create(options: argparse.Namespace) -> int:
         print(
             f"  {machine.name}  {machine.address}  ssh {machine.host}:{machine.ssh_port}  {machine.endpoint}"
         )
+    for port in record.published:
+        address, host, at = port.rsplit(":", 2)
+        print(f"port {address}:{host} leads to port {at} of whichever machines answer there")
     print(f"verbs speak to it with --cluster {record.name}, or KIRSCH_CLUSTER={record.name}")
     return 0
 
@@ -94,11 +97,12 @@ def list_(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """How a cluster's machines are."""
     from kirsch.cluster.provision.record import ClusterRecord
-    from kirsch.cluster.provision.status import machine_statuses
+    from kirsch.cluster.provision.status import machine_statuses, port_statuses
 
     record = ClusterRecord.load(_name(options))
-    statuses = machine_statuses(record)
-    well = record.complete and all(status.well for status in statuses)
+    statuses, ports = machine_statuses(record), port_statuses(record)
+    # That nobody serves at a port yet is not the cluster's fault.
+    well = record.complete and not any(port.problem for port in ports) and all(s.well for s in statuses)
     rows = [
         {
             "machine": status.machine.name,
@@ -115,7 +119,8 @@ def status(options: argparse.Namespace) -> int:
         for status in statuses
     ]
     if options.json:
-        print(json.dumps({"name": record.name, "id": record.id, "well": well, "machines": rows}, indent=2))
+        shown = {"name": record.name, "id": record.id, "well": well, "machines": rows}
+        print(json.dumps(shown | {"ports": [asdict(port) for port in ports]}, indent=2))
         return 0 if well else 1
     columns = {name: _plain(name) for name in STATUS}
     columns["id"] = lambda row, full: f"{row['id'][:8]}..."
@@ -123,9 +128,16 @@ def status(options: argparse.Namespace) -> int:
     for row in rows:
         if row["reason"]:
             print(f"{row['machine']}: {row['reason']}")
+    for port in ports:
+        print(f"port {port.port}: {port.problem or _leads(port)}")
     if not record.complete:
         raise Failure(f"{record.name} was never finished: `kirsch cluster destroy {record.name}`, then anew")
     return 0 if well else 1
+
+
+def _leads(port: "PortStatus") -> str:
+    to = f"port {port.to} of {' '.join(port.machines)}" if port.machines else ""
+    return f"leads to {to}" if to else f"nobody answers at port {port.to} of any machine"
 
 
 def start(options: argparse.Namespace) -> int:

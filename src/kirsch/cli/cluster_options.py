@@ -32,7 +32,7 @@ def clusters(verb: Verb) -> None:
         action="append",
         default=[],
         metavar="PORT:PORT",
-        help="let a port of this computer lead to one of the first machine; may be repeated",
+        help="let a port of this computer lead to one of whichever machines answer; may be repeated",
     )
     create.add_argument(
         "--subnet",

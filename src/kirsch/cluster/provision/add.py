@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.locate import Where, locate
-from kirsch.cluster.provision import install, probe
+from kirsch.cluster.provision import entrance, install, probe
 from kirsch.cluster.provision.command import Command, Runner
+from kirsch.cluster.provision.destroy import forget
 from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import registry_files
@@ -93,7 +94,8 @@ class Joining:
             Step("keys", self._keys, self._undo_keys),
             Step("kirsch", self._kirsch, self._undo_kirsch),
             Step("kirschd", self._kirschd),
-            Step("record", self._enter),
+            Step("record", self._enter, self._undo_enter),
+            *([Step("entrance", self._open)] if self.record.published else ()),
         ]
 
     def _login(self) -> None:
@@ -183,6 +185,12 @@ class Joining:
 
     def _enter(self) -> None:
         ClusterRecord.change(self.record.name, self._with_machine)
+
+    def _undo_enter(self) -> None:
+        forget(self.record.name, self.machine)
+
+    def _open(self) -> None:
+        entrance.follow(ClusterRecord.load(self.record.name), self.runner)
 
     def _with_machine(self, record: ClusterRecord) -> ClusterRecord:
         lines = (known_host(self.machine, key) for key in self.known_facts.host_keys)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kirsch.cluster.network.subnet import Subnet
-from kirsch.cluster.provision import install, podman, registry
+from kirsch.cluster.provision import entrance, install, podman, registry
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.destroy import PARTS, destroy_steps, remove_record
 from kirsch.cluster.provision.host import free, limits, subnets
@@ -124,6 +124,8 @@ class Creation:
             Step("etcd", self._etcd),
             Step("registry", self._registry),
             Step("kirschd", self._kirschd),
+            *([Step("entrance", self._entrance)] if self.specification.published else ()),
+            Step("record", self._complete),
         ]
 
     def _wheel(self) -> None:
@@ -162,15 +164,13 @@ class Creation:
         signer, public, secret = load_authority(record), public_key(record), key_file(Key.generate())
 
         def start(machine: MachineRecord) -> None:
-            first = machine is record.machines[0]
             key = keys[machine.name]
             pair = machine_pair(signer, machine.name, machine.address)
             files = machine_files(record, machine, signer.certificate, pair)
             files += [secret, *container_files(machine, key.private, key.public, public)]
             files += registry.registry_files(record, machine)
-            published = self.specification.published if first else ()
             run(podman.create_volume(record.name, machine.name))
-            run(podman.create_machine(record, machine, self.image, bounds, published))
+            run(podman.create_machine(record, machine, self.image, bounds))
             run(podman.copy_in(machine.container, archive(files, PRIVATE_FOLDERS_OF_CONTAINERS)))
             run(podman.podman("start", machine.container))
 
@@ -189,6 +189,11 @@ class Creation:
     def _kirschd(self) -> None:
         # Of Type=notify too: ready once the machine is in the cluster.
         self._on(self.record.machines, install.start("kirschd.service"))
+
+    def _entrance(self) -> None:
+        entrance.make(self.record, self.image, limits(), self.runner)
+
+    def _complete(self) -> None:
         self.made = replace(self.record, complete=True)
         self.made.save()
 

@@ -7,7 +7,6 @@ from ipaddress import IPv4Address
 from kirsch.cluster.provision.command import Command
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.site import Site
-from kirsch.cluster.provision.specification import Publication
 
 LABEL = "io.kirsch.cluster"
 # In a container's own cgroup namespace systemd wants the whole tree of cgroups v2, whatever the host mounts.
@@ -55,14 +54,12 @@ def create_machine(
     machine: MachineRecord,
     image: str,
     limits: Limits,
-    published: Sequence[Publication] = (),
 ) -> Command:
     """A machine's container, not started yet."""
     name = object_name(cluster.name, machine.name)
     ports = [
         f"{machine.host}:{machine.ssh_port}:22",
         f"{machine.host}:{machine.api_port}:7117",
-        *map(str, published),
     ]
     return podman(
         "create", "--name", name, "--hostname", machine.name,

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.locate import Where, locate
-from kirsch.cluster.provision import podman
+from kirsch.cluster.provision import entrance, podman
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
@@ -48,7 +48,10 @@ class Leaving:
 
     def steps(self) -> list[Step]:
         """All that is to be done, in order."""
-        steps = [Step("units", self._drain, self._settle), Step("kirschd", self._leave)]
+        steps = [Step("units", self._drain, self._settle)]
+        if self.record.published:
+            steps.append(Step("entrance", self._close))
+        steps.append(Step("kirschd", self._leave))
         if self.machine.container:
             steps.append(Step("machine", self._destroy))
         return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
@@ -93,6 +96,11 @@ class Leaving:
     @property
     def _path(self) -> str:
         return f"/kirsch/v1/machines/{self.machine.id}"
+
+    def _close(self) -> None:
+        """What comes in from now on goes to the others; Global units serve here until they stop."""
+        others = tuple(m for m in self.record.machines if m.name != self.machine.name)
+        entrance.follow(replace(self.record, machines=others), self.runner)
 
     def _leave(self) -> None:
         try:

@@ -9,6 +9,7 @@ from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.locate import Where, locate
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import CommandError, Runner
+from kirsch.cluster.provision.entrance import ENTRANCE, backend, publications, states
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.ssh_greeting import greets
 
@@ -26,6 +27,17 @@ class ClusterSummary:
     record: ClusterRecord | None
     running: int | None
     containers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatus:
+    """A port of this computer, the machines' port that it leads to, the machines that answer there; and what
+    is wrong with the entrance (empty if nothing)."""
+
+    port: str
+    to: int
+    machines: tuple[str, ...]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +90,30 @@ def machine_statuses(record: ClusterRecord) -> list[MachineStatus]:
     return [found[machine.name] for machine in record.machines]
 
 
+def port_statuses(record: ClusterRecord) -> list[PortStatus]:
+    """What the published ports lead to; none if none is published."""
+    ports = publications(record)
+    if not ports:
+        return []
+    problem, seen = "", {}
+    try:
+        seen = states(record, Runner())
+    except ProvisionError as error:
+        problem = str(error)
+    found = []
+    for port in ports:
+        up = tuple(name for name, answers in seen.get(backend(port), {}).items() if answers)
+        found.append(PortStatus(f"{port.address}:{port.host}", port.machine, up, problem))
+    return found
+
+
 def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:
     """All containers of clusters, by name: their cluster and state."""
     shown = runner.run(podman.podman("ps", "--all", "--format", "json", "--filter", f"label={podman.LABEL}"))
     return {
         container["Names"][0]: (container["Labels"][podman.LABEL], container["State"])
         for container in json.loads(shown or "[]")
+        if ENTRANCE not in container["Labels"]
     }
 
 
