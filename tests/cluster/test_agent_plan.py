@@ -2,7 +2,19 @@
 
 from dataclasses import replace
 
-from kirsch.cluster.agent.plan import Assigned, Hold, Kill, Load, Start, Stop, Unload, View, plan
+from kirsch.cluster.agent.plan import (
+    Assigned,
+    Hold,
+    Kill,
+    Load,
+    Sibling,
+    Start,
+    Stop,
+    Unload,
+    View,
+    plan,
+    replaced,
+)
 from kirsch.cluster.model import Assignment, Endpoint
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
@@ -91,6 +103,46 @@ def test_instances_of_a_service_start_anew_one_after_another():
     assert plan(replace(view, endpoints=())) == [Stop(one), Stop(two)]
     broken = replace(again, running={one: state(new, FAILED), two: state(old)}, endpoints=(endpoint(two),))
     assert plan(broken) == [Stop(two)]
+
+
+def test_instances_on_other_machines_are_waited_for_too():
+    one, two = UnitName.parse("w@1.service"), UnitName.parse("w@2.service")
+    old, new = assigned(two), assigned(two, "CPU=1")
+    view = View(
+        assigned={two: new},
+        running={two: state(old)},
+        started={two: old.assignment},
+        endpoints=(endpoint(one), replace(endpoint(two), machine="n")),
+        machine="n",
+    )
+    first, late = Sibling(one, "m", stale=True), UnitName.parse("w@3.service")
+    assert replaced(view) == [two]
+    assert plan(view) == [Stop(two)]
+    assert plan(replace(view, siblings=(first,))) == [Hold(two, f"starts anew after {first}")]
+    away = replace(view, siblings=(first,), endpoints=view.endpoints[1:])
+    assert plan(away) == [Hold(two, f"starts anew once {first} is ready")]
+    # One that comes after it waits itself, one that failed is not waited for.
+    assert plan(replace(view, siblings=(replace(first, stale=False),))) == [Stop(two)]
+    after = replace(view, siblings=(Sibling(late, "m", stale=True),))
+    assert plan(replace(after, endpoints=(*view.endpoints, endpoint(late)))) == [Stop(two)]
+    assert plan(replace(away, siblings=(replace(first, failed=True),))) == [Stop(two)]
+
+
+def test_a_global_unit_starts_anew_machine_by_machine():
+    old, new = assigned(WEB, "Global=true"), assigned(WEB, "Global=true", "CPU=1")
+    view = View(
+        assigned={WEB: new},
+        running={WEB: state(old)},
+        started={WEB: old.assignment},
+        endpoints=(endpoint(WEB), replace(endpoint(WEB), machine="n", slot="n")),
+        machine="n",
+        siblings=(Sibling(WEB, "m", stale=True),),
+    )
+    assert plan(view) == [Hold(WEB, "starts anew after web.service on machine m")]
+    assert plan(replace(view, siblings=(Sibling(WEB, "m"),))) == [Stop(WEB)]
+    assert plan(
+        replace(view, machine="l", endpoints=(endpoint(WEB), replace(endpoint(WEB), machine="l")))
+    ) == [Stop(WEB)]
 
 
 def test_users_stop_before_what_they_use():

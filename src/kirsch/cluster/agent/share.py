@@ -67,8 +67,8 @@ class Share:
         return {name: min(machines) for name, machines in others.items() if machines}
 
     def siblings(self, replaced: Iterable[UnitName]) -> tuple[Sibling, ...]:
-        """What other live machines are to run of the services of units that are to start anew here. Changes of
-        those matter from then on."""
+        """What other live machines are to run of the services of units that are to start anew here. What
+        changes of those matters from then on."""
         self._awaited = frozenset(name.service for name in replaced)
         if not self._awaited:
             return ()

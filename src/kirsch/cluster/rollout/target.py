@@ -1,5 +1,6 @@
 """The cluster that an application goes to: what it has now, and the plan carried out there."""
 
+import base64
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,14 +53,9 @@ class Target:
             self.registry.address,
             {line["name"]: Known(line["hash"], line["desired"]) for line in lines},
             frozenset(self.units_of(application.name)),
-            self._secrets(),
+            # Those that units wait for are listed too, and not set.
+            frozenset(each["name"] for each in self.client.get(SECRETS)["secrets"] if each["set"]),
         )
-
-    def _secrets(self) -> frozenset[str]:
-        try:
-            return frozenset(secret["name"] for secret in self.client.get(SECRETS)["secrets"])
-        except ClientError:
-            return frozenset()
 
     def units_of(self, application: str) -> list[str]:
         """The units that came with an application; none if it never came."""
@@ -89,7 +85,9 @@ class Target:
             push(str(step.image.name), step.target, self.registry, self.runner, show)
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
-            self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": secrets.token_urlsafe(BYTES)})
+            value = base64.b64encode(secrets.token_urlsafe(BYTES).encode()).decode()
+            # Somebody may have set it meanwhile: then that is it.
+            self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
         return [*warnings, *self._submit(plan)]
 
     def _spread(self, images: list[Reference], show: Show) -> list[str]:
