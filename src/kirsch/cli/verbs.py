@@ -5,7 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kirsch import __version__
-from kirsch.cli import cluster_options, image_options, machine_options, secret_options, ws_options
+from kirsch.cli import (
+    cluster_options,
+    hbase_server_options,
+    image_options,
+    machine_options,
+    secret_options,
+    ws_options,
+)
 from kirsch.cli.manual import Parser
 from kirsch.cli.values import count, lines, seconds
 
@@ -48,6 +55,7 @@ def build() -> argparse.ArgumentParser:
     _websockets(verbs)
     _clusters(verbs)
     _images(verbs)
+    _hbase(verbs)
     secret_options.secrets(lambda *words: _verb(verbs, *words))
     _programs(verbs)
     return parser
@@ -306,6 +314,11 @@ def _clusters(verbs: Any) -> None:
 
 def _images(verbs: Any) -> None:
     image_options.images(lambda *words: _verb(verbs, *words))
+
+
+def _hbase(verbs: Any) -> None:
+    hbase_server_options.server(lambda *words: _verb(verbs, *words))
+    hbase_server_options.jars(lambda *words: _verb(verbs, *words))
 
 
 def _programs(verbs: Any) -> None:
