@@ -48,6 +48,7 @@ MACHINE_COLUMNS: dict[str, Column] = {
     "machine": lambda row, full: row["id"] if full else f"{row['id'][:8]}...",
     "ip": _plain("address"),
     "metadata": lambda row, full: ",".join(f"{k}={v}" for k, v in sorted(row["metadata"].items())),
+    "problems": lambda row, full: "; ".join(row["problems"]),
     "state": lambda row, full: "drained" if row["drained"] else "cordoned" if row["cordoned"] else "",
 }
 COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-machines": MACHINE_COLUMNS}
@@ -69,7 +70,8 @@ def list_machines(options: argparse.Namespace) -> int:
     """The machines."""
     rows = client_of(options).get("/kirsch/v1/machines")["machines"]
     marked = ["state"] if any(row["cordoned"] for row in rows) else []
-    return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata", *marked])
+    lacking = ["problems"] if any(row["problems"] for row in rows) else []
+    return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata", *marked, *lacking])
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:

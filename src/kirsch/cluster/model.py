@@ -24,7 +24,8 @@ def to_json(value: Any) -> str:
 class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
-    `apart` is why no unit can be in the flat network there, empty if one can.
+    `apart` is why no unit can be in the flat network there, empty if one can; `nameless` why units' names are
+    not answered there.
 
     `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
     new units, and those of a drained one move elsewhere. `api` is the port of its API over TCP, 0 for none.
@@ -39,6 +40,7 @@ class Machine:
     runtime: str = "systemd"
     api: int = 0
     apart: str = ""
+    nameless: str = ""
     cordoned: bool = False
     drained: bool = False
 

@@ -17,6 +17,7 @@ from kirsch.cluster.lease import Heard, MachineLease, boot_clock
 from kirsch.cluster.machines import Machines
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster, Machine
+from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Registry
 from kirsch.cluster.runtime.base import Runtime
@@ -42,6 +43,7 @@ class Node:
         clock: Callable[[], float] = boot_clock,
         heard: Heard | None = None,
         network: Callable[[Registry, Mirror], Network] | None = None,
+        names: Path | None = None,
     ) -> None:
         self.registry = registry
         self.runtime = runtime
@@ -58,6 +60,9 @@ class Node:
             where = FlatAddresses(registry, self.mirror, self.network.subnet, machine.id, machine.address)
         elif runtime.durable:
             where = HostAddresses(machine.address)
+        self.names: Names | None = None
+        if self.network is not None and names is not None:
+            self.names = Names(self.mirror, self.snapshots, self.network, names)
         self.agent = Agent(
             registry,
             self.mirror,
@@ -70,6 +75,7 @@ class Node:
             str(endpoints),
             Cache(cache),
             self.network,
+            self.names,
         )
         self.endpoints = EndpointsServer(self.mirror, endpoints, shared=runtime.durable)
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
@@ -94,6 +100,8 @@ class Node:
         parts = [self.mirror.run(), self.lease.run(), self.agent.run(), self.engine.run()]
         if self.network is not None:
             parts.append(self.network.run())
+        if self.names is not None:
+            parts.append(self.names.run())
         for part in parts:
             self._tasks.append(asyncio.create_task(self._guard(part, died)))
 

@@ -70,7 +70,8 @@ async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) ->
         # Of two databases the first is the one that psql opens.
         variables = await link_variables(cluster, name or NOBODY, link, node.secrets) | variables
     hosts = links.hosts(linked, cluster.endpoints)
-    return replace(context, environment={**context.environment, **variables}, hosts=hosts)
+    dns = node.names.address if node.names is not None else ""
+    return replace(context, environment={**context.environment, **variables}, hosts=hosts, dns=dns)
 
 
 async def link_variables(cluster: Cluster, unit: UnitName, link: Link, kept: Secrets) -> dict[str, str]:

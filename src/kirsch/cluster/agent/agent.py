@@ -33,6 +33,7 @@ from kirsch.cluster.agent.share import Share
 from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
+from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.network.subnet import SubnetError
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
@@ -62,6 +63,7 @@ class Agent:
         endpoints: str,
         cache: Cache,
         network: Network | None = None,
+        names: Names | None = None,
     ) -> None:
         self.mirror = mirror
         self.snapshots = snapshots
@@ -73,6 +75,7 @@ class Agent:
         self.endpoints = endpoints
         self.cache = cache
         self.network = network
+        self.names = names
         # The lease under which others are told that this machine is in the flat network; 0 for none.
         self._meshed = 0
         self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
@@ -102,6 +105,9 @@ class Agent:
         lease.listen(self._lease_changed)
         if network is not None:
             network.listen(self._changed)
+        if names is not None:
+            self._named()
+            names.listen(self._named)
 
     async def run(self) -> None:
         """Follow the schedule until cancelled."""
@@ -326,7 +332,10 @@ class Agent:
                 credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)
         socket = self.endpoints if options.endpoints else ""
-        return Prepared(name, file, environment, credentials, hosts=hosts, secrets=secrets, endpoints=socket)
+        dns = self.names.address if self.names is not None and options.flat else ""
+        return Prepared(
+            name, file, environment, credentials, hosts=hosts, dns=dns, secrets=secrets, endpoints=socket
+        )
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""
@@ -411,6 +420,12 @@ class Agent:
             asyncio.get_running_loop().call_later(GRACE + 0.01, self._changed)
         if any(self.share.matters(key) for key in changed):
             self._wake.set()
+
+    def _named(self) -> None:
+        """Say whether names are answered here."""
+        assert self.names is not None
+        self.report.become(replace(self.report.machine, nameless=self.names.problem))
+        self._changed()
 
     def _changed(self) -> None:
         self._wake.set()

@@ -53,6 +53,11 @@ class Report:
         self._there = machine.to_json()
         self._endpoints: dict[UnitName, tuple[Assigned, str, bool, str, str]] = {}
 
+    def become(self, machine: Machine) -> None:
+        """The machine is otherwise from now on; its id and address stay."""
+        self.machine = machine
+        self._there = machine.to_json()
+
     def begin(self) -> None:
         """Nothing is said yet."""
         self.values = {}

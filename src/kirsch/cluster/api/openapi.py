@@ -283,6 +283,7 @@ def _schemas() -> dict[str, Schema]:
                 "address": STRING,
                 "metadata": TEXTS,
                 "runs": {**STRINGS, "description": "the types of units that it can run"},
+                "problems": {**STRINGS, "description": "what it lacks for the flat network and its names"},
                 "cordoned": BOOLEAN,
                 "drained": BOOLEAN,
                 "leads": {**BOOLEAN, "description": "its engine is the one that decides"},

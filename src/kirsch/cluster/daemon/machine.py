@@ -55,7 +55,16 @@ def setup(settings: Settings) -> Setup:
                 endpoints = settings.run / "endpoints/shared/endpoints.sock"
                 heard = Heard(settings.run / "heard")
             return Node(
-                registry, runtime, journal, machine, secrets, endpoints, cache, heard=heard, network=network
+                registry,
+                runtime,
+                journal,
+                machine,
+                secrets,
+                endpoints,
+                cache,
+                heard=heard,
+                network=network,
+                names=settings.run / "names",
             )
         except BaseException:
             await registry.close()

@@ -4,12 +4,14 @@ import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.names.dnsmasq import PROGRAM, UNIT, command, settings
 from kirsch.cluster.names.records import DOMAIN, records, text
+from kirsch.cluster.network.base import Network
 from kirsch.cluster.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
@@ -27,26 +29,39 @@ def available() -> str:
 
 
 class Names:
-    """The names that one machine answers for. For one event loop.
+    """The names that one machine answers for, at its address in the flat network. For one event loop.
 
     `folder` is where the records stand; `problem` says in a line why names are not answered, "" if they are.
     """
 
-    def __init__(self, mirror: Mirror, snapshots: Snapshots, folder: Path) -> None:
+    def __init__(self, mirror: Mirror, snapshots: Snapshots, network: Network, folder: Path) -> None:
         self.mirror = mirror
         self.snapshots = snapshots
+        self.network = network
         self.folder = folder
-        self.problem = ""
+        self.problem = "" if available() else MISSING
+        self._listeners: list[Callable[[], None]] = []
+        self._numbered = asyncio.Event()
         self._changed = asyncio.Event()
         self._written: str | None = None
+        network.listen(self._numbered.set)
 
-    async def run(self, address: str) -> None:
-        """Answer on an address of this machine until cancelled. What was answered last goes on being
-        answered after that: the next kirschd takes it up."""
+    @property
+    def address(self) -> str:
+        """Where names are answered, or are about to be; empty where they are not."""
+        return "" if self.problem else self.network.gateway
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when `problem` has changed."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Answer until cancelled. What was answered last goes on being answered after that: the next kirschd
+        takes it up."""
         self.mirror.listen(self._take_notice)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._serve(address))
+                group.create_task(self._serve())
                 group.create_task(self._follow())
         finally:
             self.mirror.ignore(self._take_notice)
@@ -66,14 +81,25 @@ class Names:
             await self._changed.wait()
             self._changed.clear()
 
-    async def _serve(self, address: str) -> None:
+    async def _serve(self) -> None:
         """Have dnsmasq run as it is to; systemd keeps it running."""
+        while not self.network.gateway:
+            await self._numbered.wait()
+            self._numbered.clear()
+        address, said = self.network.gateway, ""
         while problem := await self._start(address):
-            if problem != self.problem:
+            if problem != said:
                 log.warning("%s", problem)
-            self.problem = problem
+            said = problem
+            self._tell(problem)
             await asyncio.sleep(AGAIN)
-        self.problem = ""
+        self._tell("")
+
+    def _tell(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            for listener in self._listeners:
+                listener()
 
     async def _start(self, address: str) -> str:
         """Why it does not run; "" if it does."""
