@@ -111,20 +111,26 @@ class Names:
             known = await asyncio.to_thread(_read, configuration)
             if known == wanted and (await _call("systemctl", "is-active", "--quiet", UNIT))[0] == 0:
                 return ""
-            await asyncio.to_thread(self._write, configuration.name, wanted)
             await _call("systemctl", "stop", UNIT)
+            # A folder that is not there when it starts it would never look at.
+            await asyncio.to_thread(self._folder, self.folder / "records")
+            await asyncio.to_thread(self._write, configuration.name, wanted)
             status, words = await _call(*command(program, configuration))
         except OSError as error:
             return f"names below {DOMAIN} are not answered: {error.filename}: {error.strerror}"
         return f"names below {DOMAIN} are not answered: {words}" if status else ""
 
+    def _folder(self, path: Path) -> None:
+        """Have a folder, which everybody may look into. Raises OSError."""
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in {self.folder, path}:
+            folder.chmod(0o755)
+
     def _write(self, name: str, content: str) -> None:
         """Replace a file that everybody may read, whole or not at all. What begins with a dot dnsmasq leaves
         alone. Raises OSError."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in {self.folder, path.parent}:
-            folder.chmod(0o755)
+        self._folder(path.parent)
         draft = path.with_name(f".{path.name}.new")
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         with open(fd, "w") as file:
