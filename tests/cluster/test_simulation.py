@@ -80,6 +80,13 @@ def test_a_full_disk_fails_the_units_of_its_machine_and_no_others():
     assert orders(outcome, "stop") == []
 
 
+def test_a_machine_that_was_cut_off_brings_no_address_back_that_another_has():
+    outcome = played("addresses-moved")
+    stopped = [at for at, where, unit in orders(outcome, "stop", 60) if where == "m1"]
+    assert len(stopped) >= 4
+    assert len(orders(outcome, "start", 40)) >= 12
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_no_named_fault_breaks_anything_whatever_the_times(name: str):
     for seed in range(2, 6):

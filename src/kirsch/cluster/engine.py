@@ -14,7 +14,7 @@ from kirsch.cluster.lease import GRACE, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster
 from kirsch.cluster.moves import Arrive, Begin, Stay
-from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
+from kirsch.cluster.reconcile import Assign, Decision, GiveBack, Wait, Withdraw, reconcile
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     Created,
@@ -26,6 +26,7 @@ from kirsch.cluster.registry.base import (
     Unavailable,
 )
 from kirsch.cluster.snapshot import Snapshots, read_name
+from kirsch.unit import UnitName
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +151,21 @@ class Engine:
     def _matters(self, key: str) -> bool:
         """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is
         not: thousands can be submitted without a reconcile for each."""
+        if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
+            return True
         if key.startswith(MOVES_UPON):
             return any(self.mirror.below(keys.MOVES))
         if not key.startswith(keys.UNITS):
             return key.startswith(DECIDES_UPON) or key == keys.LEADER
         name, cluster = read_name(keys.last(key)), self.snapshots.now()
         unit = cluster.units.get(name)
-        return name in cluster.schedule or (unit is not None and unit.desired != "inactive")
+        wanted = unit is not None and unit.desired != "inactive"
+        return wanted or name in cluster.schedule or self._left(name)
+
+    def _left(self, name: UnitName) -> bool:
+        """Whether a unit that was destroyed has left an address."""
+        cluster = self.snapshots.now()
+        return name in cluster.addresses and name not in cluster.units
 
 
 def operations(decision: Decision) -> list[Operation]:
@@ -171,6 +180,8 @@ def operations(decision: Decision) -> list[Operation]:
             return [Put(keys.move(unit.text), move.to_json())]
         case Arrive(unit):
             return [Delete(keys.move(unit.text))]
+        case GiveBack(unit, slot):
+            return [Delete(keys.address(unit.text, slot))]
         case Wait() | Stay():
             return []
 
@@ -182,6 +193,8 @@ def tell(decision: Decision) -> None:
             log.info("%s leaves %s: %s", unit, machine, reason)
         case Assign(unit, machine, assignment):
             log.info("%s: %s on %s", unit, assignment.desired, machine)
+        case GiveBack(unit):
+            log.info("%s: its address can be another's", unit)
 
 
 def batches(decisions: Iterable[Decision]) -> Iterable[Sequence[Operation]]:

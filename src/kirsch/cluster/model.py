@@ -244,7 +244,8 @@ class Cluster:
 
     `schedule` maps a unit to the machines it is put on, `states` to what those say of it, `homes` a sticky
     unit to its machine, `moves` one that is on its way to where from. `lapsed` are machines lost so lately
-    that what stops by itself on a machine cut off may not have stopped yet.
+    that what stops by itself on a machine cut off may not have stopped yet. `addresses` are the slots of
+    units that were given one.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -255,3 +256,4 @@ class Cluster:
     moves: Mapping[UnitName, Move] = field(default_factory=dict)
     lapsed: frozenset[str] = frozenset()
     endpoints: tuple[Endpoint, ...] = ()
+    addresses: Mapping[UnitName, frozenset[str]] = field(default_factory=dict)

@@ -102,6 +102,8 @@ class Node:
             parts.append(self.network.run())
         if self.names is not None:
             parts.append(self.names.run())
+        if isinstance(self.agent.addresses, FlatAddresses):
+            parts.append(self.agent.addresses.run())
         for part in parts:
             self._tasks.append(asyncio.create_task(self._guard(part, died)))
 

@@ -42,9 +42,17 @@ class Wait:
     refusals: tuple[Refusal, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The address of a destroyed unit's slot is anybody's again."""
+
+    unit: UnitName
+    slot: str
+
+
 TEXT = attrgetter("name.text")
 
-Decision = Assign | Withdraw | Begin | Arrive | Wait | Stay
+Decision = Assign | Withdraw | Begin | Arrive | GiveBack | Wait | Stay
 
 
 def reconcile(cluster: Cluster) -> list[Decision]:
@@ -82,6 +90,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
         if machine in cluster.schedule.get(name, {}) and machine not in occupancy.machines_of(name)
     ]
     decisions += _assignments(units, occupancy)
+    decisions += _addresses(cluster)
     decisions += [Wait(name, refusals) for name, refusals in sorted(waits.items())]
     decisions += [step for step in steps if isinstance(step, Stay)]
     return decisions
@@ -92,6 +101,13 @@ def _orphans(cluster: Cluster) -> Iterator[tuple[tuple[UnitName, str], str]]:
     for name, machines in cluster.schedule.items():
         if name not in cluster.units:
             yield from (((name, machine), "it was destroyed") for machine in machines)
+
+
+def _addresses(cluster: Cluster) -> Iterator[GiveBack]:
+    """Addresses of units that are no more: nobody is to start such a unit, and none runs that is known of."""
+    gone = cluster.addresses.keys() - cluster.units.keys() - cluster.schedule.keys() - cluster.states.keys()
+    for name in sorted(gone, key=str):
+        yield from (GiveBack(name, slot) for slot in sorted(cluster.addresses[name]))
 
 
 def _evict(

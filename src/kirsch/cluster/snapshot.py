@@ -56,6 +56,7 @@ class Snapshots:
         units, homes, moves = dict(before.units), dict(before.homes), dict(before.moves)
         schedule: ByMachine[Assignment] = dict(before.schedule)
         states: ByMachine[UnitState] = dict(before.states)
+        addresses = dict(before.addresses)
         for key in changed:
             entry = entries.get(key)
             match keys.kind(key):
@@ -73,6 +74,11 @@ class Snapshots:
                 case keys.STATES:
                     unit, machine = keys.pair(key)
                     _set_on(states, unit, machine, UnitState.parse(entry.value) if entry else None)
+                case keys.ADDRESSES:
+                    unit, slot = keys.pair(key)
+                    name = read_name(unit)
+                    slots = addresses.get(name, frozenset()) - {slot}
+                    _set(addresses, name, slots | {slot} if entry else slots or None)
                 case keys.ENDPOINTS:
                     _set(self._endpoints, key, Endpoint.parse(entry.value) if entry else None)
         kinds = {keys.kind(key) for key in changed}
@@ -83,6 +89,7 @@ class Snapshots:
             states=states,
             homes=homes,
             moves=moves,
+            addresses=addresses,
             endpoints=self._sorted_endpoints() if keys.ENDPOINTS in kinds else before.endpoints,
         )
 

@@ -110,14 +110,14 @@ class Draft:
             self._once(Put(keys.text(digest), file.text))
 
     def destroy(self, name: UnitName) -> None:
-        """Take a unit out, with all that was kept for it."""
+        """Take a unit out, with all that was kept for it; its address it has until it has stopped
+        (`reconcile`)."""
         self._guard(keys.unit(name.text))
         self._count()
         unit = self.units.pop(name)
         self.operations += [Delete(keys.unit(name.text))]
         if name in self.cluster.homes:
             self.operations += [Delete(keys.home(name.text))]
-        self.operations += [Delete(e.key) for e in self.mirror.below(keys.address(name.text, ""))]
         self._drop_text(unit.record.hash)
 
     def _count(self) -> "Counter[str]":

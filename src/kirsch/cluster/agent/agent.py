@@ -35,7 +35,6 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
-from kirsch.cluster.network.subnet import SubnetError
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError, Secrets, variable
@@ -146,6 +145,7 @@ class Agent:
             self._welcome(view)
         if view.connected and not view.joining and self.network is not None and self.network.stands:
             self._meshed = self.lease.current
+        self.addresses.want((name, view.assigned[name].options) for name in view.unaddressed)
         actions = plan(view)
         self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
         await self._act(view, actions)
@@ -179,10 +179,24 @@ class Agent:
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
             lapsed=self.share.lapsed(),
-            apart=self.network.apart if self.network is not None else "",
+            apart=self._apart(),
+            unaddressed=self._unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
         return replace(view, siblings=self.share.siblings(replaced(view)))
+
+    def _apart(self) -> str:
+        """Until when nothing is started in the flat network: others are told of this machine under the lease
+        that they see its units under."""
+        if self.network is None:
+            return ""
+        entry = self.mirror.entries.get(keys.mesh(self.machine.id))
+        told = entry is not None and entry.lease == self.lease.current
+        return self.network.apart or ("" if told else "until its machine is in the flat network")
+
+    def _unaddressed(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
+        flat = self.addresses.flat
+        return frozenset(name for name, unit in assigned.items() if flat(name, unit.options) is None)
 
     def _lacking(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, tuple[str, ...]]:
         lacking = {}
@@ -256,7 +270,7 @@ class Agent:
                 prepared.append(await self._prepare(name, assigned, view, isinstance(action, Start)))
             except Exception as error:
                 # Whatever it is, it is this unit's; the others are not to wait for it.
-                if not isinstance(error, RegistryError | SecretError | SubnetError):
+                if not isinstance(error, RegistryError | SecretError):
                     log.exception("%s", name)
                 self._problems[name] = f"cannot be prepared: {error}"
                 continue
@@ -275,7 +289,7 @@ class Agent:
             # To be known, a unit need not have its secrets.
             lacking = () if starts else view.lacking.get(name, ())
             prepared = await self.prepare(name, assigned.file, assigned.options, view.endpoints, lacking)
-            return replace(prepared, address=await self.addresses.flat(name, assigned.options))
+            return replace(prepared, address=self.addresses.flat(name, assigned.options) or "")
         return self.cache.units[name].prepared
 
     def _addresses(self, name: UnitName, assigned: Assigned, view: View) -> Mapping[str, str]:

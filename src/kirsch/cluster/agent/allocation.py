@@ -1,14 +1,21 @@
 """Which address each unit has: asked of the registry, or given and written there, for life."""
 
 import asyncio
+import logging
+from collections.abc import Iterable
 from typing import Protocol
 
 from kirsch.cluster import addresses, keys
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.network.giving import Giver
-from kirsch.cluster.network.subnet import Subnet
-from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.network.subnet import Subnet, SubnetError
+from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.unit import Options, UnitName
+
+log = logging.getLogger(__name__)
+
+# Seconds after which the store is asked again for what it could not give.
+RETRY = 1.0
 
 
 class Addresses(Protocol):
@@ -20,9 +27,11 @@ class Addresses(Protocol):
     async def of(self, name: UnitName, options: Options) -> str:
         """The address that a unit is to bind. Raises RegistryError."""
 
-    async def flat(self, name: UnitName, options: Options) -> str:
-        """A unit's own address in the flat network; empty if it is not to be in one. Raises RegistryError,
-        SubnetError."""
+    def flat(self, name: UnitName, options: Options) -> str | None:
+        """A unit's own address in the flat network; empty if it is to be in none, None if it has none yet."""
+
+    def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
+        """Have these units given an address each; the mirror tells when they are."""
 
 
 class HostAddresses:
@@ -39,9 +48,12 @@ class HostAddresses:
         """Every interface."""
         return "0.0.0.0"  # noqa: S104 - a unit on a machine of its own is to be reached
 
-    async def flat(self, name: UnitName, options: Options) -> str:
-        """None: the cluster has no flat network."""
+    def flat(self, name: UnitName, options: Options) -> str | None:
+        """None in any: the cluster has no flat network."""
         return ""
+
+    def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
+        """There are none."""
 
 
 class FlatAddresses(HostAddresses):
@@ -55,16 +67,40 @@ class FlatAddresses(HostAddresses):
         self.machine = machine
         self.mirror = mirror
         self._giver = Giver(registry, mirror, subnet)
+        self._wanted: frozenset[tuple[str, str]] = frozenset()
+        self._asked = asyncio.Event()
 
     def known(self, name: UnitName, options: Options) -> str:
         """The unit's own address, or its machine's."""
-        if not options.flat:
-            return self.address
-        return self.mirror.value(keys.address(name.text, self._slot(options))) or ""
+        return (self.flat(name, options) or "") if options.flat else self.address
 
-    async def flat(self, name: UnitName, options: Options) -> str:
-        """The unit's own, which it is given if it has none yet."""
-        return await self._giver.address(name.text, self._slot(options)) if options.flat else ""
+    def flat(self, name: UnitName, options: Options) -> str | None:
+        """The unit's own, as far as is known here."""
+        return self.mirror.value(keys.address(name.text, self._slot(options))) if options.flat else ""
+
+    def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
+        """Have these units given an address each, as soon as the store takes it."""
+        wanted = frozenset((name.text, self._slot(options)) for name, options in units)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._asked.set()
+
+    async def run(self) -> None:
+        """Give what is wanted, until cancelled."""
+        problem = ""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                for name, slot in sorted(self._wanted):
+                    await self._giver.address(name, slot)
+                problem = ""
+            except (Unavailable, SubnetError) as error:
+                if isinstance(error, SubnetError) and problem != str(error):
+                    log.error("%s", error)
+                problem = str(error)
+                self._asked.set()
+                await asyncio.sleep(RETRY)
 
     def _slot(self, options: Options) -> str:
         return self.machine if options.is_global else keys.NO_SLOT
@@ -92,9 +128,12 @@ class LoopbackAddresses:
                 self._known[name] = await self._own(name)
         return self._known[name]
 
-    async def flat(self, name: UnitName, options: Options) -> str:
-        """None: on one machine the loopback network is flat enough."""
+    def flat(self, name: UnitName, options: Options) -> str | None:
+        """None in any: on one machine the loopback network is flat enough."""
         return ""
+
+    def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
+        """There are none."""
 
     async def _own(self, name: UnitName) -> str:
         key = keys.address(name.text, keys.NO_SLOT)

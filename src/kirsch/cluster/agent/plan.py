@@ -54,7 +54,8 @@ class View:
     for a machine that boots while the store is away. `lapsed` is a machine whose lease has run out so lately
     that what stops by itself there may not have stopped yet; empty for none. `machine` is this one's id,
     `siblings` what others run of the services of units that are to start anew here. `apart` says until when
-    no unit can be started in the flat network here; empty if one can.
+    no unit can be started in the flat network here (empty if one can), `unaddressed` are those that have no
+    address in it yet.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class View:
     cached: Mapping[UnitName, Assigned] = field(default_factory=dict)
     lapsed: str = ""
     apart: str = ""
+    unaddressed: frozenset[UnitName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,8 @@ def _start(name: UnitName, assigned: Assigned, view: View) -> Start | Hold:
         return Hold(name, "waits until its machine has stopped what is no longer its own")
     if view.apart and assigned.options.flat:
         return Hold(name, f"waits {view.apart}")
+    if name in view.unaddressed:
+        return Hold(name, "waits for an address in the flat network")
     if (machine := view.elsewhere.get(name)) and not assigned.options.is_global:
         return Hold(name, f"waits until machine {machine} has stopped it")
     if view.lapsed and assigned.options.on_partition == "stop":

@@ -106,7 +106,9 @@ class Share:
             case keys.SECRETS:
                 used = (secret.name for unit in self._read.values() for secret in unit.options.secrets)
                 return keys.last(key) in used
-            case keys.STATES:
+            case keys.MESH:
+                return keys.last(key) == self.machine
+            case keys.STATES | keys.ADDRESSES:
                 name = read_name(keys.pair(key).first)
                 return name in self._read or name.service in self._awaited
             case keys.ENDPOINTS:

@@ -55,12 +55,19 @@ class Host:
         self.heard: float | None = None
         # No room where units' files go.
         self.full = False
+        # It is in the flat network.
+        self.joined = False
         self._pid = 0
 
     def alive(self, name: UnitName) -> bool:
         """Whether the unit has processes."""
         held = self.units.get(name)
         return held is not None and alive(held.state)
+
+    def address(self, name: UnitName) -> str:
+        """Where the unit's processes are in the flat network; empty if it has none, or none in it."""
+        held = self.units.get(name)
+        return held.prepared.address if held is not None and alive(held.state) else ""
 
     def load(self, units: Iterable[Prepared]) -> None:
         """Make units known, or known anew."""

@@ -59,6 +59,7 @@ class Invariants:
     def committed(self, changes: Sequence[tuple[Change, ...]]) -> None:
         """The store has changed."""
         for revision in changes:
+            addresses = {entry.key: entry.value for entry in self.truth.below(keys.ADDRESSES)}
             self.truth.feed(revision)
             rescheduled = False
             for change in revision:
@@ -70,6 +71,10 @@ class Invariants:
                     self._serves(Endpoint.parse(change.entry.value))
                 elif change.key.startswith(keys.HOMES) and change.entry is not None:
                     self._settles(UnitName.parse(keys.last(change.key)), change.entry)
+                elif change.key.startswith(keys.ADDRESSES):
+                    self._given(change, addresses.get(change.key, ""))
+                elif change.key.startswith(keys.MESH) and change.entry is not None:
+                    self._meshed(self.machines[keys.last(change.key)])
                 elif change.key.startswith(keys.MACHINES):
                     machine = keys.last(change.key)
                     if change.entry is None:
@@ -141,6 +146,33 @@ class Invariants:
         if home.created != home.modified and keys.move(name.text) not in self.truth.entries:
             self.broken(f"{name} has got another home, {home.value}, though nobody moved it")
 
+    def _given(self, change: Change, before: str) -> None:
+        """A unit was given an address, or has given it back."""
+        name = UnitName.parse(keys.pair(change.key).first)
+        if change.entry is not None:
+            for other in self.truth.below(keys.ADDRESSES):
+                if other.value == change.entry.value and other.key != change.key:
+                    self.broken(f"{other.value} is given to {change.key} and to {other.key}")
+            return
+        for machine in self.machines.values():
+            if machine.host.address(name) == before and self.truth.there(machine.id):
+                self.broken(f"{before} of {name} is anybody's, and in use on {machine.id}")
+
+    def _meshed(self, machine: SimulatedMachine) -> None:
+        """A machine is in the flat network, with what it runs."""
+        for name in machine.host.units:
+            if address := machine.host.address(name):
+                self._check_address(machine, name, address)
+
+    def _check_address(self, machine: SimulatedMachine, name: UnitName, address: str) -> None:
+        """No other machine of the flat network has it."""
+        for other in self.machines.values():
+            if other is machine or keys.mesh(other.id) not in self.truth.entries:
+                continue
+            for theirs in other.host.units:
+                if other.host.address(theirs) == address:
+                    self.broken(f"{address} is {name}'s on {machine.id} and {theirs}'s on {other.id}")
+
     def _not_its_own(self, id: str) -> set[UnitName]:
         """What runs on a machine though the schedule does not have it there."""
         host = self.machines[id].host
@@ -153,6 +185,10 @@ class Invariants:
         if not options.is_global:
             self._check_alone(machine, name, options)
         known = machine.kirschd is not None and machine.kirschd.node.mirror.revision > 0
+        if address := machine.host.address(name):
+            if known and keys.mesh(machine.id) not in self.truth.entries and self.truth.there(machine.id):
+                self.broken(f"{name} starts on {machine.id}, which is not in the flat network")
+            self._check_address(machine, name, address)
         if options.sticky and known:
             home = self.truth.value(keys.home(name.text))
             if home not in (machine.id, None):

@@ -14,6 +14,7 @@ from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.secrets import FileSecrets
 from kirsch.cluster.simulation.client import SimulatedRegistry
+from kirsch.cluster.simulation.flat import SimulatedNetwork
 from kirsch.cluster.simulation.host import Host, Manner
 from kirsch.cluster.simulation.network import Link
 from kirsch.cluster.simulation.runtime import SimulatedRuntime
@@ -99,6 +100,7 @@ class Kirschd:
             NOWHERE,
             clock=machine.loop.time,
             heard=HostHeard(machine.host),
+            network=lambda registry, mirror: SimulatedNetwork(registry, mirror, machine.id, machine.host),
         )
         self.node.endpoints = NoSocket(self.node.mirror, NOWHERE)
         self.node.agent.cache = DiskCache(machine.disk)

@@ -8,7 +8,7 @@ from random import Random
 
 from kirsch.cluster.model import Machine
 from kirsch.cluster.simulation.host import Manner
-from kirsch.cluster.simulation.scenario import GIB, Act, Scenario
+from kirsch.cluster.simulation.scenario import GIB, TYPES, Act, Scenario
 
 # What no start fails of and no stop takes long for.
 STEADY = Manner(start=0.3, stop=0.3, long=0.0, fails=0.0)
@@ -63,6 +63,17 @@ def disk_full(seed: int) -> Scenario:
     return _scenario("disk-full", seed, 3, units, acts)
 
 
+def addresses_moved(seed: int) -> Scenario:
+    """A machine with containers is cut off and comes back: their addresses are elsewhere by then, and others
+    were destroyed meanwhile, whose addresses new units can have."""
+    units: Units = [(f"u{number}.container", ()) for number in range(12)]
+    more: Units = [(f"more{number}.container", ()) for number in range(12)]
+    acts = [Act(20, "cut", "m1"), Act(60, "mend", "m1")]
+    acts += [Act(25 + number / 10, "destroy", f"u{number}.container") for number in range(0, 12, 2)]
+    acts += [Act(40, "start", name) for name, _ in more]
+    return _scenario("addresses-moved", seed, 3, units + more, acts, start=units)
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
@@ -71,6 +82,7 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "cut-off": cut_off,
     "leader-killed": leader_killed,
     "disk-full": disk_full,
+    "addresses-moved": addresses_moved,
 }
 
 Units = list[tuple[str, tuple[str, ...]]]
@@ -88,7 +100,10 @@ def _scenario(
     return Scenario(
         name,
         seed,
-        tuple(Machine(f"m{n}", f"10.0.0.{n}", cpu=8.0, memory=8 * GIB) for n in range(1, machines + 1)),
+        tuple(
+            Machine(f"m{n}", f"10.0.0.{n}", runs=TYPES, cpu=8.0, memory=8 * GIB)
+            for n in range(1, machines + 1)
+        ),
         tuple(units),
         tuple(sorted([*begin, *acts], key=lambda act: act.at)),
         manner=STEADY,

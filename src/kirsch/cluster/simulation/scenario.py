@@ -75,6 +75,10 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )
 
 
+# Containers are in the flat network.
+TYPES = ("service", "container")
+
+
 ORDERS = (
     *("start", "restart", "load", "unload", "destroy", "change", "move", "move"),
     *("drain", "cordon", "uncordon", "set"),
@@ -95,6 +99,7 @@ def random_scenario(seed: int) -> Scenario:
             f"m{number}",
             f"10.0.0.{number}",
             {"zone": random.choice("ab")},
+            runs=TYPES,
             cpu=random.choice((2.0, 4.0)),
             memory=random.choice((4, 8)) * GIB,
         )
@@ -124,7 +129,7 @@ def random_scenario(seed: int) -> Scenario:
 def _units(random: Random) -> tuple[tuple[str, tuple[str, ...]], ...]:
     units: list[tuple[str, tuple[str, ...]]] = []
     for number in range(random.randint(2, 6)):
-        units.append((f"u{number}.service", random.choice(KINDS)))
+        units.append((f"u{number}.{random.choice(TYPES)}", random.choice(KINDS)))
     match random.randrange(5):
         case 0:
             units += [(f"c@{i}.service", ("Conflicts=c@*.service",)) for i in (1, 2)]

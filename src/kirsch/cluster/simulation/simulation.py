@@ -90,7 +90,7 @@ class Simulation:
             )
             for machine in scenario.machines
         }
-        texts = {name: unit_text(options) for name, options in scenario.units}
+        texts = {name: unit_text(name, options) for name, options in scenario.units}
         names = {UnitName.parse(name): text for name, text in texts.items()}
         options = {name: Options.parse(UnitFile.parse(text, name.text), name) for name, text in names.items()}
         self.people = People(self.machines, texts, self.truth, self._random("people"), self.note)
@@ -253,7 +253,10 @@ class Complaints(logging.Handler):
             self.simulation.broken(f"logged: {text}: {error!r}")
 
 
-def unit_text(options: tuple[str, ...]) -> str:
+def unit_text(name: str, options: tuple[str, ...]) -> str:
     """The file of a unit."""
-    lines = ["[Service]", "ExecStart=/bin/run", *(["[X-Kirsch]", *options] if options else [])]
+    body = (
+        ["[Container]", "Image=run"] if name.endswith(".container") else ["[Service]", "ExecStart=/bin/run"]
+    )
+    lines = [*body, *(["[X-Kirsch]", *options] if options else [])]
     return "\n".join(lines) + "\n"
