@@ -3,7 +3,7 @@ whichever machines answer. It lives with the machines, and knows all of them.
 
 It passes bytes on (mode tcp), whatever they are. A machine is out as soon as one connection to it fails, and
 in again once a check reaches it; who was about to be connected to it is connected to another.
-See HAProxy's configuration manual, "observe", "on-error", "option redispatch".
+See HAProxy's configuration manual, "observe", "on-error", "option redispatch", "tcp-ut".
 """
 
 import time
@@ -38,7 +38,7 @@ global
 defaults
     mode tcp
     balance leastconn
-    timeout connect 1s
+    timeout connect 500ms
     timeout check 1s
     # What is idle for longer is cut.
     timeout client 1h
@@ -47,7 +47,13 @@ defaults
     retries 5
     option redispatch 1
     default-server check inter 500ms fastinter 100ms downinter 300ms fall 2 rise 1
-    default-server observe layer4 error-limit 1 on-error mark-down on-marked-down shutdown-sessions
+    # Not on-marked-down shutdown-sessions: it also ends who would be connected to another (HAProxy 3.0 leaves
+    # them hanging). Who is connected to a machine that is gone finds out by TCP, after three seconds.
+    default-server observe layer4 error-limit 1 on-error mark-down tcp-ut 3s
+    option srvtcpka
+    srvtcpka-idle 1s
+    srvtcpka-intvl 1s
+    srvtcpka-cnt 2
 """
 # Every machine has Python; nothing else there speaks to a Unix socket.
 ASK = (
