@@ -4,15 +4,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from math import isfinite
 
 from kirsch.unit import Health
 
 log = logging.getLogger(__name__)
 
-# Until a unit is ready somebody waits for it; later a change is news, not a wait.
-EAGER = 0.1
-INTERVAL = 1.0
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between two questions: `eager` until a unit is ready, for somebody waits for it; `later`, when a
+    change is news and no wait, where the file does not say how often."""
+
+    eager: float
+    later: float
+
+
+PACE = Pace(0.1, 1.0)
+# podman takes a twentieth of a second of a processor for a command in a container.
+IN_CONTAINER = Pace(0.5, 5.0)
 # A program that cannot run has mostly ended by then.
 SETTLE = 0.25
 TIMEOUT = 3.0
@@ -51,7 +62,9 @@ async def _connect(health: Health, address: str) -> bool:
         return len(status) > 1 and status[1].isdigit() and int(status[1]) < 400
 
 
-async def follow(health: Health | None, address: str, run: RunCommand, tell: Callable[[bool], None]) -> None:
+async def follow(
+    health: Health | None, address: str, run: RunCommand, tell: Callable[[bool], None], pace: Pace = PACE
+) -> None:
     """Ask until cancelled, and tell each change. Without a Health= a unit that stays active is ready."""
     if health is None:
         await asyncio.sleep(SETTLE)
@@ -68,5 +81,5 @@ async def follow(health: Health | None, address: str, run: RunCommand, tell: Cal
             ready = answer
             tell(ready)
         # HealthInterval=disable is podman's word for HealthCmd= alone; here somebody waits for the answer.
-        interval = health.interval if health.interval and isfinite(health.interval) else INTERVAL
-        await asyncio.sleep(interval if ready else EAGER)
+        interval = health.interval if health.interval and isfinite(health.interval) else pace.later
+        await asyncio.sleep(interval if ready else pace.eager)

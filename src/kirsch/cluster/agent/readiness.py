@@ -46,4 +46,7 @@ class Readiness:
             self._ready[name] = ready
             self.changed()
 
-        await health.follow(options.health, address, run, tell)
+        asked = options.health
+        boxed = self.runtime.durable and name.type == "container"
+        costly = boxed and asked is not None and asked.kind == "command"
+        await health.follow(asked, address, run, tell, health.IN_CONTAINER if costly else health.PACE)
