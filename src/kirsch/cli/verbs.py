@@ -7,6 +7,7 @@ from typing import Any
 from kirsch import __version__
 from kirsch.cli import (
     cluster_options,
+    device_options,
     hbase_server_options,
     image_options,
     machine_options,
@@ -55,6 +56,7 @@ def build() -> argparse.ArgumentParser:
     _websockets(verbs)
     _clusters(verbs)
     _images(verbs)
+    _devices(verbs)
     _hbase(verbs)
     secret_options.secrets(lambda *words: _verb(verbs, *words))
     _programs(verbs)
@@ -314,6 +316,10 @@ def _clusters(verbs: Any) -> None:
 
 def _images(verbs: Any) -> None:
     image_options.images(lambda *words: _verb(verbs, *words))
+
+
+def _devices(verbs: Any) -> None:
+    device_options.devices(lambda *words: _verb(verbs, *words))
 
 
 def _hbase(verbs: Any) -> None:

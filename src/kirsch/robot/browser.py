@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import ConsoleMessage, Page, Playwright, sync_playwright
@@ -25,51 +26,75 @@ class BrowserError(AssertionError):
 
 @dataclass
 class Browser:
-    """One browser with one page. `errors` are those of the page's scripts."""
+    """One browser with a page in each of its windows; windows know nothing of each other.
+
+    `errors` are those of the pages' scripts. `place`, a latitude and a longitude, is what pages that are
+    opened are told when they ask where they are; None: they are not allowed to know.
+    """
 
     timeout: float = 10.0
     errors: list[str] = field(default_factory=list)
+    place: tuple[float, float] | None = None
     _playwright: Playwright | None = None
     _chromium: Chromium | None = None
-    _page: Page | None = None
+    _windows: dict[str, Page] = field(default_factory=dict)
+    _window: str = ""
 
-    def open(self, url: str) -> Page:
-        """Open an address in a new page; one that was open is closed. Raises BrowserError."""
+    def open(self, url: str, window: str = "") -> Page:
+        """Open an address in a new page of a window; one that was open there is closed.
+
+        Raises BrowserError.
+        """
+        self._window = window
         self.close_page()
-        page = self._start().new_context().new_page()
+        page = self._start().new_context(**self._permissions()).new_page()
         page.set_default_timeout(self.timeout * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._heard)
         page.goto(url)
-        self._page = page
+        self._windows[window] = page
         return page
+
+    def switch(self, window: str) -> None:
+        """Go to a window. Raises BrowserError."""
+        if window not in self._windows:
+            raise BrowserError(f"no window is called {window!r}: open one first")
+        self._window = window
 
     @property
     def page(self) -> Page:
-        """The page that is open. Raises BrowserError."""
-        if self._page is None:
+        """The page that is open in this window. Raises BrowserError."""
+        if self._window not in self._windows:
             raise BrowserError("no page is open: open one first")
-        return self._page
+        return self._windows[self._window]
 
     @property
     def is_open(self) -> bool:
-        """Whether a page is open."""
-        return self._page is not None
+        """Whether a page is open in this window."""
+        return self._window in self._windows
 
     def close_page(self) -> None:
-        """Close the page, and forget what it kept."""
-        if self._page is not None:
-            self._page.context.close()
-            self._page = None
+        """Close the page of this window, and forget what it kept."""
+        if self.is_open:
+            self._windows.pop(self._window).context.close()
 
     def close(self) -> None:
         """Close the browser."""
-        self.close_page()
+        while self._windows:
+            self._window = next(iter(self._windows))
+            self.close_page()
         if self._chromium is not None:
             self._chromium.close()
         if self._playwright is not None:
             self._playwright.stop()
         self._chromium = self._playwright = None
+
+    def _permissions(self) -> dict[str, Any]:
+        if self.place is None:
+            return {"permissions": []}
+        latitude, longitude = self.place
+        place = {"latitude": latitude, "longitude": longitude, "accuracy": 10}
+        return {"permissions": ["geolocation"], "geolocation": place}
 
     def _start(self) -> Chromium:
         if self._chromium is None:

@@ -12,12 +12,39 @@ from kirsch.robot.keywords.session import Keywords
 
 
 class BrowserKeywords(Keywords):
-    """One page at a time. What is to be seen is waited for, ten seconds at most."""
+    """One page at a time, or one in each of several windows. What is to be seen is waited for, ten seconds at
+    most."""
 
     @keyword
-    def open_page(self, address: str = "/") -> None:
-        """Opens an address, or a path at the application's, in Chromium (/usr/bin/chromium, or CHROMIUM)."""
-        self.session.browser.open(self.session.url(address))
+    def open_page(self, address: str = "/", window: str = "") -> None:
+        """Opens an address, or a path at the application's, in Chromium (/usr/bin/chromium, or CHROMIUM).
+
+        With ``window`` it is another window, beside those that are open: another person's, who shares no
+        cookies with the others. What follows is done in the window that was opened, or switched to, last.
+
+        | Open Page    window=Ada
+        | Open Page    window=Bob
+        | Switch Window    Ada
+        """
+        self.session.browser.open(self.session.url(address), window)
+
+    @keyword
+    def switch_window(self, window: str) -> None:
+        """Goes to a window that is open."""
+        self.session.browser.switch(window)
+
+    @keyword
+    def browser_is_at(self, latitude: float, longitude: float) -> None:
+        """Pages that are opened from now on may know where the browser is: there, in degrees.
+
+        Without it they are not allowed to know.
+        """
+        self.session.browser.place = (latitude, longitude)
+
+    @keyword
+    def browser_keeps_its_place_to_itself(self) -> None:
+        """Pages that are opened from now on are not allowed to know where the browser is."""
+        self.session.browser.place = None
 
     @keyword
     def reload_page(self) -> None:
