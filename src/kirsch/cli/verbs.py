@@ -8,6 +8,7 @@ from kirsch import __version__
 from kirsch.cli import (
     cluster_options,
     device_options,
+    hbase_options,
     hbase_server_options,
     image_options,
     machine_options,
@@ -323,6 +324,7 @@ def _devices(verbs: Any) -> None:
 
 
 def _hbase(verbs: Any) -> None:
+    hbase_options.shell(lambda *words: _verb(verbs, *words))
     hbase_server_options.server(lambda *words: _verb(verbs, *words))
     hbase_server_options.jars(lambda *words: _verb(verbs, *words))
 

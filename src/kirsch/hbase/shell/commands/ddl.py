@@ -1,0 +1,334 @@
+"""ddl: tables and their families."""
+
+from pathlib import Path
+from typing import Any
+
+from kirsch.hbase.shell import schema
+from kirsch.hbase.shell.answer import Facts, Grid, Names
+from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.session import Session, data, java_bytes, many, python_bytes, shown, text
+
+GROUP = "ddl"
+SPLITS = ("SPLITS", "SPLITS_FILE", "NUMREGIONS", "SPLITALGO")
+REGION_COLUMNS = ("SERVER_NAME", "REGION_NAME", "START_KEY", "END_KEY", "SIZE", "REQ", "LOCALITY")
+
+
+@command(GROUP, keep_hashes=True)
+def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
+    """Make a table with its families.
+
+        create 't1', 'f1', 'f2'
+        create 'ns1:t1', {NAME => 'f1', VERSIONS => 5}
+        create 't1', {NAME => 'f1', TTL => 2592000, BLOCKCACHE => true}, 'f2'
+        create 't1', {NAME => 'f1', CONFIGURATION => {'hbase.hstore.blockingStoreFiles' => '10'}}
+        create 't1', 'f1', SPLITS => ['10', '20', '30', '40']
+        create 't1', 'f1', SPLITS_FILE => 'splits.txt'
+        create 't1', 'f1', {NUMREGIONS => 15, SPLITALGO => 'HexStringSplit'}
+        create 't1', 'f1', {MAX_FILESIZE => '10737418240', METADATA => {'mykey' => 'myvalue'}}
+
+    A family's options: VERSIONS, MIN_VERSIONS, TTL, BLOCKSIZE, BLOOMFILTER, COMPRESSION, DATA_BLOCK_ENCODING,
+    IN_MEMORY, BLOCKCACHE, KEEP_DELETED_CELLS, REPLICATION_SCOPE, IS_MOB, MOB_THRESHOLD, STORAGE_POLICY, … A
+    table's: MAX_FILESIZE, MEMSTORE_FLUSHSIZE, READONLY, DURABILITY, SPLIT_POLICY, REGION_REPLICATION,
+    PRIORITY, … Answers the table, for a variable.
+    """
+    name = session.table_name(table)
+    builder = session.java("client.TableDescriptorBuilder").newBuilder(name)
+    splitting: dict[str, Any] = {}
+    there: set[bytes] = set()
+    family: bytes | None
+    for given in [*families, *([options] if options else [])]:
+        if not isinstance(given, dict):
+            family, hash_ = data(given), {}
+        else:
+            hash_ = schema.upper(given)
+            family = data(hash_["NAME"]) if "NAME" in hash_ else None
+        if family is None:
+            splitting.update({key: hash_.pop(key) for key in SPLITS if key in hash_})
+            schema.table(session, builder, hash_)
+        elif family in there:
+            raise CommandError(f"family {shown(family)} is named twice")
+        else:
+            there.add(family)
+            builder.setColumnFamily(schema.family(session, family, hash_))
+    if not there:
+        raise UsageError("create: a table needs a family: create 't1', 'f1'")
+    _create(session, builder.build(), splitting)
+    return session.table(str(name))
+
+
+def _create(session: Session, descriptor: Any, splitting: dict[str, Any]) -> None:
+    keys = [data(key) for key in many(splitting.get("SPLITS"))]
+    if "SPLITS_FILE" in splitting:
+        path = Path(text(splitting["SPLITS_FILE"], "a file"))
+        try:
+            keys += [line.encode() for line in path.read_text().splitlines() if line]
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from None
+    if "NUMREGIONS" in splitting or "SPLITALGO" in splitting:
+        keys += _split_by(splitting.get("NUMREGIONS"), splitting.get("SPLITALGO"))
+    if not keys:
+        session.admin("createTable", descriptor)
+        return
+    import jpype
+
+    array = jpype.JArray(jpype.JArray(jpype.JByte))([java_bytes(key) for key in keys])
+    session.admin("createTable", descriptor, array)
+
+
+def _split_by(regions: Any, algorithm: Any) -> list[bytes]:
+    """The keys that HBase's RegionSplitter would split at; it is not in its client."""
+    if not isinstance(regions, int) or regions < 2 or algorithm is None:
+        raise UsageError("create: NUMREGIONS (2 or more) goes with SPLITALGO => 'HexStringSplit', or another")
+    name = text(algorithm)
+    if name == "HexStringSplit":
+        size = 1 << 32
+        return [f"{size * i // regions:08x}".encode() for i in range(1, regions)]
+    if name == "DecimalStringSplit":
+        size = 10**8
+        return [f"{size * i // regions:08d}".encode() for i in range(1, regions)]
+    if name == "UniformSplit":
+        size = 1 << 64
+        return [(size * i // regions).to_bytes(8, "big") for i in range(1, regions)]
+    raise CommandError(
+        f"there is no SPLITALGO {name}: there are HexStringSplit, DecimalStringSplit, UniformSplit"
+    )
+
+
+@command(GROUP)
+def describe(session: Session, table: Any) -> Facts:
+    """Say how a table and its families are set up.
+
+    describe 't1'
+    describe 'ns1:t1'
+    """
+    name = session.table_name(table)
+    descriptor = session.admin("getDescriptor", name)
+    enabled = bool(session.admin("isTableEnabled", name))
+    families = [
+        {"NAME": shown(python_bytes(f.getName())), **schema.attributes(f)}
+        for f in descriptor.getColumnFamilies()
+    ]
+    settings = {k: v for k, v in schema.attributes(descriptor).items() if k != "IS_META"}
+    state = "enabled" if enabled else "disabled"
+    lines = [f"Table {name} is {state}", *(f"  {key} => '{value}'" for key, value in settings.items())]
+    for family in families:
+        lines.append("{" + ", ".join(f"{key} => '{value}'" for key, value in family.items()) + "}")
+    facts = {"TABLE": str(name), "ENABLED": enabled, "ATTRIBUTES": settings, "FAMILIES": families}
+    return Facts(facts, "\n".join(lines))
+
+
+@command(GROUP, name="list")
+def list_(session: Session, pattern: str = ".*") -> Names:
+    """List tables, those that match a pattern if there is one.
+
+        list
+        list 'abc.*'
+        list 'ns1:.*'
+
+    In Python list('abc.*') does so, and list(something that is not text) is Python's own.
+    """
+    names = session.admin("listTableNames", session.pattern(pattern))
+    return Names("TABLE", sorted(str(name) for name in names))
+
+
+@command(GROUP)
+def exists(session: Session, table: Any) -> bool:
+    """Say whether there is a table.
+
+    exists 't1'
+    """
+    return bool(session.admin("tableExists", session.table_name(table)))
+
+
+@command(GROUP)
+def enable(session: Session, table: Any) -> None:
+    """Have a table served.
+
+    enable 't1'
+    """
+    name = session.table_name(table)
+    if not session.admin("isTableEnabled", name):
+        session.admin("enableTable", name)
+
+
+@command(GROUP)
+def disable(session: Session, table: Any) -> None:
+    """Have a table not served.
+
+    disable 't1'
+    """
+    name = session.table_name(table)
+    if not session.admin("isTableDisabled", name):
+        session.admin("disableTable", name)
+
+
+@command(GROUP)
+def drop(session: Session, table: Any) -> None:
+    """Delete a table, which must be disabled.
+
+    drop 't1'
+    """
+    session.admin("deleteTable", session.table_name(table))
+
+
+@command(GROUP)
+def is_enabled(session: Session, table: Any) -> bool:
+    """Say whether a table is enabled.
+
+    is_enabled 't1'
+    """
+    return bool(session.admin("isTableEnabled", session.table_name(table)))
+
+
+@command(GROUP)
+def is_disabled(session: Session, table: Any) -> bool:
+    """Say whether a table is disabled.
+
+    is_disabled 't1'
+    """
+    return bool(session.admin("isTableDisabled", session.table_name(table)))
+
+
+@command(GROUP)
+def enable_all(session: Session, pattern: str) -> Names:
+    """Enable the tables that match a pattern; on a terminal you are asked first.
+
+    enable_all 't.*'
+    """
+    return _all(session, pattern, "Enable", enable.function)
+
+
+@command(GROUP)
+def disable_all(session: Session, pattern: str) -> Names:
+    """Disable the tables that match a pattern; on a terminal you are asked first.
+
+    disable_all 't.*'
+    """
+    return _all(session, pattern, "Disable", disable.function)
+
+
+@command(GROUP)
+def drop_all(session: Session, pattern: str) -> Names:
+    """Delete the tables that match a pattern, which must be disabled; on a terminal you are asked first.
+
+    drop_all 't.*'
+    """
+    return _all(session, pattern, "Drop", drop.function)
+
+
+def _all(session: Session, pattern: str, verb: str, do: Any) -> Names:
+    found = list_.function(session, text(pattern, "a pattern"))
+    if not found:
+        raise CommandError(f"no table matches {pattern}")
+    if not session.confirm(f"{verb} {', '.join(found)}?"):
+        return Names("TABLE", [])
+    for done, name in enumerate(found):
+        session.progress.say(f"{name} ({done} of {len(found)})")
+        do(session, name)
+    return Names("TABLE", found)
+
+
+@command(GROUP)
+def get_table(session: Session, table: Any) -> Any:
+    """A table, for a variable: its commands without its name.
+
+        get_table 't1'
+
+    table_help says more.
+    """
+    name = session.table_name(table)
+    session.admin("getDescriptor", name)
+    return session.table(str(name))
+
+
+@command(GROUP)
+def clone_table_schema(session: Session, table: Any, new: Any, preserve_splits: bool = True) -> None:
+    """Make an empty table like another; with false, of one region.
+
+    clone_table_schema 't1', 't2'
+    clone_table_schema 't1', 't2', false
+    """
+    session.admin(
+        "cloneTableSchema", session.table_name(table), session.table_name(new), bool(preserve_splits)
+    )
+
+
+@command(GROUP)
+def list_regions(session: Session, table: Any, *more: Any, locality_threshold: float | None = None) -> Grid:
+    """List a table's regions; of servers whose names begin so, and some columns only.
+
+    list_regions 't1'
+    list_regions 't1', 'server1'
+    list_regions 't1', {LOCALITY_THRESHOLD => 0.8}
+    list_regions 't1', 'server1', ['REGION_NAME', 'SIZE']
+    """
+    prefix = next((text(one) for one in more if isinstance(one, str | bytes)), "")
+    columns = [text(c).upper() for one in more if not isinstance(one, str | bytes) for c in many(one)]
+    if unknown := [c for c in columns if c not in REGION_COLUMNS]:
+        raise CommandError(f"there is no column {unknown[0]}: there are {', '.join(REGION_COLUMNS)}")
+    name = session.table_name(table)
+    session.admin("getDescriptor", name)
+    locator = session.connection.java.getRegionLocator(name)
+    try:
+        locations = list(session.call(locator.getAllRegionLocations))
+    finally:
+        locator.close()
+    metrics = {}
+    for server in {str(one.getServerName()): one.getServerName() for one in locations if one}.values():
+        for region in session.admin("getRegionMetrics", server, name):
+            metrics[python_bytes(region.getRegionName())] = region
+    rows = []
+    for location in locations:
+        server, info = str(location.getServerName()), location.getRegion()
+        load = metrics.get(python_bytes(info.getRegionName()))
+        locality = 0.0 if load is None else float(load.getDataLocality())
+        if server.startswith(prefix) and (locality_threshold is None or locality < float(locality_threshold)):
+            rows.append(
+                (
+                    server,
+                    shown(python_bytes(info.getRegionName())),
+                    python_bytes(info.getStartKey()),
+                    python_bytes(info.getEndKey()),
+                    0 if load is None else int(load.getStoreFileSize().getLongValue()),
+                    0 if load is None else int(load.getRequestCount()),
+                    round(locality, 3),
+                )
+            )
+    if not columns:
+        return Grid(REGION_COLUMNS, rows, "region")
+    return Grid(columns, [[row[REGION_COLUMNS.index(c)] for c in columns] for row in rows], "region")
+
+
+@command(GROUP)
+def locate_region(session: Session, table: Any, row: Any) -> Facts:
+    """Say which server has a row.
+
+    locate_region 't1', 'r1'
+    """
+    name = session.table_name(table)
+    session.admin("getDescriptor", name)
+    locator = session.connection.java.getRegionLocator(name)
+    try:
+        location = session.call(locator.getRegionLocation, session.bytes(row), True)
+    finally:
+        locator.close()
+    info = location.getRegion()
+    return Facts(
+        {
+            "SERVER": str(location.getServerName()),
+            "REGION": shown(python_bytes(info.getRegionName())),
+            "ENCODED": str(info.getEncodedName()),
+            "START_KEY": python_bytes(info.getStartKey()),
+            "END_KEY": python_bytes(info.getEndKey()),
+        }
+    )
+
+
+@command(GROUP)
+def show_filters(session: Session) -> Names:
+    """List the filters that FILTER => "…" knows.
+
+    show_filters
+    """
+    filters = session.java("filter.ParseFilter").getAllFilters()
+    return Names("FILTER", sorted(str(name) for name in filters.keySet()))

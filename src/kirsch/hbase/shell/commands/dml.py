@@ -1,0 +1,346 @@
+"""dml: rows and cells."""
+
+from typing import Any
+
+from kirsch.hbase.shell.answer import Names, Stream
+from kirsch.hbase.shell.cells import COLUMNS, Format, number, query, rows_of, scanned
+from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
+
+GROUP = "dml"
+COUNTER = 8
+
+
+@command(GROUP)
+def scan(session: Session, table: Any, **options: Any) -> Stream:
+    """Read rows of a table, in order.
+
+        scan 't1', {LIMIT => 10}
+        scan 't1', {COLUMNS => ['c1', 'c2:q'], LIMIT => 10, STARTROW => 'xyz'}
+        scan 't1', {ROWPREFIXFILTER => 'row2', FILTER => "(QualifierFilter (>=, 'binary:xyz'))"}
+        scan 't1', {TIMERANGE => [1303668804000, 1303668904000], REVERSED => true}
+        scan 't1', {RAW => true, VERSIONS => 10}
+        scan 't1', {COLUMNS => ['cf:a:toInt', 'cf:b:c(org.apache.hadoop.hbase.util.Bytes).toLong']}
+        scan 't1', limit: 10, prefix: 'row2'
+
+    Also STOPROW (ENDROW), TIMESTAMP, VERSIONS, FORMATTER, FORMATTER_CLASS, MAXLENGTH, AUTHORIZATIONS,
+    ATTRIBUTES, CACHE, CACHE_BLOCKS, MAX_RESULT_SIZE, ISOLATION_LEVEL, CONSISTENCY, REGION_REPLICA_ID,
+    READ_TYPE, INCLUSIVE_STOP. In Python its value is gone through once: for row in scan('t1'): row.key,
+    row['c1:q'], row.cells.
+    """
+    return scanned(session, _existing(session, table), options)
+
+
+@command(GROUP)
+def get(session: Session, table: Any, row: Any, *columns: Any, **options: Any) -> Stream:
+    """Read a row, or columns of it.
+
+        get 't1', 'r1'
+        get 't1', 'r1', 'c1', 'c2:q'
+        get 't1', 'r1', {COLUMN => 'c1', TIMERANGE => [1, 1303668904000], VERSIONS => 4}
+        get 't1', 'r1', {COLUMN => ['c1', 'c2'], FILTER => "ValueFilter(=, 'binary:abc')"}
+        get 't1', 'r1', 'c1:n:toLong'
+
+    Also TIMESTAMP, FORMATTER, FORMATTER_CLASS, MAXLENGTH, AUTHORIZATIONS, ATTRIBUTES, CONSISTENCY,
+    REGION_REPLICA_ID.
+    """
+    given = dict(options)
+    format_ = Format(
+        session,
+        given.pop("formatter", None),
+        given.pop("formatter_class", None),
+        number(given.pop("maxlength", 0), "MAXLENGTH"),
+    )
+    names = [name for one in columns for name in many(one)]
+    names += [*many(given.pop("columns", None)), *many(given.pop("column", None))]
+    java = session.call(session.java("client.Get"), session.bytes(row))
+    query(session, java, format_, names, given)
+    if given:
+        raise UsageError(f"get has no option {next(iter(given)).upper()}: help('get') says which there are")
+    result = session.call(_java(session, table).get, java)
+    rows = [] if result.isEmpty() else rows_of([result])
+    return Stream(COLUMNS[1:], iter(rows), lambda found: [line[1:] for line in format_.lines(found)], "row")
+
+
+@command(GROUP)
+def put(
+    session: Session,
+    table: Any,
+    row: Any,
+    column: Any,
+    value: Any,
+    timestamp: int | None = None,
+    *,
+    attributes: dict[str, Any] | None = None,
+    visibility: str | None = None,
+    ttl: int | None = None,
+) -> None:
+    """Write a cell.
+
+        put 't1', 'r1', 'c1:q', 'value'
+        put 't1', 'r1', 'c1:q', 'value', 1303668804000
+        put 't1', 'r1', 'c1:q', 'value', {VISIBILITY => 'PRIVATE|SECRET'}
+        put 't1', 'r1', 'c1:q', 'value', {TTL => 60000, ATTRIBUTES => {'mykey' => 'myvalue'}}
+
+    Text is written in UTF-8, a number as its digits; "\\x00\\x01" in double quotes are bytes. TTL is in ms.
+    """
+    family, qualifier = _column(column)
+    java = session.call(session.java("client.Put"), session.bytes(row))
+    if timestamp is None:
+        java.addColumn(session.bytes(family), session.bytes(qualifier), session.bytes(value))
+    else:
+        stamp = number(timestamp, "a timestamp")
+        java.addColumn(session.bytes(family), session.bytes(qualifier), stamp, session.bytes(value))
+    _attributes(session, java, attributes, visibility, ttl)
+    session.call(_java(session, table).put, java)
+
+
+@command(GROUP)
+def delete(
+    session: Session,
+    table: Any,
+    row: Any,
+    column: Any,
+    timestamp: int | None = None,
+    *,
+    visibility: str | None = None,
+) -> None:
+    """Delete a cell: its newest version, or that of a timestamp.
+
+        delete 't1', 'r1', 'c1:q'
+        delete 't1', 'r1', 'c1:q', 1303668804000
+        delete 't1', 'r1', 'c1:q', {VISIBILITY => 'PRIVATE|SECRET'}
+
+    deleteall deletes all versions.
+    """
+    family, qualifier = _column(column)
+    java = session.call(session.java("client.Delete"), session.bytes(row))
+    stamp = () if timestamp is None else (number(timestamp, "a timestamp"),)
+    java.addColumn(session.bytes(family), session.bytes(qualifier), *stamp)
+    _attributes(session, java, None, visibility, None)
+    session.call(_java(session, table).delete, java)
+
+
+@command(GROUP)
+def deleteall(
+    session: Session,
+    table: Any,
+    row: Any = None,
+    column: Any = None,
+    timestamp: int | None = None,
+    *,
+    rowprefixfilter: Any = None,
+    cache: int = 100,
+    visibility: str | None = None,
+) -> None:
+    """Delete a row, a column of it, or all rows with a prefix.
+
+        deleteall 't1', 'r1'
+        deleteall 't1', 'r1', 'c1:q'
+        deleteall 't1', 'r1', 'c1:q', 1303668804000
+        deleteall 't1', {ROWPREFIXFILTER => 'prefix'}
+        deleteall 't1', {ROWPREFIXFILTER => 'prefix', CACHE => 100}
+
+    A timestamp is the last one that is deleted. With a prefix CACHE rows go at once.
+    """
+    target = _java(session, table)
+    if (row is None) == (rowprefixfilter is None):
+        raise UsageError("deleteall: of a row, or of those with ROWPREFIXFILTER => 'prefix'")
+    if row is not None:
+        session.call(target.delete, _delete(session, data(row), column, timestamp, visibility))
+        return
+    done = 0
+    deletes = session.java("java.util.ArrayList")()
+    name = _existing(session, table)
+    only_keys = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
+    for found in scanned(session, name, {"ROWPREFIXFILTER": rowprefixfilter, "FILTER": only_keys}):
+        deletes.add(_delete(session, found.key, column, timestamp, visibility))
+        if deletes.size() >= max(1, number(cache, "CACHE")):
+            done += deletes.size()
+            session.call(target.delete, deletes)
+            deletes = session.java("java.util.ArrayList")()
+            session.progress.say(f"{done:,} rows")
+    if deletes.size():
+        session.call(target.delete, deletes)
+
+
+def _delete(session: Session, row: bytes, column: Any, timestamp: int | None, visibility: str | None) -> Any:
+    stamp = () if timestamp is None else (number(timestamp, "a timestamp"),)
+    java = session.call(session.java("client.Delete"), session.bytes(row), *stamp)
+    if column is not None:
+        family, colon, qualifier = data(column).partition(b":")
+        if colon:
+            java.addColumns(session.bytes(family), session.bytes(qualifier), *stamp)
+        else:
+            java.addFamily(session.bytes(family), *stamp)
+    _attributes(session, java, None, visibility, None)
+    return java
+
+
+@command(GROUP)
+def append(
+    session: Session,
+    table: Any,
+    row: Any,
+    column: Any,
+    value: Any,
+    *,
+    attributes: dict[str, Any] | None = None,
+    visibility: str | None = None,
+) -> bytes:
+    """Append to a cell's value. Answers what it is then.
+
+    append 't1', 'r1', 'c1:q', 'value'
+    append 't1', 'r1', 'c1:q', 'value', {VISIBILITY => 'PRIVATE|SECRET'}
+    """
+    family, qualifier = _column(column)
+    java = session.call(session.java("client.Append"), session.bytes(row))
+    java.addColumn(session.bytes(family), session.bytes(qualifier), session.bytes(value))
+    _attributes(session, java, attributes, visibility, None)
+    result = session.call(_java(session, table).append, java)
+    return python_bytes(result.getValue(session.bytes(family), session.bytes(qualifier)))
+
+
+@command(GROUP)
+def incr(
+    session: Session,
+    table: Any,
+    row: Any,
+    column: Any,
+    amount: int = 1,
+    *,
+    attributes: dict[str, Any] | None = None,
+    visibility: str | None = None,
+) -> int:
+    """Add to a counter. Answers what it is then.
+
+    incr 't1', 'r1', 'c1:q'
+    incr 't1', 'r1', 'c1:q', 10
+    incr 't1', 'r1', 'c1:q', 10, {VISIBILITY => 'PRIVATE|SECRET'}
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int):
+        raise CommandError(f"incr: a whole number is needed, not {amount!r}")
+    family, qualifier = _column(column)
+    java = session.call(session.java("client.Increment"), session.bytes(row))
+    java.addColumn(
+        session.bytes(family), session.bytes(qualifier), session.java("java.lang.Long")(amount).longValue()
+    )
+    _attributes(session, java, attributes, visibility, None)
+    result = session.call(_java(session, table).increment, java)
+    return _counter(python_bytes(result.getValue(session.bytes(family), session.bytes(qualifier))), column)
+
+
+@command(GROUP)
+def get_counter(session: Session, table: Any, row: Any, column: Any) -> int | None:
+    """Say what a counter is.
+
+    get_counter 't1', 'r1', 'c1:q'
+    """
+    family, qualifier = _column(column)
+    java = session.call(session.java("client.Get"), session.bytes(row))
+    java.addColumn(session.bytes(family), session.bytes(qualifier))
+    result = session.call(_java(session, table).get, java)
+    found = result.getValue(session.bytes(family), session.bytes(qualifier))
+    return None if found is None else _counter(python_bytes(found), column)
+
+
+def _counter(value: bytes, column: Any) -> int:
+    if len(value) != COUNTER:
+        raise CommandError(
+            f"{shown(data(column))} is no counter: its value is {len(value)} bytes long, not 8"
+        )
+    return int.from_bytes(value, "big", signed=True)
+
+
+@command(GROUP)
+def count(session: Session, table: Any, *, interval: int = 1000, **options: Any) -> int:
+    """Count rows.
+
+        count 't1'
+        count 't1', INTERVAL => 100000, CACHE => 1000
+        count 't1', FILTER => "PrefixFilter('row2')"
+        count 't1', COLUMNS => ['c1', 'c2'], STARTROW => 'abc', STOPROW => 'xyz'
+
+    It takes what scan takes. On a terminal it says how far it is.
+    """
+    number(interval, "INTERVAL")
+    given = dict(options)
+    if "filter" not in given and not given.get("raw"):
+        given["filter"] = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
+    done = 0
+    for row in scanned(session, _existing(session, table), given):
+        done += 1
+        if done % 1000 == 0:
+            session.progress.say(f"{done:,} rows, {shown(row.key)}")
+    return done
+
+
+@command(GROUP)
+def get_splits(session: Session, table: Any) -> Names:
+    """List the keys at which a table is split.
+
+    get_splits 't1'
+    """
+    locator = session.connection.java.getRegionLocator(session.table_name(table))
+    try:
+        keys = [python_bytes(key) for key in session.call(locator.getStartKeys)]
+    finally:
+        locator.close()
+    return Names("SPLIT", [shown(key) for key in keys if key])
+
+
+@command(GROUP)
+def truncate(session: Session, table: Any) -> None:
+    """Empty a table; it is one region then.
+
+    truncate 't1'
+    """
+    _truncate(session, table, False)
+
+
+@command(GROUP)
+def truncate_preserve(session: Session, table: Any) -> None:
+    """Empty a table; its regions stay as they are.
+
+    truncate_preserve 't1'
+    """
+    _truncate(session, table, True)
+
+
+def _truncate(session: Session, table: Any, preserve: bool) -> None:
+    name = session.table_name(table)
+    if session.admin("isTableEnabled", name):
+        session.progress.say("disabling")
+        session.admin("disableTable", name)
+    session.progress.say("truncating")
+    session.admin("truncateTable", name, preserve)
+
+
+def _existing(session: Session, table: Any) -> str:
+    """A table's name. That it is there is checked, for a scan would tell much later."""
+    name = session.table_name(table)
+    if not session.admin("tableExists", name):
+        raise CommandError(f"there is no table {name}")
+    return str(name)
+
+
+def _java(session: Session, table: Any) -> Any:
+    return session.connection.java_table(str(session.table_name(table)))
+
+
+def _column(column: Any) -> tuple[bytes, bytes]:
+    family, _, qualifier = data(column).partition(b":")
+    if not family:
+        raise CommandError(f"{shown(data(column))!r} names no family: write 'FAMILY:QUALIFIER'")
+    return family, qualifier
+
+
+def _attributes(
+    session: Session, java: Any, attributes: dict[str, Any] | None, visibility: str | None, ttl: int | None
+) -> None:
+    for name, value in (attributes or {}).items():
+        java.setAttribute(text(name), session.bytes(value))
+    if visibility is not None:
+        java.setCellVisibility(session.java("security.visibility.CellVisibility")(text(visibility)))
+    if ttl is not None:
+        java.setTTL(number(ttl, "TTL"))

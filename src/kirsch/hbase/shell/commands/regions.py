@@ -1,0 +1,230 @@
+"""tools: regions: where they are, and what is done with them."""
+
+from typing import Any
+
+from kirsch.hbase.shell.answer import Facts, Grid
+from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
+
+GROUP = "tools"
+
+
+def region(session: Session, name: Any) -> tuple[Any, Any] | None:
+    """A region that a server has, by its name or the encoded one, and the server; None if there is none."""
+    given = data(name)
+    for server in session.live():
+        for info in session.admin("getRegions", server):
+            if given in (python_bytes(info.getRegionName()), python_bytes(info.getEncodedNameAsBytes())):
+                return info, server
+    return None
+
+
+def served(session: Session, name: Any) -> tuple[Any, Any]:
+    """A region that a server has, and the server. Raises CommandError where there is none."""
+    found = region(session, name)
+    if found is None:
+        raise CommandError(
+            f"no server has a region {shown(data(name))}: list_regions 'TABLE' says their names"
+        )
+    return found
+
+
+def _is_table(session: Session, name: Any) -> bool:
+    """Whether a name is a table's rather than a region's."""
+    given = data(name)
+    if given.count(b",") >= 2 or (len(given) == 32 and not set(given) - set(b"0123456789abcdef")):
+        return False
+    return bool(session.admin("tableExists", session.table_name(name)))
+
+
+def _is_region(name: Any) -> bool:
+    given = data(name)
+    return given.count(b",") >= 2 or (len(given) == 32 and not set(given) - set(b"0123456789abcdef"))
+
+
+@command(GROUP)
+def assign(session: Session, region: Any) -> None:
+    """Have a region served. One that is served already stays where it is, or is served anew.
+
+    assign 'REGION'
+    assign 'ENCODED_REGION'
+    """
+    session.admin("assign", session.bytes(region))
+
+
+@command(GROUP)
+def unassign(session: Session, region: Any, force: bool = False) -> None:
+    """Have a region closed by its server; the master does not serve it elsewhere until it is assigned.
+
+    unassign 'REGION'
+    unassign 'ENCODED_REGION'
+    """
+    session.admin("unassign", session.bytes(region))
+
+
+@command(GROUP)
+def close_region(session: Session, region: Any, server: Any = None) -> None:
+    """Have a region closed: in HBase 2 the same as unassign.
+
+    close_region 'ENCODED_REGION'
+    close_region 'ENCODED_REGION', 'host,16020,1700000000000'
+    """
+    info, where = served(session, region)
+    if server is not None and str(session.server(server)) != str(where):
+        raise CommandError(f"region {info.getEncodedName()} is on {where}")
+    session.admin("unassign", info.getRegionName())
+
+
+@command(GROUP)
+def move(session: Session, region: Any, server: Any = None) -> None:
+    """Move a region to a server; to any other if none is named.
+
+    move 'ENCODED_REGION'
+    move 'ENCODED_REGION', 'host,16020,1700000000000'
+    """
+    info, _ = served(session, region)
+    if server is None:
+        session.admin("move", info.getEncodedNameAsBytes())
+        return
+    session.admin("move", info.getEncodedNameAsBytes(), session.server(server))
+
+
+@command(GROUP)
+def split(session: Session, name: Any, key: Any = None) -> None:
+    """Split a table's regions, or one region; at a row if there is one.
+
+    split 't1'
+    split 't1', 'row500'
+    split 'REGION', 'row500'
+    """
+    point = [] if key is None else [session.bytes(key)]
+    if _is_region(name):
+        session.admin("splitRegion", session.bytes(name), *point)
+        return
+    session.admin("split", session.table_name(name), *point)
+
+
+@command(GROUP)
+def merge_region(session: Session, *regions: Any) -> None:
+    """Merge regions that are neighbours; with true at the end others too.
+
+    merge_region 'ENCODED_REGION_A', 'ENCODED_REGION_B'
+    merge_region ['REGION_A', 'REGION_B', 'REGION_C'], true
+    """
+    force = bool(regions) and isinstance(regions[-1], bool) and regions[-1]
+    names = [name for given in regions if not isinstance(given, bool) for name in many(given)]
+    if len(names) < 2:
+        raise UsageError("merge_region: two regions are needed at least")
+    import jpype
+
+    array = jpype.JArray(jpype.JArray(jpype.JByte))([session.bytes(name) for name in names])
+    future = session.admin("mergeRegionsAsync", array, force)
+    session.call(future.get)
+
+
+@command(GROUP)
+def flush(session: Session, name: Any, family: Any = None) -> None:
+    """Write what a table, region or server has in memory to files; of one family if it is named.
+
+    flush 't1'
+    flush 't1', 'f1'
+    flush 'REGION'
+    flush 'host,16020,1700000000000'
+    """
+    more = [] if family is None else [session.bytes(family)]
+    if _is_region(name):
+        server = (
+            text(name) if data(name).count(b",") == 2 and data(name).rpartition(b",")[2].isdigit() else None
+        )
+        if server is not None and any(str(s.getServerName()) == server for s in session.live()):
+            session.admin("flushRegionServer", session.server(server))
+            return
+        session.admin("flushRegion", session.bytes(name), *more)
+        return
+    session.admin("flush", session.table_name(name), *more)
+
+
+@command(GROUP)
+def compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL") -> None:
+    """Have files of a table or region compacted; of one family if it is named. It goes on by itself.
+
+    compact 't1'
+    compact 't1', 'f1'
+    compact 'REGION'
+    compact 't1', nil, 'MOB'
+    """
+    _compact(session, "compact", name, family, kind)
+
+
+@command(GROUP)
+def major_compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL") -> None:
+    """Have all files of a table or region made one, without what was deleted. It goes on by itself.
+
+    major_compact 't1'
+    major_compact 't1', 'f1'
+    major_compact 'REGION', 'f1'
+    major_compact 't1', nil, 'MOB'
+    """
+    _compact(session, "majorCompact", name, family, kind)
+
+
+def _compact(session: Session, method: str, name: Any, family: Any, kind: str) -> None:
+    more = [] if family is None else [session.bytes(family)]
+    if _is_region(name):
+        session.admin(f"{method}Region", session.bytes(name), *more)
+        return
+    if not _is_table(session, name):
+        raise CommandError(f"there is no table {text(name)}")
+    session.admin(method, session.table_name(name), *more, session.enum("client.CompactType", kind))
+
+
+@command(GROUP)
+def compaction_state(session: Session, table: Any) -> str:
+    """Say whether a table is being compacted: NONE, MINOR, MAJOR or MAJOR_AND_MINOR.
+
+    compaction_state 't1'
+    """
+    return str(session.admin("getCompactionState", session.table_name(table)).name())
+
+
+@command(GROUP)
+def regioninfo(session: Session, region: Any) -> Facts:
+    """Say what a region is, and who serves it.
+
+    regioninfo 'REGION'
+    regioninfo 'ENCODED_REGION'
+    """
+    info, server = served(session, region)
+    return Facts(
+        {
+            "REGION": shown(python_bytes(info.getRegionName())),
+            "ENCODED": str(info.getEncodedName()),
+            "TABLE": str(info.getTable()),
+            "START_KEY": python_bytes(info.getStartKey()),
+            "END_KEY": python_bytes(info.getEndKey()),
+            "REPLICA": int(info.getReplicaId()),
+            "OFFLINE": bool(info.isOffline()),
+            "SPLIT": bool(info.isSplit()),
+            "SERVER": str(server.getServerName()),
+        }
+    )
+
+
+@command(GROUP)
+def rit(session: Session) -> Grid:
+    """List the regions that are in transition: being opened, closed, split or merged.
+
+    rit
+    """
+    rows = []
+    for state in session.metrics().getRegionStatesInTransition() or ():
+        info = state.getRegion()
+        rows.append(
+            (
+                shown(python_bytes(info.getRegionName())),
+                str(state.getState()),
+                str(state.getServerName() or ""),
+                int(state.getRitDuration()),
+            )
+        )
+    return Grid(("REGION", "STATE", "SERVER", "MS"), rows, "region")

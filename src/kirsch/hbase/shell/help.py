@@ -1,0 +1,69 @@
+"""help: of the shell, a group, a command."""
+
+import difflib
+
+from kirsch.hbase.shell import spaced
+from kirsch.hbase.shell.answer import Text
+from kirsch.hbase.shell.command import GROUPS, Command, UsageError, commands
+from kirsch.hbase.shell.render import BOLD, paint
+
+INTRODUCTION = """\
+Type a command as you know it, scan 't1', {LIMIT => 10}, or as Python, scan('t1', limit=10). help 'dml' tells
+a group's commands, help 'scan' a command; Tab completes, Ctrl-C stops a command, Ctrl-D leaves.
+"""
+FOOT = """
+Besides: connection, admin and table('t1') are kirsch.hbase's own, java('org.apache…') any class of Java's,
+_ the last answer. debug shows stack traces, or does not. Any Python module can be imported.
+"""
+
+
+def help_of(about: str = "", colour: bool = False) -> Text:
+    """The help on a command or group; of neither, what there is. Raises UsageError."""
+    there = commands()
+    if not about:
+        width = max(map(len, GROUPS))
+        parts = [INTRODUCTION]
+        for group in GROUPS:
+            names = [name for name, command in there.items() if command.group == group]
+            parts.append(_filled(paint(group.ljust(width), BOLD, colour), width, names))
+        return Text("\n".join([*parts, FOOT]))
+    if about in there:
+        return Text(_command(there[about], colour))
+    if about in GROUPS:
+        found = [command for command in there.values() if command.group == about]
+        width = max(len(command.name) for command in found)
+        head = f"{paint(about, BOLD, colour)}: {GROUPS[about][0]}\n"
+        return Text("\n".join([head, *(f"  {c.name.ljust(width)}  {c.summary}" for c in found)]))
+    near = difflib.get_close_matches(about, [*there, *GROUPS], 1)
+    raise UsageError(f"there is no command or group {about}" + (f"; do you mean {near[0]}?" if near else ""))
+
+
+def python_form(command: Command, example: str) -> str:
+    """A call in the spaced form as Python's."""
+    return spaced.translate(example, lambda name, method: name == command.name and not method)
+
+
+def _command(command: Command, colour: bool) -> str:
+    lines = [f"{paint(command.name, BOLD, colour)} ({command.group}): {command.summary}", ""]
+    lines += [f"    {example}" for example in command.examples]
+    if command.examples:
+        lines += [
+            "",
+            "As Python:",
+            *(f"    {python_form(command, example)}" for example in command.examples[:3]),
+        ]
+    if command.text:
+        lines += ["", command.text]
+    return "\n".join(lines)
+
+
+def _filled(head: str, width: int, names: list[str]) -> str:
+    lines, line = [], ""
+    for name in names:
+        if len(line) + len(name) + 2 > 96:
+            lines.append(line)
+            line = ""
+        line += f"{name}, "
+    lines.append(line.rstrip(", "))
+    indent = "\n" + " " * (width + 4)
+    return f"  {head}  " + indent.join(text.strip() for text in lines)

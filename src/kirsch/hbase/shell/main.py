@@ -1,0 +1,88 @@
+"""Runs a shell on a bus of its own: on a terminal, of a script, a pipe, or code that is given."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kirsch.hbase.shell.interpreter import DONE, FAILED, Interpreter
+from kirsch.hbase.shell.output import Output, asked
+from kirsch.hbase.shell.progress import Progress
+from kirsch.hbase.shell.session import Session
+
+# As shells have it: 128 and the number of the signal.
+TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a shell is run: `code` that is given, else a `script` (`-` is standard input), else what is "
+    "typed."""
+
+    code: Sequence[str] = ()
+    script: str | None = None
+    arguments: Sequence[str] = ()
+    as_json: bool = False
+    debug: bool = False
+    plain: bool = False
+    history: Path | None = None
+    names: dict[str, Any] = field(default_factory=dict)
+
+
+def run(connect: Callable[[], Any], options: Options) -> int:
+    """Run a shell until it is left; its exit status. From the main thread, which has the signals."""
+    typed = not options.code and options.script is None and sys.stdin.isatty() and sys.stdout.isatty()
+    session = Session(
+        connect,
+        progress=Progress(sys.stderr if sys.stderr.isatty() and not options.as_json else None),
+        confirm=asked,
+    )
+    session.debug = options.debug
+    # Before anything else is imported: Java takes its time, and needs no help.
+    session.begin()
+    output = Output(sys.stdout, as_json=options.as_json, interactive=typed)
+    from kirsch.hbase.shell.plugin import Shell
+
+    shell = Shell(session)
+    interpreter = Interpreter(session, output, {"bus": shell.bus, "session": session, **options.names})
+    return shell.run(lambda: _talk(interpreter, options) if typed else _read(interpreter, options))
+
+
+def _talk(interpreter: Interpreter, options: Options) -> int:
+    if not options.plain:
+        try:
+            from kirsch.hbase.shell.prompt import talk
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "prompt_toolkit":
+                raise
+        else:
+            return talk(interpreter, options.history)
+    from kirsch.hbase.shell.plain import talk as talk_plainly
+
+    return talk_plainly(interpreter, options.history)
+
+
+def _read(interpreter: Interpreter, options: Options) -> int:
+    if options.code:
+        sys.argv = ["-c", *options.arguments]
+        for code in options.code:
+            if status := interpreter.run(code, "<command>"):
+                return status
+        return DONE
+    if options.script in (None, "-"):
+        sys.argv = ["-", *options.arguments]
+        return interpreter.run(sys.stdin.read(), "<stdin>")
+    path = Path(str(options.script))
+    try:
+        source = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        print(f"kirsch: {path}: {reason}", file=sys.stderr)
+        return FAILED
+    sys.argv = [str(path), *options.arguments]
+    # Its own modules can be imported, as Python's scripts have it.
+    sys.path.insert(0, str(path.parent.resolve()))
+    interpreter.namespace["__file__"] = str(path)
+    return interpreter.run(source, str(path))

@@ -1,0 +1,116 @@
+"""Where answers go: to a terminal, page by page and in colours, or to a pipe; or as JSON."""
+
+import json
+import os
+import shutil
+import sys
+from typing import Any, TextIO
+
+from kirsch.hbase.shell import render
+from kirsch.hbase.shell.answer import Stream
+
+MORE = "-- more: Space a page, Enter a line, a all, q quit --"
+# Where standard input ends, or Ctrl-C is pressed, nobody wants more.
+QUIT = ("q", "Q", "\x03", "\x04", "\x1b", "")
+
+
+class Output:
+    """Shows answers. `interactive`: with a footer, in pages."""
+
+    def __init__(self, stream: TextIO, *, as_json: bool = False, interactive: bool = False) -> None:
+        self._stream = stream
+        self.as_json = as_json
+        self.interactive = interactive
+        self.colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def show(self, value: Any) -> str:
+        """Show an answer; what is to be said of it behind it."""
+        try:
+            if self.as_json:
+                for record in render.records(value):
+                    self._stream.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+                return ""
+            return self._lines(value)
+        finally:
+            if isinstance(value, Stream):
+                value.close()
+            self._stream.flush()
+
+    def _lines(self, value: Any) -> str:
+        rows = _Counted(value) if isinstance(value, Stream) else None
+        pager = _Pager(self._stream) if self.interactive and self._stream.isatty() else None
+        for line in render.lines(rows or value, self.colour):
+            if pager is not None and not pager.wants(line):
+                return f"{render.footer(value, rows.count if rows else 0)} shown"
+            self._stream.write(line + "\n")
+        return render.footer(value, rows.count if rows else 0)
+
+    def note(self, text: str) -> None:
+        """Say something besides, to a person only."""
+        if self.interactive and not self.as_json and text:
+            self._stream.write(render.paint(text, render.DIM, self.colour) + "\n")
+            self._stream.flush()
+
+
+class _Counted(Stream):
+    """A stream that counts its rows."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.columns, self._counting(stream), stream.lines, stream.noun, stream.close)
+        self.count = 0
+
+    def _counting(self, stream: Stream) -> Any:
+        for row in stream:
+            self.count += 1
+            yield row
+
+
+class _Pager:
+    """Stops after each page of a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left = self._height()
+        self._all = not sys.stdin.isatty()
+
+    def _height(self) -> int:
+        return max(2, shutil.get_terminal_size().lines - 1)
+
+    def wants(self, line: str) -> bool:
+        """Whether a line is wanted; asks when the page is full."""
+        if self._all:
+            return True
+        self._left -= 1 + len(line) // max(20, shutil.get_terminal_size().columns)
+        if self._left >= 0:
+            return True
+        self._stream.write(render.paint(MORE, "7", True))
+        self._stream.flush()
+        key = _key()
+        self._stream.write("\r\x1b[K")
+        if key in QUIT:
+            return False
+        if key in ("a", "A"):
+            self._all = True
+        self._left = 0 if key in ("\r", "\n") else self._height() - 1
+        return True
+
+
+def _key() -> str:
+    """The next key that is pressed."""
+    import termios
+    import tty
+
+    where = sys.stdin.fileno()
+    before = termios.tcgetattr(where)
+    try:
+        tty.setcbreak(where)
+        return os.read(where, 1).decode("latin-1")
+    finally:
+        termios.tcsetattr(where, termios.TCSADRAIN, before)
+
+
+def asked(question: str) -> bool:
+    """Ask a person; without a terminal nobody is asked, and it is done."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,99 @@
+"""A terminal with prompt_toolkit: many lines, colours, completion while one types, history."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, ThreadedCompleter
+from prompt_toolkit.completion import Completion as Found
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from kirsch.hbase.shell.completion import Completion
+from kirsch.hbase.shell.interpreter import DONE, Interpreter
+
+PROMPT = "hbase> "
+MORE = "  ...> "
+
+
+class _Completer(Completer):
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._completion = Completion(interpreter)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Found]:
+        start, words = self._completion.of(document.text_before_cursor)
+        for word in words:
+            yield Found(word, start_position=start - len(document.text_before_cursor))
+
+
+def talk(interpreter: Interpreter, history: Path | None) -> int:
+    """Read and run what is typed, until Ctrl-D."""
+    session = _session(interpreter, history)
+    while True:
+        try:
+            # What other threads print comes above the line that is being typed.
+            with patch_stdout(raw=True):
+                source = session.prompt(PROMPT)
+        except EOFError:
+            return DONE
+        except KeyboardInterrupt:
+            continue
+        if source.strip():
+            interpreter.run(source)
+
+
+def _session(interpreter: Interpreter, history: Path | None) -> "PromptSession[str]":
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: Any) -> None:
+        """Run what is complete; a new line, indented as the last, where it is not."""
+        buffer = event.current_buffer
+        if buffer.document.is_cursor_at_the_end and interpreter.complete(buffer.text):
+            buffer.validate_and_handle()
+            return
+        line = buffer.document.current_line_before_cursor
+        indent = line[: len(line) - len(line.lstrip())]
+        buffer.insert_text("\n" + indent + ("    " if line.rstrip().endswith(":") else ""))
+
+    @keys.add("escape", "enter")
+    def _(event: Any) -> None:
+        """Run it whatever it is."""
+        event.current_buffer.validate_and_handle()
+
+    options: dict[str, Any] = {}
+    try:
+        from prompt_toolkit.lexers import PygmentsLexer
+        from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
+
+        options["lexer"] = PygmentsLexer(PythonLexer)
+    except ImportError:
+        pass  # without colours while one types
+    if os.environ.get("NO_COLOR"):
+        options.pop("lexer", None)
+    return PromptSession(
+        history=_history(history),
+        completer=ThreadedCompleter(_Completer(interpreter)),
+        complete_while_typing=False,
+        key_bindings=keys,
+        multiline=True,
+        prompt_continuation=lambda width, number, wrapped: MORE,
+        enable_open_in_editor=True,
+        **options,
+    )
+
+
+def _history(path: Path | None) -> Any:
+    if path is None:
+        return InMemoryHistory()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # For nobody else to read: it may hold what was written.
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))

@@ -1,0 +1,159 @@
+"""From answers to lines of text, and to values for JSON. Pure, but that rows come while they are asked "
+"for."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any
+
+from kirsch.hbase.shell.answer import Facts, Grid, Names, Stream, Text
+from kirsch.hbase.shell.session import shown
+
+GAP = "  "
+# Columns of milliseconds since 1970 that are shown as times. A cell's timestamp is not: one types it again.
+TIMES = ("CREATED", "START", "SUBMITTED", "LAST_UPDATE")
+# So many lines of a stream decide how wide its columns are.
+SAMPLE = 100
+BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "31", "32", "36", "33"
+
+
+def paint(text: str, colour: str, on: bool) -> str:
+    """Text in a colour of a terminal's."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if on and text else text
+
+
+def lines(value: Any, colour: bool = False) -> Iterator[str]:
+    """The lines that show an answer; of None none."""
+    if value is None:
+        return
+    if isinstance(value, Text):
+        yield from str(value).splitlines()
+    elif isinstance(value, Names):
+        yield from _table((value.heading,), [(name,) for name in value], colour)
+    elif isinstance(value, Grid):
+        yield from _table(value.columns, [list(row.values()) for row in value], colour)
+    elif isinstance(value, Facts):
+        yield from _facts(value, colour)
+    elif isinstance(value, Stream):
+        yield from _table(value.columns, chain.from_iterable(map(value.lines, value)), colour)
+    elif isinstance(value, bool | int | float):
+        yield cell(value)
+    elif isinstance(value, bytes):
+        yield shown(value)
+    elif isinstance(value, str):
+        yield from value.splitlines() or [""]
+    else:
+        yield from repr(value).splitlines()
+
+
+def footer(value: Any, count: int) -> str:
+    """What is said of an answer behind it: how much it was."""
+    if isinstance(value, Names):
+        return _number(len(value), value.heading.lower())
+    if isinstance(value, Grid | Stream):
+        return _number(len(value) if isinstance(value, Grid) else count, value.noun)
+    return ""
+
+
+def _number(count: int, noun: str) -> str:
+    plural = noun if count == 1 else noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {plural}"
+
+
+def _facts(facts: Facts, colour: bool) -> Iterator[str]:
+    if facts.sentence:
+        yield from facts.sentence.splitlines()
+        return
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        yield f"{paint(name.ljust(width), BOLD, colour)}{GAP}{cell(value)}".rstrip()
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], colour: bool) -> Iterator[str]:
+    """Columns as wide as their widest cell, of the first rows where there are many."""
+    cells = ([cell(v, name) for name, v in zip(columns, row, strict=True)] for row in rows)
+    sample = list(islice(cells, SAMPLE))
+    widths = [max([len(name), *(len(row[i]) for row in sample)]) for i, name in enumerate(columns)]
+    yield paint(_line(columns, widths), BOLD, colour)
+    for row in chain(sample, cells):
+        text = _line(row, widths)
+        if colour and row:
+            first = row[0].ljust(widths[0]) if len(row) > 1 else row[0]
+            text = paint(first, CYAN, True) + text[len(first) :]
+        yield text
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def cell(value: Any, column: str = "") -> str:
+    """A value in a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and column in TIMES:
+        return (
+            datetime.fromtimestamp(value / 1000, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
+    if isinstance(value, bytes):
+        return shown(value)
+    if isinstance(value, str):
+        return shown(value.encode("utf-8", "surrogateescape"))
+    if isinstance(value, dict):
+        return ", ".join(f"{cell(k)} => {cell(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple | set):
+        return ", ".join(cell(one) for one in value) if value else "-"
+    return str(value)
+
+
+def records(value: Any) -> Iterator[Any]:
+    """An answer's values for JSON: each thing of a list, each row."""
+    if value is None:
+        return
+    if isinstance(value, Names):
+        yield from value
+    elif isinstance(value, Grid):
+        yield from (plain(row) for row in value)
+    elif isinstance(value, Stream):
+        for row in value:
+            yield _row(value, row)
+    else:
+        yield plain(value)
+
+
+def _row(stream: Stream, row: Any) -> dict[str, Any]:
+    cells = []
+    for line in stream.lines(row):
+        column, timestamp, value = line[-3:]
+        cells.append({"column": plain(column), "timestamp": timestamp, "value": plain(value)})
+    return {"row": plain(row.key), "cells": cells}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: bytes are text where they are UTF-8, else {"hex": …}; names are in lower "
+    "case."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"hex": value.hex()}
+    if isinstance(value, Facts):
+        return {_key(key): plain(one) for key, one in value.items()}
+    if isinstance(value, dict):
+        return {_key(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(one) for one in value]
+    return str(value)
+
+
+def _key(key: Any) -> str:
+    text = str(plain(key))
+    return text.lower() if text.isupper() else text

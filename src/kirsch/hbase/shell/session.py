@@ -1,0 +1,261 @@
+"""A session of the shell: the connection, and what commands need to reach Java through it."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kirsch.hbase.shell.command import Command, CommandError
+from kirsch.hbase.shell.progress import Progress
+
+_STAMP = re.compile(r"^[^,:\s]+[,:]\d+([,:]\d+)?$")
+
+
+class Session:
+    """What commands work with. The connection is made in a thread of its own, and waited for when it is
+    needed.
+
+    `confirm` asks a person whether to go on; without a terminal nobody is asked.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        *,
+        progress: Progress | None = None,
+        confirm: Callable[[str], bool] = lambda question: True,
+    ) -> None:
+        self.progress = progress or Progress(None)
+        self.confirm = confirm
+        self.debug = False
+        self.spans: list[Any] = []
+        self.last: Command | None = None
+        self._connect = connect
+        self._done = threading.Event()
+        self._made: Any = None
+        self._failed: BaseException | None = None
+        self._admin: tuple[Any, Any] | None = None
+        self._thread: threading.Thread | None = None
+
+    # The connection
+
+    def begin(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._connecting, name="hbase-connect", daemon=True)
+            self._thread.start()
+
+    def _connecting(self) -> None:
+        try:
+            self._made = self._connect()
+        except BaseException as error:
+            self._failed = error
+        finally:
+            self._done.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the connection is there, so that nobody has to wait for it."""
+        return self._done.is_set() and self._failed is None
+
+    @property
+    def connection(self) -> Any:
+        """kirsch.hbase's connection. Raises what connecting raised; the next use tries again."""
+        self.begin()
+        while not self._done.wait(0.2):
+            pass  # so that Ctrl-C is heard
+        if self._failed is not None:
+            failed, self._failed, self._thread = self._failed, None, None
+            self._done.clear()
+            raise failed
+        return self._made
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.ready:
+            made, self._made = self._made, None
+            self._done.clear()
+            self._thread = None
+            made.close()
+
+    # Commands
+
+    def run(self, command: Command, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """Run a command. Raises UsageError, CommandError, HBaseError."""
+        self.last = command
+        with self.progress.of(command.name):
+            return command.call(self, arguments, options)
+
+    def call(self, method: Any, *arguments: Any) -> Any:
+        """Call a Java method, so that Ctrl-C ends it. Raises HBaseError."""
+        return self.connection.call(method, *arguments)
+
+    def admin(self, method: str, *arguments: Any) -> Any:
+        """Call a method of Java's Admin."""
+        return self.call(getattr(self.java_admin, method), *arguments)
+
+    @property
+    def java_admin(self) -> Any:
+        """Java's Admin."""
+        connection = self.connection
+        if self._admin is None or self._admin[0] is not connection:
+            self._admin = (connection, self.call(connection.java.getAdmin))
+        return self._admin[1]
+
+    def table(self, name: str) -> Any:
+        """A table, for a variable."""
+        from kirsch.hbase.shell.table import ShellTable
+
+        return ShellTable(self, name)
+
+    def wait(self, done: Callable[[], bool], *, seconds: float, what: str) -> None:
+        """Wait until something is so. Raises CommandError after `seconds`."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise CommandError(f"{what} is not done after {seconds:g} s; it goes on without us")
+            time.sleep(0.05)
+
+    # Java's values
+
+    def java(self, name: str) -> Any:
+        """A class of HBase's, by its name below org.apache.hadoop.hbase, or by its full one."""
+        from kirsch.hbase import jvm
+
+        _ = self.connection
+        return jvm.cls(name if name.startswith(("java.", "org.")) else f"org.apache.hadoop.hbase.{name}")
+
+    def table_name(self, name: Any) -> Any:
+        """A TableName."""
+        return self.call(self.java("TableName").valueOf, text(name, "a table's name"))
+
+    def bytes(self, value: Any) -> Any:
+        """A Java byte[] of a text, bytes or number."""
+        return java_bytes(data(value))
+
+    def strings(self, values: Any, what: str = "a name") -> Any:
+        """A Java List<String> of a name or names."""
+        made = self.java("java.util.ArrayList")()
+        for value in many(values):
+            made.add(text(value, what))
+        return made
+
+    def pattern(self, regex: Any) -> Any:
+        """A java.util.regex.Pattern."""
+        return self.call(self.java("java.util.regex.Pattern").compile, text(regex, "a pattern"))
+
+    def map(self, values: Mapping[Any, Any]) -> Any:
+        """A Java Map of strings."""
+        made = self.java("java.util.HashMap")()
+        for key, value in values.items():
+            made.put(str(key), _setting(value))
+        return made
+
+    def enum(self, name: str, value: Any) -> Any:
+        """A value of an enum by its name, in any case. Raises CommandError with those there are."""
+        values = {str(v.name()): v for v in self.java(name).values()}
+        given = str(value).upper()
+        if given not in values:
+            raise CommandError(f"{value} is none of {', '.join(values)}")
+        return values[given]
+
+    def metrics(self) -> Any:
+        """ClusterMetrics, all of them."""
+        return self.admin("getClusterMetrics")
+
+    def live(self) -> list[Any]:
+        """The ServerNames of the region servers that live."""
+        return list(self.metrics().getLiveServerMetrics().keySet())
+
+    def server(self, name: Any) -> Any:
+        """A live region server by HOST,PORT,START, HOST:PORT, or HOST where it runs one only.
+
+        Raises CommandError with those there are."""
+        given = text(name, "a server's name")
+        there = self.live()
+        wanted = given.replace(":", ",")
+        found = [s for s in there if f"{s.getServerName()},".startswith(f"{wanted},")]
+        if len(found) == 1:
+            return found[0]
+        if not found and given.count(",") == 2:
+            return self.call(self.java("ServerName").valueOf, given)
+        names = ", ".join(str(s.getServerName()) for s in there) or "none"
+        raise CommandError(
+            f"{given} is {'no' if not found else 'more than one'} region server; there are: {names}"
+        )
+
+    def servers(self, names: Any) -> Any:
+        """A Java List<ServerName>; of all live ones where none is named, or '*'."""
+        made = self.java("java.util.ArrayList")()
+        for server in self.live() if not names or names == "*" else [self.server(n) for n in many(names)]:
+            made.add(server)
+        return made
+
+
+def data(value: Any) -> bytes:
+    """The bytes of what a person types: a text's in UTF-8, a number's digits. Raises CommandError."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, int | float):
+        return str(value).encode()
+    if hasattr(value, "getClass") and str(value.getClass().getName()) == "[B":
+        return bytes(value)
+    raise CommandError(f"{value!r} is {type(value).__name__}; text, bytes or a number is needed")
+
+
+def text(value: Any, what: str = "a name") -> str:
+    """The text of what a person types. Raises CommandError."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise CommandError(f"{what} is text, and {value!r} is not") from None
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, dict | list | tuple | set) or callable(value):
+        raise CommandError(f"{what} is text, and {value!r} is {type(value).__name__}: put it in quotes")
+    return str(value)
+
+
+def many(values: Any) -> list[Any]:
+    """One or many as a list."""
+    if values is None:
+        return []
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        return [values]
+    return list(values)
+
+
+def java_bytes(value: bytes) -> Any:
+    """A Java byte[]."""
+    import jpype
+
+    return jpype.JArray(jpype.JByte)(value)
+
+
+def python_bytes(array: Any) -> bytes:
+    """The bytes of a Java byte[]; of null none."""
+    return b"" if array is None else bytes(memoryview(array).cast("B")) if len(array) else b""
+
+
+def shown(value: bytes) -> str:
+    """Bytes as HBase prints them, Bytes.toStringBinary: what is not printable ASCII as \\xNN.
+
+    UTF-8 text of other scripts is left as it is: people read it.
+    """
+    try:
+        decoded = value.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02X}" for b in value)
+    return "".join(c if c.isprintable() else "".join(f"\\x{b:02X}" for b in c.encode()) for c in decoded)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return text(value, "a setting's value")

@@ -1,0 +1,357 @@
+"""The form HBase's own shell has, `scan 't1', {LIMIT => 10}`, turned into Python's, `scan('t1', {'LIMIT':
+10})`.
+
+Only statements that begin with a command's name and have its arguments after a space are touched; all else is
+Python and stays as it is, so both may be mixed, in blocks too. Lines keep their numbers. No I/O.
+
+Ruby's literals mean what they mean there: nothing is special in '…' but \\' and \\\\, "…" knows escapes and
+is bytes once it has an \\xNN, nil, true, false and :symbol; hashes are {KEY => value} or {key: value}, and
+their braces may be left out at the end. What stands where a value may be is otherwise any Python expression.
+"""
+
+import keyword
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# After these a line goes on as Python, though a command's name stood first: `count in seen`.
+PYTHON = frozenset(
+    ["in", "is", "and", "or", "not", "if", "else", "for", "as", "from", "import", "async", "await"]
+)
+BLOCKS = frozenset(["for", "while", "if", "elif", "else", "try", "except", "finally", "with", "async"])
+CONSTANTS = {"nil": "None", "true": "True", "false": "False"}
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+_HEAD = re.compile(r"(?:([^\W\d]\w*)[ \t]*=[ \t]*)?([^\W\d]\w*)(?:\.([^\W\d]\w*))?")
+_WORD = re.compile(r"[^\W\d]\w*")
+_NUMBER = re.compile(r"\d[\w.]*")
+_PREFIX = re.compile(r"(?:[rRbBfFuU]|[rR][bBfF]|[bBfF][rR])?(?='|\")")
+_STRING = re.compile(
+    r"'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\""
+    r"|'(?!'')(?:[^'\\\n]|\\.)*'|\"(?!\"\")(?:[^\"\\\n]|\\.)*\"",
+    re.DOTALL,
+)
+_ARROW = re.compile(r"\s*=>")
+_COLON = re.compile(r":(?!:)")
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPES = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "e": "\x1b",
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "v": "\v",
+    "s": " ",
+}
+
+
+class SpacedError(ValueError):
+    """A line that cannot be read; `line` and `column` count from 1."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+class Incomplete(SpacedError):
+    """What is there is the beginning of something: a bracket is open, or a comma stands at the end."""
+
+
+def translate(source: str, known: Callable[[str, str], bool]) -> str:
+    """The source with its spaced statements as calls.
+
+    `known(name, method)` says whether a name is a command's (the method is empty then), or an object's that
+    has such a command as a method, and not a thing of the user's own.
+
+    Raises SpacedError, Incomplete.
+    """
+    return _Reader(source, known).read()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A bracket that is open: which, where, and what must be closed at the end of the present element."""
+
+    bracket: str
+    at: int
+    subscript: bool = False
+    pending: str = ""
+
+
+@dataclass(slots=True)
+class _Reader:
+    source: str
+    known: Callable[[str, str], bool]
+    at: int = 0
+    out: list[str] = field(default_factory=list)
+
+    def read(self) -> str:
+        while self.at < len(self.source):
+            self._statement()
+        return "".join(self.out)
+
+    def _statement(self) -> None:
+        """One logical line, or a part of one between semicolons."""
+        self._copy(re.compile(r"[ \t\n;]*"))
+        head = _HEAD.match(self.source, self.at)
+        if head is None or not self._spaced(head):
+            self._python()
+
+    def _spaced(self, head: re.Match[str]) -> bool:
+        target, name, method = head.group(1), head.group(2), head.group(3) or ""
+        if not self.known(name, method):
+            return False
+        end = head.end()
+        gap = re.compile(r"[ \t]*").match(self.source, end)
+        start = gap.end() if gap else end
+        following = self.source[start : start + 1]
+        call = f"{target} = " if target else ""
+        call += f"{name}.{method}" if method else name
+        if following in ("", "\n", ";", "#"):
+            self.out.append(f"{call}()")
+            self.at = end
+            return True
+        if following == "(":
+            # Python's own call, unless it has Ruby's arrows.
+            close = _bracket_end(self.source, start)
+            if close < 0 or not _has_arrow(self.source[start:close]):
+                return False
+            self.out.append(call)
+            self.at = start
+            self._arguments(parenthesis=True)
+            return True
+        if start == end or not self._argument_at(start):
+            return False
+        self.out.append(f"{call}(")
+        self.at = start
+        self._arguments(parenthesis=False)
+        return True
+
+    def _argument_at(self, at: int) -> bool:
+        character = self.source[at]
+        if character in "'\"{[" or character.isdigit():
+            return True
+        if character == ":":
+            return _WORD.match(self.source, at + 1) is not None
+        word = _WORD.match(self.source, at)
+        return word is not None and word.group() not in PYTHON
+
+    def _python(self) -> None:
+        """Copies Python to the end of its logical line, or to where another statement may begin."""
+        word = _WORD.match(self.source, self.at)
+        block = word is not None and word.group() in BLOCKS
+        depth = 0
+        while self.at < len(self.source):
+            character = self.source[self.at]
+            if self._copy_string() or (character == "#" and self._copy(re.compile(r"#[^\n]*"))):
+                continue
+            if self._copy(_WORD) or self._copy(re.compile(r"\\\n")):
+                continue
+            self._take(1)
+            if character in CLOSING:
+                depth += 1
+            elif character in ")]}":
+                depth = max(0, depth - 1)
+            elif depth == 0 and (character in "\n;" or (character == ":" and block)):
+                return
+
+    def _arguments(self, *, parenthesis: bool) -> None:
+        """Translates arguments; with `parenthesis` they and what ends them stand in one."""
+        stack = [_Open("(", self.at)]
+        if parenthesis:
+            self._take(1)
+        last = "("  # what stood last, spaces and comments apart
+        end = len(self.out)  # where the last of it ended, for the parenthesis that closes
+        while self.at < len(self.source):
+            character = self.source[self.at]
+            top = stack[-1]
+            if not parenthesis and len(stack) == 1 and last not in (",", "=>"):
+                if character in "\n;":
+                    break
+                if character == "#":
+                    break
+            if self._copy(re.compile(r"[ \t\n]+|#[^\n]*|\\\n")):
+                continue
+            last = self._element(stack, top, last)
+            end = len(self.out)
+            if not stack:
+                return
+        if len(stack) > 1 or parenthesis:
+            raise self._error(Incomplete, f"{stack[-1].bracket} is not closed", stack[-1].at)
+        if last in (",", "=>"):
+            raise self._error(Incomplete, "something is missing at the end", self.at)
+        self.out.insert(end, stack[0].pending + ")")
+
+    def _element(self, stack: list[_Open], top: _Open, last: str) -> str:
+        """Translates one token; what it was."""
+        character = self.source[self.at]
+        if _PREFIX.match(self.source, self.at):
+            return self._string(top, last)
+        if character in CLOSING:
+            subscript = (
+                character == "[" and last in ("name", ")", "]") and self.source[self.at - 1] not in " \t"
+            )
+            stack.append(_Open(character, self.at, subscript))
+            self._take(1)
+            return character
+        if character in ")]}":
+            if CLOSING[top.bracket] != character:
+                raise self._error(SpacedError, f"{character} closes nothing", self.at)
+            self.out.append(top.pending)
+            self._take(1)
+            stack.pop()
+            return character
+        if character == ",":
+            self.out.append(top.pending)
+            top.pending = ""
+            self._take(1)
+            return ","
+        if self.source.startswith("=>", self.at):
+            raise self._error(SpacedError, "=> needs a name or a string before it", self.at)
+        if word := _WORD.match(self.source, self.at):
+            return self._word(top, word, last)
+        if number := _NUMBER.match(self.source, self.at):
+            self.at = number.end()
+            return self._value(top, number.group(), last)
+        symbol = _WORD.match(self.source, self.at + 1) if character == ":" else None
+        if symbol and not top.subscript and last in ("(", "[", "{", ",", "=>", "key"):
+            self.at = symbol.end()
+            return self._value(top, repr(symbol.group()), last, symbol.group())
+        self._take(1)
+        return character
+
+    def _word(self, top: _Open, word: re.Match[str], last: str) -> str:
+        text = word.group()
+        self.at = word.end()
+        colon = _COLON.match(self.source, self.at)
+        if colon and top.bracket in "({" and last in ("(", "{", ",") and not top.subscript:
+            self.at = colon.end()
+            self._key(top, text)
+            return "key"
+        if text == "new" and last == "." and self.source[self.at : self.at + 1] == "(":
+            self.out.pop()  # Ruby's Class.new(…) is Python's Class(…)
+            return "name"
+        if _ARROW.match(self.source, self.at):
+            return self._value(top, repr(text), last, text)
+        self.out.append(CONSTANTS.get(text, text) if last != "." else text)
+        return "name"
+
+    def _string(self, top: _Open, last: str) -> str:
+        string = _STRING.match(self.source, self.at)
+        prefix = _PREFIX.match(self.source, self.at)
+        prefixed = prefix is not None and prefix.end() > self.at
+        if prefixed:
+            string = _STRING.match(self.source, prefix.end() if prefix else self.at)
+        if string is None:
+            # Not Incomplete: on one line it is a typing mistake, and waiting for its end would help nobody.
+            kind = Incomplete if self.source[self.at : self.at + 3] in ("'''", '"""') else SpacedError
+            raise self._error(kind, "the string is not closed", self.at)
+        if prefixed or string.group()[:3] in ("'''", '"""'):
+            self.out.append(self.source[self.at : string.end()])
+            self.at = string.end()
+            return "string"
+        value = self._ruby(string.group(), self.at)
+        self.at = string.end()
+        return self._value(top, repr(value), last, value if isinstance(value, str) else "")
+
+    def _value(self, top: _Open, python: str, last: str, name: str = "") -> str:
+        """A value, or the key of a pair if an arrow follows; `name` is the key as a keyword, if it can be "
+        "one."""
+        arrow = _ARROW.match(self.source, self.at)
+        if arrow is None:
+            self.out.append(python)
+            return "value"
+        if top.bracket == "[":
+            raise self._error(SpacedError, "a pair with => belongs in { }", self.at)
+        if last not in ("(", "{", ","):
+            raise self._error(SpacedError, "a comma is missing before this pair", self.at)
+        self.at = arrow.end()
+        self._key(top, name, python)
+        return "=>"
+
+    def _key(self, top: _Open, name: str, python: str = "") -> None:
+        if top.bracket == "{":
+            self.out.append(f"{python or repr(name)}:")
+        elif name.isidentifier() and not keyword.iskeyword(name):
+            self.out.append(f"{name}=")
+        else:
+            self.out.append(f"**{{{python or repr(name)}:")
+            top.pending = "}"
+
+    def _ruby(self, text: str, at: int) -> str | bytes:
+        """A Ruby string's value."""
+        inner = text[1:-1]
+        if text[0] == "'":
+            return re.sub(r"\\([\\'])", r"\1", inner)
+        if "#{" in inner:
+            raise self._error(SpacedError, "Ruby's #{…} is not known here: write f'…{name}…'", at)
+        parts: list[bytes] = []
+        binary = False
+        done = 0
+        for escape in _ESCAPE.finditer(inner):
+            parts.append(inner[done : escape.start()].encode())
+            done = escape.end()
+            code = escape.group(1)
+            if code[0] == "x":
+                binary = True
+                parts.append(bytes([int(code[1:], 16)]))
+            elif code[0] == "u" and len(code) > 1:
+                parts.append(self._character(code[1:].strip("{}"), at))
+            elif code.isdigit() and int(code, 8) < 256:
+                binary = True
+                parts.append(bytes([int(code, 8)]))
+            else:
+                parts.append(_ESCAPES.get(code, code).encode())
+        parts.append(inner[done:].encode())
+        value = b"".join(parts)
+        return value if binary else value.decode()
+
+    def _character(self, digits: str, at: int) -> bytes:
+        try:
+            return chr(int(digits, 16)).encode()
+        except (ValueError, OverflowError):
+            raise self._error(SpacedError, f"\\u{digits} is no character", at) from None
+
+    def _error(self, kind: type[SpacedError], message: str, at: int) -> SpacedError:
+        before = self.source[:at]
+        return kind(message, before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1)
+
+    def _take(self, length: int) -> None:
+        self.out.append(self.source[self.at : self.at + length])
+        self.at += length
+
+    def _copy(self, pattern: re.Pattern[str]) -> bool:
+        found = pattern.match(self.source, self.at)
+        if found is None or found.end() == self.at:
+            return False
+        self._take(found.end() - self.at)
+        return True
+
+    def _copy_string(self) -> bool:
+        prefix = _PREFIX.match(self.source, self.at)
+        string = _STRING.match(self.source, prefix.end()) if prefix else None
+        if string is None:
+            return False
+        self._take(string.end() - self.at)
+        return True
+
+
+def _bracket_end(source: str, at: int) -> int:
+    """Behind the bracket that closes the one here; -1 where there is none."""
+    depth = 0
+    while at < len(source):
+        if string := _STRING.match(source, at):
+            at = string.end()
+            continue
+        depth += (source[at] in "([{") - (source[at] in ")]}")
+        at += 1
+        if depth == 0:
+            return at
+    return -1
+
+
+def _has_arrow(source: str) -> bool:
+    return "=>" in _STRING.sub("", source)
