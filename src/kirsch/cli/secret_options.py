@@ -12,7 +12,7 @@ def secrets(verb: Verb) -> None:
     setting = verb(
         "secret set",
         "secret:set_",
-        "Set a secret to what the standard input has, at most 64 KiB. A terminal is asked for it without "
+        "Set a secret to what is on standard input. It has at most 64 KiB; a terminal is asked without "
         "showing it. Units ask for it by Secret=NAME in [X-Kirsch]; one that waits for it starts. Those "
         "that run have the old value until they are restarted.",
         "kirsch secret set notes-database < password",
@@ -24,7 +24,7 @@ def secrets(verb: Verb) -> None:
     listed = verb(
         "secret list",
         "secret:list_",
-        "List secrets: their names, when they were set, which units use them; never their values.",
+        "List secrets, never their values. It says when each was set, and which units use it.",
         "kirsch secret list",
     )
     listed.add_argument("--no-legend", action="store_true", help="leave the heading out")
