@@ -245,21 +245,19 @@ class TestTarget:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ([{}], (True, "", "")),
-            ([{"hash": "old"}], (False, "", "")),
-            ([], (False, "", "")),
-            ([{}, {"ready": False}], (False, "active (running)", "")),
-            ([{"settled": False, "reasons": ("starts anew after a",)}], (False, "starts anew after a", "")),
-            ([{"active": "failed", "reasons": ("exit-code",)}], (False, "", "failed: exit-code")),
-            (
-                [{"refused": True, "ready": False, "reasons": ("no room",)}],
-                (False, "", "cannot be scheduled: no room"),
-            ),
-            ([{"ready": False, "finished": True}], (True, "", "")),
+            ([{}], (0, "")),
+            ([{"hash": "old"}], (None, "")),
+            ([], (None, "")),
+            ([{}, {"ready": False}], (1, "")),
+            ([{"settled": False}], (1, "")),
+            ([{"active": "failed", "reasons": ("exit-code",)}], (1, "failed: exit-code")),
+            ([{"refused": True, "reasons": ("no room",)}], (1, "cannot be scheduled: no room")),
+            ([{"ready": False, "finished": True}], (0, "")),
         ],
     )
     def test_how_far_a_unit_is(self, changes, expected):
-        assert standing([LINE | change for change in changes], "new") == expected
+        behind, hopeless = standing([LINE | change for change in changes], "new")
+        assert (behind if behind is None else len(behind), hopeless) == expected
 
     def test_who_uses_others_stops_first(self):
         lines = [

@@ -11,6 +11,21 @@ from kirsch.cli.colour import Palette
 
 # ECMA-48: up N lines and to their beginning, erase the rest of the line, faint.
 UP, ERASE, FAINT, PLAIN = "\x1b[{}F", "\x1b[K", "\x1b[2m", "\x1b[0m"
+# Sub states that a person may have to wait for, in words.
+PROGRESS = {
+    "start-pre": "preparing",
+    "start": "starting",
+    "start-post": "starting",
+    "running": "started, not ready yet",
+    "reload": "reloading",
+    "auto-restart": "to be started again",
+    "stop": "stopping",
+    "stop-sigterm": "stopping",
+    "stop-sigkill": "killed, for it did not stop",
+    "stop-post": "stopping",
+    "final-sigterm": "stopping",
+    "final-sigkill": "killed, for it did not stop",
+}
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from kirsch.cli.cluster import Steps
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.image import show_failure
-from kirsch.cli.progress import Progress
+from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cli.waiting import changes
 from kirsch.cluster.application import Application
 from kirsch.cluster.client import UNITS, Client
 from kirsch.cluster.image.build import BuildError
 from kirsch.cluster.rollout.build import made
-from kirsch.cluster.rollout.plan import Plan, plan
+from kirsch.cluster.rollout.plan import Destroy, Plan, Submit, plan
 from kirsch.cluster.rollout.target import Target, standing, waves
 
 Line = Mapping[str, Any]
@@ -52,7 +52,7 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
         )
         return 0
     try:
-        _await_ready(target.client, planned, options.timeout)
+        _await_ready(target, planned, options.timeout)
     except KeyboardInterrupt:
         stop = f"kirsch down {options.directory} --on {options.on}"
         print(f"\n{application.name} goes on starting; `{stop}` stops it")
@@ -79,29 +79,48 @@ def down_on(application: Application, options: argparse.Namespace) -> int:
     return 0
 
 
-def _await_ready(client: Client, planned: Plan, timeout: float) -> None:
+def _await_ready(target: Target, planned: Plan, timeout: float) -> None:
     """Show each unit's way until all are as planned. Raises Failure with the first that cannot be."""
     names = list(planned.application.start)
     progress = Progress(sys.stdout, names)
     waiting = set(names)
+    machines = target.names()
     told: dict[str, dict[str, Line]] = {name: {} for name in names}
     if not names:
         return
-    for changed in changes(client, names, timeout):
+    for changed in changes(target.client, names, timeout):
         for line in changed:
             if line["name"] in told:
                 _take(told[line["name"]], line)
         for name in sorted(waiting):
-            well, step, hopeless = standing(told[name].values(), planned.hashes[name])
+            behind, hopeless = standing(told[name].values(), planned.hashes[name])
             if hopeless:
                 raise Failure(f"{name} {hopeless}")
-            if well:
+            if behind:
+                progress.step(name, _step(behind, machines))
+            elif behind is not None:
                 waiting.discard(name)
-            progress.step(name, "ready" if well else step)
+                progress.step(name, _done(list(told[name].values()), machines))
         if not waiting:
             return
     late = "; ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
     raise Failure(f"not ready after {timeout:g} s: {late}")
+
+
+def _step(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
+    """What a unit does that is not as it should be, for a person."""
+    line = lines[0]
+    words = str(line["message"] or PROGRESS.get(line["sub"], ""))
+    return f"{words} on {_machine(line, machines)}" if words and line["is_global"] else words
+
+
+def _done(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
+    word = "done" if all(line["finished"] for line in lines) else "ready"
+    return f"{word} on {' '.join(sorted(_machine(line, machines) for line in lines))}"
+
+
+def _machine(line: Line, machines: Mapping[str, str]) -> str:
+    return machines.get(line["machine"], str(line["machine"])[:8])
 
 
 def _await_stopped(client: Client, names: Sequence[str]) -> None:
@@ -133,8 +152,6 @@ def _take(lines: dict[str, Line], line: Line) -> None:
 
 
 def _destroyed(planned: Plan) -> Iterable[str]:
-    from kirsch.cluster.rollout.plan import Destroy
-
     return [step.unit for step in planned.steps if isinstance(step, Destroy)]
 
 
@@ -150,8 +167,7 @@ def _say_where(target: Target, planned: Plan) -> None:
             on[line["name"]].append(line)
     machines = target.names()
     places = {
-        name: " ".join(sorted(machines.get(line["machine"], line["machine"][:8]) for line in lines))
-        for name, lines in on.items()
+        name: " ".join(sorted(_machine(line, machines) for line in lines)) for name, lines in on.items()
     }
     palette = Palette.for_stream(sys.stdout, names)
     width, place = max(map(len, names), default=0), max(map(len, places.values()), default=0)
@@ -162,5 +178,7 @@ def _say_where(target: Target, planned: Plan) -> None:
         )
         shown = palette.paint(name, name.ljust(width))
         print(f"  {shown}  {places[name]:<{place}}  {' '.join(serves)}".rstrip())
-    touched = planned.touched
-    print(f"changed: {', '.join(touched)}" if touched else "Nothing has changed.")
+    if not planned.steps:
+        print("Nothing has changed.")
+    elif changed := [step.unit for step in planned.steps if isinstance(step, Submit) and not step.new]:
+        print(f"changed: {', '.join(changed)}")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import printable
-from kirsch.cli.progress import Progress
+from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.client import UNITS, Client, ClientError
 from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, owner, running
@@ -25,21 +25,6 @@ STOP_TIMEOUT = 120.0
 WATCH_TIMEOUT = 2.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
-# Sub states that a person may have to wait for, in words.
-PROGRESS = {
-    "start-pre": "preparing",
-    "start": "starting",
-    "start-post": "starting",
-    "running": "started, not ready yet",
-    "reload": "reloading",
-    "auto-restart": "to be started again",
-    "stop": "stopping",
-    "stop-sigterm": "stopping",
-    "stop-sigkill": "killed, for it did not stop",
-    "stop-post": "stopping",
-    "final-sigterm": "stopping",
-    "final-sigkill": "killed, for it did not stop",
-}
 
 
 def up(options: argparse.Namespace, beside: Callable[[Application], None] | None = None) -> int:

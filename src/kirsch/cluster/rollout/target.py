@@ -151,22 +151,19 @@ def _at_machine(address: str, record: ClusterRecord) -> str:
     return url._replace(netloc=f"{bracketed(record.machines[0].address)}{port}").geturl()
 
 
-def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[bool, str, str]:
-    """How a unit is whose text is to have the hash `wanted`, of its lines, one a machine: whether it is as it
-    should be, how far it is in words, and why it never will be (empty if it may). Pure."""
+def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[list[Mapping[str, Any]] | None, str]:
+    """How a unit is whose text is to have the hash `wanted`, of its lines, one a machine: the lines that are
+    not as they should be yet (None while nothing is known of that text), and why it never will be (empty if
+    it may). Pure."""
     told = list(lines)
     if not told or any(line["hash"] != wanted for line in told):
-        return False, "", ""
-    failed = next((line for line in told if line["active"] == "failed" and line["settled"]), None)
-    if failed:
-        return False, "", "failed: " + "; ".join(failed["reasons"])
-    if any(line["refused"] for line in told):
-        return False, "", "cannot be scheduled: " + "; ".join(told[0]["reasons"])
-    well = [line for line in told if line["settled"] and (line["finished"] or line["ready"])]
-    if len(well) == len(told):
-        return True, "", ""
-    behind = next(line for line in told if line not in well)
-    return False, "; ".join(behind["reasons"]) or f"{behind['active']} ({behind['sub']})", ""
+        return None, ""
+    for line in told:
+        if line["active"] == "failed" and line["settled"]:
+            return told, "failed: " + "; ".join(line["reasons"])
+        if line["refused"]:
+            return told, "cannot be scheduled: " + "; ".join(line["reasons"])
+    return [line for line in told if not (line["settled"] and (line["finished"] or line["ready"]))], ""
 
 
 def waves(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
