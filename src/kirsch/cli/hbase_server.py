@@ -22,6 +22,7 @@ def server(options: argparse.Namespace) -> int:
             options.access,
             options.labels,
             options.superuser,
+            options.groups,
             dict(options.set),
         )
         return run(settings, options.version, verbose=options.verbose)

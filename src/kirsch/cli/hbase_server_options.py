@@ -37,6 +37,7 @@ def server(verb: Verb) -> None:
     parser.add_argument("--memory", type=count, default=512, metavar="MB", help="Java's heap (512)")
     parser.add_argument("--access", action="store_true", help="with access control: grant, revoke")
     parser.add_argument("--labels", action="store_true", help="with visibility labels")
+    parser.add_argument("--groups", action="store_true", help="with groups of region servers")
     parser.add_argument(
         "--superuser", default="admin", metavar="USER", help="who may do all with these (admin)"
     )

@@ -31,6 +31,8 @@ class JarSet:
 
     name: str
     artifacts: tuple[Artifact, ...]
+    # Without what they need: it is there already.
+    alone: bool = False
 
     def folder(self, cache: Path) -> Path:
         """Where they lie."""
@@ -51,6 +53,11 @@ def server(version: str = VERSION) -> JarSet:
     return JarSet(f"server-{version}", (Artifact(GROUP, "hbase-server", version),))
 
 
+def groups() -> JarSet:
+    """What a server of HBase 2 needs besides for groups of region servers; there is none of 2.6.4."""
+    return JarSet("groups-2.6.1-hadoop3", (Artifact(GROUP, "hbase-rsgroup", "2.6.1-hadoop3"),), alone=True)
+
+
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Where jars are kept: KIRSCH_HBASE_JARS, else below XDG_CACHE_HOME or ~/.cache."""
     given = os.environ if environment is None else environment
@@ -59,11 +66,14 @@ def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
     return Path(given.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kirsch" / "hbase"
 
 
+_ALONE = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+
+
 def pom(jars: JarSet) -> str:
     """Maven's file for a set of jars."""
     dependencies = "".join(
         f"<dependency><groupId>{a.group}</groupId><artifactId>{a.name}</artifactId>"
-        f"<version>{a.version}</version></dependency>"
+        f"<version>{a.version}</version>{_ALONE if jars.alone else ''}</dependency>"
         for a in jars.artifacts
     )
     return (

@@ -27,7 +27,8 @@ def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = 
     """Write the server's settings, and how to run it: its jars are fetched if they are not there yet.
     Raises StartError, Unavailable."""
     java = jdk.find()
-    path = jars.fetch(jars.server(version), lambda line: print(line, file=sys.stderr))
+    sets = [jars.server(version), *([jars.groups()] if settings.groups else [])]
+    path = [jar for one in sets for jar in jars.fetch(one, lambda line: print(line, file=sys.stderr))]
     _is_free(settings.address, settings.port)
     try:
         settings.configuration.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def run(settings: Settings, version: str = jars.VERSION, *, verbose: bool = Fals
 
     def say(seconds: float) -> None:
         where = f"{settings.host}:{settings.port}"
-        print(f"HBase is up in {seconds:.1f} s: kirsch hbase shell {where}", flush=True)
+        print(f"HBase is up in {seconds:.1f} s: kirsch hbase shell --quorum {where}", flush=True)
         ready.release()
 
     bus.subscribe("hbase-ready", say)

@@ -13,13 +13,15 @@ MAIN = "org.apache.hadoop.hbase.master.HMaster"
 READY = "Master has completed initialization"
 ACCESS_CONTROLLER = "org.apache.hadoop.hbase.security.access.AccessController"
 VISIBILITY_CONTROLLER = "org.apache.hadoop.hbase.security.visibility.VisibilityController"
+GROUPS_ENDPOINT = "org.apache.hadoop.hbase.rsgroup.RSGroupAdminEndpoint"
+GROUPS_BALANCER = "org.apache.hadoop.hbase.rsgroup.RSGroupBasedLoadBalancer"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`folder` has data, settings and logs; `address` is what it binds; `port` is ZooKeeper's, which clients
     are told; `memory` is Java's heap in MB; `access` and `labels` switch ACLs and visibility labels on;
-    `extra` are settings of HBase's that win over ours."""
+    `groups` groups of region servers; `extra` are settings of HBase's that win over ours."""
 
     folder: Path
     address: str = "127.0.0.1"
@@ -29,6 +31,7 @@ class Settings:
     labels: bool = False
     # Who may do everything where `access` is on.
     superuser: str = "admin"
+    groups: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -82,6 +85,10 @@ class Settings:
         if self.access:
             values["hbase.security.authorization"] = "true"
             values["hbase.coprocessor.regionserver.classes"] = ACCESS_CONTROLLER
+        if self.groups:
+            masters = [*classes, GROUPS_ENDPOINT]
+            values["hbase.coprocessor.master.classes"] = ",".join(masters)
+            values["hbase.master.loadbalancer.class"] = GROUPS_BALANCER
         return {**values, **self.extra}
 
     def files(self, verbose: bool = False) -> dict[str, str]:
