@@ -56,6 +56,11 @@ backend unusable
 """
 
 
+LINKED = """\
+    server n{n} "${{N{n}_PORT_8080_TCP_ADDR}}:${{N{n}_PORT_8080_TCP_PORT}}" check
+"""
+
+
 class Web:
     """One instance of a service: it answers its name; GET /held only when `release` is set."""
 
@@ -465,6 +470,40 @@ def test_haproxy_checks_the_servers_itself(balancer, endpoints, webs):
     eventually(lambda: balancer.answers() == {(200, "notes@2")})
     one.healthy = True
     eventually(lambda: len(balancer.answers()) == 2)
+
+
+def test_a_frontend_may_have_a_backends_name(stack, tmp_path, endpoints, webs):
+    config = CONFIG.replace("frontend web", "frontend notes").format(port=free_port(), defaults="")
+    balancer = make(stack, Balancer, tmp_path, config=config)
+    balancer.wait_ready()
+    for _ in range(2):
+        endpoints.set(*(web.endpoint() for web in webs))
+        eventually(lambda: len(balancer.ready()) == 3)
+        endpoints.set(webs[0].endpoint())
+        eventually(lambda: set(balancer.servers()) == {"notes:1.container"})
+    assert "refused" not in balancer.log
+
+
+def test_servers_may_stand_in_the_file_with_the_variables_of_links(stack, tmp_path, webs, monkeypatch):
+    """As in the article: nobody has to tell HAProxy of them."""
+    port, lines = free_port(), ""
+    for number, web in enumerate(webs[:2], 1):
+        address, at = web.server.server_address
+        monkeypatch.setenv(f"N{number}_PORT_8080_TCP_ADDR", address)
+        monkeypatch.setenv(f"N{number}_PORT_8080_TCP_PORT", str(at))
+        lines += LINKED.format(n=number)
+    head = CONFIG.partition("\nbackend notes")[0].format(port=port, defaults="")
+    balancer = make(stack, Balancer, tmp_path, config=f"{head}\nbackend notes\n{lines}", backends=[])
+    balancer.port = port
+    balancer.wait_ready()
+    assert balancer.answers() == {(200, "notes@1"), (200, "notes@2")}
+    os.kill(balancer.haproxy, signal.SIGKILL)
+
+    def served():
+        with suppress(OSError, http.client.HTTPException):
+            return balancer.answers() == {(200, "notes@1"), (200, "notes@2")}
+
+    eventually(served)
 
 
 def test_sigterm_lets_requests_end_and_leaves_nothing(balancer, endpoints, webs):

@@ -123,7 +123,7 @@ def parse_states(text: str) -> list[dict[str, str]]:
         raise HAProxyError(first_line(text) or "no answer to `show servers state`")
     names = lines[1].removeprefix("# ").split(" ")
     rows = [dict(zip(names, line.split(" "), strict=False)) for line in lines[2:]]
-    if any(not {"be_name", "srv_name"} <= row.keys() for row in rows):
+    if any(not {"be_id", "be_name", "srv_name"} <= row.keys() for row in rows):
         raise HAProxyError("an answer to `show servers state` without names")
     return rows
 
@@ -176,7 +176,8 @@ class RuntimeAPI:
         """The servers of some backends, in their order. Raises HAProxyError when there is no such backend."""
         servers: list[Server] = []
         for backend in backends:
-            # 4: servers only; -1: all of them.
             states = self.ask(f"show servers state {backend}")
-            servers += parse_servers(states, self.ask(f"show stat {backend} 4 -1"))
+            if rows := parse_states(states):
+                # By its number, for a frontend may have the same name. 4: servers only; -1: all of them.
+                servers += parse_servers(states, self.ask(f"show stat {rows[0]['be_id']} 4 -1"))
         return tuple(servers)

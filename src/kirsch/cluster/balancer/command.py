@@ -34,7 +34,8 @@ def balance(
     drain: float = DRAIN_SECONDS,
     grace: float = GRACE,
 ) -> None:
-    """Run HAProxy with `config` until SIGTERM; the servers of `backends` are those of the `endpoints` socket.
+    """Run HAProxy with `config` until SIGTERM; the servers of `backends` are those of the `endpoints` socket,
+    which nobody reads where there are no backends.
 
     Raises BalancerError when HAProxy is not installed, does not take its configuration, or cannot go on.
     """
@@ -132,11 +133,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="HAProxy's configuration")
     parser.add_argument(
         "--backend",
-        required=True,
+        default=[],
         action="append",
         type=usage(Backend.parse),
         metavar="BACKEND=SERVICE:PORT",
-        help="a backend, and the service whose ready endpoints are its servers",
+        help="a backend, and the service whose ready endpoints are its servers; may be repeated. Without any "
+        "HAProxy runs with the servers that its configuration has, by variables of links say",
     )
     parser.add_argument(
         "--endpoints",
@@ -159,14 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        if not arguments.endpoints:
+        if arguments.backend and not arguments.endpoints:
             raise BalancerError(
                 "KIRSCH_ENDPOINTS is not set: the unit needs Endpoints=yes in [X-Kirsch]; or give --endpoints"
             )
         balance(
             arguments.config,
             arguments.backend,
-            arguments.endpoints,
+            arguments.endpoints or "",
             options=arguments.server_options,
             drain=arguments.drain,
         )

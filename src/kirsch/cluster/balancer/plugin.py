@@ -62,7 +62,8 @@ class BalancerPlugin(SimplePlugin):
         self._stopping = False
         self._changed = False
         self._pid = 0
-        self._endpoints: tuple[Endpoint, ...] | None = None
+        # None: not known yet.
+        self._endpoints: tuple[Endpoint, ...] | None = None if backends else ()
         # The balancer's own.
         self._attached = 0
         self._static: frozenset[tuple[str, str]] = frozenset()
@@ -79,10 +80,12 @@ class BalancerPlugin(SimplePlugin):
 
     def start(self) -> None:
         self._thread.start()
-        self._follower.start()
+        if self._backends:
+            self._follower.start()
 
     def stop(self) -> None:
-        self._follower.stop()
+        if self._backends:
+            self._follower.stop()
         self._tell(stopping=True)
         self._thread.join()
 
