@@ -22,16 +22,16 @@ PATIENCE = 60
 
 
 class Sender:
-    """A page's client in a thread: it sends, and again what is not confirmed; it comes back, and drops doubles.
+    """A page's client in a thread: it sends again what is not confirmed, comes back, and drops doubles.
 
     Attributes: confirmed: numbers; heard: (client, number) of all it was given, doubles dropped, in order;
     orders: the offsets of these.
     """
 
-    def __init__(self, url, number, begun, go_on, cuts):
+    def __init__(self, url, number, all_in, begun, go_on, cuts):
         self.url, self.room = url, f"room{number % ROOMS}"
         self.key = f"key-of-sender-{number:04}"
-        self.begun, self.go_on, self.cuts = begun, go_on, cuts
+        self.all_in, self.begun, self.go_on, self.cuts = all_in, begun, go_on, cuts
         self.confirmed, self.heard, self.offsets, self.doubles = set(), [], [], 0
         self.client, self.offset, self.failure = "", None, None
         self._seen = set()
@@ -56,13 +56,12 @@ class Sender:
     def talk(self):
         """One connection."""
         with Visitor(self.url, key=self.key, hello=False) as visitor:
-            visitor.say(type="hello", key=self.key)
-            visitor.say(
-                type="join",
-                room=self.room,
-                presence=False,
-                **({} if self.offset is None else {"since": self.offset}),
-            )
+            self.client = visitor.hello()["client"]
+            if self.offset is None:
+                self.take(visitor, visitor.join(self.room, presence=False))
+                self.all_in.wait(PATIENCE)
+            else:
+                visitor.say(type="join", room=self.room, presence=False, since=self.offset)
             waiting = [number for number in range(1, MESSAGES + 1) if number not in self.confirmed]
             half = len(waiting) // 2
             for number in waiting[:half]:
@@ -84,9 +83,7 @@ class Sender:
                     sent_rest = True
 
     def take(self, visitor, said):
-        if said["type"] == "welcome":
-            self.client = said["client"]
-        elif said["type"] == "joined":
+        if said["type"] == "joined":
             assert said["complete"]
             self.offset = said["offset"]
         elif said["type"] == "sent":
@@ -112,8 +109,9 @@ def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provide
     """kill -9 while 100 connections send; every fourth is closed meanwhile and resumes."""
     limits = Limits(rate=1000, burst=1000, unconfirmed=1000)
     with running(provider, mortal.url, mortal.name(), limits=limits) as application:
+        all_in = threading.Barrier(SENDERS)
         begun, go_on = threading.Semaphore(0), threading.Event()
-        senders = [Sender(application.url, n, begun, go_on, n % 4 == 0) for n in range(SENDERS)]
+        senders = [Sender(application.url, n, all_in, begun, go_on, n % 4 == 0) for n in range(SENDERS)]
         for sender in senders:
             sender.thread.start()
         for _ in range(SENDERS):
@@ -165,10 +163,14 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(tmp_path):
                 early.say(type="join", room="lobby")
                 early.send("lobby", 1, "waits for the broker")
                 with Rabbit(tmp_path / "data", port=port):
-                    early.until("joined", PATIENCE)
-                    early.until("sent", PATIENCE, number=1)
-                    if not any(said["type"] == "message" for said in early.said):
-                        early.until("message", PATIENCE)
+                    # What was sent behind a join is heard by who joined.
+                    assert early.messages(1, PATIENCE) == ["waits for the broker"]
+                    if not any(said["type"] == "sent" for said in early.said):
+                        early.until("sent", PATIENCE, number=1)
+                    assert [s["type"] for s in early.said if s["type"] in ("joined", "message")] == [
+                        "joined",
+                        "message",
+                    ]
                     eventually(lambda: _get(url)[0] == 200, PATIENCE)
                     assert {"type": "broker", "connected": True} in early.said
         finally:

@@ -37,6 +37,8 @@ Check = Callable[[Identity, str, Any], Any]
 TICK, SOON, BEAT, TTL = 1.0, 0.05, 3.0, 11.0
 # Seconds until an offset that nobody has heard of yet is held to be of another stream.
 AHEAD = 3.0
+# Seconds until the last message that came has to come again, once the connection does.
+EXPECTED = 6.0
 PREFETCH = 1000
 
 
@@ -126,8 +128,9 @@ class Bridge(SimplePlugin):
         self._held: list[tuple[Connection, Join, float | None]] = []
         self._changes: dict[str, dict[str, Change]] = {}
         self.caught_up = False
-        self._first_delivery = True
-        self._marked = False
+        # What the last message of the stream was: it is to come again when the connection does.
+        self._last = 0
+        self._expected: float | None = None
         self._soon = False
         self._beaten = 0.0
         self._ticking = False
@@ -164,9 +167,15 @@ class Bridge(SimplePlugin):
         ]
 
     def start(self) -> None:
-        if not self._ticking:
-            self._ticking = True
-            self.amqp.loop.call(self._tick)
+        if self._ticking:
+            return
+        self._ticking = True
+        if not self.caught_up:
+            # Before all that is sent here: when it comes back all that was there before has been read, and
+            # what was sent meanwhile follows those who joined meanwhile.
+            mark = Publication(self._exchange, "kirsch", b"{}", kind=protocol.MARK, message_id=self.process)
+            self.bus.publish("ws2amqp", mark)
+        self.amqp.loop.call(self._tick)
 
     start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
 
@@ -384,20 +393,16 @@ class Bridge(SimplePlugin):
     # What the broker says, in the AMQPPlugin's listeners' thread.
 
     def _where(self) -> dict[str, Any]:
-        """Where to begin in the stream."""
-        self._first_delivery = True
+        """Where to begin in the stream: after a lost connection with the last message that came.
+
+        If that does not come again, the stream is another: RabbitMQ withholds its messages up to there.
+        """
         offset = self.rooms.offset
-        return {"x-stream-offset": offset + 1 if offset >= 0 else f"{self._replay}s"}
+        self._expected = time.monotonic() + EXPECTED if offset >= 0 else None
+        return {"x-stream-offset": offset if offset >= 0 else f"{self._replay}s"}
 
     def connected(self) -> None:
         with self._lock:
-            if not self._marked:
-                # When it comes back all that was there before has been read.
-                self._marked = True
-                mark = Publication(
-                    self._exchange, "kirsch", b"{}", kind=protocol.MARK, message_id=self.process
-                )
-                self.bus.publish("ws2amqp", mark)
             self.presence.excuse(time.monotonic())
             self._tell_others(self.presence.state())
             self._tell_others(self.presence.ask())
@@ -420,16 +425,18 @@ class Bridge(SimplePlugin):
             self._heard(delivery.body)
 
     def _said(self, delivery: Delivery, offset: int) -> None:
-        first, self._first_delivery = self._first_delivery, False
+        expected, self._expected = self._expected, None
+        if expected is not None and (offset < self.rooms.offset or not self._is_last(offset, delivery)):
+            self._another()
+            return
         if offset <= self.rooms.offset:
-            if not first:
-                return
-            log.warning("%s: the stream is another than before: what was said is gone", self._stream)
-            self.rooms.reset()
-            self._doubles.clear()
+            return
+        if expected is not None:
+            # It was away for so long that the stream has dropped what it had not read.
+            self.rooms.missed(offset)
         if self.rooms.offset < 0:
             self.rooms.began(offset)
-        self.rooms.offset = offset
+        self.rooms.offset, self._last = offset, hash(delivery.body)
         if delivery.kind == protocol.MARK:
             if delivery.message_id == self.process and not self.caught_up:
                 self.caught_up = True
@@ -450,6 +457,17 @@ class Bridge(SimplePlugin):
         self.rooms.say(delivery.key, offset, Prepared(protocol.stamped(body, offset)))
         if self.rooms.lagging:
             self._look_soon()
+
+    def _is_last(self, offset: int, delivery: Delivery) -> bool:
+        return offset != self.rooms.offset or hash(delivery.body) == self._last
+
+    def _another(self) -> None:
+        """The broker has lost the stream, or it was made anew: begin with it."""
+        log.warning("%s is another than before: what was said is gone", self._stream)
+        self._expected = None
+        self.rooms.reset()
+        self._doubles.clear()
+        self.amqp.reconnect(f"{self._stream} is read from its beginning")
 
     def _heard(self, body: bytes) -> None:
         try:
@@ -550,6 +568,8 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self._lock:
             if self.amqp.connected:
+                if self._expected is not None and now > self._expected:
+                    self._another()
                 if now - self._beaten >= BEAT:
                     self._beaten = now
                     self._tell_others(self.presence.beat())

@@ -134,6 +134,15 @@ class AMQPPlugin(SimplePlugin):
             return
         raise RuntimeError(f"{self.broker}: {self._problem}")
 
+    def reconnect(self, reason: str) -> None:
+        """Close the connection, and open another: all is declared and consumed anew. From any thread."""
+
+        def close() -> None:
+            if self._session is not None:
+                self._session.close(reason)
+
+        self.loop.call(close)
+
     async def wait_closed(self) -> None:
         """After the bus has stopped: wait until the connection is closed, on asyncio's and Tornado's loop.
 

@@ -134,10 +134,10 @@ class Rooms:
         for member in slow:
             self._full(room, member, offset - 1)
 
-    def tell(self, room: Room, message: str | Prepared) -> None:
-        """What is no part of the history, for those who care and are not behind."""
+    def tell(self, room: Room, message: str | Prepared, quiet: bool = False) -> None:
+        """What is no part of the history, for those who are not behind and care, or for the quiet too."""
         for member in tuple(room.members.values()):
-            if id(member) not in room.quiet:
+            if quiet or id(member) not in room.quiet:
                 self.tell_one(room, member, message)
 
     def tell_one(self, room: Room, member: Any, message: str | Prepared) -> None:
@@ -236,6 +236,15 @@ class Rooms:
             if room.empty:
                 self._forgotten = max(self._forgotten, room.history.dropped)
                 del self._rooms[name]
+
+    def missed(self, offset: int) -> None:
+        """What came before this offset was never seen: whoever is there has missed it."""
+        self._forgotten = offset - 1
+        for room in self._rooms.values():
+            self.size -= room.history.clear()
+            room.history.dropped = offset - 1
+            self.gaps += len(room.members)
+            self.tell(room, text(type="gap", room=room.name), quiet=True)
 
     def reset(self) -> None:
         """The stream is another: nothing that was said is in it."""

@@ -336,8 +336,9 @@ class Reading:
 
 def said(error: Any) -> str:
     """What pika's exception says, in a line."""
-    while getattr(error, "exceptions", None):
-        error = error.exceptions[-1]
+    # pika wraps what a phase of connecting failed with, and what each attempt did.
+    while inner := getattr(error, "exceptions", None) or getattr(error, "exception", None):
+        error = inner[-1] if isinstance(inner, list | tuple) else inner
     if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
         return f"{error.reply_text} ({error.reply_code})"
     for cause in getattr(error, "args", ()):
