@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds between two questions: `eager` until a unit is ready, for somebody waits for it; `later`, when a
-    change is news and no wait, where the file does not say how often."""
+    """Seconds between two questions: `eager` until a unit is ready, for somebody waits for it; then `later`,
+    for a change is news and no wait, unless the file says how often."""
 
     eager: float
     later: float
