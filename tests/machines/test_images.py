@@ -50,8 +50,10 @@ def test_each_machine_trusts_the_registry_and_one_is_it(cluster: ClusterRecord):
     home, *others = cluster.machines
     at = of_cluster(cluster).address
     for machine in others:
-        paths = {file.path for file in registry_files(cluster, machine)}
-        assert paths == {
+        files = {file.path: file.content for file in registry_files(cluster, machine)}
+        local = files.pop("/etc/containers/registries.conf.d/50-kirsch.conf")
+        assert f'location = "{at}"'.encode() in local
+        assert files.keys() == {
             f"/etc/containers/certs.d/{at}/{name}" for name in ("ca.crt", "client.cert", "client.key")
         }
     unit = act(Runner(), shell_of(cluster, home), home.name, "systemctl is-active kirsch-registry")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kirsch.cluster import application as folders
+from kirsch.cluster.client import Client
 from kirsch.robot import processes
 from kirsch.robot.output import Output
 from kirsch.robot.ports import free_port, published, replace_ports
@@ -82,7 +83,7 @@ class Application:
         """`kirsch up`; returns the address to open once all is ready. Raises RunError."""
         self._up = subprocess.Popen(
             [*TETHERED, *KIRSCH, "up", str(self.directory), "--timeout", f"{timeout:g}"],
-            env=_environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,7 +99,7 @@ class Application:
             raise RunError(f"`kirsch up` was not ready within {timeout:g} s:\n{said}")
         found = re.search(ADDRESS, str(self.output), re.MULTILINE)
         self.address = found[1] if found else ""
-        self.states = UnitStates(self.directory / ".kirsch" / "kirsch.sock")
+        self.states = UnitStates(Client(self.directory / ".kirsch" / "kirsch.sock"))
         return self.address
 
     def stop(self, how: Stop = "Ctrl-C") -> None:
@@ -126,13 +127,17 @@ class Application:
         return subprocess.run(
             [*KIRSCH, *arguments],
             cwd=self.directory,
-            env=_environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
+
+    def environment(self) -> Mapping[str, str]:
+        """Ours, without what would lead `kirsch` to another cluster."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("KIRSCH_")}
 
     def unit_lines(self) -> dict[str, dict[str, Any]]:
         """Every unit that is on the machine, as `kirsch list-units --json` has it. Raises RunError."""
@@ -157,11 +162,6 @@ class Application:
         """Where data really lies that PostgreSQL's account could not keep in our folder."""
         state = self.directory / ".kirsch" / "state"
         return {link.resolve() for link in state.rglob("*") if link.is_symlink() and link.resolve().is_dir()}
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what would lead `kirsch` to another cluster."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("KIRSCH_")}
 
 
 def _change(files: Iterable[Path], ports: Mapping[int, int], place: Path) -> Iterable[str]:

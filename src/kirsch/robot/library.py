@@ -7,6 +7,7 @@ from robot.api.deco import library
 from kirsch import __version__
 from kirsch.robot.keywords.application import ApplicationKeywords
 from kirsch.robot.keywords.browser import BrowserKeywords
+from kirsch.robot.keywords.cluster import ClusterKeywords
 from kirsch.robot.keywords.command import CommandKeywords
 from kirsch.robot.keywords.http import HttpKeywords
 from kirsch.robot.keywords.load import LoadKeywords
@@ -16,7 +17,13 @@ from kirsch.robot.keywords.unit import UnitKeywords
 
 @library(scope="SUITE", version=__version__, doc_format="ROBOT", auto_keywords=False)
 class Library(
-    ApplicationKeywords, CommandKeywords, UnitKeywords, HttpKeywords, LoadKeywords, BrowserKeywords
+    ApplicationKeywords,
+    ClusterKeywords,
+    CommandKeywords,
+    UnitKeywords,
+    HttpKeywords,
+    LoadKeywords,
+    BrowserKeywords,
 ):
     """Runs an application that kirsch runs, and uses it as people do: by browser, HTTP and command line.
 

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from kirsch.cluster.application import resolve
@@ -11,14 +10,17 @@ from kirsch.cluster.client import Client, ClientError
 
 Line = Mapping[str, Any]
 
+# Seconds before a stream that has ended is asked for again.
+AGAIN = 0.2
+
 
 class UnitStates:
     """The last that was said of each unit."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, client: Client) -> None:
         self._lines: dict[str, Line] = {}
         self._news = threading.Condition()
-        threading.Thread(target=self._follow, args=(Client(socket),), name="units", daemon=True).start()
+        threading.Thread(target=self._follow, args=(client,), name="units", daemon=True).start()
 
     def wait_for(self, name: str, condition: Callable[[Line], bool], timeout: float) -> bool:
         """Wait until a unit is so; False once time is up. The name's type may be left out."""
@@ -38,14 +40,19 @@ class UnitStates:
         return describe(line) if line else "unknown"
 
     def _follow(self, client: Client) -> None:
-        try:
-            for event in client.stream("/kirsch/v1/events"):
-                with self._news:
-                    for line in event["units"]:
-                        self._lines[line["name"]] = {} if line.get("gone") else line
-                    self._news.notify_all()
-        except ClientError:
-            return  # kirschd is gone; who waits for a unit waits in vain, and says so
+        # Of several machines another one goes on telling.
+        while True:
+            try:
+                for event in client.stream("/kirsch/v1/events"):
+                    with self._news:
+                        for line in event["units"]:
+                            self._lines[line["name"]] = {} if line.get("gone") else line
+                        self._news.notify_all()
+            except ClientError:
+                pass
+            if not client.reach.several:
+                return  # kirschd is gone; who waits for a unit waits in vain, and says so
+            time.sleep(AGAIN)
 
 
 def find(lines: Mapping[str, Line], name: str) -> Line | None:

@@ -34,7 +34,7 @@ class Sibling:
     failed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.unit} on machine {self.machine}"
+        return f"{self.unit} on machine {self.machine[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ LEAVE = (
     f"test ! -x {HOME}/bin/kirschd || {HOME}/bin/python -m kirsch.cluster.provision.leave; "
     f"rm -rf {HOME} {WHEELS} {FOLDER} {UNIT} /var/lib/kirsch /run/kirsch; "
     # Trust in the cluster's registry, and the folders that it leaves empty.
+    "rm -f /etc/containers/registries.conf.d/50-kirsch.conf; "
     f"test ! -d /etc/containers/certs.d || {{ find /etc/containers/certs.d -lname '{TLS}/*' -delete; "
     "find /etc/containers/certs.d -mindepth 1 -type d -empty -delete; }; "
     "systemctl daemon-reload; systemctl reset-failed kirschd.service 2>/dev/null || :"

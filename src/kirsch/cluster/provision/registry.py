@@ -16,6 +16,8 @@ DATA = "/var/lib/kirsch-registry"
 CREDENTIALS = f"/run/credentials/{UNIT}"
 # containers-certs.d(5): a folder for each registry.
 TRUST = "/etc/containers/certs.d"
+# containers-registries.conf(5): localhost/NAME is taken from there where a machine does not have it.
+LOCAL = "/etc/containers/registries.conf.d/50-kirsch.conf"
 
 SERVICE = f"""\
 [Unit]
@@ -91,6 +93,8 @@ def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]
     folder = f"{TRUST}/{address(cluster)}"
     links = {"ca.crt": "ca.crt", "client.cert": "machine.crt", "client.key": "machine.key"}
     files = [File(f"{folder}/{link}", target=f"{TLS}/{file}") for link, file in links.items()]
+    local = f'[[registry]]\nprefix = "localhost"\nlocation = "{address(cluster)}"\n'
+    files.append(File(LOCAL, local.encode()))
     if machine.name == cluster.members[0].name:
         files += [File(SETTINGS, settings().encode()), File(f"/etc/systemd/system/{UNIT}", SERVICE.encode())]
     return files

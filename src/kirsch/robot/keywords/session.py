@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kirsch.robot.application import Application
 from kirsch.robot.browser import Browser
+from kirsch.robot.cluster import Cluster
 from kirsch.robot.load import Load
 
 # How long keywords wait, where a suite does not say.
@@ -20,6 +21,7 @@ class Session:
     browser: Browser = field(default_factory=Browser)
     loads: list[Load] = field(default_factory=list)
     current: Application | None = None
+    cluster: Cluster | None = None
 
     @property
     def application(self) -> Application:
@@ -47,6 +49,9 @@ class Session:
             self.applications.clear()
             self.current = None
             self.browser.close()
+            if self.cluster is not None and self.cluster.there:
+                self.cluster.destroy()
+            self.cluster = None
 
 
 class Keywords:
