@@ -12,13 +12,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.cluster.etcd_server import Authority, EtcdServer, free_ports
 
 from kirsch.cluster.certificates import Certificates
 from kirsch.cluster.client import Client
 from kirsch.cluster.reach import Https
+from kirsch.cluster.secrets.seal import Key
 
 PATIENCE = 60
 KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
@@ -52,6 +53,11 @@ class MemberMachine:
         self._notified.settimeout(PATIENCE)
         certificates = etcd.certificates or self.certificates
         assert certificates.authority == self.certificates.authority
+        # All machines of the folder have one.
+        key = folder / "secrets.key"
+        if not key.exists():
+            key.touch(0o600)
+            key.write_text(Key.generate().text)
         values = "".join(f'{key} = "{value}"\n' for key, value in (metadata or {}).items())
         self.config.write_text(
             f"""\
@@ -64,6 +70,7 @@ etcd = {list(etcd.endpoints)!r}
 runtime = "process"
 state = "{self.folder / "state"}"
 run = "{self.folder / "run"}"
+secrets = "{key}"
 
 [metadata]
 {values}
@@ -162,13 +169,18 @@ class Members:
         }
 
     def run(
-        self, *arguments: str, certificates: Certificates | None = None, **environment: str
+        self,
+        *arguments: str,
+        certificates: Certificates | None = None,
+        stdin: IO[str] | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """A verb, as a person types it."""
         done = subprocess.run(
             [*KIRSCH, *arguments],
             cwd=self.folder,
             env=self.environment(certificates) | environment,
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -176,7 +188,7 @@ class Members:
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return done
 
-    def ok(self, *arguments: str, **environment: str) -> str:
+    def ok(self, *arguments: str, **environment: Any) -> str:
         """What a verb prints that succeeds."""
         done = self.run(*arguments, **environment)
         assert done.returncode == 0, done.stdout + done.stderr

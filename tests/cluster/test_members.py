@@ -16,7 +16,9 @@ import pytest
 from tests.cli.application import wait_for
 from tests.cluster.etcd_server import needs_etcd
 from tests.cluster.members import KIRSCH, MemberMachine, Members, members
+from tests.deadline import eventually
 
+from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.provision.record import MachineRecord
 from kirsch.websocket.threaded import connect
 
@@ -64,8 +66,16 @@ def test_the_life_of_a_unit_on_three_machines(cluster: Members):
         status = cluster.ok(*endpoint, "status", "life@1")
         assert "Active: active (running)" in status
         assert "I am 1" in status
-        environment = machine.client(cluster.certificates).get("/kirsch/v1/units/life@2.service/environment")
-        assert environment["environment"]["KIRSCH_UNIT"] == "life@2.service"
+        path = "/kirsch/v1/units/life@2.service/environment"
+        with pytest.raises(ClientError, match="ask at the machine's own Unix socket") as told:
+            machine.client(cluster.certificates).get(path)
+        assert told.value.status == 403
+        if machine is machine_of(cluster, "life@2.service"):
+            context = Client(machine.socket).get(path)
+            assert context["environment"]["KIRSCH_UNIT"] == "life@2.service"
+        else:
+            with pytest.raises(ClientError, match=r"life@2.service is on machine [0-9a-f]+: ask there"):
+                Client(machine.socket).get(path)
     assert cluster.ok("stop", *names) == f"Successfully stopped units [{' '.join(names)}].\n"
     cluster.ok("destroy", *names, "life@")
     assert not [name for name in cluster.lines() if name.startswith("life@")]
@@ -84,6 +94,77 @@ def units(cluster: Members) -> Iterator[Members]:
 def machine_of(cluster: Members, unit: str) -> MemberMachine:
     """The machine that a unit is on."""
     return next(m for m in cluster.machines if m.id == cluster.lines()[unit]["machine"])
+
+
+def test_a_unit_waits_for_its_secret_and_nobody_is_told_it(units: Members, tmp_path: Path):
+    asks = "\n[X-Kirsch]\nSecret=waited.for:WORD\n"
+    script = "[Service]\nExecStart=/bin/sh -c 'echo length $${#WORD}; exec sleep 1000'" + asks
+    units.ok("start", "--no-block", units.unit("a@1.service", script), units.unit("a@2.service", script))
+    said = "waits for secret waited.for: kirsch secret set waited.for < FILE"
+    eventually(lambda: units.ok("why", "a@1", "a@2").count(said) == 2)
+    assert said in units.ok("status", "a@1")
+    assert units.ok("secret", "list", "--no-legend").split() == [
+        "waited.for", "missing", "a@1.service,", "a@2.service",
+    ]  # fmt: skip
+    value = "hush-" + "0123456789" * 4
+    (tmp_path / "value").write_text(value + "\n")
+    with (tmp_path / "value").open() as given:
+        assert units.ok("secret", "set", "waited.for", stdin=given) == "Secret waited.for is set\n"
+    names = ("a@1.service", "a@2.service")
+    eventually(lambda: {units.lines()[name]["active"] for name in names} == {"active"})
+    eventually(lambda: units.ok("journal", "a@1", "a@2").count("length 45") == 2)
+
+    # In no answer, no log, no list, and not in the store.
+    answers = [
+        machine.client(units.certificates).get(f"/kirsch/v1/{path}")
+        for machine in units.machines
+        for path in ("secrets", "units", "units/a@1.service", "endpoints", "machines", "journal")
+    ]
+    logs = [machine.log.read_text() for machine in units.machines]
+    assert not any("hush" in json.dumps(text) for text in (*answers, *logs))
+    folders = [member.folder / member.name for member in units.etcd.members]
+    stored = [path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert any(b"secrets/waited.for" in data for data in stored)
+    assert not any(b"hush" in data for data in stored)
+    assert [entry["set"] > 1e9 for entry in answers[0]["secrets"] if entry["name"] == "waited.for"] == [True]
+
+    # Another value is the units' once they are started anew.
+    (tmp_path / "value").write_text("shorter")
+    with (tmp_path / "value").open() as given:
+        told = units.ok("secret", "set", "waited.for", stdin=given)
+    assert told.splitlines() == [
+        "Secret waited.for is changed",
+        "Running units have the old value until they are restarted: kirsch restart a@1.service a@2.service",
+    ]
+    with (tmp_path / "value").open() as given:
+        told = units.ok("secret", "set", "waited.for", "--restart", stdin=given)
+    assert "Triggered restart of a@1.service a@2.service" in told
+    eventually(lambda: units.ok("journal", "a@1", "a@2").count("length 7") == 2)
+    with (tmp_path / "value").open() as given:
+        assert units.fails("secret", "set", "waited.for", "--new", stdin=given).endswith("waited.for already")
+
+    used = "secret waited.for is used by a@1.service, a@2.service"
+    assert units.fails("secret", "rm", "waited.for").startswith(used)
+    assert units.ok("secret", "rm", "--force", "waited.for") == "Secret waited.for is removed\n"
+    assert {units.lines()[name]["active"] for name in names} == {"active"}
+    units.ok("restart", "--no-block", "a@1")
+    eventually(lambda: said in units.ok("why", "a@1"))
+    assert units.fails("secret", "rm", "waited.for") == "there is no secret waited.for"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("a/b", b"x", '"a/b" cannot name a secret: letters, digits, "-", "_" and "." inside'),
+        ("a", b"", "the value is empty: `kirsch secret set a < FILE`"),
+        ("a", b"x" * 65537, "the value has more than 64 KiB"),
+    ],
+)
+def test_what_can_be_no_secret(units: Members, tmp_path: Path, name: str, value: bytes, says: str):
+    (tmp_path / "value").write_bytes(value)
+    with (tmp_path / "value").open() as given:
+        assert units.fails("secret", "set", name, stdin=given) == says
+    assert "secrets" in units.client.get("/kirsch/v1/secrets")
 
 
 def test_a_unit_is_moved(units: Members):

@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import quote
 
 import cherrypy
 
 from kirsch import __version__
 from kirsch.cluster import keys, oneoff
 from kirsch.cluster.api import answers, openapi
-from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run, single
+from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
-from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
-from kirsch.cluster.model import DESIRED_STATES, Machine, to_json
+from kirsch.cluster.model import DESIRED_STATES, to_json
 from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import Put, RegistryError
 from kirsch.cluster.status import UnitStatus
@@ -107,26 +105,23 @@ class OneUnit(Resource):
 
 @dataclass
 class Environment(Resource):
-    """/units/NAME/environment: its secrets are in it, so it is in no other answer."""
+    """/units/NAME/environment: its secrets are in it, so it is for this machine alone."""
 
     name: str
 
     def GET(self, **query: Any) -> bytes:
-        """In what the unit's processes run that run now."""
-        here = flag(parameters(query, HERE), HERE)
+        """In what the unit's processes run that run here now."""
+        parameters(query)
+        check_local()
         name = UnitName.parse(self.name)
-        machine = None if here else run(self.loop, self._elsewhere(name))
-        if machine is not None:
-            path = f"/kirsch/v1/units/{quote(self.name, safe='')}/environment"
-            cherrypy.response.headers["Cache-Control"] = "no-store"
-            return json_answer(self.api.peers.get(machine, path))
-        return context_answer(run(self.loop, oneoff.running(self.node, name)))
+        return context_answer(run(self.loop, self._running(name)))
 
-    async def _elsewhere(self, name: UnitName) -> Machine | None:
-        """The machine that has the unit, if it is another."""
+    async def _running(self, name: UnitName) -> oneoff.Context:
         cluster = self.node.cluster()
         on = cluster.schedule.get(name, {}).keys() & cluster.machines.keys()
-        return None if self.node.machine.id in on or not on else cluster.machines[min(on)]
+        if on and self.node.machine.id not in on:
+            raise Refused(409, f"{name} is on machine {min(on)}: ask there")
+        return await oneoff.running(self.node, name)
 
 
 @dataclass
@@ -153,6 +148,7 @@ class OneOff(Resource):
     def GET(self, **query: Any) -> bytes:
         """In what a one-off command would run: unit=NAME as that unit's, link=TARGET[:ALIAS] with links."""
         given = parameters(query, "unit", "link")
+        check_local()
         unit = single(given, "unit", "")
         links = [parse_link(word) for word in given.get("link", [])]
         name = UnitName.parse(unit) if "unit" in given else None
@@ -310,6 +306,12 @@ def read_change(change: Any) -> Request:
     if not isinstance(change, dict) or not isinstance(change.get("name"), str):
         raise cherrypy.HTTPError(400, "a change is to be an object with a name")
     return read_request(change["name"], {key: value for key, value in change.items() if key != "name"})
+
+
+def check_local() -> None:
+    """Secrets leave a machine by no API: who may have them is root there. Raises HTTPError 403."""
+    if cherrypy.request.remote.ip:
+        raise cherrypy.HTTPError(403, "secrets are in it: ask at the machine's own Unix socket")
 
 
 def context_answer(context: oneoff.Context) -> bytes:

@@ -26,6 +26,7 @@ SCALARS: Mapping[Any, Schema] = {str: STRING, bool: BOOLEAN, int: INTEGER, float
 UNIT_FILE = "[Service]\nExecStart=sleep 1000\n"
 PROBLEMS = {
     "400": "The request is wrong; the detail says where",
+    "403": "Secrets are in it: it is answered at the machine's own Unix socket alone",
     "404": "There is no such thing",
     "408": "The body did not come",
     "409": "It cannot be granted as things are",
@@ -93,18 +94,17 @@ def _paths() -> dict[str, Any]:
             "parameters": [_name("unit", "notes@1.container")],
             "get": _operation(
                 "getEnvironment",
-                "In what the processes of a running unit run, secrets included",
+                "In what the processes of a unit that runs here run, secrets included",
                 _ok("Context"),
-                problems=(*ALWAYS, "409"),
-                query=[_query(HERE, "Of the machine asked alone", YES_OR_NO)],
+                problems=(*ALWAYS, "403", "409"),
             ),
         },
         "/environment": {
             "get": _operation(
                 "getOneOffEnvironment",
-                "In what a one-off command would run, secrets included",
+                "In what a one-off command would run here, secrets included",
                 _ok("Context"),
-                problems=(*ALWAYS, "409"),
+                problems=(*ALWAYS, "403", "409"),
                 query=[
                     _query("unit", "As a process of this unit", {"type": "string", "minLength": 1}),
                     _query("link", "With the variables of links, TARGET[:ALIAS]", STRINGS),

@@ -61,11 +61,14 @@ class OneSecret(Resource):
         """Forget it; one that units use only with force=yes."""
         force = flag(parameters(query, FORCE), FORCE)
         name = secret_name(self.name)
-        used = run(self.loop, self._users())
-        if used and not force:
-            raise Refused(409, f"secret {name} is used by {', '.join(used)}; force removes it all the same")
-        run(self.loop, self.node.secrets.remove(name))
+        run(self.loop, self._remove(name, force))
         empty()
+
+    async def _remove(self, name: str, force: bool) -> None:
+        used = await self._users()
+        if used and not force and name in self.node.secrets.stored():
+            raise Refused(409, f"secret {name} is used by {', '.join(used)}; --force removes it all the same")
+        await self.node.secrets.remove(name)
 
     async def _users(self) -> tuple[str, ...]:
         return users(self.node.cluster()).get(self.name, ())

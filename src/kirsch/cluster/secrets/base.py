@@ -69,6 +69,6 @@ def exists(name: str) -> SecretError:
     return SecretError(f"there is a secret {name} already")
 
 
-def nowhere(name: str) -> SecretError:
+def nowhere(name: str, hint: str = "") -> SecretError:
     """It is not there."""
-    return SecretError(f"there is no secret {name}: kirsch secret set {name} < FILE", 404)
+    return SecretError(f"there is no secret {name}{hint}", 404)

@@ -42,7 +42,7 @@ class SealedSecrets:
         """The value. Raises SecretError."""
         stored = self.mirror.value(keys.secret(name))
         if stored is None:
-            raise nowhere(name)
+            raise nowhere(name, f": kirsch secret set {name} < FILE")
         try:
             return self._key().open(name, stored).decode("utf-8", "surrogateescape")
         except Unsealable as error:
