@@ -1,0 +1,456 @@
+"""The parts that do no I/O: outbox, doubles, history, presence, limits, protocol, where the broker is."""
+
+import json
+import math
+import random
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kirsch.amqp import protocol
+from kirsch.amqp.broker import Broker, BrokerError, broker_from
+from kirsch.amqp.doubles import WINDOW, Doubles
+from kirsch.amqp.history import History
+from kirsch.amqp.limits import Bucket, Limits
+from kirsch.amqp.message import Publication
+from kirsch.amqp.outbox import Outbox
+from kirsch.amqp.presence import Presence
+from kirsch.amqp.rabbitmq import RabbitError, Settings
+from kirsch.amqp.topology import Queue
+from kirsch.websocket.message import Prepared
+
+
+def publication(number, exchange="e"):
+    return Publication(exchange, "k", b"x" * 10, message_id=str(number))
+
+
+# The outbox: against a broker that loses connections.
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_all_that_is_taken_is_settled_and_never_overtaken(seed, count):
+    """However often the connection is lost: everything is confirmed, first occurrences in their order."""
+    chance = random.Random(seed)
+    outbox, arrived, settled, unanswered, left = Outbox(), [], [], [], list(range(count))
+    while left or len(outbox):
+        match chance.randrange(5):
+            case 0 if left:
+                assert outbox.add(publication(left.pop(0)))
+            case 1:
+                for sent in outbox.take():
+                    unanswered.append(sent)
+                    arrived.append(int(sent.message_id))
+            case 2 if unanswered:
+                answered = chance.randrange(len(unanswered)) + 1
+                done = outbox.settle(answered_tag := answered + len(settled_here(outbox, unanswered)), True)
+                assert answered_tag
+                settled += done
+                del unanswered[: len(done)]
+            case 3 if chance.random() < 0.2:
+                # What was on its way may not have arrived: the last of it.
+                lost = chance.randrange(len(unanswered) + 1)
+                if lost:
+                    del arrived[len(arrived) - lost :]
+                unanswered.clear()
+                outbox.lost()
+    first = list(dict.fromkeys(arrived))
+    assert first == sorted(first)
+    assert [int(each.message_id) for each in settled] == list(range(count))
+    assert outbox.bytes == 0
+
+
+def settled_here(outbox, unanswered):
+    """Tags that this channel has settled: all that it was given but those that are unanswered."""
+    return range(outbox._tag - len(unanswered))
+
+
+def test_an_outbox_has_its_limits():
+    outbox = Outbox(count=2)
+    assert outbox.add(publication(1))
+    assert outbox.add(publication(2))
+    assert not outbox.add(publication(3))
+    assert len(list(outbox.take())) == 2
+    assert [each.message_id for each in outbox.settle(2, multiple=False)] == ["2"]
+    assert outbox.settle(2, multiple=False) == []
+    assert outbox.add(publication(4))
+    assert [each.message_id for each in outbox.clear()] == ["1", "4"]
+    assert not Outbox(size=1000).full
+    small = Outbox(size=1000)
+    small.add(Publication("e", "k", b"x" * 1000))
+    assert small.full
+
+
+def test_what_ends_every_channel_is_given_up():
+    outbox = Outbox()
+    for number, exchange in enumerate(["a", "b", "a", "b"]):
+        outbox.add(publication(number, exchange))
+    sent = outbox.take()
+    next(sent), next(sent)
+    assert [each.message_id for each in outbox.refuse("a")] == ["0", "2"]
+    outbox.lost()
+    assert [each.message_id for each in outbox.take()] == ["1", "3"]
+
+
+# Doubles: against a set.
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, WINDOW)), max_size=300))
+def test_a_number_is_new_once(numbers):
+    doubles, seen = Doubles(), set()
+    for client, number in numbers:
+        assert doubles.first(client, number) == ((client, number) not in seen)
+        seen.add((client, number))
+
+
+@given(st.lists(st.integers(1, 1 << 53), max_size=100))
+def test_what_is_far_behind_is_a_double(numbers):
+    doubles, seen, highest = Doubles(), set(), 0
+    for number in numbers:
+        expected = number not in seen and number > highest - WINDOW
+        assert doubles.first("c", number) == expected
+        seen.add(number)
+        highest = max(highest, number)
+
+
+def test_clients_that_said_nothing_for_long_are_forgotten():
+    doubles = Doubles(clients=2)
+    for client in "abc":
+        doubles.first(client, 1)
+    assert doubles.first("a", 1)
+    assert not doubles.first("c", 1)
+
+
+# History: against a list.
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 50)), max_size=60),
+    st.integers(1, 10),
+    st.integers(500, 3000),
+    st.integers(-1, 200),
+)
+def test_a_history_is_the_newest_of_what_was_said(said, count, size, since):
+    history, everything, offset, total = History(), [], -1, 0
+    for step, length in said:
+        offset += step
+        everything.append((offset, Prepared("x" * length)))
+        total += history.add(*everything[-1], count, size)
+    past = history.after(since)
+    wanted = [each for each in everything if each[0] > since]
+    assert past.messages == wanted[len(wanted) - len(past.messages) :]
+    if past.complete:
+        assert past.messages == wanted
+    assert len(history) <= count
+    assert total == history.size
+    assert history.size <= max(size, 500)
+    assert history.last(2).messages == everything[max(0, len(everything) - min(2, len(history))) :]
+    assert history.clear() == total
+    assert history.dropped == offset if everything else history.dropped == -1
+
+
+# Presence: processes that lose events.
+
+
+@given(st.integers(0, 2**32))
+def test_processes_come_to_agree_on_who_is_there(seed):
+    """Whatever was lost on the way: once they hear each other again, all know the same, and told it once."""
+    chance, names = random.Random(seed), "pqr"
+    processes = {name: Presence(name, 10.0) for name in names}
+    shown = {name: set() for name in names}
+    now = 0.0
+
+    def see(name, changes):
+        for change in changes:
+            mark = change.room, change.client
+            # Nobody comes twice, nor leaves who was not there.
+            assert (mark in shown[name]) != change.here
+            (shown[name].add if change.here else shown[name].discard)(mark)
+
+    def spread(event, sender, lossy):
+        events = [(event, sender)]
+        while events:
+            event, sender = events.pop(0)
+            event = json.loads(json.dumps(event))
+            for name, process in processes.items():
+                if name == sender or (lossy and chance.random() < 0.3):
+                    continue
+                changes, answers = process.hear(event, now)
+                see(name, changes)
+                events += [(answer, name) for answer in answers]
+
+    for _ in range(60):
+        name = chance.choice(names)
+        process = processes[name]
+        now += chance.random()
+        match chance.randrange(5):
+            case 0 | 1:
+                see(name, process.enter(chance.choice("xy"), chance.choice("abc"), "n"))
+            case 2:
+                see(name, process.leave(chance.choice("xy"), chance.choice("abc")))
+            case 3:
+                if (told := process.told()) is not None:
+                    spread(told, name, lossy=True)
+            case 4:
+                spread(process.beat(), name, lossy=True)
+                see(name, process.expire(now))
+    for _ in range(2):
+        for name, process in processes.items():
+            if (told := process.told()) is not None:
+                spread(told, name, lossy=False)
+            spread(process.beat(), name, lossy=False)
+    expected = {
+        (room, client) for each in processes.values() for room, of in each._own.items() for client in of
+    }
+    for name, process in processes.items():
+        found = {(room, client) for room in "xy" for client, _ in process.members(room)}
+        assert found == expected == shown[name]
+        assert all(process.count(room) == len(process.members(room)) for room in "xy")
+
+
+def test_a_process_that_is_silent_has_left_with_all_of_its():
+    here, there = Presence("here", 10.0), Presence("there", 10.0)
+    there.enter("lobby", "a", "Ada")
+    changes, _ = here.hear(there.state(), 0.0)
+    assert [(change.client, change.name, change.here) for change in changes] == [("a", "Ada", True)]
+    assert here.expire(10.0) == []
+    here.excuse(5.0)
+    assert here.expire(12.0) == []
+    assert [change.here for change in here.expire(15.1)] == [False]
+    assert here.members("lobby") == []
+    assert here.processes == 1
+
+
+def test_who_is_connected_to_two_processes_has_left_when_both_say_so():
+    here, there = Presence("here", 10.0), Presence("there", 10.0)
+    here.enter("lobby", "a", "Ada")
+    there.enter("lobby", "a", "Ada")
+    assert here.hear(there.state(), 0.0) == ([], [])
+    assert here.leave("lobby", "a") == []
+    assert [change.here for change in here.hear(there.bye(), 1.0)[0]] == [False]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["event", "process", "version", "rooms", "changes", "whom"])
+                | st.text(max_size=4),
+                inner | st.sampled_from(["state", "changes", "beat", "ask", "bye", "p"]),
+                max_size=6,
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_events_of_any_kind_do_no_harm(event):
+    presence = Presence("here", 10.0)
+    if isinstance(event, dict):
+        presence.hear(event, 0.0)
+    presence.expire(100.0)
+
+
+# Limits.
+
+
+@given(st.lists(st.floats(0, 3), max_size=50), st.floats(0.1, 100), st.integers(1, 50))
+def test_a_bucket_lets_through_what_it_is_for(pauses, rate, burst):
+    bucket, now, taken = Bucket(rate, burst, 0.0), 0.0, 0
+    for pause in pauses:
+        now += pause
+        taken += bucket.take(now)
+    assert taken <= burst + math.ceil(now * rate) + 1
+    # Who has waited long enough may.
+    assert bucket.take(now + 1 / rate + burst / rate)
+
+
+def test_limits_are_checked_when_they_are_made():
+    with pytest.raises(ValueError, match="message"):
+        Limits(message=0)
+    with pytest.raises(ValueError, match="rate"):
+        Limits(rate=0)
+    assert Limits(message=100, queue=5000).websocket.message == 100
+
+
+# The protocol.
+
+
+@given(
+    st.text(max_size=200)
+    | st.builds(
+        json.dumps,
+        st.dictionaries(
+            st.sampled_from(["type", "room", "number", "data", "key", "name", "since", "last"]),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.text(max_size=5)
+            | st.floats(allow_nan=False)
+            | st.sampled_from(["hello", "join", "send", "signal", "leave", "ping"]),
+        ),
+    )
+)
+def test_what_is_read_is_a_command_or_malformed(text):
+    reason = ""
+    try:
+        assert isinstance(protocol.read(text), protocol.Command)
+    except protocol.Malformed as error:
+        reason = str(error)
+    # As much as a close frame holds.
+    assert len(reason.encode()) < 124
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"type":"send","room":"r","number":NaN,"data":1}', "not JSON"),
+        ("[]", "object"),
+        ('{"type":"shout"}', "type is one of"),
+        ('{"type":["send"]}', "type is one of"),
+        ('{"type":"join","room":"a b"}', "room has"),
+        ('{"type":"join","room":"a.#"}', "room has"),
+        ('{"type":"join","room":"' + "ä" * 101 + '"}', "room has"),
+        ('{"type":"join","room":"\\ud800"}', "room has"),
+        ('{"type":"join","room":"r","since":-1}', "since"),
+        ('{"type":"join","room":"r","since":true}', "since"),
+        ('{"type":"join","room":"r","last":1.5}', "last"),
+        ('{"type":"join","room":"r","presence":1}', "presence"),
+        ('{"type":"send","room":"r","number":0,"data":1}', "number"),
+        ('{"type":"send","room":"r","number":1}', "no data"),
+        ('{"type":"hello","key":"short"}', "key has"),
+        ('{"type":"hello","name":1}', "name"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said(said, reason):
+    with pytest.raises(protocol.Malformed, match=reason):
+        protocol.read(said)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), st.text())
+def test_an_envelope_is_json_once_it_is_stamped(data, name):
+    body = protocol.envelope("lobby", "client", name, protocol.Send("lobby", 3, data), 1700000000000)
+    said = json.loads(protocol.stamped(body, 12))
+    assert (said["offset"], said["room"], said["number"]) == (12, "lobby", 3)
+    # Half a surrogate pair comes through JSON as it is.
+    assert said["data"] == json.loads(json.dumps(data))
+    assert said["name"] == name
+
+
+def test_what_a_client_is_known_by_does_not_tell_its_key():
+    one, two = protocol.Hello("k" * 16), protocol.Hello("k" * 17)
+    assert one.client != two.client
+    assert one.client == protocol.Hello("k" * 16, "other").client
+    assert "k" * 8 not in one.client
+    assert protocol.sender(protocol.message_id(one.client, 7)) == (one.client, 7)
+    assert protocol.sender(None) == protocol.sender("x") == protocol.sender("a:b") == ("", 0)
+
+
+def test_names_are_one_line():
+    assert (
+        protocol.read('{"type":"hello","name":"  Ada\\n  Lovelace ' + "x" * 100 + '"}').name[:13]
+        == "Ada Lovelace "
+    )
+
+
+# Where the broker is.
+
+
+def test_a_url_is_a_broker():
+    broker = Broker.parse("amqp://ada:p%40ss@rabbit.example:5673/chat%2Fone")
+    assert (broker.host, broker.port, broker.user, broker.password, broker.vhost) == (
+        "rabbit.example",
+        5673,
+        "ada",
+        "p@ss",
+        "chat/one",
+    )
+    assert str(broker) == "amqp://rabbit.example:5673/chat/one"
+    assert "p@ss" not in repr(broker)
+    assert Broker.parse("amqp://[::1]").port == 5672
+    assert isinstance(Broker.parse("amqps://rabbit.example").tls, ssl.SSLContext)
+    assert Broker.parse("amqps://rabbit.example").port == 5671
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "amqp://", "amqp://a:99999", "amqp://a:b:c", "", "amqp://secret:word@h?x=1"]
+)
+def test_a_url_that_is_none_is_refused_without_what_is_secret(url):
+    with pytest.raises(BrokerError) as caught:
+        Broker.parse(url)
+    assert "word" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_is_a_broker(tmp_path):
+    link = {
+        "RABBITMQ_PORT_5672_TCP_ADDR": "10.1.2.3",
+        "RABBITMQ_PORT_5672_TCP_PORT": "5672",
+        "RABBITMQ_ENV_RABBITMQ_DEFAULT_USER": "chat",
+    }
+    broker = broker_from(link | {"RABBITMQ_PASSWORD": "secret"})
+    assert (broker.host, broker.port, broker.user, broker.password, broker.tls) == (
+        "10.1.2.3",
+        5672,
+        "chat",
+        "secret",
+        None,
+    )
+    (tmp_path / "password").write_text("from a file\n")
+    broker = broker_from(
+        link | {"RABBITMQ_USER": "ada", "RABBITMQ_PASSWORD_FILE": str(tmp_path / "password")}
+    )
+    assert (broker.user, broker.password) == ("ada", "from a file")
+    exposed = {"MQ_PORT_5672_TCP_ADDR": "h", "MQ_ENV_RABBITMQ_DEFAULT_PASS": "seen"}
+    assert broker_from(exposed, link="MQ").password == "seen"
+    assert broker_from({"RABBITMQ_PORT_5671_TCP_ADDR": "h"}).tls is not None
+
+
+def test_a_url_of_the_environment_comes_before_a_link():
+    environment = {
+        "RABBITMQ_PORT_5672_TCP_ADDR": "10.1.2.3",
+        "RABBITMQ_URL": "amqp://two",
+        "AMQP_URL": "amqp://one",
+    }
+    assert broker_from(environment).host == "one"
+    del environment["AMQP_URL"]
+    assert broker_from(environment).host == "two"
+    assert str(broker_from({})) == "amqp://localhost:5672"
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"AMQP_CA_FILE": "/nowhere/ca.pem"}, "AMQP_CA_FILE=/nowhere/ca.pem"),
+        ({"RABBITMQ_PORT_5672_TCP_ADDR": "h", "RABBITMQ_PORT_5672_TCP_PORT": "x"}, "is no port"),
+        ({"RABBITMQ_PORT_5672_TCP_ADDR": "h", "RABBITMQ_PASSWORD_FILE": "/nowhere/p"}, "/nowhere/p"),
+    ],
+)
+def test_an_environment_that_is_wrong_is_said_to_be(environment, reason):
+    with pytest.raises(BrokerError, match=reason):
+        broker_from(environment)
+
+
+def test_streams_are_bounded():
+    assert Queue.stream("s", age=60, size=1 << 30).arguments == {
+        "x-queue-type": "stream",
+        "x-max-age": "60s",
+        "x-max-length-bytes": 1 << 30,
+        "x-stream-max-segment-size-bytes": 1 << 27,
+    }
+
+
+def test_rabbitmq_is_set_up_by_its_environment(tmp_path):
+    settings = Settings.from_environment(
+        {"STATE_DIRECTORY": str(tmp_path), "RABBITMQ_DEFAULT_USER": 'a"b', "KIRSCH_ADDRESS": "127.0.0.9"}
+    )
+    assert settings.data == tmp_path / "rabbitmq"
+    assert "listeners.tcp.1 = 127.0.0.9:5672" in settings.configuration()
+    assert '"' not in settings.terms()
+    for name, value in (("RABBITMQ_PORT", "70000"), ("RABBITMQ_DEFAULT_PASS_FILE", "/nowhere/p")):
+        with pytest.raises(RabbitError, match=value):
+            Settings.from_environment({name: value})
