@@ -13,6 +13,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import Column, table
 from kirsch.cluster.client import UNITS
+from kirsch.unit.options import secret_name
 
 SECRETS = "/kirsch/v1/secrets"
 # As kirsch.cluster.secrets has it; its own words are for what gets past this one.
@@ -41,9 +42,10 @@ COLUMNS: dict[str, Column] = {
 def set_(options: argparse.Namespace) -> int:
     """Set one."""
     client = client_of(options)
+    path = secret_path(options.name)
     value = _read(options.name)
     body: dict[str, Any] = {"value": base64.b64encode(value).decode(), "replace": not options.new}
-    answer = client.put(secret_path(options.name), body)
+    answer = client.put(path, body)
     running = _running(client.get(UNITS)["units"], answer["units"]) if not answer["created"] else []
     if running and options.restart:
         change = [{"name": name, "desiredState": "launched", "again": True} for name in running]
@@ -86,8 +88,8 @@ def remove(options: argparse.Namespace) -> int:
 
 
 def secret_path(name: str) -> str:
-    """A secret's path in the API."""
-    return f"{SECRETS}/{quote(name, safe='')}"
+    """A secret's path in the API. Raises UnitError for what cannot name one."""
+    return f"{SECRETS}/{quote(secret_name(name), safe='')}"
 
 
 def _read(name: str) -> bytes:
