@@ -4,6 +4,7 @@ import sys
 import uuid
 
 import pytest
+from tests.deadline import eventually
 from tests.hbase.standalone import Standalone
 
 from kirsch.hbase import Connection, Table, connect, jars
@@ -35,3 +36,13 @@ def table(connection: Connection, name: str) -> Table:
     """An empty table with the families `cf`, of one version, and `many`, of all."""
     connection.admin.create(name, "cf", {"name": "many", "versions": 1000})
     return connection.table(name)
+
+
+@pytest.fixture
+def eventually_gone():
+    """Waits until a row is there no more."""
+
+    def wait(table: Table, key: bytes) -> None:
+        eventually(lambda: key not in table, what=f"the end of {key!r}")
+
+    return wait

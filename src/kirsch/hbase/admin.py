@@ -2,15 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jpype
 
 from kirsch.hbase.calls import call
+from kirsch.hbase.cluster import Cluster
 from kirsch.hbase.errors import Invalid, NotFound
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import namespace_name, table_name
+from kirsch.hbase.namespace import Namespaces
+from kirsch.hbase.peer import Peers
+from kirsch.hbase.permission import Permissions
+from kirsch.hbase.procedure import Procedures
+from kirsch.hbase.quota import Quotas
+from kirsch.hbase.region import Regions
 from kirsch.hbase.schema import Family, Schema, families
+from kirsch.hbase.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
@@ -22,6 +31,46 @@ class Admin:
     def __init__(self, connection: "Connection", java: Any) -> None:
         self.connection = connection
         self.java = java
+
+    @cached_property
+    def namespaces(self) -> Namespaces:
+        """Groups of tables."""
+        return Namespaces(self.java)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Tables as they were."""
+        return Snapshots(self.java)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """How much users, tables and namespaces may use."""
+        return Quotas(self.java)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """Who may do what."""
+        return Permissions(self.java)
+
+    @cached_property
+    def peers(self) -> Peers:
+        """Clusters that are sent what is written here."""
+        return Peers(self.java)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The parts of tables."""
+        return Regions(self.connection, self.java)
+
+    @cached_property
+    def procedures(self) -> Procedures:
+        """What the master is doing."""
+        return Procedures(self.java)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Servers, balancer and the like."""
+        return Cluster(self.java)
 
     # Tables
 

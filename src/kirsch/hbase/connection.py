@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kirsch.hbase.admin import Admin
     from kirsch.hbase.table import Table
 
+# The first connection loads a thousand classes: a busy machine needs seconds for that, and nobody is away.
+_LOADING = 7.0
+
 _open: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
@@ -53,7 +56,8 @@ def connect(
         # Before Java is started: who waits for a cluster that is not there should not wait for that.
         ask(where, patience)
         patience = max(patience - (time.monotonic() - begun), 0.5)
-    jvm.start(jars, java, options)
+    if jvm.start(jars, java, options):
+        patience += _LOADING
     configuration = _configuration(given, where, timeout)
     if where is None and not _masters(configuration):
         ask(_quorum(configuration), patience)
@@ -120,7 +124,7 @@ class Connection:
                 self.java = call(factory.createConnection, configuration, self._user(user), timeout=patience)
         except Unavailable:
             raise Unavailable(
-                f"HBase did not answer within {patience:g} s: ZooKeeper does, is HBase up?"
+                f"HBase did not answer within {patience:.0f} s: ZooKeeper does, is HBase up?"
             ) from None
         try:
             # Whether there is a master: nothing works without one, and it is not told otherwise for a minute.
@@ -129,8 +133,8 @@ class Connection:
             call(self.java.close)
             if isinstance(error, Unavailable):
                 raise Unavailable(
-                    f"HBase did not answer within {patience:g} s: ZooKeeper does, but no master or no region "
-                    "server: is it still starting?",
+                    f"HBase did not answer within {patience:.0f} s: ZooKeeper does, but no master or "
+                    "no region server: is it still starting?",
                     error.java,
                 ) from error
             raise

@@ -169,6 +169,13 @@ RULES: dict[str, Rule] = {
     "NoSuchMethodError": (NoJars, _ANY, "these jars lack {}: they are of another version of HBase"),
     "ClassNotFoundException": (NoJars, _ANY, "no jar has the class {}"),
 }
+# Where the class of the exception says nothing, its message does.
+SAID: tuple[tuple[type[HBaseError], re.Pattern[str]], ...] = (
+    (Unsupported, re.compile(r"not enabled|is not supported|[Dd]isabled by|No registered .* service")),
+    (NotFound, re.compile(r"does ?n[o']t exist|not found", re.I)),
+    (Exists, re.compile(r"already exists", re.I)),
+    (Unavailable, re.compile(r"Can't get peerClusterId")),
+)
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
     "RetriesExhaustedException": "HBase did not answer in time: {}",
@@ -199,10 +206,13 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
         told.extend((found, _rest(message, end)) for found, end in named(message))
     for name, message in told:
         if name in RULES:
-            return _by_rule(RULES[name], message)
-    for name, message in told:
-        if name == "CorruptedSnapshotException" or "not enabled" in message or "is not supported" in message:
-            return Unsupported, plain(message)
+            # A class that the client lacks arrives twice, its message only the second time.
+            said = next((other for named_, other in told if named_ == name and plain(other)), message)
+            return _by_rule(RULES[name], said)
+    for _, message in told:
+        for kind, pattern in SAID:
+            if pattern.search(message):
+                return kind, plain(message)
     name, message = told[-1]
     for candidate, text in reversed(told):
         if plain(text):

@@ -33,14 +33,14 @@ def start(
     jars: Sequence[str | Path] | str | Path | None = None,
     java: str | Path | None = None,
     options: Sequence[str] = (),
-) -> None:
-    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Raises NoJava,
-    NoJars or OtherJVM."""
+) -> bool:
+    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Whether it was
+    started now. Raises NoJava, NoJars or OtherJVM."""
     global _ours
     with _lock:
         if jpype.isJVMStarted():
             _fits(jars, options)
-            return
+            return False
         home = jdk.find(java)
         path = tuple(jar.find(jars))
         library = jdk.library(home)
@@ -62,6 +62,7 @@ def start(
         _ours = (path, tuple(options))
         errors(False)
     _check()
+    return True
 
 
 def errors(shown: bool) -> None:

@@ -1,91 +1,48 @@
 """A table as a mapping of rows, and all that one does with rows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 import jpype
 
+from kirsch.hbase.batch import Batch, Mutator
 from kirsch.hbase.calls import call
 from kirsch.hbase.cell import decode
 from kirsch.hbase.codec import LONG
-from kirsch.hbase.crossing import mutations, pack
+from kirsch.hbase.convert import to_python
+from kirsch.hbase.crossing import gets, mutations, pack, sizes
+from kirsch.hbase.encoder import Encoder, Values, settings
 from kirsch.hbase.errors import Invalid
+from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import cls, hbase
-from kirsch.hbase.mutation import (
-    ALL_VERSIONS,
-    FAMILY,
-    FAMILY_VERSION,
-    ONE_VERSION,
-    Erasure,
-    Settings,
-    Value,
-    block,
-    delete,
-    put,
-)
+from kirsch.hbase.mutation import PLAIN, block, get
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, java_scan
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
 
-Values = Mapping[Any, Any]
-_LONGEST_KEY = 32767
+# Gets in one request, and as many versions as protobuf's number holds.
+_GETS = 500
+_EVERY = (1 << 31) - 1
+OPERATORS = {
+    "=": "EQUAL",
+    "!=": "NOT_EQUAL",
+    "<": "LESS",
+    "<=": "LESS_OR_EQUAL",
+    ">": "GREATER",
+    ">=": "GREATER_OR_EQUAL",
+}
 
 
-class Encoder:
-    """From a table's values to mutations as bytes. Pure."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, and the key after which the next ones come."""
 
-    __slots__ = ("codecs",)
-
-    def __init__(self, codecs: Codecs) -> None:
-        self.codecs = codecs
-
-    def key(self, row: Any) -> bytes:
-        """A row's key. Raises CodecError, Invalid."""
-        key = row if type(row) is bytes and self.codecs.plain else self.codecs.key.encode(row)
-        if not 0 < len(key) <= _LONGEST_KEY:
-            raise Invalid(f"a row's key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
-        return key
-
-    def values(self, values: Values) -> list[Value]:
-        """What a put has. Raises CodecError, Invalid."""
-        if not values:
-            raise Invalid("a put has no values: give it {'family:qualifier': value}")
-        plain, of = self.codecs.plain, self.codecs.of
-        encoded = []
-        for name, value in values.items():
-            family, qualifier = column(name)
-            data = value if plain and type(value) is bytes else of(family, qualifier).encode(value)
-            encoded.append(Value(family, qualifier, data))
-        return encoded
-
-    def put(self, row: Any, values: Values, settings: Settings) -> bytes:
-        """A put as an action of a block."""
-        return put(self.key(row), self.values(values), settings)
-
-    def delete(
-        self,
-        row: Any,
-        columns: Iterable[Column],
-        timestamp: int | None,
-        all_versions: bool,
-        settings: Settings,
-    ) -> bytes:
-        """A delete as an action of a block."""
-        return delete(self.key(row), erasures(columns, timestamp, all_versions), settings)
-
-
-def erasures(columns: Iterable[Column], timestamp: int | None, all_versions: bool) -> list[Erasure]:
-    """What a delete takes away; nothing named: the row. Raises Invalid."""
-    found = []
-    for name in [columns] if isinstance(columns, str | bytes) else columns:
-        family, qualifier = column_or_family(name)
-        if qualifier is None:
-            found.append(Erasure(family, b"", FAMILY if all_versions else FAMILY_VERSION, timestamp))
-        else:
-            found.append(Erasure(family, qualifier, ALL_VERSIONS if all_versions else ONE_VERSION, timestamp))
-    return found
+    rows: list[Row]
+    after: Any
 
 
 class Table:
@@ -165,7 +122,7 @@ class Table:
     ) -> None:
         """Write values of one row, all or none of them. `timestamp` in ms (the server's time); `ttl`: seconds
         after which they are gone; `durability`: default, skip, async, sync or fsync."""
-        self._apply([self.encoder.put(row, values, settings(timestamp, ttl, durability))])
+        self.apply([self.encoder.put(row, values, settings(timestamp, ttl, durability))])
 
     def delete(
         self,
@@ -177,7 +134,7 @@ class Table:
         durability: str = "default",
     ) -> None:
         """Delete a row, or families or columns of it: all versions up to `timestamp`, or one."""
-        self._apply(
+        self.apply(
             [
                 self.encoder.delete(
                     row,
@@ -216,7 +173,69 @@ class Table:
         key = self.encoder.key(row)
         return Row(key, decode(self._call(lambda table: pack([table.append(java)]))), self.codecs)
 
-    def _apply(self, actions: list[bytes]) -> None:
+    def mutate(self, row: Any, put: Values | None = None, delete: Iterable[Column] = ()) -> None:
+        """Put and delete in one row at once: others see both or neither."""
+        call(self.java.mutateRow, self._mutations(row, put, delete))
+
+    def check_and_mutate(
+        self,
+        row: Any,
+        condition: Column | None = None,
+        operator: str = "=",
+        value: Any = None,
+        *,
+        filter: Any = None,
+        time_range: tuple[int, int] | None = None,
+        put: Values | None = None,
+        delete: Iterable[Column] = (),
+    ) -> bool:
+        """Put and delete in one row if a column's value is `= != < <= > >=` a value (None: there is no such
+        column), or if a filter lets the row through; whether that was so. Others see nothing in between."""
+        builder = hbase("client.CheckAndMutate").newBuilder(self.encoder.key(row))
+        if filter is not None:
+            builder.ifMatches(java_filter(filter))
+        elif condition is None:
+            raise Invalid("a check has a column or a filter")
+        else:
+            family, qualifier = column(condition)
+            if value is None:
+                builder.ifNotExists(family, qualifier)
+            else:
+                data = self.codecs.of(family, qualifier).encode(value)
+                builder.ifMatches(family, qualifier, _operator(operator), data)
+        if time_range is not None:
+            builder.timeRange(hbase("io.TimeRange").between(*time_range))
+        built = call(builder.build, self._mutations(row, put, delete))
+        return bool(self._call(lambda table: table.checkAndMutate(built)).isSuccess())
+
+    def _mutations(self, row: Any, put: Values | None, delete: Iterable[Column]) -> Any:
+        """A Java RowMutations. Raises Invalid."""
+        actions = [] if put is None else [self.encoder.put(row, put, PLAIN)]
+        if taken := list(delete) if not isinstance(delete, str | bytes) else [delete]:
+            actions.append(self.encoder.delete(row, taken, None, True, PLAIN))
+        if not actions:
+            raise Invalid("nothing to do: give it put= or delete=")
+        return hbase("client.RowMutations").of(call(mutations, block(actions)))
+
+    def batch(self) -> Batch:
+        """Puts and deletes of many rows that are sent together at the end of a `with`."""
+        return Batch(self)
+
+    def mutator(self, buffer: int = 2 << 20) -> Mutator:
+        """Puts and deletes of any number of rows, sent while more are made; `buffer` in bytes is Java's."""
+        return Mutator(self, buffer)
+
+    def put_many(self, rows: Iterable[tuple[Any, Values]] | Mapping[Any, Values]) -> int:
+        """Put rows, any number of them: keys and their values; how many there were."""
+        count = 0
+        with self.mutator() as mutator:
+            for row, values in rows.items() if isinstance(rows, Mapping) else rows:
+                mutator.put(row, values)
+                count += 1
+        return count
+
+    def apply(self, actions: list[bytes]) -> None:
+        """Do actions that the encoder made."""
         data = block(actions)
         self._call(self._write, data)
 
@@ -225,8 +244,66 @@ class Table:
         given = mutations(data)
         table.batch(given, cls("java.lang.Object")[given.size()])
 
+    def coprocessor(
+        self,
+        service: Any,
+        function: Callable[[Any], Any],
+        start: bytes | None = None,
+        stop: bytes | None = None,
+    ) -> dict[bytes, Any]:
+        """Call a coprocessor's service in each region that has keys from `start` to `stop` (inclusive):
+        `function` gets the service's stub; what it returns, by the regions' names. `service` is the generated
+        Java class."""
+        called = jpype.JProxy(
+            "org.apache.hadoop.hbase.client.coprocessor.Batch$Call", dict={"call": function}
+        )
+        kind = service.class_ if hasattr(service, "class_") else service
+        found = self._call(lambda table: table.coprocessorService(kind, start, stop, called))
+        return {bytes(entry.getKey()): to_python(entry.getValue()) for entry in found.entrySet()}
+
     def _call(self, function: Any, *arguments: Any) -> Any:
         return call(lambda: function(self.java, *arguments))
+
+    def get_many(self, keys: Iterable[Any], **query: Any) -> list[Row | None]:
+        """Rows by their keys, in that order, None for those that are not there, in a few requests. `query` as
+        for `get`, but columns and versions only."""
+        unknown = set(query) - {"columns", "versions"}
+        if unknown:
+            raise Invalid(f"get_many takes columns= and versions=, not {', '.join(sorted(unknown))}=")
+        given = query.get("columns", ())
+        named = [column_or_family(one) for one in ([given] if isinstance(given, str | bytes) else given)]
+        versions = query.get("versions", 1)
+        wanted = [self.encoder.key(key) for key in keys]
+        found: list[Row | None] = []
+        for begin in range(0, len(wanted), _GETS):
+            some = wanted[begin : begin + _GETS]
+            actions = [get(key, named, _EVERY if versions is None else versions) for key in some]
+            data, counts = self._call(self._get_many, block(actions))
+            cells = iter(decode(data))
+            for key, count in zip(some, counts, strict=True):
+                found.append(Row(key, list(islice(cells, count)), self.codecs) if count else None)
+        return found
+
+    @staticmethod
+    def _get_many(table: Any, data: bytes) -> tuple[bytes, list[int]]:
+        results = table.get(gets(data))
+        return pack(results), sizes(results)
+
+    def count(self, **scan: Any) -> int:
+        """How many rows there are, of all, or of a scan's; only their keys come over."""
+        given = scan.pop("filter", None)
+        keys = hbase("filter.FilterList")()
+        if given is not None:
+            keys.addFilter(java_filter(given))
+        keys.addFilter(hbase("filter.FirstKeyOnlyFilter")())
+        keys.addFilter(hbase("filter.KeyOnlyFilter")())
+        return sum(1 for _ in self.scan(filter=keys, **scan))
+
+    def page(self, size: int, after: Any = None, **scan: Any) -> Page:
+        """So many rows at most, after the key `after`: `page.rows`, and `page.after` for the next one, None
+        at the end."""
+        rows = list(self.scan(after=after, limit=size + 1, **scan))
+        return Page(rows[:size], rows[size - 1].key if len(rows) > size else None)
 
     # A mapping
 
@@ -254,16 +331,9 @@ class Table:
         return ((row.key, row) for row in self.scan(**scan))
 
 
-def settings(timestamp: int | None, ttl: float | None, durability: str) -> Settings:
-    """What holds for a whole mutation. Raises Invalid."""
-    from kirsch.hbase.mutation import DURABILITIES, PLAIN
-
-    if timestamp is None and ttl is None and durability == "default":
-        return PLAIN
-    if durability not in DURABILITIES:
-        raise Invalid(f"durability={durability!r}: it is one of {', '.join(DURABILITIES)}")
-    if timestamp is not None and timestamp < 0:
-        raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
-    if ttl is not None and ttl <= 0:
-        raise Invalid(f"ttl={ttl}: it is in seconds, and more than 0")
-    return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability)
+def _operator(text: str) -> Any:
+    """A Java CompareOperator, as the value is on its left: HBase's own is the other way round."""
+    flipped = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(text, text)
+    if flipped not in OPERATORS:
+        raise Invalid(f"{text!r} does not compare: there are {' '.join(OPERATORS)}")
+    return hbase("CompareOperator").valueOf(OPERATORS[flipped])

@@ -1,0 +1,144 @@
+"""Writes of many rows: a batch that is sent at its end, and a mutator that sends as it goes."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import jpype
+
+from kirsch.hbase.calls import Pending, begin, call, translated
+from kirsch.hbase.crossing import mutations
+from kirsch.hbase.encoder import Values, settings
+from kirsch.hbase.errors import Closed
+from kirsch.hbase.jvm import hbase
+from kirsch.hbase.mutation import block
+from kirsch.hbase.row import Column
+
+if TYPE_CHECKING:
+    from kirsch.hbase.table import Table
+
+# Mutations cross to Java when there are so many bytes of them, or so many.
+BYTES = 1 << 18
+MOST = 2000
+
+
+class Mutations:
+    """Collects puts and deletes as bytes."""
+
+    def __init__(self, table: "Table") -> None:
+        self.table = table
+        self._actions: list[bytes] = []
+
+    def put(
+        self,
+        row: Any,
+        values: Values,
+        *,
+        timestamp: int | None = None,
+        ttl: float | None = None,
+        durability: str = "default",
+    ) -> None:
+        """As Table.put."""
+        self._add(self.table.encoder.put(row, values, settings(timestamp, ttl, durability)))
+
+    def delete(
+        self,
+        row: Any,
+        columns: Iterable[Column] = (),
+        *,
+        timestamp: int | None = None,
+        all_versions: bool = True,
+        durability: str = "default",
+    ) -> None:
+        """As Table.delete."""
+        whole = settings(None if columns else timestamp, None, durability)
+        self._add(self.table.encoder.delete(row, columns, timestamp, all_versions, whole))
+
+    def _add(self, action: bytes) -> None:
+        self._actions.append(action)
+
+
+class Batch(Mutations):
+    """Puts and deletes that are sent together at the end of a `with`; none of them if it ends by an error.
+    Each row's mutation is done whole or not at all; those of different rows are not one transaction."""
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def send(self) -> None:
+        """Send what there is. Raises HBaseError: its `failures` are the rows that were not written."""
+        actions, self._actions = self._actions, []
+        if actions:
+            self.table.apply(actions)
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.send()
+
+
+class Mutator(Mutations):
+    """Sends puts and deletes in blocks while more are made: Java's BufferedMutator. What was given is sent by
+    `flush` and by `close`, or at the end of a `with`, by an error too. Not for several threads.
+
+    Any call may raise the HBaseError of mutations that were given earlier; its `failures` are their rows.
+    """
+
+    def __init__(self, table: "Table", buffer: int) -> None:
+        super().__init__(table)
+        parameters = hbase("client.BufferedMutatorParams")(hbase("TableName").valueOf(table.name))
+        parameters.writeBufferSize(buffer)
+        self.java: Any = call(table.connection.java.getBufferedMutator, parameters)
+        self._pending: Pending[None] | None = None
+        self._size = 0
+
+    def _add(self, action: bytes) -> None:
+        if self.java is None:
+            raise Closed("this mutator is closed")
+        self._actions.append(action)
+        self._size += len(action)
+        if self._size >= BYTES or len(self._actions) >= MOST:
+            self._send()
+
+    def _send(self) -> None:
+        data, self._actions, self._size = block(self._actions), [], 0
+        self._wait()
+        self._pending = begin(self._mutate, self.java, data)
+
+    @staticmethod
+    def _mutate(java: Any, data: bytes) -> None:
+        java.mutate(mutations(data))
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            try:
+                pending.result()
+            except jpype.JException as error:
+                raise translated(error) from error
+
+    def flush(self) -> None:
+        """Send all, and wait until it is written."""
+        if self.java is None:
+            raise Closed("this mutator is closed")
+        if self._actions:
+            self._send()
+        self._wait()
+        call(self.java.flush)
+
+    def close(self) -> None:
+        """Flush, and end it."""
+        if self.java is None:
+            return
+        try:
+            self.flush()
+        finally:
+            java, self.java = self.java, None
+            call(java.close)
+
+    def __enter__(self) -> "Mutator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,91 @@
+"""From a table's keys and values to mutations as bytes. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kirsch.hbase.errors import Invalid
+from kirsch.hbase.mutation import (
+    ALL_VERSIONS,
+    DURABILITIES,
+    FAMILY,
+    FAMILY_VERSION,
+    ONE_VERSION,
+    PLAIN,
+    Erasure,
+    Settings,
+    Value,
+    delete,
+    put,
+)
+from kirsch.hbase.row import Codecs, Column, column, column_or_family
+
+Values = Mapping[Any, Any]
+_LONGEST_KEY = 32767
+
+
+class Encoder:
+    """From a table's values to mutations as bytes. Pure."""
+
+    __slots__ = ("codecs",)
+
+    def __init__(self, codecs: Codecs) -> None:
+        self.codecs = codecs
+
+    def key(self, row: Any) -> bytes:
+        """A row's key. Raises CodecError, Invalid."""
+        key = row if type(row) is bytes and self.codecs.plain else self.codecs.key.encode(row)
+        if not 0 < len(key) <= _LONGEST_KEY:
+            raise Invalid(f"a row's key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
+        return key
+
+    def values(self, values: Values) -> list[Value]:
+        """What a put has. Raises CodecError, Invalid."""
+        if not values:
+            raise Invalid("a put has no values: give it {'family:qualifier': value}")
+        plain, of = self.codecs.plain, self.codecs.of
+        encoded = []
+        for name, value in values.items():
+            family, qualifier = column(name)
+            data = value if plain and type(value) is bytes else of(family, qualifier).encode(value)
+            encoded.append(Value(family, qualifier, data))
+        return encoded
+
+    def put(self, row: Any, values: Values, settings: Settings) -> bytes:
+        """A put as an action of a block."""
+        return put(self.key(row), self.values(values), settings)
+
+    def delete(
+        self,
+        row: Any,
+        columns: Iterable[Column],
+        timestamp: int | None,
+        all_versions: bool,
+        settings: Settings,
+    ) -> bytes:
+        """A delete as an action of a block."""
+        return delete(self.key(row), erasures(columns, timestamp, all_versions), settings)
+
+
+def erasures(columns: Iterable[Column], timestamp: int | None, all_versions: bool) -> list[Erasure]:
+    """What a delete takes away; nothing named: the row. Raises Invalid."""
+    found = []
+    for name in [columns] if isinstance(columns, str | bytes) else columns:
+        family, qualifier = column_or_family(name)
+        if qualifier is None:
+            found.append(Erasure(family, b"", FAMILY if all_versions else FAMILY_VERSION, timestamp))
+        else:
+            found.append(Erasure(family, qualifier, ALL_VERSIONS if all_versions else ONE_VERSION, timestamp))
+    return found
+
+
+def settings(timestamp: int | None, ttl: float | None, durability: str) -> Settings:
+    """What holds for a whole mutation. Raises Invalid."""
+    if timestamp is None and ttl is None and durability == "default":
+        return PLAIN
+    if durability not in DURABILITIES:
+        raise Invalid(f"durability={durability!r}: it is one of {', '.join(DURABILITIES)}")
+    if timestamp is not None and timestamp < 0:
+        raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
+    if ttl is not None and ttl <= 0:
+        raise Invalid(f"ttl={ttl}: it is in seconds, and more than 0")
+    return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability)

@@ -1,0 +1,225 @@
+"""Schemas, namespaces, snapshots, quotas, peers, regions, procedures."""
+
+import uuid
+
+import pytest
+from tests.deadline import eventually
+
+from kirsch.hbase import Disabled, Exists, HBaseError, Invalid, NotFound, Unsupported
+from kirsch.hbase.peer import Peer
+from kirsch.hbase.permission import Permission
+from kirsch.hbase.schema import Family, Schema
+
+pytestmark = pytest.mark.services
+
+
+def test_schema_round_trip(connection, name):
+    family = Family(
+        "cf", versions=3, min_versions=1, ttl=86400, compression="gz", bloom="ROWCOL", block_size=8192,
+        block_cache=False, in_memory=True, encoding="FAST_DIFF", keep_deleted="TTL", scope=1,
+        configuration={"hbase.hstore.blockingStoreFiles": "20"},
+    )  # fmt: skip
+    schema = Schema(name, (family,), {"READONLY": "false"}, {"hbase.x": "1"})
+    connection.admin.create(schema)
+    found = connection.admin.schema(name)
+    assert found.attributes["READONLY"] == "false"
+    assert found.configuration["hbase.x"] == "1"
+    (read,) = found.families
+    assert (read.versions, read.ttl, read.compression, read.keep_deleted) == (3, 86400, "GZ", "TTL")
+    assert read.configuration == {"hbase.hstore.blockingStoreFiles": "20"}
+    assert {**family.words(), **read.attributes} == read.words()
+
+
+def test_alter(connection, name):
+    admin = connection.admin
+    admin.create(name, "a", "b")
+    admin.alter(
+        name, {"name": "a", "versions": 5}, "c", drop=["b"], attributes={"MAX_FILESIZE": "1073741824"}
+    )
+    schema = admin.schema(name)
+    assert {family.name: family.versions for family in schema.families} == {"a": 5, "c": 1}
+    assert schema.attributes["MAX_FILESIZE"] == "1073741824"
+    admin.alter(name, attributes={"MAX_FILESIZE": None})
+    assert "MAX_FILESIZE" not in admin.schema(name).attributes
+    with pytest.raises(Invalid, match="has no family nope"):
+        admin.alter(name, drop=["nope"])
+    with pytest.raises(NotFound, match="there is no table nope"):
+        admin.alter("nope", "a")
+
+
+def test_tables(connection, table, name):
+    admin = connection.admin
+    assert name in admin.tables()
+    assert admin.tables(f"{name[:-1]}.") == [name]
+    assert "hbase:meta" in admin.tables(system=True)
+    with pytest.raises(Exists, match=f"there is a table {name} already"):
+        admin.create(name, "cf")
+    with pytest.raises(Disabled, match=f"table {name} is enabled: disable it first"):
+        admin.drop(name)
+    table[b"row"] = {"cf:a": b""}
+    admin.truncate(name)
+    assert b"row" not in table
+    admin.disable(name)
+    with pytest.raises(Disabled, match=f"table {name} is disabled: enable it first"):
+        table.get(b"row")
+    with pytest.raises(Disabled, match=f"table {name} is disabled"):
+        list(table.scan())
+    admin.enable(name)
+    admin.clone_schema(name, name + "_copy")
+    assert admin.schema(name + "_copy").family("many").versions == 1000
+    admin.drop(name, force=True)
+    assert not admin.exists(name)
+    with pytest.raises(NotFound, match=f"there is no table {name}"):
+        admin.drop(name, force=True)
+
+
+@pytest.mark.parametrize("bad", ["", "-t", "a b", "a:b:c", "n-s:t", "Ünïcode"])
+def test_names_that_are_not_legal(connection, bad):
+    with pytest.raises(Invalid, match="is no table's name"):
+        connection.table(bad)
+    with pytest.raises(Invalid, match="is no table's name"):
+        connection.admin.create(bad, "cf")
+
+
+def test_schemas_that_make_no_sense(connection, name):
+    for family in ({"name": "a:b"}, {"name": "cf", "versions": 0}, {"name": "cf", "compression": "ZIP"}):
+        with pytest.raises(Invalid):
+            connection.admin.create(name, family)
+    with pytest.raises(Invalid, match="needs a family"):
+        connection.admin.create(name)
+    with pytest.raises(Invalid, match="named twice"):
+        connection.admin.create(name, "cf", "cf")
+    with pytest.raises(Invalid, match="a family cannot be"):
+        connection.admin.create(name, {"name": "cf", "colour": "red"})
+
+
+def test_regions(connection, name):
+    admin = connection.admin
+    admin.create(name, "cf", splits=[b"g", b"p"])
+    regions = admin.regions.list(name)
+    assert [(region.start, region.stop) for region in regions] == [(b"", b"g"), (b"g", b"p"), (b"p", b"")]
+    assert admin.regions.of(name, b"h") == regions[1]
+    keys = [bytes((letter,)) for letter in b"abcdefghijklmnopqrstuvwxyz"]
+    connection.table(name).put_many((key, {"cf:a": b""}) for key in keys)
+    admin.regions.merge(regions[0], regions[1])
+    eventually(lambda: len(admin.regions.list(name)) == 2, what="the merge")
+    assert connection.table(name).count() == 26
+    admin.regions.split(admin.regions.of(name, b"z"), b"t")
+    eventually(lambda: len(admin.regions.list(name)) == 3, what="the split")
+    assert [region.start for region in admin.regions.list(name)] == [b"", b"p", b"t"]
+    assert connection.table(name).count() == 26
+    with pytest.raises(NotFound):
+        admin.regions.list("nope")
+
+
+def test_splits_of_a_number(connection, name):
+    connection.admin.create(name, "cf", splits=4)
+    starts = [region.start for region in connection.admin.regions.list(name)]
+    assert starts == [b"", b"40000000", b"80000000", b"c0000000"]
+
+
+def test_namespaces(connection):
+    namespaces, name = connection.admin.namespaces, f"n{uuid.uuid4().hex[:8]}"
+    namespaces.create(name, colour="red")
+    assert name in namespaces.list()
+    with pytest.raises(Exists, match=f"there is a namespace {name} already"):
+        namespaces.create(name)
+    connection.admin.create(f"{name}:t", "cf")
+    assert connection.admin.tables(namespace=name) == [f"{name}:t"]
+    connection.table(f"{name}:t")[b"row"] = {"cf:a": b""}
+    namespaces.alter(name, {"colour": None, "size": "1"})
+    assert namespaces.configuration(name)["size"] == "1"
+    assert "colour" not in namespaces.configuration(name)
+    with pytest.raises(HBaseError, match="namespace"):
+        namespaces.drop(name)
+    connection.admin.drop(f"{name}:t", force=True)
+    namespaces.drop(name)
+    with pytest.raises(NotFound, match=f"there is no namespace {name}"):
+        namespaces.configuration(name)
+    with pytest.raises(NotFound, match=f"there is no namespace {name}"):
+        connection.admin.create(f"{name}:t", "cf")
+
+
+def test_snapshots(connection, table, name):
+    snapshots = connection.admin.snapshots
+    table[b"row"] = {"cf:a": b"before"}
+    snapshots.take(f"{name}_s", name)
+    with pytest.raises(Exists, match=f"there is a snapshot {name}_s already"):
+        snapshots.take(f"{name}_s", name)
+    assert [(one.name, one.table) for one in snapshots.list(f"{name}.*")] == [(f"{name}_s", name)]
+    table[b"row"] = {"cf:a": b"after"}
+    snapshots.clone(f"{name}_s", f"{name}_clone")
+    assert connection.table(f"{name}_clone")[b"row"]["cf:a"] == b"before"
+    snapshots.restore(f"{name}_s")
+    assert table[b"row"]["cf:a"] == b"before"
+    snapshots.drop(f"{name}_s")
+    with pytest.raises(NotFound, match=f"there is no snapshot {name}_s"):
+        snapshots.drop(f"{name}_s")
+    with pytest.raises(NotFound):
+        snapshots.take("s", "nope")
+
+
+def test_quotas(connection, table, name):
+    quotas = connection.admin.quotas
+    quotas.throttle(5, "min", table=name)
+    quotas.limit_space(1 << 30, "NO_WRITES", table=name)
+    found = {quota.type: (quota.limit, quota.unit) for quota in quotas.list(table=name)}
+    assert found == {"REQUEST_NUMBER": (5, "min"), "SPACE": (1 << 30, "NO_WRITES")}
+    quotas.unthrottle(table=name)
+    quotas.free_space(table=name)
+    assert quotas.list(table=name) == []
+    with pytest.raises(Invalid, match="name one"):
+        quotas.throttle(5)
+    with pytest.raises(Invalid, match="there is no throttle"):
+        quotas.throttle(5, "week", table=name)
+
+
+def test_peers(connection, table, name):
+    peers = connection.admin.peers
+    endpoint = "org.apache.hadoop.hbase.replication.regionserver.RegionReplicaReplicationEndpoint"
+    tables = {name: ("cf",)}
+    peer = Peer(
+        name, "127.0.0.1:1:/hbase", endpoint=endpoint, enabled=False, all=False, tables=tables, bandwidth=1000
+    )
+    peers.add(peer)
+    assert [one for one in peers.list() if one.name == name] == [peer]
+    peers.alter(
+        Peer(name, "127.0.0.1:1:/hbase", endpoint=endpoint, enabled=False, namespaces=frozenset({"default"}))
+    )
+    (found,) = [one for one in peers.list() if one.name == name]
+    assert found.all
+    assert found.namespaces == {"default"}
+    peers.remove(name)
+    with pytest.raises(HBaseError, match=name):
+        peers.remove(name)
+
+
+def test_cluster(connection):
+    status = connection.admin.cluster.status()
+    assert status.version.startswith("2.")
+    assert len(status.servers) == 1
+    assert status.servers[0].heap_most > 100
+    cluster = connection.admin.cluster
+    assert cluster.balancer() is True
+    assert cluster.balancer(False) is True
+    assert cluster.balancer(True) is False
+    assert cluster.balance() in (True, False)
+    for switch in (cluster.normalizer, cluster.splitting, cluster.merging):
+        before = switch()
+        assert switch(before) is before
+    assert isinstance(cluster.capabilities(), list)
+
+
+def test_procedures(connection, name):
+    connection.admin.create(name, "cf")
+    names = {procedure["className"].rpartition(".")[2] for procedure in connection.admin.procedures.list()}
+    assert "CreateTableProcedure" in names
+    assert connection.admin.procedures.locks() == []
+    assert connection.admin.procedures.abort(1 << 40) is False
+
+
+def test_access_that_is_not_controlled(connection, name):
+    with pytest.raises(Unsupported):
+        connection.admin.permissions.grant(Permission("bob", "RW", table=name))
+    with pytest.raises(Invalid, match="is not made of R"):
+        connection.admin.permissions.grant(Permission("bob", "Q"))
