@@ -6,7 +6,7 @@ import kirsch
 from kirsch.cluster.provision.wheels import source_tree
 
 PREFIX = "kirsch/"
-NAMES = ("web", "postgres", "haproxy")
+NAMES = ("web", "postgres", "haproxy", "rabbitmq")
 
 
 def folder(path: str) -> Path | None:

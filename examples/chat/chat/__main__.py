@@ -1,0 +1,71 @@
+"""`python -m chat`: one instance of the chat. It serves at once, and is ready once the broker is there."""
+
+import os
+import sys
+
+import cherrypy
+
+from kirsch.amqp import AMQPPlugin, BridgeCollector, mount
+from kirsch.bus import (
+    SERVER_DEFAULTS,
+    HealthPlugin,
+    Limits,
+    MetricsPlugin,
+    NotifyPlugin,
+    ServerError,
+    configure_logging,
+    http_server,
+)
+from kirsch.websocket.cherrypy import WebSocketPlugin
+
+from .application import application, bridge_of
+from .guard import labelled
+from .settings import Settings, SettingsError
+
+THREADS = 10
+
+
+def main() -> int:
+    """Run the application until it is told to stop: 0. It cannot run: 1. Its settings are wrong: 2."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        configure_logging(settings.log)
+        serve(settings)
+    except SettingsError as error:
+        print(f"chat: {error}", file=sys.stderr)
+        return 2
+    except ServerError as error:
+        print(f"chat: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Start the bus and everything on it, and return once it has stopped. Raises ServerError."""
+    bus = cherrypy.engine
+    cherrypy.config.update(SERVER_DEFAULTS)
+    cherrypy.server.unsubscribe()
+    amqp = AMQPPlugin(bus, settings.broker)
+    bridge = bridge_of(bus, amqp)
+    cherrypy.tree.mount(application(bridge, settings))
+    mount(cherrypy.tree)
+    health = HealthPlugin(bus, drain=settings.drain)
+    health.add("rabbitmq", bridge.check)
+    health.mount(cherrypy.tree)
+    metrics = MetricsPlugin(bus)
+    metrics.add(BridgeCollector(bridge))
+    metrics.mount(cherrypy.tree)
+    site = labelled(cherrypy.tree, settings.instance)
+    http_server(bus, site, host=settings.address, port=settings.port, limits=Limits(threads=THREADS)).bind()
+    bus.signal_handler.subscribe()
+    plugins = (amqp, bridge, WebSocketPlugin(bus), health, metrics, NotifyPlugin(bus, health.live))
+    for plugin in plugins:
+        plugin.subscribe()
+    bus.start()
+    bus.block()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

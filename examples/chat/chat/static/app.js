@@ -1,0 +1,320 @@
+// The page: a connection, the rooms this window is in, and the one that is shown.
+
+import { KirschClient } from "/kirsch.js";
+import { Channel } from "./channel.js";
+import { Log, make } from "./log.js";
+import * as me from "./me.js";
+import { showPeople, showRooms, showTyping, showUnread } from "./side.js";
+
+const byId = (id) => document.getElementById(id);
+const ALWAYS = ["lobby", "kitchen", "garden"];
+const DIRECTORY = "~rooms"; // where those who open a room say so
+const HISTORY = 50; // messages that one who comes in hears first
+const SAID = 3000; // ms between two signs that somebody types
+const MOST = 40; // rooms that a window is in
+const ROOM = /^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,39}$/u;
+
+const channels = new Map();
+const known = new Set(ALWAYS);
+const log = new Log(byId("scroll"), byId("messages"), byId("below"));
+const area = byId("text");
+let client = null;
+let current = null;
+let said = 0;
+
+// Who comes in.
+
+function start() {
+  const name = me.name();
+  byId("welcome").hidden = Boolean(name);
+  byId("chat").hidden = !name;
+  if (!name) {
+    byId("name").focus();
+    return;
+  }
+  byId("me").textContent = name;
+  client = new KirschClient("/ws", { name, ...me.identity() });
+  me.remember(client);
+  client.on("state", ({ state, retry }) => showState(state, retry));
+  client.on("broker", () => showState(client.state));
+  client.on("welcome", () => {
+    byId("instance").textContent = document.cookie.match(/chat-instance="?([^";]+)/)?.[1] ?? "an instance";
+    showSide();
+  });
+  client.on("closed", ({ code, reason }) => closed(code, reason));
+  showState(client.state);
+  const directory = client.join(DIRECTORY, { last: 200, presence: false });
+  directory.on("message", ({ data }) => {
+    if (known.has(data.room) || !ROOM.test(data.room)) return;
+    known.add(data.room);
+    showSide();
+  });
+  for (const room of [...ALWAYS, ...me.load("chat.rooms", [])].slice(0, MOST)) channelOf(room);
+  enter(wanted() ?? "lobby");
+}
+
+function closed(code, reason) {
+  if (code === 4401) {
+    // The name was refused.
+    const refused = me.name();
+    me.call("");
+    byId("welcome").hidden = false;
+    byId("chat").hidden = true;
+    byId("name").value = refused;
+    byId("name-error").textContent = reason;
+    byId("name-error").hidden = false;
+    byId("name").focus();
+    return;
+  }
+  const state = byId("state");
+  state.dataset.state = "lost";
+  const again = make("button", "link", "Use it here");
+  again.type = "button";
+  again.addEventListener("click", () => client.connect());
+  state.replaceChildren(code === 4409 ? "open in another window" : `closed: ${reason || code}`, " ", again);
+}
+
+byId("name-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = byId("name").value.trim();
+  if (!name) return;
+  me.call(name);
+  // All begins anew, with the new name.
+  location.reload();
+});
+byId("rename").addEventListener("click", () => {
+  byId("name").value = me.name();
+  byId("welcome").hidden = false;
+  byId("chat").hidden = true;
+  byId("name").select();
+});
+
+// The connection.
+
+function showState(state, retry = 0) {
+  if (state === "closed") return;
+  const words = {
+    connecting: ["connecting", "connecting"],
+    waiting: ["lost", retry > 2000 ? `connection lost, again in ${Math.round(retry / 1000)} s` : "connection lost, trying again"],
+    open: client.broker ? ["live", "connected"] : ["waiting", "the broker is away, messages wait"],
+  }[state];
+  const element = byId("state");
+  element.dataset.state = words[0];
+  if (element.textContent !== words[1]) element.textContent = words[1];
+}
+
+// Rooms.
+
+function channelOf(name) {
+  if (!channels.has(name)) {
+    known.add(name);
+    channels.set(name, new Channel(client.join(name, { last: HISTORY }), me.load("chat.seen", {})[name] ?? 0, changed));
+  }
+  return channels.get(name);
+}
+
+function enter(name) {
+  if (!channels.has(name) && channels.size >= MOST) {
+    complain(`This window is in ${MOST} rooms: leave one first.`);
+    return;
+  }
+  if (current) current.draft = area.value;
+  current = channelOf(name);
+  keepRooms();
+  area.value = current.draft;
+  grow();
+  byId("room-name").textContent = name;
+  area.placeholder = `Say something in ${name}`;
+  if (wanted() !== name) history.pushState(null, "", `#${encodeURIComponent(name)}`);
+  log.fill(current.messages);
+  openSide(false);
+  readCurrent();
+  showAll();
+}
+
+function leave(name) {
+  channels.get(name)?.room.leave();
+  channels.delete(name);
+  current = null;
+  area.value = "";
+  enter("lobby");
+  area.focus();
+}
+
+function wanted() {
+  try {
+    const name = decodeURIComponent(location.hash.slice(1));
+    return ROOM.test(name) ? name : null;
+  } catch {
+    return null;
+  }
+}
+
+const keepRooms = () => me.store("chat.rooms", [...channels.keys()].filter((name) => !ALWAYS.includes(name)));
+
+function changed(channel, what, detail) {
+  if (what === "error") complain(`${channel.name}: ${detail.message}`);
+  if (channel !== current) {
+    if (what === "message") showSide();
+    return;
+  }
+  if (what === "message" || what === "gap") {
+    log.add(detail);
+    readCurrent();
+    showPending();
+  }
+  showAll();
+}
+
+// It is read when it is on the screen.
+function readCurrent() {
+  if (!current || document.hidden || !log.atBottom()) return;
+  current.read();
+  me.store("chat.seen", { ...me.load("chat.seen", {}), [current.name]: current.seen });
+}
+
+function showAll() {
+  byId("empty").hidden = !current.room.joined || current.messages.length > 0;
+  showPending();
+  showPeople(current.room.members, current.room.count, client.client);
+  showTyping(current.typists(client.client));
+  showSide();
+}
+
+function showSide() {
+  if (!current) return;
+  const others = [...known].filter((name) => !ALWAYS.includes(name)).sort((a, b) => a.localeCompare(b));
+  showRooms([...ALWAYS, ...others], channels, current.name, { enter, leave, always: ALWAYS });
+  const total = [...channels.values()].reduce((sum, { unread }) => sum + unread, 0);
+  showUnread(total, total - current.unread, current.name);
+}
+
+byId("open-room").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = byId("new-room").value.trim().replace(/\s+/g, "-").toLowerCase();
+  if (!name) return;
+  if (!ROOM.test(name)) {
+    complain("A room's name has letters, digits and dashes.");
+    return;
+  }
+  complain("");
+  byId("new-room").value = "";
+  if (!known.has(name)) {
+    client.join(DIRECTORY, {}).send({ room: name }).catch((error) => complain(error.message));
+    me.remember(client);
+  }
+  enter(name);
+  area.focus();
+});
+
+function complain(text) {
+  byId("room-error").textContent = text;
+  byId("room-error").hidden = !text;
+}
+
+// What is said. It is shown when the server sends it back; until then it waits below.
+
+function send(channel, text) {
+  const sent = channel.room.send({ text });
+  const { number } = client;
+  channel.pending.set(number, { text });
+  me.remember(client);
+  sent.catch((error) => {
+    if (channel.pending.has(number)) channel.pending.set(number, { text, error: error.message });
+    showPending();
+  });
+  showPending();
+}
+
+function showPending() {
+  const rows = [...(current?.pending ?? [])].map(([number, { text, error }]) => {
+    const row = make("li", error ? "failed" : "");
+    row.append(make("span", "text", text), make("span", "muted", error ? ` ${error} ` : " sending …"));
+    if (error) {
+      const again = make("button", "link", "Take it back");
+      again.type = "button";
+      again.addEventListener("click", () => {
+        current.pending.delete(number);
+        area.value = area.value ? `${text}\n${area.value}` : text;
+        grow();
+        showPending();
+        area.focus();
+      });
+      row.append(again);
+    }
+    return row;
+  });
+  byId("pending").replaceChildren(...rows);
+  if (rows.length && log.stuck) log.toBottom();
+}
+
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = area.value.trim();
+  if (!text) return;
+  area.value = "";
+  said = 0;
+  grow();
+  send(current, text);
+  area.focus();
+});
+area.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("composer").requestSubmit();
+});
+area.addEventListener("input", () => {
+  grow();
+  if (area.value.trim() && Date.now() - said > SAID) {
+    said = Date.now();
+    current.room.signal({ typing: true });
+  } else if (!area.value && said) {
+    said = 0;
+    current.room.signal({ typing: false });
+  }
+});
+
+function grow() {
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, 160)}px`;
+}
+
+// The rest.
+
+function openSide(open) {
+  byId("side").classList.toggle("open", open);
+  byId("menu").setAttribute("aria-expanded", String(open));
+}
+
+byId("menu").addEventListener("click", () => {
+  const open = !byId("side").classList.contains("open");
+  openSide(open);
+  if (open) byId("rooms").querySelector("[aria-current]")?.focus();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && byId("side").classList.contains("open")) {
+    openSide(false);
+    byId("menu").focus();
+  }
+  if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown") && current) {
+    event.preventDefault();
+    const names = [...byId("rooms").querySelectorAll("[data-room]")].map(({ dataset }) => dataset.room);
+    const step = event.key === "ArrowUp" ? names.length - 1 : 1;
+    enter(names[(names.indexOf(current.name) + step) % names.length]);
+    area.focus();
+  }
+});
+window.addEventListener("popstate", () => client && enter(wanted() ?? "lobby"));
+document.addEventListener("visibilitychange", () => {
+  readCurrent();
+  showSide();
+});
+byId("scroll").addEventListener("scroll", () => {
+  if (current?.unread && log.atBottom()) {
+    readCurrent();
+    showSide();
+  }
+});
+setInterval(() => current && showTyping(current.typists(client.client)), 1000);
+
+start();

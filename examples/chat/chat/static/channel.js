@@ -1,0 +1,52 @@
+// One room as this window knows it: what was said, who is typing, what has not been read or sent yet.
+
+const MOST = 500; // messages
+const TYPING = 6000; // ms: how long somebody types without saying so again
+
+export class Channel {
+  /** `seen` is the time of the last message that was read; 0 if it was never looked at. */
+  constructor(room, seen, changed) {
+    this.room = room;
+    this.name = room.name;
+    this.messages = [];
+    this.pending = new Map();
+    this.draft = "";
+    this.unread = 0;
+    // Where it was never looked at, what was said before is not news.
+    this.seen = seen || Date.now();
+    this.typing = new Map();
+    room.on("message", (message) => {
+      this.typing.delete(message.client);
+      this.messages = [...this.messages, message].slice(-MOST);
+      if (message.own) this.pending.delete(message.number);
+      else if (message.at > this.seen) this.unread += 1;
+      changed(this, "message", message);
+    });
+    room.on("gap", () => {
+      this.messages = [...this.messages, { gap: true }];
+      changed(this, "gap", { gap: true });
+    });
+    room.on("presence", () => changed(this, "presence"));
+    room.on("joined", () => changed(this, "joined"));
+    room.on("error", (error) => changed(this, "error", error));
+    room.on("signal", ({ client, name, data }) => {
+      if (data?.typing) this.typing.set(client, { name, until: Date.now() + TYPING });
+      else this.typing.delete(client);
+      changed(this, "typing");
+    });
+  }
+
+  /** All that there is has been read. */
+  read() {
+    this.unread = 0;
+    const last = this.messages.findLast((message) => !message.gap);
+    if (last && last.at > this.seen) this.seen = last.at;
+  }
+
+  /** The names of those who type, without `own`. */
+  typists(own) {
+    const now = Date.now();
+    for (const [client, { until }] of this.typing) if (until < now) this.typing.delete(client);
+    return [...this.typing].filter(([client]) => client !== own).map(([, { name }]) => name);
+  }
+}

@@ -1,0 +1,103 @@
+// The messages of a room on the page. What people say is text, never markup.
+
+import { day, time } from "./time.js";
+
+const TOGETHER = 5 * 60_000; // ms: what one says within that stands together
+const NEAR = 60; // px from the bottom that count as being there
+
+export class Log {
+  constructor(scroll, list, below) {
+    this.scroll = scroll;
+    this.list = list;
+    this.below = below;
+    this.last = null;
+    this.missed = 0;
+    below.addEventListener("click", () => this.toBottom());
+    scroll.addEventListener("scroll", () => this.atBottom() && this.#none());
+    // What makes room for itself must not hide what was said last.
+    new ResizeObserver(() => this.stuck && this.toBottom()).observe(scroll);
+    scroll.addEventListener("scroll", () => { this.stuck = this.atBottom(); });
+    this.stuck = true;
+  }
+
+  /** Show a room's messages in place of what is there: they are not read out. */
+  fill(messages) {
+    this.scroll.setAttribute("aria-busy", "true");
+    this.list.replaceChildren();
+    this.last = null;
+    for (const message of messages) this.list.append(...this.#items(message));
+    this.toBottom();
+    this.scroll.removeAttribute("aria-busy");
+  }
+
+  /** Another message. */
+  add(message) {
+    const follow = this.atBottom() || message.own;
+    this.list.append(...this.#items(message));
+    if (follow) {
+      this.toBottom();
+    } else {
+      this.missed += 1;
+      this.below.textContent = `${this.missed} new ${this.missed > 1 ? "messages" : "message"} below`;
+      this.below.hidden = false;
+    }
+  }
+
+  atBottom() {
+    return this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight < NEAR;
+  }
+
+  toBottom() {
+    this.scroll.scrollTop = this.scroll.scrollHeight;
+    this.stuck = true;
+    this.#none();
+  }
+
+  #none() {
+    this.missed = 0;
+    this.below.hidden = true;
+  }
+
+  #items(message) {
+    if (message.gap) {
+      this.last = null;
+      return [make("li", "rule", "Some messages are missing here.")];
+    }
+    const items = [];
+    if (!this.last || day(this.last.at) !== day(message.at)) items.push(make("li", "rule", day(message.at)));
+    const together = this.last && !items.length && this.last.client === message.client && this.last.name === message.name && message.at - this.last.at < TOGETHER;
+    this.last = message;
+    items.push(item(message, together));
+    return items;
+  }
+}
+
+function item(message, together) {
+  const element = make("li", `message${message.own ? " own" : ""}${together ? " together" : ""}`);
+  const head = make("p", together ? "head unseen" : "head");
+  const name = make("b", "name", message.name || "the chat");
+  name.dir = "auto";
+  name.style.setProperty("--hue", hue(message.client));
+  const when = make("time", "", time(message.at));
+  when.dateTime = new Date(message.at).toISOString();
+  head.append(name, " ", when);
+  const text = make("p", "text", message.data?.text ?? "");
+  text.dir = "auto";
+  element.append(head, text);
+  return element;
+}
+
+/** A colour's hue, the same for one person everywhere. */
+export function hue(client) {
+  let sum = 0;
+  for (const letter of client) sum = (sum * 31 + letter.codePointAt(0)) % 65_521;
+  // By the golden angle: neighbours lie far apart.
+  return Math.round((sum * 137.508) % 360);
+}
+
+export function make(tag, kind = "", text = "") {
+  const element = document.createElement(tag);
+  if (kind) element.className = kind;
+  if (text) element.textContent = text;
+  return element;
+}

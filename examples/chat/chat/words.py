@@ -1,0 +1,49 @@
+"""What people may be called, which rooms there can be, and what may be said there. Values in, values out."""
+
+import re
+from typing import Any
+
+from kirsch.amqp import Identity, Refused
+
+# Always there, in this order.
+ROOMS = ("lobby", "kitchen", "garden")
+# Where those who open another room say so: every page is in it.
+DIRECTORY = "~rooms"
+LONGEST_NAME = 40
+LONGEST_TEXT = 4000
+_ROOM = re.compile(r"[\w][\w-]{0,39}")
+# Controls but for line ends and tabs, halves of surrogate pairs, and what would turn the line around it.
+_UNSEEMLY = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def named(name: str) -> Identity:
+    """Who calls themselves so. Raises Refused."""
+    if not name.strip():
+        raise Refused("Say what you are called.")
+    if len(name) > LONGEST_NAME:
+        raise Refused(f"A name has {LONGEST_NAME} characters at most.")
+    if _UNSEEMLY.search(name) or not any(letter.isalnum() for letter in name):
+        raise Refused("A name has letters or digits, and nothing that cannot be seen.")
+    return Identity(name)
+
+
+def is_room(room: str) -> bool:
+    """Whether there can be such a room: letters of any script, digits, dashes."""
+    return room == DIRECTORY or bool(_ROOM.fullmatch(room))
+
+
+def checked(room: str, data: Any) -> dict[str, str]:
+    """What is sent of what somebody says: a text, in the directory the name of a room. Raises Refused."""
+    if not isinstance(data, dict):
+        raise Refused("This is no message.")
+    if room == DIRECTORY:
+        name = data.get("room")
+        if not isinstance(name, str) or name == DIRECTORY or not is_room(name):
+            raise Refused("A room's name has letters, digits and dashes, 40 at most.")
+        return {"room": name}
+    text = data.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise Refused("A message cannot be empty.")
+    if len(text) > LONGEST_TEXT:
+        raise Refused(f"A message has {LONGEST_TEXT:,} characters at most.")
+    return {"text": _UNSEEMLY.sub("\N{REPLACEMENT CHARACTER}", text)}
