@@ -1,6 +1,5 @@
 """/kirsch/v1: everything kirsch's own command line does."""
 
-import json
 import logging
 import os
 from collections import Counter
@@ -11,17 +10,18 @@ from typing import Any
 import cherrypy
 
 from kirsch import __version__
-from kirsch.cluster import keys, oneoff
+from kirsch.cluster import oneoff
 from kirsch.cluster.api import answers, openapi
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
+from kirsch.cluster.api.applications import Applications
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
-from kirsch.cluster.model import DESIRED_STATES, to_json
+from kirsch.cluster.model import DESIRED_STATES
 from kirsch.cluster.order import order
-from kirsch.cluster.registry.base import Put, RegistryError
+from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.status import UnitStatus
 from kirsch.cluster.units import Refused, Request
 from kirsch.cluster.verify import verify
@@ -182,59 +182,6 @@ class Endpoints(Resource):
             return [endpoint.public() for endpoint in self.node.cluster().endpoints]
 
         return json_answer({"endpoints": run(self.loop, read())})
-
-
-class Applications(Resource):
-    """/applications/NAME."""
-
-    def GET(self, name: str, /, **query: Any) -> bytes:
-        """The units that came with an application, by name, whether they are still there or not."""
-        parameters(query)
-
-        async def read() -> str | None:
-            return self.node.mirror.value(keys.application(name))
-
-        if (units := run(self.loop, read())) is None:
-            raise cherrypy.HTTPError(404, f"there is no application {name}")
-        return json_answer({"name": name, "units": json.loads(units)})
-
-    def PUT(self, name: str, /, **query: Any) -> bytes:
-        """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
-
-        Its units are submitted, those it had before and has no more destroyed, and those to start started;
-        the answer names what was started.
-        """
-        parameters(query)
-        body = json_body()
-        check_fields(body, {"units": dict, "files": dict, "start": list})
-        if "units" not in body or "start" not in body:
-            raise cherrypy.HTTPError(400, "units and start are needed")
-        units, start, files = body["units"], body["start"], body.get("files", {})
-        if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
-            raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
-        outcome = run(self.loop, self._apply(name, units, files, start))
-        return json_answer({"start": start, "warnings": outcome})
-
-    async def _apply(
-        self, name: str, units: dict[str, str], files: dict[str, str], start: list[str]
-    ) -> list[str]:
-        requests = {
-            unit: Request(UnitName.parse(unit), text, file=files.get(unit, ""))
-            for unit, text in units.items()
-        }
-        for unit in start:
-            parsed = UnitName.parse(unit)
-            source = parsed.text if parsed.text in units else str(parsed.template or parsed)
-            requests[unit] = Request(
-                parsed, units.get(source), "launched", files.get(source, ""), again=False
-            )
-        key = keys.application(name)
-        before = json.loads(self.node.mirror.value(key) or "[]")
-        known = {unit.text for unit in self.node.cluster().units}
-        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in known]
-        outcome = await self.node.units.change(list(requests.values()), gone)
-        await self.node.registry.transact([Put(key, to_json(sorted(requests)))])
-        return outcome.warnings
 
 
 class Daemon(Resource):

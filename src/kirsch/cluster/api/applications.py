@@ -1,0 +1,81 @@
+"""/applications: the units that come with a folder, as one."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import cherrypy
+
+from kirsch.cluster import keys
+from kirsch.cluster.api.answers import json_answer, json_body, parameters, run
+from kirsch.cluster.api.resource import Resource
+from kirsch.cluster.model import Unit, finished, to_json
+from kirsch.cluster.registry.base import Put
+from kirsch.cluster.units import Request
+from kirsch.unit import UnitName
+
+
+class Applications(Resource):
+    """/applications/NAME."""
+
+    def GET(self, name: str, /, **query: Any) -> bytes:
+        """The units that came with an application, by name, whether they are still there or not."""
+        parameters(query)
+
+        async def read() -> str | None:
+            return self.node.mirror.value(keys.application(name))
+
+        if (units := run(self.loop, read())) is None:
+            raise cherrypy.HTTPError(404, f"there is no application {name}")
+        return json_answer({"name": name, "units": json.loads(units)})
+
+    def PUT(self, name: str, /, **query: Any) -> bytes:
+        """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
+
+        Its units are submitted, those it had before and has no more destroyed, and those to start started;
+        the answer names what was started.
+        """
+        parameters(query)
+        body = json_body()
+        for key, value in body.items():
+            if not isinstance(value, {"units": dict, "files": dict, "start": list}.get(key, ())):
+                raise cherrypy.HTTPError(400, f"{key} is not known, or not what it should be")
+        if "units" not in body or "start" not in body:
+            raise cherrypy.HTTPError(400, "units and start are needed")
+        units, start, files = body["units"], body["start"], body.get("files", {})
+        if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
+            raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
+        outcome = run(self.loop, self._apply(name, units, files, start))
+        return json_answer({"start": start, "warnings": outcome})
+
+    async def _apply(
+        self, name: str, units: dict[str, str], files: dict[str, str], start: list[str]
+    ) -> list[str]:
+        requests = {
+            unit: Request(UnitName.parse(unit), text, file=files.get(unit, ""))
+            for unit, text in units.items()
+        }
+        for unit in start:
+            parsed = UnitName.parse(unit)
+            source = parsed.text if parsed.text in units else str(parsed.template or parsed)
+            requests[unit] = Request(parsed, units.get(source), "launched", files.get(source, ""))
+        # What has run to its end and is as it was is not run again.
+        for known in self._finished():
+            request = requests.get(known.name.text)
+            if request and request.text == known.file.text:
+                requests[known.name.text] = replace(request, desired=None)
+        key = keys.application(name)
+        before = json.loads(self.node.mirror.value(key) or "[]")
+        there = {unit.text for unit in self.node.cluster().units}
+        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
+        outcome = await self.node.units.change(list(requests.values()), gone)
+        await self.node.registry.transact([Put(key, to_json(sorted(requests)))])
+        return outcome.warnings
+
+    def _finished(self) -> list[Unit]:
+        cluster = self.node.cluster()
+        return [
+            unit
+            for name, unit in cluster.units.items()
+            if any(finished(unit, state) for state in cluster.states.get(name, {}).values())
+        ]
