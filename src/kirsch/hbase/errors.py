@@ -218,8 +218,8 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
         if plain(text):
             name, message = candidate, text
             break
-    words = WRAPPERS.get(name, f"{name}: {{}}")
-    return HBaseError, words.format(plain(message)).removesuffix(": ")
+    words = WRAPPERS[name].format(plain(message)) if name in WRAPPERS else f"{name}: {plain(message)}"
+    return HBaseError, words.removesuffix(": ")
 
 
 def named(message: str) -> list[tuple[str, int]]:

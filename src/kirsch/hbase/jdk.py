@@ -24,7 +24,7 @@ def find(given: str | Path | None = None, environment: Mapping[str, str] | None 
         if library(home) is None:
             raise NoJava(f"{whose} is {home}, and there is no Java in it: {INSTALL}")
         return _new_enough(home)
-    if (program := shutil.which("java", path=variables.get("PATH"))) is not None:
+    if (program := shutil.which("java", path=variables.get("PATH", ""))) is not None:
         home = Path(program).resolve().parent.parent
         home = home.parent if home.name == "jre" else home
         if library(home) is not None:

@@ -23,7 +23,6 @@ OPTIONS = ("-Xrs", "-Xms64m", "-XX:+UseSerialGC", "-Djava.awt.headless=true", "-
 OPENS = ("java.nio", "sun.nio.ch", "jdk.internal.ref", "java.lang")
 # Of HBase 2.4 and newer; older clients lack it.
 NEEDED = "org.apache.hadoop.hbase.client.CheckAndMutate"
-VERSION_INFO = "org.apache.hadoop.hbase.util.VersionInfo"
 
 _lock = threading.Lock()
 _ours: tuple[tuple[Path, ...], tuple[str, ...]] | None = None
@@ -95,18 +94,22 @@ def _fits(jars: Sequence[str | Path] | str | Path | None, options: Sequence[str]
 def _check() -> None:
     if _class(NEEDED) is not None:
         return
-    info = _class(VERSION_INFO)
-    if info is None:
+    path = _ours[0] if _ours else ()
+    loader = cls("java.lang.ClassLoader").getSystemClassLoader()
+    if loader.getResource("org/apache/hadoop/hbase/HConstants.class") is None:
         raise NoJars(
-            f"there is no HBase client among the jars, the first of which is {_ours and _ours[0][0]}"
+            f"HBase's client is not among the jars, the first of which is {path[0] if path else 'none'}"
         )
-    raise NoJars(f"these jars are of HBase {info.getVersion()}, and kirsch needs 2.4 or newer")
+    version = getattr(_class("org.apache.hadoop.hbase.Version"), "version", None)
+    told = f"HBase {version}" if version else "another version of HBase, or not all of it"
+    raise NoJars(f"these jars are of {told}, and kirsch needs HBase's client 2.4 or newer: kirsch hbase jars")
 
 
 def _class(name: str) -> Any:
+    """A class, or None where it is not there, or cannot be loaded."""
     try:
         return jpype.JClass(name)
-    except TypeError:
+    except (TypeError, jpype.JException):
         return None
 
 

@@ -52,6 +52,11 @@ class Codecs:
         # Nothing to decode: cells are as they came.
         self.plain = self.key is BYTES and self._value is BYTES and not self._by_column
 
+    @property
+    def single(self) -> Codec | None:
+        """The codec of all values, if there is one."""
+        return None if self._by_column else self._value
+
     def of(self, family: bytes, qualifier: bytes) -> Codec:
         """The codec of a column: its own, its family's, or the table's."""
         if not self._by_column:
@@ -96,6 +101,11 @@ class Row(Mapping[bytes, Any]):
         if not self._decoded:
             self._cells = [self._codecs.decoded(cell) for cell in self._cells]
             self._decoded = True
+        return self._cells
+
+    @property
+    def raw(self) -> list[Cell]:
+        """Its cells as they came, before anybody has asked for the decoded ones."""
         return self._cells
 
     def cell(self, name: Column) -> Cell:

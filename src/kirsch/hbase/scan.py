@@ -8,7 +8,7 @@ from typing import Any
 import jpype
 
 from kirsch.hbase.calls import Pending, begin, call, translated
-from kirsch.hbase.cell import decode_rows
+from kirsch.hbase.cell import Cell, decode_rows
 from kirsch.hbase.crossing import pack
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.filters import java_filter
@@ -108,7 +108,7 @@ class Scanner(Iterable[Row]):
     left, and when it is forgotten; `close`, or `with`, does so at once. Not for several threads."""
 
     def __init__(self, table: Any, scan: Any, codecs: Codecs, limit: int | None = None) -> None:
-        self._codecs = codecs
+        self.codecs = codecs
         self._left = limit
         self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
         self._java: Any = None
@@ -132,8 +132,31 @@ class Scanner(Iterable[Row]):
         finally:
             self.close()
 
+    def arrow(self, *, wide: bool = False) -> Any:
+        """All of it as a pyarrow.Table: a line a cell, or (`wide`) a line a row and a column a column."""
+        from kirsch.hbase import export
+
+        return export.wide(self) if wide else export.cells(self)
+
+    def arrow_batches(self) -> Iterator[Any]:
+        """A pyarrow.RecordBatch a block, a line a cell: for more than memory holds."""
+        from kirsch.hbase import export
+
+        return export.batches(self)
+
+    def pandas(self) -> Any:
+        """All of it as a pandas.DataFrame: indexed by the rows' keys, a column a column, its newest value."""
+        from kirsch.hbase import export
+
+        return export.frame(self)
+
     def block(self) -> list[Row] | None:
         """The rows of the next block; None at the end."""
+        block, codecs = self.raw_block(), self.codecs
+        return None if block is None else [Row(key, cells, codecs) for key, cells in block]
+
+    def raw_block(self) -> list[tuple[bytes, list[Cell]]] | None:
+        """The next block, as keys and cells with nothing decoded; None at the end."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None
@@ -152,10 +175,7 @@ class Scanner(Iterable[Row]):
         else:
             self._wanted = following(self._wanted, count, len(data), self._left)
             self._pending = begin(self._fetch, self._java, self._wanted)
-        if not count:
-            return None
-        codecs = self._codecs
-        return [Row(key, cells, codecs) for key, cells in decode_rows(data)]
+        return decode_rows(data) if count else None
 
     @staticmethod
     def _fetch(scanner: Any, wanted: int) -> tuple[int, bytes]:
