@@ -122,13 +122,13 @@ class Application:
         if status:
             raise RunError(f"`kirsch up` ended with status {status}:\n{self.output}")
 
-    def kirsch(self, *arguments: str, timeout: float) -> "subprocess.CompletedProcess[str]":
-        """A `kirsch` command, run in the application's folder."""
+    def kirsch(self, *arguments: str, timeout: float, reads: str = "") -> "subprocess.CompletedProcess[str]":
+        """A `kirsch` command, run in the application's folder; `reads` is what it finds on its input."""
         return subprocess.run(
             [*KIRSCH, *arguments],
             cwd=self.directory,
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
+            input=reads,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -16,7 +16,8 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request that was sent: when, until when, and what came of it (`status` 0: no answer)."""
+    """A request that was sent: when, until when, and what came of it (`status` 0: no answer), with
+    the answer's Retry-After and Location."""
 
     what: str
     begun: float
@@ -24,6 +25,8 @@ class Sent:
     status: int
     instance: str = ""
     error: str = ""
+    retry_after: str = ""
+    location: str = ""
 
     @property
     def failed(self) -> bool:
@@ -98,7 +101,16 @@ class Load:
             answer = request(self.method, self.url, self.body, timeout=PATIENCE)
         except (OSError, http.client.HTTPException) as error:
             return Sent(what, begun, time.monotonic(), 0, error=repr(error))
-        return Sent(what, begun, time.monotonic(), answer.status, answer.instance)
+        return Sent(
+            what, begun, time.monotonic(), answer.status, answer.instance,
+            retry_after=answer.headers.get("retry-after", ""), location=answer.headers.get("location", ""),
+        )  # fmt: skip
+
+
+def outage(sent: list[Sent]) -> float:
+    """The seconds from the beginning of the first request that failed to the end of the last one."""
+    failed = [each for each in sent if each.failed]
+    return max(each.ended for each in failed) - min(each.begun for each in failed) if failed else 0.0
 
 
 def instances(sent: list[Sent]) -> Counter[str]:

@@ -1,5 +1,5 @@
 """Published ports of an application: which there are, and texts in which they are others. Pure but for
-`free_port`."""
+`free_port` and `is_free`."""
 
 import random
 import re
@@ -43,11 +43,12 @@ def free_port(taken: Collection[int] = ()) -> int:
     last = int(EPHEMERAL.read_text().split()[0]) - 1
     while True:
         port = random.randint(FIRST, max(FIRST + 1000, last))  # noqa: S311
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this computer."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -4,7 +4,8 @@ machine of the registry is away."""
 import shlex
 from collections.abc import Sequence
 
-from kirsch.cluster.image.reference import Reference
+from kirsch.cluster.image.content import is_content_tag
+from kirsch.cluster.image.reference import LOCAL, Reference
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.shell import shell_of
@@ -12,9 +13,14 @@ from kirsch.cluster.provision.shell import shell_of
 
 def fetch(names: Sequence[Reference]) -> str:
     """The script by which a machine takes images from its cluster's registry; one without podman takes none.
-    Pure."""
+    Units find them as localhost/NAME too, when the registry is away. Pure."""
     images = shlex.join(map(str, names))
-    return f"command -v podman >/dev/null || exit 0; podman pull --quiet {images}"
+    script = f"command -v podman >/dev/null || exit 0; podman pull --quiet {images}"
+    # A tag by content is named with the registry always: see kirsch.cluster.rollout.
+    called = [name for name in names if not is_content_tag(name.tag)]
+    return script + "".join(
+        f" && podman tag {shlex.quote(str(n))} {shlex.quote(str(n.at(LOCAL)))}" for n in called
+    )
 
 
 def spread(cluster: ClusterRecord, names: Sequence[Reference], runner: Runner) -> dict[str, str]:

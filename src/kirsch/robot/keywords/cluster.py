@@ -11,6 +11,7 @@ from robot.api.deco import keyword
 from kirsch.robot.cluster import Cluster, OnCluster
 from kirsch.robot.keywords.session import PATIENCE, Keywords
 from kirsch.robot.moment import Moment
+from kirsch.robot.ports import free_port, is_free
 from kirsch.robot.units import Line, find, is_in
 
 # A lost machine's units are elsewhere after its lease and some seconds, and then they start.
@@ -28,6 +29,14 @@ class ClusterKeywords(Keywords):
         | Create Cluster    story    --machines    3    --publish    7070:8091
         """
         self.session.cluster = Cluster.create(name, *options)
+
+    @keyword
+    def this_port_or_another(self, port: int) -> int:
+        """A port of this computer, if nobody listens there, else one that is free.
+
+        | ${port} =    This Port Or Another    7070
+        """
+        return port if is_free(port) else free_port()
 
     @keyword
     def destroy_cluster(self) -> str:

@@ -15,16 +15,23 @@ class CommandKeywords(Keywords):
     last: "subprocess.CompletedProcess[str] | None" = None
 
     @keyword
-    def run_kirsch(self, *arguments: str, status: int | None = 0, timeout: timedelta = 2 * PATIENCE) -> str:
+    def run_kirsch(
+        self,
+        *arguments: str,
+        status: int | None = 0,
+        timeout: timedelta = 2 * PATIENCE,
+        reads: str = "",
+    ) -> str:
         """Runs a ``kirsch`` command in the application's folder; returns what it wrote to standard output.
 
         Its exit status must be ``status`` (0 done, 1 could not, 2 wrong usage); ``status=None`` allows any.
+        ``reads`` is what it finds on its standard input.
 
         | ${table} =    Run Kirsch    list-units    --full
         | Run Kirsch    start    nothing@1    status=1
         | Error Should Say    there is no unit nothing@1
         """
-        result = self.session.application.kirsch(*arguments, timeout=timeout.total_seconds())
+        result = self.session.application.kirsch(*arguments, timeout=timeout.total_seconds(), reads=reads)
         self.last = result
         logger.info(f"$ kirsch {' '.join(arguments)}\n{result.stdout}{result.stderr}")
         if status not in (None, result.returncode):

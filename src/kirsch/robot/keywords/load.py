@@ -6,8 +6,9 @@ from typing import Any
 from robot.api import logger
 from robot.api.deco import keyword
 
+from kirsch.robot.http import request
 from kirsch.robot.keywords.session import PATIENCE, Keywords
-from kirsch.robot.load import Load, Sent, instances, summary
+from kirsch.robot.load import Load, Sent, instances, outage, summary
 from kirsch.robot.moment import Moment
 
 SHOWN = 10
@@ -95,6 +96,70 @@ class LoadKeywords(Keywords):
         failed = [each for each in self._sent() if each.failed]
         logger.info(f"{len(failed)} failed: {', '.join(map(str, failed)) or 'none'}")
         _refuse([each for each in failed if not each.was_in_flight(at)], f"failed, not in flight when {at}")
+
+    @keyword
+    def failed_requests_should_be_at_most(self, percent: float) -> None:
+        """Checks how many of all requests failed, in per cent; how many it were is in the log.
+
+        | Failed Requests Should Be At Most    1
+        """
+        sent = self._sent()
+        failed = [each for each in sent if each.failed]
+        share = 100 * len(failed) / max(len(sent), 1)
+        logger.info(f"{summary(sent)}: {share:.2f} %", also_console=True)
+        if share > percent:
+            _refuse(failed, f"of {len(sent)} failed ({share:.2f} %)")
+
+    @keyword
+    def refused_requests_should_say_when_to_ask_again(self) -> None:
+        """Checks that requests failed only by a 503 that has a Retry-After, and that there were some.
+
+        | Refused Requests Should Say When To Ask Again
+        """
+        failed = [each for each in self._sent() if each.failed]
+        if not failed:
+            raise AssertionError("no request was refused")
+        _refuse(
+            [each for each in failed if each.status != 503 or not each.retry_after], "are no 503 like that"
+        )
+
+    @keyword
+    def outage_should_be_at_most(self, seconds: timedelta) -> None:
+        """Checks how long it was from the first request that failed until the end of the last.
+
+        | Outage Should Be At Most    5 seconds
+        """
+        found = outage(self._sent())
+        logger.info(f"away for {found:.2f} s", also_console=True)
+        if found > seconds.total_seconds():
+            raise AssertionError(f"requests failed for {found:.2f} s")
+
+    @keyword
+    def remember_what_was_created(self) -> int:
+        """Keeps the address of everything that a load's POST has created and was told so; how many it are.
+
+        `Everything Created Should Be There` looks for all that was ever kept.
+        """
+        self.session.created += [
+            each.location
+            for load in self.session.loads
+            for each in load.sent
+            if each.status == 201 and each.location not in self.session.created
+        ]
+        return len(self.session.created)
+
+    @keyword
+    def everything_created_should_be_there(self) -> None:
+        """Asks for each thing that `Remember What Was Created` has kept; each must be there."""
+        lost = []
+        for location in self.session.created:
+            if request("GET", self.session.url(location)).status != 200:
+                lost.append(location)
+        logger.info(f"{len(self.session.created)} were created, {len(lost)} are lost", also_console=True)
+        if lost or not self.session.created:
+            raise AssertionError(
+                f"of {len(self.session.created)}, these are lost: {', '.join(lost) or 'none'}"
+            )
 
     @keyword
     def requests_that_succeeded(self, method: str) -> int:

@@ -20,6 +20,7 @@ class Session:
     applications: dict[Path, Application] = field(default_factory=dict)
     browser: Browser = field(default_factory=Browser)
     loads: list[Load] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
     current: Application | None = None
     cluster: Cluster | None = None
 
