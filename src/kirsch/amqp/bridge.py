@@ -13,14 +13,15 @@ from cherrypy.process.plugins import SimplePlugin
 from kirsch.amqp import protocol
 from kirsch.amqp.connection import Connection
 from kirsch.amqp.counters import Counters
-from kirsch.amqp.doubles import Doubles
 from kirsch.amqp.identity import Identity, Refused
 from kirsch.amqp.limits import Limits
-from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.message import Delivery, Publication, Settled
 from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.presence import Change, Event, Presence
 from kirsch.amqp.protocol import Hello, Join, Send, Signal
+from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, Reader, Said
 from kirsch.amqp.room import Room, Rooms
+from kirsch.amqp.roster import Rosters
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
 from kirsch.websocket.message import Prepared
@@ -113,7 +114,6 @@ class Bridge(SimplePlugin):
         self._authenticate = authenticate or (lambda hello, request: Identity(hello.name))
         self._authorise = authorise or (lambda identity, room, direction: True)
         self._check = check or (lambda identity, room, data: data)
-        self._replay = max(1, int(replay))
         self._exchange, self._stream, self._events = f"{name}.rooms", f"{name}.history", f"{name}.events"
         self._lock = threading.RLock()
         most, count, size = memory
@@ -121,16 +121,12 @@ class Bridge(SimplePlugin):
             slow=slow, lag=self.lagging, back=self._tell_roster, count=count, size=size, memory=most
         )
         self.presence = Presence(self.process, TTL)
-        self._doubles = Doubles()
+        self.rosters = Rosters(self.presence, self.limits.roster)
+        self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
         self._clients: dict[str, Connection] = {}
         self._strangers: set[Connection] = set()
         # Joins that wait until the stream has been read so far, and until when.
         self._held: list[tuple[Connection, Join, float | None]] = []
-        self._changes: dict[str, dict[str, Change]] = {}
-        self.caught_up = False
-        # What the last message of the stream was: it is to come again when the connection does.
-        self._last = 0
-        self._expected: float | None = None
         self._soon = False
         self._beaten = 0.0
         self._ticking = False
@@ -170,7 +166,7 @@ class Bridge(SimplePlugin):
         if self._ticking:
             return
         self._ticking = True
-        if not self.caught_up:
+        if not self.reader.caught_up:
             # Before all that is sent here: when it comes back all that was there before has been read, and
             # what was sent meanwhile follows those who joined meanwhile.
             mark = Publication(self._exchange, "kirsch", b"{}", kind=protocol.MARK, message_id=self.process)
@@ -197,7 +193,7 @@ class Bridge(SimplePlugin):
     def check(self) -> None:
         """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         self.amqp.check()
-        if not self.caught_up:
+        if not self.reader.caught_up:
             raise RuntimeError(f"{self.amqp.broker}: what was said before is being read")
 
     def members(self, room: str) -> list[tuple[str, str]]:
@@ -216,9 +212,7 @@ class Bridge(SimplePlugin):
 
     def opened(self, connection: Connection) -> None:
         if connection.thread and connection.thread != self.amqp.loop.thread:
-            log.error(
-                "the AMQPPlugin's loop is another than the WebSockets': give it loop='asyncio' or the like"
-            )
+            log.error("the AMQPPlugin's loop is not the WebSockets' own: give it loop='asyncio' or so")
             connection.dismiss(1011, "not set up as it should be")
             return
         with self._lock:
@@ -266,10 +260,9 @@ class Bridge(SimplePlugin):
 
     def join(self, connection: Connection, join: Join) -> None:
         if len(connection.rooms) >= self.limits.rooms and join.room not in connection.rooms:
-            self._refuse(connection, "too-many-rooms", f"{self.limits.rooms} rooms at most", join.room)
+            self.refuse(connection, "too-many-rooms", f"{self.limits.rooms} rooms at most", join.room)
             return
-        if not self._authorise(connection.identity, join.room, "read"):
-            self._refuse(connection, "forbidden", "you may not read here", join.room)
+        if not self.allowed(connection, join.room, "read"):
             return
         with self._lock:
             if self._may_join(join):
@@ -279,7 +272,7 @@ class Bridge(SimplePlugin):
                 self._look_soon()
 
     def _may_join(self, join: Join) -> bool:
-        return self.caught_up and (join.since is None or join.since <= self.rooms.offset)
+        return self.reader.caught_up and (join.since is None or join.since <= self.rooms.offset)
 
     def _join(self, connection: Connection, join: Join) -> None:
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
@@ -298,7 +291,7 @@ class Bridge(SimplePlugin):
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
         if join.presence:
-            said |= self._roster(join.room)
+            said |= self.rosters.whole(join.room)
         connection.say(**said)
         self.rooms.catch_up(join.room, now, self.limits.stalled)
         self._look_soon()
@@ -316,47 +309,28 @@ class Bridge(SimplePlugin):
             self.rooms.discard(room, connection)
         self._changed(self.presence.leave(name, connection.client_id))
 
-    def say(self, connection: Connection, send: Send) -> None:
-        """A message: it goes to the broker, and comes back from there to all members."""
-        identity, room, number = connection.identity, send.room, send.number
-        if not self._authorise(identity, room, "write"):
-            self._refuse(connection, "forbidden", "you may not write here", room, number)
-            return
-        if connection.unconfirmed >= self.limits.unconfirmed:
-            self._refuse(connection, "busy", "too many messages wait to be confirmed", room, number)
-            return
-        send = Send(room, number, self._check(identity, room, send.data))
-        body = protocol.envelope(room, connection.client_id, identity.name, send, int(time.time() * 1000))
-        connection.unconfirmed += 1
-        self.counters.received += 1
-        begun = time.monotonic()
+    def allowed(
+        self, connection: Connection, room: str, direction: Direction, number: int | None = None
+    ) -> bool:
+        """Whether a connection may read or write in a room; it is told if not."""
+        if self._authorise(connection.identity, room, direction):
+            return True
+        self.refuse(connection, "forbidden", f"you may not {direction} here", room, number)
+        return False
 
-        def settled(reason: str) -> None:
-            connection.unconfirmed -= 1
-            if reason:
-                self._refuse(connection, "unconfirmed", reason, room, number)
-            else:
-                self.counters.confirmed(time.monotonic() - begun)
-                connection.say(type="sent", room=room, number=number)
-
-        self.bus.publish(
-            "ws2amqp",
-            Publication(
-                self._exchange,
-                room,
-                body,
-                kind=protocol.MESSAGE,
-                message_id=protocol.message_id(connection.client_id, number),
-                settled=settled,
-            ),
+    def publish(self, connection: Connection, send: Send, settled: Settled) -> None:
+        """Give a message to the broker, whence it comes back to all. Raises Refused."""
+        send = Send(send.room, send.number, self._check(connection.identity, send.room, send.data))
+        client, name = connection.client_id, connection.identity.name
+        body = protocol.envelope(send.room, client, name, send, int(time.time() * 1000))
+        known = protocol.message_id(client, send.number)
+        publication = Publication(
+            self._exchange, send.room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
         )
+        self.bus.publish("ws2amqp", publication)
 
-    def signal(self, connection: Connection, signal: Signal) -> None:
-        """A signal: to all members that are there now, in any process."""
-        if not self._authorise(connection.identity, signal.room, "write"):
-            self._refuse(connection, "forbidden", "you may not write here", signal.room)
-            return
-        self.counters.signals += 1
+    def spread(self, connection: Connection, signal: Signal) -> None:
+        """Give a signal to all members that are there now, in any process."""
         event = {
             "event": "signal",
             "process": self.process,
@@ -377,7 +351,7 @@ class Bridge(SimplePlugin):
             connection.discard()
             connection.dismiss(protocol.SLOW, "you read too slowly: come back")
 
-    def _refuse(
+    def refuse(
         self, connection: Connection, code: str, reason: str, room: str, number: int | None = None
     ) -> None:
         self.counters.refused[code] += 1
@@ -393,13 +367,8 @@ class Bridge(SimplePlugin):
     # What the broker says, in the AMQPPlugin's listeners' thread.
 
     def _where(self) -> dict[str, Any]:
-        """Where to begin in the stream: after a lost connection with the last message that came.
-
-        If that does not come again, the stream is another: RabbitMQ withholds its messages up to there.
-        """
-        offset = self.rooms.offset
-        self._expected = time.monotonic() + EXPECTED if offset >= 0 else None
-        return {"x-stream-offset": offset if offset >= 0 else f"{self._replay}s"}
+        with self._lock:
+            return self.reader.where(time.monotonic())
 
     def connected(self) -> None:
         with self._lock:
@@ -425,48 +394,31 @@ class Bridge(SimplePlugin):
             self._heard(delivery.body)
 
     def _said(self, delivery: Delivery, offset: int) -> None:
-        expected, self._expected = self._expected, None
-        if expected is not None and (offset < self.rooms.offset or not self._is_last(offset, delivery)):
+        reader, rooms, counters = self.reader, self.rooms, self.counters
+        begun, said = reader.begun, reader.read(delivery, offset)
+        if said is ANOTHER:
             self._another()
             return
-        if offset <= self.rooms.offset:
-            return
-        if expected is not None:
-            # It was away for so long that the stream has dropped what it had not read.
-            self.rooms.missed(offset)
-        if self.rooms.offset < 0:
-            self.rooms.began(offset)
-        self.rooms.offset, self._last = offset, hash(delivery.body)
-        if delivery.kind == protocol.MARK:
-            if delivery.message_id == self.process and not self.caught_up:
-                self.caught_up = True
-                self._look()
-            return
-        body = delivery.body
-        if delivery.kind != protocol.MESSAGE:
-            body = protocol.foreign(delivery.key, delivery.body, delivery.content_type)
-            if not body:
-                self.counters.refused["foreign"] += 1
-                return
-        else:
-            client, number = protocol.sender(delivery.message_id)
-            if client and not self._doubles.first(client, number):
-                self.counters.doubles += 1
-                return
-        self.counters.messages += 1
-        self.rooms.say(delivery.key, offset, Prepared(protocol.stamped(body, offset)))
-        if self.rooms.lagging:
-            self._look_soon()
-
-    def _is_last(self, offset: int, delivery: Delivery) -> bool:
-        return offset != self.rooms.offset or hash(delivery.body) == self._last
+        if reader.begun != begun:
+            rooms.missed(reader.begun)
+        rooms.offset = reader.offset
+        if isinstance(said, Said):
+            counters.messages += 1
+            rooms.say(said.room, offset, Prepared(said.text))
+            if rooms.lagging:
+                self._look_soon()
+        elif said is MARKED:
+            self._look()
+        elif said is DOUBLE:
+            counters.doubles += 1
+        elif said is FOREIGN:
+            counters.refused["foreign"] += 1
 
     def _another(self) -> None:
         """The broker has lost the stream, or it was made anew: begin with it."""
         log.warning("%s is another than before: what was said is gone", self._stream)
-        self._expected = None
+        self.reader.forget()
         self.rooms.reset()
-        self._doubles.clear()
         self.amqp.reconnect(f"{self._stream} is read from its beginning")
 
     def _heard(self, body: bytes) -> None:
@@ -495,39 +447,22 @@ class Bridge(SimplePlugin):
         body = protocol.dumps(event).encode()
         self.bus.publish("ws2amqp", Publication(self._events, "", body, transient=True))
 
-    # Presence, told to browsers a moment later: who comes and goes at once is never seen.
+    # Presence.
 
     def _changed(self, changes: list[Change]) -> None:
-        for change in changes:
-            of_room = self._changes.setdefault(change.room, {})
-            before = of_room.pop(change.client, None)
-            if before is None or before.here == change.here:
-                of_room[change.client] = change
-        if changes:
+        """Who came and went is told a moment later."""
+        if self.rosters.add(changes):
             self._look_soon()
 
-    def _roster(self, room: str) -> dict[str, Any]:
-        count = self.presence.count(room)
-        if count > self.limits.roster:
-            return {"count": count}
-        return {"count": count, "members": protocol.members(self.presence.members(room))}
-
     def _tell_roster(self, room: Room, member: Any) -> None:
-        message = protocol.text(type="presence", room=room.name, **self._roster(room.name))
+        message = protocol.text(type="presence", room=room.name, **self.rosters.whole(room.name))
         self.rooms.tell_one(room, member, message)
 
     def _tell_changes(self) -> None:
-        changes, self._changes = self._changes, {}
-        for name, of_room in changes.items():
+        for name, message in self.rosters.take():
             room = self.rooms.get(name)
-            if room is None or not of_room or len(room.quiet) == len(room.members):
-                continue
-            said: dict[str, Any] = {"type": "presence", "room": name, "count": self.presence.count(name)}
-            if said["count"] <= self.limits.roster:
-                found = of_room.values()
-                said["joined"] = protocol.members([(each.client, each.name) for each in found if each.here])
-                said["left"] = protocol.members([(each.client, each.name) for each in found if not each.here])
-            self.rooms.tell(room, Prepared(protocol.text(**said)))
+            if room is not None and len(room.quiet) < len(room.members):
+                self.rooms.tell(room, Prepared(message))
 
     # Now and then.
 
@@ -546,7 +481,7 @@ class Bridge(SimplePlugin):
                 if self._may_join(join) or (until is not None and now >= until):
                     self._join(connection, join)
                     continue
-                if until is None and self.caught_up and self.amqp.connected:
+                if until is None and self.reader.caught_up and self.amqp.connected:
                     until = now + AHEAD
                 self._held.append((connection, join, until))
             for name in tuple(self.rooms.lagging):
@@ -568,7 +503,7 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self._lock:
             if self.amqp.connected:
-                if self._expected is not None and now > self._expected:
+                if self.reader.late(now):
                     self._another()
                 if now - self._beaten >= BEAT:
                     self._beaten = now
@@ -580,7 +515,7 @@ class Bridge(SimplePlugin):
             for connection in late:
                 self._strangers.discard(connection)
                 connection.dismiss(protocol.NO_HELLO, "no hello")
-        if not self._soon and (self._held or self.rooms.lagging or self._changes):
+        if not self._soon and (self._held or self.rooms.lagging or self.rosters.waiting):
             self._look()
 
 

@@ -72,9 +72,9 @@ class Connection(WebSocket):
     def _do(self, command: protocol.Command) -> None:
         match command:
             case Send():
-                self.bridge.say(self, command)
+                self._send(command)
             case Signal():
-                self.bridge.signal(self, command)
+                self._signal(command)
             case Join():
                 self.bridge.join(self, command)
             case Leave():
@@ -83,6 +83,39 @@ class Connection(WebSocket):
                 self.bridge.hello(self, command)
             case Ping():
                 self.say(type="pong")
+
+    def _send(self, send: Send) -> None:
+        """A message: it goes to the broker, and comes back from there to all members."""
+        bridge, room, number = self.bridge, send.room, send.number
+        if not bridge.allowed(self, room, "write", number):
+            return
+        if self.unconfirmed >= bridge.limits.unconfirmed:
+            bridge.refuse(self, "busy", "too many messages wait to be confirmed", room, number)
+            return
+        begun = time.monotonic()
+
+        def settled(reason: str) -> None:
+            self.unconfirmed -= 1
+            if reason:
+                bridge.refuse(self, "unconfirmed", reason, room, number)
+            else:
+                bridge.counters.confirmed(time.monotonic() - begun)
+                self.say(type="sent", room=room, number=number)
+
+        self.unconfirmed += 1
+        try:
+            bridge.publish(self, send, settled)
+        except Exception:
+            # A hook's.
+            self.unconfirmed -= 1
+            raise
+        bridge.counters.received += 1
+
+    def _signal(self, signal: Signal) -> None:
+        """A signal: to all members that are there now."""
+        if self.bridge.allowed(self, signal.room, "write"):
+            self.bridge.counters.signals += 1
+            self.bridge.spread(self, signal)
 
     def _refuse(self, message: str) -> None:
         """It says too much: it is told for a while, then closed."""

@@ -99,10 +99,6 @@ class Rooms:
     def get(self, name: str) -> Room | None:
         return self._rooms.get(name)
 
-    def began(self, offset: int) -> None:
-        """The first offset that is read: nothing is known of what was before."""
-        self._forgotten = offset - 1
-
     def room(self, name: str) -> Room:
         """One of that name; it is made if there is none."""
         found = self._rooms.get(name)
@@ -238,7 +234,7 @@ class Rooms:
                 del self._rooms[name]
 
     def missed(self, offset: int) -> None:
-        """What came before this offset was never seen: whoever is there has missed it."""
+        """What came before this offset was never seen: who is there already has missed it."""
         self._forgotten = offset - 1
         for room in self._rooms.values():
             self.size -= room.history.clear()

@@ -1,0 +1,54 @@
+"""What browsers are told of who is in a room: all at once, and then what has changed. No I/O."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kirsch.amqp.presence import Change, Presence
+from kirsch.amqp.protocol import members, text
+
+
+class Rosters:
+    """Changes wait here a moment, to be told together: who comes and goes at once is never seen.
+
+    Rooms with more than `most` members have their number told, not their names.
+    """
+
+    def __init__(self, presence: Presence, most: int) -> None:
+        self._presence = presence
+        self._most = most
+        self._changes: dict[str, dict[str, Change]] = {}
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._changes)
+
+    def add(self, changes: Iterable[Change]) -> bool:
+        """Changes that are to be told; whether there were any."""
+        some = False
+        for change in changes:
+            some = True
+            of_room = self._changes.setdefault(change.room, {})
+            before = of_room.pop(change.client, None)
+            if before is None or before.here == change.here:
+                of_room[change.client] = change
+        return some
+
+    def whole(self, room: str) -> dict[str, Any]:
+        """All who are in a room: `count` and, where they are not too many, `members`."""
+        count = self._presence.count(room)
+        if count > self._most:
+            return {"count": count}
+        return {"count": count, "members": members(self._presence.members(room))}
+
+    def take(self) -> Iterator[tuple[str, str]]:
+        """Rooms, and the message that tells what has changed in each."""
+        changes, self._changes = self._changes, {}
+        for room, of_room in changes.items():
+            if not of_room:
+                continue
+            said: dict[str, Any] = {"type": "presence", "room": room, "count": self._presence.count(room)}
+            if said["count"] <= self._most:
+                for name, here in (("joined", True), ("left", False)):
+                    found = [(each.client, each.name) for each in of_room.values() if each.here == here]
+                    said[name] = members(found)
+            yield room, text(**said)
