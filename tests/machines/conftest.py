@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.machines import tiny
 from tests.machines.trial import Trial
 
 from kirsch.cluster.provision.create import PATH, PROGRAMS
@@ -90,6 +91,15 @@ def cluster(shared_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with locked(folder / "machines-turn"):
         yield ClusterRecord.load(shared_cluster)
+
+
+@pytest.fixture(scope="module")
+def image(cluster: ClusterRecord, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a small image that all machines have."""
+    trial = Trial(cluster, tmp_path_factory.mktemp("image"))
+    tiny.make(trial, cluster.machines)
+    yield tiny.IMAGE
+    tiny.remove(trial, cluster.machines)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from tests.machines.trial import Trial
 from kirsch.cluster.provision.record import MachineRecord
 
 IMAGE = "localhost/tiny:1"
-PROGRAMS = ("sh", "bash", "sleep", "env", "cat", "getent", "ls", "stty", "readlink")
+PROGRAMS = ("sh", "bash", "sleep", "env", "cat", "getent", "ls", "stty", "rm")
 _MAKE = """\
 set -e
 podman image exists {image} && exit 0

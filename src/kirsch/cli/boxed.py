@@ -21,7 +21,7 @@ NETWORK = "kirsch"
 OWN = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "REGISTRY_AUTH_FILE"})
 # containers-certs.d(5): the registries that the machine has certificates for; a cluster's own is one.
 REGISTRIES = Path("/etc/containers/certs.d")
-GRACE = 10  # seconds that a command has to end once nobody listens any more
+GRACE = 5  # seconds that a command has to end once nobody listens any more
 
 
 def run_boxed(context: Mapping[str, Any], argv: Sequence[str], given: Mapping[str, str]) -> int:
