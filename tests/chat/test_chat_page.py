@@ -1,0 +1,239 @@
+"""The chat in Chromium: two windows at two instances, by mouse, by keyboard, on a phone."""
+
+import pytest
+from playwright.sync_api import expect
+from tests.amqp.rabbit import Rabbit
+
+pytestmark = pytest.mark.services
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+class TestTwoWindows:
+    def test_two_windows_talk_through_two_instances(self, pair, window, room):
+        ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)
+        expect(ada.page.locator("#instance")).to_have_text(pair[0].name)
+        expect(bob.page.locator("#instance")).to_have_text(pair[1].name)
+        ada.say("Is anybody here?")
+        bob.should_show("Is anybody here?")
+        ada.should_show("Is anybody here?")
+        bob.say("I am.")
+        for each in (ada, bob):
+            each.should_show("Is anybody here?", "I am.")
+        expect(ada.page.locator(".message .name").last).to_have_text("Bob")
+        expect(ada.page.locator(".own .text")).to_have_text(["Is anybody here?"])
+        expect(bob.page.locator(".own .text")).to_have_text(["I am."])
+
+    def test_who_is_here_comes_and_goes(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        people = ada.page.locator("#people li")
+        expect(people).to_have_text(["Ada (you)"])
+        bob = window(pair[1], "Bob", room)
+        expect(people).to_have_text(["Ada (you)", "Bob"])
+        expect(ada.page.locator("#people-count")).to_have_text("2")
+        bob.page.close()
+        expect(people).to_have_text(["Ada (you)"])
+
+    def test_who_is_typing(self, pair, window, room):
+        ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)
+        expect(bob.page.locator("#people li")).to_have_count(2)
+        ada.box.press_sequentially("He")
+        expect(bob.page.locator("#typing")).to_have_text("Ada is typing …")
+        expect(ada.page.locator("#typing")).to_have_text("")
+        ada.say("Hello")
+        bob.should_show("Hello")
+        expect(bob.page.locator("#typing")).to_have_text("")
+
+    def test_one_who_comes_later_hears_what_was_said(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        for text in ("one", "two", "three"):
+            ada.say(text)
+            ada.should_show(text)
+        late = window(pair[1], "Late", room)
+        expect(late.texts).to_have_text(["one", "two", "three"])
+        # And once more after a reload, each once, still the same person.
+        ada.page.reload()
+        expect(ada.page.locator(".own .text")).to_have_text(["one", "two", "three"])
+        ada.should_be_connected()
+        ada.say("four")
+        late.should_show("three", "four")
+
+    def test_text_is_text(self, pair, window, room):
+        attack = '<img src=x onerror="document.title=1"><script>document.title=2</script>&lt;'
+        mallory, bob = window(pair[0], "<b>Mallory</b>", room), window(pair[1], "Bob", room)
+        mallory.say(attack)
+        bob.should_show(attack)
+        expect(bob.page.locator(".message .name")).to_have_text("<b>Mallory</b>")
+        assert bob.page.locator(".message img, .message script, .message b b").count() == 0
+        expect(bob.page).to_have_title(f"{room} – Chat")
+
+
+class TestRooms:
+    def test_unread_messages_are_counted_where_one_is_not(self, pair, window, room):
+        ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)
+        bob.enter("kitchen")
+        for text in ("one", "two"):
+            ada.say(text)
+        badge = bob.page.locator(f"[data-room='{room}'] .unread")
+        expect(badge).to_have_text("2 unread")
+        expect(bob.page).to_have_title("(2) kitchen – Chat")
+        bob.enter(room)
+        bob.should_show("one", "two")
+        expect(badge).to_be_hidden()
+        expect(bob.page).to_have_title(f"{room} – Chat")
+
+    def test_a_room_that_is_opened_is_there_for_all(self, pair, window, room):
+        ada, bob = window(pair[0], "Ada"), window(pair[1], "Bob")
+        ada.open_room(room)
+        ada.say("A room of our own")
+        ada.should_show("A room of our own")
+        bob.enter(room)
+        bob.should_show("A room of our own")
+        bob.page.get_by_role("button", name=f"Leave {room}").click()
+        expect(bob.page.locator("#room-name")).to_have_text("lobby")
+        expect(ada.page.locator("#people li")).to_have_text(["Ada (you)"])
+
+    def test_a_name_that_is_none(self, pair, window):
+        ada = window(pair[0], "Ada")
+        ada.page.get_by_label("Open a room").fill("a/b")
+        ada.page.keyboard.press("Enter")
+        expect(ada.page.locator("#room-error")).to_have_text("A room's name has letters, digits and dashes.")
+
+    def test_what_is_written_in_one_room_is_not_said_in_another(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        ada.box.fill("for later")
+        ada.enter("garden")
+        expect(ada.box).to_have_value("")
+        ada.enter(room)
+        expect(ada.box).to_have_value("for later")
+        # The browser's own way back.
+        ada.page.go_back()
+        expect(ada.page.locator("#room-name")).to_have_text("garden")
+
+
+class TestNames:
+    def test_the_server_has_the_last_word(self, pair, window, browser):
+        page = browser.new_page()
+        page.goto(pair[0].url)
+        page.get_by_label("What are you called?").fill("!!!")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("A name has letters or digits", timeout=15_000)
+        page.get_by_label("What are you called?").fill("Ada")
+        page.keyboard.press("Enter")
+        expect(page.locator("#state")).to_have_text("connected", timeout=30_000)
+        page.close()
+
+    def test_another_name(self, pair, window, room):
+        ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)
+        ada.page.get_by_role("button", name="Change name").click()
+        expect(ada.page.get_by_label("What are you called?")).to_have_value("Ada")
+        ada.page.get_by_label("What are you called?").fill("Countess")
+        ada.page.keyboard.press("Enter")
+        expect(bob.page.locator("#people li")).to_have_text(["Bob (you)", "Countess"])
+
+
+class TestByKeyboard:
+    def test_all_of_it(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        ada.box.focus()
+        ada.page.keyboard.type("two")
+        ada.page.keyboard.press("Shift+Enter")
+        ada.page.keyboard.type("lines")
+        ada.page.keyboard.press("Enter")
+        ada.should_show("two\nlines")
+        expect(ada.box).to_be_focused()
+        expect(ada.box).to_have_value("")
+        ada.enter("lobby")
+        ada.page.keyboard.press("Alt+ArrowDown")
+        expect(ada.page.locator("#room-name")).to_have_text("kitchen")
+        expect(ada.box).to_be_focused()
+        ada.page.keyboard.press("Alt+ArrowUp")
+        expect(ada.page.locator("#room-name")).to_have_text("lobby")
+
+    def test_for_screen_readers(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        ada.say("Listen")
+        ada.should_show("Listen")
+        log = ada.page.get_by_role("log", name="Messages")
+        expect(log).to_contain_text("Listen")
+        assert log.get_attribute("aria-live") == "polite"
+        expect(ada.page.get_by_role("status")).to_have_text("connected")
+        expect(ada.page.get_by_role("heading", name=f"Room: {room}")).to_be_visible()
+        expect(ada.page.get_by_role("navigation", name="Rooms")).to_be_visible()
+        expect(ada.page.locator(f"[data-room='{room}']")).to_have_attribute("aria-current", "true")
+
+
+class TestOnAPhone:
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_on_a_phone(self, pair, window, room, scheme):
+        ada = window(pair[0], "Ada", room, color_scheme=scheme, **PHONE)
+        ada.say("x" * 300)
+        expect(ada.texts).to_have_count(1)
+        assert ada.page.evaluate("document.documentElement.scrollWidth") <= 390
+        menu = ada.page.get_by_role("button", name="Rooms")
+        assert menu.get_attribute("aria-expanded") == "false"
+        menu.click()
+        assert menu.get_attribute("aria-expanded") == "true"
+        for control in ada.page.locator("button:visible").all():
+            assert control.bounding_box()["height"] >= 40
+        ada.enter("garden")
+        expect(ada.page.locator("#side")).to_be_hidden()
+        menu.click()
+        ada.page.keyboard.press("Escape")
+        expect(menu).to_be_focused()
+
+
+class TestConnections:
+    def test_the_same_one_in_another_window(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        key = ada.page.evaluate("sessionStorage.getItem('chat.key')")
+        other = ada.page.context.new_page()
+        other.add_init_script(
+            f"sessionStorage.getItem('chat.key') ?? sessionStorage.setItem('chat.key', '{key}')"
+        )
+        other.goto(pair[0].url)
+        expect(other.locator("#state")).to_have_text("connected", timeout=30_000)
+        expect(ada.page.locator("#state")).to_contain_text("open in another window")
+        ada.page.get_by_role("button", name="Use it here").click()
+        ada.should_be_connected()
+        expect(other.locator("#state")).to_contain_text("open in another window")
+
+    @pytest.mark.slow
+    def test_an_instance_that_dies_and_comes_back(self, pair, instances, rabbit, window, room):
+        mortal = instances.start(rabbit.url)
+        ada, bob = window(mortal, "Ada", room), window(pair[1], "Bob", room)
+        ada.say("before")
+        bob.should_show("before")
+        mortal.process.kill()
+        mortal.process.wait(20)
+        expect(ada.page.locator("#state")).to_contain_text("connection lost")
+        ada.say("in the dark")
+        expect(ada.page.locator("#pending")).to_contain_text("in the dark sending …")
+        bob.say("meanwhile")
+        bob.should_show("before", "meanwhile")
+        again = instances.start(rabbit.url, address=mortal.address)
+        ada.should_be_connected()
+        for each in (ada, bob):
+            each.should_show("before", "meanwhile", "in the dark")
+        expect(ada.page.locator("#pending li")).to_have_count(0)
+        expect(bob.page.locator("#people li")).to_have_text(["Ada", "Bob (you)"], timeout=20_000)
+        again.end()
+
+    @pytest.mark.slow
+    def test_a_broker_that_is_killed_and_comes_back(self, instances, window, room, tmp_path):
+        with Rabbit(tmp_path / "data") as mortal:
+            one, two = instances.start(mortal.url), instances.start(mortal.url)
+            ada, bob = window(one, "Ada", room), window(two, "Bob", room)
+            ada.say("before")
+            bob.should_show("before")
+            mortal.kill()
+            expect(ada.page.locator("#state")).to_have_text("the broker is away, messages wait")
+            ada.say("while it is away")
+            # It is shown when the server sends it back, and no earlier.
+            expect(ada.page.locator("#pending")).to_contain_text("while it is away sending …")
+            ada.should_show("before")
+            mortal.start()
+            for each in (ada, bob):
+                expect(each.texts).to_have_text(["before", "while it is away"], timeout=60_000)
+                each.should_be_connected()
+            for each in (one, two):
+                each.end()
