@@ -1,12 +1,17 @@
-"""Compiles kirsch.websocket's hot modules where a compiler is there; all else stands in pyproject.toml.
+"""Compiles kirsch.websocket's hot modules where a compiler is there, and brings images/ along, from which an
+installed kirsch builds its base images; all else stands in pyproject.toml.
 
-KIRSCH_PURE=1 leaves them out, and so does a machine without a compiler: the Python versions run then.
+KIRSCH_PURE=1 leaves what is compiled out, and so does a machine without a compiler: the Python versions run
+then.
 """
 
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 MODULES = ("frame", "parser", "protocol", "pump")
 
@@ -40,4 +45,14 @@ def extensions() -> list[Extension]:
     return made
 
 
-setup(ext_modules=extensions())
+class WithImages(build_py):
+    """Puts what base images are built from beside the modules, where it is there."""
+
+    def run(self) -> None:
+        super().run()
+        for folder in sorted(Path("images").glob("*/")):
+            if not self.editable_mode and (folder / "Containerfile").is_file():
+                shutil.copytree(folder, Path(self.build_lib, "kirsch", folder), dirs_exist_ok=True)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_py": WithImages})

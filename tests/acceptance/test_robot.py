@@ -14,16 +14,25 @@ PATIENCE = 150
 # The first image of all: packages from a mirror.
 IMAGES_PATIENCE = 600
 IMAGES_NEED = ("podman", "runc", "docker-registry")
+# Those that build images, and run machines.
+LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE}
+MARKS = {"cluster": [pytest.mark.machines, pytest.mark.root, pytest.mark.faults]}
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-@pytest.mark.timeout(2 * IMAGES_PATIENCE)
-@pytest.mark.parametrize("suite", sorted(path.stem for path in ACCEPTANCE.glob("*.robot")))
+@pytest.mark.timeout(3 * IMAGES_PATIENCE)
+@pytest.mark.parametrize(
+    "suite",
+    [
+        pytest.param(name, marks=MARKS.get(name, ()))
+        for name in sorted(p.stem for p in ACCEPTANCE.glob("*.robot"))
+    ],
+)
 def test_suite(suite):
-    patience = IMAGES_PATIENCE if suite == "image" else PATIENCE
+    patience = LONG.get(suite, PATIENCE)
     missing = [program for program in IMAGES_NEED if not shutil.which(program)]
-    if suite == "image" and (missing or os.geteuid()):
+    if suite in LONG and (missing or os.geteuid()):
         pytest.skip(f"images need root, and {' '.join(IMAGES_NEED)}")
     command = [sys.executable, "-m", "robot", "--outputdir", str(ACCEPTANCE / "output" / suite)]
     robot = subprocess.Popen(
