@@ -4,11 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP ?= examples/notes
+# What machines as containers need.
+MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
-.PHONY: run test test-all test-python lint setup clean debian debian-test autobahn fuzz simulation
+.PHONY: run cluster-demo test test-all test-python lint setup clean debian debian-test autobahn fuzz simulation
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
+
+# The same on three machines, which are containers: needs root. `kirsch cluster destroy demo` takes them away.
+DEMO := http://localhost:7070/
+cluster-demo: $(READY) examples/notes/webapp/static/vendor/pure-min.css
+	@sh scripts/debian $(MACHINES)
+	test -n "$$($(BIN)/kirsch cluster list --no-legend | grep '^demo ')" || \
+		$(BIN)/kirsch cluster create demo --machines 3 --metadata zone=a/b/c --publish 7070:8091 --publish 7071:8090
+	$(BIN)/kirsch up examples/notes --on demo
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open $(DEMO); else echo "Open $(DEMO)"; fi
 
 # Whole files, two at a time; tests/conftest.py has those that take long begin first.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -57,7 +68,7 @@ debian:
 debian-test:
 	@sh scripts/debian haproxy chromium zsh fish etcd-server etcd-client openssh-client rabbitmq-server default-jdk-headless maven
 	@# Machines as containers are root's; for others their tests are skipped.
-	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian podman runc netavark aardvark-dns iptables iproute2 mmdebstrap docker-registry; fi
+	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian $(MACHINES); fi
 
 # Pure.css comes from npm at build time; the page is decent without it.
 examples/notes/webapp/static/vendor/pure-min.css:
