@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ACCEPTANCE = Path(__file__).parents[2] / "acceptance"
-PATIENCE = 150
+PATIENCE = 300
 # The first image of all: packages from a mirror.
 IMAGES_PATIENCE = 600
 IMAGES_NEED = ("podman", "runc", "docker-registry")

@@ -113,6 +113,14 @@ class BrowserKeywords(Keywords):
         expect(self.session.browser.page.locator(part)).to_have_text(pattern, timeout=timeout)
 
     @keyword
+    def text_of_part(self, part: str) -> str:
+        """Returns the text of a part of the page, named by a CSS selector.
+
+        | ${instance} =    Text Of Part    #instance
+        """
+        return self.session.browser.page.locator(part).inner_text(timeout=self._timeout)
+
+    @keyword
     def no_script_should_have_failed(self) -> None:
         """Checks that no script of a page raised an error, and none was refused by the page's own policy."""
         errors = self.session.browser.errors
