@@ -224,7 +224,7 @@ def _commands(verbs: Any) -> None:
         "Run a one-off command. After a unit's name it is run as one of that unit's processes: as its user, "
         "in its folder, with its variables; else the first word is a program, run as you and here. It has "
         "your terminal, its exit status is kirsch's, and what it starts ends with it.\n\n"
-        "On a cluster it runs on a machine: after the name of a unit that is a container, in another one like "
+        "On a cluster it runs on a machine: after the name of a unit that is a container, in another like "
         "it; else the first word is an image. The container is removed afterwards.\n\n"
         "A link gives docker's variables, ALIAS_PORT_5432_TCP_ADDR and its like, the target's secrets as "
         "ALIAS_ENV_NAME, and, if the target is a PostgreSQL, PGHOST, PGUSER and what else its clients read.",
