@@ -160,7 +160,8 @@ class Executor:
         mark = f"{MARK}={uuid.uuid4().hex}"
         process = await asyncio.create_subprocess_exec(
             *self._prefix,
-            *("podman", "exec", f"--env={mark}", container, *argv),
+            # Health is asked again and again: nobody wants to read of it each time.
+            *("podman", "--events-backend=none", "exec", f"--env={mark}", container, *argv),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
