@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster import keys
+from kirsch.cluster.agent.cache import Cache, Cached
 from kirsch.cluster.agent.plan import Assigned, Hold, Load, View, plan
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment
 from kirsch.cluster.registry.memory import MemoryRegistry
-from kirsch.cluster.runtime.base import RuntimeState
+from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.cluster.secrets import MAX_SIZE, FileSecrets, SealedSecrets, SecretError, made_up, variable
 from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
@@ -106,7 +107,7 @@ def test_the_registry_holds_no_value(key: Path):
         assert told.value.status == 409
         assert await secrets.get("db") == "other"
         await secrets.remove("db")
-        with pytest.raises(SecretError, match="there is no secret db$") as told:
+        with pytest.raises(SecretError, match=r"there is no secret db$") as told:
             await secrets.remove("db")
         assert told.value.status == 404
         following.cancel()
@@ -227,3 +228,30 @@ def test_a_unit_at_rest_is_loaded_with_the_new_value():
     ):
         running = {name: RuntimeState(active=state, hash=file.hash)}
         assert plan(View({name: assigned}, running, outdated=frozenset(outdated))) == actions
+
+
+def test_what_a_machine_keeps_for_a_boot_without_the_store_is_sealed(key: Path, tmp_path: Path):
+    name = UnitName.parse("db.container")
+    file = UnitFile.parse(
+        b"[Container]\nImage=x\n[X-Kirsch]\nSticky=yes\nSecret=pw:PW cert\n", "db.container"
+    )
+    prepared = Prepared(name, file, {"A": "1"}, {"cert": "hush \udcff"}, secrets={"PW": "hush-hush"})
+    units = {name: Cached(prepared, Assignment(file.hash, "launched", 1))}
+    path = tmp_path / "schedule.json"
+
+    async def use() -> None:
+        _, _, secrets = await sealed(key)
+        cache = Cache(path, secrets.seal, secrets.unseal)
+        cache.keep(units)
+        written = path.read_bytes()
+        assert b"hush" not in written
+        cache.keep(units)
+        assert path.read_bytes() == written, "what has not changed is not sealed anew"
+        again = Cache(path, secrets.seal, secrets.unseal)
+        assert again.units[name].prepared == prepared
+        again.keep(units)
+        assert path.read_bytes() == written
+        secrets.key = tmp_path / "none.key"
+        assert Cache(path, secrets.seal, secrets.unseal).units == {}
+
+    run(use())

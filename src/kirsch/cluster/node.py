@@ -73,7 +73,7 @@ class Node:
             where,
             self.secrets,
             str(endpoints),
-            Cache(cache),
+            Cache(cache, self.secrets.seal, self.secrets.unseal),
             self.network,
             self.names,
         )

@@ -1,18 +1,19 @@
 """What a machine may start though the store is away: its sticky units, as they were assigned last.
 
-A file of mode 0600, for environments hold secrets; written only where its text changes.
+A file of mode 0600, written only where its text changes; values of secrets are sealed in it.
 """
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.model import Assignment, to_json
 from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.secrets import SecretError
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,23 @@ class Cached:
         return Assigned(file, Options.parse(file, self.prepared.name), self.assignment)
 
 
-def dump(units: Mapping[UnitName, Cached]) -> str:
-    """The file's text."""
+# What makes of a text by its name one that only this machine can read, or the opposite.
+Seal = Callable[[str, str], str]
+
+
+def plainly(name: str, text: str) -> str:
+    """As it is."""
+    return text
+
+
+def dump(units: Mapping[UnitName, Cached], seal: Seal = plainly) -> str:
+    """The file's text; values of secrets are sealed. Raises SecretError."""
     return to_json(
         {
             name.text: {
                 "text": unit.prepared.file.text,
                 "environment": dict(unit.prepared.environment),
-                "credentials": dict(unit.prepared.credentials),
-                "secrets": dict(unit.prepared.secrets),
+                "sealed": _sealed(unit.prepared, seal),
                 "endpoints": unit.prepared.endpoints,
                 "hosts": dict(unit.prepared.hosts),
                 "address": unit.prepared.address,
@@ -53,14 +62,23 @@ def dump(units: Mapping[UnitName, Cached]) -> str:
     )
 
 
-def parse(text: str) -> dict[UnitName, Cached]:
-    """Back from the file's text. Raises ValueError, KeyError, TypeError, UnitError."""
+def _sealed(prepared: Prepared, seal: Seal) -> str:
+    """A unit's secrets; empty if it has none."""
+    if not (prepared.credentials or prepared.secrets):
+        return ""
+    values = {"credentials": dict(prepared.credentials), "secrets": dict(prepared.secrets)}
+    return seal(prepared.name.text, json.dumps(values))
+
+
+def parse(text: str, unseal: Seal = plainly) -> dict[UnitName, Cached]:
+    """Back from the file's text. Raises ValueError, KeyError, TypeError, UnitError, SecretError."""
     units = {}
     for key, value in json.loads(text).items():
         name, file = UnitName.parse(key), UnitFile.parse(value["text"], key)
         hosts, linked = value.get("hosts", {}), value.get("linked", {})
-        prepared = Prepared(name, file, value["environment"], value["credentials"], hosts=hosts)
-        prepared = replace(prepared, secrets=value.get("secrets", {}), endpoints=value.get("endpoints", ""))
+        given = json.loads(unseal(key, value["sealed"])) if value["sealed"] else {}
+        prepared = Prepared(name, file, value["environment"], **given, hosts=hosts)
+        prepared = replace(prepared, endpoints=value.get("endpoints", ""))
         prepared = replace(prepared, address=value.get("address", ""))
         units[name] = Cached(prepared, Assignment(**value["assignment"]), linked)
     return units
@@ -69,8 +87,10 @@ def parse(text: str) -> dict[UnitName, Cached]:
 class Cache:
     """The file; without a path nothing is kept. An error is logged and nothing more: it is only a cache."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, seal: Seal = plainly, unseal: Seal = plainly) -> None:
         self.path = path
+        self._seal, self._unseal = seal, unseal
+        # As it would be if nothing were sealed: a text that is sealed is another each time.
         self._text = ""
         self.units = self._load()
 
@@ -81,26 +101,26 @@ class Cache:
         if text == self._text:
             return
         try:
-            self.write(text)
+            if self.path is not None:
+                self.write(dump(self.units, self._seal))
             self._text = text
         except OSError as error:
             log.warning("%s cannot be written: %s", self.path, error.strerror)
+        except SecretError as error:
+            log.warning("%s cannot be written: %s", self.path, error)
 
     def read(self) -> str:
         """The file's text. Raises OSError."""
         if self.path is None:
             raise FileNotFoundError
-        return self.path.read_text("utf-8", "surrogateescape")
+        return self.path.read_text()
 
     def write(self, text: str) -> None:
         """Replace the file, whole or not at all. Raises OSError."""
-        if self.path is None:
-            return
+        assert self.path is not None
         draft = self.path.with_suffix(".new")
         draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        # A secret may be any bytes.
-        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -108,10 +128,11 @@ class Cache:
 
     def _load(self) -> dict[UnitName, Cached]:
         try:
-            self._text = self.read()
-            return parse(self._text)
+            units = parse(self.read(), self._unseal)
+            self._text = dump(units)
+            return units
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UnitError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UnitError, SecretError) as error:
             log.warning("%s cannot be read, no unit is started from it: %s", self.path, error)
             return {}

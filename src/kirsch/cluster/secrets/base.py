@@ -32,6 +32,12 @@ class Secrets(Protocol):
     def version(self, name: str) -> float:
         """What is another number once another value was set; 0 where there is none."""
 
+    def seal(self, name: str, text: str) -> str:
+        """A text as it is kept on a disk: only this cluster's machines can read it. Raises SecretError."""
+
+    def unseal(self, name: str, sealed: str) -> str:
+        """The opposite, under the same name. Raises SecretError."""
+
     async def get(self, name: str) -> str:
         """The value."""
 

@@ -34,6 +34,14 @@ class FileSecrets:
         except OSError:
             return 0.0
 
+    def seal(self, name: str, text: str) -> str:
+        """As it is: here they are plain files."""
+        return text
+
+    def unseal(self, name: str, sealed: str) -> str:
+        """As it is."""
+        return sealed
+
     async def get(self, name: str) -> str:
         """The secret of that name; a new one if there is none. Raises SecretError."""
         path = self._path(name)

@@ -38,6 +38,17 @@ class SealedSecrets:
         entry = self.mirror.entries.get(keys.secret(name))
         return float(entry.modified) if entry else 0.0
 
+    def seal(self, name: str, text: str) -> str:
+        """With the same key, under a name that no secret has. Raises SecretError."""
+        return self._key().seal(f"{name} here", text.encode("utf-8", "surrogateescape"), 0.0)
+
+    def unseal(self, name: str, sealed: str) -> str:
+        """The opposite. Raises SecretError."""
+        try:
+            return self._key().open(f"{name} here", sealed).decode("utf-8", "surrogateescape")
+        except Unsealable as error:
+            raise SecretError(f"what is kept of {name} cannot be opened here: {error}") from None
+
     async def get(self, name: str) -> str:
         """The value. Raises SecretError."""
         stored = self.mirror.value(keys.secret(name))
