@@ -187,6 +187,51 @@ def test_up_again_takes_changes_in_and_destroys_what_is_gone(application: Applic
     assert application.units()["a.service"]["pid"] == after["a.service"]["pid"]
 
 
+def test_up_again_runs_nothing_again_that_ran_to_its_end(application: Application):
+    job = application.unit(
+        "job.service", "[Service]\nType=oneshot\nExecStart=sh -c 'echo ran >> $$PWD/ran'\n"
+    )
+    application.ok("up", "-d")
+    application.ok("up", "-d")
+    assert (application.directory / "ran").read_text() == "ran\n"
+    job.write_text(job.read_text() + "# changed\n")
+    application.ok("up", "-d")
+    assert (application.directory / "ran").read_text() == "ran\nran\n"
+
+
+def test_a_cluster_s_own_units_are_not_run_here(application: Application):
+    application.sleeper("nap.service")
+    (application.directory / "more").mkdir()
+    (application.directory / "more/nightly.timer").write_text("[Timer]\nOnCalendar=daily\n")
+    settings = application.directory / "kirsch.toml"
+    settings.write_text('[cluster]\nunits = "more"\nstart = ["nightly"]\n')
+    application.ok("up", "-d")
+    assert application.units().keys() == {"nap.service"}
+    settings.write_text('[cluster]\nunits = "nowhere"\n')
+    assert application.fails("up", "-d").endswith("kirsch.toml: cluster.units is to be a folder")
+    settings.write_text('[cluster]\nunit = "more"\n')
+    assert "unknown key 'unit'; there are units, start" in application.fails("up", "-d")
+
+
+def test_drop_ins_change_units(application: Application):
+    unit = application.unit(
+        "echo@.service", "[Service]\nEnvironment=A=1\nExecStart=sh -c 'echo $$A $$B; sleep 1000'\n"
+    )
+    folder = unit.with_name("echo@2.service.d")
+    folder.mkdir()
+    (folder / "b.conf").write_text("[Service]\nEnvironment=B=two\n")
+    (application.directory / "kirsch.toml").write_text('start = ["echo@1", "echo@2"]\n')
+    application.ok("up", "-d")
+    wait_for(lambda: "1 two" in application.ok("journal", "echo@2"), "its line")
+    assert "two" not in application.ok("journal", "echo@1")
+
+
+def test_a_plan_is_a_cluster_s(application: Application):
+    application.sleeper("nap.service")
+    assert application.fails("up", "--dry-run", status=2) == "--dry-run is for a cluster: name it with --on"
+    assert "there is no cluster nowhere" in application.fails("up", "--on", "nowhere")
+
+
 def test_sockets_and_state_are_for_the_owner_alone(application: Application):
     application.sleeper("a.service")
     application.ok("up", "-d")

@@ -30,13 +30,15 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     # What is being built is to be tidied up, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     target = Target.load(options.on)
+    # A cluster that is away is known before anything is built.
+    now = target.now(application)
     steps = Steps(sys.stdout)
     try:
         images = made(application, target.runner, steps)
     except BuildError as error:
         show_failure(error, steps)
         raise
-    planned = plan(application, target.seen(images), target.now(application))
+    planned = plan(application, target.seen(images), now)
     if options.dry_run:
         print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")
         return 0

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kirsch.cli.colour import Palette
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cluster.application import Application, load
@@ -31,6 +31,8 @@ def up(options: argparse.Namespace, beside: Callable[[Application], None] | None
     """Run an application: in the foreground until Ctrl-C, or detached. `beside` is called once it is up."""
     on = getattr(options, "on", None)
     application = load(Path(options.directory), cluster=on is not None)
+    if getattr(options, "dry_run", False) and not on:
+        raise Misuse("--dry-run is for a cluster: name it with --on")
     if on:
         from kirsch.cli.rollout import up_on
 
