@@ -1,5 +1,6 @@
 """Units through the whole of kirschd and systemd: what runs goes on; what cannot is told in their words."""
 
+import base64
 import time
 
 import pytest
@@ -95,10 +96,10 @@ def test_variables_and_secrets(trial: Trial, unit):
     first = trial.machines[0]
     script = "env | grep ^KIRSCH_; cat $CREDENTIALS_DIRECTORY/trial-a; echo; echo $WORD; exec sleep infinity"
     text = f"[Service]\nExecStart=/bin/sh -c '{script}'\n[X-Kirsch]\nMachineID={first.id}\n"
+    secrets = ["chosen-a", "chosen-b"]
+    for name, value in zip(("trial-a", "trial-b"), secrets, strict=True):
+        trial.client.put(f"/kirsch/v1/secrets/{name}", {"value": base64.b64encode(value.encode()).decode()})
     unit("told@7.service", f"{text}Secret=trial-a trial-b:WORD\n")
-    secrets = [
-        trial.shell(first, f"cat /var/lib/kirsch/secrets/{each}").strip() for each in ("trial-a", "trial-b")
-    ]
 
     def printed() -> set[str]:
         return {line for _, line in trial.journal(first, "told@7.service")}
@@ -106,6 +107,7 @@ def test_variables_and_secrets(trial: Trial, unit):
     eventually(lambda: {*secrets, "KIRSCH_UNIT=told@7.service", "KIRSCH_INSTANCE=7"} <= printed())
     shown = trial.shell(first, "systemctl cat told@7.service; systemctl show told@7.service")
     assert all(secret not in shown for secret in secrets)
+    trial.kirsch("secret", "rm", "--force", "trial-a", "trial-b")
 
 
 def test_units_with_install_and_timers(trial: Trial, unit):
