@@ -25,7 +25,7 @@ def to_python(value: Any) -> Any:
         return str(value)
     if isinstance(value, cls("java.lang.Enum")):
         return str(value.name())
-    if isinstance(value, jpype.JBoolean):
+    if isinstance(value, jpype.JBoolean | cls("java.lang.Boolean")):
         return bool(value)
     if isinstance(value, int | cls("java.lang.Long") | cls("java.lang.Integer") | cls("java.lang.Short")):
         return int(value)

@@ -1,7 +1,7 @@
 """Scans: what is asked for, as a value; and the iteration over it, a block at a time, the next one on its
 way."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +125,12 @@ class Scanner(Iterable[Row]):
     def __next__(self) -> Row:
         return next(self._rows)
 
-    def _iterate(self) -> Iterator[Row]:
+    def _iterate(self) -> Generator[Row, None, None]:
         try:
             while (block := self.block()) is not None:
                 yield from block
         finally:
-            self.close()
+            self._end()
 
     def arrow(self, *, wide: bool = False) -> Any:
         """All of it as a pyarrow.Table: a line a cell, or (`wide`) a line a row and a column a column."""
@@ -163,15 +163,15 @@ class Scanner(Iterable[Row]):
         try:
             count, data = pending.result()
         except jpype.JException as error:
-            self.close()
+            self._end()
             raise translated(error) from error
         except BaseException:
-            self.close()
+            self._end()
             raise
         if self._left is not None:
             self._left -= count
         if count == 0 or self._left == 0:
-            self.close()
+            self._end()
         else:
             self._wanted = following(self._wanted, count, len(data), self._left)
             self._pending = begin(self._fetch, self._java, self._wanted)
@@ -184,7 +184,11 @@ class Scanner(Iterable[Row]):
         return count, pack(results) if count else b""
 
     def close(self) -> None:
-        """Tell the server that no more is wanted."""
+        """No more is wanted: there are no more rows, and the server is told."""
+        self._rows.close()
+        self._end()
+
+    def _end(self) -> None:
         java, self._java = self._java, None
         pending, self._pending = self._pending, None
         if java is None:
@@ -206,7 +210,7 @@ class Scanner(Iterable[Row]):
 
     def __del__(self) -> None:
         if getattr(self, "_java", None) is not None and jpype.isJVMStarted():
-            self.close()
+            self._end()
 
 
 def following(wanted: int, count: int, size: int, left: int | None) -> int:

@@ -1,0 +1,131 @@
+"""A server that is killed while it is used, and started again; one that controls access."""
+
+import threading
+
+import pytest
+from tests.deadline import eventually
+from tests.hbase.standalone import Standalone
+
+from kirsch.hbase import Denied, HBaseError, NotFound, Unavailable, connect
+from kirsch.hbase.permission import Permission
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, connection):
+    """A server with access control and labels, that tests kill. `connection` has started the JVM."""
+    server = Standalone(tmp_path_factory.mktemp("guarded"), "--access", "--labels").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def admin(guarded):
+    with connect(guarded.quorum, user="admin", timeout=90) as connection:
+        yield connection
+
+
+def test_two_users_may_do_what_they_were_granted(guarded, admin):
+    admin.admin.create("acl", "cf", "secret")
+    table = admin.table("acl")
+    table[b"row"] = {"cf:a": b"1", "secret:b": b"2"}
+    permissions = admin.admin.permissions
+    with connect(guarded.quorum, user="bob") as bob, connect(guarded.quorum, user="eve") as eve:
+        for user in (bob, eve):
+            with pytest.raises(Denied, match="not permitted"):
+                user.table("acl").get(b"row")
+            with pytest.raises(Denied, match="not permitted"):
+                user.admin.create("mine", "cf")
+        permissions.grant(Permission("bob", "RW", table="acl"))
+        permissions.grant(Permission("eve", "R", table="acl", family="cf"))
+        bob.table("acl").put(b"row", {"secret:b": b"3"})
+        assert dict(bob.table("acl")[b"row"]) == {b"cf:a": b"1", b"secret:b": b"3"}
+        assert dict(eve.table("acl")[b"row"]) == {b"cf:a": b"1"}
+        with pytest.raises(Denied):
+            eve.table("acl").put(b"row", {"cf:a": b"x"})
+        with pytest.raises(Denied):
+            eve.table("acl").get(b"row", columns=["secret"])
+        with pytest.raises(Denied):
+            bob.admin.disable("acl")
+        found = permissions.list(table="acl")
+        assert Permission("bob", "RW", table="acl") in found
+        assert Permission("eve", "R", table="acl", family="cf") in found
+        permissions.revoke(Permission("bob", "RW", table="acl"))
+        with pytest.raises(Denied):
+            bob.table("acl").get(b"row")
+    assert "AUTHORIZATION" in admin.admin.cluster.capabilities()
+
+
+def test_a_scan_goes_on_when_the_server_comes_back(guarded, admin):
+    admin.admin.create("scanned", "cf")
+    table = admin.table("scanned")
+    table.put_many((b"%06d" % number, {"cf:a": b"x" * 500}) for number in range(20_000))
+    keys = []
+    restarted = None
+    for row in table.scan():
+        keys.append(row.key)
+        if len(keys) == 500:
+            guarded.kill()
+            restarted = threading.Thread(target=guarded.start)
+            restarted.start()
+    restarted.join()
+    assert keys == [b"%06d" % number for number in range(20_000)]
+
+
+def test_a_batch_loses_and_doubles_nothing(guarded, admin):
+    admin.admin.create("batched", {"name": "cf", "versions": 10})
+    table = admin.table("batched")
+    restarted = None
+    with table.mutator() as mutator:
+        for number in range(20_000):
+            # A time of our own makes a put that is sent twice the same cell.
+            mutator.put(b"%06d" % number, {"cf:a": b"%d" % number}, timestamp=1)
+            if number == 10_000:
+                guarded.kill()
+                restarted = threading.Thread(target=guarded.start)
+                restarted.start()
+    restarted.join()
+    cells = [(cell.row, cell.value) for row in table.scan(versions=None) for cell in row.cells]
+    assert cells == [(b"%06d" % number, b"%d" % number) for number in range(20_000)]
+
+
+def test_a_server_that_stays_away_is_told(guarded, admin):
+    admin.admin.create("away", "cf")
+    with connect(guarded.quorum, user="admin", timeout=3) as hurried:
+        table = hurried.table("away")
+        table[b"row"] = {"cf:a": b"1"}
+        guarded.kill()
+        with pytest.raises(HBaseError) as raised:
+            table.get(b"row")
+        assert isinstance(raised.value, Unavailable), raised.value
+        assert "\n" not in str(raised.value)
+        with pytest.raises(
+            Unavailable, match=r"no ZooKeeper answers: 127\.0\.0\.1:\d+ refused the connection"
+        ):
+            connect(guarded.quorum)
+        guarded.start()
+        # The same connection goes on.
+        eventually(lambda: back(table), 90, "the table")
+
+
+def back(table) -> bool:
+    try:
+        return table[b"row"]["cf:a"] == b"1"
+    except (HBaseError, NotFound):
+        return False
+
+
+def test_it_stops_cleanly_and_keeps_its_data(guarded, admin):
+    admin.admin.create("kept", "cf")
+    admin.table("kept")[b"row"] = {"cf:a": b"1"}
+    assert guarded.stop() == 0
+    guarded.start()
+    eventually(lambda: kept(admin), 90, "the row")
+
+
+def kept(admin) -> bool:
+    try:
+        return admin.table("kept")[b"row"]["cf:a"] == b"1"
+    except HBaseError:
+        return False

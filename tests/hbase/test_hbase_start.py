@@ -1,0 +1,224 @@
+"""Starts that go wrong, and Ctrl-C: each in a process of its own, for a JVM starts once in one."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.port import free_port
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+
+TELL = """
+import sys, time
+from kirsch.hbase import HBaseError, connect
+begun = time.monotonic()
+try:
+    {code}
+except HBaseError as error:
+    print(type(error).__name__ + ": " + str(error))
+    print(f"{{time.monotonic() - begun:.3f}}", file=sys.stderr)
+"""
+
+
+def told(code: str, **environment: str) -> tuple[str, float]:
+    """What a process says of the error that code raises, and after how many seconds."""
+    variables = {**os.environ, **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", TELL.format(code=code)],
+        capture_output=True,
+        text=True,
+        env=variables,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\tat " not in done.stderr
+    return done.stdout.strip(), float(done.stderr.split()[-1] if done.stderr else 0)
+
+
+def test_no_java(hbase):
+    said, _ = told(f"connect({hbase.quorum!r})", JAVA_HOME="/nowhere")
+    assert said.startswith("NoJava: JAVA_HOME is /nowhere, and there is no Java in it: apt-get install")
+
+
+def test_no_jars(hbase, tmp_path):
+    said, _ = told(f"connect({hbase.quorum!r})", KIRSCH_HBASE_JARS=str(tmp_path), CLASSPATH="", HBASE_HOME="")
+    assert said == (
+        "NoJars: HBase's client is not here: run `kirsch hbase jars`, or set HBASE_HOME or CLASSPATH"
+    )
+
+
+def test_jars_of_another_version(hbase, tmp_path):
+    pom = tmp_path / "pom.xml"
+    pom.write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>kirsch</groupId><artifactId>old</artifactId><version>1</version><packaging>pom</packaging>"
+        "<dependencies><dependency><groupId>org.apache.hbase</groupId><artifactId>hbase-common</artifactId>"
+        "<version>1.7.2</version><exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId>"
+        "</exclusion></exclusions></dependency></dependencies></project>"
+    )
+    maven = [
+        "mvn",
+        "-q",
+        "-B",
+        "-f",
+        str(pom),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={tmp_path}/jars",
+    ]
+    subprocess.run(maven, check=True, timeout=200)
+    said, _ = told(f"connect({hbase.quorum!r}, jars={str(tmp_path / 'jars')!r})")
+    assert said.startswith(
+        "NoJars: these jars are of HBase 1.7.2, and kirsch needs HBase's client 2.4 or newer"
+    )
+
+
+def test_jars_that_are_not_hbase(hbase, tmp_path):
+    (tmp_path / "empty.jar").write_bytes(b"PK\x05\x06" + bytes(18))
+    said, _ = told(f"connect({hbase.quorum!r}, jars={str(tmp_path)!r})")
+    assert said.startswith("NoJars: HBase's client is not among the jars")
+
+
+def test_an_option_that_java_does_not_know(hbase):
+    said, _ = told(f"connect({hbase.quorum!r}, options=['-XX:+NoSuchOption'])")
+    assert said.startswith("NoJava: Java did not start")
+
+
+def test_a_jvm_that_somebody_else_has_started(hbase, connection):
+    foreign = "import jpype; jpype.startJVM(convertStrings=True)"
+    said, _ = told(f"{foreign}; connect({hbase.quorum!r})")
+    assert said.startswith(
+        "OtherJVM: a JVM runs in this process already, and it was started without HBase's jars"
+    )
+    with_jars = "from kirsch.hbase import jars; import jpype; "
+    with_jars += "jpype.startJVM(classpath=[str(jar) for jar in jars.find()], convertStrings=True); "
+    said, _ = told(f"{with_jars}print(connect({hbase.quorum!r}).admin.tables('nope'))")
+    assert said == "[]"
+
+
+def test_a_second_connect_with_other_options(hbase, connection):
+    code = f"connect({hbase.quorum!r}).close(); connect({hbase.quorum!r}).close(); "
+    code += f"connect({hbase.quorum!r}, options=['-Xmx1g'])"
+    said, _ = told(code)
+    assert said.startswith(
+        "OtherJVM: the JVM of this process was started by an earlier connect with other jars"
+    )
+
+
+def test_a_quorum_that_does_not_answer(connection):
+    said, seconds = told(f"connect('127.0.0.1:{free_port()}')")
+    assert "refused the connection: is HBase running, and is this its quorum?" in said
+    assert seconds < 3
+    # Nobody has this address (TEST-NET-1, RFC 5737), so nothing comes back, or the way there is refused.
+    said, seconds = told("connect('192.0.2.1:2181,no-such-host.invalid')")
+    assert said.startswith("Unavailable: no ZooKeeper answers: 192.0.2.1:2181 ")
+    assert "no-such-host.invalid:2181 is no host that is known" in said
+    assert seconds < 3.5
+
+
+def test_something_else_answers(connection):
+    listening = "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    said, seconds = told(listening + "connect('127.0.0.1:%d' % s.getsockname()[1])")
+    assert "did not answer within 3 s" in said
+    assert seconds < 3.5
+
+
+def test_bad_quorums(connection):
+    assert told("connect('a:b')")[0] == "Invalid: 'a:b' is no quorum: 'a:b' is not host or host:port"
+    assert told("from pathlib import Path; connect(Path('/none.xml'))")[0].startswith(
+        "Invalid: there is no /none.xml"
+    )
+
+
+COUNT = """
+import sys
+from kirsch.hbase import connect
+table = connect({quorum!r}).table({table!r})
+print("ready", flush=True)
+try:
+    for number, row in enumerate(table.scan()):
+        if number == 1000:
+            print("scanning", flush=True)
+    print("done", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", number, flush=True)
+print(table.get(row.key) is not None)
+"""
+
+PEAK = """
+import resource
+from kirsch.hbase import connect
+table = connect({quorum!r}, options=["-Xmx128m"]).table({table!r})
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+count, first = 0, 0
+for row in table.scan():
+    count += 1
+    if count == 300_000:
+        first = peak()
+print(count, peak() - first)
+"""
+
+
+@pytest.fixture(scope="module")
+def million(connection):
+    """A table of a million rows."""
+    connection.admin.create("million", "cf", splits=[b"%07d" % n for n in (250_000, 500_000, 750_000)])
+    connection.table("million").put_many((b"%07d" % n, {"cf:a": b"v"}) for n in range(1_000_000))
+    return "million"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_control_c_ends_a_scan_at_once(hbase, million):
+    code = COUNT.format(quorum=hbase.quorum, table=million)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    assert process.stdout.readline() == "scanning\n"
+    begun = time.monotonic()
+    process.send_signal(2)
+    line = process.stdout.readline()
+    seconds = time.monotonic() - begun
+    assert line.startswith("interrupted"), line + process.stderr.read()
+    assert int(line.split()[1]) < 999_999
+    # The connection is as good as before.
+    assert process.stdout.readline() == "True\n"
+    assert process.wait(60) == 0, process.stderr.read()
+    print(f"Ctrl-C was answered after {seconds * 1000:.0f} ms")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_memory_does_not_grow_with_the_table(hbase, million):
+    code = PEAK.format(quorum=hbase.quorum, table=million)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=400, check=True
+    )
+    count, grown = map(int, done.stdout.split())
+    assert count == 1_000_000
+    assert grown < 64, f"{grown} MB more after all rows than after 300,000"
+
+
+def test_control_c_ends_a_call_that_waits(hbase, connection):
+    """For a server that has stopped to answer: the call would go on for a minute."""
+    code = (
+        "import os, signal, threading, time\n"
+        "from kirsch.hbase import connect, java\n"
+        f"c = connect({hbase.quorum!r})\n"
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "begun = time.monotonic()\n"
+        "try:\n"
+        "    c.call(java('java.lang.Thread').sleep, 60000)\n"
+        "except KeyboardInterrupt:\n"
+        "    print(f'{time.monotonic() - begun:.2f}')\n"
+        "print(c.admin.exists('nope'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    seconds, exists = done.stdout.split()
+    assert 1 <= float(seconds) < 30
+    assert exists == "False"
+    assert done.stderr == ""

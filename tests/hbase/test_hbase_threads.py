@@ -1,0 +1,34 @@
+"""One connection and one table for many threads at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytestmark = pytest.mark.services
+
+
+def test_eight_threads_at_once(table):
+    def work(number: int) -> int:
+        for index in range(25):
+            key = b"%d-%03d" % (number, index)
+            table[key] = {"cf:a": key}
+            assert table[key]["cf:a"] == key
+            table.increment(b"counter", "cf:n")
+        return sum(1 for row in table.scan(prefix=b"%d-" % number) if row["cf:a"] == row.key)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(work, range(8))) == [25] * 8
+    assert table.counter(b"counter", "cf:n") == 200
+    assert table.count() == 201
+
+
+def test_scans_side_by_side_and_left_half_way(table):
+    table.put_many((b"%05d" % number, {"cf:a": b"x" * 100}) for number in range(5000))
+    scans = [iter(table.scan()) for _ in range(4)]
+    for number in range(3000):
+        assert [next(scan).key for scan in scans] == [b"%05d" % number] * 4
+    for scan in scans:
+        scan.close()
+    with table.scan(b"01000") as scanner:
+        assert next(scanner).key == b"01000"
+    assert list(scanner) == []
