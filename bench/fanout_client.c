@@ -8,6 +8,7 @@
  *                       number that grows
  *     --readers N       connections that read; the first of them sends too
  *     --stalled N       connections that do not, besides
+ *     --listen 1        it only reads: another client sends
  *     --rate R          messages a second; 0: as many as come back, --flight at a time
  *     --seconds S       how long is measured, after --warm S; or --total N messages
  *     --limit S         ends it, whatever happens
@@ -43,7 +44,7 @@ struct connection {
     uint64_t got;           /* deliveries */
 };
 
-static long readers = 1, stalled, total, flight = 32;
+static long readers = 1, stalled, total, flight = 32, listening;
 static double rate, seconds = 2, warm = 0.5, limit = 60, started;
 static const char *path = "/", *prologue_file, *message_file;
 static int port, poller;
@@ -222,6 +223,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--prologue")) prologue_file = value;
         else if (!strcmp(name, "--message")) message_file = value;
         else if (!strcmp(name, "--readers")) readers = atol(value);
+        else if (!strcmp(name, "--listen")) listening = atol(value);
         else if (!strcmp(name, "--stalled")) stalled = atol(value);
         else if (!strcmp(name, "--rate")) rate = atof(value);
         else if (!strcmp(name, "--flight")) flight = atol(value);
@@ -251,11 +253,11 @@ int main(int argc, char **argv) {
     /* Everybody has to have got something before it begins. */
     double probed = 0;
     for (long ready = 0; ready < readers;) {
-        if (now() - probed > 0.1) probed = now(), send_one();
+        if (!listening && now() - probed > 0.1) probed = now(), send_one();
         turn(10);
         while (ready < readers && all[ready].got) ready++;
     }
-    for (double quiet = now(), seen = -1; now() - quiet < 0.3;) {
+    for (double quiet = now(), seen = -1; !listening && now() - quiet < 0.3;) {
         double got = 0;
         turn(10);
         for (long i = 0; i < readers; i++) got += all[i].got;
@@ -274,7 +276,7 @@ int main(int argc, char **argv) {
         if (total && gone >= (uint64_t)total && back >= (uint64_t)total) break;
         if (!measuring && t - begin >= warm) measuring = 1, clock = t;
         if (!total && measuring && t - clock >= seconds) break;
-        if (!total || gone < (uint64_t)total) {
+        if (!listening && (!total || gone < (uint64_t)total)) {
             if (rate > 0) {
                 while (sent - first < (uint64_t)((t - begin) * rate)) send_one();
             } else {

@@ -1,6 +1,5 @@
 """Browsers in rooms, whichever process they are connected to: between WebSockets and the broker."""
 
-import json
 import logging
 import threading
 import time
@@ -16,12 +15,11 @@ from kirsch.amqp.counters import Counters
 from kirsch.amqp.identity import Identity, Refused
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.message import Delivery, Publication, Settled
+from kirsch.amqp.others import Others
 from kirsch.amqp.plugin import AMQPPlugin
-from kirsch.amqp.presence import Change, Event, Presence
 from kirsch.amqp.protocol import Hello, Join, Send, Signal
 from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, Reader, Said
-from kirsch.amqp.room import Room, Rooms
-from kirsch.amqp.roster import Rosters
+from kirsch.amqp.room import Rooms
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
 from kirsch.websocket.message import Prepared
@@ -33,9 +31,8 @@ Authenticate = Callable[[Hello, Any], Identity | None]
 Authorise = Callable[[Identity, str, Direction], bool]
 Check = Callable[[Identity, str, Any], Any]
 
-# Seconds: between looks at what is to be done; until changes in a room are told; between signs of life, and
-# after how many of silence a process is held to be dead (with TICK it is less than 15).
-TICK, SOON, BEAT, TTL = 1.0, 0.05, 3.0, 11.0
+# Seconds between looks at what is to be done; until what has changed is told.
+TICK, SOON = 1.0, 0.05
 # Seconds until an offset that nobody has heard of yet is held to be of another stream.
 AHEAD = 3.0
 # Seconds until the last message that came has to come again, once the connection does.
@@ -118,17 +115,27 @@ class Bridge(SimplePlugin):
         self._lock = threading.RLock()
         most, count, size = memory
         self.rooms = Rooms(
-            slow=slow, lag=self.lagging, back=self._tell_roster, count=count, size=size, memory=most
+            slow=slow,
+            lag=self.lagging,
+            back=lambda room, member: self.others.tell_all(room, member),
+            count=count,
+            size=size,
+            memory=most,
         )
-        self.presence = Presence(self.process, TTL)
-        self.rosters = Rosters(self.presence, self.limits.roster)
+        self.others = Others(
+            self.process,
+            self._events,
+            self.rooms,
+            self.limits.roster,
+            lambda publication: self.bus.publish("ws2amqp", publication),
+            self._look_soon,
+        )
         self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
         self._clients: dict[str, Connection] = {}
         self._strangers: set[Connection] = set()
         # Joins that wait until the stream has been read so far, and until when.
         self._held: list[tuple[Connection, Join, float | None]] = []
         self._soon = False
-        self._beaten = 0.0
         self._ticking = False
         amqp.declare += [
             Exchange(self._exchange),
@@ -178,7 +185,8 @@ class Bridge(SimplePlugin):
     def stop(self) -> None:
         """Have the others know that all of this process's have left."""
         self._ticking = False
-        self._tell_others(self.presence.bye())
+        with self._lock:
+            self.others.bye()
 
     stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
 
@@ -199,7 +207,7 @@ class Bridge(SimplePlugin):
     def members(self, room: str) -> list[tuple[str, str]]:
         """Who is in a room, in any process: clients and names."""
         with self._lock:
-            return self.presence.members(room)
+            return self.others.presence.members(room)
 
     def send(self, room: str, data: Any, name: str = "") -> None:
         """Say something in a room in the application's own name. Raises ValueError for what is no room."""
@@ -284,14 +292,14 @@ class Bridge(SimplePlugin):
             self.rooms.gaps += 1
         connection.rooms.add(join.room)
         # Those who are there are told a moment later, all at once.
-        self._changed(self.presence.enter(join.room, connection.client_id, connection.identity.name))
+        self.others.enter(join.room, connection.client_id, connection.identity.name)
         if join.presence:
             room.quiet.discard(id(connection))
         else:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
         if join.presence:
-            said |= self.rosters.whole(join.room)
+            said |= self.others.rosters.whole(join.room)
         connection.say(**said)
         self.rooms.catch_up(join.room, now, self.limits.stalled)
         self._look_soon()
@@ -307,7 +315,7 @@ class Bridge(SimplePlugin):
         room = self.rooms.get(name)
         if room is not None:
             self.rooms.discard(room, connection)
-        self._changed(self.presence.leave(name, connection.client_id))
+        self.others.leave(name, connection.client_id)
 
     def allowed(
         self, connection: Connection, room: str, direction: Direction, number: int | None = None
@@ -331,17 +339,8 @@ class Bridge(SimplePlugin):
 
     def spread(self, connection: Connection, signal: Signal) -> None:
         """Give a signal to all members that are there now, in any process."""
-        event = {
-            "event": "signal",
-            "process": self.process,
-            "room": signal.room,
-            "client": connection.client_id,
-            "name": connection.identity.name,
-            "data": signal.data,
-        }
         with self._lock:
-            self._signal(event)
-        self._tell_others(event)
+            self.others.signal(signal.room, connection.client_id, connection.identity.name, signal.data)
 
     def lagging(self, connection: Connection, error: Exception | None = None) -> None:
         """It does not read: what waits for it is dropped, and it is closed."""
@@ -372,9 +371,7 @@ class Bridge(SimplePlugin):
 
     def connected(self) -> None:
         with self._lock:
-            self.presence.excuse(time.monotonic())
-            self._tell_others(self.presence.state())
-            self._tell_others(self.presence.ask())
+            self.others.connected(time.monotonic())
             self._tell_all(True)
 
     def lost(self, reason: str) -> None:
@@ -391,7 +388,8 @@ class Bridge(SimplePlugin):
             with self._lock:
                 self._said(delivery, delivery.offset)
         elif delivery.queue == self._events:
-            self._heard(delivery.body)
+            with self._lock:
+                self.others.hear(delivery.body, time.monotonic())
 
     def _said(self, delivery: Delivery, offset: int) -> None:
         reader, rooms, counters = self.reader, self.rooms, self.counters
@@ -421,49 +419,6 @@ class Bridge(SimplePlugin):
         self.rooms.reset()
         self.amqp.reconnect(f"{self._stream} is read from its beginning")
 
-    def _heard(self, body: bytes) -> None:
-        try:
-            event = json.loads(body)
-        except ValueError:
-            return
-        if not isinstance(event, dict) or event.get("process") == self.process:
-            return
-        with self._lock:
-            if event.get("event") == "signal":
-                self._signal(event)
-                return
-            changes, answers = self.presence.hear(event, time.monotonic())
-            self._changed(changes)
-        for answer in answers:
-            self._tell_others(answer)
-
-    def _signal(self, event: Event) -> None:
-        room = self.rooms.get(event.get("room", ""))
-        if room is not None and room.members:
-            told = {name: event.get(name) for name in ("room", "client", "name", "data")}
-            self.rooms.tell(room, Prepared(protocol.text(type="signal", **told)))
-
-    def _tell_others(self, event: Event) -> None:
-        body = protocol.dumps(event).encode()
-        self.bus.publish("ws2amqp", Publication(self._events, "", body, transient=True))
-
-    # Presence.
-
-    def _changed(self, changes: list[Change]) -> None:
-        """Who came and went is told a moment later."""
-        if self.rosters.add(changes):
-            self._look_soon()
-
-    def _tell_roster(self, room: Room, member: Any) -> None:
-        message = protocol.text(type="presence", room=room.name, **self.rosters.whole(room.name))
-        self.rooms.tell_one(room, member, message)
-
-    def _tell_changes(self) -> None:
-        for name, message in self.rosters.take():
-            room = self.rooms.get(name)
-            if room is not None and len(room.quiet) < len(room.members):
-                self.rooms.tell(room, Prepared(message))
-
     # Now and then.
 
     def _look_soon(self) -> None:
@@ -486,10 +441,7 @@ class Bridge(SimplePlugin):
                 self._held.append((connection, join, until))
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
-            told = self.presence.told()
-            if told is not None and self.amqp.connected:
-                self._tell_others(told)
-            self._tell_changes()
+            self.others.tell(self.amqp.connected)
             if self._held or self.rooms.lagging:
                 self._look_soon()
 
@@ -502,20 +454,14 @@ class Bridge(SimplePlugin):
     def _second(self) -> None:
         now = time.monotonic()
         with self._lock:
-            if self.amqp.connected:
-                if self.reader.late(now):
-                    self._another()
-                if now - self._beaten >= BEAT:
-                    self._beaten = now
-                    self._tell_others(self.presence.beat())
-                self._changed(self.presence.expire(now))
-            else:
-                self.presence.excuse(now)
+            if self.amqp.connected and self.reader.late(now):
+                self._another()
+            self.others.second(now, self.amqp.connected)
             late = [each for each in self._strangers if now - each.opened_at > self.limits.hello]
             for connection in late:
                 self._strangers.discard(connection)
                 connection.dismiss(protocol.NO_HELLO, "no hello")
-        if not self._soon and (self._held or self.rooms.lagging or self.rosters.waiting):
+        if not self._soon and (self._held or self.rooms.lagging or self.others.rosters.waiting):
             self._look()
 
 

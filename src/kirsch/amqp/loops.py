@@ -17,6 +17,9 @@ Gone = Callable[[Any, Any], object]
 
 log = logging.getLogger("kirsch.amqp")
 
+# How much is done before gevent's greenlets, which write what was sent, have their turn.
+TURN = 4
+
 
 class Timer(Protocol):
     """What `later` returns."""
@@ -164,12 +167,15 @@ class GeventLoop(ThreadLoop):
     def _work(self) -> None:
         # What comes meanwhile wakes the hub again only once all is done.
         works = self._works
-        while works:
+        for _ in range(TURN):
             try:
                 works[0]()
             except Exception:
                 log.exception("a listener failed")
             works.popleft()
+            if not works:
+                return
+        self._hub.loop.run_callback(self._work)
 
 
 class AsyncioLoop:

@@ -25,7 +25,7 @@ class BridgeCollector(Collector):
             ("rooms", "Rooms that are known", len(rooms)),
             ("history_bytes", "Bytes of messages that are kept", rooms.size),
             ("lagging_rooms", "Rooms with members who are behind", len(rooms.lagging)),
-            ("processes", "Processes that share the rooms", bridge.presence.processes),
+            ("processes", "Processes that share the rooms", bridge.others.presence.processes),
             ("stream_offset", "The last message of the stream that has come", rooms.offset),
         )
         for name, text, value in gauges:
