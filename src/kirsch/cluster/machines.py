@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import NAME, Cluster, Machine, to_json
-from kirsch.cluster.registry.base import MAX_OPERATIONS, Put, Registry, Unchanged
+from kirsch.cluster.registry.base import MAX_OPERATIONS, Delete, Put, Registry, Unchanged
 from kirsch.cluster.units import TRIES, Refused
 
 
@@ -88,3 +88,14 @@ class Machines:
                 return
             await self.mirror.reached(known + 1)
         raise Refused(409, "others change the same machines at the same time; try again")
+
+    async def forget(self, machine: str) -> None:
+        """Give back what a machine had in the flat network, by its id: its number, and the addresses of
+        Global units there. One that is there takes another number when its kirschd starts. Raises
+        RegistryError."""
+        gone = [keys.machine_number(machine)]
+        gone += [e.key for e in self.mirror.below(keys.ADDRESSES) if keys.last(e.key) == machine]
+        for start in range(0, len(gone), MAX_OPERATIONS):
+            part = gone[start : start + MAX_OPERATIONS]
+            revision = await self.registry.transact([Delete(key) for key in part])
+            await self.mirror.reached(revision or 0)

@@ -1,5 +1,6 @@
 """/machines: who is there, and what people set on them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.settings import METADATA_KEY
 
+MACHINE_ID = re.compile("[0-9a-f]{32}")
 KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
 
 
@@ -69,6 +71,15 @@ class OneMachine(Resource):
         parameters(query)
         change = read_change(json_body())
         run(self.loop, self._change(change))
+        empty()
+
+    def DELETE(self, **query: Any) -> None:
+        """Forget what a machine had in the flat network: it has left. By its whole id, for most are gone by
+        then."""
+        parameters(query)
+        if not MACHINE_ID.fullmatch(self.name):
+            raise cherrypy.HTTPError(400, f"{self.name!r} is no machine's whole id")
+        run(self.loop, self.node.machines.forget(self.name))
         empty()
 
     async def _change(self, change: SettingsChange) -> None:

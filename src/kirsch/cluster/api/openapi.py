@@ -143,6 +143,11 @@ def _paths() -> dict[str, Any]:
                 {"204": {"description": "It is so"}},
                 body="MachineChange",
             ),
+            "delete": _operation(
+                "forgetMachine",
+                "Forget what a machine that left had in the flat network, by its whole id",
+                {"204": {"description": "It is forgotten"}},
+            ),
         },
         "/endpoints": {"get": _operation("listEndpoints", "Where units serve", _ok("Endpoints"))},
         "/secrets": {

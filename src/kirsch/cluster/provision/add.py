@@ -117,7 +117,7 @@ class Joining:
     def _host(self) -> None:
         reach = [(url.hostname or "", url.port or 0) for url in map(urlsplit, self.record.etcd)]
         self.facts = facts = probe.Facts.parse(self._act(*probe.script(reach)))
-        if reason := facts.refusal(self.record.id):
+        if reason := facts.refusal(self.record.id) or facts.overlap(self.record.network):
             raise ProvisionError(f"{self.invitation.destination}: {reason}")
         name = self.invitation.name or facts.hostname.partition(".")[0].lower()
         known = {machine.name: machine for machine in self.record.machines}

@@ -6,8 +6,11 @@ Facts come from os-release's world: machine-id(5), systemd's folders, ssh's own 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Any
 
+from kirsch.cluster.network.subnet import Subnet
+from kirsch.cluster.network.wanted import BRIDGE, NETWORK
 from kirsch.cluster.provision.record import ProvisionError
 from kirsch.cluster.provision.settings import API_PORT, FOLDER
 from kirsch.cluster.provision.wheels import Target
@@ -52,6 +55,14 @@ def listened():
         probe.close()
     return False
 
+def networks():
+    routes = json.loads(said("ip", "-json", "-4", "route") or "[]")
+    found = [route["dst"] for route in routes if route["dst"] != "default" and route.get("dev") != "{BRIDGE}"]
+    names = said("podman", "network", "ls", "--format={{{{.Name}}}}").split()
+    names = [name for name in names if name != "{NETWORK}"]
+    known = json.loads(said("podman", "network", "inspect", *names) or "[]") if names else []
+    return found + [each["subnet"] for network in known for each in network.get("subnets") or ()]
+
 try:
     import venv
 except ImportError:
@@ -70,6 +81,7 @@ print(json.dumps({{
     "host_keys": [" ".join(text(path).split()[:2]) for path in glob.glob("/etc/ssh/ssh_host_*_key.pub")],
     "cluster": cluster.group(1) if cluster else "",
     "listened": listened(),
+    "networks": networks(),
     "unreached": {{"%s:%d" % tuple(at): reached(at) for at in json.loads(sys.argv[1])}},
 }}))
 """
@@ -80,7 +92,7 @@ class Facts:
     """A host: its Python (major, minor), uname's machine, its C library and version, whether systemd and
     D-Bus run, podman's version (empty without it), public lines of its host keys, the id of the cluster that
     it is a machine of, whether somebody listens at our port, and why what it was to reach is not reached
-    (empty if it is)."""
+    (empty if it is), and the networks that it has itself or routes to, the flat one left out."""
 
     python: tuple[int, int]
     venv: bool
@@ -95,13 +107,14 @@ class Facts:
     cluster: str
     listened: bool
     unreached: Mapping[str, str]
+    networks: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Facts":
         """From what the script printed. Raises ProvisionError."""
         try:
             given: dict[str, Any] = json.loads(text.splitlines()[-1])
-            for name in ("python", "libc", "host_keys"):
+            for name in ("python", "libc", "host_keys", "networks"):
                 given[name] = tuple(given[name])
             return cls(**given)
         except (ValueError, LookupError, TypeError):
@@ -139,6 +152,14 @@ class Facts:
             return f"it does not reach the cluster's etcd ({reasons}): the cluster's network is to lead there"
         return ""
 
+    def overlap(self, network: str) -> str:
+        """Why the cluster's subnet cannot be its too; empty if it can."""
+        if not network:
+            return ""
+        others = [parsed for text in self.networks if (parsed := _parsed(text))]
+        taken = Subnet.parse(network).overlap(others)
+        return f"it has a route to {taken}, which the cluster's subnet {network} overlaps" if taken else ""
+
     def lacks(self) -> str:
         """What it cannot run, with the reason; empty if it can run all."""
         version = parse_version(self.podman)
@@ -157,6 +178,13 @@ class Facts:
 def script(reach: Sequence[tuple[str, int]]) -> tuple[str, bytes]:
     """How the facts are asked for: a script for sh, and its standard input."""
     return f"exec python3 - '{json.dumps(reach)}'", SCRIPT.encode()
+
+
+def _parsed(text: str) -> IPv4Network | None:
+    try:
+        return IPv4Network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def _dots(version: Sequence[int]) -> str:

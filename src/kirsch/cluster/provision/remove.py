@@ -54,6 +54,7 @@ class Leaving:
         steps.append(Step("kirschd", self._leave))
         if self.machine.container:
             steps.append(Step("machine", self._destroy))
+        steps.append(Step("number", self._forget))
         return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
 
     def _drain(self) -> None:
@@ -91,6 +92,15 @@ class Leaving:
                 client.patch(self._path, {"cordoned": False})
             except ClientError as error:
                 if error.status != 404:
+                    raise ProvisionError(str(error)) from None
+
+    def _forget(self) -> None:
+        """Its number and addresses in the flat network can be others'."""
+        with _client(self.record) as client:
+            try:
+                client.delete(self._path)
+            except ClientError as error:
+                if not self.force:
                     raise ProvisionError(str(error)) from None
 
     @property
