@@ -7,8 +7,10 @@ import pytest
 from tests.machines.bare import USER, BareHost
 from tests.machines.computer import Computer, parts, podman, traces
 from tests.machines.trial import eventually
+from tests.port import free_port
 
 from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.entrance import CONFIGURATION
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
@@ -26,7 +28,9 @@ def computer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(computer):
-    return computer.create("add", "--machines", "2", "--metadata", "zone=a/b")
+    return computer.create(
+        "add", "--machines", "2", "--metadata", "zone=a/b", "--publish", f"{free_port()}:9"
+    )
 
 
 @pytest.fixture
@@ -54,6 +58,8 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     before, keys = bare.files(), bare.shell(KEYS)
     done = kirsch("cluster", "add", "bare-user", "--ssh-config", str(bare.config), "--metadata", "zone=d")
     assert f"bare is a machine of {cluster}, at {bare.address}" in done.stdout
+    entrance = ("exec", f"kirsch-{cluster}-entrance", "cat", CONFIGURATION)
+    assert f"server bare {bare.address}:9\n" in podman(*entrance)
     assert "its podman is 4.3.1, and Quadlet came with 4.4: it runs no .container" in done.stdout
     machines = json.loads(kirsch("cluster", "status", cluster, "--json").stdout)["machines"]
     assert [(m["machine"], m["kirschd"], m["container"]) for m in machines][-1] == ("bare", "ready", "")
@@ -75,6 +81,7 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     kirsch("submit", "--replace", str(tmp_path / "here.service"))
     gone = kirsch("cluster", "remove", "bare")
     assert gone.stdout.endswith(f"bare is no machine of {cluster} any more\n")
+    assert "server bare" not in podman(*entrance)
     assert bare.files() - before == set()
     assert bare.shell(KEYS) == keys
     assert bare.shell("systemctl list-units --all --plain --no-legend 'here*' 'kirsch*'") == ""

@@ -137,4 +137,4 @@ def _client(record: ClusterRecord) -> Iterator[Client]:
 def _left(client: Client, machine: MachineRecord) -> dict[str, bool]:
     """The units on a machine, and whether each is sticky. Global ones are everywhere, and go with it."""
     units = client.get("/kirsch/v1/units")["units"]
-    return {u["name"]: bool(u["sticky"]) for u in units if u["machine"] == machine.id and not u.get("global")}
+    return {u["name"]: bool(u["sticky"]) for u in units if u["machine"] == machine.id and not u["is_global"]}
