@@ -14,11 +14,14 @@ from kirsch.amqp.broker import Broker, BrokerError, broker_from
 from kirsch.amqp.doubles import WINDOW, Doubles
 from kirsch.amqp.history import History
 from kirsch.amqp.limits import Bucket, Limits
-from kirsch.amqp.message import Publication
+from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.presence import Presence
 from kirsch.amqp.rabbitmq import RabbitError, Settings
+from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, OTHERS_MARK, SEEN, Reader, Said
+from kirsch.amqp.room import Rooms
 from kirsch.amqp.topology import Queue
+from kirsch.websocket.errors import Slow
 from kirsch.websocket.message import Prepared
 
 
@@ -454,3 +457,156 @@ def test_rabbitmq_is_set_up_by_its_environment(tmp_path):
     for name, value in (("RABBITMQ_PORT", "70000"), ("RABBITMQ_DEFAULT_PASS_FILE", "/nowhere/p")):
         with pytest.raises(RabbitError, match=value):
             Settings.from_environment({name: value})
+
+
+# The reader of the stream.
+
+
+def delivery(body, kind=protocol.MESSAGE, message_id="c:1"):
+    return Delivery("s", "e", "lobby", body, 0, "application/json", kind, message_id)
+
+
+def said(number, client="c"):
+    body = protocol.envelope("lobby", client, "n", protocol.Send("lobby", number, number), 0)
+    return delivery(body, message_id=f"{client}:{number}")
+
+
+def test_a_reader_tells_what_is_new_from_what_is_not():
+    reader = Reader("me", 60, 5.0)
+    assert reader.where(0.0) == {"x-stream-offset": "60s"}
+    first = reader.read(said(1), 40)
+    assert isinstance(first, Said)
+    assert json.loads(first.text)["offset"] == 40
+    assert reader.begun == 40
+    assert reader.read(delivery(b"{}", protocol.MARK, "other"), 41) is OTHERS_MARK
+    assert reader.read(delivery(b"{}", protocol.MARK, "me"), 42) is MARKED
+    assert reader.caught_up
+    assert reader.read(said(1), 43) is DOUBLE
+    assert reader.read(said(2), 43) is SEEN
+    assert reader.read(delivery(b"\xff", None), 44) is FOREIGN
+    assert isinstance(reader.read(delivery(b'"text"', None), 45), Said)
+    assert reader.offset == 45
+
+
+def test_a_reader_goes_on_from_its_last_message():
+    reader = Reader("me", 60, 5.0)
+    reader.read(said(1), 7)
+    assert reader.where(100.0) == {"x-stream-offset": 7}
+    assert not reader.late(104.0)
+    assert reader.read(said(1), 7) is SEEN
+    assert not reader.late(1000.0)
+    assert isinstance(reader.read(said(2), 8), Said)
+    assert reader.begun == 7
+
+
+def test_a_reader_notices_what_it_has_missed():
+    reader = Reader("me", 60, 5.0)
+    reader.read(said(1), 7)
+    reader.where(100.0)
+    assert isinstance(reader.read(said(9), 20), Said)
+    assert reader.begun == 20
+
+
+def test_a_reader_notices_that_the_stream_is_another():
+    reader = Reader("me", 60, 5.0)
+    reader.read(said(1), 7)
+    reader.where(100.0)
+    assert reader.late(105.1)
+    reader.where(200.0)
+    assert reader.read(said(3), 7) is ANOTHER
+    reader.where(300.0)
+    assert reader.read(said(3), 2) is ANOTHER
+    reader.forget()
+    assert reader.where(400.0) == {"x-stream-offset": "60s"}
+    assert isinstance(reader.read(said(1), 0), Said)
+
+
+# Rooms: members that read when it pleases them.
+
+
+class Reluctant:
+    """A member whose queue holds so many messages; `take` reads some."""
+
+    class limits:  # noqa: N801 - as a connection has it
+        queue = 8
+
+    def __init__(self):
+        self.waiting, self.heard, self.closed = [], [], False
+
+    @property
+    def queued(self):
+        return len(self.waiting)
+
+    buffered = queued
+
+    def send(self, message):
+        if len(self.waiting) > 8:
+            raise Slow(len(self.waiting), 8)
+        self.waiting.append(str(message, "utf-8") if isinstance(message, bytes) else message)
+
+    def take(self, count):
+        self.heard += self.waiting[:count]
+        del self.waiting[:count]
+
+
+@given(
+    st.lists(st.sampled_from(["say", "say", "say", "take", "look", "leave", "join"]), max_size=150),
+    st.integers(1, 30),
+)
+def test_who_is_behind_hears_the_rest_in_order_or_of_a_gap(steps, kept):
+    lagged = []
+    rooms = Rooms(
+        slow="drop",
+        lag=lagged.append,
+        back=lambda room, member: None,
+        count=kept,
+        size=1 << 20,
+        memory=1 << 20,
+    )
+    member, offset, since, now = Reluctant(), -1, None, 0.0
+    rooms.join("r", member, None, 0, now)
+    inside = True
+    for step in [*steps, "join", *["take", "look"] * 60]:
+        now += 0.05
+        if step == "say":
+            offset += 1
+            rooms.offset = offset
+            rooms.say("r", offset, Prepared(f"{offset}"))
+        elif step == "take":
+            member.take(4)
+        elif step == "look":
+            rooms.catch_up("r", now, 30.0)
+        elif step == "leave" and inside:
+            rooms.discard(rooms.room("r"), member)
+            member.take(100)
+            inside = False
+        elif step == "join" and not inside:
+            inside = True
+            numbers = [int(heard) for heard in member.heard if heard.isdigit()]
+            since = numbers[-1] if numbers else -1
+            _, complete = rooms.join("r", member, since, 0, now)
+            if not complete:
+                member.heard.append("gap")
+    last = -1
+    for heard in member.heard:
+        if heard.isdigit():
+            # A hole is told of before what follows it.
+            assert last is None or int(heard) == last + 1
+            last = int(heard)
+        else:
+            last = None
+    assert last in (offset, None)
+    assert not lagged
+
+
+def test_rooms_that_are_quiet_for_longest_are_forgotten_first():
+    rooms = Rooms(slow="close", lag=None, back=None, count=100, size=1 << 20, memory=10_000)
+    for offset in range(40):
+        rooms.offset = offset
+        rooms.say(f"room{offset // 10}", offset, Prepared("x" * 100))
+    assert rooms.size <= 10_000
+    assert rooms.get("room0") is None
+    assert len(rooms.room("room3").history) == 10
+    member = Reluctant()
+    offset, complete = rooms.join("room0", member, 3, 0, 0.0)
+    assert not complete

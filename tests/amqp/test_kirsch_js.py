@@ -190,7 +190,7 @@ def test_what_is_refused_is_told(page):
 
 def test_a_wrong_token_ends_it(browser, pages):
     with opened(browser, pages, token="wrong") as page:
-        page.evaluate("enter('lobby'); window.result = outcome(room.send(1))")
+        page.evaluate("enter('lobby'); window.result = outcome(room.send(1)); undefined")
         page.wait_for_function("window.over === 4401")
         assert page.evaluate("result") == "unauthenticated"
         assert page.evaluate("client.state") == "closed"
@@ -229,7 +229,7 @@ def test_a_page_outlives_the_broker(browser, tmp_path):
         assert page.evaluate("outcome(room.send(1))") == "sent"
         rabbit.kill()
         page.wait_for_function("!client.broker")
-        page.evaluate("window.result = outcome(room.send(2))")
+        page.evaluate("window.result = outcome(room.send(2)); undefined")
         rabbit.start()
         page.wait_for_function("client.broker", timeout=60_000)
         assert page.evaluate("result") == "sent"

@@ -196,6 +196,8 @@ export class KirschClient extends Emitter {
   #outbox = new Map();
   #paused = null;
   #limits = { message: 65536, unconfirmed: 100 };
+  // Why it is.
+  #closed = "closed";
   #online = () => this.#hurry();
 
   constructor(url, options = {}) {
@@ -250,6 +252,7 @@ export class KirschClient extends Emitter {
   }
 
   _send(room, data) {
+    if (this.state === "closed") return Promise.reject(new KirschError(this.#closed, "the client is closed"));
     if (this.#outbox.size >= WAITING) return Promise.reject(new KirschError("full", "too much waits to be sent"));
     const text = JSON.stringify({ type: "send", room, number: this.number + 1, data });
     if (new TextEncoder().encode(text).length > this.#limits.message) {
@@ -365,7 +368,8 @@ export class KirschClient extends Emitter {
     clearTimeout(this.#timer);
     globalThis.removeEventListener?.("online", this.#online);
     socket?.close();
-    const error = new KirschError(FINAL.get(code) ?? "closed", reason || "the client is closed");
+    this.#closed = FINAL.get(code) ?? "closed";
+    const error = new KirschError(this.#closed, reason || "the client is closed");
     const outbox = [...this.#outbox.values()];
     this.#outbox.clear();
     for (const { reject } of outbox) reject(error);
