@@ -109,6 +109,7 @@ The Machine Of An Instance Is Killed Under Load
     ${killed} =    Kill Machine    ${machine}
     Wait Until Unit Is Elsewhere    notes@1    ${machine}
     Wait Until Load Is Answered By    notes@1    notes@2    after=${killed}
+    Wait Until Load Has Sent    500    after=${killed}
     Stop Load And Remember Notes
     Failed Requests Should Be At Most    1
     Failed Requests Should Have Been In Flight    at=${killed}
@@ -119,10 +120,12 @@ A Machine That Is An Entrance Is Killed Under Load
     [Documentation]    The one that came back has a balancer again, and nothing else that is asked for.
     [Tags]    faults
     Boot Machine    ${DEAD}
+    Wait Until Unit Is Ready On    lb    ${DEAD}
     All Should Become Well
     Read And Write Under Load
+    Wait Until Load Has Sent    200
     ${killed} =    Kill Machine    ${DEAD}
-    Wait Until Load Is Answered By    notes@1    notes@2    after=${killed}
+    Wait Until Load Has Sent    500    after=${killed}
     Stop Load And Remember Notes
     Failed Requests Should Be At Most    1
     Failed Requests Should Have Been In Flight    at=${killed}
@@ -156,10 +159,11 @@ PostgreSQL Is Restarted Under Load
     [Documentation]    For five seconds at most people are told to come back later.
     [Tags]    data
     Read And Write Under Load
+    ${restarted} =    Moment Now
     Run Kirsch    restart    webdb    timeout=${LONG}
     Wait Until Unit Is    webdb    ready
-    Wait Until Keyword Succeeds    30s    100ms    Create Note    after the restart
-    Wait Until Load Is Answered By    notes@1    notes@2
+    Wait Until Load Is Answered By    notes@1    notes@2    after=${restarted}
+    Wait Until Load Has Sent    500    after=${restarted}
     Stop Load And Remember Notes
     Refused Requests Should Say When To Ask Again
     Outage Should Be At Most    5 seconds

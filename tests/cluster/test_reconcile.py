@@ -186,6 +186,27 @@ def test_spread_prefers_the_value_with_fewest_instances():
     assert counts == {"a": 2, "b": 2}
 
 
+def test_what_others_are_linked_to_is_put_first():
+    units = [unit("a.service", "Link=b"), unit("b.service", "Link=c"), unit("c.service"), unit("d.service")]
+    state = cluster([ONE, TWO, THREE], units)
+    assert places(state) == {
+        "c.service": {"m1"}, "d.service": {"m2"}, "b.service": {"m3"}, "a.service": {"m1"},
+    }  # fmt: skip
+    apart = [
+        unit("b.service"),
+        unit("w@1.service", "Link=z", "Conflicts=z.service"),
+        unit("z.service", "Conflicts=b.service"),
+    ]
+    assert places(cluster([ONE, TWO], apart)) == {
+        "b.service": {"m1"}, "z.service": {"m2"}, "w@1.service": {"m1"},
+    }  # fmt: skip
+
+
+def test_units_in_a_circle_of_links_are_put_somewhere():
+    state = cluster([ONE], [unit("a.service", "Link=b"), unit("b.service", "Link=a")])
+    assert places(state) == {"a.service": {"m1"}, "b.service": {"m1"}}
+
+
 def test_a_published_port_is_given_once_a_machine():
     taken = publishing("8091:8091", "8091:80")
     assert reasons(taken, "b.container") == ["a.container publishes port 8091/tcp there"]

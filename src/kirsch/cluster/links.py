@@ -6,9 +6,11 @@ The variables are docker's (`docker run --link`): the alias in capitals, `-` and
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kirsch.cluster.model import Endpoint
+from kirsch.cluster.model import Endpoint, Unit
 from kirsch.unit import Link, Options, UnitFile, UnitName, split_words
 
+# So far goes who uses whom, in practice; what is deeper is placed late, and that is all.
+DEEPEST = 8
 # Types of units that serve: a timer is called after a service, and is none of its instances.
 SERVING = frozenset({"service", "socket", "container", "pod", "kube"})
 
@@ -117,6 +119,23 @@ def exposed_environment(file: UnitFile, options: Options) -> dict[str, str]:
                 name, _, value = word.partition("=")
                 environment[name] = value
     return {name: environment[name] for name in options.expose_env if name in environment}
+
+
+def used_first(units: Sequence[Unit]) -> list[Unit]:
+    """Units in their order, but those that others are linked to before these."""
+    if not any(unit.options.links for unit in units):
+        return list(units)
+    called: dict[str, list[UnitName]] = {}
+    for unit in units:
+        for word in set(_called(unit.name)):
+            called.setdefault(word, []).append(unit.name)
+    depths = dict.fromkeys((unit.name for unit in units), 0)
+    linked = [unit for unit in units if unit.options.links]
+    for _ in range(DEEPEST):
+        for unit in linked:
+            others = (other for link in unit.options.links for other in called.get(link.target, ()))
+            depths[unit.name] = max((depths[other] + 1 for other in others if other != unit.name), default=0)
+    return sorted(units, key=lambda unit: depths[unit.name])
 
 
 def circle(

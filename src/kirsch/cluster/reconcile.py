@@ -1,14 +1,15 @@
 """What should be, against what is: `reconcile(cluster) -> list[Decision]`. Pure.
 
 Five steps, each in the order of unit names: move what is to move; take off what may not stay where it is;
-put what has no place; bring what stays up to date; say why of what must wait. Doing what it decides leaves
-nothing to decide, but that moves are over.
+put what has no place, what others are linked to before those; bring what stays up to date; say why of what
+must wait. Doing what it decides leaves nothing to decide, but that moves are over.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
+from kirsch.cluster import links
 from kirsch.cluster.model import Assignment, Cluster, Unit
 from kirsch.cluster.moves import Arrive, Begin, Leave, Stay, move_on
 from kirsch.cluster.placement import NO_MACHINE, Occupancy, Refusal, matches, place, refusal
@@ -67,13 +68,14 @@ def reconcile(cluster: Cluster) -> list[Decision]:
     # nothing moves. Bounded, for two units can be made to chase each other around.
     units = sorted(cluster.units.values(), key=TEXT)
     wanted = [unit for unit in units if unit.record.desired != "inactive" and not unit.name.is_template]
+    settling = links.used_first(wanted)
     followers = [unit for unit in wanted if unit.options.machine_of is not None]
     suspects = units
     for _ in range(2 * len(cluster.units) + 1):
         occupancy.disturbed.clear()
         moved = _evict(suspects, occupancy, withdrawn)
         waits = {}
-        for unit in wanted:
+        for unit in settling:
             if not occupancy.machines_of(unit.name) or unit.options.is_global:
                 moved |= _settle(unit, occupancy, waits)
         if not moved:

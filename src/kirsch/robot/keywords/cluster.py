@@ -89,6 +89,26 @@ class ClusterKeywords(Keywords):
             time.sleep(0.2)
 
     @keyword
+    def wait_until_unit_is_ready_on(self, unit: str, machine: str, timeout: timedelta = BOOT) -> None:
+        """Waits until a unit that is on every machine is ready on one.
+
+        | Wait Until Unit Is Ready On    lb    n2
+        """
+        wanted = self._cluster().machine(machine).id
+        deadline = time.monotonic() + timeout.total_seconds()
+        while True:
+            done = self.session.application.kirsch("list-units", "--json", timeout=PATIENCE.total_seconds())
+            lines = json.loads(done.stdout) if done.returncode == 0 else []
+            mine = [
+                each for each in lines if each["machine"] == wanted and each["name"].startswith(f"{unit}.")
+            ]
+            if mine and is_in(mine[0], "ready"):
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{unit} is not ready on {machine} within {timeout}")
+            time.sleep(0.2)
+
+    @keyword
     def wait_until_unit_is_elsewhere(self, unit: str, machine: str, timeout: timedelta = MOVED) -> None:
         """Waits until a unit is ready on another machine than one."""
         left = self._cluster().machine(machine).id

@@ -1,5 +1,7 @@
 """Keywords about load: many requests, and what came of each."""
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +73,27 @@ class LoadKeywords(Keywords):
                 raise AssertionError(
                     f"not answered by all of {', '.join(names)}: {summary(_since(load.sent, after))}"
                 )
+
+    @keyword
+    def moment_now(self, what: str = "now") -> Moment:
+        """Returns the moment that is now."""
+        return Moment.now(what)
+
+    @keyword
+    def wait_until_load_has_sent(
+        self, requests: int, after: Moment | None = None, timeout: timedelta = 4 * PATIENCE
+    ) -> None:
+        """Waits until all loads together have had so many answers, or failures, since a moment.
+
+        | Wait Until Load Has Sent    500    after=${killed}
+        """
+        deadline = time.monotonic() + timeout.total_seconds()
+        while len(_since(self._sent(), after)) < requests:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f"only {len(_since(self._sent(), after))} requests within {timeout}")
+            load = self.session.loads[0]
+            load.wait_for(_longer_than(len(load.sent)), min(left, 1.0))
 
     @keyword
     def no_request_should_have_failed(self, after: Moment | None = None) -> None:
@@ -172,6 +195,10 @@ class LoadKeywords(Keywords):
         return sorted(
             (each for load in self.session.loads for each in load.sent), key=lambda each: each.begun
         )
+
+
+def _longer_than(known: int) -> Callable[[list[Sent]], bool]:
+    return lambda sent: len(sent) > known
 
 
 def _since(sent: list[Sent], after: Moment | None) -> list[Sent]:
