@@ -52,6 +52,13 @@ class Rabbit:
         os.kill(self._child.pid, signal.SIGKILL)
         self._child.wait(20)
 
+    def freeze(self):
+        """It is there, and does nothing."""
+        os.kill(self._child.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self._child.pid, signal.SIGCONT)
+
     def end(self):
         self._child.kill()
         self._child.wait(20)

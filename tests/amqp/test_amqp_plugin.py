@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from cherrypy.process.wspbus import Bus
@@ -13,6 +14,7 @@ from tests.port import free_port
 from tests.process import Before
 
 from kirsch.amqp import AMQPPlugin, Binding, Broker, Consumer, Exchange, Publication, Queue
+from kirsch.amqp.loops import loop_for
 from kirsch.bus import AsyncioPlugin
 
 pytestmark = pytest.mark.services
@@ -165,6 +167,33 @@ def test_all_is_declared_anew_when_the_broker_was_killed(tmp_path):
         assert talk.bodies(2) == [b"one", b"two"]
         eventually(lambda: talk.settled == ["", ""])
         assert talk.said == ["connected", "lost", "connected"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["thread", "asyncio plugin"])
+def test_a_broker_that_answers_no_more_is_given_up(mortal, where):
+    """It is found by its silence; and the bus ends, with all that was open, though it says nothing."""
+    before = Before()
+    talk = Talk(mortal, heartbeat=2)
+    if where == "asyncio plugin":
+        loop = AsyncioPlugin(talk.bus)
+        loop.subscribe()
+        talk.plugin.loop = loop_for(loop)
+    with talk:
+        eventually(lambda: talk.plugin.connected)
+        mortal.freeze()
+        eventually(lambda: "lost" in talk.said)
+        # It accepts connections and says nothing.
+        eventually(lambda: _problem(talk) != "")
+        mortal.thaw()
+        eventually(lambda: talk.said[-1] == "connected", 60)
+        mortal.freeze()
+        talk.publish(b"never")
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 15
+    assert talk.settled == ["the process ended before the broker had confirmed it"]
+    mortal.thaw()
+    before.assert_nothing_more()
 
 
 @pytest.mark.slow

@@ -165,6 +165,7 @@ def test_who_does_not_read_is_closed_and_others_hear_all(provider, rabbit):
         assert application.bridge.counters.closed[1013] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_who_does_not_read_misses_the_oldest_where_that_is_wanted(provider, rabbit):
     limits = Limits(queue=256 << 10)

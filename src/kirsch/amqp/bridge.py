@@ -244,7 +244,7 @@ class Bridge(SimplePlugin):
         else:
             reason = "who are you?"
         if identity is None:
-            self.counters.refused["unauthenticated"] += 1
+            self.count("refused", "unauthenticated")
             connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
             return
         with self._lock:
@@ -335,26 +335,35 @@ class Bridge(SimplePlugin):
         publication = Publication(
             self._exchange, send.room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
         )
+        with self._lock:
+            self.counters.received += 1
         self.bus.publish("ws2amqp", publication)
 
     def spread(self, connection: Connection, signal: Signal) -> None:
         """Give a signal to all members that are there now, in any process."""
         with self._lock:
+            self.counters.signals += 1
             self.others.signal(signal.room, connection.client_id, connection.identity.name, signal.data)
 
     def lagging(self, connection: Connection, error: Exception | None = None) -> None:
         """It does not read: what waits for it is dropped, and it is closed."""
         if connection.close_sent is None:
             log.info("%s: reads too slowly", connection.peer)
-            self.counters.slow += 1
+            with self._lock:
+                self.counters.slow += 1
             connection.discard()
             connection.dismiss(protocol.SLOW, "you read too slowly: come back")
 
     def refuse(
         self, connection: Connection, code: str, reason: str, room: str, number: int | None = None
     ) -> None:
-        self.counters.refused[code] += 1
+        self.count("refused", code)
         connection.complain(code, reason, room, number)
+
+    def count(self, what: Literal["refused", "closed"], code: str | int) -> None:
+        """One more was refused, or closed by us."""
+        with self._lock:
+            getattr(self.counters, what)[code] += 1
 
     def _forget(self, connection: Connection) -> None:
         for room in tuple(connection.rooms):

@@ -29,7 +29,8 @@ class Connection(WebSocket):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.rooms: set[str] = set()
-        self.unconfirmed = 0
+        # One token for each message; adding and taking away are safe from any thread.
+        self._unconfirmed: set[object] = set()
         self.opened_at = now = time.monotonic()
         limits = self.bridge.limits
         self._messages = Bucket(limits.rate, limits.burst, now)
@@ -89,37 +90,35 @@ class Connection(WebSocket):
         bridge, room, number = self.bridge, send.room, send.number
         if not bridge.allowed(self, room, "write", number):
             return
-        if self.unconfirmed >= bridge.limits.unconfirmed:
+        if len(self._unconfirmed) >= bridge.limits.unconfirmed:
             bridge.refuse(self, "busy", "too many messages wait to be confirmed", room, number)
             return
-        begun = time.monotonic()
+        begun, token = time.monotonic(), object()
 
         def settled(reason: str) -> None:
-            self.unconfirmed -= 1
+            self._unconfirmed.discard(token)
             if reason:
                 bridge.refuse(self, "unconfirmed", reason, room, number)
             else:
                 bridge.counters.confirmed(time.monotonic() - begun)
                 self.say(type="sent", room=room, number=number)
 
-        self.unconfirmed += 1
+        self._unconfirmed.add(token)
         try:
             bridge.publish(self, send, settled)
         except Exception:
             # A hook's.
-            self.unconfirmed -= 1
+            self._unconfirmed.discard(token)
             raise
-        bridge.counters.received += 1
 
     def _signal(self, signal: Signal) -> None:
         """A signal: to all members that are there now."""
         if self.bridge.allowed(self, signal.room, "write"):
-            self.bridge.counters.signals += 1
             self.bridge.spread(self, signal)
 
     def _refuse(self, message: str) -> None:
         """It says too much: it is told for a while, then closed."""
-        self.bridge.counters.refused["rate"] += 1
+        self.bridge.count("refused", "rate")
         if self._refusals <= 0:
             self.dismiss(protocol.TOO_MANY, "too many messages")
             return
@@ -159,5 +158,5 @@ class Connection(WebSocket):
 
     def dismiss(self, code: int, reason: str) -> None:
         """Close it, and say why."""
-        self.bridge.counters.closed[code] += 1
+        self.bridge.count("closed", code)
         self.close(code, reason)
