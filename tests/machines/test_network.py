@@ -3,11 +3,12 @@
 import base64
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.machines.trial import Trial, eventually
+from tests.machines.trial import KIRSCH, PATIENCE, Trial, eventually
 
 from kirsch.cluster.network.wanted import ANYBODY, BRIDGE, NETWORK, PORT
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
@@ -320,13 +321,18 @@ def test_an_address_comes_back_when_its_unit_has_stopped_for_good_and_not_before
     assert flat.addresses()["slow.container/-"] == address
     flat.trial.kirsch("start", "slow.container")
     assert flat.address("slow.container") == address
-    flat.trial.kirsch("destroy", "--no-block", "slow.container", check=False)
+    going = subprocess.Popen([KIRSCH, "--cluster", flat.trial.record.name, "destroy", "slow.container"])
     running = "systemctl is-active slow.service | grep -cE '^(active|deactivating)' || :"
+    end, seen = time.monotonic() + PATIENCE, 0
     while int(flat.trial.shell(flat.trial.machines[0], running)):
+        assert time.monotonic() < end
         # What was given is read first: it may stop in between.
         given = flat.addresses().get("slow.container/-")
         if int(flat.trial.shell(flat.trial.machines[0], running)):
             assert given == address
+            seen += 1
+    assert going.wait(PATIENCE) == 0
+    assert seen
     eventually(lambda: "slow.container/-" not in flat.addresses())
 
 
