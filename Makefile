@@ -7,7 +7,7 @@ APP ?= examples/notes
 # What machines as containers need.
 MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
-.PHONY: run cluster-demo test test-all test-python lint setup clean debian debian-test autobahn fuzz simulation
+.PHONY: run cluster-demo test test-all test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation
 
 run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -50,6 +50,10 @@ SECONDS ?= 1200
 fuzz: $(READY)
 	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
 	PYTHONPATH=build/atheris $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
+
+# Which test ran which command of HBase's shell.
+hbase-commands: $(READY)
+	KIRSCH_WRITE=1 $(BIN)/pytest tests/hbase/shell/test_commands.py
 
 # As many clusters in virtual time: the CI plays 10,000.
 SEEDS ?= 1000000

@@ -119,6 +119,8 @@ def query(
         else:
             java.addColumn(session.bytes(family), session.bytes(qualifier))
     if (versions := options.pop("versions", None)) is not None:
+        if number(versions, "VERSIONS") < 1:
+            raise CommandError("VERSIONS is 1 or more")
         session.call(java.readVersions, number(versions, "VERSIONS"))
     if (stamp := options.pop("timestamp", None)) is not None:
         session.call(

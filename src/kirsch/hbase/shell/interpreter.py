@@ -6,10 +6,11 @@ import codeop
 import difflib
 import linecache
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from kirsch.hbase.errors import HBaseError
 from kirsch.hbase.shell import spaced
@@ -21,6 +22,7 @@ from kirsch.hbase.shell.output import Output
 from kirsch.hbase.shell.session import Session
 from kirsch.hbase.shell.table import METHODS, ShellTable
 
+T = TypeVar("T")
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -134,32 +136,36 @@ class Interpreter:
 
     def _statement(self, node: ast.stmt, name: str) -> int:
         begun = time.perf_counter()
-        said = ""
         try:
-            self._bind(node)
-            if isinstance(node, ast.Expr):
-                value = eval(compile(ast.Expression(node.value), name, "eval"), self.namespace)  # noqa: S307 - a shell
-                if isinstance(value, Bound):
-                    value = value()  # a command's name alone
-                if value is not None:
-                    said = self._show(value)
-                    if not isinstance(value, Stream):
-                        self.namespace["_"] = value
-            else:
-                exec(compile(ast.Module([node], []), name, "exec"), self.namespace)  # noqa: S102
+            try:
+                said = _interruptible(self._execute, node, name)
+            except (KeyboardInterrupt, SystemExit, BrokenPipeError):
+                raise
+            except BaseException as error:
+                return self._failed(error)
         except KeyboardInterrupt:
+            # It may come while what Java says of it is being told.
             self.session.progress.clear()
             self._say("interrupted")
             return INTERRUPTED
-        except SystemExit:
-            raise
-        except BrokenPipeError:
-            raise
-        except BaseException as error:
-            return self._failed(error)
         took = f"{time.perf_counter() - begun:.3f} s"
         self.output.note(f"{said}, {took}" if said else took)
         return DONE
+
+    def _execute(self, node: ast.stmt, name: str) -> str:
+        """Run a statement, and show its value; what is to be said behind it."""
+        self._bind(node)
+        if not isinstance(node, ast.Expr):
+            exec(compile(ast.Module([node], []), name, "exec"), self.namespace)  # noqa: S102
+            return ""
+        value = eval(compile(ast.Expression(node.value), name, "eval"), self.namespace)  # noqa: S307 - a shell
+        if isinstance(value, Bound):
+            value = value()  # a command's name alone
+        if value is None:
+            return ""
+        if not isinstance(value, Stream):
+            self.namespace["_"] = value
+        return self._show(value)
 
     def _show(self, value: Any) -> str:
         label = self.session.last.name if self.session.last is not None else "reading"
@@ -229,6 +235,16 @@ class Interpreter:
         sys.stdout.flush()
         prefix = "" if self.output.interactive else "kirsch: "
         print(paint(prefix + message, RED, self.output.colour and self.output.interactive), file=sys.stderr)
+
+
+def _interruptible(function: Callable[..., T], *arguments: Any) -> T:
+    """Call it so that Ctrl-C ends what it calls of Java, too."""
+    jpype = sys.modules.get("jpype")
+    if jpype is None or not jpype.isJVMStarted() or threading.current_thread() is not threading.main_thread():
+        return function(*arguments)
+    from kirsch.hbase.calls import interrupter
+
+    return interrupter.run(function, arguments)
 
 
 def _leave(status: int = DONE) -> None:

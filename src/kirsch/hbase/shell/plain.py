@@ -68,8 +68,10 @@ def _loop(interpreter: Interpreter) -> int:
             lines = []
             continue
         source = "\n".join(lines)
-        if not source.strip():
-            lines = []
-        elif interpreter.complete(source):
-            lines = []
+        if source.strip() and not interpreter.complete(source):
+            continue
+        lines = []
+        try:
             interpreter.run(source)
+        except KeyboardInterrupt:
+            print()

@@ -38,12 +38,12 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
             # What other threads print comes above the line that is being typed.
             with patch_stdout(raw=True):
                 source = session.prompt(PROMPT)
+            if source.strip():
+                interpreter.run(source)
         except EOFError:
             return DONE
         except KeyboardInterrupt:
             continue
-        if source.strip():
-            interpreter.run(source)
 
 
 def _session(interpreter: Interpreter, history: Path | None) -> "PromptSession[str]":

@@ -166,7 +166,7 @@ class Session:
 
     def live(self) -> list[Any]:
         """The ServerNames of the region servers that live."""
-        return list(self.metrics().getLiveServerMetrics().keySet())
+        return sorted(self.metrics().getLiveServerMetrics().keySet(), key=lambda s: str(s.getServerName()))
 
     def server(self, name: Any) -> Any:
         """A live region server by HOST,PORT,START, HOST:PORT, or HOST where it runs one only.

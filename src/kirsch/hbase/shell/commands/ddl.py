@@ -274,7 +274,9 @@ def list_regions(session: Session, table: Any, *more: Any, locality_threshold: f
     finally:
         locator.close()
     metrics = {}
-    for server in {str(one.getServerName()): one.getServerName() for one in locations if one}.values():
+    for server in {
+        str(one.getServerName()): one.getServerName() for one in locations if one.getServerName()
+    }.values():
         for region in session.admin("getRegionMetrics", server, name):
             metrics[python_bytes(region.getRegionName())] = region
     rows = []

@@ -1,5 +1,6 @@
 """procedures: what the master is at."""
 
+import base64
 import json
 from typing import Any
 
@@ -21,11 +22,11 @@ def list_procedures(session: Session) -> Grid:
             p.get("state"),
             int(p.get("submittedTime", 0)),
             int(p.get("lastUpdate", 0)),
-            json.dumps(p.get("stateMessage", [])),
+            _table(p.get("stateMessage", [])),
         )
         for p in _json(session.admin("getProcedures"))
     ]
-    return Grid(("PID", "NAME", "STATE", "SUBMITTED", "LAST_UPDATE", "PARAMETERS"), rows, "procedure")
+    return Grid(("PID", "NAME", "STATE", "SUBMITTED", "LAST_UPDATE", "TABLE"), rows, "procedure")
 
 
 @command("procedures")
@@ -45,6 +46,20 @@ def list_locks(session: Session) -> Grid:
         for lock in _json(session.admin("getLocks"))
     ]
     return Grid(("RESOURCE", "NAME", "LOCK", "OWNER_PID", "WAITING"), rows, "lock")
+
+
+def _table(message: Any) -> str | None:
+    """The table that a procedure's state names first."""
+    if isinstance(message, list):
+        return next((found for one in message if (found := _table(one))), None)
+    if not isinstance(message, dict):
+        return None
+    if isinstance(name := message.get("tableName"), dict) and "qualifier" in name:
+        namespace, table = (
+            base64.b64decode(name.get(key, "")).decode() for key in ("namespace", "qualifier")
+        )
+        return table if namespace in ("", "default") else f"{namespace}:{table}"
+    return next((found for one in message.values() if (found := _table(one))), None)
 
 
 def _json(answer: Any) -> list[dict[str, Any]]:

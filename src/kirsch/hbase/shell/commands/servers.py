@@ -174,12 +174,14 @@ def zk_dump(session: Session) -> Text:
     """
     configuration = session.connection.java.getConfiguration()
     root = str(configuration.get("zookeeper.znode.parent", "/hbase"))
-    client = session.call(session.java("zookeeper.ReadOnlyZKClient"), configuration)
+    timer = session.java("org.apache.hbase.thirdparty.io.netty.util.HashedWheelTimer")()
+    client = session.call(session.java("zookeeper.ReadOnlyZKClient"), configuration, timer)
     try:
         lines = [f"HBase is rooted at {root}", f"Quorum: {client.getConnectString()}"]
         _dump(session, client, root, 0, lines)
     finally:
         client.close()
+        timer.stop()
     return Text("\n".join(lines))
 
 

@@ -19,6 +19,9 @@ def snapshot(
 
     TTL is in seconds. With SKIP_FLUSH what is in memory only is not in it.
     """
+    table_name = session.table_name(table)
+    # HBase 2.6's master with access control dies of a snapshot of a table that is not there.
+    session.admin("getDescriptor", table_name)
     properties = session.java("java.util.HashMap")()
     long = session.java("java.lang.Long")
     if ttl:
@@ -26,7 +29,7 @@ def snapshot(
     if max_filesize:
         properties.put("MAX_FILESIZE", long.valueOf(max_filesize))
     kind = session.enum("client.SnapshotType", "SKIPFLUSH" if skip_flush else "FLUSH")
-    session.admin("snapshot", text(name, "a snapshot's name"), session.table_name(table), kind, properties)
+    session.admin("snapshot", text(name, "a snapshot's name"), table_name, kind, properties)
 
 
 @command("snapshots")
