@@ -10,8 +10,8 @@ COMMAND = (
     "/usr/bin/podman --log-level=debug run --name systemd-%p_%i --cidfile=%t/%N.cid --replace --rm "
     "--cgroups=split --ip 10.210.128.1 --tmpfs /tmp --network kirsch --sdnotify=conmon -d --user 1000 "
     '-v /srv/%i:/data:ro --publish 80:80 --read-only --env A=b --env "C=d e" --env N=%i --secret foo '
-    '--health-cmd "true --bla" --env=KIRSCH_UNIT --add-host=postgres:10.0.0.1 registry/foo:1 '
-    'sleep "in finity" $$HOME'
+    '--health-cmd "true --bla" --log-driver=journald --env=KIRSCH_UNIT --add-host=postgres:10.0.0.1 '
+    'registry/foo:1 sleep "in finity" $$HOME'
 )
 
 

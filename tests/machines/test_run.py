@@ -12,18 +12,27 @@ from tests.machines.trial import KIRSCH, Trial, eventually
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
 BOX = f"[Container]\nImage={IMAGE}\nPull=never\nExec=sleep infinity\nStopTimeout=1\n"
-DATABASE = f"{BOX}Environment=POSTGRES_USER=cherry\n[X-Kirsch]\nExpose=5432\nExposeEnv=POSTGRES_USER\n"
+DATABASE = (
+    f"{BOX}Environment=POSTGRES_USER=cherry\n"
+    "[X-Kirsch]\nExpose=5432\nExposeEnv=POSTGRES_USER\nSecret=rundb-pit:POSTGRES_PASSWORD\n"
+)
+PIT = "a stone's secret"
 USER = f"{BOX}Environment=COLOUR=red\nVolume=/srv:/data:ro\n[X-Kirsch]\nLink=rundb:store\n"
 
 
 @pytest.fixture
 def database(trial: Trial, image: str) -> Iterator[str]:
     """A unit that could be a database; its address."""
+    subprocess.run(
+        [KIRSCH, "--cluster", trial.record.name, "secret", "set", "rundb-pit"],
+        input=PIT, text=True, timeout=60, check=True, capture_output=True,
+    )  # fmt: skip
     trial.submit("rundb.container", DATABASE)
     trial.kirsch("start", "rundb.container")
     trial.until(lambda lines: lines["rundb.container"]["ready"])
     yield str(trial.lines()["rundb.container"]["address"])
     trial.kirsch("destroy", "rundb.container")
+    trial.kirsch("secret", "rm", "rundb-pit")
 
 
 def variables(text: str) -> dict[str, str]:
@@ -47,6 +56,33 @@ def test_an_image_with_links(trial: Trial, database: str):
     own = trial.kirsch("run", IMAGE, "sh", "-c", "getent hosts $HOSTNAME").out
     assert own.startswith("10.210.")
     assert left(trial) == []
+
+
+def test_secrets_are_where_the_command_is_and_nowhere_else(trial: Trial, database: str):
+    process = subprocess.Popen(
+        [
+            *(KIRSCH, "--cluster", trial.record.name, "run", "--link", "rundb:store", IMAGE),
+            *("sh", "-c", "echo $PGPASSWORD; echo $STORE_ENV_POSTGRES_PASSWORD; exec sleep infinity"),
+        ],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert [process.stdout.readline(), process.stdout.readline()] == [f"{PIT}\n"] * 2
+    shown = "podman ps --quiet --filter name=kirsch-run- | xargs -r podman inspect"
+    lines = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
+    said = f"journalctl --no-pager --since @{trial.began:.0f}"
+    try:
+        for machine in trial.machines:
+            assert PIT not in trial.shell(machine, f"{shown}; {lines}; {said}")
+    finally:
+        process.kill()
+        process.wait(30)
+        process.stdout.close()
+    eventually(lambda: left(trial) == [])
+    for machine in trial.machines:
+        eventually(
+            lambda machine=machine: "kirsch-run-" not in trial.shell(machine, "podman secret ls; ls /run")
+        )
 
 
 def test_its_status_and_its_pipes_are_ours(trial: Trial, database: str):

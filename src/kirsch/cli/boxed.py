@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ NETWORK = "kirsch"
 OWN = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "REGISTRY_AUTH_FILE"})
 # containers-certs.d(5): the registries that the machine has certificates for; a cluster's own is one.
 REGISTRIES = Path("/etc/containers/certs.d")
+RUN = Path("/run")
 GRACE = 5  # seconds that a command has to end once nobody listens any more
 
 
@@ -31,26 +33,52 @@ def run_boxed(context: Mapping[str, Any], argv: Sequence[str], given: Mapping[st
         raise Failure("podman is not installed on this machine: no container can run here")
     like = list(context["container"])
     image, command = (like[-1], argv) if like else (_image(argv[0]), argv[1:])
-    variables = {**context["environment"], **given}
     name = f"kirsch-run-{uuid.uuid4().hex[:12]}"
+    secrets = {each: context["environment"][each] for each in context["secrets"] if each not in given}
+    variables = {each: value for each, value in context["environment"].items() if each not in secrets}
+    variables |= given
     whole = [
-        *("podman", "run", "--rm", "--interactive", f"--name={name}"),
+        # What it prints is ours alone: no journal keeps a database's dump.
+        *("podman", "run", "--rm", "--interactive", "--log-driver=none", f"--name={name}"),
         *(["--tty"] if sys.stdin.isatty() else []),
         *like[:-1],
         *_network(like, context["dns"]),
         *(f"--add-host={host}:{address}" for host, address in context["hosts"].items()),
         *_handed_on(variables),
+        *(f"--secret={name}-{each},type=env,target={each}" for each in secrets),
         image,
         *command,
     ]
     environment = {**os.environ, **{name: value for name, value in variables.items() if name not in OWN}}
+    with _kept(name, secrets):
+        try:
+            return _attached(whole, environment, name)
+        finally:
+            _podman("rm", "--force", "--ignore", "--time=0", name)
+
+
+@contextmanager
+def _kept(name: str, secrets: Mapping[str, str]) -> Iterator[None]:
+    """Variables as secrets of podman's, which shows their values to nobody, and reads them, in memory, from
+    files of ours (podman-secret-create(1), driver shell)."""
+    folder = RUN / name
+    if not secrets:
+        yield
+        return
+    folder.mkdir(mode=0o700)
     try:
-        return _attached(whole, environment, name)
+        for variable, value in secrets.items():
+            file = folder / variable
+            file.write_bytes(value.encode("utf-8", "surrogateescape"))
+            options = ("list=true", "delete=true", "store=cat >/dev/null", f"lookup=cat {file}")
+            driver = ["--driver=shell", *(f"--driver-opts={option}" for option in options)]
+            status, said = _podman("secret", "create", *driver, f"{name}-{variable}", "-", given=".")
+            if status:
+                raise Failure(f"podman does not take a secret: {said}")
+        yield
     finally:
-        subprocess.run(
-            ["podman", "rm", "--force", "--ignore", "--time=0", name],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        _podman("secret", "rm", "--ignore", *(f"{name}-{variable}" for variable in secrets))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _network(like: Sequence[str], dns: str) -> list[str]:
@@ -88,10 +116,9 @@ def _image(word: str) -> str:
     raise Failure(f"{word} is neither a unit nor an image that this machine has or can fetch: {said}")
 
 
-def _podman(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        ["podman", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+def _podman(*arguments: str, given: str = "") -> tuple[int, str]:
+    """A call's exit status, and the last line that it complains with."""
+    done = subprocess.run(["podman", *arguments], input=given, capture_output=True, text=True, check=False)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return done.returncode, lines[-1].removeprefix("Error: ") if lines else ""
 

@@ -20,8 +20,9 @@ POSTGRES_PORT = 5432
 class Context:
     """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's.
 
-    `hosts` are names that links give, `dns` is who is asked for others. Of a unit whose processes run in a
-    container `container` is what makes another such: podman's arguments, the image last; empty for others."""
+    `secrets` names those of the variables that nobody else is to see. `hosts` are names that links give,
+    `dns` is who is asked for others. Of a unit whose processes run in a container `container` is what makes
+    another such: podman's arguments, the image last; empty for others."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str | None = None
@@ -30,6 +31,7 @@ class Context:
     umask: int | None = None
     nice: int = 0
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     hosts: Mapping[str, str] = field(default_factory=dict)
     dns: str = ""
     container: tuple[str, ...] = ()
@@ -66,17 +68,27 @@ async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) ->
     cluster = node.cluster()
     context = Context() if name is None else await _of_unit(node, cluster, name)
     variables: dict[str, str] = {}
+    secrets = {context.environment[each] for each in context.secrets}
     for link in linked:
         # Of two databases the first is the one that psql opens.
-        variables = await link_variables(cluster, name or NOBODY, link, node.secrets) | variables
-    hosts = links.hosts(linked, cluster.endpoints)
-    dns = node.names.address if node.names is not None else ""
-    return replace(context, environment={**context.environment, **variables}, hosts=hosts, dns=dns)
+        given, values = await link_variables(cluster, name or NOBODY, link, node.secrets)
+        variables, secrets = given | variables, secrets | values
+    environment = {**context.environment, **variables}
+    return replace(
+        context,
+        environment=environment,
+        secrets=tuple(sorted(each for each, value in environment.items() if value in secrets)),
+        hosts=links.hosts(linked, cluster.endpoints),
+        dns=node.names.address if node.names is not None else "",
+    )
 
 
-async def link_variables(cluster: Cluster, unit: UnitName, link: Link, kept: Secrets) -> dict[str, str]:
+async def link_variables(
+    cluster: Cluster, unit: UnitName, link: Link, kept: Secrets
+) -> tuple[dict[str, str], set[str]]:
     """What a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and if it
-    is a PostgreSQL what its clients open it by. Raises Refused (404, 409), SecretError."""
+    is a PostgreSQL what its clients open it by; and which values are secret. Raises Refused (404, 409),
+    SecretError."""
     found = links.endpoints_of(link, cluster.endpoints)
     if not found and not any(links.targets(link, name) for name in cluster.units):
         raise Refused(404, f"there is no unit or service {link.target} to link to")
@@ -87,7 +99,8 @@ async def link_variables(cluster: Cluster, unit: UnitName, link: Link, kept: Sec
     secrets = {e.env: variable(e.name, await kept.get(e.name)) for e in options.secrets if e.env}
     known = replace(endpoint, env={**endpoint.env, **secrets})
     endpoints = [known if other is endpoint else other for other in cluster.endpoints]
-    return links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)
+    given = links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)
+    return given, set(secrets.values())
 
 
 def postgres_variables(endpoint: Endpoint, secrets: Mapping[str, str]) -> dict[str, str]:
@@ -121,6 +134,6 @@ async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
         raise Refused(409, f"{name} is linked to {waits[0]}, which is not ready")
     ready = await node.agent.prepare(name, unit.file, unit.options, cluster.endpoints)
     if boxed := await node.runtime.box(ready):
-        return Context(environment=dict(ready.variables), container=boxed)
+        return Context(environment=dict(ready.variables), secrets=tuple(ready.secrets), container=boxed)
     command = await node.runtime.context(ready)
     return Context.of(command) if command else Context()

@@ -277,6 +277,7 @@ def _schemas() -> dict[str, Schema]:
                     "description": "soft and hard limits by their names in setrlimit(2), -1 for none",
                     "additionalProperties": {**_list(INTEGER), "minItems": 2, "maxItems": 2},
                 },
+                "secrets": {**STRINGS, "description": "the variables that nobody else is to see"},
                 "hosts": {**TEXTS, "description": "names that links give, with their addresses"},
                 "dns": {**STRING, "description": "who is asked for other names, empty for nobody else"},
                 "container": {**STRINGS, "description": "podman's arguments for another like the unit's"},

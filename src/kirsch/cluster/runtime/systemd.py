@@ -187,10 +187,8 @@ class SystemdRuntime:
             return ()
         if self._generator is None:
             raise UnitError("this machine has no Quadlet: it needs podman 4.4 or newer")
-        # Its variables are handed on by their names; nobody else has its address.
-        plain = Prepared(
-            prepared.name, prepared.file, prepared.variables, hosts=prepared.hosts, dns=prepared.dns
-        )
+        # Nobody else has its address; who runs the command sees to its secrets.
+        plain = replace(prepared, address="", secrets={}, credentials={})
         command = await asyncio.to_thread(
             self._generator.command, plain.name, plain.file, drop_in_text(plain)
         )

@@ -17,7 +17,7 @@ _FLAGS = frozenset({"--replace", "--rm", "-d", "--detach"})
 _VALUED = frozenset(
     (
         *("--name", "--cidfile", "--cgroups", "--sdnotify", "--restart", "--ip", "--ip6", "--mac-address"),
-        *("--publish", "-p", "--network-alias", "--conmon-pidfile", "--systemd"),
+        *("--publish", "-p", "--network-alias", "--conmon-pidfile", "--systemd", "--log-driver", "--log-opt"),
     )
 )
 # A one-off command is not asked how it is.
