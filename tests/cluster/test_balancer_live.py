@@ -20,7 +20,7 @@ import pytest
 from tests.deadline import PATIENCE, eventually
 from tests.port import free_port
 
-from kirsch.cluster.haproxy import RuntimeAPI, State
+from kirsch.cluster.haproxy import RuntimeAPI, State, parse_statistics
 
 pytestmark = [
     pytest.mark.services,
@@ -387,6 +387,19 @@ def test_a_server_with_idle_connections_goes_too(stack, tmp_path, endpoints, web
     assert len(balancer.answers(20)) == 2
     endpoints.set(two.endpoint())
     eventually(lambda: set(balancer.servers()) == {"notes:2.container"})
+
+
+def test_connections_to_servers_are_kept(balancer, endpoints, webs):
+    endpoints.set(webs[0].endpoint())
+    eventually(balancer.ready)
+    client = http.client.HTTPConnection("127.0.0.1", balancer.port, timeout=30)
+    for _ in range(10):
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"notes@1"
+    client.close()
+    rows = parse_statistics(balancer.api.ask("show stat"))
+    [row] = [row for row in rows if row["svname"] == "notes:1.container"]
+    assert (int(row["connect"]), int(row["reuse"])) == (1, 9)
 
 
 def test_a_unit_that_moves_is_followed(balancer, endpoints, webs):

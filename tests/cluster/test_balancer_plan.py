@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kirsch.cluster.balancer import Backend, BalancerError, plan
 from kirsch.cluster.balancer.endpoints import parse_endpoints
-from kirsch.cluster.balancer.plan import server_name, wanted, without_port
+from kirsch.cluster.balancer.plan import SERVER_OPTIONS, server_name, wanted, without_port
 from kirsch.cluster.haproxy import Server, State
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Port
@@ -27,7 +27,7 @@ def lines(endpoints, servers, backends=(NOTES,), **options):
 
 def test_a_new_endpoint_gets_a_server_with_its_checks():
     assert lines([ONE], []) == [
-        "add server notes/notes:1.container 127.5.6.2:8080 check inter 500ms fall 2 rise 1",
+        f"add server notes/notes:1.container 127.5.6.2:8080 {SERVER_OPTIONS}",
         "enable health notes/notes:1.container",
         "set server notes/notes:1.container state ready",
     ]

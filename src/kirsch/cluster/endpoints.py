@@ -63,7 +63,10 @@ class EndpointsServer:
         self._clients.add(changed)
         gone = asyncio.create_task(reader.read(1))
         last = b""
+        # Until kirschd has read the store it knows of no endpoint, which is not to say that there is none.
+        known = asyncio.create_task(self.mirror.reached(1))
         try:
+            await asyncio.wait((known, gone), return_when=asyncio.FIRST_COMPLETED)
             while not gone.done():
                 changed.clear()
                 line = self.line()
@@ -78,6 +81,7 @@ class EndpointsServer:
             pass
         finally:
             self._clients.discard(changed)
+            known.cancel()
             gone.cancel()
             writer.close()
 

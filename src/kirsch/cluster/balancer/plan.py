@@ -18,8 +18,9 @@ from kirsch.cluster.haproxy import (
 )
 from kirsch.cluster.model import Endpoint
 
-# Explicit, for a server added at run time takes nothing from `default-server`.
-SERVER_OPTIONS = "check inter 500ms fall 2 rise 1"
+# Explicit, for a server added at run time takes nothing from `default-server`, nor HAProxy's own defaults of
+# its pool: without these it would have a new connection for each request.
+SERVER_OPTIONS = "check inter 500ms fall 2 rise 1 pool-max-conn -1 pool-purge-delay 5s"
 DRAIN_SECONDS = 30.0
 
 
