@@ -18,7 +18,7 @@ FILE = UnitFile.parse("[Service]\nExecStart=/bin/x\n[X-Kirsch]\nSticky=yes\nExpo
 OPTIONS = Options.parse(FILE, DB)
 LAUNCHED = Assignment(FILE.hash, "launched", 3)
 ENVIRONMENT = {"KIRSCH_UNIT": "db.service", "PASSWORD": "é"}
-PREPARED = Prepared(DB, FILE, ENVIRONMENT, hosts={"cache": "10.0.0.3"})
+PREPARED = Prepared(DB, FILE, ENVIRONMENT, hosts={"cache": "10.0.0.3"}, dns="10.210.0.1")
 CACHED = {DB: Cached(PREPARED, LAUNCHED, {"cache.service/-": "10.0.0.3"})}
 
 
@@ -44,6 +44,7 @@ def test_what_is_cached_comes_back_as_it_was(tmp_path: Path):
     assert again[DB].assignment == LAUNCHED
     assert again[DB].prepared.file.text == FILE.text
     assert again[DB].prepared.environment == ENVIRONMENT
+    assert again[DB].prepared.dns == PREPARED.dns
     assert (again[DB].prepared.hosts, again[DB].linked) == (PREPARED.hosts, CACHED[DB].linked)
     assert again[DB].assigned.options.sticky
     assert (tmp_path / "units.json").stat().st_mode & 0o777 == 0o600

@@ -3,23 +3,15 @@
 import subprocess
 
 import pytest
+from tests.machines.tiny import IMAGE
 from tests.machines.trial import KIRSCH, Trial
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
-# An image of a shell and little else: of what the machine has itself.
-IMAGE = """\
-set -e
-cd $(mktemp -d)
-mkdir bin
-for program in sh sleep env cat; do cp /bin/$program bin/; done
-libraries=$(ldd bin/* | grep -o '/[^ ]*[.]so[^ ]*' | sort -u)
-tar -c --dereference bin $libraries 2>/dev/null | podman import --quiet - exec:1 >/dev/null
-"""
 SERVICE = "[Service]\nExecStart=/bin/sleep infinity\nEnvironment=WORD=%i\nWorkingDirectory=/usr\n"
-CONTAINER = """\
+CONTAINER = f"""\
 [Container]
-Image=localhost/exec:1
+Image={IMAGE}
 Exec=sleep infinity
 Environment=WORD=%i
 Network=none
@@ -27,18 +19,14 @@ Network=none
 
 
 @pytest.fixture
-def units(trial: Trial):
+def units(trial: Trial, image: str):
     """Instances of a service on each machine, and one of a container."""
-    for machine in trial.machines:
-        trial.shell(machine, IMAGE)
     trial.submit("exec@.service", SERVICE)
     trial.submit("boxed@.container", CONTAINER)
     names = [f"exec@{number}.service" for number in range(3)]
     trial.kirsch("start", *names, "boxed@c.container")
     yield names
     trial.kirsch("destroy", *names, "boxed@c.container", "exec@.service", "boxed@.container")
-    for machine in trial.machines:
-        trial.shell(machine, "podman rmi --force exec:1 >/dev/null")
 
 
 def test_a_command_runs_where_the_unit_does(trial: Trial, units: list[str]):

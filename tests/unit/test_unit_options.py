@@ -509,3 +509,11 @@ def test_any_values_are_options_or_a_unit_error_with_its_line(given_lines):
     assert refused.line
     assert refused.column
     assert "\n" not in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [("Container", "a.container"), ("Pod", "a.pod"), ("Kube", "a.kube")]
+)
+def test_what_publishes_a_port(section: str, name: str):
+    read = options("PublishPort=8091:80", name, section)
+    assert read.published == (Published(None, 8091, 80),)

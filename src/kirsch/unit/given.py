@@ -68,11 +68,12 @@ class Given:
                 return read(word)
         return default
 
-    def container(self, name: str) -> list[tuple[Entry, str]]:
-        """The values of a key of Quadlet's [Container]; specifiers that only a machine knows are left."""
+    def container(self, name: str, section: str = "Container") -> list[tuple[Entry, str]]:
+        """The values of a key of Quadlet's [Container], or of another section of its; specifiers that only a
+        machine knows are left."""
         return [
             (entry, self._expanded(entry, entry.value, _MACHINE_SPECIFIERS))
-            for entry in self.file.values("Container", name)
+            for entry in self.file.values(section, name)
             if self._has_meaning(entry.value)
         ]
 

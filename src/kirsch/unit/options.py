@@ -264,7 +264,8 @@ def _names_network(given: Given) -> bool:
 
 def _published(given: Given) -> tuple[Published, ...]:
     published: list[Published] = []
-    for entry, text in given.container("PublishPort"):
-        with given.file.at(entry):
-            published.extend(parse_published(text, entry))
+    for section in ("Container", "Pod", "Kube"):
+        for entry, text in given.container("PublishPort", section):
+            with given.file.at(entry):
+                published.extend(parse_published(text, entry))
     return tuple(published)

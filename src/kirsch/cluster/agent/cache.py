@@ -54,6 +54,7 @@ def dump(units: Mapping[UnitName, Cached], seal: Seal = plainly) -> str:
                 "endpoints": unit.prepared.endpoints,
                 "hosts": dict(unit.prepared.hosts),
                 "address": unit.prepared.address,
+                "dns": unit.prepared.dns,
                 "assignment": json.loads(unit.assignment.to_json()),
                 "linked": dict(unit.linked),
             }
@@ -79,7 +80,7 @@ def parse(text: str, unseal: Seal = plainly) -> dict[UnitName, Cached]:
         given = json.loads(unseal(key, value["sealed"])) if value["sealed"] else {}
         prepared = Prepared(name, file, value["environment"], **given, hosts=hosts)
         prepared = replace(prepared, endpoints=value.get("endpoints", ""))
-        prepared = replace(prepared, address=value.get("address", ""))
+        prepared = replace(prepared, address=value.get("address", ""), dns=value.get("dns", ""))
         units[name] = Cached(prepared, Assignment(**value["assignment"]), linked)
     return units
 
