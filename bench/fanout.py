@@ -13,7 +13,8 @@ The server has the last core, the broker and the client (fanout_client.c) the fi
 has the last. A round measures each subject once, in random order, each started anew; figures are medians,
 ratios to the best peer of the same run.
 
-- deliveries a second: 32 messages on their way at any time
+- deliveries a second: 32 messages on their way at any time; and for each second of the server's CPU time,
+  joins and all, which says the same on a busy machine
 - delay: from sending to getting, p99, at 50 messages a second to 200 readers, 5 to 2,000
 - stalled reader: by how much more the server's memory grows when one more reader does not read while 64 MiB
   are sent (8 with --quick); and the p99 of the others beside that without it
@@ -107,6 +108,11 @@ class Server:
         """VmRSS or VmHWM in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024
+
+    def cpu(self) -> float:
+        """Seconds of its cores that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def forget_peak(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
@@ -229,8 +235,12 @@ def measure(subject: Subject, how: Measure, crowds: tuple[int, ...]) -> Iterator
     """(what, value, unit) of one subject, in one round."""
     for readers in crowds:
         with serving(subject) as server:
-            found = client(subject, server, readers=readers, seconds=how.seconds, warm=how.seconds / 4)
+            client(subject, server, readers=readers, seconds=how.seconds / 4, warm=0)
+            used = server.cpu()
+            found = client(subject, server, readers=readers, seconds=how.seconds, warm=0)
             yield f"{readers:,} readers", found["rate"], "deliveries/s"
+            used = server.cpu() - used
+            yield f"{readers:,} readers", found["deliveries"] / used, "deliveries/s of the server's CPU"
             pace = 10_000 / readers
             found = client(
                 subject, server, readers=readers, rate=pace, seconds=max(2.0, how.seconds), warm=0.5
@@ -299,7 +309,7 @@ def report(found: dict[tuple[str, str, str], float]) -> list[dict[str, object]]:
     for what, unit in dict.fromkeys((what, unit) for what, unit, _ in found):
         values = {name: value for (w, u, name), value in found.items() if (w, u) == (what, unit)}
         peers = {name: value for name, value in values.items() if not name.startswith("kirsch")}
-        best = (max if unit == "deliveries/s" else min)(peers, key=peers.__getitem__, default="")
+        best = (max if unit.startswith("deliveries/s") else min)(peers, key=peers.__getitem__, default="")
         print(f"\n{what} ({unit})")
         for name, value in values.items():
             row = {"what": what, "subject": name, "value": round(value, 3), "unit": unit}

@@ -1,10 +1,12 @@
 """A broker on the bus, without a Bridge: the article's plugin."""
 
+import os
 import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cherrypy.process.wspbus import Bus
@@ -236,6 +238,56 @@ def test_a_loop_that_is_none_is_refused():
         AMQPPlugin(Bus(), "amqp://h", loop=3)
     with pytest.raises(TypeError, match="loop is 'thread'"):
         AMQPPlugin(Bus(), "amqp://h", loop="curio")
+
+
+@pytest.mark.slow
+def test_a_rabbitmq_without_a_service_leaves_nothing_behind(tmp_path):
+    """SIGTERM stops it in order, and Erlang's port mapper with it; it keeps what was said."""
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RABBITMQ_DATA": str(tmp_path / "data"),
+        "RABBITMQ_PORT": str(port),
+        "RABBITMQ_DEFAULT_USER": "chat",
+        "RABBITMQ_DEFAULT_PASS": 's"p\\#x ä',
+    }
+    broker = Broker("127.0.0.1", port, "chat", environment["RABBITMQ_DEFAULT_PASS"])
+    for body in (b"one", b"two"):
+        command = [sys.executable, "-m", "kirsch.amqp.rabbitmq"]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            try:
+                bus = Bus()
+                came = []
+                consume = [Consumer("kept", arguments=lambda: {"x-stream-offset": "first"})]
+                plugin = AMQPPlugin(bus, broker, declare=[Queue.stream("kept")], consume=consume)
+                plugin.subscribe()
+                bus.subscribe("amqp2ws", came.append)
+                bus.start()
+                settled = []
+                bus.publish("ws2amqp", Publication("", "kept", body, settled=settled.append))
+                eventually(lambda settled=settled: settled == [""], 90)
+                eventually(lambda came=came, body=body: came and came[-1].body == body)
+                bus.exit()
+                shown = _processes(str(tmp_path / "data"))
+                assert any("epmd" in command for command in shown)
+                assert not any(environment["RABBITMQ_DEFAULT_PASS"] in command for command in shown)
+            finally:
+                process.terminate()
+            assert process.wait(60) == 0
+        eventually(lambda: not _processes(str(tmp_path / "data")))
+    assert [delivery.body for delivery in came] == [b"one", b"two"]
+
+
+def _processes(folder):
+    """Command lines of those whose HOME is there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"HOME={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
 
 
 def test_without_pika_it_is_said_what_to_install(tmp_path):

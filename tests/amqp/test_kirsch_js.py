@@ -114,13 +114,19 @@ def pages(rabbit):
 def opened(browser, pages, **options):
     """A page with a client that is welcome."""
     page = browser.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(50_000)
     failures = []
     page.on("pageerror", lambda error: failures.append(error))
     page.goto(pages.url)
     page.wait_for_function("window.there")
     page.evaluate("options => { begin(options) }", options)
-    yield page
+    try:
+        yield page
+    except Exception:
+        print(
+            page.evaluate("JSON.stringify([states, errors, broker, client.client, window.room, window.over])")
+        )
+        raise
     page.evaluate("client.close()")
     page.close()
     assert not failures
@@ -231,7 +237,7 @@ def test_a_page_outlives_the_broker(browser, tmp_path):
         page.wait_for_function("!client.broker")
         page.evaluate("window.result = outcome(room.send(2)); undefined")
         rabbit.start()
-        page.wait_for_function("client.broker", timeout=60_000)
+        page.wait_for_function("client.broker")
         assert page.evaluate("result") == "sent"
         page.wait_for_function("room.said.join() === '1,2'")
         assert page.evaluate("states") == ["open"]

@@ -134,7 +134,7 @@ class Bridge(SimplePlugin):
         self._clients: dict[str, Connection] = {}
         self._strangers: set[Connection] = set()
         # Joins that wait until the stream has been read so far, and until when.
-        self._held: list[tuple[Connection, Join, float | None]] = []
+        self._held: dict[Connection, dict[str, tuple[Join, float | None]]] = {}
         self._soon = False
         self._ticking = False
         amqp.declare += [
@@ -275,8 +275,10 @@ class Bridge(SimplePlugin):
         with self._lock:
             if self._may_join(join):
                 self._join(connection, join)
-            elif len([1 for held in self._held if held[0] is connection]) < self.limits.rooms:
-                self._held.append((connection, join, None))
+            else:
+                held = self._held.setdefault(connection, {})
+                if len(held) < self.limits.rooms or join.room in held:
+                    held[join.room] = join, None
                 self._look_soon()
 
     def _may_join(self, join: Join) -> bool:
@@ -306,7 +308,7 @@ class Bridge(SimplePlugin):
 
     def leave(self, connection: Connection, room: str) -> None:
         with self._lock:
-            self._held = [each for each in self._held if each[0] is not connection or each[1].room != room]
+            self._held.get(connection, {}).pop(room, None)
             self._leave(connection, room)
             connection.say(type="left", room=room)
 
@@ -368,7 +370,7 @@ class Bridge(SimplePlugin):
     def _forget(self, connection: Connection) -> None:
         for room in tuple(connection.rooms):
             self._leave(connection, room)
-        self._held = [each for each in self._held if each[0] is not connection]
+        self._held.pop(connection, None)
         if self._clients.get(connection.client_id) is connection:
             del self._clients[connection.client_id]
 
@@ -440,19 +442,24 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self._lock:
             self._soon = False
-            held, self._held = self._held, []
-            for connection, join, until in held:
-                if self._may_join(join) or (until is not None and now >= until):
-                    self._join(connection, join)
-                    continue
-                if until is None and self.reader.caught_up and self.amqp.connected:
-                    until = now + AHEAD
-                self._held.append((connection, join, until))
+            self._let_in(now)
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
             self.others.tell(self.amqp.connected)
             if self._held or self.rooms.lagging:
                 self._look_soon()
+
+    def _let_in(self, now: float) -> None:
+        """Those whose joins had to wait, and need not any more."""
+        held, self._held = self._held, {}
+        for connection, joins in held.items():
+            for name, (join, until) in joins.items():
+                if self._may_join(join) or (until is not None and now >= until):
+                    self._join(connection, join)
+                    continue
+                if until is None and self.reader.caught_up and self.amqp.connected:
+                    until = now + AHEAD
+                self._held.setdefault(connection, {})[name] = join, until
 
     def _tick(self) -> None:
         """Once a second, where the connection to the broker runs."""

@@ -190,6 +190,8 @@ export class KirschClient extends Emitter {
   #watch = null;
   #heard = 0;
   #asked = false;
+  // Hello was said; it was answered.
+  #greeted = false;
   #welcome = false;
   #rooms = new Map();
   // number → what was sent and is not confirmed, in order.
@@ -235,7 +237,7 @@ export class KirschClient extends Emitter {
     if (room === undefined) {
       room = new Room(this, name, options);
       this.#rooms.set(name, room);
-      if (this.#welcome) this._say(room._join());
+      if (this.#greeted) this._say(room._join());
     }
     return room;
   }
@@ -268,7 +270,7 @@ export class KirschClient extends Emitter {
   _leave(room) {
     if (this.#rooms.get(room.name) === room) {
       this.#rooms.delete(room.name);
-      if (this.#welcome) this._say({ type: "leave", room: room.name });
+      if (this.#greeted) this._say({ type: "leave", room: room.name });
       room._lost();
     }
   }
@@ -298,6 +300,7 @@ export class KirschClient extends Emitter {
       const hello = { type: "hello", key: this.key, name: this.name };
       if (token !== undefined) hello.token = token;
       this._say(hello);
+      this.#greeted = true;
       for (const room of this.#rooms.values()) this._say(room._join());
     };
     socket.onmessage = ({ data }) => {
@@ -339,7 +342,7 @@ export class KirschClient extends Emitter {
     clearTimeout(this.#paused);
     this.#paused = null;
     this.#socket = null;
-    this.#welcome = false;
+    this.#greeted = this.#welcome = false;
     for (const room of this.#rooms.values()) room._lost();
     for (const waiting of this.#outbox.values()) waiting.flying = false;
   }
