@@ -23,6 +23,7 @@ Images Go To The Cluster
     Image Goes To The Cluster    ${IMAGES}/postgres    kirsch/postgres
     Image Goes To The Cluster    ${NOTES}    notes
     Image Goes To The Cluster    ${NOTES}/balancer    notes-balancer
+    Image Goes To The Cluster    ${NOTES}/backup    notes-backup
 
 Units Are Submitted
     [Tags]    command-line
@@ -80,7 +81,7 @@ The Database Is Asked By A One-Off Command
 A Timer Backs The Database Up, And A Backup Is Put Back
     [Tags]    data
     ${note} =    Create Note    Kept in a backup
-    Run Kirsch    submit    cluster/backup.container    cluster/restore.container    cluster/nightly.timer
+    Run Kirsch    submit    cluster/backup.container    cluster/nightly.timer
     Run Kirsch    start    backup    nightly    timeout=${LONG}
     ${first} =    Last Backup
     Should Not Be Empty    ${first}
@@ -95,7 +96,8 @@ A Timer Backs The Database Up, And A Backup Is Put Back
     Wait Until Unit Is    backup    inactive
     Delete Note    ${note}
     Read Note    ${note}    status=404
-    Run Kirsch    start    restore    timeout=${LONG}
+    Run Kirsch    run    backup    restore
+    Output Should Say    is restored
     Note Should Read    ${note}    Kept in a backup
 
 The Machine Of An Instance Is Killed Under Load
@@ -175,7 +177,7 @@ No Note Was Lost That Was Acknowledged
 All Of It Is Destroyed
     [Tags]    command-line
     Close Page
-    Run Kirsch    destroy    lb    notes@1    notes@2    notes@.container    nightly    backup    restore    webdb
+    Run Kirsch    destroy    lb    notes@1    notes@2    notes@.container    nightly    backup    webdb
     Wait Until Keyword Succeeds    60s    500ms    Nothing Should Be Listed
     ${said} =    Destroy Cluster
     Should Contain    ${said}    is destroyed
