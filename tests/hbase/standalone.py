@@ -1,6 +1,7 @@
 """A standalone HBase for tests: `kirsch hbase server` in a process of its own, killed and started again at
 will."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -58,10 +59,11 @@ class Standalone:
         return found[0]
 
     def kill(self) -> None:
-        """As a power cut would: SIGKILL, also to all that descends from it."""
+        """SIGKILL to HBase itself, when it is there; what ran it ends too."""
         assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        if self.process.poll() is None:
+            os.kill(self.java(), signal.SIGKILL)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """As a person would: SIGTERM; its exit status."""

@@ -78,6 +78,7 @@ def _configuration(
         "hbase.client.retries.number": "1000",
         "hbase.client.pause": "100",
         "hbase.ipc.client.connect.max.retries": "0",
+        "zookeeper.registry.async.get.timeout": milliseconds,
         "zookeeper.recovery.retry": "1000",
         "zookeeper.recovery.retry.intervalmill": "200",
     }

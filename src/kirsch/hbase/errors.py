@@ -174,7 +174,7 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str]], ...] = (
     (Unsupported, re.compile(r"not enabled|is not supported|[Dd]isabled by|No registered .* service")),
     (NotFound, re.compile(r"does ?n[o']t exist|not found", re.I)),
     (Exists, re.compile(r"already exists", re.I)),
-    (Unavailable, re.compile(r"Can't get peerClusterId")),
+    (Unavailable, re.compile(r"Can't get peerClusterId|Zookeeper .* could not be completed|KeeperErrorCode")),
 )
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {

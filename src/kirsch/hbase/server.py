@@ -1,10 +1,12 @@
 """A standalone HBase for development and tests, as a child on the bus: `kirsch hbase server`."""
 
+import json
 import os
 import shutil
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -29,8 +31,12 @@ def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = 
     java = jdk.find()
     sets = [jars.server(version), *([jars.groups()] if settings.groups else [])]
     path = [jar for one in sets for jar in jars.fetch(one, lambda line: print(line, file=sys.stderr))]
-    _is_free(settings.address, settings.port)
+    if not is_free(settings.address, settings.port):
+        raise Unavailable(
+            f"{settings.address}:{settings.port} is in use or not this machine's: choose another with --port"
+        )
     try:
+        settings = replace(settings, ports=_ports(settings))
         settings.configuration.mkdir(parents=True, exist_ok=True)
         for name, text in settings.files(verbose).items():
             (settings.configuration / name).write_text(text)
@@ -46,14 +52,39 @@ def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = 
     )
 
 
-def _is_free(address: str, port: int) -> None:
-    """Raises Unavailable; ZooKeeper would take the next port, and the master give up."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+def is_free(address: str, port: int) -> bool:
+    """Whether one can listen there. Where ZooKeeper cannot, it takes the next port, and the master gives
+    up."""
+    with socket.socket(_family(address)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError as error:
-            raise Unavailable(f"{address}:{port}: {error.strerror}: choose another with --port") from None
+        except OSError:
+            return False
+        return True
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _ports(settings: Settings) -> tuple[int, int]:
+    """Master's and region server's ports: those of the last time if they are free. After kill -9 ZooKeeper
+    takes the old ones for alive until their sessions end; new ones at their addresses take their place at
+    once."""
+    kept = settings.configuration / "ports.json"
+    try:
+        master, region = json.loads(kept.read_text())
+        if is_free(settings.address, master) and is_free(settings.address, region):
+            return master, region
+    except (OSError, ValueError, TypeError):
+        pass
+    where, family = (settings.address, 0), _family(settings.address)
+    with socket.create_server(where, family=family) as one, socket.create_server(where, family=family) as two:
+        ports = (one.getsockname()[1], two.getsockname()[1])
+    settings.configuration.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(ports))
+    return ports
 
 
 class ServerPlugin(SimplePlugin):

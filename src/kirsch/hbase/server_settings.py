@@ -33,6 +33,8 @@ class Settings:
     superuser: str = "admin"
     groups: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
+    # Master's and region server's; 0: any.
+    ports: tuple[int, int] = (0, 0)
 
     @property
     def host(self) -> str:
@@ -56,17 +58,20 @@ class Settings:
             "hbase.zookeeper.property.clientPortAddress": self.address,
             "hbase.master.hostname": self.host,
             "hbase.master.ipc.address": self.address,
-            "hbase.master.port": "0",
+            "hbase.master.port": str(self.ports[0]),
             "hbase.master.info.port": "-1",
             "hbase.regionserver.hostname": self.host,
             "hbase.regionserver.ipc.address": self.address,
-            "hbase.regionserver.port": "0",
+            "hbase.regionserver.port": str(self.ports[1]),
             "hbase.regionserver.info.port": "-1",
             # Without these the start waits 5 s and more for region servers that there are not.
             "hbase.master.wait.on.regionservers.mintostart": "1",
             "hbase.master.wait.on.regionservers.maxtostart": "1",
             "hbase.master.wait.on.regionservers.interval": "100",
             "hbase.regionserver.msginterval": "200",
+            # All is one process: who is slow on a busy machine is not dead.
+            "zookeeper.session.timeout": "120000",
+            "hbase.zookeeper.property.tickTime": "6000",
             "hbase.unsafe.stream.capability.enforce": "false",
             "hbase.wal.provider": "filesystem",
             # Hadoop's default for local files keeps what the log has been told in memory: kill -9 would lose

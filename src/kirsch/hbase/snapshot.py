@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kirsch.hbase.calls import call
+from kirsch.hbase.errors import NotFound
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import table_name
 
@@ -37,6 +38,9 @@ class Snapshots:
         Exists."""
         kind = hbase("client.SnapshotType")
         java_name = hbase("TableName").valueOf(table_name(table))
+        # HBase 2.6 with access control does not survive the question (AccessController.preSnapshot).
+        if not call(self._java.tableExists, java_name):
+            raise NotFound(f"there is no table {table}")
         how = kind.FLUSH if flush else kind.SKIPFLUSH
         properties = cls("java.util.HashMap")()
         if ttl is not None:
