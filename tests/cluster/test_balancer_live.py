@@ -329,6 +329,34 @@ def test_servers_come_and_go_with_endpoints_and_no_request_fails(balancer, endpo
     assert balancer.haproxy == pid, "no reload"
 
 
+def test_nobody_is_let_in_before_there_is_a_server(stack, tmp_path, endpoints, webs):
+    """A machine that boots is an entrance at once, for whoever asks there."""
+    one, two, three = webs
+    endpoints.set(one.endpoint(), two.endpoint())
+    balancer = make(stack, Balancer, tmp_path)
+
+    def first():
+        with suppress(OSError, http.client.HTTPException):
+            return balancer.get()
+
+    assert eventually(first)[0] == 200
+    balancer.wait_ready()
+    assert balancer.answers() == {(200, "notes@1"), (200, "notes@2")}
+    # The same for a HAProxy that is started anew, with those that there are then.
+    endpoints.set(two.endpoint())
+    eventually(lambda: balancer.ready() == ["notes:2.container"])
+    os.kill(balancer.haproxy, signal.SIGKILL)
+    assert eventually(first) == (200, "notes@2")
+    eventually(lambda: set(balancer.servers()) == {"notes:2.container"})
+    # They cannot be deleted, but they go and come.
+    endpoints.set(one.endpoint())
+    eventually(lambda: balancer.ready() == ["notes:1.container"])
+    assert balancer.answers() == {(200, "notes@1")}
+    endpoints.set(one.endpoint(), three.endpoint(unit="notes@2.container"))
+    eventually(lambda: balancer.answers() == {(200, "notes@1"), (200, "notes@3")})
+    assert "refused" not in balancer.log
+
+
 def test_requests_go_to_each_in_turn(balancer, endpoints, webs):
     endpoints.set(*(web.endpoint() for web in webs))
     eventually(lambda: len(balancer.ready()) == 3)

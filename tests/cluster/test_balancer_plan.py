@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.balancer import Backend, BalancerError, plan
+from kirsch.cluster.balancer.config import filled
 from kirsch.cluster.balancer.endpoints import parse_endpoints
-from kirsch.cluster.balancer.plan import SERVER_OPTIONS, server_name, wanted, without_port
+from kirsch.cluster.balancer.plan import SERVER_OPTIONS, server_name, superfluous, wanted, without_port
 from kirsch.cluster.haproxy import Server, State
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Port
@@ -35,6 +36,36 @@ def test_a_new_endpoint_gets_a_server_with_its_checks():
         "add server notes/notes:1.container 127.5.6.2:8080 weight 2",
         "set server notes/notes:1.container state ready",
     ]
+
+
+def test_one_that_haproxy_began_with_is_never_deleted_and_may_come_back():
+    fixed = {("notes", SERVER.name)}
+    resting = replace(SERVER, state=State.MAINTENANCE)
+    assert lines([], [resting], fixed=fixed) == []
+    assert not superfluous([resting], {}, fixed)
+    assert superfluous([resting], {})
+    assert superfluous([SERVER], {}, fixed)
+    assert lines([ONE], [resting], fixed=fixed) == ["set server notes/notes:1.container state ready"]
+
+
+def test_servers_are_filled_in_at_the_head_of_their_backend():
+    text = "frontend a\n bind :1\nbackend notes # here\n balance roundrobin\nlisten other\n\tbind :2"
+    servers = {
+        ("notes", "n:1"): ("10.0.0.1", 80),
+        ("other", "o"): ("::1", 81),
+        ("none", "x"): ("10.0.0.3", 1),
+    }
+    assert filled(text, servers, "check").splitlines() == [
+        "frontend a",
+        " bind :1",
+        "backend notes # here",
+        "    server n:1 10.0.0.1:80 check",
+        " balance roundrobin",
+        "listen other",
+        "    server o [::1]:81 check",
+        "\tbind :2",
+    ]
+    assert filled(text, {}, "check") == text + "\n"
 
 
 def test_nothing_to_do():

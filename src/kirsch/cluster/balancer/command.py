@@ -22,6 +22,7 @@ from kirsch.cluster.balancer.plugin import PROCESS, BalancerPlugin
 from kirsch.cluster.haproxy import RuntimeAPI
 
 MAX_FOLDER = 80  # bytes; a socket's path has 107
+FIRST = 3.0  # seconds that the first endpoints have to come before HAProxy is started all the same
 GRACE = 8.0  # seconds that requests in flight have when HAProxy is stopped
 
 
@@ -77,6 +78,19 @@ def run(
     signals = SignalHandler(bus)
     signals.handlers = dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP"), lambda: ends.put(None))
     signals.subscribe()
+    balancer = BalancerPlugin(
+        bus,
+        RuntimeAPI(str(configuration.socket)),
+        backends,
+        endpoints,
+        options=options,
+        drain=drain,
+        on_servers=lambda servers: configuration.fill(servers, options),
+        on_ready=lambda: tell_service_manager("READY=1"),
+        on_failed=ends.put,
+    )
+    # Nobody is to be let in before there is a server to answer; but if nobody knows of any, so be it.
+    balancer.follow(FIRST)
     ProcessPlugin(
         bus,
         PROCESS,
@@ -87,16 +101,7 @@ def run(
         stop_signal=SIGUSR1,
         reload_signal=None,
     ).subscribe()
-    BalancerPlugin(
-        bus,
-        RuntimeAPI(str(configuration.socket)),
-        backends,
-        endpoints,
-        options=options,
-        drain=drain,
-        on_ready=lambda: tell_service_manager("READY=1"),
-        on_failed=ends.put,
-    ).subscribe()
+    balancer.subscribe()
     bus.start()
     failure = ends.get()
     tell_service_manager("STOPPING=1")

@@ -1,7 +1,7 @@
 """From the endpoints there are and the servers HAProxy has to the commands in between: pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -92,12 +92,14 @@ def plan(
     backends: Iterable[Backend],
     options: str = SERVER_OPTIONS,
     drain: float = DRAIN_SECONDS,
+    fixed: Container[tuple[str, str]] = (),
 ) -> list[Command]:
     """What to tell HAProxy now: a server for each ready endpoint and no other.
 
     `servers` are those of `backends` that a balancer added. One that has to go is drained first, put in
     maintenance and deleted once nothing is in flight on it; after `drain` seconds its sessions are cut.
-    That takes several rounds: plan again, until nothing is superfluous.
+    That takes several rounds: plan again, until nothing is superfluous. Those that HAProxy began with
+    (`fixed`) cannot be deleted, and stay in maintenance.
     """
     target = wanted(endpoints, backends)
     present = {(server.backend, server.name): server for server in servers}
@@ -109,8 +111,19 @@ def plan(
             commands += keep(present[key], address, port)
     for key, server in present.items():
         if key not in target:
-            commands += remove(server, drain)
+            commands += remove(server, drain, fixed=key in fixed)
     return commands
+
+
+def superfluous(
+    servers: Iterable[Server],
+    target: Container[tuple[str, str]],
+    fixed: Container[tuple[str, str]] = (),
+) -> bool:
+    """Whether a server is left that is still to go."""
+    keys = {(server.backend, server.name): server.state for server in servers}
+    going = {key: state for key, state in keys.items() if key not in target}
+    return any(key not in fixed or state is not State.MAINTENANCE for key, state in going.items())
 
 
 def add(backend: str, name: str, address: str, port: int, options: str) -> list[Command]:
@@ -132,7 +145,7 @@ def keep(server: Server, address: str, port: int) -> list[Command]:
     return commands
 
 
-def remove(server: Server, drain: float) -> list[Command]:
+def remove(server: Server, drain: float, *, fixed: bool = False) -> list[Command]:
     """The next step of a server's way out."""
     if server.state is State.READY:
         return [set_state(server.backend, server.name, State.DRAIN)]
@@ -141,4 +154,4 @@ def remove(server: Server, drain: float) -> list[Command]:
         return [shutdown_sessions(server.backend, server.name)] if overdue else []
     if server.state is State.DRAIN:
         return [set_state(server.backend, server.name, State.MAINTENANCE)]
-    return [delete_server(server.backend, server.name)]
+    return [] if fixed else [delete_server(server.backend, server.name)]

@@ -8,7 +8,7 @@ from typing import Any
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.bus import Exit
-from kirsch.cluster.balancer.config import alerts_in
+from kirsch.cluster.balancer.config import Servers, alerts_in
 from kirsch.cluster.balancer.endpoints import EndpointsFollower
 from kirsch.cluster.balancer.plan import (
     DRAIN_SECONDS,
@@ -16,6 +16,7 @@ from kirsch.cluster.balancer.plan import (
     Backend,
     BalancerError,
     plan,
+    superfluous,
     wanted,
     without_port,
 )
@@ -32,8 +33,9 @@ PROBE = "kirsch-probe"
 class BalancerPlugin(SimplePlugin):
     """Adds, drains and deletes servers of a HAProxy that a ProcessPlugin named "haproxy" runs.
 
-    A HAProxy that was started anew is given all servers again. `on_ready` is called once, when HAProxy
-    listens and the first endpoints were applied; `on_failed`, with why, when this cannot go on.
+    `on_servers` is called with all servers each time that they change: a HAProxy that is started then is to
+    begin with them. `on_ready` is called once, when HAProxy listens and the first endpoints were applied;
+    `on_failed`, with why, when this cannot go on.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class BalancerPlugin(SimplePlugin):
         *,
         options: str = SERVER_OPTIONS,
         drain: float = DRAIN_SECONDS,
+        on_servers: Callable[[Servers], None] = lambda servers: None,
         on_ready: Callable[[], None] = lambda: None,
         on_failed: Callable[[str], None] = lambda reason: None,
     ) -> None:
@@ -53,6 +56,7 @@ class BalancerPlugin(SimplePlugin):
         self._backends = backends
         self._options = options
         self._drain = drain
+        self._on_servers = on_servers
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._follower = EndpointsFollower(endpoints, self._set_endpoints, self._warn)
@@ -67,6 +71,9 @@ class BalancerPlugin(SimplePlugin):
         # The balancer's own.
         self._attached = 0
         self._static: frozenset[tuple[str, str]] = frozenset()
+        self._fixed: frozenset[tuple[str, str]] = frozenset()
+        self._servers_told: Servers = {}
+        self._ever: set[tuple[str, str]] = set()
         self._ready = False
         self._told: set[str] = set()
         self._lines: deque[str] = deque(maxlen=50)
@@ -78,10 +85,19 @@ class BalancerPlugin(SimplePlugin):
         self.bus.subscribe("process-exited", self._haproxy_exited)
         self.bus.subscribe("process-failed", self._haproxy_failed)
 
+    def follow(self, patience: float) -> None:
+        """Begin to follow the endpoints; return once the first are there, or after `patience` seconds."""
+        if not self._backends:
+            self._tell_servers({})
+            return
+        self._follower.start()
+        with self._news:
+            self._news.wait_for(lambda: self._endpoints is not None, patience)
+            endpoints = self._endpoints or ()
+        self._tell_servers(wanted(endpoints, self._backends))
+
     def start(self) -> None:
         self._thread.start()
-        if self._backends:
-            self._follower.start()
 
     def stop(self) -> None:
         if self._backends:
@@ -156,7 +172,8 @@ class BalancerPlugin(SimplePlugin):
                 has = ", ".join(known) or "none"
                 raise BalancerError(f"HAProxy's configuration has no backend {backend.name} (it has: {has})")
             self._probe(backend)
-        self._static = frozenset((server.backend, server.name) for server in self._servers())
+        there = frozenset((server.backend, server.name) for server in self._servers())
+        self._static, self._fixed = there - self._ever, there & self._ever
         self._told.clear()
 
     def _probe(self, backend: Backend) -> None:
@@ -172,14 +189,23 @@ class BalancerPlugin(SimplePlugin):
         """One round of the plan; whether a server is left that has to go."""
         for line in without_port(endpoints, self._backends):
             self._warn_once(line)
+        target = wanted(endpoints, self._backends)
+        if target != self._servers_told:
+            self._tell_servers(target)
         servers = [s for s in self._servers() if (s.backend, s.name) not in self._static]
-        for command in plan(endpoints, servers, self._backends, self._options, self._drain):
+        for command in plan(
+            endpoints, servers, self._backends, self._options, self._drain, fixed=self._fixed
+        ):
             try:
                 self._api.run(command)
             except HAProxyError as error:
                 self._warn_once(f"HAProxy refused '{command.line}': {error}")
-        target = wanted(endpoints, self._backends)
-        return any((server.backend, server.name) not in target for server in servers)
+        return superfluous(servers, target, self._fixed)
+
+    def _tell_servers(self, servers: Servers) -> None:
+        self._servers_told = servers
+        self._ever |= servers.keys()
+        self._on_servers(servers)
 
     def _servers(self) -> tuple[Server, ...]:
         return self._api.servers({backend.name: None for backend in self._backends})
