@@ -312,6 +312,8 @@ def test_what_is_read_is_a_command_or_malformed(text):
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"type":"send","room":"r","number":NaN,"data":1}', "not JSON"),
+        ('{"type":"send","room":"r","number":1,"data":1e999}', "not JSON"),
+        ('{"type":"send","room":"r","number":1,"data":' + "9" * 5000 + "}", "not JSON"),
         ("[]", "object"),
         ('{"type":"shout"}', "type is one of"),
         ('{"type":["send"]}', "type is one of"),
@@ -342,6 +344,18 @@ def test_an_envelope_is_json_once_it_is_stamped(data, name):
     # Half a surrogate pair comes through JSON as it is.
     assert said["data"] == json.loads(json.dumps(data))
     assert said["name"] == name
+
+
+def test_what_other_programs_publish_is_json_or_text_or_passed_over():
+    def foreign(body, content_type="application/json", room="r"):
+        return protocol.foreign(room, body, content_type)
+
+    assert json.loads(foreign(b"[1]"))["data"] == [1]
+    assert json.loads(foreign(b"[1]", "text/plain"))["data"] == "[1]"
+    assert json.loads(foreign("ä".encode(), None))["data"] == "ä"
+    for body in (b"1e999", b"Infinity", b"[" * 100_000, b"\xff", b"{"):
+        assert foreign(body) == b""
+    assert foreign(b"1", room="a b") == b""
 
 
 def test_what_a_client_is_known_by_does_not_tell_its_key():

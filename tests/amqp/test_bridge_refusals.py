@@ -128,7 +128,14 @@ def test_a_message_that_the_application_refuses_is_an_error(application, others)
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"), [("{", "JSON"), ("{}", "type is one of"), ('{"type":"join","room":"#"}', "room has")]
+    ("said", "reason"),
+    [
+        ("{", "JSON"),
+        # Nested deeper than it can be read.
+        ('{"type":"send","room":"r","number":1,"data":' + "[" * 30_000 + "]" * 30_000 + "}", "JSON"),
+        ("{}", "type is one of"),
+        ('{"type":"join","room":"#"}', "room has"),
+    ],
 )
 def test_what_is_not_the_protocol_is_4400(application, others, said, reason):
     with visitor(application) as eve:

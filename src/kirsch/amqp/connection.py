@@ -65,6 +65,8 @@ class Connection(WebSocket):
             return
         try:
             self._do(command)
+        except RecursionError:
+            self.dismiss(protocol.MALFORMED, "data is nested too deep")
         except Refused as error:
             self.complain(
                 "refused", str(error), getattr(command, "room", None), getattr(command, "number", None)

@@ -100,6 +100,8 @@ class AMQPPlugin(SimplePlugin):
         self._running = True
         self.loop.start()
         self.loop.call(self._connect)
+        # What was published while the bus was stopped.
+        self.loop.call(self._pump)
 
     start.priority = 60  # type: ignore[attr-defined] # after AsyncioPlugin, before servers
 

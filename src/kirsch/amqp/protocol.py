@@ -102,7 +102,7 @@ Command = Hello | Join | Leave | Send | Signal | Ping
 def read(text: str) -> Command:
     """What a client said. Raises Malformed."""
     try:
-        said = json.loads(text, parse_constant=_no_number)
+        said = loads(text)
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
     if not isinstance(said, dict):
@@ -184,8 +184,20 @@ def _whole(value: object) -> bool:
     return type(value) is int and 0 <= value < _NUMBERS
 
 
+def loads(text: str) -> Any:
+    """JSON. Raises ValueError, also for numbers that are none in JSON, or not finite; RecursionError."""
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+
+
 def _no_number(name: str) -> Any:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(text)
+    return number
 
 
 # What the server says.
@@ -198,7 +210,7 @@ def text(**said: Any) -> str:
 
 def dumps(value: Any) -> str:
     """JSON without spaces, in characters that can be encoded."""
-    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         written.encode()
     except UnicodeEncodeError:
@@ -221,10 +233,10 @@ def foreign(room: str, body: bytes, content_type: str | None) -> bytes:
     try:
         data: Any = body.decode()
         if content_type is not None and content_type.partition(";")[0].strip() == "application/json":
-            data = json.loads(data, parse_constant=_no_number)
+            data = loads(data)
+        return text(type="message", room=room, client="", name="", number=0, at=None, data=data).encode()
     except (ValueError, RecursionError):
         return b""
-    return text(type="message", room=room, client="", name="", number=0, at=None, data=data).encode()
 
 
 def stamped(body: bytes, offset: int) -> str:
