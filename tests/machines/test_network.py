@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import re
 import shlex
 import subprocess
 import time
@@ -370,3 +372,20 @@ def test_units_find_their_addresses_again_after_kirschd_was_restarted(flat: Flat
     assert (
         flat.from_machine(flat.machine(flat.names[1]), before[flat.names[0]][0]) == before[flat.names[0]][1]
     )
+
+
+def test_a_subnet_that_overlaps_one_of_this_computer_is_refused_and_nothing_is_made():
+    routes = json.loads(subprocess.run(["ip", "-j", "-4", "route"], capture_output=True, check=True).stdout)
+    own = [route["dst"] for route in routes if re.search(r"/(2[0-4]|1[6-9])$", route["dst"])]
+    assert own
+    name = f"overlap-{os.getpid()}"
+    for subnet in (own[0], "10.201.0.0/16", "10.200.0.0/15"):
+        done = subprocess.run(
+            [KIRSCH, "cluster", "create", name, "--subnet", subnet],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert f"--subnet: {subnet} overlaps" in done.stderr
+    assert name not in subprocess.run([KIRSCH, "cluster", "list"], capture_output=True, text=True).stdout
