@@ -3,14 +3,6 @@
 import pytest
 from tests.amqp.rabbit import Rabbit
 
-from kirsch.amqp.rabbitmq import SERVER
-
-
-@pytest.fixture(autouse=True, scope="session")
-def there_is_one():
-    if not SERVER.exists():
-        pytest.skip("there is no RabbitMQ: apt-get install rabbitmq-server")
-
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory):
