@@ -209,7 +209,9 @@ class Rooms:
         except Closed:
             room.behind.pop(id(member), None)
             return
-        room.behind.pop(id(member), None)
+        if room.behind.pop(id(member), None) is None:
+            # Its connection ended as it was written to.
+            return
         room.members[id(member)] = member
         if behind.missed and id(member) not in room.quiet:
             self._back(room, member)
