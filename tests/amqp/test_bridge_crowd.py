@@ -259,11 +259,20 @@ def test_members_of_a_process_that_was_killed_have_left_within_fifteen_seconds(r
         # They hear each other.
         bob.send("lobby", 1, "hello")
         assert ada.messages(1) == ["hello"]
+        offset = bob.until("message")["offset"]
         os.kill(process.pid, signal.SIGKILL)
         killed = time.monotonic()
         left = ada.until("presence", count=1)["left"]
         assert time.monotonic() - killed < 15
         assert left == [{"client": bob.client, "name": "Bob"}]
+        # At another process he is the same, and hears what he has missed.
+        for number in (1, 2):
+            ada.send("lobby", number, f"missed {number}")
+        assert ada.messages(2) == ["missed 1", "missed 2"]
+        with Visitor(application, "Bob", bob.key) as again:
+            assert again.client == bob.client
+            assert again.join("lobby", since=offset)["complete"]
+            assert again.messages(2) == ["missed 1", "missed 2"]
         assert bob.ended()[0] in (1001, 1006)
 
 
