@@ -141,7 +141,14 @@ def _broker(core: str) -> Iterator[tuple[str, Server, int]]:
 
     folder = Path(tempfile.mkdtemp(prefix="fanout-"))
     port, stomp = _free_ports(2)
-    lines = (f"web_stomp.tcp.ip = 127.0.0.1\nweb_stomp.tcp.port = {stomp}\nstomp.listeners.tcp = none",)
+    lines = (
+        "stomp.listeners.tcp = none",
+        "web_stomp.tcp.ip = 127.0.0.1",
+        f"web_stomp.tcp.port = {stomp}",
+        # Readers say nothing: it would close them after a minute.
+        "web_stomp.cowboy_opts.idle_timeout = 600000",
+        "web_stomp.ws_opts.idle_timeout = 600000",
+    )
     settings = Settings(folder / "data", port=port, plugins=("rabbitmq_web_stomp",), lines=lines)
     command = settings.command()
     # A scheduler for its one core.
