@@ -14,7 +14,7 @@ has the last. A round measures each subject once, in random order, each started 
 ratios to the best peer of the same run.
 
 - deliveries a second: 32 messages on their way at any time; and for each second of the server's CPU time,
-  joins and all, which says the same on a busy machine
+  which says more on a busy machine
 - delay: from sending to getting, p99, at 50 messages a second to 200 readers, 5 to 2,000
 - stalled reader: by how much more the server's memory grows when one more reader does not read while 64 MiB
   are sent (8 with --quick); and the p99 of the others beside that without it
@@ -52,6 +52,7 @@ PACKAGES = ("aio-pika", "cherrypy>=18.10,<19", "pika>=1.3.2,<2", "prometheus-cli
 SOURCE, CLIENT = HERE / "fanout_client.c", VENV / "fanout_client"
 LAST, FIRST = str(max(os.sched_getaffinity(0))), str(min(os.sched_getaffinity(0)))
 SIZE = 1024
+CPU = "deliveries/s of the server's CPU"
 STAMP = "T=" + "@" * 19 + " "
 
 
@@ -108,11 +109,6 @@ class Server:
         """VmRSS or VmHWM in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024
-
-    def cpu(self) -> float:
-        """Seconds of its cores that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def forget_peak(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
@@ -221,7 +217,7 @@ def client(subject: Subject, server: Server, size: int = SIZE, **options: object
         prologue, message = Path(folder, "prologue"), Path(folder, "message")
         prologue.write_text("\x1e".join(subject.prologue))
         message.write_text(padded(subject.message, size))
-        given = {"path": subject.path, "prologue": prologue, "message": message, **options}
+        given = {"pid": server.pid, "path": subject.path, "prologue": prologue, "message": message, **options}
         arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))]
         command = ["taskset", "-c", FIRST, str(CLIENT), str(server.port), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=400)
@@ -242,12 +238,10 @@ def measure(subject: Subject, how: Measure, crowds: tuple[int, ...]) -> Iterator
     """(what, value, unit) of one subject, in one round."""
     for readers in crowds:
         with serving(subject) as server:
-            client(subject, server, readers=readers, seconds=how.seconds / 4, warm=0)
-            used = server.cpu()
-            found = client(subject, server, readers=readers, seconds=how.seconds, warm=0)
+            found = client(subject, server, readers=readers, seconds=how.seconds, warm=how.seconds / 4)
             yield f"{readers:,} readers", found["rate"], "deliveries/s"
-            used = server.cpu() - used
-            yield f"{readers:,} readers", found["deliveries"] / used, "deliveries/s of the server's CPU"
+            if found["used"]:
+                yield f"{readers:,} readers", found["deliveries"] / found["used"], CPU
             pace = 10_000 / readers
             found = client(
                 subject, server, readers=readers, rate=pace, seconds=max(2.0, how.seconds), warm=0.5

@@ -11,10 +11,12 @@
  *     --listen 1        it only reads: another client sends
  *     --rate R          messages a second; 0: as many as come back, --flight at a time
  *     --seconds S       how long is measured, after --warm S; or --total N messages
+ *     --pid N           the server: its CPU time is told
  *     --limit S         ends it, whatever happens
  *
  * A delivery is a message with "T=" and a time that a reader has got. One line of JSON on stdout: deliveries,
- * rate (a second), p50 and p99 (milliseconds from sending to getting). On failure a line on stderr, status 1.
+ * rate (a second), p50 and p99 (milliseconds from sending to getting), used (the
+ * server's CPU seconds). On failure a line on stderr, status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -44,7 +46,7 @@ struct connection {
     uint64_t got;           /* deliveries */
 };
 
-static long readers = 1, stalled, total, flight = 32, listening;
+static long readers = 1, stalled, total, flight = 32, listening, pid;
 static double rate, seconds = 2, warm = 0.5, limit = 60, started;
 static const char *path = "/", *prologue_file, *message_file;
 static int port, poller;
@@ -72,6 +74,21 @@ static int64_t nanoseconds(void) {
 }
 
 static double now(void) { return nanoseconds() / 1e9; }
+
+/* CPU seconds of the server; 0 if it was not named. */
+static double used(void) {
+    char name[64], line[1024];
+    unsigned long user = 0, system = 0;
+    if (!pid) return 0;
+    snprintf(name, sizeof name, "/proc/%ld/stat", pid);
+    FILE *file = fopen(name, "r");
+    if (!file || !fgets(line, sizeof line, file)) fail("the server is gone");
+    fclose(file);
+    char *at = strrchr(line, ')');
+    if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        fail("%s cannot be read", name);
+    return (double)(user + system) / sysconf(_SC_CLK_TCK);
+}
 
 static char *contents(const char *name, long *size) {
     FILE *file = fopen(name, "rb");
@@ -223,6 +240,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--prologue")) prologue_file = value;
         else if (!strcmp(name, "--message")) message_file = value;
         else if (!strcmp(name, "--readers")) readers = atol(value);
+        else if (!strcmp(name, "--pid")) pid = atol(value);
         else if (!strcmp(name, "--listen")) listening = atol(value);
         else if (!strcmp(name, "--stalled")) stalled = atol(value);
         else if (!strcmp(name, "--rate")) rate = atof(value);
@@ -265,7 +283,7 @@ int main(int argc, char **argv) {
     }
     uint64_t base = 0, got = 0, first = sent;
     for (long i = 0; i < readers; i++) base += all[i].got;
-    double begin = now(), clock = begin;
+    double begin = now(), clock = begin, server = used();
     measuring = warm <= 0;
     for (;;) {
         double t = now();
@@ -274,7 +292,7 @@ int main(int argc, char **argv) {
         for (long i = 1; i < readers; i += readers / 16 + 1) if (all[i].got < got) got = all[i].got;
         uint64_t back = got > base / readers ? got - base / readers : 0, gone = sent - first;
         if (total && gone >= (uint64_t)total && back >= (uint64_t)total) break;
-        if (!measuring && t - begin >= warm) measuring = 1, clock = t;
+        if (!measuring && t - begin >= warm) measuring = 1, clock = t, server = used();
         if (!total && measuring && t - clock >= seconds) break;
         if (!listening && (!total || gone < (uint64_t)total)) {
             if (rate > 0) {
@@ -286,9 +304,11 @@ int main(int argc, char **argv) {
         turn(rate > 0 ? 1 : 20);
     }
     double elapsed = now() - clock;
+    server = used() - server;
     qsort(delays, delayed, sizeof *delays, ascending);
-    printf("{\"deliveries\": %lu, \"rate\": %.1f, \"p50\": %.3f, \"p99\": %.3f, \"seconds\": %.3f}\n", deliveries,
+    printf("{\"deliveries\": %lu, \"rate\": %.1f, \"p50\": %.3f, \"p99\": %.3f, \"seconds\": %.3f, "
+           "\"used\": %.3f}\n", deliveries,
            deliveries / elapsed, delayed ? delays[delayed / 2] / 1e3 : 0,
-           delayed ? delays[delayed * 99 / 100] / 1e3 : 0, elapsed);
+           delayed ? delays[delayed * 99 / 100] / 1e3 : 0, elapsed, server);
     return 0;
 }
