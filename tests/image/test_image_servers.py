@@ -1,12 +1,18 @@
 """The images postgres and haproxy, as their users expect them."""
 
 import http.client
+import json
+import shutil
 import socket
+import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.deadline import eventually
 from tests.image.conftest import IMAGES, Podman
+from tests.port import free_port
 
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import ulimits
@@ -144,6 +150,103 @@ def test_the_balancer_runs_haproxy_as_its_user(podman, haproxy, tmp_path):
     assert podman.podman("exec", name, "id", "--user", "--name") == "haproxy"
     podman.podman("stop", name)
     assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
+
+
+class Endpoints:
+    """The endpoints socket, as kirschd serves it, alone in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.line = b'{"endpoints": []}\n'
+        self.clients: list[socket.socket] = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "endpoints.sock"))
+        (folder / "endpoints.sock").chmod(0o666)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.accept)
+        self.thread.start()
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.clients.append(client)
+                client.sendall(self.line)
+
+    def set(self, *addresses: str) -> None:
+        """These are ready, each a unit of its own."""
+        ports = [{"number": 9100, "protocol": "tcp", "name": "http"}]
+        endpoints = [
+            {
+                "service": "web",
+                "unit": f"web@{at}.service",
+                "slot": "-",
+                "address": at,
+                "ports": ports,
+                "ready": True,
+            }
+            for at in addresses
+        ]
+        self.line = json.dumps({"endpoints": endpoints}).encode() + b"\n"
+        for client in self.clients:
+            client.sendall(self.line)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        for each in (self.listener, *self.clients):
+            each.close()
+
+
+def test_the_balancer_follows_live_servers(podman, haproxy, tmp_path):
+    """Servers come and go while it runs; it reads a socket in a folder that is mounted read-only."""
+    (tmp_path / "haproxy.cfg").write_text(CONFIGURATION)
+    folder = Path(tempfile.mkdtemp())  # a socket's path is short, pytest's are long
+    folder.chmod(0o755)
+    endpoints = Endpoints(folder)
+    name = f"{podman.prefix}-follows"
+    bounds = ulimits(limits())
+    try:
+        addresses = []
+        for number in (1, 2):
+            web = f"{podman.prefix}-web{number}"
+            script = f"mkdir /tmp/w; cd /tmp/w; echo web{number} >who; exec python3 -m http.server 9100"
+            podman.podman(
+                "run", "--detach", "--name", web, *bounds, "--entrypoint", "sh", haproxy, "-c", script
+            )
+            addresses.append(podman.podman("inspect", web, "--format", "{{.NetworkSettings.IPAddress}}"))
+        port = free_port()
+        podman.podman(
+            "run", "--detach", "--name", name, *bounds, "--read-only", "--cap-drop", "all",
+            "--volume", f"{tmp_path / 'haproxy.cfg'}:/etc/haproxy/haproxy.cfg:ro",
+            "--volume", f"{folder}:/run/kirsch:ro", "--env", "KIRSCH_ENDPOINTS=/run/kirsch/endpoints.sock",
+            "--publish", f"{port}:8080", haproxy, "--config", "haproxy.cfg", "--backend", "notes=web:http",
+        )  # fmt: skip
+
+        def who() -> str:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            try:
+                connection.request("GET", "/who")
+                answer = connection.getresponse()
+                return answer.read().decode().strip() if answer.status == 200 else str(answer.status)
+            except (OSError, http.client.HTTPException):
+                return ""
+            finally:
+                connection.close()
+
+        def all_who() -> set[str]:
+            return {who() for _ in range(6)}
+
+        eventually(lambda: who() == "503", 60, "HAProxy")
+        endpoints.set(addresses[0])
+        eventually(lambda: all_who() == {"web1"}, 60, "the first server")
+        endpoints.set(*addresses)
+        eventually(lambda: all_who() == {"web1", "web2"}, 60, "both servers")
+        endpoints.set(addresses[1])
+        eventually(lambda: all_who() == {"web2"}, 60, "the second alone")
+    finally:
+        endpoints.close()
+        podman.clean()
+        shutil.rmtree(folder)
 
 
 def test_the_notes_run_in_containers_with_a_database_in_another(podman, postgres, web):
