@@ -20,7 +20,7 @@ def own(tmp_path, client):
 
 @pytest.mark.slow
 def test_servers_are_stopped(shell, shell_of, own):
-    session = type(shell.session)(lambda: connect(own.quorum, timeout=10))
+    session = type(shell.session)(lambda: connect(own.quorum, timeout=10, patience=60))
     session.test = shell.session.test
     theirs = shell_of(session)
     for typed in ("list_labels", "set_visibility 't', 'a'", "clear_auths 'bob'"):

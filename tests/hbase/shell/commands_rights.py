@@ -12,7 +12,7 @@ def test_rights(shell, shell_of, quorum, name):
     assert {"AUTHORIZATION", "CELL_VISIBILITY"} <= set(shell("list_security_capabilities"))
     shell(f"create_namespace '{name}'; create '{name}', 'f', 'g'")
     shell(f"put '{name}', 'r', 'f:q', 'v'")
-    theirs = Session(lambda: connect(quorum, user="bob"))
+    theirs = Session(lambda: connect(quorum, user="bob", patience=60))
     bob = shell_of(theirs)
     try:
         with pytest.raises(HBaseError, match="not permitted"):
@@ -71,7 +71,7 @@ def test_cells_with_labels(shell, shell_of, quorum, name):
     shell(f"add_labels '{secret}'; create '{name}', 'f'; grant '{name}u', 'RW', '{name}'")
     shell(f"set_auths '{name}u', '{secret}'")
     shell(f"put '{name}', 'r1', 'f:q', 'v', {{VISIBILITY => '{secret}'}}; put '{name}', 'r2', 'f:q', 'v'")
-    theirs = Session(lambda: connect(quorum, user=f"{name}u"))
+    theirs = Session(lambda: connect(quorum, user=f"{name}u", patience=60))
     user = shell_of(theirs)
     try:
         eventually(lambda: user.says(f"scan '{name}'")[0] == 0, 30)

@@ -114,7 +114,7 @@ def _is_expression(python: str) -> bool:
 
 @pytest.fixture(scope="session")
 def session(quorum: str, client: None):
-    session = Recorded(lambda: connect(quorum))
+    session = Recorded(lambda: connect(quorum, patience=60))
     yield session
     session.close()
 

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ RUN = "import sys; from kirsch.cli.main import main; sys.exit(main())"
 PROMPT = "hbase> "
 WIDTH, HEIGHT = 100, 30
 # A machine that is busy takes its time.
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Terminal:
@@ -70,8 +72,6 @@ class Terminal:
 
     def until(self, pattern: str, what: str = "") -> str:
         """Wait until the screen shows it; the screen."""
-        import time
-
         deadline = time.monotonic() + PATIENCE
         while not re.search(pattern, self.shown(), re.M):
             assert time.monotonic() < deadline, f"{what or pattern} did not come:\n{self.shown()}"
@@ -79,14 +79,12 @@ class Terminal:
             self._read()
         return self.shown()
 
-    def prompted(self, times: int = 1) -> str:
+    def prompted(self) -> str:
         """Wait until the last line of the screen is an empty prompt."""
         return self.until(rf"(?:^|\n){PROMPT.strip()}\s*\Z", "a prompt")
 
     def ended(self) -> int:
         """Its exit status, once it has ended."""
-        import time
-
         deadline = time.monotonic() + PATIENCE
         while self.child.isalive():
             assert time.monotonic() < deadline, f"it has not ended:\n{self.shown()}"
@@ -102,4 +100,7 @@ def terminal(quorum: str, home: Path, *options: str, rows: int = HEIGHT) -> Iter
     try:
         yield opened
     finally:
-        opened.child.close(force=True)
+        if opened.child.isalive():
+            opened.child.kill(signal.SIGKILL)
+        opened.child.wait()
+        opened.child.close()

@@ -49,20 +49,22 @@ class Command:
 
     @property
     def summary(self) -> str:
-        """What it does, in one line."""
-        return (self.function.__doc__ or "").strip().partition("\n")[0]
+        """What it does, in one line: its docstring's first."""
+        return self._parts[0]
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """The indented lines of its docstring: calls in the spaced form."""
-        lines = inspect.cleandoc(self.function.__doc__ or "").splitlines()
-        return tuple(line.strip() for line in lines if line.startswith("    "))
+        """Calls in the spaced form: its docstring's second part."""
+        return tuple(line.strip() for line in "".join(self._parts[1:2]).splitlines())
 
     @property
     def text(self) -> str:
         """What else its docstring says."""
-        lines = inspect.cleandoc(self.function.__doc__ or "").splitlines()[1:]
-        return "\n".join(line for line in lines if not line.startswith("    ")).strip()
+        return "\n\n".join(self._parts[2:])
+
+    @property
+    def _parts(self) -> list[str]:
+        return inspect.cleandoc(self.function.__doc__ or "").split("\n\n")
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -111,6 +111,9 @@ class Completion:
                 if dotted := self._dotted(before):
                     return dotted
                 options = [f"{name} => " for name in OPTIONS.get(command.name, command.options)]
+                typed = before[start:]
+                if typed and any(option.startswith(typed) for option in options):
+                    return start, options
                 return start, [*options, *self._names()]
         if dotted := self._dotted(before):
             return dotted

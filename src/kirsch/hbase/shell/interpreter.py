@@ -126,7 +126,7 @@ class Interpreter:
             return self._mistake(source, str(error), error.line, error.column)
         except SyntaxError as error:
             return self._mistake(source, self._syntax(source, error), error.lineno or 1, error.offset or 0)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, MemoryError) as error:
             return self._failed(error, MISUSED)
         linecache.cache[name] = (len(translated), None, translated.splitlines(True), name)
         for node in tree.body:

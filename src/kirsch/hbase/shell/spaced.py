@@ -23,6 +23,7 @@ CONSTANTS = {"nil": "None", "true": "True", "false": "False"}
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 _HEAD = re.compile(r"(?:([^\W\d]\w*)[ \t]*=[ \t]*)?([^\W\d]\w*)(?:\.([^\W\d]\w*))?")
+_DEFINED = re.compile(r"(?:for|def|class)[ \t]+([^\W\d]\w*)")
 _WORD = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(r"\d[\w.]*")
 _PREFIX = re.compile(r"(?:[rRbBfFuU]|[rR][bBfF]|[bBfF][rR])?(?='|\")")
@@ -87,6 +88,8 @@ class _Reader:
     known: Callable[[str, str], bool]
     at: int = 0
     out: list[str] = field(default_factory=list)
+    # Names that are a person's own from here on.
+    own: set[str] = field(default_factory=set)
 
     def read(self) -> str:
         while self.at < len(self.source):
@@ -102,7 +105,7 @@ class _Reader:
 
     def _spaced(self, head: re.Match[str]) -> bool:
         target, name, method = head.group(1), head.group(2), head.group(3) or ""
-        if not self.known(name, method):
+        if name in self.own or not self.known(name, method):
             return False
         end = head.end()
         gap = re.compile(r"[ \t]*").match(self.source, end)
@@ -123,6 +126,8 @@ class _Reader:
             self.at = start
             self._arguments(parenthesis=True)
             return True
+        if following == "=" and self.source[start + 1 : start + 2] != "=":
+            self.own.add(name)
         if start == end or not self._argument_at(start):
             return False
         self.out.append(f"{call}(")
@@ -141,6 +146,8 @@ class _Reader:
 
     def _python(self) -> None:
         """Copies Python to the end of its logical line, or to where another statement may begin."""
+        if defined := _DEFINED.match(self.source, self.at):
+            self.own.add(defined.group(1))
         word = _WORD.match(self.source, self.at)
         block = word is not None and word.group() in BLOCKS
         depth = 0

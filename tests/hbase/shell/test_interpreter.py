@@ -1,0 +1,187 @@
+"""Running code without a server: mistakes, errors, what is shown, JSON; help."""
+
+import json
+import sys
+from io import StringIO
+
+import pytest
+
+from kirsch.hbase.shell import render
+from kirsch.hbase.shell.answer import Facts, Grid, Names, Stream, Text
+from kirsch.hbase.shell.command import GROUPS, UsageError, commands
+from kirsch.hbase.shell.help import help_of, python_form
+from kirsch.hbase.shell.interpreter import Interpreter
+from kirsch.hbase.shell.output import Output
+from kirsch.hbase.shell.session import Session, shown
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs code: exit status, output, errors."""
+
+    def never():
+        raise AssertionError("it connects")
+
+    def running(source, as_json=False, name="<command>"):
+        out = StringIO()
+        status = Interpreter(Session(never), Output(out, as_json=as_json)).run(source, name)
+        return status, out.getvalue(), capsys.readouterr().err
+
+    return running
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("1 + 1", "2\n"),
+        ("x = 5; x\nx * 2", "5\n10\n"),
+        ("None", ""),
+        ("'two\\nlines'", "two\nlines\n"),
+        ("b'\\x00a\\xff'", "\\x00a\\xFF\n"),
+        ("True", "true\n"),
+        ("[1, 'a']", "[1, 'a']\n"),
+        ("6 * 7; _ + 1", "42\n43\n"),
+        ("for i in range(2):\n    i", ""),
+        ("import math; math.pi > 3", "true\n"),
+        ("isinstance([1], list), list((1, 2)), list[int]", "(True, [1, 2], list[int])\n"),
+        ("def f(n):\n    return n + 1\n\nf(1)", "2\n"),
+        ("THROTTLE", "THROTTLE\n"),
+        ("count = 3; count", "3\n"),
+    ],
+)
+def test_python(run, source, out):
+    assert run(source) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "error"),
+    [
+        ("scn 't'", 2, "there is no command scn; do you mean scan?"),
+        ("frobnicate 't'", 2, "there is no command frobnicate"),
+        ("scan 't' 5", 2, "invalid syntax"),
+        ("scan 't", 2, "the string is not closed"),
+        ("1 +", 2, "invalid syntax"),
+        ("x = 1\ny = = 2", 2, "line 2: invalid syntax"),
+        ("list 't', 5, 6", 2, "list: too many arguments. It is called as: list"),
+        ("put 't', 'r'", 2, "put: missing"),
+        ("status LIMIT => 1", 2, "status has no option LIMIT"),
+        ("scann", 1, "NameError: name 'scann' is not defined; do you mean scan?"),
+        ("1/0", 1, "ZeroDivisionError: division by zero"),
+        ("def f():\n    return {}['k']\n\nf()", 1, "KeyError: 'k' (line 2: return {}['k'])"),
+        ("raise ValueError('one\\ntwo')", 1, "ValueError: one"),
+        ("raise ValueError", 1, "ValueError"),
+        ("import nowhere", 1, "ModuleNotFoundError: No module named 'nowhere'"),
+        ("help 'nix'", 2, "there is no command or group nix"),
+        ("\x00", 2, "source code string cannot contain null bytes"),
+        ("(" * 5000, 2, ""),
+    ],
+)
+def test_errors_are_a_line(run, source, status, error):
+    got, out, said = run(source)
+    assert (got, out) == (status, "")
+    assert said.startswith(f"kirsch: {error}") or error in said
+    assert len(said.splitlines()) == 1
+    assert "Traceback" not in said
+
+
+def test_what_comes_after_an_error_is_not_run(run):
+    status, out, _ = run("1\n2/0\n3")
+    assert (status, out) == (1, "1\n")
+
+
+def test_exit_leaves_with_a_status(run):
+    with pytest.raises(SystemExit) as left:
+        run("1; exit 3; 2")
+    assert left.value.code == 3
+
+
+def test_debug_shows_traces(run):
+    status, out, said = run("debug; 1/0")
+    assert (status, out) == (1, "stack traces are shown\n")
+    assert said.startswith("kirsch: Traceback (most recent call last):")
+
+
+def test_json(run):
+    assert run("{'a': b'x'}\n[1]\n'é'\nb'\\xff'", as_json=True)[1].splitlines() == [
+        '{"a": "x"}', "[1]", '"é"', '{"hex": "ff"}',
+    ]  # fmt: skip
+
+
+def stream(rows):
+    return Stream(("ROW", "VALUE"), iter(rows), lambda row: [row])
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        (Names("TABLE", ["a", "bcdefg"]), ["TABLE", "a", "bcdefg"]),
+        (Names("TABLE", []), ["TABLE"]),
+        (Grid(("A", "BC"), [(1, None), ("xyz", b"\x00")]), ["A    BC", "1    -", "xyz  \\x00"]),
+        (Grid(("NAME", "CREATED"), [("s", 0)]), ["NAME  CREATED", "s     1970-01-01T00:00:00.000Z"]),
+        (Facts({"A": 1, "LONG": ["x", "y"]}), ["A     1", "LONG  x, y"]),
+        (Facts({"A": {"k": True}}, "told so"), ["told so"]),
+        (Text("a\nb"), ["a", "b"]),
+        (stream([(b"r", b"v\n")] * 2), ["ROW  VALUE", "r    v\\x0A", "r    v\\x0A"]),
+        (None, []),
+    ],
+)
+def test_what_answers_look_like(value, lines):
+    assert list(render.lines(value)) == lines
+
+
+def test_what_is_said_behind_an_answer():
+    assert render.footer(Names("TABLE", ["a"]), 0) == "1 table"
+    assert render.footer(Grid(("A",), [(1,), (2,)], "family"), 0) == "2 families"
+    assert render.footer(stream([]), 1234) == "1,234 rows"
+    assert render.footer(Facts({}), 0) == ""
+
+
+def test_colours_are_around_what_is_shown():
+    plain = list(render.lines(Grid(("A", "B"), [(1, 2)])))
+    painted = list(render.lines(Grid(("A", "B"), [(1, 2)]), colour=True))
+    assert painted != plain
+    assert [
+        line.replace("\x1b[1m", "").replace("\x1b[36m", "").replace("\x1b[0m", "") for line in painted
+    ] == plain
+
+
+def test_bytes_that_nobody_can_read():
+    assert shown(b"a\\b\x7f\x80") == "a\\b\\x7F\\x80"
+    assert shown("é\x1b[31m".encode()) == "é\\x1B[31m"
+
+
+def test_help_tells_every_command():
+    whole = help_of()
+    for group, (what, _) in GROUPS.items():
+        assert group in whole
+        told = help_of(group)
+        assert what in told
+        for name, command in commands().items():
+            if command.group == group:
+                assert name in whole
+                assert f"{name}" in told
+                assert command.summary in told
+
+
+@pytest.mark.parametrize("name", commands())
+def test_each_command_is_told_how_it_is_called(name):
+    command = commands()[name]
+    assert command.summary.endswith(".")
+    assert command.examples, "it has no example"
+    for example in command.examples:
+        # Both forms can be read.
+        compile(python_form(command, example), name, "exec")
+        if not example.startswith(("t.", "grant 't1'")):
+            assert example.split()[0] == name
+    assert command.examples[0] in help_of(name)
+
+
+def test_help_on_what_there_is_not():
+    with pytest.raises(UsageError, match="do you mean scan"):
+        help_of("scam")
+
+
+def test_python_has_its_own_help(run, monkeypatch):
+    assert run("help(len)")[0] == 0
+    assert "sys" in sys.modules
+    assert json.loads(run("help 'scan'", as_json=True)[1]).startswith("scan (dml): ")
