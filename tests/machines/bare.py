@@ -41,13 +41,15 @@ USER = "keeper"
 @dataclass
 class BareHost:
     """It runs in the network of a cluster, under an address of its own; root and a user who may sudo come in
-    with our key. `config` is ssh's settings for it: it is called `bare`, and `bare-user` for the other."""
+    is what it begins with, if not the Debian above."""
+    is what it begins with, if that is not to be the Debian above."""
 
     name: str
     network: str
     address: str
     folder: Path
     runner: Runner
+    image: str = ""
 
     @property
     def config(self) -> Path:
@@ -56,7 +58,7 @@ class BareHost:
 
     def start(self) -> None:
         """Make it; returns once its sshd answers."""
-        image = base(self.runner)
+        image = self.image or base(self.runner)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key"], check=True)
         public = (self.folder / "key.pub").read_text()
         self.runner.run(

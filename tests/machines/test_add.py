@@ -6,11 +6,13 @@ import os
 import pytest
 from tests.machines.bare import USER, BareHost
 from tests.machines.computer import Computer, parts, podman, traces
+from tests.machines.served import ASK, IMAGE, WEB
 from tests.machines.trial import eventually
 from tests.port import free_port
 
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.entrance import CONFIGURATION
+from kirsch.cluster.provision.image import Images
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
@@ -39,6 +41,18 @@ def bare(cluster, tmp_path):
     (network,) = json.loads(podman("network", "inspect", f"kirsch-{cluster}"))
     prefix = network["subnets"][0]["subnet"].removesuffix("0/24")
     host = BareHost(f"{cluster}-bare", f"kirsch-{cluster}", f"{prefix}60", tmp_path, Runner())
+    host.start()
+    yield host
+    host.remove()
+
+
+@pytest.fixture
+def modern(cluster, tmp_path):
+    """A host with all that the flat network is made of: a machine's packages, and nothing of kirsch's."""
+    (network,) = json.loads(podman("network", "inspect", f"kirsch-{cluster}"))
+    address = network["subnets"][0]["subnet"].removesuffix("0/24") + "61"
+    image = Images(Runner()).base()
+    host = BareHost(f"{cluster}-modern", f"kirsch-{cluster}", address, tmp_path, Runner(), image)
     host.start()
     yield host
     host.remove()
@@ -91,6 +105,47 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     kirsch("destroy", "here.service")
     config = kirsch("cluster", "ssh-config", cluster).stdout
     assert "bare" not in config
+
+
+def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(cluster, modern, kirsch, tmp_path):
+    first = f"kirsch-{cluster}-n1"
+    add = ["cluster", "add", "bare", "--ssh-config", str(modern.config), "--metadata", "zone=d"]
+    modern.shell(
+        "ip link add taken type dummy && ip address add 10.210.5.1/24 dev taken && ip link set taken up"
+    )
+    refused = kirsch(*add, status=1).stderr.splitlines()[-1]
+    assert "it has a route to 10.210.5.0/24, which the cluster's subnet 10.210.0.0/16 overlaps" in refused
+    modern.shell("ip link delete taken")
+    before = modern.files()
+    kirsch(*add)
+    modern.shell(IMAGE)
+    (tmp_path / "there.container").write_text(f"{WEB}MachineMetadata=zone=d\n")
+    kirsch("start", str(tmp_path / "there.container"))
+    (unit,) = [u for u in json.loads(kirsch("list-units", "--json").stdout) if u["name"] == "there.container"]
+    hostname = modern.shell("podman inspect systemd-there --format '{{.Config.Hostname}}'").strip()
+    asked = podman("exec", first, "python3", "-c", ASK % (unit["address"], 10))
+    assert (unit["address"].startswith("10.210."), asked.strip()) == (True, hostname)
+    peers = ("exec", first, "bridge", "fdb", "show", "dev", "kirsch-vx0")
+    assert f"dst {modern.address} " in podman(*peers)
+
+    kirsch("destroy", "there.container")
+    kirsch("cluster", "remove", "bare")
+    modern.shell("podman rmi --force flat:1")
+    assert "kirsch" not in modern.shell("ip -brief link; podman network ls; ls /etc/containers/networks || :")
+    # podman keeps its locks.
+    assert {path for path in modern.files() - before if "netavark" not in path} <= {
+        "/etc/containers/networks"
+    }
+    eventually(lambda: f"dst {modern.address} " not in podman(*peers))
+    keys = (
+        "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
+    )
+    numbers = podman(
+        "exec", first, "sh", "-c",
+        f"ETCDCTL_API=3 etcdctl {keys} --endpoints=https://$(hostname -i | cut -d' ' -f1):2379 get --prefix "
+        "--keys-only /kirsch/v1/machine-numbers/",
+    )  # fmt: skip
+    assert len(numbers.split()) == 2
 
 
 def test_what_fails_half_way_leaves_the_host_as_it_was(cluster, bare, kirsch):

@@ -10,9 +10,9 @@ from kirsch.cluster.provision.site import Site
 
 LABEL = "io.kirsch.cluster"
 # In a container's own cgroup namespace systemd wants the whole tree of cgroups v2, whatever the host mounts.
-# Its helpers mount credentials in a namespace of their own: only what is shared comes out of there. A computer
-# on which somebody lets firewalls see what passes through bridges (br_netfilter) does so in each network
-# namespace anew; in a machine nobody wants that, and containers would speak half as fast to each other.
+# Its helpers mount credentials in a namespace of their own: only what is shared comes out of there. Where
+# firewalls see what passes through bridges (br_netfilter) each new network namespace does so; in a machine
+# nobody wants that, and containers would speak half as fast to each other.
 BOOT = (
     "for each in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 2>/dev/null > $each; done; "
     "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && mount --make-rshared / && "
