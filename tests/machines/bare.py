@@ -41,8 +41,8 @@ USER = "keeper"
 @dataclass
 class BareHost:
     """It runs in the network of a cluster, under an address of its own; root and a user who may sudo come in
-    is what it begins with, if not the Debian above."""
-    is what it begins with, if that is not to be the Debian above."""
+    with our key. `config` is ssh's settings for it: it is called `bare`, and `bare-user` for the other. It
+    begins with `image`, or with the Debian above."""
 
     name: str
     network: str

@@ -145,6 +145,7 @@ class Flat:
         addresses = [a["local"] for a in bridge["addr_info"] if a["family"] == "inet"]
         networks = self.trial.shell(machine, "podman network ls --format '{{.Name}}'").split()
         others = {m.address for m in self.trial.machines} - {machine.address}
+        guard = self.trial.shell(machine, "nft list table ip kirsch 2>/dev/null || :")
         return (
             len(addresses) == 1
             and addresses[0].startswith("10.210.0.")
@@ -152,6 +153,8 @@ class Flat:
             and port.get("master") == BRIDGE
             and all("UP" in link["flags"] for link in (bridge, port))
             and self.peers(machine) == others
+            and others == set(re.findall(r"(?:\d+\.){3}\d+", guard))
+            and guard.count("@machines drop") == 1
             and NETWORK in networks
         )
 
@@ -276,6 +279,9 @@ BREAKAGES = {
     "nobody is a peer": f"bridge fdb show dev {PORT} | grep '^{ANYBODY}' | cut -d' ' -f1-3 |"
     f" while read mac dst at; do bridge fdb delete $mac dev {PORT} dst $at; done",
     "a stranger is a peer": f"bridge fdb append {ANYBODY} dev {PORT} dst 203.0.113.9",
+    "the guard is gone": "nft delete table ip kirsch",
+    "the guard lets anybody in": "nft flush chain ip kirsch input",
+    "the guard lets a stranger in": "nft add element ip kirsch machines '{ 203.0.113.9 }'",
     "podman's network is another": f"podman network rm --force {NETWORK} && "
     f"podman network create --subnet 10.77.0.0/24 {NETWORK}",
     "podman's network is gone": f"podman network rm --force {NETWORK}",

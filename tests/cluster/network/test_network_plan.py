@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster.network.plan import Command, plan, podman_network, removal
+from kirsch.cluster.network.plan import Command, guard, plan, podman_network, removal
 from kirsch.cluster.network.subnet import Subnet, hardware_address
 from kirsch.cluster.network.wanted import (
     ANYBODY,
     BRIDGE,
     NETWORK,
     PORT,
+    Guard,
     Link,
     PodmanNetwork,
     Seen,
     Wanted,
     read_forwarding,
+    read_guard,
     read_links,
     read_podman,
     vxlan_id,
@@ -38,12 +40,14 @@ class Machine:
     def __init__(self, seen: Seen) -> None:
         self.links: dict[str, Link] = dict(seen.links)
         self.flooded, self.learned = set(seen.flooded), set(seen.learned)
-        self.podman = seen.podman
+        self.podman, self.guard = seen.podman, seen.guard
         self.index = max((link.index for link in self.links.values()), default=1)
 
     @property
     def seen(self) -> Seen:
-        return Seen(dict(self.links), frozenset(self.flooded), frozenset(self.learned), self.podman)
+        return Seen(
+            dict(self.links), frozenset(self.flooded), frozenset(self.learned), self.podman, self.guard
+        )
 
     def run(self, command: Command) -> None:
         match command:
@@ -74,6 +78,12 @@ class Machine:
             case ("bridge", "fdb", "delete", hardware, "dev", _, "dst", peer):
                 entries: set[Any] = self.flooded if hardware == ANYBODY else self.learned
                 entries.remove(peer if hardware == ANYBODY else (hardware, peer))
+            case ("nft", "delete", "table", "ip", "kirsch"):
+                assert self.guard
+                self.guard = None
+            case ("nft", script):
+                self.guard = Guard(frozenset(re.findall(r"[\d.]{9,}", script)), script.count("add rule"))
+                assert "udp dport 4789 ip saddr != @machines drop" in script
             case ("podman", "network", "rm", *_, name):
                 assert name == NETWORK
                 assert self.podman
@@ -173,6 +183,7 @@ def seens(draw: st.DrawFn) -> Seen:
         draw(st.frozensets(ADDRESSES)) if has_port else frozenset(),
         draw(learned) if has_port else frozenset(),
         draw(st.sampled_from(networks)),
+        draw(st.none() | st.builds(Guard, st.frozensets(ADDRESSES), st.integers(0, 2))),
     )
 
 
@@ -200,6 +211,7 @@ def test_whatever_was_there_it_is_as_wanted_when_all_is_done(
     assert now.flooded == peers
     assert {peer for _, peer in now.learned} <= peers
     assert now.podman == podman_network(WANTED)
+    assert now.guard == Guard(peers, 1)
     assert now.links["eth0"] == UNDERLAY
 
 
@@ -221,6 +233,7 @@ def test_a_peer_that_left_is_forgotten_at_once():
     there = done(WANTED, Seen({"eth0": UNDERLAY}))
     there = replace(there, learned=frozenset({("02:6b:0a:d2:80:05", "10.201.1.12")}))
     assert plan(replace(WANTED, peers=frozenset({"10.201.1.13"})), there) == [
+        guard(frozenset({"10.201.1.13"})),
         ("bridge", "fdb", "delete", ANYBODY, "dev", PORT, "dst", "10.201.1.12"),
         ("bridge", "fdb", "delete", "02:6b:0a:d2:80:05", "dev", PORT, "dst", "10.201.1.12"),
     ]
@@ -237,6 +250,7 @@ def test_a_removal_leaves_nothing(seen: Seen):
     for command in removal(seen):
         machine.run(command)
     assert machine.podman is None
+    assert machine.guard is None
     assert not {BRIDGE, PORT} & machine.links.keys()
     assert removal(machine.seen) == []
 
@@ -299,6 +313,20 @@ def test_what_programs_print_is_read():
     }  # fmt: skip
     assert read_podman(json.dumps([network])) == podman_network(WANTED)
     assert read_podman("[]") is None
+    table: list[dict] = [
+        {"metainfo": {"json_schema_version": 1}},
+        {"table": {"family": "ip", "name": "kirsch", "handle": 3}},
+        {"chain": {"family": "ip", "table": "kirsch", "name": "input", "hook": "input", "prio": -10}},
+        {"set": {"name": "machines", "table": "kirsch", "type": "ipv4_addr", "elem": ["10.201.1.11"]}},
+        {"rule": {"table": "kirsch", "chain": "input", "expr": [{"drop": None}]}},
+    ]
+    assert read_guard(json.dumps({"nftables": table})) == Guard(frozenset({"10.201.1.11"}), 1)
+    del table[3]["set"]["elem"]
+    assert read_guard(json.dumps({"nftables": table[:4]})) == Guard(frozenset(), 0)
+
+
+def test_a_machine_without_nftables_has_no_guard():
+    assert done(replace(WANTED, guarded=False), Seen({"eth0": UNDERLAY})).guard is None
 
 
 @pytest.mark.parametrize("number", [1, 64, 127])

@@ -15,7 +15,7 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.network.announcement import announce
 from kirsch.cluster.network.giving import Giver
 from kirsch.cluster.network.plan import plan
-from kirsch.cluster.network.seen import CommandFailed, devices, output, podman_network
+from kirsch.cluster.network.seen import CommandFailed, devices, guard, guards, output, podman_network
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.network.wanted import PodmanNetwork, Seen, Wanted, vxlan_id
 from kirsch.cluster.network.watch import NetworkWatch
@@ -47,7 +47,7 @@ class FlatNetwork:
         self._giver = Giver(registry, mirror, subnet)
         self._mirror = mirror
         self._machine = machine
-        self._wanted = Wanted(subnet, 0, address, vxlan_id(cluster), mtu)
+        self._wanted = Wanted(subnet, 0, address, vxlan_id(cluster), mtu, guarded=guards())
         self._folder = folder
         self._podman: PodmanNetwork | None = None
         self._podman_known = False
@@ -159,7 +159,7 @@ class FlatNetwork:
         if not self._podman_known:
             self._podman_known = True
             self._podman = await podman_network()
-        return Seen(*await devices(), self._podman)
+        return Seen(*await devices(), self._podman, await guard() if self._wanted.guarded else None)
 
     async def _do(self, command: Sequence[str]) -> None:
         log.info("flat network: %s", " ".join(command))

@@ -9,7 +9,9 @@ from kirsch.cluster.network.wanted import (
     BRIDGE,
     NETWORK,
     PORT,
+    TABLE,
     UDP_PORT,
+    Guard,
     Link,
     PodmanNetwork,
     Seen,
@@ -20,8 +22,9 @@ Command = tuple[str, ...]
 
 
 def plan(wanted: Wanted, seen: Seen) -> list[Command]:
-    """The commands of ip(8), bridge(8) and podman-network(1), in order; none where all is as wanted."""
-    return [*_podman(wanted, seen), *_bridge(wanted, seen), *_port(wanted, seen), *_forwarding(wanted, seen)]
+    """The commands of ip(8), bridge(8), nft(8), podman-network(1), in order; none where all is as wanted."""
+    steps = (_guard, _podman, _bridge, _port, _forwarding)
+    return [command for step in steps for command in step(wanted, seen)]
 
 
 def removal(seen: Seen) -> list[Command]:
@@ -29,11 +32,36 @@ def removal(seen: Seen) -> list[Command]:
     commands: list[Command] = []
     if PORT in seen.links:
         commands.append(("ip", "link", "delete", PORT))
+    if seen.guard:
+        commands.append(("nft", "delete", "table", "ip", TABLE))
     if seen.podman:
         commands.append(("podman", "network", "rm", "--force", "--time", "0", NETWORK))
     if BRIDGE in seen.links:
         commands.append(("ip", "link", "delete", BRIDGE))
     return commands
+
+
+def guard(machines: frozenset[str]) -> Command:
+    """What puts the guard there, all at once: packets of the VXLAN come in from these machines only. One that
+    is not in may have what others have by now, and would be believed."""
+    rule = f"udp dport {UDP_PORT} ip saddr != @machines drop"
+    script = [
+        # An error where there is none, unless it is made first.
+        f"add table ip {TABLE}",
+        f"delete table ip {TABLE}",
+        f"add table ip {TABLE}",
+        f"add set ip {TABLE} machines {{ type ipv4_addr; }}",
+        f"add chain ip {TABLE} input {{ type filter hook input priority -10; }}",
+        f"add rule ip {TABLE} input {rule}",
+    ]
+    if machines:
+        script.append(f"add element ip {TABLE} machines {{ {', '.join(sorted(machines))} }}")
+    return ("nft", "; ".join(script))
+
+
+def _guard(wanted: Wanted, seen: Seen) -> Iterator[Command]:
+    if wanted.guarded and seen.guard != Guard(wanted.peers, 1):
+        yield guard(wanted.peers)
 
 
 def podman_network(wanted: Wanted) -> PodmanNetwork:

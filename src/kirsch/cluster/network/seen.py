@@ -1,17 +1,21 @@
-"""What there is of the flat network on this machine, asked of ip(8), bridge(8) and podman-network(1)."""
+"""What there is of the flat network on this machine, asked of ip(8), bridge(8), nft(8), podman-network(1)."""
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping
 
 from kirsch.cluster.network import plan
 from kirsch.cluster.network.wanted import (
     NETWORK,
     PORT,
+    TABLE,
+    Guard,
     Link,
     PodmanNetwork,
     Seen,
     read_forwarding,
+    read_guard,
     read_links,
     read_podman,
 )
@@ -38,6 +42,21 @@ async def podman_network() -> PodmanNetwork | None:
     return read_podman(await output("podman", "network", "inspect", NETWORK)) if NETWORK in names else None
 
 
+def guards() -> bool:
+    """Whether this machine has what a guard is made with."""
+    return shutil.which("nft") is not None
+
+
+async def guard() -> Guard | None:
+    """The guard; None if there is none. Raises CommandFailed."""
+    try:
+        return read_guard(await output("nft", "--json", "list", "table", "ip", TABLE))
+    except CommandFailed as error:
+        if "No such file" in str(error):
+            return None
+        raise
+
+
 async def removal() -> list[plan.Command]:
     """What takes the machine's part away; of what cannot be asked nothing."""
     try:
@@ -48,7 +67,8 @@ async def removal() -> list[plan.Command]:
         podman = await podman_network()
     except CommandFailed:
         podman = None
-    return plan.removal(Seen(seen.links, seen.flooded, seen.learned, podman))
+    guarded = await guard() if guards() else None
+    return plan.removal(Seen(seen.links, seen.flooded, seen.learned, podman, guarded))
 
 
 async def output(*argv: str) -> str:
@@ -75,5 +95,7 @@ async def output(*argv: str) -> str:
             await process.wait()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
-        raise CommandFailed(f"{' '.join(argv)}: {lines[-1].removeprefix('Error: ')[:300]}")
+        # nft shows below its words where in the command they are about.
+        words = next((line for line in lines if line.startswith("Error: ")), lines[-1])
+        raise CommandFailed(f"{' '.join(argv)}: {words.removeprefix('Error: ')[:300]}")
     return printed.decode(errors="replace")

@@ -19,6 +19,8 @@ PORT = "kirsch-vx0"
 UDP_PORT = 4789
 OVERHEAD = 50
 MTU = 1500 - OVERHEAD
+# nft(8): a table of our own.
+TABLE = "kirsch"
 # bridge(8): an entry with this address is where frames go whose way is not known, and broadcasts.
 ANYBODY = "00:00:00:00:00:00"
 
@@ -27,7 +29,8 @@ ANYBODY = "00:00:00:00:00:00"
 class Wanted:
     """One machine's part: its number, its address among machines (empty if that is translated on the way to
     it), the VXLAN's id, the addresses of the other machines that are in, and whether it is in itself. `ports`
-    are the links that were seen in the bridge, by their indices: they belong there."""
+    are the links that were seen in the bridge, by their indices: they belong there. `guarded`: who is not in
+    is not heard, which takes nftables."""
 
     subnet: Subnet
     number: int
@@ -37,6 +40,7 @@ class Wanted:
     peers: frozenset[str] = frozenset()
     joined: bool = False
     ports: Mapping[int, str] = field(default_factory=dict)
+    guarded: bool = True
 
     @property
     def gateway(self) -> str:
@@ -72,14 +76,23 @@ class PodmanNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """What the kernel's filter lets in of the VXLAN's packets: from these machines, by so many rules."""
+
+    machines: frozenset[str]
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """All that is there: devices by name, where the VXLAN port sends what goes to anybody, what it
-    has learned of whom (hardware address and machine), and podman's network."""
+    has learned of whom (hardware address and machine), podman's network, and the guard."""
 
     links: Mapping[str, Link] = field(default_factory=dict)
     flooded: frozenset[str] = frozenset()
     learned: frozenset[tuple[str, str]] = frozenset()
     podman: PodmanNetwork | None = None
+    guard: Guard | None = None
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -133,6 +146,14 @@ def read_forwarding(text: str) -> tuple[frozenset[str], frozenset[tuple[str, str
     flooded = frozenset(entry["dst"] for entry in entries if entry["mac"] == ANYBODY)
     learned = frozenset((entry["mac"], entry["dst"]) for entry in entries if entry["mac"] != ANYBODY)
     return flooded, learned
+
+
+def read_guard(text: str) -> Guard:
+    """From `nft --json list table ip kirsch`."""
+    entries = json.loads(text)["nftables"]
+    sets = [entry["set"] for entry in entries if "set" in entry]
+    machines = frozenset(each for found in sets for each in found.get("elem", ()) if isinstance(each, str))
+    return Guard(machines, sum("rule" in entry for entry in entries))
 
 
 def read_podman(text: str) -> PodmanNetwork | None:

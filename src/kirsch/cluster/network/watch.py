@@ -12,6 +12,8 @@ from pathlib import Path
 
 from kirsch.cluster.dev.watch import Watch
 
+# linux/netfilter/nfnetlink.h: the group of messages on nftables.
+NETFILTER, TABLES = 12, 1 << 6
 # linux/rtnetlink.h: groups of messages on devices, neighbours (forwarding entries too), IPv4 addresses.
 GROUPS = 0x1 | 0x4 | 0x10
 NEW_NEIGHBOUR, DELETED_NEIGHBOUR = 28, 29
@@ -60,28 +62,34 @@ def _aligned(length: int) -> int:
 
 
 class NetworkWatch:
-    """Calls `changed` in the event loop when devices, their addresses or forwarding entries change, and
-    `networks` when podman's networks do. Raises OSError, WatchError."""
+    """Calls `changed` in the event loop when devices, their addresses, forwarding entries or nftables change,
+    and `networks` when podman's networks do. Raises OSError, WatchError."""
 
     def __init__(self, folder: Path, changed: Callable[[], None], networks: Callable[[], None]) -> None:
         self._changed = changed
         self._networks = networks
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._filter = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETFILTER)
         try:
             self._socket.bind((0, GROUPS))
+            self._filter.bind((0, TABLES))
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._files = Watch(folder)
         except BaseException:
             self._socket.close()
+            self._filter.close()
             raise
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._read_socket)
+        loop.add_reader(self._filter, self._read_filter)
         loop.add_reader(self._files, self._read_files)
 
     def close(self) -> None:
         """Watch no more."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)
+        loop.remove_reader(self._filter)
+        self._filter.close()
         loop.remove_reader(self._files)
         self._socket.close()
         self._files.close()
@@ -95,6 +103,15 @@ class NetworkWatch:
             data = None  # more than there was room for: some were lost
         if data is None or matters(data):
             self._changed()
+
+    def _read_filter(self) -> None:
+        try:
+            self._filter.recv(1 << 17)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # more than there was room for
+        self._changed()
 
     def _read_files(self) -> None:
         try:
