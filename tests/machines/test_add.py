@@ -111,7 +111,7 @@ def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(clust
     first = f"kirsch-{cluster}-n1"
     add = ["cluster", "add", "bare", "--ssh-config", str(modern.config), "--metadata", "zone=d"]
     modern.shell(
-        "ip link add taken type dummy && ip address add 10.210.5.1/24 dev taken && ip link set taken up"
+        "ip link add taken type bridge && ip address add 10.210.5.1/24 dev taken && ip link set taken up"
     )
     refused = kirsch(*add, status=1).stderr.splitlines()[-1]
     assert "it has a route to 10.210.5.0/24, which the cluster's subnet 10.210.0.0/16 overlaps" in refused

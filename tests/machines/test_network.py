@@ -13,6 +13,7 @@ import pytest
 from tests.machines.served import ASK, IMAGE, SERVES, WEB
 from tests.machines.trial import KIRSCH, PATIENCE, Trial, eventually
 
+from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.network.wanted import ANYBODY, BRIDGE, NETWORK, PORT
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
@@ -30,6 +31,20 @@ while True:
         time.monotonic() < end or sys.exit("nobody answers")
         time.sleep(0.02)
 print("answered")
+"""
+# Listens until an address is announced (RFC 5227) from its hardware address.
+HEARS = """\
+import socket, sys
+address = socket.inet_aton(sys.argv[1])
+hardware = bytes.fromhex(sys.argv[2].replace(":", ""))
+heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+heard.bind(("kirsch0", 0))
+print("listens", flush=True)
+while True:
+    frame = heard.recv(100)
+    if (frame[22:28], frame[28:32], frame[38:42]) == (hardware, address, address):
+        break
+print("announced")
 """
 KEYS = "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
 
@@ -217,9 +232,17 @@ def test_the_address_moves_with_the_unit_and_a_third_party_is_answered_soon(flat
     third = flat.machine(flat.names[1])
     target = flat.machine(flat.names[2])
     assert flat.from_machine(third, address) == was
+    hears = f"timeout 60 python3 -c {shlex.quote(HEARS)} {address} {hardware_address(address)}"
+    listening = subprocess.Popen(
+        ["podman", "--runtime", "runc", "exec", third.container, "sh", "-c", hears],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert listening.stdout
+    assert listening.stdout.readline() == "listens\n"
     flat.trial.kirsch("move", moving, target.id)
     flat.trial.until(lambda lines: lines[moving]["ready"] and lines[moving]["machine"] == target.id)
     assert flat.address(moving) == address
+    assert listening.communicate(timeout=PATIENCE)[0] == "announced\n"
     for name in flat.names[1:]:
         assert flat.from_container(name, address, 2) == flat.hosts(moving) != was
     for machine in (third, before, target):
