@@ -30,7 +30,7 @@ ROW = re.compile(r"^\| `(\w+)` \| (?:`([\w.]+)`|\*none\*)", re.M)
 
 
 def written(ran: dict[str, list[str]], tests: list[str], before: dict[str, str]) -> str:
-    """The table: for each command the first test that ran it; of tests that did not run now, what stood there."""
+    """The table: for each command the first test that ran it; of tests that did not run, what stood there."""
     lines = [HEAD]
     for group, (what, _) in GROUPS.items():
         lines += [f"## {group}: {what}", "", "| command | test | what it does |", "| --- | --- | --- |"]
