@@ -177,7 +177,8 @@ def here(folder: Path, note: Callable[[str, str, float], None], rounds: int, sec
             watch = [sys.executable, str(PARTS / "watch.py"), str(folder / ".kirsch/endpoints.sock")]
             with watched([*watch, str(stats), "web@3.service"]) as found:
                 verb("start", "web@3", folder=folder)
-            note(CHANGE, OURS, found["haproxy"] - found["endpoint"])
+            # Who watches may be told later than the balancer was.
+            note(CHANGE, OURS, max(found["haproxy"] - found["endpoint"], 0.0))
             verb("destroy", "web@3", folder=folder)
     finally:
         subprocess.run([KIRSCH, "down", str(folder)], check=True, stdout=subprocess.DEVNULL)
@@ -325,7 +326,7 @@ class Machines:
         ]
         self.verb("destroy", "web@3")
         return statistics.median(
-            found["haproxy"] - seen[own]["endpoint"] for n, found in enumerate(seen) if n != own
+            max(found["haproxy"] - seen[own]["endpoint"], 0.0) for n, found in enumerate(seen) if n != own
         )
 
     def kill(self) -> tuple[float, float]:
