@@ -21,7 +21,7 @@ def hbase(tmp_path_factory):
 @pytest.fixture(scope="session")
 def connection(hbase: Standalone):
     jars.fetch(jars.client(), lambda line: print(line, file=sys.stderr))
-    with connect(hbase.quorum) as connection:
+    with connect(hbase.quorum, patience=60) as connection:
         yield connection
 
 

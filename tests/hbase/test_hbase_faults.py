@@ -22,7 +22,7 @@ def guarded(tmp_path_factory, connection):
 
 @pytest.fixture(scope="module")
 def admin(guarded):
-    with connect(guarded.quorum, user="admin", timeout=90) as connection:
+    with connect(guarded.quorum, user="admin", timeout=90, patience=60) as connection:
         yield connection
 
 
@@ -31,7 +31,10 @@ def test_two_users_may_do_what_they_were_granted(guarded, admin):
     table = admin.table("acl")
     table[b"row"] = {"cf:a": b"1", "secret:b": b"2"}
     permissions = admin.admin.permissions
-    with connect(guarded.quorum, user="bob") as bob, connect(guarded.quorum, user="eve") as eve:
+    with (
+        connect(guarded.quorum, user="bob", patience=60) as bob,
+        connect(guarded.quorum, user="eve", patience=60) as eve,
+    ):
         for user in (bob, eve):
             with pytest.raises(Denied, match="not permitted"):
                 user.table("acl").get(b"row")
@@ -92,7 +95,7 @@ def test_a_batch_loses_and_doubles_nothing(guarded, admin):
 
 def test_a_server_that_stays_away_is_told(guarded, admin):
     admin.admin.create("away", "cf")
-    with connect(guarded.quorum, user="admin", timeout=3) as hurried:
+    with connect(guarded.quorum, user="admin", timeout=3, patience=60) as hurried:
         table = hurried.table("away")
         table[b"row"] = {"cf:a": b"1"}
         guarded.kill()

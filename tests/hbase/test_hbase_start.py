@@ -93,12 +93,12 @@ def test_a_jvm_that_somebody_else_has_started(hbase, connection):
     )
     with_jars = "from kirsch.hbase import jars; import jpype; "
     with_jars += "jpype.startJVM(classpath=[str(jar) for jar in jars.find()], convertStrings=True); "
-    said, _ = told(f"{with_jars}print(connect({hbase.quorum!r}).admin.tables('nope'))")
+    said, _ = told(f"{with_jars}print(connect({hbase.quorum!r}, patience=60).admin.tables('nope'))")
     assert said == "[]"
 
 
 def test_a_second_connect_with_other_options(hbase, connection):
-    code = f"connect({hbase.quorum!r}).close(); connect({hbase.quorum!r}).close(); "
+    code = f"connect({hbase.quorum!r}, patience=60).close(); connect({hbase.quorum!r}, patience=60).close(); "
     code += f"connect({hbase.quorum!r}, options=['-Xmx1g'])"
     said, _ = told(code)
     assert said.startswith(
@@ -134,7 +134,7 @@ def test_bad_quorums(connection):
 COUNT = """
 import sys
 from kirsch.hbase import connect
-table = connect({quorum!r}).table({table!r})
+table = connect({quorum!r}, patience=60).table({table!r})
 print("ready", flush=True)
 try:
     for number, row in enumerate(table.scan()):
@@ -149,7 +149,7 @@ print(table.get(row.key) is not None)
 PEAK = """
 import resource
 from kirsch.hbase import connect
-table = connect({quorum!r}, options=["-Xmx128m"]).table({table!r})
+table = connect({quorum!r}, patience=60, options=["-Xmx128m"]).table({table!r})
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 count, first = 0, 0
@@ -207,7 +207,7 @@ def test_control_c_ends_a_call_that_waits(hbase, connection):
     code = (
         "import os, signal, threading, time\n"
         "from kirsch.hbase import connect, java\n"
-        f"c = connect({hbase.quorum!r})\n"
+        f"c = connect({hbase.quorum!r}, patience=60)\n"
         "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "begun = time.monotonic()\n"
         "try:\n"

@@ -2,7 +2,6 @@
 
 import atexit
 import threading
-import time
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from kirsch.hbase.admin import Admin
     from kirsch.hbase.table import Table
 
-# The first connection loads a thousand classes: a busy machine needs seconds for that, and nobody is away.
-_LOADING = 7.0
+# A quorum has answered by then: a busy machine needs seconds to load a thousand classes, and nobody is away.
+_LOADING = 12.0
 
 _open: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -52,16 +51,13 @@ def connect(
     where: Quorum | None = None
     if isinstance(given, str):
         where = Quorum.parse(given)
-        begun = time.monotonic()
         # Before Java is started: who waits for a cluster that is not there should not wait for that.
         ask(where, patience)
-        patience = max(patience - (time.monotonic() - begun), 0.5)
-    if jvm.start(jars, java, options):
-        patience += _LOADING
+    jvm.start(jars, java, options)
     configuration = _configuration(given, where, timeout)
     if where is None and not _masters(configuration):
         ask(_quorum(configuration), patience)
-    return Connection(configuration, patience, user)
+    return Connection(configuration, patience + _LOADING, user)
 
 
 def _configuration(

@@ -18,7 +18,18 @@ from kirsch.hbase import jdk
 from kirsch.hbase.errors import NoJars, NoJava, OtherJVM
 
 # A heap that is small until it is used; the serial collector starts faster, and needs no threads of its own.
-OPTIONS = ("-Xrs", "-Xms64m", "-XX:+UseSerialGC", "-Djava.awt.headless=true", "-Xshare:auto")
+# The second compiler waits longer than by default: else a third of the start is its work, on what soon is not
+# needed.
+OPTIONS = (
+    "-Xrs",
+    "-Xms64m",
+    "-XX:+UseSerialGC",
+    "-Djava.awt.headless=true",
+    "-Xshare:auto",
+    "-XX:Tier4InvocationThreshold=20000",
+    "-XX:Tier4MinInvocationThreshold=5000",
+    "-XX:Tier4CompileThreshold=40000",
+)
 # What Hadoop and protobuf reach into.
 OPENS = ("java.nio", "sun.nio.ch", "jdk.internal.ref", "java.lang")
 # Of HBase 2.4 and newer; older clients lack it.
@@ -32,14 +43,14 @@ def start(
     jars: Sequence[str | Path] | str | Path | None = None,
     java: str | Path | None = None,
     options: Sequence[str] = (),
-) -> bool:
-    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Whether it was
-    started now. Raises NoJava, NoJars or OtherJVM."""
+) -> None:
+    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Raises NoJava,
+    NoJars or OtherJVM."""
     global _ours
     with _lock:
         if jpype.isJVMStarted():
             _fits(jars, options)
-            return False
+            return
         home = jdk.find(java)
         path = tuple(jar.find(jars))
         library = jdk.library(home)
@@ -61,7 +72,6 @@ def start(
         _ours = (path, tuple(options))
         errors(False)
     _check()
-    return True
 
 
 def errors(shown: bool) -> None:

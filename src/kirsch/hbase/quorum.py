@@ -64,7 +64,7 @@ def ask(quorum: Quorum, patience: float) -> None:
 async def _ask(quorum: Quorum, patience: float) -> dict[str, str]:
     """Why each server did not answer; empty if one did."""
     tasks = {
-        asyncio.ensure_future(_greet(host, port)): f"{_bracketed(host)}:{port}"
+        asyncio.ensure_future(_greet_until_it_answers(host, port, patience)): f"{_bracketed(host)}:{port}"
         for host, port in quorum.servers
     }
     reasons: dict[str, str] = {}
@@ -86,6 +86,20 @@ async def _ask(quorum: Quorum, patience: float) -> dict[str, str]:
         task.cancel()
         reasons[tasks[task]] = f"did not answer within {patience:g} s"
     return reasons
+
+
+async def _greet_until_it_answers(host: str, port: int, patience: float) -> None:
+    """A ZooKeeper that has no quorum yet, or is busy, closes new connections."""
+    deadline = asyncio.get_running_loop().time() + patience * 0.8
+    while True:
+        try:
+            await _greet(host, port)
+        except (ValueError, ConnectionResetError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _greet(host: str, port: int) -> None:
