@@ -137,10 +137,17 @@ def test_it_has_our_terminal(trial: Trial, image: str):
     assert b"got words" in said
 
 
-@pytest.mark.parametrize("tells", ["terminate", "kill"])
-def test_nothing_of_it_is_left_when_we_are_gone(trial: Trial, image: str, tells: str):
+@pytest.mark.parametrize(
+    ("tells", "script"),
+    [
+        ("terminate", "trap 'exit 0' TERM; echo runs; sleep infinity & wait"),
+        # This one will not go by itself.
+        ("kill", "echo runs; exec sleep infinity"),
+    ],
+)
+def test_nothing_of_it_is_left_when_we_are_gone(trial: Trial, image: str, tells: str, script: str):
     process = subprocess.Popen(
-        [KIRSCH, "--cluster", trial.record.name, "run", IMAGE, "sh", "-c", "echo runs; exec sleep infinity"],
+        [KIRSCH, "--cluster", trial.record.name, "run", IMAGE, "sh", "-c", script],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

@@ -43,6 +43,7 @@ class Names:
         self._listeners: list[Callable[[], None]] = []
         self._numbered = asyncio.Event()
         self._changed = asyncio.Event()
+        self._recorded = asyncio.Event()
         self._written: str | None = None
         network.listen(self._numbered.set)
 
@@ -76,24 +77,30 @@ class Names:
                     try:
                         await asyncio.to_thread(self._write, "records/hosts", wanted)
                         self._written = wanted
+                        self._recorded.set()
                     except OSError as error:
                         log.warning("names: %s/records cannot be written: %s", self.folder, error.strerror)
             await self._changed.wait()
             self._changed.clear()
 
     async def _serve(self) -> None:
-        """Have dnsmasq run as it is to; systemd keeps it running."""
+        """Have dnsmasq run as it is to; systemd keeps it running. Whether somebody has stopped it is looked
+        at when records change, and only then."""
         while not self.network.gateway:
             await self._numbered.wait()
             self._numbered.clear()
         address, said = self.network.gateway, ""
-        while problem := await self._start(address):
-            if problem != said:
+        while True:
+            problem = await self._start(address)
+            if problem and problem != said:
                 log.warning("%s", problem)
             said = problem
             self._tell(problem)
-            await asyncio.sleep(AGAIN)
-        self._tell("")
+            if problem:
+                await asyncio.sleep(AGAIN)
+            else:
+                await self._recorded.wait()
+                self._recorded.clear()
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
