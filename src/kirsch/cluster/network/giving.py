@@ -41,6 +41,8 @@ class Giver:
         async with self._one_by_one:
             while True:
                 known = self.mirror.revision
+                if value := self.mirror.value(key):
+                    return value
                 if entry := await self.registry.get(key):
                     return entry.value
                 given = self.mirror.entries.get(keys.GIVEN)

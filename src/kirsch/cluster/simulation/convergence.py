@@ -24,6 +24,8 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
     for machine in machines.values():
         if machine.powered and machine.id not in cluster.machines:
             yield f"{machine.id} is not in the cluster"
+        if machine.powered and keys.mesh(machine.id) not in truth.entries:
+            yield f"{machine.id} is not in the flat network"
         if machine.kirschd and (machine.kirschd.registry.heard or 0.0) < calm:
             yield f"{machine.id} has not renewed its lease"
     decisions = reconcile(cluster)
