@@ -84,6 +84,29 @@ def test_errors_are_a_line(run, source, status, error):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("source", "complete"),
+    [
+        ("1 + 1", True),
+        ("scan 't1'", True),
+        ("scan 't1',", False),
+        ("create 't1', {NAME => 'f',", False),
+        ("scan('t1',", False),
+        ("for i in x:", False),
+        ("for i in x:\n    put 't', i", False),
+        ("for i in x:\n    put 't', i\n", True),
+        ("for i in x:\n    put 't', i\n    ", True),
+        ("x = '''", False),
+        ("x = = 1", True),
+        ("scan 't", True),
+        ("a = 1; list; b = 2", True),
+        ("disable 't1'\ndrop 't1'", True),
+    ],
+)
+def test_when_more_lines_are_awaited(source, complete):
+    assert Interpreter(Session(lambda: None), Output(StringIO())).complete(source) is complete
+
+
 def test_what_comes_after_an_error_is_not_run(run):
     status, out, _ = run("1\n2/0\n3")
     assert (status, out) == (1, "1\n")

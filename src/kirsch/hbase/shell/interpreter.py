@@ -106,7 +106,8 @@ class Interpreter:
         except spaced.SpacedError:
             return True
         try:
-            return codeop.compile_command(translated, "<shell>", "single") is not None
+            # A last line that is but indented ends a block, as an empty one does.
+            return codeop.compile_command(translated.rstrip(" \t"), "<shell>", "single") is not None
         except SyntaxError as error:
             # Two statements are no mistake here; a block's last line may still be indented.
             if "multiple statements" in str(error):
