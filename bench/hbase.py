@@ -243,7 +243,9 @@ def jruby(folder: Path, quorum: str) -> list[str]:
     """HBase's shell from Maven's parts of it."""
     shell = maven(folder, "shell", f"org.apache.hbase:hbase-shell:{SHELL}", alone=True)
     ruby = maven(folder, "jruby", f"org.jruby:jruby-complete:{JRUBY}")
-    path = ":".join([str(site(folder, quorum, {})), shell, ruby, *map(str, jars.fetch(jars.server(), told))])
+    # Its own version's classes: 2.6's lack some that it names.
+    server = maven(folder, "server", f"org.apache.hbase:hbase-server:{SHELL}")
+    path = ":".join([str(site(folder, quorum, {})), shell, ruby, server])
     # Its jar says itself where its Ruby begins.
     return ["java", "-XX:+UseSerialGC", "-cp", path, "org.jruby.JarBootstrapMain", "-n"]
 
