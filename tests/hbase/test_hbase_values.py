@@ -3,6 +3,8 @@ settings."""
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -412,3 +414,27 @@ def test_a_servers_settings_are_xml(tmp_path):
     assert "log4j.rootLogger=ERROR" in settings.files()["log4j.properties"]
     command = settings.command(Path("java"), [Path("a.jar")])
     assert command[-3:] == [f"{tmp_path}/conf:a.jar", "org.apache.hadoop.hbase.master.HMaster", "start"]
+
+
+def test_without_jpype_the_import_says_what_to_install():
+    code = (
+        "import importlib.util as util\n"
+        "real = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'jpype' else real(name, *more)\n"
+        "import kirsch.hbase\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert (
+        done.stderr.splitlines()[-1] == "ImportError: kirsch.hbase needs JPype: pip install 'kirsch[hbase]'"
+    )
+
+
+def test_the_import_starts_nothing_and_is_light():
+    code = (
+        "import sys, kirsch.hbase\n"
+        "assert 'jpype' not in sys.modules\n"
+        "kirsch.hbase.UTF8, kirsch.hbase.Cell, kirsch.hbase.HBaseError\n"
+        "assert 'jpype' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
