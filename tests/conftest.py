@@ -46,7 +46,8 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             path = super()._split_scope(nodeid)
-            return "podman" if path.startswith(("tests/machines/", "tests/image/")) else path
+            machines = path.startswith(("tests/machines/", "tests/image/")) or nodeid.endswith("[cluster]")
+            return "podman" if machines else path
 
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
