@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.amqp.rabbit import Rabbit
 from tests.deadline import eventually
 
+# On a machine that does other things too.
+expect.set_options(timeout=15_000)
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 PATIENCE = 60
 

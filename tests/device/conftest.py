@@ -1,6 +1,5 @@
 """Stand-ins for phones, and the example run as people run it."""
 
-import json
 import os
 import re
 import subprocess
@@ -41,16 +40,22 @@ class Termux:
         return file.read_text().splitlines() if file.exists() else []
 
     def says(self, answers: dict[str, Any]) -> None:
-        (self.folder / "script").write_text(json.dumps(answers))
+        """ "PROVIDER REQUEST", or "*" -> out, err, status, and hang."""
+        for asked, answer in answers.items():
+            folder = self.folder / ("any" if asked == "*" else asked.replace(" ", "-"))
+            folder.mkdir(exist_ok=True)
+            for name, otherwise in (("out", ""), ("err", ""), ("status", 0)):
+                (folder / name).write_text(str(answer.get(name, otherwise)))
+            if answer.get("hang"):
+                (folder / "hang").touch()
 
 
 @pytest.fixture
 def termux(tmp_path: Path) -> Termux:
     folder = tmp_path / "termux"
     folder.mkdir()
-    text = (Path(__file__).parent / "termux_stand_in.py").read_text()
     command = folder / "termux-location"
-    command.write_text(re.sub(r"^#!.*", f"#!{sys.executable}", text))
+    command.write_text((Path(__file__).parent / "termux_stand_in.sh").read_text())
     command.chmod(0o755)
     return Termux(folder)
 

@@ -17,7 +17,7 @@ KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
 
 
 def call(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
 
 
 def run(program, *arguments, **options):

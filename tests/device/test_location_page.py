@@ -5,6 +5,8 @@ from playwright.sync_api import expect
 from tests.device.sl4a_stand_in import GPS, SECURITY, Sl4aStandIn, line_of
 
 pytestmark = pytest.mark.services
+# On a machine that does other things too.
+expect.set_options(timeout=15_000)
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 

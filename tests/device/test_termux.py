@@ -109,7 +109,6 @@ class TestCommand:
         before = Before()
         termux.says({"*": {"hang": True}, "network last": {"out": LAST}})
         with pytest.raises(NoFix, match=r"-p network did not answer within"):
-            # Time enough for Python to start, and for nothing else.
             TermuxSource(termux.command)._ask("network", "once", 2)
         child = int(termux.log[-1].split()[1])
         eventually(lambda: not alive(child), what="the end of what it started")
@@ -117,7 +116,7 @@ class TestCommand:
 
     def test_one_that_hangs_leaves_time_for_the_others(self, termux):
         termux.says({"gps once": {"hang": True}, "network once": {"out": WHOLE}})
-        assert TermuxSource(termux.command).read(3).provider == "gps"
+        assert TermuxSource(termux.command).read(6).provider == "gps"
         assert [line for line in termux.log if "child" not in line] == ["gps once", "network once"]
 
     def test_closing_ends_one_that_hangs(self, termux):

@@ -22,7 +22,7 @@ SUFFIX = ".pyz"
 MINIMUM = sys.version_info[:2]
 # Whoever writes for a phone may want these, too.
 ALWAYS = ("bus", "device", "websocket")
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 # The first moment that a zip archive can name: two archives of the same files are the same bytes.
 MOMENT = (1980, 1, 1, 0, 0, 0)
 _LEFT_OUT = frozenset({"__pycache__", "tests", "test"})
