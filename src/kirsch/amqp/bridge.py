@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from secrets import token_hex, token_urlsafe
+from secrets import token_hex
 from typing import Any, Literal
 
 from cherrypy.process.plugins import SimplePlugin
@@ -12,13 +12,14 @@ from cherrypy.process.plugins import SimplePlugin
 from kirsch.amqp import protocol
 from kirsch.amqp.connection import Connection
 from kirsch.amqp.counters import Counters
-from kirsch.amqp.identity import Identity, Refused
+from kirsch.amqp.identity import Identity
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.message import Delivery, Publication, Settled
 from kirsch.amqp.others import Others
 from kirsch.amqp.plugin import AMQPPlugin
-from kirsch.amqp.protocol import Hello, Join, Send, Signal
+from kirsch.amqp.protocol import Send, Signal
 from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, Reader, Said
+from kirsch.amqp.reception import Authenticate, Reception
 from kirsch.amqp.room import Rooms
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
@@ -27,14 +28,11 @@ from kirsch.websocket.message import Prepared
 log = logging.getLogger("kirsch.amqp")
 
 Direction = Literal["read", "write"]
-Authenticate = Callable[[Hello, Any], Identity | None]
 Authorise = Callable[[Identity, str, Direction], bool]
 Check = Callable[[Identity, str, Any], Any]
 
 # Seconds between looks at what is to be done; until what has changed is told.
 TICK, SOON = 1.0, 0.05
-# Seconds until an offset that nobody has heard of yet is held to be of another stream.
-AHEAD = 3.0
 # Seconds until the last message that came has to come again, once the connection does.
 EXPECTED = 6.0
 PREFETCH = 1000
@@ -108,11 +106,11 @@ class Bridge(SimplePlugin):
         self.connection: type[Connection] = type("Connection", (Connection,), {"bridge": self})
         self.counters = Counters()
         self.process = token_hex(8)
-        self._authenticate = authenticate or (lambda hello, request: Identity(hello.name))
+        self.reception = Reception(self, authenticate or (lambda hello, request: Identity(hello.name)))
         self._authorise = authorise or (lambda identity, room, direction: True)
         self._check = check or (lambda identity, room, data: data)
         self._exchange, self._stream, self._events = f"{name}.rooms", f"{name}.history", f"{name}.events"
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         most, count, size = memory
         self.rooms = Rooms(
             slow=slow,
@@ -128,13 +126,9 @@ class Bridge(SimplePlugin):
             self.rooms,
             self.limits.roster,
             lambda publication: self.bus.publish("ws2amqp", publication),
-            self._look_soon,
+            self.look_soon,
         )
         self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
-        self._clients: dict[str, Connection] = {}
-        self._strangers: set[Connection] = set()
-        # Joins that wait until the stream has been read so far, and until when.
-        self._held: dict[Connection, dict[str, tuple[Join, float | None]]] = {}
         self._soon = False
         self._ticking = False
         amqp.declare += [
@@ -185,7 +179,7 @@ class Bridge(SimplePlugin):
     def stop(self) -> None:
         """Have the others know that all of this process's have left."""
         self._ticking = False
-        with self._lock:
+        with self.lock:
             self.others.bye()
 
     stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
@@ -195,8 +189,8 @@ class Bridge(SimplePlugin):
     @property
     def connections(self) -> list[Connection]:
         """Those that have said hello."""
-        with self._lock:
-            return list(self._clients.values())
+        with self.lock:
+            return self.reception.connections
 
     def check(self) -> None:
         """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
@@ -206,7 +200,7 @@ class Bridge(SimplePlugin):
 
     def members(self, room: str) -> list[tuple[str, str]]:
         """Who is in a room, in any process: clients and names."""
-        with self._lock:
+        with self.lock:
             return self.others.presence.members(room)
 
     def send(self, room: str, data: Any, name: str = "") -> None:
@@ -217,107 +211,6 @@ class Bridge(SimplePlugin):
         self.bus.publish("ws2amqp", Publication(self._exchange, room, body, kind=protocol.MESSAGE))
 
     # What connections say, in the provider's threads.
-
-    def opened(self, connection: Connection) -> None:
-        if connection.thread and connection.thread != self.amqp.loop.thread:
-            log.error("the AMQPPlugin's loop is not the WebSockets' own: give it loop='asyncio' or so")
-            connection.dismiss(1011, "not set up as it should be")
-            return
-        with self._lock:
-            self._strangers.add(connection)
-
-    def closed(self, connection: Connection, code: int) -> None:
-        with self._lock:
-            self._strangers.discard(connection)
-            self._forget(connection)
-
-    def hello(self, connection: Connection, hello: Hello) -> None:
-        if connection.client_id:
-            connection.dismiss(protocol.MALFORMED, "a second hello")
-            return
-        key = hello.key or token_urlsafe(24)
-        hello = Hello(key, hello.name, hello.token)
-        try:
-            identity = self._authenticate(hello, connection.request)
-        except Refused as error:
-            identity, reason = None, str(error)
-        else:
-            reason = "who are you?"
-        if identity is None:
-            self.count("refused", "unauthenticated")
-            connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
-            return
-        with self._lock:
-            self._strangers.discard(connection)
-            other = self._clients.get(hello.client)
-            if other is not None:
-                # It has come back before its old connection was found to be dead.
-                self._forget(other)
-                other.dismiss(protocol.REPLACED, "the client has another connection")
-            connection.client_id, connection.identity = hello.client, identity
-            self._clients[hello.client] = connection
-            connection.say(
-                type="welcome",
-                version=protocol.VERSION,
-                client=hello.client,
-                key=key,
-                name=identity.name,
-                broker=self.amqp.connected,
-                limits={"message": self.limits.message, "unconfirmed": self.limits.unconfirmed},
-            )
-
-    def join(self, connection: Connection, join: Join) -> None:
-        if len(connection.rooms) >= self.limits.rooms and join.room not in connection.rooms:
-            self.refuse(connection, "too-many-rooms", f"{self.limits.rooms} rooms at most", join.room)
-            return
-        if not self.allowed(connection, join.room, "read"):
-            return
-        with self._lock:
-            if self._may_join(join):
-                self._join(connection, join)
-            else:
-                held = self._held.setdefault(connection, {})
-                if len(held) < self.limits.rooms or join.room in held:
-                    held[join.room] = join, None
-                self._look_soon()
-
-    def _may_join(self, join: Join) -> bool:
-        return self.reader.caught_up and (join.since is None or join.since <= self.rooms.offset)
-
-    def _join(self, connection: Connection, join: Join) -> None:
-        if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
-            return
-        now = time.monotonic()
-        offset, complete = self.rooms.join(join.room, connection, join.since, join.last, now)
-        room = self.rooms.room(join.room)
-        if not complete:
-            self.rooms.gaps += 1
-        connection.rooms.add(join.room)
-        # Those who are there are told a moment later, all at once.
-        self.others.enter(join.room, connection.client_id, connection.identity.name)
-        if join.presence:
-            room.quiet.discard(id(connection))
-        else:
-            room.quiet.add(id(connection))
-        said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
-        if join.presence:
-            said |= self.others.rosters.whole(join.room)
-        connection.say(**said)
-        self.rooms.catch_up(join.room, now, self.limits.stalled)
-        self._look_soon()
-
-    def leave(self, connection: Connection, room: str) -> None:
-        with self._lock:
-            self._held.get(connection, {}).pop(room, None)
-            self._leave(connection, room)
-            connection.say(type="left", room=room)
-
-    def _leave(self, connection: Connection, name: str) -> None:
-        connection.rooms.discard(name)
-        room = self.rooms.get(name)
-        if room is not None:
-            self.rooms.discard(room, connection)
-        self.others.leave(name, connection.client_id)
 
     def allowed(
         self, connection: Connection, room: str, direction: Direction, number: int | None = None
@@ -337,13 +230,13 @@ class Bridge(SimplePlugin):
         publication = Publication(
             self._exchange, send.room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
         )
-        with self._lock:
+        with self.lock:
             self.counters.received += 1
         self.bus.publish("ws2amqp", publication)
 
     def spread(self, connection: Connection, signal: Signal) -> None:
         """Give a signal to all members that are there now, in any process."""
-        with self._lock:
+        with self.lock:
             self.counters.signals += 1
             self.others.signal(signal.room, connection.client_id, connection.identity.name, signal.data)
 
@@ -351,7 +244,7 @@ class Bridge(SimplePlugin):
         """It does not read: what waits for it is dropped, and it is closed."""
         if connection.close_sent is None:
             log.info("%s: reads too slowly", connection.peer)
-            with self._lock:
+            with self.lock:
                 self.counters.slow += 1
             connection.discard()
             connection.dismiss(protocol.SLOW, "you read too slowly: come back")
@@ -364,42 +257,35 @@ class Bridge(SimplePlugin):
 
     def count(self, what: Literal["refused", "closed"], code: str | int) -> None:
         """One more was refused, or closed by us."""
-        with self._lock:
+        with self.lock:
             getattr(self.counters, what)[code] += 1
-
-    def _forget(self, connection: Connection) -> None:
-        for room in tuple(connection.rooms):
-            self._leave(connection, room)
-        self._held.pop(connection, None)
-        if self._clients.get(connection.client_id) is connection:
-            del self._clients[connection.client_id]
 
     # What the broker says, in the AMQPPlugin's listeners' thread.
 
     def _where(self) -> dict[str, Any]:
-        with self._lock:
+        with self.lock:
             return self.reader.where(time.monotonic())
 
     def connected(self) -> None:
-        with self._lock:
+        with self.lock:
             self.others.connected(time.monotonic())
             self._tell_all(True)
 
     def lost(self, reason: str) -> None:
-        with self._lock:
+        with self.lock:
             self._tell_all(False)
 
     def _tell_all(self, connected: bool) -> None:
         message = protocol.text(type="broker", connected=connected)
-        for connection in tuple(self._clients.values()):
+        for connection in self.reception.connections:
             connection.tell(message)
 
     def delivered(self, delivery: Delivery) -> None:
         if delivery.queue == self._stream and delivery.offset is not None:
-            with self._lock:
+            with self.lock:
                 self._said(delivery, delivery.offset)
         elif delivery.queue == self._events:
-            with self._lock:
+            with self.lock:
                 self.others.hear(delivery.body, time.monotonic())
 
     def _said(self, delivery: Delivery, offset: int) -> None:
@@ -415,7 +301,7 @@ class Bridge(SimplePlugin):
             counters.messages += 1
             rooms.say(said.room, offset, Prepared(said.text))
             if rooms.lagging:
-                self._look_soon()
+                self.look_soon()
         elif said is MARKED:
             self._look()
         elif said is DOUBLE:
@@ -432,7 +318,7 @@ class Bridge(SimplePlugin):
 
     # Now and then.
 
-    def _look_soon(self) -> None:
+    def look_soon(self) -> None:
         """Look at what is to be done in a moment, unless that is to be done already."""
         if not self._soon:
             self._soon = True
@@ -440,26 +326,14 @@ class Bridge(SimplePlugin):
 
     def _look(self) -> None:
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             self._soon = False
-            self._let_in(now)
+            self.reception.let_in(now)
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
             self.others.tell(self.amqp.connected)
-            if self._held or self.rooms.lagging:
-                self._look_soon()
-
-    def _let_in(self, now: float) -> None:
-        """Those whose joins had to wait, and need not any more."""
-        held, self._held = self._held, {}
-        for connection, joins in held.items():
-            for name, (join, until) in joins.items():
-                if self._may_join(join) or (until is not None and now >= until):
-                    self._join(connection, join)
-                    continue
-                if until is None and self.reader.caught_up and self.amqp.connected:
-                    until = now + AHEAD
-                self._held.setdefault(connection, {})[name] = join, until
+            if self.reception.waiting or self.rooms.lagging:
+                self.look_soon()
 
     def _tick(self) -> None:
         """Once a second, where the connection to the broker runs."""
@@ -469,18 +343,10 @@ class Bridge(SimplePlugin):
 
     def _second(self) -> None:
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             if self.amqp.connected and self.reader.late(now):
                 self._another()
             self.others.second(now, self.amqp.connected)
-            late = [each for each in self._strangers if now - each.opened_at > self.limits.hello]
-            for connection in late:
-                self._strangers.discard(connection)
-                connection.dismiss(protocol.NO_HELLO, "no hello")
-        if not self._soon and (self._held or self.rooms.lagging or self.others.rosters.waiting):
+            self.reception.late(now)
+        if not self._soon and (self.reception.waiting or self.rooms.lagging or self.others.rosters.waiting):
             self._look()
-
-
-def _short(reason: str) -> str:
-    """As much as a close frame holds."""
-    return reason.encode()[:120].decode(errors="ignore")

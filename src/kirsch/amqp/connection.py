@@ -39,10 +39,10 @@ class Connection(WebSocket):
         self._refusals = limits.burst
 
     def opened(self) -> None:
-        self.bridge.opened(self)
+        self.bridge.reception.opened(self)
 
     def closed(self, code: int, reason: str) -> None:
-        self.bridge.closed(self, code)
+        self.bridge.reception.closed(self, code)
 
     def received_message(self, message: Any) -> None:
         if self.close_sent is not None:
@@ -79,11 +79,11 @@ class Connection(WebSocket):
             case Signal():
                 self._signal(command)
             case Join():
-                self.bridge.join(self, command)
+                self.bridge.reception.join(self, command)
             case Leave():
-                self.bridge.leave(self, command.room)
+                self.bridge.reception.leave(self, command.room)
             case Hello():
-                self.bridge.hello(self, command)
+                self.bridge.reception.hello(self, command)
             case Ping():
                 self.say(type="pong")
 
