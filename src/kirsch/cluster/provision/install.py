@@ -60,7 +60,7 @@ LEAVE = (
     # Trust in the cluster's registry, and the folders that it leaves empty.
     "rm -f /etc/containers/registries.conf.d/50-kirsch.conf; "
     f"test ! -d /etc/containers/certs.d || {{ find /etc/containers/certs.d -lname '{TLS}/*' -delete; "
-    "find /etc/containers/certs.d -mindepth 1 -type d -empty -delete; }; "
+    "find /etc/containers/certs.d -type d -empty -delete; }; "
     "systemctl daemon-reload; systemctl reset-failed kirschd.service 2>/dev/null || :"
 )
 
