@@ -41,6 +41,7 @@ def test_regions_move(shell, name):
         shell("move '0123456789abcdef0123456789abcdef'")
 
 
+@pytest.mark.slow
 def test_regions_split_and_merge(shell, name):
     shell(f"create '{name}', 'f'; put '{name}', 'a', 'f:q', 1; put '{name}', 'z', 'f:q', 1; flush '{name}'")
     shell(f"split '{name}', 'm'")

@@ -98,6 +98,7 @@ def test_java_is_shown_only_when_asked(ran):
     assert "\tat org.apache.hadoop.hbase" in error
 
 
+@pytest.mark.slow
 def test_it_is_interrupted_and_told_to_end(started):
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
         process = started("-c", "status; import time; print('now', flush=True); time.sleep(600)")

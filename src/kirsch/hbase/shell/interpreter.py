@@ -130,25 +130,26 @@ class Interpreter:
         except (ValueError, RecursionError, MemoryError) as error:
             return self._failed(error, MISUSED)
         linecache.cache[name] = (len(translated), None, translated.splitlines(True), name)
-        for node in tree.body:
-            if status := self._statement(node, name):
-                return status
+        try:
+            for node in tree.body:
+                if status := self._statement(node, name):
+                    return status
+        except KeyboardInterrupt:
+            # It may come between two statements too, and while what Java says of it is being told.
+            self.session.progress.clear()
+            # The terminal has written ^C into this line.
+            self._say("\ninterrupted" if self.output.interactive else "interrupted")
+            return INTERRUPTED
         return DONE
 
     def _statement(self, node: ast.stmt, name: str) -> int:
         begun = time.perf_counter()
         try:
-            try:
-                said = _interruptible(self._execute, node, name)
-            except (KeyboardInterrupt, SystemExit, BrokenPipeError):
-                raise
-            except BaseException as error:
-                return self._failed(error)
-        except KeyboardInterrupt:
-            # It may come while what Java says of it is being told.
-            self.session.progress.clear()
-            self._say("interrupted")
-            return INTERRUPTED
+            said = _interruptible(self._execute, node, name)
+        except (KeyboardInterrupt, SystemExit, BrokenPipeError):
+            raise
+        except BaseException as error:
+            return self._failed(error)
         took = f"{time.perf_counter() - begun:.3f} s"
         self.output.note(f"{said}, {took}" if said else took)
         return DONE

@@ -51,6 +51,7 @@ class Shell:
         self.bus = Bus() if bus is None else bus
         self._main = threading.get_ident()
         self._leaving = False
+        self._left = False
         ConnectionPlugin(self.bus, session).subscribe()
         self.bus.subscribe("exit", self._exit)
 
@@ -76,10 +77,11 @@ class Shell:
             self.bus.block(interval=0.02)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        raise Terminated(128 + number)
+        raise Terminated(0 if self._left else 128 + number)
 
     def _exit(self) -> None:
         """The bus exits: if it was not the shell that had it do so, the shell ends."""
+        self._left = True
         if not self._leaving and threading.get_ident() != self._main:
             os.kill(os.getpid(), signal.SIGTERM)
         elif not self._leaving:
