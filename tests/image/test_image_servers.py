@@ -105,6 +105,15 @@ def test_without_a_password_no_database_is_made(podman, postgres):
     assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "1"
 
 
+def test_a_value_that_is_given_twice_is_refused(podman, postgres):
+    twice = ("--env", "POSTGRES_USER=ali", "--env", "POSTGRES_USER_FILE=/etc/hostname")
+    name = podman.run(postgres, *twice, "--env", "POSTGRES_PASSWORD=x")
+    podman.podman("wait", name)
+    assert (
+        podman.said(name) == "postgres: POSTGRES_USER and POSTGRES_USER_FILE are both set: set one of them\n"
+    )
+
+
 def test_a_folder_with_other_things_is_left_alone(podman, postgres, tmp_path):
     (tmp_path / "letter").write_text("dear")
     tmp_path.chmod(0o777)
