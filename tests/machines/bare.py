@@ -66,10 +66,14 @@ class BareHost:
                 "create", "--name", self.name, "--hostname", "bare", "--network", self.network,
                 "--ip", self.address, "--mac-address", hardware_address(self.address), "--privileged",
                 "--pids-limit=-1", "--systemd=false", "--cgroupns=private", *ulimits(limits()),
-                "--tmpfs", "/run", "--tmpfs", "/tmp", "--env", "container=podman", image, "sh", "-c", BOOT,
+                "--tmpfs", "/run", "--tmpfs", "/tmp", "--env", "container=podman",
+                # Overlayfs does not stand on overlayfs.
+                *(("--volume", "/var/lib/containers") if self.image else ()),
+                image, "sh", "-c", BOOT,
             )
         )  # fmt: skip
-        settings = [file for file in FILES if file.target]
+        # A machine's packages want a machine's settings: its podman has no pids controller either.
+        settings = [file for file in FILES if file.target or self.image]
         files = [*settings, File("/root/.ssh/authorized_keys", public.encode(), 0o600)]
         self.runner.run(copy_in(self.name, archive(files, ["/root/.ssh"])))
         self.runner.run(podman("start", self.name))
@@ -81,7 +85,7 @@ class BareHost:
             useradd --create-home --shell /bin/sh {USER}
             install -d -m 0700 -o {USER} ~{USER}/.ssh
             install -m 0600 -o {USER} /root/.ssh/authorized_keys ~{USER}/.ssh/
-            echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
+            test ! -d /etc/sudoers.d || echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
             """
         )
         key = self.shell("cat /etc/ssh/ssh_host_ed25519_key.pub")
