@@ -1,0 +1,109 @@
+"""The shell as a person has it: in a real terminal, typed into."""
+
+import pytest
+from tests.hbase.shell.terminal import terminal
+
+# A machine that is busy takes its time: half a minute to the first answer.
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+
+
+def test_a_session(quorum, client, shell, name, tmp_path):
+    """Completion, many lines, mistakes, time, history; Ctrl-D."""
+    shell(f"create '{name}', 'family'; create '{name}other', 'f'")
+    with terminal(quorum, tmp_path) as shown:
+        shown.prompted()
+        shown.line("status")
+        shown.until(r"1 active master, .*\n[\d.]+ s$")  # how long it took stands below
+        shown.prompted()
+        # Commands, tables, families are completed.
+        shown.type("descri\t")
+        shown.until("hbase> describe")
+        shown.type(f" '{name}o\t")
+        shown.until(f"hbase> describe '{name}other")
+        shown.line("'")
+        shown.until(f"Table {name}other is enabled")
+        shown.prompted()
+        shown.type(f"put '{name}', 'r', '\t")
+        shown.until(f"put '{name}', 'r', 'family:")
+        shown.line("q', 'Hello'")
+        shown.prompted()
+        shown.type(f"scan '{name}', LIM\t")
+        shown.until(f"scan '{name}', LIMIT =>")
+        shown.line("1")
+        shown.until(r"ROW +COLUMN +TIMESTAMP +VALUE\nr +family:q +\d+ +Hello\n1 row, [\d.]+ s")
+        shown.prompted()
+        assert b"\x1b[1mROW" in shown.raw  # in colours
+        # A block: Enter goes on until an empty line.
+        shown.line("for i in range(3):")
+        shown.until(r"\.\.\.>")
+        shown.line(f"put '{name}', f'row{{i}}', 'family:q', i")
+        shown.line("")
+        shown.prompted()
+        shown.line(f"count '{name}'")
+        shown.until(r"^4\n[\d.]+ s")
+        shown.prompted()
+        # No typing mistake, and no error of one's own, is a traceback.
+        for typed, told in (
+            ("scn 't'", "there is no command scn; do you mean scan"),
+            ("scan 't", r"^scan 't\n     \^\nthe string is not closed"),
+            ("scan 't', LIMT => 1", "a scan has no option LIMT|there is no table t"),
+            ("scan 'nowhere'", "there is no table nowhere"),
+            ("x +", "invalid syntax"),
+            ("frob(1)", "NameError: name 'frob' is not defined"),
+            ("1/0", "^ZeroDivisionError: division by zero"),
+            ("create", "create: missing table. It is called as: create 't1', 'f1', 'f2'"),
+        ):
+            shown.line("\x0c" + typed)  # on a clear screen
+            shown.until(told)
+            shown.prompted()
+            assert "Traceback" not in shown.shown()
+        # Any module, any of Java's classes.
+        shown.line("import math; math.pi")
+        shown.until(r"^3\.14159")
+        shown.prompted()
+        shown.line("java('java.lang.Math').abs(-5)")
+        shown.until("^5")
+        shown.prompted()
+        shown.control("d")
+        assert shown.ended() == 0
+    # What was typed is there the next time; others cannot read it.
+    (history,) = (tmp_path / "state/kirsch").iterdir()
+    assert history.stat().st_mode & 0o777 == 0o600
+    with terminal(quorum, tmp_path) as shown:
+        shown.prompted()
+        shown.type("\x1b[A")
+        shown.until(r"hbase> java\('java\.lang\.Math'\)\.abs\(-5\)")
+        shown.control("c")
+        shown.prompted()
+        shown.control("r")
+        shown.type("descri")
+        shown.until(f"describe '{name}other'")
+        shown.control("c")
+        shown.type("\x1b[A\x1b[A")
+        shown.until("hbase> import math")
+        shown.control("c")
+        shown.line("exit")
+        assert shown.ended() == 0
+
+
+@pytest.mark.slow
+def test_whoever_has_the_bus_exit_ends_the_shell(quorum, client, tmp_path):
+    with terminal(quorum, tmp_path) as shown:
+        shown.prompted()
+        shown.line("import threading; threading.Timer(0.1, bus.exit).start()")
+        assert shown.ended() == 0
+
+
+def test_a_server_that_is_not_there(client, tmp_path):
+    with terminal("127.0.0.1:1", tmp_path) as shown:
+        shown.prompted()
+        shown.line("status")
+        shown.until("no ZooKeeper answers: 127.0.0.1:1 refused the connection")
+        shown.prompted()
+        shown.line("1 + 1")
+        shown.until("^2")
+        shown.prompted()
+        shown.line("list")
+        shown.until(r"(?s)no ZooKeeper.*no ZooKeeper")
+        shown.control("d")
+        assert shown.ended() == 0
