@@ -10,6 +10,7 @@ from kirsch.cluster import addresses, keys
 from kirsch.cluster.agent import Agent
 from kirsch.cluster.agent.allocation import Addresses, FlatAddresses, HostAddresses, LoopbackAddresses
 from kirsch.cluster.agent.cache import Cache
+from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.endpoints import EndpointsServer
 from kirsch.cluster.engine import Engine
 from kirsch.cluster.journal import Journal
@@ -70,9 +71,7 @@ class Node:
             self.lease,
             runtime,
             machine,
-            where,
-            self.secrets,
-            str(endpoints),
+            Preparation(where, self.secrets, str(endpoints), self.names),
             Cache(cache, self.secrets.seal, self.secrets.unseal),
             self.network,
             self.names,

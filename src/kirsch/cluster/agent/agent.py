@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kirsch.cluster import keys, links
 from kirsch.cluster.agent.adoption import adopted, mark
-from kirsch.cluster.agent.allocation import Addresses
 from kirsch.cluster.agent.cache import Cache, Cached
 from kirsch.cluster.agent.plan import (
     STOPS_AT,
@@ -27,19 +26,20 @@ from kirsch.cluster.agent.plan import (
     replaced,
 )
 from kirsch.cluster.agent.ports import taken
+from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
 from kirsch.cluster.agent.share import Share
 from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
+from kirsch.cluster.model import Assignment, Machine, UnitState
 from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
-from kirsch.cluster.secrets import SecretError, Secrets, variable
+from kirsch.cluster.secrets import SecretError
 from kirsch.cluster.snapshot import Snapshots
-from kirsch.unit import Options, UnitFile, UnitName
+from kirsch.unit import Options, UnitName
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,7 @@ class Agent:
         lease: MachineLease,
         runtime: Runtime,
         machine: Machine,
-        addresses: Addresses,
-        secrets: Secrets,
-        endpoints: str,
+        preparation: Preparation,
         cache: Cache,
         network: Network | None = None,
         names: Names | None = None,
@@ -69,9 +67,8 @@ class Agent:
         self.lease = lease
         self.runtime = runtime
         self.machine = machine
-        self.addresses = addresses
-        self.secrets = secrets
-        self.endpoints = endpoints
+        self.preparation = preparation
+        self.addresses = preparation.addresses
         self.cache = cache
         self.network = network
         self.names = names
@@ -86,8 +83,6 @@ class Agent:
         self._prepared: dict[UnitName, Prepared] = {}
         # The addresses that each unit's links gave it at its start.
         self._linked: dict[UnitName, Mapping[str, str]] = {}
-        # Those of its secrets that a unit was prepared with.
-        self._versions: dict[UnitName, tuple[float, ...]] = {}
         self._busy: dict[UnitName, asyncio.Task[None]] = {}
         self._starting: set[UnitName] = set()
         self._problems: dict[UnitName, str] = {}
@@ -170,8 +165,8 @@ class Agent:
             elsewhere={} if self._closing else self.share.elsewhere(),
             unread=frozenset() if self._closing else self.share.unread(),
             linked=self._linked,
-            lacking=self._lacking(assigned),
-            outdated=self._outdated(assigned),
+            lacking=self.preparation.lacking(assigned),
+            outdated=self.preparation.outdated(assigned),
             endpoints=self.snapshots.now().endpoints,
             machine=self.machine.id,
             known=known or self._closing,
@@ -180,7 +175,7 @@ class Agent:
             silence=self.lease.silence / self.lease.TTL,
             lapsed=self.share.lapsed(),
             apart=self._apart(),
-            unaddressed=self._unaddressed(assigned),
+            unaddressed=self.preparation.unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
         return replace(view, siblings=self.share.siblings(replaced(view)))
@@ -193,24 +188,6 @@ class Agent:
         entry = self.mirror.entries.get(keys.mesh(self.machine.id))
         told = entry is not None and entry.lease == self.lease.current
         return self.network.apart or ("" if told else "until its machine is in the flat network")
-
-    def _unaddressed(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
-        flat = self.addresses.flat
-        return frozenset(name for name, unit in assigned.items() if flat(name, unit.options) is None)
-
-    def _lacking(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, tuple[str, ...]]:
-        lacking = {}
-        for name, unit in assigned.items():
-            if missing := self.secrets.missing(secret.name for secret in unit.options.secrets):
-                lacking[name] = tuple(dict.fromkeys(missing))
-        return lacking
-
-    def _outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
-        known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
-        return frozenset(name for name, unit in known if self._versions[name] != self._version(unit.options))
-
-    def _version(self, options: Options) -> tuple[float, ...]:
-        return tuple(self.secrets.version(secret.name) for secret in options.secrets)
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""
@@ -285,11 +262,9 @@ class Agent:
 
     async def _prepare(self, name: UnitName, assigned: Assigned, view: View, starts: bool) -> Prepared:
         if name in view.assigned:
-            self._versions[name] = self._version(assigned.options)
             # To be known, a unit need not have its secrets.
             lacking = () if starts else view.lacking.get(name, ())
-            prepared = await self.prepare(name, assigned.file, assigned.options, view.endpoints, lacking)
-            return replace(prepared, address=self.addresses.flat(name, assigned.options) or "")
+            return await self.preparation.of(name, assigned, view.endpoints, lacking)
         return self.cache.units[name].prepared
 
     def _addresses(self, name: UnitName, assigned: Assigned, view: View) -> Mapping[str, str]:
@@ -317,39 +292,6 @@ class Agent:
                 where = f"{name}:{port.entry.line}" if port.entry else name.text
                 return f"port {port.host} is in use by {who}; stop that, or change PublishPort= ({where})"
         return None
-
-    async def prepare(
-        self,
-        name: UnitName,
-        file: UnitFile,
-        options: Options,
-        endpoints: Sequence[Endpoint],
-        without: Collection[str] = (),
-    ) -> Prepared:
-        """A unit with all that the cluster adds to it here, but for secrets that it is to be `without`.
-
-        Raises RegistryError, SecretError, OSError."""
-        environment = {
-            "KIRSCH_UNIT": name.text,
-            "KIRSCH_INSTANCE": name.instance or "",
-            "KIRSCH_ADDRESS": await self.addresses.of(name, options),
-            **links.variables(name, options.links, endpoints),
-        }
-        credentials, secrets = {}, {}
-        for secret in options.secrets:
-            if secret.name in without:
-                continue
-            value = await self.secrets.get(secret.name)
-            if secret.env:
-                secrets[secret.env] = variable(secret.name, value)
-            else:
-                credentials[secret.name] = value
-        hosts = links.hosts(options.links, endpoints)
-        socket = self.endpoints if options.endpoints else ""
-        dns = self.names.address if self.names is not None and options.flat else ""
-        return Prepared(
-            name, file, environment, credentials, hosts=hosts, dns=dns, secrets=secrets, endpoints=socket
-        )
 
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""

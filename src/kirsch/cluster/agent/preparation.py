@@ -1,0 +1,90 @@
+"""Units made ready for their runtime: with addresses, what their links know of others, and secrets."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from kirsch.cluster import links
+from kirsch.cluster.agent.allocation import Addresses
+from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.model import Endpoint
+from kirsch.cluster.names.server import Names
+from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.secrets import Secrets, variable
+from kirsch.unit import Options, UnitFile, UnitName
+
+
+class Preparation:
+    """What the cluster adds to units on one machine. `endpoints` is the path of the socket that tells who is
+    ready; `names` answers for units' names, where that is done here."""
+
+    def __init__(
+        self, addresses: Addresses, secrets: Secrets, endpoints: str, names: Names | None = None
+    ) -> None:
+        self.addresses = addresses
+        self.secrets = secrets
+        self.endpoints = endpoints
+        self.names = names
+        # Those of its secrets that a unit was prepared with.
+        self._versions: dict[UnitName, tuple[float, ...]] = {}
+
+    def unaddressed(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
+        """The units that have no address in the flat network yet, and are to have one."""
+        flat = self.addresses.flat
+        return frozenset(name for name, unit in assigned.items() if flat(name, unit.options) is None)
+
+    def lacking(self, assigned: Mapping[UnitName, Assigned]) -> dict[UnitName, tuple[str, ...]]:
+        """The secrets that units ask for and nobody has set."""
+        lacking = {}
+        for name, unit in assigned.items():
+            if missing := self.secrets.missing(secret.name for secret in unit.options.secrets):
+                lacking[name] = tuple(dict.fromkeys(missing))
+        return lacking
+
+    def outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
+        """The units that were made ready with secrets that have changed since."""
+        known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
+        return frozenset(name for name, unit in known if self._versions[name] != self._version(unit.options))
+
+    async def of(
+        self, name: UnitName, assigned: Assigned, endpoints: Sequence[Endpoint], without: Collection[str]
+    ) -> Prepared:
+        """A unit of this machine. Raises as `prepare` does."""
+        self._versions[name] = self._version(assigned.options)
+        prepared = await self.prepare(name, assigned.file, assigned.options, endpoints, without)
+        return replace(prepared, address=self.addresses.flat(name, assigned.options) or "")
+
+    async def prepare(
+        self,
+        name: UnitName,
+        file: UnitFile,
+        options: Options,
+        endpoints: Sequence[Endpoint],
+        without: Collection[str] = (),
+    ) -> Prepared:
+        """A unit with all that the cluster adds to it here, but for secrets that it is to be `without`.
+
+        Raises RegistryError, SecretError, OSError."""
+        environment = {
+            "KIRSCH_UNIT": name.text,
+            "KIRSCH_INSTANCE": name.instance or "",
+            "KIRSCH_ADDRESS": await self.addresses.of(name, options),
+            **links.variables(name, options.links, endpoints),
+        }
+        credentials, secrets = {}, {}
+        for secret in options.secrets:
+            if secret.name in without:
+                continue
+            value = await self.secrets.get(secret.name)
+            if secret.env:
+                secrets[secret.env] = variable(secret.name, value)
+            else:
+                credentials[secret.name] = value
+        hosts = links.hosts(options.links, endpoints)
+        socket = self.endpoints if options.endpoints else ""
+        dns = self.names.address if self.names is not None and options.flat else ""
+        return Prepared(
+            name, file, environment, credentials, hosts=hosts, dns=dns, secrets=secrets, endpoints=socket
+        )
+
+    def _version(self, options: Options) -> tuple[float, ...]:
+        return tuple(self.secrets.version(secret.name) for secret in options.secrets)
