@@ -52,8 +52,16 @@ class Rabbit:
         return False
 
     def kill(self):
+        """kill -9; but of its first moments with a stream, of which RabbitMQ 3.10 forgets half for ever."""
+        if list(self.settings.data.rglob("*/stream/*/*.segment")):
+            eventually(self._knows_its_streams, 60, "Ra's directory")
         os.kill(self._child.pid, signal.SIGKILL)
         self._child.wait(20)
+
+    def _knows_its_streams(self):
+        """What names its Raft servers is written down every now and then only."""
+        names = self.settings.data.rglob("names.dets")
+        return any(b"rabbit_stream_coordinator" in name.read_bytes() for name in names)
 
     def freeze(self):
         """It is there, and does nothing."""
