@@ -87,6 +87,62 @@ def test_a_session(quorum, client, shell, name, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_takes_long_is_stopped(quorum, client, shell, name, tmp_path):
+    """Ctrl-C stops the command, be it in Python or in Java, and not the shell."""
+    shell(f"create '{name}', 'f'")
+    endlessly = (
+        "time.sleep(600)",
+        "all(True for _ in iter(int, 1))",
+        "java('java.lang.Thread').sleep(600000)",
+        "connection.call(java('java.lang.Thread').sleep, 600000)",
+        f"all(count('{name}') == 0 for _ in iter(int, 1))",
+    )
+    with terminal(quorum, tmp_path) as shown:
+        shown.prompted()
+        for number, endless in enumerate(endlessly):
+            shown.line(f"\x0cimport time; print('begun', {number}); {endless}")
+            shown.until(f"^begun {number}$")
+            shown.control("c")
+            shown.until(rf"(?s)^begun {number}(\^C)?$.*^interrupted$.*^hbase>\s*\Z")
+        shown.control("d")
+        assert shown.ended() == 0
+
+
+@pytest.mark.slow
+def test_without_prompt_toolkit(quorum, client, tmp_path):
+    with terminal(quorum, tmp_path, "--plain") as shown:
+        shown.prompted()
+        shown.line("statu\t")
+        shown.until("1 active master")
+        shown.prompted()
+        shown.line("for i in range(2):")
+        shown.until(r"\.\.\.>$")
+        shown.line("    print(i + 40)")
+        shown.line("")
+        shown.until("^41")
+        shown.prompted()
+        shown.type("half a line")
+        shown.until("half a line")
+        shown.control("c")
+        shown.prompted()
+        shown.line("import time; print('begun'); time.sleep(600)")
+        shown.until("^begun$")
+        shown.control("c")
+        shown.until("^interrupted")
+        shown.prompted()
+        shown.control("d")
+        assert shown.ended() == 0
+    with terminal(quorum, tmp_path, "--plain") as shown:
+        shown.prompted()
+        shown.type("\x1b[A")
+        shown.until("hbase> import time; print")
+        shown.control("c")
+        shown.prompted()
+        shown.line("quit")
+        assert shown.ended() == 0
+
+
+@pytest.mark.slow
 def test_whoever_has_the_bus_exit_ends_the_shell(quorum, client, tmp_path):
     with terminal(quorum, tmp_path) as shown:
         shown.prompted()
