@@ -53,9 +53,12 @@ class Target:
             self.registry.address,
             {line["name"]: Known(line["hash"], line["desired"]) for line in lines},
             frozenset(self.units_of(application.name)),
-            # Those that units wait for are listed too, and not set.
-            frozenset(each["name"] for each in self.client.get(SECRETS)["secrets"] if each["set"]),
+            self.secrets(),
         )
+
+    def secrets(self) -> frozenset[str]:
+        """The names of those that are set; what units wait for is listed too, and is not."""
+        return frozenset(each["name"] for each in self.client.get(SECRETS)["secrets"] if each["set"])
 
     def units_of(self, application: str) -> list[str]:
         """The units that came with an application; none if it never came."""
@@ -85,10 +88,18 @@ class Target:
             push(str(step.image.name), step.target, self.registry, self.runner, show)
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
-            value = base64.b64encode(secrets.token_urlsafe(BYTES).encode()).decode()
-            # Somebody may have set it meanwhile: then that is it.
-            self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
+            self._make_secret(name)
         return [*warnings, *self._submit(plan)]
+
+    def _make_secret(self, name: str) -> None:
+        """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
+        is it."""
+        value = base64.b64encode(secrets.token_urlsafe(BYTES).encode()).decode()
+        try:
+            self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
+        except ClientError as error:
+            if error.status != 409 or name not in self.secrets():
+                raise
 
     def _spread(self, images: list[Reference], show: Show) -> list[str]:
         if not images:
