@@ -201,6 +201,13 @@ class TestFolder:
         with pytest.raises(ApplicationError, match=words):
             load(self.folder(tmp_path, settings))
 
+    @pytest.mark.parametrize("address", ["http://localhost:80910/", "http://localhost:web/", "http://[::1/"])
+    def test_an_address_that_is_none(self, tmp_path, address):
+        folder = self.folder(tmp_path)
+        (folder / "kirsch.toml").write_text(f'open = "{address}"\nstart = ["web@1"]\n')
+        with pytest.raises(ApplicationError, match=r"kirsch\.toml: open is to be an address as http"):
+            load(folder)
+
     def test_drop_ins_stand_after_what_they_are_for(self, tmp_path):
         folder = self.folder(tmp_path)
         for name, text in {

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 
@@ -199,6 +200,12 @@ def _settings(path: Path) -> dict[str, Any]:
         raise ApplicationError(f"{path}: name is to be a word or some, without a slash")
     if not all(isinstance(name, str) for name in settings.get("start", [])):
         raise ApplicationError(f"{path}: start is to be a list of unit names")
+    try:
+        _ = urlsplit(settings.get("open", "")).port
+    except ValueError as error:
+        raise ApplicationError(
+            f"{path}: open is to be an address as http://localhost:8091/: {error}"
+        ) from None
     return settings
 
 
