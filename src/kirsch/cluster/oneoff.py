@@ -89,7 +89,9 @@ async def link_variables(
     """What a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and if it
     is a PostgreSQL what its clients open it by; and which values are secret. Raises Refused (404, 409),
     SecretError."""
-    found = links.endpoints_of(link, cluster.endpoints)
+    # One that was destroyed may serve until it has stopped.
+    there = [each for each in cluster.endpoints if UnitName.parse(each.unit) in cluster.units]
+    found = links.endpoints_of(link, there)
     if not found and not any(links.targets(link, name) for name in cluster.units):
         raise Refused(404, f"there is no unit or service {link.target} to link to")
     endpoint = next((endpoint for endpoint in found if endpoint.ready), None)
@@ -98,7 +100,7 @@ async def link_variables(
     options = cluster.units[UnitName.parse(endpoint.unit)].options
     secrets = {e.env: variable(e.name, await kept.get(e.name)) for e in options.secrets if e.env}
     known = replace(endpoint, env={**endpoint.env, **secrets})
-    endpoints = [known if other is endpoint else other for other in cluster.endpoints]
+    endpoints = [known if other is endpoint else other for other in there]
     given = links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)
     return given, set(secrets.values())
 
