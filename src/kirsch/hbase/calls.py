@@ -135,9 +135,10 @@ class Workers:
 
 
 class Interrupter:
-    """Interrupts the main thread's Java call when SIGINT comes."""
+    """Interrupts the main thread's Java call when SIGINT comes; `java` is java.lang.Thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, java: Callable[[], Any] = lambda: cls("java.lang.Thread")) -> None:
+        self._java = java
         self._lock = threading.Lock()
         self._reading = -1
         self._writing = -1
@@ -152,21 +153,30 @@ class Interrupter:
             if self._calling:
                 return function(*arguments)  # Java has called Python, which calls Java
             self._start()
-        self._previous = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        previous = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        if previous != self._writing:
+            # Else the call before was left between two bytecodes, and it is known already.
+            self._previous = previous
         self._calling = True
+        late = False
+        # KeyboardInterrupt may be raised after any call of these: what follows it is done all the same.
         try:
             return function(*arguments)
         finally:
-            with self._lock:
-                self._calling = False
-                late, self._interrupted = self._interrupted, False
-            signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
-            if late:
-                # It may have come when the call was over.
-                cls("java.lang.Thread").interrupted()
+            try:
+                with self._lock:
+                    self._calling = False
+                    late, self._interrupted = self._interrupted, False
+            finally:
+                try:
+                    signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
+                finally:
+                    if late:
+                        # It may have come when the call was over.
+                        self._java().interrupted()
 
     def _start(self) -> None:
-        self._main = cls("java.lang.Thread").currentThread()
+        self._main = self._java().currentThread()
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._writing, False)
         threading.Thread(target=self._watch, name="kirsch-hbase-signals", daemon=True).start()
