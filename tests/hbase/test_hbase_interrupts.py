@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-# SIGINT comes within a call that fails, as Java's do when they are interrupted: Python hears of it only in what
-# is done after the call.
+# SIGINT comes within a call that fails, as Java's do when they are interrupted: Python hears of it only in
+# what is done after the call.
 TWICE = """
 import ctypes, os, signal, threading
 from kirsch.hbase.calls import Interrupter
