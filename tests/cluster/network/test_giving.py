@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kirsch.cluster import keys
 from kirsch.cluster.agent.allocation import FlatAddresses
+from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Cluster, UnitState
 from kirsch.cluster.network.giving import Giver
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.reconcile import GiveBack, reconcile
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.secrets import FileSecrets
 from kirsch.cluster.snapshot import Snapshots
-from kirsch.unit import Options, UnitName
+from kirsch.unit import Options, UnitFile, UnitName
 
 SUBNET = Subnet.parse("192.168.7.0/24")
 FLAT = Options(flat=True)
@@ -94,6 +98,26 @@ def test_a_unit_is_known_by_its_machines_address_unless_it_is_in_the_flat_networ
             assert addresses.known(everywhere, of_all) == mirror.value(keys.address("lb.container", "m1"))
             assert await addresses.of(web, FLAT) == "0.0.0.0"
             running.cancel()
+
+    run(work)
+
+
+def test_what_was_loaded_before_it_had_an_address_is_loaded_again_with_it(tmp_path: Path):
+    async def work() -> None:
+        async with machines(1) as (registry, (mirror,)):
+            addresses = FlatAddresses(registry, mirror, SUBNET, "m1", "10.0.0.1")
+            preparation = Preparation(addresses, FileSecrets(tmp_path), "")
+            name, file = UnitName.parse("web.container"), UnitFile.parse("[Container]\nImage=x\n")
+            assigned = {name: Assigned(file, Options.parse(file, name), Assignment(file.hash, "loaded"))}
+            assert preparation.unaddressed(assigned) == {name}
+            # A timer can start what is only loaded.
+            assert (await preparation.of(name, assigned[name], (), ())).address == ""
+            assert preparation.outdated(assigned) == set()
+            given = await Giver(registry, mirror, SUBNET).address(name.text, "-")
+            assert preparation.unaddressed(assigned) == set()
+            assert preparation.outdated(assigned) == {name}
+            assert (await preparation.of(name, assigned[name], (), ())).address == given
+            assert preparation.outdated(assigned) == set()
 
     run(work)
 

@@ -226,6 +226,7 @@ class Agent:
             for name in unload:
                 for known in (self._loaded, self._started, self._problems, self._prepared, self._linked):
                     known.pop(name, None)
+                self.preparation.forget(name)
                 self.report.forget(name)
             self._changed()
         if self._closing and not self._busy and not self.runtime.states():
@@ -363,9 +364,10 @@ class Agent:
         options = self._loaded.get(name)
         serves = state is not None and state.active in SERVES and options is not None
         if serves and options is not None and (name not in self._busy or name in self._started):
-            if self.network is not None and options.flat and not self.readiness.serves(name):
-                self.network.announce(self.addresses.known(name, options))
-            self.readiness.enter(name, options, self.addresses.known(name, options))
+            address = self.addresses.known(name, options)
+            if self.network is not None and options.flat and address and not self.readiness.serves(name):
+                self.network.announce(address)
+            self.readiness.enter(name, options, address)
         elif not serves:
             self.readiness.leave(name)
         self._changed()

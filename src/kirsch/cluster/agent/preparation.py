@@ -24,8 +24,8 @@ class Preparation:
         self.secrets = secrets
         self.endpoints = endpoints
         self.names = names
-        # Those of its secrets that a unit was prepared with.
-        self._versions: dict[UnitName, tuple[float, ...]] = {}
+        # What a unit was prepared with: its own address, and which values of its secrets.
+        self._versions: dict[UnitName, tuple[str, tuple[float, ...]]] = {}
 
     def unaddressed(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
         """The units that have no address in the flat network yet, and are to have one."""
@@ -41,15 +41,18 @@ class Preparation:
         return lacking
 
     def outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
-        """The units that were made ready with secrets that have changed since."""
+        """The units that were made ready with secrets that have changed since, or before they had an address:
+        a timer would start them like that."""
         known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
-        return frozenset(name for name, unit in known if self._versions[name] != self._version(unit.options))
+        return frozenset(
+            name for name, unit in known if self._versions[name] != self._version(name, unit.options)
+        )
 
     async def of(
         self, name: UnitName, assigned: Assigned, endpoints: Sequence[Endpoint], without: Collection[str]
     ) -> Prepared:
         """A unit of this machine. Raises as `prepare` does."""
-        self._versions[name] = self._version(assigned.options)
+        self._versions[name] = self._version(name, assigned.options)
         prepared = await self.prepare(name, assigned.file, assigned.options, endpoints, without)
         return replace(prepared, address=self.addresses.flat(name, assigned.options) or "")
 
@@ -86,5 +89,10 @@ class Preparation:
             name, file, environment, credentials, hosts=hosts, dns=dns, secrets=secrets, endpoints=socket
         )
 
-    def _version(self, options: Options) -> tuple[float, ...]:
-        return tuple(self.secrets.version(secret.name) for secret in options.secrets)
+    def forget(self, name: UnitName) -> None:
+        """The unit is not loaded any more."""
+        self._versions.pop(name, None)
+
+    def _version(self, name: UnitName, options: Options) -> tuple[str, tuple[float, ...]]:
+        secrets = tuple(self.secrets.version(secret.name) for secret in options.secrets)
+        return self.addresses.flat(name, options) or "", secrets
