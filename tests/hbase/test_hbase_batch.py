@@ -60,6 +60,20 @@ def test_mutator_tells_of_rows_that_were_not_written(table):
     assert [key for key, _ in raised.value.failures] == [b"bad"]
 
 
+def test_mutator_loses_nothing_after_a_failure(table):
+    failed = []
+    # Java sends each block at once: the first one's failure is told while the second is full.
+    with table.mutator(buffer=1) as mutator:
+        mutator.put(b"bad", {"nope:a": b""})
+        for number in range(5000):
+            try:
+                mutator.put(b"%04d" % number, {"cf:a": b""})
+            except NotFound as error:
+                failed += [key for key, _ in error.failures]
+    assert failed == [b"bad"]
+    assert table.count() == 5000
+
+
 def test_get_many(table):
     table.put_many({b"a": {"cf:x": b"1", "cf:y": b"2"}, b"b": {"cf:x": b"3"}})
     rows = table.get_many([b"b", b"none", b"a", b"a"], columns=["cf:x"])

@@ -358,6 +358,18 @@ def test_any_chain_makes_one_line(causes):
     assert len(words.splitlines()) <= 1
 
 
+def test_errors_of_several_blocks_name_all_rows():
+    one, two = errors.NotFound("there is no family a"), errors.Throttled("a quota is used up")
+    one.failures, two.failures = ((b"1", one),), ((b"2", two), (b"3", two))
+    assert errors.joined([one]) is one
+    both = errors.joined([one, two])
+    assert isinstance(both, errors.BatchError)
+    assert str(both) == "3 rows could not be written; the first: there is no family a"
+    assert [key for key, _ in both.failures] == [b"1", b"2", b"3"]
+    away = errors.Unavailable("HBase did not answer in time")
+    assert errors.joined([away, errors.Unavailable("it")]) is away
+
+
 def test_the_class_path_is_what_was_given_or_is_set(tmp_path):
     (tmp_path / "lib").mkdir()
     jar = tmp_path / "lib" / "hbase-client-2.6.4.jar"

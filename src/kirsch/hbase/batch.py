@@ -8,7 +8,7 @@ import jpype
 from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.crossing import mutations
 from kirsch.hbase.encoder import Values, settings
-from kirsch.hbase.errors import Closed
+from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import block
 from kirsch.hbase.row import Column
@@ -102,8 +102,9 @@ class Mutator(Mutations):
             self._send()
 
     def _send(self) -> None:
-        data, self._actions, self._size = block(self._actions), [], 0
+        # It may raise what the block before has come to: this one is not lost, it is sent the next time.
         self._wait()
+        data, self._actions, self._size = block(self._actions), [], 0
         self._pending = begin(self._mutate, self.java, data)
 
     @staticmethod
@@ -119,12 +120,23 @@ class Mutator(Mutations):
                 raise translated(error) from error
 
     def flush(self) -> None:
-        """Send all, and wait until it is written."""
+        """Send all, and wait until it is written. Raises HBaseError, once all that could be sent has been."""
         if self.java is None:
             raise Closed("this mutator is closed")
+        failed = []
+        for step in (self._wait, self._rest, self._wait, self._flush):
+            try:
+                step()
+            except HBaseError as error:
+                failed.append(error)
+        if failed:
+            raise joined(failed)
+
+    def _rest(self) -> None:
         if self._actions:
             self._send()
-        self._wait()
+
+    def _flush(self) -> None:
         call(self.java.flush)
 
     def close(self) -> None:

@@ -103,6 +103,15 @@ class BatchError(HBaseError):
         self.failures = tuple(failures)
 
 
+def joined(errors: Sequence[HBaseError]) -> HBaseError:
+    """Errors of several blocks of writes as one: the first, or a BatchError with the rows of all."""
+    first = errors[0]
+    failures = [failure for error in errors for failure in error.failures]
+    if len(errors) == 1 or not failures:
+        return first
+    return BatchError(f"{len(failures)} rows could not be written; the first: {first}", failures, first.java)
+
+
 # Java's exceptions by the last part of their names. In the words, {} is the first group of the pattern that
 # matches Java's message, or that message itself.
 _ANY = re.compile(r"(.*)", re.S)
