@@ -3,6 +3,7 @@
 import asyncio
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster import keys
@@ -30,6 +31,9 @@ def test_a_client_is_told_once_the_store_was_read_and_at_each_change(tmp_path: P
     async def play() -> None:
         registry = MemoryRegistry()
         await registry.put(keys.endpoint("web", WEB.unit, "-"), WEB.to_json())
+        # One that has no address yet, which no balancer could read.
+        nowhere = replace(WEB, unit="web@2.container", address="")
+        await registry.put(keys.endpoint("web", nowhere.unit, "-"), nowhere.to_json())
         mirror = Mirror(registry, keys.ROOT)
         path = tmp_path / "endpoints.sock"
         server = EndpointsServer(mirror, path)

@@ -55,7 +55,9 @@ class EndpointsServer:
 
     def line(self) -> bytes:
         """What a client is sent now."""
-        endpoints = [Endpoint.parse(entry.value).public() for entry in self.mirror.below(keys.ENDPOINTS)]
+        known = (Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS))
+        # What has no address yet can be nobody's server.
+        endpoints = [endpoint.public() for endpoint in known if endpoint.address]
         return json.dumps({"endpoints": endpoints}).encode() + b"\n"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
