@@ -322,6 +322,23 @@ def test_blocks_stay_as_large_as_memory_allows(wanted, count, size, left):
     assert rows == 1 or rows * (size / count) <= BLOCK
 
 
+def test_a_scan_that_was_left_is_gone_at_once():
+    """Its end tells the server, and must not wait for Python's collector of cycles."""
+    code = (
+        "import gc, weakref\n"
+        "from kirsch.hbase.row import PLAIN\n"
+        "from kirsch.hbase.scan import Scanner\n"
+        "gc.disable()\n"
+        "scanner = Scanner(None, None, PLAIN, limit=0)\n"
+        "blocks, rows = weakref.ref(scanner._blocks), iter(scanner)\n"
+        "del scanner\n"
+        "assert blocks() is not None\n"
+        "del rows\n"
+        "assert blocks() is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_quorums():
     assert Quorum.parse("a") == Quorum((("a", 2181),))
     assert Quorum.parse(" a:1, b ,[::1]:3/hbase/x") == Quorum((("a", 1), ("b", 2181), ("::1", 3)), "/hbase/x")

@@ -109,14 +109,8 @@ class Scanner(Iterable[Row]):
 
     def __init__(self, table: Any, scan: Any, codecs: Codecs, limit: int | None = None) -> None:
         self.codecs = codecs
-        self._left = limit
-        self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
-        self._java: Any = None
-        self._pending: Pending[tuple[int, bytes]] | None = None
-        if limit != 0:
-            self._java = call(table.getScanner, scan)
-            self._pending = begin(self._fetch, self._java, self._wanted)
-        self._rows = self._iterate()
+        self._blocks = Blocks(table, scan, limit)
+        self._rows = _rows(self._blocks, codecs)
 
     def __iter__(self) -> Iterator[Row]:
         # The generator itself: it costs less a row than a method.
@@ -124,13 +118,6 @@ class Scanner(Iterable[Row]):
 
     def __next__(self) -> Row:
         return next(self._rows)
-
-    def _iterate(self) -> Generator[Row, None, None]:
-        try:
-            while (block := self.block()) is not None:
-                yield from block
-        finally:
-            self._end()
 
     def arrow(self, *, wide: bool = False) -> Any:
         """All of it as a pyarrow.Table: a line a cell, or (`wide`) a line a row and a column a column."""
@@ -152,26 +139,65 @@ class Scanner(Iterable[Row]):
 
     def block(self) -> list[Row] | None:
         """The rows of the next block; None at the end."""
-        block, codecs = self.raw_block(), self.codecs
+        block, codecs = self._blocks.next(), self.codecs
         return None if block is None else [Row(key, cells, codecs) for key, cells in block]
 
     def raw_block(self) -> list[tuple[bytes, list[Cell]]] | None:
         """The next block, as keys and cells with nothing decoded; None at the end."""
+        return self._blocks.next()
+
+    def close(self) -> None:
+        """No more is wanted: there are no more rows, and the server is told."""
+        self._rows.close()
+        self._blocks.end()
+
+    def __enter__(self) -> "Scanner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _rows(blocks: "Blocks", codecs: Codecs) -> Generator[Row, None, None]:
+    """The rows of blocks. It must not know the scanner, which knows it: both would be there for long after
+    a loop was left."""
+    try:
+        while (block := blocks.next()) is not None:
+            yield from [Row(key, cells, codecs) for key, cells in block]
+    finally:
+        blocks.end()
+
+
+class Blocks:
+    """The blocks of a scan, the next one on its way while one is used. Who holds them no more has ended
+    them."""
+
+    def __init__(self, table: Any, scan: Any, limit: int | None = None) -> None:
+        self._left = limit
+        self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
+        self._java: Any = None
+        self._pending: Pending[tuple[int, bytes]] | None = None
+        if limit != 0:
+            self._java = call(table.getScanner, scan)
+            self._pending = begin(self._fetch, self._java, self._wanted)
+
+    def next(self) -> list[tuple[bytes, list[Cell]]] | None:
+        """The next block: keys and their cells; None at the end."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None
         try:
             count, data = pending.result()
         except jpype.JException as error:
-            self._end()
+            self.end()
             raise translated(error) from error
         except BaseException:
-            self._end()
+            self.end()
             raise
         if self._left is not None:
             self._left -= count
         if count == 0 or self._left == 0:
-            self._end()
+            self.end()
         else:
             self._wanted = following(self._wanted, count, len(data), self._left)
             self._pending = begin(self._fetch, self._java, self._wanted)
@@ -183,15 +209,12 @@ class Scanner(Iterable[Row]):
         count = len(results)
         return count, pack(results) if count else b""
 
-    def close(self) -> None:
-        """No more is wanted: there are no more rows, and the server is told."""
-        self._rows.close()
-        self._end()
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Tell the server that no more is wanted."""
         java, self._java = self._java, None
         pending, self._pending = self._pending, None
-        if java is None:
+        # At the end of Python there is no JVM any more, and no thread can be started.
+        if java is None or not jpype.isJVMStarted():
             return
 
         def end() -> None:
@@ -202,15 +225,8 @@ class Scanner(Iterable[Row]):
 
         begin(end)
 
-    def __enter__(self) -> "Scanner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
-        if getattr(self, "_java", None) is not None and jpype.isJVMStarted():
-            self._end()
+        self.end()
 
 
 def following(wanted: int, count: int, size: int, left: int | None) -> int:
