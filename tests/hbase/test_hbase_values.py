@@ -35,12 +35,13 @@ from kirsch.hbase import (
 )
 from kirsch.hbase.cell import TYPES, decode, decode_rows, encode
 from kirsch.hbase.codec import codec
+from kirsch.hbase.encoder import erasures, settings
 from kirsch.hbase.filters import check, quoted
 from kirsch.hbase.mutation import Erasure, Settings, Value, block, delete, get, put, varint
 from kirsch.hbase.names import family_name, namespace_name, table_name
 from kirsch.hbase.quorum import Quorum
 from kirsch.hbase.row import Codecs, Row, column
-from kirsch.hbase.scan import BLOCK, behind, following
+from kirsch.hbase.scan import BLOCK, Query, Range, behind, following
 from kirsch.hbase.server_settings import Settings as ServerSettings
 
 names = st.binary(min_size=1, max_size=20)
@@ -133,6 +134,31 @@ def test_settings_of_a_mutation():
     assert (6, 2) in found
     attributes = [dict(fields(value)) for number, value in found if number == 5]
     assert attributes == [{1: b"a", 2: b"b"}, {1: b"_ttl", 2: struct.pack(">q", 1000)}]
+
+
+def test_numbers_that_java_would_refuse_are_told_before():
+    """Protobuf would cut them to 64 bits: another time, without a word."""
+    for timestamp in (-1, 1 << 63, 1 << 70):
+        with pytest.raises(Invalid, match="timestamp="):
+            settings(timestamp, None, "default")
+        with pytest.raises(Invalid, match="timestamp="):
+            erasures(["cf:a"], timestamp, True)
+    for ttl in (0, -1, float("nan"), float("inf"), 1e30):
+        with pytest.raises(Invalid, match="ttl="):
+            settings(None, ttl, "default")
+    assert settings(5, 0.0001, "sync").ttl == 1
+    for query in ({"versions": 0}, {"versions": 1 << 40}, {"timestamp": -1}, {"timestamp": 1 << 63}):
+        with pytest.raises(Invalid, match=next(iter(query))):
+            Query(**query).check()
+    for time_range in ((5, 4), (-1, 4), (0, 1 << 63)):
+        with pytest.raises(Invalid, match="time_range="):
+            Query(time_range=time_range).check()
+    Query(versions=None, timestamp=0, time_range=(0, (1 << 63) - 1)).check()
+    for name in ("start", "stop", "after", "prefix"):
+        with pytest.raises(Invalid, match=f"{name}= has more"):
+            Range(**{name: bytes(32768)}).check()
+    with pytest.raises(Invalid, match="not both"):
+        Range(start=b"a", after=b"b").check()
 
 
 def test_a_get_names_each_family_once():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kirsch.hbase.cell import LATEST
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.mutation import (
     ALL_VERSIONS,
@@ -20,7 +21,8 @@ from kirsch.hbase.mutation import (
 from kirsch.hbase.row import Codecs, Column, column, column_or_family
 
 Values = Mapping[Any, Any]
-_LONGEST_KEY = 32767
+# Of bytes: a short of Java's.
+LONGEST_KEY = 32767
 
 
 class Encoder:
@@ -34,8 +36,8 @@ class Encoder:
     def key(self, row: Any) -> bytes:
         """A row's key. Raises CodecError, Invalid."""
         key = row if type(row) is bytes and self.codecs.plain else self.codecs.key.encode(row)
-        if not 0 < len(key) <= _LONGEST_KEY:
-            raise Invalid(f"a row's key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
+        if not 0 < len(key) <= LONGEST_KEY:
+            raise Invalid(f"a row's key has 1 to {LONGEST_KEY} bytes, this one {len(key)}")
         return key
 
     def values(self, values: Values) -> list[Value]:
@@ -68,6 +70,7 @@ class Encoder:
 
 def erasures(columns: Iterable[Column], timestamp: int | None, all_versions: bool) -> list[Erasure]:
     """What a delete takes away; nothing named: the row. Raises Invalid."""
+    check_stamp(timestamp)
     found = []
     for name in [columns] if isinstance(columns, str | bytes) else columns:
         family, qualifier = column_or_family(name)
@@ -78,14 +81,19 @@ def erasures(columns: Iterable[Column], timestamp: int | None, all_versions: boo
     return found
 
 
+def check_stamp(timestamp: int | None) -> None:
+    """Raise Invalid for what is no time in ms, or too large for a Java long."""
+    if timestamp is not None and not 0 <= timestamp <= LATEST:
+        raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
+
+
 def settings(timestamp: int | None, ttl: float | None, durability: str) -> Settings:
     """What holds for a whole mutation. Raises Invalid."""
     if timestamp is None and ttl is None and durability == "default":
         return PLAIN
     if durability not in DURABILITIES:
         raise Invalid(f"durability={durability!r}: it is one of {', '.join(DURABILITIES)}")
-    if timestamp is not None and timestamp < 0:
-        raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
-    if ttl is not None and ttl <= 0:
+    check_stamp(timestamp)
+    if ttl is not None and not 0 < ttl <= LATEST // 1000:
         raise Invalid(f"ttl={ttl}: it is in seconds, and more than 0")
     return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability)

@@ -10,6 +10,7 @@ import jpype
 from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.cell import Cell, decode_rows
 from kirsch.hbase.crossing import pack
+from kirsch.hbase.encoder import LONGEST_KEY
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
@@ -20,6 +21,9 @@ from kirsch.hbase.row import Codecs, Column, Row, column_or_family
 BLOCK = 1 << 20
 _FIRST_ROWS = 100
 _MOST_ROWS = 5000
+# Of Java's numbers.
+_INT = (1 << 31) - 1
+_LONG = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Query:
 
     def apply(self, java: Any) -> Any:
         """Set it on a Java Get or Scan. Raises Invalid."""
+        self.check()
         for given in [self.columns] if isinstance(self.columns, str | bytes) else self.columns:
             family, qualifier = column_or_family(given)
             if qualifier is None:
@@ -42,22 +47,31 @@ class Query:
                 java.addColumn(family, qualifier)
         if self.versions is None:
             java.readAllVersions()
-        elif self.versions < 1:
-            raise Invalid(f"versions={self.versions}: it is 1 or more, or None for all")
         elif self.versions > 1:
             java.readVersions(self.versions)
         if self.timestamp is not None:
             java.setTimestamp(self.timestamp)
         if self.time_range is not None:
-            first, last = self.time_range
-            if not 0 <= first <= last:
-                raise Invalid(
-                    f"time_range={self.time_range}: it is (first, last), in ms, the last not included"
-                )
-            java.setTimeRange(first, last)
+            java.setTimeRange(*self.time_range)
         if self.filter is not None:
             java.setFilter(java_filter(self.filter))
         return java
+
+    def check(self) -> None:
+        """Raise Invalid for numbers that Java, or HBase, would refuse."""
+        if self.versions is not None and not 0 < self.versions <= _INT:
+            raise Invalid(f"versions={self.versions}: it is from 1 to {_INT}, or None for all")
+        if self.timestamp is not None and not 0 <= self.timestamp < _LONG:
+            raise Invalid(f"timestamp={self.timestamp}: it is in milliseconds since 1970, and not negative")
+        if self.time_range is not None:
+            check_range(self.time_range)
+
+
+def check_range(time_range: tuple[int, int]) -> None:
+    """Raise Invalid for what is no range of time."""
+    first, last = time_range
+    if not 0 <= first <= last <= _LONG:
+        raise Invalid(f"time_range={time_range}: it is (first, last), in ms, the last not included")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +86,7 @@ class Range:
 
     def apply(self, java: Any) -> Any:
         """Set it on a Java Scan. Raises Invalid."""
-        if self.start is not None and self.after is not None:
-            raise Invalid("a scan begins at start= or after=, not both")
+        self.check()
         start, stop, inclusive = self.start, self.stop, True
         if self.after is not None:
             start, inclusive = self.after, False
@@ -95,6 +108,14 @@ class Range:
         if self.reverse:
             java.setReversed(True)
         return java
+
+    def check(self) -> None:
+        """Raise Invalid for what makes no sense, or what HBase would refuse."""
+        if self.start is not None and self.after is not None:
+            raise Invalid("a scan begins at start= or after=, not both")
+        for name in ("start", "stop", "after", "prefix"):
+            if len(getattr(self, name) or b"") > LONGEST_KEY:
+                raise Invalid(f"a row's key has {LONGEST_KEY} bytes at most, and {name}= has more")
 
 
 def behind(prefix: bytes) -> bytes:
@@ -241,7 +262,7 @@ def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching
     if limit is not None and limit < 0:
         raise Invalid(f"limit={limit}: it is 0 or more")
     scan = range_.apply(query.apply(hbase("client.Scan")()))
-    if limit:
+    if limit and limit <= _INT:
         scan.setLimit(limit)
     if raw:
         scan.setRaw(True)

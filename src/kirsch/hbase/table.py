@@ -19,7 +19,7 @@ from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.mutation import PLAIN, block, get
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
-from kirsch.hbase.scan import Query, Range, Scanner, java_scan
+from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
@@ -73,8 +73,8 @@ class Table:
     def get(self, row: Any, default: Any = None, **query: Any) -> Any:
         """A row, or `default` where there is none. `query`: columns=, versions= (1; None: all), time_range=,
         timestamp=, filter=."""
-        java = Query(**query).apply(hbase("client.Get")(self.encoder.key(row)))
-        key = bytes(java.getRow())
+        key = self.encoder.key(row)
+        java = Query(**query).apply(hbase("client.Get")(key))
         cells = decode(self._call(self._get, java))
         return Row(key, cells, self.codecs) if cells else default
 
@@ -153,6 +153,7 @@ class Table:
         amounts: Mapping[Any, int] = {columns: amount} if one else columns  # type: ignore[assignment]
         java = hbase("client.Increment")(self.encoder.key(row))
         for name, by in amounts.items():
+            LONG.encode(by)
             java.addColumn(*column(name), jpype.JLong(by))
         cells = decode(self._call(lambda table: pack([table.increment(java)])))
         values = {cell.column: LONG.decode(cell.value) for cell in cells}
@@ -204,6 +205,7 @@ class Table:
                 data = self.codecs.of(family, qualifier).encode(value)
                 builder.ifMatches(family, qualifier, _operator(operator), data)
         if time_range is not None:
+            check_range(time_range)
             builder.timeRange(hbase("io.TimeRange").between(*time_range))
         built = call(builder.build, self._mutations(row, put, delete))
         return bool(self._call(lambda table: table.checkAndMutate(built)).isSuccess())
