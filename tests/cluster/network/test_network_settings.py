@@ -1,13 +1,16 @@
 """The subnet on its way from a person's words to a machine's kirschd, and to what a host says against it."""
 
+import asyncio
 import json
 import re
 
 import pytest
 
+from kirsch.cluster.network.capability import why_not
 from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.network.wanted import BRIDGE
 from kirsch.cluster.provision import probe
+from kirsch.cluster.provision.add import address_of
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, kirschd_toml
@@ -102,6 +105,23 @@ def test_a_host_with_a_route_to_the_subnet_cannot_join(networks: list[str], word
     assert facts.overlap("10.210.0.0/16").startswith(words)
     assert bool(facts.overlap("10.210.0.0/16")) is bool(words)
     assert facts.overlap("") == ""
+
+
+@pytest.mark.parametrize("address", ["attic.example", "fd00::7", "10.0.0.256"])
+def test_a_machine_with_no_address_of_ipv4_is_in_no_flat_network(address: str):
+    # Among the peers of all others it would be a command that fails, on each of them.
+    said = asyncio.run(why_not(address, 1450))
+    assert said == f"its address is {address}, and the flat network's packets go over IPv4"
+
+
+def test_a_host_is_known_by_an_address():
+    assert address_of("192.0.2.7") == "192.0.2.7"
+    assert address_of("2001:db8::7") == "2001:db8::7"
+    with pytest.raises(ProvisionError, match=r"cannot reach localhost at 127\.0\.0\.1: give --address"):
+        address_of("localhost")
+    for name in ("attic..example", "a" * 300):
+        with pytest.raises(ProvisionError, match="is not known by that name here: give --address"):
+            address_of(name)
 
 
 def test_the_probe_leaves_out_what_is_kirschs_own():

@@ -1,5 +1,7 @@
 """Whether a machine can have a part in the flat network: what a machine lacks, in words."""
 
+from ipaddress import AddressValueError, IPv4Address
+
 from kirsch.cluster.network.seen import CommandFailed, output
 from kirsch.cluster.network.wanted import OVERHEAD, PORT, read_links
 from kirsch.cluster.runtime.systemd_quadlet import parse_version
@@ -11,8 +13,10 @@ TRIAL = "kirsch-trial"
 
 async def why_not(address: str, mtu: int) -> str:
     """Why a machine at `address` cannot, as it is asked of the kernel and of podman; empty if it can."""
-    if ":" in address:
-        return "its address is one of IPv6, and the flat network's packets go over IPv4"
+    try:
+        IPv4Address(address)
+    except AddressValueError:
+        return f"its address is {address}, and the flat network's packets go over IPv4"
     try:
         return await _podman() or await _vxlan() or await _mtu(address, mtu)
     except CommandFailed as error:

@@ -134,22 +134,10 @@ class Joining:
             self.machine,
             name=name,
             id=facts.machine_id,
-            address=self._address(),
+            address=address_of(self.invitation.address or self.machine.host),
             api_port=API_PORT,
             metadata=dict(self.invitation.metadata or {}),
         )
-
-    def _address(self) -> str:
-        if self.invitation.address:
-            return self.invitation.address
-        host = self.machine.host
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
-        except OSError:
-            raise ProvisionError(f"{host} is not known by that name here: give --address") from None
-        if ip_address(found).is_loopback:
-            raise ProvisionError(f"other machines cannot reach {host} at {found}: give --address")
-        return str(found)
 
     def _wheel(self) -> None:
         self.wheel = Wheels(self.runner).own()
@@ -221,6 +209,19 @@ class Joining:
 
     def _act(self, script: str, given: bytes = b"") -> str:
         return act(self.runner, self.shell, self.invitation.destination, script, given)
+
+
+def address_of(host: str) -> str:
+    """Where other machines reach a host: of its addresses one of IPv4 if it has any, for the flat network's
+    packets go over that. Raises ProvisionError."""
+    try:
+        found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        raise ProvisionError(f"{host} is not known by that name here: give --address") from None
+    address = min(found, key=lambda each: ":" in each)
+    if ip_address(address).is_loopback:
+        raise ProvisionError(f"other machines cannot reach {host} at {address}: give --address")
+    return address
 
 
 def _wheel(path: Path) -> File:
