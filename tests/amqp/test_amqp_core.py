@@ -15,6 +15,7 @@ from kirsch.amqp.doubles import WINDOW, Doubles
 from kirsch.amqp.history import History
 from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.others import Others
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.presence import Presence
 from kirsch.amqp.rabbitmq import RabbitError, Settings
@@ -321,7 +322,8 @@ def test_what_is_read_is_a_command_or_malformed(text):
         ('{"type":"join","room":"a.#"}', "room has"),
         ('{"type":"join","room":"' + "ä" * 101 + '"}', "room has"),
         ('{"type":"join","room":"\\ud800"}', "room has"),
-        ('{"type":"join","room":"r","since":-1}', "since"),
+        ('{"type":"join","room":"r","since":-2}', "since"),
+        ('{"type":"join","room":"r","since":-1.0}', "since"),
         ('{"type":"join","room":"r","since":true}', "since"),
         ('{"type":"join","room":"r","last":1.5}', "last"),
         ('{"type":"join","room":"r","presence":1}', "presence"),
@@ -334,6 +336,17 @@ def test_what_is_read_is_a_command_or_malformed(text):
 def test_what_is_wrong_with_a_message_is_said(said, reason):
     with pytest.raises(protocol.Malformed, match=reason):
         protocol.read(said)
+
+
+def test_whatever_offset_one_is_told_on_joining_one_may_come_back_with():
+    rooms = Rooms(slow="close", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    for begin in (lambda: None, rooms.reset, lambda: rooms.missed(0)):
+        begin()
+        for since in (None, 57):
+            offset, _ = rooms.join("lobby", Reluctant(), since, 50, 0.0)
+            said = protocol.read(json.dumps({"type": "join", "room": "lobby", "since": offset}))
+            assert said.since == offset == -1
+            assert rooms.join("lobby", Reluctant(), offset, 0, 0.0) == (-1, True)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), st.text())
@@ -521,6 +534,30 @@ def test_a_reader_notices_what_it_has_missed():
     assert reader.begun == 20
 
 
+def test_what_was_on_its_way_when_the_connection_was_lost_is_not_missing():
+    reader = Reader("me", 60, 5.0)
+    reader.read(said(1), 7)
+    reader.where(100.0)
+    assert isinstance(reader.read(said(2), 8), Said)
+    assert reader.read(said(1), 7) is SEEN
+    assert reader.read(said(2), 8) is SEEN
+    assert isinstance(reader.read(said(3), 9), Said)
+    assert reader.begun == 7
+
+
+def test_a_reader_of_another_stream_begins_with_its_beginning():
+    reader = Reader("me", 60, 5.0)
+    reader.read(said(1), 7)
+    reader.where(100.0)
+    assert reader.read(said(3), 7) is ANOTHER
+    reader.forget()
+    # What the same connection brings behind it.
+    assert reader.read(said(4), 8) is SEEN
+    assert reader.where(200.0) == {"x-stream-offset": "60s"}
+    assert isinstance(reader.read(said(1), 0), Said)
+    assert isinstance(reader.read(said(4), 8), Said)
+
+
 def test_a_reader_notices_that_the_stream_is_another():
     reader = Reader("me", 60, 5.0)
     reader.read(said(1), 7)
@@ -611,6 +648,66 @@ def test_who_is_behind_hears_the_rest_in_order_or_of_a_gap(steps, kept):
             last = None
     assert last in (offset, None)
     assert not lagged
+
+
+def test_who_is_behind_after_joining_is_told_who_is_there_once_it_has_heard_the_rest():
+    back = []
+    rooms = Rooms(
+        slow="close",
+        lag=None,
+        back=lambda room, member: back.append(member),
+        count=100,
+        size=1 << 20,
+        memory=1 << 20,
+    )
+    for offset in range(20):
+        rooms.offset = offset
+        rooms.say("r", offset, Prepared(f"{offset}"))
+    prompt, busy = Reluctant(), Reluctant()
+    rooms.join("r", prompt, None, 3, 0.0)
+    rooms.join("r", busy, None, 20, 0.0)
+    for _ in range(9):
+        rooms.catch_up("r", 0.0, 30.0)
+        busy.take(9)
+    assert busy.heard == [f"{offset}" for offset in range(20)]
+    assert back == [busy]
+
+
+def test_changes_are_told_though_others_who_do_not_care_are_behind():
+    rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    others = Others("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    caring, quiet = Reluctant(), Reluctant()
+    for member in (caring, quiet):
+        rooms.join("r", member, None, 0, 0.0)
+    rooms.catch_up("r", 0.0, 30.0)
+    room = rooms.room("r")
+    room.quiet.add(id(quiet))
+    rooms.join("r", quiet, None, 0, 0.0)
+    others.hear(b'{"event":"state","process":"there","version":1,"rooms":{"r":{"b":"Bob"}}}', 0.0)
+    others.tell(True)
+    assert [json.loads(said)["joined"] for said in caring.waiting] == [[{"client": "b", "name": "Bob"}]]
+    assert not quiet.waiting
+
+
+def test_who_comes_and_goes_while_the_broker_is_away_is_not_kept():
+    told = []
+    rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    others = Others("here", "events", rooms, 500, told.append, lambda: None)
+    there = Presence("there", 10.0)
+    there.hear(others.presence.state(), 0.0)
+    for number in range(1000):
+        others.enter("r", f"c{number}", "n")
+        others.leave("r", f"c{number}")
+        others.tell(False)
+        assert not others.presence._untold
+    others.enter("r", "last", "n")
+    others.tell(False)
+    assert told == []
+    # Though the state should be lost on its way: they know by the next sign of life that they missed it.
+    _, asked = there.hear(others.presence.beat(), 1.0)
+    assert asked == [there.ask("here")]
+    there.hear(others.presence.state(), 1.0)
+    assert there.members("r") == [("last", "n")]
 
 
 def test_rooms_that_are_quiet_for_longest_are_forgotten_first():

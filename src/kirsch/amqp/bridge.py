@@ -167,11 +167,12 @@ class Bridge(SimplePlugin):
         if self._ticking:
             return
         self._ticking = True
+        # What was to be done soon when the bus stopped was not.
+        self._soon = False
         if not self.reader.caught_up:
             # Before all that is sent here: when it comes back all that was there before has been read, and
             # what was sent meanwhile follows those who joined meanwhile.
-            mark = Publication(self._exchange, "kirsch", b"{}", kind=protocol.MARK, message_id=self.process)
-            self.bus.publish("ws2amqp", mark)
+            self._mark()
         self.amqp.loop.call(self._tick)
 
     start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
@@ -183,6 +184,24 @@ class Bridge(SimplePlugin):
             self.others.bye()
 
     stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
+
+    def _mark(self) -> None:
+        if not self._ticking:
+            return
+        mark = Publication(
+            self._exchange,
+            "kirsch",
+            b"{}",
+            kind=protocol.MARK,
+            message_id=self.process,
+            settled=self._marked,
+        )
+        self.bus.publish("ws2amqp", mark)
+
+    def _marked(self, reason: str) -> None:
+        if reason and self._ticking:
+            # The broker has not taken it: without it nobody is let in.
+            self.amqp.loop.call(lambda: self.amqp.loop.later(TICK, self._mark))
 
     # For applications.
 

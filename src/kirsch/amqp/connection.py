@@ -68,6 +68,7 @@ class Connection(WebSocket):
         except RecursionError:
             self.dismiss(protocol.MALFORMED, "data is nested too deep")
         except Refused as error:
+            self.bridge.count("refused", "refused")
             self.complain(
                 "refused", str(error), getattr(command, "room", None), getattr(command, "number", None)
             )

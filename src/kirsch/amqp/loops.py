@@ -168,14 +168,16 @@ class GeventLoop(ThreadLoop):
         # What comes meanwhile wakes the hub again only once all is done.
         works = self._works
         for _ in range(TURN):
+            if not works:
+                # All is done, perhaps by a turn that saw what came before its own wake-up.
+                return
             try:
                 works[0]()
             except Exception:
                 log.exception("a listener failed")
             works.popleft()
-            if not works:
-                return
-        self._hub.loop.run_callback(self._work)
+        if works:
+            self._hub.loop.run_callback(self._work)
 
 
 class AsyncioLoop:

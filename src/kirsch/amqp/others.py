@@ -92,11 +92,13 @@ class Others:
 
     def tell(self, connected: bool) -> None:
         """Tell the others, and browsers, what has changed."""
-        if connected and (told := self.presence.told()) is not None:
+        if not connected:
+            self.presence.postpone()
+        elif (told := self.presence.told()) is not None:
             self._send(told)
         for name, message in self.rosters.take():
             room = self._rooms.get(name)
-            if room is not None and len(room.quiet) < len(room.members):
+            if room is not None and not room.members.keys() <= room.quiet:
                 self._rooms.tell(room, Prepared(message))
 
     def tell_all(self, room: Room, member: Any) -> None:

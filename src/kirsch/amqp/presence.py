@@ -97,11 +97,15 @@ class Presence:
         """That this process is there."""
         return {"event": "beat", "process": self.process, "version": self._version}
 
-    def state(self) -> Event:
-        """All of this process's own; what was untold is told by it."""
+    def postpone(self) -> None:
+        """Nobody can be told: what has changed is told by `state`, and not kept until then."""
         if self._untold:
             self._version += 1
             self._untold.clear()
+
+    def state(self) -> Event:
+        """All of this process's own; what was untold is told by it."""
+        self.postpone()
         return {"event": "state", "process": self.process, "version": self._version, "rooms": self._own}
 
     def ask(self, process: str = "") -> Event:

@@ -125,7 +125,8 @@ def _hello(said: Mapping[str, Any]) -> Hello:
 
 def _join(said: Mapping[str, Any]) -> Join:
     since, last, presence = said.get("since"), said.get("last", 0), said.get("presence", True)
-    if since is not None and not _whole(since):
+    # -1 is what `joined` says where nothing was said before.
+    if since is not None and not (type(since) is int and -1 <= since < _NUMBERS):
         raise Malformed("since is a whole number, the offset of the last message you have")
     if not _whole(last):
         raise Malformed("last is a whole number of messages")

@@ -52,9 +52,12 @@ class Reader:
         self._doubles = Doubles()
         self._last = 0
         self._expected: float | None = None
+        # Nothing is read until it has been said where to begin.
+        self._stale = False
 
     def where(self, now: float) -> dict[str, Any]:
         """The arguments of the consumer of a new connection."""
+        self._stale = False
         if self.offset < 0:
             return {"x-stream-offset": f"{self.back}s"}
         self._expected = now + self.patience
@@ -69,15 +72,17 @@ class Reader:
         self.offset = self.begun = -1
         self._doubles.clear()
         self._expected = None
+        self._stale = True
 
     def read(self, delivery: Delivery, offset: int) -> Said | Passed:
         """What a delivery at this offset is."""
         expected, self._expected = self._expected is not None, None
         if expected and not self._follows(delivery, offset):
             return ANOTHER
-        if offset <= self.offset:
+        if self._stale or offset <= self.offset:
             return SEEN
-        if expected or self.begun < 0:
+        # What follows at once may have been on its way here when the connection was lost.
+        if self.begun < 0 or (expected and offset > self.offset + 1):
             # It was away for so long that what it had not read is gone; or it has just begun.
             self.begun = offset
         self.offset, self._last = offset, hash(delivery.body)

@@ -82,10 +82,11 @@ class Reception:
             )
 
     def join(self, connection: Connection, join: Join) -> None:
-        if len(connection.rooms) >= self._bridge.limits.rooms and join.room not in connection.rooms:
-            self._bridge.refuse(
-                connection, "too-many-rooms", f"{self._bridge.limits.rooms} rooms at most", join.room
-            )
+        most = self._bridge.limits.rooms
+        with self._bridge.lock:
+            rooms = connection.rooms | self._held.get(connection, {}).keys()
+        if len(rooms) >= most and join.room not in rooms:
+            self._bridge.refuse(connection, "too-many-rooms", f"{most} rooms at most", join.room)
             return
         if not self._bridge.allowed(connection, join.room, "read"):
             return
@@ -93,9 +94,7 @@ class Reception:
             if self._may_join(join):
                 self._join(connection, join)
             else:
-                held = self._held.setdefault(connection, {})
-                if len(held) < self._bridge.limits.rooms or join.room in held:
-                    held[join.room] = join, None
+                self._held.setdefault(connection, {})[join.room] = join, None
                 self._bridge.look_soon()
 
     def _may_join(self, join: Join) -> bool:

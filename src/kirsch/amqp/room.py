@@ -189,6 +189,8 @@ class Rooms:
 
     def _catch_up(self, room: Room, member: Any, behind: Behind, now: float) -> None:
         low = member.limits.queue // 2
+        # Until all of it is sent, others may come and go.
+        missed, behind.missed = behind.missed, True
         if member.buffered > low:
             return
         behind.since = now
@@ -213,7 +215,7 @@ class Rooms:
             # Its connection ended as it was written to.
             return
         room.members[id(member)] = member
-        if behind.missed and id(member) not in room.quiet:
+        if missed and id(member) not in room.quiet:
             self._back(room, member)
 
     def _full(self, room: Room, member: Any, offset: int) -> None:

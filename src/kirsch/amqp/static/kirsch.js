@@ -256,7 +256,7 @@ export class KirschClient extends Emitter {
   _send(room, data) {
     if (this.state === "closed") return Promise.reject(new KirschError(this.#closed, "the client is closed"));
     if (this.#outbox.size >= WAITING) return Promise.reject(new KirschError("full", "too much waits to be sent"));
-    const text = JSON.stringify({ type: "send", room, number: this.number + 1, data });
+    const text = JSON.stringify({ type: "send", room, number: this.number + 1, data: data ?? null });
     if (new TextEncoder().encode(text).length > this.#limits.message) {
       return Promise.reject(new KirschError("too-large", `a message has ${this.#limits.message} bytes at most`));
     }
@@ -297,6 +297,11 @@ export class KirschClient extends Emitter {
     }
     this.#socket = socket;
     socket.onopen = () => {
+      if (socket !== this.#socket) {
+        // Another was begun meanwhile.
+        socket.close();
+        return;
+      }
       const hello = { type: "hello", key: this.key, name: this.name };
       if (token !== undefined) hello.token = token;
       this._say(hello);
@@ -417,6 +422,8 @@ export class KirschClient extends Emitter {
       case "pong":
         break;
       default:
+        // A copy of this page has our key: what it has used is no number for what we say next.
+        if (said.type === "message" && said.client === this.client) this.number = Math.max(this.number, said.number);
         this.#rooms.get(said.room)?._hear(said, this.client);
     }
   }
