@@ -2,9 +2,11 @@
 settings."""
 
 import json
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,6 +31,7 @@ from kirsch.hbase import (
     Invalid,
     NoJars,
     NoJava,
+    Unavailable,
     errors,
     jars,
     jdk,
@@ -39,7 +42,7 @@ from kirsch.hbase.encoder import erasures, settings
 from kirsch.hbase.filters import check, quoted
 from kirsch.hbase.mutation import Erasure, Settings, Value, block, delete, get, put, varint
 from kirsch.hbase.names import family_name, namespace_name, table_name
-from kirsch.hbase.quorum import Quorum
+from kirsch.hbase.quorum import Quorum, ask
 from kirsch.hbase.row import Codecs, Row, column
 from kirsch.hbase.scan import BLOCK, Query, Range, behind, following
 from kirsch.hbase.server_settings import Settings as ServerSettings
@@ -374,6 +377,24 @@ def test_quorums():
             Quorum.parse(bad)
 
 
+def test_a_name_that_no_resolver_answers_is_told_in_time(monkeypatch):
+    answer, answered = threading.Event(), threading.Event()
+
+    def resolve(*_, **__):
+        answer.wait(30)
+        answered.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        with pytest.raises(Unavailable, match=r"slow\.invalid:2181 did not answer within 0\.2 s"):
+            ask(Quorum.parse("slow.invalid"), 0.2)
+        # The resolver may take its time.
+        assert not answered.is_set()
+    finally:
+        answer.set()
+
+
 def chain(*causes: tuple[str, str]) -> tuple[type[Exception], str]:
     return errors.from_chain(causes)
 
@@ -422,6 +443,13 @@ def test_the_class_path_is_what_was_given_or_is_set(tmp_path):
     assert jars.find([str(jar)], {}) == [jar]
     assert jars.find(None, {"HBASE_HOME": str(tmp_path)}) == [jar]
     assert jars.find(None, {"CLASSPATH": f"{jar}:"}) == [jar]
+    only = tmp_path / "client" / "lib" / "shaded-clients"
+    only.mkdir(parents=True)
+    for name in ("client-2.6.4", "client-byo-hadoop-2.6.4", "mapreduce-2.6.4"):
+        (only / f"hbase-shaded-{name}.jar").touch()
+    assert jars.find(None, {"HBASE_HOME": str(tmp_path / "client")}) == [
+        only / "hbase-shaded-client-2.6.4.jar"
+    ]
     for place, variables, words in (
         (tmp_path / "none.jar", {}, "there is no"),
         (None, {"HBASE_HOME": str(tmp_path / "lib")}, "there are no jars in"),

@@ -160,8 +160,10 @@ def of_home(home: Path) -> list[Path]:
     library = home / "lib"
     jars = sorted(library.glob("*.jar"))
     thirdparty = library / "client-facing-thirdparty"
-    shaded = sorted((library / "shaded-clients").glob("hbase-shaded-client-byo-hadoop*.jar"))
-    if not jars and not shaded:
+    if not jars:
+        # An installation of the client alone; the others of these lack Hadoop, or are for its jobs.
+        jars = sorted((library / "shaded-clients").glob("hbase-shaded-client-[0-9]*.jar"))
+    if not jars:
         raise NoJars(f"HBASE_HOME is {home}, and there are no jars in {library}")
     logging = sorted(thirdparty.glob("*.jar"))
     return [home / "conf", *jars, *logging] if (home / "conf").is_dir() else [*jars, *logging]

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from kirsch.hbase.errors import Invalid, Unavailable
 
@@ -50,12 +51,20 @@ def _bracketed(host: str) -> str:
 
 def ask(quorum: Quorum, patience: float) -> None:
     """Ask all servers at the same time for a session; the first that gives one is enough. Raises Unavailable
-    after `patience` seconds, or as soon as all have failed, with each one's reason."""
-    # In a loop of its own: the caller may be in one.
-    reasons: dict[str, str] = {}
-    thread = threading.Thread(target=lambda: reasons.update(asyncio.run(_ask(quorum, patience))))
-    thread.start()
-    thread.join()
+    within `patience` seconds, or as soon as all have failed, with each one's reason."""
+    # In a loop of its own, for the caller may be in one. Its end is not waited for: a name that no resolver
+    # answers keeps it for much longer.
+    found: SimpleQueue[dict[str, str]] = SimpleQueue()
+
+    async def asked() -> None:
+        reasons = {}
+        try:
+            reasons = await _ask(quorum, patience)
+        finally:
+            found.put(reasons)
+
+    threading.Thread(target=lambda: asyncio.run(asked()), name="kirsch-hbase-quorum", daemon=True).start()
+    reasons = found.get()
     if reasons:
         told = "; ".join(f"{server} {reason}" for server, reason in sorted(reasons.items()))
         raise Unavailable(f"no ZooKeeper answers: {told}: is HBase running, and is this its quorum?")
@@ -69,7 +78,8 @@ async def _ask(quorum: Quorum, patience: float) -> dict[str, str]:
     }
     reasons: dict[str, str] = {}
     pending = set(tasks)
-    deadline = asyncio.get_running_loop().time() + patience
+    # The words are to be there within that time.
+    deadline = asyncio.get_running_loop().time() + patience * 0.95
     while pending:
         left = deadline - asyncio.get_running_loop().time()
         done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
