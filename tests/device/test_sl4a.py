@@ -108,7 +108,16 @@ class TestNewest:
 
     @pytest.mark.parametrize(
         "result",
-        [3, [], {"gps": 3}, {"gps": {}}, {"gps": GPS | {"time": "now"}}, {"gps": GPS | {"latitude": 91}}],
+        [
+            3,
+            [],
+            {"gps": 3},
+            {"gps": {}},
+            {"gps": GPS | {"time": "now"}},
+            {"gps": GPS | {"time": None}},
+            {"gps": GPS | {"time": 10**400}},
+            {"gps": GPS | {"latitude": 91}},
+        ],
     )
     def test_what_is_no_location(self, result):
         with pytest.raises(BadAnswer):
@@ -247,6 +256,16 @@ class TestSource:
         assert sl4a.called("stopLocating") == 1
         with pytest.raises(LocationError, match="it has been closed"):
             source.read(1)
+
+    def test_closing_while_it_connects_stops_what_was_started(self, sl4a, source):
+        def closing(number: int) -> bytes:
+            source.close()
+            return line_of(number)
+
+        sl4a.answers["startLocating"] = closing
+        with pytest.raises(LocationError, match="it has been closed"):
+            source.read(5)
+        assert sl4a.called("stopLocating") == 1
 
     def test_nothing_is_left(self):
         before = Before()

@@ -65,6 +65,8 @@ class TestAnswers:
             (b'{"latitude": 91, "longitude": 2}', "latitude is 91"),
             (b'{"latitude": NaN, "longitude": 2}', "latitude is nan"),
             (b'{"latitude": 1, "longitude": 2, "elapsedMs": "1"}', "elapsedMs is no number"),
+            (b'{"latitude": 1, "longitude": 2, "elapsedMs": 1' + b"0" * 400 + b"}", "elapsedMs is larger"),
+            (b'{"latitude": 1, "longitude": 2, "elapsedMs": Infinity}', "time is -inf"),
             (b"[" * 60_000, "not JSON"),
         ],
     )

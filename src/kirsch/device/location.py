@@ -59,7 +59,7 @@ class Location:
             time=time,
             source=source,
             provider=provider if isinstance(provider, str) else "",
-            **{name: _number(name, fields.get(name)) for name in _KNOWN},
+            **{name: number(name, fields.get(name)) for name in _KNOWN},
         )
 
     def age(self, now: float) -> float:
@@ -85,13 +85,14 @@ _LAST = 253_402_300_799.0
 
 
 def _required(fields: Mapping[str, Any], name: str) -> float:
-    number = _number(name, fields.get(name))
-    if number is None:
+    found = number(name, fields.get(name))
+    if found is None:
         raise BadAnswer(f"it has no {name}")
-    return number
+    return found
 
 
-def _number(name: str, value: Any) -> float | None:
+def number(name: str, value: Any) -> float | None:
+    """A field's value as a float; None where it is null. Raises BadAnswer."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -13,7 +13,7 @@ from typing import Any
 from kirsch.device.error import BadAnswer, LocationError, NoFix, SourceError
 from kirsch.device.facade import Facade
 from kirsch.device.fixed import CLOSED
-from kirsch.device.location import Location
+from kirsch.device.location import Location, number
 
 PERIOD = 1.0  # seconds between the updates that are asked for
 # A wait is cut into pieces of so many seconds: others who ask are to get their turn.
@@ -62,12 +62,8 @@ class Sl4aSource:
     def close(self) -> None:
         self._closed.set()
         facade, self._facade = self._facade, None
-        if facade is None:
-            return
-        # It uses the battery until it is told to stop. Whoever waits for an answer has the line for TURN.
-        with contextlib.suppress(LocationError):
-            facade.call("stopLocating", timeout=TURN)
-        facade.close()
+        if facade is not None:
+            _end(facade)
 
     def _read(self, facade: Facade, deadline: float, timeout: float, after: Location | None) -> Location:
         while not self._closed.is_set():
@@ -103,6 +99,11 @@ class Sl4aSource:
                 facade.close()
                 raise
             self._facade = facade
+            if self._closed.is_set():
+                # Whoever closed this may not have seen it.
+                self._facade = None
+                _end(facade)
+                raise LocationError(CLOSED)
             return facade
 
     def _forget(self, facade: Facade) -> None:
@@ -110,6 +111,13 @@ class Sl4aSource:
         with self._lock:
             if self._facade is facade:
                 self._facade = None
+
+
+def _end(facade: Facade) -> None:
+    # It uses the battery until it is told to stop. Whoever waits for an answer has the line for TURN.
+    with contextlib.suppress(LocationError):
+        facade.call("stopLocating", timeout=TURN)
+    facade.close()
 
 
 def newest(result: Any) -> Location | None:
@@ -128,7 +136,7 @@ def newest(result: Any) -> Location | None:
 def _location(provider: str, fields: Any) -> Location:
     if not isinstance(fields, dict):
         raise BadAnswer(f"SL4A's location of {provider[:20]!r} is no JSON object")
-    moment = fields.get("time")
-    if isinstance(moment, bool) or not isinstance(moment, int | float):
+    moment = number("time", fields.get("time"))
+    if moment is None:
         raise BadAnswer("SL4A's location has no time")
     return Location.read({"provider": provider} | fields, source=Sl4aSource.name, time=moment / 1000)

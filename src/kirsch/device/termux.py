@@ -18,7 +18,7 @@ from typing import Any
 
 from kirsch.device.error import BadAnswer, LocationError, NoFix, PermissionDenied, one_line
 from kirsch.device.fixed import CLOSED
-from kirsch.device.location import Location
+from kirsch.device.location import Location, number
 
 COMMAND = "termux-location"
 MOST = 64 * 1024  # bytes of an answer
@@ -151,9 +151,7 @@ def parse(out: bytes, now: float) -> Location:
     for name in ("API_ERROR", "error"):
         if name in fields:
             raise _failure(one_line(fields[name]))
-    elapsed = fields.get("elapsedMs", 0)
-    if isinstance(elapsed, bool) or not isinstance(elapsed, int | float):
-        raise BadAnswer("elapsedMs is no number")
+    elapsed = number("elapsedMs", fields.get("elapsedMs")) or 0.0
     return Location.read(fields, source=TermuxSource.name, time=now - max(0.0, elapsed / 1000))
 
 
