@@ -21,6 +21,7 @@ from kirsch.amqp.presence import Presence
 from kirsch.amqp.rabbitmq import RabbitError, Settings
 from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, OTHERS_MARK, SEEN, Reader, Said
 from kirsch.amqp.room import Rooms
+from kirsch.amqp.roster import Rosters
 from kirsch.amqp.topology import Queue
 from kirsch.websocket.errors import Slow
 from kirsch.websocket.message import Prepared
@@ -233,6 +234,67 @@ def test_who_is_connected_to_two_processes_has_left_when_both_say_so():
     assert here.hear(there.state(), 0.0) == ([], [])
     assert here.leave("lobby", "a") == []
     assert [change.here for change in here.hear(there.bye(), 1.0)[0]] == [False]
+
+
+def test_who_comes_back_by_another_name_is_told_of():
+    here, there = Presence("here", 10.0), Presence("there", 10.0)
+    rosters = {each: Rosters(each, 500) for each in (here, there)}
+
+    def told(presence):
+        return [json.loads(message) for _, message in rosters[presence].take()]
+
+    def spread():
+        event = json.loads(json.dumps(here.told()))
+        rosters[there].add(there.hear(event, 0.0)[0])
+
+    there.hear(here.state(), 0.0)
+    rosters[here].add(here.enter("r", "a", "Ada"))
+    spread()
+    assert told(here)[0]["joined"] == told(there)[0]["joined"] == [{"client": "a", "name": "Ada"}]
+    for names in (["Countess"], ["Ada", "Ada Lovelace"]):
+        for name in names:
+            rosters[here].add(here.leave("r", "a"))
+            rosters[here].add(here.enter("r", "a", name))
+        spread()
+        for presence in (here, there):
+            (said,) = told(presence)
+            assert (said["count"], said["left"]) == (1, [])
+            assert said["joined"] == [{"client": "a", "name": names[-1]}]
+            assert presence.members("r") == [("a", names[-1])]
+    # All at once: nobody has seen the name that it left by.
+    rosters[here].add(here.leave("r", "a"))
+    rosters[here].add(here.enter("r", "a", "nobody"))
+    rosters[here].add(here.leave("r", "a"))
+    spread()
+    for presence in (here, there):
+        (said,) = told(presence)
+        assert (said["count"], said["joined"], [each["client"] for each in said["left"]]) == (0, [], ["a"])
+    rosters[here].add(here.enter("r", "b", "Bob"))
+    rosters[here].add(here.leave("r", "b"))
+    assert told(here) == []
+    # A whole state says it, too.
+    here.enter("r", "a", "Ada")
+    there.hear(here.state(), 0.0)
+    here.leave("r", "a")
+    here.enter("r", "a", "Countess")
+    rosters[there].add(there.hear(here.state(), 0.0)[0])
+    assert told(there)[0]["joined"] == [{"client": "a", "name": "Countess"}]
+
+
+def test_members_are_named_again_once_they_are_few_enough():
+    presence = Presence("here", 10.0)
+    rosters = Rosters(presence, 2)
+    said = []
+    for client in "abc":
+        rosters.add(presence.enter("r", client, client.upper()))
+        said += [json.loads(message) for _, message in rosters.take()]
+    rosters.add(presence.leave("r", "b"))
+    said += [json.loads(message) for _, message in rosters.take()]
+    rosters.add(presence.leave("r", "c"))
+    said += [json.loads(message) for _, message in rosters.take()]
+    assert "joined" not in said[2]
+    assert said[3]["members"] == [{"client": "a", "name": "A"}, {"client": "c", "name": "C"}]
+    assert said[4]["left"] == [{"client": "c", "name": "C"}]
 
 
 @given(

@@ -13,7 +13,9 @@ from tests.port import free_port
 from kirsch.amqp import AMQPPlugin, Bridge, Limits, Refused
 from kirsch.amqp.javascript import script
 from kirsch.amqp.loops import GeventLoop
+from kirsch.amqp.message import Delivery
 from kirsch.amqp.protocol import MARK
+from kirsch.amqp.reader import DOUBLE, Reader, Said
 
 
 def nowhere():
@@ -91,6 +93,22 @@ def test_a_bridge_that_was_stopped_before_it_had_looked_looks_again():
         eventually(lambda: not bridge._soon)
 
 
+def test_what_the_application_says_has_a_number_too():
+    """What is published again, for it was not confirmed, is known for a double."""
+    reader = Reader("me", 60, 5.0)
+    with started() as (bridge, said):
+        for data in ("one", "two"):
+            bridge.send("lobby", data)
+        found = []
+        for offset, each in enumerate((said[0], said[1], said[0])):
+            delivery = Delivery(
+                "s", each.exchange, each.key, each.body, offset, None, each.kind, each.message_id
+            )
+            found.append(reader.read(delivery, offset))
+    assert [type(each) for each in found[:2]] == [Said, Said]
+    assert found[2] is DOUBLE
+
+
 def test_a_turn_of_gevents_hub_without_work_does_nothing():
     GeventLoop()._work()
 
@@ -145,8 +163,60 @@ process.exit(0);
 """
 
 
-@pytest.mark.parametrize("what", [TWICE, COPY], ids=["twice", "copy"])
-def test_kirsch_js_keeps_to_one_connection_and_its_own_numbers(tmp_path, what):
+HIDDEN = """
+// In a page that is hidden timers run once a minute.
+let now = 1e6, look = null;
+Date.now = () => now;
+globalThis.setInterval = (work) => { look = work; return 1; };
+const client = new KirschClient("http://x/ws", { WebSocket: Socket });
+await moment();
+made[0].open();
+made[0].say({ type: "welcome", client: "C", broker: true });
+for (let minute = 1; minute < 5; minute++) {
+  now += 60_000;
+  look();
+  check(made[0].sent.length === 1 + minute && made[0].sent.at(-1).type === "ping", "asked");
+  now += 20;
+  made[0].say({ type: "pong" });
+}
+check(client.state === "open" && made.length === 1, "alive");
+now += 60_000;
+look();
+now += 10_001;
+look();
+check(client.state === "waiting" && made[0].readyState === 3, "dead");
+process.exit(0);
+"""
+REFUSED = """
+// More than the rate: what was refused is sent again one by one, in order, until all of it has gone.
+const client = new KirschClient("http://x/ws", { WebSocket: Socket });
+const room = client.join("lobby");
+await moment();
+const socket = made[0];
+socket.open();
+socket.say({ type: "welcome", client: "C", broker: true, limits: { unconfirmed: 10 } });
+let done = 0;
+for (let n = 1; n <= 14; n++) room.send(n).then(() => { done += 1; });
+const numbers = () => socket.sent.filter(({ type }) => type === "send").map(({ number }) => number);
+check(numbers().length === 10, "burst");
+for (const number of [9, 10]) socket.say({ type: "error", code: "rate", reason: "", room: "lobby", number });
+for (let number = 1; number <= 8; number++) socket.say({ type: "sent", room: "lobby", number });
+check(numbers().length === 10, "paused");
+while (numbers().length === 10) await new Promise((done) => setTimeout(done, 20));
+for (let number = 9; number <= 14; number++) {
+  check(numbers().length === 10 + number - 8 && numbers().at(-1) === number, `only ${number}`);
+  socket.say({ type: "sent", room: "lobby", number });
+}
+await moment();
+check(done === 14 && client.unconfirmed === 0, "all");
+for (let n = 1; n <= 5; n++) room.send(n);
+check(numbers().length === 21, "together again");
+process.exit(0);
+"""
+
+
+@pytest.mark.parametrize("what", [TWICE, COPY, HIDDEN, REFUSED], ids=["twice", "copy", "hidden", "refused"])
+def test_kirsch_js_alone(tmp_path, what):
     """With a WebSocket that does as it is told, in the Node that comes with Playwright."""
     driver = pytest.importorskip("playwright._impl._driver", reason="playwright is not installed")
     node = driver.compute_driver_executable()[0]

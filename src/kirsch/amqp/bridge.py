@@ -1,5 +1,6 @@
 """Browsers in rooms, whichever process they are connected to: between WebSockets and the broker."""
 
+import itertools
 import logging
 import threading
 import time
@@ -131,6 +132,8 @@ class Bridge(SimplePlugin):
         self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
         self._soon = False
         self._ticking = False
+        # Of what the application says itself.
+        self._numbers = itertools.count(1)
         amqp.declare += [
             Exchange(self._exchange),
             Queue.stream(self._stream, age=keep[0], size=keep[1]),
@@ -227,7 +230,10 @@ class Bridge(SimplePlugin):
         if not protocol.is_room(room):
             raise ValueError("room has 1 to 100 characters, and no space, * or #")
         body = protocol.envelope(room, "", name, Send(room, 0, data), int(time.time() * 1000))
-        self.bus.publish("ws2amqp", Publication(self._exchange, room, body, kind=protocol.MESSAGE))
+        # It is published again if the connection is lost before it was confirmed.
+        known = protocol.message_id(self.process, next(self._numbers))
+        publication = Publication(self._exchange, room, body, kind=protocol.MESSAGE, message_id=known)
+        self.bus.publish("ws2amqp", publication)
 
     # What connections say, in the provider's threads.
 

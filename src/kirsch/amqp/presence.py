@@ -164,8 +164,11 @@ class Presence:
         # Those who stay are not seen to leave.
         for room, members in rooms.items():
             for client, name in members.items():
-                if client not in before.get(room, ()):
+                known = before.get(room, {})
+                if client not in known:
                     changes += self._came(room, client, name)
+                elif known[client] != name:
+                    changes += self._renamed(room, client, name)
         for room, members in before.items():
             for client in members:
                 if client not in rooms.get(room, ()):
@@ -182,6 +185,9 @@ class Presence:
             if isinstance(name, str) and client not in members:
                 members[client] = name
                 changes += self._came(room, client, name)
+            elif isinstance(name, str) and members[client] != name:
+                members[client] = name
+                changes += self._renamed(room, client, name)
             elif name is None and client in members:
                 del members[client]
                 changes += self._went(room, client)
@@ -195,6 +201,10 @@ class Presence:
         members[client] = count + 1, name
         if not count:
             yield Change(room, client, name, True)
+
+    def _renamed(self, room: str, client: str, name: str) -> Iterator[Change]:
+        yield from self._went(room, client)
+        yield from self._came(room, client, name)
 
     def _went(self, room: str, client: str) -> Iterator[Change]:
         members = self._rooms[room]

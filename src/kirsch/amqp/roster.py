@@ -16,7 +16,10 @@ class Rosters:
     def __init__(self, presence: Presence, most: int) -> None:
         self._presence = presence
         self._most = most
-        self._changes: dict[str, dict[str, Change]] = {}
+        # Of each client the first change and the last.
+        self._changes: dict[str, dict[str, tuple[Change, Change]]] = {}
+        # Rooms whose members have not been named for their number.
+        self._large: set[str] = set()
 
     @property
     def waiting(self) -> bool:
@@ -28,9 +31,8 @@ class Rosters:
         for change in changes:
             some = True
             of_room = self._changes.setdefault(change.room, {})
-            before = of_room.pop(change.client, None)
-            if before is None or before.here == change.here:
-                of_room[change.client] = change
+            first, _ = of_room.get(change.client, (change, change))
+            of_room[change.client] = first, change
         return some
 
     def whole(self, room: str) -> dict[str, Any]:
@@ -44,11 +46,22 @@ class Rosters:
         """Rooms, and the message that tells what has changed in each."""
         changes, self._changes = self._changes, {}
         for room, of_room in changes.items():
-            if not of_room:
+            told = [last for first, last in of_room.values() if _is_news(first, last)]
+            if not told:
                 continue
             said: dict[str, Any] = {"type": "presence", "room": room, "count": self._presence.count(room)}
-            if said["count"] <= self._most:
+            if said["count"] > self._most:
+                self._large.add(room)
+            elif room in self._large:
+                self._large.discard(room)
+                said |= self.whole(room)
+            else:
                 for name, here in (("joined", True), ("left", False)):
-                    found = [(each.client, each.name) for each in of_room.values() if each.here == here]
-                    said[name] = members(found)
+                    said[name] = members([(each.client, each.name) for each in told if each.here == here])
             yield room, text(**said)
+
+
+def _is_news(first: Change, last: Change) -> bool:
+    """Whether it is otherwise than before: who was there and is has another name, if any."""
+    was_here = not first.here
+    return was_here != last.here or (was_here and first.name != last.name)

@@ -189,7 +189,8 @@ export class KirschClient extends Emitter {
   #timer = null;
   #watch = null;
   #heard = 0;
-  #asked = false;
+  // When it was asked for a sign of life that has not come; 0 if it was not.
+  #asked = 0;
   // Hello was said; it was answered.
   #greeted = false;
   #welcome = false;
@@ -197,6 +198,8 @@ export class KirschClient extends Emitter {
   // number → what was sent and is not confirmed, in order.
   #outbox = new Map();
   #paused = null;
+  // Something was refused for now: one at a time, in order, until all of it has gone.
+  #narrow = false;
   #limits = { message: 65536, unconfirmed: 100 };
   // Why it is.
   #closed = "closed";
@@ -320,14 +323,15 @@ export class KirschClient extends Emitter {
   #listen() {
     // A connection that is dead says nothing at all.
     this.#heard = Date.now();
-    this.#asked = false;
+    this.#asked = 0;
     clearInterval(this.#watch);
     this.#watch = setInterval(() => {
-      const silent = Date.now() - this.#heard;
-      if (silent > SILENCE + PATIENCE) {
+      // Pages that are hidden come to this once a minute only: none is dead that was not asked.
+      const now = Date.now();
+      if (this.#asked && now - this.#asked > PATIENCE) {
         this.#lost(1006, "no sign of life");
-      } else if (silent > SILENCE && !this.#asked) {
-        this.#asked = true;
+      } else if (!this.#asked && now - this.#heard > SILENCE) {
+        this.#asked = now;
         this._say({ type: "ping" });
       }
     }, 1_000);
@@ -346,6 +350,7 @@ export class KirschClient extends Emitter {
     clearInterval(this.#watch);
     clearTimeout(this.#paused);
     this.#paused = null;
+    this.#narrow = false;
     this.#socket = null;
     this.#greeted = this.#welcome = false;
     for (const room of this.#rooms.values()) room._lost();
@@ -394,7 +399,7 @@ export class KirschClient extends Emitter {
 
   #hear(said) {
     this.#heard = Date.now();
-    this.#asked = false;
+    this.#asked = 0;
     switch (said.type) {
       case "welcome":
         this.#welcome = true;
@@ -410,6 +415,7 @@ export class KirschClient extends Emitter {
       case "sent":
         this.#outbox.get(said.number)?.resolve();
         this.#outbox.delete(said.number);
+        if (this.#outbox.size === 0) this.#narrow = false;
         this.#flush();
         break;
       case "broker":
@@ -442,6 +448,7 @@ export class KirschClient extends Emitter {
     } else if (PASSING.has(said.code)) {
       // Nothing new goes out before that has.
       waiting.flying = false;
+      this.#narrow = true;
       this.#paused ??= setTimeout(() => {
         this.#paused = null;
         this.#flush();
@@ -455,10 +462,11 @@ export class KirschClient extends Emitter {
 
   #flush() {
     if (!this.#welcome || this.#paused !== null) return;
+    const most = this.#narrow ? 1 : this.#limits.unconfirmed;
     let flying = 0;
     for (const waiting of this.#outbox.values()) flying += waiting.flying;
     for (const waiting of this.#outbox.values()) {
-      if (flying >= this.#limits.unconfirmed) return;
+      if (flying >= most) return;
       if (waiting.flying) continue;
       waiting.flying = true;
       flying += 1;
