@@ -45,6 +45,7 @@ from kirsch.hbase.names import family_name, namespace_name, table_name
 from kirsch.hbase.quorum import Quorum, ask
 from kirsch.hbase.row import Codecs, Row, column
 from kirsch.hbase.scan import BLOCK, Query, Range, behind, following
+from kirsch.hbase.schema import coprocessor
 from kirsch.hbase.server_settings import Settings as ServerSettings
 
 names = st.binary(min_size=1, max_size=20)
@@ -162,6 +163,13 @@ def test_numbers_that_java_would_refuse_are_told_before():
             Range(**{name: bytes(32768)}).check()
     with pytest.raises(Invalid, match="not both"):
         Range(start=b"a", after=b"b").check()
+
+
+def test_a_coprocessor_keeps_all_that_was_said_of_it():
+    """Else altering a table would take its jar away."""
+    assert coprocessor("a.B", "", 1073741823, {}) == "a.B"
+    assert coprocessor("a.B", "", 5, {}) == "|a.B|5|"
+    assert coprocessor("a.B", "hdfs:///c.jar", 1001, {"x": "1", "y": "2"}) == "hdfs:///c.jar|a.B|1001|x=1,y=2"
 
 
 def test_a_get_names_each_family_once():

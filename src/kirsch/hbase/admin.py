@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import jpype
 
+from kirsch.hbase import convert
 from kirsch.hbase.calls import call
 from kirsch.hbase.cluster import Cluster
 from kirsch.hbase.errors import Invalid, NotFound
-from kirsch.hbase.jvm import cls, hbase
+from kirsch.hbase.jvm import hbase
 from kirsch.hbase.names import namespace_name, table_name
 from kirsch.hbase.namespace import Namespaces
 from kirsch.hbase.peer import Peers
@@ -82,13 +83,9 @@ class Admin:
         if namespace is not None:
             names = call(self.java.listTableNamesByNamespace, namespace_name(namespace))
         elif pattern is not None:
-            try:
-                compiled = cls("java.util.regex.Pattern").compile(pattern)
-            except jpype.JException as error:
-                raise Invalid(f"{pattern!r} is no regular expression: {error.getDescription()}") from None
-            names = call(self.java.listTableNames, compiled, system)
+            names = call(self.java.listTableNames, convert.pattern(pattern), system)
         elif system:
-            names = call(self.java.listTableNames, cls("java.util.regex.Pattern").compile(".*"), True)
+            names = call(self.java.listTableNames, convert.pattern(".*"), True)
         else:
             names = call(self.java.listTableNames)
         return sorted(str(name.getNameAsString()) for name in names)

@@ -88,7 +88,7 @@ class Cluster:
 
     def roll_log(self, server: str) -> None:
         """Have a server begin a new write-ahead log."""
-        call(self._java.rollWALWriter, hbase("ServerName").valueOf(server))
+        call(self._java.rollWALWriter, call(hbase("ServerName").valueOf, server))
 
 
 def _server(entry: Any) -> Server:

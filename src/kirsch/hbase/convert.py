@@ -5,6 +5,7 @@ from typing import Any
 
 import jpype
 
+from kirsch.hbase.errors import Invalid
 from kirsch.hbase.jvm import cls
 
 
@@ -69,6 +70,14 @@ def to_java(value: Any) -> Any:
     if isinstance(value, Iterable):
         return _collection("java.util.ArrayList", value)
     return value
+
+
+def pattern(text: str) -> Any:
+    """A Java Pattern of a regular expression. Raises Invalid."""
+    try:
+        return cls("java.util.regex.Pattern").compile(text)
+    except jpype.JException as error:
+        raise Invalid(f"{text!r} is no regular expression: {error.getDescription()}") from None
 
 
 def _collection(name: str, values: Iterable[Any]) -> Any:

@@ -90,7 +90,8 @@ class Quotas:
             raise Invalid(f"a policy is one of {', '.join(POLICIES)}")
         word, whose = Whose("", namespace, table).arguments()
         java_policy = hbase("quotas.SpaceViolationPolicy").valueOf(policy)
-        call(self._java.setQuota, getattr(self._factory, f"limit{word}Space")(*whose, limit, java_policy))
+        made = call(getattr(self._factory, f"limit{word}Space"), *whose, limit, java_policy)
+        call(self._java.setQuota, made)
 
     def free_space(self, *, namespace: str = "", table: str = "") -> None:
         """Take the limit of space away."""

@@ -74,7 +74,7 @@ class Regions:
     def move(self, region: Region, server: str = "") -> None:
         """Have another server take it: any, or one by its name `host,port,started`."""
         name = region.encoded
-        call(self._java.move, name, *((hbase("ServerName").valueOf(server),) if server else ()))
+        call(self._java.move, name, *((call(hbase("ServerName").valueOf, server),) if server else ()))
 
     def assign(self, region: Region) -> None:
         """Have a server take it."""

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kirsch.hbase.calls import call
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.names import family_name, table_name
 
 FOREVER = 2147483647
+# A coprocessor's that says nothing of it (Coprocessor.PRIORITY_USER).
+_PRIORITY = 1073741823
 # What a Family's fields are called in HBase, and their words there.
 _ATTRIBUTES = {
     "versions": "VERSIONS",
@@ -94,7 +97,8 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A table's schema. `attributes`: MAX_FILESIZE, READONLY, DURABILITY, METHOD of a coprocessor, …"""
+    """A table's schema. `attributes`: MAX_FILESIZE, READONLY, DURABILITY, …; `coprocessors` are classes, or
+    `JAR|CLASS|PRIORITY|NAME=VALUE,…` as HBase's own shell has it."""
 
     name: str
     families: tuple[Family, ...] = ()
@@ -133,7 +137,9 @@ class Schema:
         for family in self.families:
             builder.setColumnFamily(family.java())
         for coprocessor in self.coprocessors:
-            builder.setCoprocessor(coprocessor)
+            call(
+                builder.addCoprocessorWithSpec if "|" in coprocessor else builder.setCoprocessor, coprocessor
+            )
         return _built(builder, self.attributes, self.configuration)
 
     @classmethod
@@ -142,7 +148,7 @@ class Schema:
         words = {
             _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
         }
-        coprocessors = tuple(str(one.getClassName()) for one in descriptor.getCoprocessorDescriptors())
+        coprocessors = tuple(_coprocessor(one) for one in descriptor.getCoprocessorDescriptors())
         return cls(
             str(descriptor.getTableName().getNameAsString()),
             tuple(Family.of_java(family) for family in descriptor.getColumnFamilies()),
@@ -156,6 +162,19 @@ class Schema:
             {name: word for name, word in words.items() if "." in name},
             coprocessors,
         )
+
+
+def _coprocessor(java: Any) -> str:
+    jar = str(java.getJarPath().get()) if java.getJarPath().isPresent() else ""
+    named = {str(entry.getKey()): str(entry.getValue()) for entry in java.getProperties().entrySet()}
+    return coprocessor(str(java.getClassName()), jar, int(java.getPriority()), named)
+
+
+def coprocessor(name: str, jar: str, priority: int, values: Mapping[str, str]) -> str:
+    """A coprocessor as Schema has it: the class alone where there is no more to it."""
+    if not jar and not values and priority == _PRIORITY:
+        return name
+    return f"{jar}|{name}|{priority}|{','.join(f'{key}={value}' for key, value in values.items())}"
 
 
 def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Family, ...]:

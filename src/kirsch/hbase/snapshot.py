@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kirsch.hbase import convert
 from kirsch.hbase.calls import call
 from kirsch.hbase.errors import NotFound
 from kirsch.hbase.jvm import cls, hbase
@@ -29,8 +30,7 @@ class Snapshots:
 
     def list(self, pattern: str = ".*", table: str = ".*") -> list[Snapshot]:
         """Those whose names, and whose tables' names, regular expressions match as a whole."""
-        compiled = cls("java.util.regex.Pattern").compile
-        found = call(self._java.listTableSnapshots, compiled(table), compiled(pattern))
+        found = call(self._java.listTableSnapshots, convert.pattern(table), convert.pattern(pattern))
         return sorted((_snapshot(one) for one in found), key=lambda snapshot: snapshot.name)
 
     def take(self, name: str, table: str, *, flush: bool = True, ttl: float | None = None) -> None:
@@ -69,8 +69,7 @@ class Snapshots:
 
     def drop_all(self, pattern: str = ".*", table: str = ".*") -> None:
         """Delete those that match, as in `list`."""
-        compiled = cls("java.util.regex.Pattern").compile
-        call(self._java.deleteTableSnapshots, compiled(table), compiled(pattern))
+        call(self._java.deleteTableSnapshots, convert.pattern(table), convert.pattern(pattern))
 
 
 def _snapshot(java: Any) -> Snapshot:
