@@ -87,6 +87,29 @@ def test_an_outbox_has_its_limits():
     assert small.full
 
 
+def test_what_cannot_be_sent_takes_no_others_delivery_tag():
+    outbox, given_up = Outbox(), []
+    for number in range(4):
+        outbox.add(publication(number))
+    for sent in outbox.take():
+        if sent.message_id in "02":
+            outbox.give_up(sent)
+            given_up.append(sent.message_id)
+    assert given_up == ["0", "2"]
+    assert [each.message_id for each in outbox.settle(1, multiple=False)] == ["1"]
+    assert [each.message_id for each in outbox.settle(2, multiple=True)] == ["3"]
+    assert (len(outbox), outbox.bytes) == (0, 0)
+
+
+def test_what_can_never_be_published_is_refused_when_it_is_made():
+    with pytest.raises(TypeError, match="bytes, not str"):
+        Publication("e", "k", "text")
+    for names in (("e", "ä" * 128), ("e" * 256, "k")):
+        with pytest.raises(ValueError, match="255 bytes"):
+            Publication(*names, b"")
+    Publication("e" * 255, "k" * 255, b"")
+
+
 def test_what_ends_every_channel_is_given_up():
     outbox = Outbox()
     for number, exchange in enumerate(["a", "b", "a", "b"]):

@@ -22,6 +22,9 @@ class Publication:
         persistent: it is to outlive the broker's restart.
         transient: it is worth nothing later: not confirmed, and dropped while the broker is away.
         settled: told what became of it; never for what is transient.
+
+    Raises TypeError for a body that is no bytes, ValueError for an exchange or key of more than 255 bytes
+    (AMQP 0-9-1, 4.2.5).
     """
 
     exchange: str
@@ -34,6 +37,13 @@ class Publication:
     persistent: bool = True
     transient: bool = False
     settled: Settled | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, bytes):
+            raise TypeError(f"a publication's body is bytes, not {type(self.body).__name__}")
+        for what in (self.exchange, self.key):
+            if len(what) > 63 and len(what.encode()) > 255:
+                raise ValueError(f"{what[:40]!r}… has more than 255 bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ class Outbox:
             self._sent[self._tag] = publication
             yield publication
 
+    def give_up(self, publication: Publication) -> None:
+        """The one taken last could not be sent: the next has its delivery tag."""
+        del self._sent[self._tag]
+        self._tag -= 1
+        self.bytes -= len(publication.body) + OVERHEAD
+
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
         """Those that the broker has answered for: `tag`, or all up to it. They are done with."""
         if multiple:

@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 import pika
-from pika.exceptions import ConnectionClosed
+from pika.exceptions import AMQPChannelError, AMQPConnectionError, ConnectionClosed
 
 from kirsch.amqp.broker import Broker
 from kirsch.amqp.loops import Loop, Timer
@@ -95,13 +95,24 @@ class Session:
     def publish(self, publication: Publication) -> None:
         """Send what is transient."""
         if self.ready and not self.blocked and self._plain.is_open:
-            self._send(self._plain, publication)
+            try:
+                self._send(self._plain, publication)
+            except Exception as error:
+                log.warning("a message to %s cannot be sent: %s", publication.exchange, said(error))
 
     def flush(self) -> None:
         """Send what waits in the outbox."""
         if self.ready and self._confirmed.is_open:
             for publication in self._outbox.take():
-                self._send(self._confirmed, publication, mandatory=True)
+                try:
+                    self._send(self._confirmed, publication, mandatory=True)
+                except (AMQPChannelError, AMQPConnectionError):
+                    # It has just ended: all that is taken is sent again by the next.
+                    return
+                except Exception as error:
+                    # pika encodes all of it before a byte is sent: the broker has not counted it.
+                    self._outbox.give_up(publication)
+                    self._owner.settled(publication, f"it cannot be sent: {said(error)}")
 
     def close(self, reason: str) -> None:
         """End it; the owner is told by `lost`."""
