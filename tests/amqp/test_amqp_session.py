@@ -7,7 +7,8 @@ from pika.exceptions import ChannelWrongStateError
 from kirsch.amqp.broker import Broker
 from kirsch.amqp.message import Publication
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.session import Session, Settings
+from kirsch.amqp.session import Reading, Session, Settings
+from kirsch.amqp.topology import Consumer, Queue
 
 
 class Wire:
@@ -20,7 +21,11 @@ class Wire:
     # As Loop.
 
     def connect(self, parameters, opened, failed, closed):
+        self.gone = closed
         return self
+
+    def cancel(self):
+        pass
 
     def later(self, seconds, work):
         return self
@@ -34,15 +39,32 @@ class Wire:
         frame.Header(1, len(body), properties).marshal()
         self.sent.append(body)
 
+    def add_on_close_callback(self, callback):
+        pass
+
+    def queue_declare(self, name, durable, exclusive, auto_delete, arguments, callback):
+        frame.Method(1, spec.Queue.Declare(queue=name, arguments=arguments)).marshal()
+
+    def basic_consume(self, queue, on_message, arguments, callback):
+        frame.Method(1, spec.Basic.Consume(queue=queue, arguments=arguments)).marshal()
+
+    # As a connection.
+
+    def close(self):
+        self.gone(self, None)
+
     # As Owner.
+
+    def lost(self, reason):
+        self.outcomes.append(reason)
 
     def settled(self, publication, reason):
         self.outcomes.append((publication.body, reason))
 
 
-def session(outbox):
+def session(outbox, declared=()):
     wire = Wire()
-    made = Session(wire, Settings(Broker(), 30, (), ()), outbox, wire)
+    made = Session(wire, Settings(Broker(), 30, declared, ()), outbox, wire)
     made._confirmed = made._plain = wire
     made.ready = True
     return made, wire
@@ -84,3 +106,16 @@ def test_what_is_published_as_the_channel_ends_is_sent_by_the_next():
     assert wire.sent == wire.outcomes == []
     outbox.lost()
     assert [each.body for each in outbox.take()] == [b"one", b"two"]
+
+
+def test_what_cannot_be_declared_or_asked_for_ends_the_connection_with_a_reason():
+    made, wire = session(Outbox(), [Queue("mine", arguments={"x-what": object()})])
+    made._declare(wire)
+    (reason,) = wire.outcomes
+    assert "'mine'" in reason
+    assert "cannot be declared" in reason
+    made, wire = session(Outbox())
+    reading = Reading(made, Consumer("news", arguments=lambda: {}["where"]))
+    reading._channel = wire
+    reading._consume(None)
+    assert wire.outcomes == ["news cannot be read: 'where'"]

@@ -144,10 +144,15 @@ class Session:
         left = list(self._settings.declared)
 
         def following(_: object = None) -> None:
-            if left:
-                self._declare_one(channel, left.pop(0), following)
-            else:
+            if not left:
                 self._begin(channel)
+                return
+            declared = left.pop(0)
+            try:
+                self._declare_one(channel, declared, following)
+            except Exception as error:
+                # An argument that AMQP cannot say; the loop is not to end by it.
+                self.close(f"{declared} cannot be declared: {said(error)}")
 
         following()
 
@@ -306,12 +311,16 @@ class Reading:
         channel.basic_qos(prefetch_count=self._consumer.prefetch, callback=self._consume)
 
     def _consume(self, _: object) -> None:
-        self._channel.basic_consume(
-            self._session._name(self._consumer),
-            self._message,
-            arguments=dict(self._consumer.arguments()),
-            callback=self._session._one_more,
-        )
+        try:
+            self._channel.basic_consume(
+                self._session._name(self._consumer),
+                self._message,
+                arguments=dict(self._consumer.arguments()),
+                callback=self._session._one_more,
+            )
+        except Exception as error:
+            # `arguments` is the application's.
+            self._session.close(f"{self._consumer.queue} cannot be read: {said(error)}")
 
     def _message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
         headers = properties.headers or {}
