@@ -145,6 +145,19 @@ check(made[0].sent.length === 0 && made[0].readyState === 3, "first");
 check(made[1].sent.map(({ type }) => type).join() === "hello", "second");
 process.exit(0);
 """
+CLOSED = """
+// Closed while a token was fetched, which failed then: it stays closed.
+let fail = null;
+const client = new KirschClient("http://x/ws", {
+  WebSocket: Socket,
+  token: () => new Promise((_, no) => { fail = no; }),
+});
+client.close();
+fail(new Error("no token"));
+await moment();
+check(client.state === "closed" && made.length === 0, client.state);
+process.exit(0);
+"""
 COPY = """
 // A window that was copied, with its key and its number, does not say what would be taken for a double.
 const client = new KirschClient("http://x/ws", { WebSocket: Socket, key: "k".repeat(16), number: 4 });
@@ -215,7 +228,9 @@ process.exit(0);
 """
 
 
-@pytest.mark.parametrize("what", [TWICE, COPY, HIDDEN, REFUSED], ids=["twice", "copy", "hidden", "refused"])
+@pytest.mark.parametrize(
+    "what", [TWICE, CLOSED, COPY, HIDDEN, REFUSED], ids=["twice", "closed", "copy", "hidden", "refused"]
+)
 def test_kirsch_js_alone(tmp_path, what):
     """With a WebSocket that does as it is told, in the Node that comes with Playwright."""
     driver = pytest.importorskip("playwright._impl._driver", reason="playwright is not installed")

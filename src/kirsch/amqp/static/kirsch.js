@@ -286,6 +286,8 @@ export class KirschClient extends Emitter {
     try {
       if (typeof token === "function") token = await token();
     } catch (error) {
+      // Closed meanwhile, it is for good.
+      if (this.state !== "connecting") return;
       this.emit("error", new KirschError("token", String(error)));
       this.#later();
       return;
