@@ -550,6 +550,19 @@ def test_an_environment_that_is_wrong_is_said_to_be(environment, reason):
         broker_from(environment)
 
 
+def test_a_password_that_is_no_text_is_said_to_be_none(tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes(b"secret\xff")
+    link = {"RABBITMQ_PORT_5672_TCP_ADDR": "h", "RABBITMQ_PASSWORD_FILE": str(file)}
+    for read, raised in (
+        (lambda: broker_from(link), BrokerError),
+        (lambda: Settings.from_environment({"RABBITMQ_DEFAULT_PASS_FILE": str(file)}), RabbitError),
+    ):
+        with pytest.raises(raised, match="is not UTF-8") as caught:
+            read()
+        assert "secret" not in str(caught.value)
+
+
 def test_streams_are_bounded():
     assert Queue.stream("s", age=60, size=1 << 30).arguments == {
         "x-queue-type": "stream",

@@ -113,7 +113,9 @@ def _password(environment: Mapping[str, str], link: str) -> str:
     if not path:
         return _of_link(environment, link, "PASSWORD")
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return file.read().rstrip("\n")
     except OSError as error:
         raise BrokerError(f"{link}_PASSWORD_FILE={path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise BrokerError(f"{link}_PASSWORD_FILE={path} is not UTF-8") from None

@@ -62,9 +62,11 @@ class Settings:
         password = environment.get("RABBITMQ_DEFAULT_PASS", "guest")
         if path := environment.get("RABBITMQ_DEFAULT_PASS_FILE"):
             try:
-                password = Path(path).read_text().rstrip("\n")
+                password = Path(path).read_text(encoding="utf-8").rstrip("\n")
             except OSError as error:
                 raise RabbitError(f"RABBITMQ_DEFAULT_PASS_FILE={path}: {error.strerror}") from error
+            except UnicodeDecodeError:
+                raise RabbitError(f"RABBITMQ_DEFAULT_PASS_FILE={path} is not UTF-8") from None
         return cls(
             Path(environment.get("RABBITMQ_DATA", Path(state, "rabbitmq"))).absolute(),
             environment.get("KIRSCH_ADDRESS", "127.0.0.1"),
