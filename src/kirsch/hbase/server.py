@@ -14,7 +14,8 @@ from typing import Any
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
 
-from kirsch.bus import Command, ExitPlugin, NotifyPlugin, ProcessPlugin
+from kirsch.bus import Command, Exit, ExitPlugin, NotifyPlugin, ProcessPlugin
+from kirsch.bus.restart import Done, History, after_exit
 from kirsch.hbase import jars, jdk
 from kirsch.hbase.errors import StartError, Unavailable
 from kirsch.hbase.server_settings import READY, Settings
@@ -99,7 +100,7 @@ class ServerPlugin(SimplePlugin):
         self.failed = False
         self._begun = time.monotonic()
         self._last: list[str] = []
-        self._ready = False
+        self.ready = False
 
     def subscribe(self) -> None:
         super().subscribe()
@@ -113,8 +114,8 @@ class ServerPlugin(SimplePlugin):
         """A line of the server's."""
         if name != "hbase":
             return
-        if not self._ready and READY in line:
-            self._ready = True
+        if not self.ready and READY in line:
+            self.ready = True
             self.bus.publish("hbase-ready", time.monotonic() - self._begun)
         elif not line.startswith("INFO "):
             self._last = [*self._last[-20:], line]
@@ -142,8 +143,13 @@ class ServerPlugin(SimplePlugin):
 
 
 def run(settings: Settings, version: str = jars.VERSION, *, verbose: bool = False) -> int:
-    """Run a server in the foreground until SIGTERM or Ctrl-C; the exit status."""
-    command = prepare(settings, version, verbose=verbose)
+    """Run a server in the foreground until SIGTERM or Ctrl-C; the exit status. Raises StartError,
+    Unavailable."""
+    return serve(settings, prepare(settings, version, verbose=verbose))
+
+
+def serve(settings: Settings, command: Command) -> int:
+    """Run what `prepare` made, until SIGTERM or Ctrl-C, or until it ends by itself; the exit status."""
     bus = Bus()
     plugin = ServerPlugin(bus, settings, command)
     ending = ExitPlugin(bus)
@@ -154,7 +160,15 @@ def run(settings: Settings, version: str = jars.VERSION, *, verbose: bool = Fals
         print(f"HBase is up in {seconds:.1f} s: kirsch hbase shell --quorum {where}", flush=True)
         ready.release()
 
+    def ended(name: str, how: Exit) -> None:
+        # As the shell's stop_master has it: that is no failure, and nothing else tells of it.
+        if not ending.asked and isinstance(after_exit(plugin.process.policy, History(), how, 0.0), Done):
+            print("HBase has stopped", file=sys.stderr, flush=True)
+            plugin.failed = not plugin.ready
+            ending()
+
     bus.subscribe("hbase-ready", say)
+    bus.subscribe("process-exited", ended)
     bus.subscribe("process-failed", lambda name, reason: ending())
     for part in (plugin, ending, ready):
         part.subscribe()
