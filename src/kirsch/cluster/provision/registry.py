@@ -96,7 +96,8 @@ def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]
     local = f'[[registry]]\nprefix = "localhost"\nlocation = "{address(cluster)}"\n'
     files.append(File(LOCAL, local.encode()))
     if machine.name == cluster.members[0].name:
-        files += [File(SETTINGS, settings().encode()), File(f"/etc/systemd/system/{UNIT}", SERVICE.encode())]
+        files.append(File(SETTINGS, settings().encode(), 0o600))
+        files.append(File(f"/etc/systemd/system/{UNIT}", SERVICE.encode()))
     return files
 
 
