@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from kirsch.hbase.cell import PUT
 from kirsch.hbase.codec import BOOLEAN, BYTES, DOUBLE, FLOAT, INT, JSON, LONG, SHORT, UTF8, Codec
 from kirsch.hbase.errors import HBaseError
-from kirsch.hbase.row import Row
+from kirsch.hbase.row import Codecs, Row
 
 if TYPE_CHECKING:
     from kirsch.hbase.scan import Scanner
@@ -23,32 +24,29 @@ def batches(scanner: "Scanner") -> Iterator[Any]:
     pyarrow = _pyarrow()
     codecs = scanner.codecs
     kind = codecs.single
-    schema = pyarrow.schema(
-        [
-            ("row", _type(pyarrow, codecs.key)),
-            ("family", pyarrow.binary()),
-            ("qualifier", pyarrow.binary()),
-            ("timestamp", pyarrow.timestamp("ms")),
-            ("value", _type(pyarrow, kind or BYTES) or pyarrow.binary()),
-        ]
-    )
+    types = _types(pyarrow, codecs)
     decode = None if kind in (None, BYTES) else _decoder(kind or BYTES)
     key = codecs.key.decode if codecs.key is not BYTES else None
     try:
         while (block := scanner.raw_block()) is not None:
             cells = [cell for _, members in block for cell in members]
             keys = [cell.row for cell in cells]
-            values = [cell.value for cell in cells]
-            yield pyarrow.record_batch(
-                [
-                    keys if key is None else [key(one) for one in keys],
-                    [cell.family for cell in cells],
-                    [cell.qualifier for cell in cells],
-                    [cell.timestamp for cell in cells],
-                    values if decode is None else [decode(value) for value in values],
-                ],
-                schema=schema,
-            )
+            if decode is None:
+                values = [cell.value for cell in cells]
+            else:
+                # The marks that deletes leave, which a raw scan shows, have none.
+                values = [decode(cell.value) if cell.type == PUT else None for cell in cells]
+            columns = {
+                "row": keys if key is None else [key(one) for one in keys],
+                "family": [cell.family for cell in cells],
+                "qualifier": [cell.qualifier for cell in cells],
+                "timestamp": [cell.timestamp for cell in cells],
+                "value": values,
+            }
+            arrays = {name: pyarrow.array(column, types[name]) for name, column in columns.items()}
+            # What Arrow has found in the first block holds for all: they are to be one table.
+            types = {name: array.type for name, array in arrays.items()}
+            yield pyarrow.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
     finally:
         scanner.close()
 
@@ -57,10 +55,21 @@ def cells(scanner: "Scanner") -> Any:
     """All of a scan's cells as a pyarrow.Table, as `batches` has them."""
     pyarrow = _pyarrow()
     found = list(batches(scanner))
-    return pyarrow.Table.from_batches(found) if found else pyarrow.table({name: [] for name in _LONG})
+    if found:
+        return pyarrow.Table.from_batches(found)
+    types = _types(pyarrow, scanner.codecs)
+    return pyarrow.schema([(name, kind or pyarrow.null()) for name, kind in types.items()]).empty_table()
 
 
-_LONG = ("row", "family", "qualifier", "timestamp", "value")
+def _types(pyarrow: Any, codecs: Codecs) -> dict[str, Any]:
+    """Arrow's types of the columns; None where it finds it itself."""
+    return {
+        "row": _type(pyarrow, codecs.key),
+        "family": pyarrow.binary(),
+        "qualifier": pyarrow.binary(),
+        "timestamp": pyarrow.timestamp("ms"),
+        "value": _type(pyarrow, codecs.single or BYTES),
+    }
 
 
 def wide(scanner: "Scanner") -> Any:
