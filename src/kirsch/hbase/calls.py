@@ -24,6 +24,8 @@ T = TypeVar("T")
 _DEPTH = 12
 # How long the end of Python waits for calls that are under way.
 _FAREWELL = 2.0
+# A call is over only once nobody is about to interrupt it: else the thread's next one would be.
+_interrupting = threading.Lock()
 
 
 class Pending(Generic[T]):
@@ -41,15 +43,16 @@ class Pending(Generic[T]):
 
     def run(self) -> None:
         """In that thread."""
-        self._thread = cls("java.lang.Thread").currentThread()
         function, self._function = self._function, None
         try:
+            self._thread = cls("java.lang.Thread").currentThread()
             assert function is not None
             self._value = function()
         except BaseException as error:
             self._error = error
         finally:
-            self._thread = None
+            with _interrupting:
+                self._thread = None
             self._done.release()
 
     def result(self, timeout: float | None = None) -> T:
@@ -77,8 +80,9 @@ class Pending(Generic[T]):
 
     def cancel(self) -> None:
         """Interrupt the Java call, if it has begun and is not done."""
-        if (thread := self._thread) is not None:
-            thread.interrupt()
+        with _interrupting:
+            if self._thread is not None:
+                self._thread.interrupt()
 
 
 class Workers:

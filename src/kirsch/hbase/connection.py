@@ -90,8 +90,14 @@ def _configuration(
         configuration.addResource(jvm.cls("java.net.URL")(given.resolve().as_uri()))
     elif isinstance(given, Mapping):
         settings.update(given)
-    for name, value in settings.items():
-        configuration.set(name, str(value).lower() if isinstance(value, bool) else str(value))
+    try:
+        for name, value in settings.items():
+            call(configuration.set, name, str(value).lower() if isinstance(value, bool) else str(value))
+    except HBaseError as error:
+        # The first use of a configuration reads its files.
+        if isinstance(given, Path):
+            raise Invalid(f"{given} is no hbase-site.xml: {error}", error.java) from error
+        raise
     return configuration
 
 
