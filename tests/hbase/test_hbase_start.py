@@ -9,6 +9,9 @@ import time
 import pytest
 from tests.port import free_port
 
+from kirsch.hbase import Invalid, connect
+from kirsch.hbase.server_settings import xml
+
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
 TELL = """
@@ -127,9 +130,22 @@ def test_something_else_answers(connection):
 
 def test_bad_quorums(connection):
     assert told("connect('a:b')")[0] == "Invalid: 'a:b' is no quorum: 'a:b' is not host or host:port"
-    assert told("from pathlib import Path; connect(Path('/none.xml'))")[0].startswith(
-        "Invalid: there is no /none.xml"
-    )
+    for path in ("Path('/none.xml')", "'/none.xml'"):
+        assert told(f"from pathlib import Path; connect({path})")[0].startswith(
+            "Invalid: there is no /none.xml"
+        )
+
+
+def test_an_hbase_site_xml(hbase, connection, tmp_path):
+    site = tmp_path / "hbase-site.xml"
+    settings = {"hbase.zookeeper.quorum": "127.0.0.1", "hbase.zookeeper.property.clientPort": str(hbase.port)}
+    site.write_text(xml(settings))
+    for given in (site, str(site)):
+        with connect(given, patience=60) as found:
+            assert not found.admin.exists("nope")
+    site.write_text("<configuration>")
+    with pytest.raises(Invalid, match=r"hbase-site\.xml is no hbase-site\.xml: "):
+        connect(site)
 
 
 COUNT = """

@@ -38,8 +38,8 @@ def connect(
 ) -> "Connection":
     """Connect to HBase.
 
-    `quorum` is ZooKeeper's `host[:port][,host…][/node]`, or HBase's own settings as a mapping, or its
-    hbase-site.xml; None: what the class path's hbase-site.xml says, else localhost. An operation is tried
+    `quorum` is ZooKeeper's `host[:port][,host…][/node]`, or HBase's own settings as a mapping, or the path of
+    its hbase-site.xml; None: what the class path's hbase-site.xml says, else localhost. An operation is tried
     again until `timeout` seconds have passed; a cluster that does not answer is Unavailable after `patience`
     seconds. `user` is who one is where the cluster trusts its clients. The JVM is started by the first
     connect of a process: `jars` (else HBASE_HOME, CLASSPATH, the cache of `kirsch hbase jars`), `java` (its
@@ -47,7 +47,7 @@ def connect(
 
     Raises NoJava, NoJars, OtherJVM, Unavailable, Invalid.
     """
-    given = quorum
+    given = Path(quorum) if isinstance(quorum, str) and quorum.endswith(".xml") else quorum
     where: Quorum | None = None
     if isinstance(given, str):
         where = Quorum.parse(given)
@@ -84,21 +84,24 @@ def _configuration(
         if where.parent:
             settings["zookeeper.znode.parent"] = where.parent
     elif isinstance(given, Path):
-        if not given.is_file():
-            raise Invalid(f"there is no {given}: an hbase-site.xml is expected")
-        configuration.addResource(given.resolve().as_uri())
-        configuration.addResource(jvm.cls("java.net.URL")(given.resolve().as_uri()))
+        _read(configuration, given)
     elif isinstance(given, Mapping):
         settings.update(given)
-    try:
-        for name, value in settings.items():
-            call(configuration.set, name, str(value).lower() if isinstance(value, bool) else str(value))
-    except HBaseError as error:
-        # The first use of a configuration reads its files.
-        if isinstance(given, Path):
-            raise Invalid(f"{given} is no hbase-site.xml: {error}", error.java) from error
-        raise
+    for name, value in settings.items():
+        configuration.set(name, str(value).lower() if isinstance(value, bool) else str(value))
     return configuration
+
+
+def _read(configuration: Any, site: Path) -> None:
+    """Have it read an hbase-site.xml. Raises Invalid."""
+    if not site.is_file():
+        raise Invalid(f"there is no {site}: an hbase-site.xml is expected")
+    try:
+        call(configuration.addResource, jvm.cls("java.net.URL")(site.resolve().as_uri()))
+        # It may be read by its first use only.
+        call(configuration.size)
+    except HBaseError as error:
+        raise Invalid(f"{site} is no hbase-site.xml: {error}", error.java) from error
 
 
 def _masters(configuration: Any) -> bool:
