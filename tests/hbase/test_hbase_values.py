@@ -31,6 +31,7 @@ from kirsch.hbase import (
     Invalid,
     NoJars,
     NoJava,
+    Table,
     Unavailable,
     errors,
     jars,
@@ -163,6 +164,8 @@ def test_numbers_that_java_would_refuse_are_told_before():
             Range(**{name: bytes(32768)}).check()
     with pytest.raises(Invalid, match="not both"):
         Range(start=b"a", after=b"b").check()
+    with pytest.raises(Invalid, match="a page of 0 rows"):
+        Table(None, "t", Codecs()).page(0)
 
 
 def test_a_coprocessor_keeps_all_that_was_said_of_it():

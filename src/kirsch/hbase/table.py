@@ -304,6 +304,8 @@ class Table:
     def page(self, size: int, after: Any = None, **scan: Any) -> Page:
         """So many rows at most, after the key `after`: `page.rows`, and `page.after` for the next one, None
         at the end."""
+        if size < 1:
+            raise Invalid(f"a page of {size} rows: it has 1 at least")
         rows = list(self.scan(after=after, limit=size + 1, **scan))
         return Page(rows[:size], rows[size - 1].key if len(rows) > size else None)
 
