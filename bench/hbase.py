@@ -5,6 +5,7 @@ One standalone server, 100,000 rows of one cell (10,000 with --quick). Subjects,
     kirsch          kirsch.hbase: HBase's Java client by JPype, cells in blocks
     java            the same client in Java (hbase_peers/Peer.java, compiled here)
     happybase       Thrift, by HBase's Thrift server
+    kirsch shell    kirsch hbase shell, for the start only
     jruby shell     HBase's own shell, of 2.4 (the newest whose shell Maven has), for the start only
 
 - start: from the command to the answer of its first request, tables listed
@@ -40,6 +41,7 @@ ROOT = HERE.parent
 PEERS = HERE / "hbase_peers"
 VENV = ROOT / ".venv-bench"
 WORK = ("puts", "puts", "scan", "scan", "gets", "gets")
+SHELLS = ("kirsch shell", "jruby shell")
 TABLE = "bench"
 THRIFT, SHELL, JRUBY = "2.6.1", "2.4.17", "9.2.13.0"
 Run = Callable[[str], list[str]]
@@ -120,7 +122,7 @@ def available(
     folder: Path, quorum: str, running: list[subprocess.Popen[str]], rows: str, gets: str, only: str
 ) -> dict[str, list[str]]:
     """The commands of those subjects that can be had here; what to do is added to them."""
-    wanted = only.split(",") if only else ["kirsch", "java", "happybase", "jruby shell"]
+    wanted = only.split(",") if only else ["kirsch", "java", "happybase", *SHELLS]
     client = ":".join(str(jar) for jar in jars.fetch(jars.client(), told))
     found: dict[str, list[str]] = {}
     if "kirsch" in wanted:
@@ -145,6 +147,9 @@ def available(
             found["happybase"] = [*happybase(), thrift, TABLE, rows, gets]
         except (OSError, subprocess.SubprocessError) as error:
             told(f"no happybase: {error}")
+    if "kirsch shell" in wanted:
+        shell = [sys.executable, "-m", "kirsch.cli.main", "hbase", "shell"]
+        found["kirsch shell"] = [*shell, "--quorum", quorum]
     if "jruby shell" in wanted:
         try:
             found["jruby shell"] = jruby(folder, quorum)
@@ -159,11 +164,13 @@ def told(line: str) -> None:
 
 def one(name: str, command: list[str]) -> dict[str, float]:
     """What one subject does in one round: figures by their names."""
-    if name == "jruby shell":
+    if name in SHELLS:
         begun = time.perf_counter()
-        done = subprocess.run(command, input="list\n", capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, input="list\n", capture_output=True, text=True, timeout=300, env=environment()
+        )
         if done.returncode:
-            told(f"the JRuby shell failed: {done.stderr.strip().splitlines()[-1:]}")
+            told(f"the {name} failed: {done.stderr.strip().splitlines()[-1:]}")
             return {}
         return {"start": time.perf_counter() - begun}
     begun = time.perf_counter()
