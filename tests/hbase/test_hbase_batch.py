@@ -60,6 +60,17 @@ def test_mutator_tells_of_rows_that_were_not_written(table):
     assert [key for key, _ in raised.value.failures] == [b"bad"]
 
 
+def test_mutator_writes_the_others_where_one_is_too_large(table):
+    mutator = table.mutator()
+    for number in range(10):
+        mutator.put(b"%d" % number, {"cf:a": b""})
+    mutator.put(b"large", {"cf:a": bytes(11 << 20)})
+    with pytest.raises(Invalid, match="too large") as raised:
+        mutator.close()
+    assert [key for key, _ in raised.value.failures] == [b"large"]
+    assert table.count() == 10
+
+
 def test_mutator_loses_nothing_after_a_failure(table):
     failed = []
     # Java sends each block at once: the first one's failure is told while the second is full.

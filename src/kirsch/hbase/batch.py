@@ -9,7 +9,7 @@ from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.crossing import mutations
 from kirsch.hbase.encoder import Values, settings
 from kirsch.hbase.errors import Closed, HBaseError, joined
-from kirsch.hbase.jvm import hbase
+from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.mutation import block
 from kirsch.hbase.row import Column
 
@@ -109,7 +109,14 @@ class Mutator(Mutations):
 
     @staticmethod
     def _mutate(java: Any, data: bytes) -> None:
-        java.mutate(mutations(data))
+        given = mutations(data)
+        try:
+            java.mutate(given)
+        except jpype.JException as error:
+            if not isinstance(error, cls("java.lang.IllegalArgumentException")):
+                raise
+            # One is refused, such as for a value that is too large, and so none of them has been taken.
+            _one_by_one(java, given)
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -154,3 +161,16 @@ class Mutator(Mutations):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _one_by_one(java: Any, given: Iterable[Any]) -> None:
+    failed = []
+    for mutation in given:
+        try:
+            java.mutate(mutation)
+        except jpype.JException as error:
+            told = translated(error)
+            told.failures = told.failures or ((bytes(mutation.getRow()), told),)
+            failed.append(told)
+    if failed:
+        raise joined(failed)
