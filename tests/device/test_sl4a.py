@@ -311,6 +311,10 @@ class TestHandshake:
         with pytest.raises(SourceError, match="a port is a number from 1 to 65535"):
             Sl4aSource.from_environment({"AP_PORT": port})
 
+    def test_a_host_that_is_none(self):
+        with pytest.raises(LocationError, match=r"does not answer at a\.\.b:1: "):
+            Facade.connect("a..b", 1, HANDSHAKE)
+
     def test_nobody_there(self):
         with pytest.raises(LocationError, match="Connection refused"):
             Facade.connect("127.0.0.1", free_port(), HANDSHAKE)

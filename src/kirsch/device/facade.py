@@ -33,7 +33,7 @@ class Facade:
         """Connect and authenticate. Raises LocationError."""
         try:
             sock = socket.create_connection((host, port), timeout)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise LocationError(f"SL4A does not answer at {host}:{port}: {_why(error)}") from None
         facade = cls(sock)
         try:
@@ -109,5 +109,5 @@ def _failure(method: str, error: str) -> LocationError:
     return LocationError(f"SL4A's {method} failed: {error}")
 
 
-def _why(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _why(error: OSError | UnicodeError) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
