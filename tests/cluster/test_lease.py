@@ -130,6 +130,24 @@ def test_a_write_that_comes_late_is_made_good():
     run(scenario())
 
 
+def test_a_key_that_was_lost_before_the_mirror_saw_it_is_written_again():
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        mirror, lease = Mirror(registry, "/"), MachineLease(registry)
+        keys = LeasedKeys(registry, mirror, lease)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part.run()) for part in (lease, keys)]
+            keys.want({"/a": "1"})
+            await keys.settled()
+            await registry.delete("/a")
+            tasks.append(group.create_task(mirror.run()))
+            await until(mirror, {"/a": "1"})
+            for task in tasks:
+                task.cancel()
+
+    run(scenario())
+
+
 def test_a_claim_is_written_where_its_condition_holds_and_nowhere_else():
     async def scenario() -> None:
         registry = MemoryRegistry()

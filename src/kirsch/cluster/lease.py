@@ -226,7 +226,9 @@ class LeasedKeys:
             self._changed.set()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        for key in changed & self._own:
+        # A listing shows no change of a key that was written and lost again before it.
+        listed = self.mirror.revision == self.mirror.listed
+        for key in self._own if listed else changed & self._own:
             entry = self.mirror.entries.get(key)
             known = self._written.get(key)
             if (entry.value if entry and entry.lease == self._lease_id else None) != known:

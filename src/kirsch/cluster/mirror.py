@@ -25,6 +25,8 @@ class Mirror:
         self.entries: dict[str, Entry] = {}
         self._keys: list[str] = []
         self.revision = 0
+        # The revision that everything was listed at last.
+        self.listed = 0
         self._changed = asyncio.Condition()
         self._listeners: list[Listener] = []
 
@@ -55,6 +57,7 @@ class Mirror:
         keys = {key for key in self.entries.keys() | fresh.keys() if self.entries.get(key) != fresh.get(key)}
         self.entries = fresh
         self._keys = sorted(fresh)
+        self.listed = listing.revision
         await self._advance(listing.revision, frozenset(keys))
 
     async def run(self) -> None:
