@@ -103,6 +103,12 @@ def test_instances_of_a_service_start_anew_one_after_another():
     assert plan(replace(view, endpoints=())) == [Stop(one), Stop(two)]
     broken = replace(again, running={one: state(new, FAILED), two: state(old)}, endpoints=(endpoint(two),))
     assert plan(broken) == [Stop(two)]
+    # Nor is one that has ended by itself; one that is about to start is.
+    ended = replace(broken, running={one: state(new, DOWN), two: state(old)})
+    assert plan(ended) == [Stop(two)]
+    waits = Hold(two, "starts anew once w@1.service is ready")
+    assert plan(replace(ended, busy=frozenset({one}))) == [waits]
+    assert plan(replace(ended, started=view.started)) == [Start(one), waits]
 
 
 def test_instances_on_other_machines_are_waited_for_too():
@@ -121,11 +127,11 @@ def test_instances_on_other_machines_are_waited_for_too():
     assert plan(replace(view, siblings=(first,))) == [Hold(two, f"starts anew after {first}")]
     away = replace(view, siblings=(first,), endpoints=view.endpoints[1:])
     assert plan(away) == [Hold(two, f"starts anew once {first} is ready")]
-    # One that comes after it waits itself, one that failed is not waited for.
+    # One that comes after it waits itself, one that is over is not waited for.
     assert plan(replace(view, siblings=(replace(first, stale=False),))) == [Stop(two)]
     after = replace(view, siblings=(Sibling(late, "m", stale=True),))
     assert plan(replace(after, endpoints=(*view.endpoints, endpoint(late)))) == [Stop(two)]
-    assert plan(replace(away, siblings=(replace(first, failed=True),))) == [Stop(two)]
+    assert plan(replace(away, siblings=(replace(first, over=True),))) == [Stop(two)]
 
 
 def test_a_global_unit_starts_anew_machine_by_machine():

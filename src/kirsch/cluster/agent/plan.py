@@ -26,12 +26,12 @@ class Assigned:
 @dataclass(frozen=True, slots=True, order=True)
 class Sibling:
     """A unit of the same service that another live machine is to run: whether it is to start anew there and
-    has not yet, and whether it failed."""
+    has not yet, and whether it is over, as it failed or has done what it was started for."""
 
     unit: UnitName
     machine: str
     stale: bool = False
-    failed: bool = False
+    over: bool = False
 
     def __str__(self) -> str:
         return f"{self.unit} on machine {self.machine[:8]}"
@@ -238,8 +238,8 @@ def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str
     """The instances of a service that are to run anew do so one after another, on whichever machines they
     are, so that one always serves; and so does a Global unit, machine by machine.
 
-    One that does not serve goes at once; the others wait until all that could serve do. One that failed is
-    not waited for.
+    One that does not serve goes at once; the others wait until all that could serve do. One that failed, or
+    has done what it was started for, is not waited for.
     """
     ready = {e.unit for e in view.endpoints if e.ready and (not view.machine or e.machine == view.machine)}
     if name.text not in ready:
@@ -247,8 +247,7 @@ def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str
     for other in sorted(view.assigned):
         if other == name or other.service != name.service:
             continue
-        state = view.running.get(other)
-        if view.assigned[other].assignment.desired != "launched" or (state and state.active == "failed"):
+        if view.assigned[other].assignment.desired != "launched" or _over(other, view):
             continue
         if other.text not in ready:
             return f"starts anew once {other} is ready"
@@ -256,13 +255,21 @@ def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str
             return f"starts anew after {other}"
     serving = {(e.unit, e.machine) for e in view.endpoints if e.ready}
     for sibling in sorted(view.siblings):
-        if sibling.unit.service != name.service or sibling.failed:
+        if sibling.unit.service != name.service or sibling.over:
             continue
         if (sibling.unit.text, sibling.machine) not in serving:
             return f"starts anew once {sibling} is ready"
         if sibling.stale and (sibling.unit, sibling.machine) < (name, view.machine):
             return f"starts anew after {sibling}"
     return None
+
+
+def _over(name: UnitName, view: View) -> bool:
+    """Whether a unit failed, or was started as it is to be and has ended."""
+    state = view.running.get(name)
+    if state is None or state.active != "inactive" or name in view.busy:
+        return state is not None and state.active == "failed"
+    return view.started.get(name) == view.assigned[name].assignment
 
 
 def _uses(user: UnitName, name: UnitName, view: View) -> bool:

@@ -8,7 +8,7 @@ from kirsch.cluster import keys, links
 from kirsch.cluster.agent.plan import Assigned, Sibling
 from kirsch.cluster.lease import GRACE, MachineLease
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import settled
+from kirsch.cluster.model import finished, settled
 from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
 from kirsch.unit import UnitName
 
@@ -80,8 +80,8 @@ class Share:
                 continue
             for machine in machines.keys() & cluster.machines.keys() - {self.machine}:
                 state = cluster.states.get(name, {}).get(machine)
-                failed = state is not None and state.active == "failed"
-                found.append(Sibling(name, machine, not settled(unit, state), failed))
+                over = finished(unit, state) or (state is not None and state.active == "failed")
+                found.append(Sibling(name, machine, not settled(unit, state), over))
         return tuple(found)
 
     def lost(self, changed: frozenset[str]) -> bool:
