@@ -10,7 +10,7 @@ from kirsch.cluster.engine import Engine
 from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Machine, UnitRecord
-from kirsch.cluster.registry import MemoryRegistry, Put, Unavailable
+from kirsch.cluster.registry import Compacted, MemoryRegistry, Put, Unavailable
 from kirsch.cluster.registry.store import Store
 from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitFile
@@ -146,6 +146,36 @@ def test_what_a_leader_wrote_without_an_answer_does_not_count_in_its_next_term()
             await scheduled(one.mirror, lambda where: where == {"a.service": "m1"})
             assert one.mirror.entries[keys.LEADER].created > term
             assert await one.registry.transact(*one.registry.late) is None
+
+    run(scenario())
+
+
+class Forgetful(MemoryRegistry):
+    """A store in which something else is wanted just before the first write of the schedule, and that has
+    forgotten both when a watch asks for them. The rest is real."""
+
+    forgets = wrote = False
+
+    async def transact(self, operations, conditions=()):
+        if not self.wrote and any(operation.key.startswith(keys.SCHEDULE) for operation in operations):
+            self.wrote = self.forgets = True
+            await submit(self, "b.service")
+        return await super().transact(operations, conditions)
+
+    async def watch(self, prefix, from_revision):
+        async for changes in super().watch(prefix, from_revision):
+            if self.forgets:
+                self.forgets = False
+                raise Compacted
+            yield changes
+
+
+def test_what_a_listing_shows_beside_a_leaders_own_write_is_decided_upon():
+    async def scenario() -> None:
+        async with cluster("m1", registry=Forgetful) as (one,):
+            await submit(one.registry, "a.service")
+            await scheduled(one.mirror, lambda where: where.keys() == {"a.service", "b.service"})
+            assert not one.registry.forgets
 
     run(scenario())
 

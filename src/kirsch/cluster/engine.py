@@ -142,7 +142,9 @@ class Engine:
 
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(self._matters(key) for key in changed):
-            self._hear(self.mirror.revision)
+            # A listing holds more than what its own revision has changed.
+            listed = self.mirror.revision == self.mirror.listed
+            self._hear(0 if listed else self.mirror.revision)
 
     def _hear(self, revision: int) -> None:
         self._news.add(revision)
