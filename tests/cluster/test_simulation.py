@@ -87,6 +87,12 @@ def test_a_machine_that_was_cut_off_brings_no_address_back_that_another_has():
     assert len(orders(outcome, "start", 40)) >= 12
 
 
+def test_a_unit_that_is_moved_while_it_is_about_to_start_is_not_started_where_it_was():
+    # That it is not is an invariant; here, that each of them runs in the end, wherever it was first.
+    outcome = played("moved-at-once", 2)
+    assert {unit for _, _, unit in orders(outcome, "start")} == {f"data{n}.service" for n in range(40)}
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_no_named_fault_breaks_anything_whatever_the_times(name: str):
     for seed in range(2, 6):

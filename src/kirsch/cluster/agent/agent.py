@@ -319,7 +319,8 @@ class Agent:
         while not granted and self.mirror.entries.get(entry.key) == entry:
             # Something else is in the store than was seen here: it comes.
             await self.mirror.reached(self.mirror.revision + 1)
-        return granted and self.lease.holds
+        # By the time the store has answered it may be another machine's, which waits for this one.
+        return granted and self.lease.holds and self.mirror.entries.get(entry.key) == entry
 
     async def _stop(self, name: UnitName, patient: bool) -> None:
         """Out of the endpoints first, so that balancers let go, unless nobody could see it; then stop."""

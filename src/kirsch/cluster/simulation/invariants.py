@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kirsch.cluster import keys
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.lease import MachineLease
-from kirsch.cluster.model import Assignment, Endpoint, Unit
+from kirsch.cluster.model import Assignment, Endpoint, Unit, UnitState
 from kirsch.cluster.placement import matches
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.runtime.base import RuntimeState
@@ -190,9 +190,7 @@ class Invariants:
                 self.broken(f"{name} starts on {machine.id}, which is not in the flat network")
             self._check_address(machine, name, address)
         if options.sticky and known:
-            home = self.truth.value(keys.home(name.text))
-            if home not in (machine.id, None):
-                self.broken(f"{name} starts on {machine.id}, its home is {home}")
+            self._check_home(machine, name)
         if foreign := self._foreign.get(machine.id):
             others = ", ".join(sorted(other.text for other in foreign))
             self.broken(f"{name} starts on {machine.id}, which came back and still has {others}")
@@ -207,6 +205,18 @@ class Invariants:
             if not known:
                 # From its cache: somebody moved it away while the machine could not be told.
                 self._abandoned.add(process)
+
+    def _check_home(self, machine: SimulatedMachine, name: UnitName) -> None:
+        """A sticky unit starts at home. Somebody may just have moved it: its new home waits for a machine
+        that has said in the store that it starts the unit, and cannot have seen yet that it is not to."""
+        key = keys.home(name.text)
+        home = self.truth.value(key)
+        said = self.truth.value(keys.state(name.text, machine.id))
+        if said is not None and UnitState.parse(said).active == "activating" and machine.kirschd:
+            seen = machine.kirschd.node.mirror.value(key)
+            home = home if seen == home else machine.id
+        if home not in (machine.id, None):
+            self.broken(f"{name} starts on {machine.id}, its home is {home}")
 
     def _check_alone(self, machine: SimulatedMachine, name: UnitName, options: Options) -> None:
         for other in self.machines.values():

@@ -4,10 +4,12 @@ A seed still says how long messages, starts and stops take.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from kirsch.cluster.model import Machine
 from kirsch.cluster.simulation.host import Manner
+from kirsch.cluster.simulation.network import Weather
 from kirsch.cluster.simulation.scenario import GIB, TYPES, Act, Scenario
 
 # What no start fails of and no stop takes long for.
@@ -74,6 +76,16 @@ def addresses_moved(seed: int) -> Scenario:
     return _scenario("addresses-moved", seed, 3, units + more, acts, start=units)
 
 
+def moved_at_once(seed: int) -> Scenario:
+    """Units are moved while machines still wait for the store's word that they may start them."""
+    random = Random(seed)  # noqa: S311 - it has to be the same again
+    units: Units = [(f"data{number}.service", ("Sticky=yes",)) for number in range(40)]
+    starts = [Act(random.uniform(4, 20), "start", name) for name, _ in units]
+    acts = [Act(start.at + random.uniform(0.2, 1.5), "move", start.subject) for start in starts]
+    scenario = _scenario("moved-at-once", seed, 3, units, [*starts, *acts], start=[])
+    return replace(scenario, weather=Weather(slow=0.3))
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
@@ -83,6 +95,7 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "leader-killed": leader_killed,
     "disk-full": disk_full,
     "addresses-moved": addresses_moved,
+    "moved-at-once": moved_at_once,
 }
 
 Units = list[tuple[str, tuple[str, ...]]]
