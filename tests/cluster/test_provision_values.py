@@ -233,9 +233,9 @@ def test_an_image_is_another_when_what_it_is_made_of_is():
 
 
 FACTS = {
-    "networks": [], "python": [3, 13], "venv": True, "architecture": "x86_64", "libc": ["glibc", "2.41"], "systemd": True,
+    "python": [3, 13], "venv": True, "architecture": "x86_64", "libc": ["glibc", "2.41"], "systemd": True,
     "dbus": True, "machine_id": "0" * 32, "hostname": "h", "podman": "5.4.2", "host_keys": [], "cluster": "",
-    "listened": False, "unreached": {"10.0.0.1:2379": ""},
+    "listened": False, "unreached": {"10.0.0.1:2379": ""}, "networks": [],
 }  # fmt: skip
 
 
