@@ -87,6 +87,13 @@ def test_a_machine_that_was_cut_off_brings_no_address_back_that_another_has():
     assert len(orders(outcome, "start", 40)) >= 12
 
 
+def test_a_machine_that_comes_back_is_not_in_the_flat_network_while_another_has_what_it_still_runs():
+    outcome = played("addresses-moved-back", 5)
+    back = [unit for _, where, unit in orders(outcome, "start", 45) if where == "m1"]
+    assert back
+    assert set(back) <= {f"u{n}.container" for n in range(6)}
+
+
 def test_a_unit_that_is_moved_while_it_is_about_to_start_is_not_started_where_it_was():
     # That it is not is an invariant; here, that each of them runs in the end, wherever it was first.
     outcome = played("moved-at-once", 2)

@@ -150,10 +150,12 @@ class Agent:
         """What `plan` decides upon, now."""
         known = self.mirror.revision > 0
         assigned, running = {} if self._closing else self.share.assigned(), dict(self.runtime.states())
-        connected = self.share.connected
+        connected, elsewhere = self.share.connected, {} if self._closing else self.share.elsewhere()
+        # What was moved back here before it was stopped is not this machine's alone yet.
+        own = {name for name, unit in assigned.items() if unit.options.is_global or name not in elsewhere}
         if not connected:
             self._joining = True
-        elif not any(alive(state) for name, state in running.items() if name not in assigned):
+        elif not any(alive(state) for name, state in running.items() if name not in own):
             self._joining = False
         view = View(
             assigned=assigned,
@@ -162,7 +164,7 @@ class Agent:
             started=dict(self._started),
             busy=frozenset(self._busy),
             starting=frozenset(self._starting),
-            elsewhere={} if self._closing else self.share.elsewhere(),
+            elsewhere=elsewhere,
             unread=frozenset() if self._closing else self.share.unread(),
             linked=self._linked,
             lacking=self.preparation.lacking(assigned),

@@ -186,9 +186,10 @@ class Invariants:
             self._check_alone(machine, name, options)
         known = machine.kirschd is not None and machine.kirschd.node.mirror.revision > 0
         if address := machine.host.address(name):
-            if known and keys.mesh(machine.id) not in self.truth.entries and self.truth.there(machine.id):
+            if keys.mesh(machine.id) in self.truth.entries:
+                self._check_address(machine, name, address)
+            elif known and self.truth.there(machine.id):
                 self.broken(f"{name} starts on {machine.id}, which is not in the flat network")
-            self._check_address(machine, name, address)
         if options.sticky and known:
             self._check_home(machine, name)
         if foreign := self._foreign.get(machine.id):

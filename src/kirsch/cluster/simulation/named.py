@@ -86,6 +86,17 @@ def moved_at_once(seed: int) -> Scenario:
     return replace(scenario, weather=Weather(slow=0.3))
 
 
+def addresses_moved_back(seed: int) -> Scenario:
+    """A machine with containers is cut off and comes back, and these are moved back to it, with their
+    addresses, before it has stopped those that it still runs."""
+    random = Random(seed)  # noqa: S311 - it has to be the same again
+    units: Units = [(f"u{number}.container", ()) for number in range(6)]
+    acts = [Act(20, "cut", "m1"), Act(45, "mend", "m1")]
+    acts += [Act(random.uniform(45, 48), "move", name, "m1") for name, _ in units]
+    scenario = _scenario("addresses-moved-back", seed, 3, units, acts)
+    return replace(scenario, manner=replace(STEADY, stop=4.0))
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
@@ -95,6 +106,7 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "leader-killed": leader_killed,
     "disk-full": disk_full,
     "addresses-moved": addresses_moved,
+    "addresses-moved-back": addresses_moved_back,
     "moved-at-once": moved_at_once,
 }
 
