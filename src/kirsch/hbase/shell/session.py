@@ -9,6 +9,8 @@ from typing import Any
 from kirsch.hbase.shell.command import Command, CommandError
 from kirsch.hbase.shell.progress import Progress
 
+# Seconds: Java starts in one or two, and who does not answer is given up after some more.
+LEAVING = 20.0
 _STAMP = re.compile(r"^[^,:\s]+[,:]\d+([,:]\d+)?$")
 
 
@@ -72,7 +74,10 @@ class Session:
         return self._made
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one; wait for one that is being made, for LEAVING seconds."""
+        if self._thread is not None:
+            # Python is not to end while a thread starts Java: the process would be killed by a signal.
+            self._done.wait(LEAVING)
         if self.ready:
             made, self._made = self._made, None
             self._done.clear()
