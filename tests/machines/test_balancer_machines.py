@@ -75,6 +75,14 @@ backend web
     server n2 "${N2_PORT_9100_TCP_ADDR}:${N2_PORT_9100_TCP_PORT}" check
 """
 )
+# What the balancer was told last.
+READ_ENDPOINTS = """python3 -c '
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(5)
+s.connect("/run/kirsch/endpoints/shared/endpoints.sock")
+print(s.recv(1 << 16).decode())
+'"""
 LB = f"""\
 [Container]
 Image={IMAGE}
@@ -154,6 +162,19 @@ def haproxy(trial: Trial, machine: MachineRecord) -> str:
 
 
 @contextmanager
+def explained(trial: Trial, machine: MachineRecord) -> Iterator[None]:
+    """What does not come about is told with all that is known of it."""
+    try:
+        yield
+    except AssertionError as error:
+        units = trial.kirsch("list-units").out
+        endpoints = trial.shell(machine, READ_ENDPOINTS)
+        journal = trial.kirsch("journal", "-n", "40", "lb").out
+        page = ask(machine, 8090, "/;csv")
+        raise AssertionError("\n".join([str(error), units, endpoints, page, journal])) from None
+
+
+@contextmanager
 def requests(machine: MachineRecord) -> Iterator[list[str]]:
     """Requests one after another by two clients while the block runs: all answers."""
     found: list[str] = []
@@ -209,7 +230,8 @@ def test_every_machine_is_an_entrance_to_units_wherever_they_are(webs: Trial):
         trial.shell(first, "systemctl kill --signal KILL kirschd")
         trial.until_present()
         trial.kirsch("start", "web@1")
-        eventually(lambda: servers(first) == {f"web:{n}.service" for n in (1, 2, 3)})
+        with explained(trial, first):
+            eventually(lambda: servers(first) == {f"web:{n}.service" for n in (1, 2, 3)})
     assert [answer for answer in found if answer.startswith("<")] == []
     assert haproxy(trial, first) == pid
     assert trial.running(first, "lb.service") == running

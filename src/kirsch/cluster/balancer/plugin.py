@@ -158,11 +158,11 @@ class BalancerPlugin(SimplePlugin):
             self._attached = pid
         if endpoints is None:
             return None
-        superfluous = self._apply(endpoints)
+        unfinished = self._apply(endpoints)
         if not self._ready:
             self._ready = True
             self._on_ready()
-        return ASK_AGAIN if superfluous else None
+        return ASK_AGAIN if unfinished else None
 
     def _attach(self) -> None:
         """Meet a new HAProxy: are the backends there, do they take servers, which have they from the file?"""
@@ -186,21 +186,24 @@ class BalancerPlugin(SimplePlugin):
             ) from None
 
     def _apply(self, endpoints: tuple[Endpoint, ...]) -> bool:
-        """One round of the plan; whether a server is left that has to go."""
+        """One round of the plan; whether another is to follow: a server is left that has to go, or HAProxy
+        has refused something."""
         for line in without_port(endpoints, self._backends):
             self._warn_once(line)
         target = wanted(endpoints, self._backends)
         if target != self._servers_told:
             self._tell_servers(target)
         servers = [s for s in self._servers() if (s.backend, s.name) not in self._static]
+        refused = False
         for command in plan(
             endpoints, servers, self._backends, self._options, self._drain, fixed=self._fixed
         ):
             try:
                 self._api.run(command)
             except HAProxyError as error:
+                refused = True
                 self._warn_once(f"HAProxy refused '{command.line}': {error}")
-        return superfluous(servers, target, self._fixed)
+        return refused or superfluous(servers, target, self._fixed)
 
     def _tell_servers(self, servers: Servers) -> None:
         self._servers_told = servers
