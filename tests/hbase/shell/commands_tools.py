@@ -42,6 +42,7 @@ def test_regions_move(shell, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_regions_split_and_merge(shell, name):
     shell(f"create '{name}', 'f'; put '{name}', 'a', 'f:q', 1; put '{name}', 'z', 'f:q', 1; flush '{name}'")
     shell(f"split '{name}', 'm'")
@@ -57,7 +58,7 @@ def test_regions_split_and_merge(shell, name):
         shell("catalogjanitor_run")
         return status == 0
 
-    eventually(merged, 90, "the merge")
+    eventually(merged, 240, "the merge")
     eventually(lambda: shell(f"get_splits '{name}'") == [], 60)
     assert shell(f"count '{name}'") == 2
     with pytest.raises(UsageError, match="two regions are needed"):
