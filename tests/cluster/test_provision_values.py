@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.provision import apt, install, podman, probe, recipe
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.image import bootstrap
-from kirsch.cluster.provision.podman import hardware_address
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, etcd_environment, kirschd_toml
 from kirsch.cluster.provision.shell import HostShell

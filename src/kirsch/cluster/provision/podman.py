@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
+from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.provision.command import Command
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.site import Site
@@ -68,6 +68,7 @@ def create_machine(
         "create", "--name", name, "--hostname", machine.name,
         "--label", f"{LABEL}={cluster.name}", "--label", f"io.kirsch.id={cluster.id}",
         "--network", object_name(cluster.name), "--ip", machine.address,
+        # One that boots again keeps it: others remember it (arp(7)), and would speak to nobody for a while.
         "--mac-address", hardware_address(machine.address),
         *_hosts({m.name: m.address for m in cluster.machines if m.name != machine.name}),
         *(word for port in ports for word in ("--publish", port)),
@@ -78,12 +79,6 @@ def create_machine(
         "--env", "container=podman", "--stop-signal", "SIGRTMIN+3", "--stop-timeout", "20",
         image, "sh", "-c", BOOT,
     )  # fmt: skip
-
-
-def hardware_address(address: str) -> str:
-    """The MAC address that goes with an IPv4 address. A machine that boots again keeps it: others remember it
-    (arp(7)), and would speak to nobody for a while."""
-    return ":".join(f"{byte:02x}" for byte in (0x02, 0x6B, *IPv4Address(address).packed))
 
 
 def copy_in(container: str, archive: bytes) -> Command:

@@ -1,7 +1,6 @@
 """The cluster that an application goes to: what it has now, and the plan carried out there."""
 
 import base64
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,11 +20,10 @@ from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import LOOPBACK, ClusterRecord, bracketed
 from kirsch.cluster.provision.steps import Show
 from kirsch.cluster.rollout.plan import Image, Known, Now, Plan
+from kirsch.cluster.secrets import made_up
 from kirsch.unit import Link, UnitName
 
 SECRETS = "/kirsch/v1/secrets"
-# Of a secret that is made up: bytes of the system's randomness.
-BYTES = 24
 
 
 @dataclass(slots=True)
@@ -94,7 +92,7 @@ class Target:
     def _make_secret(self, name: str) -> None:
         """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
         is it."""
-        value = base64.b64encode(secrets.token_urlsafe(BYTES).encode()).decode()
+        value = base64.b64encode(made_up().encode()).decode()
         try:
             self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
         except ClientError as error:
