@@ -1,6 +1,7 @@
 """WebSockets in a Tornado application: pages beside them, and its own answers to what is refused."""
 
 import logging
+import socket
 
 import pytest
 from tests.websocket.echoes import Echo
@@ -81,6 +82,14 @@ class TestOneServerForAll:
             async with connect(f"{server.url}echo", options=OPTIONS, ssl=certificate.client) as ws:
                 ws.send("hello")
                 assert await ws.recv(PATIENCE) == "hello"
+
+    async def test_what_is_small_does_not_wait_for_the_peer_to_acknowledge(self):
+        rule = handler(Echo)
+        async with Tornado(("/echo", rule)) as server, connect(f"{server.url}echo", options=OPTIONS) as ws:
+            ws.send("hello")
+            assert await ws.recv(PATIENCE) == "hello"
+            (wire,) = rule.connections._all
+            assert wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     async def test_a_page_first_on_the_same_connection(self):
         async with (

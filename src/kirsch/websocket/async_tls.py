@@ -88,6 +88,9 @@ class SecureWire(DescriptorWire):
 
 def wire(websocket: WebSocket, sock: socket.socket, connections: Connections) -> Wire:
     """A wire on a connected socket of either kind."""
+    if sock.family != socket.AF_UNIX:
+        # Tornado leaves it to wait for the peer's acknowledgement, which may take 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if isinstance(sock, ssl.SSLSocket):
         return SecureWire(websocket, sock, connections)
     return SocketWire(websocket, sock, connections)
