@@ -1,10 +1,15 @@
 """The chat in Chromium: two windows at two instances, by mouse, by keyboard, on a phone."""
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 from tests.amqp.rabbit import Rabbit
+from tests.chat.conftest import Window
 
 pytestmark = pytest.mark.services
+NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined })"
+NO_CHANNELS = "delete window.BroadcastChannel"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
@@ -182,21 +187,96 @@ class TestOnAPhone:
         expect(menu).to_be_focused()
 
 
-class TestConnections:
-    def test_the_same_one_in_another_window(self, pair, window, room):
+class TestAWindowThatIsCopied:
+    """As by a browser's "Duplicate tab": sessionStorage is copied, with the key that is in it."""
+
+    @staticmethod
+    def copy(ada, without):
+        for script in without:
+            ada.page.context.add_init_script(script)
+        if without:
+            ada.page.reload()
+            ada.should_be_connected()
+        with ada.page.context.expect_page() as opened:
+            ada.page.evaluate("window.open(location.href); undefined")
+        page = opened.value
+        expect(page.locator("#state")).to_have_text("connected", timeout=30_000)
+        return Window(page, ada.name)
+
+    @pytest.mark.parametrize("without", [(), (NO_LOCKS,)], ids=["locks", "asking"])
+    def test_it_is_another_one(self, pair, window, room, without):
         ada = window(pair[0], "Ada", room)
+        ada.say("one")
+        ada.should_show("one")
         key = ada.page.evaluate("sessionStorage.getItem('chat.key')")
-        other = ada.page.context.new_page()
-        other.add_init_script(
-            f"sessionStorage.getItem('chat.key') ?? sessionStorage.setItem('chat.key', '{key}')"
-        )
-        other.goto(pair[0].url)
-        expect(other.locator("#state")).to_have_text("connected", timeout=30_000)
+        other = self.copy(ada, without)
+        expect(other.page.locator("#people li")).to_have_count(2)
+        other.say("two")
+        ada.say("three")
+        for each in (ada, other):
+            expect(each.texts).to_have_count(3)
+            each.should_be_connected()
+        expect(ada.page.locator(".own .text")).to_have_text(["one", "three"])
+        expect(other.page.locator(".own .text")).to_have_text(["two"])
+        # Each is the same after a reload.
+        for each, own in ((ada, ["one", "three"]), (other, ["two"])):
+            each.page.reload()
+            each.should_be_connected()
+            expect(each.page.locator(".own .text")).to_have_text(own)
+        assert ada.page.evaluate("sessionStorage.getItem('chat.key')") == key
+        assert other.page.evaluate("sessionStorage.getItem('chat.key')") != key
+
+    def test_where_nothing_tells_it_from_the_first_one_of_them_waits(self, pair, window, room):
+        ada = window(pair[0], "Ada", room)
+        other = self.copy(ada, (NO_LOCKS, NO_CHANNELS)).page
         expect(ada.page.locator("#state")).to_contain_text("open in another window")
         ada.page.get_by_role("button", name="Use it here").click()
         ada.should_be_connected()
         expect(other.locator("#state")).to_contain_text("open in another window")
 
+
+class TestALongTalk:
+    def test_so_many_lines_are_on_the_page_and_more_when_they_are_asked_for(self, pair, window, room, rabbit):
+        import pika
+
+        ada = window(pair[0], "Ada", room)
+        lines = ada.page.locator("#messages .message")
+
+        def said(first, last):
+            with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+                channel = connection.channel()
+                for number in range(first, last + 1):
+                    properties = pika.BasicProperties(content_type="application/json")
+                    body = json.dumps({"text": f"line {number}"})
+                    channel.basic_publish("chat.rooms", room, body.encode(), properties)
+            expect(ada.texts.last).to_have_text(f"line {last}")
+
+        said(1, 650)
+        assert 200 <= lines.count() <= 300
+        assert ada.texts.all_inner_texts() == [f"line {n}" for n in range(651 - lines.count(), 651)]
+        above = ada.page.get_by_role("button", name="Earlier messages")
+        place = "document.querySelector('#messages li:last-child').getBoundingClientRect().top"
+        for _ in range(3):
+            if above.is_hidden():
+                break
+            before, at = lines.count(), ada.page.evaluate(place)
+            above.evaluate("button => button.click()")
+            assert lines.count() > before
+            # What was on the screen has not moved.
+            assert abs(ada.page.evaluate(place) - at) < 50
+        expect(above).to_be_hidden()
+        assert ada.texts.first.inner_text() == "line 151"
+        # Who reads what was said before is not moved, though the oldest go in the end.
+        ada.page.locator("#scroll").evaluate("element => { element.scrollTop = 0 }")
+        said(651, 900)
+        assert lines.count() <= 600
+        expect(ada.page.get_by_role("button", name="250 new messages below")).to_be_visible()
+        ada.page.get_by_role("button", name="250 new messages below").click()
+        said(901, 901)
+        assert lines.count() <= 300
+
+
+class TestConnections:
     @pytest.mark.slow
     def test_an_instance_that_dies_and_comes_back(self, pair, instances, rabbit, window, room):
         mortal = instances.start(rabbit.url)

@@ -12,11 +12,12 @@ const DIRECTORY = "~rooms"; // where those who open a room say so
 const HISTORY = 50; // messages that one who comes in hears first
 const SAID = 3000; // ms between two signs that somebody types
 const MOST = 40; // rooms that a window is in
+const LISTED = 500; // rooms that it lists
 const ROOM = /^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,39}$/u;
 
 const channels = new Map();
 const known = new Set(ALWAYS);
-const log = new Log(byId("scroll"), byId("messages"), byId("below"));
+const log = new Log(byId("scroll"), byId("messages"), byId("below"), byId("above"));
 const area = byId("text");
 let client = null;
 let current = null;
@@ -24,7 +25,7 @@ let said = 0;
 
 // Who comes in.
 
-function start() {
+async function start() {
   const name = me.name();
   byId("welcome").hidden = Boolean(name);
   byId("chat").hidden = !name;
@@ -33,7 +34,7 @@ function start() {
     return;
   }
   byId("me").textContent = name;
-  client = new KirschClient("/ws", { name, ...me.identity() });
+  client = new KirschClient("/ws", { name, ...(await me.identity()) });
   me.remember(client);
   client.on("state", ({ state, retry }) => showState(state, retry));
   client.on("broker", () => showState(client.state));
@@ -45,7 +46,7 @@ function start() {
   showState(client.state);
   const directory = client.join(DIRECTORY, { last: 200, presence: false });
   directory.on("message", ({ data }) => {
-    if (known.has(data.room) || !ROOM.test(data.room)) return;
+    if (known.has(data.room) || known.size >= LISTED || !ROOM.test(data.room)) return;
     known.add(data.room);
     showSide();
   });
@@ -159,7 +160,7 @@ function changed(channel, what, detail) {
     return;
   }
   if (what === "message" || what === "gap") {
-    log.add(detail);
+    log.add(detail, channel.messages);
     readCurrent();
     showPending();
   }

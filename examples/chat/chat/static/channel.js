@@ -17,13 +17,13 @@ export class Channel {
     this.typing = new Map();
     room.on("message", (message) => {
       this.typing.delete(message.client);
-      this.messages = [...this.messages, message].slice(-MOST);
+      this.#add(message);
       if (message.own) this.pending.delete(message.number);
       else if (message.at > this.seen) this.unread += 1;
       changed(this, "message", message);
     });
     room.on("gap", () => {
-      this.messages = [...this.messages, { gap: true }];
+      this.#add({ gap: true });
       changed(this, "gap", { gap: true });
     });
     room.on("presence", () => changed(this, "presence"));
@@ -32,8 +32,18 @@ export class Channel {
     room.on("signal", ({ client, name, data }) => {
       if (data?.typing) this.typing.set(client, { name, until: Date.now() + TYPING });
       else this.typing.delete(client);
+      this.#still();
       changed(this, "typing");
     });
+  }
+
+  #add(message) {
+    this.messages = [...this.messages, message].slice(-MOST);
+  }
+
+  #still() {
+    const now = Date.now();
+    for (const [client, { until }] of this.typing) if (until < now) this.typing.delete(client);
   }
 
   /** All that there is has been read. */
@@ -45,8 +55,7 @@ export class Channel {
 
   /** The names of those who type, without `own`. */
   typists(own) {
-    const now = Date.now();
-    for (const [client, { until }] of this.typing) if (until < now) this.typing.delete(client);
+    this.#still();
     return [...this.typing].filter(([client]) => client !== own).map(([, { name }]) => name);
   }
 }

@@ -4,14 +4,23 @@ import { day, time } from "./time.js";
 
 const TOGETHER = 5 * 60_000; // ms: what one says within that stands together
 const NEAR = 60; // px from the bottom that count as being there
+const SHOWN = 200; // messages that are shown at first, and so many more each time
+const SLACK = 100; // how many more there may be before the first of them go
 
 export class Log {
-  constructor(scroll, list, below) {
+  constructor(scroll, list, below, above) {
     this.scroll = scroll;
     this.list = list;
     this.below = below;
+    this.above = above;
+    this.messages = [];
+    this.shown = 0;
     this.last = null;
     this.missed = 0;
+    above.addEventListener("click", () => {
+      this.#show(this.shown + SHOWN);
+      if (above.hidden) scroll.focus({ preventScroll: true });
+    });
     below.addEventListener("click", () => this.toBottom());
     scroll.addEventListener("scroll", () => this.atBottom() && this.#none());
     // What makes room for itself must not hide what was said last.
@@ -22,18 +31,22 @@ export class Log {
 
   /** Show a room's messages in place of what is there: they are not read out. */
   fill(messages) {
-    this.scroll.setAttribute("aria-busy", "true");
-    this.list.replaceChildren();
-    this.last = null;
-    for (const message of messages) this.list.append(...this.#items(message));
+    this.messages = messages;
+    this.#show(SHOWN);
     this.toBottom();
-    this.scroll.removeAttribute("aria-busy");
   }
 
-  /** Another message. */
-  add(message) {
+  /** Another message, the last of all that may be shown: the first of them go, when nobody looks at them. */
+  add(message, messages) {
     const follow = this.atBottom() || message.own;
+    const most = follow ? SHOWN : messages.length;
+    if (this.shown >= most + SLACK) {
+      this.messages = messages.slice(0, -1);
+      this.#show(most);
+    }
+    this.messages = messages;
     this.list.append(...this.#items(message));
+    this.#count(this.shown + 1);
     if (follow) {
       this.toBottom();
     } else {
@@ -51,6 +64,22 @@ export class Log {
     this.scroll.scrollTop = this.scroll.scrollHeight;
     this.stuck = true;
     this.#none();
+  }
+
+  // The last so many: what is on the screen stays where it is, and nothing is read out.
+  #show(count) {
+    const below = this.scroll.scrollHeight - this.scroll.scrollTop;
+    this.scroll.setAttribute("aria-busy", "true");
+    this.last = null;
+    this.list.replaceChildren(...this.messages.slice(-count).flatMap((message) => this.#items(message)));
+    this.#count(Math.min(count, this.messages.length));
+    this.scroll.scrollTop = this.scroll.scrollHeight - below;
+    this.scroll.removeAttribute("aria-busy");
+  }
+
+  #count(shown) {
+    this.shown = shown;
+    this.above.hidden = shown >= this.messages.length;
   }
 
   #none() {

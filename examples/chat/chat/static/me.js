@@ -1,9 +1,16 @@
 // Who this window is. The browser keeps the name; the window keeps a key, so that it is the same one after a reload.
-// Storage may be refused; then it is another each time.
+// Storage may be refused; then it is another each time. A window that was duplicated has a copy of the key: it is known
+// by that the other one holds it.
 
 const NAME = "chat.name";
 const KEY = "chat.key";
 const NUMBER = "chat.number";
+// ms: until what a reload leaves behind has let go of the key; until another window has said that it has it.
+const RELEASE = 1000;
+const ANSWER = 300;
+const self = crypto.getRandomValues(new Uint32Array(4)).join();
+let held = "";
+let sure = false;
 
 const read = (storage, key) => {
   try {
@@ -24,14 +31,49 @@ export const keep = (storage, key, value) => {
 export const name = () => read("localStorage", NAME) ?? "";
 export const call = (text) => keep("localStorage", NAME, text);
 
-/** Key and number for a KirschClient. */
-export const identity = () => ({
-  key: read("sessionStorage", KEY) ?? undefined,
-  number: Number(read("sessionStorage", NUMBER) ?? 0),
+/** Key and number for a KirschClient, where this window has any of its own. */
+export async function identity() {
+  const key = read("sessionStorage", KEY);
+  if (!key || !(await hold(key))) return {};
+  return { key, number: Number(read("sessionStorage", NUMBER) ?? 0) };
+}
+
+// Whether nobody else has the key: nobody gets it then while this window is there.
+async function hold(key) {
+  held = key;
+  const free = await (navigator.locks ? lock(key) : ask(key));
+  if (!free) held = "";
+  return free;
+}
+
+function lock(key) {
+  return new Promise((resolve) => {
+    const kept = () => {
+      resolve(true);
+      return new Promise(() => {});
+    };
+    navigator.locks.request(`chat ${key}`, { signal: AbortSignal.timeout(RELEASE) }, kept).catch(() => resolve(false));
+  });
+}
+
+// Pages that did not come by TLS, nor from this machine, have no locks: windows ask each other.
+const windows = !navigator.locks && window.BroadcastChannel ? new BroadcastChannel("chat.keys") : null;
+windows?.addEventListener("message", ({ data: { key, by, to } }) => {
+  if (to === self && key === held) held = "";
+  // Of two that ask at once one is the first.
+  else if (by && key === held && (sure || self < by)) windows.postMessage({ key, to: by });
 });
+
+async function ask(key) {
+  windows?.postMessage({ key, by: self });
+  if (windows) await new Promise((done) => setTimeout(done, ANSWER));
+  sure = held === key;
+  return sure;
+}
 
 /** After each message, and once the client has its key. */
 export function remember(client) {
+  if (client.key !== held) hold(client.key);
   keep("sessionStorage", KEY, client.key);
   keep("sessionStorage", NUMBER, client.number);
 }
