@@ -1,13 +1,15 @@
 """What a Session publishes, encoded by pika, without a broker."""
 
 import pika
+from hypothesis import given
+from hypothesis import strategies as st
 from pika import frame, spec
-from pika.exceptions import ChannelWrongStateError
+from pika.exceptions import ChannelClosedByBroker, ChannelWrongStateError
 
 from kirsch.amqp.broker import Broker
-from kirsch.amqp.message import Publication
+from kirsch.amqp.message import Publication, Rejected
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.session import Reading, Session, Settings
+from kirsch.amqp.session import Reading, Session, Settings, said
 from kirsch.amqp.topology import Consumer, Queue
 
 
@@ -15,7 +17,7 @@ class Wire:
     """A loop whose connection is a channel, too, that encodes as pika's does; owner of the Session."""
 
     def __init__(self):
-        self.is_open, self.closed = True, False
+        self.is_open, self.closed, self.closings = True, False, 0
         self.sent, self.outcomes = [], []
 
     # As Loop.
@@ -51,6 +53,7 @@ class Wire:
     # As a connection.
 
     def close(self):
+        self.closings += 1
         self.gone(self, None)
 
     # As Owner.
@@ -80,6 +83,7 @@ def test_what_pika_cannot_encode_is_refused_and_the_rest_goes():
     assert wire.sent == [b"one", b"three"]
     ((body, reason),) = wire.outcomes
     assert body == b"two"
+    assert isinstance(reason, Rejected)
     assert reason.startswith("it cannot be sent: ")
     # The broker's second confirmation is for what it got second.
     made._settle(frame.Method(1, spec.Basic.Ack(delivery_tag=2, multiple=True)))
@@ -115,7 +119,102 @@ def test_what_cannot_be_declared_or_asked_for_ends_the_connection_with_a_reason(
     assert "'mine'" in reason
     assert "cannot be declared" in reason
     made, wire = session(Outbox())
-    reading = Reading(made, Consumer("news", arguments=lambda: {}["where"]))
+    consumer = Consumer("news", arguments=lambda: {}["where"])
+    reading = Reading(made, consumer, made.deliver, made._one_more, made.ended)
     reading._channel = wire
     reading._consume(None)
     assert wire.outcomes == ["news cannot be read: 'where'"]
+
+
+TOO_LARGE = ChannelClosedByBroker(406, "PRECONDITION_FAILED - message size 5 is larger than max size 4")
+
+
+@given(st.lists(st.sampled_from(["good", "good", "large"]), max_size=12), st.integers(0, 3))
+def test_what_ends_each_channel_is_given_up_and_nothing_else_is(kinds, answered):
+    """The broker says that it was one of them, not which: the others go, in order; that one is rejected."""
+    outbox, arrived, told = Outbox(), [], {}
+    for number, kind in enumerate(kinds):
+        outbox.add(Publication("e", "k", f"{number} {kind}".encode()))
+    for _ in range(3 * len(kinds) + 1):
+        made, wire = session(outbox)
+        wire.settled = lambda publication, reason: told.__setitem__(publication.body, reason)
+        made.flush()
+        tag = 0
+        while tag < len(wire.sent) and not wire.sent[tag].endswith(b"large"):
+            arrived.append(wire.sent[tag])
+            tag += 1
+            # Not all that it has got it says before it ends the channel.
+            if tag <= answered or tag == len(wire.sent):
+                made._settle(frame.Method(1, spec.Basic.Ack(delivery_tag=tag, multiple=True)))
+        if tag < len(wire.sent):
+            made._refused(wire, TOO_LARGE)
+            assert wire.closings == 1
+            outbox.lost()
+    assert len(outbox) == outbox.bytes == 0
+    assert list(told) == sorted(told, key=lambda body: int(body.split()[0])) or "large" in kinds
+    assert {body for body, reason in told.items() if not reason} == {
+        f"{number} good".encode() for number, kind in enumerate(kinds) if kind == "good"
+    }
+    assert all(isinstance(reason, Rejected) == body.endswith(b"large") for body, reason in told.items())
+    assert all("message size 5" in reason for reason in told.values() if reason)
+    first = list(dict.fromkeys(arrived))
+    assert first == sorted(first, key=lambda body: int(body.split()[0]))
+
+
+def test_each_that_comes_back_is_told_of_however_alike_they_are():
+    outbox = Outbox()
+    for body in (b"same", b"other", b"same"):
+        outbox.add(Publication("e", "k", body))
+    made, wire = session(outbox)
+    made.flush()
+    for body in (b"same", b"same"):
+        made._return(wire, spec.Basic.Return(exchange="e", routing_key="k"), pika.BasicProperties(), body)
+    made._settle(frame.Method(1, spec.Basic.Ack(delivery_tag=3, multiple=True)))
+    assert wire.outcomes == [(b"same", "no queue takes it"), (b"other", ""), (b"same", "no queue takes it")]
+    assert not made._returned
+
+
+def test_what_to_do_with_a_stream_that_is_half_made_is_said():
+    text = "NOT_FOUND - home node 'k@localhost' of durable queue 's' in vhost '/' is down or inaccessible"
+    assert "delete that queue" in said(ChannelClosedByBroker(404, text))
+    assert "\n" not in said(ChannelClosedByBroker(404, text))
+    assert said(ChannelClosedByBroker(404, "no exchange 'e'")) == "no exchange 'e' (404)"
+
+
+def test_what_is_read_besides_ends_alone():
+    """The connection stays; it is told why, unless it was stopped."""
+    made, wire = session(Outbox())
+    ended, heard = [], []
+    wire.channel = lambda on_open_callback: None
+    reading = made.read(Consumer("news"), lambda delivery, handled: heard.append(delivery), ended.append)
+
+    class Channel:
+        is_open = True
+
+        def add_on_close_callback(self, callback):
+            self.on_close = callback
+
+        def add_on_cancel_callback(self, callback):
+            self.on_cancel = callback
+
+        def basic_qos(self, prefetch_count, callback):
+            pass
+
+        def close(self):
+            self.is_open = False
+            self.on_close(self, ChannelClosedByBroker(200, "as asked"))
+
+    reading.open(Channel())
+    reading._channel.on_close(None, TOO_LARGE)
+    reading._channel.on_cancel(None)
+    assert len(ended) == 1
+    reading = made.read(Consumer("news"), lambda delivery, handled: heard.append(delivery), ended.append)
+    # It is stopped before it is open.
+    reading.stop()
+    channel = Channel()
+    reading.open(channel)
+    assert not channel.is_open
+    assert len(ended) == 1
+    assert reading not in made._reading
+    assert wire.outcomes == []
+    assert wire.closings == 0

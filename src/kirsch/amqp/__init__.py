@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kirsch.amqp.identity import Identity, Refused
     from kirsch.amqp.javascript import mount
     from kirsch.amqp.limits import Limits
-    from kirsch.amqp.message import Delivery, Publication
+    from kirsch.amqp.message import Delivery, Publication, Rejected
     from kirsch.amqp.metrics import BridgeCollector
     from kirsch.amqp.plugin import AMQPPlugin
     from kirsch.amqp.protocol import Hello
@@ -35,7 +35,7 @@ _MODULES = {
     "identity": ("Identity", "Refused"),
     "javascript": ("mount",),
     "limits": ("Limits",),
-    "message": ("Delivery", "Publication"),
+    "message": ("Delivery", "Publication", "Rejected"),
     "metrics": ("BridgeCollector",),
     "plugin": ("AMQPPlugin",),
     "protocol": ("Hello",),
@@ -58,6 +58,7 @@ __all__ = [
     "Publication",
     "Queue",
     "Refused",
+    "Rejected",
     "broker_from",
     "mount",
 ]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from kirsch.amqp import protocol
 from kirsch.amqp.identity import Identity, Refused
 from kirsch.amqp.limits import Bucket
+from kirsch.amqp.message import Rejected
 from kirsch.amqp.protocol import Hello, Join, Leave, Malformed, Ping, Send, Signal
 from kirsch.websocket import Closed, WebSocket
 
@@ -101,7 +102,8 @@ class Connection(WebSocket):
         def settled(reason: str) -> None:
             self._unconfirmed.discard(token)
             if reason:
-                bridge.refuse(self, "unconfirmed", reason, room, number)
+                code = "refused" if isinstance(reason, Rejected) else "unconfirmed"
+                bridge.refuse(self, code, reason, room, number)
             else:
                 bridge.counters.confirmed(time.monotonic() - begun)
                 self.say(type="sent", room=room, number=number)

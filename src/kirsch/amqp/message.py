@@ -8,6 +8,10 @@ from typing import Any
 Settled = Callable[[str], None]
 
 
+class Rejected(str):
+    """Why the broker has not got a message, where it would not take it another time either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A message for the broker: publish it on the bus, on 'ws2amqp'.

@@ -18,6 +18,9 @@ class Outbox:
     After `lost()` all that were sent and not confirmed are to be sent again, before all others and in their
     order: the broker may get a message twice, and never an earlier one after a later one that it had not
         seen.
+
+    Attributes:
+        count, size: how many there may be, and how many bytes. bytes: how many there are.
     """
 
     def __init__(self, count: int = 10_000, size: int = 32 << 20) -> None:
@@ -27,6 +30,8 @@ class Outbox:
         self._waiting: deque[Publication] = deque()
         self._sent: dict[int, Publication] = {}
         self._tag = 0
+        # How many, from the oldest on, go one by one: one of them has ended a channel.
+        self._suspects = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._sent)
@@ -46,7 +51,7 @@ class Outbox:
 
     def take(self) -> Iterator[Publication]:
         """Those to be sent now, in order; each counts as sent, with the channel's next delivery tag."""
-        while self._waiting:
+        while self._waiting and not (self._suspects and self._sent):
             publication = self._waiting.popleft()
             self._tag += 1
             self._sent[self._tag] = publication
@@ -56,7 +61,7 @@ class Outbox:
         """The one taken last could not be sent: the next has its delivery tag."""
         del self._sent[self._tag]
         self._tag -= 1
-        self.bytes -= len(publication.body) + OVERHEAD
+        self._done([publication])
 
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
         """Those that the broker has answered for: `tag`, or all up to it. They are done with."""
@@ -69,15 +74,27 @@ class Outbox:
         else:
             tags = [tag] if tag in self._sent else []
         settled = [self._sent.pop(sent) for sent in tags]
-        self.bytes -= sum(len(publication.body) + OVERHEAD for publication in settled)
+        self._done(settled)
         return settled
+
+    def blame(self) -> Publication | None:
+        """The broker has ended the channel for one of those that were sent: which, and it is given up.
+
+        While that is not known they go one by one: None.
+        """
+        if self._suspects and len(self._sent) == 1:
+            _, guilty = self._sent.popitem()
+            self._done([guilty])
+            return guilty
+        self._suspects = max(self._suspects, len(self._sent))
+        return None
 
     def refuse(self, exchange: str) -> list[Publication]:
         """Give up those to an exchange that is not there, or not for us: they would end every channel."""
         refused = [each for each in (*self._sent.values(), *self._waiting) if each.exchange == exchange]
         self._sent = {tag: each for tag, each in self._sent.items() if each.exchange != exchange}
         self._waiting = deque(each for each in self._waiting if each.exchange != exchange)
-        self.bytes -= sum(len(publication.body) + OVERHEAD for publication in refused)
+        self._done(refused)
         return refused
 
     def lost(self) -> None:
@@ -91,5 +108,10 @@ class Outbox:
         left = [*self._sent.values(), *self._waiting]
         self._sent.clear()
         self._waiting.clear()
-        self.bytes = 0
+        self._done(left)
         return left
+
+    def _done(self, publications: list[Publication]) -> None:
+        """These are neither sent nor wait any more."""
+        self.bytes -= sum(len(publication.body) + OVERHEAD for publication in publications)
+        self._suspects = max(0, self._suspects - len(publications))

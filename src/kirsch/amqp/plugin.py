@@ -13,7 +13,7 @@ from kirsch.amqp.broker import Broker, broker_from
 from kirsch.amqp.loops import loop_for
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.session import Session, Settings
+from kirsch.amqp.session import Deliver, Ended, Reading, Session, Settings
 from kirsch.amqp.topology import Consumer, Declared
 from kirsch.websocket import Backoff
 
@@ -145,6 +145,53 @@ class AMQPPlugin(SimplePlugin):
 
         self.loop.call(close)
 
+    def read(self, consumer: Consumer, heard: Deliver, ended: Ended) -> Callable[[], None]:
+        """Read a queue besides, as long as this connection lasts; what is returned ends it. From any thread.
+
+        `heard` is given a Delivery, and what it has to call once that is done with and more may come; `ended`
+        is told why where it ends by itself. Both are called as listeners are.
+        """
+        found: list[Reading] = []
+        stopped = threading.Event()
+
+        def tell(work: Callable[..., object], *arguments: Any) -> None:
+            def told() -> None:
+                try:
+                    if not stopped.is_set():
+                        work(*arguments)
+                except Exception:
+                    log.exception("what reads %s besides failed", consumer.queue)
+
+            self.loop.tell(told)
+
+        def begin() -> None:
+            session = self._session
+            if stopped.is_set():
+                return
+            try:
+                if session is None or not session.ready:
+                    raise RuntimeError("the broker is away")
+                reading = session.read(
+                    consumer,
+                    lambda delivery, handled: tell(heard, delivery, handled),
+                    lambda reason: tell(ended, reason),
+                )
+            except Exception as error:
+                tell(ended, str(error))
+            else:
+                found.append(reading)
+
+        def end() -> None:
+            for reading in found:
+                reading.stop()
+
+        def stop() -> None:
+            stopped.set()
+            self.loop.call(end)
+
+        self.loop.call(begin)
+        return stop
+
     async def wait_closed(self) -> None:
         """After the bus has stopped: wait until the connection is closed, on asyncio's and Tornado's loop.
 
@@ -223,7 +270,12 @@ class AMQPPlugin(SimplePlugin):
         self.loop.tell(lambda: self._publish("amqp-connected"))
 
     def delivered(self, delivery: Delivery, handled: Callable[[], None]) -> None:
+        session = self._session
+
         def work() -> None:
+            if self._session is not session:
+                # It was not acknowledged in time: it comes again, or what is before it does.
+                return
             try:
                 self._publish("amqp2ws", delivery)
             finally:

@@ -2,17 +2,18 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Protocol
 
 import pika
-from pika.exceptions import AMQPChannelError, AMQPConnectionError, ConnectionClosed
+from pika.exceptions import AMQPChannelError, AMQPConnectionError, ChannelClosedByBroker, ConnectionClosed
 
 from kirsch.amqp.broker import Broker
 from kirsch.amqp.loops import Loop, Timer
-from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.message import Delivery, Publication, Rejected
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.topology import Binding, Consumer, Declared, Exchange, Queue
 
@@ -24,6 +25,13 @@ CONNECT, SHAKE_HANDS = 5.0, 10.0
 ACCESS_REFUSED, NOT_FOUND = 403, 404
 # Seconds until a connection that has been asked to close is ended.
 CLOSE = 2.0
+# What RabbitMQ says of a stream that it was making as it was killed.
+HALF_MADE = "is down or inaccessible"
+
+
+# What came, and what to call once it is done with, in any thread.
+Deliver = Callable[[Delivery, Callable[[], None]], None]
+Ended = Callable[[str], object]
 
 
 class Owner(Protocol):
@@ -77,7 +85,8 @@ class Session:
         self._confirmed: Any = None
         self._plain: Any = None
         self._reading: list[Reading] = []
-        self._returned: set[str] = set()
+        # What no queue took, each as often as it came back.
+        self._returned: Counter[tuple[str, str, str | None, bytes]] = Counter()
         self._over = False
         self._closing: Timer | None = None
         self._left = 0
@@ -112,7 +121,14 @@ class Session:
                 except Exception as error:
                     # pika encodes all of it before a byte is sent: the broker has not counted it.
                     self._outbox.give_up(publication)
-                    self._owner.settled(publication, f"it cannot be sent: {said(error)}")
+                    self._owner.settled(publication, Rejected(f"it cannot be sent: {said(error)}"))
+
+    def read(self, consumer: Consumer, deliver: Deliver, ended: Ended) -> "Reading":
+        """Read something besides, until it is told to stop; `ended` is told why where the broker ends it."""
+        reading = Reading(self, consumer, deliver, lambda: None, ended)
+        self._reading.append(reading)
+        self._connection.channel(on_open_callback=reading.open)
+        return reading
 
     def close(self, reason: str) -> None:
         """End it; the owner is told by `lost`."""
@@ -184,7 +200,7 @@ class Session:
         self._left = 1 + len(self._settings.consumers)
         self._connection.channel(on_open_callback=self._confirm)
         for consumer in self._settings.consumers:
-            reading = Reading(self, consumer)
+            reading = Reading(self, consumer, self.deliver, self._one_more, self.ended)
             self._reading.append(reading)
             self._connection.channel(on_open_callback=reading.open)
 
@@ -216,7 +232,7 @@ class Session:
 
     def _return(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
         # The broker confirms it all the same, right after this.
-        self._returned.add(f"{method.exchange}/{method.routing_key}/{properties.message_id}")
+        self._returned[method.exchange, method.routing_key, properties.message_id, body] += 1
 
     def _settle(self, frame: Any) -> None:
         method = frame.method
@@ -224,11 +240,14 @@ class Session:
         for publication in self._outbox.settle(method.delivery_tag, method.multiple):
             reason = "the broker refused it" if refused else ""
             if self._returned:
-                place = f"{publication.exchange}/{publication.key}/{publication.message_id}"
-                if place in self._returned:
-                    self._returned.discard(place)
+                same = (publication.exchange, publication.key, publication.message_id, publication.body)
+                if self._returned[same]:
                     reason = "no queue takes it"
+                    self._returned[same] -= 1
+                self._returned += Counter()
             self._owner.settled(publication, reason)
+        # Where they go one by one.
+        self.flush()
 
     # How it ends.
 
@@ -241,20 +260,30 @@ class Session:
         log.info("%s takes messages again", self._settings.broker)
 
     def _channel_closed(self, _: Any, error: Any) -> None:
-        if not self._over and self._closing is None:
-            self.close(said(error))
+        self.ended(said(error))
 
     def _refused(self, channel: Any, error: Any) -> None:
-        """A publication ended the channel: those to the exchange that the broker names would end the next."""
-        if getattr(error, "reply_code", 0) in (ACCESS_REFUSED, NOT_FOUND):
+        """A publication ended the channel, and would end the next; so would all to the exchange named."""
+        if isinstance(error, ChannelClosedByBroker) and not self._over and self._closing is None:
             named = re.search(r"exchange '([^']*)'", error.reply_text)
-            for publication in self._outbox.refuse(named[1]) if named else ():
-                self._owner.settled(publication, said(error))
+            if error.reply_code in (ACCESS_REFUSED, NOT_FOUND) and named:
+                # What is not there may be declared anew.
+                reason = Rejected(said(error)) if error.reply_code == ACCESS_REFUSED else said(error)
+                for publication in self._outbox.refuse(named[1]):
+                    self._owner.settled(publication, reason)
+            elif (guilty := self._outbox.blame()) is not None:
+                self._owner.settled(guilty, Rejected(f"the broker does not take it: {said(error)}"))
         self._channel_closed(channel, error)
 
-    def cancelled(self, consumer: Consumer) -> None:
-        """The broker ended a consumer: its queue is gone, or its node."""
-        self.close(f"the broker ended the reading of {consumer.queue}")
+    def ended(self, reason: str) -> None:
+        """A channel is gone without which there is no use in the connection."""
+        if not self._over and self._closing is None:
+            self.close(reason)
+
+    def forget(self, reading: "Reading") -> None:
+        """It reads no more."""
+        if reading in self._reading:
+            self._reading.remove(reading)
 
     def call(self, work: Callable[[], object]) -> None:
         self._loop.call(work)
@@ -294,33 +323,66 @@ class Session:
 
 
 class Reading:
-    """One consumer, on a channel of its own, so that one acknowledgement covers many messages."""
+    """One consumer, on a channel of its own, so that one acknowledgement covers many messages.
 
-    def __init__(self, session: Session, consumer: Consumer) -> None:
+    `begun` is told once it reads, `ended` why it does not, or not any more, unless it was stopped.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        consumer: Consumer,
+        deliver: Deliver,
+        begun: Callable[[], object],
+        ended: Ended,
+    ) -> None:
         self._session = session
         self._consumer = consumer
+        self._deliver = deliver
+        self._begun = begun
+        self._ended = ended
         self._channel: Any = None
         self._handled = 0
         self._acknowledged = 0
         self._asked = False
+        self._stopped = False
 
     def open(self, channel: Any) -> None:
         self._channel = channel
-        channel.add_on_close_callback(self._session._channel_closed)
-        channel.add_on_cancel_callback(lambda _: self._session.cancelled(self._consumer))
-        channel.basic_qos(prefetch_count=self._consumer.prefetch, callback=self._consume)
+        channel.add_on_close_callback(lambda _, error: self._over(said(error)))
+        # Its queue is gone, or its node.
+        gone = f"the broker ended the reading of {self._consumer.queue}"
+        channel.add_on_cancel_callback(lambda _: self._over(gone))
+        if self._stopped:
+            channel.close()
+        else:
+            channel.basic_qos(prefetch_count=self._consumer.prefetch, callback=self._consume)
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._stopped = True
+        self._session.forget(self)
+        if self._channel is not None and self._channel.is_open:
+            self._channel.close()
+
+    def _over(self, reason: str) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._ended(reason)
 
     def _consume(self, _: object) -> None:
+        if self._stopped:
+            return
         try:
             self._channel.basic_consume(
                 self._session._name(self._consumer),
                 self._message,
                 arguments=dict(self._consumer.arguments()),
-                callback=self._session._one_more,
+                callback=lambda _: self._begun(),
             )
         except Exception as error:
             # `arguments` is the application's.
-            self._session.close(f"{self._consumer.queue} cannot be read: {said(error)}")
+            self._over(f"{self._consumer.queue} cannot be read: {said(error)}")
 
     def _message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
         headers = properties.headers or {}
@@ -337,7 +399,8 @@ class Reading:
             method.redelivered,
         )
         tag = method.delivery_tag
-        self._session.deliver(delivery, lambda: self._done(tag))
+        if not self._stopped:
+            self._deliver(delivery, lambda: self._done(tag))
 
     def _done(self, tag: int) -> None:
         self._handled = tag
@@ -360,7 +423,10 @@ def said(error: Any) -> str:
     while inner := getattr(error, "exceptions", None) or getattr(error, "exception", None):
         error = inner[-1] if isinstance(inner, list | tuple) else inner
     if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
-        return f"{error.reply_text} ({error.reply_code})"
+        told = f"{error.reply_text} ({error.reply_code})"
+        if HALF_MADE in told:
+            told += ": if this was killed as it made the stream, delete that queue, and it is made anew"
+        return told
     for cause in getattr(error, "args", ()):
         if isinstance(cause, BaseException):
             return said(cause)
