@@ -1,6 +1,7 @@
 """A Bridge whose broker is away: what it does all the same. No RabbitMQ is needed."""
 
 import contextlib
+import json
 import subprocess
 
 import pytest
@@ -10,11 +11,11 @@ from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 from tests.port import free_port
 
-from kirsch.amqp import AMQPPlugin, Bridge, Limits, Refused
+from kirsch.amqp import AMQPPlugin, Bridge, Limits, Refused, Rejected
 from kirsch.amqp.javascript import script
 from kirsch.amqp.loops import GeventLoop
 from kirsch.amqp.message import Delivery
-from kirsch.amqp.protocol import MARK
+from kirsch.amqp.protocol import MARK, MESSAGE
 from kirsch.amqp.reader import DOUBLE, Reader, Said
 
 
@@ -55,6 +56,21 @@ def test_what_the_application_refuses_is_counted():
         assert application.bridge.counters.refused["refused"] == 1
 
 
+class Listener:
+    """A member of a room, and a connection: what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    limits = Limits()
+    buffered = queued = 0
+
+    def send(self, text):
+        self.said.append(json.loads(text))
+
+    tell = send
+
+
 @contextlib.contextmanager
 def started():
     """A Bridge on a thread, and what it publishes."""
@@ -91,6 +107,127 @@ def test_a_bridge_that_was_stopped_before_it_had_looked_looks_again():
         bridge.start()
         bridge.look_soon()
         eventually(lambda: not bridge._soon)
+
+
+def arrive(bridge, publication, offset):
+    """A publication comes back, from the stream."""
+    delivery = Delivery(
+        bridge._stream,
+        publication.exchange,
+        publication.key,
+        publication.body,
+        offset,
+        None,
+        publication.kind,
+        publication.message_id,
+    )
+    bridge.delivered(delivery)
+
+
+def test_a_stream_that_is_another_is_begun_with_a_mark_and_told_of_by_its_name():
+    with started() as (bridge, said):
+        bridge.start()
+        arrive(bridge, said[0], 0)
+        bridge.send("lobby", "one")
+        arrive(bridge, said[-1], 1)
+        ada = Listener()
+        bridge.rooms.join("lobby", ada, None, 0, 0.0)
+        bridge.rooms.catch_up("lobby", 0.0, 30.0)
+        first = bridge.reader.stream
+        assert first
+        # The connection was lost, and what comes at its place is no message of this stream.
+        bridge._where()
+        bridge.send("lobby", "two")
+        arrive(bridge, said[-1], 1)
+        assert not bridge.reader.caught_up
+        *_, mark = said
+        assert (mark.kind, mark.message_id) == (MARK, bridge.process)
+        assert mark.body != said[0].body
+        bridge._where()
+        arrive(bridge, said[-2], 0)
+        assert not bridge.reader.caught_up
+        arrive(bridge, mark, 1)
+        assert bridge.reader.caught_up
+        gap, message, stream = ada.said
+        assert (gap["type"], message["data"], message["offset"]) == ("gap", "two", 0)
+        assert stream == {"type": "stream", "stream": bridge.reader.stream, "offset": 1}
+        assert stream["stream"] not in ("", first)
+
+
+def test_who_is_told_of_another_name_has_heard_all_of_the_stream():
+    with started() as (bridge, said):
+        bridge.start()
+        arrive(bridge, said[0], 0)
+        prompt, behind = Listener(), Listener()
+        bridge.rooms.join("lobby", prompt, None, 0, 0.0)
+        bridge.rooms.catch_up("lobby", 0.0, 30.0)
+        bridge.rooms.join("lobby", behind, None, 0, 0.0)
+        bridge.stream._put("", {"stream": "B"})
+        arrive(bridge, said[-1], 1)
+        assert [each["type"] for each in prompt.said] == ["gap", "stream"]
+        assert behind.said == []
+        # What was before is of a stream that is not known here.
+        assert bridge.rooms.join("lobby", behind, 0, 0, 0.0, False) == (0, False)
+
+
+def test_where_the_stream_ends_is_found_by_what_is_published_now():
+    handled = []
+    with started() as (bridge, said):
+        bridge.start()
+        arrive(bridge, said[0], 5)
+        for end, another in ((6, False), (3, True)):
+            bridge._where()
+            bridge.stream.second(bridge.reader._expected + 1)
+            *_, probe = said
+            assert probe.transient
+            with pytest.raises(RuntimeError):
+                bridge.check()
+            before = len(handled)
+            delivery = Delivery("s", "e", "kirsch", probe.body, 2, None, MARK, "somebody else's")
+            bridge.stream._seen(delivery, lambda: handled.append(1))
+            assert bridge.stream._stop is not None
+            delivery = Delivery("s", "e", "kirsch", probe.body, end, None, MARK, probe.message_id)
+            bridge.stream._seen(delivery, lambda: handled.append(1))
+            assert bridge.stream._stop is None
+            assert len(handled) == before + 2
+            assert (bridge.reader.offset < 0) == another
+            if not another:
+                arrive(bridge, said[0], 5)
+                assert not bridge.reader.expecting
+
+
+def test_what_the_application_says_is_settled():
+    told = []
+    with started() as (bridge, said):
+        bridge.send("lobby", "one", settled=told.append)
+        said[-1].settled("the broker refused it")
+    assert told == ["the broker refused it"]
+
+
+@pytest.mark.parametrize(("reason", "code"), [("it is late", "unconfirmed"), (Rejected("never"), "refused")])
+def test_what_will_never_be_taken_is_refused(reason, code):
+    with (
+        running("asyncio", nowhere(), "alone", ready=False) as application,
+        Visitor(application) as eve,
+    ):
+        application.bus.subscribe("ws2amqp", lambda p: p.settled and p.kind == MESSAGE and p.settled(reason))
+        eve.send("lobby", 1, "hello")
+        error = eve.until("error", number=1)
+        assert (error["code"], error["reason"]) == (code, reason)
+
+
+def test_what_a_lost_connection_brought_is_left_to_the_next():
+    """On gevent it may still wait for its turn; there is what is before it, then."""
+    amqp, heard, waiting = AMQPPlugin(Bus(), nowhere(), loop="gevent"), [], []
+    amqp.bus.subscribe("amqp2ws", heard.append)
+    amqp.loop.tell = waiting.append
+    amqp._session = object()
+    for offset in (1, 2):
+        amqp.delivered(Delivery("s", "e", "lobby", b"", offset), lambda: None)
+    waiting[0]()
+    amqp._session = object()
+    waiting[1]()
+    assert [delivery.offset for delivery in heard] == [1]
 
 
 def test_what_the_application_says_has_a_number_too():
@@ -226,11 +363,81 @@ for (let n = 1; n <= 5; n++) room.send(n);
 check(numbers().length === 21, "together again");
 process.exit(0);
 """
+LARGE = """
+// This server takes less than was known when it was said: that is given back, and the rest goes.
+const client = new KirschClient("http://x/ws", { WebSocket: Socket });
+const room = client.join("lobby");
+const outcome = (size) => room.send("x".repeat(size)).then(() => "sent", ({ code }) => code);
+const outcomes = [10, 2000, 10].map(outcome);
+await moment();
+const socket = made[0];
+socket.open();
+socket.say({ type: "welcome", client: "C", broker: true, limits: { message: 1000 } });
+const numbers = socket.sent.filter(({ type }) => type === "send").map(({ number }) => number);
+check(numbers.join() === "1,3", numbers);
+for (const number of numbers) socket.say({ type: "sent", room: "lobby", number });
+check((await Promise.all(outcomes)).join() === "sent,too-large,sent", "outcomes");
+check(client.unconfirmed === 0 && client.state === "open", "open");
+process.exit(0);
+"""
+STREAM = """
+// An offset is of a stream: the one that was joined, or that the server has told of since.
+const client = new KirschClient("http://x/ws", { WebSocket: Socket });
+const room = client.join("lobby");
+const heard = [];
+room.on("message", ({ data }) => heard.push(data));
+await moment();
+const begin = (socket, stream, offset, complete = true) => {
+  socket.open();
+  socket.say({ type: "welcome", client: "C", broker: true });
+  socket.say({ type: "joined", room: "lobby", stream, offset, complete, count: 1, members: [] });
+};
+const again = async () => {
+  made.at(-1).onclose({ code: 1006, reason: "" });
+  client.close();
+  client.connect();
+  await moment();
+  made.at(-1).open();
+  return made.at(-1).sent.at(-1);
+};
+const say = (offset, data) => {
+  made.at(-1).say({ type: "message", room: "lobby", client: "", number: 0, offset, data });
+};
+check(made[0].sent.length === 0, "nothing");
+begin(made[0], "A", 7);
+check(!("since" in made[0].sent.at(-1)), "since");
+say(8, "eight of A");
+let join = await again();
+check(join.since === 8 && join.stream === "A", JSON.stringify(join));
+begin(made.at(-1), "A", 7, false);
+say(8, "twice");
+// The broker has lost it. What has the same place in the next is another message.
+made.at(-1).say({ type: "gap", room: "lobby" });
+say(2, "two of B");
+made.at(-1).say({ type: "stream", stream: "B", offset: 3 });
+say(8, "eight of B");
+join = await again();
+check(join.since === 8 && join.stream === "B", JSON.stringify(join));
+begin(made.at(-1), "C", 1, false);
+say(2, "two of C");
+say(8, "eight of C");
+join = await again();
+check(join.since === 8 && join.stream === "C", JSON.stringify(join));
+check(heard.join() === "eight of A,two of B,eight of B,two of C,eight of C", heard);
+process.exit(0);
+"""
+SCRIPTS = {
+    "twice": TWICE,
+    "closed": CLOSED,
+    "copy": COPY,
+    "hidden": HIDDEN,
+    "refused": REFUSED,
+    "large": LARGE,
+    "stream": STREAM,
+}
 
 
-@pytest.mark.parametrize(
-    "what", [TWICE, CLOSED, COPY, HIDDEN, REFUSED], ids=["twice", "closed", "copy", "hidden", "refused"]
-)
+@pytest.mark.parametrize("what", SCRIPTS.values(), ids=SCRIPTS)
 def test_kirsch_js_alone(tmp_path, what):
     """With a WebSocket that does as it is told, in the Node that comes with Playwright."""
     driver = pytest.importorskip("playwright._impl._driver", reason="playwright is not installed")

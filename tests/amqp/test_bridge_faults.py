@@ -12,7 +12,7 @@ from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 from tests.port import free_port
 
-from kirsch.amqp import Limits
+from kirsch.amqp import Limits, Rejected
 from kirsch.websocket import Closed
 
 pytestmark = pytest.mark.services
@@ -191,7 +191,7 @@ def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
     with Rabbit(tmp_path / "data") as rabbit, running("cherrypy", rabbit.url, "lost") as application:
         with Visitor(application, "Ada") as ada, Visitor(application, "Bob") as bob:
             ada.join("lobby")
-            bob.join("lobby")
+            before = bob.join("lobby")["stream"]
             for number in range(1, 6):
                 ada.send("lobby", number, number)
             assert bob.messages(5) == [1, 2, 3, 4, 5]
@@ -204,8 +204,109 @@ def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
             ada.send("lobby", 6, 6)
             assert bob.messages(1) == [6]
             assert bob.said[-1]["offset"] < offset
+            assert [said["type"] for said in bob.said].count("gap") == 1
+            after = bob.said[-1] if bob.said[-1]["type"] == "stream" else bob.until("stream")
+            assert after["stream"] != before
+            # The stream outgrows what was there before.
+            for number in range(7, 20):
+                ada.send("lobby", number, number)
+            assert bob.messages(13) == list(range(7, 20))
+            assert bob.said[-1]["offset"] > offset
             bob.ws.close()
-        with Visitor(application, "Bob", bob.key) as again:
-            joined = again.join("lobby", since=offset)
-            assert not joined["complete"]
-            assert again.messages(1) == [6]
+            with Visitor(application, "Bob", bob.key) as again:
+                joined = again.join("lobby", since=offset, stream=before)
+                assert not joined["complete"]
+                assert again.messages(14) == list(range(6, 20))
+            ada.send("lobby", 20, 20)
+            with Visitor(application, "Bob", bob.key) as again:
+                joined = again.join("lobby", since=bob.said[-1]["offset"], stream=after["stream"])
+                assert joined["complete"]
+                assert again.messages(1) == [20]
+        # Who begins to read now calls it the same.
+        with running("asyncio", rabbit.url, "lost") as other, Visitor(other) as eve:
+            assert eve.join("lobby")["stream"] == after["stream"]
+
+
+@pytest.mark.slow
+def test_a_message_that_the_broker_never_takes_is_given_back(tmp_path):
+    """It ends the channel, each time: it is refused, and those before it and behind it go."""
+    settled = []
+    with (
+        Rabbit(tmp_path / "data", lines=["max_message_size = 4096"]) as rabbit,
+        running("cherrypy", rabbit.url, "large") as application,
+        Visitor(application, "Ada") as ada,
+        Visitor(application, "Bob") as bob,
+    ):
+        for each in (ada, bob):
+            each.join("lobby", presence=False)
+        for number in range(1, 8):
+            ada.send("lobby", number, "x" * (5000 if number in (3, 4) else number))
+        assert bob.messages(5, PATIENCE) == ["x" * number for number in (1, 2, 5, 6, 7)]
+        while len([said for said in ada.said if said["type"] in ("sent", "error")]) < 7:
+            ada.hear(PATIENCE)
+        told = [said for said in ada.said if said["type"] in ("sent", "error")]
+        outcomes = {said["number"]: said.get("code", "sent") for said in told}
+        assert outcomes == {1: "sent", 2: "sent", 3: "refused", 4: "refused", 5: "sent", 6: "sent", 7: "sent"}
+        for size in (5000, 5):
+            application.bridge.send("lobby", "y" * size, settled=settled.append)
+        eventually(lambda: len(settled) == 2, PATIENCE)
+        # Which of them is told of first does not matter.
+        refused, taken = sorted(settled, key=len, reverse=True)
+        assert isinstance(refused, Rejected)
+        assert taken == ""
+        assert bob.messages(1) == ["yyyyy"]
+        assert application.amqp.unconfirmed == 0
+
+
+@pytest.mark.parametrize("provider", ["cherrypy", "asyncio", "gevent"])
+def test_what_a_process_does_not_keep_any_more_is_read_from_the_stream(provider, rabbit):
+    """Ten messages of a room are kept; who was away hears all the rest, while others go on to speak."""
+    limits = Limits(rate=10_000, burst=10_000, unconfirmed=10_000, queue=64 << 10)
+    options = {"limits": limits, "memory": (64 << 20, 10, 1 << 20)}
+    pad = "x" * 500
+    with (
+        running(provider, rabbit.url, rabbit.name(), **options) as application,
+        Visitor(application, "Ada") as ada,
+    ):
+        joined = ada.join("away", presence=False)
+        for number in range(1, 401):
+            ada.send("away", 2 * number, [number, pad])
+            ada.send("elsewhere", 2 * number + 1, [number, pad])
+        heard = [ada.until("message") for _ in range(400)]
+        assert application.bridge.rooms.room("away").history.dropped > heard[380]["offset"]
+        begin, middle = joined["offset"], heard[199]["offset"]
+        with Visitor(application, "Bob") as bob, Visitor(application, "Eve") as eve:
+            bob.say(type="join", room="away", since=begin, stream=joined["stream"], presence=False)
+            eve.say(type="join", room="away", since=middle, stream=joined["stream"], presence=False)
+            for number in range(401, 451):
+                ada.send("away", 2 * number, [number, pad])
+            for each, first in ((bob, 1), (eve, 201)):
+                assert each.until("joined")["complete"]
+                assert [number for number, _ in each.messages(451 - first)] == list(range(first, 451))
+                assert not [said for said in each.said if said["type"] == "gap"]
+            # They hear at once again.
+            eventually(lambda: not application.bridge.rooms.lagging)
+            assert not application.inside(lambda: application.bridge.backlog.reading)
+            ada.send("away", 1000, "now")
+            assert bob.messages(1) == eve.messages(1) == ["now"]
+
+
+@pytest.mark.slow
+def test_who_reads_from_the_stream_as_the_broker_is_killed_misses_nothing(mortal):
+    limits = Limits(rate=10_000, burst=10_000, unconfirmed=10_000)
+    name = mortal.name()
+    with (
+        running("cherrypy", mortal.url, name, limits=limits, memory=(64 << 20, 10, 1 << 20)) as application,
+        Visitor(application, "Ada") as ada,
+    ):
+        joined = ada.join("away", presence=False)
+        for number in range(1, 1001):
+            ada.send("away", number, [number, "x" * 1000])
+        heard = [ada.until("message", PATIENCE) for _ in range(1000)]
+        assert heard[-1]["data"][0] == 1000
+        with Visitor(application, "Bob") as bob:
+            bob.say(type="join", room="away", since=joined["offset"], presence=False)
+            assert bob.until("joined")["complete"]
+            mortal.kill()
+            mortal.start()
+            assert [number for number, _ in bob.messages(1000, PATIENCE)] == list(range(1, 1001))

@@ -11,10 +11,13 @@ from typing import Any, Literal
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.amqp import protocol
+from kirsch.amqp.backlog import Backlog
 from kirsch.amqp.connection import Connection
 from kirsch.amqp.counters import Counters
+from kirsch.amqp.gathering import Gathering
 from kirsch.amqp.identity import Identity
 from kirsch.amqp.limits import Limits
+from kirsch.amqp.loops import ThreadLoop
 from kirsch.amqp.message import Delivery, Publication, Settled
 from kirsch.amqp.others import Others
 from kirsch.amqp.plugin import AMQPPlugin
@@ -22,6 +25,7 @@ from kirsch.amqp.protocol import Send, Signal
 from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, Reader, Said
 from kirsch.amqp.reception import Authenticate, Reception
 from kirsch.amqp.room import Rooms
+from kirsch.amqp.stream import Stream
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
 from kirsch.websocket.message import Prepared
@@ -34,8 +38,8 @@ Check = Callable[[Identity, str, Any], Any]
 
 # Seconds between looks at what is to be done; until what has changed is told.
 TICK, SOON = 1.0, 0.05
-# Seconds until the last message that came has to come again, once the connection does.
-EXPECTED = 6.0
+# Seconds after which it is looked where the stream ends, if the last message that came does not come again.
+EXPECTED = 2.0
 PREFETCH = 1000
 
 
@@ -74,6 +78,8 @@ class Bridge(SimplePlugin):
         replay: how far a process that starts reads back, in seconds.
         memory: how many bytes of messages a process keeps for those who join, and per room how many messages
             and bytes.
+        reach: how many messages of the stream back one may resume: what is not kept any more is read from the
+            stream.
 
     The hooks are called in the provider's thread, on asyncio, Tornado and gevent in the loop's: they must not
     wait there. What one raises besides Refused closes the connection with 1011, and is logged.
@@ -94,6 +100,7 @@ class Bridge(SimplePlugin):
         keep: tuple[float, int] = (7 * 86400.0, 1 << 30),
         replay: float = 86400.0,
         memory: tuple[int, int, int] = (64 << 20, 1000, 1 << 20),
+        reach: int = 1_000_000,
     ) -> None:
         super().__init__(bus)
         if slow not in ("close", "drop"):
@@ -113,6 +120,9 @@ class Bridge(SimplePlugin):
         self._exchange, self._stream, self._events = f"{name}.rooms", f"{name}.history", f"{name}.events"
         self.lock = threading.RLock()
         most, count, size = memory
+        # On loops what is sent goes together as it is.
+        self._gathering = Gathering(amqp.loop.call, self.limits.queue // 4)
+        threads = type(amqp.loop) is ThreadLoop
         self.rooms = Rooms(
             slow=slow,
             lag=self.lagging,
@@ -120,6 +130,8 @@ class Bridge(SimplePlugin):
             count=count,
             size=size,
             memory=most,
+            reach=reach,
+            gathering=self._gathering if threads else None,
         )
         self.others = Others(
             self.process,
@@ -130,6 +142,10 @@ class Bridge(SimplePlugin):
             self.look_soon,
         )
         self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
+        self.stream = Stream(self._stream, self._exchange, self.reader, amqp, self.lock, self._another)
+        self.backlog = Backlog(self.rooms, self.stream.read_from, self.stream.read_more)
+        # What the stream was called when this was told last.
+        self._told = ""
         self._soon = False
         self._ticking = False
         # Of what the application says itself.
@@ -169,42 +185,24 @@ class Bridge(SimplePlugin):
     def start(self) -> None:
         if self._ticking:
             return
-        self._ticking = True
+        self._ticking = self.stream.running = True
         # What was to be done soon when the bus stopped was not.
         self._soon = False
         if not self.reader.caught_up:
             # Before all that is sent here: when it comes back all that was there before has been read, and
             # what was sent meanwhile follows those who joined meanwhile.
-            self._mark()
+            self.stream.mark()
         self.amqp.loop.call(self._tick)
 
     start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
 
     def stop(self) -> None:
         """Have the others know that all of this process's have left."""
-        self._ticking = False
+        self._ticking = self.stream.running = False
         with self.lock:
             self.others.bye()
 
     stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
-
-    def _mark(self) -> None:
-        if not self._ticking:
-            return
-        mark = Publication(
-            self._exchange,
-            "kirsch",
-            b"{}",
-            kind=protocol.MARK,
-            message_id=self.process,
-            settled=self._marked,
-        )
-        self.bus.publish("ws2amqp", mark)
-
-    def _marked(self, reason: str) -> None:
-        if reason and self._ticking:
-            # The broker has not taken it: without it nobody is let in.
-            self.amqp.loop.call(lambda: self.amqp.loop.later(TICK, self._mark))
 
     # For applications.
 
@@ -217,7 +215,7 @@ class Bridge(SimplePlugin):
     def check(self) -> None:
         """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         self.amqp.check()
-        if not self.reader.caught_up:
+        if not self.reader.caught_up or self.reader.expecting:
             raise RuntimeError(f"{self.amqp.broker}: what was said before is being read")
 
     def members(self, room: str) -> list[tuple[str, str]]:
@@ -225,14 +223,20 @@ class Bridge(SimplePlugin):
         with self.lock:
             return self.others.presence.members(room)
 
-    def send(self, room: str, data: Any, name: str = "") -> None:
-        """Say something in a room in the application's own name. Raises ValueError for what is no room."""
+    def send(self, room: str, data: Any, name: str = "", settled: Settled | None = None) -> None:
+        """Say something in a room in the application's own name. Raises ValueError for what is no room.
+
+        `settled` is told "" once the broker has it, else why not: a Rejected where it never will. Without it
+        what is refused is logged.
+        """
         if not protocol.is_room(room):
             raise ValueError("room has 1 to 100 characters, and no space, * or #")
         body = protocol.envelope(room, "", name, Send(room, 0, data), int(time.time() * 1000))
         # It is published again if the connection is lost before it was confirmed.
         known = protocol.message_id(self.process, next(self._numbers))
-        publication = Publication(self._exchange, room, body, kind=protocol.MESSAGE, message_id=known)
+        publication = Publication(
+            self._exchange, room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
+        )
         self.bus.publish("ws2amqp", publication)
 
     # What connections say, in the provider's threads.
@@ -297,7 +301,11 @@ class Bridge(SimplePlugin):
             self._tell_all(True)
 
     def lost(self, reason: str) -> None:
+        # The loop may have had its last turn.
+        self._gathering.end()
         with self.lock:
+            self.stream.found()
+            self.backlog.lost()
             self._tell_all(False)
 
     def _tell_all(self, connected: bool) -> None:
@@ -316,12 +324,16 @@ class Bridge(SimplePlugin):
     def _said(self, delivery: Delivery, offset: int) -> None:
         reader, rooms, counters = self.reader, self.rooms, self.counters
         begun, said = reader.begun, reader.read(delivery, offset)
+        if not reader.expecting:
+            self.stream.found()
         if said is ANOTHER:
             self._another()
             return
         if reader.begun != begun:
             rooms.missed(reader.begun)
         rooms.offset = reader.offset
+        if reader.caught_up and reader.stream != self._told:
+            self._named(said is MARKED)
         if isinstance(said, Said):
             counters.messages += 1
             rooms.say(said.room, offset, Prepared(said.text))
@@ -337,9 +349,25 @@ class Bridge(SimplePlugin):
     def _another(self) -> None:
         """The broker has lost the stream, or it was made anew: begin with it."""
         log.warning("%s is another than before: what was said is gone", self._stream)
+        self.stream.found()
+        self.backlog.lost()
         self.reader.forget()
         self.rooms.reset()
+        # As at the start: nobody is let in before what is there has been read.
+        self.stream.mark()
         self.amqp.reconnect(f"{self._stream} is read from its beginning")
+
+    def _named(self, begun: bool) -> None:
+        """What the stream is called is known, or is not what it was held to be."""
+        before, self._told = self._told, self.reader.stream
+        if not before:
+            return
+        if not begun:
+            self.rooms.missed(self.reader.offset)
+        # Who has heard all of it may come back with this name and offset.
+        message = protocol.text(type="stream", stream=self.reader.stream, offset=self.reader.offset)
+        for connection in self.rooms.up_to_date():
+            connection.tell(message)
 
     # Now and then.
 
@@ -354,6 +382,8 @@ class Bridge(SimplePlugin):
         with self.lock:
             self._soon = False
             self.reception.let_in(now)
+            if self.rooms.lagging and self.amqp.connected and not self.reader.expecting:
+                self.backlog.look()
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
             self.others.tell(self.amqp.connected)
@@ -369,8 +399,8 @@ class Bridge(SimplePlugin):
     def _second(self) -> None:
         now = time.monotonic()
         with self.lock:
-            if self.amqp.connected and self.reader.late(now):
-                self._another()
+            if self.amqp.connected:
+                self.stream.second(now)
             self.others.second(now, self.amqp.connected)
             self.reception.late(now)
         if not self._soon and (self.reception.waiting or self.rooms.lagging or self.others.rosters.waiting):

@@ -21,7 +21,7 @@ class History:
     """The newest messages of one room.
 
     Attributes:
-        size: bytes.
+        size: bytes, with those that messages were compressed to: whoever sends one says so by `grew`.
         dropped: the highest offset that was there and is not any more; -1 none.
     """
 
@@ -42,11 +42,17 @@ class History:
         """
         before = self.size
         self._messages.append((offset, message))
-        self.size += len(message) + OVERHEAD
+        self.size += message.held + OVERHEAD
         while len(self._messages) > count or (self.size > size and len(self._messages) > 1):
             self.dropped, gone = self._messages.popleft()
-            self.size -= len(gone) + OVERHEAD
+            self.size -= gone.held + OVERHEAD
         return self.size - before
+
+    def grew(self, message: Prepared, before: int) -> int:
+        """One that is here held so much before it was sent: how many bytes there are more."""
+        more = message.held - before if self._messages else 0
+        self.size += more
+        return more
 
     def after(self, offset: int, most: int | None = None) -> Past:
         """Those after an offset, `most` of them."""

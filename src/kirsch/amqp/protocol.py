@@ -31,6 +31,7 @@ _ROOM = re.compile(r"[^\s*#\x00-\x1f\x7f]{1,100}")
 _NAME: Final = 64
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _NUMBERS: Final = 1 << 53
+_STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Malformed(Exception):
@@ -59,12 +60,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Be in a room: hear all after the offset `since`, or the `last` so many messages, and what comes."""
+    """Be in a room: hear all after the offset `since` of `stream`, or the `last` messages, and what comes."""
 
     room: str
     since: int | None = None
     last: int = 0
     presence: bool = True
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def _hello(said: Mapping[str, Any]) -> Hello:
 
 def _join(said: Mapping[str, Any]) -> Join:
     since, last, presence = said.get("since"), said.get("last", 0), said.get("presence", True)
+    stream = said.get("stream", "")
     # -1 is what `joined` says where nothing was said before.
     if since is not None and not (type(since) is int and -1 <= since < _NUMBERS):
         raise Malformed("since is a whole number, the offset of the last message you have")
@@ -132,7 +135,9 @@ def _join(said: Mapping[str, Any]) -> Join:
         raise Malformed("last is a whole number of messages")
     if not isinstance(presence, bool):
         raise Malformed("presence is true or false")
-    return Join(_room(said), since, last, presence)
+    if not isinstance(stream, str):
+        raise Malformed("stream is a text, that of joined")
+    return Join(_room(said), since, last, presence, stream)
 
 
 def _leave(said: Mapping[str, Any]) -> Leave:
@@ -243,6 +248,20 @@ def foreign(room: str, body: bytes, content_type: str | None) -> bytes:
 def stamped(body: bytes, offset: int) -> str:
     """An envelope with its offset; nothing is parsed for it."""
     return f'{{"offset":{offset},{body[1:].decode()}'
+
+
+def marked(body: bytes) -> tuple[str, str]:
+    """What a mark calls the stream: for certain, and if nobody else has named it before; "" not at all."""
+    try:
+        said = loads(body.decode())
+    except (ValueError, RecursionError):
+        return "", ""
+    stream, proposed = (said.get("stream"), said.get("proposed")) if isinstance(said, dict) else ("", "")
+    return _stream(stream), _stream(proposed)
+
+
+def _stream(name: object) -> str:
+    return name if isinstance(name, str) and _STREAM.fullmatch(name) else ""
 
 
 def message_id(client: str, number: int) -> str:

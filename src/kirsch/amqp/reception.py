@@ -15,7 +15,7 @@ log = logging.getLogger("kirsch.amqp")
 
 Authenticate = Callable[[Hello, Any], Identity | None]
 
-# Seconds until an offset that nobody has heard of yet is held to be of another stream.
+# Seconds until an offset, or a stream, that nobody has heard of yet is held to be of one that is gone.
 AHEAD = 3.0
 
 
@@ -99,14 +99,20 @@ class Reception:
 
     def _may_join(self, join: Join) -> bool:
         return self._bridge.reader.caught_up and (
-            join.since is None or join.since <= self._bridge.rooms.offset
+            join.since is None or (self._same(join) and join.since <= self._bridge.rooms.offset)
         )
+
+    def _same(self, join: Join) -> bool:
+        """Whether its offset is of the stream that is read here: who does not say is believed."""
+        return join.stream in ("", self._bridge.reader.stream)
 
     def _join(self, connection: Connection, join: Join) -> None:
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
             return
         now = time.monotonic()
-        offset, complete = self._bridge.rooms.join(join.room, connection, join.since, join.last, now)
+        offset, complete = self._bridge.rooms.join(
+            join.room, connection, join.since, join.last, now, self._same(join)
+        )
         room = self._bridge.rooms.room(join.room)
         if not complete:
             self._bridge.rooms.gaps += 1
@@ -118,6 +124,7 @@ class Reception:
         else:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
+        said["stream"] = self._bridge.reader.stream
         if join.presence:
             said |= self._bridge.others.rosters.whole(join.room)
         connection.say(**said)

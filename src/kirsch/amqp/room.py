@@ -5,12 +5,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
 
+from kirsch.amqp.gathering import Gathering
 from kirsch.amqp.history import History
 from kirsch.amqp.protocol import text
 from kirsch.websocket.errors import Closed, Slow
 from kirsch.websocket.message import Prepared
 
 log = logging.getLogger("kirsch.amqp")
+
+# What a room costs besides its messages, in bytes.
+ROOM = 1500
 
 
 class Behind:
@@ -20,14 +24,16 @@ class Behind:
         offset: what it has heard up to.
         since: when it last took something.
         missed: it may have missed who came and went.
+        deep: what is not kept any more it is given from the stream (Backlog); else it hears of a gap.
     """
 
-    __slots__ = ("missed", "offset", "since")
+    __slots__ = ("deep", "missed", "offset", "since")
 
-    def __init__(self, offset: int, since: float | None = None) -> None:
+    def __init__(self, offset: int, since: float | None = None, deep: bool = False) -> None:
         self.offset = offset
         self.since = since
         self.missed = since is None
+        self.deep = deep
 
 
 class Room:
@@ -61,6 +67,9 @@ class Rooms:
     Members are WebSockets; `lag(member)` is called for one whose queue is full, if slow ones are closed,
     or who takes nothing for too long; `back(room, member)` for one who fell behind and has caught up.
 
+    Who resumes from before what is kept, but no more than `reach` messages of the stream back, is to be given
+    the rest from there: `wanting` says who, `give` does it.
+
     Attributes:
         offset: the stream's last that has come; -1 none.
         delivered, gaps: how many messages were sent to members, and how often somebody missed some.
@@ -75,7 +84,11 @@ class Rooms:
         count: int,
         size: int,
         memory: int,
+        reach: int = 0,
+        gathering: Gathering | None = None,
     ) -> None:
+        self._reach = reach
+        self._gathering = gathering
         self._slow = slow
         self._lag = lag
         self._back = back
@@ -110,15 +123,21 @@ class Rooms:
         """A message of the stream: it is kept, and all members are sent it."""
         room = self.room(name)
         self._rooms.move_to_end(name)
+        had = bool(len(room.history))
         self.size += room.history.add(offset, message, self._count, self._size)
+        self.size += ROOM * (bool(len(room.history)) - had)
         if room.members:
+            before = message.held
             self._send(room, offset, message)
+            self.size += room.history.grew(message, before)
         if self.size > self._memory:
             self._forget()
 
     def _send(self, room: Room, offset: int, message: Prepared) -> None:
         slow: list[Any] = []
         members = tuple(room.members.values())
+        if self._gathering is not None:
+            self._gathering.begin(room.name, members, len(message))
         for member in members:
             try:
                 member.send(message)
@@ -144,10 +163,13 @@ class Rooms:
         except Closed:
             room.members.pop(id(member), None)
 
-    def join(self, name: str, member: Any, since: int | None, last: int, now: float) -> tuple[int, bool]:
+    def join(
+        self, name: str, member: Any, since: int | None, last: int, now: float, same: bool = True
+    ) -> tuple[int, bool]:
         """Have a member hear what it asks for, and what comes: after which offset, and whether that is all.
 
-        It is sent that by `catch_up`. An offset that has not come yet is of a stream that is gone.
+        It is sent that by `catch_up`. An offset that has not come yet is of a stream that is gone, as is one
+        that is not of the `same`.
         """
         room = self.room(name)
         room.members.pop(id(member), None)
@@ -156,9 +178,10 @@ class Rooms:
             past = history.last(last).messages
             offset, complete = past[0][0] - 1 if past else self.offset, True
         else:
-            complete = history.dropped <= since <= self.offset
+            kept = history.dropped <= since or self.offset - since <= self._reach
+            complete = same and kept and since <= self.offset
             offset = since if complete else history.dropped
-        room.behind[id(member)] = member, Behind(offset, now)
+        room.behind[id(member)] = member, Behind(offset, now, deep=self._reach > 0)
         self.lagging.add(name)
         return offset, complete
 
@@ -195,15 +218,18 @@ class Rooms:
             return
         behind.since = now
         past = room.history.after(behind.offset)
+        if behind.deep and not past.complete:
+            # The stream has it.
+            return
         try:
             if not past.complete:
-                self.gaps += 1
-                member.send(text(type="gap", room=room.name))
-                behind.offset = room.history.dropped
+                self._gap(room, member, behind, room.history.dropped)
             for offset, message in past.messages:
                 if member.queued > low:
                     return
+                before = message.held
                 member.send(message)
+                self.size += room.history.grew(message, before)
                 self.delivered += 1
                 behind.offset = offset
         except Slow:
@@ -217,6 +243,44 @@ class Rooms:
         room.members[id(member)] = member
         if missed and id(member) not in room.quiet:
             self._back(room, member)
+
+    def _gap(self, room: Room, member: Any, behind: Behind, offset: int) -> None:
+        """What it has not heard up to this offset is not to be had any more."""
+        self.gaps += 1
+        member.send(text(type="gap", room=room.name))
+        behind.offset = offset
+
+    # From the stream.
+
+    def wanting(self) -> list[tuple[Room, Any, Behind]]:
+        """Who is to be given what is not kept any more, and has room for it."""
+        return [
+            (room, member, behind)
+            for room in map(self._rooms.get, self.lagging)
+            if room is not None
+            for member, behind in room.behind.values()
+            if behind.deep
+            and behind.offset < room.history.dropped
+            and member.buffered <= member.limits.queue // 2
+        ]
+
+    def give(self, room: Room, member: Any, behind: Behind, offset: int, message: Prepared | None) -> bool:
+        """A message of the stream for one who wants it, or (None) of a gap; False: it could not be given."""
+        if room.behind.get(id(member)) != (member, behind) or member.queued > member.limits.queue // 2:
+            return False
+        try:
+            if message is None:
+                self._gap(room, member, behind, offset)
+                return True
+            member.send(message)
+        except Slow:
+            return False
+        except Closed:
+            room.behind.pop(id(member), None)
+            return False
+        self.delivered += 1
+        behind.offset = offset
+        return True
 
     def _full(self, room: Room, member: Any, offset: int) -> None:
         """More waits for a member than may."""
@@ -232,16 +296,20 @@ class Rooms:
         for name, room in list(self._rooms.items()):
             if self.size <= self._memory // 4 * 3:
                 return
-            self.size -= room.history.clear()
+            self._clear(room)
             if room.empty:
                 self._forgotten = max(self._forgotten, room.history.dropped)
                 del self._rooms[name]
 
+    def _clear(self, room: Room) -> None:
+        if len(room.history):
+            self.size -= room.history.clear() + ROOM
+
     def missed(self, offset: int) -> None:
         """What came before this offset was never seen: who is there already has missed it."""
         self._forgotten = offset - 1
-        for room in self._rooms.values():
-            self.size -= room.history.clear()
+        for room in list(self._rooms.values()):
+            self._clear(room)
             room.history.dropped = offset - 1
             self.gaps += len(room.members)
             self.tell(room, text(type="gap", room=room.name), quiet=True)
@@ -257,3 +325,11 @@ class Rooms:
                 del self._rooms[name]
         self.lagging.clear()
         self.size, self.offset, self._forgotten = 0, -1, -1
+
+    def up_to_date(self) -> list[Any]:
+        """Members who have heard all of their rooms."""
+        found = {id(member): member for room in self._rooms.values() for member in room.members.values()}
+        for room in map(self._rooms.get, self.lagging):
+            for member in room.behind if room is not None else ():
+                found.pop(member, None)
+        return list(found.values())

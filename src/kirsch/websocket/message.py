@@ -71,6 +71,11 @@ class Prepared(bytes):
 
     _compressed: dict[object, bytes]
 
+    @property
+    def held(self) -> int:
+        """How many bytes of memory it has, with what it was compressed to."""
+        return len(self) + sum(map(len, self._compressed.values()))
+
     def compressed(self, codec: "Codec") -> bytes:
         """The payload of its frame on a connection that compresses."""
         alike = codec.alike

@@ -84,6 +84,8 @@ export class Room extends Emitter {
     this.presence = presence;
     /** The last message's offset; null before the first `joined`. */
     this.offset = null;
+    /** The stream that the offset is of: another once the broker has lost it. */
+    this.stream = "";
     /** Whether the server has us in the room now. */
     this.joined = false;
     /** client → name of those who are there; empty in rooms too large to name them. */
@@ -110,8 +112,10 @@ export class Room extends Emitter {
   _join() {
     const said = { type: "join", room: this.name };
     if (!this.presence) said.presence = false;
-    if (this.offset !== null) said.since = this.offset;
-    else if (this.#last) said.last = this.#last;
+    if (this.offset !== null) {
+      said.since = this.offset;
+      if (this.stream) said.stream = this.stream;
+    } else if (this.#last) said.last = this.#last;
     return said;
   }
 
@@ -119,7 +123,7 @@ export class Room extends Emitter {
     switch (said.type) {
       case "joined": {
         const again = this.offset !== null;
-        this.offset = said.offset;
+        this._follow(said);
         this.joined = true;
         this.#present(said);
         this.emit("joined", { complete: said.complete, again });
@@ -127,6 +131,8 @@ export class Room extends Emitter {
         break;
       }
       case "message": {
+        // It is of another stream already.
+        if (said.offset <= this.offset) this.#forgetPlaces();
         this.offset = said.offset;
         const id = said.client ? `${said.client}:${said.number}` : `@${said.offset}`;
         if (this.#seen.has(id)) return;
@@ -148,6 +154,17 @@ export class Room extends Emitter {
 
   _lost() {
     this.joined = false;
+  }
+
+  /** All up to this offset of this stream has come. */
+  _follow({ offset, stream = "" }) {
+    if (stream !== this.stream) this.#forgetPlaces();
+    this.offset = offset;
+    this.stream = stream;
+  }
+
+  #forgetPlaces() {
+    for (const id of this.#seen) if (id.startsWith("@")) this.#seen.delete(id);
   }
 
   #present(said) {
@@ -260,12 +277,11 @@ export class KirschClient extends Emitter {
     if (this.state === "closed") return Promise.reject(new KirschError(this.#closed, "the client is closed"));
     if (this.#outbox.size >= WAITING) return Promise.reject(new KirschError("full", "too much waits to be sent"));
     const text = JSON.stringify({ type: "send", room, number: this.number + 1, data: data ?? null });
-    if (new TextEncoder().encode(text).length > this.#limits.message) {
-      return Promise.reject(new KirschError("too-large", `a message has ${this.#limits.message} bytes at most`));
-    }
+    const size = new TextEncoder().encode(text).length;
+    if (size > this.#limits.message) return Promise.reject(this.#tooLarge());
     this.number += 1;
     return new Promise((resolve, reject) => {
-      this.#outbox.set(this.number, { text, resolve, reject, flying: false });
+      this.#outbox.set(this.number, { text, size, resolve, reject, flying: false });
       this.#flush();
     });
   }
@@ -427,6 +443,9 @@ export class KirschClient extends Emitter {
       case "error":
         this.#refused(said);
         break;
+      case "stream":
+        for (const room of this.#rooms.values()) if (room.joined) room._follow(said);
+        break;
       case "pong":
         break;
       default:
@@ -462,14 +481,24 @@ export class KirschClient extends Emitter {
     }
   }
 
+  #tooLarge() {
+    return new KirschError("too-large", `a message has ${this.#limits.message} bytes at most`);
+  }
+
   #flush() {
     if (!this.#welcome || this.#paused !== null) return;
     const most = this.#narrow ? 1 : this.#limits.unconfirmed;
     let flying = 0;
     for (const waiting of this.#outbox.values()) flying += waiting.flying;
-    for (const waiting of this.#outbox.values()) {
+    for (const [number, waiting] of this.#outbox) {
       if (flying >= most) return;
       if (waiting.flying) continue;
+      if (waiting.size > this.#limits.message) {
+        // This server takes less than was known when it was said: it would end the connection.
+        this.#outbox.delete(number);
+        waiting.reject(this.#tooLarge());
+        continue;
+      }
       waiting.flying = true;
       flying += 1;
       this.#socket.send(waiting.text);
