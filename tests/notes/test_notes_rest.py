@@ -429,9 +429,11 @@ class TestFiles:
         ],
     )
     def test_other_paths_are_404(self, client, path):
-        answer = client("GET", path)
+        assert_problem(client("GET", path), 404)
+        answer = client("GET", path, Accept="text/html")
         assert answer.status == 404
         assert answer.headers["Content-Type"] == "text/html;charset=utf-8"
+        assert b"Back to the notes" in answer.body
         assert b"CherryPy" not in answer.body
         assert b"<b>" not in answer.body
 

@@ -16,11 +16,11 @@ from kirsch.bus import (
     configure_logging,
     http_server,
 )
+from kirsch.web import SettingsError, labelled
 from kirsch.websocket.cherrypy import WebSocketPlugin
 
 from .application import application, bridge_of
-from .guard import labelled
-from .settings import Settings, SettingsError
+from .settings import Settings
 
 THREADS = 10
 
@@ -29,7 +29,7 @@ def main() -> int:
     """Run the application until it is told to stop: 0. It cannot run: 1. Its settings are wrong: 2."""
     try:
         settings = Settings.from_environment(os.environ)
-        configure_logging(settings.log)
+        configure_logging(settings.site.log)
         serve(settings)
     except SettingsError as error:
         print(f"chat: {error}", file=sys.stderr)
@@ -44,21 +44,21 @@ def main() -> int:
 
 def serve(settings: Settings) -> None:
     """Start the bus and everything on it, and return once it has stopped. Raises ServerError."""
-    bus = cherrypy.engine
+    bus, site = cherrypy.engine, settings.site
     cherrypy.config.update(SERVER_DEFAULTS)
     cherrypy.server.unsubscribe()
     amqp = AMQPPlugin(bus, settings.broker)
     bridge = bridge_of(bus, amqp)
     cherrypy.tree.mount(application(bridge, settings))
     mount(cherrypy.tree)
-    health = HealthPlugin(bus, drain=settings.drain)
+    health = HealthPlugin(bus, drain=site.drain)
     health.add("rabbitmq", bridge.check)
     health.mount(cherrypy.tree)
     metrics = MetricsPlugin(bus)
     metrics.add(BridgeCollector(bridge))
     metrics.mount(cherrypy.tree)
-    site = labelled(cherrypy.tree, settings.instance)
-    http_server(bus, site, host=settings.address, port=settings.port, limits=Limits(threads=THREADS)).bind()
+    tree = labelled(cherrypy.tree, {"Server": "chat", "X-Kirsch-Instance": site.instance})
+    http_server(bus, tree, host=site.address, port=site.port, limits=Limits(threads=THREADS)).bind()
     bus.signal_handler.subscribe()
     plugins = (amqp, bridge, WebSocketPlugin(bus), health, metrics, NotifyPlugin(bus, health.live))
     for plugin in plugins:

@@ -1,15 +1,16 @@
 """The tree of resources: a page, the files it is made of, and the WebSocket."""
 
+from importlib.resources import files
 from typing import Any
 
 import cherrypy
 
 from kirsch.amqp import AMQPPlugin, Bridge, Limits
 from kirsch.bus import MethodDispatcher
+from kirsch.web import LOOK, PROBLEMS, File, Page, Request, Static, own_site
 from kirsch.websocket.cherrypy import WebSocketTool
 
-from . import guard, words
-from .page import Page, Static
+from . import words
 from .settings import Settings
 
 cherrypy.tools.websocket = WebSocketTool()
@@ -17,6 +18,7 @@ cherrypy.tools.websocket = WebSocketTool()
 LIMITS = Limits(message=32 << 10, rate=10.0, burst=60)
 # The page shows by it which instance its WebSocket is at.
 COOKIE = "chat-instance"
+STATIC = files(__package__) / "static"
 
 
 def bridge_of(bus: Any, amqp: AMQPPlugin) -> Bridge:
@@ -36,8 +38,8 @@ class Root(Page):
     """The whole site."""
 
     def __init__(self, bridge: Bridge, instance: str) -> None:
-        super().__init__()
-        self.static = Static()
+        super().__init__(File.read(STATIC / "index.html"))
+        self.static = Static(STATIC, LOOK)
         self.ws = Live(bridge, instance)
 
 
@@ -60,7 +62,9 @@ class Live:
 
 def application(bridge: Bridge, settings: Settings) -> Any:
     """The site as a CherryPy application."""
-    return cherrypy.Application(Root(bridge, settings.instance), "", configuration(settings))
+    site = cherrypy.Application(Root(bridge, settings.site.instance), "", configuration(settings))
+    site.request_class = Request
+    return site
 
 
 def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -70,6 +74,8 @@ def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
             "request.dispatch": MethodDispatcher(),
             "tools.encode.on": False,
             "tools.trailing_slash.on": False,
-            "hooks.on_start_resource.guard": guard.check(settings.hosts),
+            # WebSockets of other sites' pages are the Bridge's to refuse.
+            "hooks.on_start_resource.strangers": own_site(settings.site.hosts, "CHAT_HOSTS"),
+            **PROBLEMS,
         }
     }

@@ -16,14 +16,16 @@ from kirsch.bus import (
     http_server,
 )
 from kirsch.device import LocationPlugin, SourceError, sources
+from kirsch.web import SettingsError, labelled
 from kirsch.websocket.cherrypy import WebSocketPlugin
 
 from .application import application
-from .guard import labelled
-from .settings import EVERYWHERE, Settings, SettingsError
+from .settings import EVERYWHERE, Settings
 
 # A phone has few of everything.
 LIMITS = Limits(threads=5, backlog=64, queue=100, keep_alive=50, body=64 * 1024)
+# The page may ask the browser where that is.
+POLICY = "camera=(), geolocation=(self), microphone=()"
 
 
 def main() -> int:
@@ -52,8 +54,10 @@ def serve(settings: Settings) -> None:
     cherrypy.tree.mount(application(plugin, settings))
     health = HealthPlugin(bus, drain=0)
     health.mount(cherrypy.tree)
-    site = labelled(cherrypy.tree, settings.instance)
-    http_server(bus, site, host=settings.address, port=settings.port, limits=LIMITS).bind()
+    headers = {"Server": "location", "X-Kirsch-Instance": settings.instance, "Permissions-Policy": POLICY}
+    http_server(
+        bus, labelled(cherrypy.tree, headers), host=settings.address, port=settings.port, limits=LIMITS
+    ).bind()
     bus.signal_handler.subscribe()
     for each in (plugin, WebSocketPlugin(bus, threads=3), health, NotifyPlugin(bus, health.live)):
         each.subscribe()

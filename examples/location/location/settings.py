@@ -2,19 +2,16 @@
 
 import argparse
 import ipaddress
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from kirsch.web import port_of
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  only when it is told to
 # Letters and digits that nobody takes for others (Crockford's).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LENGTH = 10
-
-
-class SettingsError(ValueError):
-    """An option or a variable is wrong; the message says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class Settings:
         """From the command line, and from the environment what that does not say. Raises SettingsError."""
         given = _parser().parse_args(arguments)
         address = EVERYWHERE if given.share else environment.get("KIRSCH_ADDRESS") or "127.0.0.1"
-        port = _port("--port" if given.port else "PORT", given.port or environment.get("PORT") or "8080")
+        port = port_of("--port" if given.port else "PORT", given.port or environment.get("PORT") or "8080")
         return cls(
             address=address,
             port=port,
@@ -70,12 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         "(LOCATION_SOURCE, or auto)",
     )
     return parser
-
-
-def _port(name: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise SettingsError(f"{name} is {text!r}: a port is a number from 1 to 65535")
-    return int(text)
 
 
 def _is_loopback(address: str) -> bool:

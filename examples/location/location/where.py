@@ -15,10 +15,8 @@ import cherrypy
 from cherrypy.lib.cptools import accept
 
 from kirsch.device import LocationPlugin, NoFix, Report
+from kirsch.web import Page, Problem, is_held
 from kirsch.websocket import Room, WebSocket
-
-from .page import Page
-from .problem import Problem
 
 JSON = "application/json"
 HTML = "text/html"
@@ -51,7 +49,7 @@ class Where:
             raise _nowhere(NoFix.reason, f"the last location is {age:.0f} s old", report, now)
         headers["ETag"] = tag = entity_tag(report)
         headers["Cache-Control"] = "no-cache"
-        if _is_held(cherrypy.serving.request.headers.get("If-None-Match", ""), tag):
+        if is_held(cherrypy.serving.request.headers.get("If-None-Match", ""), tag):
             cherrypy.serving.response.status = 304
             return None
         headers["Content-Type"] = JSON
@@ -122,9 +120,3 @@ def _seconds(parameters: dict[str, Any]) -> float:
     if not seconds >= 0:
         raise Problem(400, "max_age is a number of seconds, 0 or more.")
     return seconds
-
-
-def _is_held(field: str, tag: str) -> bool:
-    return field.strip() == "*" or tag.removeprefix("W/") in {
-        each.strip().removeprefix("W/") for each in field.split(",")
-    }

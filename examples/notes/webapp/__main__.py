@@ -24,10 +24,10 @@ from kirsch.sql import (
     migrate,
     wait_for_database,
 )
+from kirsch.web import SettingsError, labelled
 
 from .application import application
-from .guard import labelled
-from .settings import Settings, SettingsError
+from .settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 THREADS = 10
@@ -37,7 +37,7 @@ def main() -> int:
     """Run the application until it is told to stop: 0. It cannot run: 1. Its settings are wrong: 2."""
     try:
         settings = Settings.from_environment(os.environ)
-        configure_logging(settings.log)
+        configure_logging(settings.site.log)
         wait_for_database(settings.database)
         migrate(settings.database, MIGRATIONS)
         serve(settings)
@@ -54,11 +54,11 @@ def main() -> int:
 
 def serve(settings: Settings) -> None:
     """Start the bus and everything on it, and return once it has stopped. Raises ServerError."""
-    bus = cherrypy.engine
+    bus, site = cherrypy.engine, settings.site
     cherrypy.config.update(SERVER_DEFAULTS)
     # A connection for each thread, and one for the check: load is not to look like a database that is away.
     database = SQLAlchemyPlugin(bus, settings.database, pool_size=THREADS + 1)
-    health = HealthPlugin(bus, drain=settings.drain)
+    health = HealthPlugin(bus, drain=site.drain)
     health.add("database", lambda: ping(database))
     cherrypy.tree.mount(application(settings))
     health.mount(cherrypy.tree)
@@ -66,9 +66,8 @@ def serve(settings: Settings) -> None:
     metrics.add(PoolCollector(database))
     metrics.mount(cherrypy.tree)
     cherrypy.server.unsubscribe()
-    site = labelled(cherrypy.tree, settings.instance)
-    limits = Limits(threads=THREADS)
-    http_server(bus, site, host=settings.address, port=settings.port, limits=limits).bind()
+    tree = labelled(cherrypy.tree, {"Server": "notes", "X-Kirsch-Instance": site.instance})
+    http_server(bus, tree, host=site.address, port=site.port, limits=Limits(threads=THREADS)).bind()
     bus.signal_handler.subscribe()
     for plugin in (database, health, metrics, NotifyPlugin(bus, health.live)):
         plugin.subscribe()

@@ -5,7 +5,7 @@ from typing import Any
 import cherrypy
 from cheroot.errors import MaxSizeExceeded
 
-from .problem import Problem
+from kirsch.web import Problem
 
 MAX_BYTES = 1 << 20
 

@@ -19,7 +19,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from .etag import Tags
+from kirsch.web import Tags
+
+from .etag import versions
 from .listing import Listing
 
 
@@ -98,7 +100,7 @@ def remove_note(db: Session, number: int, tags: Tags) -> bool:
 
 def _only(statement: Any, number: int, tags: Tags) -> Any:
     chosen = statement.where(_NOTES.c.id == number)
-    return chosen if tags.any else chosen.where(_NOTES.c.version.in_(tags.versions))
+    return chosen if tags.any else chosen.where(_NOTES.c.version.in_(versions(tags)))
 
 
 def _timestamp(moment: datetime) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 import cherrypy
 from sqlalchemy.orm import Session
 
+from kirsch.web import Problem, TagError, Tags
+
 from . import document, model
 from .body import body_of
-from .etag import TagError, Tags, entity_tag
+from .etag import entity_tag, versions
 from .listing import Listing, ListingError, parse_id
-from .problem import Problem
 
 JSON = "application/json"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -69,7 +70,7 @@ class OneNote:
         if note is None:
             raise self._missing()
         held = _tags("If-None-Match")
-        if held is not None and held.matches_weakly(note.version):
+        if held is not None and held.matches_weakly(entity_tag(note.version)):
             cherrypy.serving.response.status = 304
             _headers()["ETag"] = entity_tag(note.version)
             return None
@@ -105,7 +106,7 @@ class OneNote:
     def _unchanged(self) -> bytes:
         tags = self._condition()
         note = model.find_note(_db(), self._number())
-        if note is None or not (tags.any or note.version in tags.versions):
+        if note is None or not (tags.any or note.version in versions(tags)):
             raise self._refusal()
         return _shown(note)
 

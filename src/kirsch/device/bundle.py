@@ -198,7 +198,7 @@ def _files(
     ours = Path(kirsch.__file__).parent
     yield "kirsch/__init__.py", (ours / "__init__.py").read_bytes()
     for part in sorted({*ALWAYS, *(name.split(".")[1] for name in imported if name.startswith("kirsch."))}):
-        yield from _below(ours / part, f"kirsch/{part}", only=(".py", ".typed", ".js"))
+        yield from _below(ours / part, f"kirsch/{part}", only=(".py", ".typed", ".js", ".css"))
     for each in distributions:
         for file in each.files or ():
             name = PurePosixPath(file)

@@ -1,11 +1,11 @@
-"""Errors as the application tells them: problem+json (RFC 9457), or a short page for people."""
+"""Errors as a site tells them: problem+json (RFC 9457), or a short page for people."""
 
 import html
 import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import cherrypy
 
@@ -17,15 +17,17 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<link rel="stylesheet" href="/static/app.css">
+{styles}
 <main class="fault"><h1>{title}</h1><p>{detail}</p>{more}</main>
 </html>
 """
-BACK = '<p><a href="/location">Back to the location</a></p>'
 
 
 class Problem(cherrypy.HTTPError):
-    """An error a client is told of: its status, in one sentence what is wrong, and further fields."""
+    """An error a client is told of: its status, in one sentence what is wrong, and further fields.
+
+    `more` is HTML that stands below the sentence on the page that people get; `Request.back` if not given.
+    """
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class Problem(cherrypy.HTTPError):
         detail: str,
         headers: Mapping[str, str] | None = None,
         fields: Mapping[str, Any] | None = None,
-        more: str = BACK,
+        more: str | None = None,
     ) -> None:
         super().__init__(status, detail)
         self.detail = detail
@@ -55,13 +57,13 @@ class Problem(cherrypy.HTTPError):
         return _body(self.code, self.detail, self.fields, self.more)
 
 
-def error_page(status: str, message: str, **_fields: object) -> bytes:
+def error_body(status: str, message: str, **_fields: object) -> bytes:
     """The body for an error of CherryPy's own (`error_page.default`), and its Content-Type."""
-    return _body(int(status.split()[0]), message, {}, BACK)
+    return _body(int(status.split()[0]), html.unescape(message), {}, None)
 
 
 def log() -> None:
-    """The hook that logs what nobody caught."""
+    """The hook (`before_error_response`) that logs what nobody caught."""
     request = cherrypy.serving.request
     _log.exception("%s %s failed", request.method, request.path_info)
 
@@ -76,13 +78,42 @@ def is_for_people() -> bool:
     return "text/html" in cherrypy.serving.request.headers.get("Accept", "")
 
 
-def _body(status: int, detail: str, fields: Mapping[str, Any], more: str) -> bytes:
+class Request(cherrypy.Application.request_class):
+    """CherryPy's request, which tells of errors as problems even where it refuses before it reads the
+    configuration. To be an application's `request_class`, as it is or with other `styles` and `back`."""
+
+    error_page: ClassVar = {"default": error_body}
+    styles: ClassVar[tuple[str, ...]] = ("/static/look.css", "/static/app.css")
+    """Paths of the style sheets that the page for people has."""
+    back: ClassVar[str] = '<p><a href="/">Back</a></p>'
+    """What leads on from there, as HTML."""
+
+
+PROBLEMS: dict[str, Any] = {
+    "request.error_response": unexpected,
+    "hooks.before_error_response.log": log,
+    # log does.
+    "tools.log_tracebacks.on": False,
+}
+"""For an application's configuration of `/`: what no handler foresaw is logged, and told as a problem."""
+
+
+def _body(status: int, detail: str, fields: Mapping[str, Any], more: str | None) -> bytes:
     title = HTTPStatus(status).phrase
     headers = cherrypy.serving.response.headers
     headers["Cache-Control"] = "no-store"
     if is_for_people():
         headers["Content-Type"] = "text/html;charset=utf-8"
-        return _PAGE.format(title=title, detail=html.escape(detail), more=more).encode()
+        return _page(title, detail, more).encode()
     headers["Content-Type"] = MEDIA_TYPE
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **fields}
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _page(title: str, detail: str, more: str | None) -> str:
+    request = cherrypy.serving.request
+    styles = "\n".join(
+        f'<link rel="stylesheet" href="{html.escape(path)}">' for path in getattr(request, "styles", ())
+    )
+    below = getattr(request, "back", "") if more is None else more
+    return _PAGE.format(title=title, styles=styles, detail=html.escape(detail), more=below)
