@@ -22,7 +22,8 @@ from kirsch.cluster.runtime.systemd_files import drop_in_text
 from kirsch.cluster.runtime.systemd_loading import Loader, Loading
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
 from kirsch.cluster.runtime.systemd_states import refused, why_not_started
-from kirsch.cluster.runtime.systemd_unit import Unit, Units
+from kirsch.cluster.runtime.systemd_unit import Unit
+from kirsch.cluster.runtime.systemd_units import Units
 from kirsch.unit import SYSTEMD_TYPES, UnitError, UnitFile, UnitName
 
 BUS_SOCKET = "run/dbus/system_bus_socket"

@@ -28,7 +28,8 @@ from kirsch.cluster.runtime.service_file import read_service
 from kirsch.cluster.runtime.status import EXEC
 from kirsch.cluster.runtime.systemd_bus import SYSTEMD, BusError, SystemdBus, unit_path
 from kirsch.cluster.runtime.systemd_states import INTERFACES
-from kirsch.cluster.runtime.systemd_unit import Unit, Units
+from kirsch.cluster.runtime.systemd_unit import Unit
+from kirsch.cluster.runtime.systemd_units import Units
 from kirsch.unit import UnitFile, UnitName
 
 SERVICE = f"{SYSTEMD}.Service"

@@ -12,7 +12,8 @@ from kirsch.cluster.runtime.systemd_bus import UNIT, BusError, SystemdBus, state
 from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_files import unit_file
 from kirsch.cluster.runtime.systemd_quadlet import Generator, service_name
-from kirsch.cluster.runtime.systemd_unit import Unit, Units
+from kirsch.cluster.runtime.systemd_unit import Unit
+from kirsch.cluster.runtime.systemd_units import Units
 from kirsch.unit import QUADLET_TYPES, UnitFile, UnitName
 
 RUNTIME = 1  # org.freedesktop.systemd1(5), EnableUnitFilesWithFlags: below /run, not /etc
