@@ -76,9 +76,8 @@ def _loop(provider, broker, options):
     import kirsch.websocket.tornado
 
     module = kirsch.websocket.tornado if provider == "tornado" else kirsch.websocket.asyncio
-    made, failure, begun = [], [], threading.Event()
 
-    async def main():
+    async def main(begun):
         bus = Bus()
         application = Application(bus, broker, provider, options)
         bus.start()
@@ -90,31 +89,13 @@ def _loop(provider, broker, options):
         )
         async with module.serve(application.bridge.connection, **application.arguments()) as server:
             application.url = server.url
-            made.append(application)
-            begun.set()
+            begun(application)
             await stop.wait()
         bus.exit()
         await application.amqp.wait_closed()
 
-    def run():
-        try:
-            asyncio.run(main())
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            begun.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert begun.wait(PATIENCE)
-    assert made, failure
-    try:
-        yield made[0]
-    finally:
-        made[0].stop()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-        assert not failure, failure
+    with _thread(lambda begun: asyncio.run(main(begun))) as application:
+        yield application
 
 
 async def _called(work):
@@ -124,9 +105,8 @@ async def _called(work):
 @contextlib.contextmanager
 def _gevent(provider, broker, options):
     """A hub in a thread of its own."""
-    made, failure, begun = [], [], threading.Event()
 
-    def main():
+    def main(begun):
         import gevent
         from gevent.event import Event
 
@@ -147,26 +127,39 @@ def _gevent(provider, broker, options):
         application.inside = inside
         with serve(application.bridge.connection, **application.arguments()) as server:
             application.url = server.url
-            made.append(application)
-            begun.set()
+            begun(application)
             stop.wait()
         bus.exit()
 
+    with _thread(main) as application:
+        yield application
+
+
+@contextlib.contextmanager
+def _thread(main):
+    """A thread that runs `main(begun)`, which calls `begun(application)` and returns once that is stopped."""
+    made, failure, over = [], [], threading.Event()
+
+    def begun(application):
+        made.append(application)
+        over.set()
+
     def run():
         try:
-            main()
+            main(begun)
         except BaseException as error:
             failure.append(error)
         finally:
-            begun.set()
+            over.set()
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert begun.wait(PATIENCE)
+    assert over.wait(PATIENCE)
     assert made, failure
     try:
         yield made[0]
     finally:
         made[0].stop()
         thread.join(PATIENCE)
+        assert not thread.is_alive()
         assert not failure, failure
