@@ -46,7 +46,7 @@ class HTTPAdapter(ServerAdapter):
     running: bool
 
     def bind(self) -> None:
-        """Listen now; requests wait until the bus starts. Without it, start() listens."""
+        """Listen now; requests wait until the bus starts. Without it, start() listens. Raises ServerError."""
         if self.httpserver.ready:
             return
         try:

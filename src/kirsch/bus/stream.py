@@ -134,7 +134,7 @@ class Writer:
         self._held += data
 
     def write(self, data: bytes) -> int:
-        """Send what is held, then `data`."""
+        """Send what is held, then `data`. Raises OSError; TimeoutError when the client takes nothing."""
         sent = self._held + data if self._held else data
         self._held = b""
         try:

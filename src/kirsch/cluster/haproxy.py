@@ -150,7 +150,7 @@ class RuntimeAPI:
         self.path = path
 
     def ask(self, line: str) -> str:
-        """Send one line, one connection for it; returns the answer."""
+        """Send one line, one connection for it; returns the answer. Raises OSError."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(self.path)

@@ -95,7 +95,7 @@ class Nowhere:
     name = "auto"
 
     def read(self, timeout: float, after: Location | None = None) -> Location:
-        """Says what is missing."""
+        """Raises LocationError, which says what is missing."""
         raise LocationError(f"there is neither SL4A (AP_PORT is not set) nor {COMMAND} (Termux) here")
 
     def close(self) -> None:

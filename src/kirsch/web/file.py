@@ -74,7 +74,7 @@ class Static:
         self._files = {name: file for folder in folders for name, file in files_below(folder).items()}
 
     def GET(self, *path: str) -> bytes | None:
-        """The file at `path`."""
+        """The file at `path`. Raises NotFound."""
         file = self._files.get("/".join(path))
         if file is None:
             raise cherrypy.NotFound

@@ -196,7 +196,10 @@ def host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def credentials(userinfo: str) -> tuple[str, str]:
-    """User and password as a URL writes them before the @; the password is empty where there is none."""
+    """User and password as a URL writes them before the @; the password is empty where there is none.
+
+    Raises BadUrl where they are not UTF-8.
+    """
     try:
         username, password = (unquote_to_bytes(part).decode() for part in userinfo.partition(":")[::2])
     except UnicodeDecodeError:

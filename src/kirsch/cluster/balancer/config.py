@@ -39,7 +39,7 @@ class Configuration:
         self._write(self._generated, f"global\n    stats socket {self.socket} mode 600 level admin\n")
 
     def fill(self, servers: Servers, options: str) -> None:
-        """From its next start on HAProxy has these servers, before anybody is let in."""
+        """From its next start on HAProxy has these servers before anybody is let in. Raises BalancerError."""
         try:
             text = self.file.read_text("utf-8", "surrogateescape")
         except OSError as error:

@@ -52,7 +52,10 @@ def authority(cluster: str) -> Pair:
 
 
 def issue(signer: Pair, name: str, *hosts: str) -> Pair:
-    """A certificate of `signer` for a machine or a person, valid for these hosts: names or addresses."""
+    """A certificate of `signer` for a machine or a person, valid for these hosts: names or addresses.
+
+    Raises ValueError for a signer that kirsch did not make.
+    """
     parent = x509.load_pem_x509_certificate(signer.certificate)
     signing = load_pem_private_key(signer.key, None)
     if not isinstance(signing, ec.EllipticCurvePrivateKey):

@@ -124,7 +124,7 @@ class Registry(Protocol):
         """
 
     async def grant(self, ttl: float) -> int:
-        """A new lease of `ttl` seconds; its id is never 0."""
+        """A new lease of `ttl` seconds; its id is never 0. Raises RegistryError for a `ttl` that is none."""
 
     async def keep_alive(self, lease: int) -> float:
         """Renew a lease; returns the seconds it now has. Raises LeaseLost."""

@@ -90,7 +90,7 @@ class Store:
         return draft
 
     def commit(self, draft: "Draft") -> None:
-        """Make a draft true. Each draft must be made on what the last one committed."""
+        """Make a draft true. Raises ValueError for one that was made on another revision than this one's."""
         if draft.base != self.revision:
             raise ValueError(f"the draft was made at revision {draft.base}, the store is at {self.revision}")
         for changes in draft.changes:
@@ -166,7 +166,7 @@ class Draft:
         return self.written[key] if key in self.written else self._store.get(key)
 
     def transact(self, operations: Sequence[Operation], conditions: Sequence[Condition]) -> int | None:
-        """All operations at one revision, or None, as Registry.transact says."""
+        """All operations at one revision, or None, as Registry.transact says. Raises what that raises."""
         check_limits(operations, conditions)
         if not all(self._holds(condition) for condition in conditions):
             return None

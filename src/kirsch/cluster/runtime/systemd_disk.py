@@ -82,7 +82,8 @@ class Disk:
 
     def write(self, prepared: Prepared, record: Record) -> bool:
         """Write those of a unit's files that are to be others: whether systemd has to read them. When that
-        fails those that were there before stand as they were; none is new and none is half."""
+        fails those that were there before stand as they were; none is new and none is half. Raises OSError:
+        FileExistsError where another's file is there."""
         name = prepared.name
         path = self._root / unit_file(name)
         new = not os.path.lexists(path)

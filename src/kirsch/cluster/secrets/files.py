@@ -54,7 +54,7 @@ class FileSecrets:
         return value.decode("utf-8", "surrogateescape")
 
     async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
-        """Write its file."""
+        """Write its file. Raises SecretError."""
         path, there = self._path(name), self._path(name).exists()
         if there and not replace:
             raise exists(name)
@@ -65,7 +65,7 @@ class FileSecrets:
         return not there
 
     async def remove(self, name: str) -> None:
-        """Remove its file."""
+        """Remove its file. Raises SecretError."""
         try:
             self._path(name).unlink()
         except FileNotFoundError:
