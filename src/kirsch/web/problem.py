@@ -83,9 +83,9 @@ class Request(cherrypy.Application.request_class):
     configuration. To be an application's `request_class`, as it is or with other `styles` and `back`."""
 
     error_page: ClassVar = {"default": error_body}
-    styles: ClassVar[tuple[str, ...]] = ("/static/look.css", "/static/app.css")
+    styles: tuple[str, ...] = ("/static/look.css", "/static/app.css")
     """Paths of the style sheets that the page for people has."""
-    back: ClassVar[str] = '<p><a href="/">Back</a></p>'
+    back: str = '<p><a href="/">Back</a></p>'
     """What leads on from there, as HTML."""
 
 
