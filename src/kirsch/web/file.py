@@ -83,7 +83,7 @@ class Static:
 
 def files_below(folder: Traversable) -> dict[str, File]:
     """The files of a folder and of those in it that MEDIA_TYPES knows, by their paths. Raises OSError."""
-    found = {}
+    found: dict[str, File] = {}
     for each in folder.iterdir():
         if each.is_dir():
             found |= {f"{each.name}/{name}": file for name, file in files_below(each).items()}
