@@ -114,9 +114,10 @@ class Sl4aSource:
 
 
 def _end(facade: Facade) -> None:
-    # It uses the battery until it is told to stop. Whoever waits for an answer has the line for TURN.
+    # It uses the battery until it is told to stop. Whoever waits for an answer has the line for TURN, and may
+    # be late in giving it back.
     with contextlib.suppress(LocationError):
-        facade.call("stopLocating", timeout=TURN)
+        facade.call("stopLocating", timeout=TURN + PROMPT)
     facade.close()
 
 
