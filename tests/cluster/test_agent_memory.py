@@ -1,11 +1,12 @@
 """What an agent knows after a restart: marks beside its units, sticky units in a file, what it said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.agent.adoption import adopted, mark
+from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached, dump, parse
 from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.agent.report import Report, unit_state
@@ -27,6 +28,17 @@ def test_a_mark_says_what_a_unit_was_started_for_and_what_it_does_when_cut_off()
     linked = {"webdb.service/-": "10.0.0.2"}
     (unit,) = adopted({DB: RuntimeState(active="active", mark=mark(LAUNCHED, stops, linked))}).values()
     assert (unit.assignment, unit.options.on_partition, unit.linked) == (LAUNCHED, "stop", linked)
+
+
+@pytest.mark.parametrize("active", ["active", "deactivating"])
+def test_what_still_has_to_stop_was_started_for_no_order(active: str):
+    state = RuntimeState(active=active, mark=ending(LAUNCHED, Options(), {}))
+    assert adopted({DB: state})[DB].assignment == replace(LAUNCHED, order=-1)
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_what_has_stopped_was_not_started(active: str):
+    assert adopted({DB: RuntimeState(active=active, mark=ending(LAUNCHED, Options(), {}))}) == {}
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,24 @@ async def test_what_runs_is_taken_up_with_its_mark(bench):
 
 
 @story
+async def test_what_is_stopped_has_another_mark_until_it_has_and_then_none(bench):
+    name = await bench.service("ExecStart=/bin/sh -c 'trap \"\" TERM; read x < @FOLDER@/gate'")
+    os.mkfifo(bench.folder / "gate")
+    await bench.runtime.start(name, "order 7")
+    stop = asyncio.ensure_future(bench.runtime.stop(name, "ends"))
+    await bench.until_sub(name, "stop-sigterm")
+    stop.cancel()
+    # Here kirschd ends, and another one comes.
+    await bench.again()
+    assert bench.state(name).mark == "ends"
+    await asyncio.to_thread((bench.folder / "gate").write_text, "go\n")
+    await bench.runtime.stop(name, "ends again")
+    assert bench.state(name).mark == ""
+    await bench.again()
+    assert (bench.state(name).active, bench.state(name).mark) == ("inactive", "")
+
+
+@story
 async def test_what_ended_meanwhile_is_seen(bench):
     name = await bench.service("ExecStart=/bin/sh -c 'read x < @FOLDER@/gate; exit 4'")
     os.mkfifo(bench.folder / "gate")

@@ -100,6 +100,22 @@ def test_a_unit_that_is_moved_while_it_is_about_to_start_is_not_started_where_it
     assert {unit for _, _, unit in orders(outcome, "start")} == {f"data{n}.service" for n in range(40)}
 
 
+def test_what_was_stopped_is_started_again_though_kirschd_ended_meanwhile():
+    outcome = played("stopped-then-started")
+    assert len(orders(outcome, "stop")) >= 4
+    assert {unit: verb for _, _, verb, unit in outcome.orders} == {
+        f"u{n}.service": "start" for n in range(12)
+    }
+
+
+def test_a_kirschd_that_comes_back_takes_nothing_out_of_the_endpoints():
+    outcome = simulate(NAMED["kirschd-killed"](1), trace=True)
+    assert outcome.broken == ""
+    written = [line for line in outcome.trace if " endpoints/" in line and float(line.split()[0]) > 20]
+    assert len(written) >= 4
+    assert [line for line in written if '"ready":true' not in line] == []
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_no_named_fault_breaks_anything_whatever_the_times(name: str):
     for seed in range(2, 6):

@@ -63,14 +63,20 @@ async def _connect(health: Health, address: str) -> bool:
 
 
 async def follow(
-    health: Health | None, address: str, run: RunCommand, tell: Callable[[bool], None], pace: Pace = PACE
+    health: Health | None,
+    address: str,
+    run: RunCommand,
+    tell: Callable[[bool], None],
+    pace: Pace = PACE,
+    ready: bool = False,
 ) -> None:
-    """Ask until cancelled, and tell each change. Without a Health= a unit that stays active is ready."""
+    """Ask until cancelled, and tell each change from what it was. Without a Health= a unit that stays active
+    is ready."""
     if health is None:
         await asyncio.sleep(SETTLE)
         tell(True)
         return
-    ready, silences = False, 0
+    silences = 0
     while True:
         try:
             answer, silences = await check(health, address, run, health.timeout or TIMEOUT), 0

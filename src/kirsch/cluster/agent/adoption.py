@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.model import Assignment, to_json
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitName
+
+# The order in the mark of a unit that is being stopped.
+STOPPED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,22 @@ def mark(assignment: Assignment, options: Options, linked: Mapping[str, str]) ->
     )
 
 
+def ending(assignment: Assignment, options: Options, linked: Mapping[str, str]) -> str:
+    """What is kept beside a unit that is stopped until it has: for no order that anybody gave, so that it is
+    stopped all the same if kirschd ends before, and started again when it is to be."""
+    return mark(replace(assignment, order=STOPPED), options, linked)
+
+
 def adopted(states: Mapping[UnitName, RuntimeState]) -> dict[UnitName, Adopted]:
-    """The units that carry a mark; one that cannot be read is none."""
+    """The units that carry a mark; one that cannot be read is none, and what was stopped was not started."""
     units = {}
     for name, state in states.items():
         try:
             values = json.loads(state.mark)
             options = Options(on_partition=values["on_partition"])
-            units[name] = Adopted(Assignment(**values["assignment"]), options, dict(values.get("linked", {})))
+            unit = Adopted(Assignment(**values["assignment"]), options, dict(values.get("linked", {})))
         except (ValueError, KeyError, TypeError):
             continue
+        if unit.assignment.order != STOPPED or alive(state):
+            units[name] = unit
     return units

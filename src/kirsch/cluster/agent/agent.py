@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kirsch.cluster import keys, links
-from kirsch.cluster.agent.adoption import adopted, mark
+from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached
 from kirsch.cluster.agent.plan import (
     STOPS_AT,
@@ -79,6 +79,8 @@ class Agent:
         self.leased = LeasedKeys(registry, mirror, lease)
         self.readiness = Readiness(runtime, self._changed)
         self._loaded: dict[UnitName, Options] = {}
+        # Of those, what an earlier kirschd left: most of their options is not known yet.
+        self._left: set[UnitName] = set()
         self._started: dict[UnitName, Assignment] = {}
         self._prepared: dict[UnitName, Prepared] = {}
         # The addresses that each unit's links gave it at its start.
@@ -109,6 +111,7 @@ class Agent:
         for name, unit in adopted(self.runtime.states()).items():
             self._started[name], self._loaded[name] = unit.assignment, unit.options
             self._linked[name] = unit.linked
+            self._left.add(name)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leased.run())
@@ -200,11 +203,18 @@ class Agent:
                 assigned = view.assigned[name]
                 same = state.hash == assigned.assignment.hash
                 self._loaded[name] = assigned.options
+                self._left.discard(name)
                 started = assigned.assignment if same else Assignment(state.hash, "launched", -1)
                 if assigned.assignment.desired == "launched":
                     self._started.setdefault(name, started)
             if state.active in SERVES and not self.readiness.serves(name):
-                self._state_changed(name, state)
+                self._state_changed(name, state, ready=self._was_ready(name, view))
+
+    def _was_ready(self, name: UnitName, view: View) -> bool:
+        """Whether an earlier kirschd has said so of a unit that runs: what uses it is not to lose it."""
+        address = self.addresses.known(name, view.assigned[name].options)
+        here = (e for e in view.endpoints if (e.unit, e.machine) == (name.text, self.machine.id))
+        return any(endpoint.ready and endpoint.address == address for endpoint in here)
 
     async def _act(self, view: View, actions: Sequence[Action]) -> None:
         # Before anything is loaded: that may take long, and what has to end has little time.
@@ -228,6 +238,7 @@ class Agent:
             for name in unload:
                 for known in (self._loaded, self._started, self._problems, self._prepared, self._linked):
                     known.pop(name, None)
+                self._left.discard(name)
                 self.preparation.forget(name)
                 self.report.forget(name)
             self._changed()
@@ -255,6 +266,7 @@ class Agent:
                 self._problems[name] = f"cannot be prepared: {error}"
                 continue
             self._loaded[name] = assigned.options
+            self._left.discard(name)
             if isinstance(action, Start) and (problem := self._port_taken(name, assigned.options)):
                 self._problems[name] = problem
         if prepared:
@@ -326,12 +338,13 @@ class Agent:
 
     async def _stop(self, name: UnitName, patient: bool) -> None:
         """Out of the endpoints first, so that balancers let go, unless nobody could see it; then stop."""
-        self._started.pop(name, None)
+        started = self._started.pop(name, None)
         self.readiness.leave(name)
         self._publish()
         if patient:
             await self._seen()
-        await self.runtime.stop(name)
+        known = self._loaded.get(name, Options()), self._linked.get(name, {})
+        await self.runtime.stop(name, ending(started, *known) if started else "")
         log.info("%s: stopped", name)
 
     async def _seen(self) -> None:
@@ -363,14 +376,14 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _state_changed(self, name: UnitName, state: RuntimeState | None) -> None:
-        options = self._loaded.get(name)
+    def _state_changed(self, name: UnitName, state: RuntimeState | None, ready: bool = False) -> None:
+        options = None if name in self._left else self._loaded.get(name)
         serves = state is not None and state.active in SERVES and options is not None
         if serves and options is not None and (name not in self._busy or name in self._started):
             address = self.addresses.known(name, options)
             if self.network is not None and options.flat and address and not self.readiness.serves(name):
                 self.network.announce(address)
-            self.readiness.enter(name, options, address)
+            self.readiness.enter(name, options, address, ready)
         elif not serves:
             self.readiness.leave(name)
         self._changed()

@@ -25,9 +25,10 @@ class Readiness:
         """Whether the unit's health check said so last."""
         return self._ready.get(name, False)
 
-    def enter(self, name: UnitName, options: Options, address: str) -> None:
-        """The unit became active: ask after its health from now on."""
+    def enter(self, name: UnitName, options: Options, address: str, ready: bool = False) -> None:
+        """The unit became active, or is found so and was `ready`: ask after its health from now on."""
         if name not in self._tasks:
+            self._ready[name] = ready
             self._tasks[name] = asyncio.create_task(
                 self._follow(name, options, address), name=f"health {name}"
             )
@@ -49,4 +50,5 @@ class Readiness:
         asked = options.health
         boxed = self.runtime.durable and name.type == "container"
         costly = boxed and asked is not None and asked.kind == "command"
-        await health.follow(asked, address, run, tell, health.IN_CONTAINER if costly else health.PACE)
+        pace = health.IN_CONTAINER if costly else health.PACE
+        await health.follow(asked, address, run, tell, pace, self.ready(name))

@@ -50,8 +50,8 @@ class RuntimeState:
     stop-sigterm, stop-sigkill, auto-restart, failed. result: success, or why it failed: exit-code, signal,
     timeout, start-limit-hit, exec-condition, resources, protocol. message: one line for a person, empty
     when there is nothing to say. hash: of the file that is loaded. since: seconds since the epoch at which
-    `active` last changed. mark: what `start` was given, empty for a unit not started by this runtime or one
-    before it.
+    `active` last changed. mark: what `start` was given, or `stop` while it lasts; empty for a unit not
+    started by this runtime or one before it, and for one that was stopped.
     """
 
     load: str = "loaded"
@@ -95,8 +95,11 @@ class Runtime(Protocol):
 
         `mark` is the caller's own; a runtime whose units outlive it keeps it beside them."""
 
-    async def stop(self, name: UnitName) -> RuntimeState:
-        """Stop a unit and all its processes; returns when none is left."""
+    async def stop(self, name: UnitName, mark: str = "") -> RuntimeState:
+        """Stop a unit and all its processes; returns when none is left.
+
+        `mark` takes the place of what `start` was given from before the unit is asked to stop until it has: a
+        runtime whose units outlive it can end meanwhile. Afterwards there is none."""
 
     async def kill(self, name: UnitName) -> None:
         """End all processes of a unit at once, by SIGKILL; a stop that is under way ends with them."""

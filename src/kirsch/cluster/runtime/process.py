@@ -82,7 +82,7 @@ class ProcessRuntime:
             self._units[name].mark = mark
         return await self._ask(name, Start())
 
-    async def stop(self, name: UnitName) -> RuntimeState:
+    async def stop(self, name: UnitName, mark: str = "") -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
         return await self._ask(name, Stop())
 

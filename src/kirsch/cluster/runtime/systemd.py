@@ -125,13 +125,13 @@ class SystemdRuntime:
             await asyncio.gather(*keeping)
         return unit.state
 
-    async def stop(self, name: UnitName) -> RuntimeState:
+    async def stop(self, name: UnitName, mark: str = "") -> RuntimeState:
         """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
         unit = self._units.get(name)
         if unit is None:
             return _not_loaded(name)
         if unit.owned:
-            stopping = asyncio.ensure_future(self._stop(unit))
+            stopping = asyncio.ensure_future(self._stop(unit, mark))
             unit.stopping.add(stopping)
             stopping.add_done_callback(unit.stopping.discard)
             await asyncio.shield(stopping)
@@ -200,7 +200,8 @@ class SystemdRuntime:
         await self._bus.close()
         await self._units.close()
 
-    async def _stop(self, unit: Unit) -> None:
+    async def _stop(self, unit: Unit, mark: str) -> None:
+        await self._mark(unit, mark)
         try:
             await self._units.job("StopUnit", unit)
         except BusError as error:
@@ -210,9 +211,18 @@ class SystemdRuntime:
                 return
         if unit.keeps_processes:
             await self._executor.kill_rest(unit)
+        await self._mark(unit, "")
+
+    async def _mark(self, unit: Unit, mark: str) -> None:
+        """From now on that, for the next kirschd too."""
+        if unit.known.mark != mark:
+            unit.know(mark=mark)
+            self._units.publish(unit)
+            self._unkept.add(unit)
+            await self._marks.ask()
 
     async def _keep_marks(self) -> None:
-        """So that the next kirschd knows what was started."""
+        """So that the next kirschd knows what was started, and what was stopped."""
         records = {unit.name: unit.record for unit in self._unkept if unit.owned}
         self._unkept.clear()
         for name, error in (await asyncio.to_thread(self._disk.record, records)).items():

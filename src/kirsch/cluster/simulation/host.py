@@ -64,6 +64,11 @@ class Host:
         held = self.units.get(name)
         return held is not None and alive(held.state)
 
+    def stopping(self, name: UnitName) -> bool:
+        """Whether the unit is on its way out."""
+        held = self.units.get(name)
+        return held is not None and held.state.active == "deactivating"
+
     def address(self, name: UnitName) -> str:
         """Where the unit's processes are in the flat network; empty if it has none, or none in it."""
         held = self.units.get(name)
@@ -105,8 +110,9 @@ class Host:
                 self._begin(held, mark)
         return job
 
-    def stop(self, name: UnitName) -> asyncio.Future[None]:
-        """A stop job: done when no process is left."""
+    def stop(self, name: UnitName, mark: str) -> asyncio.Future[None]:
+        """A stop job: done when no process is left. The mark stays, as if kirschd ended before it could take
+        it away."""
         job: asyncio.Future[None] = self.loop.create_future()
         held = self.units.get(name)
         if held is None or not alive(held.state):
@@ -115,7 +121,7 @@ class Host:
         held.stops.append(job)
         held.queued = None
         if held.state.active != "deactivating":
-            self._become(held, active="deactivating", sub="stop-sigterm")
+            self._become(held, active="deactivating", sub="stop-sigterm", mark=mark)
             self._done(held.starts)
             self._later(held, self.manner.stop, lambda: self._end(held, "success"))
         return job

@@ -110,6 +110,8 @@ class Invariants:
         """A kirschd is about to start, stop or kill a unit."""
         if verb == "start" or not machine.host.alive(name):
             return
+        if verb == "stop" and machine.host.stopping(name):
+            return  # an earlier kirschd has stopped it, and this one waits for that
         process = (machine.id, name)
         if process in self._unwanted or process not in self._started:
             return

@@ -58,6 +58,11 @@ def leader_killed(seed: int) -> Scenario:
     return _scenario("leader-killed", seed, 3, units, acts, start=[])
 
 
+def kirschd_killed(seed: int) -> Scenario:
+    """The kirschd of one machine is killed; its lease holds until the next one is there."""
+    return _scenario("kirschd-killed", seed, 3, _units(12), [Act(20, "kill", "m1", "3"), Act(40, "calm")])
+
+
 def disk_full(seed: int) -> Scenario:
     """One machine's /run is full while units start, and is emptied later."""
     units = _units(9)
@@ -97,6 +102,17 @@ def addresses_moved_back(seed: int) -> Scenario:
     return replace(scenario, manner=replace(STEADY, stop=4.0))
 
 
+def stopped_then_started(seed: int) -> Scenario:
+    """Units that were stopped are started again while the kirschd of their machine is away."""
+    units = _units(12)
+    random = Random(seed)  # noqa: S311 - it has to be the same again
+    acts = [Act(random.uniform(10, 12), "load", name) for name, _ in units]
+    acts += [Act(random.uniform(11.5, 13), "kill", f"m{n}", f"{random.uniform(1, 3):.3f}") for n in (1, 2)]
+    acts += [Act(random.uniform(13, 14), "start", name) for name, _ in units]
+    scenario = _scenario("stopped-then-started", seed, 3, units, acts)
+    return replace(scenario, manner=replace(STEADY, stop=1.5))
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
@@ -104,10 +120,12 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "machine-returns": machine_returns,
     "cut-off": cut_off,
     "leader-killed": leader_killed,
+    "kirschd-killed": kirschd_killed,
     "disk-full": disk_full,
     "addresses-moved": addresses_moved,
     "addresses-moved-back": addresses_moved_back,
     "moved-at-once": moved_at_once,
+    "stopped-then-started": stopped_then_started,
 }
 
 Units = list[tuple[str, tuple[str, ...]]]

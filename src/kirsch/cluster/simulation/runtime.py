@@ -46,12 +46,12 @@ class SimulatedRuntime:
         await self.host.start(name, mark)
         return self._state(name)
 
-    async def stop(self, name: UnitName) -> RuntimeState:
+    async def stop(self, name: UnitName, mark: str = "") -> RuntimeState:
         """Stop a unit; returns when no process is left."""
         if self.detached:
             await self._attached(0)
         self.ordered("stop", name)
-        await self.host.stop(name)
+        await self.host.stop(name, mark)
         return self._state(name)
 
     async def kill(self, name: UnitName) -> None:
