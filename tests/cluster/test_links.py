@@ -1,12 +1,19 @@
 """Links: docker's variables, who waits for whom, and circles."""
 
+import asyncio
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster import links
-from kirsch.cluster.model import Endpoint
+from kirsch.cluster.agent.allocation import HostAddresses
+from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.agent.preparation import Preparation
+from kirsch.cluster.model import Assignment, Endpoint
+from kirsch.cluster.secrets import FileSecrets
 from kirsch.unit import Link, Options, Port, UnitFile, UnitName
 
 
@@ -164,3 +171,35 @@ def test_what_moved_is_ready_at_another_address(
         (there,) = [e for e in now if f"{e.unit}/{e.slot}" == which]
         assert there.ready
         assert there.address != known[which]
+
+
+def test_what_a_timer_starts_has_the_links_of_now(tmp_path: Path):
+    """Nobody starts it here: so it is made ready anew when what it uses is elsewhere."""
+    backup = name("backup.service")
+    file = UnitFile.parse(
+        "[Service]\nExecStart=/bin/true\n[X-Kirsch]\nLink=webdb:postgres\n", "backup.service"
+    )
+    assigned = Assigned(file, Options.parse(file, backup), Assignment(file.hash, "loaded"))
+    preparation = Preparation(HostAddresses("10.0.0.1"), FileSecrets(tmp_path), "")
+
+    def outdated(*endpoints: Endpoint) -> bool:
+        return preparation.outdated({backup: assigned}, endpoints) == {backup}
+
+    def address(*endpoints: Endpoint) -> str | None:
+        prepared = asyncio.run(preparation.of(backup, assigned, endpoints, ()))
+        return prepared.environment.get("POSTGRES_PORT_5432_TCP_ADDR")
+
+    assert outdated(), "an earlier kirschd has made it ready, and with what nobody knows"
+    assert address() is None
+    assert not outdated()
+    assert not outdated(replace(WEBDB, ready=False))
+    assert outdated(WEBDB)
+    assert address(WEBDB) == "127.9.9.1"
+    assert not outdated(WEBDB)
+    assert not outdated(replace(WEBDB, ready=False)), "it is where it was until it is elsewhere"
+    assert not outdated(WEBDB, endpoint("other.service", "127.9.9.7"))
+    moved = replace(WEBDB, address="127.9.9.8", machine="m2")
+    assert outdated(moved)
+    assert address(moved) == "127.9.9.8"
+    assert not outdated(moved)
+    assert outdated(replace(moved, env={"POSTGRES_USER": "others"}))

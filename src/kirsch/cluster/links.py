@@ -90,11 +90,14 @@ def hosts(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str
     return aliases | {name: address for name, address in names.items() if name and name not in aliases}
 
 
+def ready(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, Endpoint]:
+    """What a unit's links lead to that is ready, each by the unit and slot that serves."""
+    return {f"{e.unit}/{e.slot}": e for link in links for e in endpoints_of(link, endpoints) if e.ready}
+
+
 def addresses(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:
     """The addresses that a unit's links give it, each by the unit and slot that serves there."""
-    return {
-        f"{e.unit}/{e.slot}": e.address for link in links for e in endpoints_of(link, endpoints) if e.ready
-    }
+    return {which: endpoint.address for which, endpoint in ready(links, endpoints).items()}
 
 
 def moved(known: Mapping[str, str], links: Iterable[Link], endpoints: Sequence[Endpoint]) -> list[str]:

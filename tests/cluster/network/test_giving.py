@@ -112,12 +112,12 @@ def test_what_was_loaded_before_it_had_an_address_is_loaded_again_with_it(tmp_pa
             assert preparation.unaddressed(assigned) == {name}
             # A timer can start what is only loaded.
             assert (await preparation.of(name, assigned[name], (), ())).address == ""
-            assert preparation.outdated(assigned) == set()
+            assert preparation.outdated(assigned, ()) == set()
             given = await Giver(registry, mirror, SUBNET).address(name.text, "-")
             assert preparation.unaddressed(assigned) == set()
-            assert preparation.outdated(assigned) == {name}
+            assert preparation.outdated(assigned, ()) == {name}
             assert (await preparation.of(name, assigned[name], (), ())).address == given
-            assert preparation.outdated(assigned) == set()
+            assert preparation.outdated(assigned, ()) == set()
 
     run(work)
 

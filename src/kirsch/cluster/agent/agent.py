@@ -154,6 +154,7 @@ class Agent:
         known = self.mirror.revision > 0
         assigned, running = {} if self._closing else self.share.assigned(), dict(self.runtime.states())
         connected, elsewhere = self.share.connected, {} if self._closing else self.share.elsewhere()
+        endpoints = self.snapshots.now().endpoints
         # What was moved back here before it was stopped is not this machine's alone yet.
         own = {name for name, unit in assigned.items() if unit.options.is_global or name not in elsewhere}
         if not connected:
@@ -171,8 +172,10 @@ class Agent:
             unread=frozenset() if self._closing else self.share.unread(),
             linked=self._linked,
             lacking=self.preparation.lacking(assigned),
-            outdated=self.preparation.outdated(assigned),
-            endpoints=self.snapshots.now().endpoints,
+            outdated=self.preparation.outdated(
+                {name: unit for name, unit in assigned.items() if not alive(running.get(name))}, endpoints
+            ),
+            endpoints=endpoints,
             machine=self.machine.id,
             known=known or self._closing,
             connected=connected,
@@ -253,7 +256,9 @@ class Agent:
                 continue
             name = action.unit
             assigned = view.assigned.get(name) or view.cached[name]
-            self._problems.pop(name, None)
+            if isinstance(action, Start) or name not in self._started:
+                # What could not be started is told until it is to be started again.
+                self._problems.pop(name, None)
             if isinstance(action, Start):
                 self._started[name] = assigned.assignment
                 self._linked[name] = self._addresses(name, assigned, view)

@@ -46,8 +46,8 @@ class View:
     those of them that are being started, `elsewhere` for a unit another live machine that still has a state
     for it, `unread` what the schedule has here and the store no text of (any more): it is let be. `linked`
     has the addresses that a unit's links gave it when it was started, `lacking` the secrets that it is to
-    have and nobody has set; `outdated` are units that were loaded with other values of theirs, or without
-    their address.
+    have and nobody has set; `outdated` are units that were loaded with other values of theirs, without their
+    address, or with links that lead elsewhere by now.
 
     `known`: the schedule was read from the store, be it a while ago. `connected`: the store has this machine
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long

@@ -24,8 +24,10 @@ class Preparation:
         self.secrets = secrets
         self.endpoints = endpoints
         self.names = names
-        # What a unit was prepared with: its own address, and which values of its secrets.
+        # What a unit was prepared with: its own address, which values of its secrets, and what of its links
+        # was ready.
         self._versions: dict[UnitName, tuple[str, tuple[float, ...]]] = {}
+        self._linked: dict[UnitName, dict[str, Endpoint]] = {}
 
     def unaddressed(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
         """The units that have no address in the flat network yet, and are to have one."""
@@ -40,19 +42,32 @@ class Preparation:
                 lacking[name] = tuple(dict.fromkeys(missing))
         return lacking
 
-    def outdated(self, assigned: Mapping[UnitName, Assigned]) -> frozenset[UnitName]:
-        """The units that were made ready with secrets that have changed since, or before they had an address:
-        a timer would start them like that."""
-        known = ((name, unit) for name, unit in assigned.items() if name in self._versions)
+    def outdated(
+        self, assigned: Mapping[UnitName, Assigned], endpoints: Sequence[Endpoint]
+    ) -> frozenset[UnitName]:
+        """The units that were made ready with secrets that have changed since, before they had an address, or
+        before what they are linked to was where it is now: a timer would start them like that. What is not
+        ready any more is where it was until it is ready elsewhere."""
         return frozenset(
-            name for name, unit in known if self._versions[name] != self._version(name, unit.options)
+            name for name, unit in assigned.items() if self._is_outdated(name, unit.options, endpoints)
         )
+
+    def _is_outdated(self, name: UnitName, options: Options, endpoints: Sequence[Endpoint]) -> bool:
+        if name not in self._versions:
+            # Whatever made it ready was an earlier kirschd.
+            return bool(options.links or options.secrets)
+        if self._versions[name] != self._version(name, options):
+            return True
+        known = self._linked[name]
+        now = links.ready(options.links, endpoints)
+        return any(known.get(which) != endpoint for which, endpoint in now.items())
 
     async def of(
         self, name: UnitName, assigned: Assigned, endpoints: Sequence[Endpoint], without: Collection[str]
     ) -> Prepared:
         """A unit of this machine. Raises as `prepare` does."""
         self._versions[name] = self._version(name, assigned.options)
+        self._linked[name] = links.ready(assigned.options.links, endpoints)
         prepared = await self.prepare(name, assigned.file, assigned.options, endpoints, without)
         return replace(prepared, address=self.addresses.flat(name, assigned.options) or "")
 
@@ -92,6 +107,7 @@ class Preparation:
     def forget(self, name: UnitName) -> None:
         """The unit is not loaded any more."""
         self._versions.pop(name, None)
+        self._linked.pop(name, None)
 
     def _version(self, name: UnitName, options: Options) -> tuple[str, tuple[float, ...]]:
         secrets = tuple(self.secrets.version(secret.name) for secret in options.secrets)
