@@ -1,5 +1,7 @@
 """kirsch run and exec: a command beside the units, whose terminal and end are ours."""
 
+import base64
+import json
 import os
 import pty
 import signal
@@ -95,6 +97,17 @@ def test_variables_that_a_person_gives(up: Application, monkeypatch: pytest.Monk
     command = ["sh", "-c", "echo $COLOUR $FRUIT"]
     assert up.ok("exec", "--env", "COLOUR=blue", "-e", "FRUIT", "web", *command) == "blue plum\n"
     assert up.fails("run", "--env", "=x", "true") == "--env =x: write NAME=VALUE, or NAME"
+
+
+def test_variables_that_another_kirsch_hands_on(up: Application, monkeypatch: pytest.MonkeyPatch):
+    """As the one on a machine has them of the one that a person called."""
+    command = ("exec", "--carried", "web", "sh", "-c", 'echo "$COLOUR ${LC_KIRSCH_GIVEN-none}"')
+    given = base64.b64encode(json.dumps({"COLOUR": "é\n blue"}).encode()).decode()
+    monkeypatch.setenv("LC_KIRSCH_GIVEN", given)
+    assert up.ok(*command) == "é\n blue none\n"
+    for lost in ("", "no base64", "bm8ganNvbg=="):
+        monkeypatch.setenv("LC_KIRSCH_GIVEN", lost)
+        assert up.fails(*command).startswith("the values of --env did not come here: this machine's sshd ")
 
 
 def test_the_exit_status_is_the_commands(up: Application):

@@ -1,8 +1,13 @@
-"""A one-off container like a unit's, from the command that Quadlet runs."""
+"""A one-off container like a unit's, from the command that Quadlet runs; and what is left of one."""
+
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from kirsch.cluster.runtime.systemd_box import box
+from kirsch.cluster.runtime.systemd_oneoff import sweep
 from kirsch.unit import UnitError, UnitName
 
 # As podman 5.4's generator writes it.
@@ -32,3 +37,42 @@ def test_specifiers_are_the_systems():
 def test_what_runs_no_container_is_refused(command: str):
     with pytest.raises(UnitError):
         box(command, UnitName.parse("x.container"))
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """The folder of a one-off container, with a secret, on a machine whose podman writes down what it is
+    asked."""
+    folder = tmp_path / "run/kirsch-run-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "PGPASSWORD").write_text("a stone's secret")
+    os.utime(folder, (0, 0))
+    return folder
+
+
+def test_what_is_left_of_a_kirsch_that_was_killed_is_removed(left: Path, tmp_path: Path):
+    asked = tmp_path / "asked"
+    sweep(tmp_path, ["sh", "-c", f'echo "$@" >> {asked}', "sh"])
+    name = left.name
+    assert not left.exists()
+    assert asked.read_text().splitlines() == [
+        f"podman rm --force --ignore --time=0 {name}",
+        f"podman secret rm --ignore {name}-PGPASSWORD",
+    ]
+
+
+def test_what_somebody_holds_or_has_just_made_is_let_be(left: Path, tmp_path: Path):
+    asked = tmp_path / "asked"
+    prefix = ["sh", "-c", f'echo "$@" >> {asked}', "sh"]
+    holder = subprocess.Popen(["flock", left, "sh", "-c", "echo holds; exec cat"], stdin=-1, stdout=-1)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"holds\n"
+        sweep(tmp_path, prefix)
+        assert (left / "PGPASSWORD").exists()
+    finally:
+        holder.communicate()
+    os.utime(left)
+    sweep(tmp_path, prefix)
+    assert (left / "PGPASSWORD").exists()
+    assert not asked.exists()

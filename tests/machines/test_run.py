@@ -85,6 +85,48 @@ def test_secrets_are_where_the_command_is_and_nowhere_else(trial: Trial, databas
         )
 
 
+def test_what_a_person_gives_stands_in_no_command_line(trial: Trial, image: str):
+    trial.submit("rungiven.container", BOX)
+    trial.kirsch("start", "rungiven.container")
+    script = "echo $FRUIT; exec cat"
+    lines = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
+    for words in (("run", "-e", "FRUIT", IMAGE), ("exec", "-e", "FRUIT", "rungiven.container")):
+        process = subprocess.Popen(
+            [KIRSCH, "--cluster", trial.record.name, *words, "sh", "-c", script],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "FRUIT": "a plum's stone"},
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "a plum's stone\n"
+            # Machines are containers here: their processes are seen with ours.
+            shown = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=False).stdout
+            assert "echo $FRUIT" in shown
+            assert "plum" not in shown
+        finally:
+            process.stdin.close()
+            assert process.wait(60) == 0
+            process.stdout.close()
+    trial.kirsch("destroy", "rungiven.container")
+
+
+def test_nothing_of_it_is_left_by_a_kirsch_that_was_killed_on_its_machine(trial: Trial, database: str):
+    machine = trial.machines[0]
+    linked = f"/opt/kirsch/bin/kirsch run --link rundb:store {IMAGE}"
+    there = "ls /run | grep kirsch-run- || :"
+    # It does not end by SIGTERM.
+    script = "echo runs; exec sleep infinity"
+    trial.shell(machine, f"systemd-run --collect --unit runkilled {linked} sh -c '{script}'")
+    eventually(lambda: "runs" in trial.shell(machine, "journalctl -o cat -u runkilled").splitlines())
+    assert trial.shell(machine, there)
+    trial.shell(machine, "systemctl kill --signal KILL --kill-whom main runkilled")
+    trial.shell(machine, "find /run -maxdepth 1 -name 'kirsch-run-*' -exec touch -d @0 {} +")
+    eventually(lambda: trial.shell(machine, f"{linked} true; {there}") == "")
+    assert left(trial) == []
+    assert "kirsch-run-" not in trial.shell(machine, "podman secret ls")
+
+
 def test_its_status_and_its_pipes_are_ours(trial: Trial, database: str):
     assert trial.kirsch("run", IMAGE, "sh", "-c", "exit 7", check=False).status == 7
     assert trial.kirsch("run", IMAGE, "no-such-program", check=False).status == 127

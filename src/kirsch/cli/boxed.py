@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import tie
 from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.runtime.systemd_oneoff import NAMES, held, sweep
 
 # The flat network, where the machine is in one.
 NETWORK = "kirsch"
@@ -22,7 +22,6 @@ NETWORK = "kirsch"
 OWN = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "REGISTRY_AUTH_FILE"})
 # containers-certs.d(5): the registries that the machine has certificates for; a cluster's own is one.
 REGISTRIES = Path("/etc/containers/certs.d")
-RUN = Path("/run")
 GRACE = 5  # seconds that a command has to end once nobody listens any more
 
 
@@ -31,9 +30,11 @@ def run_boxed(context: Mapping[str, Any], argv: Sequence[str], given: Mapping[st
     an image, in one of that. `given` are variables that win over all. Its exit status. Raises Failure."""
     if shutil.which("podman") is None:
         raise Failure("podman is not installed on this machine: no container can run here")
+    if os.geteuid() != 0:
+        raise Failure("only root can run a container on a machine of a cluster")
     like = list(context["container"])
     image, command = (like[-1], argv) if like else (_image(argv[0]), argv[1:])
-    name = f"kirsch-run-{uuid.uuid4().hex[:12]}"
+    name = f"{NAMES}{uuid.uuid4().hex[:12]}"
     secrets = {each: context["environment"][each] for each in context["secrets"] if each not in given}
     variables = {each: value for each, value in context["environment"].items() if each not in secrets}
     variables |= given
@@ -44,41 +45,29 @@ def run_boxed(context: Mapping[str, Any], argv: Sequence[str], given: Mapping[st
         *like[:-1],
         *_network(like, context["dns"]),
         *(f"--add-host={host}:{address}" for host, address in context["hosts"].items()),
-        *_handed_on(variables),
+        *handed_on(variables),
         *(f"--secret={name}-{each},type=env,target={each}" for each in secrets),
         image,
         *command,
     ]
-    environment = {**os.environ, **{name: value for name, value in variables.items() if name not in OWN}}
-    with _kept(name, secrets):
-        try:
-            return _attached(whole, environment, name)
-        finally:
-            _podman("rm", "--force", "--ignore", "--time=0", name)
+    environment = with_variables(variables)
+    sweep()
+    with held(name) as folder:
+        _make_secrets(name, folder, secrets)
+        return _attached(whole, environment, name)
 
 
-@contextmanager
-def _kept(name: str, secrets: Mapping[str, str]) -> Iterator[None]:
+def _make_secrets(name: str, folder: Path, secrets: Mapping[str, str]) -> None:
     """Variables as secrets of podman's, which shows their values to nobody, and reads them, in memory, from
     files of ours (podman-secret-create(1), driver shell)."""
-    folder = RUN / name
-    if not secrets:
-        yield
-        return
-    folder.mkdir(mode=0o700)
-    try:
-        for variable, value in secrets.items():
-            file = folder / variable
-            file.write_bytes(value.encode("utf-8", "surrogateescape"))
-            options = ("list=true", "delete=true", "store=cat >/dev/null", f"lookup=cat {file}")
-            driver = ["--driver=shell", *(f"--driver-opts={option}" for option in options)]
-            status, said = _podman("secret", "create", *driver, f"{name}-{variable}", "-", given=".")
-            if status:
-                raise Failure(f"podman does not take a secret: {said}")
-        yield
-    finally:
-        _podman("secret", "rm", "--ignore", *(f"{name}-{variable}" for variable in secrets))
-        shutil.rmtree(folder, ignore_errors=True)
+    for variable, value in secrets.items():
+        file = folder / variable
+        file.write_bytes(value.encode("utf-8", "surrogateescape"))
+        options = ("list=true", "delete=true", "store=cat >/dev/null", f"lookup=cat {file}")
+        driver = ["--driver=shell", *(f"--driver-opts={option}" for option in options)]
+        status, said = _podman("secret", "create", *driver, f"{name}-{variable}", "-", given=".")
+        if status:
+            raise Failure(f"podman does not take a secret: {said}")
 
 
 def _network(like: Sequence[str], dns: str) -> list[str]:
@@ -91,9 +80,14 @@ def _network(like: Sequence[str], dns: str) -> list[str]:
     return [f"--network={NETWORK}", *([f"--dns={dns}"] if dns and not like else [])]
 
 
-def _handed_on(variables: Mapping[str, str]) -> list[str]:
-    """By their names alone: no value is in a command line, but of those that are podman's too."""
+def handed_on(variables: Mapping[str, str]) -> list[str]:
+    """podman's flags, by names alone: no value is in a command line, but of those that are podman's too."""
     return [f"--env={name}={value}" if name in OWN else f"--env={name}" for name, value in variables.items()]
+
+
+def with_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """podman's environment, from which it hands variables on."""
+    return {**os.environ, **{name: value for name, value in variables.items() if name not in OWN}}
 
 
 def _image(word: str) -> str:

@@ -1,6 +1,8 @@
 """run and exec: a command beside the units, with what they have."""
 
 import argparse
+import base64
+import json
 import os
 import shutil
 import sys
@@ -21,6 +23,10 @@ from kirsch.cluster.reach import Unix
 
 # What a program needs to know of our terminal, where it has one.
 TERMINAL = ("TERM", "COLORTERM")
+# How variables that a person gives come to a machine: not in ssh's command line, which all may read, there as
+# here, but in a variable by a name that OpenSSH takes as it is installed (sshd_config(5), AcceptEnv).
+CARRIER = "LC_KIRSCH_GIVEN"
+CARRIED = 96 << 10  # bytes; execve(2) takes no longer variable than 128 KiB
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,16 +39,16 @@ def run(options: argparse.Namespace) -> int:
     if not isinstance(client.reach, Unix):
         words = [unit, *argv] if unit else argv
         flags = [f"--link={link}" for link in options.link]
-        return _elsewhere(options, _place(client, unit), "run", [*flags, *_given(options)], words)
+        return _elsewhere(options, _place(client, unit), "run", flags, words)
     query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
     context = client.get("/kirsch/v1/environment", **query)
     on_systemd = client.get("/kirsch/v1/daemon")["runtime"] == "systemd"
     if on_systemd and (context["container"] or not unit):
         from kirsch.cli.boxed import run_boxed
 
-        return run_boxed(context, argv, dict(map(_assignment, options.env)))
+        return run_boxed(context, argv, _given(options))
     environment = context["environment"] if unit else {**os.environ, **context["environment"]}
-    return _execute(context, argv, environment, options.env)
+    return _execute(context, argv, environment, _given(options))
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -52,11 +58,11 @@ def execute(options: argparse.Namespace) -> int:
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
     if on and (not isinstance(client.reach, Unix) or daemon["machine"] not in on):
-        return _elsewhere(options, name, "exec", _given(options), [name, *options.command])
+        return _elsewhere(options, name, "exec", [], [name, *options.command])
     context = client.get(unit_path(name, "/environment"))
     if _is_boxed(name, daemon):
-        return _in_container(name, options.command, options.env)
-    return _execute(context, options.command, context["environment"], options.env)
+        return _in_container(name, options.command, _given(options))
+    return _execute(context, options.command, context["environment"], _given(options))
 
 
 def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
@@ -64,9 +70,19 @@ def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
     return name.endswith(".container") and daemon["runtime"] == "systemd"
 
 
-def _given(options: argparse.Namespace) -> list[str]:
-    """The variables that a person gives, as flags; those that have their values here have them there."""
-    return [f"--env={'='.join(_assignment(each))}" for each in options.env]
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """The variables that a person gives. Raises Failure."""
+    carried = os.environ.pop(CARRIER, "")
+    if not options.carried:
+        return dict(map(_assignment, options.env))
+    try:
+        values: dict[str, str] = json.loads(base64.b64decode(carried, validate=True))
+    except ValueError:
+        raise Failure(
+            "the values of --env did not come here: this machine's sshd is to have "
+            f"`AcceptEnv {CARRIER}` in /etc/ssh/sshd_config"
+        ) from None
+    return values
 
 
 def _place(client: Client, unit: str | None) -> str:
@@ -92,21 +108,28 @@ def _elsewhere(
     from kirsch.cli.ssh import ssh
     from kirsch.cluster.provision.settings import HOME
 
-    command = [f"{HOME}/bin/kirsch", verb, *flags, *words]
-    return ssh(argparse.Namespace(**vars(options) | {"target": target, "command": command}))
+    given = _given(options)
+    if given:
+        os.environ[CARRIER] = carried = base64.b64encode(json.dumps(given).encode()).decode()
+        if len(carried) > CARRIED:
+            raise Failure(f"--env: a machine takes {CARRIED >> 10} KiB of variables at most")
+    command = [f"{HOME}/bin/kirsch", verb, *(["--carried"] if given else []), *flags, *words]
+    options = argparse.Namespace(**vars(options) | {"target": target, "command": command})
+    return ssh(options, [CARRIER] if given else [])
 
 
-def _in_container(name: str, argv: Sequence[str], given: Sequence[str]) -> int:
+def _in_container(name: str, argv: Sequence[str], given: Mapping[str, str]) -> int:
     """In a unit's container (podman-exec(1)), whose id Quadlet has written down."""
+    from kirsch.cli.boxed import handed_on, with_variables
+
     stem = name.removesuffix(".container")
     try:
         container = Path(f"/run/{stem}.cid").read_text().strip()
     except OSError:
         raise Failure(f"{name} has no container: `kirsch status {stem}` says how it is") from None
     terminal = ["--interactive", "--tty"] if sys.stdin.isatty() else ["--interactive"]
-    variables = [f"--env={'='.join(_assignment(each))}" for each in given]
     command = Command(
-        ("podman", "exec", *terminal, *variables, container, *argv), environment=dict(os.environ)
+        ("podman", "exec", *terminal, *handed_on(given), container, *argv), environment=with_variables(given)
     )
     try:
         return foreground(command)
@@ -126,11 +149,14 @@ def _unit(client: Client, words: Sequence[str]) -> tuple[str | None, Sequence[st
 
 
 def _execute(
-    context: Mapping[str, Any], argv: Sequence[str], environment: Mapping[str, str], given: Sequence[str]
+    context: Mapping[str, Any],
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    given: Mapping[str, str],
 ) -> int:
     """Run it in the foreground, with the variables a person gave; its exit status."""
     terminal = {name: os.environ[name] for name in TERMINAL if name in os.environ and sys.stdin.isatty()}
-    environment = {**terminal, **environment, **dict(map(_assignment, given))}
+    environment = {**terminal, **environment, **given}
     command = Command(
         argv=tuple(argv),
         environment=environment,

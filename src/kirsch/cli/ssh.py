@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from kirsch.cluster.provision.record import ClusterRecord
 
 
-def ssh(options: argparse.Namespace) -> int:
-    """Become ssh; what it ends with is ours."""
+def ssh(options: argparse.Namespace, handed_on: Sequence[str] = ()) -> int:
+    """Become ssh; what it ends with is ours. Variables of ours by these names are the command's too, where
+    the machine's sshd takes them."""
     where = Where.said(options.endpoint, options.cluster, options.tunnel)
     record = _record(where)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -27,9 +28,10 @@ def ssh(options: argparse.Namespace) -> int:
     else:
         argv = _to_other(Client(locate(where)), options.target, command, where.tunnel)
     # A command has a terminal where we have one.
-    tty = ["-t"] if command and sys.stdin.isatty() else []
+    flags = ["-t"] if command and sys.stdin.isatty() else []
+    flags += [f"-oSendEnv={name}" for name in handed_on]
     try:
-        os.execvp(argv[0], [argv[0], *tty, *argv[1:]])
+        os.execvp(argv[0], [argv[0], *flags, *argv[1:]])
     except OSError as error:
         raise Failure(f"cannot run ssh: {error.strerror}") from None
 

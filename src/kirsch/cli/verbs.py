@@ -266,8 +266,11 @@ def _variables(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help="with this variable, of our own value if none is given; may be repeated",
+        help="with this variable, of our own value if none is given; may be repeated. Others can read what "
+        "stands in a command line: give a secret by its NAME alone",
     )
+    # From one kirsch to another: the variables are in its environment.
+    parser.add_argument("--carried", action="store_true", help=argparse.SUPPRESS)
 
 
 def _looks(verbs: Any) -> None:

@@ -20,6 +20,7 @@ from kirsch.cluster.runtime.systemd_disk import Disk
 from kirsch.cluster.runtime.systemd_exec import Executor
 from kirsch.cluster.runtime.systemd_files import drop_in_text
 from kirsch.cluster.runtime.systemd_loading import Loader, Loading
+from kirsch.cluster.runtime.systemd_oneoff import sweep
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
 from kirsch.cluster.runtime.systemd_states import refused, why_not_started
 from kirsch.cluster.runtime.systemd_unit import Unit
@@ -47,6 +48,7 @@ class SystemdRuntime:
         self._unkept: set[Unit] = set()
         self._marks = Shared(self._keep_marks)
         self._executor = Executor(self._bus, self._units, root, tuple(prefix))
+        self._sweeping: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> "SystemdRuntime":
@@ -62,6 +64,7 @@ class SystemdRuntime:
         except BaseException:
             await runtime._bus.close()
             raise
+        runtime._sweeping = asyncio.create_task(asyncio.to_thread(sweep, root, prefix))
         return runtime
 
     @classmethod
@@ -197,6 +200,8 @@ class SystemdRuntime:
 
     async def close(self) -> None:
         """Let go of the units: they run on, and the next kirschd finds them."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await self._bus.close()
         await self._units.close()
 
