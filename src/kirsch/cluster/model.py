@@ -25,7 +25,7 @@ class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
     `apart` is why no unit can be in the flat network there, empty if one can; `nameless` why units' names are
-    not answered there.
+    not answered there, `unwatched` why what others do to the flat network there is not seen at once.
 
     `metadata` is what it said of itself, changed by what people set since; a cordoned machine gets no
     new units, and those of a drained one move elsewhere. `api` is the port of its API over TCP, 0 for none.
@@ -41,6 +41,7 @@ class Machine:
     api: int = 0
     apart: str = ""
     nameless: str = ""
+    unwatched: str = ""
     cordoned: bool = False
     drained: bool = False
 
@@ -48,6 +49,8 @@ class Machine:
         """As it is stored under machines/ID."""
         values = asdict(self)
         del values["cordoned"], values["drained"]
+        if not self.unwatched:
+            del values["unwatched"]  # kirschds before it do not know it
         return to_json(values)
 
     @classmethod

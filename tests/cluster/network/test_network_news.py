@@ -6,6 +6,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,46 @@ def test_devices_tables_and_podmans_networks_are_told_of(tmp_path: Path):
             watch.close()
 
     asyncio.run(work())
+
+
+# In a user namespace with a limit of its own (user_namespaces(7), /proc/sys/user/max_inotify_instances).
+WITHOUT_INOTIFY = """
+import asyncio, sys
+from pathlib import Path
+from kirsch.cluster.network.watch import NetworkWatch
+
+LIMIT = Path("/proc/sys/user/max_inotify_instances")
+
+async def work(folder):
+    LIMIT.write_text("0")
+    changed = asyncio.Event()
+    watch = NetworkWatch(folder, lambda: None, changed.set)
+    print(watch.problem)
+    LIMIT.write_text("10")
+    watch.watch_files()
+    print(f"then {watch.problem!r}")
+    changed.clear()
+    (folder / "kirsch.json").write_text("{}")
+    await asyncio.wait_for(changed.wait(), 10)
+    watch.close()
+
+asyncio.run(work(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a user namespace: needs root")
+def test_without_inotify_it_goes_on_and_says_which_limit_is_reached(tmp_path: Path):
+    unshare = ["unshare", "--user", "--map-root-user", "--net"]
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", WITHOUT_INOTIFY, tmp_path / "networks"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    problem, then = done.stdout.splitlines()
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert problem == (
+        f"cannot watch files: the limit fs.inotify.max_user_instances is reached ({limit}): "
+        f"`sysctl fs.inotify.max_user_instances={max(4 * limit, 1024)}` raises it"
+    )
+    assert then == "then ''"

@@ -100,7 +100,7 @@ class Agent:
         runtime.listen(self._state_changed)
         lease.listen(self._lease_changed)
         if network is not None:
-            network.listen(self._changed)
+            network.listen(self._networked)
         if names is not None:
             self._named()
             names.listen(self._named)
@@ -404,6 +404,12 @@ class Agent:
         """Say whether names are answered here."""
         assert self.names is not None
         self.report.become(replace(self.report.machine, nameless=self.names.problem))
+        self._changed()
+
+    def _networked(self) -> None:
+        """Say whether the flat network is watched here."""
+        assert self.network is not None
+        self.report.become(replace(self.report.machine, unwatched=self.network.unwatched))
         self._changed()
 
     def _changed(self) -> None:

@@ -26,7 +26,7 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
         "address": machine.address,
         "metadata": dict(machine.metadata),
         "runs": list(machine.runs),
-        "problems": [problem for problem in (machine.apart, machine.nameless) if problem],
+        "problems": [each for each in (machine.apart, machine.nameless, machine.unwatched) if each],
         "cordoned": machine.cordoned,
         "drained": machine.drained,
         "leads": node.mirror.value(keys.LEADER) == machine.id,

@@ -1,6 +1,7 @@
 """Which files of a folder change, by inotify(7)."""
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -14,6 +15,7 @@ _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100,
 _IS_DIR, _OVERFLOW = 0x40000000, 0x4000
 _WANTED = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
 _EVENT = struct.Struct("iIII")
+LIMITS = Path("/proc/sys/fs/inotify")
 
 # Folders that are not a person's code.
 SKIPPED = frozenset({"__pycache__", "node_modules", "venv"})
@@ -35,7 +37,7 @@ class Watch:
         self._folders: dict[int, Path] = {}
         self._fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
-            raise WatchError(f"cannot watch files: {os.strerror(ctypes.get_errno())}")
+            raise WatchError(f"cannot watch files: {_why()}")
         try:
             self._add(folder)
         except BaseException:
@@ -89,13 +91,27 @@ class Watch:
             watch = self._libc.inotify_add_watch(self._fd, os.fsencode(where), _WANTED)
             if watch < 0:
                 if Path(where).is_dir():
-                    raise WatchError(f"cannot watch {where}: {os.strerror(ctypes.get_errno())}")
+                    raise WatchError(f"cannot watch {where}: {_why()}")
                 continue
             self._folders[watch] = Path(where)
             added.append(Path(where))
             if len(self._folders) > MOST:
                 raise WatchError(f"{top} has more than {MOST} folders: name one that holds the code alone")
         return added
+
+
+def _why() -> str:
+    """What the last call failed of; where it was one of the kernel's limits, which, and what to type."""
+    number = ctypes.get_errno()
+    name = {errno.EMFILE: "max_user_instances", errno.ENOSPC: "max_user_watches"}.get(number)
+    if name is None:
+        return os.strerror(number)
+    try:
+        limit = int((LIMITS / name).read_text())
+    except (OSError, ValueError):
+        return os.strerror(number)
+    more = max(4 * limit, 1024)
+    return f"the limit fs.inotify.{name} is reached ({limit}): `sysctl fs.inotify.{name}={more}` raises it"
 
 
 def _wanted(name: str) -> bool:

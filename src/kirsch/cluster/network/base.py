@@ -20,6 +20,10 @@ class Network(Protocol):
         """Why no unit can be started in it here, to follow "waits"; empty if one can."""
 
     @property
+    def unwatched(self) -> str:
+        """Why it is not told at once of what others do to it; empty if it is."""
+
+    @property
     def gateway(self) -> str:
         """The machine's own address in it; empty as long as it has none."""
 

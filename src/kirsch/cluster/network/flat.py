@@ -54,6 +54,7 @@ class FlatNetwork:
         self._stands = False
         self._joined = False
         self._problem = ""
+        self._unwatched = ""
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         mirror.listen(self._take_notice)
@@ -70,6 +71,11 @@ class FlatNetwork:
             return ""
         why = f" ({self._problem})" if self._problem else ""
         return f"until its machine is in the flat network{why}"
+
+    @property
+    def unwatched(self) -> str:
+        """Why nothing tells of what others do to podman's networks: it is looked at now and then."""
+        return self._unwatched
 
     @property
     def gateway(self) -> str:
@@ -95,11 +101,15 @@ class FlatNetwork:
             self._wake.set()
             pause = RETRY
             while True:
+                self._look_at(watch)
+                again = pause if self._problem else SELDOM if watch.problem else None
                 try:
-                    async with asyncio.timeout(pause if self._problem else None):
+                    async with asyncio.timeout(again):
                         await self._wake.wait()
                 except TimeoutError:
-                    pass
+                    if watch.problem:
+                        self._podman_known = False
+                        watch.watch_files()
                 self._wake.clear()
                 before = self._problem
                 await self._keep()
@@ -171,6 +181,14 @@ class FlatNetwork:
         before = (self._stands, self.apart)
         self._stands, self._joined, self._problem = stands, joined, problem
         if before != (self._stands, self.apart):
+            for listener in self._listeners:
+                listener()
+
+    def _look_at(self, watch: NetworkWatch) -> None:
+        if watch.problem != self._unwatched:
+            self._unwatched = watch.problem
+            if watch.problem:
+                log.warning("podman's networks are looked at every %.0f s: %s", SELDOM, watch.problem)
             for listener in self._listeners:
                 listener()
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kirsch.cluster.dev.watch import Watch
+from kirsch.cluster.dev.watch import Watch, WatchError
 
 # linux/netfilter/nfnetlink.h: the group of messages on nftables.
 NETFILTER, TABLES = 12, 1 << 6
@@ -63,7 +63,7 @@ def _aligned(length: int) -> int:
 
 class NetworkWatch:
     """Calls `changed` in the event loop when devices, their addresses, forwarding entries or nftables change,
-    and `networks` when podman's networks do. Raises OSError, WatchError."""
+    and `networks` when podman's networks do; `problem` says why it cannot do that. Raises OSError."""
 
     def __init__(self, folder: Path, changed: Callable[[], None], networks: Callable[[], None]) -> None:
         self._changed = changed
@@ -73,8 +73,6 @@ class NetworkWatch:
         try:
             self._socket.bind((0, GROUPS))
             self._filter.bind((0, TABLES))
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._files = Watch(folder)
         except BaseException:
             self._socket.close()
             self._filter.close()
@@ -82,17 +80,32 @@ class NetworkWatch:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._read_socket)
         loop.add_reader(self._filter, self._read_filter)
-        loop.add_reader(self._files, self._read_files)
+        self._folder = folder
+        self._files: Watch | None = None
+        self.problem = ""
+        self.watch_files()
+
+    def watch_files(self) -> None:
+        """Watch podman's networks, if that could not be done before: the kernel's limit may be raised now."""
+        if self._files is not None:
+            return
+        try:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._files = Watch(self._folder)
+        except (OSError, WatchError) as error:
+            self.problem = str(error)
+            return
+        self.problem = ""
+        asyncio.get_running_loop().add_reader(self._files, self._read_files)
+        self._networks()
 
     def close(self) -> None:
         """Watch no more."""
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._socket)
-        loop.remove_reader(self._filter)
-        self._filter.close()
-        loop.remove_reader(self._files)
-        self._socket.close()
-        self._files.close()
+        for each in (self._socket, self._filter, self._files):
+            if each is not None:
+                loop.remove_reader(each)
+                each.close()
 
     def _read_socket(self) -> None:
         try:
@@ -114,6 +127,7 @@ class NetworkWatch:
         self._changed()
 
     def _read_files(self) -> None:
+        assert self._files is not None
         try:
             os.read(self._files.fileno(), 1 << 16)
         except BlockingIOError:

@@ -19,6 +19,7 @@ class SimulatedNetwork:
     """A Network (see network.base); what it is made of is the host's, and outlives kirschd."""
 
     subnet = SUBNET
+    unwatched = ""
 
     def __init__(self, registry: Registry, mirror: Mirror, machine: str, host: Host) -> None:
         self.mirror = mirror
