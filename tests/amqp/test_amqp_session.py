@@ -1,5 +1,7 @@
 """What a Session publishes, encoded by pika, without a broker."""
 
+from pathlib import Path
+
 import pika
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,9 +177,15 @@ def test_each_that_comes_back_is_told_of_however_alike_they_are():
 
 
 def test_what_to_do_with_a_stream_that_is_half_made_is_said():
-    text = "NOT_FOUND - home node 'k@localhost' of durable queue 's' in vhost '/' is down or inaccessible"
-    assert "delete that queue" in said(ChannelClosedByBroker(404, text))
-    assert "\n" not in said(ChannelClosedByBroker(404, text))
+    text = "NOT_FOUND - home node 'k@localhost' of durable queue 's.h' in vhost '/' is down or inaccessible"
+    told = said(ChannelClosedByBroker(404, text))
+    forget = """internal_delete(rabbit_misc:r(<<"/">>, queue, <<"s.h">>), <<"kirsch">>).'"""
+    assert told.startswith(text)
+    assert told.endswith(forget)
+    assert "\n" not in told
+    # What docs/amqp has people type.
+    readme = (Path(__file__).parents[2] / "docs/amqp/README.md").read_text()
+    assert forget.replace("s.h", "NAME.history") in readme
     assert said(ChannelClosedByBroker(404, "no exchange 'e'")) == "no exchange 'e' (404)"
 
 

@@ -25,8 +25,9 @@ CONNECT, SHAKE_HANDS = 5.0, 10.0
 ACCESS_REFUSED, NOT_FOUND = 403, 404
 # Seconds until a connection that has been asked to close is ended.
 CLOSE = 2.0
-# What RabbitMQ says of a stream that it was making as it was killed.
-HALF_MADE = "is down or inaccessible"
+# What RabbitMQ says of a stream that it was making as it was killed. It finds no such queue to delete, either.
+HALF_MADE = re.compile(r"queue '([\w.~-]+)' in vhost '([\w./~-]+)' is down or inaccessible")
+FORGET = 'rabbit_amqqueue:internal_delete(rabbit_misc:r(<<"{1}">>, queue, <<"{0}">>), <<"kirsch">>).'
 
 
 # What came, and what to call once it is done with, in any thread.
@@ -424,8 +425,10 @@ def said(error: Any) -> str:
         error = inner[-1] if isinstance(inner, list | tuple) else inner
     if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
         told = f"{error.reply_text} ({error.reply_code})"
-        if HALF_MADE in told:
-            told += ": if this was killed as it made the stream, delete that queue, and it is made anew"
+        if half := HALF_MADE.search(told):
+            told += (
+                f"; killed as it made that stream? Then: rabbitmqctl eval '{FORGET.format(*half.groups())}'"
+            )
         return told
     for cause in getattr(error, "args", ()):
         if isinstance(cause, BaseException):
