@@ -25,7 +25,7 @@ CONNECT, SHAKE_HANDS = 5.0, 10.0
 ACCESS_REFUSED, NOT_FOUND = 403, 404
 # Seconds until a connection that has been asked to close is ended.
 CLOSE = 2.0
-# What RabbitMQ says of a stream that it was making as it was killed. It finds no such queue to delete, either.
+# What RabbitMQ says of a stream that it was making as it was killed; it finds no such queue to delete.
 HALF_MADE = re.compile(r"queue '([\w.~-]+)' in vhost '([\w./~-]+)' is down or inaccessible")
 FORGET = 'rabbit_amqqueue:internal_delete(rabbit_misc:r(<<"{1}">>, queue, <<"{0}">>), <<"kirsch">>).'
 
