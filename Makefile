@@ -43,7 +43,7 @@ lint: $(READY)
 
 # All of Autobahn's cases; the quick ones are among the tests.
 autobahn: $(READY)
-	$(BIN)/python -m tests.websocket.autobahn --all --report docs/websocket/conformance.md
+	$(BIN)/python -m tests.websocket.autobahn --all --record docs/websocket/conformance.json
 
 # Bytes of any kind for all that reads what peers send, for SECONDS: guided by coverage where atheris installs.
 SECONDS ?= 1200

@@ -1,16 +1,22 @@
 """`python -m tests.websocket.autobahn`: run Autobahn, print what fails, write the report page.
 
+With --record what a run came to is kept beside what others did, and the page (the same name with .md) is made
+of all of them: so the cases can be run a few at a time.
+
 Exit status: 0 everything passes, 1 something does not, 2 wrong usage or no Autobahn to be had.
 """
 
 import argparse
 import datetime
+import importlib.metadata
+import os
+import platform
 import sys
 import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 
-from tests.websocket.autobahn import agents, report, suite
+from tests.websocket.autobahn import agents, record, report, suite
 from tests.websocket.autobahn.run import begin, pool
 from tests.websocket.autobahn.suite import Outcome, Unavailable
 from tests.websocket.programs import Program
@@ -25,7 +31,10 @@ def main() -> int:
     parser.add_argument("--case", action="append", metavar="PATTERN", help="these cases instead: 7.*, 12.1.3")
     parser.add_argument("--agent", action="append", metavar="NAME", help="these agents only: asyncio-pure")
     parser.add_argument("--kind", choices=("server", "client"), help="servers or clients only")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page to this file")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep what came of it in this JSON file")
+    parser.add_argument(
+        "--beside", default="nothing else", metavar="TEXT", help="what else the machine does, for the page"
+    )
     parser.add_argument("--folder", type=Path, help="keep Autobahn's own reports in this folder")
     arguments = parser.parse_args()
 
@@ -38,6 +47,7 @@ def main() -> int:
     except Unavailable as error:
         print(error, file=sys.stderr)
         return 2
+    before = os.getloadavg()[0]
     cases = tuple(arguments.case or (suite.ALL if arguments.all else suite.QUICK))
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="autobahn-"))
     with pool() as workers:
@@ -47,11 +57,8 @@ def main() -> int:
     print(f"Autobahn's own reports are in {folder}")
     outcomes = [*served, *asked]
     complete = len(outcomes) == len(servers) + len(clients)
-    if arguments.report and not complete:
-        print(f"{arguments.report} is not written: not all could be run", file=sys.stderr)
-    elif arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(report.page(served, asked, datetime.datetime.now(datetime.UTC).date()))
+    if arguments.record:
+        keep(arguments.record, served, asked, arguments.beside, [before, os.getloadavg()[0]])
     return 0 if complete and not any(outcome.failures for outcome in outcomes) else 1
 
 
@@ -76,6 +83,28 @@ def collect(kind: str, futures: dict[str, Future[Outcome]]) -> list[Outcome]:
         for case in outcome.pinged:
             print(f"  {case} was silent until it pinged", flush=True)
     return outcomes
+
+
+def keep(path: Path, served: list[Outcome], asked: list[Outcome], beside: str, load: list[float]) -> None:
+    """Add outcomes to those in the file, and write the page beside it."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    runs = record.load(path)
+    for kind, outcomes in (("server", served), ("client", asked)):
+        for outcome in outcomes:
+            runs = record.merged(runs, record.of(kind, outcome, date, where(), beside, load))
+    record.save(path, runs)
+    path.with_suffix(".md").write_text(report.page(runs))
+
+
+def where() -> str:
+    """Python, and what the providers run on."""
+    found = [f"{platform.python_implementation()} {platform.python_version()}"]
+    for name in ("tornado", "gevent", "cherrypy"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
 if __name__ == "__main__":
