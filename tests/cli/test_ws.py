@@ -260,6 +260,13 @@ class TestPipes:
     def test_the_peer_closes_with_an_error(self):
         with serve_here(lambda ws: ws.close(4001, "enough")) as server:
             assert fails("ws", server.url, "--listen") == "the connection was closed: 4001 enough"
+        # What the peer says moves no cursor, and begins no line.
+        with serve_here(lambda ws: ws.close(4001, "so\n\x1b[2Jlong")) as server:
+            for how in ("--listen", "--bench"):
+                line = fails("ws", server.url, how)
+                assert line == r"the connection was closed: 4001 so\n\x1b[2Jlong"
+        with serve_here(lambda ws: ws.close(4001)) as server:
+            assert fails("ws", server.url, "--listen") == "the connection was closed: 4001"
 
     def test_the_reader_goes_away(self, echo):
         ends = []

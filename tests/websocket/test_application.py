@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import re
 import weakref
 
 import pytest
@@ -511,5 +510,8 @@ class TestSite:
 
 
 def test_errors_say_what_happened_in_one_line():
-    for error in (ProtocolError(1002, "wrong"), Closed(1000), Closed(1000, "bye")):
-        assert re.fullmatch(r"[^\n]+", str(error))
+    peers = Closed(4000, "so\n\x1b[2Jlong")
+    assert peers.reason == "so\n\x1b[2Jlong"
+    for error in (ProtocolError(1002, "wrong"), Closed(1000), Closed(1000, "tschüß"), peers):
+        assert str(error).isprintable()
+    assert str(Closed(1000, "tschüß")).endswith("tschüß")

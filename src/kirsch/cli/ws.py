@@ -58,7 +58,10 @@ def ws(options: argparse.Namespace) -> int:
 
         print(line({"closed": {"code": code, "reason": reason}}))
     if not websocket.well:
-        raise Failure(f"the connection {f'was closed: {code} {reason}' if code != ABNORMAL else 'broke off'}")
+        from kirsch.cli.journal import printable
+
+        ended = "broke off" if code == ABNORMAL else f"was closed: {code} {printable(reason)}".rstrip()
+        raise Failure(f"the connection {ended}")
     return status
 
 

@@ -117,7 +117,9 @@ def bench(ws: "Client", url: Url, options: argparse.Namespace) -> int:
     except Closed:
         if not ws.close_received:
             raise
-        code, reason = ws.close_received.code, ws.close_received.reason
+        from kirsch.cli.journal import printable
+
+        code, reason = ws.close_received.code, printable(ws.close_received.reason)
         raise Failure(f"the connection was closed: {code} {reason}".rstrip()) from None
     seconds = now - begun
     rate, median, slow = count / seconds, _quantile(trips, 0.5), _quantile(trips, 0.99)

@@ -122,12 +122,16 @@ def chunks() -> Iterator[bytes]:
 
 def lines() -> Iterator[bytes]:
     """Standard input's lines, without their ends."""
-    rest = b""
+    # In pieces: a line may be of any length.
+    rest: list[bytes] = []
     for data in chunks():
-        *whole, rest = (rest + data).split(b"\n") if b"\n" in data else [rest + data]
-        yield from whole
-    if rest:
-        yield rest
+        first, *others = data.split(b"\n")
+        rest.append(first)
+        for other in others:
+            yield b"".join(rest)
+            rest = [other]
+    if last := b"".join(rest):
+        yield last
 
 
 def write(message: str | bytes | memoryview, options: argparse.Namespace) -> None:

@@ -34,7 +34,9 @@ class Closed(WebSocketError):
     """The connection is closing or closed: its close code and reason (RFC 6455, 7.1.5 and 7.1.6)."""
 
     def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(f"the connection is closed: {code} {reason}".rstrip())
+        # The peer's words: none of them is to begin a line, or to move a cursor.
+        shown = reason if reason.isprintable() else reason.encode("unicode_escape").decode()
+        super().__init__(f"the connection is closed: {code} {shown}".rstrip())
         self.code = code
         self.reason = reason
 
