@@ -538,6 +538,11 @@ class TestPolicies:
         with pytest.raises(ValueError):
             Policy(**wrong)
 
+    @pytest.mark.parametrize("deflate", [True, False, "on", {}])
+    def test_compression_is_a_deflate_or_none(self, deflate):
+        with pytest.raises(TypeError, match=r"^deflate is a kirsch\.websocket\.Deflate or None, not "):
+            Policy(deflate=deflate)
+
 
 class TestRefusals:
     def test_it_is_a_whole_response(self):

@@ -469,6 +469,20 @@ def test_options_put_nothing_else_into_a_request(options: dict[str, object]) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"deflate": True}, "deflate is a kirsch.websocket.Deflate or None, not True"),
+        ({"limits": {}}, "limits is a kirsch.websocket.Limits, not a dict"),
+        ({"redirects": -1}, "redirects is a whole number of 0 or more, not -1"),
+        ({"redirects": None}, "redirects is a whole number of 0 or more, not None"),
+    ],
+)
+def test_options_of_another_kind(options: dict[str, object], error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{error}$"):
+        ClientOptions(**options)  # type: ignore[arg-type]
+
+
 def test_one_subprotocol_may_stand_alone() -> None:
     assert ClientOptions(subprotocols="chat").subprotocols == ("chat",)  # type: ignore[arg-type]
 

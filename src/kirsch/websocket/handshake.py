@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
-from kirsch.websocket import deflate
+from kirsch.websocket import arguments, deflate
 from kirsch.websocket.deflate import Agreement, Deflate
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.headers import TOKEN, Headers, HeadReader, Request, Response
@@ -80,6 +80,7 @@ class Policy:
     headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        arguments.kind("deflate", self.deflate, Deflate | None, "a kirsch.websocket.Deflate or None")
         origins = ("same",) if self.origins is None else self.origins
         origins = (origins,) if isinstance(origins, str) else origins
         object.__setattr__(self, "origins", frozenset(origin.rstrip("/").lower() for origin in origins))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from kirsch.websocket import arguments
 from kirsch.websocket.deflate import Deflate
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.handshake import Agreed, ClientHandshake, Redirect
@@ -42,6 +43,7 @@ class ClientOptions:
         limits: of the connection.
 
     Raises:
+        TypeError: what is no Deflate, no Limits.
         ValueError: where a value would break the request, or is a field that the handshake writes itself.
     """
 
@@ -56,6 +58,9 @@ class ClientOptions:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        arguments.kind("deflate", self.deflate, Deflate | None, "a kirsch.websocket.Deflate or None")
+        arguments.kind("limits", self.limits, Limits, "a kirsch.websocket.Limits")
+        arguments.whole("redirects", self.redirects, 0)
         pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
         object.__setattr__(self, "headers", tuple((name, value) for name, value in pairs))
         names = (self.subprotocols,) if isinstance(self.subprotocols, str) else tuple(self.subprotocols)
