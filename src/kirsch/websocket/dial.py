@@ -26,7 +26,7 @@ from kirsch.websocket.opening import (
     opening,
 )
 from kirsch.websocket.proxy import Environment, Proxy
-from kirsch.websocket.url import Url
+from kirsch.websocket.url import BadUrl, Url
 
 _READ = 64 << 10
 
@@ -170,9 +170,7 @@ class _Network:
     def start_tls(self, sock: Any, hostname: str, context: _ssl.SSLContext | None) -> Any:
         if isinstance(sock, self._tls.SSLSocket):
             sock.close()
-            raise HandshakeError(
-                0, "a blocking client speaks no TLS inside of TLS: use an http:// proxy for wss://"
-            )
+            raise BadUrl("a blocking client speaks no TLS inside of TLS: use an http:// proxy for wss://")
         inner = (context or default_context(self._tls)).wrap_socket(
             sock, server_hostname=hostname, do_handshake_on_connect=False
         )

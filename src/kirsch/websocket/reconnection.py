@@ -1,5 +1,6 @@
 """Connecting again and again, where waiting blocks: threads' clients do so, and gevent's."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -7,6 +8,8 @@ from typing import Any, TypeVar
 
 from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.errors import HandshakeError
+
+log = logging.getLogger("kirsch.websocket")
 
 C = TypeVar("C", bound=AbstractContextManager[Any])
 
@@ -37,4 +40,6 @@ def reconnection(
             if failed is not None:
                 raise failed
             return
+        if failed is not None:
+            log.info("%s: trying again in %.1f s", failed, delay)
         wait(delay)

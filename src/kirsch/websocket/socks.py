@@ -5,20 +5,20 @@ from typing import Any
 
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.proxy import Proxy
+from kirsch.websocket.url import BadUrl
 
 
 def client(proxy: Proxy, forward: object, *, asyncio: bool = False) -> Any:
     """python-socks's own Proxy, which reaches the proxy by `forward.connect(host, port, timeout)`.
 
     Raises:
-        HandshakeError: python-socks is not installed.
+        BadUrl: python-socks is not installed.
     """
     try:
         kinds = import_module("python_socks").ProxyType
         make = import_module("python_socks.async_.asyncio" if asyncio else "python_socks.sync").Proxy
     except ImportError as error:
-        package = "python-socks[asyncio]" if asyncio else "python-socks"
-        raise HandshakeError(0, f"a SOCKS proxy needs python-socks: pip install '{package}'") from error
+        raise BadUrl("a SOCKS proxy needs python-socks: pip install 'kirsch[socks]'") from error
     kind = kinds.SOCKS4 if proxy.scheme.startswith("socks4") else kinds.SOCKS5
     # Where we are to resolve the name, it is an address by now.
     return make(kind, proxy.host, proxy.port, proxy.username, proxy.password, True, forward=forward)
