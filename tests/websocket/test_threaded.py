@@ -186,6 +186,59 @@ def test_what_is_left_of_a_streamed_message_is_skipped():
         assert ws.recv(PATIENCE) == b"secon"
 
 
+def test_what_was_skipped_has_no_end():
+    begun = threading.Event()
+
+    def handler(ws):
+        first = next(ws)
+        begun.set()
+        assert list(next(ws)) == [b"second"]
+        with pytest.raises(RuntimeError, match="was dropped when the next one was asked for"):
+            list(first)
+        ws.send("told")
+
+    with serve(handler, stream=True) as server, dial(server.address) as peer:
+        peer.protocol.send(iter([b"first", b"and more"]))
+        peer.protocol.send(b"second")
+        said = b"".join(peer.protocol.take())
+        peer.sock.sendall(said[:11])
+        assert begun.wait(PATIENCE)
+        peer.sock.sendall(said[11:])
+        assert peer.next() == "told"
+
+
+def test_no_message_is_sent_from_chunks_that_are_still_to_come(caplog):
+    """Whoever writes would wait for them: a thread that is there for all, or forever for itself."""
+
+    def handler(ws):
+        for message in ws:
+            ws.send(chunk for chunk in message)
+
+    with serve(handler, stream=True) as server, dial(server.address) as peer:
+        peer.send(b"all of it")
+        assert peer.next() == b"all of it"
+        peer.protocol.send(iter([b"begun", b"and more"]))
+        peer.sock.sendall(b"".join(peer.protocol.take())[:11])
+        assert peer.next() == Close(1011, "a message could not be read to its end")
+    assert "no message is sent from the chunks of one that is still coming" in caplog.text
+
+
+def test_a_stream_may_end_while_another_thread_looks_at_it():
+    class Ending(Connection):
+        looks = 0
+
+        @property
+        def _current(self):
+            self.looks += 1
+            return Stream(self, text=True) if self.looks == 1 else None
+
+        @_current.setter
+        def _current(self, current):
+            pass
+
+    assert not Ending().full
+
+
 def test_a_streamed_message_that_never_ends_is_an_error():
     told = queue.Queue()
 
@@ -283,6 +336,44 @@ def test_a_function_that_does_not_take_messages_is_not_read_for():
             pass
 
 
+def test_a_full_inbox_does_not_keep_the_answer_to_a_close_away():
+    go, over, ends = threading.Event(), threading.Event(), queue.Queue()
+
+    def handler(ws):
+        assert go.wait(PATIENCE)
+        ws.close(4000, "enough")
+        # It takes no message for as long as that takes, and what has come afterwards.
+        assert over.wait(PATIENCE)
+        taken = 0
+        try:
+            while True:
+                taken += len(ws.recv())
+        except Closed as closed:
+            ends.put((closed.code, taken))
+
+    limits = Limits(inbox=100_000, close_timeout=10 * PATIENCE)
+    with serve(handler, limits=limits) as server, dial(server.address) as peer:
+        much = []
+        for _ in range(3000):
+            peer.protocol.send(bytes(10_000))
+            much += peer.protocol.take()
+        sender = threading.Thread(target=peer.sock.sendall, args=[b"".join(much)])
+        sender.start()
+        [ws] = server.connections
+        assert ws.wire.wait(lambda: ws.full, PATIENCE)
+        go.set()
+        assert peer.next() == Close(4000, "enough")
+        sender.join(PATIENCE)
+        assert not sender.is_alive()
+        peer.close(4000, "enough")
+        assert peer.next() is None
+        over.set()
+        code, taken = ends.get(timeout=PATIENCE)
+        assert code == 4000
+        # Some reads more may have been on their way.
+        assert 100_000 < taken < 3_000_000
+
+
 # The end.
 
 
@@ -342,6 +433,23 @@ def test_a_function_that_raises_closes_with_1011(caplog):
     assert record.getMessage().endswith(": the application failed (close code 1011)")
     assert record.getMessage().startswith("127.0.0.1:")
     assert "LookupError: as told" in caplog.text
+
+
+def test_where_no_thread_is_to_be_had_the_peer_is_told(monkeypatch, caplog):
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name.startswith("websocket-127.0.0.1"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with serve(echo) as server, connect(server.url) as ws, pytest.raises(Closed, match="1011"):
+        ws.recv(PATIENCE)
+    assert "can't start new thread" in caplog.text
+    # And the server has closed.
+    with pytest.raises(HandshakeError, match="nothing listens"):
+        connect(server.url)
 
 
 def test_a_function_whose_peer_is_gone_ends_quietly(caplog):

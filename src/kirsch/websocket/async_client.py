@@ -3,15 +3,18 @@
 import asyncio
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.async_connection import Connection
 from kirsch.websocket.async_transport import TransportWire
+from kirsch.websocket.async_wire import log
 from kirsch.websocket.awaited import Awaited
 from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.dial_asyncio import dial
 from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.inbox import farewell
 from kirsch.websocket.opening import ClientOptions, Opened
 from kirsch.websocket.site import check, joined
 from kirsch.websocket.url import Url
@@ -92,8 +95,10 @@ class connect(Awaited, Generic[W]):  # noqa: N801 - it reads as a function: awai
     async def __aenter__(self) -> W:
         return await self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._wire.closed()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._wire.closed(farewell(kind))
 
 
 class ClientWire(TransportWire):
@@ -103,9 +108,9 @@ class ClientWire(TransportWire):
         super().connection_made(transport)
         self.begin()
 
-    async def closed(self) -> None:
+    async def closed(self, code: int) -> None:
         """Close, and wait until the connection is gone: `close_timeout` at most."""
-        self.websocket.close()
+        self.websocket.close(code)
         await self.wait_closed()
 
 
@@ -141,4 +146,6 @@ async def reconnect(
             if failed is not None:
                 raise failed
             return
+        if failed is not None:
+            log.info("%s: trying again in %.1f s", failed, delay)
         await asyncio.sleep(delay)

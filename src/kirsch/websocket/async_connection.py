@@ -23,7 +23,7 @@ class Stream(Chunks):
 
     async def __anext__(self) -> Any:
         while not self._chunks:
-            if self._whole:
+            if self.over():
                 raise StopAsyncIteration
             await self._connection.news()
         return self._chunks.popleft()

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
-from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
-from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, ignore
+from kirsch.websocket.frame import ABNORMAL, NORMAL
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, farewell, ignore
 from kirsch.websocket.link import READ, Link
 from kirsch.websocket.message import Close, Message
 from kirsch.websocket.protocol import CLOSED
+from kirsch.websocket.source import asked
 
 _local = threading.local()
 
@@ -28,14 +29,19 @@ class Stream(Chunks):
     def __next__(self) -> Any:
         """The next chunk. Raises Closed if the connection ends before the message does."""
         while True:
+            whole = self.over()
             try:
                 return self._chunks.popleft()
             except IndexError:
-                if self._whole:
-                    # Its last chunk may have come in between.
-                    if self._chunks:
-                        continue
+                # Its last chunk would have been there before it was whole.
+                if whole:
                     raise StopIteration from None
+            if asked():
+                # Whoever writes a message does not wait for another: it may be a thread that serves all.
+                raise RuntimeError(
+                    "with threads no message is sent from the chunks of one that is still coming: send each "
+                    "chunk as a message, or what was taken of it"
+                )
             self._connection.fetch(lambda: bool(self._chunks) or self._whole, None)
 
 
@@ -91,7 +97,10 @@ class Connection(WebSocket):
         self.wire.drain(timeout)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Begin to close; `wait_closed` waits for the end. Raises ValueError."""
+        """Begin to close; `wait_closed` waits for the end. Raises ValueError.
+
+        What comes from now on is dropped where the inbox is full: it does not keep the peer's answer away.
+        """
         self.corked = False
         super().close(code, reason)
         # Nobody may be reading: the peer's answer is waited for all the same.
@@ -110,10 +119,7 @@ class Connection(WebSocket):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, Closed):
-            self.close()
-        else:
-            self.close(INTERNAL if issubclass(kind, Exception) else GOING_AWAY)
+        self.close(farewell(kind))
         # The close timeout runs from the next second on.
         if not self.wait_closed(self.limits.close_timeout + 2):
             self.wire.abort()
@@ -124,7 +130,9 @@ class Connection(WebSocket):
     @property
     def full(self) -> bool:
         """Whether more waits to be taken than `limits.inbox`."""
-        unread = 0 if self._current is None else self._current.size
+        # Another thread may be reading.
+        current = self._current
+        unread = 0 if current is None else current.size
         for message in list(self._inbox):
             unread += OVERHEAD + (message.size if isinstance(message, Stream) else len(message))
         return unread > self.limits.inbox
@@ -148,10 +156,14 @@ class Connection(WebSocket):
         self.close()
         self.dismiss()
 
-    def dismiss(self) -> None:
-        """Nobody takes messages any more: others see to the end of the connection."""
+    def refuse(self) -> None:
+        """Take what has come, and nothing more."""
         self.received_message = ignore  # type: ignore[method-assign, assignment]
         self.received_chunk = ignore  # type: ignore[method-assign, assignment]
+
+    def dismiss(self) -> None:
+        """Nobody takes messages any more: others see to the end of the connection."""
+        self.refuse()
         self._inbox.clear()
         self.corked = False
         if self.state != CLOSED:
@@ -164,8 +176,9 @@ class Connection(WebSocket):
         """Wait until there is a message."""
         end = None if timeout is None else time.monotonic() + timeout
         inbox, link = self._inbox, self.wire
-        if self._current is not None:
-            self._current.skip()
+        current = self._current
+        if current is not None:
+            current.skip()
         while not inbox:
             self.fetch(inbox.__len__, end)
         if len(inbox) > 1:

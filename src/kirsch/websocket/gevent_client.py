@@ -119,7 +119,7 @@ def reconnect(
         url: where.
         backoff: how long to wait between; its attempts in a row may be limited.
         wait: what waits between, for seconds.
-        how: as for `connect`.
+        how: as for `connect`, but for an application: these connections are iterated over.
 
     Raises:
         HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`

@@ -11,10 +11,11 @@ from gevent.event import Event
 
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL, Buffer
+from kirsch.websocket.frame import NORMAL, Buffer
 from kirsch.websocket.gevent_wire import READ, Wire
-from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, enough, ignore
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, enough, farewell, ignore
 from kirsch.websocket.message import Message
+from kirsch.websocket.protocol import OPEN
 
 
 class Stream(Chunks):
@@ -28,7 +29,7 @@ class Stream(Chunks):
             while True:
                 if self._chunks:
                     yield self._chunks.popleft()
-                elif self._whole:
+                elif self.over():
                     return
                 else:
                     self._connection.news()
@@ -87,6 +88,15 @@ class Connection(WebSocket):
         with gevent.Timeout(timeout, TimeoutError(f"no message in {timeout:g} seconds")):
             return self._next()
 
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Begin to close, as ever.
+
+        What comes from now on is dropped where the inbox is full: it does not keep the peer's answer away.
+        """
+        super().close(code, reason)
+        if self._full:
+            self._refuse()
+
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the connection is gone, and drop what comes until then; whether it is."""
         self.dismiss()
@@ -98,8 +108,7 @@ class Connection(WebSocket):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and not issubclass(kind, Closed):
-            self.close(INTERNAL if issubclass(kind, Exception) else GOING_AWAY)
+        self.close(farewell(kind))
         self.dismiss()
         self.wire.leave()
 
@@ -144,9 +153,13 @@ class Connection(WebSocket):
 
     def dismiss(self) -> None:
         """Nobody takes messages any more: what comes is dropped, so that the end is seen."""
+        self._refuse()
+        self._inbox.clear()
+
+    def _refuse(self) -> None:
+        """Take what has come, and nothing more; read to the end."""
         self.received_message = ignore  # type: ignore[assignment, method-assign]
         self.received_chunk = ignore  # type: ignore[assignment, method-assign]
-        self._inbox.clear()
         self._ease()
 
     def feed(self, data: Buffer) -> None:
@@ -183,8 +196,11 @@ class Connection(WebSocket):
         else:
             return
         if self._unread + self.queued > self._enough and not self._full:
-            self._full = True
-            self.wire.hold(True)
+            if self.state == OPEN:
+                self._full = True
+                self.wire.hold(True)
+            else:
+                self._refuse()
         self._arrival.set()
 
 

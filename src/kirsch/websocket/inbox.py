@@ -3,7 +3,8 @@
 from collections import deque
 from typing import Any, Final
 
-from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.errors import Closed
+from kirsch.websocket.frame import GOING_AWAY, INTERNAL, NO_CODE, NORMAL
 from kirsch.websocket.limits import Limits
 
 # What a message costs besides its bytes.
@@ -22,6 +23,13 @@ def enough(limits: Limits, client: bool, read: int) -> int:
     return min(limits.inbox, max(limits.queue // 2, limits.queue - read))
 
 
+def farewell(raised: type[BaseException] | None) -> int:
+    """The code with which `with` closes a connection, if its body raised this."""
+    if raised is None or issubclass(raised, Closed):
+        return NORMAL
+    return INTERNAL if issubclass(raised, Exception) else GOING_AWAY
+
+
 class Chunks:
     """A message that is taken in chunks, as they come; `text` says of which kind they are.
 
@@ -33,6 +41,7 @@ class Chunks:
         self._connection = connection
         self._chunks: deque[str | bytes] = deque()
         self._whole = False
+        self._skipped = False
 
     @property
     def size(self) -> int:
@@ -47,7 +56,16 @@ class Chunks:
 
     def skip(self) -> None:
         """Nobody wants the rest."""
+        self._skipped = True
         self._chunks = deque(maxlen=0)
+
+    def over(self) -> bool:
+        """Whether no chunk comes any more. Raises RuntimeError where some were dropped: it is no end."""
+        if self._skipped:
+            raise RuntimeError(
+                "what was left of this message was dropped when the next one was asked for: take it before"
+            )
+        return self._whole
 
 
 def ignore(*_: object) -> None:

@@ -14,7 +14,7 @@ from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import ABNORMAL
 from kirsch.websocket.message import Close
 from kirsch.websocket.poller import FAILED, IN, ONCE, OUT
-from kirsch.websocket.protocol import CLOSED
+from kirsch.websocket.protocol import CLOSED, OPEN
 from kirsch.websocket.writer import NOW, Blocked, Writer
 
 if TYPE_CHECKING:
@@ -152,8 +152,14 @@ class Link(Writer):
     def _hungry(self) -> bool:
         """Whether the pool reads: not for who reads or has enough, nor from a client that does not read."""
         websocket = self.websocket
-        if self.iterated and (not self.away or websocket.full):  # type: ignore[attr-defined]
-            return False
+        if self.iterated:
+            if not self.away:
+                return False
+            if websocket.full:  # type: ignore[attr-defined]
+                if websocket.state == OPEN:
+                    return False
+                # It is closing, and read to the end.
+                websocket.refuse()  # type: ignore[attr-defined]
         # First this: whoever is writing just now looks when it has written.
         self.paused = True
         if websocket.client or self.lingering or websocket.queued + self.buffered <= self._low * 2:

@@ -1,12 +1,20 @@
 """A message that is sent from an iterator or a file, a piece at a time, as there is room for it."""
 
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 from typing import Any, Final
 
 from kirsch.websocket.frame import BINARY, CONTINUATION, FIN, TEXT
 
 PIECE: Final = 64 << 10
 _END: Final = object()
+# The threads that have just asked an iterator for its next item.
+_asking: Final[set[int]] = set()
+
+
+def asked() -> bool:
+    """Whether this is called by an iterator that is asked for an item of a message under way."""
+    return get_ident() in _asking
 
 
 class Source:
@@ -33,13 +41,23 @@ class Source:
 
         Raises TypeError for an item that is not of the first one's kind, and what the iterator raises.
         """
-        payload, item = self._next, next(self._items, _END)
+        payload, item = self._next, self._ask()
         first = self._opcode
         if item is _END:
             return first | FIN, payload
         self._next = self._payload(item)
         self._opcode = CONTINUATION
         return first, payload
+
+    def _ask(self) -> Any:
+        here = get_ident()
+        if here in _asking:
+            return next(self._items, _END)
+        _asking.add(here)
+        try:
+            return next(self._items, _END)
+        finally:
+            _asking.discard(here)
 
     def _payload(self, item: Any) -> bytes:
         if self._text and isinstance(item, str):

@@ -46,7 +46,12 @@ class Handled(Connection):
     def opened(self) -> None:
         thread = threading.Thread(target=self._run, name=f"websocket-{self.peer}", daemon=True)
         self.wire.pool.handlers.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            # There may be too many: who closes the pool does not wait for this one.
+            self.wire.pool.handlers.discard(thread)
+            raise
 
     def _run(self) -> None:
         try:
@@ -117,7 +122,7 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; None is every address, port 0 takes a free one.
+        host, port: where; None is every address of IPv4, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
@@ -223,7 +228,7 @@ def reconnect(
         url: where.
         backoff: how long to wait between; its attempts in a row may be limited.
         wait: what waits between, for seconds.
-        how: as for `connect`.
+        how: as for `connect`, but for an application: these connections are iterated over.
 
     Raises:
         HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`

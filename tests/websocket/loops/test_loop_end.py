@@ -28,6 +28,29 @@ class TestEnd:
             with pytest.raises(Closed):
                 await ws.drain()
 
+    async def test_by_an_exception_under_with(self, serve):
+        async def fail():
+            async with connect(server.url, options=OPTIONS):
+                raise LookupError
+
+        async def stay():
+            async with connect(server.url, options=OPTIONS) as ws:
+                there.set()
+                await ws.recv()
+
+        there = asyncio.Event()
+        application, told = recorder()
+        async with serve(application) as server:
+            with pytest.raises(LookupError):
+                await fail()
+            staying = asyncio.create_task(stay())
+            assert (await soon(told.get()))[0] == "opened"
+            assert await soon(told.get()) == ("closed", 1011, "")
+            assert (await soon(told.get()))[0] == "opened"
+            await soon(there.wait())
+            staying.cancel()
+            assert await soon(told.get()) == ("closed", 1001, "")
+
     async def test_by_the_server(self, serve, certificate):
         for ssl in ((None, None), (certificate.server, certificate.client)):
             application, told = recorder(opened=lambda self: self.close(4001, "go"))

@@ -73,6 +73,22 @@ class TestStreams:
             assert await raw.frame() == (0x81, b"1")
             assert await raw.frame() == (0x81, b"4")
 
+    async def test_what_was_skipped_has_no_end(self, handled):
+        async def read(ws):
+            first = await ws.recv()
+            ws.send("begun")
+            await ws.recv()
+            try:
+                ws.send("".join([chunk async for chunk in first]))
+            except RuntimeError as error:
+                ws.send(str(error))
+
+        async with handled(read, stream=True) as raw:
+            raw.writer.write(masked(b"one", 0x01))
+            assert await raw.frame() == (0x81, b"begun")
+            raw.writer.write(masked(b"more", 0x80) + masked(b"two"))
+            assert b"was dropped when the next one was asked for" in (await raw.frame())[1]
+
     async def test_of_a_message_that_does_not_end(self, handled):
         ends = asyncio.Queue()
 
