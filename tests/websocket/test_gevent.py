@@ -398,6 +398,15 @@ class TestHandshake:
             assert os.path.exists(path)
         assert not os.path.exists(path)
 
+    def test_no_host_is_every_address_of_ipv4(self, wsgi):
+        """As with threads; gevent's own way is IPv6's, which not every system has."""
+        with serve(Echo, None, **wsgi) as server:
+            assert server.address[0] == "0.0.0.0"
+            url = f"ws://127.0.0.2:{server.address[1]}/"
+            with connect(url, options=OPTIONS) as ws:
+                ws.send("hello")
+                assert ws.recv(PATIENCE) == "hello"
+
     def test_a_unix_socket_left_by_a_crash(self, tmp_path):
         path = str(tmp_path / "socket")
         with gevent.socket.socket(gevent.socket.AF_UNIX) as crashed:
@@ -490,6 +499,71 @@ class TestSlowReader:
             assert done.wait(PATIENCE)
             assert taken == deque([10_000] * 3000)
 
+    def test_a_full_inbox_does_not_keep_the_answer_to_a_close_away(self):
+        go, over, ends = gevent.event.Event(), gevent.event.Event(), gevent.queue.Queue()
+
+        def close(ws):
+            go.wait()
+            ws.close(4000, "enough")
+            over.wait()
+            taken = 0
+            try:
+                while True:
+                    taken += len(ws.recv())
+            except Closed as closed:
+                ends.put((closed.code, taken))
+
+        limits = Limits(inbox=100_000, close_timeout=10 * PATIENCE)
+        with serve(close, limits=limits) as server, Raw(server) as raw:
+            raw.head()
+            sending = gevent.spawn(raw.sock.sendall, masked(bytes(10_000)) * 3000)
+            sending.join(timeout=0.5)
+            assert not sending.dead
+            go.set()
+            assert raw.frame() == (0x88, (4000).to_bytes(2) + b"enough")
+            sending.get(timeout=PATIENCE)
+            raw.send((4000).to_bytes(2), 0x88)
+            assert raw.ended()
+            over.set()
+            code, taken = ends.get(timeout=PATIENCE)
+            assert code == 4000
+            assert 100_000 < taken < 3_000_000
+
+    def test_who_is_behind_is_not_taken_for_dead(self):
+        """Who is not read cannot answer a ping, be it that the inbox is full or that a callback blocks."""
+        go = gevent.event.Event()
+
+        def behind(ws):
+            go.wait()
+            for message in ws:
+                ws.send(str(len(message)))
+
+        def block(self, message):
+            go.wait()
+            self.send("done")
+
+        def nothing_comes(raw):
+            raw.sock.settimeout(3.5)
+            with pytest.raises(TimeoutError):
+                raw.more()
+            raw.sock.settimeout(PATIENCE)
+
+        paths = {"/function": behind, "/class": recorder(received_message=block)[0]}
+        limits = Limits(inbox=1000, ping_interval=0.1, ping_timeout=0.1)
+        with (
+            serve(paths, limits=limits) as server,
+            Raw(server, path="/function") as one,
+            Raw(server, path="/class") as other,
+        ):
+            for raw in (one, other):
+                raw.head()
+                raw.send(bytes(2000))
+            waiting = [gevent.spawn(nothing_comes, raw) for raw in (one, other)]
+            gevent.joinall(waiting, raise_error=True)
+            go.set()
+            assert one.frame() == (0x81, b"2000")
+            assert other.frame() == (0x81, b"done")
+
 
 class TestEnd:
     def test_where_messages_are_left(self, wsgi):
@@ -577,6 +651,22 @@ class TestEnd:
             told.get(timeout=PATIENCE)
             assert told.get(timeout=PATIENCE) == ("closed", 1006, "")
 
+    def test_a_clock_that_fails_stops_no_other(self, caplog):
+        def fail(self, now):
+            raise LookupError("of mine")
+
+        broken, _ = recorder(tick=fail)
+        limits = Limits(ping_interval=0.1, ping_timeout=None)
+        with (
+            serve({"/broken": broken, "/": Echo}, limits=limits) as server,
+            Raw(server, path="/broken") as other,
+            Raw(server) as raw,
+        ):
+            other.head()
+            raw.head()
+            assert raw.frame()[0] == 0x89
+        assert "the clock goes on" in caplog.messages
+
     @pytest.mark.parametrize("name", ["opened", "received_message"])
     def test_by_an_exception(self, wsgi, caplog, name):
         def fail(self, *arguments):
@@ -644,6 +734,16 @@ class TestServerClose:
             assert closed == [1001, 1001, 1006, 1006]
             with pytest.raises(HandshakeError):
                 connect(server.url, options=OPTIONS)
+
+    def test_not_with_what_cannot_be_said(self, wsgi):
+        with serve(Echo, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
+            for code, reason in ((1006, ""), (1001, "x" * 124)):
+                with pytest.raises(ValueError, match="close"):
+                    server.close(code, reason)
+            ws.send("still")
+            assert ws.recv(PATIENCE) == "still"
+            with connect(server.url, options=OPTIONS):
+                pass
 
     def test_ends_serve_forever(self):
         server = serve(Echo)
@@ -739,6 +839,23 @@ class TestStreams:
             for data in ("a" * 3_000_000, "b", "c" * 3_000_000):
                 ws.send(data)
                 assert ws.recv(PATIENCE) == data[0]
+
+    def test_what_was_skipped_has_no_end(self):
+        def read(ws):
+            first = next(ws)
+            ws.send("begun")
+            next(ws)
+            try:
+                ws.send("".join(first))
+            except RuntimeError as error:
+                ws.send(str(error))
+
+        with serve(read, stream=True) as server, Raw(server) as raw:
+            raw.head()
+            raw.send(b"one", 0x01)
+            assert raw.frame() == (0x81, b"begun")
+            raw.sock.sendall(masked(b"more", 0x80) + masked(b"two"))
+            assert b"was dropped when the next one was asked for" in raw.frame()[1]
 
     def test_a_client_takes_chunks_too(self):
         with serve(Echo) as server, connect(server.url, options=OPTIONS, stream=True) as ws:

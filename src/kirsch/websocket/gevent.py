@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import logging
+import socket
 import ssl as tls
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +33,8 @@ from kirsch.websocket.gevent_connection import Connection, Handled, Stream
 from kirsch.websocket.gevent_wire import Wire
 from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unix_socket
+from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, peer, unix_socket
+from kirsch.websocket.message import check_close
 from kirsch.websocket.site import Site, refuse_coroutines
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
@@ -179,27 +181,26 @@ class Server(Listening):
     """
 
     def __init__(
-        self, site: Site, listener: Any, ssl: tls.SSLContext | None, wsgi: Any, backlog: int, log: Any
+        self, site: Site, listening: socket.socket, ssl: tls.SSLContext | None, wsgi: Any, log: Any
     ) -> None:
         self.site = site
         self._ssl = ssl
-        self._unix = listener if isinstance(listener, str) else None
+        self._place = Place(listening.getsockname(), ssl is not None)
         self._wires: set[Wire] = set()
-        options: dict[str, Any] = {"backlog": backlog}
-        if self._unix is not None:
-            listener, options = _unix_listener(self._unix, backlog), {}
+        # It is gevent's from here on.
+        sock = gevent.socket.socket(listening.family, listening.type, fileno=listening.detach())
         if wsgi is None:
-            self._server = StreamServer(listener, self._handle, spawn=Pool(), **options)
+            self._server = StreamServer(sock, self._handle, spawn=Pool())
         else:
             made = type("WebSocketHandler", (Handler,), {"site": site, "wires": self._wires})
-            self._server = _Pages(listener, wsgi, spawn=Pool(), handler_class=made, log=log, **options)
+            self._server = _Pages(sock, wsgi, spawn=Pool(), handler_class=made, log=log)
             self._server.context, self._server.timeout = ssl, site.limits.handshake_timeout
             self._server.environ["wsgi.url_scheme"] = "http" if ssl is None else "https"
         self._server.start()
-        self._place = Place(self._unix or tuple(self._server.address), ssl is not None)
         super().__init__(self._place)
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        check_close(code, reason)
         self._server.close()
         self._place.leave()
         _close(self._wires, code, reason, self.site.limits.close_timeout if timeout is None else timeout)
@@ -268,7 +269,7 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; None is every address, port 0 takes a free one.
+        host, port: where; None is every address of IPv4, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
@@ -280,8 +281,13 @@ def serve(
     Raises OSError where nothing can be listened on.
     """
     arguments.listening(host, port, ssl, unix, backlog)
-    listener = unix or (host or "", port)
-    return Server(_site(application, policy, limits, stream), listener, ssl, wsgi, backlog, log)
+    site = _site(application, policy, limits, stream)
+    if unix is None:
+        listening = listener(host, port, backlog)
+    else:
+        listening = unix_socket(unix)
+        listening.listen(backlog)
+    return Server(site, listening, ssl, wsgi, log)
 
 
 def _secured(sock: Any, context: tls.SSLContext) -> Any:
@@ -295,7 +301,11 @@ def _site(application: Any, policy: Policy | None, limits: Limits | None, stream
 
 
 def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
-    """Close connections; abort those that are there after `timeout` seconds, whatever they are at."""
+    """Close connections; abort those that are there after `timeout` seconds, whatever they are at.
+
+    Raises ValueError for what cannot be said.
+    """
+    check_close(code, reason)
     closing = list(wires)
     for wire in closing:
         wire.websocket.close(code, reason)
@@ -304,9 +314,3 @@ def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
         wire.abort()
     gevent.wait([wire.gone for wire in closing], 0.1)
     gevent.killall([wire.greenlet for wire in closing if wire.greenlet is not None])
-
-
-def _unix_listener(path: str, backlog: int) -> Any:
-    sock = unix_socket(path)
-    sock.listen(backlog)
-    return gevent.socket.socket(sock.family, sock.type, fileno=sock.detach())

@@ -69,7 +69,11 @@ class Ticker:
             gevent.sleep(1)
             now = loop.now()
             for wire in list(self._ticking):
-                wire.websocket.tick(now)
+                try:
+                    wire.tick(now)
+                except Exception:
+                    # It is the clock of all others too.
+                    log.exception("the clock goes on")
 
 
 class Wire:
@@ -90,6 +94,8 @@ class Wire:
         self.greenlet: Any = None
         self._feeding = False
         self._watched = False
+        # The reading greenlet waits for the peer, not for whoever takes messages or for a callback.
+        self._listening = False
         self._writing = False
         self._held = False
         self._over = False
@@ -150,7 +156,9 @@ class Wire:
             if not rounds % ROUNDS:
                 gevent.sleep(0)
             buffer = websocket.get_buffer()
+            self._listening = True
             count = sock.recv_into(shared if buffer is None else buffer)
+            self._listening = False
             if not count:
                 return
             self._call()
@@ -237,6 +245,12 @@ class Wire:
         if not self.gone.wait(self.websocket.limits.close_timeout):
             self.abort()
             self.gone.wait()
+
+    def tick(self, now: float) -> None:
+        if not (self._listening or self._backlog):
+            # It is not read: that nothing is heard does not mean that nobody is there.
+            self.websocket.heard = True
+        self.websocket.tick(now)
 
     def hold(self, wanted: bool) -> None:
         """Stop reading, or read on."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.frame import BINARY, INVALID, NO_CODE, TEXT, Buffer
+from kirsch.websocket.frame import BINARY, INVALID, NO_CODE, TEXT, Buffer, sendable
 
 if TYPE_CHECKING:
     from kirsch.websocket.deflate import Codec
@@ -41,6 +41,14 @@ class Close:
         if self.code == NO_CODE:
             return b""
         return self.code.to_bytes(2) + self.reason.encode()[:123].decode(errors="ignore").encode()
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raises ValueError for a code that may not be sent, a reason of more than 123 bytes (RFC 6455, 5.5)."""
+    if not sendable(code):
+        raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
+    if len(reason.encode()) > 123:
+        raise ValueError("a close reason has 123 bytes at most")
 
 
 @dataclass(frozen=True, slots=True)
