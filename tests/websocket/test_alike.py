@@ -12,6 +12,8 @@ from importlib import import_module
 
 import pytest
 from tests.certificate import certify
+from tests.deadline import eventually
+from tests.process import Before
 from tests.websocket import wire
 
 from kirsch.websocket import Backoff, Closed, HandshakeError, Limits, WebSocket
@@ -144,12 +146,18 @@ def answering(*statuses):
 
 
 @pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
-def test_reconnect_gives_up_where_no_time_heals(name):
+def test_reconnect_gives_up_where_no_time_heals(name, caplog):
+    caplog.set_level(logging.INFO, "kirsch.websocket")
     reconnect = provider(name).reconnect
     with answering(503, 429, 501, 404) as url:
         connections = reconnect(url, backoff=Backoff(start=0))
         with pytest.raises(HandshakeError, match="404"):
             asyncio.run(anext(connections)) if name == "asyncio" else next(connections)
+    # Until then it says why there is no connection.
+    assert caplog.messages == [
+        f"the server refuses: {status} 'So' (HTTP status {status}): trying again in 0.0 s"
+        for status in (503, 429, 501)
+    ]
 
 
 class Talking(WebSocket):
@@ -209,6 +217,39 @@ def test_drain_raises_closed_when_the_peer_goes(name, begin, caplog):
         assert told.wait(PATIENCE)
         assert ends == [1006]
     assert not caplog.records
+
+
+class Echo(WebSocket):
+    def received_message(self, message):
+        self.send(message)
+
+
+# Of asyncio and threaded test_robust tells more.
+@pytest.mark.parametrize("name", ["tornado", "gevent", "cherrypy", "wsgi"])
+def test_a_conversation_that_breaks_off_at_any_byte_leaves_nothing(name, caplog):
+    told = wire.REQUEST + b"\x81\x85\0\0\0\0hello\x01\x81\0\0\0\0a\x80\x81\0\0\0\0b\x88\x82\0\0\0\0\x03\xe8"
+    with serving(name, Echo) as server:
+
+        def say(length):
+            with socket.create_connection(server.address, PATIENCE) as sock:
+                sock.sendall(told[:length])
+                sock.shutdown(socket.SHUT_WR)
+                said = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while data := sock.recv(1000):
+                        said += data
+                return said
+
+        assert say(len(told)).endswith(b"\x81\x05hello\x81\x02ab\x88\x02\x03\xe8")
+        if name in ("cherrypy", "wsgi"):
+            # The last of the threads that the first connection begins.
+            eventually(lambda: "websocket-housekeeper" in [thread.name for thread in threading.enumerate()])
+        before = Before()
+        for length in range(len(told)):
+            say(length)
+        before.assert_nothing_more()
+        assert say(len(told)).endswith(b"\x81\x05hello\x81\x02ab\x88\x02\x03\xe8")
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi", "gevent"])

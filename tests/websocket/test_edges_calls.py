@@ -199,6 +199,34 @@ def test_another_version_is_refused_and_logged(name, caplog):
     assert f"{peer}: version '7': it is 13 here (HTTP status 426)" in caplog.messages
 
 
+@pytest.mark.parametrize("name", SERVERS)
+def test_too_many_fields_are_refused_and_logged(name, caplog):
+    caplog.set_level(logging.WARNING, "kirsch.websocket")
+    fields = "".join(f"X-{number}: x\r\n" for number in range(10))
+    with (
+        serving(name, Echo, limits=Limits(headers=10)) as server,
+        socket.create_connection(server.address, PATIENCE) as sock,
+    ):
+        sock.sendall(wire.REQUEST[:-2] + fields.encode() + b"\r\n")
+        assert b" 431 " in sock.recv(4096).split(b"\r\n")[0]
+        peer = "{}:{}".format(*sock.getsockname())
+    assert f"{peer}: more than 10 header fields (HTTP status 431)" in caplog.messages
+
+
+@pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi"])
+@pytest.mark.parametrize(("code", "reason"), [(1006, ""), (1001, "x" * 124)])
+def test_what_cannot_be_said_closes_no_server(name, code, reason):
+    with provider(name).serve(Echo) as server, wire.dial(server.address) as peer:
+        peer.send("there")
+        assert peer.next() == "there"
+        with pytest.raises(ValueError, match="close"):
+            server.close(code, reason)
+        peer.send("still")
+        assert peer.next() == "still"
+        with wire.dial(server.address) as other:
+            other.close()
+
+
 def test_a_task_that_waits_is_told_of_the_end():
     """The last thing it says is what ends the connection."""
 

@@ -391,6 +391,17 @@ def test_a_silent_peer_is_pinged_and_given_up(pool):
         assert echo.outcome() == (1006, "")
 
 
+def test_a_clock_that_fails_stops_no_other(pool, caplog):
+    class Broken(WebSocket):
+        def tick(self, now):
+            raise LookupError("of mine")
+
+    limits = Limits(ping_interval=0.1, ping_timeout=None)
+    with adopted(pool, Broken()), adopted(pool, WebSocket(limits=limits)) as peer:
+        assert peer.next() == Ping(b"")
+    assert "the clock goes on" in caplog.messages
+
+
 def test_a_peer_that_answers_pings_stays(pool):
     class Ponged(Echo):
         def ponged(self, data):

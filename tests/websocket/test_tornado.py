@@ -202,6 +202,13 @@ class TestHandshake:
         async with serve(Echo) as server, Raw(server, ("X-Long", "x" * 200_000)) as raw:
             assert await raw.ended()
 
+    async def test_a_body_is_not_taken(self):
+        """Tornado would gather all of it before it asks who handles the request."""
+        length = ("Content-Length", str(50 << 20))
+        async with serve(Echo) as server, Raw(server, length, line="POST / HTTP/1.1") as raw:
+            assert (await raw.head()).startswith("HTTP/1.1 400 ")
+            assert await raw.ended()
+
     async def test_no_tls_where_there_should_be(self, certificate, caplog):
         async with serve(Echo, ssl=certificate.server) as server:
             async with Raw(server) as raw:

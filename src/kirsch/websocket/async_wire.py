@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import ABNORMAL
-from kirsch.websocket.message import Close
+from kirsch.websocket.message import Close, check_close
 from kirsch.websocket.protocol import OPEN
 
 log = logging.getLogger("kirsch.websocket")
@@ -81,7 +81,11 @@ class Ticker:
             loop.call_later(1, self._tick)
         now = loop.time()
         for ticking in list(self._ticking):
-            ticking.tick(now)
+            try:
+                ticking.tick(now)
+            except Exception:
+                # It is the clock of all others too.
+                log.exception("the clock goes on")
 
 
 class Connections:
@@ -110,8 +114,10 @@ class Connections:
     async def close(self, code: int, reason: str, timeout: float) -> None:
         """Close all, end those that are still there after `timeout` seconds, and wait.
 
-        Tasks end as they see that; those that do not are cancelled after as long.
+        Tasks end as they see that; those that do not are cancelled after as long. Raises ValueError for what
+        cannot be said.
         """
+        check_close(code, reason)
         for connection in list(self._all):
             connection.close(code, reason)
         for _ in range(2):

@@ -21,6 +21,7 @@ from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import BACKLOG, Place, unix_socket
+from kirsch.websocket.message import check_close
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Server", "Stream", "connect", "reconnect", "serve"]
@@ -89,7 +90,10 @@ class Server:
             code, reason: what the peers are told.
             timeout: how long to wait for them, before they are ended, and then for functions that go on,
                 before they are cancelled; None is `limits.close_timeout`.
+
+        Raises ValueError for what cannot be said; nothing is closed then.
         """
+        check_close(code, reason)
         timeout = self._limits.close_timeout if timeout is None else timeout
         self._listener.close()
         await self._listener.connections.close(code, reason, timeout)

@@ -45,6 +45,7 @@ from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import Listening, Place, peer
+from kirsch.websocket.message import check_close
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
 from kirsch.websocket.threaded import Application, factory
@@ -219,6 +220,7 @@ class Server(Listening):
         return self._plugin.connections
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        check_close(code, reason)
         self._plugin.farewell = (code, reason, timeout)
         if self._bus.state is self._bus.states.STARTED:
             self._bus.stop()
@@ -244,7 +246,7 @@ def serve(
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
             to either.
-        host, port: where; None is every address, port 0 takes a free one.
+        host, port: where; None is every address of IPv4, port 0 takes a free one.
         policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
         ssl: a context, for wss.
         unix: the path of a Unix socket (its mode is 0600), in place of host and port.
@@ -266,7 +268,11 @@ def serve(
     plugin.subscribe()
     # Nothing else is served here: what a handshake may take is what a request may.
     take_on = ServerLimits(
-        threads=threads, timeout=limits.handshake_timeout or LONG, shutdown=limits.close_timeout
+        threads=threads,
+        timeout=limits.handshake_timeout or LONG,
+        shutdown=limits.close_timeout,
+        header=limits.handshake,
+        body=limits.handshake,
     )
     host = host or "0.0.0.0"  # noqa: S104 - it was asked for
     adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)

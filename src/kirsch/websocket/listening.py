@@ -73,6 +73,8 @@ class Listening:
             code, reason: what the peers are told.
             timeout: how long to wait for them, before they are ended, and then for applications that still
                 run; None is `limits.close_timeout`.
+
+        Raises ValueError for a code or a reason that cannot be sent; nothing is closed then.
         """
         raise NotImplementedError
 

@@ -17,6 +17,7 @@ from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.link import READ, Link
+from kirsch.websocket.message import check_close
 from kirsch.websocket.poller import IN, ONCE, OUT, poller
 from kirsch.websocket.secure_link import SecureLink
 from kirsch.websocket.writer import NOW
@@ -162,7 +163,10 @@ class Pool:
             code, reason: what the peers are told.
             timeout: how long to wait for the peers, and then for callbacks that still run; None is each
                 connection's `limits.close_timeout`, 10 s by default.
+
+        Raises ValueError for what cannot be said; nothing is closed then.
         """
+        check_close(code, reason)
         with self._lock:
             if self.closing:
                 return
@@ -272,7 +276,11 @@ class Pool:
             if now >= following:
                 following = now + TICK
                 for entry in list(self.entries.values()):
-                    entry.tick(now)
+                    try:
+                        entry.tick(now)
+                    except Exception:
+                        # It is the clock of all others too.
+                        log.exception("the clock goes on")
 
     def _empty(self) -> bool:
         # A callback may close the pool it is served by.

@@ -26,10 +26,9 @@ from kirsch.websocket.frame import (
     Keys,
     header,
     mask,
-    sendable,
 )
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Event, Message, Ping, Prepared, frozen
+from kirsch.websocket.message import Close, Event, Message, Ping, Prepared, check_close, frozen
 from kirsch.websocket.parser import Parser
 from kirsch.websocket.source import Source
 
@@ -242,10 +241,7 @@ class Protocol:
         RuntimeError as `send` does.
         """
         self.__require_thread()
-        if not sendable(code):
-            raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
-        if len(reason.encode()) > 123:
-            raise ValueError("a close reason has 123 bytes at most")
+        check_close(code, reason)
         with self.guard or FREE:
             if self.close_sent is None and self.state != CLOSED:
                 self.__close(Close(code, reason))

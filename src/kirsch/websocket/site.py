@@ -47,14 +47,17 @@ class Site:
     def open(self, request: Request, peer: str) -> tuple[WebSocket, bytes]:
         """The connection a request asks for, and the response that tells the client.
 
-        Raises HandshakeError, also 404 for a path where nothing is, and 500 where the Factory failed: that is
-        logged.
+        Raises HandshakeError, also 404 for a path where nothing is, 431 for too many fields, and 500 where
+        the Factory failed: that is logged.
         """
         application = self.application
         if isinstance(application, Mapping):
             application = application.get(request.path)
             if application is None:
                 raise HandshakeError(404, "there is no WebSocket at this path")
+        if len(request.headers) > self.limits.headers:
+            # Where another server has read it.
+            raise HandshakeError(431, f"more than {self.limits.headers} header fields")
         factory = self.wrap(application)
         accepted = accept(request, self.policy)
         codec = accepted.deflate and accepted.deflate.codec(client=False, limits=self.limits)

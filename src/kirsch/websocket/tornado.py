@@ -35,6 +35,7 @@ from kirsch.websocket.handshake import Policy
 from kirsch.websocket.headers import Headers, Request
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import peer, unix_socket, unknown
+from kirsch.websocket.message import check_close
 from kirsch.websocket.site import Site
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]
@@ -142,6 +143,7 @@ class Server(loops.Server):
         self._http = listener.http
 
     async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        check_close(code, reason)
         self._http.stop()
         await self._http.close_all_connections()
         await super().close(code, reason, timeout)
@@ -162,6 +164,9 @@ class serve(loops.serve):  # noqa: N801 - as there
             ssl_options=self._context,
             max_header_size=limits.handshake,
             idle_connection_timeout=limits.handshake_timeout,
+            # No handshake has one, and Tornado would take 100 MiB before it asks us.
+            max_body_size=limits.handshake,
+            body_timeout=limits.handshake_timeout,
         )
         if self._socket is None and self._unix is None:
             host, port = self._place

@@ -27,6 +27,7 @@ from kirsch.websocket.frame import GOING_AWAY
 from kirsch.websocket.handshake import Policy, request_from_environ
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unknown
+from kirsch.websocket.message import check_close
 from kirsch.websocket.pool import Pool
 from kirsch.websocket.site import Site
 from kirsch.websocket.threaded import Application, factory
@@ -119,6 +120,7 @@ class WebSockets:
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         """Close every connection, as the end of the process does; arguments are as Server.close's."""
+        check_close(code, reason)
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._process == os.getpid():
@@ -169,7 +171,8 @@ class Server(Listening):
     def __init__(self, websockets: WebSockets, host: str | None, port: int) -> None:
         self._websockets = websockets
         try:
-            self._server = _Server((host or "", port), _Handler)
+            timeout = {"timeout": websockets.limits.handshake_timeout}
+            self._server = _Server((host or "", port), type("_Handler", (_Handler,), timeout))
         except socket.gaierror as error:
             raise unknown(host, error) from None
         self._server.set_app(websockets)
@@ -178,6 +181,7 @@ class Server(Listening):
         self._thread.start()
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        check_close(code, reason)
         self._server.shutdown()
         self._server.server_close()
         self._websockets.close(code, reason, timeout)
@@ -220,8 +224,6 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10
-
     def get_environ(self) -> Environ:
         return {
             **super().get_environ(),

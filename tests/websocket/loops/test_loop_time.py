@@ -47,6 +47,7 @@ class TestTime:
             group.create_task(self.no_pong(serve))
             group.create_task(self.no_server_that_closes(serve))
             group.create_task(self.a_full_inbox(handled))
+            group.create_task(self.a_clock_that_fails(serve))
             group.create_task(self.a_message_on_its_way(serve, None, None))
             group.create_task(self.a_message_on_its_way(serve, certificate.server, certificate.client))
             # This one has done it, and stays.
@@ -58,7 +59,8 @@ class TestTime:
         late = [record for record in lines(caplog) if "no handshake in 0.5 s" in record.getMessage()]
         # Tornado has no word for it.
         assert len(late) == (0 if provider.name == "tornado" else 3)
-        assert all(record.exc_info is None for record in caplog.records)
+        failed = [record.getMessage() for record in caplog.records if record.exc_info]
+        assert set(failed) == {"the clock goes on"}
 
     async def no_handshake(self, address, ssl):
         reader, writer = await asyncio.open_connection(*address, ssl=ssl)
@@ -88,6 +90,17 @@ class TestTime:
             assert (await raw.frame())[0] == 0x88
             assert await raw.ended()
             assert await soon(told.get()) == ("closed", 1006, "")
+
+    async def a_clock_that_fails(self, serve):
+        """It stops no other, whichever is first."""
+
+        def fail(self, now):
+            raise LookupError("of mine")
+
+        application, _ = recorder(tick=fail)
+        async with serve(application) as server, Raw(server) as raw:
+            await raw.head()
+            await asyncio.sleep(2.5)
 
     async def no_pong(self, serve):
         application, told = recorder()

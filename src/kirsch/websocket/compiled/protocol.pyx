@@ -19,9 +19,8 @@ from kirsch.websocket.compiled.frame cimport byte, header, lay
 from kirsch.websocket.compiled.parser cimport Parser
 
 from kirsch.websocket.errors import Closed, ProtocolError, Slow
-from kirsch.websocket.frame import sendable
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Ping, Prepared, frozen
+from kirsch.websocket.message import Close, Ping, Prepared, check_close, frozen
 from kirsch.websocket.protocol import FREE, _elsewhere
 from kirsch.websocket.source import Source
 
@@ -251,10 +250,7 @@ cdef class Protocol:
         RuntimeError as `send` does.
         """
         self._require_thread()
-        if not sendable(code):
-            raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
-        if len(reason.encode()) > 123:
-            raise ValueError("a close reason has 123 bytes at most")
+        check_close(code, reason)
         with self.guard or FREE:
             if self.close_sent is None and self.state != CLOSED:
                 self._close(Close(code, reason))
