@@ -45,6 +45,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).se
 """
 
 
+def attended() -> None:
+    """As at a terminal, which nohup(1) is not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Dev:
     """A `kirsch dev` that runs."""
 
@@ -55,7 +60,7 @@ class Dev:
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 [KIRSCH, "dev", str(folder), "--port", str(self.port), *options],
-                stdout=out, stderr=subprocess.STDOUT, env=environment,
+                stdout=out, stderr=subprocess.STDOUT, env=environment, preexec_fn=attended,
             )  # fmt: skip
 
     @property
@@ -75,8 +80,8 @@ class Dev:
     def says(self, pattern: str) -> None:
         eventually(lambda: re.search(pattern, self.said), PATIENCE, f"{pattern!r} in {self.said}")
 
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGINT)
+    def end(self, signum: int = signal.SIGINT) -> int:
+        self.process.send_signal(signum)
         return self.process.wait(PATIENCE)
 
 
@@ -102,6 +107,13 @@ def started(tmp_path: Path) -> Iterator[list[Dev]]:
         if dev.process.poll() is None:
             dev.process.kill()
             dev.process.wait()
+
+
+@pytest.fixture(scope="module")
+def web() -> None:
+    """The image that containers are of."""
+    images = Path(__file__).parents[2] / "images"
+    subprocess.run([KIRSCH, "image", "build", images / "web", "-t", "kirsch/web"], check=True, timeout=590)
 
 
 def story(dev: Dev, file: Path, port: int = 0) -> None:
@@ -150,6 +162,21 @@ def test_files_of_a_folder_that_is_new_are_seen(folder, tmp_path, started):
     assert dev.end() == 0
 
 
+def test_a_module_that_is_away_leaves_all_as_it_was(folder, tmp_path, started):
+    dev = Dev(folder, tmp_path / "log")
+    started.append(dev)
+    dev.shows("first")
+    (folder / "webapp").rename(folder / ".elsewhere")
+    dev.says("the module is gone: it goes on as it was")
+    assert dev.page() == "first"
+    (folder / ".elsewhere/__init__.py").write_text(MODULE.replace("first", "back"))
+    (folder / ".elsewhere").rename(folder / "webapp")
+    dev.shows("back")
+    # Its terminal is closed.
+    assert dev.end(signal.SIGHUP) == 0
+    assert dev.said.endswith("stopped\n")
+
+
 @pytest.mark.slow
 def test_units_that_run_the_folders_code_are_restarted(tmp_path, started):
     folder = tmp_path / "app"
@@ -177,18 +204,63 @@ def test_units_that_run_the_folders_code_are_restarted(tmp_path, started):
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("images")
 @pytest.mark.skipif(not (shutil.which("podman") and os.geteuid() == 0), reason="containers need podman, root")
-def test_a_module_is_served_in_a_container(folder, tmp_path, started):
-    images = Path(__file__).parents[2] / "images"
-    subprocess.run([KIRSCH, "image", "build", images / "web", "-t", "kirsch/web"], check=True, timeout=590)
+def test_a_module_is_served_in_a_container(folder, tmp_path, started, web):
+    (folder / "words.py").write_text('from pathlib import Path\nSTART = Path("parts/start").read_text()\n')
+    (folder / "parts").mkdir()
+    (folder / "parts/start").write_text("fir")
+    module = folder / "webapp/__init__.py"
+    module.write_text(
+        MODULE.replace("import cherrypy", "import cherrypy, words").replace('"first"', "words.START")
+    )
     dev = Dev(folder, tmp_path / "log", "--container")
     started.append(dev)
-    story(dev, folder / "webapp/__init__.py")
+    dev.shows("fir")
+    # What lies beside the module is the host's too: files of any kind, and other modules.
+    (folder / "parts/start").write_text("sta")
+    (folder / "words.py").write_text((folder / "words.py").read_text() + 'START += "rt"\n')
+    dev.shows("start")
+    module.write_text(MODULE)
+    story(dev, module)
     assert dev.end() == 0
-    left = subprocess.run(
+    assert "kirsch-dev-" not in containers()
+
+
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("images")
+@pytest.mark.skipif(not (shutil.which("podman") and os.geteuid() == 0), reason="containers need podman, root")
+def test_who_presses_ctrl_c_twice_leaves_no_container(folder, tmp_path, started, web):
+    module = folder / "webapp/__init__.py"
+    stop = 'cherrypy.engine.subscribe("stop", lambda: (print("still busy"), __import__("time").sleep(300)))\n'
+    module.write_text(MODULE + stop)
+    dev = Dev(folder, tmp_path / "log", "--container")
+    started.append(dev)
+    dev.shows("first")
+    dev.process.send_signal(signal.SIGINT)
+    dev.says("still busy")
+    assert dev.end() == 0
+    assert "kirsch-dev-" not in containers()
+
+
+def containers() -> str:
+    return subprocess.run(
         ["podman", "ps", "--all", "--format", "{{.Names}} {{.Mounts}}"],
         capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
-    assert "kirsch-dev-" not in left
+
+
+def test_options_that_would_do_nothing_are_refused(folder, tmp_path):
+    def refused(*arguments: object) -> str:
+        argv = [KIRSCH, "dev", *map(str, arguments)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        return str(done.stderr)
+
+    assert refused(folder, "--image", "x") == "kirsch: --image is for a container: give --container too\n"
+    (tmp_path / "page.service").write_text("[Service]\nExecStart=sleep infinity\n")
+    assert "--port is for a module" in refused(tmp_path, "--port", free_port())
 
 
 def test_what_cannot_be_served_is_said(tmp_path):

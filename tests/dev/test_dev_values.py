@@ -1,9 +1,11 @@
 """What follows from changes of files."""
 
+import os
 from pathlib import Path
 
 from kirsch.cluster.application import Application
-from kirsch.cluster.dev.reload import Reload, units_of_code
+from kirsch.cluster.dev.program import CONFIGURATION, Container
+from kirsch.cluster.dev.reload import Change, Reload, units_of_code
 from kirsch.cluster.dev.syntax import check
 
 
@@ -18,6 +20,17 @@ def test_a_mistake_is_told_with_file_line_and_mark():
 
 def test_a_null_byte_is_a_mistake_too():
     assert check({"a.py": "x\0"})["a.py"].startswith("a.py:1: ")
+
+
+def test_what_is_nested_too_deeply_is_a_mistake_too():
+    (wrong,) = check({"a.py": "-" * 200_000 + "1"}).values()
+    assert wrong.startswith("a.py:1: ")
+    assert wrong != "a.py:1: "
+
+
+def test_of_many_files_the_first_are_named():
+    assert Change(("a.py", "b.py")).shown == "a.py, b.py"
+    assert Change(tuple(f"{letter}.py" for letter in "abcde")).shown == "a.py, b.py, c.py and 2 more"
 
 
 def test_nothing_is_reloaded_while_another_file_is_wrong(tmp_path):
@@ -71,3 +84,26 @@ def test_only_units_that_run_the_folders_code_are_restarted(tmp_path):
     application = Application("notes", Path(tmp_path), units)
     started = ["db.container", "notes@1.container", "notes@2.container", "job.service", "lb.container"]
     assert units_of_code(application, started) == ["notes@1.container", "notes@2.container", "job.service"]
+
+
+def test_a_container_has_the_folders_code_mounted_not_the_module_alone(tmp_path):
+    folder, settings = tmp_path / "app", tmp_path / "settings/cherryd.conf"
+    settings.parent.mkdir()
+    for name in ("webapp", "templates", "a:b", ".git", "venv", "node_modules"):
+        (folder / name).mkdir(parents=True)
+    for name in ("model.py", "README.md"):
+        (folder / name).touch()
+    program = Container(folder, "webapp", 8080, settings, "image", "name")
+    before = os.umask(0o077)
+    try:
+        argv = program.command().argv
+    finally:
+        os.umask(before)
+    volumes = [argv[at + 1] for at, word in enumerate(argv) if word == "--volume"]
+    assert volumes == [
+        *(f"{folder / name}:/home/web/{name}:ro" for name in ("model.py", "templates", "webapp")),
+        f"{settings}:{CONFIGURATION}:ro",
+    ]
+    # The container's user is another one than who runs kirsch.
+    assert settings.stat().st_mode & 0o777 == 0o644
+    assert settings.parent.stat().st_mode & 0o777 == 0o755

@@ -1,14 +1,14 @@
 """dev: code that runs anew when it changes."""
 
 import argparse
-import signal
+import re
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, Misuse, interruptible
 from kirsch.cli.journal import printable
 from kirsch.cluster.application import FILE, Application, load
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kirsch.cluster.dev.watch import Watch
 
 MODULE = "webapp"
+PORT = 8080
 # What a folder without a Containerfile is served in.
 IMAGE = "localhost/kirsch/web"
 
@@ -27,7 +28,11 @@ def dev(options: argparse.Namespace) -> int:
     folder = Path(options.directory)
     if not folder.is_dir():
         raise Failure(f"{folder}: no such directory")
+    if options.image and not options.container:
+        raise Misuse("--image is for a container: give --container too")
     if not options.container and not options.module and _has_units(folder):
+        if options.port is not None:
+            raise Misuse("--port is for a module: units say themselves where they listen")
         return _units(options, folder)
     return _module(options, folder.resolve())
 
@@ -68,6 +73,14 @@ class Following:
 
     def run(self) -> None:
         """Until the application has stopped."""
+        from kirsch.cluster.dev.watch import WatchError
+
+        try:
+            self._follow()
+        except WatchError as error:
+            _say(f"{error}; changes are not seen any more")
+
+    def _follow(self) -> None:
         from kirsch.cluster.application import ApplicationError
         from kirsch.cluster.client import ClientError
         from kirsch.cluster.dev import syntax
@@ -96,7 +109,7 @@ class Following:
         from kirsch.cluster.client import UNITS
         from kirsch.cluster.dev.reload import units_of_code
 
-        named = ", ".join(change.names)
+        named = change.shown
         if change.units:
             self.application = load(self.application.directory)
             apply(client, self.application)
@@ -117,14 +130,13 @@ def _module(options: argparse.Namespace, folder: Path) -> int:
     from kirsch.cluster.provision.host import free
 
     module = options.module or MODULE
-    if not 0 < options.port < 65536 or not free(options.port):
-        raise Failure(f"port {options.port} of this computer is taken, or none: give another with --port")
+    port = PORT if options.port is None else options.port
+    if not 0 < port < 65536 or not free(port):
+        raise Failure(f"port {port} of this computer is taken, or none: give another with --port")
+    interruptible()
     image = _image(options, folder) if options.container else ""
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        serve(folder, module, options.port, image, _say, lambda line: print(printable(line), flush=True))
+        serve(folder, module, port, image, _say, lambda line: print(printable(line), flush=True))
     except KeyboardInterrupt:
         print("stopped")
     return 0
@@ -133,20 +145,24 @@ def _module(options: argparse.Namespace, folder: Path) -> int:
 def _image(options: argparse.Namespace, folder: Path) -> str:
     """The image to serve the folder in: its own, as it is built now, or the one that all begin with."""
     from kirsch.cli.cluster import Steps
-    from kirsch.cli.image import show_failure
-    from kirsch.cluster.image.build import BuildError, build, planned
+    from kirsch.cli.image import failures_shown
+    from kirsch.cluster.image.build import build, installed, own_image, planned
     from kirsch.cluster.image.containerfile import NAMES
     from kirsch.cluster.image.store import known
     from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.image import Images
 
-    if options.image or not any((folder / name).is_file() for name in NAMES):
-        return known(options.image or IMAGE, Runner())
-    steps = Steps(sys.stdout)
-    try:
-        return str(build(planned(folder, [], {}), steps).names[0])
-    except BuildError as error:
-        show_failure(error, steps)
-        raise
+    installed()
+    steps, runner = Steps(sys.stdout), Runner()
+    with failures_shown(steps):
+        if options.image:
+            return known(options.image, runner)
+        if any((folder / name).is_file() for name in NAMES):
+            name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+            return str(build(planned(folder, [name or MODULE], {}), steps, runner).names[0])
+        if not Images(runner).exists(IMAGE):
+            own_image(IMAGE, steps, runner)
+    return known(IMAGE, runner)
 
 
 def _say(text: str) -> None:

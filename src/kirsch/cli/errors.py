@@ -1,6 +1,7 @@
 """From what went wrong to one line and an exit status."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,6 +19,14 @@ class Misuse(Failure):
     """Options that do not go together."""
 
     exit_status = 2
+
+
+def interruptible() -> None:
+    """Have what ends us (a service manager, a terminal that is closed) be as Ctrl-C, which has us tidy up.
+    A hangup that is ignored, as by nohup(1), stays so."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    for number in (signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])):
+        signal.signal(number, signal.default_int_handler)
 
 
 def reported(verb: Callable[[], int]) -> int:

@@ -156,14 +156,12 @@ def _applications(verbs: Any) -> None:
         "the folder are restarted when it changes. While a file has a syntax error, which is shown, all goes "
         "on as it was.\n\n"
         "A folder without unit files is served as a module of CherryPy's that mounts itself, by cherryd; "
-        "with --container in a container of the folder's image that has the module mounted.",
+        "with --container in a container of the folder's image that has the code mounted.",
         "kirsch dev examples/notes",
     )
     _directory(dev)
     dev.add_argument("--module", metavar="MODULE", help="what cherryd serves (webapp)")
-    dev.add_argument(
-        "--port", type=count, default=8080, metavar="PORT", help="where cherryd serves it (8080)"
-    )
+    dev.add_argument("--port", type=count, metavar="PORT", help="where cherryd serves it (8080)")
     dev.add_argument("--container", action="store_true", help="serve the module in a container")
     dev.add_argument(
         "--image", metavar="IMAGE", help="of this image (built of DIR's Containerfile; else kirsch/web)"

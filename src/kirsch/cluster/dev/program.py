@@ -1,4 +1,4 @@
-"""A CherryPy module in development: as a process of ours, or in a container that has its folder mounted."""
+"""A CherryPy module in development: as a process of ours, or in a container that has its code mounted."""
 
 import json
 import sys
@@ -8,14 +8,32 @@ from pathlib import Path
 
 from kirsch.bus.command import Command as ChildCommand
 from kirsch.cluster.dev import syntax
+from kirsch.cluster.dev.watch import wanted
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import podman, remove_machines, ulimits
 
 HOME = "/home/web"
 # In a container, beside what the image has.
-CONFIGURATION = f"{HOME}/cherryd-dev.conf"
+CONFIGURATION = "/cherryd-dev.conf"
 PORT = 8080
+
+
+def there(folder: Path, module: str) -> bool:
+    """Whether a folder has a module, which may be one of a package."""
+    *packages, name = module.split(".")
+    place = folder.joinpath(*packages)
+    return (place / name).is_dir() or (place / f"{name}.py").is_file()
+
+
+def code(folder: Path) -> list[Path]:
+    """What a container has mounted of a folder: its modules and all folders that may belong to them, so that
+    what lies beside the module is the host's too."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if wanted(path.name) and ":" not in path.name and (path.is_dir() or path.suffix == ".py")
+    )
 
 
 def configuration(address: str, port: int) -> str:
@@ -63,15 +81,13 @@ class Container:
     def command(self) -> ChildCommand:
         """podman's command: in the foreground, so that the container ends with it."""
         self.settings.write_text(configuration("0.0.0.0", PORT))  # noqa: S104 (in the container)
-        # The user of the container reads them.
+        # The user of the container reads them, whatever our umask is.
         self.settings.parent.chmod(0o755)
-        package = (self.folder / self.module).is_dir()
-        place = self.module if package else f"{self.module}.py"
-        code = (self.folder / place).resolve()
+        self.settings.chmod(0o644)
         argv = podman(
             "run", "--rm", "--replace", "--name", self.name, "--publish", f"127.0.0.1:{self.port}:{PORT}",
-            "--volume", f"{code}:{HOME}/{place}:ro",
-            "--volume", f"{self.settings}:{CONFIGURATION}:ro",
+            *(w for p in code(self.folder) for w in ("--volume", f"{p.resolve()}:{HOME}/{p.name}:ro")),
+            "--volume", f"{self.settings}:{CONFIGURATION}:ro", "--workdir", HOME,
             "--no-healthcheck", "--stop-timeout", "5", *ulimits(limits()),
             self.image, "cherryd", "-c", CONFIGURATION, "-i", self.module,
         ).argv  # fmt: skip

@@ -10,6 +10,8 @@ from kirsch.unit import UnitFile
 
 # What is wrong with Python texts, by their paths.
 Check = Callable[[Mapping[str, str]], Mapping[str, str]]
+# How many names of files are told of those that changed together.
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class Change:
     wrong: Mapping[str, str] = field(default_factory=dict)
     code: bool = False
     units: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The names in a line: of many the first ones."""
+        first, more = self.names[:SHOWN], len(self.names) - SHOWN
+        return f"{', '.join(first)} and {more} more" if more > 0 else ", ".join(first)
 
 
 @dataclass(slots=True)

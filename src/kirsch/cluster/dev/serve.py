@@ -10,7 +10,7 @@ from typing import Protocol
 from kirsch.bus.child import Child, ChildError, Exit
 from kirsch.bus.command import Command
 from kirsch.cluster.application import ApplicationError
-from kirsch.cluster.dev.program import Container, Process
+from kirsch.cluster.dev.program import Container, Process, there
 from kirsch.cluster.dev.reload import Check, Reload
 from kirsch.cluster.dev.watch import Watch
 
@@ -39,7 +39,7 @@ def serve(
     empty. `say` is told what happens, `write` gets the program's lines.
 
     Raises ApplicationError, ChildError, WatchError."""
-    if not (folder / module).is_dir() and not (folder / f"{module}.py").is_file():
+    if not there(folder, module):
         raise ApplicationError(
             f"{folder} has neither unit files nor a module {module}: name another with --module"
         )
@@ -52,17 +52,18 @@ def serve(
             else Process(folder, module, port, settings)
         )
         say(f"{module} is served at http://localhost:{port}/")
-        run(program, watch, Reload(folder, program.check), say, write)
+        run(program, watch, Reload(folder, program.check), lambda: there(folder, module), say, write)
 
 
 def run(
     program: Program,
     watch: Watch,
     reload: Reload,
+    complete: Callable[[], bool],
     say: Callable[[str], None],
     write: Callable[[str], None],
 ) -> None:
-    """The loop itself."""
+    """The loop itself. While the code is not `complete`, its module gone, nothing is run anew."""
     stopping: set[int] = set()
 
     def ended(child: Child, how: Exit) -> None:
@@ -92,12 +93,20 @@ def run(
                 say(wrong)
             if change.wrong:
                 say("it goes on as it was until that is mended")
+            elif change.code and not complete():
+                say("the module is gone: it goes on as it was until that is back")
             elif change.code:
-                say(f"{', '.join(change.names)} changed: reloading")
+                say(f"{change.shown} changed: reloading")
                 stop(child)
                 child = start()
     except ChildError as error:
         raise ApplicationError(str(error)) from None
     finally:
-        stop(child)
-        program.remove()
+        try:
+            stop(child)
+        except KeyboardInterrupt:
+            # Who asks twice does not want to wait for what is under way.
+            child.kill()
+            child.wait()
+        finally:
+            program.remove()

@@ -19,8 +19,9 @@ def check(texts: Mapping[str, str]) -> dict[str, str]:
                 lines.append(f"    {bare}")
                 lines.append("    " + " " * (max(error.offset or 1, 1) - 1) + "^")
             wrong[path] = "\n".join(lines)
-        except ValueError as error:  # a null byte
-            wrong[path] = f"{path}:1: {error}"
+        except (ValueError, OverflowError, MemoryError, RecursionError) as error:
+            # A null byte; what is nested too deeply.
+            wrong[path] = f"{path}:1: {str(error) or type(error).__name__}"
     return wrong
 
 
