@@ -1,5 +1,6 @@
 """The images postgres and haproxy, as their users expect them."""
 
+import gzip
 import http.client
 import json
 import shutil
@@ -95,6 +96,37 @@ def test_the_official_images_variables_make_a_database_that_stays(podman, postgr
     finally:
         podman.clean()
         podman.podman("volume", "rm", "--force", volume)
+
+
+def test_scripts_are_bashs_as_with_the_official_image(podman, postgres, tmp_path):
+    """One that is not executable is read, and may use what is not set."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    scripts.chmod(0o755)
+    (scripts / "1.sh").write_text(
+        "#!/usr/bin/env bash\nset -e\nnames=(ali zoe)\n"
+        'if [[ -z $NOT_SET ]]; then psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" '
+        '--dbname "$POSTGRES_DB" <<-EOSQL\n\tCREATE TABLE ${names[1]} (id int);\nEOSQL\nfi\n'
+    )
+    (scripts / "2.sql.gz").write_bytes(gzip.compress(b"INSERT INTO zoe VALUES (7);\n"))
+    volume = f"{scripts}:/docker-entrypoint-initdb.d:ro"
+    name = podman.run(postgres, "--env", "POSTGRES_PASSWORD=x", "--volume", volume)
+    ready(podman, name)
+    assert asked(podman, name, "SELECT * FROM zoe", PGUSER="postgres") == "7"
+
+
+def test_a_torn_dump_makes_no_database(podman, postgres, tmp_path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    scripts.chmod(0o755)
+    lines = "".join(f"SELECT {number};\n" for number in range(20_000))
+    (scripts / "1.sql.gz").write_bytes(gzip.compress(lines.encode())[:-2000])
+    volume = f"{scripts}:/docker-entrypoint-initdb.d:ro"
+    name = podman.run(postgres, "--env", "POSTGRES_PASSWORD=x", "--volume", volume)
+    podman.podman("wait", name)
+    assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") != "0"
+    assert "1.sql.gz" in podman.said(name)
+    assert "made the database" not in podman.said(name)
 
 
 def test_without_a_password_no_database_is_made(podman, postgres):
