@@ -72,13 +72,40 @@ def test_an_image_is_sent_once_and_every_machine_takes_it(cluster: ClusterRecord
         shell = shell_of(cluster, machine)
         act(runner, shell, machine.name, f"podman pull --quiet {at}/{image}")
         act(runner, shell, machine.name, f"podman image exists {at}/{image}")
-    pruned = kirsch("image", "prune", "--on", cluster.name)
-    assert len(pruned.splitlines()) == len(cluster.machines)
+    registry, *machines = kirsch("image", "prune", "--on", cluster.name).splitlines()
+    assert registry.startswith("registry: ")
+    assert [line.partition(":")[0] for line in machines] == [machine.name for machine in cluster.machines]
     for machine in cluster.machines:
         with pytest.raises(CommandError):
             runner.run(shell_of(cluster, machine).command(f"podman image exists {at}/{image}"))
     # What has a name in the registry stays there.
     act(runner, shell_of(cluster, cluster.machines[-1]), "it", f"podman pull --quiet {at}/{image}")
+
+
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
+    cluster: ClusterRecord, image: str, tmp_path: Path
+):
+    at = of_cluster(cluster).address
+    said = kirsch("image", "push", image, "--on", cluster.name)
+    first = said.split()[-1]
+    (tmp_path / "name").write_text("changed")
+    kirsch("image", "build", tmp_path, "-t", image)
+    kirsch("image", "push", image, "--on", cluster.name)
+    unit = tmp_path / f"{image}.container"
+    unit.write_text(f"[Container]\nImage={first}\n")
+    kirsch("--cluster", cluster.name, "submit", unit)
+    runner, shell = Runner(), shell_of(cluster, cluster.machines[-1])
+    pull = shell.command(f"podman pull --quiet {first}")
+    kirsch("image", "prune", "--on", cluster.name)
+    runner.run(pull)
+    kirsch("--cluster", cluster.name, "destroy", unit.name)
+    kirsch("image", "prune", "--on", cluster.name)
+    with pytest.raises(CommandError):
+        runner.run(pull)
+    act(runner, shell, "it", f"podman pull --quiet {at}/{image}")
 
 
 @pytest.mark.slow
