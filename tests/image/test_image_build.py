@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,8 +13,10 @@ import urllib.request
 
 import pytest
 from tests.deadline import eventually
-from tests.image.conftest import KIRSCH
+from tests.image.conftest import IMAGES, KIRSCH
 
+from kirsch.cluster.image.base import base_name
+from kirsch.cluster.image.containerfile import Containerfile
 from kirsch.cluster.image.content import is_content_tag
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
@@ -122,11 +127,61 @@ def test_two_builds_of_one_folder_have_one_content(podman, application):
 
 
 def test_what_containerignore_names_stays_out(podman, application):
-    (application / ".containerignore").write_text("secret*\n")
-    (application / "secret.txt").write_text("hush")
-    podman.kirsch("image", "build", application, "-t", podman.prefix)
+    kept = ["#1", "logs/kept.log"]
+    for name in (*kept, "logs/old.log", "a/b/cache.tmp", "built/x", "noise.log", ".kirsch/secret"):
+        (application / name).parent.mkdir(parents=True, exist_ok=True)
+        (application / name).write_text(name)
+    (application / ".containerignore").write_bytes(
+        b"# a comment\r\n/requirements.txt.old\nbuilt/\n**/*.tmp \n*.log\nlogs\n! /logs/kept.log\n!.kirsch\n"
+    )
+    podman.kirsch("image", "build", application, "-t", podman.prefix, "--json")
     name = podman.run(podman.prefix)
-    assert podman.podman("exec", name, "ls").split() == ["Containerfile", "requirements.txt", "webapp"]
+    found = podman.podman("exec", name, "find", ".", "-type", "f", "!", "-path", "./.*/*").split()
+    assert {path.removeprefix("./") for path in found if not path.startswith("./.")} == {
+        *kept, "Containerfile", "requirements.txt", "webapp/__init__.py"
+    }  # fmt: skip
+    # Where an application was up secrets lie there; nothing brings that into an image.
+    assert podman.podman("exec", name, "find", "/", "-name", ".kirsch", "-not", "-path", "/proc/*") == ""
+
+
+def test_the_content_is_other_with_every_change_that_counts(podman, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "Containerfile").write_text("FROM scratch\nCOPY . /\n")
+    (folder / ".containerignore").write_text("out\n.containerignore\n")
+    (folder / "file").write_text("x")
+    (folder / "link").symlink_to("file")
+
+    def built() -> str:
+        said = podman.kirsch("image", "build", folder, "-t", podman.prefix, "--json").stdout
+        return str(json.loads(said)["names"][0])
+
+    seen = [built()]
+    os.utime(folder / "file", (1, 1))
+    (folder / "out").write_text("not in it")
+    assert built() == seen[0]
+    (folder / "file").chmod(0o755)
+    seen.append(built())
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("elsewhere")
+    seen.append(built())
+    (folder / "empty").mkdir()
+    seen.append(built())
+    assert len(set(seen)) == 4
+
+
+def test_requirements_that_the_image_takes_no_wheels_of_are_left_alone(podman, tmp_path):
+    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY requirements.txt /\n")
+    (tmp_path / "requirements.txt").write_text("there-is-no-such-thing==0.0.0.1\n")
+    podman.kirsch("image", "build", tmp_path, "-t", podman.prefix)
+
+
+def test_who_keeps_files_to_himself_can_build(podman, application):
+    kirsch = [KIRSCH, "image", "build", str(application), "-t", podman.prefix, "--no-cache"]
+    done = podman._run(["sh", "-c", 'umask 077; exec "$@"', "sh", *kirsch])
+    assert done.returncode == 0, done.stderr
+    # The cache is of everybody's.
+    podman.kirsch("image", "build", application, "-t", podman.prefix)
 
 
 def test_images_are_tagged_listed_and_removed(podman, application):
@@ -152,6 +207,37 @@ def test_an_image_that_runs_is_not_removed_by_mistake(podman, application):
     assert "in use by the container" in refused.stderr
     podman.kirsch("image", "rm", "--force", podman.prefix)
     assert podman.names() == []
+
+
+def test_an_image_that_runs_by_another_name_is_not_removed_either(podman, application):
+    podman.kirsch("image", "build", application, "-t", podman.prefix)
+    podman.kirsch("image", "tag", podman.prefix, f"{podman.prefix}:1.0")
+    podman.run(f"{podman.prefix}:1.0")
+    podman.kirsch("image", "rm", f"{podman.prefix}:1.0")
+    before = podman.names()
+    refused = podman.kirsch("image", "rm", podman.prefix, ok=False)
+    assert "in use by the container" in refused.stderr
+    assert podman.names() == before
+
+
+def test_of_several_those_that_are_gone_are_told_before_the_one_that_is_not(podman, application):
+    podman.kirsch("image", "build", application, "-t", podman.prefix)
+    half = podman.kirsch("image", "rm", podman.prefix, f"{podman.prefix}:none", ok=False)
+    assert f"localhost/{podman.prefix}:latest is removed" in half.stdout
+    assert "there is no image" in half.stderr
+
+
+def test_what_failed_builds_leave_goes_with_prune(podman, tmp_path):
+    def nameless() -> set[str]:
+        return set(podman.podman("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
+
+    (tmp_path / "Containerfile").write_text(f"FROM scratch\nCOPY data /{podman.prefix}\nRUN nothing\n")
+    (tmp_path / "data").write_text(podman.prefix)
+    before = nameless()
+    podman.kirsch("image", "build", tmp_path, "-t", podman.prefix, ok=False)
+    assert (left := nameless() - before)
+    podman.kirsch("image", "prune")
+    assert not left & nameless()
 
 
 def test_a_step_that_fails_shows_its_last_lines_and_leaves_nothing(podman, application):
@@ -201,13 +287,74 @@ def test_what_is_not_there_is_said(podman, tmp_path):
     )
 
 
-def test_without_podman_it_is_said_what_to_install(podman, application, monkeypatch):
-    monkeypatch.setitem(podman.environment, "PATH", "/nonexistent")
-    assert "apt-get install podman" in podman.kirsch("image", "build", application, ok=False).stderr
-    monkeypatch.undo()
+def test_an_argument_that_nothing_takes_is_refused(podman, tmp_path):
+    (tmp_path / "Containerfile").write_text("FROM scratch\nARG A\nCOPY Containerfile /\n")
+    build = ("image", "build", tmp_path, "-t", podman.prefix)
+    assert "has no ARG B: " in podman.kirsch(*build, "--build-arg", "B=1", ok=False).stderr
+    assert "has no ARG BASE: " in podman.kirsch(*build, "--base", "debian", ok=False).stderr
+    assert podman.names() == []
+    podman.kirsch(*build, "--build-arg", "A=1", "--build-arg", "http_proxy=http://127.0.0.1:1")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_that_cannot_be_written_is_said_in_a_line(podman, tmp_path, monkeypatch):
+    (tmp_path / "Containerfile").write_text("FROM scratch\n")
+    monkeypatch.setitem(podman.environment, "XDG_CACHE_HOME", "/dev/null/x")
+    refused = podman.kirsch("image", "build", tmp_path, "-t", podman.prefix, ok=False)
+    assert refused.stderr == "kirsch: /dev/null/x/kirsch: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build", ".", "-t", "x"], ["list"], ["tag", "a", "b"], ["rm", "a"], ["push", "a", "r.example/a"],
+        ["pull", "r.example/a"], ["prune"],
+    ],
+)  # fmt: skip
+def test_without_podman_it_is_said_what_to_install(podman, tmp_path, monkeypatch, words):
+    (tmp_path / "Containerfile").write_text("FROM scratch\n")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(podman.environment, "PATH", "/nonexistent")
+        refused = (
+            podman.kirsch("image", *words, "-t", "x", ok=False)
+            if words[0] == "build"
+            else podman.kirsch("image", *words, ok=False)
+        )
+        assert refused.stderr == "kirsch: images need podman and runc: apt-get install podman runc\n"
+        (tmp_path / "podman").symlink_to(shutil.which("podman"))
+        patch.setitem(podman.environment, "PATH", str(tmp_path))
+        refused = podman.kirsch("image", "list", ok=False)
+        assert refused.stderr == "kirsch: images need runc: apt-get install runc\n"
+
+
+def test_what_an_image_begins_with_is_made_where_kirsch_brings_it(podman, tmp_path):
+    """A computer whose podman has nothing but Debian."""
+    (tmp_path / "Containerfile").write_text("FROM localhost/kirsch/web\nCOPY text .\n")
+    (tmp_path / "text").write_text("x")
+    podman.kirsch("image", "build", IMAGES / "web", "-t", "kirsch/web")
+    arguments = Containerfile.parse((IMAGES / "web/Containerfile").read_text())
+    debian = base_name(arguments.packages, platform.machine())
+    if debian not in podman.podman("images", "--format", "{{.Repository}}:{{.Tag}}"):
+        pytest.skip("images begin with a registry's Debian here")
+    podman.podman("save", "--quiet", "--output", tmp_path / "debian.tar", debian)
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "none", memory], check=True)
+    try:
+        storage = f'driver = "overlay"\ngraphroot = "{memory}/graph"\nrunroot = "{memory}/run"\n'
+        (tmp_path / "storage.conf").write_text(f"[storage]\n{storage}")
+        podman.environment["CONTAINERS_STORAGE_CONF"] = str(tmp_path / "storage.conf")
+        podman.podman("load", "--quiet", "--input", tmp_path / "debian.tar")
+        said = podman.kirsch("image", "build", tmp_path, "-t", podman.prefix).stdout
+        assert "localhost/kirsch/web:latest, which comes with kirsch" in said
+        assert f"localhost/{podman.prefix}:latest" in podman.names()
+    finally:
+        del podman.environment["CONTAINERS_STORAGE_CONF"]
+        subprocess.run(["umount", memory / "graph/overlay"], check=False, capture_output=True)
+        subprocess.run(["umount", memory], check=True)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_interrupted_leaves_nothing(podman, application, tmp_path, signum):
     before = set(podman.podman("ps", "--all", "--external", "--quiet").split())
     with (application / "Containerfile").open("a") as file:
@@ -216,6 +363,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(podman, application, tmp_pat
     building = subprocess.Popen(
         [KIRSCH, "image", "build", application, "-t", podman.prefix],
         stdout=out, stderr=subprocess.STDOUT, env=podman.environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
 
     def sleeping() -> bool:

@@ -1,15 +1,20 @@
 """Images sent to real registries and fetched from them."""
 
+import http.server
 import json
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.image.carry import _ready, by_proxy
+from kirsch.cluster.image.presence import Presence
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, meaning, of_cluster, registry_of
+from kirsch.cluster.image.retire import retire
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
@@ -56,10 +61,34 @@ def test_insecure_is_for_the_registry_that_is_named_only():
 
 def test_a_registrys_place():
     assert Registry("registry.example").place == ("registry.example", 443)
-    assert Registry("registry.example", insecure=True).place == ("registry.example", 80)
+    assert Registry("registry.example", insecure=True).places == [
+        ("registry.example", 443),
+        ("registry.example", 80),
+    ]
+    assert Registry("registry.example:5000", insecure=True).places == [("registry.example", 5000)]
     assert Registry("[fd00::1]:5000").place == ("fd00::1", 5000)
     with pytest.raises(ImageError):
         _ = Registry("h:99999").place
+
+
+def test_a_registry_behind_a_proxy_is_left_to_podman(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert not by_proxy("registry.example")
+    monkeypatch.setenv("NO_PROXY", "registry.example")
+    assert not by_proxy("registry.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert by_proxy("other.example")
+    assert not by_proxy("registry.example")
+    assert not by_proxy("127.0.0.1")
+    assert not by_proxy("localhost")
+
+
+def test_a_host_whose_name_cannot_be_is_told_in_a_line():
+    name = f"{'a' * 70}.example"
+    with pytest.raises(ImageError, match="does not answer at port 443"), _ready(Registry(name)):
+        pass
 
 
 def test_a_clusters_registry_is_on_its_first_member():
@@ -136,6 +165,40 @@ class TestLive:
         at = registry().address
         refused = podman.kirsch("image", "pull", f"{at}/nothing:1", "--insecure", at, ok=False)
         assert refused.stderr == f"kirsch: registry {at}: it has no image nothing:1\n"
+
+    def test_what_is_no_registry_is_told(self, podman, tiny, tmp_path):
+        site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        at = f"127.0.0.1:{site.server_port}"
+        for words in (("push", tiny, f"{at}/{tiny}"), ("pull", f"{at}/{tiny}")):
+            refused = podman.kirsch("image", *words, "--insecure", at, ok=False)
+            assert refused.stderr == f"kirsch: registry {at}: no registry of images answers there\n"
+        site.shutdown()
+        site.server_close()
+
+    def test_a_registry_forgets_what_nobody_names(self, podman, tiny, registry, tmp_path):
+        signer, server, client = self.pairs(tmp_path / "pki", "127.0.0.1")
+        at = Registry(registry(**server).address, Certificates(signer, client["certificate"], client["key"]))
+        contents = []
+        for text in ("hello", "changed", "changed again"):
+            (tmp_path / "tiny/hello").write_text(text)
+            podman.kirsch("image", "build", tmp_path / "tiny", "-t", podman.prefix)
+            self.push(podman, tiny, at)
+            rows = json.loads(podman.kirsch("image", "list", "--json").stdout)
+            contents += [
+                row["content"]
+                for row in rows
+                if row["image"] == f"localhost/{tiny}" and row["tag"] == "latest"
+            ]
+        assert len(set(contents)) == 3
+        with Presence(at) as presence:
+            assert list(presence.paths()) == [tiny]
+            assert set(presence.tags(tiny)) == {"latest", *contents}
+            # The second is a unit's, the third is the latest.
+            assert retire(presence, [f"[Container]\nImage={at.address}/{tiny}:{contents[1]}\n"]) == 1
+            assert set(presence.tags(tiny)) == {"latest", *contents[1:]}
+            assert retire(presence, []) == 1
+            assert set(presence.tags(tiny)) == {"latest", contents[2]}
 
     def test_only_what_changed_is_sent(self, podman, application, registry, tmp_path):
         where = tmp_path / "registry-0/store/docker/registry/v2/blobs"

@@ -1,14 +1,26 @@
 """What is known of Containerfiles, of podman's output, of podman's images: values from texts."""
 
 import copy
+import io
+import re
+import shutil
 from pathlib import Path
 
+import pytest
+
+from kirsch.cli.cluster import Steps
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.base import base_name
+from kirsch.cluster.image.build import planned
 from kirsch.cluster.image.containerfile import Containerfile
 from kirsch.cluster.image.content import content_tag, is_content_tag
+from kirsch.cluster.image.ignore import excluded, patterns
 from kirsch.cluster.image.progress import Begun, Cached, Progress, reason
+from kirsch.cluster.image.reference import ImageError
+from kirsch.cluster.image.retire import Kept, retired
 from kirsch.cluster.image.store import listed
+from kirsch.cluster.image.turn import building, tidying
+from kirsch.cluster.image.wheels import named
 
 IMAGES = Path(__file__).parents[2] / "images"
 
@@ -48,6 +60,37 @@ def test_a_containerfiles_bases_are_not_its_own_stages():
     assert file.bases == ("debian:trixie-slim", "localhost/kirsch/web")
     assert file.packages == ("python3", "python3-venv")
     assert Containerfile.parse(STAGES, {"BASE": "fedora"}).bases[0] == "fedora"
+
+
+def test_what_is_taken_from_other_images_is_known_too():
+    file = Containerfile.parse(
+        """\
+ARG TAG
+FROM\tfedora:${TAG:-40} AS Tools
+FROM --platform=$BUILDPLATFORM tools
+COPY --from=tools --chown=web /a /b
+COPY --from=0 /a /b
+COPY --link --from=registry.example/uv:1 /uv /bin/
+RUN --mount=type=bind,from=more:2,source=/x,target=/y make --from=nowhere
+RUN cat <<END
+FROM nowhere
+END
+RUN echo $((1<<2))
+from "localhost/kirsch/web"
+"""
+    )
+    assert file.bases == ("fedora:40", "registry.example/uv:1", "more:2", "localhost/kirsch/web")
+
+
+def test_our_own_images_say_who_they_are_and_run_as_nobody_in_particular():
+    for path in IMAGES.glob("*/Containerfile"):
+        text = path.read_text()
+        for label in ("title", "description", "licenses"):
+            assert f"org.opencontainers.image.{label}=" in text, path
+        assert re.search(r"^STOPSIGNAL ", text, re.MULTILINE), path
+        if path.parent.name != "node":  # a whole machine
+            assert re.search(r"^USER (?!root|0)", text, re.MULTILINE), path
+            assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE), path
 
 
 def test_our_own_images_say_what_a_base_needs():
@@ -113,10 +156,97 @@ def test_an_images_content_tag_is_listed_beside_its_names_not_as_one():
 def test_wheels_are_mounted_for_reading_only():
     argv = podman.build(
         Path("app"), Path("app/Containerfile"), ["localhost/notes:1"], {"A": "1"},
-        id_file=Path("id"), wheels=Path("/cache/w"), cache=False,
+        id_file=Path("id"), ignore=Path("ignore"), wheels=Path("/cache/w"), cache=False,
     ).argv  # fmt: skip
     assert "/cache/w:/wheels:ro" in argv
     assert argv[argv.index("--build-arg") + 1] == "A=1"
     assert "--no-cache" in argv
     assert "--layers" not in argv
     assert argv[-1] == "app"
+
+
+def test_patterns_are_written_as_every_podman_reads_them():
+    assert patterns("# all\r\n *.log \n! /kept.log\n").splitlines() == [
+        "# all",
+        "*.log",
+        "!kept.log",
+        "**/.kirsch",
+    ]
+    assert patterns("") == "**/.kirsch\n"
+
+
+def test_the_containerfiles_own_patterns_come_first(tmp_path):
+    file = tmp_path / "Other"
+    assert excluded(tmp_path, file) == patterns("")
+    (tmp_path / ".dockerignore").write_text("docker")
+    assert excluded(tmp_path, file) == patterns("docker")
+    (tmp_path / ".containerignore").write_text("container")
+    assert excluded(tmp_path, file) == patterns("container")
+    (tmp_path / "Other.dockerignore").write_text("own")
+    assert excluded(tmp_path, file) == patterns("own")
+
+
+def test_requirements_are_those_of_the_files_that_they_name_too(tmp_path):
+    (tmp_path / "requirements.txt").write_text("-r more.txt\n--constraint=limits.txt # all\n-r gone.txt\na\n")
+    (tmp_path / "more.txt").write_text("-rrequirements.txt\nb\n")
+    (tmp_path / "limits.txt").write_text("b<2\n")
+    texts = named(tmp_path / "requirements.txt")
+    assert [text.splitlines()[-1] for text in texts] == ["a", "b", "b<2"]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_what_is_no_text_is_said_in_a_line(tmp_path, make):
+    make(tmp_path / "requirements.txt")
+    with pytest.raises(ImageError, match=r"requirements\.txt") as refused:
+        named(tmp_path / "requirements.txt")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_whose_name_is_no_images_wants_one(tmp_path):
+    folder = tmp_path / "My App"
+    folder.mkdir()
+    (folder / "Containerfile").touch()
+    with pytest.raises(ImageError, match="'my app' cannot be an image's name: give one with -t NAME"):
+        planned(folder, [], {})
+    if shutil.which("podman") and shutil.which("runc"):
+        assert str(planned(folder, ["mine"], {}).names[0]) == "localhost/mine:latest"
+
+
+def test_what_neither_a_name_nor_a_unit_holds_is_retired():
+    old, used, named, elsewhere = (f"k-{digit * 12}" for digit in "1234")
+    kept = [
+        Kept("notes", old, "sha256:1"),
+        Kept("notes", used, "sha256:2"),
+        Kept("notes", named, "sha256:3"),
+        Kept("notes", "latest", "sha256:3"),
+        Kept("other", elsewhere, "sha256:1"),
+    ]
+    texts = [f"[Container]\nImage=10.0.0.1:5000/notes:{used}\n", "[Service]\nExecStart=true\n"]
+    assert retired(kept, texts) == [("notes", "sha256:1"), ("other", "sha256:1")]
+    assert retired(kept[:1] * 2, [f"Image=localhost/notes:{old}"]) == []
+
+
+def test_nothing_is_tidied_up_while_something_is_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with building(), building(), tidying() as alone:
+        assert not alone
+    with tidying() as alone:
+        assert alone
+
+
+class Terminal(io.StringIO):
+    """What is written to it is read by a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("fails", "end"), [(True, "…    push x\n"), (False, "  1.0 s  push x\n")])
+def test_what_is_said_of_a_step_that_failed_begins_a_line(fails, end):
+    out = Terminal()
+    with Steps(out) as steps:
+        steps.begun("push x")
+        if not fails:
+            steps.done("push x", 1.0)
+    assert out.getvalue().endswith(end)
+    assert out.getvalue().count("\n") == 1

@@ -25,21 +25,34 @@ class Steps:
 
     out: TextIO
     begun_at: float = field(default_factory=time.monotonic)
+    _under_way: bool = False
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What is said next, of a step that failed, begins a line."""
+        if self._under_way:
+            print(file=self.out, flush=True)
+        self._under_way = False
 
     def begun(self, name: str) -> None:
         """A step has begun."""
         if self.out.isatty():
             print(f"    …    {name}", end="", file=self.out, flush=True)
+            self._under_way = True
 
     def done(self, name: str, seconds: float) -> None:
         """It took so long."""
         start = "\r" if self.out.isatty() else ""
         print(f"{start}{seconds:6.1f} s  {name}", file=self.out, flush=True)
+        self._under_way = False
 
     def undoing(self, name: str) -> None:
         """It failed: what was done is undone."""
         start = "\r" if self.out.isatty() else ""
         print(f"{start}  failed  {name}; undoing what was done", file=self.out, flush=True)
+        self._under_way = False
 
     @property
     def seconds(self) -> float:

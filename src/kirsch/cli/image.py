@@ -2,45 +2,41 @@
 
 import argparse
 import json
-import signal
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.cluster import Steps
-from kirsch.cli.errors import Misuse
+from kirsch.cli.errors import Misuse, interruptible
 from kirsch.cli.tables import Column, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from kirsch.cluster.image.build import BuildError
     from kirsch.cluster.image.reference import Reference
     from kirsch.cluster.image.registry import Registry
     from kirsch.cluster.image.store import Image
+    from kirsch.cluster.provision.command import Runner
 
 COLUMNS = ("image", "tag", "id", "content", "size")
-# How many letters of an id podman shows.
-ID = 12
+# How many letters of an id podman shows, and how many it has.
+ID, WHOLE = 12, 64
 
 
 def build(options: argparse.Namespace) -> int:
     """An image from a Containerfile."""
-    from kirsch.cluster.image.build import BuildError, planned
     from kirsch.cluster.image.build import build as make
+    from kirsch.cluster.image.build import planned
 
     arguments = dict(options.build_arg)
     if options.base:
         arguments["BASE"] = options.base
     plan = planned(options.directory, options.tag, arguments, file=options.file, cache=not options.no_cache)
     steps = Steps(_progress(options))
-    # It is to tidy up, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    interruptible()
+    with failures_shown(steps):
         built = make(plan, steps)
-    except BuildError as error:
-        show_failure(error, steps)
-        raise
     names = [str(name) for name in built.names]
     if options.json:
         said = {"id": built.id, "names": names, "bytes": built.size, "seconds": round(steps.seconds, 3)}
@@ -55,9 +51,8 @@ def build(options: argparse.Namespace) -> int:
 def tag(options: argparse.Namespace) -> int:
     """More names for an image."""
     from kirsch.cluster.image.store import tag as give
-    from kirsch.cluster.provision.command import Runner
 
-    for name in give(options.image, options.names, Runner()):
+    for name in give(options.image, options.names, _runner()):
         print(name)
     return 0
 
@@ -65,9 +60,8 @@ def tag(options: argparse.Namespace) -> int:
 def list_(options: argparse.Namespace) -> int:
     """The images that are here."""
     from kirsch.cluster.image.store import images
-    from kirsch.cluster.provision.command import Runner
 
-    rows = [_row(image) for image in images(Runner())]
+    rows = [_row(image) for image in images(_runner())]
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -85,9 +79,8 @@ def list_(options: argparse.Namespace) -> int:
 def rm(options: argparse.Namespace) -> int:
     """Remove images."""
     from kirsch.cluster.image.store import remove
-    from kirsch.cluster.provision.command import Runner
 
-    for name in remove(options.images, Runner(), force=options.force):
+    for name in remove(options.images, _runner(), force=options.force):
         print(f"{name} is removed")
     return 0
 
@@ -96,16 +89,15 @@ def push(options: argparse.Namespace) -> int:
     """An image to a registry."""
     from kirsch.cluster.image.carry import push as send
     from kirsch.cluster.image.reference import Reference
-    from kirsch.cluster.provision.command import Runner
 
     name = Reference.parse(options.name or options.image)
     if options.everywhere and not options.on:
         raise Misuse("--everywhere is for a cluster's machines: give --on CLUSTER")
     name, registry = _at(name, options)
-    steps = Steps(sys.stdout)
-    sent = send(options.image, name, registry, Runner(), steps)
-    if options.everywhere:
-        _spread(options.on, sent, steps)
+    with Steps(sys.stdout) as steps:
+        sent = send(options.image, name, registry, _runner(), steps)
+        if options.everywhere:
+            _spread(options.on, sent, steps)
     print("\n".join(["", *map(str, sent)]))
     return 0
 
@@ -127,28 +119,59 @@ def pull(options: argparse.Namespace) -> int:
     """An image from a registry."""
     from kirsch.cluster.image.carry import pull as fetch
     from kirsch.cluster.image.reference import Reference
-    from kirsch.cluster.provision.command import Runner
 
     name, registry = _at(Reference.parse(options.name), options)
-    print(f"\n{fetch(name, registry, Runner(), Steps(sys.stdout))} is here")
+    with Steps(sys.stdout) as steps:
+        fetched = fetch(name, registry, _runner(), steps)
+    print(f"\n{fetched} is here")
     return 0
 
 
 def prune(options: argparse.Namespace) -> int:
     """Remove what was replaced."""
     from kirsch.cluster.image.store import prune as remove
-    from kirsch.cluster.image.store import prune_machines
-    from kirsch.cluster.provision.command import Runner
 
     if options.on:
-        from kirsch.cluster.provision.record import ClusterRecord
-
-        for machine, count in prune_machines(ClusterRecord.load(options.on), Runner()).items():
-            print(f"{machine}: {count} image{'' if count == 1 else 's'} removed")
-        return 0
-    for name in remove(Runner()):
-        print(f"{name} is removed")
+        return _prune_cluster(options.on)
+    for name in remove(_runner()):
+        print(f"{name[:ID] if len(name) == WHOLE else name} is removed")
     return 0
+
+
+def _prune_cluster(name: str) -> int:
+    from kirsch.cluster.client import Client, ClientError
+    from kirsch.cluster.image.presence import Presence
+    from kirsch.cluster.image.reference import ImageError
+    from kirsch.cluster.image.registry import of_cluster
+    from kirsch.cluster.image.retire import retire, texts_of
+    from kirsch.cluster.image.store import prune_machines
+    from kirsch.cluster.locate import Where, locate
+    from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    cluster = ClusterRecord.load(name)
+    try:
+        texts = texts_of(Client(locate(Where(cluster=name))))
+        with Presence(of_cluster(cluster)) as presence:
+            print(f"registry: {_removed(retire(presence, texts))}")
+    except (ClientError, ImageError) as error:
+        print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
+    for machine, count in prune_machines(cluster, Runner()).items():
+        print(f"{machine}: {_removed(count)}")
+    return 0
+
+
+def _removed(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'} removed"
+
+
+def _runner() -> "Runner":
+    """Runs podman. Raises ImageError where there is none."""
+    from kirsch.cluster.image.build import installed
+    from kirsch.cluster.provision.command import Runner
+
+    installed()
+    return Runner()
 
 
 def _at(name: "Reference", options: argparse.Namespace) -> "tuple[Reference, Registry]":
@@ -169,12 +192,18 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def show_failure(error: "BuildError", steps: Steps) -> None:
-    """The last lines of a step that failed."""
-    if steps.out.isatty():
-        print(file=steps.out, flush=True)
-    for line in error.lines:
-        print(f"          {line}", file=sys.stderr)
+@contextmanager
+def failures_shown(steps: Steps) -> "Iterator[None]":
+    """Show the last lines of a step that fails."""
+    from kirsch.cluster.image.build import BuildError
+
+    try:
+        with steps:
+            yield
+    except BuildError as error:
+        for line in error.lines:
+            print(f"          {line}", file=sys.stderr)
+        raise
 
 
 def _progress(options: argparse.Namespace) -> TextIO:

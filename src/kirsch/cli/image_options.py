@@ -88,8 +88,9 @@ def images(verb: Verb) -> None:
     prune = verb(
         "image prune",
         "image:prune",
-        "Remove images that have been replaced. They are those with no name but that of their content, "
-        "unless a container uses them; on a cluster, all that no container uses.",
+        "Remove images that have been replaced. They are those with no name but that of their content, or "
+        "none at all, unless a container uses them; on a cluster, all that no container uses, and of its "
+        "registry those by their content alone that no unit names.",
         "kirsch image prune --on kirsch",
     )
     _cluster(prune)

@@ -9,12 +9,11 @@ from typing import Any
 from kirsch.cli.cluster import Steps
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
-from kirsch.cli.image import show_failure
+from kirsch.cli.image import failures_shown
 from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cli.waiting import changes
 from kirsch.cluster.application import Application
 from kirsch.cluster.client import UNITS, Client
-from kirsch.cluster.image.build import BuildError
 from kirsch.cluster.rollout.build import made
 from kirsch.cluster.rollout.plan import Destroy, Plan, Submit, plan
 from kirsch.cluster.rollout.target import Target, standing, waves
@@ -33,11 +32,8 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     # A cluster that is away is known before anything is built.
     now = target.now(application)
     steps = Steps(sys.stdout)
-    try:
+    with failures_shown(steps):
         images = made(application, target.runner, steps)
-    except BuildError as error:
-        show_failure(error, steps)
-        raise
     planned = plan(application, target.seen(images), now)
     if options.dry_run:
         print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")

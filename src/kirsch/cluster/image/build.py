@@ -9,16 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kirsch.cluster.image import podman
+from kirsch.cluster.image import own, podman
 from kirsch.cluster.image.base import Bases
 from kirsch.cluster.image.containerfile import BASE, NAMES, WHEELS, Containerfile
 from kirsch.cluster.image.content import content_tag
+from kirsch.cluster.image.ignore import excluded
 from kirsch.cluster.image.progress import Begun, Progress, reason
-from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
-from kirsch.cluster.image.wheels import supply
+from kirsch.cluster.image.reference import LATEST, LOCAL, ImageError, Reference
+from kirsch.cluster.image.text import text_of
+from kirsch.cluster.image.turn import building
+from kirsch.cluster.image.wheels import REQUIREMENTS, Supply, supply
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.image import Images
 from kirsch.cluster.provision.steps import Show
+
+# Arguments that every Containerfile has (podman-build(1)).
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+# What has to be there (kirsch.cluster.provision.podman).
+PROGRAMS = ("podman", "runc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +73,63 @@ def planned(
         raise ImageError(f"{directory} has no Containerfile: write one, or name another file with --file")
     if not found.is_file():
         raise ImageError(f"{found}: no such file")
-    if not shutil.which("podman"):
-        raise ImageError("images are built with podman: apt-get install podman")
-    given = names or (directory.resolve().name.lower(),)
-    return Plan(directory, found, tuple(map(Reference.parse, given)), arguments, cache)
+    given = tuple(map(Reference.parse, names)) or (_name(directory),)
+    installed()
+    return Plan(directory, found, given, arguments, cache)
+
+
+def installed() -> None:
+    """Raises ImageError where podman is not, or the runtime that it is told to use."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing:
+        words = " and ".join(missing)
+        raise ImageError(f"images need {words}: apt-get install {' '.join(missing)}")
+
+
+def _name(directory: Path) -> Reference:
+    name = directory.resolve().name.lower()
+    try:
+        return Reference.parse(name)
+    except ImageError:
+        raise ImageError(f"{name!r} cannot be an image's name: give one with -t NAME") from None
 
 
 def build(plan: Plan, show: Show, runner: Runner | None = None) -> Built:
     """Build it. Raises ProvisionError; a build that fails leaves no image and no container behind."""
-    runner = runner or Runner()
     try:
-        text = plan.file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{plan.file}: {error}") from None
+        with building():
+            return _build(plan, show, runner or Runner())
+    except BrokenPipeError:
+        raise  # who reads what is shown
+    except OSError as error:
+        # /tmp, or the folder where wheels are kept.
+        raise ImageError(f"{error.filename or 'podman'}: {error.strerror or error}") from None
+
+
+def _build(plan: Plan, show: Show, runner: Runner) -> Built:
+    text = text_of(plan.file)
     arguments = dict(plan.arguments)
     file = Containerfile.parse(text, arguments)
+    if unknown := [name for name in arguments if name not in file.arguments and name.upper() not in PROXIES]:
+        raise ImageError(f"{plan.file} has no ARG {unknown[0]}: what is given for it would change nothing")
     if BASE in file.arguments and BASE not in arguments:
         arguments[BASE] = _base(file, show, runner)
         file = Containerfile.parse(text, arguments)
-    _check_bases(file, runner)
-    clock = time.monotonic()
-    wheels = supply(plan.context, runner, fresh=not plan.cache)
-    if wheels:
-        show.done("wheels of requirements.txt", time.monotonic() - clock)
-        if WHEELS in file.arguments:
-            arguments[WHEELS] = wheels.digest
+    for base in file.bases:
+        _there(base, show, runner)
+    wheels = _wheels(plan, show, runner) if _wanted(plan.context, text, file, runner) else None
+    if wheels and WHEELS in file.arguments:
+        arguments[WHEELS] = wheels.digest
     with tempfile.TemporaryDirectory() as folder:
-        id_file = Path(folder) / "id"
+        id_file, ignore = Path(folder) / "id", Path(folder) / "ignore"
+        ignore.write_text(excluded(plan.context, plan.file))
         command = podman.build(
             plan.context,
             plan.file,
             [],
             arguments,
             id_file=id_file,
+            ignore=ignore,
             wheels=wheels.folder if wheels else None,
             cache=plan.cache,
         )
@@ -134,19 +166,51 @@ def _base(file: Containerfile, show: Show, runner: Runner) -> str:
     return base
 
 
-def _check_bases(file: Containerfile, runner: Runner) -> None:
-    """podman would look for a name of ours in a registry on this computer, and say that it refuses."""
+def _there(base: str, show: Show, runner: Runner) -> None:
+    """See to it that an image is here that a Containerfile needs: podman would look for a name of ours in a
+    registry on this computer, and say that it refuses. One that comes with kirsch is built."""
     images = Images(runner)
-    for base in file.bases:
-        local = base.startswith(f"{LOCAL}/")
-        if images.exists(base) or (not local and images.pullable(base)):
-            continue
-        if base.startswith(f"{LOCAL}/kirsch/"):
-            folder = Reference.parse(base).path
-            made = f"`kirsch image build images/{folder.removeprefix('kirsch/')} -t {folder}`"
-        else:
-            made = "build it first" if local else "no registry that is reached has it"
-        raise ImageError(f"the Containerfile begins with {base}, which is not here: {made}")
+    local = base.startswith(f"{LOCAL}/")
+    if images.exists(base) or own_image(base, show, runner) or (not local and images.pullable(base)):
+        return
+    made = "build it first" if local else "no registry that is reached has it"
+    raise ImageError(f"the Containerfile needs {base}, which is not here: {made}")
+
+
+def own_image(text: str, show: Show, runner: Runner) -> bool:
+    """Build an image that comes with kirsch, as kirsch/web; whether it is one. Raises ProvisionError."""
+    try:
+        name = Reference.parse(text)
+    except ImageError:
+        return False  # by digest, or podman says what is wrong
+    folder = own.folder(name.path) if name.local and name.tag == LATEST else None
+    if not folder:
+        return False
+    clock = time.monotonic()
+    build(planned(folder, [str(name)], {}), show, runner)
+    show.done(f"{name}, which comes with kirsch", time.monotonic() - clock)
+    return True
+
+
+def _wanted(context: Path, text: str, file: Containerfile, runner: Runner) -> bool:
+    """Whether wheels are to be brought: where requirements are, and pip is told to look for wheels there."""
+    if not (context / REQUIREMENTS).exists():
+        return False
+    place = f"{podman.WHEELS}/"
+    return place in text or any(
+        place in variable
+        for base in file.bases
+        for variable in inspected(base, runner)["Config"].get("Env") or ()
+    )
+
+
+def _wheels(plan: Plan, show: Show, runner: Runner) -> Supply:
+    step = f"wheels of {REQUIREMENTS}"
+    show.begun(step)
+    clock = time.monotonic()
+    wheels = supply(plan.context, runner, fresh=not plan.cache)
+    show.done(step, time.monotonic() - clock)
+    return wheels
 
 
 def _named(id: str, names: Sequence[Reference], runner: Runner) -> Built:

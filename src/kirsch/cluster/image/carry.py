@@ -5,7 +5,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.request import getproxies, proxy_bypass
 
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.build import inspected
@@ -57,14 +59,34 @@ def _carry(
 @contextmanager
 def _ready(registry: Registry) -> Iterator[Path]:
     """A folder with the certificates for a registry that answers. Raises ImageError."""
-    host, port = registry.place
-    try:
-        socket.create_connection((host, port), REACHABLE).close()
-    except OSError as error:
-        raise ImageError(
-            f"registry {registry.address} does not answer at port {port}: {error.strerror or error}"
-        ) from None
+    _reach(registry)
     with tempfile.TemporaryDirectory(prefix="kirsch-registry-") as temporary:
         for link, file in registry.linked().items():
             (Path(temporary) / link).symlink_to(file)
         yield Path(temporary)
+
+
+def _reach(registry: Registry) -> None:
+    """Find out at once that a registry is away."""
+    places = registry.places
+    if by_proxy(places[0][0]):
+        return  # it alone may reach it
+    reasons = []
+    for place in places:
+        try:
+            socket.create_connection(place, REACHABLE).close()
+        except (OSError, UnicodeError) as error:
+            reasons.append(f"at port {place[1]}: {getattr(error, 'strerror', None) or error}")
+        else:
+            return
+    raise ImageError(f"registry {registry.address} does not answer {', '.join(reasons)}")
+
+
+def by_proxy(host: str) -> bool:
+    """Whether podman asks a proxy for a host, by HTTPS_PROXY and NO_PROXY."""
+    if not getproxies().keys() & {"http", "https"} or proxy_bypass(host):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 NAMES = ("Containerfile", "Dockerfile")
 BASE = "BASE"
@@ -9,13 +10,18 @@ PACKAGES = "PACKAGES"
 # The digest of the wheels that are mounted: declared where a change of them is to be noticed.
 WHEELS = "WHEELS"
 
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+# $NAME, ${NAME}, ${NAME:-otherwise}, ${NAME:+instead}.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
+# What is taken from another image: COPY --from=, RUN --mount=type=bind,from=.
+_FROM = re.compile(r"--(?:from=|mount=(?:.*,)?from=)([^,]+).*")
+# Lines that are a step's input, up to one with that word.
+_HERE = re.compile(r"(?<=\s)\d*<<-?([\"']?)([A-Za-z_]\w*)\1(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Containerfile:
-    """Its build arguments with their defaults, and the images that its stages begin with, but for those that
-    are stages themselves."""
+    """Its build arguments with their defaults, and the images that its stages begin with or take files from,
+    but for those that are stages themselves."""
 
     arguments: dict[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
@@ -30,14 +36,18 @@ class Containerfile:
             if word == "ARG":
                 for name, value in _pairs(rest):
                     arguments[name] = (given or {}).get(name, value)
-            elif word == "FROM":
-                words = [each for each in rest.split() if not each.startswith("--")]
-                base = _VARIABLE.sub(lambda found: arguments.get(found[1], ""), words[0]) if words else ""
-                if base and base not in stages and base != "scratch" and base not in bases:
-                    bases.append(base)
-                if len(words) == 3 and words[1].upper() == "AS":
-                    stages.add(words[2])
-        return cls(arguments, tuple(bases))
+                continue
+            words = rest.split()
+            flags = list(takewhile(lambda each: each.startswith("--"), words))
+            if word == "FROM":
+                used = words[len(flags) : len(flags) + 1]
+            else:
+                used = [found[1] for each in flags if (found := _FROM.fullmatch(each))]
+            images = [_substituted(each, arguments) for each in used]
+            bases += [each for each in images if each and each.lower() not in stages and not each.isdecimal()]
+            if word == "FROM" and len(words) == len(flags) + 3 and words[-2].upper() == "AS":
+                stages.add(words[-1].lower())
+        return cls(arguments, tuple(dict.fromkeys(each for each in bases if each != "scratch")))
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -45,14 +55,31 @@ class Containerfile:
         return tuple(self.arguments.get(PACKAGES, "").split())
 
 
+def _substituted(text: str, arguments: dict[str, str]) -> str:
+    def value(found: re.Match[str]) -> str:
+        given = arguments.get(found[1] or found[2], "")
+        if found[3] == "+":
+            return found[4] if given else ""
+        return given or found[4] or ""
+
+    return _VARIABLE.sub(value, text).strip("\"'")
+
+
 def _instructions(text: str) -> list[tuple[str, str]]:
     """Instructions in capitals, each with the rest of its line; continued lines are one."""
     found = []
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    for line in re.sub(r"\\[ \t]*\n", " ", "\n".join(lines)).splitlines():
-        word, _, rest = line.strip().partition(" ")
-        if word:
-            found.append((word.upper(), rest.strip()))
+    lines = re.sub(r"\\[ \t]*\n", " ", "\n".join(lines)).splitlines()
+    alone = {line.strip() for line in lines}
+    ends: list[str] = []
+    for line in lines:
+        word, *rest = line.split(None, 1)[:2] or [""]
+        if ends:
+            ends = ends[1:] if line.strip() == ends[0] else ends
+        elif word:
+            found.append((word.upper(), "".join(rest).strip()))
+            if word.upper() in ("RUN", "COPY", "ADD"):
+                ends = [here[2] for here in _HERE.finditer(line) if here[2] in alone]
     return found
 
 

@@ -19,10 +19,11 @@ def build(
     arguments: Mapping[str, str],
     *,
     id_file: Path,
+    ignore: Path,
     wheels: Path | None = None,
     cache: bool = True,
 ) -> Command:
-    """Build an image; its id comes into `id_file`.
+    """Build an image; its id comes into `id_file`. `ignore` has the patterns of what stays out.
 
     docker's format, for OCI's knows no HEALTHCHECK. All times are 1970, so that two builds give the same
     layers. The host's network, so that what it reaches is reached by the steps."""
@@ -32,7 +33,7 @@ def build(
         *(["--volume", f"{wheels}:{WHEELS}:ro"] if wheels else []),
         *(word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")),
         *(word for tag in tags for word in ("--tag", tag)),
-        "--iidfile", str(id_file), "--file", str(file), str(context),
+        "--ignorefile", str(ignore), "--iidfile", str(id_file), "--file", str(file), str(context),
         timeout=LONG,
     )  # fmt: skip
 
@@ -57,6 +58,11 @@ def images() -> Command:
 def remove(names: Sequence[str], *, force: bool = False) -> Command:
     """Take names from images; one that has no other goes, by force with the containers that run it."""
     return podman("image", "rm", *(["--force"] if force else []), *names)
+
+
+def prune() -> Command:
+    """Remove images that have no name, that no other begins with and that no container uses."""
+    return podman("image", "prune", "--force")
 
 
 def users(image: str) -> Command:

@@ -25,11 +25,17 @@ class Registry:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Its host, and the port by which it is reached."""
+        """Its host, and the port by which it is reached first."""
+        return self.places[0]
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Its host, and the ports by which it may be reached: podman tries TLS first. Raises ImageError."""
         found = re.fullmatch(r"(\[[^\]]+\]|[^:]+)(?::([0-9]+))?", self.address)
         if not found or not 0 < int(found[2] or 1) < 65536:
             raise ImageError(f"{self.address!r} is no registry: write HOST or HOST:PORT")
-        return found[1].strip("[]"), int(found[2] or (80 if self.insecure else 443))
+        ports = [int(found[2])] if found[2] else [443, *([80] if self.insecure else [])]
+        return [(found[1].strip("[]"), port) for port in ports]
 
     def push(self, image: str, name: Reference, folder: Path) -> Command:
         """Send an image; its layers that are there already are not sent. `folder` is that of `linked`."""
@@ -71,7 +77,8 @@ _MEANINGS = (
     (r"gave HTTP response to HTTPS client", "it speaks plain HTTP: --insecure {registry}, if that is meant"),
     (
         r"unknown authority|certificate signed by",
-        "its certificate's authority is not trusted here",
+        "its certificate's authority is not trusted here: if it is to be, put that into "
+        "/etc/containers/certs.d/{registry}/ca.crt",
     ),
     (
         r"certificate is (valid for|not valid)|doesn't contain any IP SANs",
@@ -82,6 +89,7 @@ _MEANINGS = (
         "it lets nobody in without a certificate",
     ),
     (r"certificate has expired", "its certificate has expired"),
+    (r"StatusCode: 404|invalid status code from registry 404", "no registry of images answers there"),
     (r"unauthorized|authentication required|denied|no basic auth", "it refuses: `podman login {registry}`"),
     (r"manifest unknown|name unknown|not found|repository .* not known", "it has no image {name}"),
     (r"no space left on device", "no space is left for it"),

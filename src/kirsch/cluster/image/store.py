@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.build import inspected
 from kirsch.cluster.image.content import content_tag, is_content_tag
 from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.image.turn import tidying
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.registry import CLEAN
@@ -56,9 +57,9 @@ def tag(image: str, names: Sequence[str], runner: Runner) -> list[Reference]:
     return given
 
 
-def remove(names: Sequence[str], runner: Runner, *, force: bool = False) -> list[str]:
-    """Take names from images; what has no name left but that of its content goes. Raises ProvisionError."""
-    gone: list[str] = []
+def remove(names: Sequence[str], runner: Runner, *, force: bool = False) -> Iterator[str]:
+    """Take names from images; what has no name left but that of its content goes. Gives each name that is
+    gone. Raises ProvisionError."""
     for text in names:
         source = known(text, runner)
         image = inspected(source, runner)
@@ -67,14 +68,17 @@ def remove(names: Sequence[str], runner: Runner, *, force: bool = False) -> list
         rest = [name for name in had if name not in own]
         contents = all(is_content_tag(name.rpartition(":")[2]) for name in rest)
         taken = [*own, *rest] if contents or not own else own
-        # podman takes the names away before it finds that the image is in use.
-        if len(taken) == len(had) and not force and (users := runner.run(podman.users(source)).split()):
+        # podman takes the names away before it finds that the image is in use, by whichever of them.
+        if len(taken) == len(had) and not force and (users := _users(str(image["Id"]), runner)):
             raise ImageError(
                 f"{text} is in use by the container {users[0]}: remove that first, or both with --force"
             )
         runner.run(podman.remove(taken or [source], force=force))
-        gone += taken or [source]
-    return gone
+        yield from taken or [source]
+
+
+def _users(id: str, runner: Runner) -> list[str]:
+    return runner.run(podman.users(id)).split()
 
 
 def known(text: str, runner: Runner) -> str:
@@ -90,21 +94,22 @@ def known(text: str, runner: Runner) -> str:
     return name
 
 
-def prune(runner: Runner) -> list[str]:
-    """Remove the images that have no name left but those by their content, and that no container uses: what
-    they were called. Raises ProvisionError."""
-    gone: list[str] = []
+def prune(runner: Runner) -> Iterator[str]:
+    """Remove the images that no container uses and that have no name left but those by their content, or none
+    at all, as builds that failed leave them: gives what they were called. Raises ProvisionError."""
     for image in {str(each["Id"]): each for each in json.loads(runner.run(podman.images()) or "[]")}.values():
         names = [str(name) for name in image.get("Names") or ()]
         old = names and all(is_content_tag(name.rpartition(":")[2]) for name in names)
-        if old and not runner.run(podman.users(str(image["Id"]))).split():
+        if old and not _users(str(image["Id"]), runner):
             runner.run(podman.remove(names))
-            gone += names
-    return gone
+            yield from names
+    with tidying() as alone:
+        if alone:
+            yield from runner.run(podman.prune()).split()
 
 
 # Images that no container of a machine was made from; layers of its registry that no image has any more.
-ON_MACHINE = f"podman image prune --all --force; {CLEAN}"
+ON_MACHINE = f"{{ ! command -v podman >/dev/null || podman image prune --all --force; }} && {{ {CLEAN}; }}"
 
 
 def prune_machines(cluster: ClusterRecord, runner: Runner) -> dict[str, int]:

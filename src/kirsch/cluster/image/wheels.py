@@ -3,17 +3,21 @@
 import hashlib
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kirsch.cluster.image.podman import WHEELS
-from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.image.podman import LONG, WHEELS
+from kirsch.cluster.image.reference import ImageError
+from kirsch.cluster.image.text import text_of
+from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.image import target
 from kirsch.cluster.provision.record import cache_folder
 from kirsch.cluster.provision.wheels import Wheels, download, made_once
 
 REQUIREMENTS = "requirements.txt"
 CONFIGURATION = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
+# pip's options that name another file.
+_NAMED = re.compile(r"^\s*(?:-[rc]\s*|--(?:requirement|constraint)[=\s]\s*)([^\s#]+)", re.MULTILINE)
 _KIRSCH = re.compile(r"^\s*kirsch\b", re.MULTILINE)
 
 
@@ -25,16 +29,14 @@ class Supply:
     digest: str
 
 
-def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply | None:
-    """Wheels for the requirements.txt of a build's folder; none where there is none. Raises ProvisionError.
+def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
+    """Wheels for the requirements.txt of a build's folder. Raises ProvisionError, OSError.
 
     What was downloaded before is taken again, unless it is to be fresh."""
-    try:
-        text = (context / REQUIREMENTS).read_text()
-    except FileNotFoundError:
-        return None
-    own = Wheels(runner).own() if _KIRSCH.search(text) else None
-    chosen_by = repr((text, own and own.parent.name, target()))
+    file = context / REQUIREMENTS
+    texts = named(file)
+    own = Wheels(runner).own() if any(map(_KIRSCH.search, texts)) else None
+    chosen_by = repr((texts, own and own.parent.name, target()))
     digest = hashlib.sha256(chosen_by.encode()).hexdigest()[:16]
     folder = cache_folder() / "image-wheels" / digest
     if fresh:
@@ -42,8 +44,25 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply | No
     with made_once(folder) as new:
         if new:
             found = ["--find-links", str(own.parent)] if own else []
-            runner.run(download([*found, "-r", str(context / REQUIREMENTS)], target(), new))
+            command = download([*found, "-r", str(file)], target(), new)
+            try:
+                runner.run(replace(command, timeout=LONG))
+            except CommandError as error:
+                raise ImageError(f"{file}: {error.words}") from None
             (new / "pip.conf").write_text(CONFIGURATION)
-            # mkdtemp's folders are for their owner, and steps may run as another user.
+            # mkdtemp's folders are for their owner, files perhaps too, and steps may run as another user.
             new.chmod(0o755)
+            for each in new.iterdir():
+                each.chmod(0o644)
     return Supply(folder, digest)
+
+
+def named(file: Path, seen: frozenset[Path] = frozenset()) -> list[str]:
+    """The texts of a file of requirements and of those that it names (pip's -r and -c), itself first; what is
+    not there pip will miss. Raises ImageError."""
+    texts = [text_of(file)]
+    for found in _NAMED.finditer(texts[0]):
+        other = file.parent / found[1]
+        if other.is_file() and other not in seen:
+            texts += named(other, seen | {file, other})
+    return texts

@@ -185,7 +185,9 @@ def without_credentials(text: str) -> str:
 
 def _words(status: int, said: bytes) -> str:
     lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-    last = without_credentials(lines[-1]) if lines else f"exit status {status}"
+    # Why it stopped may stand before what followed from that.
+    full = [line for line in lines if "no space left on device" in line.lower()]
+    last = without_credentials((full or lines)[-1]) if lines else f"exit status {status}"
     last = last.removeprefix("Error: ").removeprefix("ERROR: ").removeprefix("E: ")
     return last[:LONGEST]
 

@@ -12,6 +12,7 @@ from kirsch.cluster.image.containerfile import Containerfile
 from kirsch.cluster.image.content import content_tag
 from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
 from kirsch.cluster.image.store import known
+from kirsch.cluster.image.text import text_of
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.steps import Show
 from kirsch.cluster.rollout.pin import named
@@ -50,7 +51,7 @@ def _add(
     if recipe is None:
         return
     plan = planned(recipe.folder, [str(name)], {}, file=recipe.file)
-    for base in Containerfile.parse(plan.file.read_text(errors="replace")).bases:
+    for base in Containerfile.parse(text_of(plan.file)).bases:
         if base.startswith(f"{LOCAL}/"):
             _add(Reference.parse(base), application, found, (*path, name))
     found[name] = recipe
