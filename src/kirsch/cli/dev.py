@@ -126,13 +126,14 @@ class Following:
 
 
 def _module(options: argparse.Namespace, folder: Path) -> int:
-    from kirsch.cluster.dev.serve import serve
+    from kirsch.cluster.dev.serve import checked, serve
     from kirsch.cluster.provision.host import free
 
     module = options.module or MODULE
     port = PORT if options.port is None else options.port
     if not 0 < port < 65536 or not free(port):
         raise Failure(f"port {port} of this computer is taken, or none: give another with --port")
+    checked(folder, module)
     interruptible()
     image = _image(options, folder) if options.container else ""
     try:

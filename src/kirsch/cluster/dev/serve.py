@@ -32,6 +32,14 @@ class Program(Protocol):
         """Remove what is left of it."""
 
 
+def checked(folder: Path, module: str) -> None:
+    """Raises ApplicationError where a folder has no such module."""
+    if not there(folder, module):
+        raise ApplicationError(
+            f"{folder} has neither unit files nor a module {module}: name another with --module"
+        )
+
+
 def serve(
     folder: Path, module: str, port: int, image: str, say: Callable[[str], None], write: Callable[[str], None]
 ) -> None:
@@ -39,10 +47,7 @@ def serve(
     empty. `say` is told what happens, `write` gets the program's lines.
 
     Raises ApplicationError, ChildError, WatchError."""
-    if not there(folder, module):
-        raise ApplicationError(
-            f"{folder} has neither unit files nor a module {module}: name another with --module"
-        )
+    checked(folder, module)
     with tempfile.TemporaryDirectory(prefix="kirsch-dev-") as temporary, closing(Watch(folder)) as watch:
         settings = Path(temporary) / "cherryd.conf"
         name = f"kirsch-dev-{uuid.uuid4().hex[:8]}"
