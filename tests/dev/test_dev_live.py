@@ -53,13 +53,13 @@ def attended() -> None:
 class Dev:
     """A `kirsch dev` that runs."""
 
-    def __init__(self, folder: Path, log: Path, *options: str) -> None:
+    def __init__(self, folder: Path, log: Path, *options: str, units: bool = False) -> None:
         self.port = free_port()
         self.log = log
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DISABLE_HC_SYSTEMD": "true"}
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [KIRSCH, "dev", str(folder), "--port", str(self.port), *options],
+                [KIRSCH, "dev", str(folder), *([] if units else ["--port", str(self.port)]), *options],
                 stdout=out, stderr=subprocess.STDOUT, env=environment, preexec_fn=attended,
             )  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_units_that_run_the_folders_code_are_restarted(tmp_path, started):
         f"[Service]\nExecStart=python server.py\nEnvironment=PORT={port}\n"
     )
     (folder / "units/other.service").write_text("[Service]\nExecStart=sleep infinity\n")
-    dev = Dev(folder, tmp_path / "log")
+    dev = Dev(folder, tmp_path / "log", units=True)
     started.append(dev)
     dev.says("is watched")
     story(dev, folder / "server.py", port)
