@@ -274,6 +274,12 @@ def test_files_are_unpacked_as_they_are_meant(tmp_path):
     assert os.readlink(tmp_path / "etc/x/b") == "/dev/null"
 
 
+@pytest.mark.parametrize("size", [0, 1, 512, 9000, 20_000])
+def test_nothing_stands_behind_the_end_of_an_archive(size):
+    blocks = 1 + -(-size // 512) + 2
+    assert len(archive([File("/file", bytes(size))])) == blocks * 512
+
+
 def test_requirements_are_those_of_an_extra_and_of_the_extras_it_names():
     metadata = [
         "always>=1",

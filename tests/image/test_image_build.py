@@ -18,6 +18,9 @@ from tests.image.conftest import IMAGES, KIRSCH
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.containerfile import Containerfile
 from kirsch.cluster.image.content import is_content_tag
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.podman import copy_in
+from kirsch.cluster.provision.tree import File, archive
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
 
@@ -79,6 +82,14 @@ def test_the_articles_container_answers_and_serves_the_hosts_code(podman, web, a
     eventually(lambda: page(port, "/watched") == "yes", what="the watch")
     module.write_text(module.read_text().replace("first", "second"))
     eventually(lambda: page(port) == "second", what="the changed page")
+
+
+@pytest.mark.parametrize("size", [1, 1_046_000, 1_047_000, 1_047_552, 1_060_000])
+def test_podman_takes_an_archive_of_whatever_length_in(podman, web, size):
+    """Zeros behind its end that begin a part of what podman reads, 32 KiB, were an error."""
+    name = podman.run(web, "--entrypoint", '["sleep", "infinity"]', "--user", "root")
+    Runner().run(copy_in(name, archive([File("/opt/file", bytes(size))])))
+    assert podman.podman("exec", name, "stat", "--format", "%s", "/opt/file") == str(size)
 
 
 def test_a_read_only_root_and_no_capability_are_enough(podman, web, application):
