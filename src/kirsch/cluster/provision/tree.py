@@ -32,6 +32,6 @@ def archive(files: Iterable[File], private: Iterable[str] = ()) -> bytes:
                 entry.type, entry.linkname, entry.size = tarfile.SYMTYPE, file.target, 0
             tar.addfile(entry, io.BytesIO(file.content))
         end = out.tell() + 2 * tarfile.BLOCKSIZE
-    # Without the zeros that fill the last record up: podman cp reads to the archive's end, and fails where more
-    # follows.
+    # Without the zeros that fill the last record up: podman cp stops reading at the archive's end, and fails
+    # where more follows.
     return out.getvalue()[:end]
