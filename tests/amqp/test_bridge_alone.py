@@ -414,8 +414,8 @@ say(8, "twice");
 // The broker has lost it. What has the same place in the next is another message.
 made.at(-1).say({ type: "gap", room: "lobby" });
 say(2, "two of B");
-made.at(-1).say({ type: "stream", stream: "B", offset: 3 });
 say(8, "eight of B");
+made.at(-1).say({ type: "stream", stream: "B", offset: 8 });
 join = await again();
 check(join.since === 8 && join.stream === "B", JSON.stringify(join));
 begin(made.at(-1), "C", 1, false);
