@@ -232,6 +232,25 @@ def test_a_plan_is_a_cluster_s(application: Application):
     assert "there is no cluster nowhere" in application.fails("up", "--on", "nowhere")
 
 
+@pytest.mark.parametrize("verb", ["up", "down", "dev"])
+def test_a_cluster_is_named_by_on(application: Application, verb: str):
+    """--cluster is for verbs that speak to a kirschd: here it would do nothing, or stop what runs here."""
+    application.sleeper("nap.service")
+    said = application.fails("--cluster", "far", verb, status=2)
+    assert said.startswith(f"--cluster is not for {verb}, which is about this computer")
+    assert (f"`kirsch {verb} --on far`" in said) is (verb != "dev")
+    assert application.fails(verb, "--tunnel", "n1", status=2).startswith("--tunnel is not for ")
+    assert not (application.directory / ".kirsch").exists()
+
+
+def test_nothing_may_be_to_start(application: Application):
+    application.sleeper("nap.service")
+    (application.directory / "kirsch.toml").write_text("start = []\n")
+    assert "is up" in application.ok("up", "-d", "--timeout", "20")
+    assert application.units() == {}
+    assert "nap.service" in application.ok("list-unit-files")
+
+
 def test_sockets_and_state_are_for_the_owner_alone(application: Application):
     application.sleeper("a.service")
     application.ok("up", "-d")

@@ -95,6 +95,17 @@ def test_start_takes_a_file_as_fleetctl_does(up: Application):
     assert printed.startswith("Unit new.service inactive\nUnit new.service launched on")
 
 
+def test_start_tells_of_a_file_with_another_text(up: Application):
+    path = up.sleeper("new.service")
+    up.ok("submit", "units/new.service")
+    assert up.run("start", "units/new.service").stderr == ""
+    path.write_text(path.read_text().replace("1000", "2000"))
+    done = up.run("start", "units/new.service")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: units/new.service: differs from the unit that was submitted")
+    assert "1000" in up.ok("cat", "new")
+
+
 def test_a_failed_unit_says_why_and_is_tried_again(up: Application):
     up.unit(
         "odd.service",

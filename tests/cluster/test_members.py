@@ -18,8 +18,10 @@ from tests.cluster.etcd_server import needs_etcd
 from tests.cluster.members import KIRSCH, MemberMachine, Members, members
 from tests.deadline import eventually
 
+from kirsch.cli.waiting import pictures
 from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.provision.record import MachineRecord
+from kirsch.cluster.reach import Https
 from kirsch.websocket.threaded import connect
 
 pytestmark = [needs_etcd, pytest.mark.services]
@@ -353,6 +355,89 @@ def test_a_verb_waits_on_at_another_machine(units: Members):
         first.start()
 
 
+def test_a_picture_has_what_there_is_also_after_a_machine_has_left(units: Members):
+    """Who waits until a Global unit is well everywhere does not wait for a machine that is no more."""
+    first, second, third = units.machines
+    slow = "[Service]\nType=notify\nExecStart=sleep 1000\n[X-Kirsch]\nGlobal=true\n"
+    units.ok("start", "--no-block", units.unit("slow.service", slow))
+    seen: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+
+    def follow() -> None:
+        # The second machine tells, and when it is gone another one.
+        places = [(machine.address, machine.port) for machine in (second, first)]
+        client, known = Client(Https(places, units.certificates, "cluster test")), False
+        for lines in pictures(client, ["slow.service"], 120):
+            now = {line["machine"]: line["active"] for line in lines["slow.service"].values()}
+            seen.put(now)
+            if known and not now:
+                return  # it was destroyed
+            known = bool(now)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+
+    def until(machines: set[str]) -> None:
+        while (now := seen.get(timeout=30)).keys() != machines or set(now.values()) - {"activating"}:
+            pass
+
+    until({first.id, second.id, third.id})
+    try:
+        third.kill()
+        until({first.id, second.id})
+        second.kill()
+        until({first.id})
+    finally:
+        second.start()
+        third.start()
+    units.ok("destroy", "slow")
+    until(set())
+    thread.join(30)
+
+
+def put(units: Members, name: str, texts: dict[str, str], start: list[str], query: str = "") -> None:
+    """Make an application what its folder says."""
+    units.client.put(f"/kirsch/v1/applications/{name}{query}", {"units": texts, "start": start})
+
+
+def came_with(units: Members, name: str) -> list[str]:
+    found: list[str] = units.client.get(f"/kirsch/v1/applications/{name}")["units"]
+    return found
+
+
+def test_an_application_is_checked_before_anything_is_done(units: Members):
+    texts = {"a.service": f"{SLEEPER}[X-Kirsch]\nLink=b\n", "b.service": f"{SLEEPER}[X-Kirsch]\nLink=a\n"}
+    for query in ("?check=yes", ""):
+        with pytest.raises(ClientError, match="links go in a circle: a"):
+            put(units, "round", texts, ["a.service"], query)
+    good = {"a.service": SLEEPER}
+    put(units, "round", good, ["a.service"], "?check=yes")
+    assert "a.service" not in units.lines()
+    with pytest.raises(ClientError, match="there is no application round"):
+        came_with(units, "round")
+    put(units, "round", good, ["a.service"])
+    assert came_with(units, "round") == ["a.service"]
+
+
+def test_units_of_one_application_are_not_taken_by_another(units: Members):
+    put(units, "one", {"db.service": SLEEPER, "one.service": SLEEPER}, ["db.service"])
+    other = {"db.service": SLEEPER.replace("1000", "2000"), "two.service": SLEEPER}
+    for query in ("?check=yes", ""):
+        with pytest.raises(ClientError, match="came with application one; give your own") as told:
+            put(units, "two", other, ["db.service"], query)
+        assert told.value.status == 409
+    assert "two.service" not in units.lines()
+    assert units.ok("cat", "db") == SLEEPER
+    # Once it is gone it can be another's, and the first does not take it back.
+    units.ok("destroy", "db")
+    put(units, "two", other, ["db.service"])
+    assert came_with(units, "one") == ["one.service"]
+    assert came_with(units, "two") == ["db.service", "two.service"]
+    with pytest.raises(ClientError, match="came with application two"):
+        put(units, "one", {"db.service": SLEEPER}, [])
+    put(units, "one", {}, [])
+    assert units.lines().keys() == {"db.service", "two.service"}
+
+
 def test_what_another_machine_has_to_say_is_missed_when_it_is_away(units: Members):
     units.ok("start", units.unit("away.service", SLEEPER))
     there = machine_of(units, "away.service")
@@ -374,7 +459,7 @@ def test_events_are_a_websocket(units: Members):
         f"wss://{machine.address}:{machine.port}/kirsch/v1/events?unit=e.service",
         ssl=units.certificates.client(),
     ) as stream:
-        assert json.loads(stream.recv(30)) == {"units": []}
+        assert json.loads(stream.recv(30)) == {"units": [], "left": []}
         units.ok(
             "start", "--no-block", units.unit("e.service", SLEEPER), units.unit("other.service", SLEEPER)
         )

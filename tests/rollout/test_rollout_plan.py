@@ -24,7 +24,7 @@ from kirsch.cluster.rollout.plan import (
     plan,
     secrets_of,
 )
-from kirsch.cluster.rollout.target import published, standing, waves
+from kirsch.cluster.rollout.target import meanwhile, published, standing, waves
 from kirsch.unit import UnitFile
 
 REGISTRY = "10.0.0.1:5000"
@@ -265,6 +265,18 @@ class TestTarget:
     def test_how_far_a_unit_is(self, changes, expected):
         behind, hopeless = standing([LINE | change for change in changes], "new")
         assert (behind if behind is None else len(behind), hopeless) == expected
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ([{"ready": False}], ""),
+            ([], "somebody has destroyed it"),
+            ([{}, {"hash": "newer"}], "somebody has given it another text"),
+            ([{"desired": "inactive"}], "somebody has stopped it"),
+        ],
+    )
+    def test_what_others_did_meanwhile(self, changes, expected):
+        assert meanwhile([LINE | {"desired": "launched"} | change for change in changes], "new") == expected
 
     def test_who_uses_others_stops_first(self):
         lines = [

@@ -25,6 +25,9 @@ IMAGE = "localhost/kirsch/web"
 
 def dev(options: argparse.Namespace) -> int:
     """Run an application, or a module of CherryPy's, and take changes up."""
+    from kirsch.cli.up import only_here
+
+    only_here(options, "dev")
     folder = Path(options.directory)
     if not folder.is_dir():
         raise Failure(f"{folder}: no such directory")

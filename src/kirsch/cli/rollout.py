@@ -11,12 +11,12 @@ from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
 from kirsch.cli.progress import PROGRESS, Progress
-from kirsch.cli.waiting import changes
+from kirsch.cli.waiting import pictures
 from kirsch.cluster.application import Application
 from kirsch.cluster.client import UNITS, Client
 from kirsch.cluster.rollout.build import made
 from kirsch.cluster.rollout.plan import Destroy, Plan, Submit, plan
-from kirsch.cluster.rollout.target import Target, standing, waves
+from kirsch.cluster.rollout.target import Target, meanwhile, standing, waves
 
 Line = Mapping[str, Any]
 
@@ -35,7 +35,11 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     with failures_shown(steps):
         images = made(application, target.runner, steps)
     planned = plan(application, target.seen(images), now)
+    # A unit that is refused is told before images are sent and secrets made.
+    warnings = target.check(planned)
     if options.dry_run:
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")
         return 0
     for warning in target.carry_out(planned, steps):
@@ -83,32 +87,36 @@ def _await_ready(target: Target, planned: Plan, timeout: float) -> None:
     progress = Progress(sys.stdout, names)
     waiting = set(names)
     machines = target.names()
-    told: dict[str, dict[str, Line]] = {name: {} for name in names}
+    lines: Mapping[str, Mapping[str, Line]] = {}
     if not names:
         return
-    for changed in changes(target.client, names, timeout):
-        for line in changed:
-            if line["name"] in told:
-                _take(told[line["name"]], line)
+    for lines in pictures(target.client, names, timeout):
         for name in sorted(waiting):
-            behind, hopeless = standing(told[name].values(), planned.hashes[name])
+            behind, hopeless = standing(lines[name].values(), planned.hashes[name])
             if hopeless:
-                raise Failure(f"{name} {hopeless}")
+                raise Failure(f"{name} {_named(hopeless, machines)}")
             if behind:
                 progress.step(name, _step(behind, machines))
             elif behind is not None:
                 waiting.discard(name)
-                progress.step(name, _done(list(told[name].values()), machines))
+                progress.step(name, _done(list(lines[name].values()), machines))
         if not waiting:
             return
-    late = "; ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
+    reasons = {
+        name: meanwhile(lines.get(name, {}).values(), planned.hashes[name])
+        or progress.shown.get(name, "not started")
+        for name in sorted(waiting)
+    }
+    late = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
     raise Failure(f"not ready after {timeout:g} s: {late}")
 
 
 def _step(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
     """What a unit does that is not as it should be, for a person."""
     line = lines[0]
-    words = str(line["message"] or PROGRESS.get(line["sub"], ""))
+    if line["machine"] and not line["machine_address"]:
+        return f"its machine {_machine(line, machines)} is away"
+    words = _named(str(line["message"] or PROGRESS.get(line["sub"], "")), machines)
     return f"{words} on {_machine(line, machines)}" if words and line["is_global"] else words
 
 
@@ -121,32 +129,23 @@ def _machine(line: Line, machines: Mapping[str, str]) -> str:
     return machines.get(line["machine"], str(line["machine"])[:8])
 
 
+def _named(text: str, machines: Mapping[str, str]) -> str:
+    """A text with machines' names in place of their ids."""
+    for machine, name in machines.items():
+        text = text.replace(machine, name)
+    return text
+
+
 def _await_stopped(client: Client, names: Sequence[str]) -> None:
     waiting = set(names)
-    told: dict[str, dict[str, Line]] = {name: {} for name in names}
-    for changed in changes(client, names, STOP_TIMEOUT):
-        for line in changed:
-            if line["name"] in told:
-                _take(told[line["name"]], line)
+    for lines in pictures(client, names, STOP_TIMEOUT):
         for name in sorted(waiting):
-            if all(line["desired"] == "inactive" and line["active"] in DOWN for line in told[name].values()):
+            if all(line["desired"] == "inactive" and line["active"] in DOWN for line in lines[name].values()):
                 waiting.discard(name)
                 print(f"  {name} stopped", flush=True)
         if not waiting:
             return
     raise Failure(f"still stopping after {STOP_TIMEOUT:g} s: {', '.join(sorted(waiting))}")
-
-
-def _take(lines: dict[str, Line], line: Line) -> None:
-    """Keep a unit's lines, one a machine; what has no machine, or another one, takes the place of all."""
-    if line.get("gone"):
-        lines.clear()
-        return
-    if not line["is_global"]:
-        lines.clear()
-    elif line["machine"]:
-        lines.pop("", None)
-    lines[line["machine"]] = line
 
 
 def _destroyed(planned: Plan) -> Iterable[str]:

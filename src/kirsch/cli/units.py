@@ -1,6 +1,7 @@
 """submit, load, start, stop, unload, destroy, status, cat, why."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
-from kirsch.cli.names import full_names, known_names, known_units
+from kirsch.cli.names import full_names, known_units
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
 from kirsch.cli.waiting import Line, is_up, wait
@@ -111,12 +112,15 @@ def why(options: argparse.Namespace) -> int:
     for line in client.get(UNITS)["units"]:
         template = UnitName.parse(line["name"]).is_template
         if line["name"] in names or (not names and line["reasons"] and not template):
-            found.append({"unit": line["name"], "machine": line["machine"], "reasons": line["reasons"]})
+            found.append(line)
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        rows = [{"unit": each["name"]} | {key: each[key] for key in ("machine", "reasons")} for each in found]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     for each in found:
-        print(f"{each['unit']}: {'; '.join(each['reasons'] or ['it is as people want it'])}")
+        at = machine(each["machine"], each["machine_address"], full=False)
+        where = f" on {at}" if each["is_global"] and each["machine"] else ""
+        print(f"{each['name']}{where}: {'; '.join(each['reasons'] or ['it is as people want it'])}")
     return 0
 
 
@@ -202,10 +206,12 @@ def _set(
 def _change(client: Client, given: Sequence[str], desired: str, *, again: bool = False) -> list[str]:
     """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does."""
     paths = [Path(each) for each in given]
-    known = known_names(client, [path.name for path in paths])
+    lines = known_units(client, [path.name for path in paths])
+    known = set(lines)
     files: dict[str, str] = {}
     told: set[str] = set()
     if desired in ("loaded", "launched"):
+        _tell_other_texts(paths, lines)
         new = [path for path in paths if isfile(path) and path.name not in known]
         told = _submit(client, new, replace=False) if new else told
         files = {path.name: str(path) for path in new}
@@ -217,6 +223,25 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
     for start, stop in _parts(changes):
         _send(client, changes[start:stop], told)
     return names
+
+
+def _tell_other_texts(paths: Sequence[Path], lines: Mapping[str, Line]) -> None:
+    """Who names a file may mean what is in it: say where the unit has another text."""
+    for path in paths:
+        if path.name in lines and isfile(path) and lines[path.name]["hash"] != _hash(path):
+            print(
+                f"warning: {path}: differs from the unit that was submitted, which is what is meant; "
+                f"`kirsch submit --replace {path}` replaces that",
+                file=sys.stderr,
+            )
+
+
+def _hash(path: Path) -> str:
+    """A unit file's hash, as UnitFile has it; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _status(line: Line) -> list[str]:

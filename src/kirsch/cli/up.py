@@ -30,6 +30,7 @@ BACKLOG = 200
 def up(options: argparse.Namespace, beside: Callable[[Application], None] | None = None) -> int:
     """Run an application: in the foreground until Ctrl-C, or detached. `beside` is called once it is up."""
     on = getattr(options, "on", None)
+    only_here(options, "up")
     application = load(Path(options.directory), cluster=on is not None)
     if getattr(options, "dry_run", False) and not on:
         raise Misuse("--dry-run is for a cluster: name it with --on")
@@ -79,6 +80,7 @@ def up(options: argparse.Namespace, beside: Callable[[Application], None] | None
 def down(options: argparse.Namespace) -> int:
     """Stop an application that runs."""
     directory = Path(options.directory)
+    only_here(options, "down")
     if options.on:
         from kirsch.cli.rollout import down_on
 
@@ -101,6 +103,15 @@ def down(options: argparse.Namespace) -> int:
             raise Failure(f"kirschd (process {pid}) still stops units after {STOP_TIMEOUT:g} s")
     print(f"{directory} is down")
     return 0
+
+
+def only_here(options: argparse.Namespace, verb: str) -> None:
+    """Raises Misuse where the options name a kirschd: this verb has one of its own, or a cluster by --on."""
+    for name in ("cluster", "endpoint", "tunnel"):
+        if (given := getattr(options, name, None)) and given != getattr(options, "on", None):
+            cluster = given if name == "cluster" else "CLUSTER"
+            instead = f"; on a cluster: `kirsch {verb} --on {cluster}`" if hasattr(options, "on") else ""
+            raise Misuse(f"--{name} is not for {verb}, which is about this computer{instead}")
 
 
 def apply(client: Client, application: Application) -> list[str]:
@@ -128,6 +139,8 @@ def _await_ready(
     """
     progress = Progress(sys.stdout, names)
     waiting = set(names)
+    if not names:
+        return
     for line in _lines(client, timeout):
         name = line["name"]
         if name not in names:

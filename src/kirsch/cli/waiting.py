@@ -20,11 +20,39 @@ NOBODY = "nobody says why"
 def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Sequence[Line]]:
     """The lines of units as they are, then those that changed, until `timeout` seconds have passed; again as
     they are where another machine goes on telling. Raises Failure when nobody does."""
+    for _, event in _events(client, names, timeout):
+        yield event["units"]
+
+
+def pictures(
+    client: Client, names: Sequence[str], timeout: float
+) -> Iterator[Mapping[str, Mapping[str, Line]]]:
+    """All lines of units as they are, by name and machine, again at each change; as `changes` ends and
+    raises."""
+    known: dict[str, dict[str, Line]] = {}
+    for first, event in _events(client, names, timeout):
+        if first:
+            known = {name: {} for name in names}
+        for line in event.get("left", ()):
+            if line["name"] in known:
+                known[line["name"]].pop(line["machine"], None)
+        for line in event["units"]:
+            if line["name"] in known and line.get("gone"):
+                known[line["name"]].clear()
+            elif line["name"] in known:
+                known[line["name"]][line["machine"]] = line
+        yield known
+
+
+def _events(client: Client, names: Sequence[str], timeout: float) -> Iterator[tuple[bool, Line]]:
+    """Messages of the stream, each with whether it is a machine's first, which has all lines."""
     query = {"unit": list(names)} if len(names) <= MANY else {}
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
+        first = True
         for event in client.stream("/kirsch/v1/events", timeout=left, **query):
-            yield event["units"]
+            yield first, event
+            first = False
         if time.monotonic() < deadline:
             if not client.reach.several:
                 raise Failure("kirschd ended meanwhile; what was asked of it may be done")

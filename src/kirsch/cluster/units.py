@@ -174,6 +174,10 @@ class Units:
         self.snapshots = snapshots
         self.check = check
 
+    def draft(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
+        """What `change` would do, as far as can be said; nothing is done. Raises Refused, UnitError."""
+        return self._draft(requests, tuple(destroy))[1]
+
     async def change(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
         """Do all of it or nothing. Raises Refused, UnitError, RegistryError.
 

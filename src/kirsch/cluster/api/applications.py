@@ -1,18 +1,21 @@
 """/applications: the units that come with a folder, as one."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import cherrypy
 
 from kirsch.cluster import keys
-from kirsch.cluster.api.answers import json_answer, json_body, parameters, run
+from kirsch.cluster.api.answers import flag, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Unit, finished, to_json
 from kirsch.cluster.registry.base import Put
-from kirsch.cluster.units import Request
+from kirsch.cluster.units import Refused, Request
 from kirsch.unit import UnitName
+
+CHECK = "check"
 
 
 class Applications(Resource):
@@ -33,9 +36,9 @@ class Applications(Resource):
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
 
         Its units are submitted, those it had before and has no more destroyed, and those to start started;
-        the answer names what was started.
+        the answer names what was started. With check=yes nothing is done, and refused what would be.
         """
-        parameters(query)
+        check = flag(parameters(query, CHECK), CHECK)
         body = json_body()
         for key, value in body.items():
             if not isinstance(value, {"units": dict, "files": dict, "start": list}.get(key, ())):
@@ -45,11 +48,11 @@ class Applications(Resource):
         units, start, files = body["units"], body["start"], body.get("files", {})
         if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
             raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
-        outcome = run(self.loop, self._apply(name, units, files, start))
+        outcome = run(self.loop, self._apply(name, units, files, start, check))
         return json_answer({"start": start, "warnings": outcome})
 
     async def _apply(
-        self, name: str, units: dict[str, str], files: dict[str, str], start: list[str]
+        self, name: str, units: dict[str, str], files: dict[str, str], start: list[str], check: bool
     ) -> list[str]:
         requests = {
             unit: Request(UnitName.parse(unit), text, file=files.get(unit, ""))
@@ -64,13 +67,37 @@ class Applications(Resource):
             request = requests.get(known.name.text)
             if request and request.text == known.file.text:
                 requests[known.name.text] = replace(request, desired=None)
-        key = keys.application(name)
+        key, others = keys.application(name), self._others(name)
         before = json.loads(self.node.mirror.value(key) or "[]")
         there = {unit.text for unit in self.node.cluster().units}
+        _refuse_foreign(requests.keys() & there, others)
         gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
-        outcome = await self.node.units.change(list(requests.values()), gone)
-        await self.node.registry.transact([Put(key, to_json(sorted(requests)))])
+        wanted = list(requests.values())
+        would = self.node.units.draft(wanted, gone)
+        if check:
+            return would.warnings
+        # First that they are this application's: what is written by half is found by the next attempt.
+        if requests.keys() - set(before):
+            await self.node.registry.transact([Put(key, to_json(sorted({*before, *requests})))])
+        outcome = await self.node.units.change(wanted, gone)
+        lost = {other: [unit for unit in theirs if unit not in requests] for other, theirs in others.items()}
+        puts = [
+            Put(keys.application(other), to_json(left))
+            for other, left in lost.items()
+            if left != others[other]
+        ]
+        revision = await self.node.registry.transact([Put(key, to_json(sorted(requests))), *puts])
+        await self.node.mirror.reached(revision or 0)
         return outcome.warnings
+
+    def _others(self, name: str) -> dict[str, list[str]]:
+        """The units that came with each other application. Where `kirsch up` runs one folder alone there is
+        none: its name was changed."""
+        if not self.api.member:
+            return {}
+        entries = self.node.mirror.below(keys.APPLICATIONS)
+        found = {entry.key.removeprefix(keys.APPLICATIONS): json.loads(entry.value) for entry in entries}
+        return {other: units for other, units in found.items() if other != name}
 
     def _finished(self) -> list[Unit]:
         cluster = self.node.cluster()
@@ -79,3 +106,14 @@ class Applications(Resource):
             for name, unit in cluster.units.items()
             if any(finished(unit, state) for state in cluster.states.get(name, {}).values())
         ]
+
+
+def _refuse_foreign(units: Iterable[str], others: Mapping[str, list[str]]) -> None:
+    """Raises Refused where units that are there came with another application: they are not to be ours."""
+    for other, theirs in others.items():
+        if taken := sorted(set(units) & set(theirs)):
+            raise Refused(
+                409,
+                f"{', '.join(taken)}: came with application {other}; give your own another name, or "
+                f"`kirsch destroy {' '.join(taken)}` first",
+            )

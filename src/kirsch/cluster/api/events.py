@@ -21,7 +21,8 @@ class Events(Resource):
     """/events."""
 
     def GET(self, **query: Any) -> None:
-        """A stream: all units' lines at first, then each line that changed; a gone one has "gone"."""
+        """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has
+        "gone". `left` says which units are not any more on which machines ("" for none)."""
         units = frozenset(parameters(query, "unit").get("unit", ()))
         if not self.api.streams.wanted():
             cherrypy.response.headers["Upgrade"] = "websocket"
@@ -43,11 +44,13 @@ class Events(Resource):
                 lines = self.api.overview.of(self.node.cluster())
                 now = {(s.name, s.machine): s for s in lines if not units or s.name in units}
                 news = [s.to_dict() for key, s in now.items() if told is None or told.get(key) != s]
-                gone = {name for name, _ in told or ()} - {name for name, _ in now}
+                left = sorted((told or {}).keys() - now.keys())
+                gone = {name for name, _ in left} - {name for name, _ in now}
                 news += [{"name": name, "gone": True} for name in sorted(gone)]
                 spent = time.thread_time() - began
-                if news or told is None:
-                    yield {"units": news}
+                if news or left or told is None:
+                    moved = [{"name": name, "machine": at} for name, at in left if name not in gone]
+                    yield {"units": news, "left": moved}
                 told = now
                 await changed.wait()
                 await asyncio.sleep(max(GATHER, PAUSE * spent))

@@ -156,7 +156,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "followUnits",
                 "A stream: all units' lines, then each that changes",
-                _stream("Units"),
+                _stream("UnitNews"),
                 problems=(*ALWAYS, "426"),
                 query=[_query("unit", "Of this unit; may be repeated", STRINGS)],
             ),
@@ -185,6 +185,7 @@ def _paths() -> dict[str, Any]:
                 "Submit an application's units, destroy those it has no more, start those that are to run",
                 _ok("Started"),
                 body="Application",
+                query=[_query("check", "Do nothing, but refuse what would be refused", YES_OR_NO)],
             ),
         },
         "/daemon": {"get": _operation("getDaemon", "This kirschd", _ok("Daemon"))},

@@ -37,7 +37,11 @@ def schemas() -> dict[str, Schema]:
     return {
         "Unit": _object({name: _schema(hint) for name, hint in get_type_hints(UnitStatus).items()}),
         "Gone": _object({"name": STRING, "gone": {"const": True}}),
-        "Units": _object({"units": _list({"anyOf": [ref("Unit"), ref("Gone")]})}),
+        "Left": _object({"name": STRING, "machine": STRING}),
+        "Units": _object({"units": _list(ref("Unit"))}),
+        "UnitNews": _object(
+            {"units": _list({"anyOf": [ref("Unit"), ref("Gone")]}), "left": _list(ref("Left"))}
+        ),
         "UnitWithText": _object({"name": STRING, "text": STRING, "on": _list(ref("Unit"))}),
         "UnitChange": _object(
             wanted,

@@ -87,7 +87,7 @@ class Target:
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
             self._make_secret(name)
-        return [*warnings, *self._submit(plan)]
+        return [*warnings, *self._put(plan)]
 
     def _make_secret(self, name: str) -> None:
         """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
@@ -108,10 +108,14 @@ class Target:
         show.done("images on all machines", time.monotonic() - began)
         return [f"{machine} has not fetched the images yet: {reason}" for machine, reason in left.items()]
 
-    def _submit(self, plan: Plan) -> list[str]:
+    def check(self, plan: Plan) -> list[str]:
+        """Have refused what would be refused of a plan's units, before anything is done: warnings."""
+        return self._put(plan, "?check=yes")
+
+    def _put(self, plan: Plan, query: str = "") -> list[str]:
         application = plan.application
         answer = self.client.put(
-            application_path(application.name),
+            application_path(application.name) + query,
             {
                 # Instances take their template's text there.
                 "units": {name: text for name, text in plan.units.items() if name in application.units},
@@ -173,6 +177,17 @@ def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[list[Mapp
         if line["refused"]:
             return told, "cannot be scheduled: " + "; ".join(line["reasons"])
     return [line for line in told if not (line["settled"] and (line["finished"] or line["ready"]))], ""
+
+
+def meanwhile(lines: Iterable[Mapping[str, Any]], wanted: str) -> str:
+    """What somebody else has done to a unit whose text was to have the hash `wanted`, and that was to run;
+    empty if nothing. Pure."""
+    told = list(lines)
+    if not told:
+        return "somebody has destroyed it"
+    if any(line["hash"] != wanted for line in told):
+        return "somebody has given it another text"
+    return "somebody has stopped it" if any(line["desired"] != "launched" for line in told) else ""
 
 
 def waves(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
