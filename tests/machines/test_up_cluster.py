@@ -165,6 +165,15 @@ def test_what_cannot_be_is_said_and_changes_nothing(folder: Folder, trial: Trial
     assert "units/other.container: there is no image localhost/never-built:latest here" in said
     (folder.path / "units/other.container").unlink()
 
+    folder.unit(f"{name}-db.container", f"Expose=1\nLink={name}\nSecret={name}.word:WORD", f"{name}-db")
+    for options in ((), ("--dry-run",)):
+        done = folder.kirsch("up", ".", "--on", folder.cluster, *options)
+        assert "links go in a circle: " in done.stderr
+        assert f"units/{name}" in done.stderr
+        assert (done.returncode, done.stdout.count("push ")) == (1, 0)
+    target = Target.load(folder.cluster)
+    assert (target.units_of(name), f"{name}.word" in target.secrets()) == ([], False)
+
     folder.unit(f"{name}-db.container", "Expose=1\nHealth=tcp://:1", f"{name}-db")
     said = folder.fails("--timeout", "8")
     assert f"not ready after 8 s: {name}-db.container (started, not ready yet)" in said

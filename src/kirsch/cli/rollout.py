@@ -37,13 +37,14 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     planned = plan(application, target.seen(images), now)
     # A unit that is refused is told before images are sent and secrets made.
     warnings = target.check(planned)
+    if not options.dry_run:
+        with steps:
+            warnings = target.carry_out(planned, steps)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if options.dry_run:
-        for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
         print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")
         return 0
-    for warning in target.carry_out(planned, steps):
-        print(f"warning: {warning}", file=sys.stderr)
     for secret in planned.secrets:
         print(f"          secret {secret}: made at random")
     for name in _destroyed(planned):
