@@ -28,7 +28,7 @@ def test_help_and_version(application: Application):
     assert application.ok("help", "run") == application.ok("run", "--help")
     assert application.ok("help") == application.ok("--help")
     assert application.ok("version") == application.ok("--version") == f"kirsch {__version__}\n"
-    assert application.fails("help", "rum").startswith("there is no verb rum; there are up, ")
+    assert application.fails("help", "rum") == "there is no verb rum; did you mean run? (see kirsch --help)"
 
 
 def test_verify_names_each_bad_file(application: Application):

@@ -205,7 +205,11 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     assert up.fails("metadata", "127.0.0.1", "hostname=zz") == (
         "hostname is what the machine is called, and cannot be set"
     )
-    assert "invalid choice: 'strat'" in up.fails("strat", "a", status=2)
+    assert up.fails("strat", "a", status=2) == (
+        "there is no verb strat; did you mean start or status? (see kirsch --help)"
+    )
+    assert up.fails("--cluster", "c", "zzz", status=2) == "there is no verb zzz (see kirsch --help)"
+    assert "kirsch balancer --help" in up.fails("--cluster", "c", "balancer", status=2)
     assert "required" in up.fails("start", status=2)
     up.unit("a.service", "[Service]\nExecStart=sleep 3\n")
     assert "--replace" in up.fails("submit", "units/a.service")

@@ -3,8 +3,8 @@
 import argparse
 
 from kirsch import __version__
-from kirsch.cli.errors import Failure
-from kirsch.cli.verbs import build, half, listed, verbs_of
+from kirsch.cli.errors import Failure, Misuse
+from kirsch.cli.verbs import build, half, listed, unknown, verbs_of
 
 
 def help_(options: argparse.Namespace) -> int:
@@ -23,9 +23,14 @@ def help_(options: argparse.Namespace) -> int:
         print(listed(verb, verbs), end="")
         return 0
     if verb not in verbs:
-        raise Failure(f"there is no verb {verb}; there are {', '.join(verbs)}")
+        raise Failure(f"{unknown([verb], verbs)} (see kirsch --help)")
     verbs[verb][0].print_help()
     return 0
+
+
+def balancer(options: argparse.Namespace) -> int:
+    """It is a program with options of its own, which come after its name."""
+    raise Misuse("balancer comes first, for its options are its own: kirsch balancer --help")
 
 
 def version(options: argparse.Namespace) -> int:

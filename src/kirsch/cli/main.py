@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kirsch.cli.manual import USAGE
-from kirsch.cli.verbs import build, half, joined, listed, verbs_of
+from kirsch.cli.verbs import build, half, joined, listed, unknown, verbs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return USAGE
         seconds = ", ".join(verb.partition(" ")[2] for verb in verbs if verb.startswith(f"{word} "))
         parser.error(f"{word} what? There are {seconds}")
+    if words := unknown(given, verbs):
+        parser.error(words)
     options = parser.parse_args(given)
     if options.run is None:
         parser.print_help()

@@ -89,11 +89,28 @@ def joined(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
 
 def half(given: Sequence[str], verbs: Collection[str]) -> str:
     """The first word of a verb of two, where the second is missing or none; empty if it is not so."""
+    word = _first(given)
+    return word if word not in verbs and any(verb.startswith(f"{word} ") for verb in verbs) else ""
+
+
+def unknown(given: Sequence[str], verbs: Collection[str]) -> str:
+    """What is to be said of a verb that there is not, with those like it; empty if there is such a verb."""
+    word = _first(given)
+    if not word or word.startswith("-") or word in verbs:
+        return ""
+    from difflib import get_close_matches
+
+    names = verbs if " " in word else dict.fromkeys(verb.partition(" ")[0] for verb in verbs)
+    alike = get_close_matches(word, names, n=2)
+    return f"there is no verb {word}" + (f"; did you mean {' or '.join(alike)}?" if alike else "")
+
+
+def _first(given: Sequence[str]) -> str:
+    """The first word that says no kirschd; empty if there is none."""
     at = 0
     while at < len(given) and given[at].partition("=")[0] in WHERE:
         at += 1 if "=" in given[at] else 2
-    word = given[at] if at < len(given) else ""
-    return word if word not in verbs and any(verb.startswith(f"{word} ") for verb in verbs) else ""
+    return given[at] if at < len(given) else ""
 
 
 def listed(word: str, verbs: Mapping[str, tuple[Parser, str]]) -> str:
@@ -339,7 +356,7 @@ def _programs(verbs: Any) -> None:
     _verb(
         verbs,
         "balancer",
-        "",
+        "help:balancer",
         "Run HAProxy for the cluster's services. The main process of a unit: it keeps the servers current.",
         "kirsch balancer --config haproxy.cfg --backend notes=notes:8080",
     )
