@@ -57,6 +57,8 @@ class TestWhatCanFollow:
         assert words("list-machines", "--fields", "machine,i") == ["machine,ip"]
         assert words("list-units", "--endpoint", "") == []
         assert words("completion", "") == ["bash", "zsh", "fish"]
+        assert words("balancer", "--b") == ["--backend"]
+        assert words("balancer", "--config", "haproxy.cfg", "--backend", "a=b:1", "--dr") == ["--drain"]
 
     def test_paths(self):
         def paths(*line: str) -> str:

@@ -85,11 +85,18 @@ class _Line:
             self.first = self.first or word
             self.arguments += 1
         elif word in verbs:
-            self.verb, self.parser = word, verbs[word]
+            self.verb, self.parser = word, _balancer() if word == "balancer" else verbs[word]
 
     def _note(self, option: str, value: str) -> None:
         if option in WHERE:
             self.where[option[2:]] = value
+
+
+def _balancer() -> argparse.ArgumentParser:
+    """The options of a program of its own."""
+    from kirsch.cluster.balancer.command import command_line
+
+    return command_line()
 
 
 def _follows(line: _Line, word: str, verbs: dict[str, str], units: Names, machines: Names) -> Answer:

@@ -129,8 +129,8 @@ def tell_service_manager(message: str) -> None:
             log(f"cannot notify {address}: {error.strerror}", logging.WARNING)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 stopped, 1 could not. Wrong usage exits with 2, as argparse does."""
+def command_line() -> argparse.ArgumentParser:
+    """What can be given to it."""
     parser = argparse.ArgumentParser(
         prog="kirsch balancer",
         description="Run HAProxy and keep its servers those of the cluster's services.",
@@ -164,7 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help=f"how long requests may last on a server that goes ({DRAIN_SECONDS:g})",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 stopped, 1 could not. Wrong usage exits with 2, as argparse does."""
+    arguments = command_line().parse_args(argv)
     try:
         if arguments.backend and not arguments.endpoints:
             raise BalancerError(
