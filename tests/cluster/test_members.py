@@ -365,13 +365,11 @@ def test_a_picture_has_what_there_is_also_after_a_machine_has_left(units: Member
     def follow() -> None:
         # The second machine tells, and when it is gone another one.
         places = [(machine.address, machine.port) for machine in (second, first)]
-        client, known = Client(Https(places, units.certificates, "cluster test")), False
-        for lines in pictures(client, ["slow.service"], 120):
-            now = {line["machine"]: line["active"] for line in lines["slow.service"].values()}
-            seen.put(now)
-            if known and not now:
+        client = Client(Https(places, units.certificates, "cluster test"))
+        for lines, _ in pictures(client, ["slow.service"], 120):
+            seen.put({line["machine"]: line["active"] for line in lines.get("slow.service", {}).values()})
+            if "slow.service" not in lines:
                 return  # it was destroyed
-            known = bool(now)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -392,6 +390,25 @@ def test_a_picture_has_what_there_is_also_after_a_machine_has_left(units: Member
     units.ok("destroy", "slow")
     until(set())
     thread.join(30)
+
+
+def test_a_verb_waits_for_all_machines_of_a_global_unit(units: Members):
+    first = units.folder / "first"
+    slow = (
+        f"mkdir {first} && slow=1 || slow=0; trap 'sleep $$slow; exit 0' TERM; while :; do sleep 0.05; done"
+    )
+    text = f'[Service]\nExecStart=/bin/sh -c "{slow}"\n[X-Kirsch]\nGlobal=true\n'
+
+    def states() -> list[str]:
+        lines = units.client.get("/kirsch/v1/units", unit="wide.service")["units"]
+        return [line["active"] for line in lines]
+
+    said = units.ok("start", units.unit("wide.service", text))
+    assert states() == ["active"] * 3
+    assert said.count("Unit wide.service launched on ") == 3
+    assert units.ok("stop", "wide") == "Successfully stopped units [wide.service].\n"
+    assert states() == ["inactive"] * 3
+    assert first.is_dir()
 
 
 def put(units: Members, name: str, texts: dict[str, str], start: list[str], query: str = "") -> None:

@@ -91,9 +91,9 @@ def _await_ready(target: Target, planned: Plan, timeout: float) -> None:
     lines: Mapping[str, Mapping[str, Line]] = {}
     if not names:
         return
-    for lines in pictures(target.client, names, timeout):
+    for lines, _ in pictures(target.client, names, timeout):
         for name in sorted(waiting):
-            behind, hopeless = standing(lines[name].values(), planned.hashes[name])
+            behind, hopeless = standing(lines.get(name, {}).values(), planned.hashes[name])
             if hopeless:
                 raise Failure(f"{name} {_named(hopeless, machines)}")
             if behind:
@@ -139,9 +139,10 @@ def _named(text: str, machines: Mapping[str, str]) -> str:
 
 def _await_stopped(client: Client, names: Sequence[str]) -> None:
     waiting = set(names)
-    for lines in pictures(client, names, STOP_TIMEOUT):
+    for lines, _ in pictures(client, names, STOP_TIMEOUT):
         for name in sorted(waiting):
-            if all(line["desired"] == "inactive" and line["active"] in DOWN for line in lines[name].values()):
+            told = lines.get(name, {}).values()
+            if all(line["desired"] == "inactive" and line["active"] in DOWN for line in told):
                 waiting.discard(name)
                 print(f"  {name} stopped", flush=True)
         if not waiting:

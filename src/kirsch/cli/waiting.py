@@ -1,7 +1,7 @@
 """Waiting until units are as they are wanted."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.errors import Failure
@@ -26,22 +26,25 @@ def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Se
 
 def pictures(
     client: Client, names: Sequence[str], timeout: float
-) -> Iterator[Mapping[str, Mapping[str, Line]]]:
-    """All lines of units as they are, by name and machine, again at each change; as `changes` ends and
-    raises."""
+) -> Iterator[tuple[Mapping[str, Mapping[str, Line]], Collection[str]]]:
+    """All lines of units as they are, by name and machine, and the names of those that are news; again at
+    each change. One that is no more is not among them; one that nothing is known of yet has no lines. As
+    `changes` ends and raises."""
     known: dict[str, dict[str, Line]] = {}
     for first, event in _events(client, names, timeout):
         if first:
             known = {name: {} for name in names}
-        for line in event.get("left", ()):
-            if line["name"] in known:
-                known[line["name"]].pop(line["machine"], None)
-        for line in event["units"]:
-            if line["name"] in known and line.get("gone"):
-                known[line["name"]].clear()
-            elif line["name"] in known:
-                known[line["name"]][line["machine"]] = line
-        yield known
+        news = set(known if first else ())
+        for line in (*event.get("left", ()), *event["units"]):
+            if (name := line["name"]) in names:
+                news.add(name)
+                if line.get("gone"):
+                    known.pop(name, None)
+                elif "active" in line:
+                    known.setdefault(name, {})[line["machine"]] = line
+                else:
+                    known.setdefault(name, {}).pop(line["machine"], None)
+        yield known, news
 
 
 def _events(client: Client, names: Sequence[str], timeout: float) -> Iterator[tuple[bool, Line]]:
@@ -66,28 +69,27 @@ def wait(
     timeout: float,
     hopeless: Callable[[Line], str] = lambda line: "",
 ) -> list[Line]:
-    """The units' lines once all are as wanted.
+    """The units' lines once all are as wanted, of a Global one on all of its machines.
 
     Raises Failure when one cannot be, which `hopeless` may know more of in words, or time is up."""
     waiting, finished = set(names), []
-    lines: dict[str, Line] = {}
-    for changed in changes(client, names, timeout) if names else ():
-        for line in changed:
-            name = line["name"]
-            lines[name] = line
-            if name not in waiting:
-                continue
-            if line.get("gone") or done(line):
+    lines: Mapping[str, Mapping[str, Line]] = {}
+    for lines, news in pictures(client, names, timeout) if names else ():
+        for name in [name for name in news if name in waiting]:
+            told = list(lines[name].values()) if name in lines else None
+            if told is None or (told and all(map(done, told))):
                 waiting.discard(name)
-                if not line.get("gone"):
-                    finished.append(line)
-            elif reason := _hopeless(line) or hopeless(line):
-                raise Failure(f"{name} {reason}: {reasons_of(line)}")
+                finished += told or []
+                continue
+            for line in told:
+                if reason := _hopeless(line) or hopeless(line):
+                    raise Failure(f"{name} {reason}: {reasons_of(line)}")
         if not waiting:
             break
     if waiting:
         name = min(waiting)
-        reasons = reasons_of(lines[name]) if name in lines else ""
+        late = next((line for line in lines.get(name, {}).values() if not done(line)), None)
+        reasons = reasons_of(late) if late else ""
         raise Failure(f"{name} is not there after {timeout:g} s: {reasons or NOBODY}")
     return finished
 
