@@ -31,12 +31,13 @@ def pictures(
     each change. One that is no more is not among them; one that nothing is known of yet has no lines. As
     `changes` ends and raises."""
     known: dict[str, dict[str, Line]] = {}
+    asked = frozenset(names)
     for first, event in _events(client, names, timeout):
         if first:
             known = {name: {} for name in names}
         news = set(known if first else ())
         for line in (*event.get("left", ()), *event["units"]):
-            if (name := line["name"]) in names:
+            if (name := line["name"]) in asked:
                 news.add(name)
                 if line.get("gone"):
                     known.pop(name, None)
@@ -75,7 +76,7 @@ def wait(
     waiting, finished = set(names), []
     lines: Mapping[str, Mapping[str, Line]] = {}
     for lines, news in pictures(client, names, timeout) if names else ():
-        for name in [name for name in news if name in waiting]:
+        for name in sorted(waiting.intersection(news)):
             told = list(lines[name].values()) if name in lines else None
             if told is None or (told and all(map(done, told))):
                 waiting.discard(name)
