@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -409,6 +410,48 @@ def test_a_verb_waits_for_all_machines_of_a_global_unit(units: Members):
     assert units.ok("stop", "wide") == "Successfully stopped units [wide.service].\n"
     assert states() == ["inactive"] * 3
     assert first.is_dir()
+
+
+NOTIFIES = """\
+import os, socket, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+    service_manager.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1))
+time.sleep(1000)
+"""
+
+
+def test_an_instance_does_not_start_anew_while_another_s_machine_was_lost(units: Members):
+    """Of two instances one serves: the lost one is about to be elsewhere, and is waited for there."""
+    (units.folder / "notifies.py").write_text(NOTIFIES)
+    command = f"{sys.executable} {units.folder}/notifies.py {units.folder}/go%i"
+    text = f"[Service]\nType=notify\nExecStart={command}\n[X-Kirsch]\nSpread=hostname\n"
+    units.ok("submit", units.unit("pair@.service", text))
+    for number in (1, 2):
+        (units.folder / f"go{number}").touch()
+    units.ok("start", "pair@1", "pair@2")
+    eventually(lambda: all(line["ready"] for line in units.lines().values() if line["machine"]))
+    (units.folder / "go1").unlink()
+    before = units.lines()["pair@2.service"]
+    lost = machine_of(units, "pair@1.service")
+    units.ok("restart", "--no-block", "pair@1", "pair@2")
+    wait_for(lambda: units.lines()["pair@1.service"]["active"] == "activating", "the first starts anew")
+    lost.kill()
+
+    def elsewhere() -> bool:
+        line = units.lines()["pair@1.service"]
+        return line["machine"] not in ("", lost.id) and line["active"] == "activating"
+
+    try:
+        wait_for(elsewhere, "the first starts elsewhere")
+        now = units.lines()["pair@2.service"]
+        assert (now["pid"], now["ready"]) == (before["pid"], True)
+        assert "starts anew once pair@1.service on machine" in now["message"]
+        (units.folder / "go1").touch()
+        wait_for(lambda: units.lines()["pair@2.service"]["pid"] != before["pid"], "the second starts anew")
+    finally:
+        lost.start()
 
 
 def put(units: Members, name: str, texts: dict[str, str], start: list[str], query: str = "") -> None:

@@ -67,18 +67,20 @@ class Share:
         return {name: min(machines) for name, machines in others.items() if machines}
 
     def siblings(self, replaced: Iterable[UnitName]) -> tuple[Sibling, ...]:
-        """What other live machines are to run of the services of units that are to start anew here. What
-        changes of those matters from then on."""
+        """What other machines are to run of the services of units that are to start anew here; also what was
+        on one that was lost a moment ago, for it is about to be elsewhere. What changes of those matters from
+        then on."""
         self._awaited = frozenset(name.service for name in replaced)
         if not self._awaited:
             return ()
-        cluster = self.snapshots.now()
-        found = []
+        self.lapsed()
+        cluster, found = self.snapshots.now(), []
+        there = cluster.machines.keys() | self._lost_at.keys()
         for name, machines in cluster.schedule.items():
             unit = cluster.units.get(name)
             if unit is None or unit.desired != "launched" or name.service not in self._awaited:
                 continue
-            for machine in machines.keys() & cluster.machines.keys() - {self.machine}:
+            for machine in machines.keys() & there - {self.machine}:
                 state = cluster.states.get(name, {}).get(machine)
                 over = finished(unit, state) or (state is not None and state.active == "failed")
                 found.append(Sibling(name, machine, not settled(unit, state), over))
