@@ -55,7 +55,8 @@ def jars(verb: Verb) -> None:
         "hbase jars",
         "hbase_server:jars",
         "Fetch HBase's client with Maven, once, into a cache. What is there already is not fetched again. "
-        "KIRSCH_HBASE_JARS names another folder than ~/.cache/kirsch/hbase.",
+        "KIRSCH_HBASE_JARS names another folder than ~/.cache/kirsch/hbase, and KIRSCH_HBASE_VERSION the "
+        "version that connect and the shell take, where the cache has several.",
         "kirsch hbase jars",
     )
     parser.add_argument("--server", action="store_true", help="the server's jars too")

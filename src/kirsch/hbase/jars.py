@@ -1,9 +1,7 @@
 """HBase's jars: where they are, or Maven to fetch them once into a cache."""
 
 import os
-import shutil
-import subprocess
-import tempfile
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +38,7 @@ class JarSet:
 
 
 def client(version: str = VERSION) -> JarSet:
-    """HBase's client with all that it needs; it logs nothing."""
+    """HBase's client with all that it needs; it logs nothing. Its folder is `client-VERSION`."""
     artifacts = (
         Artifact(GROUP, "hbase-shaded-client", version),
         Artifact("org.slf4j", "slf4j-nop", "1.7.36"),
@@ -91,6 +89,10 @@ def cached(jars: JarSet, cache: Path | None = None) -> list[Path]:
 def fetch(jars: JarSet, say: Callable[[str], None], cache: Path | None = None) -> list[Path]:
     """The jars of a set, fetched by Maven if they are not there yet; `say` is told what is done, a line each.
     Raises NoJars when Maven is missing, or cannot get them."""
+    # Only here: who finds them has no time for it.
+    import shutil
+    import tempfile
+
     if found := cached(jars, cache):
         return found
     folder = jars.folder(cache or cache_folder())
@@ -121,6 +123,8 @@ def fetch(jars: JarSet, say: Callable[[str], None], cache: Path | None = None) -
 
 
 def _run(command: Sequence[str]) -> None:
+    import subprocess
+
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=FETCH_TIMEOUT, stdin=subprocess.DEVNULL
@@ -140,7 +144,8 @@ def find(
     cache: Path | None = None,
 ) -> list[Path]:
     """The client's class path: `given` (folders, jars, or a class path), else HBASE_HOME, else CLASSPATH if
-    it has HBase in it, else the cache. Raises NoJars when there is none of these."""
+    it has HBase in it, else the cache: the version that KIRSCH_HBASE_VERSION names, else VERSION, else the
+    newest that is there. Raises NoJars when there is none of these."""
     variables = os.environ if environment is None else environment
     if given is not None:
         return _given(given)
@@ -150,9 +155,29 @@ def find(
         entries = expanded(path.split(os.pathsep))
         if any(entry.name.startswith(("hbase-shaded", "hbase-client", "hbase-common")) for entry in entries):
             return entries
-    if found := cached(client(), cache):
-        return found
+    if version := variables.get("KIRSCH_HBASE_VERSION"):
+        if found := cached(client(version), cache):
+            return found
+        raise NoJars(
+            f"HBase's client {version} is not here, and KIRSCH_HBASE_VERSION names it: run "
+            f"`kirsch hbase jars --version {version}`"
+        )
+    for version in (VERSION, *versions(cache)):
+        if found := cached(client(version), cache):
+            return found
     raise NoJars("HBase's client is not here: run `kirsch hbase jars`, or set HBASE_HOME or CLASSPATH")
+
+
+def versions(cache: Path | None = None) -> list[str]:
+    """The client's versions that are in the cache, the newest first."""
+    prefix = client("").name
+    found = [folder.name.removeprefix(prefix) for folder in (cache or cache_folder()).glob(f"{prefix}*")]
+    return sorted(found, key=_order, reverse=True)
+
+
+def _order(version: str) -> list[tuple[int, str]]:
+    """2.10.0 is newer than 2.9.1."""
+    return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|([a-z]+)", version)]
 
 
 def of_home(home: Path) -> list[Path]:
