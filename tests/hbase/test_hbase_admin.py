@@ -1,11 +1,12 @@
 """Schemas, namespaces, snapshots, quotas, peers, regions, procedures."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from tests.deadline import eventually
 
-from kirsch.hbase import Disabled, Exists, HBaseError, Invalid, NotFound, Unsupported
+from kirsch.hbase import Disabled, Exists, HBaseError, Invalid, NotFound, Unsupported, java
 from kirsch.hbase.peer import Peer
 from kirsch.hbase.permission import Permission
 from kirsch.hbase.schema import Family, Schema
@@ -28,6 +29,30 @@ def test_schema_round_trip(connection, name):
     assert (read.versions, read.ttl, read.compression, read.keep_deleted) == (3, 86400, "GZ", "TTL")
     assert read.configuration == {"hbase.hstore.blockingStoreFiles": "20"}
     assert {**family.words(), **read.attributes} == read.words()
+
+
+def test_a_family_that_has_what_we_do_not_know_is_shown_as_it_is(connection):
+    builders = java("org.apache.hadoop.hbase.client.ColumnFamilyDescriptorBuilder")
+    builder = builders.newBuilder(b"cf").setMaxVersions(3)
+    # PREFIX_TREE was HBase 1's.
+    odd = {
+        "DATA_BLOCK_ENCODING": "PREFIX_TREE",
+        "COMPRESSION": "ZIP",
+        "BLOCKSIZE": "64 KB",
+        "IN_MEMORY": "TRUE",
+    }
+    for setting, word in odd.items():
+        builder.setValue(setting, word)
+    family = Family.of_java(builder.build())
+    assert (family.versions, family.encoding, family.compression) == (3, "PREFIX_TREE", "ZIP")
+    assert family.in_memory
+    assert family.attributes["BLOCKSIZE"] == "64 KB"
+    assert {name: word for name, word in family.words().items() if name in odd} == {
+        **odd,
+        "IN_MEMORY": "true",
+    }
+    with pytest.raises(Invalid, match="compression=ZIP is none of"):
+        replace(family, versions=4)
 
 
 def test_alter(connection, name):

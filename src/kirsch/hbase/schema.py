@@ -3,7 +3,7 @@ descriptors."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from kirsch.hbase.calls import call
@@ -69,6 +69,16 @@ class Family:
                 raise Invalid(f"family {self.name}: {name}={given} is none of {', '.join(words)}")
             object.__setattr__(self, name, given)
 
+    @classmethod
+    def _as_it_is(cls, name: str, given: Mapping[str, Any]) -> "Family":
+        """One that is there, whatever it has: what newer or older servers know is not ours to refuse."""
+        made = object.__new__(cls)
+        for one in fields(cls):
+            default = one.default if one.default is not MISSING else None
+            object.__setattr__(made, one.name, given.get(one.name, default))
+        object.__setattr__(made, "name", name)
+        return made
+
     def words(self) -> dict[str, str]:
         """Its attributes as HBase writes them."""
         values: dict[str, Any] = {there: getattr(self, here) for here, there in _ATTRIBUTES.items()}
@@ -88,11 +98,17 @@ class Family:
         }
         given: dict[str, Any] = {}
         for here, there in _ATTRIBUTES.items():
-            if (word := words.pop(there, None)) is not None:
-                given[here] = _value(here, word)
+            if there in words:
+                try:
+                    given[here] = _value(here, words[there])
+                except ValueError:
+                    continue  # it stays among the attributes
+                del words[there]
         configuration = {str(e.getKey()): str(e.getValue()) for e in descriptor.getConfiguration().entrySet()}
         others = {name: word for name, word in words.items() if name not in configuration}
-        return cls(str(descriptor.getNameAsString()), **given, attributes=others, configuration=configuration)
+        return cls._as_it_is(
+            str(descriptor.getNameAsString()), {**given, "attributes": others, "configuration": configuration}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +230,6 @@ def _value(name: str, word: str) -> Any:
         return word.lower() == "true"
     if name == "ttl":
         return None if int(word) == FOREVER else float(word)
-    return word if name in _WORDS else int(word)
+    if name in _WORDS:
+        return word.upper() if word.upper() in _WORDS[name] else word
+    return int(word)
