@@ -37,6 +37,7 @@ def test_scans(shell, filled):
         b"b1",
     ]
     assert keys(shell(f"scan '{filled}', TIMESTAMP => 11")) == []
+    assert keys(shell(f"scan '{filled}', LIMIT => 2147483648")) == [b"a1", b"a2", b"b1"]
     assert keys(
         shell(f"scan '{filled}', CONSISTENCY => 'TIMELINE', ISOLATION_LEVEL => 'READ_UNCOMMITTED'")
     ) == [b"a1", b"a2", b"b1"]
@@ -170,6 +171,10 @@ def test_splits_and_truncations(shell, name):
         ("put 'NAME', 'r', 'f:q', 1, 'soon'", CommandError, "a timestamp is a whole number, not 'soon'"),
         ("put 'NAME', '', 'f:q', 1", HBaseError, "."),
         ("scan 'NAME', LIMIT => 'x'", CommandError, "LIMIT is a whole number, not 'x'"),
+        ("scan 'NAME', LIMIT => 9223372036854775808", CommandError, "LIMIT is 9223372036854775807 at most"),
+        ("scan 'NAME', CACHE => 2147483648", CommandError, "CACHE is 2147483647 at most, not 2147483648"),
+        ("scan 'NAME', VERSIONS => 2147483648", CommandError, "VERSIONS is 2147483647 at most"),
+        ("incr 'NAME', 'r', 'f:q', 9223372036854775808", CommandError, "a counter has 8 bytes"),
         ("scan 'NAME', LIMITS => 1", UsageError, "no option LIMITS"),
         ("scan 'NAME', VERSIONS => 0", CommandError, "VERSIONS is 1 or more"),
         ("scan 'NAME', TIMERANGE => [5]", UsageError, r"TIMERANGE is written \[FROM, TO\]"),

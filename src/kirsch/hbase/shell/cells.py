@@ -21,6 +21,8 @@ FORMATTERS = {
 }
 _CLASS = re.compile(r"c\(([\w.$]+)\)\.(\w+)")
 COLUMNS = ("ROW", "COLUMN", "TIMESTAMP", "VALUE")
+# The largest of Java's numbers.
+INT, LONG = (1 << 31) - 1, (1 << 63) - 1
 # Lines of a rewrite that go to the server at once.
 BLOCK = 1000
 Decode = Callable[[bytes], Any]
@@ -119,7 +121,7 @@ def query(
         else:
             java.addColumn(session.bytes(family), session.bytes(qualifier))
     if (versions := options.pop("versions", None)) is not None:
-        if number(versions, "VERSIONS") < 1:
+        if number(versions, "VERSIONS", INT) < 1:
             raise CommandError("VERSIONS is 1 or more")
         session.call(java.readVersions, number(versions, "VERSIONS"))
     if (stamp := options.pop("timestamp", None)) is not None:
@@ -142,7 +144,7 @@ def query(
     if (consistency := options.pop("consistency", None)) is not None:
         java.setConsistency(session.enum("client.Consistency", consistency))
     if (replica := options.pop("region_replica_id", None)) is not None:
-        java.setReplicaId(number(replica, "REGION_REPLICA_ID"))
+        java.setReplicaId(number(replica, "REGION_REPLICA_ID", INT))
     if (isolation := options.pop("isolation_level", None)) is not None:
         java.setIsolationLevel(session.enum("client.IsolationLevel", isolation))
     for name, value in (options.pop("attributes", None) or {}).items():
@@ -172,7 +174,7 @@ def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple
     if options.pop("raw", False):
         scan.setRaw(True)
     if (cache := options.pop("cache", None)) is not None:
-        session.call(scan.setCaching, number(cache, "CACHE"))
+        session.call(scan.setCaching, number(cache, "CACHE", INT))
     if (size := options.pop("max_result_size", None)) is not None:
         scan.setMaxResultSize(number(size, "MAX_RESULT_SIZE"))
     if (kind := options.pop("read_type", None)) is not None:
@@ -180,7 +182,8 @@ def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple
     options.pop("allow_partial_results", None)  # rows come whole
     limit = options.pop("limit", None)
     limit = None if limit is None or limit == -1 else number(limit, "LIMIT")
-    if limit:
+    # One that Java has no number for the rows are counted by, as they come.
+    if limit and limit <= INT:
         scan.setLimit(limit)
     if options:
         unknown = next(iter(options))
@@ -202,12 +205,14 @@ def _either(options: dict[str, Any], *names: str) -> Any:
     return found[0] if found else None
 
 
-def number(value: Any, name: str) -> int:
+def number(value: Any, name: str, most: int = LONG) -> int:
     """A whole number that is typed. Raises CommandError."""
     if isinstance(value, str) and value.strip().isdecimal():
-        return int(value)
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise CommandError(f"{name} is a whole number, not {value!r}")
+    if value > most:
+        raise CommandError(f"{name} is {most} at most, not {value}")
     return value
 
 

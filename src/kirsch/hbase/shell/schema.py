@@ -60,6 +60,8 @@ TABLE = {
     "ERASURE_CODING_POLICY": ("setErasureCodingPolicy", "str"),
     "OWNER": ("setOwnerString", "str"),
 }
+# The largest of Java's numbers.
+MOST = {"short": (1 << 15) - 1, "int": (1 << 31) - 1, "long": (1 << 63) - 1}
 MAPS = ("CONFIGURATION", "METADATA")
 # What a hash has that says which family it is, or what is to be done.
 NAMES = ("NAME", "METHOD", "CLASSNAME")
@@ -123,7 +125,7 @@ def _set(session: Session, builder: Any, how: tuple[str, str], key: str, value: 
     method = getattr(builder, setter)
     if kind in ("int", "long", "short"):
         boxes = {"int": "java.lang.Integer", "long": "java.lang.Long", "short": "java.lang.Short"}
-        boxed = session.java(boxes[kind]).valueOf(str(_whole(key, value)))
+        boxed = session.java(boxes[kind]).valueOf(str(_whole(key, value, MOST[kind])))
         session.call(method, getattr(boxed, f"{kind}Value")())
     elif kind == "bool":
         session.call(method, _truth(key, value))
@@ -144,9 +146,11 @@ def _named(session: Session, kind: str, key: str, value: Any) -> Any:
         raise CommandError(f"{key}: {error}") from None
 
 
-def _whole(key: str, value: Any) -> int:
+def _whole(key: str, value: Any, most: int = (1 << 63) - 1) -> int:
     if isinstance(value, bool) or not str(value).strip().isdecimal():
         raise CommandError(f"{key} is a whole number, not {value!r}")
+    if int(value) > most:
+        raise CommandError(f"{key} is {most} at most, not {value}")
     return int(value)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kirsch.hbase.shell.answer import Names, Stream
-from kirsch.hbase.shell.cells import COLUMNS, Format, number, query, rows_of, scanned
+from kirsch.hbase.shell.cells import COLUMNS, LONG, Format, number, query, rows_of, scanned
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
 
@@ -220,6 +220,8 @@ def incr(
     """
     if isinstance(amount, bool) or not isinstance(amount, int):
         raise CommandError(f"incr: a whole number is needed, not {amount!r}")
+    if not -LONG <= amount <= LONG:
+        raise CommandError(f"incr: a counter has 8 bytes, and {amount} does not fit")
     family, qualifier = _column(column)
     java = session.call(session.java("client.Increment"), session.bytes(row))
     java.addColumn(
