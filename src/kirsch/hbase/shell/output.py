@@ -2,16 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from typing import Any, TextIO
 
 from kirsch.hbase.shell import render
-from kirsch.hbase.shell.answer import Stream
+from kirsch.hbase.shell.answer import Grid, Names, Stream
 
 MORE = "-- more: Space a page, Enter a line, a all, q quit --"
 # Where standard input ends, or Ctrl-C is pressed, nobody wants more.
 QUIT = ("q", "Q", "\x03", "\x04", "\x1b", "")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Output:
@@ -39,10 +41,14 @@ class Output:
     def _lines(self, value: Any) -> str:
         rows = _Counted(value) if isinstance(value, Stream) else None
         pager = _Pager(self._stream) if self.interactive and self._stream.isatty() else None
+        # Not what a heading is above, for that comes once.
+        shown = -1 if isinstance(value, Names | Grid | Stream) else 0
         for line in render.lines(rows or value, self.colour):
             if pager is not None and not pager.wants(line):
-                return f"{render.footer(value, rows.count if rows else 0)} shown"
+                # More rows than these have come, to tell how wide their columns are.
+                return f"{render.number(max(shown, 0), 'line')} shown"
             self._stream.write(line + "\n")
+            shown += 1
         return render.footer(value, rows.count if rows else 0)
 
     def note(self, text: str) -> None:
@@ -80,7 +86,8 @@ class _Pager:
         """Whether a line is wanted; asks when the page is full."""
         if self._all:
             return True
-        self._left -= 1 + len(line) // max(20, shutil.get_terminal_size().columns)
+        width = len(_COLOUR.sub("", line))
+        self._left -= 1 + max(0, width - 1) // max(20, shutil.get_terminal_size().columns)
         if self._left >= 0:
             return True
         self._stream.write(render.paint(MORE, "7", True))

@@ -49,13 +49,14 @@ def lines(value: Any, colour: bool = False) -> Iterator[str]:
 def footer(value: Any, count: int) -> str:
     """What is said of an answer behind it: how much it was."""
     if isinstance(value, Names):
-        return _number(len(value), value.heading.lower())
+        return number(len(value), value.heading.lower())
     if isinstance(value, Grid | Stream):
-        return _number(len(value) if isinstance(value, Grid) else count, value.noun)
+        return number(len(value) if isinstance(value, Grid) else count, value.noun)
     return ""
 
 
-def _number(count: int, noun: str) -> str:
+def number(count: int, noun: str) -> str:
+    """So many of them: `1 row`, `2,000 rows`."""
     plural = noun if count == 1 else noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{count:,} {plural}"
 
