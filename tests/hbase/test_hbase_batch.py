@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.hbase import Closed, Invalid, NotFound
+from kirsch.hbase import Closed, Invalid, NotFound, connect
 
 pytestmark = pytest.mark.services
 
@@ -37,6 +37,25 @@ def test_rows_that_cannot_be_written_are_named_and_the_others_written(table):
         batch.send()
     assert [key for key, _ in raised.value.failures] == [b"bad"]
     assert b"good" in table
+
+
+def test_all_rows_are_named_where_the_whole_is_refused(connection, table):
+    with connection.table(f"{table.name}x").batch() as batch:
+        batch.put(b"a", {"cf:a": b"1"})
+        batch.delete(b"b" * 200)
+        with pytest.raises(NotFound, match="there is no table") as raised:
+            batch.send()
+        assert [key for key, _ in raised.value.failures] == [b"a", b"b" * 200]
+        assert all(isinstance(reason, NotFound) for _, reason in raised.value.failures)
+
+
+def test_all_rows_are_named_after_the_end_of_the_connection(hbase, table):
+    with connect(hbase.quorum, patience=60) as other:
+        batch = other.table(table.name).batch()
+        batch.put(b"a", {"cf:a": b"1"})
+    with pytest.raises(Closed) as raised:
+        batch.send()
+    assert [key for key, _ in raised.value.failures] == [b"a"]
 
 
 def test_mutator(table):
@@ -92,6 +111,8 @@ def test_get_many(table):
     assert len(table.get_many([b"%d" % n for n in range(1200)])) == 1200
     with pytest.raises(Invalid, match="not filter="):
         table.get_many([b"a"], filter="PageFilter(1)")
+    with pytest.raises(Invalid, match="versions=4294967296"):
+        table.get_many([b"a"], versions=1 << 32)
 
 
 def test_pages(table):

@@ -39,6 +39,12 @@ def test_versions(table):
     assert row["many:a"] == b"30"
     assert table.get(b"row", time_range=(10, 21))["many:a"] == b"20"
     assert table.get(b"row", timestamp=10)["many:a"] == b"10"
+    for query in (
+        {"time_range": (10, 30), "versions": 5}, {"timestamp": 20}, {"columns": "many:a"}, {"columns": "cf"},
+        {"columns": ["many", "cf:x"], "versions": 2}, {"time_range": (10, 10)},
+    ):  # fmt: skip
+        # With a filter that lets all through it is Java that is asked by its Get.
+        assert table.get(b"row", **query) == table.get(b"row", **query, filter="PrefixFilter('row')")
     table.delete(b"row", ["many:a"], timestamp=20, all_versions=False)
     assert [cell.timestamp for cell in table.get(b"row", versions=None).cells] == [30, 10]
     table.delete(b"row", ["many:a"], timestamp=25)
@@ -75,6 +81,13 @@ def test_scan(table):
     assert scanned(limit=0) == []
     assert scanned(filter="PrefixFilter('row0') AND ValueFilter(=, 'binary:7')") == [b"row07"]
     assert scanned(columns=["many"]) == []
+    # More than Java has numbers for.
+    assert scanned(limit=1 << 31) == scanned(limit=1 << 70) == keys
+    assert table.count(limit=1 << 31) == 20
+    assert [row.key for row in table.page(1 << 31).rows] == keys
+    for bad in (-1, 2.5, "5"):
+        with pytest.raises(Invalid, match=f"limit={bad!r}: it is a whole number, 0 or more"):
+            scanned(limit=bad)
 
 
 def test_what_is_not_there(connection, table):

@@ -37,11 +37,22 @@ from kirsch.hbase import (
     jars,
     jdk,
 )
-from kirsch.hbase.cell import TYPES, decode, decode_rows, encode
+from kirsch.hbase.cell import TYPES, decode, decode_result, decode_rows, encode
 from kirsch.hbase.codec import codec
 from kirsch.hbase.encoder import erasures, settings
 from kirsch.hbase.filters import check, quoted
-from kirsch.hbase.mutation import Erasure, Settings, Value, block, delete, get, put, varint
+from kirsch.hbase.mutation import (
+    Erasure,
+    Settings,
+    Value,
+    block,
+    delete,
+    get,
+    get_message,
+    put,
+    row_of,
+    varint,
+)
 from kirsch.hbase.names import family_name, namespace_name, table_name
 from kirsch.hbase.quorum import Quorum, ask
 from kirsch.hbase.row import Codecs, Row, column
@@ -65,6 +76,35 @@ cells = st.builds(
 def test_a_block_of_cells_comes_back(given):
     assert decode(encode(given)) == given
     assert [cell for _, members in decode_rows(encode(given)) for cell in members] == given
+
+
+def message(given: list[Cell]) -> bytes:
+    """The protobuf message Result of cells, as Java makes it."""
+    parts = []
+    for row, family, qualifier, timestamp, value, kind in given:
+        texts = ((1, row), (2, family), (3, qualifier), (6, value), (7, b"tags"))
+        numbers = b"\x20" + varint(timestamp) + b"\x28" + varint(kind)
+        fields = b"".join(bytes((n << 3 | 2,)) + varint(len(text)) + text for n, text in texts) + numbers
+        parts.append(b"\x0a" + varint(len(fields)) + fields)
+    # Neither stale nor partial.
+    return b"".join(parts) + b"\x20\x00\x28\x00"
+
+
+@given(st.lists(cells, max_size=5), st.binary(min_size=120, max_size=300))
+def test_a_row_that_came_as_a_message(given, long):
+    given = [*given, Cell(b"r", b"f", b"q", 1, long)]
+    assert decode_result(message(given)) == given
+
+
+@given(st.lists(cells, min_size=1, max_size=3), st.data())
+def test_a_message_that_ends_early_is_told_or_has_fewer_cells(given, data):
+    whole = message(given)
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    try:
+        found = decode_result(cut)
+    except ValueError:
+        return
+    assert found == given[: len(found)]
 
 
 @given(st.lists(cells, min_size=1, max_size=5), st.data())
@@ -185,6 +225,35 @@ def test_a_get_names_each_family_once():
         (2, b"\x0a\x01b"),
         (6, 3),
     ]
+
+
+def test_a_get_by_itself():
+    assert fields(get_message(b"r")) == [(1, b"r")]
+    # As Java has it: what is named last counts.
+    both = get_message(b"r", [(b"a", b"x"), (b"a", None), (b"b", None), (b"b", b"y")], 2, (5, 300))
+    assert fields(both) == [
+        (1, b"r"),
+        (2, b"\x0a\x01a"),
+        (2, b"\x0a\x01b\x12\x01y"),
+        (5, b"\x08\x05\x10\xac\x02"),
+        (6, 2),
+    ]
+
+
+def test_what_of_a_get_is_said_without_java():
+    assert fields(Query(timestamp=5).message(b"r")) == [(1, b"r"), (5, b"\x08\x05\x10\x06")]
+    assert fields(Query("cf:a", versions=None).message(b"r")) == [
+        (1, b"r"), (2, b"\x0a\x02cf\x12\x01a"), (6, (1 << 31) - 1),
+    ]  # fmt: skip
+    assert Query(filter="PageFilter(1)").message(b"r") is None
+    with pytest.raises(Invalid, match="versions=0"):
+        Query(versions=0).message(b"r")
+
+
+@given(st.binary(min_size=1, max_size=300), st.binary(max_size=300))
+def test_the_row_of_an_action(row, value):
+    for action in (put(row, [Value(b"cf", b"q", value)]), delete(row), get(row)):
+        assert row_of(action) == row
 
 
 numbers = {LONG: 64, INT: 32, SHORT: 16}
@@ -469,6 +538,24 @@ def test_the_class_path_is_what_was_given_or_is_set(tmp_path):
     ):
         with pytest.raises(NoJars, match=words):
             jars.find(place, variables, cache=tmp_path / "cache")
+
+
+def test_the_version_that_is_taken_from_the_cache(tmp_path):
+    def fetched(version):
+        folder = jars.client(version).folder(tmp_path)
+        folder.mkdir()
+        (folder / "hbase-shaded-client.jar").touch()
+        return [folder / "hbase-shaded-client.jar"]
+
+    old, new = fetched("2.5.9"), fetched("2.5.10-hadoop3")
+    assert jars.find(None, {}, tmp_path) == new
+    own = fetched(jars.VERSION)
+    assert jars.find(None, {}, tmp_path) == own
+    assert jars.find(None, {"KIRSCH_HBASE_VERSION": "2.5.9"}, tmp_path) == old
+    with pytest.raises(
+        NoJars, match=r"client 2\.4\.1 is not here.*: run `kirsch hbase jars --version 2\.4\.1`"
+    ):
+        jars.find(None, {"KIRSCH_HBASE_VERSION": "2.4.1"}, tmp_path)
 
 
 def test_maven_is_told_what_to_fetch():

@@ -1,12 +1,12 @@
 """Writes of many rows: a batch that is sent at its end, and a mutator that sends as it goes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import jpype
 
 from kirsch.hbase.calls import Pending, begin, call, translated
-from kirsch.hbase.crossing import mutations
+from kirsch.hbase.crossing import mutations, writer
 from kirsch.hbase.encoder import Values, settings
 from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import cls, hbase
@@ -90,6 +90,7 @@ class Mutator(Mutations):
         parameters = hbase("client.BufferedMutatorParams")(hbase("TableName").valueOf(table.name))
         parameters.writeBufferSize(buffer)
         self.java: Any = call(table.connection.java.getBufferedMutator, parameters)
+        self._write = writer(self.java)
         self._pending: Pending[None] | None = None
         self._size = 0
 
@@ -105,18 +106,18 @@ class Mutator(Mutations):
         # It may raise what the block before has come to: this one is not lost, it is sent the next time.
         self._wait()
         data, self._actions, self._size = block(self._actions), [], 0
-        self._pending = begin(self._mutate, self.java, data)
+        self._pending = begin(self._mutate, self.java, self._write, data)
+        self._pending.handed_over()
 
     @staticmethod
-    def _mutate(java: Any, data: bytes) -> None:
-        given = mutations(data)
+    def _mutate(java: Any, write: Callable[[bytes], None], data: bytes) -> None:
         try:
-            java.mutate(given)
+            write(data)
         except jpype.JException as error:
             if not isinstance(error, cls("java.lang.IllegalArgumentException")):
                 raise
             # One is refused, such as for a value that is too large, and so none of them has been taken.
-            _one_by_one(java, given)
+            _one_by_one(java, mutations(data))
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None

@@ -28,24 +28,42 @@ _FAREWELL = 2.0
 _interrupting = threading.Lock()
 
 
+class _Own(threading.local):
+    _java: Any = None
+
+    def java(self) -> Any:
+        """What Java calls this thread."""
+        if self._java is None:
+            self._java = cls("java.lang.Thread").currentThread()
+        return self._java
+
+
+_own = _Own()
+
+
 class Pending(Generic[T]):
     """A call that runs in another thread."""
 
-    __slots__ = ("_done", "_error", "_function", "_thread", "_value")
+    __slots__ = ("_begun", "_done", "_error", "_function", "_thread", "_value", "cancelled")
 
     def __init__(self, function: Callable[[], T]) -> None:
         self._function: Callable[[], T] | None = function
-        self._done = threading.Lock()
+        self._begun, self._done = threading.Lock(), threading.Lock()
+        self._begun.acquire()
         self._done.acquire()
         self._value: T | None = None
         self._error: BaseException | None = None
         self._thread: Any = None
+        self.cancelled = False
 
     def run(self) -> None:
-        """In that thread."""
+        """In that thread; `finish` comes next."""
         function, self._function = self._function, None
         try:
-            self._thread = cls("java.lang.Thread").currentThread()
+            try:
+                self._thread = _own.java()
+            finally:
+                self._begun.release()
             assert function is not None
             self._value = function()
         except BaseException as error:
@@ -53,7 +71,16 @@ class Pending(Generic[T]):
         finally:
             with _interrupting:
                 self._thread = None
-            self._done.release()
+
+    def finish(self) -> None:
+        """Let those know who wait."""
+        self._done.release()
+
+    def handed_over(self) -> None:
+        """Wait until it has begun: until then it needs Python, which its caller would keep from it for
+        milliseconds. It is in Java when this returns, if it calls that first of all."""
+        with self._begun:
+            pass
 
     def result(self, timeout: float | None = None) -> T:
         """What it returned or raised; TimeoutError after `timeout` seconds. KeyboardInterrupt ends the wait
@@ -82,6 +109,7 @@ class Pending(Generic[T]):
         """Interrupt the Java call, if it has begun and is not done."""
         with _interrupting:
             if self._thread is not None:
+                self.cancelled = True
                 self._thread.interrupt()
 
 
@@ -112,11 +140,14 @@ class Workers:
     def _serve(self, queue: "SimpleQueue[Pending[Any] | None]") -> None:
         while (pending := queue.get()) is not None:
             pending.run()
-            # An interrupt that came too late is not the next call's.
-            cls("java.lang.Thread").interrupted()
+            if pending.cancelled:
+                # An interrupt that came too late is not the next call's.
+                cls("java.lang.Thread").interrupted()
+            # Before anybody hears that it is done: what they begin next is for this thread.
             with self._lock:
                 self._busy.discard(pending)
                 self._idle.append(queue)
+            pending.finish()
             del pending
 
     def end(self) -> None:
@@ -244,6 +275,9 @@ def end() -> None:
 
 def translated(error: Any) -> HBaseError:
     """The Python error for a Java exception."""
+    while _is(error, "UndeclaredThrowableException") and error.getCause() is not None:
+        # What kirsch.hbase.lambdas made of several methods wraps what these have not declared.
+        error = error.getCause()
     if _is(error, "RetriesExhaustedWithDetailsException") and error.getNumExceptions():
         return _batch(error)
     chain: list[tuple[str, str]] = []

@@ -100,6 +100,73 @@ def decode_rows(block: bytes) -> list[tuple[bytes, list[Cell]]]:
     return rows
 
 
+def decode_result(message: bytes) -> list[Cell]:
+    """The cells of one row, as HBase's protobuf message Result has them (Client.proto, Cell.proto). Raises
+    ValueError where it ends within a cell."""
+    cells: list[Cell] = []
+    at, size = 0, len(message)
+    try:
+        while at < size:
+            tag, number = message[at], message[at + 1]
+            at += 2
+            if number > 0x7F:
+                number, at = _more(message, number, at)
+            if tag == 0x0A:
+                end = at + number
+                cells.append(_cell(message, at, end))
+                at = end
+            elif tag & 7:
+                # Others than numbers, such as whether it is stale, are not known.
+                raise ValueError(f"a result has no field {tag >> 3} of kind {tag & 7}")
+    except IndexError:
+        raise ValueError("the message ends within a cell") from None
+    if at != size:
+        raise ValueError("the message ends within a cell")
+    return cells
+
+
+def _cell(message: bytes, at: int, end: int) -> Cell:
+    """The cell from a place to another. Raises IndexError, ValueError."""
+    row = family = qualifier = value = b""
+    timestamp, kind = 0, PUT
+    while at < end:
+        tag, number = message[at], message[at + 1]
+        at += 2
+        if number > 0x7F:
+            number, at = _more(message, number, at)
+        if tag == 0x20:
+            timestamp = number
+        elif tag == 0x28:
+            kind = number
+        elif tag & 7 == 2:
+            data = message[at : at + number]
+            at += number
+            if tag == 0x0A:
+                row = data
+            elif tag == 0x12:
+                family = data
+            elif tag == 0x1A:
+                qualifier = data
+            elif tag == 0x32:
+                value = data
+        else:
+            raise ValueError(f"a cell has no field {tag >> 3} of kind {tag & 7}")
+    if at != end:
+        raise IndexError
+    return Cell(row, family, qualifier, timestamp, value, kind)
+
+
+def _more(message: bytes, number: int, at: int) -> tuple[int, int]:
+    """A varint of which the first byte was `number`: what it is, and the place behind it."""
+    number &= 0x7F
+    shift = 7
+    while (byte := message[at]) > 0x7F:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+    return number | byte << shift, at + 1
+
+
 def encode(cells: list[Cell]) -> bytes:
     """Cells as a block; the opposite of `decode`."""
     parts: list[bytes] = []

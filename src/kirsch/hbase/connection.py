@@ -3,7 +3,7 @@
 import atexit
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from kirsch.hbase.row import Codecs, Given
 
 if TYPE_CHECKING:
     from kirsch.hbase.admin import Admin
+    from kirsch.hbase.cell import Cell
     from kirsch.hbase.table import Table
 
 # A quorum has answered by then: a busy machine needs seconds to load a thousand classes, and nobody is away.
@@ -181,6 +182,26 @@ class Connection:
         if name not in tables:
             tables[name] = self.java.getTable(jvm.hbase("TableName").valueOf(name))
         return tables[name]
+
+    def reader(self, name: str) -> Callable[[bytes], "list[Cell]"]:
+        """What reads rows of a table in this thread (kirsch.hbase.crossing.reader)."""
+        self.check()
+        readers = self._local.__dict__.setdefault("readers", {})
+        if name not in readers:
+            from kirsch.hbase.crossing import reader
+
+            readers[name] = reader(self.java_table(name))
+        return readers[name]  # type: ignore[no-any-return]
+
+    def writer(self, name: str) -> Callable[[bytes], None]:
+        """What writes to a table in this thread (kirsch.hbase.crossing.batch)."""
+        self.check()
+        writers = self._local.__dict__.setdefault("writers", {})
+        if name not in writers:
+            from kirsch.hbase.crossing import batch
+
+            writers[name] = batch(self.java_table(name))
+        return writers[name]  # type: ignore[no-any-return]
 
     def call(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
         """Call any Java method: Ctrl-C interrupts it, and Java's exceptions are HBaseError."""

@@ -42,6 +42,9 @@ class Encoder:
 
     def values(self, values: Values) -> list[Value]:
         """What a put has. Raises CodecError, Invalid."""
+        return [Value(family, qualifier, data) for family, qualifier, data in self._encoded(values)]
+
+    def _encoded(self, values: Values) -> list[tuple[bytes, bytes, bytes]]:
         if not values:
             raise Invalid("a put has no values: give it {'family:qualifier': value}")
         plain, of = self.codecs.plain, self.codecs.of
@@ -49,12 +52,12 @@ class Encoder:
         for name, value in values.items():
             family, qualifier = column(name)
             data = value if plain and type(value) is bytes else of(family, qualifier).encode(value)
-            encoded.append(Value(family, qualifier, data))
+            encoded.append((family, qualifier, data))
         return encoded
 
     def put(self, row: Any, values: Values, settings: Settings) -> bytes:
         """A put as an action of a block."""
-        return put(self.key(row), self.values(values), settings)
+        return put(self.key(row), self._encoded(values), settings)
 
     def delete(
         self,

@@ -5,6 +5,7 @@ A block is a RegionAction: Java parses it in one call.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -68,8 +69,10 @@ class Settings:
 PLAIN = Settings()
 
 
-def put(row: bytes, values: Iterable[Value], settings: Settings = PLAIN) -> bytes:
-    """A put as an action of a block."""
+def put(
+    row: bytes, values: Iterable[Value | tuple[bytes, bytes, bytes]], settings: Settings = PLAIN
+) -> bytes:
+    """A put as an action of a block; its values as Value has them, or the first three parts of each."""
     return _mutation(row, _PUT, b"".join([_value(*value) for value in values]), settings)
 
 
@@ -80,21 +83,58 @@ def delete(row: bytes, erasures: Sequence[Erasure] = (), settings: Settings = PL
 
 def get(row: bytes, columns: Iterable[tuple[bytes, bytes | None]] = (), versions: int = 1) -> bytes:
     """A get as an action of a block: of families, or of columns."""
+    return _action(0x1A, get_message(row, columns, versions))
+
+
+def get_message(
+    row: bytes,
+    columns: Iterable[tuple[bytes, bytes | None]] = (),
+    versions: int = 1,
+    time_range: tuple[int, int] | None = None,
+) -> bytes:
+    """A get by itself: of families, or of columns; from a time in ms on, and before another."""
     parts = [_field(0x0A, row)]
     named: dict[bytes, list[bytes]] = {}
     for family, qualifier in columns:
-        qualifiers = named.setdefault(family, [])
-        if qualifier is not None:
-            qualifiers.append(qualifier)
+        # As Java's addFamily and addColumn: of a family and columns of it the last that is named counts.
+        if qualifier is None:
+            named[family] = []
+        else:
+            named.setdefault(family, []).append(qualifier)
     for family, qualifiers in named.items():
         parts.append(_field(0x12, _field(0x0A, family) + b"".join(_field(0x12, q) for q in qualifiers)))
-    parts.append(b"\x30" + varint(versions))
-    return _action(0x1A, b"".join(parts))
+    if time_range is not None:
+        first, last = time_range
+        parts.append(_field(0x2A, b"\x08" + varint(first) + b"\x10" + varint(last)))
+    if versions != 1:
+        parts.append(b"\x30" + varint(versions))
+    return b"".join(parts)
 
 
 def block(actions: Sequence[bytes]) -> bytes:
     """Actions as a block."""
     return _REGION + b"".join(actions)
+
+
+def row_of(action: bytes) -> bytes:
+    """The row of a put, a delete or a get that was made here."""
+    at = 0
+    # The action's tag and length, those of what it holds, and of the row, which comes first in that.
+    for _ in range(3):
+        size, at = _number(action, at + 1)
+    return action[at : at + size]
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """The varint at a place, and the place behind it."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
 
 
 def varint(number: int) -> bytes:
@@ -120,19 +160,35 @@ def _field(tag: int, data: bytes) -> bytes:
 
 def _mutation(row: bytes, kind: int, columns: bytes, settings: Settings) -> bytes:
     extra = settings.encoded() if settings is not PLAIN else b""
-    return _action(0x12, _field(0x0A, row) + b"\x10" + _SMALL[kind] + columns + extra)
+    size = len(row)
+    head = b"\x0a" + (_SMALL[size] if size < 0x80 else varint(size)) + row
+    return _action(0x12, head + b"\x10" + _SMALL[kind] + columns + extra)
 
 
 def _action(tag: int, message: bytes) -> bytes:
-    inner = _field(tag, message)
-    return b"\x1a" + varint(len(inner)) + inner
+    size = len(message)
+    inner = _SMALL[tag] + (_SMALL[size] if size < 0x80 else varint(size)) + message
+    size = len(inner)
+    return b"\x1a" + (_SMALL[size] if size < 0x80 else varint(size)) + inner
 
 
 def _value(family: bytes, qualifier: bytes, value: bytes, timestamp: int | None = None) -> bytes:
-    inner = _field(0x0A, qualifier) + _field(0x12, value)
+    head, inner = _heads(family, qualifier)
+    size = len(value)
+    inner += (b"\x12" + (_SMALL[size] if size < 0x80 else varint(size))) + value
     if timestamp is not None:
         inner += b"\x18" + varint(timestamp)
-    return _field(0x1A, _field(0x0A, family) + _field(0x12, inner))
+    size = len(inner)
+    message = head + (_SMALL[size] if size < 0x80 else varint(size)) + inner
+    size = len(message)
+    return b"\x1a" + (_SMALL[size] if size < 0x80 else varint(size)) + message
+
+
+# Who writes many rows names the same few columns.
+@lru_cache(maxsize=1024)
+def _heads(family: bytes, qualifier: bytes) -> tuple[bytes, bytes]:
+    """How a column's message begins, and how that of its values."""
+    return _field(0x0A, family) + b"\x12", _field(0x0A, qualifier)
 
 
 def _erasure(erasure: Erasure) -> bytes:

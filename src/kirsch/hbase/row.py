@@ -2,6 +2,7 @@
 Pure."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from kirsch.hbase.cell import Cell
@@ -15,8 +16,20 @@ Given = Codec | str | Mapping[str, Codec | str]
 
 def column(given: Column) -> tuple[bytes, bytes]:
     """A column's family and qualifier; of `family` or `family:` the qualifier is empty. Raises Invalid."""
+    try:
+        return _column(given)
+    except TypeError:
+        raise Invalid(_NO_COLUMN.format(given)) from None
+
+
+# Who writes many rows names the same few columns.
+@lru_cache(maxsize=1024)
+def _column(given: Column) -> tuple[bytes, bytes]:
     family, qualifier = column_or_family(given)
     return family, qualifier or b""
+
+
+_NO_COLUMN = "{!r} is no column: columns are 'family:qualifier' or (family, qualifier)"
 
 
 def column_or_family(given: Column) -> tuple[bytes, bytes | None]:
@@ -32,7 +45,7 @@ def column_or_family(given: Column) -> tuple[bytes, bytes | None]:
         first, second = (part.encode() if isinstance(part, str) else part for part in given)
         if isinstance(first, bytes) and isinstance(second, bytes) and first:
             return first, second
-    raise Invalid(f"{given!r} is no column: columns are 'family:qualifier' or (family, qualifier)")
+    raise Invalid(_NO_COLUMN.format(given))
 
 
 class Codecs:

@@ -9,15 +9,16 @@ import jpype
 
 from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.cell import Cell, decode_rows
-from kirsch.hbase.crossing import pack
 from kirsch.hbase.encoder import LONGEST_KEY
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.filters import java_filter
+from kirsch.hbase.gathering import gather, source
 from kirsch.hbase.jvm import hbase
+from kirsch.hbase.mutation import get_message
 from kirsch.hbase.row import Codecs, Column, Row, column_or_family
 
-# A block is about this large, whatever its rows are: memory is bounded by it, and a call's cost is spread
-# over it.
+# A block has so many bytes, and what its last row has more: memory is bounded by it, and a call's cost is
+# spread over it.
 BLOCK = 1 << 20
 _FIRST_ROWS = 100
 _MOST_ROWS = 5000
@@ -56,6 +57,22 @@ class Query:
         if self.filter is not None:
             java.setFilter(java_filter(self.filter))
         return java
+
+    def message(self, row: bytes) -> bytes | None:
+        """A get of a row as a message for Java; None where only a Java Get can say it. Raises Invalid."""
+        self.check()
+        if self.filter is not None:
+            return None
+        named = [self.columns] if isinstance(self.columns, str | bytes) else self.columns
+        versions = _INT if self.versions is None else self.versions
+        at = self.timestamp
+        return get_message(
+            row,
+            [column_or_family(given) for given in named],
+            versions,
+            # As Java's setTimestamp and setTimeRange: what is set last wins.
+            self.time_range or (None if at is None else (at, at + 1)),
+        )
 
     def check(self) -> None:
         """Raise Invalid for numbers that Java, or HBase, would refuse."""
@@ -200,7 +217,8 @@ class Blocks:
         self._pending: Pending[tuple[int, bytes]] | None = None
         if limit != 0:
             self._java = call(table.getScanner, scan)
-            self._pending = begin(self._fetch, self._java, self._wanted)
+            self._source = source(self._java)
+            self._pending = begin(gather, self._source, self._wanted, BLOCK)
 
     def next(self) -> list[tuple[bytes, list[Cell]]] | None:
         """The next block: keys and their cells; None at the end."""
@@ -221,14 +239,9 @@ class Blocks:
             self.end()
         else:
             self._wanted = following(self._wanted, count, len(data), self._left)
-            self._pending = begin(self._fetch, self._java, self._wanted)
+            self._pending = begin(gather, self._source, self._wanted, BLOCK)
+            self._pending.handed_over()
         return decode_rows(data) if count else None
-
-    @staticmethod
-    def _fetch(scanner: Any, wanted: int) -> tuple[int, bytes]:
-        results = scanner.next(wanted)
-        count = len(results)
-        return count, pack(results) if count else b""
 
     def end(self) -> None:
         """Tell the server that no more is wanted."""
@@ -259,8 +272,8 @@ def following(wanted: int, count: int, size: int, left: int | None) -> int:
 
 def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching: bool) -> Any:
     """A Java Scan."""
-    if limit is not None and limit < 0:
-        raise Invalid(f"limit={limit}: it is 0 or more")
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise Invalid(f"limit={limit!r}: it is a whole number, 0 or more")
     scan = range_.apply(query.apply(hbase("client.Scan")()))
     if limit and limit <= _INT:
         scan.setLimit(limit)

@@ -9,15 +9,15 @@ import jpype
 
 from kirsch.hbase.batch import Batch, Mutator
 from kirsch.hbase.calls import call
-from kirsch.hbase.cell import decode
+from kirsch.hbase.cell import Cell, decode
 from kirsch.hbase.codec import LONG
 from kirsch.hbase.convert import to_python
-from kirsch.hbase.crossing import gets, mutations, pack, sizes
+from kirsch.hbase.crossing import cells, gets, mutations, pack, sizes
 from kirsch.hbase.encoder import Encoder, Values, settings
-from kirsch.hbase.errors import Invalid
+from kirsch.hbase.errors import HBaseError, Invalid
 from kirsch.hbase.filters import java_filter
-from kirsch.hbase.jvm import cls, hbase
-from kirsch.hbase.mutation import PLAIN, block, get
+from kirsch.hbase.jvm import hbase
+from kirsch.hbase.mutation import PLAIN, block, get, row_of
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Gets in one request, and as many versions as protobuf's number holds.
 _GETS = 500
 _EVERY = (1 << 31) - 1
+_ALL = Query()
 OPERATORS = {
     "=": "EQUAL",
     "!=": "NOT_EQUAL",
@@ -74,13 +75,15 @@ class Table:
         """A row, or `default` where there is none. `query`: columns=, versions= (1; None: all), time_range=,
         timestamp=, filter=."""
         key = self.encoder.key(row)
-        java = Query(**query).apply(hbase("client.Get")(key))
-        cells = decode(self._call(self._get, java))
-        return Row(key, cells, self.codecs) if cells else default
+        found = self._cells(key, Query(**query) if query else _ALL)
+        return Row(key, found, self.codecs) if found else default
 
-    @staticmethod
-    def _get(table: Any, get: Any) -> bytes:
-        return pack([table.get(get)])
+    def _cells(self, key: bytes, query: Query) -> list[Cell]:
+        message = query.message(key)
+        if message is not None:
+            return call(lambda: self.connection.reader(self.name)(message))
+        java = query.apply(hbase("client.Get")(key))
+        return self._call(lambda table: cells(table.get(java)))  # type: ignore[no-any-return]
 
     def exists(self, row: Any, **query: Any) -> bool:
         """Whether there is something of a row."""
@@ -155,16 +158,14 @@ class Table:
         for name, by in amounts.items():
             LONG.encode(by)
             java.addColumn(*column(name), jpype.JLong(by))
-        cells = decode(self._call(lambda table: pack([table.increment(java)])))
-        values = {cell.column: LONG.decode(cell.value) for cell in cells}
+        found = self._call(lambda table: cells(table.increment(java)))
+        values = {cell.column: LONG.decode(cell.value) for cell in found}
         return next(iter(values.values())) if one else values
 
     def counter(self, row: Any, name: Column) -> int:
         """A counter's value; 0 where there is none."""
-        cells = decode(
-            self._call(self._get, Query((name,)).apply(hbase("client.Get")(self.encoder.key(row))))
-        )
-        return int(LONG.decode(cells[0].value)) if cells else 0
+        found = self._cells(self.encoder.key(row), Query((name,)))
+        return int(LONG.decode(found[0].value)) if found else 0
 
     def append(self, row: Any, values: Values) -> Row:
         """Append to values, and the row as it is after that."""
@@ -172,7 +173,7 @@ class Table:
         for value in self.encoder.values(values):
             java.addColumn(value.family, value.qualifier, value.value)
         key = self.encoder.key(row)
-        return Row(key, decode(self._call(lambda table: pack([table.append(java)]))), self.codecs)
+        return Row(key, self._call(lambda table: cells(table.append(java))), self.codecs)
 
     def mutate(self, row: Any, put: Values | None = None, delete: Iterable[Column] = ()) -> None:
         """Put and delete in one row at once: others see both or neither."""
@@ -237,14 +238,14 @@ class Table:
         return count
 
     def apply(self, actions: list[bytes]) -> None:
-        """Do actions that the encoder made."""
+        """Do actions that the encoder made. Raises HBaseError: its `failures` are the rows that were not
+        written, all of them where the whole was refused."""
         data = block(actions)
-        self._call(self._write, data)
-
-    @staticmethod
-    def _write(table: Any, data: bytes) -> None:
-        given = mutations(data)
-        table.batch(given, cls("java.lang.Object")[given.size()])
+        try:
+            call(lambda: self.connection.writer(self.name)(data))
+        except HBaseError as error:
+            error.failures = error.failures or tuple((row_of(action), error) for action in actions)
+            raise
 
     def coprocessor(
         self,
@@ -275,15 +276,16 @@ class Table:
         given = query.get("columns", ())
         named = [column_or_family(one) for one in ([given] if isinstance(given, str | bytes) else given)]
         versions = query.get("versions", 1)
+        Query(versions=versions).check()
         wanted = [self.encoder.key(key) for key in keys]
         found: list[Row | None] = []
         for begin in range(0, len(wanted), _GETS):
             some = wanted[begin : begin + _GETS]
             actions = [get(key, named, _EVERY if versions is None else versions) for key in some]
             data, counts = self._call(self._get_many, block(actions))
-            cells = iter(decode(data))
+            rest = iter(decode(data))
             for key, count in zip(some, counts, strict=True):
-                found.append(Row(key, list(islice(cells, count)), self.codecs) if count else None)
+                found.append(Row(key, list(islice(rest, count)), self.codecs) if count else None)
         return found
 
     @staticmethod
