@@ -1,12 +1,12 @@
 """Where HBase is: a quorum's text, and whether its ZooKeeper answers, asked without Java, so that it is
 fast."""
 
-import asyncio
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from kirsch.hbase.errors import Invalid, Unavailable
 
@@ -52,83 +52,70 @@ def _bracketed(host: str) -> str:
 def ask(quorum: Quorum, patience: float) -> None:
     """Ask all servers at the same time for a session; the first that gives one is enough. Raises Unavailable
     within `patience` seconds, or as soon as all have failed, with each one's reason."""
-    # In a loop of its own, for the caller may be in one. Its end is not waited for: a name that no resolver
-    # answers keeps it for much longer.
-    found: SimpleQueue[dict[str, str]] = SimpleQueue()
-
-    async def asked() -> None:
-        reasons = {}
-        try:
-            reasons = await _ask(quorum, patience)
-        finally:
-            found.put(reasons)
-
-    threading.Thread(target=lambda: asyncio.run(asked()), name="kirsch-hbase-quorum", daemon=True).start()
-    reasons = found.get()
-    if reasons:
-        told = "; ".join(f"{server} {reason}" for server, reason in sorted(reasons.items()))
-        raise Unavailable(f"no ZooKeeper answers: {told}: is HBase running, and is this its quorum?")
-
-
-async def _ask(quorum: Quorum, patience: float) -> dict[str, str]:
-    """Why each server did not answer; empty if one did."""
-    tasks = {
-        asyncio.ensure_future(_greet_until_it_answers(host, port, patience)): f"{_bracketed(host)}:{port}"
-        for host, port in quorum.servers
-    }
-    reasons: dict[str, str] = {}
-    pending = set(tasks)
     # The words are to be there within that time.
-    deadline = asyncio.get_running_loop().time() + patience * 0.95
-    while pending:
-        left = deadline - asyncio.get_running_loop().time()
-        done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+    deadline = time.monotonic() + patience * 0.95
+    found: SimpleQueue[tuple[str, str]] = SimpleQueue()
+
+    def greet(host: str, port: int) -> None:
+        found.put((f"{_bracketed(host)}:{port}", _why_not(host, port, patience)))
+
+    for server in quorum.servers:
+        # Its end is not waited for: a name that no resolver answers keeps it for much longer.
+        threading.Thread(target=greet, args=server, name="kirsch-hbase-quorum", daemon=True).start()
+    late = f"did not answer within {patience:g} s"
+    reasons = {f"{_bracketed(host)}:{port}": late for host, port in quorum.servers}
+    for _ in quorum.servers:
+        try:
+            server_, reason = found.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
             break
-        for task in done:
-            error = task.exception()
-            if error is None:
-                for other in pending:
-                    other.cancel()
-                return {}
-            reasons[tasks[task]] = _why(error)
-    for task in pending:
-        task.cancel()
-        reasons[tasks[task]] = f"did not answer within {patience:g} s"
-    return reasons
+        if not reason:
+            return
+        reasons[server_] = reason
+    told = "; ".join(f"{server} {reason}" for server, reason in sorted(reasons.items()))
+    raise Unavailable(f"no ZooKeeper answers: {told}: is HBase running, and is this its quorum?")
 
 
-async def _greet_until_it_answers(host: str, port: int, patience: float) -> None:
-    """A ZooKeeper that has no quorum yet, or is busy, closes new connections."""
-    deadline = asyncio.get_running_loop().time() + patience * 0.8
+def _why_not(host: str, port: int, patience: float) -> str:
+    """Why a server does not answer; empty if it does. One that has no quorum yet, or is busy, closes new
+    connections: it is asked until it does."""
+    begun = time.monotonic()
     while True:
         try:
-            await _greet(host, port)
-        except (ValueError, ConnectionResetError):
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            await asyncio.sleep(0.1)
+            _greet(host, port, patience)
+        except TimeoutError:
+            return f"did not answer within {patience:g} s"
+        except (ValueError, ConnectionResetError) as error:
+            if time.monotonic() > begun + patience * 0.8:
+                return _words(error)
+            time.sleep(0.1)
+        except OSError as error:
+            return _words(error)
         else:
-            return
+            return ""
 
 
-async def _greet(host: str, port: int) -> None:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(struct.pack(">i", len(_HELLO)) + _HELLO)
-        (size,) = struct.unpack(">i", await reader.readexactly(4))
+def _greet(host: str, port: int, patience: float) -> None:
+    with socket.create_connection((host, port), patience) as connection:
+        connection.sendall(struct.pack(">i", len(_HELLO)) + _HELLO)
+        (size,) = struct.unpack(">i", _read(connection, 4))
         if not 0 < size < 1024:
             raise ValueError("is no ZooKeeper")
-        await reader.readexactly(size)
-        writer.write(_GOODBYE)
-        await writer.drain()
-    except asyncio.IncompleteReadError:
-        raise ValueError("closed the connection at once: it has no quorum, or is no ZooKeeper") from None
-    finally:
-        writer.close()
+        _read(connection, size)
+        connection.sendall(_GOODBYE)
 
 
-def _why(error: BaseException) -> str:
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise ValueError("closed the connection at once: it has no quorum, or is no ZooKeeper")
+        data += more
+    return data
+
+
+def _words(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "refused the connection"
     if isinstance(error, socket.gaierror):
