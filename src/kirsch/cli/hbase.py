@@ -17,8 +17,9 @@ def shell(options: argparse.Namespace) -> int:
         options.arguments.insert(0, options.script)
         options.script = None
     try:
-        from kirsch.hbase import connect
-        from kirsch.hbase.shell import Options, run
+        from kirsch.hbase.shell import Options, connector, run
+
+        connect = connector()
     except ImportError as error:
         if error.name in ("jpype", "cherrypy"):
             raise Failure(

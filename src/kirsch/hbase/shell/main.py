@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kirsch.hbase.shell.interpreter import DONE, FAILED, Interpreter
-from kirsch.hbase.shell.output import Output, asked
+# No more than connecting needs: the rest is imported while Java starts.
 from kirsch.hbase.shell.progress import Progress
 from kirsch.hbase.shell.session import Session
+
+if TYPE_CHECKING:
+    from kirsch.hbase.shell.interpreter import Interpreter
 
 # As shells have it: 128 and the number of the signal.
 TERMINATED = 128 + signal.SIGTERM
@@ -31,26 +33,47 @@ class Options:
     names: dict[str, Any] = field(default_factory=dict)
 
 
+def connector() -> Callable[..., Any]:
+    """kirsch.hbase.connect, imported without numpy: JPype would import it for arrays that the shell has not,
+    and that would be a tenth of its start. It can be imported later."""
+    absent = "numpy" not in sys.modules
+    if absent:
+        sys.modules["numpy"] = None  # type: ignore[assignment]
+    try:
+        from kirsch.hbase import connect
+    finally:
+        if absent:
+            del sys.modules["numpy"]
+    return connect
+
+
 def run(connect: Callable[[], Any], options: Options) -> int:
     """Run a shell until it is left; its exit status. From the main thread, which has the signals."""
     typed = not options.code and options.script is None and sys.stdin.isatty() and sys.stdout.isatty()
     session = Session(
         connect,
         progress=Progress(sys.stderr if sys.stderr.isatty() and not options.as_json else None),
-        confirm=asked,
+        confirm=_asked,
     )
     session.debug = options.debug
-    # Before anything else is imported: Java takes its time, and needs no help.
     session.begin()
-    output = Output(sys.stdout, as_json=options.as_json, interactive=typed)
+    from kirsch.hbase.shell.interpreter import Interpreter
+    from kirsch.hbase.shell.output import Output
     from kirsch.hbase.shell.plugin import Shell
 
+    output = Output(sys.stdout, as_json=options.as_json, interactive=typed)
     shell = Shell(session)
     interpreter = Interpreter(session, output, {"bus": shell.bus, "session": session, **options.names})
     return shell.run(lambda: _talk(interpreter, options) if typed else _read(interpreter, options))
 
 
-def _talk(interpreter: Interpreter, options: Options) -> int:
+def _asked(question: str) -> bool:
+    from kirsch.hbase.shell.output import asked
+
+    return asked(question)
+
+
+def _talk(interpreter: "Interpreter", options: Options) -> int:
     if not options.plain:
         try:
             from kirsch.hbase.shell.prompt import talk
@@ -64,7 +87,9 @@ def _talk(interpreter: Interpreter, options: Options) -> int:
     return talk_plainly(interpreter, options.history)
 
 
-def _read(interpreter: Interpreter, options: Options) -> int:
+def _read(interpreter: "Interpreter", options: Options) -> int:
+    from kirsch.hbase.shell.interpreter import DONE, FAILED
+
     if options.code:
         sys.argv = ["-c", *options.arguments]
         for code in options.code:
