@@ -34,7 +34,7 @@ from pathlib import Path
 
 import outcome
 
-from kirsch.hbase import connect, jars
+from kirsch.hbase import archive, connect, jars
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -123,7 +123,10 @@ def available(
 ) -> dict[str, list[str]]:
     """The commands of those subjects that can be had here; what to do is added to them."""
     wanted = only.split(",") if only else ["kirsch", "java", "happybase", *SHELLS]
-    client = ":".join(str(jar) for jar in jars.fetch(jars.client(), told))
+    # As `kirsch hbase jars` does.
+    fetched = jars.fetch(jars.client(), told)
+    archive.make(fetched, told)
+    client = ":".join(str(jar) for jar in fetched)
     found: dict[str, list[str]] = {}
     if "kirsch" in wanted:
         found["kirsch"] = [sys.executable, str(PEERS / "kirsch_peer.py"), quorum, TABLE, rows, gets]

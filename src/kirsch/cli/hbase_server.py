@@ -33,7 +33,7 @@ def server(options: argparse.Namespace) -> int:
 def jars(options: argparse.Namespace) -> int:
     """Fetch HBase's jars."""
     _extra()
-    from kirsch.hbase import jars
+    from kirsch.hbase import archive, jars
     from kirsch.hbase.errors import HBaseError
 
     sets = [jars.client(options.version)]
@@ -41,6 +41,7 @@ def jars(options: argparse.Namespace) -> int:
         sets.append(jars.server(options.version))
     try:
         found = {one.name: jars.fetch(one, _say) for one in sets}
+        archive.make(found[sets[0].name], _say)
     except HBaseError as error:
         raise Failure(str(error)) from None
     if options.json:
@@ -51,6 +52,8 @@ def jars(options: argparse.Namespace) -> int:
         for paths in found.values():
             size = sum(path.stat().st_size for path in paths) // 1_000_000
             print(f"{len(paths)} jars, {size} MB, in {paths[0].parent}")
+        if options.version != jars.VERSION:
+            print(f"connect takes them with KIRSCH_HBASE_VERSION={options.version}")
     return 0
 
 

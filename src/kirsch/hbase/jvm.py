@@ -13,8 +13,8 @@ from typing import Any
 import jpype
 import jpype.imports  # from org.apache.hadoop.hbase.client import Scan
 
+from kirsch.hbase import archive, jdk
 from kirsch.hbase import jars as jar
-from kirsch.hbase import jdk
 from kirsch.hbase.errors import NoJars, NoJava, OtherJVM
 
 # A heap that is small until it is used; the serial collector starts faster, and needs no threads of its own.
@@ -58,6 +58,7 @@ def start(
             jpype.startJVM(
                 str(library),
                 *OPTIONS,
+                *archive.options(home, path),
                 *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENS),
                 *options,
                 classpath=[str(entry) for entry in path],
