@@ -17,7 +17,7 @@ def shell(options: argparse.Namespace) -> int:
         options.arguments.insert(0, options.script)
         options.script = None
     try:
-        from kirsch.hbase.shell import Options, connector, run
+        from kirsch.hbase.shell import JAVA_OPTIONS, Options, connector, run
 
         connect = connector()
     except ImportError as error:
@@ -35,7 +35,7 @@ def shell(options: argparse.Namespace) -> int:
             user=options.user,
             jars=options.jars,
             java=options.java,
-            options=options.java_option,
+            options=[*JAVA_OPTIONS, *options.java_option],
         )
 
     how = Options(

@@ -18,17 +18,12 @@ from kirsch.hbase import jars as jar
 from kirsch.hbase.errors import NoJars, NoJava, OtherJVM
 
 # A heap that is small until it is used; the serial collector starts faster, and needs no threads of its own.
-# The second compiler waits longer than by default: else a third of the start is its work, on what soon is not
-# needed.
 OPTIONS = (
     "-Xrs",
     "-Xms64m",
     "-XX:+UseSerialGC",
     "-Djava.awt.headless=true",
     "-Xshare:auto",
-    "-XX:Tier4InvocationThreshold=20000",
-    "-XX:Tier4MinInvocationThreshold=5000",
-    "-XX:Tier4CompileThreshold=40000",
 )
 # What Hadoop and protobuf reach into.
 OPENS = ("java.nio", "sun.nio.ch", "jdk.internal.ref", "java.lang")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # As shells have it: 128 and the number of the signal.
 TERMINATED = 128 + signal.SIGTERM
+# The second compiler would take a third of the start, for what a person does not need: what one waits for
+# is HBase. Options of one's own win.
+JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1",)
 
 
 @dataclass(frozen=True, slots=True)
