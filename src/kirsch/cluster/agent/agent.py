@@ -6,9 +6,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kirsch.cluster import keys, links
+from kirsch.cluster import links
 from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached
+from kirsch.cluster.agent.claim import Claims
+from kirsch.cluster.agent.membership import Membership
 from kirsch.cluster.agent.plan import (
     STOPS_AT,
     Action,
@@ -35,7 +37,7 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Machine, UnitState
 from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
-from kirsch.cluster.registry.base import LeaseLost, Registry, RegistryError, Unavailable, Unchanged
+from kirsch.cluster.registry.base import Registry, RegistryError
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError
 from kirsch.cluster.snapshot import Snapshots
@@ -72,11 +74,11 @@ class Agent:
         self.cache = cache
         self.network = network
         self.names = names
-        # The lease under which others are told that this machine is in the flat network; 0 for none.
-        self._meshed = 0
+        self.membership = Membership(machine.id, network, mirror, lease)
         self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
+        self.claims = Claims(machine.id, mirror, lease, self.leased)
         self.readiness = Readiness(runtime, self._changed)
         self._loaded: dict[UnitName, Options] = {}
         # Of those, what an earlier kirschd left: most of their options is not known yet.
@@ -141,8 +143,8 @@ class Agent:
         view = self.view()
         if view.known and not self._closing:
             self._welcome(view)
-        if view.connected and not view.joining and self.network is not None and self.network.stands:
-            self._meshed = self.lease.current
+        if view.connected and not view.joining:
+            self.membership.enter()
         self.addresses.want((name, view.assigned[name].options) for name in view.unaddressed)
         actions = plan(view)
         self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
@@ -182,20 +184,11 @@ class Agent:
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
             lapsed=self.share.lapsed(),
-            apart=self._apart(),
+            apart=self.membership.apart,
             unaddressed=self.preparation.unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.cache.units.items()},
         )
         return replace(view, siblings=self.share.siblings(replaced(view)))
-
-    def _apart(self) -> str:
-        """Until when nothing is started in the flat network: others are told of this machine under the lease
-        that they see its units under."""
-        if self.network is None:
-            return ""
-        entry = self.mirror.entries.get(keys.mesh(self.machine.id))
-        told = entry is not None and entry.lease == self.lease.current
-        return self.network.apart or ("" if told else "until its machine is in the flat network")
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""
@@ -316,30 +309,11 @@ class Agent:
     async def _start(self, name: UnitName, claimed: bool) -> None:
         """Start it, once the store has that this machine does: whoever gets it next can see that."""
         assignment = self._started[name]
-        if claimed and not await self._claim(name, assignment):
+        if claimed and not await self.claims.make(name, assignment):
             self._started.pop(name, None)
             return
         state = await self.runtime.start(name, mark(assignment, self._loaded[name], self._linked[name]))
         log.info("%s: %s (%s)", name, state.active, state.sub)
-
-    async def _claim(self, name: UnitName, assignment: Assignment) -> bool:
-        """Whether the unit is this machine's to start, as far as the store knows now."""
-        entry = self.mirror.entries.get(keys.schedule(self.machine.id, name.text))
-        if entry is None or Assignment.parse(entry.value) != assignment:
-            return False
-        state = replace(STARTS, hash=assignment.hash)
-        condition = Unchanged(entry.key, entry.modified)
-        try:
-            granted = await self.leased.claim(
-                keys.state(name.text, self.machine.id), state.to_json(), condition
-            )
-        except (LeaseLost, Unavailable):
-            return False
-        while not granted and self.mirror.entries.get(entry.key) == entry:
-            # Something else is in the store than was seen here: it comes.
-            await self.mirror.reached(self.mirror.revision + 1)
-        # By the time the store has answered it may be another machine's, which waits for this one.
-        return granted and self.lease.holds and self.mirror.entries.get(entry.key) == entry
 
     async def _stop(self, name: UnitName, patient: bool) -> None:
         """Out of the endpoints first, so that balancers let go, unless nobody could see it; then stop."""
@@ -417,10 +391,8 @@ class Agent:
 
     def _lease_changed(self) -> None:
         """Look now, and when the time is up for what stops by itself should nothing be heard until then."""
-        if self._meshed and self._meshed != self.lease.current:
-            # What the machine says is written under the new lease at once; that it is in the flat network
-            # only when it has stopped what is not its own any more.
-            self._meshed = 0
+        if self.membership.lapse():
+            # All else that the machine says is written under the new lease at once.
             self._publish()
         self._changed()
         for timer in self._timers:
@@ -446,7 +418,7 @@ class Agent:
                 ready = self.readiness.ready(name)
                 address = self.addresses.known(name, assigned[name].options)
                 report.endpoint(name, assigned[name], address, ready)
-        if self._meshed:
+        if self.membership.told:
             report.mesh()
         self.leased.want(report.end())
 
