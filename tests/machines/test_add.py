@@ -68,6 +68,18 @@ def kirsch(computer, cluster):
     return verb
 
 
+def numbers(container):
+    """The keys of numbers in the flat network that are given."""
+    keys = (
+        "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
+    )
+    return podman(
+        "exec", container, "sh", "-c",
+        f"ETCDCTL_API=3 etcdctl {keys} --endpoints=https://$(hostname -i | cut -d' ' -f1):2379 get --prefix "
+        "--keys-only /kirsch/v1/machine-numbers/",
+    ).split()  # fmt: skip
+
+
 def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, bare, kirsch, tmp_path):
     before, keys = bare.files(), bare.shell(KEYS)
     done = kirsch("cluster", "add", "bare-user", "--ssh-config", str(bare.config), "--metadata", "zone=d")
@@ -93,6 +105,12 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     assert "keeps the cluster's registry" in kept.stderr
     (tmp_path / "here.service").write_text(SLEEP)
     kirsch("submit", "--replace", str(tmp_path / "here.service"))
+    # One that does not leave after all is an entrance as before.
+    bare.shell("systemctl stop ssh")
+    kept = kirsch("cluster", "remove", "bare", status=1)
+    assert "kirsch: kirschd: " in kept.stderr
+    assert f"server bare {bare.address}:9\n" in podman(*entrance)
+    bare.shell("systemctl start ssh")
     gone = kirsch("cluster", "remove", "bare")
     assert gone.stdout.endswith(f"bare is no machine of {cluster} any more\n")
     assert "server bare" not in podman(*entrance)
@@ -129,6 +147,17 @@ def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(clust
     assert f"dst {modern.address} " in podman(*peers)
 
     kirsch("destroy", "there.container")
+    # One that cannot be reached may be there all the same: nobody else gets its number.
+    modern.shell("systemctl stop ssh")
+    assert "its number in the flat network stays" in " ".join(
+        kirsch("cluster", "remove", "bare", "--force").stdout.split()
+    )
+    assert len(numbers(first)) == 3
+    id = modern.shell("cat /etc/machine-id").strip()
+    there = kirsch("cluster", "remove", id, "--force", status=1)
+    assert f"machine {id} is there, and uses its number" in there.stderr
+    modern.shell("systemctl start ssh")
+    kirsch(*add)
     kirsch("cluster", "remove", "bare")
     modern.shell("podman rmi --force flat:1")
     assert "kirsch" not in modern.shell("ip -brief link; podman network ls; ls /etc/containers/networks || :")
@@ -136,15 +165,9 @@ def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(clust
     left = {path for path in modern.files() - before if "/containers" not in path}
     assert left == set()
     eventually(lambda: f"dst {modern.address} " not in podman(*peers))
-    keys = (
-        "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
-    )
-    numbers = podman(
-        "exec", first, "sh", "-c",
-        f"ETCDCTL_API=3 etcdctl {keys} --endpoints=https://$(hostname -i | cut -d' ' -f1):2379 get --prefix "
-        "--keys-only /kirsch/v1/machine-numbers/",
-    )  # fmt: skip
-    assert len(numbers.split()) == 2
+    assert len(numbers(first)) == 2
+    # Of one that is gone for good.
+    kirsch("cluster", "remove", "0" * 32, "--force")
 
 
 def test_what_fails_half_way_leaves_the_host_as_it_was(cluster, bare, kirsch):

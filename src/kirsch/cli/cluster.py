@@ -227,8 +227,13 @@ def remove(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.remove import remove as leave
 
     cluster = _cluster(options)
-    machine = leave(cluster, options.machine, Steps(sys.stdout), force=options.force)
-    print(f"{machine.name} is no machine of {cluster} any more")
+    left = leave(cluster, options.machine, Steps(sys.stdout), force=options.force)
+    print(f"{left.name} is no machine of {cluster} any more")
+    if left.kept:
+        print(
+            "  it could not be reached, and may come back: its number in the flat network stays its own.\n"
+            f"  Once it is gone for good: kirsch cluster remove {left.id} --force"
+        )
     return 0
 
 

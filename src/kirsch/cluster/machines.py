@@ -4,6 +4,7 @@ It is kept under machine-settings/ID, apart from the machine, so that it outlast
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import NAME, Cluster, Machine, to_json
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Delete, Put, Registry, Unchanged
 from kirsch.cluster.units import TRIES, Refused
+
+MACHINE_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)

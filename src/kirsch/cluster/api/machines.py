@@ -1,6 +1,5 @@
 """/machines: who is there, and what people set on them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,11 @@ import cherrypy
 from kirsch.cluster import keys
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
-from kirsch.cluster.machines import SettingsChange, find
+from kirsch.cluster.machines import MACHINE_ID, SettingsChange, find
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.settings import METADATA_KEY
 
-MACHINE_ID = re.compile("[0-9a-f]{32}")
 KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
 
 

@@ -95,7 +95,7 @@ class Joining:
             Step("kirsch", self._kirsch, self._undo_kirsch),
             Step("kirschd", self._kirschd),
             Step("record", self._enter, self._undo_enter),
-            *([Step("entrance", self._open)] if self.record.published else ()),
+            *([Step("entrance", self._open, self._undo_open)] if self.record.published else ()),
         ]
 
     def _login(self) -> None:
@@ -179,6 +179,9 @@ class Joining:
 
     def _open(self) -> None:
         entrance.follow(ClusterRecord.load(self.record.name), self.runner)
+
+    def _undo_open(self) -> None:
+        entrance.follow(self.record, Runner())
 
     def _with_machine(self, record: ClusterRecord) -> ClusterRecord:
         lines = (known_host(self.machine, key) for key in self.known_facts.host_keys)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.machines import MACHINE_ID
 from kirsch.cluster.provision import entrance, podman
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
@@ -17,24 +18,39 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 PATIENCE = 60.0
 
 
-def remove(cluster: str, name: str, show: Show, *, force: bool = False) -> MachineRecord:
-    """Have a machine leave; with `force` also one that is away, or whose units cannot move. Raises
-    ProvisionError; a step that fails can be done again."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A machine that has left, by its name and its id; `kept` is whether its number in the flat network stays
+    its own, for it may run on."""
+
+    name: str
+    id: str
+    kept: bool = False
+
+
+def remove(cluster: str, name: str, show: Show, *, force: bool = False) -> Left:
+    """Have a machine leave; with `force` also one that is away, or whose units cannot move, and by its id one
+    that left like that before, whose number is anybody's then. Raises ProvisionError; a step that fails can
+    be done again."""
     record = ClusterRecord.load(cluster)
+    if force and MACHINE_ID.fullmatch(name) and all(name != machine.id for machine in record.machines):
+        perform([Step("number", lambda: _give_back(record, name))], show)
+        return Left(name, name)
     leaving = Leaving(record, record.machine(name), Runner(), force)
     leaving.check()
     perform(leaving.steps(), show, "what was done stays done: do it again")
-    return leaving.machine
+    return Left(leaving.machine.name, leaving.machine.id, not leaving.gone)
 
 
 @dataclass(slots=True)
 class Leaving:
-    """A machine that is about to leave."""
+    """A machine that is about to leave; `gone` once it is known to run nothing of the cluster any more."""
 
     record: ClusterRecord
     machine: MachineRecord
     runner: Runner
     force: bool
+    gone: bool = False
 
     def check(self) -> None:
         """Raises ProvisionError if it cannot leave."""
@@ -50,7 +66,7 @@ class Leaving:
         """All that is to be done, in order."""
         steps = [Step("units", self._drain, self._settle)]
         if self.record.published:
-            steps.append(Step("entrance", self._close))
+            steps.append(Step("entrance", self._close, self._open))
         steps.append(Step("kirschd", self._leave))
         if self.machine.container:
             steps.append(Step("machine", self._destroy))
@@ -95,7 +111,10 @@ class Leaving:
                     raise ProvisionError(str(error)) from None
 
     def _forget(self) -> None:
-        """Its number and addresses in the flat network can be others'."""
+        """Its number and addresses in the flat network can be others', unless it may be only cut off: then
+        it has them still, and would be back with them."""
+        if not self.gone:
+            return
         with _client(self.record) as client:
             try:
                 client.delete(self._path)
@@ -112,9 +131,15 @@ class Leaving:
         others = tuple(m for m in self.record.machines if m.name != self.machine.name)
         entrance.follow(replace(self.record, machines=others), self.runner)
 
+    def _open(self) -> None:
+        """It did not leave: it is an entrance again. The other runner runs nothing more once it was
+        interrupted."""
+        entrance.follow(ClusterRecord.load(self.record.name), Runner())
+
     def _leave(self) -> None:
         try:
             expel(self.record, self.machine, self.runner)
+            self.gone = True
         except ProvisionError as error:
             if not self.force:
                 raise ProvisionError(f"{error}; --force removes a machine that is away") from None
@@ -123,6 +148,22 @@ class Leaving:
         # The container's volume bears the same name.
         self.runner.run(podman.remove_machines([self.machine.container]))
         self.runner.run(podman.podman("volume", "rm", "--force", self.machine.container))
+        self.gone = True
+
+
+def _give_back(record: ClusterRecord, machine: str) -> None:
+    """The number and addresses of a machine that was removed though it could not be reached. Raises
+    ProvisionError."""
+    with _client(record) as client:
+        try:
+            if any(there["id"] == machine for there in client.get("/kirsch/v1/machines")["machines"]):
+                raise ProvisionError(
+                    f"machine {machine} is there, and uses its number: stop kirschd on it, or have it join "
+                    "again (`kirsch cluster add`) and leave"
+                )
+            client.delete(f"/kirsch/v1/machines/{machine}")
+        except ClientError as error:
+            raise ProvisionError(str(error)) from None
 
 
 @contextmanager
