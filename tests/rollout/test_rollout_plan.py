@@ -24,7 +24,7 @@ from kirsch.cluster.rollout.plan import (
     plan,
     secrets_of,
 )
-from kirsch.cluster.rollout.target import meanwhile, published, standing, waves
+from kirsch.cluster.rollout.target import known_units, meanwhile, published, standing, waves
 from kirsch.unit import UnitFile
 
 REGISTRY = "10.0.0.1:5000"
@@ -102,6 +102,29 @@ class TestPlan:
         units = self.running() | {"web@1.container": Known(digest(PINNED_WEB), "inactive")}
         made = plan(APPLICATION, {}, now(units, secrets=frozenset({"db"})))
         assert Start("web@1.container") in made.steps
+
+    def test_one_that_has_failed_is_started_again_and_said_to_be(self):
+        line = {"name": "db.container", "hash": digest(PINNED_DB), "desired": "launched"}
+        for active, settled, finished, steps in (
+            ("failed", True, False, ["start    db.container, which has failed, again"]),
+            # It is on its way; it has run to its end.
+            ("failed", False, False, []),
+            ("activating", True, False, []),
+            ("inactive", True, True, []),
+        ):
+            state = {"active": active, "settled": settled, "finished": finished}
+            serves = {"active": "active", "settled": True, "finished": False}
+            known = known_units([line | serves, line | state, line | serves])
+            made = plan(APPLICATION, IMAGES, now(self.running() | known, secrets=frozenset({"db"})))
+            steps_of_db = [str(step) for step in made.steps if "db.container" in str(step)]
+            assert steps_of_db == steps
+
+    def test_one_that_has_failed_and_changes_is_started_by_that(self):
+        units = self.running() | {"db.container": Known("f" * 64, "launched", failed=True)}
+        made = plan(APPLICATION, IMAGES, now(units, secrets=frozenset({"db"})))
+        assert [str(step) for step in made.steps if "db.container" in str(step)] == [
+            "change   db.container, which starts anew"
+        ]
 
     def test_a_secret_is_named_once(self):
         assert list(secrets_of(APPLICATION.units)) == ["db"]

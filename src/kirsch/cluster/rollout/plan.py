@@ -25,10 +25,12 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A unit that the cluster has: the hash of its text, what people want of it."""
+    """A unit that the cluster has: the hash of its text, what people want of it; whether it was started, and
+    has failed, on any machine that it is to run on."""
 
     hash: str
     desired: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,13 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a unit, once what it is linked to is ready."""
+    """Start a unit, once what it is linked to is ready; `again` is one that has failed."""
 
     unit: str
+    again: bool = False
 
     def __str__(self) -> str:
-        return f"start    {self.unit}"
+        return f"start    {self.unit}{', which has failed, again' if self.again else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ def plan(application: Application, images: Mapping[Reference, Image], now: Now) 
         before = now.units.get(name)
         if before is None or before.desired != "launched":
             steps.append(Start(name))
+        elif before.failed and before.hash == digest(units[name]):
+            steps.append(Start(name, again=True))
     gone = sorted(name for name in now.former if name not in units and name in now.units)
     return Plan(application, (*steps, *map(Destroy, gone)), units)
 

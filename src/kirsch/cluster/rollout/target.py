@@ -49,7 +49,7 @@ class Target:
         lines = self.client.get(UNITS)["units"]
         return Now(
             self.registry.address,
-            {line["name"]: Known(line["hash"], line["desired"]) for line in lines},
+            known_units(lines),
             frozenset(self.units_of(application.name)),
             self.secrets(),
         )
@@ -138,6 +138,18 @@ class Target:
     def names(self) -> dict[str, str]:
         """Machines' names, by their ids."""
         return {machine.id: machine.name for machine in self.record.machines}
+
+
+def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
+    """Units as they are, of their lines, one a machine. Pure."""
+    found: dict[str, Known] = {}
+    for line in lines:
+        before = found.get(line["name"])
+        # What has run to its end has not failed, and is not run again.
+        down = line["active"] in ("failed", "inactive") and line["settled"] and not line["finished"]
+        failed = (line["desired"] == "launched" and down) or (before is not None and before.failed)
+        found[line["name"]] = Known(line["hash"], line["desired"], failed)
+    return found
 
 
 def application_path(name: str) -> str:
