@@ -248,6 +248,29 @@ def test_drained_is_empty_but_for_what_is_sticky_or_everywhere(units: Members):
     assert units.fails("move", "data", machine.name).startswith("data.service cannot move now")
 
 
+def test_a_machine_that_is_away_is_marked_for_when_it_is_back(units: Members):
+    first = units.machines[0]
+
+    def listed() -> dict[str, bool]:
+        machines = json.loads(units.ok("list-machines", "--json"))
+        return {machine["id"]: machine["cordoned"] for machine in machines}
+
+    # What was ever set on it is how it is known while it is away.
+    units.ok("uncordon", first.name)
+    assert first.stop() == 0
+    try:
+        wait_for(lambda: first.id not in listed(), "it is away")
+        away = f"{first.id[:8]}, which is away,"
+        assert units.ok("cordon", first.id[:8]) == f"Machine {away} takes no more units\n"
+        assert units.fails("cordon", "nobody").startswith("there is no machine nobody")
+        # By its whole id also one of which nothing is known.
+        units.ok("cordon", "f" * 32)
+        units.ok("uncordon", "f" * 32)
+    finally:
+        first.start()
+    assert listed()[first.id] is True
+
+
 def test_a_unit_that_no_machine_can_have_says_why_of_each(units: Members):
     path = units.unit("never.service", f"{SLEEPER}[X-Kirsch]\nMachineMetadata=disk=gold\n")
     error = units.fails("start", path)

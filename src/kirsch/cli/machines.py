@@ -11,7 +11,8 @@ from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine, reasons_of
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
-from kirsch.cluster.client import UNITS, Client, unit_path
+from kirsch.cluster.client import UNITS, Client, ClientError, unit_path
+from kirsch.cluster.locate import Where
 
 MACHINES = "/kirsch/v1/machines"
 
@@ -20,12 +21,12 @@ def drain(options: argparse.Namespace) -> int:
     """Have units leave machines, one after another, and no others come."""
     client = client_of(options)
     before: list[Line] = client.get(UNITS)["units"]
-    drained = [_mark(client, name, {"drained": True}) for name in options.machines]
+    drained = [_mark(client, options, name, {"drained": True}) for name in options.machines]
     told = []
     for found in drained:
         entry = {"machine": found["id"], "address": found["address"], "drained": not options.no_block}
         told.append(entry)
-        if options.no_block:
+        if options.no_block or found.get("away"):
             if not options.json:
                 print(f"Machine {_shown(found)} is being drained")
             continue
@@ -51,7 +52,7 @@ def cordon(options: argparse.Namespace) -> int:
     """Have no more units come."""
     client = client_of(options)
     for name in options.machines:
-        print(f"Machine {_shown(_mark(client, name, {'cordoned': True}))} takes no more units")
+        print(f"Machine {_shown(_mark(client, options, name, {'cordoned': True}))} takes no more units")
     return 0
 
 
@@ -59,7 +60,7 @@ def uncordon(options: argparse.Namespace) -> int:
     """Have units come again."""
     client = client_of(options)
     for name in options.machines:
-        print(f"Machine {_shown(_mark(client, name, {'cordoned': False}))} takes units again")
+        print(f"Machine {_shown(_mark(client, options, name, {'cordoned': False}))} takes units again")
     return 0
 
 
@@ -117,13 +118,36 @@ def machine_name(given: str) -> str:
     return shown if dots else given
 
 
-def _mark(client: Client, name: str, marks: Mapping[str, bool]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = client.get(machine_path(name))
+def _mark(
+    client: Client, options: argparse.Namespace, name: str, marks: Mapping[str, bool]
+) -> Mapping[str, Any]:
+    """The machine that was marked. One that is away is known by its id, and here by the cluster's record."""
+    try:
+        found: Mapping[str, Any] = client.get(machine_path(name))
+    except ClientError as error:
+        if error.status != 404:
+            raise
+        id = _recorded(options, name)
+        client.patch(machine_path(id or name), marks)
+        return {"id": id or machine_name(name), "address": "", "away": name}
     client.patch(machine_path(found["id"]), marks)
     return found
 
 
+def _recorded(options: argparse.Namespace, name: str) -> str:
+    """The id of a machine of a cluster that this computer has made; empty if it knows of none."""
+    from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
+
+    where = Where.said(options.endpoint, options.cluster, options.tunnel)
+    try:
+        return ClusterRecord.load(where.cluster).machine(machine_name(name)).id if where.cluster else ""
+    except ProvisionError:
+        return ""
+
+
 def _shown(found: Mapping[str, Any]) -> str:
+    if away := found.get("away"):
+        return f"{away}, which is away,"
     return machine(found["id"], found["address"], full=False)
 
 

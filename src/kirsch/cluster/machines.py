@@ -63,6 +63,24 @@ def find(name: str, cluster: Cluster) -> Machine:
     return found[0]
 
 
+def known(name: str, cluster: Cluster, mirror: Mirror) -> str:
+    """The id of the machine that a person means; of one that is away nothing else is known, so that is meant
+    by its id, or what that begins with. Raises Refused (404, 409). Pure."""
+    try:
+        return find(name, cluster).id
+    except Refused as error:
+        if error.status != 404:
+            raise
+        if MACHINE_ID.fullmatch(name):
+            return name
+        kinds = (keys.MACHINE_SETTINGS, keys.MACHINE_NUMBERS)
+        ids = {keys.last(entry.key) for kind in kinds for entry in mirror.below(kind)}
+        found = [id for id in ids if name and id.startswith(name)]
+        if len(found) != 1:
+            raise
+        return found[0]
+
+
 class Machines:
     """The machines of a cluster, as people change them. For one event loop."""
 

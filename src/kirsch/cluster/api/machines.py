@@ -9,7 +9,7 @@ import cherrypy
 from kirsch.cluster import keys
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
-from kirsch.cluster.machines import MACHINE_ID, SettingsChange, find
+from kirsch.cluster.machines import MACHINE_ID, SettingsChange, find, known
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node import Node
 from kirsch.cluster.settings import METADATA_KEY
@@ -65,7 +65,8 @@ class OneMachine(Resource):
         return json_answer(run(self.loop, read()))
 
     def PATCH(self, **query: Any) -> None:
-        """Set what people set: {"cordoned"?, "drained"?, "metadata"?: {KEY: TEXT}}; null takes a key away."""
+        """Set what people set: {"cordoned"?, "drained"?, "metadata"?: {KEY: TEXT}}; null takes a key away. It
+        holds for when a machine that is away is back."""
         parameters(query)
         change = read_change(json_body())
         run(self.loop, self._change(change))
@@ -81,8 +82,8 @@ class OneMachine(Resource):
         empty()
 
     async def _change(self, change: SettingsChange) -> None:
-        machine = find(self.name, self.node.cluster())
-        await self.node.machines.change({machine.id: change})
+        machine = known(self.name, self.node.cluster(), self.node.mirror)
+        await self.node.machines.change({machine: change})
 
 
 def read_change(body: dict[str, Any]) -> SettingsChange:

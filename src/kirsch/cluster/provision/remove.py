@@ -16,6 +16,7 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 
 # Seconds in which one of its units is to leave it.
 PATIENCE = 60.0
+MACHINES = "/kirsch/v1/machines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Leaving:
     def _drain(self) -> None:
         with _client(self.record) as client:
             try:
+                if all(there["id"] != self.machine.id for there in client.get(MACHINES)["machines"]):
+                    raise ClientError(404, f"{self.machine.name} is away")
                 client.patch(self._path, {"drained": True})
                 self._wait(client)
             except ClientError as error:
@@ -124,7 +127,7 @@ class Leaving:
 
     @property
     def _path(self) -> str:
-        return f"/kirsch/v1/machines/{self.machine.id}"
+        return f"{MACHINES}/{self.machine.id}"
 
     def _close(self) -> None:
         """What comes in from now on goes to the others; Global units serve here until they stop."""
@@ -156,12 +159,12 @@ def _give_back(record: ClusterRecord, machine: str) -> None:
     ProvisionError."""
     with _client(record) as client:
         try:
-            if any(there["id"] == machine for there in client.get("/kirsch/v1/machines")["machines"]):
+            if any(there["id"] == machine for there in client.get(MACHINES)["machines"]):
                 raise ProvisionError(
                     f"machine {machine} is there, and uses its number: stop kirschd on it, or have it join "
                     "again (`kirsch cluster add`) and leave"
                 )
-            client.delete(f"/kirsch/v1/machines/{machine}")
+            client.delete(f"{MACHINES}/{machine}")
         except ClientError as error:
             raise ProvisionError(str(error)) from None
 
