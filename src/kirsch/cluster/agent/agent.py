@@ -301,7 +301,7 @@ class Agent:
     def _port_taken(self, name: UnitName, options: Options) -> str | None:
         """Why a unit cannot have the ports it publishes."""
         for port in options.published:
-            if who := taken(port):
+            if who := taken(port, process=not self.runtime.durable):
                 where = f"{name}:{port.entry.line}" if port.entry else name.text
                 return f"port {port.host} is in use by {who}; stop that, or change PublishPort= ({where})"
         return None
