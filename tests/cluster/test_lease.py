@@ -130,6 +130,34 @@ def test_a_write_that_comes_late_is_made_good():
     run(scenario())
 
 
+def test_keys_that_come_and_go_are_not_remembered_for_ever():
+    async def scenario() -> None:
+        now = 0.0
+        registry = MemoryRegistry()
+        mirror, lease = Mirror(registry, "/"), MachineLease(registry, lambda: now)
+        keys = LeasedKeys(registry, mirror, lease)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part.run()) for part in (mirror, lease, keys)]
+            for number in range(200):
+                now += 1.0
+                wanted = {"/always": "1", f"/unit{number}": "1"}
+                keys.want(wanted)
+                await until(mirror, wanted)
+            # A minute's, for a write that comes late, and some that the mirror was yet to see.
+            assert len(keys._own) <= keys.LATE + 10
+            # What is back is watched again.
+            back = {"/always": "1", "/unit0": "1"}
+            keys.want(back)
+            await until(mirror, back)
+            await registry.delete("/unit0")
+            await until(mirror, {"/always": "1"})
+            await until(mirror, back)
+            for task in tasks:
+                task.cancel()
+
+    run(scenario())
+
+
 def test_a_key_that_was_lost_before_the_mirror_saw_it_is_written_again():
     async def scenario() -> None:
         registry = MemoryRegistry()

@@ -168,6 +168,8 @@ class LeasedKeys:
     """
 
     RETRY = 1.0
+    # Seconds after which a write that nobody waits for any more has arrived, or will not.
+    LATE = 60.0
 
     def __init__(self, registry: Registry, mirror: Mirror, lease: MachineLease) -> None:
         self.registry = registry
@@ -175,8 +177,10 @@ class LeasedKeys:
         self.lease = lease
         self._wanted: Mapping[str, str] = {}
         self._written: dict[str, str] = {}
-        # All keys written under this lease, the last revision of them, and those that look otherwise since.
+        # All keys written under this lease, but for those that were deleted long ago; since when those that
+        # were deleted are; the last revision of all, and those that look otherwise since.
         self._own: set[str] = set()
+        self._deleted: dict[str, float] = {}
         self._revision = 0
         self._seen: set[str] = set()
         self._lease_id = 0
@@ -253,7 +257,7 @@ class LeasedKeys:
     async def _write(self) -> None:
         lease = await self.lease.id()
         if lease != self._lease_id:
-            self._lease_id, self._written, self._own = lease, {}, set()
+            self._lease_id, self._written, self._own, self._deleted = lease, {}, set(), {}
         self._correct()
         await self._grant(lease)
         wanted = self._wanted
@@ -266,14 +270,28 @@ class LeasedKeys:
             revision = await self.registry.transact(operations[start : start + MAX_OPERATIONS])
             self._revision = max(self._revision, revision or 0)
         self._written = dict(wanted)
+        self._forget([operation.key for operation in operations if isinstance(operation, Delete)])
         if wanted and lease == self.lease.current:
             self.lease.holding()
         if wanted is self._wanted:
             self._settled.set()
 
+    def _forget(self, deleted: list[str]) -> None:
+        """What was deleted long ago, and stayed so, is not watched any more: units come and go."""
+        now = self.lease.clock()
+        self._deleted |= dict.fromkeys(deleted, now)
+        while self._deleted:
+            key, since = next(iter(self._deleted.items()))
+            if now - since < self.LATE or key in self.mirror.entries:
+                return
+            del self._deleted[key]
+            self._own.discard(key)
+
     def _begin(self, written: list[str]) -> None:
         """What is written without an answer is not known to be written, nor not to be."""
         self._own.update(written)
+        for key in written:
+            self._deleted.pop(key, None)
         self._written |= dict.fromkeys(written, _UNSURE)
 
     async def _grant(self, lease: int) -> None:
