@@ -64,7 +64,9 @@ class SystemdRuntime:
         except BaseException:
             await runtime._bus.close()
             raise
-        runtime._sweeping = asyncio.create_task(asyncio.to_thread(sweep, root, prefix))
+        # Not in kirschd's own mount namespace: a container's files are mounted in the machine's.
+        outside = (*prefix, "systemd-run", "--quiet", "--collect", "--wait")
+        runtime._sweeping = asyncio.create_task(asyncio.to_thread(sweep, root, outside))
         return runtime
 
     @classmethod
