@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_a_clusters_registry_is_on_its_first_member():
     assert set(registry.linked()) == {"ca.crt", "client.cert", "client.key"}
     argv = registry.push("localhost/a:1", Reference.parse("a:1").at(registry.address), Path("/tls")).argv
     assert argv[-4:] == ("--cert-dir", "/tls", "localhost/a:1", "docker://10.201.0.2:5000/a:1")
+
+
+def test_a_machine_of_a_cluster_that_was_told_to_keeps_the_images():
+    machines = (
+        MachineRecord("n1", "1" * 32, "10.201.0.1", etcd=True),
+        MachineRecord("n2", "2" * 32, "10.201.0.2", container="c-n2"),
+    )
+    cluster = ClusterRecord("c", "i", "", "10.201.0.0/24", machines)
+    assert of_cluster(cluster).silent("at all") == (
+        "registry 10.201.0.1:5000 does not answer at all; n1 keeps the images of c: "
+        "`kirsch cluster images MACHINE --cluster c` has another machine keep them"
+    )
+    moved = of_cluster(replace(cluster, keeper="n2"))
+    assert moved.address == "10.201.0.2:5000"
+    assert "`kirsch cluster start c n2` switches it on" in moved.away
+    # One that has left keeps nothing.
+    assert of_cluster(replace(cluster, keeper="n3")).address == "10.201.0.1:5000"
 
 
 # Of "open sesame", by bcrypt, as docker-registry wants it.

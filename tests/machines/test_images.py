@@ -131,6 +131,51 @@ def test_a_stranger_is_not_let_in(cluster: ClusterRecord, image: str):
     assert asked(cluster.certificates.client(), host, port).startswith(b"HTTP/1.0 200")
 
 
+@pytest.fixture
+def kept(cluster: ClusterRecord) -> Iterator[ClusterRecord]:
+    """The cluster; afterwards its first machine keeps the images again."""
+    yield cluster
+    kirsch("cluster", "images", cluster.machines[0].name, "--cluster", cluster.name)
+
+
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_another_machine_keeps_the_images_when_the_one_that_did_is_gone(kept: ClusterRecord, image: str):
+    first, second, _ = kept.machines
+    runner, name = Runner(), kept.name
+    was = of_cluster(kept).address
+    act(runner, shell_of(kept, first), first.name, "systemctl stop kirsch-registry")
+    assert refused("image", "push", image, "--on", name) == (
+        f"kirsch: registry {was} does not answer at port 5000: Connection refused; n1 keeps the images of "
+        f"{name}: `kirsch cluster start {name} n1` switches it on, "
+        f"`kirsch cluster images MACHINE --cluster {name}` has another machine keep them\n"
+    )
+
+    said = kirsch("cluster", "images", "n2", "--cluster", name)
+    assert f"n2 keeps the images of {name}, at {second.address}:5000" in said
+    at = of_cluster(ClusterRecord.load(name)).address
+    assert at == f"{second.address}:5000"
+    assert f"{at}/{image}:latest" in kirsch("image", "push", image, "--on", name)
+    for machine in kept.machines:
+        shell = shell_of(kept, machine)
+        act(runner, shell, machine.name, f"podman pull --quiet {at}/{image}")
+        act(runner, shell, machine.name, f"podman rmi {at}/{image}; podman pull --quiet localhost/{image}")
+    active = "systemctl is-active kirsch-registry || :"
+    states = [act(runner, shell_of(kept, machine), machine.name, active).strip() for machine in kept.machines]
+    assert states == ["inactive", "active", "inactive"]
+    assert "has no machine nobody" in refused("cluster", "images", "nobody", "--cluster", name)
+
+
+def refused(*arguments: object) -> str:
+    """What a verb says that fails."""
+    done = subprocess.run(
+        [KIRSCH, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stderr
+
+
 def asked(context: ssl.SSLContext, host: str, port: int) -> bytes:
     """What a registry answers."""
     with (

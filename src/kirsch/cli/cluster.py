@@ -237,6 +237,20 @@ def remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def images(options: argparse.Namespace) -> int:
+    """Another machine keeps the images."""
+    from kirsch.cluster.provision.keep import keep
+
+    cluster = _cluster(options)
+    kept = keep(cluster, options.machine, Steps(sys.stdout))
+    print(f"\n{kept.machine} keeps the images of {cluster}, at {kept.address}")
+    print("  `kirsch up DIR --on` and `kirsch image push --on` send them there; units start anew with")
+    print("  images of another name, one instance after another")
+    for machine, why in kept.left.items():
+        print(f"kirsch: {machine} was not told: {why}; when it is back do this again", file=sys.stderr)
+    return 0
+
+
 def ssh_config(options: argparse.Namespace) -> int:
     """A configuration for ssh."""
     from kirsch.cluster.provision.record import ClusterRecord

@@ -103,6 +103,15 @@ def clusters(verb: Verb) -> None:
     remove.add_argument(
         "--force", action="store_true", help="also one that is away, or that has sticky units: they are lost"
     )
+    images = verb(
+        "cluster images",
+        "cluster:images",
+        "Have another machine keep the cluster's images. All take them from there then; it is for when the "
+        "machine that kept them is gone, or is to leave. Images are not brought along: they are sent there "
+        "again. Done again, it tells machines that were away.",
+        "kirsch cluster images n2",
+    )
+    images.add_argument("machine", metavar="MACHINE", help="its name, id or address")
     destroy = verb(
         "cluster destroy",
         "cluster:destroy",

@@ -8,7 +8,7 @@ from typing import Any
 from kirsch.cli.verbs import WHERE, build, half, verbs_of
 
 RUNNABLE = ("load", "start", "restart", "stop", "unload", "run", "exec", "move", "ssh")
-MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh", "cluster remove")
+MACHINES = ("drain", "cordon", "uncordon", "metadata", "ssh", "cluster remove", "cluster images")
 SECRETS = ("secret set", "secret rm")
 IMAGES = ("image tag", "image rm", "image push")
 CLUSTERS = tuple(f"cluster {verb}" for verb in ("status", "start", "stop", "ssh-config", "destroy"))

@@ -79,7 +79,7 @@ def _reach(registry: Registry) -> None:
             reasons.append(f"at port {place[1]}: {getattr(error, 'strerror', None) or error}")
         else:
             return
-    raise ImageError(f"registry {registry.address} does not answer {', '.join(reasons)}")
+    raise ImageError(registry.silent(", ".join(reasons)))
 
 
 def by_proxy(host: str) -> bool:

@@ -67,7 +67,8 @@ class Presence:
             answer = self._connection.getresponse()
             said = answer.read(LONGEST)
         except (OSError, http.client.HTTPException) as error:
-            raise ImageError(f"registry {self.registry.address} does not answer: {error}") from None
+            why = getattr(error, "strerror", None) or error
+            raise ImageError(self.registry.silent(f"({why})")) from None
         if answer.status in (200, 202, 404):
             return answer, said
         raise ImageError(f"registry {self.registry.address}: HTTP status {answer.status}")

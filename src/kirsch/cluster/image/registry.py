@@ -9,7 +9,7 @@ from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
 from kirsch.cluster.provision.command import Command
 from kirsch.cluster.provision.podman import podman
 from kirsch.cluster.provision.record import ClusterRecord
-from kirsch.cluster.provision.registry import address
+from kirsch.cluster.provision.registry import address, away
 
 FAR = 1800.0
 
@@ -17,11 +17,13 @@ FAR = 1800.0
 @dataclass(frozen=True, slots=True)
 class Registry:
     """A registry by its HOST[:PORT]. By TLS: with the certificates that this computer trusts, or those of a
-    cluster; `insecure` without TLS, or with a certificate that nobody has signed."""
+    cluster; `insecure` without TLS, or with a certificate that nobody has signed. `away` is what to do when
+    it does not answer."""
 
     address: str
     certificates: Certificates | None = None
     insecure: bool = False
+    away: str = ""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -36,6 +38,11 @@ class Registry:
             raise ImageError(f"{self.address!r} is no registry: write HOST or HOST:PORT")
         ports = [int(found[2])] if found[2] else [443, *([80] if self.insecure else [])]
         return [(found[1].strip("[]"), port) for port in ports]
+
+    def silent(self, why: str) -> str:
+        """That it does not answer, for a person: `at port 5000: Connection refused`, say."""
+        said = f"registry {self.address} does not answer {why}"
+        return f"{said}; {self.away}" if self.away else said
 
     def push(self, image: str, name: Reference, folder: Path) -> Command:
         """Send an image; its layers that are there already are not sent. `folder` is that of `linked`."""
@@ -60,7 +67,7 @@ class Registry:
 
 def of_cluster(record: ClusterRecord) -> Registry:
     """A cluster's own registry. Clients show a certificate of the cluster's authority."""
-    return Registry(address(record), record.certificates)
+    return Registry(address(record), record.certificates, away=away(record))
 
 
 def registry_of(name: Reference, insecure: str = "") -> Registry:

@@ -57,7 +57,8 @@ class MachineRecord:
 class ClusterRecord:
     """A cluster: its id, when it was made (ISO 8601, UTC), its machines, ports published on this computer
     (HOST:MACHINE), the subnet of its machines, and `network`, that of its units (empty without a flat
-    network); `complete` once all steps of its creation were done."""
+    network); `complete` once all steps of its creation were done. `keeper` is the machine that keeps its
+    images, the first unless another was told to."""
 
     name: str
     id: str
@@ -67,6 +68,7 @@ class ClusterRecord:
     published: tuple[str, ...] = ()
     complete: bool = False
     network: str = ""
+    keeper: str = ""
 
     @property
     def folder(self) -> Path:
@@ -110,7 +112,10 @@ class ClusterRecord:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
         made = self.folder / "cluster.json.new"
-        made.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        values = asdict(self)
+        if not self.keeper:
+            del values["keeper"]  # a kirsch before it does not know it
+        made.write_text(json.dumps(values, indent=2) + "\n")
         made.chmod(0o600)
         os.replace(made, self.folder / "cluster.json")
 

@@ -1,5 +1,5 @@
-"""A cluster's own registry of images: Debian's docker-registry as a unit of its first member. Every machine
-takes images from it, and shows its certificate for that. Pure."""
+"""A cluster's own registry of images: Debian's docker-registry as a unit of one machine, at first the first.
+Every machine takes images from it, and shows its certificate for that. Pure."""
 
 import json
 import shlex
@@ -62,9 +62,36 @@ _WAIT = (
 CLEAN = f"test ! -e {SETTINGS} || {PROGRAM} garbage-collect --delete-untagged {SETTINGS} >/dev/null 2>&1"
 
 
+# Fails where no registry can be started.
+INSTALLED = (
+    f"test -x {PROGRAM} || {{ echo 'it has no docker-registry: apt-get install docker-registry there' >&2; "
+    "exit 1; }"
+)
+# Another machine keeps the images: what is here nobody asks for any more.
+STOP = (
+    f"test ! -e {SETTINGS} || {{ systemctl disable --quiet --now {UNIT}; "
+    f"rm -rf {SETTINGS} /etc/systemd/system/{UNIT} {DATA} /var/lib/private/kirsch-registry; "
+    "systemctl daemon-reload; }"
+)
+
+
+def keeper(cluster: ClusterRecord) -> MachineRecord:
+    """The machine that keeps the images."""
+    found = (machine for machine in cluster.machines if machine.name == cluster.keeper)
+    return next(found, cluster.members[0])
+
+
 def address(cluster: ClusterRecord) -> str:
     """The registry's HOST:PORT, as it stands in images' names."""
-    return f"{bracketed(cluster.members[0].address)}:{PORT}"
+    return f"{bracketed(keeper(cluster).address)}:{PORT}"
+
+
+def away(cluster: ClusterRecord) -> str:
+    """What a person can do when it does not answer."""
+    machine, name = keeper(cluster), cluster.name
+    on = f"`kirsch cluster start {name} {machine.name}` switches it on, " if machine.container else ""
+    other = f"`kirsch cluster images MACHINE --cluster {name}` has another machine keep them"
+    return f"{machine.name} keeps the images of {name}: {on}{other}"
 
 
 def settings() -> str:
@@ -95,13 +122,13 @@ def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]
     files = [File(f"{folder}/{link}", target=f"{TLS}/{file}") for link, file in links.items()]
     local = f'[[registry]]\nprefix = "localhost"\nlocation = "{address(cluster)}"\n'
     files.append(File(LOCAL, local.encode()))
-    if machine.name == cluster.members[0].name:
+    if machine == keeper(cluster):
         files.append(File(SETTINGS, settings().encode(), 0o600))
         files.append(File(f"/etc/systemd/system/{UNIT}", SERVICE.encode()))
     return files
 
 
 def start(cluster: ClusterRecord) -> str:
-    """The script that starts it, for the first member's shell."""
-    waiting = f"python3 -c {shlex.quote(_WAIT)} {shlex.quote(cluster.members[0].address)} {PORT}"
+    """The script that starts it, for its machine's shell."""
+    waiting = f"python3 -c {shlex.quote(_WAIT)} {shlex.quote(keeper(cluster).address)} {PORT}"
     return f"systemctl daemon-reload && systemctl enable --quiet --now {UNIT} && {waiting}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from kirsch.cluster.client import Client, ClientError
 from kirsch.cluster.locate import Where, locate
 from kirsch.cluster.machines import MACHINE_ID
-from kirsch.cluster.provision import entrance, podman
+from kirsch.cluster.provision import entrance, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
@@ -61,6 +61,11 @@ class Leaving:
             raise ProvisionError(
                 f"{self.machine.name} keeps the cluster's registry ({which} that does): it goes when the "
                 f"cluster does; `kirsch drain {self.machine.name}` moves its units away"
+            )
+        if registry.keeper(self.record) == self.machine:
+            raise ProvisionError(
+                f"{self.machine.name} keeps the cluster's images: first have another machine keep them, by "
+                "`kirsch cluster images MACHINE`"
             )
 
     def steps(self) -> list[Step]:

@@ -1,0 +1,95 @@
+"""Another machine keeps a cluster's images: the one that did may be gone, with all that it had."""
+
+from dataclasses import dataclass, field, replace
+
+from kirsch.cluster.provision import install, registry
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.shell import act, shell_of
+from kirsch.cluster.provision.steps import Show, Step, perform
+from kirsch.cluster.provision.tree import archive
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Who keeps the images now, at which HOST:PORT, and the machines that could not be told, with why."""
+
+    machine: str
+    address: str
+    left: dict[str, str]
+
+
+def keep(cluster: str, name: str, show: Show) -> Kept:
+    """Have a machine keep the cluster's images, and all others take them from there; a second time it tells
+    those that were away. Images are not brought along. Raises ProvisionError; nothing has changed then."""
+    keeping = Keeping(ClusterRecord.load(cluster), name, Runner())
+    perform(keeping.steps(), show, "the images are kept where they were")
+    return Kept(keeping.machine.name, registry.address(keeping.after), dict(sorted(keeping.left.items())))
+
+
+@dataclass(slots=True)
+class Keeping:
+    """A machine that is to keep the images."""
+
+    before: ClusterRecord
+    name: str
+    runner: Runner
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def machine(self) -> MachineRecord:
+        """Which it is. Raises ProvisionError if the cluster has no such machine."""
+        return self.before.machine(self.name)
+
+    @property
+    def after(self) -> ClusterRecord:
+        """The record as it is to be."""
+        return replace(self.before, keeper=self.machine.name)
+
+    def steps(self) -> list[Step]:
+        """All that is to be done, in order."""
+        return [
+            Step("registry", self._start, self._stop),
+            Step("machines", self._tell, self._tell_back),
+            Step("record", self._enter),
+        ]
+
+    def _start(self) -> None:
+        machine = self.machine
+        self._act(machine, registry.INSTALLED)
+        self._unpack(self.after, machine)
+        self._act(machine, registry.start(self.after))
+
+    def _stop(self) -> None:
+        if registry.keeper(self.before) != self.machine:
+            # The other runner runs nothing more once it was interrupted.
+            act(Runner(), shell_of(self.before, self.machine), self.machine.name, registry.STOP)
+
+    def _tell(self) -> None:
+        others = [machine for machine in self.before.machines if machine != self.machine]
+
+        def tell(machine: MachineRecord) -> None:
+            try:
+                self._unpack(self.after, machine)
+                self._act(machine, registry.STOP)
+            except ProvisionError as error:
+                self.runner.check()
+                self.left[machine.name] = str(error).removeprefix(f"{machine.name}: ")
+
+        self.runner.together(others, tell)
+
+    def _tell_back(self) -> None:
+        self.runner = Runner()
+        self.runner.together(self.before.machines, lambda machine: self._unpack(self.before, machine))
+        keeper = registry.keeper(self.before)
+        self._act(keeper, registry.start(self.before))
+
+    def _enter(self) -> None:
+        ClusterRecord.change(self.before.name, lambda record: replace(record, keeper=self.machine.name))
+
+    def _unpack(self, record: ClusterRecord, machine: MachineRecord) -> None:
+        files = archive(registry.registry_files(record, machine))
+        act(self.runner, shell_of(record, machine), machine.name, install.UNPACK, files)
+
+    def _act(self, machine: MachineRecord, script: str) -> None:
+        act(self.runner, shell_of(self.before, machine), machine.name, script)
