@@ -218,6 +218,22 @@ def test_adopted_after_kirschd_starts_anew(trial):
     assert_each_once(trial, names, "s@*")
 
 
+def test_what_was_stopped_is_started_again_while_its_kirschd_is_away(trial):
+    first = trial.machines[0]
+    trial.submit("s@.service", f"{SLEEP}[X-Kirsch]\nMachineID={first.id}\n")
+    trial.kirsch("start", "s@1", "s@2")
+    trial.kirsch("stop", "s@1")
+    before = trial.running(first, "s@*")
+    assert before.keys() == {"s@2.service"}
+    trial.shell(first, f"{KILL} kirschd; systemctl stop kirschd")
+    trial.kirsch("start", "--no-block", "s@1")
+    trial.shell(first, "systemctl start kirschd")
+    trial.until(lambda lines: lines["s@1.service"]["ready"] and lines["s@2.service"]["ready"])
+    after = trial.running(first, "s@*")
+    assert after.keys() == {"s@1.service", "s@2.service"}
+    assert after["s@2.service"] == before["s@2.service"]
+
+
 def test_a_full_run_on_one_machine(trial):
     full = trial.machines[-1]
     instances(trial, 6)

@@ -127,6 +127,27 @@ def test_who_uses_a_service_that_moved_starts_anew_unless_it_says_not_to(trial: 
     assert invocations(trial, *users) == {name: after[name] for name in users}
 
 
+def test_what_a_timer_starts_has_the_address_of_now(trial: Trial, unit: Submit):
+    third = trial.machines[2]
+    unit("linkdb.service", SLEEP, "Expose=5432")
+    says = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo at $POSTGRES_PORT_5432_TCP_ADDR'\n"
+    unit("linktimed.service", says, "Link=linkdb:postgres", on=third)
+    trial.kirsch("start", "linkdb.service")
+    trial.until(lambda lines: lines["linkdb.service"]["ready"])
+    trial.kirsch("load", "linktimed.service")
+
+    def said() -> str:
+        # As a timer does: kirsch is not asked.
+        trial.shell(third, "systemctl start linktimed.service", check=False)
+        return trial.shell(third, "journalctl -o cat -u linktimed.service | grep '^at ' | tail -n 1").strip()
+
+    source = trial.machine_of("linkdb.service")
+    eventually(lambda: said() == f"at {source.address}")
+    target = next(machine for machine in trial.machines if machine is not source)
+    trial.kirsch("move", "linkdb.service", target.name)
+    eventually(lambda: said() == f"at {target.address}")
+
+
 def test_a_unit_waits_for_what_is_not_there_and_starts_once_it_is(trial: Trial, unit: Submit):
     first, second, _ = trial.machines
     unit("linkuser.service", SLEEP, "Link=linklater:late", on=first)
