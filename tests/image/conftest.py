@@ -144,7 +144,7 @@ def application(tmp_path: Path, web: str) -> Path:
     folder = tmp_path / "app"
     (folder / "webapp").mkdir(parents=True)
     (folder / "webapp/__init__.py").write_text(MODULE)
-    (folder / "requirements.txt").write_text("more-itertools\n")
+    (folder / "requirements.txt").write_text("iniconfig\n")  # small, and not in the base already
     (folder / "Containerfile").write_text(CONTAINERFILE)
     return folder
 

@@ -93,6 +93,7 @@ def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
     first = said.split()[-1]
     (tmp_path / "name").write_text("changed")
     kirsch("image", "build", tmp_path, "-t", image)
+    kirsch("image", "rm", f"{image}:{first.rpartition(':')[2]}")
     kirsch("image", "push", image, "--on", cluster.name)
     unit = tmp_path / f"{image}.container"
     unit.write_text(f"[Container]\nImage={first}\n")
