@@ -1,6 +1,5 @@
 """Runs a shell on a bus of its own: on a terminal, of a script, a pipe, or code that is given."""
 
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,6 @@ from kirsch.hbase.shell.session import Session
 if TYPE_CHECKING:
     from kirsch.hbase.shell.interpreter import Interpreter
 
-# As shells have it: 128 and the number of the signal.
-TERMINATED = 128 + signal.SIGTERM
 # The second compiler would take a third of the start, for what a person does not need: what one waits for
 # is HBase. Options of one's own win.
 JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1",)

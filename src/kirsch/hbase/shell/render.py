@@ -14,7 +14,7 @@ GAP = "  "
 TIMES = ("CREATED", "START", "SUBMITTED", "LAST_UPDATE")
 # So many lines of a stream decide how wide its columns are.
 SAMPLE = 100
-BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "31", "32", "36", "33"
+BOLD, DIM, RED, CYAN = "1", "2", "31", "36"
 
 
 def paint(text: str, colour: str, on: bool) -> str:

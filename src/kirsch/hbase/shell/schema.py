@@ -115,11 +115,6 @@ def table(session: Session, builder: Any, options: Mapping[str, Any]) -> None:
             raise CommandError(_unknown("a table", key, TABLE))
 
 
-def is_table_option(key: str) -> bool:
-    """Whether an option is a table's, not a family's."""
-    return key in TABLE or key.lower().startswith(COPROCESSOR)
-
-
 def _set(session: Session, builder: Any, how: tuple[str, str], key: str, value: Any) -> None:
     setter, kind = how
     method = getattr(builder, setter)
