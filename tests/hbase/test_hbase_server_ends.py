@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.port import free_port
 
-from kirsch.hbase.server_settings import READY
+from kirsch.hbase import jars
+from kirsch.hbase.server import prepare
+from kirsch.hbase.server_settings import READY, Settings
 
 SERVE = """
 import sys
@@ -35,3 +39,17 @@ def test_it_does_not_stay_without_its_hbase(tmp_path, program, status, said):
     assert (done.returncode, done.stderr.count("Traceback")) == (status, 0), done.stderr
     assert said in done.stderr
     assert ("HBase is up" in done.stdout) == (UP in program)
+
+
+def test_a_folder_that_is_named_from_here(tmp_path, monkeypatch):
+    """As the one is that it has by default. Who starts HBase in it may be elsewhere by then."""
+    monkeypatch.chdir(tmp_path)
+    for one in (jars.server(), jars.groups()):
+        folder = one.folder(tmp_path / "jars")
+        folder.mkdir(parents=True)
+        (folder / "hbase.jar").touch()
+    monkeypatch.setenv("KIRSCH_HBASE_JARS", str(tmp_path / "jars"))
+    command = prepare(Settings(Path("hbase-data"), port=free_port()))
+    assert command.directory == str(tmp_path / "hbase-data")
+    assert (tmp_path / "hbase-data/conf/hbase-site.xml").is_file()
+    assert not [word for word in command.argv if "hbase-data" in word and str(tmp_path) not in word]

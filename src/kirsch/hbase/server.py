@@ -37,7 +37,8 @@ def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = 
             f"{settings.address}:{settings.port} is in use or not this machine's: choose another with --port"
         )
     try:
-        settings = replace(settings, ports=_ports(settings))
+        # HBase is started in it, by one who may be elsewhere by then.
+        settings = replace(settings, folder=settings.folder.absolute(), ports=_ports(settings))
         settings.configuration.mkdir(parents=True, exist_ok=True)
         for name, text in settings.files(verbose).items():
             (settings.configuration / name).write_text(text)

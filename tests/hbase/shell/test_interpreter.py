@@ -47,6 +47,7 @@ def run(capsys):
         ("def f(n):\n    return n + 1\n\nf(1)", "2\n"),
         ("THROTTLE", "THROTTLE\n"),
         ("count = 3; count", "3\n"),
+        ("count = 3\ndel count\ntype(count).__name__", "Bound\n"),
     ],
 )
 def test_python(run, source, out):

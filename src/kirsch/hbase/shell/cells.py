@@ -1,6 +1,7 @@
 """Reading cells as commands do: from their options to Java's Get and Scan, and from what comes to what is "
 "shown."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -21,6 +22,13 @@ FORMATTERS = {
 }
 _CLASS = re.compile(r"c\(([\w.$]+)\)\.(\w+)")
 COLUMNS = ("ROW", "COLUMN", "TIMESTAMP", "VALUE")
+# What a scan knows, by the names that a mistake is likely to have meant.
+OPTIONS = (
+    "LIMIT", "COLUMNS", "COLUMN", "STARTROW", "STOPROW", "ENDROW", "ROWPREFIXFILTER", "PREFIX", "FILTER",
+    "VERSIONS", "TIMESTAMP", "TIMERANGE", "REVERSED", "RAW", "CACHE", "CACHE_BLOCKS", "MAX_RESULT_SIZE",
+    "FORMATTER", "FORMATTER_CLASS", "MAXLENGTH", "AUTHORIZATIONS", "ATTRIBUTES", "ISOLATION_LEVEL",
+    "CONSISTENCY", "REGION_REPLICA_ID", "READ_TYPE", "INCLUSIVE_STOP",
+)  # fmt: skip
 # The largest of Java's numbers.
 INT, LONG = (1 << 31) - 1, (1 << 63) - 1
 # Lines of a rewrite that go to the server at once.
@@ -186,8 +194,10 @@ def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple
     if limit and limit <= INT:
         scan.setLimit(limit)
     if options:
-        unknown = next(iter(options))
-        raise UsageError(f"a scan has no option {unknown.upper()}: help('scan') says which there are")
+        unknown = next(iter(options)).upper()
+        near = difflib.get_close_matches(unknown, OPTIONS, 1)
+        hint = f"; do you mean {near[0]}?" if near else ": help('scan') says which there are"
+        raise UsageError(f"a scan has no option {unknown}{hint}")
     return scan, limit
 
 

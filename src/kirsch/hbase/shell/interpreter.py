@@ -45,12 +45,12 @@ class Interpreter:
             "debug": self.debug,
             "table": self.table,
         }
+        self._ours: dict[str, Any] = {**dict(bound(session)), **self._words}
         self.namespace: dict[str, Any] = {
             "__name__": "__main__",
             "__builtins__": builtins,
             **CONSTANTS,
-            **dict(bound(session)),
-            **self._words,
+            **self._ours,
             **(names or {}),
         }
 
@@ -159,6 +159,10 @@ class Interpreter:
         self._bind(node)
         if not isinstance(node, ast.Expr):
             exec(compile(ast.Module([node], []), name, "exec"), self.namespace)  # noqa: S102
+            if isinstance(node, ast.Delete):
+                # Of a name that was a command's the command comes back.
+                for own, value in self._ours.items():
+                    self.namespace.setdefault(own, value)
             return ""
         value = eval(compile(ast.Expression(node.value), name, "eval"), self.namespace)  # noqa: S307 - a shell
         if isinstance(value, Bound):
