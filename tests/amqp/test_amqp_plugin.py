@@ -300,3 +300,29 @@ def test_without_pika_it_is_said_what_to_install(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "ImportError: kirsch.amqp needs pika and CherryPy: pip install 'kirsch[amqp]'" in done.stderr
+
+
+@pytest.mark.parametrize("loop", ["thread", "asyncio"])
+def test_a_message_is_written_at_once_and_much_is_read(rabbit, loop):
+    """What is overridden of pika's own (kirsch.amqp.framing) does what it is for."""
+    bus_loop = AsyncioPlugin(Bus()) if loop == "asyncio" else None
+    if bus_loop is not None:
+        bus_loop.start()
+    try:
+        with Talk(rabbit, loop=bus_loop or "thread") as talk:
+            eventually(lambda: talk.plugin.connected)
+            transport = talk.plugin._session._connection._transport
+            written, read = [], []
+            write, received = transport.write, transport._protocol.data_received
+            transport.write = lambda data: (written.append(data), write(data))[1]
+            transport._protocol.data_received = lambda data: (read.append(len(data)), received(data))[1]
+            body = b"x" * 100_000
+            talk.bus.publish("ws2amqp", Publication(talk.name, "k", body))
+            eventually(lambda: talk.came)
+            assert talk.came[0].body == body
+            (message,) = [data for data in written if b"xxx" in data]
+            assert len(message) > len(body) + 50
+            assert max(read) > 4096
+    finally:
+        if bus_loop is not None:
+            bus_loop.stop()

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pika import ConnectionParameters
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.select_connection import IOLoop
+
+from kirsch.amqp.framing import OnAsyncio, Selected
 
 Work = Callable[[], object]
 Opened = Callable[[Any], object]
@@ -113,7 +114,7 @@ class ThreadLoop:
         return _Scheduled(self._loop, seconds, work) if self._loop is not None else _Nothing()
 
     def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
-        return SelectConnection(parameters, opened, failed, closed, custom_ioloop=self._loop)
+        return Selected(parameters, opened, failed, closed, custom_ioloop=self._loop)
 
     def _run(self, loop: Any, started: threading.Event) -> None:
         self._begun()
@@ -254,7 +255,7 @@ class AsyncioLoop:
         return self._loop.call_later(seconds, work) if self._loop is not None else _Nothing()
 
     def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
-        return AsyncioConnection(parameters, opened, failed, closed, custom_ioloop=self._loop)
+        return OnAsyncio(parameters, opened, failed, closed, custom_ioloop=self._loop)
 
 
 def loop_for(where: Any) -> Any:
