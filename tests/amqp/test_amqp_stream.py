@@ -467,6 +467,11 @@ def test_what_comes_in_one_turn_is_written_together():
     soon.pop()()
     assert bob.writes == [10, 3, 3, 3, 1]
     assert sum(ada.writes) == 10
+    # One that cannot be written to keeps no other waiting.
+    ada.wire, ada.peer = None, "Ada"
+    say(2, 100)
+    soon.pop()()
+    assert bob.writes.pop() == 2
     # Nothing is left to be done.
     end()
     assert sum(bob.writes) == 20

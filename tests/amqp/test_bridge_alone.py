@@ -63,7 +63,7 @@ class Listener:
         self.said = []
 
     limits = Limits()
-    buffered = queued = 0
+    buffered = queued = pending = 0
 
     def send(self, text):
         self.said.append(json.loads(text))

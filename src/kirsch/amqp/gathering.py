@@ -1,7 +1,10 @@
 """Messages that come in one turn of the broker's thread go to each member together."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+
+log = logging.getLogger("kirsch.amqp")
 
 
 class Gathering:
@@ -39,5 +42,9 @@ class Gathering:
         self._size = 0
         for member in corked:
             member.corked = False
-            if member.pending:
-                member.wire.wake()
+            try:
+                if member.pending:
+                    member.wire.wake()
+            except Exception:
+                # The thread is needed, and so are the others.
+                log.exception("%s could not be written to", member.peer)
