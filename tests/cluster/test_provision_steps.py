@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from importlib.metadata import distribution
 
 import pytest
@@ -336,3 +337,15 @@ def test_our_own_wheel_is_made_once(tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         points = packed.read(next(n for n in packed.namelist() if n.endswith("entry_points.txt"))).decode()
     assert "kirschd = kirsch.cluster.daemon:main" in points
+
+
+def test_what_fails_by_chance_is_run_once_more_however_long_it_says_so(tmp_path):
+    """podman wraps a cause in many words, and it stands at their end."""
+    there, words = tmp_path / "there", "very " * 100
+    script = f"test -e {there} && echo done || {{ touch {there}; echo {words} unlucky >&2; false; }}"
+    command = Command(("sh", "-c", script))
+    with pytest.raises(CommandError, match=r"^sh: very very .*….*very unlucky$") as told:
+        Runner().run(command)
+    assert len(told.value.words) < 310
+    there.unlink()
+    assert Runner().run(replace(command, again="unlucky")) == "done\n"

@@ -119,8 +119,11 @@ def test_an_application_s_life_on_a_cluster(folder: Folder, trial: Trial):
     assert folder.started(trial) == {}
 
     said = folder.up()
-    assert said.count("push ") == 2
+    # Each by its name and by its content.
+    assert said.count("push ") == 4
     assert f"{web}@1.container" in said
+    done = folder.kirsch("--cluster", folder.cluster, "run", f"localhost/{web}", "sleep", "0")
+    assert done.returncode == 0, done.stderr
     first = folder.started(trial)
     assert first.keys() == {f"{web}@1.service", f"{web}@2.service", f"{db}.service"}
 
@@ -131,7 +134,7 @@ def test_an_application_s_life_on_a_cluster(folder: Folder, trial: Trial):
 
     (folder.path / "version").write_text("2")
     changed = folder.up()
-    assert changed.count("push ") == 1
+    assert changed.count("push ") == 2
     second = folder.started(trial)
     assert second[f"{db}.service"] == first[f"{db}.service"]
     assert second[f"{web}@1.service"] != first[f"{web}@1.service"]
@@ -171,8 +174,8 @@ def test_what_cannot_be_is_said_and_changes_nothing(folder: Folder, trial: Trial
         assert "links go in a circle: " in done.stderr
         assert f"units/{name}" in done.stderr
         assert (done.returncode, done.stdout.count("push ")) == (1, 0)
-    target = Target.load(folder.cluster)
-    assert (target.units_of(name), f"{name}.word" in target.secrets()) == ([], False)
+    assert not [unit for unit in trial.lines() if name in unit]
+    assert f"{name}.word" not in Target.load(folder.cluster).secrets()
 
     folder.unit(f"{name}-db.container", "Expose=1\nHealth=tcp://:1", f"{name}-db")
     said = folder.fails("--timeout", "8")

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 
 FILE = "kirsch.toml"
+# How many instances an error names.
+SHOWN = 5
 KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict}
 
 
@@ -163,11 +165,20 @@ def resolve(name: str, known: Iterable[str], where: str = "") -> str:
         return name
     found = sorted({other.rpartition(".")[2] for other in known if _answers(name, other)})
     if not found:
-        raise ApplicationError(f"{prefix}there is no unit {name}")
+        raise ApplicationError(f"{prefix}there is no unit {name}{_instances(name, known)}")
     if len(found) > 1:
         choices = ", ".join(f"{name}.{kind}" for kind in found)
         raise ApplicationError(f"{prefix}{name} could be {choices}: say which")
     return f"{name}.{found[0]}"
+
+
+def _instances(service: str, known: Iterable[str]) -> str:
+    """What else a service's name may mean, as the end of an error; empty if nothing."""
+    found = sorted(name for name in known if name.startswith(f"{service}@"))
+    instances = [name for name in found if not name.startswith(f"{service}@.")]
+    if instances:
+        return f"; there are {', '.join(instances[:SHOWN])}{', …' if len(instances) > SHOWN else ''}"
+    return f"; {found[0]} is a template: name an instance of it" if found else ""
 
 
 def _answers(name: str, unit: str) -> bool:

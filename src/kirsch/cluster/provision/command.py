@@ -16,6 +16,7 @@ from kirsch.cluster.provision.record import ProvisionError
 
 CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")
 LONGEST = 300
+CAUSE = 120
 # How often what fails by chance is run once more.
 AGAIN = 5
 # Seconds from SIGTERM to SIGKILL.
@@ -189,7 +190,8 @@ def _words(status: int, said: bytes) -> str:
     full = [line for line in lines if "no space left on device" in line.lower()]
     last = without_credentials((full or lines)[-1]) if lines else f"exit status {status}"
     last = last.removeprefix("Error: ").removeprefix("ERROR: ").removeprefix("E: ")
-    return last[:LONGEST]
+    # The cause stands at the end.
+    return last if len(last) <= LONGEST else f"{last[: LONGEST - CAUSE]}…{last[-CAUSE:]}"
 
 
 def _waited(process: "subprocess.Popen[bytes]") -> bool:

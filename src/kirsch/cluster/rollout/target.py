@@ -11,7 +11,7 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.client import UNITS, Client, ClientError
 from kirsch.cluster.image.carry import push
 from kirsch.cluster.image.presence import Presence
-from kirsch.cluster.image.reference import Reference
+from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
 from kirsch.cluster.image.spread import spread
 from kirsch.cluster.links import targets
@@ -83,7 +83,11 @@ class Target:
         """Do what a plan says, but for waiting: warnings. Units are submitted last, all in one request, and
         nothing of them before all images are there."""
         for step in plan.pushes:
-            push(str(step.image.name), step.target, self.registry, self.runner, show)
+            # By its own name too: `kirsch run localhost/NAME COMMAND` is what people type.
+            named = step.image.name.at(self.registry.address)
+            sent = push(str(step.image.name), named, self.registry, self.runner, show)
+            if step.target not in sent:
+                raise ImageError(f"{step.image.name} was built anew meanwhile: say it again")
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
             self._make_secret(name)
