@@ -125,11 +125,12 @@ class Executor:
                     "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", properties, []
                 )
             )
+            if "ExecMainCode" not in told:
+                # systemd may say that the job is done before it tells how.
+                told |= {each: await self._bus.property(path, SERVICE, each) for each in _TOLD}
         except asyncio.CancelledError:
             await asyncio.shield(self._kill(name))
             raise
-            if "ExecMainCode" not in told:
-                told |= {each: await self._bus.property(path, SERVICE, each) for each in _TOLD}
         finally:
             self._units.unwatch(name)
             await asyncio.shield(self._let_go(name))
