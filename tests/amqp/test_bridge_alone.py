@@ -250,6 +250,22 @@ def test_a_turn_of_gevents_hub_without_work_does_nothing():
     GeventLoop()._work()
 
 
+def test_a_look_that_fails_does_not_end_the_brokers_thread(caplog):
+    with started() as (bridge, _):
+        bridge.start()
+        bridge.backlog = None
+        bridge.rooms.join("lobby", Listener(), None, 0, 0.0)
+        type(bridge.amqp).connected, connected = property(lambda self: True), type(bridge.amqp).connected
+        try:
+            bridge.look_soon()
+            eventually(lambda: "a listener failed" in caplog.text)
+        finally:
+            type(bridge.amqp).connected = connected
+        done = []
+        bridge.amqp.loop.call(lambda: done.append(1))
+        eventually(lambda: done)
+
+
 SCRIPT = """
 import { KirschClient } from "./kirsch.mjs";
 const made = [];

@@ -108,7 +108,7 @@ class ThreadLoop:
                 self._loop.add_callback_threadsafe(work)
 
     def tell(self, work: Work) -> None:
-        work()
+        _safely(work)
 
     def later(self, seconds: float, work: Work) -> Timer:
         return _Scheduled(self._loop, seconds, work) if self._loop is not None else _Nothing()
@@ -172,10 +172,7 @@ class GeventLoop(ThreadLoop):
             if not works:
                 # All is done, perhaps by a turn that saw what came before its own wake-up.
                 return
-            try:
-                works[0]()
-            except Exception:
-                log.exception("a listener failed")
+            _safely(works[0])
             works.popleft()
         if works:
             self._hub.loop.run_callback(self._work)
@@ -249,13 +246,21 @@ class AsyncioLoop:
             self.ended()
 
     def tell(self, work: Work) -> None:
-        work()
+        _safely(work)
 
     def later(self, seconds: float, work: Work) -> Timer:
         return self._loop.call_later(seconds, work) if self._loop is not None else _Nothing()
 
     def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
         return OnAsyncio(parameters, opened, failed, closed, custom_ioloop=self._loop)
+
+
+def _safely(work: Work) -> None:
+    """A listener's failure ends neither the loop nor the connection."""
+    try:
+        work()
+    except Exception:
+        log.exception("a listener failed")
 
 
 def loop_for(where: Any) -> Any:
