@@ -275,6 +275,12 @@ def test_files_are_unpacked_as_they_are_meant(tmp_path):
     assert os.readlink(tmp_path / "etc/x/b") == "/dev/null"
 
 
+def test_that_no_space_is_left_is_said_whatever_followed():
+    script = "echo 'tar: /x: No space left on device'; echo giving up; exit 1"
+    with pytest.raises(CommandError, match="No space left on device"):
+        Runner().run(Command(("sh", "-c", f"{{ {script}; }} >&2")))
+
+
 @pytest.mark.parametrize("size", [0, 1, 512, 9000, 20_000])
 def test_nothing_stands_behind_the_end_of_an_archive(size):
     blocks = 1 + -(-size // 512) + 2
