@@ -133,7 +133,13 @@ def prune(options: argparse.Namespace) -> int:
 
     if options.on:
         return _prune_cluster(options.on)
-    for name in remove(_runner()):
+
+    def busy() -> None:
+        print(
+            "kirsch: something is being built: what has no name stays until the next prune", file=sys.stderr
+        )
+
+    for name in remove(_runner(), busy):
         print(f"{name[:ID] if len(name) == WHOLE else name} is removed")
     return 0
 

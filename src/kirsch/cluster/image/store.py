@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.image import podman
@@ -94,9 +94,10 @@ def known(text: str, runner: Runner) -> str:
     return name
 
 
-def prune(runner: Runner) -> Iterator[str]:
+def prune(runner: Runner, busy: Callable[[], None]) -> Iterator[str]:
     """Remove the images that no container uses and that have no name left but those by their content, or none
-    at all, as builds that failed leave them: gives what they were called. Raises ProvisionError."""
+    at all, as builds that failed leave them: gives what they were called. While something is being built,
+    which has no name yet, the latter stay, and `busy` is called. Raises ProvisionError."""
     for image in {str(each["Id"]): each for each in json.loads(runner.run(podman.images()) or "[]")}.values():
         names = [str(name) for name in image.get("Names") or ()]
         old = names and all(is_content_tag(name.rpartition(":")[2]) for name in names)
@@ -106,6 +107,8 @@ def prune(runner: Runner) -> Iterator[str]:
     with tidying() as alone:
         if alone:
             yield from runner.run(podman.prune()).split()
+        else:
+            busy()
 
 
 # Images that no container of a machine was made from; layers of its registry that no image has any more.
