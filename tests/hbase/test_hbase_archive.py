@@ -82,3 +82,14 @@ def test_it_is_used_where_it_fits(connection, cache, started):
     own = archive.stem(jdk.find(), jars.cached(jars.client(), cache))
     made.rename(made.with_name(f"{own}{len(whole)}.jsa"))
     assert started() == 0
+
+
+def test_where_none_can_be_made_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIRSCH_HBASE_JARS", str(tmp_path))
+    (tmp_path / "archives").touch()
+    said = []
+    assert archive.make([], said.append) is None
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    assert archive.make([], said.append) is None
+    assert said[0].startswith("no archive of HBase's classes was made: ")
+    assert said[1].startswith("JAVA_HOME is /nowhere, and there is no Java in it: ")

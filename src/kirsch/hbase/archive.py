@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kirsch.hbase import jdk
+from kirsch.hbase.errors import NoJava
 from kirsch.hbase.jars import cache_folder
 
 # Java 13 was the first to make one of the classes that were loaded.
@@ -61,11 +62,19 @@ def options(home: Path, path: Sequence[Path]) -> list[str]:
 
 
 def make(path: Sequence[Path], say: Callable[[str], None], home: Path | None = None) -> Path | None:
-    """Make the archive for jars, unless it is there; None where it cannot be made, and `say` is told why.
-    Raises NoJava."""
+    """Make the archive for jars, unless it is there; None where it cannot be made, and `say` is told why."""
+    try:
+        return _made(path, say, home or jdk.find())
+    except NoJava as error:
+        say(str(error))
+    except OSError as error:
+        say(f"no archive of HBase's classes was made: {error.filename}: {error.strerror}")
+    return None
+
+
+def _made(path: Sequence[Path], say: Callable[[str], None], java: Path) -> Path | None:
     import subprocess  # only here: who starts has no time for it
 
-    java = home or jdk.find()
     if archive := find(java, path):
         return archive
     if (jdk.version(java) or 0) < OLDEST:
