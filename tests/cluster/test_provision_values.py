@@ -112,6 +112,18 @@ def test_a_record_that_is_none_is_an_error_in_a_line(text):
         ClusterRecord.load("blue")
 
 
+def test_a_record_of_a_newer_kirsch_is_told_as_that():
+    cluster().save()
+    path = cluster().folder / "cluster.json"
+    for place in (lambda known: known, lambda known: known["machines"][0]):
+        known = json.loads(path.read_text())
+        place(known)["colour"] = "blue"
+        path.write_text(json.dumps(known))
+        with pytest.raises(ProvisionError, match=r"a newer kirsch wrote it, for colour is not known"):
+            ClusterRecord.load("blue")
+        cluster().save()
+
+
 def test_a_cluster_that_is_not_there_is_told_with_those_that_are():
     with pytest.raises(ProvisionError, match="there is no cluster green; make one"):
         ClusterRecord.load("green")

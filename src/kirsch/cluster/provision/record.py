@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,9 @@ class ClusterRecord:
     def parse(cls, text: str) -> "ClusterRecord":
         """A record from JSON. Raises ValueError, KeyError, TypeError."""
         given: dict[str, Any] = json.loads(text)
+        known = {each.name for each in fields(cls)} | {each.name for each in fields(MachineRecord)}
+        if later := sorted({*given, *(key for each in given["machines"] for key in each)} - known):
+            raise ValueError(f"a newer kirsch wrote it, for {later[0]} is not known to this one: use that")
         machines = tuple(MachineRecord(**machine) for machine in given.pop("machines"))
         return cls(machines=machines, published=tuple(given.pop("published")), **given)
 
