@@ -184,9 +184,13 @@ async def test_what_runs_is_taken_up_with_its_mark(bench):
 
 @story
 async def test_what_is_stopped_has_another_mark_until_it_has_and_then_none(bench):
-    name = await bench.service("ExecStart=/bin/sh -c 'trap \"\" TERM; read x < @FOLDER@/gate'")
-    os.mkfifo(bench.folder / "gate")
+    name = await bench.service(
+        "ExecStart=/bin/sh -c 'trap \"\" TERM; echo > @FOLDER@/deaf; read x < @FOLDER@/gate'"
+    )
+    for each in ("deaf", "gate"):
+        os.mkfifo(bench.folder / each)
     await bench.runtime.start(name, "order 7")
+    await asyncio.to_thread((bench.folder / "deaf").read_text)
     stop = asyncio.ensure_future(bench.runtime.stop(name, "ends"))
     await bench.until_sub(name, "stop-sigterm")
     stop.cancel()
