@@ -15,6 +15,8 @@ from kirsch.unit import UnitName
 # then.
 AFTER = 2.0
 ORDER = 1.0
+# So long a single message may take (Link.delay): the one that elects another leader, where that was lost too.
+ELECTION = 1.01
 # What was lost before is waited for so long.
 UNANSWERED = 6.0
 # A kirschd that began later has its own things to do.
@@ -51,7 +53,7 @@ class Deadline:
             if unit is None or machine not in places or unit.options.sticky or unit.options.is_global:
                 continue
             follows = unit.options.on_partition == "stop" or unit.options.machine_of is not None
-            until = GRACE + ORDER if follows else AFTER
+            until = (GRACE + ORDER if follows else AFTER) + (0.0 if entry else ELECTION)
             self.loop.call_later(until, self._look, name, machine, began)
 
     def _leads(self, machine: SimulatedMachine, lease: int) -> bool:
