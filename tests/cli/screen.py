@@ -28,7 +28,8 @@ class Screen:
             stdin=other,
             stdout=other,
             stderr=other,
-            env={**environment, "TERM": "xterm"},
+            # COLUMNS and LINES as shells export them of another window.
+            env={**environment, "TERM": "xterm", "COLUMNS": "33", "LINES": "7"},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )

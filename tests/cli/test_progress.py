@@ -8,6 +8,7 @@ import termios
 
 import pytest
 
+from kirsch import terminal as terminal_of
 from kirsch.cli.colour import Palette
 from kirsch.cli.progress import Progress
 
@@ -35,8 +36,10 @@ def drawn(columns: int, rows: int = 24) -> str:
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    for name in ("NO_COLOR", "COLUMNS", "LINES"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    # As shells export them of another window.
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("LINES", "12")
 
 
 def test_in_a_file_each_step_is_a_line():
@@ -54,7 +57,6 @@ def test_in_a_file_each_step_is_a_line():
 
 def test_on_a_terminal_each_unit_has_a_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
     text = drawn(80)
     # Drawn three times, each over the one before.
     assert text.count("\x1b[1F") == text.count("\x1b[2F") == 1
@@ -72,16 +74,22 @@ def test_names_have_colours():
 
 def test_a_narrow_terminal_cuts_lines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "30")
     for line in drawn(30).replace("\x1b[K", "").splitlines():
         assert len(line.removeprefix("\x1b[1F").removeprefix("\x1b[2F")) < 30
         assert line.endswith("…") or "starting" in line
 
 
-def test_a_terminal_too_low_gets_lines(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LINES", "2")
-    monkeypatch.setenv("COLUMNS", "80")
+def test_a_terminal_too_low_gets_lines():
     assert "\x1b" not in drawn(80, 2)
+
+
+def test_a_terminal_without_a_size_has_what_the_environment_says():
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as out, os.fdopen(ours):
+        assert terminal_of.size(out) == (50, 12)
+        termios.tcsetwinsize(out, (30, 100))
+        assert terminal_of.size(out) == (100, 30)
+    assert terminal_of.size(io.StringIO()) == (50, 12)
 
 
 def test_what_units_write_stands_in_a_column():

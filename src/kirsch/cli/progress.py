@@ -1,12 +1,12 @@
 """How far units are: a line a step, or on a terminal a line a unit that changes in place."""
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from kirsch import terminal
 from kirsch.cli.colour import Palette
 
 # ECMA-48: up N lines and to their beginning, erase the rest of the line, faint.
@@ -50,11 +50,11 @@ class Progress:
             return
         self.shown[name] = text
         self._times[name] = self.seconds
-        terminal = shutil.get_terminal_size()
-        if self.out.isatty() and os.environ.get("TERM") != "dumb" and len(self.names) < terminal.lines:
-            self._draw(terminal.columns)
+        size = terminal.size(self.out)
+        if self.out.isatty() and os.environ.get("TERM") != "dumb" and len(self.names) < size.lines:
+            self._draw(size.columns)
         else:
-            columns = terminal.columns if self.out.isatty() else None
+            columns = size.columns if self.out.isatty() else None
             print(self._line(name, columns, Palette(on=False)), file=self.out, flush=True)
 
     def _draw(self, columns: int) -> None:

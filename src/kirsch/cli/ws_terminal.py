@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
 from kirsch.cli.journal import printable
+from kirsch.terminal import size
 from kirsch.websocket import Closed, Slow
 from kirsch.websocket.url import Url
 
@@ -39,9 +40,6 @@ HELP = """\
 /binary HEX            send bytes
 /quit                  close the connection; so do Ctrl-D and Ctrl-C
 //TEXT                 send /TEXT"""
-
-# Of a terminal that does not say how wide it is.
-COLUMNS = 80
 
 
 class Ended(Exception):
@@ -170,7 +168,7 @@ class _Readline:
         line = readline.get_line_buffer()
         if self._library is not None:
             line = line.encode()[: self._point.value].decode(errors="ignore")
-        rows = _width(PROMPT + line) // (os.get_terminal_size().columns or COLUMNS)
+        rows = _width(PROMPT + line) // size(sys.stdout).columns
         return (f"\x1b[{rows}A" if rows else "") + "\r\x1b[J"
 
     def redraw(self) -> None:

@@ -30,6 +30,9 @@ class Terminal:
             "HOME": str(home),
             "TERM": "xterm",
             "XDG_STATE_HOME": str(home / "state"),
+            # As shells export them of another window.
+            "COLUMNS": "40",
+            "LINES": "7",
         }
         environment.pop("NO_COLOR", None)
         # The jars are where they were, though home is elsewhere.

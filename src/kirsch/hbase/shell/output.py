@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import shutil
 import sys
 from typing import Any, TextIO
 
+from kirsch import terminal
 from kirsch.hbase.shell import render
 from kirsch.hbase.shell.answer import Grid, Names, Stream
 
@@ -80,14 +80,14 @@ class _Pager:
         self._all = not sys.stdin.isatty()
 
     def _height(self) -> int:
-        return max(2, shutil.get_terminal_size().lines - 1)
+        return max(2, terminal.size(self._stream).lines - 1)
 
     def wants(self, line: str) -> bool:
         """Whether a line is wanted; asks when the page is full."""
         if self._all:
             return True
         width = len(_COLOUR.sub("", line))
-        self._left -= 1 + max(0, width - 1) // max(20, shutil.get_terminal_size().columns)
+        self._left -= 1 + max(0, width - 1) // max(20, terminal.size(self._stream).columns)
         if self._left >= 0:
             return True
         self._stream.write(render.paint(MORE, "7", True))
