@@ -80,5 +80,7 @@ def test_what_takes_long_says_how_far_it_is(quorum, client, long, tmp_path):
         # What is fast says nothing.
         shown.line(f"\x0ccount '{long}'")
         assert "count:" not in shown.until(rf"^{ROWS - 10}\n[\d.]+ s$")
+        # Until then the terminal itself takes Ctrl-D, for nobody.
+        shown.prompted()
         shown.control("d")
         assert shown.ended() == 0

@@ -161,5 +161,6 @@ def test_a_server_that_is_not_there(client, tmp_path):
         shown.prompted()
         shown.line("list")
         shown.until(r"(?s)no ZooKeeper.*no ZooKeeper")
+        shown.prompted()
         shown.control("d")
         assert shown.ended() == 0
