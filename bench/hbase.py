@@ -17,6 +17,9 @@ Each round starts every subject anew, in random order; puts are done three times
 times, and the last counts, when Java has compiled what runs often (of gets that takes some 15,000, whoever
 asks). Figures are medians, ratios to Java of the same run.
 
+The server is as `kirsch hbase server` starts it: Java's first compiler only, for short lives. With --full
+it has the second one too, as servers that run for long have.
+
 happybase is installed into .venv-bench; jars come by Maven. What cannot be had is left out, and said.
 """
 
@@ -54,6 +57,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="a server with Java's second compiler")
     parser.add_argument("--only", default="", help="subjects, with commas")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -62,7 +66,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="kirsch-bench-hbase-"))
     running: list[subprocess.Popen[str]] = []
     try:
-        quorum = server(folder, running)
+        quorum = server(folder, running, options.full)
         subjects = available(folder, quorum, running, str(rows), str(gets), options.only)
         measured: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds):
@@ -83,7 +87,13 @@ def main() -> int:
         print(f"{row['what']:<22} {row['subject']:<12} {row['value']:>12,.2f} {row['unit']:<6} {ratio}")
     if options.json:
         java = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr.splitlines()[0]
-        outcome.write(options.json, table, hbase=jars.VERSION, java=java)
+        outcome.write(
+            options.json,
+            table,
+            hbase=jars.VERSION,
+            java=java,
+            server="full" if options.full else "as it comes",
+        )
     return 0
 
 
@@ -92,11 +102,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def server(folder: Path, running: list[subprocess.Popen[str]]) -> str:
+def server(folder: Path, running: list[subprocess.Popen[str]], full: bool) -> str:
     """A server by `kirsch hbase server`; its quorum."""
     port = free_port()
     command = [sys.executable, "-m", "kirsch.cli.main", "hbase", "server", f"--port={port}"]
     command += [f"--directory={folder / 'server'}", "--memory=1024"]
+    command += ["--java-option=-XX:TieredStopAtLevel=4"] if full else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     running.append(process)
     assert process.stdout is not None

@@ -148,6 +148,25 @@ def test_an_hbase_site_xml(hbase, connection, tmp_path):
         connect(site)
 
 
+def test_whose_thread_writes_to_the_server(hbase, connection, tmp_path):
+    """The caller's own, unless settings name a client, or want TLS, which only Netty's has."""
+    where = {"hbase.zookeeper.quorum": "127.0.0.1", "hbase.zookeeper.property.clientPort": hbase.port}
+    netty = "org.apache.hadoop.hbase.ipc.NettyRpcClient"
+    name = "hbase.rpc.client.impl"
+    with connect(where, patience=60) as found:
+        assert found.configuration.get(name) == "org.apache.hadoop.hbase.ipc.BlockingRpcClient"
+        assert found.admin.tables() is not None
+    with connect({**where, name: netty}, patience=60) as found:
+        assert found.configuration.get(name) == netty
+        assert found.admin.tables() is not None
+    site = tmp_path / "hbase-site.xml"
+    site.write_text(xml({**{key: str(value) for key, value in where.items()}, name: netty}))
+    with connect(site, patience=60) as found:
+        assert found.configuration.get(name) == netty
+    with connect({**where, "hbase.client.netty.tls.enabled": True}, patience=60) as found:
+        assert found.configuration.get(name) is None
+
+
 COUNT = """
 import sys
 from kirsch.hbase import connect

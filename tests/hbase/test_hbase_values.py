@@ -595,6 +595,13 @@ def test_a_servers_settings_are_xml(tmp_path):
     assert "log4j.rootLogger=ERROR" in settings.files()["log4j.properties"]
     command = settings.command(Path("java"), [Path("a.jar")])
     assert command[-3:] == [f"{tmp_path}/conf:a.jar", "org.apache.hadoop.hbase.master.HMaster", "start"]
+    # Of two that are given, Java takes the last.
+    told = ServerSettings(tmp_path, java=["-XX:TieredStopAtLevel=4"]).command(Path("java"), [])
+    assert [word for word in told if "Tiered" in word] == [
+        "-XX:TieredStopAtLevel=1",
+        "-XX:TieredStopAtLevel=4",
+    ]
+    assert told.index("-XX:TieredStopAtLevel=4") < told.index("-cp")
 
 
 def test_without_jpype_the_import_says_what_to_install():

@@ -24,6 +24,7 @@ def server(options: argparse.Namespace) -> int:
             options.superuser,
             options.groups,
             dict(options.set),
+            java=options.java_option,
         )
         return run(settings, options.version, verbose=options.verbose)
     except HBaseError as error:

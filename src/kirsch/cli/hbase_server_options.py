@@ -45,6 +45,11 @@ def server(verb: Verb) -> None:
         "--set", action="append", default=[], type=setting, metavar="NAME=VALUE",
         help="a setting of HBase's; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--java-option", action="append", default=[], type=java_option, metavar="OPTION",
+        help="an option of Java's, such as --java-option=-XX:TieredStopAtLevel=4: half as fast again, once "
+        "it has run for a while; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--version", default=VERSION, metavar="VERSION", help=f"HBase's ({VERSION})")
     parser.add_argument("--verbose", action="store_true", help="show its warnings too")
 
@@ -71,6 +76,15 @@ def setting(text: str) -> tuple[str, str]:
     if not sign or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name.strip(), value.strip()
+
+
+def java_option(text: str) -> str:
+    """An option of Java's: what does not begin with - would be the class that it runs."""
+    if not text.startswith("-"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no option of Java's: it begins with -, as -Xlog:gc does"
+        )
+    return text
 
 
 def _port(text: str) -> int:

@@ -117,10 +117,14 @@ def _load() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         threading.Thread(target=_hang_up, args=(nobody,), daemon=True).start()
         port = nobody.getsockname()[1]
-        for registry in ("ZKConnectionRegistry", "RpcConnectionRegistry"):
+        for registry, client in (
+            ("ZKConnectionRegistry", "BlockingRpcClient"),
+            ("RpcConnectionRegistry", "NettyRpcClient"),
+        ):
             configuration = hbase("HBaseConfiguration").create()
             values = {
                 "hbase.client.registry.impl": f"org.apache.hadoop.hbase.client.{registry}",
+                "hbase.rpc.client.impl": f"org.apache.hadoop.hbase.ipc.{client}",
                 "hbase.zookeeper.quorum": "127.0.0.1",
                 "hbase.zookeeper.property.clientPort": port,
                 "hbase.client.bootstrap.servers": f"127.0.0.1:{port}",

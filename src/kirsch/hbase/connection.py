@@ -26,6 +26,9 @@ _LOADING = 12.0
 
 _open: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
+RPC_CLIENT = "hbase.rpc.client.impl"
+BLOCKING = "org.apache.hadoop.hbase.ipc.BlockingRpcClient"
+
 
 def connect(
     quorum: str | Mapping[str, object] | Path | None = None,
@@ -90,6 +93,10 @@ def _configuration(
         settings.update(given)
     for name, value in settings.items():
         configuration.set(name, str(value).lower() if isinstance(value, bool) else str(value))
+    # With it the calling thread itself writes to the server, where Netty's would have to be woken first. TLS
+    # is Netty's alone.
+    if not configuration.getBoolean("hbase.client.netty.tls.enabled", False):
+        configuration.setIfUnset(RPC_CLIENT, BLOCKING)
     return configuration
 
 

@@ -280,4 +280,6 @@ def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching
     if raw:
         scan.setRaw(True)
     scan.setCacheBlocks(caching)
+    # A request brings a block, not the three that 2 MiB would be: else the server rests while these are used.
+    scan.setCaching(_MOST_ROWS)
     return scan

@@ -21,7 +21,8 @@ GROUPS_BALANCER = "org.apache.hadoop.hbase.rsgroup.RSGroupBasedLoadBalancer"
 class Settings:
     """`folder` has data, settings and logs; `address` is what it binds; `port` is ZooKeeper's, which clients
     are told; `memory` is Java's heap in MB; `access` and `labels` switch ACLs and visibility labels on;
-    `groups` groups of region servers; `extra` are settings of HBase's that win over ours."""
+    `groups` groups of region servers; `extra` are settings of HBase's, `java` options of Java's that win over
+    ours."""
 
     folder: Path
     address: str = "127.0.0.1"
@@ -35,6 +36,7 @@ class Settings:
     extra: Mapping[str, str] = field(default_factory=dict)
     # Master's and region server's; 0: any.
     ports: tuple[int, int] = (0, 0)
+    java: Sequence[str] = ()
 
     @property
     def host(self) -> str:
@@ -105,9 +107,11 @@ class Settings:
         """The command line."""
         path = ":".join([str(self.configuration), *map(str, jars)])
         return [
-            str(java), f"-Xmx{self.memory}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            str(java), f"-Xmx{self.memory}m", "-XX:+UseSerialGC",
+            # It starts sooner and leaves tests the cores; the second compiler would be half as fast again.
+            "-XX:TieredStopAtLevel=1",
             "-Djava.awt.headless=true", "--add-opens=java.base/java.nio=ALL-UNNAMED",
-            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:+ExitOnOutOfMemoryError", *self.java,
             "-cp", path, MAIN, "start",
         ]  # fmt: skip
 
