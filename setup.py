@@ -1,5 +1,5 @@
-"""Compiles kirsch.websocket's hot modules where a compiler is there, and brings images/ along, from which an
-installed kirsch builds its base images; all else stands in pyproject.toml.
+"""Compiles hot modules of kirsch.websocket and kirsch.hbase where a compiler is there, and brings images/
+along, from which an installed kirsch builds its base images; all else stands in pyproject.toml.
 
 KIRSCH_PURE=1 leaves what is compiled out, and so does a machine without a compiler: the Python versions run
 then.
@@ -13,7 +13,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
-MODULES = ("frame", "parser", "protocol", "pump")
+MODULES = {"websocket": ("frame", "parser", "protocol", "pump"), "hbase": ("block",)}
 
 
 def extensions() -> list[Extension]:
@@ -23,18 +23,19 @@ def extensions() -> list[Extension]:
     try:
         from Cython.Build import cythonize
     except ImportError:
-        print("kirsch.websocket: no Cython here, the Python versions will run", file=sys.stderr)
+        print("kirsch: no Cython here, the Python versions will run", file=sys.stderr)
         return []
     made: list[Extension] = cythonize(
         [
             Extension(
-                f"kirsch.websocket.compiled.{name}",
-                [f"src/kirsch/websocket/compiled/{name}.pyx"],
+                f"kirsch.{package}.compiled.{name}",
+                [f"src/kirsch/{package}/compiled/{name}.pyx"],
                 include_dirs=["src/kirsch/websocket/compiled"],
-                depends=["src/kirsch/websocket/compiled/lay.h"],
+                depends=["src/kirsch/websocket/compiled/lay.h"] if package == "websocket" else [],
                 extra_compile_args=["-O3"],
             )
-            for name in MODULES
+            for package, names in MODULES.items()
+            for name in names
         ],
         include_path=["src"],
         build_dir="build/cython",

@@ -2,11 +2,14 @@
 settings."""
 
 import json
+import os
 import socket
 import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,6 +39,7 @@ from kirsch.hbase import (
     errors,
     jars,
     jdk,
+    speedups,
 )
 from kirsch.hbase.cell import TYPES, decode, decode_result, decode_rows, encode
 from kirsch.hbase.codec import codec
@@ -72,10 +76,43 @@ cells = st.builds(
 )
 
 
+def test_what_is_tested_here_is_compiled():
+    assert speedups.implementation == "cython"
+    code = "from kirsch.hbase import speedups; print(speedups.implementation)"
+    environment = {**os.environ, "KIRSCH_PURE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "python\n"
+
+
 @given(st.lists(cells, max_size=20))
 def test_a_block_of_cells_comes_back(given):
     assert decode(encode(given)) == given
-    assert [cell for _, members in decode_rows(encode(given)) for cell in members] == given
+    rows = decode_rows(encode(given))
+    assert [cell for _, members in rows for cell in members] == given
+    assert [key for key, _ in rows] == [key for key, _ in groupby(given, lambda cell: cell.row)]
+    compiled = speedups.decode_rows(encode(given))
+    assert compiled == rows
+    assert {type(cell) for _, members in compiled for cell in members} <= {Cell}
+
+
+def outcome(function: Callable[[bytes], object], block: bytes) -> object:
+    """What it gives, or the error's words."""
+    try:
+        return function(block)
+    except ValueError as error:
+        return str(error)
+
+
+@given(st.lists(cells, min_size=1, max_size=4), st.data())
+def test_a_block_that_is_wrong_is_told_by_both(given, data):
+    """Compiled it must not look beyond the block, and Python says the same of it."""
+    block = bytearray(encode(given))
+    for _ in range(data.draw(st.integers(1, 3))):
+        block[data.draw(st.integers(0, len(block) - 1))] = data.draw(
+            st.sampled_from([0, 1, 2, 9, 0x7F, 0xFF])
+        )
+    wrong = bytes(block[: data.draw(st.integers(0, len(block)))])
+    assert outcome(speedups.decode_rows, wrong) == outcome(decode_rows, wrong)
 
 
 def message(given: list[Cell]) -> bytes:

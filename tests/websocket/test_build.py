@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"frame", "parser", "protocol", "pump"}
+MODULES = {"frame", "parser", "protocol", "pump", "block"}
 PIP = (sys.executable, "-m", "pip", "wheel")
 
 

@@ -61,7 +61,8 @@ def decode(block: bytes) -> list[Cell]:
 
 
 def decode_rows(block: bytes) -> list[tuple[bytes, list[Cell]]]:
-    """The rows of a block: their keys and cells. Raises ValueError where the block ends within a cell."""
+    """The rows of a block: their keys and cells. Raises ValueError where the block ends within a cell, or a
+    cell's parts are longer than it. `kirsch.hbase.compiled` has the same in Cython."""
     rows: list[tuple[bytes, list[Cell]]] = []
     key: bytes | None = None
     add: Callable[[Cell], None]
@@ -75,6 +76,8 @@ def decode_rows(block: bytes) -> list[tuple[bytes, list[Cell]]]:
             qualifier = family + 1 + block[family]
             value = at + 12 + key_length
             at += 4 + total
+            if qualifier + 9 > value or value > at:
+                raise IndexError
             if block[row:family] != key:
                 key = block[row:family]
                 members: list[Cell] = []

@@ -8,7 +8,7 @@ from typing import Any
 import jpype
 
 from kirsch.hbase.calls import Pending, begin, call, translated
-from kirsch.hbase.cell import Cell, decode_rows
+from kirsch.hbase.cell import Cell
 from kirsch.hbase.encoder import LONGEST_KEY
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.filters import java_filter
@@ -16,6 +16,7 @@ from kirsch.hbase.gathering import gather, source
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import get_message
 from kirsch.hbase.row import Codecs, Column, Row, column_or_family
+from kirsch.hbase.speedups import decode_rows
 
 # A block has so many bytes, and what its last row has more: memory is bounded by it, and a call's cost is
 # spread over it.

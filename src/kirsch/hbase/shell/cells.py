@@ -246,9 +246,9 @@ def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
 
 def rows_of(results: Any) -> list[Any]:
     """Rows of Java's Results."""
-    from kirsch.hbase.cell import decode_rows
     from kirsch.hbase.crossing import pack
     from kirsch.hbase.row import PLAIN, Row
+    from kirsch.hbase.speedups import decode_rows
 
     return [Row(key, cells, PLAIN) for key, cells in decode_rows(pack(results))]
 
