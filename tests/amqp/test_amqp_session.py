@@ -11,7 +11,9 @@ from pika.exceptions import ChannelClosedByBroker, ChannelWrongStateError
 from kirsch.amqp.broker import Broker
 from kirsch.amqp.message import Publication, Rejected
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.session import Reading, Session, Settings, said
+from kirsch.amqp.reading import Reading
+from kirsch.amqp.reason import said
+from kirsch.amqp.session import Session, Settings
 from kirsch.amqp.topology import Consumer, Queue
 
 
@@ -19,7 +21,7 @@ class Wire:
     """A loop whose connection is a channel, too, that encodes as pika's does; owner of the Session."""
 
     def __init__(self):
-        self.is_open, self.closed, self.closings = True, False, 0
+        self.is_open, self.closed, self.closings, self.openings = True, False, 0, 0
         self.sent, self.outcomes = [], []
 
     # As Loop.
@@ -46,6 +48,11 @@ class Wire:
     def add_on_close_callback(self, callback):
         pass
 
+    add_on_return_callback = add_on_close_callback
+
+    def confirm_delivery(self, settle, callback):
+        callback(None)
+
     def queue_declare(self, name, durable, exclusive, auto_delete, arguments, callback):
         frame.Method(1, spec.Queue.Declare(queue=name, arguments=arguments)).marshal()
 
@@ -53,6 +60,11 @@ class Wire:
         frame.Method(1, spec.Basic.Consume(queue=queue, arguments=arguments)).marshal()
 
     # As a connection.
+
+    def channel(self, on_open_callback):
+        self.openings += 1
+        self.sent = []
+        on_open_callback(self)
 
     def close(self):
         self.closings += 1
@@ -128,19 +140,24 @@ def test_what_cannot_be_declared_or_asked_for_ends_the_connection_with_a_reason(
     assert wire.outcomes == ["news cannot be read: 'where'"]
 
 
-TOO_LARGE = ChannelClosedByBroker(406, "PRECONDITION_FAILED - message size 5 is larger than max size 4")
+TOO_LARGE = ChannelClosedByBroker(406, "PRECONDITION_FAILED - message size 8 is larger than max size 7")
+REFUSED = ChannelClosedByBroker(406, "PRECONDITION_FAILED - not this one")
 
 
-@given(st.lists(st.sampled_from(["good", "good", "large"]), max_size=12), st.integers(0, 3))
-def test_what_ends_each_channel_is_given_up_and_nothing_else_is(kinds, answered):
-    """The broker says that it was one of them, not which: the others go, in order; that one is rejected."""
+@given(
+    st.lists(st.sampled_from(["good", "good", "large"]), max_size=12),
+    st.integers(0, 3),
+    st.sampled_from([TOO_LARGE, REFUSED]),
+)
+def test_what_ends_each_channel_is_given_up_and_nothing_else_is(kinds, answered, error):
+    """The connection stays. Where it is not said which it was, they go one by one, in order."""
     outbox, arrived, told = Outbox(), [], {}
     for number, kind in enumerate(kinds):
-        outbox.add(Publication("e", "k", f"{number} {kind}".encode()))
+        outbox.add(Publication("e", "k", f"{number:02} {kind}".encode()))
+    made, wire = session(outbox)
+    wire.settled = lambda publication, reason: told.__setitem__(publication.body, reason)
+    made.flush()
     for _ in range(3 * len(kinds) + 1):
-        made, wire = session(outbox)
-        wire.settled = lambda publication, reason: told.__setitem__(publication.body, reason)
-        made.flush()
         tag = 0
         while tag < len(wire.sent) and not wire.sent[tag].endswith(b"large"):
             arrived.append(wire.sent[tag])
@@ -148,19 +165,51 @@ def test_what_ends_each_channel_is_given_up_and_nothing_else_is(kinds, answered)
             # Not all that it has got it says before it ends the channel.
             if tag <= answered or tag == len(wire.sent):
                 made._settle(frame.Method(1, spec.Basic.Ack(delivery_tag=tag, multiple=True)))
-        if tag < len(wire.sent):
-            made._refused(wire, TOO_LARGE)
-            assert wire.closings == 1
-            outbox.lost()
+        if tag == len(wire.sent):
+            break
+        made._refused(wire, error)
     assert len(outbox) == outbox.bytes == 0
-    assert list(told) == sorted(told, key=lambda body: int(body.split()[0])) or "large" in kinds
+    assert wire.closings == 0
+    if error is TOO_LARGE:
+        assert wire.openings == ("large" in kinds)
+    assert list(told) == sorted(told) or "large" in kinds
     assert {body for body, reason in told.items() if not reason} == {
-        f"{number} good".encode() for number, kind in enumerate(kinds) if kind == "good"
+        f"{number:02} good".encode() for number, kind in enumerate(kinds) if kind == "good"
     }
     assert all(isinstance(reason, Rejected) == body.endswith(b"large") for body, reason in told.items())
-    assert all("message size 5" in reason for reason in told.values() if reason)
+    why = "it has 8 bytes, and the broker takes 7" if error is TOO_LARGE else "not this one"
+    assert all(why in reason for reason in told.values() if reason)
     first = list(dict.fromkeys(arrived))
-    assert first == sorted(first, key=lambda body: int(body.split()[0]))
+    assert first == sorted(first)
+
+
+def test_a_channel_that_ends_for_nothing_that_was_sent_ends_the_connection():
+    """Another would end as well, at once, and again."""
+    made, wire = session(Outbox())
+    made._refused(wire, REFUSED)
+    assert (wire.closings, wire.openings) == (1, 0)
+    # What is not there is declared anew by a new connection.
+    outbox = Outbox()
+    outbox.add(Publication("e", "k", b"x"))
+    made, wire = session(outbox)
+    made.flush()
+    made._refused(wire, ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'e' in vhost '/'"))
+    assert (wire.closings, wire.openings, len(outbox)) == (1, 0, 0)
+
+
+def test_what_is_transient_and_too_large_ends_no_connection_and_is_not_sent_again(caplog):
+    made, wire = session(Outbox())
+    large = Publication("e", "k", b"x" * 8, transient=True)
+    made.publish(large)
+    made._channel_closed(wire, TOO_LARGE)
+    assert (wire.closings, wire.openings) == (0, 1)
+    made.publish(large)
+    made.publish(Publication("e", "k", b"x" * 7, transient=True))
+    assert wire.sent == [b"x" * 7]
+    assert "a message to e cannot be sent: it has 8 bytes, and the broker takes 7" in caplog.text
+    # What else ends its channel ends the connection.
+    made._channel_closed(wire, REFUSED)
+    assert wire.closings == 1
 
 
 def test_each_that_comes_back_is_told_of_however_alike_they_are():

@@ -229,14 +229,15 @@ def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
 
 @pytest.mark.slow
 def test_a_message_that_the_broker_never_takes_is_given_back(tmp_path):
-    """It ends the channel, each time: it is refused, and those before it and behind it go."""
-    settled = []
+    """It ends its channel, and no connection: it is refused, and those before it and behind it go."""
+    settled, lost = [], []
     with (
         Rabbit(tmp_path / "data", lines=["max_message_size = 4096"]) as rabbit,
         running("cherrypy", rabbit.url, "large") as application,
         Visitor(application, "Ada") as ada,
         Visitor(application, "Bob") as bob,
     ):
+        application.bus.subscribe("amqp-lost", lost.append)
         for each in (ada, bob):
             each.join("lobby", presence=False)
         for number in range(1, 8):
@@ -256,6 +257,12 @@ def test_a_message_that_the_broker_never_takes_is_given_back(tmp_path):
         assert taken == ""
         assert bob.messages(1) == ["yyyyy"]
         assert application.amqp.unconfirmed == 0
+        # Nor does one that is worth nothing later.
+        for size in (5000, 5):
+            ada.say(type="signal", room="lobby", data="z" * size)
+            ada.send("lobby", 10 + size, "there")
+            assert bob.messages(1) == ["there"]
+        assert lost == []
 
 
 @pytest.mark.parametrize("provider", ["cherrypy", "asyncio", "gevent"])

@@ -63,6 +63,15 @@ class Outbox:
         self._tag -= 1
         self._done([publication])
 
+    @property
+    def unanswered(self) -> int:
+        """How many were sent."""
+        return len(self._sent)
+
+    def sent_beyond(self, size: int) -> bool:
+        """Whether the body of one that was sent has more bytes."""
+        return any(len(publication.body) > size for publication in self._sent.values())
+
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
         """Those that the broker has answered for: `tag`, or all up to it. They are done with."""
         if multiple:

@@ -1,7 +1,6 @@
 """One connection to the broker: what is declared, consumed and published on it."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +8,14 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 import pika
-from pika.exceptions import AMQPChannelError, AMQPConnectionError, ChannelClosedByBroker, ConnectionClosed
+from pika.exceptions import AMQPChannelError, AMQPConnectionError, ChannelClosedByBroker
 
 from kirsch.amqp.broker import Broker
 from kirsch.amqp.loops import Loop, Timer
 from kirsch.amqp.message import Delivery, Publication, Rejected
 from kirsch.amqp.outbox import Outbox
+from kirsch.amqp.reading import Deliver, Ended, Reading
+from kirsch.amqp.reason import exchange, largest, said
 from kirsch.amqp.topology import Binding, Consumer, Declared, Exchange, Queue
 
 log = logging.getLogger("kirsch.amqp")
@@ -25,14 +26,6 @@ CONNECT, SHAKE_HANDS = 5.0, 10.0
 ACCESS_REFUSED, NOT_FOUND = 403, 404
 # Seconds until a connection that has been asked to close is ended.
 CLOSE = 2.0
-# What RabbitMQ says of a stream that it was making as it was killed; it finds no such queue to delete.
-HALF_MADE = re.compile(r"queue '([\w.~-]+)' in vhost '([\w./~-]+)' is down or inaccessible")
-FORGET = 'rabbit_amqqueue:internal_delete(rabbit_misc:r(<<"{1}">>, queue, <<"{0}">>), <<"kirsch">>).'
-
-
-# What came, and what to call once it is done with, in any thread.
-Deliver = Callable[[Delivery, Callable[[], None]], None]
-Ended = Callable[[str], object]
 
 
 class Owner(Protocol):
@@ -91,6 +84,8 @@ class Session:
         self._over = False
         self._closing: Timer | None = None
         self._left = 0
+        # How many bytes of a body the broker takes, once it has said so.
+        self._largest: int | None = None
         # Why we closed it ourselves.
         self._why = ""
         # The broker takes no messages: it is short of memory or disk.
@@ -105,26 +100,34 @@ class Session:
     def publish(self, publication: Publication) -> None:
         """Send what is transient."""
         if self.ready and not self.blocked and self._plain.is_open:
+            reason = self._too_large(publication)
             try:
-                self._send(self._plain, publication)
+                if not reason:
+                    self._send(self._plain, publication)
             except Exception as error:
-                log.warning("a message to %s cannot be sent: %s", publication.exchange, said(error))
+                reason = said(error)
+            if reason:
+                log.warning("a message to %s cannot be sent: %s", publication.exchange, reason)
 
     def flush(self) -> None:
         """Send what waits in the outbox."""
         if self.ready and self._confirmed.is_open:
             for publication in self._outbox.take():
+                reason = self._too_large(publication)
                 try:
-                    self._send(self._confirmed, publication, mandatory=True)
+                    if not reason:
+                        self._send(self._confirmed, publication, mandatory=True)
                 except (AMQPChannelError, AMQPConnectionError):
                     # It has just ended: all that is taken is sent again by the next.
                     return
                 except Exception as error:
                     # pika encodes all of it before a byte is sent: the broker has not counted it.
+                    reason = said(error)
+                if reason:
                     self._outbox.give_up(publication)
-                    self._owner.settled(publication, Rejected(f"it cannot be sent: {said(error)}"))
+                    self._owner.settled(publication, Rejected(f"it cannot be sent: {reason}"))
 
-    def read(self, consumer: Consumer, deliver: Deliver, ended: Ended) -> "Reading":
+    def read(self, consumer: Consumer, deliver: Deliver, ended: Ended) -> Reading:
         """Read something besides, until it is told to stop; `ended` is told why where the broker ends it."""
         reading = Reading(self, consumer, deliver, lambda: None, ended)
         self._reading.append(reading)
@@ -190,26 +193,27 @@ class Session:
                 callback=then,
             )
         else:
-            channel.queue_bind(self._name(declared), declared.exchange, declared.key, callback=then)
+            channel.queue_bind(self.queue(declared), declared.exchange, declared.key, callback=then)
 
-    def _name(self, of: Binding | Consumer) -> str:
+    def queue(self, of: Binding | Consumer) -> str:
+        """What the broker calls the queue."""
         return self._names.get(of.queue, of.queue)
 
     def _begin(self, channel: Any) -> None:
         """All is declared: open the channels for consumers and for what is published."""
         self._plain = channel
         self._left = 1 + len(self._settings.consumers)
-        self._connection.channel(on_open_callback=self._confirm)
+        self._connection.channel(on_open_callback=lambda opened: self._confirm(opened, self._one_more))
         for consumer in self._settings.consumers:
             reading = Reading(self, consumer, self.deliver, self._one_more, self.ended)
             self._reading.append(reading)
             self._connection.channel(on_open_callback=reading.open)
 
-    def _confirm(self, channel: Any) -> None:
+    def _confirm(self, channel: Any, then: Callable[[object], None]) -> None:
         self._confirmed = channel
         channel.add_on_close_callback(self._refused)
         channel.add_on_return_callback(self._return)
-        channel.confirm_delivery(self._settle, callback=self._one_more)
+        channel.confirm_delivery(self._settle, callback=then)
 
     def _one_more(self, _: object = None) -> None:
         self._left -= 1
@@ -230,6 +234,13 @@ class Session:
             headers=None if publication.headers is None else dict(publication.headers),
         )
         channel.basic_publish(publication.exchange, publication.key, publication.body, properties, mandatory)
+
+    def _too_large(self, publication: Publication) -> str:
+        """Why the broker would not take it."""
+        size = len(publication.body)
+        if self._largest is None or size <= self._largest:
+            return ""
+        return f"it has {size:,} bytes, and the broker takes {self._largest:,}"
 
     def _return(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
         # The broker confirms it all the same, right after this.
@@ -260,21 +271,50 @@ class Session:
         self.blocked = False
         log.info("%s takes messages again", self._settings.broker)
 
-    def _channel_closed(self, _: Any, error: Any) -> None:
-        self.ended(said(error))
+    def _channel_closed(self, channel: Any, error: Any) -> None:
+        most = largest(error)
+        if most is None or channel is not self._plain or not self.ready:
+            self.ended(said(error))
+            return
+        # What was transient is gone; the like of it is not sent any more.
+        log.warning("a message cannot be sent: %s", said(error))
+        self._largest = most
+        self._connection.channel(on_open_callback=self._open_plain)
+
+    def _open_plain(self, channel: Any) -> None:
+        self._plain = channel
+        channel.add_on_close_callback(self._channel_closed)
 
     def _refused(self, channel: Any, error: Any) -> None:
-        """A publication ended the channel, and would end the next; so would all to the exchange named."""
-        if isinstance(error, ChannelClosedByBroker) and not self._over and self._closing is None:
-            named = re.search(r"exchange '([^']*)'", error.reply_text)
-            if error.reply_code in (ACCESS_REFUSED, NOT_FOUND) and named:
-                # What is not there may be declared anew.
-                reason = Rejected(said(error)) if error.reply_code == ACCESS_REFUSED else said(error)
-                for publication in self._outbox.refuse(named[1]):
-                    self._owner.settled(publication, reason)
-            elif (guilty := self._outbox.blame()) is not None:
-                self._owner.settled(guilty, Rejected(f"the broker does not take it: {said(error)}"))
-        self._channel_closed(channel, error)
+        """A publication ended the channel: all that are on their way go again, by another."""
+        if not (self.ready and isinstance(error, ChannelClosedByBroker) and self._narrow(error)):
+            self.ended(said(error))
+            return
+        self._outbox.lost()
+        self._returned.clear()
+        self._connection.channel(on_open_callback=lambda opened: self._confirm(opened, self._flush_again))
+
+    def _flush_again(self, _: object) -> None:
+        self.flush()
+
+    def _narrow(self, error: ChannelClosedByBroker) -> bool:
+        """Give up what ended the channel, or look for it; whether that is of use without a new connection."""
+        most = largest(error)
+        if most is not None and self._outbox.sent_beyond(most):
+            # They are given up as their turn comes.
+            self._largest = most
+            return True
+        if error.reply_code in (ACCESS_REFUSED, NOT_FOUND) and (named := exchange(error)) is not None:
+            # So would all to that exchange. What is not there may be declared anew, by a new connection.
+            reason = Rejected(said(error)) if error.reply_code == ACCESS_REFUSED else said(error)
+            refused = self._outbox.refuse(named)
+            for publication in refused:
+                self._owner.settled(publication, reason)
+            return bool(refused) and error.reply_code == ACCESS_REFUSED
+        sent = self._outbox.unanswered
+        if (guilty := self._outbox.blame()) is not None:
+            self._owner.settled(guilty, Rejected(f"the broker does not take it: {said(error)}"))
+        return sent > 0 and error.reply_code != NOT_FOUND
 
     def ended(self, reason: str) -> None:
         """A channel is gone without which there is no use in the connection."""
@@ -321,119 +361,3 @@ class Session:
         if self._closing is not None:
             self._closing.cancel()
         self._owner.lost(reason)
-
-
-class Reading:
-    """One consumer, on a channel of its own, so that one acknowledgement covers many messages.
-
-    `begun` is told once it reads, `ended` why it does not, or not any more, unless it was stopped.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        consumer: Consumer,
-        deliver: Deliver,
-        begun: Callable[[], object],
-        ended: Ended,
-    ) -> None:
-        self._session = session
-        self._consumer = consumer
-        self._deliver = deliver
-        self._begun = begun
-        self._ended = ended
-        self._channel: Any = None
-        self._handled = 0
-        self._acknowledged = 0
-        self._asked = False
-        self._stopped = False
-
-    def open(self, channel: Any) -> None:
-        self._channel = channel
-        channel.add_on_close_callback(lambda _, error: self._over(said(error)))
-        # Its queue is gone, or its node.
-        gone = f"the broker ended the reading of {self._consumer.queue}"
-        channel.add_on_cancel_callback(lambda _: self._over(gone))
-        if self._stopped:
-            channel.close()
-        else:
-            channel.basic_qos(prefetch_count=self._consumer.prefetch, callback=self._consume)
-
-    def stop(self) -> None:
-        """Read no more."""
-        self._stopped = True
-        self._session.forget(self)
-        if self._channel is not None and self._channel.is_open:
-            self._channel.close()
-
-    def _over(self, reason: str) -> None:
-        if not self._stopped:
-            self._stopped = True
-            self._ended(reason)
-
-    def _consume(self, _: object) -> None:
-        if self._stopped:
-            return
-        try:
-            self._channel.basic_consume(
-                self._session._name(self._consumer),
-                self._message,
-                arguments=dict(self._consumer.arguments()),
-                callback=lambda _: self._begun(),
-            )
-        except Exception as error:
-            # `arguments` is the application's.
-            self._over(f"{self._consumer.queue} cannot be read: {said(error)}")
-
-    def _message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
-        headers = properties.headers or {}
-        delivery = Delivery(
-            self._consumer.queue,
-            method.exchange,
-            method.routing_key,
-            body,
-            headers.get("x-stream-offset"),
-            properties.content_type,
-            properties.type,
-            properties.message_id,
-            headers,
-            method.redelivered,
-        )
-        tag = method.delivery_tag
-        if not self._stopped:
-            self._deliver(delivery, lambda: self._done(tag))
-
-    def _done(self, tag: int) -> None:
-        self._handled = tag
-        if not self._asked:
-            # One for all that one read brought.
-            self._asked = True
-            self._session.call(self.flush)
-
-    def flush(self) -> None:
-        """Acknowledge what was handled."""
-        self._asked = False
-        if self._handled > self._acknowledged and self._channel is not None and self._channel.is_open:
-            self._acknowledged = self._handled
-            self._channel.basic_ack(self._handled, multiple=True)
-
-
-def said(error: Any) -> str:
-    """What pika's exception says, in a line."""
-    # pika wraps what a phase of connecting failed with, and what each attempt did.
-    while inner := getattr(error, "exceptions", None) or getattr(error, "exception", None):
-        error = inner[-1] if isinstance(inner, list | tuple) else inner
-    if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
-        told = f"{error.reply_text} ({error.reply_code})"
-        if half := HALF_MADE.search(told):
-            told += (
-                f"; killed as it made that stream? Then: rabbitmqctl eval '{FORGET.format(*half.groups())}'"
-            )
-        return told
-    for cause in getattr(error, "args", ()):
-        if isinstance(cause, BaseException):
-            return said(cause)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).splitlines()[0] if str(error) else ""
-    return text or type(error).__name__
