@@ -320,6 +320,33 @@ def test_what_the_stream_does_not_have_any_more_is_a_gap():
     assert not rooms.lagging
 
 
+def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
+    broker = Broker()
+    rooms = rooms_of(count=2, reach=10_000)
+    backlog = Backlog(rooms, broker.open, lambda handled: handled())
+    for number in range(1, 31):
+        broker.stream.append(message(number, offset=number - 1))
+        rooms.offset = number - 1
+        rooms.say("lobby", number - 1, Prepared(protocol.stamped(broker.stream[-1].body, number - 1)))
+    rooms.first = broker.first = 20
+    assert [rooms.far("lobby", since) for since in (-1, 10, 26, 27, 29)] == [True, True, True, False, False]
+    assert rooms.join("lobby", Reluctant(), 19, 0, 0.0) == (19, True)
+    member = Reluctant()
+    assert rooms.join("lobby", member, 10, 0, 0.0) == (19, False)
+    for _ in range(20):
+        backlog.look()
+        broker.send(50)
+        rooms.catch_up("lobby", 0.0, 30.0)
+        member.take(9)
+    assert member.numbers == list(range(21, 31))
+    # What is kept is there though the stream should not have it.
+    rooms.first = 29
+    assert rooms.join("lobby", Reluctant(), 26, 0, 0.0) == (27, False)
+    assert rooms.join("lobby", Reluctant(), 27, 0, 0.0) == (27, True)
+    rooms.reset()
+    assert rooms.first == 0
+
+
 def test_who_is_near_does_not_wait_for_who_is_far():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)

@@ -298,6 +298,36 @@ def test_what_a_process_does_not_keep_any_more_is_read_from_the_stream(provider,
             assert bob.messages(1) == eve.messages(1) == ["now"]
 
 
+def test_what_the_stream_has_lost_of_its_oldest_is_said_on_joining(rabbit):
+    """Retention took it; what is left comes, and is not told of a second time."""
+    settled, size = [], 2 << 20
+    options = {"keep": (3600.0, size), "memory": (64 << 20, 10, 1 << 20)}
+    with running("cherrypy", rabbit.url, rabbit.name(), **options) as application:
+        with Visitor(application) as bob:
+            joined = bob.join("lobby", presence=False)
+        since = {"since": joined["offset"], "stream": joined["stream"], "presence": False}
+
+        def resumed():
+            with Visitor(application, "Bob") as bob:
+                return bob.join("lobby", **since)
+
+        application.bridge.send("lobby", 0, settled=settled.append)
+        eventually(lambda: settled)
+        assert resumed()["complete"]
+        for number in range(1, 101):
+            application.bridge.send("lobby", [number, "x" * 60_000], settled=settled.append)
+        eventually(lambda: len(settled) == 101)
+        eventually(lambda: not resumed()["complete"])
+        with Visitor(application, "Bob") as bob:
+            joined = bob.join("lobby", **since)
+            assert not joined["complete"]
+            first = bob.messages(1)[0][0]
+            assert bob.said[-1]["offset"] == joined["offset"] + 1
+            assert 10 < 100 - first < 100
+            assert [number for number, _ in bob.messages(100 - first)] == list(range(first + 1, 101))
+            assert not [said for said in bob.said if said["type"] == "gap"]
+
+
 @pytest.mark.slow
 def test_who_reads_from_the_stream_as_the_broker_is_killed_misses_nothing(mortal):
     limits = Limits(rate=10_000, burst=10_000, unconfirmed=10_000)

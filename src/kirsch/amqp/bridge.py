@@ -142,7 +142,9 @@ class Bridge(SimplePlugin):
             self.look_soon,
         )
         self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
-        self.stream = Stream(self._stream, self._exchange, self.reader, amqp, self.lock, self._another)
+        self.stream = Stream(
+            self._stream, self._exchange, self.reader, amqp, self.lock, self._another, self._begins
+        )
         self.backlog = Backlog(self.rooms, self.stream.read_from, self.stream.read_more)
         # What the stream was called when this was told last.
         self._told = ""
@@ -304,7 +306,7 @@ class Bridge(SimplePlugin):
         # The loop may have had its last turn.
         self._gathering.end()
         with self.lock:
-            self.stream.found()
+            self.stream.lost()
             self.backlog.lost()
             self._tell_all(False)
 
@@ -349,13 +351,18 @@ class Bridge(SimplePlugin):
     def _another(self) -> None:
         """The broker has lost the stream, or it was made anew: begin with it."""
         log.warning("%s is another than before: what was said is gone", self._stream)
-        self.stream.found()
+        self.stream.lost()
         self.backlog.lost()
         self.reader.forget()
         self.rooms.reset()
         # As at the start: nobody is let in before what is there has been read.
         self.stream.mark()
         self.amqp.reconnect(f"{self._stream} is read from its beginning")
+
+    def _begins(self, offset: int) -> None:
+        """What is before this offset the broker does not have any more."""
+        self.rooms.first = max(self.rooms.first, offset)
+        self.look_soon()
 
     def _named(self, begun: bool) -> None:
         """What the stream is called is known, or is not what it was held to be."""

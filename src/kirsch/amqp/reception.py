@@ -98,9 +98,13 @@ class Reception:
                 self._bridge.look_soon()
 
     def _may_join(self, join: Join) -> bool:
-        return self._bridge.reader.caught_up and (
-            join.since is None or (self._same(join) and join.since <= self._bridge.rooms.offset)
-        )
+        """Whether it can be said what the join will bring."""
+        bridge, since = self._bridge, join.since
+        if not bridge.reader.caught_up or since is None:
+            return bridge.reader.caught_up
+        if not self._same(join) or since > bridge.rooms.offset:
+            return False
+        return not bridge.rooms.far(join.room, since) or bridge.stream.beginning(time.monotonic())
 
     def _same(self, join: Join) -> bool:
         """Whether its offset is of the stream that is read here: who does not say is believed."""

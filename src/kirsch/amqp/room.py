@@ -72,6 +72,7 @@ class Rooms:
 
     Attributes:
         offset: the stream's last that has come; -1 none.
+        first: the stream has nothing before this offset, as far as is known.
         delivered, gaps: how many messages were sent to members, and how often somebody missed some.
     """
 
@@ -101,6 +102,7 @@ class Rooms:
         self._forgotten = -1
         self.size = 0
         self.offset = -1
+        self.first = 0
         self.delivered = 0
         self.gaps = 0
         # Who is behind anywhere.
@@ -177,13 +179,22 @@ class Rooms:
         if since is None:
             past = history.last(last).messages
             offset, complete = past[0][0] - 1 if past else self.offset, True
+        elif same and self.far(name, since):
+            # As far back as the stream goes; what is kept is there in any case.
+            offset = min(max(since, self.first - 1), history.dropped)
+            complete = offset == since
         else:
-            kept = history.dropped <= since or self.offset - since <= self._reach
-            complete = same and kept and since <= self.offset
+            complete = same and history.dropped <= since <= self.offset
             offset = since if complete else history.dropped
         room.behind[id(member)] = member, Behind(offset, now, deep=self._reach > 0)
         self.lagging.add(name)
         return offset, complete
+
+    def far(self, name: str, since: int) -> bool:
+        """Whether what follows an offset is not kept any more, and is to be had from the stream."""
+        room = self._rooms.get(name)
+        dropped = self._forgotten if room is None else room.history.dropped
+        return since < dropped and self.offset - since <= self._reach
 
     def discard(self, room: Room, member: Any) -> None:
         """A member hears no more."""
@@ -324,7 +335,7 @@ class Rooms:
             if room.empty:
                 del self._rooms[name]
         self.lagging.clear()
-        self.size, self.offset, self._forgotten = 0, -1, -1
+        self.size, self.offset, self.first, self._forgotten = 0, -1, 0, -1
 
     def up_to_date(self) -> list[Any]:
         """Members who have heard all of their rooms."""

@@ -1,6 +1,8 @@
-"""What a process does with the stream besides reading it: marks in it, where it ends, reading it anew."""
+"""What a process does with the stream besides reading it: marks, its beginning and end, a second reading."""
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Any
@@ -14,10 +16,13 @@ from kirsch.amqp.topology import Consumer
 
 # Seconds until a mark is set again that the broker has not taken; for others before more is read anew.
 AGAIN, PAUSE = 1.0, 0.005
+# Seconds for which it is held to begin where it did.
+HOLDS = 2.0
 
 
 class Stream:
-    """Whoever uses it holds the Bridge's lock. `another` is called where the stream is found to be another.
+    """Whoever uses it holds the Bridge's lock. `another` is called where the stream is found to be another,
+    `begins` with the first offset that it has.
 
     Attributes:
         running: the bus runs: marks may be set.
@@ -31,6 +36,7 @@ class Stream:
         amqp: AMQPPlugin,
         lock: threading.RLock,
         another: Callable[[], None],
+        begins: Callable[[int], None],
     ) -> None:
         self._queue = queue
         self._exchange = exchange
@@ -38,9 +44,13 @@ class Stream:
         self._amqp = amqp
         self._lock = lock
         self._another = another
+        self._begins = begins
         self.running = False
         self._probe = ""
         self._stop: Callable[[], None] | None = None
+        # When it was found where it begins, and what ends the looking for it.
+        self._found_at = -math.inf
+        self._stop_first: Callable[[], None] | None = None
 
     def mark(self) -> None:
         """Have come back what tells that all before it has been read; it proposes a name for the stream."""
@@ -93,6 +103,37 @@ class Stream:
     def found(self) -> None:
         """It need not be looked for any more."""
         stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+
+    def lost(self) -> None:
+        """The connection is gone, or the stream: nothing is looked for."""
+        self.found()
+        self._first_found()
+        self._found_at = -math.inf
+
+    # Where it begins.
+
+    def beginning(self, now: float) -> bool:
+        """Whether it is known where it begins; if not, that is found out."""
+        if now - self._found_at <= HOLDS:
+            return True
+        if self._stop_first is None and self._amqp.connected:
+            first = Consumer(self._queue, 1, lambda: {"x-stream-offset": "first"})
+            self._stop_first = self._amqp.read(
+                first, self._locked(self._seen_first), self._locked(lambda reason: self._first_found())
+            )
+        return False
+
+    def _seen_first(self, delivery: Delivery, handled: Handled) -> None:
+        handled()
+        if self._stop_first is not None and delivery.offset is not None:
+            self._first_found()
+            self._found_at = time.monotonic()
+            self._begins(delivery.offset)
+
+    def _first_found(self) -> None:
+        stop, self._stop_first = self._stop_first, None
         if stop is not None:
             stop()
 
