@@ -15,7 +15,7 @@ from kirsch.amqp.doubles import WINDOW, Doubles
 from kirsch.amqp.history import History
 from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Delivery, Publication
-from kirsch.amqp.others import Others
+from kirsch.amqp.others import KNOWN, Others
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.presence import Presence
 from kirsch.amqp.rabbitmq import RabbitError, Settings
@@ -412,6 +412,8 @@ def test_what_is_read_is_a_command_or_malformed(text):
         ('{"type":"join","room":"r","since":true}', "since"),
         ('{"type":"join","room":"r","last":1.5}', "last"),
         ('{"type":"join","room":"r","presence":1}', "presence"),
+        ('{"type":"join","room":"r","stream":1}', "stream"),
+        ('{"type":"join","room":"r","process":1}', "process"),
         ('{"type":"send","room":"r","number":0,"data":1}', "number"),
         ('{"type":"send","room":"r","number":1}', "no data"),
         ('{"type":"hello","key":"short"}', "key has"),
@@ -785,6 +787,21 @@ def test_changes_are_told_though_others_who_do_not_care_are_behind():
     others.tell(True)
     assert [json.loads(said)["joined"] for said in caring.waiting] == [[{"client": "b", "name": "Bob"}]]
     assert not quiet.waiting
+
+
+def test_processes_that_were_there_at_the_same_time_are_remembered():
+    rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    others = Others("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    assert others.know("here")
+    assert not others.know("there")
+    for body in (b'{"event":"beat","process":"there","version":0}', b'{"event":"bye","process":"there"}'):
+        others.hear(body, 0.0)
+        others.hear(b'{"event":"beat","process":[]}', 0.0)
+        assert others.know("there")
+    for number in range(KNOWN):
+        others.hear(b'{"event":"bye","process":"p%d"}' % number, 0.0)
+    assert not others.know("there")
+    assert others.know("p0")
 
 
 def test_who_comes_and_goes_while_the_broker_is_away_is_not_kept():

@@ -406,7 +406,8 @@ await moment();
 const begin = (socket, stream, offset, complete = true) => {
   socket.open();
   socket.say({ type: "welcome", client: "C", broker: true });
-  socket.say({ type: "joined", room: "lobby", stream, offset, complete, count: 1, members: [] });
+  const process = `p${made.length}`;
+  socket.say({ type: "joined", room: "lobby", stream, process, offset, complete, count: 1, members: [] });
 };
 const again = async () => {
   made.at(-1).onclose({ code: 1006, reason: "" });
@@ -424,22 +425,28 @@ begin(made[0], "A", 7);
 check(!("since" in made[0].sent.at(-1)), "since");
 say(8, "eight of A");
 let join = await again();
-check(join.since === 8 && join.stream === "A", JSON.stringify(join));
-begin(made.at(-1), "A", 7, false);
+check(join.since === 8 && join.stream === "A" && join.process === "p1", JSON.stringify(join));
+begin(made.at(-1), "A", 7);
 say(8, "twice");
+join = await again();
+check(join.since === 8 && join.stream === "A" && join.process === "p2", JSON.stringify(join));
+// It has lost its end, and what was said since has the same place.
+begin(made.at(-1), "A", 7, false);
+say(8, "another eight of A");
 // The broker has lost it. What has the same place in the next is another message.
 made.at(-1).say({ type: "gap", room: "lobby" });
 say(2, "two of B");
 say(8, "eight of B");
 made.at(-1).say({ type: "stream", stream: "B", offset: 8 });
 join = await again();
-check(join.since === 8 && join.stream === "B", JSON.stringify(join));
+check(join.since === 8 && join.stream === "B" && join.process === "p3", JSON.stringify(join));
 begin(made.at(-1), "C", 1, false);
 say(2, "two of C");
 say(8, "eight of C");
 join = await again();
 check(join.since === 8 && join.stream === "C", JSON.stringify(join));
-check(heard.join() === "eight of A,two of B,eight of B,two of C,eight of C", heard);
+const wanted = "eight of A,another eight of A,two of B,eight of B,two of C,eight of C";
+check(heard.join() === wanted, heard);
 process.exit(0);
 """
 SCRIPTS = {

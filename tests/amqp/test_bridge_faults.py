@@ -227,6 +227,38 @@ def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
             assert eve.join("lobby")["stream"] == after["stream"]
 
 
+def test_a_stream_that_lost_its_end_unseen_is_known_though_it_has_outgrown_it(rabbit):
+    """With the broker's power, and all processes: what was said since has the offsets of what was lost."""
+    name = rabbit.name()
+    with running("cherrypy", rabbit.url, name) as before, Visitor(before, "Bob") as bob:
+        joined = bob.join("lobby", presence=False)
+        bob.send("lobby", 1, 1)
+        bob.messages(1)
+        offset = bob.said[-1]["offset"]
+    told = {"stream": joined["stream"], "presence": False}
+
+    def resumed(at, since, process):
+        with Visitor(at, "Bob", bob.key) as again:
+            return again.join("lobby", since=since, process=process, **told)["complete"]
+
+    with running("cherrypy", rabbit.url, name) as after:
+        settled = []
+        for number in range(2, 9):
+            after.bridge.send("lobby", number, settled=settled.append)
+        eventually(lambda: len(settled) == 7)
+        assert resumed(after, offset, joined["process"])
+        # As if it had heard some more, that is gone.
+        assert not resumed(after, offset + 3, joined["process"])
+        # What others of today told is so; so is what is said by who does not say who told it.
+        assert resumed(after, offset + 3, "")
+        assert resumed(after, offset + 3, after.bridge.process)
+        with running("asyncio", rabbit.url, name) as other, Visitor(other, "Eve") as eve:
+            process = eve.join("lobby", presence=False)["process"]
+            assert process == other.bridge.process != after.bridge.process
+            assert resumed(after, offset + 3, process)
+            assert resumed(other, offset + 3, after.bridge.process)
+
+
 @pytest.mark.slow
 def test_a_message_that_the_broker_never_takes_is_given_back(tmp_path):
     """It ends its channel, and no connection: it is refused, and those before it and behind it go."""

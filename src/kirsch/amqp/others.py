@@ -1,6 +1,7 @@
 """What processes that share their rooms tell each other: who is there, and signals. Nothing of it is kept."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from kirsch.websocket.message import Prepared
 # Seconds between signs of life, and after how many of silence a process is held to be dead: with the second
 # that a look takes, and the time on the way, it is less than 15.
 BEAT, TTL = 3.0, 11.0
+# How many processes are remembered, those that are gone too.
+KNOWN = 10_000
 
 
 class Others:
@@ -40,6 +43,7 @@ class Others:
         self._publish = publish
         self._soon = soon
         self._beaten = 0.0
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     # This process's own.
 
@@ -65,6 +69,7 @@ class Others:
             return
         if not isinstance(event, dict) or event.get("process") == self.process:
             return
+        self._know(event.get("process"))
         if event.get("event") == "signal":
             self._signal(event)
             return
@@ -72,6 +77,17 @@ class Others:
         self._changed(changes)
         for answer in answers:
             self._send(answer)
+
+    def know(self, process: str) -> bool:
+        """Whether it has been there at the same time as this one: perhaps it is not any more."""
+        return process == self.process or process in self._known
+
+    def _know(self, process: object) -> None:
+        if isinstance(process, str):
+            self._known[process] = None
+            self._known.move_to_end(process)
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
 
     def connected(self, now: float) -> None:
         """The broker is there: tell all of ours, and ask for all of theirs."""

@@ -60,13 +60,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Be in a room: hear all after the offset `since` of `stream`, or the `last` messages, and what comes."""
+    """Be in a room: hear all after the offset `since` of `stream`, or the `last` messages, and what comes.
+
+    `process` is the one that told it the offset.
+    """
 
     room: str
     since: int | None = None
     last: int = 0
     presence: bool = True
     stream: str = ""
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ def _hello(said: Mapping[str, Any]) -> Hello:
 
 def _join(said: Mapping[str, Any]) -> Join:
     since, last, presence = said.get("since"), said.get("last", 0), said.get("presence", True)
-    stream = said.get("stream", "")
+    stream, process = said.get("stream", ""), said.get("process", "")
     # -1 is what `joined` says where nothing was said before.
     if since is not None and not (type(since) is int and -1 <= since < _NUMBERS):
         raise Malformed("since is a whole number, the offset of the last message you have")
@@ -137,7 +141,9 @@ def _join(said: Mapping[str, Any]) -> Join:
         raise Malformed("presence is true or false")
     if not isinstance(stream, str):
         raise Malformed("stream is a text, that of joined")
-    return Join(_room(said), since, last, presence, stream)
+    if not isinstance(process, str):
+        raise Malformed("process is a text, that of joined")
+    return Join(_room(said), since, last, presence, stream, process)
 
 
 def _leave(said: Mapping[str, Any]) -> Leave:

@@ -64,6 +64,7 @@ class Reader:
         offset: the last that came; -1 none.
         begun: the first since which none is missing; -1 none.
         caught_up: this process's own mark came back: all that was there before has been read.
+        marked: the mark's offset.
         stream: the stream's name; "" not known yet.
     """
 
@@ -73,6 +74,7 @@ class Reader:
         self.patience = patience
         self.offset = self.begun = -1
         self.caught_up = False
+        self.marked = -1
         self.stream = ""
         self._doubles = Doubles()
         self._last = 0
@@ -149,10 +151,10 @@ class Reader:
             self.begun = offset
         self.offset, self._last = offset, _print(delivery)
         if delivery.kind == protocol.MARK:
-            return self._mark(delivery)
+            return self._mark(delivery, offset)
         return said(delivery, offset, self._doubles)
 
-    def _mark(self, delivery: Delivery) -> Passed:
+    def _mark(self, delivery: Delivery, offset: int) -> Passed:
         stream, proposed = protocol.marked(delivery.body)
         if stream and stream != self._lost:
             self.stream, self._named = stream, True
@@ -160,7 +162,7 @@ class Reader:
             self.stream = proposed
         if delivery.message_id != self.process or self.caught_up:
             return OTHERS_MARK
-        self.caught_up = True
+        self.caught_up, self.marked = True, offset
         # Whoever begins later may not read as far back.
         self._named, self._name_at = False, -math.inf
         return MARKED

@@ -15,7 +15,7 @@ log = logging.getLogger("kirsch.amqp")
 
 Authenticate = Callable[[Hello, Any], Identity | None]
 
-# Seconds until an offset, or a stream, that nobody has heard of yet is held to be of one that is gone.
+# Seconds until an offset, a stream or a process that nobody has heard of yet is held to be one that is gone.
 AHEAD = 3.0
 
 
@@ -107,8 +107,19 @@ class Reception:
         return not bridge.rooms.far(join.room, since) or bridge.stream.beginning(time.monotonic())
 
     def _same(self, join: Join) -> bool:
-        """Whether its offset is of the stream that is read here: who does not say is believed."""
-        return join.stream in ("", self._bridge.reader.stream)
+        """Whether its offset is of the stream that is read here: who does not say is believed.
+
+        The stream may have lost its end, with the broker's power, while no process of today was there to see
+        it, and what was said since has the offsets of what was lost. So an offset behind this process's own
+        mark is believed where a process told it that was there at the same time as this one.
+        """
+        bridge = self._bridge
+        if join.stream not in ("", bridge.reader.stream):
+            return False
+        if join.since is None or not join.process or join.since < bridge.reader.marked:
+            return True
+        known: bool = bridge.others.know(join.process)
+        return known
 
     def _join(self, connection: Connection, join: Join) -> None:
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
@@ -128,7 +139,7 @@ class Reception:
         else:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
-        said["stream"] = self._bridge.reader.stream
+        said["stream"], said["process"] = self._bridge.reader.stream, self._bridge.process
         if join.presence:
             said |= self._bridge.others.rosters.whole(join.room)
         connection.say(**said)

@@ -86,6 +86,8 @@ export class Room extends Emitter {
     this.offset = null;
     /** The stream that the offset is of: another once the broker has lost it. */
     this.stream = "";
+    /** The server's process that told us. */
+    this.process = "";
     /** Whether the server has us in the room now. */
     this.joined = false;
     /** client → name of those who are there; empty in rooms too large to name them. */
@@ -115,6 +117,7 @@ export class Room extends Emitter {
     if (this.offset !== null) {
       said.since = this.offset;
       if (this.stream) said.stream = this.stream;
+      if (this.process) said.process = this.process;
     } else if (this.#last) said.last = this.#last;
     return said;
   }
@@ -124,6 +127,9 @@ export class Room extends Emitter {
       case "joined": {
         const again = this.offset !== null;
         this._follow(said);
+        // What has the same place now may be another message.
+        if (!said.complete) this.#forgetPlaces();
+        this.process = said.process ?? "";
         this.joined = true;
         this.#present(said);
         this.emit("joined", { complete: said.complete, again });
