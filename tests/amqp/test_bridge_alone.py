@@ -112,7 +112,7 @@ def test_a_bridge_that_was_stopped_before_it_had_looked_looks_again():
 def arrive(bridge, publication, offset):
     """A publication comes back, from the stream."""
     delivery = Delivery(
-        bridge._stream,
+        bridge.hearing.queue,
         publication.exchange,
         publication.key,
         publication.body,
@@ -133,24 +133,24 @@ def test_a_stream_that_is_another_is_begun_with_a_mark_and_told_of_by_its_name()
         ada = Listener()
         bridge.rooms.join("lobby", ada, None, 0, 0.0)
         bridge.rooms.catch_up("lobby", 0.0, 30.0)
-        first = bridge.reader.stream
+        first = bridge.hearing.reader.stream
         assert first
         # The connection was lost, and what comes at its place is no message of this stream.
-        bridge._where()
+        bridge.hearing.where()
         bridge.send("lobby", "two")
         arrive(bridge, said[-1], 1)
-        assert not bridge.reader.caught_up
+        assert not bridge.hearing.reader.caught_up
         *_, mark = said
         assert (mark.kind, mark.message_id) == (MARK, bridge.process)
         assert mark.body != said[0].body
-        bridge._where()
+        bridge.hearing.where()
         arrive(bridge, said[-2], 0)
-        assert not bridge.reader.caught_up
+        assert not bridge.hearing.reader.caught_up
         arrive(bridge, mark, 1)
-        assert bridge.reader.caught_up
+        assert bridge.hearing.reader.caught_up
         gap, message, stream = ada.said
         assert (gap["type"], message["data"], message["offset"]) == ("gap", "two", 0)
-        assert stream == {"type": "stream", "stream": bridge.reader.stream, "offset": 1}
+        assert stream == {"type": "stream", "stream": bridge.hearing.reader.stream, "offset": 1}
         assert stream["stream"] not in ("", first)
 
 
@@ -162,7 +162,7 @@ def test_who_is_told_of_another_name_has_heard_all_of_the_stream():
         bridge.rooms.join("lobby", prompt, None, 0, 0.0)
         bridge.rooms.catch_up("lobby", 0.0, 30.0)
         bridge.rooms.join("lobby", behind, None, 0, 0.0)
-        bridge.stream._put("", {"stream": "B"})
+        bridge.hearing.stream._put("", {"stream": "B"})
         arrive(bridge, said[-1], 1)
         assert [each["type"] for each in prompt.said] == ["gap", "stream"]
         assert behind.said == []
@@ -176,24 +176,24 @@ def test_where_the_stream_ends_is_found_by_what_is_published_now():
         bridge.start()
         arrive(bridge, said[0], 5)
         for end, another in ((6, False), (3, True)):
-            bridge._where()
-            bridge.stream.second(bridge.reader._expected + 1)
+            bridge.hearing.where()
+            bridge.hearing.stream.second(bridge.hearing.reader._expected + 1)
             *_, probe = said
             assert probe.transient
             with pytest.raises(RuntimeError):
                 bridge.check()
             before = len(handled)
             delivery = Delivery("s", "e", "kirsch", probe.body, 2, None, MARK, "somebody else's")
-            bridge.stream._seen(delivery, lambda: handled.append(1))
-            assert bridge.stream._stop is not None
+            bridge.hearing.stream._seen(delivery, lambda: handled.append(1))
+            assert bridge.hearing.stream._stop is not None
             delivery = Delivery("s", "e", "kirsch", probe.body, end, None, MARK, probe.message_id)
-            bridge.stream._seen(delivery, lambda: handled.append(1))
-            assert bridge.stream._stop is None
+            bridge.hearing.stream._seen(delivery, lambda: handled.append(1))
+            assert bridge.hearing.stream._stop is None
             assert len(handled) == before + 2
-            assert (bridge.reader.offset < 0) == another
+            assert (bridge.hearing.reader.offset < 0) == another
             if not another:
                 arrive(bridge, said[0], 5)
-                assert not bridge.reader.expecting
+                assert not bridge.hearing.reader.expecting
 
 
 def test_what_the_application_says_is_settled():
@@ -253,7 +253,7 @@ def test_a_turn_of_gevents_hub_without_work_does_nothing():
 def test_a_look_that_fails_does_not_end_the_brokers_thread(caplog):
     with started() as (bridge, _):
         bridge.start()
-        bridge.backlog = None
+        bridge.hearing.backlog = None
         bridge.rooms.join("lobby", Listener(), None, 0, 0.0)
         type(bridge.amqp).connected, connected = property(lambda self: True), type(bridge.amqp).connected
         try:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.amqp import protocol
-from kirsch.amqp.backlog import Backlog
 from kirsch.amqp.connection import Connection
 from kirsch.amqp.counters import Counters
 from kirsch.amqp.gathering import Gathering
+from kirsch.amqp.hearing import Hearing
 from kirsch.amqp.identity import Identity
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.loops import ThreadLoop
@@ -22,13 +22,10 @@ from kirsch.amqp.message import Delivery, Publication, Settled
 from kirsch.amqp.others import Others
 from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.protocol import Send, Signal
-from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, Reader, Said
 from kirsch.amqp.reception import Authenticate, Reception
 from kirsch.amqp.room import Rooms
-from kirsch.amqp.stream import Stream
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
-from kirsch.websocket.message import Prepared
 
 log = logging.getLogger("kirsch.amqp")
 
@@ -38,8 +35,6 @@ Check = Callable[[Identity, str, Any], Any]
 
 # Seconds between looks at what is to be done; until what has changed is told.
 TICK, SOON = 1.0, 0.05
-# Seconds after which it is looked where the stream ends, if the last message that came does not come again.
-EXPECTED = 2.0
 PREFETCH = 1000
 
 
@@ -117,7 +112,7 @@ class Bridge(SimplePlugin):
         self.reception = Reception(self, authenticate or (lambda hello, request: Identity(hello.name)))
         self._authorise = authorise or (lambda identity, room, direction: True)
         self._check = check or (lambda identity, room, data: data)
-        self._exchange, self._stream, self._events = f"{name}.rooms", f"{name}.history", f"{name}.events"
+        self._exchange, self._events = f"{name}.rooms", f"{name}.events"
         self.lock = threading.RLock()
         most, count, size = memory
         # On loops what is sent goes together as it is.
@@ -141,27 +136,21 @@ class Bridge(SimplePlugin):
             lambda publication: self.bus.publish("ws2amqp", publication),
             self.look_soon,
         )
-        self.reader = Reader(self.process, max(1, int(replay)), EXPECTED)
-        self.stream = Stream(
-            self._stream, self._exchange, self.reader, amqp, self.lock, self._another, self._begins
-        )
-        self.backlog = Backlog(self.rooms, self.stream.read_from, self.stream.read_more)
-        # What the stream was called when this was told last.
-        self._told = ""
+        self.hearing = Hearing(self, f"{name}.history", self._exchange, max(1, int(replay)))
         self._soon = False
         self._ticking = False
         # Of what the application says itself.
         self._numbers = itertools.count(1)
         amqp.declare += [
             Exchange(self._exchange),
-            Queue.stream(self._stream, age=keep[0], size=keep[1]),
-            Binding(self._stream, self._exchange),
+            Queue.stream(self.hearing.queue, age=keep[0], size=keep[1]),
+            Binding(self.hearing.queue, self._exchange),
             Exchange(self._events, "fanout", durable=False),
             Queue(self._events, mine=True),
             Binding(self._events, self._events),
         ]
         amqp.consume += [
-            Consumer(self._stream, PREFETCH, self._where),
+            Consumer(self.hearing.queue, PREFETCH, self.hearing.where),
             Consumer(self._events, PREFETCH),
         ]
 
@@ -187,20 +176,20 @@ class Bridge(SimplePlugin):
     def start(self) -> None:
         if self._ticking:
             return
-        self._ticking = self.stream.running = True
+        self._ticking = self.hearing.stream.running = True
         # What was to be done soon when the bus stopped was not.
         self._soon = False
-        if not self.reader.caught_up:
+        if not self.hearing.reader.caught_up:
             # Before all that is sent here: when it comes back all that was there before has been read, and
             # what was sent meanwhile follows those who joined meanwhile.
-            self.stream.mark()
+            self.hearing.stream.mark()
         self.amqp.loop.call(self._tick)
 
     start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
 
     def stop(self) -> None:
         """Have the others know that all of this process's have left."""
-        self._ticking = self.stream.running = False
+        self._ticking = self.hearing.stream.running = False
         with self.lock:
             self.others.bye()
 
@@ -217,7 +206,7 @@ class Bridge(SimplePlugin):
     def check(self) -> None:
         """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         self.amqp.check()
-        if not self.reader.caught_up or self.reader.expecting:
+        if not self.hearing.up_to_date:
             raise RuntimeError(f"{self.amqp.broker}: what was said before is being read")
 
     def members(self, room: str) -> list[tuple[str, str]]:
@@ -293,10 +282,6 @@ class Bridge(SimplePlugin):
 
     # What the broker says, in the AMQPPlugin's listeners' thread.
 
-    def _where(self) -> dict[str, Any]:
-        with self.lock:
-            return self.reader.where(time.monotonic())
-
     def connected(self) -> None:
         with self.lock:
             self.others.connected(time.monotonic())
@@ -306,8 +291,7 @@ class Bridge(SimplePlugin):
         # The loop may have had its last turn.
         self._gathering.end()
         with self.lock:
-            self.stream.lost()
-            self.backlog.lost()
+            self.hearing.lost()
             self._tell_all(False)
 
     def _tell_all(self, connected: bool) -> None:
@@ -316,65 +300,12 @@ class Bridge(SimplePlugin):
             connection.tell(message)
 
     def delivered(self, delivery: Delivery) -> None:
-        if delivery.queue == self._stream and delivery.offset is not None:
+        if delivery.queue == self.hearing.queue and delivery.offset is not None:
             with self.lock:
-                self._said(delivery, delivery.offset)
+                self.hearing.hear(delivery, delivery.offset)
         elif delivery.queue == self._events:
             with self.lock:
                 self.others.hear(delivery.body, time.monotonic())
-
-    def _said(self, delivery: Delivery, offset: int) -> None:
-        reader, rooms, counters = self.reader, self.rooms, self.counters
-        begun, said = reader.begun, reader.read(delivery, offset)
-        if not reader.expecting:
-            self.stream.found()
-        if said is ANOTHER:
-            self._another()
-            return
-        if reader.begun != begun:
-            rooms.missed(reader.begun)
-        rooms.offset = reader.offset
-        if reader.caught_up and reader.stream != self._told:
-            self._named(said is MARKED)
-        if isinstance(said, Said):
-            counters.messages += 1
-            rooms.say(said.room, offset, Prepared(said.text))
-            if rooms.lagging:
-                self.look_soon()
-        elif said is MARKED:
-            self._look()
-        elif said is DOUBLE:
-            counters.doubles += 1
-        elif said is FOREIGN:
-            counters.refused["foreign"] += 1
-
-    def _another(self) -> None:
-        """The broker has lost the stream, or it was made anew: begin with it."""
-        log.warning("%s is another than before: what was said is gone", self._stream)
-        self.stream.lost()
-        self.backlog.lost()
-        self.reader.forget()
-        self.rooms.reset()
-        # As at the start: nobody is let in before what is there has been read.
-        self.stream.mark()
-        self.amqp.reconnect(f"{self._stream} is read from its beginning")
-
-    def _begins(self, offset: int) -> None:
-        """What is before this offset the broker does not have any more."""
-        self.rooms.first = max(self.rooms.first, offset)
-        self.look_soon()
-
-    def _named(self, begun: bool) -> None:
-        """What the stream is called is known, or is not what it was held to be."""
-        before, self._told = self._told, self.reader.stream
-        if not before:
-            return
-        if not begun:
-            self.rooms.missed(self.reader.offset)
-        # Who has heard all of it may come back with this name and offset.
-        message = protocol.text(type="stream", stream=self.reader.stream, offset=self.reader.offset)
-        for connection in self.rooms.up_to_date():
-            connection.tell(message)
 
     # Now and then.
 
@@ -382,15 +313,15 @@ class Bridge(SimplePlugin):
         """Look at what is to be done in a moment, unless that is to be done already."""
         if not self._soon:
             self._soon = True
-            self.amqp.loop.call(lambda: self.amqp.loop.later(SOON, lambda: self.amqp.loop.tell(self._look)))
+            self.amqp.loop.call(lambda: self.amqp.loop.later(SOON, lambda: self.amqp.loop.tell(self.look)))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Let in who waited, give to those who are behind, tell what has changed."""
         now = time.monotonic()
         with self.lock:
             self._soon = False
             self.reception.let_in(now)
-            if self.rooms.lagging and self.amqp.connected and not self.reader.expecting:
-                self.backlog.look()
+            self.hearing.look()
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
             self.others.tell(self.amqp.connected)
@@ -407,8 +338,8 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self.lock:
             if self.amqp.connected:
-                self.stream.second(now)
+                self.hearing.stream.second(now)
             self.others.second(now, self.amqp.connected)
             self.reception.late(now)
         if not self._soon and (self.reception.waiting or self.rooms.lagging or self.others.rosters.waiting):
-            self._look()
+            self.look()

@@ -100,11 +100,13 @@ class Reception:
     def _may_join(self, join: Join) -> bool:
         """Whether it can be said what the join will bring."""
         bridge, since = self._bridge, join.since
-        if not bridge.reader.caught_up or since is None:
-            return bridge.reader.caught_up
+        if not bridge.hearing.reader.caught_up:
+            return False
+        if since is None:
+            return True
         if not self._same(join) or since > bridge.rooms.offset:
             return False
-        return not bridge.rooms.far(join.room, since) or bridge.stream.beginning(time.monotonic())
+        return not bridge.rooms.far(join.room, since) or bridge.hearing.stream.beginning(time.monotonic())
 
     def _same(self, join: Join) -> bool:
         """Whether its offset is of the stream that is read here: who does not say is believed.
@@ -114,9 +116,9 @@ class Reception:
         mark is believed where a process told it that was there at the same time as this one.
         """
         bridge = self._bridge
-        if join.stream not in ("", bridge.reader.stream):
+        if join.stream not in ("", bridge.hearing.reader.stream):
             return False
-        if join.since is None or not join.process or join.since < bridge.reader.marked:
+        if join.since is None or not join.process or join.since < bridge.hearing.reader.marked:
             return True
         known: bool = bridge.others.know(join.process)
         return known
@@ -139,7 +141,7 @@ class Reception:
         else:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
-        said["stream"], said["process"] = self._bridge.reader.stream, self._bridge.process
+        said["stream"], said["process"] = self._bridge.hearing.reader.stream, self._bridge.process
         if join.presence:
             said |= self._bridge.others.rosters.whole(join.room)
         connection.say(**said)
@@ -174,7 +176,7 @@ class Reception:
                 if self._may_join(join) or (until is not None and now >= until):
                     self._join(connection, join)
                     continue
-                if until is None and self._bridge.reader.caught_up and self._bridge.amqp.connected:
+                if until is None and self._bridge.hearing.reader.caught_up and self._bridge.amqp.connected:
                     until = now + AHEAD
                 self._held.setdefault(connection, {})[name] = join, until
 
