@@ -230,6 +230,14 @@ class TestAWindowThatIsCopied:
         ada = window(pair[0], "Ada", room)
         other = self.copy(ada, (NO_LOCKS, NO_CHANNELS)).page
         expect(ada.page.locator("#state")).to_contain_text("open in another window")
+        # What cannot be sent stays there, all of it.
+        for text in ("one", "two"):
+            ada.say(text)
+        pending = ada.page.locator("#pending .text")
+        expect(pending).to_have_text(["one", "two"])
+        ada.page.get_by_role("button", name="Take it back").first.click()
+        expect(pending).to_have_text(["two"])
+        expect(ada.box).to_have_value("one")
         ada.page.get_by_role("button", name="Use it here").click()
         ada.should_be_connected()
         expect(other.locator("#state")).to_contain_text("open in another window")
@@ -252,6 +260,8 @@ class TestALongTalk:
             expect(ada.texts.last).to_have_text(f"line {last}")
 
         said(1, 650)
+        # It does not say when: now.
+        expect(ada.page.locator("#messages .rule")).to_have_text(["Today"])
         assert 200 <= lines.count() <= 300
         assert ada.texts.all_inner_texts() == [f"line {n}" for n in range(651 - lines.count(), 651)]
         above = ada.page.get_by_role("button", name="Earlier messages")

@@ -216,26 +216,28 @@ function complain(text) {
 // What is said. It is shown when the server sends it back; until then it waits below.
 
 function send(channel, text) {
+  const before = client.number;
   const sent = channel.room.send({ text });
-  const { number } = client;
-  channel.pending.set(number, { text });
+  // What is refused at once has no number.
+  const id = client.number > before ? client.number : Symbol("refused");
+  channel.pending.set(id, { text });
   me.remember(client);
   sent.catch((error) => {
-    if (channel.pending.has(number)) channel.pending.set(number, { text, error: error.message });
+    if (channel.pending.has(id)) channel.pending.set(id, { text, error: error.message });
     showPending();
   });
   showPending();
 }
 
 function showPending() {
-  const rows = [...(current?.pending ?? [])].map(([number, { text, error }]) => {
+  const rows = [...(current?.pending ?? [])].map(([id, { text, error }]) => {
     const row = make("li", error ? "failed" : "");
     row.append(make("span", "text", text), make("span", "muted", error ? ` ${error} ` : " sending …"));
     if (error) {
       const again = make("button", "link", "Take it back");
       again.type = "button";
       again.addEventListener("click", () => {
-        current.pending.delete(number);
+        current.pending.delete(id);
         area.value = area.value ? `${text}\n${area.value}` : text;
         grow();
         showPending();

@@ -15,11 +15,14 @@ export class Channel {
     // Where it was never looked at, what was said before is not news.
     this.seen = seen || Date.now();
     this.typing = new Map();
-    room.on("message", (message) => {
+    room.on("message", (said) => {
+      // Another program, that publishes to the exchange, does not say when, and may say just a text.
+      const message = { ...said, at: said.at ?? Date.now() };
+      if (typeof said.data === "string") message.data = { text: said.data };
       this.typing.delete(message.client);
       this.#add(message);
       if (message.own) this.pending.delete(message.number);
-      else if (message.at > this.seen) this.unread += 1;
+      else if (said.at > this.seen) this.unread += 1;
       changed(this, "message", message);
     });
     room.on("gap", () => {
