@@ -13,7 +13,8 @@ from kirsch.amqp.broker import Broker, broker_from
 from kirsch.amqp.loops import loop_for
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.session import Deliver, Ended, Reading, Session, Settings
+from kirsch.amqp.reading import Deliver, Ended, Reading
+from kirsch.amqp.session import Session, Settings
 from kirsch.amqp.topology import Consumer, Declared
 from kirsch.websocket import Backoff
 
