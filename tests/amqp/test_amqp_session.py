@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pika
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
@@ -195,6 +196,21 @@ def test_a_channel_that_ends_for_nothing_that_was_sent_ends_the_connection():
     made.flush()
     made._refused(wire, ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'e' in vhost '/'"))
     assert (wire.closings, wire.openings, len(outbox)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("exchange", ["exchange 'e'", "exchange exchange 'e'"])
+def test_a_room_that_the_broker_does_not_allow_takes_no_other_along(exchange):
+    outbox = Outbox()
+    for key in ("one", "it's", "two", "it's"):
+        outbox.add(Publication("e", key, key.encode()))
+    made, wire = session(outbox)
+    made.flush()
+    text = f"ACCESS_REFUSED - access to topic 'it's' in {exchange} in vhost '/' refused for user 'chat'"
+    made._refused(wire, ChannelClosedByBroker(403, text))
+    assert [body for body, _ in wire.outcomes] == [b"it's", b"it's"]
+    assert all(isinstance(reason, Rejected) for _, reason in wire.outcomes)
+    assert wire.sent == [b"one", b"two"]
+    assert wire.closings == 0
 
 
 def test_what_is_transient_and_too_large_ends_no_connection_and_is_not_sent_again(caplog):

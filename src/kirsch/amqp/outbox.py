@@ -98,11 +98,18 @@ class Outbox:
         self._suspects = max(self._suspects, len(self._sent))
         return None
 
-    def refuse(self, exchange: str) -> list[Publication]:
-        """Give up those to an exchange that is not there, or not for us: they would end every channel."""
-        refused = [each for each in (*self._sent.values(), *self._waiting) if each.exchange == exchange]
-        self._sent = {tag: each for tag, each in self._sent.items() if each.exchange != exchange}
-        self._waiting = deque(each for each in self._waiting if each.exchange != exchange)
+    def refuse(self, exchange: str, key: str | None = None) -> list[Publication]:
+        """Give up those to an exchange, or with a key there, that is not there or not for us.
+
+        They would end every channel.
+        """
+
+        def such(each: Publication) -> bool:
+            return each.exchange == exchange and key in (None, each.key)
+
+        refused = [each for each in (*self._sent.values(), *self._waiting) if such(each)]
+        self._sent = {tag: each for tag, each in self._sent.items() if not such(each)}
+        self._waiting = deque(each for each in self._waiting if not such(each))
         self._done(refused)
         return refused
 

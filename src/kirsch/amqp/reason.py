@@ -8,9 +8,10 @@ from pika.exceptions import ConnectionClosed
 # What RabbitMQ says of a stream that it was making as it was killed; it finds no such queue to delete.
 HALF_MADE = re.compile(r"queue '([\w.~-]+)' in vhost '([\w./~-]+)' is down or inaccessible")
 FORGET = 'rabbit_amqqueue:internal_delete(rabbit_misc:r(<<"{1}">>, queue, <<"{0}">>), <<"kirsch">>).'
-# What it says of a body beyond its max_message_size, and of an exchange.
+# What it says of a body beyond its max_message_size, of an exchange, and of a key that is not for us there.
 LARGER = re.compile(r"message size [0-9]+ is larger than (?:configured )?max size ([0-9]+)")
 EXCHANGE = re.compile(r"exchange '([^']*)'")
+TOPIC = re.compile(r"access to topic '(.*)' in .*exchange '")
 
 
 def said(error: Any) -> str:
@@ -40,7 +41,8 @@ def largest(error: Any) -> int | None:
     return None if found is None else int(found[1])
 
 
-def exchange(error: Any) -> str | None:
-    """The exchange that the broker names."""
-    found = EXCHANGE.search(getattr(error, "reply_text", ""))
-    return None if found is None else found[1]
+def named(error: Any) -> tuple[str | None, str | None]:
+    """The exchange that the broker names, and the one routing key that it is about, if it is."""
+    text = getattr(error, "reply_text", "")
+    exchange, topic = EXCHANGE.search(text), TOPIC.search(text)
+    return exchange and exchange[1], topic and topic[1]

@@ -15,7 +15,7 @@ from kirsch.amqp.loops import Loop, Timer
 from kirsch.amqp.message import Delivery, Publication, Rejected
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.reading import Deliver, Ended, Reading
-from kirsch.amqp.reason import exchange, largest, said
+from kirsch.amqp.reason import largest, named, said
 from kirsch.amqp.topology import Binding, Consumer, Declared, Exchange, Queue
 
 log = logging.getLogger("kirsch.amqp")
@@ -304,10 +304,11 @@ class Session:
             # They are given up as their turn comes.
             self._largest = most
             return True
-        if error.reply_code in (ACCESS_REFUSED, NOT_FOUND) and (named := exchange(error)) is not None:
+        exchange, key = named(error)
+        if error.reply_code in (ACCESS_REFUSED, NOT_FOUND) and exchange is not None:
             # So would all to that exchange. What is not there may be declared anew, by a new connection.
             reason = Rejected(said(error)) if error.reply_code == ACCESS_REFUSED else said(error)
-            refused = self._outbox.refuse(named)
+            refused = self._outbox.refuse(exchange, key)
             for publication in refused:
                 self._owner.settled(publication, reason)
             return bool(refused) and error.reply_code == ACCESS_REFUSED
