@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests.deadline import eventually
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
+WEB = "localhost/kirsch/web"
 PATIENCE = 60.0
 MODULE = """\
 import cherrypy
@@ -88,6 +90,19 @@ class Dev:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+# What stands before tests with containers.
+CONTAINERS = [
+    pytest.mark.slow,
+    pytest.mark.machines,
+    pytest.mark.root,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("images"),
+    pytest.mark.skipif(
+        not (shutil.which("podman") and os.geteuid() == 0), reason="containers need podman, root"
+    ),
+]
 
 
 @pytest.fixture
@@ -177,6 +192,17 @@ def test_a_module_that_is_away_leaves_all_as_it_was(folder, tmp_path, started):
     assert dev.said.endswith("stopped\n")
 
 
+def test_what_pip_is_to_install_is_told_when_it_changes(folder, tmp_path, started):
+    dev = Dev(folder, tmp_path / "log")
+    started.append(dev)
+    dev.shows("first")
+    (folder / "requirements.txt").write_text("iniconfig\n")
+    dev.says(rf"dev: requirements.txt changed: `\S+ -m pip install -r {folder}/requirements.txt`")
+    assert dev.page() == "first"
+    assert "reloading" not in dev.said
+    assert dev.end() == 0
+
+
 @pytest.mark.slow
 def test_units_that_run_the_folders_code_are_restarted(tmp_path, started):
     folder = tmp_path / "app"
@@ -193,55 +219,90 @@ def test_units_that_run_the_folders_code_are_restarted(tmp_path, started):
     story(dev, folder / "server.py", port)
     dev.says("page.service is ready")
     assert "restarting other" not in dev.said
+    (folder / "requirements.txt").write_text("iniconfig\n")
+    dev.says(rf"dev: requirements.txt changed: `\S+ -m pip install -r {folder}/requirements.txt`")
     (folder / "units/more.service").write_text("[Service]\nExecStart=sleep infinity\n")
     dev.says("more.service changed: the application is up to date")
     assert dev.end() == 0
 
 
-@pytest.mark.slow
-@pytest.mark.machines
-@pytest.mark.root
-@pytest.mark.timeout(600)
-@pytest.mark.xdist_group("images")
-@pytest.mark.skipif(not (shutil.which("podman") and os.geteuid() == 0), reason="containers need podman, root")
-def test_a_module_is_served_in_a_container(folder, tmp_path, started, web):
-    (folder / "words.py").write_text('from pathlib import Path\nSTART = Path("parts/start").read_text()\n')
-    (folder / "parts").mkdir()
-    (folder / "parts/start").write_text("fir")
-    module = folder / "webapp/__init__.py"
-    module.write_text(
-        MODULE.replace("import cherrypy", "import cherrypy, words").replace('"first"', "words.START")
-    )
-    dev = Dev(folder, tmp_path / "log", "--container")
-    started.append(dev)
-    dev.shows("fir")
-    # What lies beside the module is the host's too: files of any kind, and other modules.
-    (folder / "parts/start").write_text("sta")
-    (folder / "words.py").write_text((folder / "words.py").read_text() + 'START += "rt"\n')
-    dev.shows("start")
-    module.write_text(MODULE)
-    story(dev, module)
-    assert dev.end() == 0
-    assert "kirsch-dev-" not in containers()
+class TestInAContainer:
+    pytestmark = CONTAINERS
 
+    def test_a_module_is_served_in_a_container(self, folder, tmp_path, started, web):
+        (folder / "words.py").write_text(
+            'from pathlib import Path\nSTART = Path("parts/start").read_text()\n'
+        )
+        (folder / "parts").mkdir()
+        (folder / "parts/start").write_text("fir")
+        module = folder / "webapp/__init__.py"
+        module.write_text(
+            MODULE.replace("import cherrypy", "import cherrypy, words").replace('"first"', "words.START")
+        )
+        dev = Dev(folder, tmp_path / "log", "--container")
+        started.append(dev)
+        dev.shows("fir")
+        # What lies beside the module is the host's too: files of any kind, and other modules.
+        (folder / "parts/start").write_text("sta")
+        (folder / "words.py").write_text((folder / "words.py").read_text() + 'START += "rt"\n')
+        dev.shows("start")
+        module.write_text(MODULE)
+        story(dev, module)
+        assert dev.end() == 0
+        assert "kirsch-dev-" not in containers()
 
-@pytest.mark.slow
-@pytest.mark.machines
-@pytest.mark.root
-@pytest.mark.timeout(600)
-@pytest.mark.xdist_group("images")
-@pytest.mark.skipif(not (shutil.which("podman") and os.geteuid() == 0), reason="containers need podman, root")
-def test_who_presses_ctrl_c_twice_leaves_no_container(folder, tmp_path, started, web):
-    module = folder / "webapp/__init__.py"
-    stop = 'cherrypy.engine.subscribe("stop", lambda: (print("still busy"), __import__("time").sleep(300)))\n'
-    module.write_text(MODULE + stop)
-    dev = Dev(folder, tmp_path / "log", "--container")
-    started.append(dev)
-    dev.shows("first")
-    dev.process.send_signal(signal.SIGINT)
-    dev.says("still busy")
-    assert dev.end() == 0
-    assert "kirsch-dev-" not in containers()
+    def test_who_presses_ctrl_c_twice_leaves_no_container(self, folder, tmp_path, started, web):
+        module = folder / "webapp/__init__.py"
+        stop = 'lambda: (print("still busy"), __import__("time").sleep(300))'
+        module.write_text(MODULE + f'cherrypy.engine.subscribe("stop", {stop})\n')
+        dev = Dev(folder, tmp_path / "log", "--container")
+        started.append(dev)
+        dev.shows("first")
+        dev.process.send_signal(signal.SIGINT)
+        dev.says("still busy")
+        assert dev.end() == 0
+        assert "kirsch-dev-" not in containers()
+
+    def test_a_new_image_is_taken_up_when_its_containerfile_changes(self, folder, tmp_path, started, web):
+        """And one that cannot be built leaves all as it was."""
+        word = uuid.uuid4().hex[:8]
+        folder = folder.rename(tmp_path / f"dev-{word}")  # the image's name
+        file = folder / "Containerfile"
+        text = f"FROM {WEB}\nENV WORD={word}-1\n"
+        file.write_text(text)
+        module = folder / "webapp/__init__.py"
+        module.write_text(
+            MODULE.replace("import cherrypy", "import os, cherrypy").replace('"first"', 'os.environ["WORD"]')
+        )
+        dev = Dev(folder, tmp_path / "log", "--container")
+        started.append(dev)
+        try:
+            dev.shows(f"{word}-1")
+            file.write_text(f"{text}RUN echo what is wrong && exit 3\n")
+            dev.says("dev: Containerfile changed: building the image anew")
+            dev.says(r"what is wrong\n(.*\n)*dev: .*: exit status 3\ndev: it goes on as it was")
+            assert dev.page() == f"{word}-1"
+            # What is built while the code is wrong waits until that is mended.
+            right = module.read_text()
+            module.write_text(right + "def broken(:\n")
+            dev.says("(?s)SyntaxError.*it goes on as it was")
+            before = len(dev.said)
+            file.write_text(text.replace("-1", "-2"))
+            eventually(lambda: "as it was until" in dev.said[before:], PATIENCE, f"the image; {dev.said}")
+            assert dev.page() == f"{word}-1"
+            module.write_text(right)
+            dev.shows(f"{word}-2")
+            file.write_text(text.replace("-1", "-3"))
+            dev.shows(f"{word}-3")
+            assert dev.end() == 0
+        finally:
+            mine = f"reference=localhost/{folder.name}"
+            subprocess.run(
+                f"podman rmi --force $(podman images --quiet --filter {mine})",
+                shell=True,
+                check=False,
+                timeout=60,
+            )
 
 
 def containers() -> str:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from kirsch.cluster.application import Application
+from kirsch.cluster.dev.inputs import of_image, requirements
 from kirsch.cluster.dev.program import CONFIGURATION, Container
 from kirsch.cluster.dev.reload import Change, Reload, units_of_code
 from kirsch.cluster.dev.syntax import check
@@ -63,6 +64,35 @@ def test_what_is_neither_code_nor_a_unit_changes_nothing(tmp_path):
         assert (change.code, change.units, dict(change.wrong)) == (False, False, {}), name
     (tmp_path / "notes@.container").write_text("[Container]\n")
     assert reload.changed([tmp_path / "notes@.container"]).units
+
+
+def test_what_an_image_is_built_from_is_what_its_containerfile_names_and_pip_reads(tmp_path):
+    (tmp_path / "Containerfile").write_text(
+        'FROM localhost/kirsch/web\nCOPY ./alembic.ini etc/notes.toml "logo.svg" ./\nCOPY webapp/ job.py .\n'
+        "RUN --mount=type=bind,source=pyproject.toml,target=/p.toml pip install -r requirements.txt\n"
+    )
+    (tmp_path / "requirements.txt").write_text("-r more/web.txt\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/web.txt").write_text("-c ../limits.txt\niniconfig\n")
+    (tmp_path / "limits.txt").write_text("iniconfig<3\n")
+    pip = ["limits.txt", "more/web.txt", "requirements.txt"]
+    built = [
+        *pip,
+        "Containerfile",
+        ".containerignore",
+        "alembic.ini",
+        "etc/notes.toml",
+        "logo.svg",
+        "pyproject.toml",
+    ]
+    others = ["README.md", "webapp/__init__.py", "webapp/page.css", "job.py", "Containerfile~"]
+    paths = {tmp_path / name for name in (*built, *others)}
+    assert of_image(tmp_path, paths) == sorted(built)
+    assert requirements(tmp_path, paths) == pip
+    # What is gone has changed too.
+    (tmp_path / "Containerfile").unlink()
+    (tmp_path / "requirements.txt").unlink()
+    assert of_image(tmp_path, paths) == [".containerignore", "Containerfile", "requirements.txt"]
 
 
 def test_only_units_that_run_the_folders_code_are_restarted(tmp_path):

@@ -191,7 +191,7 @@ def test_requirements_are_those_of_the_files_that_they_name_too(tmp_path):
     (tmp_path / "more.txt").write_text("-rrequirements.txt\nb\n")
     (tmp_path / "limits.txt").write_text("b<2\n")
     texts = named(tmp_path / "requirements.txt")
-    assert [text.splitlines()[-1] for text in texts] == ["a", "b", "b<2"]
+    assert [text.splitlines()[-1] for text in texts.values()] == ["a", "b", "b<2"]
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])

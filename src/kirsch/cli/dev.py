@@ -2,8 +2,10 @@
 
 import argparse
 import re
+import shlex
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +95,7 @@ class Following:
 
         reload = Reload(self.application.directory, syntax.check)
         for paths in self.watch.changes():
+            _say_requirements(self.application.directory, paths)
             change = reload.changed(paths)
             for wrong in change.wrong.values():
                 _say(wrong)
@@ -139,8 +142,12 @@ def _module(options: argparse.Namespace, folder: Path) -> int:
     checked(folder, module)
     interruptible()
     image = _image(options, folder) if options.container else ""
+
+    def renew(paths: frozenset[Path]) -> str:
+        return _renewed(options, folder, paths)
+
     try:
-        serve(folder, module, port, image, _say, lambda line: print(printable(line), flush=True))
+        serve(folder, module, port, image, renew, _say, lambda line: print(printable(line), flush=True))
     except KeyboardInterrupt:
         print("stopped")
     return 0
@@ -150,8 +157,8 @@ def _image(options: argparse.Namespace, folder: Path) -> str:
     """The image to serve the folder in: its own, as it is built now, or the one that all begin with."""
     from kirsch.cli.cluster import Steps
     from kirsch.cli.image import failures_shown
+    from kirsch.cluster.dev.inputs import containerfile
     from kirsch.cluster.image.build import build, installed, own_image, planned
-    from kirsch.cluster.image.containerfile import NAMES
     from kirsch.cluster.image.store import known
     from kirsch.cluster.provision.command import Runner
     from kirsch.cluster.provision.image import Images
@@ -161,12 +168,48 @@ def _image(options: argparse.Namespace, folder: Path) -> str:
     with failures_shown(steps):
         if options.image:
             return known(options.image, runner)
-        if any((folder / name).is_file() for name in NAMES):
+        if containerfile(folder):
             name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
             return str(build(planned(folder, [name or MODULE], {}), steps, runner).names[0])
         if not Images(runner).exists(IMAGE):
             own_image(IMAGE, steps, runner)
     return known(IMAGE, runner)
+
+
+def _renewed(options: argparse.Namespace, folder: Path, paths: frozenset[Path]) -> str:
+    """The image to go on with after a change of what it is built from; empty if there is no other."""
+    from kirsch.cluster.dev.inputs import containerfile, of_image, requirements
+    from kirsch.cluster.provision.record import ProvisionError
+
+    if not options.container:
+        _say_requirements(folder, paths)
+        return ""
+    built = containerfile(folder) is not None and not options.image
+    changed = ", ".join((of_image if built else requirements)(folder, paths))
+    if changed and built:
+        _say(f"{changed} changed: building the image anew")
+        try:
+            return _image(options, folder)
+        except ProvisionError as error:
+            _say(f"{error}\nit goes on as it was until that is mended")
+    elif changed and options.image:
+        _say(f"{changed} changed: once {options.image} is built anew, the next change of code takes it up")
+    elif changed:
+        lines = f"FROM {IMAGE}, COPY . ., RUN pip install -r {changed}"
+        _say(f"{changed} changed: a Containerfile in {folder} brings what it names ({lines})")
+    return ""
+
+
+def _say_requirements(folder: Path, paths: Iterable[Path]) -> None:
+    """For a process: what is installed for our own Python is not ours to change."""
+    from kirsch.cluster.dev.inputs import requirements
+    from kirsch.cluster.image.wheels import REQUIREMENTS
+
+    for name in requirements(folder, paths):
+        file = folder / name if Path(name).name == REQUIREMENTS else folder / REQUIREMENTS
+        if file.is_file():
+            pip = shlex.join([sys.executable, "-m", "pip", "install", "-r", str(file)])
+            _say(f"{name} changed: `{pip}` brings what it names; the next change of code takes it up")
 
 
 def _say(text: str) -> None:

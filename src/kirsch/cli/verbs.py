@@ -173,7 +173,8 @@ def _applications(verbs: Any) -> None:
         "the folder are restarted when it changes. While a file has a syntax error, which is shown, all goes "
         "on as it was.\n\n"
         "A folder without unit files is served as a module of CherryPy's that mounts itself, by cherryd; "
-        "with --container in a container of the folder's image that has the code mounted.",
+        "with --container in a container of the folder's image that has the code mounted; when the image's "
+        "Containerfile or requirements.txt changes it is built anew.",
         "kirsch dev examples/notes",
     )
     _directory(dev)

@@ -4,6 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from kirsch.cluster.dev.watch import Watch
 
 # Seconds that it has to answer what is under way.
 GRACE = 8.0
+
+# What is done about changes of other files than code: the image to go on with, empty if it is the same.
+Renew = Callable[[frozenset[Path]], str]
 
 
 class Program(Protocol):
@@ -41,10 +45,16 @@ def checked(folder: Path, module: str) -> None:
 
 
 def serve(
-    folder: Path, module: str, port: int, image: str, say: Callable[[str], None], write: Callable[[str], None]
+    folder: Path,
+    module: str,
+    port: int,
+    image: str,
+    renew: Renew,
+    say: Callable[[str], None],
+    write: Callable[[str], None],
 ) -> None:
     """Serve a folder's module until KeyboardInterrupt: in a container of `image`, or as a process if that is
-    empty. `say` is told what happens, `write` gets the program's lines.
+    empty. `renew` is told which files change, `say` what happens, `write` gets the program's lines.
 
     Raises ApplicationError, ChildError, WatchError."""
     checked(folder, module)
@@ -56,20 +66,29 @@ def serve(
             if image
             else Process(folder, module, port, settings)
         )
+
+        def renewed(paths: frozenset[Path]) -> Program | None:
+            new = renew(paths)
+            return replace(program, image=new) if new and isinstance(program, Container) else None
+
         say(f"{module} is served at http://localhost:{port}/")
-        run(program, watch, Reload(folder, program.check), lambda: there(folder, module), say, write)
+        run(program, watch, renewed, Reload(folder, program.check), lambda: there(folder, module), say, write)
 
 
 def run(
     program: Program,
     watch: Watch,
+    renewed: Callable[[frozenset[Path]], Program | None],
     reload: Reload,
     complete: Callable[[], bool],
     say: Callable[[str], None],
     write: Callable[[str], None],
 ) -> None:
-    """The loop itself. While the code is not `complete`, its module gone, nothing is run anew."""
+    """The loop itself. While the code is not `complete`, its module gone, nothing is run anew. `renewed` is
+    the program to go on with, where a change of files makes it another one."""
     stopping: set[int] = set()
+    # It is another program than the one that runs, for its code is not right yet.
+    waiting = False
 
     def ended(child: Child, how: Exit) -> None:
         if child.pid not in stopping:
@@ -93,17 +112,22 @@ def run(
     child = start()
     try:
         for paths in watch.changes():
+            new = renewed(paths)
+            program, waiting = new or program, waiting or bool(new)
             change = reload.changed(paths)
             for wrong in change.wrong.values():
                 say(wrong)
-            if change.wrong:
-                say("it goes on as it was until that is mended")
-            elif change.code and not complete():
+            if reload.wrong:
+                if change.wrong or new:
+                    say("it goes on as it was until that is mended")
+            elif not (change.code or waiting):
+                continue
+            elif not complete():
                 say("the module is gone: it goes on as it was until that is back")
-            elif change.code:
-                say(f"{change.shown} changed: reloading")
+            else:
+                say(f"{change.shown} changed: reloading" if change.code else "the image is new: reloading")
                 stop(child)
-                child = start()
+                child, waiting = start(), False
     except ChildError as error:
         raise ApplicationError(str(error)) from None
     finally:

@@ -34,7 +34,7 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
 
     What was downloaded before is taken again, unless it is to be fresh."""
     file = context / REQUIREMENTS
-    texts = named(file)
+    texts = list(named(file).values())
     own = Wheels(runner).own() if any(map(_KIRSCH.search, texts)) else None
     chosen_by = repr((texts, own and own.parent.name, target()))
     digest = hashlib.sha256(chosen_by.encode()).hexdigest()[:16]
@@ -57,12 +57,12 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
     return Supply(folder, digest)
 
 
-def named(file: Path, seen: frozenset[Path] = frozenset()) -> list[str]:
+def named(file: Path, seen: frozenset[Path] = frozenset()) -> dict[Path, str]:
     """The texts of a file of requirements and of those that it names (pip's -r and -c), itself first; what is
     not there pip will miss. Raises ImageError."""
-    texts = [text_of(file)]
-    for found in _NAMED.finditer(texts[0]):
+    texts = {file: text_of(file)}
+    for found in _NAMED.finditer(texts[file]):
         other = file.parent / found[1]
         if other.is_file() and other not in seen:
-            texts += named(other, seen | {file, other})
+            texts |= named(other, seen | {file, other})
     return texts
