@@ -188,6 +188,26 @@ def test_the_content_is_other_with_every_change_that_counts(podman, tmp_path):
     assert len(set(seen)) == 4
 
 
+def test_what_a_base_says_by_onbuild_is_in_its_content_and_in_that_of_what_begins_with_it(podman, tmp_path):
+    base, folder = tmp_path / "base", tmp_path / "folder"
+    base.mkdir()
+    folder.mkdir()
+    (base / "file").write_text("x")
+    (folder / "Containerfile").write_text(f"FROM localhost/{podman.prefix}-base\nCOPY Containerfile /\n")
+
+    def built(onbuild: str) -> tuple[str, ...]:
+        (base / "Containerfile").write_text(f"FROM scratch\nCOPY file /\nONBUILD {onbuild}\n")
+        said = [
+            podman.kirsch("image", "build", place, "-t", name, "--json").stdout
+            for place, name in ((base, f"{podman.prefix}-base"), (folder, podman.prefix))
+        ]
+        return tuple(json.loads(each)["names"][0] for each in said)
+
+    first, second, again = map(built, ("ENV A=1", "ENV A=2", "ENV A=1"))
+    assert first == again
+    assert not set(first) & set(second)
+
+
 def test_requirements_that_the_image_takes_no_wheels_of_are_left_alone(podman, tmp_path):
     (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY requirements.txt /\n")
     (tmp_path / "requirements.txt").write_text("there-is-no-such-thing==0.0.0.1\n")

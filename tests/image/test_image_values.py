@@ -136,6 +136,9 @@ def test_the_content_tag_knows_layers_and_settings_but_no_traces():
     assert content_tag(other) == tag
     other["Config"]["Cmd"] = ["python"]
     assert content_tag(other) != tag
+    base = {**INSPECTED, "History": [{"created_by": "/bin/sh -c #(nop) ONBUILD ENV A=1"}]}
+    assert content_tag(base) != tag
+    assert content_tag({**INSPECTED, "History": [{"created_by": "/bin/sh -c make", "comment": "x"}]}) == tag
     layers = copy.deepcopy(INSPECTED)
     layers["RootFS"]["Layers"].append("sha256:cc")
     assert content_tag(layers) != tag
