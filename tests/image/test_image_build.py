@@ -230,8 +230,9 @@ def test_images_are_tagged_listed_and_removed(podman, application):
     mine = [row for row in rows if row["image"] == f"localhost/{podman.prefix}"]
     assert [row["tag"] for row in mine] == ["1.0", "latest"]
     assert podman.prefix in podman.kirsch("image", "list").stdout
-    words = podman.kirsch("_complete", "image", "rm", "localhost/img-").stdout.split()
-    assert f"localhost/{podman.prefix}:1.0" in words
+    for line in (["image", "rm"], ["dev", "--container", "--image"]):
+        words = podman.kirsch("_complete", *line, "localhost/img-").stdout.split()
+        assert f"localhost/{podman.prefix}:1.0" in words
     podman.kirsch("image", "rm", podman.prefix)
     assert f"localhost/{podman.prefix}:1.0" in podman.names()
     podman.kirsch("image", "rm", f"{podman.prefix}:1.0")

@@ -145,6 +145,8 @@ def _value(line: _Line, word: str, units: Names) -> Answer:
             return Answer([(given + column, "") for column in COLUMNS[line.verb]])
         case option:
             action = next(a for a in line.parser._actions if option in a.option_strings)
+            if action.metavar == "IMAGE":
+                return Answer([(name, "") for name in images_here()])
             choices = [(str(choice), "") for choice in action.choices or ()]
             return Answer(choices, "files" if action.metavar in ("FILE", "PATH") else "none")
 
