@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from kirsch.cli.main import main
 from kirsch.cluster.certificates import Certificates
-from kirsch.cluster.image.carry import _ready, by_proxy
+from kirsch.cluster.image.carry import TRIES, _carry, _ready, by_proxy
 from kirsch.cluster.image.presence import Presence
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, meaning, of_cluster, registry_of
 from kirsch.cluster.image.retire import retire
+from kirsch.cluster.image.turn import sending
 from kirsch.cluster.provision.authority import authority, issue
+from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 live = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
@@ -116,6 +119,44 @@ def test_a_machine_of_a_cluster_that_was_told_to_keeps_the_images():
     assert "`kirsch cluster start c n2` switches it on" in moved.away
     # One that has left keeps nothing.
     assert of_cluster(replace(cluster, keeper="n3")).address == "10.201.0.1:5000"
+
+
+class Silent:
+    def begun(self, name: str) -> None: ...
+    def done(self, name: str, seconds: float) -> None: ...
+    def undoing(self, name: str) -> None: ...
+
+
+def test_a_registry_that_hangs_up_is_asked_again_why(tmp_path):
+    def carry(script: str) -> int:
+        """How often it was tried."""
+        (tmp_path / "tries").write_text("")
+        command = Command(("sh", "-c", f"echo >> {tmp_path}/tries; {script}; exit 1"))
+        with pytest.raises(ImageError, match=r"lets nobody in|does not answer"):
+            _carry(command, "push x", Registry("r"), Reference.parse("r:1/x"), Runner(), Silent())
+        return len((tmp_path / "tries").read_text())
+
+    hangs_up = "echo Error: write: connection reset by peer"
+    refuses = "echo Error: remote error: tls: bad certificate"
+    assert carry(refuses) == 1
+    assert (
+        carry(f"if test -s {tmp_path}/second; then {refuses}; else echo > {tmp_path}/second; {hangs_up}; fi")
+        == 2
+    )
+    assert carry(hangs_up) == TRIES
+
+
+def test_nothing_is_pruned_while_something_is_sent(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine = MachineRecord("n1", "1" * 32, "127.0.0.1", etcd=True)
+    cluster = ClusterRecord("c", "i", "", "10.201.0.0/24", (machine,))
+    cluster.save()
+    with sending(of_cluster(cluster).address):
+        assert main(["image", "prune", "--on", "c"]) == 1
+    assert capsys.readouterr().err == (
+        "kirsch: something is being sent to c, or removed there: do this again later\n"
+    )
 
 
 # Of "open sesame", by bcrypt, as docker-registry wants it.
@@ -245,12 +286,6 @@ class TestLive:
     @staticmethod
     def push(podman, image: str, registry: Registry) -> None:
         from kirsch.cluster.image.carry import push
-        from kirsch.cluster.provision.command import Runner
-
-        class Silent:
-            def begun(self, name: str) -> None: ...
-            def done(self, name: str, seconds: float) -> None: ...
-            def undoing(self, name: str) -> None: ...
 
         push(image, Reference.parse(image).at(registry.address), registry, Runner(), Silent())
 

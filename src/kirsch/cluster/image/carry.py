@@ -20,6 +20,9 @@ from kirsch.cluster.provision.steps import Show
 
 # Seconds; podman alone would try for a minute.
 REACHABLE = 5.0
+# What podman says of a registry that ended the connection while it was spoken to: as those do that refuse a
+# certificate, and then why is known only to who was quick enough to hear it.
+HUNG_UP, TRIES = "reset by peer", 5
 
 
 def push(image: str, name: Reference, registry: Registry, runner: Runner, show: Show) -> list[Reference]:
@@ -45,14 +48,17 @@ def pull(name: Reference, registry: Registry, runner: Runner, show: Show) -> Ref
 def _carry(
     command: Command, step: str, registry: Registry, name: Reference, runner: Runner, show: Show
 ) -> None:
-    lines: list[str] = []
     show.begun(step)
     clock = time.monotonic()
-    try:
-        runner.stream(command, lines.append)
-    except CommandError as error:
-        said = " ".join(line.strip() for line in lines if "rror" in line) or error.words
-        raise ImageError(meaning(said, registry.address, name)) from None
+    for left in reversed(range(TRIES)):
+        lines: list[str] = []
+        try:
+            runner.stream(command, lines.append)
+            break
+        except CommandError as error:
+            said = " ".join(line.strip() for line in lines if "rror" in line) or error.words
+            if not left or HUNG_UP not in said:
+                raise ImageError(meaning(said, registry.address, name)) from None
     show.done(step, time.monotonic() - clock)
 
 
