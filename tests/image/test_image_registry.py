@@ -44,6 +44,7 @@ def test_podmans_words_are_told_to_people():
         "x509: certificate signed by unknown authority": "not trusted",
         "remote error: tls: bad certificate": "lets nobody in",
         "manifest unknown: manifest unknown": "has no image notes:1",
+        "manifest blob unknown: blob unknown to registry": "do this again",
         "dial tcp: connect: connection refused": "does not answer",
         "authentication required": "podman login r:5000",
         "write /x: no space left on device": "no space",

@@ -19,7 +19,7 @@ from kirsch.cluster.image.progress import Begun, Cached, Progress, reason
 from kirsch.cluster.image.reference import ImageError
 from kirsch.cluster.image.retire import Kept, retired
 from kirsch.cluster.image.store import listed
-from kirsch.cluster.image.turn import building, tidying
+from kirsch.cluster.image.turn import building, retiring, sending, tidying
 from kirsch.cluster.image.wheels import named
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -235,6 +235,20 @@ def test_nothing_is_tidied_up_while_something_is_built(tmp_path, monkeypatch):
         assert not alone
     with tidying() as alone:
         assert alone
+
+
+def test_nothing_is_taken_from_a_registry_while_something_is_sent_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with sending("r:5000"), sending("r:5000"), retiring("r:5000") as alone, retiring("[::1]:5000") as other:
+        assert (alone, other) == (False, True)
+    # An error is the caller's, and the turn another's then.
+    with pytest.raises(ImageError, match="mine"), retiring("r:5000") as alone:
+        raise ImageError("mine" if alone else "not alone")
+    with retiring("r:5000") as alone:
+        assert alone
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/x")
+    with pytest.raises(ImageError, match="/dev/null/x/kirsch: Not a directory"), sending("r:5000"):
+        pass
 
 
 class Terminal(io.StringIO):

@@ -13,7 +13,7 @@ import pytest
 from kirsch.cluster.image.registry import of_cluster
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.record import ClusterRecord
-from kirsch.cluster.provision.registry import SERVICE, registry_files, settings
+from kirsch.cluster.provision.registry import SERVICE, UNIT, registry_files, settings
 from kirsch.cluster.provision.shell import act, shell_of
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -106,6 +106,26 @@ def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
     kirsch("image", "prune", "--on", cluster.name)
     with pytest.raises(CommandError):
         runner.run(pull)
+    act(runner, shell, "it", f"podman pull --quiet {at}/{image}")
+
+
+@pytest.mark.slow
+@pytest.mark.machines
+@pytest.mark.root
+def test_layers_go_only_while_nobody_can_send(cluster: ClusterRecord, image: str):
+    at = of_cluster(cluster).address
+    kirsch("image", "push", image, "--on", cluster.name)
+    runner, shell = Runner(), shell_of(cluster, cluster.machines[0])
+    # As a push that was given up leaves it: a layer that no image has.
+    blobs = "/var/lib/kirsch-registry/docker/registry/v2/blobs/sha256"
+    layer = f"{blobs}/ab/{'ab' * 32}"
+    act(runner, shell, "it", f"mkdir -p {layer}; touch {layer}/data; chown -R --reference={blobs} {blobs}")
+    kirsch("image", "prune", "--on", cluster.name)
+    act(runner, shell, "it", f"test ! -e {layer}/data")
+    # It was done before the registry served again.
+    done = act(runner, shell, "it", f"systemctl show {UNIT} --property ExecStartPreEx")
+    assert "garbage-collect" in done
+    assert "code=exited ; status=0" in done
     act(runner, shell, "it", f"podman pull --quiet {at}/{image}")
 
 

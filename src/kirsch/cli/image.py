@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kirsch.cli.cluster import Steps
@@ -89,12 +89,14 @@ def push(options: argparse.Namespace) -> int:
     """An image to a registry."""
     from kirsch.cluster.image.carry import push as send
     from kirsch.cluster.image.reference import Reference
+    from kirsch.cluster.image.turn import sending
 
     name = Reference.parse(options.name or options.image)
     if options.everywhere and not options.on:
         raise Misuse("--everywhere is for a cluster's machines: give --on CLUSTER")
     name, registry = _at(name, options)
-    with Steps(sys.stdout) as steps:
+    turn = sending(registry.address) if options.on else nullcontext()
+    with turn, Steps(sys.stdout) as steps:
         sent = send(options.image, name, registry, _runner(), steps)
         if options.everywhere:
             _spread(options.on, sent, steps)
@@ -151,19 +153,24 @@ def _prune_cluster(name: str) -> int:
     from kirsch.cluster.image.registry import of_cluster
     from kirsch.cluster.image.retire import retire, texts_of
     from kirsch.cluster.image.store import prune_machines
+    from kirsch.cluster.image.turn import retiring
     from kirsch.cluster.locate import Where, locate
     from kirsch.cluster.provision.command import Runner
     from kirsch.cluster.provision.record import ClusterRecord
 
     cluster = ClusterRecord.load(name)
-    try:
-        texts = texts_of(Client(locate(Where(cluster=name))))
-        with Presence(of_cluster(cluster)) as presence:
-            print(f"registry: {_removed(retire(presence, texts))}")
-    except (ClientError, ImageError) as error:
-        print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
-    for machine, count in prune_machines(cluster, Runner()).items():
-        print(f"{machine}: {_removed(count)}")
+    registry = of_cluster(cluster)
+    with retiring(registry.address) as alone:
+        if not alone:
+            raise ImageError(f"something is being sent to {name}, or removed there: do this again later")
+        try:
+            texts = texts_of(Client(locate(Where(cluster=name))))
+            with Presence(registry) as presence:
+                print(f"registry: {_removed(retire(presence, texts))}")
+        except (ClientError, ImageError) as error:
+            print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
+        for machine, count in prune_machines(cluster, Runner()).items():
+            print(f"{machine}: {_removed(count)}")
     return 0
 
 

@@ -14,6 +14,7 @@ from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.application import Application
 from kirsch.cluster.client import UNITS, Client
+from kirsch.cluster.image.turn import sending
 from kirsch.cluster.rollout.build import made
 from kirsch.cluster.rollout.plan import Destroy, Plan, Submit, plan
 from kirsch.cluster.rollout.target import Target, meanwhile, standing, waves
@@ -34,12 +35,14 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     steps = Steps(sys.stdout)
     with failures_shown(steps):
         images = made(application, target.runner, steps)
-    planned = plan(application, target.seen(images), now)
-    # A unit that is refused is told before images are sent and secrets made.
-    warnings = target.check(planned)
-    if not options.dry_run:
-        with steps:
-            warnings = target.carry_out(planned, steps)
+    # What the registry has is to be there still when units name it.
+    with sending(target.registry.address):
+        planned = plan(application, target.seen(images), now)
+        # A unit that is refused is told before images are sent and secrets made.
+        warnings = target.check(planned)
+        if not options.dry_run:
+            with steps:
+                warnings = target.carry_out(planned, steps)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.dry_run:

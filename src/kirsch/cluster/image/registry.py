@@ -99,6 +99,7 @@ _MEANINGS = (
     (r"StatusCode: 404|invalid status code from registry 404", "no registry of images answers there"),
     (r"unauthorized|authentication required|denied|no basic auth", "it refuses: `podman login {registry}`"),
     (r"manifest unknown|name unknown|not found|repository .* not known", "it has no image {name}"),
+    (r"blob unknown|blob upload (unknown|invalid)", "it was cleared meanwhile: do this again"),
     (r"no space left on device", "no space is left for it"),
     (r"connection refused|no such host|i/o timeout|no route to host|EOF|reset by peer", "it does not answer"),
 )

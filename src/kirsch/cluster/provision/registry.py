@@ -13,6 +13,8 @@ PROGRAM = "/usr/bin/docker-registry"
 UNIT = "kirsch-registry.service"
 SETTINGS = f"{FOLDER}/registry.yml"
 DATA = "/var/lib/kirsch-registry"
+# Is there when the registry is to clear itself as it starts: nobody can send then, and lose a layer by it.
+CLEAR = f"{DATA}/clear"
 CREDENTIALS = f"/run/credentials/{UNIT}"
 # containers-certs.d(5): a folder for each registry.
 TRUST = "/etc/containers/certs.d"
@@ -27,6 +29,8 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
+ExecStartPre=-/bin/sh -c 'test ! -e {CLEAR} || {{ rm -f {CLEAR}; \
+    exec {PROGRAM} garbage-collect --delete-untagged {CREDENTIALS}/registry.yml >/dev/null; }}'
 ExecStart={PROGRAM} serve {CREDENTIALS}/registry.yml
 LoadCredential=registry.yml:{SETTINGS}
 LoadCredential=ca.crt:{TLS}/ca.crt
@@ -44,6 +48,7 @@ SystemCallArchitectures=native
 CapabilityBoundingSet=
 Restart=always
 RestartSec=1
+TimeoutStartSec=180
 
 [Install]
 WantedBy=multi-user.target
@@ -59,8 +64,10 @@ _WAIT = (
 )
 
 # Layers that no image has any more go.
-CLEAN = f"test ! -e {SETTINGS} || {PROGRAM} garbage-collect --delete-untagged {SETTINGS} >/dev/null 2>&1"
-
+CLEAN = (
+    f"test ! -e {SETTINGS} || {{ touch {CLEAR}; systemctl restart {UNIT} && "
+    f"python3 -c {shlex.quote(_WAIT)} 127.0.0.1 {PORT}; }}"
+)
 
 # Fails where no registry can be started.
 INSTALLED = (
@@ -103,6 +110,8 @@ def settings() -> str:
             "storage": {"filesystem": {"rootdirectory": DATA}, "delete": {"enabled": True}},
             "http": {
                 "addr": f":{PORT}",
+                # What is under way when it stops is answered.
+                "draintimeout": "10s",
                 "tls": {
                     "certificate": f"{CREDENTIALS}/machine.crt",
                     "key": f"{CREDENTIALS}/machine.key",
