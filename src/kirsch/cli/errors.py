@@ -1,5 +1,6 @@
 """From what went wrong to one line and an exit status."""
 
+import io
 import os
 import signal
 import sys
@@ -7,6 +8,8 @@ from collections.abc import Callable
 
 # As shells have it: 128 and the number of SIGINT.
 INTERRUPTED = 130
+# The extra that a package comes with.
+EXTRAS = {"cherrypy": "web", "cheroot": "web", "prometheus_client": "web", "cryptography": "clusters"}
 
 
 class Failure(Exception):
@@ -29,18 +32,54 @@ def interruptible() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+def with_streams() -> None:
+    """Give a process that was started without standard streams (`>&-`) empty ones: what it opens first is not
+    to be taken for one of them. What an encoding does not have is written as \\uNNNN."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def last() -> None:
+    """All is done: another Ctrl-C ends what Python does at its end, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def reported(verb: Callable[[], int]) -> int:
     """Run a verb; say what went wrong on standard error."""
+    try:
+        return _status(verb)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _write_nowhere()
+
+
+def _status(verb: Callable[[], int]) -> int:
     try:
         status = verb()
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # ^C, or a question, stands in the line
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has what it wanted; Python must not complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has what it wanted.
         return 0
+    except OSError as error:
+        print(f"kirsch: {_of_system(error)}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if not (missing := _missing(error)):
+            raise
+        print(f"kirsch: {missing}", file=sys.stderr)
+        return 1
     except Exception as error:
         if not isinstance(error, _told()):
             raise
@@ -50,6 +89,33 @@ def reported(verb: Callable[[], int]) -> int:
         if isinstance(error, Interrupted):
             return INTERRUPTED
         return error.exit_status if isinstance(error, Failure) else 1
+
+
+def _write_nowhere() -> None:
+    """Python writes what is left at its end, and must not complain if it cannot."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+def _missing(error: ImportError) -> str:
+    """What is to be installed; empty where nothing of others is missing."""
+    package = (error.name or "").partition(".")[0]
+    if package in EXTRAS:
+        return f"{package} is not installed: pip install 'kirsch[{EXTRAS[package]}]'"
+    # A package of ours without its extra says so itself.
+    return str(error) if error.name is None and "pip install" in str(error) else ""
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refuses: a file, a disk, a folder that is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the folder that you are in is gone: go to one that is there"
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason
 
 
 def _told() -> tuple[type[Exception], ...]:

@@ -50,7 +50,10 @@ def shell(options: argparse.Namespace) -> int:
     return run(connecting, how)
 
 
-def history() -> Path:
-    """Where what was typed is kept."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+def history() -> Path | None:
+    """Where what was typed is kept; nowhere for who has no home."""
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
     return Path(state) / "kirsch" / "hbase_history"

@@ -1,17 +1,32 @@
 """The `kirsch` command. Each verb's module is imported when it is called, so that all start fast."""
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kirsch.cli.manual import USAGE
-from kirsch.cli.verbs import build, half, joined, listed, unknown, verbs_of
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # Nothing is imported before this: Ctrl-C is no traceback then either.
+        from kirsch.cli.errors import last, reported, with_streams
+
+        if argv is not None:
+            return reported(lambda: _run(list(argv)))
+        try:
+            with_streams()
+            return reported(lambda: _run(sys.argv[1:]))
+        finally:
+            last()
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["balancer"]:
         # A program of its own, with options of its own: it is here for people to find.
         from kirsch.cluster.balancer import main as balancer
@@ -21,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kirsch.cli.complete import main as complete
 
         return complete(arguments[1:])
+    from importlib import import_module
+
+    from kirsch.cli.manual import USAGE
+    from kirsch.cli.verbs import build, half, joined, listed, unknown, verbs_of
+
     parser = build()
     verbs = verbs_of(parser)
     given = joined(arguments, verbs)
@@ -42,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     module, _, function = options.run.rpartition(":")
     verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
-    from kirsch.cli.errors import reported
-
-    return reported(lambda: verb(options))
+    return verb(options)
 
 
 if __name__ == "__main__":

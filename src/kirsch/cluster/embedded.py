@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from kirsch.cluster.application import Application
@@ -42,10 +43,16 @@ def socket_path(state: Path) -> Path:
 
 
 def running(state: Path) -> Client | None:
-    """A client of the kirschd that runs for a state folder, if one answers."""
+    """A client of the kirschd that runs for a state folder, if one answers. Raises ClientError where the
+    folder is another user's."""
     path = socket_path(state)
-    if not path.exists():
-        return None
+    try:
+        if not path.exists():
+            return None
+    except PermissionError:
+        if not os.path.isdir(state):
+            return None
+        raise ClientError(0, f"{state} is another user's: run kirsch as that user (root, by sudo)") from None
     client = Client(path)
     try:
         client.get("/kirsch/v1/machines")
@@ -72,6 +79,8 @@ def launch(application: Application, *, attached: bool) -> Embedded:
 
     An attached one ends when this process does; its output goes to kirschd.log in the state folder.
     """
+    if find_spec("cherrypy") is None:
+        raise EmbeddedError("cherrypy is not installed: pip install 'kirsch[web]'")
     state = application.state
     try:
         state.mkdir(mode=0o700, exist_ok=True)

@@ -50,14 +50,22 @@ def locate(where: Where, directory: Path | None = None) -> Reach:
         return _of(where.cluster)
     here = (directory or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / SOCKET).exists():
+        if _there(folder / SOCKET):
             return Unix(folder / SOCKET)
-    if SYSTEM_SOCKET.exists():
+    if _there(SYSTEM_SOCKET):
         return Unix(SYSTEM_SOCKET)
     raise ClientError(
         0,
         f"no kirschd runs for {here}: start one with `kirsch up DIR`, or name one (--cluster, --endpoint)",
     )
+
+
+def _there(path: Path) -> bool:
+    """Whether there is such a socket, or may be, in a folder that is closed to us: connecting says why."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return os.path.isdir(path.parent)
 
 
 def _at(endpoint: str, cluster: str | None) -> Reach:
@@ -133,4 +141,7 @@ def _record(cluster: str) -> "ClusterRecord":
     try:
         return ClusterRecord.load(cluster)
     except ProvisionError as error:
-        raise ClientError(0, str(error)) from None
+        # Who destroyed a cluster may not think of what the shell still has.
+        named = os.environ.get("KIRSCH_CLUSTER") == cluster
+        hint = "; KIRSCH_CLUSTER names it: `unset KIRSCH_CLUSTER` for what runs here" if named else ""
+        raise ClientError(0, f"{error}{hint}") from None

@@ -84,7 +84,7 @@ class Unix:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return f"no kirschd answers at {self.path}: start one with `kirsch up`"
         if isinstance(error, PermissionError):
-            return f"{self.path} is another user's kirschd"
+            return f"{self.path} is another user's kirschd: run kirsch as that user (root, by sudo)"
         return f"kirschd at {self.path}: {error}"
 
 

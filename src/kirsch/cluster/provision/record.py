@@ -199,4 +199,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _base(variable: str, otherwise: str) -> Path:
     # The specification: a path that is not absolute is to be ignored.
     given = os.environ.get(variable, "")
-    return Path(given) if given.startswith("/") else Path.home() / otherwise
+    try:
+        return Path(given) if given.startswith("/") else Path.home() / otherwise
+    except RuntimeError:
+        raise ProvisionError(f"you have no home folder here: set HOME, or {variable}") from None

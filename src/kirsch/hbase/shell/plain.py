@@ -37,11 +37,11 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
         readline.parse_and_bind("tab: complete")
         readline.set_history_length(LENGTH)
         if history is not None:
-            history.parent.mkdir(parents=True, exist_ok=True)
             try:
+                history.parent.mkdir(parents=True, exist_ok=True)
                 readline.read_history_file(history)
             except OSError:
-                pass  # there is none yet
+                pass  # there is none yet, or nowhere to keep one: that is told at the end
     try:
         return _loop(interpreter)
     finally:
