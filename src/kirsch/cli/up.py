@@ -67,6 +67,8 @@ def up(options: argparse.Namespace, beside: Callable[[Application], None] | None
         _follow(embedded, started, since)
     except KeyboardInterrupt:
         _stop(embedded)
+        if options.detach:
+            raise  # it was to be up, and is not
         return 0
     except BaseException:
         _stop(embedded, quietly=True)
