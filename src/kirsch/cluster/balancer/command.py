@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import queue
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGUSR1
+from typing import NoReturn
 
 from cherrypy.process.plugins import SignalHandler
 from cherrypy.process.wspbus import Bus
@@ -129,9 +131,16 @@ def tell_service_manager(message: str) -> None:
             log(f"cannot notify {address}: {error.strerror}", logging.WARNING)
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse, with an error of one line that says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def command_line() -> argparse.ArgumentParser:
     """What can be given to it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="kirsch balancer",
         description="Run HAProxy and keep its servers those of the cluster's services.",
     )
@@ -160,7 +169,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drain",
         default=DRAIN_SECONDS,
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         help=f"how long requests may last on a server that goes ({DRAIN_SECONDS:g})",
     )
@@ -186,6 +195,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kirsch balancer: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def seconds(text: str) -> float:
+    """A time, finite and not below zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
 
 
 def usage(parse: Callable[[str], Backend]) -> Callable[[str], Backend]:
