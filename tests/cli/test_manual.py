@@ -1,10 +1,13 @@
 """help, version and verify, which need no kirschd."""
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
-from tests.cli.application import Application
+from tests.cli.application import KIRSCH, Application
+from tests.cli.screen import COLUMNS, Screen
 
 from kirsch import __version__
 from kirsch.cli.verbs import build, verbs_of
@@ -22,6 +25,23 @@ def test_each_verb_has_a_page_with_an_example(verb: str, capsys: pytest.CaptureF
     example = page.rpartition("EXAMPLE\n")[2].strip()
     assert re.search(rf"\bkirsch {verb}\b", example)
     assert max(map(len, page.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", [["--help"], ["help", "up"], ["ws", "--help"]])
+def test_a_page_is_as_wide_as_the_terminal(words: list[str]):
+    """COLUMNS is another window's there; in a pipe it counts."""
+    with Screen([*KIRSCH, *words], dict(os.environ)) as screen:
+        assert screen.status() == 0
+    piped = subprocess.run(
+        [*KIRSCH, *words],
+        env=os.environ | {"COLUMNS": str(COLUMNS)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    lines = [line.rstrip() for line in piped.stdout.splitlines()]
+    assert [*lines, ""] == screen.seen
+    assert 33 < max(map(len, lines)) <= COLUMNS
 
 
 def test_help_and_version(application: Application):

@@ -1,6 +1,7 @@
 """The parser of one verb, whose --help reads like a page of a manual."""
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +9,22 @@ from typing import Any, NoReturn
 
 USAGE = 2
 INDENT = "    "
-WIDTH = 80
+# Columns of a page; on a terminal that has fewer as many as that, but for the least that can be read.
+WIDTH, NARROW = 80, 40
+
+
+def width() -> int:
+    """How wide a page is on this terminal."""
+    from kirsch.terminal import size
+
+    return max(min(size(sys.stdout).columns, WIDTH), NARROW)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, which would believe COLUMNS."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=width() - 2)
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +84,8 @@ class Parser(argparse.ArgumentParser):
 
     def _synopsis(self) -> str:
         usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
-        return textwrap.fill(usage, WIDTH - len(INDENT), subsequent_indent=" " * (len(self.prog) + 1))
+        indent = " " * (len(self.prog) + 1)
+        return textwrap.fill(usage, width() - len(INDENT), subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _sections(text: str) -> list[str]:
@@ -88,5 +105,6 @@ def _part(title: str, text: str) -> str:
 
 
 def _filled(text: str) -> str:
-    """Paragraphs at the width of a page."""
-    return "\n\n".join(textwrap.fill(" ".join(p.split()), WIDTH - len(INDENT)) for p in text.split("\n\n"))
+    """Paragraphs at the width of a page; an option's name stays whole."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(textwrap.fill(p, width() - len(INDENT), break_on_hyphens=False) for p in paragraphs)

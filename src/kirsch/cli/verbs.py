@@ -15,16 +15,18 @@ from kirsch.cli import (
     secret_options,
     ws_options,
 )
-from kirsch.cli.manual import Parser
+from kirsch.cli.manual import Formatter, Parser
 from kirsch.cli.values import count, lines, seconds
 
-DESCRIPTION = "kirsch runs unit files: on this machine, and on a cluster of them."
+# As they are: no line is longer than a narrow terminal's.
+DESCRIPTION = "kirsch runs unit files: here, and on a cluster of machines."
 EPILOG = """\
-Start with an application's directory:  kirsch up examples/notes
-Then, in that directory:                kirsch list-units
-More about a verb:                      kirsch help VERB
+Begin with an application:  kirsch up examples/notes
+Then, in its folder:        kirsch list-units
+More about a verb:          kirsch help VERB
 
-Exit status: 0 done, 1 could not, 2 wrong usage. KIRSCH_ENDPOINT, KIRSCH_CLUSTER and KIRSCH_TUNNEL stand for
+Exit status: 0 done, 1 could not, 2 wrong usage.
+KIRSCH_ENDPOINT, KIRSCH_CLUSTER and KIRSCH_TUNNEL stand for
 the options of those names."""
 
 # Which kirschd a verb is for: before the verb, or after it.
@@ -42,7 +44,7 @@ def build() -> argparse.ArgumentParser:
         prog="kirsch",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"kirsch {__version__}")
     for option, (metavar, what) in WHERE.items():
@@ -128,7 +130,7 @@ def _verb(verbs: Any, name: str, run: str, what: str, example: str) -> Parser:
         title=f"kirsch-{name.replace(' ', '-')} - {short}",
         description=what,
         example=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     # Also after the verb, as people type it; absent there it must not undo the one before.
     for option, (metavar, _) in WHERE.items():
