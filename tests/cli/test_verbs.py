@@ -199,6 +199,9 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     assert up.fails("submit", "units/none.service") == "units/none.service: No such file or directory"
     assert up.fails("start", "t@.service").startswith('cannot activate template "t@.service"')
     assert up.fails("start", "nobody") == "there is no unit nobody"
+    assert up.fails("start", "./nobody.service") == (
+        "./nobody.service: there is no such file, and no unit of that name"
+    )
     assert up.fails("journal", "t") == "there is no unit t; t@.service is a template: name an instance of it"
     up.ok("load", "t@1")
     assert up.fails("journal", "t") == "there is no unit t; there are t@1.service"

@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os.path import isfile  # Path.is_file raises OSError for a name that is too long
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from kirsch.cli.names import full_names, known_units
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
 from kirsch.cli.waiting import Line, is_up, wait
-from kirsch.cluster.application import resolve
+from kirsch.cluster.application import ApplicationError, resolve
 from kirsch.cluster.client import UNITS, Client, unit_path
 from kirsch.unit import UnitError, UnitFile, UnitName
 
@@ -216,13 +216,23 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
         told = _submit(client, new, replace=False) if new else told
         files = {path.name: str(path) for path in new}
     known |= files.keys()
-    names = list(dict.fromkeys(resolve(path.name, known) for path in paths))
+    names = list(dict.fromkeys(_resolved(each, known) for each in given))
     changes = [
         {"name": name, "desiredState": desired, "again": again, "file": files.get(name, "")} for name in names
     ]
     for start, stop in _parts(changes):
         _send(client, changes[start:stop], told)
     return names
+
+
+def _resolved(given: str, known: Collection[str]) -> str:
+    """The full name of a unit, which may have been named by its file. Raises ApplicationError, Failure."""
+    try:
+        return resolve(Path(given).name, known)
+    except ApplicationError:
+        if "/" in given and not isfile(given):
+            raise Failure(f"{given}: there is no such file, and no unit of that name") from None
+        raise
 
 
 def _tell_other_texts(paths: Sequence[Path], lines: Mapping[str, Line]) -> None:
