@@ -124,6 +124,28 @@ def bash(application: Application, line: str) -> list[str]:
     return done.stdout.split()
 
 
+def test_bash_completes_a_kirsch_that_is_not_on_path(tmp_path: Path):
+    script = f"""
+        source <({BIN}/kirsch completion bash)
+        PATH=/usr/bin:/bin
+        for COMP_LINE in "$@"; do
+            COMP_POINT=${{#COMP_LINE}}
+            _kirsch
+            echo "${{COMPREPLY[@]}}"
+        done
+    """
+    (tmp_path / "bin").symlink_to(BIN)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", f"{BIN}/kirsch sta", "bin/kirsch sta", "~/bin/kirsch sta"],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["start status"] * 3, done.stderr
+
+
 def test_bash(submitted: Application):
     assert bash(submitted, "kirsch sta") == ["start", "status"]
     assert bash(submitted, "kirsch start web") == ["webdb.service"]

@@ -4,12 +4,15 @@ import argparse
 
 BASH = r"""# kirsch's completion for bash: source <(kirsch completion bash)
 _kirsch() {
-    local line answer breaks kept word
+    local line answer breaks kept program word
     # COMP_WORDS will not do: bash parts words at @ and : too.
     read -ra line <<< "${COMP_LINE:0:COMP_POINT}"
     [[ ${COMP_LINE:0:COMP_POINT} == *[[:space:]] ]] && line+=("")
     word=${line[-1]}
-    mapfile -t answer < <(kirsch _complete "${line[@]:1}" 2>/dev/null)
+    # As it was typed, for it need not be on PATH: .venv/bin/kirsch.
+    program=${line[0]/#\~\//$HOME/}
+    [[ $(type -t -- "$program") == file ]] || program=kirsch  # an alias
+    mapfile -t answer < <("$program" _complete "${line[@]:1}" 2>/dev/null)
     COMPREPLY=("${answer[@]:1}")
     COMPREPLY=("${COMPREPLY[@]%%$'\t'*}")
     # What stands before the last break is there already.
