@@ -66,7 +66,7 @@ def shell(command: str, folder: Path, **environment: str) -> subprocess.Complete
 
 
 class TestStreams:
-    @pytest.mark.parametrize("closed", [">&-", "<&-", "<&- >&-"])
+    @pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
     def test_one_that_is_closed(self, tmp_path: Path, closed: str):
         done = shell(f"{K} version {closed}", tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
@@ -81,7 +81,7 @@ class TestStreams:
         done = shell(f"{K} version >/dev/full", tmp_path)
         assert (done.returncode, done.stderr) == (1, b"kirsch: No space left on device\n")
 
-    @pytest.mark.parametrize("verb", ["--help", "help", "up --help", "cluster --help"])
+    @pytest.mark.parametrize("verb", ["--help", "help up", "cluster --help"])
     def test_a_reader_that_has_gone(self, tmp_path: Path, verb: str):
         # Nobody has the other end of the pipe by the time that kirsch begins.
         done = shell(f"set -o pipefail; {{ read -r; {K} {verb}; }} < <(sleep 0.2; echo) | true", tmp_path)
@@ -92,9 +92,9 @@ class TestStreams:
         os.mkdir(folder)
         with open(folder + b"/a.service", "w") as file:
             file.write("[Service]\nExecStart=true\n")
-        done = shell(f"{K} verify d*/a.service", tmp_path, PYTHONUTF8="0", LC_ALL="C.UTF-8")
+        done = shell(f"{K} verify d*/a.service", tmp_path, PYTHONIOENCODING="utf-8:strict")
         assert (done.returncode, done.stderr) == (0, b"")
-        assert done.stdout.endswith(b"/a.service: ok\n")
+        assert done.stdout == b"d\\udcff/a.service: ok\n"
 
     def test_an_encoding_without_the_character(self, application: Application):
         application.unit("a.service", "[Unit]\nDescription=a → b\n[Service]\nExecStart=sleep 1000\n")
@@ -162,7 +162,7 @@ class TestFolders:
 
 
 class TestInterrupts:
-    @pytest.mark.parametrize("module", ["kirsch.cli.errors", "kirsch.cli.verbs", "kirsch.cli.manual"])
+    @pytest.mark.parametrize("module", ["kirsch.cli.errors", "kirsch.cli.verbs"])
     def test_before_anything_is_done(self, module: str):
         code = INTERRUPTED.format(module=module)
         done = subprocess.run(
@@ -212,24 +212,15 @@ class TestExtras:
             ("up", "cherrypy is not installed: pip install 'kirsch[web]'"),
             ("dev", "cherrypy is not installed: pip install 'kirsch[web]'"),
             ("balancer --config x", "cherrypy is not installed: pip install 'kirsch[web]'"),
-            ("help balancer", "cherrypy is not installed: pip install 'kirsch[web]'"),
             ("image list", "cryptography is not installed: pip install 'kirsch[clusters]'"),
-            ("cluster create", "clusters need certificates: pip install 'kirsch[clusters]'"),
-            (
-                "ws serve 0 --provider tornado",
-                "kirsch.websocket.tornado needs Tornado: pip install 'kirsch[tornado]'",
-            ),
-            ("hbase jars", "kirsch.hbase needs JPype: pip install 'kirsch[hbase]'"),
         ],
     )
-    def test_one_that_is_missing(self, application: Application, arguments: str, missing: str):
+    def test_one_that_is_missing(self, tmp_path: Path, arguments: str, missing: str):
         """-S: what is installed beside Python is not found."""
-        application.sleeper("a.service")
-        done = shell(
-            f"{sys.executable} -S -m kirsch.cli.main {arguments}", application.directory, PYTHONPATH=SOURCES
-        )
+        (tmp_path / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
+        done = shell(f"{sys.executable} -S -m kirsch.cli.main {arguments}", tmp_path, PYTHONPATH=SOURCES)
         assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"kirsch: {missing}\n")
-        assert not (application.directory / ".kirsch").exists()
+        assert not (tmp_path / ".kirsch").exists()
 
 
 class TestBalancer:
