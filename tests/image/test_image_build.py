@@ -319,6 +319,7 @@ def test_requirements_that_are_not_to_be_had_are_named(podman, application):
     [
         ("FROM localhost/kirsch/nothing\n", "which is not here"),
         ("FROM localhost/nothing\n", "build it first"),
+        ("FROM 127.0.0.1:1/nothing\n", "`kirsch image pull 127.0.0.1:1/nothing` says why"),
         ("FRUM x\n", "podman build"),
     ],
 )

@@ -147,7 +147,8 @@ def test_the_content_tag_knows_layers_and_settings_but_no_traces():
 
 def test_an_images_content_tag_is_listed_beside_its_names_not_as_one():
     tag = content_tag(INSPECTED)
-    names = [f"localhost/notes:{tag}", "localhost/notes:1", "localhost/notes:latest", f"localhost/old:{tag}"]
+    earlier = content_tag({**INSPECTED, "Os": "as an earlier kirsch had it"})
+    names = [f"localhost/notes:{each}" for each in (earlier, tag, "1", "latest")] + [f"localhost/old:{tag}"]
     found = listed([{"Id": "a" * 64, "Names": names, "Size": 5}] * 4)
     assert [(image.name, image.tag, image.content) for image in found] == [
         ("localhost/notes", "1", tag),

@@ -173,7 +173,7 @@ def _there(base: str, show: Show, runner: Runner) -> None:
     local = base.startswith(f"{LOCAL}/")
     if images.exists(base) or own_image(base, show, runner) or (not local and images.pullable(base)):
         return
-    made = "build it first" if local else "no registry that is reached has it"
+    made = "build it first" if local else f"no registry has it for us; `kirsch image pull {base}` says why"
     raise ImageError(f"the Containerfile needs {base}, which is not here: {made}")
 
 

@@ -40,7 +40,7 @@ def listed(said: Iterable[dict[str, object]]) -> list[Image]:
         pairs = [tuple(str(name).rpartition(":")[::2]) for name in (names if isinstance(names, list) else [])]
         contents = {name: tag for name, tag in pairs if is_content_tag(tag)}
         for name, tag in pairs:
-            if tag == contents.get(name) and any(n == name and t != tag for n, t in pairs):
+            if is_content_tag(tag) and any(n == name and not is_content_tag(t) for n, t in pairs):
                 continue
             size = image["Size"]
             assert isinstance(size, int)
