@@ -13,7 +13,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
-MODULES = {"websocket": ("frame", "parser", "protocol", "pump"), "hbase": ("block",)}
+MODULES = {"websocket": ("frame", "parser", "sending", "protocol", "pump"), "hbase": ("block",)}
 
 
 def extensions() -> list[Extension]:

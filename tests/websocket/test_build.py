@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"frame", "parser", "protocol", "pump", "block"}
+MODULES = {"frame", "parser", "sending", "protocol", "pump", "block"}
 PIP = (sys.executable, "-m", "pip", "wheel")
 
 

@@ -207,7 +207,7 @@ def test_what_was_skipped_has_no_end():
         assert peer.next() == "told"
 
 
-def test_no_message_is_sent_from_chunks_that_are_still_to_come(caplog):
+def test_no_message_is_sent_from_an_iterator_over_chunks_that_are_still_to_come(caplog):
     """Whoever writes would wait for them: a thread that is there for all, or forever for itself."""
 
     def handler(ws):
@@ -220,7 +220,7 @@ def test_no_message_is_sent_from_chunks_that_are_still_to_come(caplog):
         peer.protocol.send(iter([b"begun", b"and more"]))
         peer.sock.sendall(b"".join(peer.protocol.take())[:11])
         assert peer.next() == Close(1011, "a message could not be read to its end")
-    assert "no message is sent from the chunks of one that is still coming" in caplog.text
+    assert "no message is sent from an iterator over one that is still coming" in caplog.text
 
 
 def test_a_stream_may_end_while_another_thread_looks_at_it():
@@ -573,6 +573,44 @@ def test_a_client_with_callbacks():
         assert told.get(timeout=PATIENCE) is not threading.current_thread()
         assert told.get(timeout=PATIENCE) == "hello"
         assert told.get(timeout=PATIENCE) == (3001, "thanks")
+
+
+def test_a_client_with_callbacks_may_send_at_once():
+    told = queue.Queue()
+
+    class Client(WebSocket):
+        def received_message(self, message):
+            told.put(message)
+
+    with serve(Echo) as server:
+        for _ in range(20):
+            with connect(server.url, Client) as ws:
+                ws.send("hello")
+                assert told.get(timeout=PATIENCE) == "hello"
+
+
+@pytest.mark.parametrize(("raised", "code"), [(None, 1000), (LookupError, 1011), (KeyboardInterrupt, 1001)])
+def test_a_client_with_callbacks_is_closed_by_with(raised, code):
+    told, ends = queue.Queue(), queue.Queue()
+
+    class Client(WebSocket):
+        def received_message(self, message):
+            told.put(message)
+
+    class Server(Echo):
+        def closed(self, code, reason):
+            ends.put(code)
+
+    with serve(Server) as server:
+        with contextlib.suppress(*(() if raised is None else (raised,))), connect(server.url, Client) as ws:
+            assert isinstance(ws, Client)
+            ws.send("hello")
+            assert told.get(timeout=PATIENCE) == "hello"
+            if raised is not None:
+                raise raised
+        # It has waited for the end.
+        assert ws.wait_closed(0)
+        assert ends.get(timeout=PATIENCE) == code
 
 
 # Handshakes.

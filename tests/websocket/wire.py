@@ -55,8 +55,8 @@ class Peer:
         self.sock.close()
 
 
-def dial(address, request=REQUEST):
-    """A Peer of a server, its handshake done; plain TCP or a Unix socket."""
+def dial(address, request=REQUEST, stream=False):
+    """A Peer of a server, its handshake done; plain TCP or a Unix socket. `stream`: it is told of chunks."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(PATIENCE)
@@ -66,4 +66,4 @@ def dial(address, request=REQUEST):
     while not head.endswith(b"\r\n\r\n"):
         head += sock.recv(1)
     assert head.startswith(b"HTTP/1.1 101 "), head
-    return Peer(sock)
+    return Peer(sock, stream)

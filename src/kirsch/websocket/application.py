@@ -1,11 +1,12 @@
 """What an application writes: one class for every provider, with the names of ws4py."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 from typing import Protocol as Interface
 
 from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.frame import ABNORMAL, INTERNAL
+from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
 from kirsch.websocket.message import Chunk, Close, Event, Message, Ping, Pong
 from kirsch.websocket.protocol import CLOSED, CLOSING
 from kirsch.websocket.speedups import Protocol
@@ -96,6 +97,17 @@ class WebSocket(Protocol):
         """
         return self.wire.wait_closed(timeout)
 
+    def __enter__(self) -> Self:
+        """With threads and on gevent `with` closes the connection at its end, and waits for that."""
+        if not hasattr(self.wire, "farewell"):
+            raise TypeError("on a loop it is `async with connect(...)`")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wire.farewell(farewell(kind))
+
     # For providers.
 
     __since: float | None = None
@@ -142,7 +154,12 @@ class WebSocket(Protocol):
         """
         if self.error is not None:
             return True
-        return not self.client and self.close_sent is not None and self.close_received is not None
+        return (
+            not self.client
+            and self.close_sent is not None
+            and self.close_received is not None
+            and not self.under_way
+        )
 
     def tick(self, now: float) -> None:
         """Time has passed: ping who is silent, give up who stays so. `now` is any clock's, in seconds."""
@@ -195,3 +212,10 @@ class WebSocket(Protocol):
             self.ponged(event.data)
         elif isinstance(event, Ping | Close):
             self.answer(event)
+
+
+def farewell(raised: type[BaseException] | None) -> int:
+    """The code with which `with` closes a connection, if its body raised this."""
+    if raised is None or issubclass(raised, Closed):
+        return NORMAL
+    return INTERNAL if issubclass(raised, Exception) else GOING_AWAY

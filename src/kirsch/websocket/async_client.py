@@ -1,12 +1,13 @@
 """Clients on asyncio's event loop: `connect` once, or `reconnect` for ever."""
 
 import asyncio
+import contextlib
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from kirsch.websocket.application import WebSocket
+from kirsch.websocket.application import WebSocket, farewell
 from kirsch.websocket.async_connection import Connection
 from kirsch.websocket.async_transport import TransportWire
 from kirsch.websocket.async_wire import log
@@ -14,7 +15,6 @@ from kirsch.websocket.awaited import Awaited
 from kirsch.websocket.backoff import Backoff, passes
 from kirsch.websocket.dial_asyncio import dial
 from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.inbox import farewell
 from kirsch.websocket.opening import ClientOptions, Opened
 from kirsch.websocket.site import check, joined
 from kirsch.websocket.url import Url
@@ -98,6 +98,11 @@ class connect(Awaited, Generic[W]):  # noqa: N801 - it reads as a function: awai
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        websocket = self._wire.websocket
+        if kind is None and isinstance(websocket, Connection):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(websocket.limits.close_timeout):
+                    await websocket.pass_on()
         await self._wire.closed(farewell(kind))
 
 

@@ -10,8 +10,8 @@ from kirsch.websocket.arrival import Arrival
 from kirsch.websocket.async_wire import READ, Wire
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import NORMAL
-from kirsch.websocket.inbox import NORMALLY, Chunks, enough, ignore
-from kirsch.websocket.message import Message
+from kirsch.websocket.inbox import NORMALLY, Chunks, enough, ignore, waiting
+from kirsch.websocket.message import Close, Event, Message
 from kirsch.websocket.protocol import OPEN
 
 
@@ -19,6 +19,7 @@ class Stream(Chunks):
     """A message that is taken in chunks: `async for chunk in message`; `text` says of which kind they are."""
 
     def __aiter__(self) -> Self:
+        self.over()
         return self
 
     async def __anext__(self) -> Any:
@@ -52,6 +53,9 @@ class Connection(WebSocket):
         self._arrival = Arrival()
         self._over: Closed | None = None
         self._current: Stream | None = None
+        # Messages that are sent on, and not whole or not all there yet; who waits until all are.
+        self._passing: list[Stream] = []
+        self._passed: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -91,7 +95,9 @@ class Connection(WebSocket):
             raise RuntimeError("another task waits for this connection's messages")
         self._unread = 0
         wire = self.wire
-        if wire.held:
+        if self._passing:
+            self._ease()
+        elif wire.held:
             wire.hold(False)
         if not self.corked and self.pending:
             # It may be the last there is to say.
@@ -123,6 +129,7 @@ class Connection(WebSocket):
         """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
         try:
             await handler(self)
+            await self.pass_on()
         except Closed:
             pass
         except Exception as error:
@@ -146,16 +153,26 @@ class Connection(WebSocket):
         if final:
             self._current = None
 
+    def received_other(self, event: Event) -> None:
+        if isinstance(event, Close):
+            self._cut()
+        super().received_other(event)
+
     def closed(self, code: int, reason: str) -> None:
         self._over = Closed(code, reason)
         self._news = True
+        self._cut()
+        self._all_passed()
         self.arrived(0)
 
     def arrived(self, count: int) -> None:
         if self._inbox or self._news:
             self._news = False
             self._unread += count
-            if self._unread + self.queued > self._enough:
+            behind = self._unread + self.queued
+            if self._passing:
+                behind = self._unread = self._waits()
+            if behind > self._enough:
                 if self.state == OPEN:
                     self.wire.hold(True)
                 else:
@@ -170,3 +187,46 @@ class Connection(WebSocket):
         """It is closing, and read to the end; nobody is behind the messages that come yet."""
         self.received_message = ignore  # type: ignore[method-assign, assignment]
         self.received_chunk = ignore  # type: ignore[method-assign, assignment]
+        self._cut()
+
+    # Messages that are sent on.
+
+    def passes(self, stream: Stream) -> None:
+        """A message is sent on."""
+        self._passing.append(stream)
+        self._ease()
+
+    def taken(self, stream: Stream) -> None:
+        """A chunk of a message that is sent on was taken, or nobody takes any more."""
+        if stream.target is None and stream in self._passing:
+            self._passing.remove(stream)
+            if not self._passing:
+                self._all_passed()
+        if self.wire.held:
+            self._ease()
+
+    async def pass_on(self) -> None:
+        """Wait until all that is sent on has been taken, or the connection is gone."""
+        if self._passing and self._over is None:
+            self._ease()
+            self._passed = asyncio.get_running_loop().create_future()
+            await self._passed
+
+    def _all_passed(self) -> None:
+        if self._passed is not None and not self._passed.done():
+            self._passed.set_result(None)
+
+    def _waits(self) -> int:
+        return waiting(self._inbox, self._passing, self._current)
+
+    def _ease(self) -> None:
+        """Read on, if little waits. What waits to be sent the wire sees to."""
+        self._unread = self._waits()
+        if self.wire.held and self._unread <= self._enough:
+            self.wire.hold(False)
+
+    def _cut(self) -> None:
+        """What has come of a message is all that comes of it."""
+        if self._current is not None:
+            self._current.cut()
+            self._current.tell()

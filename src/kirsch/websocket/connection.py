@@ -1,5 +1,6 @@
 """A connection to iterate over with `for`, in any thread: it reads itself."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -11,10 +12,10 @@ from typing import Any, Self
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import ABNORMAL, NORMAL
-from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, farewell, ignore
+from kirsch.websocket.inbox import NORMALLY, Chunks, ignore, waiting
 from kirsch.websocket.link import READ, Link
-from kirsch.websocket.message import Close, Message
-from kirsch.websocket.protocol import CLOSED
+from kirsch.websocket.message import Close, Event, Message
+from kirsch.websocket.protocol import CLOSED, OPEN
 from kirsch.websocket.source import asked
 
 _local = threading.local()
@@ -39,8 +40,8 @@ class Stream(Chunks):
             if asked():
                 # Whoever writes a message does not wait for another: it may be a thread that serves all.
                 raise RuntimeError(
-                    "with threads no message is sent from the chunks of one that is still coming: send each "
-                    "chunk as a message, or what was taken of it"
+                    "with threads no message is sent from an iterator over one that is still coming: send it "
+                    "as it is, or each chunk as a message"
                 )
             self._connection.fetch(lambda: bool(self._chunks) or self._whole, None)
 
@@ -63,6 +64,8 @@ class Connection(WebSocket):
         # Messages go where they wait without a call of ours.
         self.received_message = self._inbox.append  # type: ignore[method-assign, assignment]
         self._current: Stream | None = None
+        # Messages that are sent on, and not whole or not all there yet.
+        self._passing: list[Stream] = []
         # A server does not hear a client that does not listen: while more waits to be sent, so do messages.
         self._enough = sys.maxsize if self.client else self.limits.queue // 2
 
@@ -113,29 +116,66 @@ class Connection(WebSocket):
         self.dismiss()
         return self.wire.wait_closed(timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(farewell(kind))
-        # The close timeout runs from the next second on.
-        if not self.wait_closed(self.limits.close_timeout + 2):
-            self.wire.abort()
-            self.wait_closed(1)
+        if kind is None:
+            self.pass_on(self.limits.close_timeout)
+        super().__exit__(kind, error, trace)
 
     # For providers.
+
+    # The pool has found `full`: who takes chunks of a message that is sent on has it look again.
+    stopped = False
 
     @property
     def full(self) -> bool:
         """Whether more waits to be taken than `limits.inbox`."""
         # Another thread may be reading.
-        current = self._current
-        unread = 0 if current is None else current.size
-        for message in list(self._inbox):
-            unread += OVERHEAD + (message.size if isinstance(message, Stream) else len(message))
-        return unread > self.limits.inbox
+        return waiting(list(self._inbox), list(self._passing), self._current) > self.limits.inbox
+
+    @property
+    def echoing(self) -> bool:
+        """Whether it is sent a message of its own: a peer that does not read that has itself to blame."""
+        return any(stream.target is self for stream in list(self._passing))
+
+    def passes(self, stream: Stream) -> None:
+        """A message is sent on."""
+        self._passing.append(stream)
+        # Whoever reads sends it on, chunk by chunk, and nobody may iterate just now.
+        self.wire.leave_to_pool()
+
+    def taken(self, stream: Stream) -> None:
+        """A chunk of a message that is sent on was taken. Whoever did so is writing, and touches no lock."""
+        if stream.target is None:
+            # Who drops it may be another thread than who takes its last chunk.
+            with contextlib.suppress(ValueError):
+                self._passing.remove(stream)
+        if self.stopped or self.wire.waiting:
+            self.wire.pool.ease(self.wire)
+
+    def pass_on(self, timeout: float | None = None) -> None:
+        """Wait until all that is sent on has been taken, or the connection is gone."""
+        if self._passing:
+            self.wire.leave_to_pool()
+            self.wire.wait(lambda: not self._passing or self.state == CLOSED, timeout)
+
+    def eased(self) -> None:
+        """Tell whoever sends a message on what became of it."""
+        for stream in list(self._passing):
+            if stream.broken:
+                stream.tell()
+
+    def received_other(self, event: Event) -> None:
+        if isinstance(event, Close):
+            self._cut()
+            self.eased()
+        super().received_other(event)
+
+    def ended(self) -> None:
+        super().ended()
+        self._cut()
+        self.eased()
 
     def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
         if first or self._current is None:
@@ -149,6 +189,7 @@ class Connection(WebSocket):
         """Run a function on this connection, and close it then: with 1011 where it raised."""
         try:
             handler(self)
+            self.pass_on()
         except Closed:
             pass
         except Exception as error:
@@ -160,6 +201,10 @@ class Connection(WebSocket):
         """Take what has come, and nothing more."""
         self.received_message = ignore  # type: ignore[method-assign, assignment]
         self.received_chunk = ignore  # type: ignore[method-assign, assignment]
+        if self._passing:
+            self._cut()
+            # Not here: it may be called with a lock held.
+            self.wire.pool.ease(self.wire)
 
     def dismiss(self) -> None:
         """Nobody takes messages any more: others see to the end of the connection."""
@@ -216,6 +261,8 @@ class Connection(WebSocket):
             self._over()
             if self.buffered > self._enough:
                 self._hold(None if end is None else end - time.monotonic())
+            if self._passing and self._behind():
+                self._keep_pace(None if end is None else end - time.monotonic())
             buffer = getattr(_local, "buffer", None)
             if buffer is None:
                 buffer = _local.buffer = memoryview(bytearray(READ))
@@ -230,6 +277,23 @@ class Connection(WebSocket):
         except Closed:
             # What has come is there to be taken.
             pass
+
+    def _keep_pace(self, timeout: float | None) -> None:
+        """Wait for who is sent messages on, and reads more slowly than they come. Raises TimeoutError."""
+        link = self.wire
+        if not link.wait(lambda: not self._behind() or self.state != OPEN or link.eof, timeout):
+            raise TimeoutError("no message came in time")
+        if self._behind():
+            # It is closing, and read to the end.
+            self.refuse()
+
+    def _behind(self) -> bool:
+        return sum(stream.size for stream in list(self._passing)) > self.limits.inbox
+
+    def _cut(self) -> None:
+        current = self._current
+        if current is not None:
+            current.cut()
 
     def _over(self) -> None:
         """Raise Closed if no message will come any more."""

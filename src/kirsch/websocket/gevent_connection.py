@@ -9,12 +9,12 @@ from typing import Any, Self
 import gevent
 from gevent.event import Event
 
-from kirsch.websocket.application import WebSocket
+from kirsch.websocket.application import WebSocket, farewell
 from kirsch.websocket.errors import Closed
 from kirsch.websocket.frame import NORMAL, Buffer
 from kirsch.websocket.gevent_wire import READ, Wire
-from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, enough, farewell, ignore
-from kirsch.websocket.message import Message
+from kirsch.websocket.inbox import NORMALLY, OVERHEAD, Chunks, enough, ignore, waiting
+from kirsch.websocket.message import Close, Message
 from kirsch.websocket.protocol import OPEN
 
 
@@ -27,9 +27,10 @@ class Stream(Chunks):
         self._readers += 1
         try:
             while True:
+                over = self.over()
                 if self._chunks:
                     yield self._chunks.popleft()
-                elif self.over():
+                elif over:
                     return
                 else:
                     self._connection.news()
@@ -65,6 +66,9 @@ class Connection(WebSocket):
         self._arrival = Event()
         self._over: Closed | None = None
         self._incoming: Stream | None = None
+        # Messages that are sent on, and not whole or not all there yet; whether there are none.
+        self._passing: list[Stream] = []
+        self._passed = Event()
 
     def __iter__(self) -> Self:
         return self
@@ -102,15 +106,14 @@ class Connection(WebSocket):
         self.dismiss()
         return self.wire.wait_closed(timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self.pass_on(self.limits.close_timeout)
         self.close(farewell(kind))
         self.dismiss()
-        self.wire.leave()
+        super().__exit__(kind, error, trace)
 
     def _next(self) -> Any:
         if self._incoming is not None:
@@ -127,8 +130,8 @@ class Connection(WebSocket):
         return message
 
     def _ease(self) -> None:
-        self._unread = 0
-        if self._full:
+        self._unread = self._waits() if self._passing else 0
+        if self._full and self._unread <= self._enough:
             self._full = False
             self.wire.hold(False)
 
@@ -144,6 +147,7 @@ class Connection(WebSocket):
         """Run a function on this connection, and close it then: 1011 where it raised."""
         try:
             handler(self)
+            self.pass_on()
         except Closed:
             pass
         except Exception as error:
@@ -160,7 +164,11 @@ class Connection(WebSocket):
         """Take what has come, and nothing more; read to the end."""
         self.received_message = ignore  # type: ignore[assignment, method-assign]
         self.received_chunk = ignore  # type: ignore[assignment, method-assign]
-        self._ease()
+        self._cut()
+        self._unread = 0
+        if self._full:
+            self._full = False
+            self.wire.hold(False)
 
     def feed(self, data: Buffer) -> None:
         before = len(self._inbox)
@@ -182,8 +190,15 @@ class Connection(WebSocket):
         if final:
             self._incoming = None
 
+    def received_other(self, event: Any) -> None:
+        if isinstance(event, Close):
+            self._cut()
+        super().received_other(event)
+
     def closed(self, code: int, reason: str) -> None:
         self._over = Closed(code, reason)
+        self._cut()
+        self._passed.set()
         self._arrival.set()
 
     def _arrived(self, before: int) -> None:
@@ -195,13 +210,48 @@ class Connection(WebSocket):
             self._unread += OVERHEAD * new + sum(map(len, islice(reversed(inbox), new)))
         else:
             return
-        if self._unread + self.queued > self._enough and not self._full:
+        behind = self._unread + self.queued
+        if self._passing:
+            behind = self._unread = self._waits()
+        if behind > self._enough and not self._full:
             if self.state == OPEN:
                 self._full = True
                 self.wire.hold(True)
             else:
                 self._refuse()
         self._arrival.set()
+
+    # Messages that are sent on.
+
+    def passes(self, stream: Stream) -> None:
+        """A message is sent on."""
+        self._passing.append(stream)
+        self._ease()
+
+    def taken(self, stream: Stream) -> None:
+        """A chunk of a message that is sent on was taken, or nobody takes any more."""
+        if stream.target is None and stream in self._passing:
+            self._passing.remove(stream)
+            if not self._passing:
+                self._passed.set()
+        if self._full:
+            self._ease()
+
+    def pass_on(self, timeout: float | None = None) -> None:
+        """Wait until all that is sent on has been taken, or the connection is gone."""
+        if self._passing and self._over is None:
+            self._ease()
+            self._passed.clear()
+            self._passed.wait(timeout)
+
+    def _waits(self) -> int:
+        return waiting(self._inbox, self._passing, self._incoming)
+
+    def _cut(self) -> None:
+        """What has come of a message is all that comes of it."""
+        if self._incoming is not None:
+            self._incoming.cut()
+            self._incoming.tell()
 
 
 class Handled(Connection):

@@ -239,9 +239,9 @@ class Wire:
         """Block until the connection is gone; whether it is."""
         return bool(self.gone.wait(timeout))
 
-    def leave(self) -> None:
+    def farewell(self, code: int) -> None:
         """Close, and wait for the end: for `close_timeout` at most."""
-        self.websocket.close()
+        self.websocket.close(code)
         if not self.gone.wait(self.websocket.limits.close_timeout):
             self.abort()
             self.gone.wait()

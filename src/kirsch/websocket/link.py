@@ -61,6 +61,8 @@ class Link(Writer):
 
     def __init__(self, pool: "Pool", websocket: WebSocket, socket: sockets.socket) -> None:
         super().__init__(websocket, socket)
+        # A client may send before a thread has begun with it.
+        websocket.wire = self
         self.pool = pool
         self.fd = socket.fileno()
         self.initial: bytes | None = b""
@@ -98,6 +100,14 @@ class Link(Writer):
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Block until the connection is gone; whether it is."""
         return self.wait(lambda: self.websocket.state == CLOSED, timeout)
+
+    def farewell(self, code: int) -> None:
+        """Close, and wait for the end: for `close_timeout`, and the second in which that is looked at."""
+        websocket = self.websocket
+        websocket.close(code)
+        if not websocket.wait_closed(websocket.limits.close_timeout + 2):
+            self.abort()
+            websocket.wait_closed(1)
 
     # Whose turn it is.
 
@@ -155,11 +165,14 @@ class Link(Writer):
         if self.iterated:
             if not self.away:
                 return False
+            # First this: whoever takes chunks just now looks when it has.
+            websocket.stopped = True  # type: ignore[attr-defined]
             if websocket.full:  # type: ignore[attr-defined]
                 if websocket.state == OPEN:
                     return False
                 # It is closing, and read to the end.
                 websocket.refuse()  # type: ignore[attr-defined]
+            websocket.stopped = False  # type: ignore[attr-defined]
         # First this: whoever is writing just now looks when it has written.
         self.paused = True
         if websocket.client or self.lingering or websocket.queued + self.buffered <= self._low * 2:
@@ -225,7 +238,7 @@ class Link(Writer):
             if not self.owner and self.visits == self._visited and not (self.away and self.armed):
                 self.leave_to_pool()
             self._visited = self.visits
-            idle = websocket.full  # type: ignore[attr-defined]
+            idle = websocket.full and not websocket.echoing  # type: ignore[attr-defined]
         else:
             idle = self.owner != 0
         if idle:
@@ -243,6 +256,12 @@ class Link(Writer):
             self.abort()
         else:
             self.websocket.close(code, reason)
+
+    def eased(self) -> None:
+        """Some of what is sent on of this connection's messages has been taken, or none comes any more."""
+        self.websocket.eased()  # type: ignore[attr-defined]
+        self.arm()
+        self.changed()
 
     def hurry(self, batch: int) -> None:
         """The application still is at this batch of messages: what it sends goes out at once now."""

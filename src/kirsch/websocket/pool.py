@@ -99,6 +99,8 @@ class Pool:
         self.stopped = self.closing = False
         # Connections that iterate, and have been given several messages at once.
         self.talking: set[Link] = set()
+        # Connections that look again at what is sent on of their messages.
+        self.eased: set[Link] = set()
         # Threads of functions that iterate.
         self.handlers: set[threading.Thread] = set()
         # Whether the housekeeper waits for the next second, or to be alerted.
@@ -116,8 +118,7 @@ class Pool:
     def connections(self) -> list[WebSocket]:
         """Those that are served just now: each can be sent to."""
         links = [entry for entry in list(self.entries.values()) if isinstance(entry, Link)]
-        # Before it has been started one has no wire yet.
-        return [link.websocket for link in links if hasattr(link.websocket, "wire")]
+        return [link.websocket for link in links if link.initial is None]
 
     def adopt(
         self,
@@ -233,6 +234,11 @@ class Pool:
             finally:
                 link.waiting -= 1
 
+    def ease(self, link: Link) -> None:
+        """Have a connection look again at what is sent on of its messages, in another thread, soon."""
+        self.eased.add(link)
+        self.alert()
+
     def alert(self) -> None:
         """Someone calls an application: see whether that takes long."""
         self.dozing = False
@@ -252,6 +258,7 @@ class Pool:
         heard: dict[Link, int] = {}
         following = time.monotonic() + TICK
         while not self.stopped:
+            self._ease()
             busy = {worker: worker.turns for worker in self._workers if worker.entry is not None}
             talking = {link: link.batch for link in list(self.talking)}
             if busy or talking:
@@ -265,7 +272,7 @@ class Pool:
                 self._alarm.wait(PATIENCE)
             else:
                 self.dozing = True
-                if any(worker.entry is not None for worker in self._workers) or self.talking:
+                if any(worker.entry is not None for worker in self._workers) or self.talking or self.eased:
                     self.dozing = False
                     continue
                 self._alarm.wait(following - time.monotonic() if self.entries else None)
@@ -281,6 +288,14 @@ class Pool:
                     except Exception:
                         # It is the clock of all others too.
                         log.exception("the clock goes on")
+
+    def _ease(self) -> None:
+        while self.eased:
+            link = self.eased.pop()
+            try:
+                link.eased()
+            except Exception:
+                log.exception("%s: nobody is told", link.websocket.peer)
 
     def _empty(self) -> bool:
         # A callback may close the pool it is served by.

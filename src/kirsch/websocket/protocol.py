@@ -4,65 +4,30 @@ No I/O and no clock. This is the version to read; `kirsch.websocket.compiled.pro
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from threading import get_ident
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kirsch.websocket.errors import Closed, ProtocolError, Slow
-from kirsch.websocket.frame import (
-    ABNORMAL,
-    BINARY,
-    CLOSE,
-    FIN,
-    INTERNAL,
-    NORMAL,
-    PING,
-    PONG,
-    RSV1,
-    TEXT,
-    Buffer,
-    Keys,
-    header,
-    mask,
-)
+from kirsch.websocket.errors import Closed, ProtocolError
+from kirsch.websocket.frame import Buffer
 from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Event, Message, Ping, Prepared, check_close, frozen
+from kirsch.websocket.message import Event, Message
 from kirsch.websocket.parser import Parser
-from kirsch.websocket.source import Source
+from kirsch.websocket.sending import BATCH, CLOSED, CLOSING, OPEN, Sending
 
 if TYPE_CHECKING:
     from kirsch.websocket.deflate import Codec
 
-OPEN: Final = 1
-CLOSING: Final = 2
-CLOSED: Final = 3
-
-# So much is handed over at a time, and no more is gathered before it is.
-BATCH: Final = 256 << 10
-# A payload from this size on is handed over as it is, not copied.
-APART: Final = 32 << 10
-# A header and its key have no more: what a frame that waits is counted with.
-HEADER: Final = 14
-# The guard of those who need none.
-FREE: Final = nullcontext()
+__all__ = ["BATCH", "CLOSED", "CLOSING", "OPEN", "Protocol"]
 
 
-class Protocol:
+class Protocol(Sending):
     """The state of one side.
 
     `receive()` what the peer sends and `answer()` each Ping and Close among the events, in their order, after
-    what came before them. What is to be sent is taken by `take()` while `pending`. `wake()` is called when
-    there is something to take and nobody has been told, unless `corked`: then whoever corked looks itself.
+    what came before them. What is to be sent is taken by `take()` while `pending`: see Sending.
 
     Attributes:
-        state: OPEN, CLOSING (a close frame has been sent or received) or CLOSED.
-        error: what the peer did wrong, after which nothing it sends is read.
-        close_sent, close_received: the close frames.
         heard: something came since this was last set to False.
-        guard: a lock for those who send from several threads; one takes at a time.
-        thread: the ident of the only thread that may send, where that is so; 0 is any.
     """
 
     def __init__(
@@ -74,32 +39,9 @@ class Protocol:
         stream: bool = False,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.client = client
-        self.limits = limits
-        self.state = OPEN
-        self.error: ProtocolError | None = None
-        self.close_sent: Close | None = None
-        self.close_received: Close | None = None
-        self.corked = False
+        super().__init__(client=client, limits=limits, codec=codec, entropy=entropy)
         self.heard = True
-        self.guard: AbstractContextManager[object] | None = None
-        self.thread = 0
         self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
-        self.__codec = codec
-        self.__keys = Keys(entropy)
-        self.__out: list[bytes | memoryview] = []
-        self.__size = 0
-        # The largest payload of that, from APART on.
-        self.__largest = 0
-        self.__told = False
-        # The close frame was taken.
-        self.__said = False
-        # A message that is sent from an iterator, and what waits behind it.
-        self.__source: Source | None = None
-        self.__behind: deque[tuple[int, bytes | memoryview] | Source] = deque()
-        self.__waiting = 0
-
-    # What comes in.
 
     def receive(self, data: Buffer) -> list[Event]:
         """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
@@ -177,263 +119,7 @@ class Protocol:
         finally:
             self.corked = False
 
-    def answer(self, event: Event) -> None:
-        """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
-        with self.guard or FREE:
-            if isinstance(event, Ping):
-                # A peer that asks and does not read gets no answers beyond the limit.
-                if self.state == OPEN and self.__size <= self.limits.queue:
-                    self.__write(FIN | PONG, event.data)
-            elif isinstance(event, Close):
-                self.close_received = event
-                if self.close_sent is None and self.state != CLOSED:
-                    self.__close(event)
-        self.__tell()
-
-    # What goes out.
-
-    @property
-    def pending(self) -> bool:
-        """Whether `take()` would give anything."""
-        return bool(self.__out) or self.__source is not None
-
-    @property
-    def queued(self) -> int:
-        """Bytes that wait here to be taken."""
-        return self.__size + self.__waiting
-
-    def send(self, data: str | Buffer | Iterator[str] | Iterator[bytes]) -> None:
-        """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
-
-        It never blocks and returns None: there is nothing to await.
-
-        Raises:
-            Closed: the connection is closing or closed.
-            Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
-            TypeError: it is no message.
-            RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
-        """
-        if not isinstance(data, str | bytes | bytearray | memoryview):
-            self.__stream(data)
-        elif self.guard is None:
-            self.__send(data)
-        else:
-            with self.guard:
-                self.__send(data)
-        self.__tell()
-
-    def ping(self, data: bytes = b"") -> None:
-        """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
-
-        Raises Closed, ValueError, RuntimeError as `send` does.
-        """
-        if len(data) > 125:
-            raise ValueError("a ping carries 125 bytes at most")
-        with self.guard or FREE:
-            self.__require_open()
-            self.__write(FIN | PING, data)
-        self.__tell()
-
-    def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Begin to close: what was queued goes first. Nothing happens if that has begun already.
-
-        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5),
-        RuntimeError as `send` does.
-        """
-        self.__require_thread()
-        check_close(code, reason)
-        with self.guard or FREE:
-            if self.close_sent is None and self.state != CLOSED:
-                self.__close(Close(code, reason))
-        self.__tell()
-
-    def fail(self, error: ProtocolError) -> None:
-        """Close because of an error: what was queued is dropped, and nothing more is read."""
-        # What it was raised in would be kept by it, and with that this.
-        error.__traceback__ = error.__context__ = None
-        with self.guard or FREE:
-            self.error = error
-            self.__drop()
-            # A close frame that nobody has taken was dropped.
-            if not self.__said and self.state != CLOSED:
-                self.__close(Close(error.code, error.reason))
-        self.__tell()
-
-    def discard(self) -> None:
-        """Drop all that waits to be taken."""
-        with self.guard or FREE:
-            self.__drop()
-
     def end(self) -> None:
         """Nothing comes or goes any more: drop all that waits, and what has come of a message."""
-        with self.guard or FREE:
-            self.state = CLOSED
-            self.__drop()
-            self.__codec = None
+        super().end()
         self.__parser.close()
-
-    def take(self) -> list[bytes | memoryview]:
-        """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
-        self.__told = False
-        while True:
-            with self.guard or FREE:
-                source = self.__source
-                if source is None or self.__size >= BATCH:
-                    self.__said = source is None and self.close_sent is not None
-                    taken, self.__out, self.__size, self.__largest = self.__out, [], 0, 0
-                    return _joined(taken)
-            self.__pull(source)
-
-    def wake(self) -> None:
-        """There is something to take. For those who extend this class."""
-
-    # How.
-
-    def __require_thread(self) -> None:
-        if self.thread and self.thread != get_ident():
-            raise _elsewhere()
-
-    def __require_open(self) -> None:
-        self.__require_thread()
-        if self.state != OPEN:
-            close = self.close_received or self.close_sent or Close(ABNORMAL, "")
-            raise Closed(close.code, close.reason)
-
-    def __send(self, data: str | Buffer) -> None:
-        self.__require_open()
-        payload: bytes | memoryview
-        if isinstance(data, str):
-            opcode, payload = TEXT, data.encode()
-        elif isinstance(data, Prepared):
-            opcode, payload = data.opcode, data
-        else:
-            opcode, payload = BINARY, data if type(data) is bytes else frozen(data)
-        self.__require_room()
-        if self.__source is None:
-            self.__message(opcode, payload)
-        else:
-            self.__wait((opcode, payload), len(payload))
-
-    def __require_room(self) -> None:
-        # The largest of those that wait may be of any size, and so may be the one that comes now.
-        if self.queued - self.__largest > self.limits.queue:
-            raise Slow(self.queued, self.limits.queue)
-
-    def __message(self, opcode: int, payload: bytes | memoryview) -> None:
-        if self.__codec is None or len(payload) < self.__codec.minimum:
-            self.__write(FIN | opcode, payload)
-        elif isinstance(payload, Prepared):
-            self.__write(FIN | RSV1 | opcode, payload.compressed(self.__codec))
-        else:
-            self.__write(FIN | RSV1 | opcode, self.__codec.compress(payload))
-
-    def __stream(self, data: object) -> None:
-        with self.guard or FREE:
-            self.__require_open()
-            self.__require_room()
-        # The iterator is the application's: no lock is held meanwhile.
-        source = Source(data)
-        with self.guard or FREE:
-            self.__require_open()
-            if self.__source is None:
-                self.__source = source
-            else:
-                self.__wait(source, source.size)
-
-    def __wait(self, item: tuple[int, bytes | memoryview] | Source, size: int) -> None:
-        self.__behind.append(item)
-        self.__waiting += size + HEADER
-
-    def __close(self, close: Close) -> None:
-        self.close_sent = close
-        self.state = CLOSING
-        if self.__source is None:
-            self.__write(FIN | CLOSE, close.payload)
-        else:
-            self.__wait((CLOSE, close.payload), len(close.payload))
-
-    def __drop(self) -> None:
-        self.__out.clear()
-        self.__behind.clear()
-        self.__source = None
-        self.__size = self.__largest = self.__waiting = 0
-        self.__told = False
-
-    def __write(self, first: int, payload: bytes | memoryview) -> None:
-        size = len(payload)
-        head = header(first, size, self.client)
-        if self.client:
-            key = self.__keys.take()
-            head += key
-            payload = mask(payload, key)
-        if size < APART:
-            self.__out.append(head + payload)
-        else:
-            self.__out += head, payload
-            self.__largest = max(self.__largest, size)
-        self.__size += len(head) + size
-
-    def __tell(self) -> None:
-        if (not self.corked or self.__size >= BATCH) and not self.__told and self.pending:
-            self.__told = True
-            self.wake()
-
-    def __pull(self, source: Source) -> None:
-        """The next fragment of the message from an iterator; after its last what waits behind it."""
-        try:
-            first, payload = source.fragment()
-        except Exception as cause:
-            error = ProtocolError(INTERNAL, "a message could not be read to its end")
-            error.__cause__ = cause
-            self.fail(error)
-            return
-        with self.guard or FREE:
-            if self.__source is not source:
-                # It was dropped meanwhile.
-                return
-            last = bool(first & FIN)
-            if self.__codec is not None:
-                payload = self.__codec.compress(payload, last)
-                if first & 0x0F:
-                    first |= RSV1
-            self.__write(first, payload)
-            if last:
-                self.__source = None
-                self.__follow()
-
-    def __follow(self) -> None:
-        """What waited for the end of a message, up to the next from an iterator."""
-        while self.__behind and self.__source is None:
-            item = self.__behind.popleft()
-            if isinstance(item, Source):
-                self.__source = item
-                self.__waiting -= item.size + HEADER
-                continue
-            opcode, payload = item
-            self.__waiting -= len(payload) + HEADER
-            if opcode == CLOSE:
-                self.__write(FIN | CLOSE, payload)
-            else:
-                self.__message(opcode, payload)
-
-
-def _elsewhere() -> RuntimeError:
-    return RuntimeError(
-        "this connection belongs to another thread: have that one send, by "
-        "loop.call_soon_threadsafe(ws.send, message) on asyncio, hub.loop.run_callback_threadsafe on gevent"
-    )
-
-
-def _joined(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
-    """The same bytes: small ones together, large ones as they are."""
-    if len(pieces) < 2:
-        return pieces
-    joined: list[bytes | memoryview] = []
-    small: list[bytes | memoryview] = []
-    for piece in pieces:
-        if len(piece) < APART:
-            small.append(piece)
-            continue
-        joined += (b"".join(small), piece) if small else (piece,)
-        small = []
-    return [*joined, b"".join(small)] if small else joined

@@ -1,5 +1,6 @@
-"""A message that is sent from an iterator or a file, a piece at a time, as there is room for it."""
+"""A message that is sent from an iterator, a file or another message, a piece at a time, as there is room."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from threading import get_ident
 from typing import Any, Final
@@ -36,10 +37,11 @@ class Source:
         """The bytes it holds: those of the next fragment."""
         return len(self._next)
 
-    def fragment(self) -> tuple[int, bytes]:
+    def fragment(self) -> tuple[int, bytes] | None:
         """The next frame's first byte (FIN and the opcode) and payload; the last one has FIN.
 
-        Raises TypeError for an item that is not of the first one's kind, and what the iterator raises.
+        None: it is still to come. Raises TypeError for an item that is not of the first one's kind, and what
+        the iterator raises.
         """
         payload, item = self._next, self._ask()
         first = self._opcode
@@ -48,6 +50,9 @@ class Source:
         self._next = self._payload(item)
         self._opcode = CONTINUATION
         return first, payload
+
+    def drop(self) -> None:
+        """Nobody asks for more."""
 
     def _ask(self) -> Any:
         here = get_ident()
@@ -66,6 +71,53 @@ class Source:
             return bytes(item)
         kind = "text" if self._text else "binary"
         raise TypeError(f"a {kind} message has a part that is {type(item).__name__}")
+
+
+class Coming(ABC):
+    """A message that is received, and can be sent on before it is whole; `text` is its kind."""
+
+    text: bool
+
+    @abstractmethod
+    def send_on(self, target: Any) -> None:
+        """Give its chunks to `target`, a Protocol, and call its `go_on()` at each.
+
+        Raises RuntimeError where it cannot be.
+        """
+
+    @abstractmethod
+    def piece(self) -> tuple[str | bytes, bool] | None:
+        """The next chunk, and whether it is the last; None: it is still to come.
+
+        Raises Closed: none comes any more.
+        """
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Nobody sends it on any more."""
+
+
+class Relay(Source):
+    """The fragments of a message that is sent on: each chunk is one."""
+
+    # What waits of it is counted where it came from.
+    size = 0
+
+    def __init__(self, coming: Coming, target: Any) -> None:
+        self._coming = coming
+        self._opcode = TEXT if coming.text else BINARY
+        coming.send_on(target)
+
+    def fragment(self) -> tuple[int, bytes] | None:
+        piece = self._coming.piece()
+        if piece is None:
+            return None
+        data, last = piece
+        first, self._opcode = self._opcode, CONTINUATION
+        return first | FIN if last else first, data.encode() if isinstance(data, str) else data
+
+    def drop(self) -> None:
+        self._coming.drop()
 
 
 def _items(data: Any) -> Iterator[Any]:

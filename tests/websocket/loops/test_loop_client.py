@@ -50,6 +50,14 @@ class TestClient:
             assert await soon(told.get()) == ("message", "hello")
         assert await soon(told.get()) == ("closed", 1000, "")
 
+    async def test_is_none_for_a_with_that_does_not_wait(self, serve):
+        async with serve(echo) as server:
+            ws = await connect(server.url, WebSocket, options=OPTIONS)
+            with pytest.raises(TypeError, match="async with"), ws:
+                pass
+            ws.close()
+            assert await ws.wait_closed(20)
+
     async def test_has_its_time(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = "ws://{}:{}/".format(*silent.getsockname())

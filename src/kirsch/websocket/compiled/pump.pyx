@@ -120,12 +120,12 @@ cdef class Pump:
         cdef Protocol websocket = self._websocket
         if websocket.state != OPEN or not self._wire.plain:
             self._wire.flush()
-        elif websocket._size or websocket._source is not None:
+        elif websocket._size or websocket._ready:
             if websocket._all_buffered():
                 self._buffered(websocket)
             else:
                 self._pieces(websocket.take())
-            if websocket._size or websocket._source is not None:
+            if websocket._size or websocket._ready:
                 self._wire.flush()
         return 0
 
