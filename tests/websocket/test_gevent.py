@@ -1,5 +1,6 @@
 """WebSockets on gevent: real sockets, server and client in greenlets of one thread."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -335,6 +336,63 @@ class TestHandshake:
             assert sock.recv(1) == b""
         (record,) = caplog.records
         assert "no handshake in 0.05 s" in record.getMessage()
+
+    @pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET /x HTTP/1.1\r\nHost: a\r\nX-A: "])
+    def test_no_head_in_time(self, said, caplog):
+        """Of pywsgi, which waits for ever: for a WebSocket's as for a page's."""
+        with (
+            serve(Echo, limits=Limits(handshake_timeout=0.05), wsgi=page, log=None) as server,
+            gevent.socket.create_connection(server.address) as sock,
+        ):
+            sock.sendall(said)
+            sock.settimeout(PATIENCE)
+            assert sock.recv(1) == b""
+            host, port = sock.getsockname()
+        (record,) = caplog.records
+        assert record.getMessage() == f"{host}:{port}: no request in 0.05 s"
+        assert record.exc_info is None
+
+    def test_a_head_that_drips_is_not_waited_for(self, caplog):
+        with (
+            serve(Echo, limits=Limits(handshake_timeout=0.2), wsgi=page, log=None) as server,
+            gevent.socket.create_connection(server.address) as sock,
+            contextlib.suppress(ConnectionError),
+        ):
+            while "no request" not in caplog.text:
+                sock.sendall(b"G")
+                gevent.sleep(0.01)
+        assert "no request in 0.2 s" in caplog.text
+
+    def test_who_asks_for_nothing_more_is_not_waited_for(self, caplog):
+        with (
+            serve(Echo, limits=Limits(handshake_timeout=0.2), wsgi=page, log=None) as server,
+            gevent.socket.create_connection(server.address) as sock,
+        ):
+            sock.settimeout(PATIENCE)
+            sock.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = b""
+            while data := sock.recv(10_000):
+                answer += data
+            assert answer.endswith(b"page /x")
+        assert caplog.records == []
+
+    def test_pages_and_sockets_have_their_time(self):
+        """The limit is the head's alone."""
+
+        def slow(environ, start_response):
+            start_response("200 OK", [])
+            gevent.sleep(0.3)
+            return [b"at last"]
+
+        with serve({"/echo": Echo}, limits=Limits(handshake_timeout=0.2), wsgi=slow, log=None) as server:
+            with Raw(server, without=("Upgrade",), Connection="close", path="/x") as raw:
+                raw.head()
+                while b"at last" not in raw.data:
+                    raw.more()
+            with connect(f"{server.url}echo", options=OPTIONS) as ws:
+                gevent.sleep(0.3)
+                ws.send("hello")
+                assert ws.recv(PATIENCE) == "hello"
 
     def test_no_tls_where_there_should_be(self, wsgi, certificate, caplog):
         with (
@@ -811,6 +869,17 @@ class TestBlocking:
                 ws.recv(0.01)
             ws.send("hello")
             assert ws.recv(PATIENCE) == "hello"
+
+
+class TestWith:
+    def test_closes_a_client_with_callbacks(self):
+        application, told = recorder()
+        with serve(application) as server:
+            with connect(server.url, Echo, options=OPTIONS) as ws:
+                told.get(timeout=PATIENCE)[1].send("hello")
+                assert told.get(timeout=PATIENCE) == ("message", "hello")
+            assert ws.wait_closed(0)
+            assert told.get(timeout=PATIENCE) == ("closed", 1000, "")
 
 
 class TestStreams:

@@ -70,6 +70,9 @@ class Handler(WSGIHandler):
     site: ClassVar[Site]
     wires: ClassVar[set[Wire]]
     rfile: Any
+    requestline: str | None
+    # Runs until a request's head is there.
+    _head: gevent.Timeout
 
     @classmethod
     def close_connections(
@@ -78,8 +81,26 @@ class Handler(WSGIHandler):
         """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
         _close(cls.wires, code, reason, cls.site.limits.close_timeout if timeout is None else timeout)
 
+    def handle_one_request(self) -> Any:
+        """Handle a request whose head is there in the time that a handshake has, waiting for it included."""
+        limit = self.site.limits.handshake_timeout
+        again, self.requestline = self.requestline is not None, None
+        self._head = gevent.Timeout.start_new(limit)
+        try:
+            return super().handle_one_request()
+        except gevent.Timeout as timeout:
+            if timeout is not self._head:
+                raise
+            # Who just says nothing more has been answered all it has asked.
+            level = logging.DEBUG if again and self.requestline is None else logging.WARNING
+            log.log(level, "%s: no request in %s s", peer(self.client_address), limit)
+            return None
+        finally:
+            self._head.close()
+
     def handle_one_response(self) -> None:
         """Open a WebSocket where one is; let the WSGI application have all other requests."""
+        self._head.close()
         if not self._wanted():
             super().handle_one_response()
             return
