@@ -533,7 +533,9 @@ def test_a_key_that_comes_twice_is_refused(site):
     sock.close()
 
 
-@pytest.mark.parametrize(("path", "what"), [("/misconfigured", "mesage"), ("/without", "not NoneType")])
+@pytest.mark.parametrize(
+    ("path", "what"), [("/misconfigured", "there is no argument 'mesage'"), ("/without", "not NoneType")]
+)
 def test_a_wrong_configuration_is_logged_in_one_line(site, caplog, path, what):
     head, sock = site.ask(path)
     sock.close()

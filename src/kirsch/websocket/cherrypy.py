@@ -56,6 +56,7 @@ log = logging.getLogger("kirsch.websocket")
 
 CHANNEL = "handle-websocket"
 _POLICY = frozenset(each.name for each in fields(Policy))
+_LIMITS = frozenset(each.name for each in fields(Limits))
 # Of a response with a body, which this is not any more.
 _BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding")
 _ELSEWHERE = (
@@ -320,6 +321,11 @@ def _site(
     arguments.kind("policy", policy, Policy | None, "a kirsch.websocket.Policy")
     arguments.kind("limits", limits, Limits | None, "a kirsch.websocket.Limits")
     accepted = {name: options.pop(name) for name in _POLICY & options.keys()}
+    if strange := sorted(options.keys() - _LIMITS):
+        raise TypeError(
+            f"there is no argument {strange[0]!r}: only application, policy, limits, stream, and those of a "
+            "Policy and of Limits"
+        )
     return Site(
         application,
         replace(Policy() if policy is None else policy, **accepted),
