@@ -153,6 +153,13 @@ def test_a_restart_limit_does_not_hold_back_a_stop(up: Application):
     assert up.units()["flap.service"]["active"] in ("inactive", "failed")
 
 
+def test_a_name_that_is_nearly_right(up: Application):
+    up.ok("submit", str(up.sleeper("webdb.service")))
+    assert up.fails("status", "web") == "there is no unit web; did you mean webdb.service?"
+    assert up.fails("stop", "webbd") == "there is no unit webbd; did you mean webdb.service?"
+    assert up.fails("stop", "walrus") == "there is no unit walrus"
+
+
 def test_names_are_resolved_where_one_answers(up: Application):
     up.unit("a.container", "[Container]\nImage=x\n[X-Kirsch-Process]\nExecStart=sleep 1000\n")
     up.ok("submit", "units/a.container")

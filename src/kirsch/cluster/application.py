@@ -12,6 +12,8 @@ from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 FILE = "kirsch.toml"
 # How many instances an error names.
 SHOWN = 5
+# How much of a name is to be right for it to be one that was meant.
+ALIKE = 0.7
 KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict}
 
 
@@ -178,7 +180,13 @@ def _instances(service: str, known: Iterable[str]) -> str:
     instances = [name for name in found if not name.startswith(f"{service}@.")]
     if instances:
         return f"; there are {', '.join(instances[:SHOWN])}{', …' if len(instances) > SHOWN else ''}"
-    return f"; {found[0]} is a template: name an instance of it" if found else ""
+    if found:
+        return f"; {found[0]} is a template: name an instance of it"
+    from difflib import get_close_matches
+
+    names = {other.rpartition(".")[0]: other for other in known if "@." not in other}
+    alike = get_close_matches(service.rpartition(".")[0] or service, names, n=2, cutoff=ALIKE)
+    return f"; did you mean {' or '.join(names[name] for name in alike)}?" if alike else ""
 
 
 def _answers(name: str, unit: str) -> bool:
