@@ -1,22 +1,16 @@
 """The `kirsch` command. Each verb's module is imported when it is called, so that all start fast."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit status."""
     try:
         # Nothing is imported before this: Ctrl-C is no traceback then either.
         from kirsch.cli.errors import last, reported, with_streams
 
         if argv is not None:
-            return reported(lambda: _run(list(argv)))
+            return reported(lambda: _run(argv))
         try:
             with_streams()
             return reported(lambda: _run(sys.argv[1:]))
@@ -36,6 +30,8 @@ def _run(arguments: list[str]) -> int:
         from kirsch.cli.complete import main as complete
 
         return complete(arguments[1:])
+    import argparse
+    from collections.abc import Callable
     from importlib import import_module
 
     from kirsch.cli.manual import USAGE
