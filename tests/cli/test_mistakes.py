@@ -205,6 +205,16 @@ def test_a_cluster_that_is_gone_and_still_in_the_environment(tmp_path: Path):
     assert b"unset" not in shell(f"{K} --cluster lub list-units", tmp_path, **environment).stderr
 
 
+def test_who_waits_for_make_is_told_for_what(tmp_path: Path):
+    """pip is quiet, for minutes; here it is one that does nothing."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pip").symlink_to("/bin/true")
+    script = Path(__file__).parents[2] / "scripts/venv"
+    done = shell(shlex.join(["sh", str(script), sys.executable, str(tmp_path)]), tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.decode().startswith(f"setting up {tmp_path}: ")
+
+
 class TestExtras:
     @pytest.mark.parametrize(
         ("arguments", "missing"),
