@@ -74,6 +74,25 @@ def test_what_says_the_same_is_another_message_all_the_same():
         assert reader.read(second, 0) is ANOTHER
 
 
+def test_what_is_passed_over_is_noticed():
+    """But for the one offset that RabbitMQ takes where a segment begins."""
+    reader = reading([message(1), message(2)])
+    reader.read(message(3), 3)
+    assert reader.skipped == -1
+    reader.read(message(4), 6)
+    assert reader.skipped == 3
+    # It is not known yet.
+    reader.read(message(5), 60)
+    assert reader.skipped == 3
+    reader.forget()
+    assert reader.skipped == -1
+    # What was missed while the connection was gone is told of as such.
+    reader = reading([message(1)])
+    reader.where(100.0)
+    reader.read(message(9), 8)
+    assert (reader.skipped, reader.begun) == (-1, 8)
+
+
 # What it is called.
 
 
@@ -428,6 +447,27 @@ def test_what_messages_were_compressed_to_is_counted_with_what_is_kept():
     assert any(message._compressed for _, message in rooms.room("lobby").history._messages)
     rooms.missed(1000)
     assert rooms.size == 0
+
+
+def test_what_was_missed_leaves_what_followed():
+    rooms = rooms_of()
+    ada, before = Reluctant(), rooms.size
+    for offset in range(20):
+        rooms.offset = offset
+        rooms.say("lobby", offset, Prepared(f"{offset}"))
+    rooms.join("lobby", ada, 19, 0, 0.0)
+    rooms.catch_up("lobby", 0.0, 30.0)
+    rooms.missed(15)
+    assert [said["type"] for said in ada.waiting] == ["gap"]
+    assert rooms.join("lobby", Reluctant(), 13, 0, 0.0) == (14, False)
+    assert rooms.join("lobby", Reluctant(), 14, 0, 0.0) == (14, True)
+    assert rooms.join("elsewhere", Reluctant(), 13, 0, 0.0) == (14, False)
+    assert [offset for offset, _ in rooms.room("lobby").history.after(-1).messages] == [15, 16, 17, 18, 19]
+    # What was missed before that is still missing.
+    rooms.missed(3)
+    assert rooms.join("lobby", Reluctant(), 13, 0, 0.0) == (14, False)
+    rooms.missed(20)
+    assert rooms.size == before == 0
 
 
 def test_a_message_is_compressed_to_seven_at_most():

@@ -196,6 +196,28 @@ def test_where_the_stream_ends_is_found_by_what_is_published_now():
                 assert not bridge.hearing.reader.expecting
 
 
+@pytest.mark.parametrize(("first", "told"), [(0, []), (2, []), (9, ["gap"])])
+def test_what_the_broker_dropped_before_it_was_read_is_told_of(first, told, monkeypatch):
+    """Where a stream is read too slowly RabbitMQ goes on with what is left; some offsets are its own."""
+    begun = []
+    with started() as (bridge, said):
+        monkeypatch.setattr(bridge.hearing.stream, "begin_again", begun.append)
+        bridge.start()
+        arrive(bridge, said[0], 0)
+        ada = Listener()
+        bridge.rooms.join("lobby", ada, None, 0, 0.0)
+        bridge.rooms.catch_up("lobby", 0.0, 30.0)
+        for offset in (1, 9, 10):
+            bridge.send("lobby", offset)
+            arrive(bridge, said[-1], offset)
+        assert len(begun) == 1
+        bridge.hearing._begins(first)
+        assert [each["type"] for each in ada.said] == ["message"] * 3 + told
+        assert bridge.rooms.join("lobby", Listener(), 1, 0, 0.0)[1] == (told == [])
+        assert bridge.rooms.join("lobby", Listener(), 9, 0, 0.0)[1]
+        assert bridge.hearing.reader.skipped == -1
+
+
 def test_what_the_application_says_is_settled():
     told = []
     with started() as (bridge, said):

@@ -5,6 +5,7 @@ import shutil
 import threading
 import urllib.request
 
+import pika
 import pytest
 from tests.amqp.applications import running
 from tests.amqp.rabbit import Rabbit
@@ -358,6 +359,35 @@ def test_what_the_stream_has_lost_of_its_oldest_is_said_on_joining(rabbit):
             assert 10 < 100 - first < 100
             assert [number for number, _ in bob.messages(100 - first)] == list(range(first + 1, 101))
             assert not [said for said in bob.said if said["type"] == "gap"]
+
+
+def test_what_a_process_was_too_slow_to_read_is_told_of(rabbit):
+    """Retention takes what it was to read next, while its connection lasts: RabbitMQ says nothing of it."""
+    name, count = rabbit.name(), 3000
+    options = {"keep": (3600.0, 2 << 20), "limits": Limits(queue=64 << 20)}
+    with (
+        running("cherrypy", rabbit.url, name, **options) as application,
+        Visitor(application, "Bob") as bob,
+    ):
+        bob.join("lobby", presence=False)
+        with (
+            application.bridge.lock,
+            pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection,
+        ):
+            channel = connection.channel()
+            for number in range(1, count + 1):
+                channel.basic_publish(f"{name}.rooms", "lobby", b"%d %s" % (number, b"x" * 4000))
+        heard = []
+        while not heard or heard[-1] < count:
+            heard += [int(data.split()[0]) for data in bob.messages(1)]
+        assert len(heard) < count
+        if not any(said["type"] == "gap" for said in bob.said):
+            bob.until("gap")
+        # It is one, and what follows it is kept.
+        assert bob.join("lobby", last=1000)["complete"]
+        first = bob.messages(1)[0]
+        assert int(first.split()[0]) > heard[0]
+        assert [said["type"] for said in bob.said].count("gap") == 1
 
 
 @pytest.mark.slow

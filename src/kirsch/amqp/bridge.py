@@ -338,7 +338,7 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self.lock:
             if self.amqp.connected:
-                self.hearing.stream.second(now)
+                self.hearing.second(now)
             self.others.second(now, self.amqp.connected)
             self.reception.late(now)
         if not self._soon and (self.reception.waiting or self.rooms.lagging or self.others.rosters.waiting):

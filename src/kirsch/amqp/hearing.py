@@ -49,7 +49,7 @@ class Hearing:
     def hear(self, delivery: Delivery, offset: int) -> None:
         """A message of the stream."""
         bridge, reader, rooms, counters = self._bridge, self.reader, self._bridge.rooms, self._bridge.counters
-        begun, said = reader.begun, reader.read(delivery, offset)
+        begun, skipped, said = reader.begun, reader.skipped, reader.read(delivery, offset)
         if not reader.expecting:
             self.stream.found()
         if said is ANOTHER:
@@ -57,6 +57,8 @@ class Hearing:
             return
         if reader.begun != begun:
             rooms.missed(reader.begun)
+        if reader.skipped != skipped:
+            self.stream.begin_again(time.monotonic())
         rooms.offset = reader.offset
         if reader.caught_up and reader.stream != self._told:
             self._named(said is MARKED)
@@ -71,6 +73,13 @@ class Hearing:
             counters.doubles += 1
         elif said is FOREIGN:
             counters.refused["foreign"] += 1
+
+    def second(self, now: float) -> None:
+        """Once a second, while the broker is there."""
+        self.stream.second(now)
+        if self.reader.skipped >= 0:
+            # The connection may have been lost before it was found.
+            self.stream.beginning(now)
 
     def lost(self) -> None:
         """The connection is gone, or the stream."""
@@ -94,8 +103,12 @@ class Hearing:
 
     def _begins(self, offset: int) -> None:
         """What is before this offset the broker does not have any more."""
-        rooms = self._bridge.rooms
+        rooms, skipped = self._bridge.rooms, self.reader.skipped
         rooms.first = max(rooms.first, offset)
+        self.reader.skipped = -1
+        if 0 <= skipped < offset - 1:
+            log.warning("%s: some was dropped before it was read: this process is too slow", self.queue)
+            rooms.missed(offset)
         self._bridge.look_soon()
 
     def _named(self, begun: bool) -> None:

@@ -69,6 +69,14 @@ class History:
         messages = list(self._messages)
         return Past(messages[-count:] if count else [], True)
 
+    def forget(self, before: int) -> int:
+        """Forget what is before an offset, and that it was there; how many bytes that were."""
+        size = self.size
+        while self._messages and self._messages[0][0] < before:
+            self.size -= self._messages.popleft()[1].held + OVERHEAD
+        self.dropped = max(self.dropped, before - 1)
+        return size - self.size
+
     def clear(self) -> int:
         """Forget all; how many bytes that were."""
         size, self.size = self.size, 0

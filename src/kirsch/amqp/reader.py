@@ -8,6 +8,8 @@ from kirsch.amqp import protocol
 from kirsch.amqp.doubles import Doubles
 from kirsch.amqp.message import Delivery
 
+# RabbitMQ itself takes an offset where a segment begins, for what it knows of publishers.
+OWN = 1
 # Seconds until a process says again what the stream is called, once it has; and where nobody has heard it.
 SAY, SAY_AGAIN = 6 * 3600.0, 5.0
 
@@ -66,6 +68,8 @@ class Reader:
         caught_up: this process's own mark came back: all that was there before has been read.
         marked: the mark's offset.
         stream: the stream's name; "" not known yet.
+        skipped: the last that came before some did not, and it is not known yet whether there were any; -1
+            none: RabbitMQ goes on with what is left where it has dropped what was to be read next.
     """
 
     def __init__(self, process: str, back: int, patience: float) -> None:
@@ -74,7 +78,7 @@ class Reader:
         self.patience = patience
         self.offset = self.begun = -1
         self.caught_up = False
-        self.marked = -1
+        self.marked = self.skipped = -1
         self.stream = ""
         self._doubles = Doubles()
         self._last = 0
@@ -117,7 +121,7 @@ class Reader:
 
     def forget(self) -> None:
         """The stream is another: read it from its beginning."""
-        self.offset = self.begun = -1
+        self.offset = self.begun = self.skipped = -1
         self.caught_up = False
         self._doubles.clear()
         self._expected = None
@@ -149,6 +153,8 @@ class Reader:
         if self.begun < 0 or (expected and offset > self.offset + 1):
             # It was away for so long that what it had not read is gone; or it has just begun.
             self.begun = offset
+        elif not expected and offset > self.offset + 1 + OWN and self.skipped < 0:
+            self.skipped = self.offset
         self.offset, self._last = offset, _print(delivery)
         if delivery.kind == protocol.MARK:
             return self._mark(delivery, offset)

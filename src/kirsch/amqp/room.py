@@ -317,11 +317,12 @@ class Rooms:
             self.size -= room.history.clear() + ROOM
 
     def missed(self, offset: int) -> None:
-        """What came before this offset was never seen: who is there already has missed it."""
-        self._forgotten = offset - 1
+        """Of what came before this offset some was never seen: who is there already has missed it."""
+        self._forgotten = max(self._forgotten, offset - 1)
         for room in list(self._rooms.values()):
-            self._clear(room)
-            room.history.dropped = offset - 1
+            had = bool(len(room.history))
+            self.size -= room.history.forget(offset)
+            self.size -= ROOM * (had - bool(len(room.history)))
             self.gaps += len(room.members)
             self.tell(room, text(type="gap", room=room.name), quiet=True)
 

@@ -125,6 +125,12 @@ class Stream:
             )
         return False
 
+    def begin_again(self, now: float) -> None:
+        """Find out where it begins now."""
+        self._first_found()
+        self._found_at = -math.inf
+        self.beginning(now)
+
     def _seen_first(self, delivery: Delivery, handled: Handled) -> None:
         handled()
         if self._stop_first is not None and delivery.offset is not None:
