@@ -15,7 +15,11 @@ from tests.deadline import eventually
 from tests.port import free_port
 
 from kirsch.cluster.client import Client
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.invocation import compose_environment
+from kirsch.cluster.runtime.service_file import read_service
 from kirsch.hbase import connect, jars
+from kirsch.unit import UnitFile, UnitName
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 EXAMPLE = Path(__file__).parents[2] / "examples/hbase"
@@ -42,17 +46,38 @@ def test_the_server_says_when_it_is_up(hbase):
     print(f"kirsch hbase server: up after {took.group(1)} s")
 
 
+def test_the_unit_looks_for_jars_and_java_where_who_starts_it_would(tmp_path, monkeypatch):
+    """A unit sees little of an environment."""
+    given = {
+        "KIRSCH_HBASE_JARS": str(tmp_path / "jars"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "HOME": str(tmp_path / "home"),
+        "JAVA_HOME": str(tmp_path / "java"),
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    name = UnitName.parse("hbase.service")
+    service, warnings = read_service(name, UnitFile.parse((EXAMPLE / "units" / name.text).read_bytes()))
+    sees = compose_environment(service, Host.create(tmp_path, tmp_path, []), {}, {})
+    assert (warnings, {name: sees.get(name) for name in given}) == ([], given)
+
+
 @pytest.mark.slow
 def test_it_starts_answers_and_stops(example, connection):
     """`connection` has started this process's JVM, and fetched the jars."""
     folder, port = example
     jars.fetch(jars.server(), print)
+    # A cache of its own, as KIRSCH_HBASE_JARS names one.
+    cache = folder.parent / "jars"
+    cache.mkdir()
+    jars.server().folder(cache).symlink_to(jars.server().folder(jars.cache_folder()))
     begun = time.monotonic()
     process = subprocess.Popen(
         [*KIRSCH, "up", "--timeout=240", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, "KIRSCH_HBASE_JARS": str(cache)},
     )
     assert process.stdout is not None
     said = []
@@ -67,6 +92,7 @@ def test_it_starts_answers_and_stops(example, connection):
         daemon = Client(folder / ".kirsch/kirsch.sock").get("/kirsch/v1/daemon")["pid"]
         pids = descendants(daemon)
         assert len(pids) > 3  # kirschd, a shim, kirsch hbase server, Java
+        assert any(str(cache) in Path(f"/proc/{pid}/cmdline").read_text() for pid in alive(pids))
         with connect(f"127.0.0.1:{port}") as hbase:
             hbase.admin.create("notes", "text")
             hbase.table("notes")[b"first"] = {"text:body": b"Hello"}
