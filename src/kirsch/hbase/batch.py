@@ -7,11 +7,10 @@ import jpype
 
 from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.crossing import mutations, writer
-from kirsch.hbase.encoder import Values, settings
 from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.mutation import block
-from kirsch.hbase.row import Column
+from kirsch.hbase.writes import Writes
 
 if TYPE_CHECKING:
     from kirsch.hbase.table import Table
@@ -21,37 +20,13 @@ BYTES = 1 << 18
 MOST = 2000
 
 
-class Mutations:
-    """Collects puts and deletes as bytes."""
+class Mutations(Writes):
+    """Collects puts and deletes of a table as bytes."""
 
     def __init__(self, table: "Table") -> None:
         self.table = table
+        self.encoder = table.encoder
         self._actions: list[bytes] = []
-
-    def put(
-        self,
-        row: Any,
-        values: Values,
-        *,
-        timestamp: int | None = None,
-        ttl: float | None = None,
-        durability: str = "default",
-    ) -> None:
-        """As Table.put."""
-        self._add(self.table.encoder.put(row, values, settings(timestamp, ttl, durability)))
-
-    def delete(
-        self,
-        row: Any,
-        columns: Iterable[Column] = (),
-        *,
-        timestamp: int | None = None,
-        all_versions: bool = True,
-        durability: str = "default",
-    ) -> None:
-        """As Table.delete."""
-        whole = settings(None if columns else timestamp, None, durability)
-        self._add(self.table.encoder.delete(row, columns, timestamp, all_versions, whole))
 
     def _add(self, action: bytes) -> None:
         self._actions.append(action)
