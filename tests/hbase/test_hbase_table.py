@@ -101,6 +101,19 @@ def test_what_is_not_there(connection, table):
         table[b""] = {"cf:a": b""}
 
 
+def test_what_is_asked_for_by_other_names(table):
+    """As who comes from another client may have it."""
+    for ask, words in (
+        (lambda: table.scan(row_prefix=b"r"), "scan has no row_prefix=: there are start, stop, after,"),
+        (lambda: table.get(b"r", ts=1), "get has no ts=: there are columns, versions, time_range,"),
+        (lambda: table.exists(b"r", colums=["cf"]), "exists has no colums=: there are columns, versions,"),
+        (lambda: table.page(3, sorted_columns=True), "scan has no sorted_columns=: there are start,"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            ask()
+        assert str(caught.value).startswith(words)
+
+
 def test_counters(table):
     assert table.increment(b"row", "cf:n") == 1
     assert table.increment(b"row", {"cf:n": 4, "cf:m": -2}) == {b"cf:n": 5, b"cf:m": -2}

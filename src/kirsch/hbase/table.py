@@ -1,7 +1,7 @@
 """A table as a mapping of rows, and all that one does with rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,13 +13,14 @@ from kirsch.hbase.cell import Cell, decode
 from kirsch.hbase.codec import LONG
 from kirsch.hbase.convert import to_python
 from kirsch.hbase.crossing import cells, gets, mutations, pack, sizes
-from kirsch.hbase.encoder import Encoder, Values, settings
+from kirsch.hbase.encoder import Encoder, Values
 from kirsch.hbase.errors import HBaseError, Invalid
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import PLAIN, block, get, row_of
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
+from kirsch.hbase.writes import Writes
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _GETS = 500
 _EVERY = (1 << 31) - 1
 _ALL = Query()
+# What a scan takes besides.
+_RANGE = ("start", "stop", "after", "prefix", "reverse", "limit", "raw", "caching")
 OPERATORS = {
     "=": "EQUAL",
     "!=": "NOT_EQUAL",
@@ -46,7 +49,7 @@ class Page:
     after: Any
 
 
-class Table:
+class Table(Writes):
     """A table's rows. `table[key]` is a Row, or KeyError; `table[key] = {"cf:q": value}` writes these columns
     (others of the row stay); `del table[key]`; `key in table`; iterating gives the keys. For any number of
     threads."""
@@ -75,7 +78,7 @@ class Table:
         """A row, or `default` where there is none. `query`: columns=, versions= (1; None: all), time_range=,
         timestamp=, filter=."""
         key = self.encoder.key(row)
-        found = self._cells(key, Query(**query) if query else _ALL)
+        found = self._cells(key, _query("get", query) if query else _ALL)
         return Row(key, found, self.codecs) if found else default
 
     def _cells(self, key: bytes, query: Query) -> list[Cell]:
@@ -87,7 +90,7 @@ class Table:
 
     def exists(self, row: Any, **query: Any) -> bool:
         """Whether there is something of a row."""
-        java = Query(**query).apply(hbase("client.Get")(self.encoder.key(row)))
+        java = _query("exists", query).apply(hbase("client.Get")(self.encoder.key(row)))
         return bool(self._call(lambda table: table.exists(java)))
 
     def scan(
@@ -109,45 +112,15 @@ class Table:
         blocks it reads in its cache. `query` as for `get`."""
         edges = {"start": start, "stop": stop, "after": after, "prefix": prefix}
         encoded = {n: self.codecs.key.encode(v) if v is not None else None for n, v in edges.items()}
-        java = java_scan(Query(**query), Range(**encoded, reverse=reverse), limit, raw, caching)
+        java = java_scan(
+            _query("scan", query, _RANGE), Range(**encoded, reverse=reverse), limit, raw, caching
+        )
         return Scanner(self.java, java, self.codecs, limit)
 
     # Writing
 
-    def put(
-        self,
-        row: Any,
-        values: Values,
-        *,
-        timestamp: int | None = None,
-        ttl: float | None = None,
-        durability: str = "default",
-    ) -> None:
-        """Write values of one row, all or none of them. `timestamp` in ms (the server's time); `ttl`: seconds
-        after which they are gone; `durability`: default, skip, async, sync or fsync."""
-        self.apply([self.encoder.put(row, values, settings(timestamp, ttl, durability))])
-
-    def delete(
-        self,
-        row: Any,
-        columns: Iterable[Column] = (),
-        *,
-        timestamp: int | None = None,
-        all_versions: bool = True,
-        durability: str = "default",
-    ) -> None:
-        """Delete a row, or families or columns of it: all versions up to `timestamp`, or one."""
-        self.apply(
-            [
-                self.encoder.delete(
-                    row,
-                    columns,
-                    timestamp,
-                    all_versions,
-                    settings(None if columns else timestamp, None, durability),
-                )
-            ]
-        )
+    def _add(self, action: bytes) -> None:
+        self.apply([action])
 
     def increment(self, row: Any, columns: Mapping[Any, int] | Column, amount: int = 1) -> Any:
         """Add to counters (8 bytes, Java's long), and their new values: of one column a number, of a mapping
@@ -335,6 +308,16 @@ class Table:
     def items(self, **scan: Any) -> Iterator[tuple[Any, Row]]:
         """Keys and rows."""
         return ((row.key, row) for row in self.scan(**scan))
+
+
+def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Query:
+    """What is to be read. Raises Invalid for a name there is not: other clients have others."""
+    try:
+        return Query(**given)
+    except TypeError:
+        there = [*besides, *(field.name for field in fields(Query))]
+        unknown = next(name for name in given if name not in there)
+        raise Invalid(f"{method} has no {unknown}=: there are {', '.join(there)}") from None
 
 
 def _operator(text: str) -> Any:
