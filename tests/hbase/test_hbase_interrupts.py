@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # SIGINT comes within a call that fails, as Java's do when they are interrupted: Python hears of it only in
 # what is done after the call.
 TWICE = """
@@ -38,6 +40,44 @@ assert os.read(reading, 100) == b""
 """
 
 
-def test_control_c_again_and_again():
-    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=60)
+# It comes while the thread that passes it on is being started; and then within a call that ends only when it
+# is interrupted.
+EARLY = """
+import ctypes, operator, os, signal, threading
+from functools import partial
+from kirsch.hbase.calls import Interrupter
+
+class Thread:
+    def interrupt(self):
+        os.write(writing, b"!")
+    currentThread = interrupted = staticmethod(lambda: Thread())
+
+def interrupted(self):
+    raise KeyboardInterrupt
+
+reading, writing = os.pipe()
+interrupter = Interrupter(lambda: Thread)
+start, threading.Thread.start = threading.Thread.start, interrupted
+try:
+    interrupter.run(len, ("ab",))
+except KeyboardInterrupt:
+    threading.Thread.start = start
+else:
+    raise AssertionError("it was not started")
+calls = [
+    partial(ctypes.PyDLL(None)["raise"], signal.SIGINT),
+    partial(ctypes.CDLL(None).read, reading, ctypes.create_string_buffer(1), 1),
+]
+try:
+    interrupter.run(list, (map(operator.call, calls),))
+except KeyboardInterrupt:
+    pass
+else:
+    raise AssertionError("nothing was raised")
+"""
+
+
+@pytest.mark.parametrize("program", [TWICE, EARLY], ids=["again", "early"])
+def test_control_c(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

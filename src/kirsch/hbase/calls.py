@@ -175,7 +175,6 @@ class Interrupter:
     def __init__(self, java: Callable[[], Any] = lambda: cls("java.lang.Thread")) -> None:
         self._java = java
         self._lock = threading.Lock()
-        self._reading = -1
         self._writing = -1
         self._previous = -1
         self._calling = False
@@ -212,13 +211,17 @@ class Interrupter:
 
     def _start(self) -> None:
         self._main = self._java().currentThread()
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._writing, False)
-        threading.Thread(target=self._watch, name="kirsch-hbase-signals", daemon=True).start()
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(writing, False)
+        threading.Thread(
+            target=self._watch, args=(reading,), name="kirsch-hbase-signals", daemon=True
+        ).start()
         os.register_at_fork(after_in_child=self._forget)
+        # Last: if Ctrl-C comes before this it is begun anew, else nobody might read what is told.
+        self._writing = writing
 
-    def _watch(self) -> None:
-        while data := os.read(self._reading, 512):
+    def _watch(self, reading: int) -> None:
+        while data := os.read(reading, 512):
             if self._previous >= 0:
                 # Whoever was told before, such as asyncio, is told too.
                 try:

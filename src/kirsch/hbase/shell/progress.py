@@ -30,17 +30,19 @@ class Progress:
         if self._stream is None or self._depth:
             yield
             return
-        self._depth += 1
         self._detail = ""
         over = threading.Event()
         thread = threading.Thread(target=self._show, args=(what, over, time.monotonic()), daemon=True)
-        thread.start()
+        self._depth += 1
         try:
+            # Ctrl-C may come here, too: the line must not stay for that.
+            thread.start()
             yield
         finally:
             self._depth -= 1
             over.set()
-            thread.join()
+            if thread.is_alive():
+                thread.join()
             self.clear()
 
     def clear(self) -> None:
