@@ -142,6 +142,7 @@ def test_appends(shell, filled):
 def test_counts(shell, filled):
     assert shell(f"count '{filled}'") == 3
     assert shell(f"count '{filled}', INTERVAL => 10, CACHE => 1000") == 3
+    assert shell(f"count '{filled}', 10") == shell(f"count '{filled}', 10, CACHE => 1000") == 3
     assert shell(f"count '{filled}', STARTROW => 'a2'") == 2
     assert shell(f"count '{filled}', {{FILTER => \"PrefixFilter('b')\", COLUMNS => ['f']}}") == 1
 

@@ -67,6 +67,9 @@ def test_python(run, source, out):
         ("put 't', 'r'", 2, "put: missing"),
         ("status LIMIT => 1", 2, "status has no option LIMIT"),
         ("scann", 1, "NameError: name 'scann' is not defined; do you mean scan?"),
+        ("scan t1", 1, "NameError: name 't1' is not defined; text stands in quotes: 't1'"),
+        ("help dml", 1, "NameError: name 'dml' is not defined; text stands in quotes: 'dml'"),
+        ("print(t1)", 1, "NameError: name 't1' is not defined"),
         ("1/0", 1, "ZeroDivisionError: division by zero"),
         ("def f():\n    return {}['k']\n\nf()", 1, "KeyError: 'k' (line 2: return {}['k'])"),
         ("raise ValueError('one\\ntwo')", 1, "ValueError: one"),
@@ -111,6 +114,50 @@ def test_when_more_lines_are_awaited(source, complete):
 def test_what_comes_after_an_error_is_not_run(run):
     status, out, _ = run("1\n2/0\n3")
     assert (status, out) == (1, "1\n")
+
+
+DROPPED = """
+import signal, time
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+while True:
+    Finalized()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_control_c_in_a_finalizer_is_heard(run):
+    """Python drops it there; and prints a traceback."""
+    status, out, said = run(DROPPED)
+    assert (status, out, said) == (130, "", "kirsch: interrupted\n")
+
+
+def test_what_a_finalizer_raises_is_told_as_ever(run, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    hook = sys.unraisablehook
+    code = "class Finalized:\n    def __del__(self):\n        1/0\n\nFinalized()\nNone"
+    assert run(code)[0] == 0
+    assert sys.unraisablehook is hook
+    assert [dropped.exc_type for dropped in told] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize(
+    "source", ["from org.apache.hadoop.hbase.client import Scan", "import java.util.Map"]
+)
+def test_who_imports_javas_classes_waits_for_java(run, source):
+    assert run(source) == (1, "", "kirsch: AssertionError: it connects\n")
+
+
+def test_a_package_of_pythons_has_nothing_to_do_with_java(run, tmp_path, monkeypatch):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/mine.py").write_text("ROWS = 3\n")
+    (tmp_path / "net/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run("from net.mine import ROWS; ROWS") == (0, "3\n", "")
 
 
 def test_exit_leaves_with_a_status(run):

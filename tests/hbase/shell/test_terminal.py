@@ -11,7 +11,7 @@ def test_a_session(quorum, client, shell, name, tmp_path):
     """Completion, many lines, mistakes, time, history; Ctrl-D."""
     shell(f"create '{name}', 'family'; create '{name}other', 'f'")
     with terminal(quorum, tmp_path) as shown:
-        shown.prompted()
+        assert shown.prompted().startswith("HBase in Python: help tells the commands, ")
         shown.line("status")
         shown.until(r"1 active master, .*\n[\d.]+ s$")  # how long it took stands below
         shown.prompted()
@@ -104,6 +104,20 @@ def test_what_takes_long_is_stopped(quorum, client, shell, name, tmp_path):
             shown.until(f"^begun {number}$")
             shown.control("c")
             shown.until(rf"(?s)^begun {number}(\^C)?$.*^interrupted$.*^hbase>\s*\Z")
+        shown.control("d")
+        assert shown.ended() == 0
+
+
+def test_what_is_typed_while_a_command_runs(client, tmp_path):
+    """It is for the next prompts, Ctrl-D too."""
+    with terminal("127.0.0.1:1", tmp_path) as shown:
+        shown.prompted()
+        shown.line("import time; print('begun'); time.sleep(1)")
+        shown.until("^begun$")
+        shown.line("6 * 7")
+        shown.until("^42$")
+        shown.line("print('again'); time.sleep(1)")
+        shown.until("^again$")
         shown.control("d")
         assert shown.ended() == 0
 

@@ -112,6 +112,8 @@ def _option(name: str) -> str:
 
 
 _COMMANDS: dict[str, Command] = {}
+# Commands that HBase's own shell knows by another name, too.
+ALIASES = {"desc": "describe", "hlog_roll": "wal_roll"}
 
 
 def command(
@@ -184,6 +186,9 @@ class ListCommand(Bound):
 
 
 def bound(session: "Session") -> Iterator[tuple[str, Bound]]:
-    """Each command's name and function."""
-    for name, made in commands().items():
+    """Each command's name and function, and those of other names."""
+    there = commands()
+    for name, made in there.items():
         yield name, (ListCommand if name == "list" else Bound)(made, session)
+    for alias, name in ALIASES.items():
+        yield alias, Bound(there[name], session)

@@ -4,7 +4,7 @@ import difflib
 
 from kirsch.hbase.shell import spaced
 from kirsch.hbase.shell.answer import Text
-from kirsch.hbase.shell.command import GROUPS, Command, UsageError, commands
+from kirsch.hbase.shell.command import ALIASES, GROUPS, Command, UsageError, commands
 from kirsch.hbase.shell.render import BOLD, paint
 
 INTRODUCTION = """\
@@ -20,6 +20,7 @@ _ the last answer. debug shows stack traces, or does not. Any Python module can 
 def help_of(about: str = "", colour: bool = False) -> Text:
     """The help on a command or group; of neither, what there is. Raises UsageError."""
     there = commands()
+    about = ALIASES.get(about, about)
     if not about:
         width = max(map(len, GROUPS))
         parts = [INTRODUCTION]

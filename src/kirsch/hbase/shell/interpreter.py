@@ -5,11 +5,14 @@ import builtins
 import codeop
 import difflib
 import linecache
+import signal
 import sys
 import threading
 import time
 import traceback
+from _thread import start_new_thread
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import Any, TypeVar
 
 from kirsch.hbase.errors import HBaseError
@@ -24,6 +27,10 @@ from kirsch.hbase.shell.table import METHODS, ShellTable
 
 T = TypeVar("T")
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+# Where packages of Java's begin; of these names Python's own come first.
+JAVA = ("java", "javax", "org", "com", "net", "edu", "gov", "mil")
+# Seconds after which Ctrl-C is heard again: a finalizer takes less.
+AGAIN = 0.02
 
 
 class Interpreter:
@@ -131,9 +138,10 @@ class Interpreter:
             return self._failed(error, MISUSED)
         linecache.cache[name] = (len(translated), None, translated.splitlines(True), name)
         try:
-            for node in tree.body:
-                if status := self._statement(node, name):
-                    return status
+            with _Heard():
+                for node in tree.body:
+                    if status := self._statement(node, name):
+                        return status
         except KeyboardInterrupt:
             # It may come between two statements too, and while what Java says of it is being told.
             self.session.progress.clear()
@@ -149,7 +157,7 @@ class Interpreter:
         except (KeyboardInterrupt, SystemExit, BrokenPipeError):
             raise
         except BaseException as error:
-            return self._failed(error)
+            return self._failed(error, hint=self._unquoted(node, error))
         took = f"{time.perf_counter() - begun:.3f} s"
         self.output.note(f"{said}, {took}" if said else took)
         return DONE
@@ -181,14 +189,16 @@ class Interpreter:
             return self.output.show(value)
 
     def _bind(self, node: ast.AST) -> None:
-        """Makes what needs a connection once it is named."""
+        """Makes what needs a connection once it is named; classes can be imported once Java runs."""
         for found in ast.walk(node):
             if isinstance(found, ast.Name) and found.id in self._lazy and found.id not in self.namespace:
                 self.namespace[found.id] = self._lazy[found.id]()
+            if any(map(_of_java, _imported(found))):
+                _ = self.session.connection
 
     # Errors
 
-    def _failed(self, error: BaseException, status: int = FAILED) -> int:
+    def _failed(self, error: BaseException, status: int = FAILED, hint: str = "") -> int:
         self.session.progress.clear()
         error = _python(error)
         if self.session.debug:
@@ -205,7 +215,7 @@ class Interpreter:
         words = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
         if isinstance(error, NameError):
-            message += self._near(getattr(error, "name", "") or "")
+            message += self._near(getattr(error, "name", "") or "") or hint
         self._say(message + _where(error))
         return status
 
@@ -224,6 +234,16 @@ class Interpreter:
         near = difflib.get_close_matches(name, [*commands(), *self._words], 1)
         return f"; do you mean {near[0]}?" if near else ""
 
+    def _unquoted(self, node: ast.stmt, error: BaseException) -> str:
+        """Of `scan t1`, what is missing."""
+        name = getattr(error, "name", "") if isinstance(error, NameError) else ""
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                names = [given.id for given in call.args if isinstance(given, ast.Name)]
+                if name in names and self.known(call.func.id, ""):
+                    return f"; text stands in quotes: {name!r}"
+        return ""
+
     def _mistake(self, source: str, message: str, line: int, column: int) -> int:
         lines = source.splitlines() or [""]
         if len(lines) > 1:
@@ -241,6 +261,51 @@ class Interpreter:
         sys.stdout.flush()
         prefix = "" if self.output.interactive else "kirsch: "
         print(paint(prefix + message, RED, self.output.colour and self.output.interactive), file=sys.stderr)
+
+
+class _Heard:
+    """In a finalizer (__del__, a weakref's callback, a generator that is forgotten) Python drops what is
+    raised, KeyboardInterrupt too: then the main thread is told of Ctrl-C once more, when that is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._over = False
+
+    def __enter__(self) -> None:
+        self._before, sys.unraisablehook = sys.unraisablehook, self._dropped
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._over = True
+        sys.unraisablehook = self._before
+
+    def _dropped(self, what: "sys.UnraisableHookArgs") -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            # Not a threading.Thread: its locks may be held by what the finalizer came upon.
+            start_new_thread(self._again, ())
+        else:
+            self._before(what)
+
+    def _again(self) -> None:
+        time.sleep(AGAIN)
+        with self._lock:
+            if not self._over:
+                signal.pthread_kill(_MAIN, signal.SIGINT)
+
+
+_MAIN = threading.main_thread().ident or 0
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """The modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""] if not node.level else []
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+def _of_java(module: str) -> bool:
+    root = module.partition(".")[0]
+    return root in JAVA and PathFinder.find_spec(root) is None
 
 
 def _interruptible(function: Callable[..., T], *arguments: Any) -> T:

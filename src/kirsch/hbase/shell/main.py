@@ -73,7 +73,12 @@ def _asked(question: str) -> bool:
     return asked(question)
 
 
+# For who types.
+WELCOME = "HBase in Python: help tells the commands, Tab completes, Ctrl-D leaves"
+
+
 def _talk(interpreter: "Interpreter", options: Options) -> int:
+    print(WELCOME, flush=True)
     if not options.plain:
         try:
             from kirsch.hbase.shell.prompt import talk

@@ -1,7 +1,8 @@
 """A terminal with prompt_toolkit: many lines, colours, completion while one types, history."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from prompt_toolkit.completion import CompleteEvent, Completer, ThreadedComplete
 from prompt_toolkit.completion import Completion as Found
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
-from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.key_binding import KeyBindings, KeyPress
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from kirsch.hbase.shell.completion import Completion
@@ -36,7 +40,7 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
     while True:
         try:
             # What other threads print comes above the line that is being typed.
-            with patch_stdout(raw=True):
+            with patch_stdout(raw=True), _typed_ahead(session.input):
                 source = session.prompt(PROMPT)
             if source.strip():
                 interpreter.run(source)
@@ -44,6 +48,18 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
             return DONE
         except KeyboardInterrupt:
             continue
+
+
+@contextmanager
+def _typed_ahead(input: Input) -> Iterator[None]:
+    """From here on keys are read; those that were pressed while a command ran are kept, Ctrl-D too: a
+    terminal that reads lines keeps it as an end of input, and gives a NUL to who reads keys afterwards."""
+    with input.raw_mode():
+        keys = input.read_keys()
+        store_typeahead(
+            input, [KeyPress(Keys.ControlD, "\x04") if key.key is Keys.ControlAt else key for key in keys]
+        )
+        yield
 
 
 def _session(interpreter: Interpreter, history: Path | None) -> "PromptSession[str]":

@@ -255,11 +255,12 @@ def _counter(value: bytes, column: Any) -> int:
 
 
 @command(GROUP)
-def count(session: Session, table: Any, *, interval: int = 1000, **options: Any) -> int:
+def count(session: Session, table: Any, interval: int = 1000, **options: Any) -> int:
     """Count rows.
 
         count 't1'
         count 't1', INTERVAL => 100000, CACHE => 1000
+        count 't1', 100000
         count 't1', FILTER => "PrefixFilter('row2')"
         count 't1', COLUMNS => ['c1', 'c2'], STARTROW => 'abc', STOPROW => 'xyz'
 
