@@ -98,7 +98,21 @@ def test_tables(connection, table, name):
         admin.drop(name, force=True)
 
 
-@pytest.mark.parametrize("bad", ["", "-t", "a b", "a:b:c", "n-s:t", "Ünïcode"])
+def test_names_have_letters_of_any_script(connection, name):
+    """As HBase has it."""
+    connection.admin.namespaces.create(f"{name}_простір")
+    for legal in (f"{name}_Ünïcode", f"{name}_простір:表.1"):
+        connection.admin.create(legal, "cf", "сім'я")
+        connection.table(legal)[b"row"] = {"сім'я:a": b"1"}
+        assert connection.table(legal)[b"row"]["сім'я:a"] == b"1"
+        assert legal in connection.admin.tables()
+        connection.admin.drop(legal, force=True)
+    # A mark that is no letter to Java.
+    with pytest.raises(Invalid, match="हिन्दी"):
+        connection.table("हिन्दी")
+
+
+@pytest.mark.parametrize("bad", ["", "-t", "a b", "a:b:c", "n-s:t", "t!", "😀"])
 def test_names_that_are_not_legal(connection, bad):
     with pytest.raises(Invalid, match="is no table's name"):
         connection.table(bad)
@@ -180,6 +194,8 @@ def test_snapshots(connection, table, name):
     snapshots.drop(f"{name}_s")
     with pytest.raises(NotFound, match=f"there is no snapshot {name}_s"):
         snapshots.drop(f"{name}_s")
+    with pytest.raises(NotFound, match=f"^there is no snapshot {name}_s$"):
+        snapshots.restore(f"{name}_s")
     with pytest.raises(NotFound):
         snapshots.take("s", "nope")
 

@@ -381,12 +381,12 @@ def test_a_row_is_a_mapping_of_its_newest_values():
         row["cf:b"]
 
 
-@pytest.mark.parametrize("good", ["t", "ns:t", "_a-b.c", "9", "default:t"])
+@pytest.mark.parametrize("good", ["t", "ns:t", "_a-b.c", "9", "default:t", "ü", "простір:表", "٣"])
 def test_names_that_are_legal(good):
     assert table_name(good) == good.removeprefix("default:")
 
 
-@pytest.mark.parametrize("bad", ["", "-t", ".t", "a b", "a/b", "a:b:c", ":t", "ns:", "ü", b"t", None])
+@pytest.mark.parametrize("bad", ["", "-t", ".t", "a b", "a/b", "a:b:c", ":t", "ns:", "😀", "t²", b"t", None])
 def test_names_that_are_not(bad):
     with pytest.raises(Invalid, match="is no table's name"):
         table_name(bad)
@@ -394,7 +394,8 @@ def test_names_that_are_not(bad):
 
 def test_names_of_families_and_namespaces():
     assert family_name("cf") == family_name(b"cf") == b"cf"
-    for bad in ("", "a:b", ".a", "a/b", "x" * 128, "a\n"):
+    assert family_name("сім'я") == "сім'я".encode()
+    for bad in ("", "a:b", ".a", "a/b", "a\\b", "x" * 128, "a\n"):
         with pytest.raises(Invalid, match="is no family's name"):
             family_name(bad)
     assert namespace_name("a_1") == "a_1"
@@ -526,6 +527,10 @@ def test_errors_are_told_by_the_exceptions_within():
     assert chain((f"{hbase}TableNotDisabledException", "Not DISABLED; tableName=t1, state=ENABLED")) == (
         errors.Disabled,
         "table t1 is enabled: disable it first",
+    )
+    assert chain(("a.RestoreSnapshotException", "Unable to find the table name for snapshot=s")) == (
+        errors.NotFound,
+        "there is no snapshot s",
     )
     assert chain(("java.io.IOException", "")) == (errors.HBaseError, "")
     kind, words = chain(("a.WeirdException", "java.lang.IllegalStateException: what\n\tat a.b(c)"))

@@ -180,7 +180,10 @@ class Connection:
         others. Raises Invalid."""
         from kirsch.hbase.table import Table
 
-        return Table(self, table_name(name), Codecs(key, value))
+        name = table_name(name)
+        if not name.isascii():
+            call(jvm.hbase("TableName").valueOf, name)
+        return Table(self, name, Codecs(key, value))
 
     def java_table(self, name: str) -> Any:
         """This thread's Java Table: they are not for several."""

@@ -178,12 +178,19 @@ RULES: dict[str, Rule] = {
     "NoSuchMethodError": (NoJars, _ANY, "these jars lack {}: they are of another version of HBase"),
     "ClassNotFoundException": (NoJars, _ANY, "no jar has the class {}"),
 }
-# Where the class of the exception says nothing, its message does.
-SAID: tuple[tuple[type[HBaseError], re.Pattern[str]], ...] = (
-    (Unsupported, re.compile(r"not enabled|is not supported|[Dd]isabled by|No registered .* service")),
-    (NotFound, re.compile(r"does ?n[o']t exist|not found", re.I)),
-    (Exists, re.compile(r"already exists", re.I)),
-    (Unavailable, re.compile(r"Can't get peerClusterId|Zookeeper .* could not be completed|KeeperErrorCode")),
+# Where the class of the exception says nothing, its message does. Its words are Java's, or these, with the
+# first group of the pattern.
+SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
+    (NotFound, re.compile(r"Unable to find the table name for snapshot=(\S+)"), "there is no snapshot {}"),
+    (Invalid, re.compile(r"Field is not a long, it's (\d+) bytes"), "no counter has {} bytes: it has 8"),
+    (Unsupported, re.compile(r"not enabled|is not supported|[Dd]isabled by|No registered .* service"), ""),
+    (NotFound, re.compile(r"does ?n[o']t exist|not found", re.I), ""),
+    (Exists, re.compile(r"already exists", re.I), ""),
+    (
+        Unavailable,
+        re.compile(r"Can't get peerClusterId|Zookeeper .* could not be completed|KeeperErrorCode"),
+        "",
+    ),
 )
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
@@ -219,9 +226,9 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
             said = next((other for named_, other in told if named_ == name and plain(other)), message)
             return _by_rule(RULES[name], said)
     for _, message in told:
-        for kind, pattern in SAID:
-            if pattern.search(message):
-                return kind, plain(message)
+        for kind, pattern, words in SAID:
+            if match := pattern.search(message):
+                return kind, words.format(*match.groups()) if words else plain(message)
     name, message = told[-1]
     for candidate, text in reversed(told):
         if plain(text):

@@ -1,12 +1,11 @@
 """Names of tables, namespaces and families: what HBase allows, checked before it is asked. Pure."""
 
-import re
+import unicodedata
 
 from kirsch.hbase.errors import Invalid
 
 # TableName.isLegalTableQualifierName and isLegalNamespaceName; ColumnFamilyDescriptorBuilder.isLegal...
-_TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_]+")
+_LETTERS = ("Lu", "Ll", "Lt", "Lm", "Lo", "Nl", "Nd", "Mn", "Mc")
 _ALLOWED = "letters, digits, _ - and ., and not - or . first"
 
 
@@ -15,16 +14,16 @@ def table_name(text: str) -> str:
     if not isinstance(text, str):
         raise Invalid(f"{text!r} is no table's name: it must be a str")
     namespace, colon, table = text.rpartition(":")
-    if colon and not _NAMESPACE.fullmatch(namespace):
+    if colon and not _of_letters(namespace, "_"):
         raise Invalid(f"{text!r} is no table's name: a namespace has letters, digits and _ only")
-    if not _TABLE.fullmatch(table):
+    if not _of_letters(table, "_-.") or table[0] in "-.":
         raise Invalid(f"{text!r} is no table's name: it may have {_ALLOWED}")
     return table if namespace == "default" else text
 
 
 def namespace_name(text: str) -> str:
     """A namespace's name. Raises Invalid."""
-    if not isinstance(text, str) or not _NAMESPACE.fullmatch(text):
+    if not isinstance(text, str) or not _of_letters(text, "_"):
         raise Invalid(f"{text!r} is no namespace's name: it may have letters, digits and _")
     return text
 
@@ -32,8 +31,17 @@ def namespace_name(text: str) -> str:
 def family_name(text: str | bytes) -> bytes:
     """A family's name. Raises Invalid."""
     name = text.encode() if isinstance(text, str) else text
-    if not name or name.startswith(b".") or b":" in name or b"/" in name or name == b"recovered.edits":
-        raise Invalid(f"{text!r} is no family's name: it is not empty, has no : or /, and no . first")
+    told = name.decode(errors="backslashreplace")
+    if not name or name[:1] == b"." or set(name) & set(b":/\\") or name == b"recovered.edits":
+        raise Invalid(f"{told!r} is no family's name: it is not empty, has no : / or \\, and no . first")
     if len(name) > 127 or any(byte < 0x20 or byte == 0x7F for byte in name):
-        raise Invalid(f"{text!r} is no family's name: it is at most 127 bytes, and printable")
+        raise Invalid(f"{told!r} is no family's name: it is at most 127 bytes, and printable")
     return name
+
+
+def _of_letters(text: str, others: str) -> bool:
+    """Whether it has letters and digits, of any script, and some others. Java knows of marks which are no
+    letters, and refuses them itself."""
+    return bool(text) and all(
+        c in others or (c <= "\uffff" and unicodedata.category(c) in _LETTERS) for c in text
+    )

@@ -3,7 +3,7 @@
 import pytest
 from tests.deadline import eventually
 
-from kirsch.hbase import Disabled, HBaseError, NotFound
+from kirsch.hbase import Disabled, HBaseError, Invalid, NotFound
 from kirsch.hbase.shell.command import CommandError, UsageError
 
 
@@ -161,7 +161,7 @@ def test_filters(shell):
         ("create 'NAME', 'f', 'f'", CommandError, "family f is named twice"),
         (
             "create 'NAME', {NAME => 'f', VERSION => 3}",
-            CommandError,
+            UsageError,
             "no option VERSION; do you mean VERSIONS?",
         ),
         (
@@ -180,8 +180,14 @@ def test_filters(shell):
         ("create 'NAME', 'f', {CONFIGURATION => 'x'}", UsageError, "CONFIGURATION is a hash"),
         ("create 'NAME', 'f', {NUMREGIONS => 3}", UsageError, "goes with SPLITALGO"),
         ("create 'NAME', 'f', {NUMREGIONS => 3, SPLITALGO => 'X'}", CommandError, "there is no SPLITALGO X"),
-        ("create 'na me', 'f'", HBaseError, "na me"),
-        ("create 'NAME', 'f:g'", HBaseError, "f:g|:"),
+        (
+            "create 'NAME', 'f', {MAX_FILESIZ => 3}",
+            UsageError,
+            "no option MAX_FILESIZ; do you mean MAX_FILES",
+        ),
+        ("create 'na me', 'f'", Invalid, "'na me' is no table's name: it may have letters"),
+        ("create 'NAME', 'f:g'", Invalid, "'f:g' is no family's name: it is not empty, has no :"),
+        ("alter 'empty', NAME => ''", Invalid, "'' is no family's name"),
         ("create 'nowhere:NAME', 'f'", HBaseError, "namespace"),
         ("describe 'NAME'", NotFound, "there is no table NAME"),
         ("enable 'NAME'", NotFound, "there is no table NAME"),
@@ -195,7 +201,7 @@ def test_filters(shell):
         ("list '['", HBaseError, r"\["),
     ],
 )
-def test_what_ddl_refuses(shell, name, typed, kind, message):
+def test_what_ddl_refuses(shell, empty, name, typed, kind, message):
     with pytest.raises(kind, match=message.replace("NAME", name)) as caught:
         shell(
             typed.replace("NAME' ", f"{name}' ").replace("'NAME'", f"'{name}'").replace(":NAME", f":{name}")

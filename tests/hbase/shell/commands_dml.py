@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.hbase import CodecError, Disabled, FilterError, HBaseError, NotFound
+from kirsch.hbase import CodecError, Disabled, FilterError, HBaseError, Invalid, NotFound
 from kirsch.hbase.shell.command import CommandError, UsageError
 
 
@@ -128,6 +128,8 @@ def test_counters(shell, filled):
     assert shell(f"incr '{filled}', 'c', 'f:n', 41") == 42
     assert shell(f"incr '{filled}', 'c', 'f:n', -2") == 40
     assert shell(f"get_counter '{filled}', 'c', 'f:n'") == 40
+    with pytest.raises(Invalid, match="no counter has 4 bytes: it has 8"):
+        shell(f"incr '{filled}', 'a1', 'f:q'")
     with pytest.raises(CommandError, match="f:q is no counter: its value is 4 bytes long, not 8"):
         shell(f"get_counter '{filled}', 'a1', 'f:q'")
     with pytest.raises(HBaseError):
@@ -187,6 +189,7 @@ def test_splits_and_truncations(shell, name):
         ("scan 'NAME', CONSISTENCY => 'MAYBE'", CommandError, "MAYBE is none of STRONG, TIMELINE"),
         ("get 'NAME', 'r', {COLOURS => 1}", UsageError, "get has no option COLOURS"),
         ("incr 'NAME', 'r', 'f:q', 'x'", CommandError, "a whole number is needed, not 'x'"),
+        ("get_splits 'absent'", CommandError, "there is no table absent"),
         ("scan f", NameError, "f"),
         ("scan create", CommandError, "a table's name is text"),
     ],

@@ -25,6 +25,8 @@ def test_snapshots(shell, name):
     assert shell(f"list_snapshots '{name}.*'") == []
     with pytest.raises(NotFound, match=f"there is no snapshot {name}-s"):
         shell(f"clone_snapshot '{name}-s', '{name}d'")
+    with pytest.raises(NotFound, match=f"^there is no snapshot {name}-s$"):
+        shell(f"restore_snapshot '{name}-s'")
     with pytest.raises(NotFound):
         shell(f"snapshot '{name}x', '{name}-s'")
 

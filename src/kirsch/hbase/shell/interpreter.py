@@ -157,6 +157,8 @@ class Interpreter:
         except (KeyboardInterrupt, SystemExit, BrokenPipeError):
             raise
         except BaseException as error:
+            if _cut_short(error):
+                raise KeyboardInterrupt from error
             return self._failed(error, hint=self._unquoted(node, error))
         took = f"{time.perf_counter() - begun:.3f} s"
         self.output.note(f"{said}, {took}" if said else took)
@@ -263,6 +265,15 @@ class Interpreter:
         print(paint(prefix + message, RED, self.output.colour and self.output.interactive), file=sys.stderr)
 
 
+def _cut_short(error: BaseException | None) -> bool:
+    """Whether it is what Java says of Ctrl-C, in what is done after it, such as the end of a `with`."""
+    if not isinstance(error, HBaseError):
+        return False
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 class _Heard:
     """In a finalizer (__del__, a weakref's callback, a generator that is forgotten) Python drops what is
     raised, KeyboardInterrupt too: then the main thread is told of Ctrl-C once more, when that is over."""
@@ -335,7 +346,11 @@ def _python(error: BaseException) -> BaseException:
 
 def _where(error: BaseException) -> str:
     """The line of a person's own code that an error came from, if it is more than a line long."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_INSIDE)]
+    import sysconfig
+
+    # Nobody's own are ours, and libraries'.
+    inside = (_INSIDE, *(sysconfig.get_path(path) for path in ("stdlib", "purelib", "platlib")))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(inside)]
     found = [f for f in frames if f.line]
     if not found:
         return ""

@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from kirsch.hbase.names import family_name
 from kirsch.hbase.shell.command import CommandError, UsageError
-from kirsch.hbase.shell.session import Session, many, text
+from kirsch.hbase.shell.session import Session, data, many, text
 
 # Each option's setter, and what it takes: int, long, short, bool, str, size (a number, or text such as 10MB),
 # or the name of an enum.
@@ -77,9 +78,10 @@ def upper(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def family(session: Session, name: Any, options: Mapping[str, Any], old: Any = None) -> Any:
-    """A ColumnFamilyDescriptor: a new one, or an old one changed. Raises CommandError."""
+    """A ColumnFamilyDescriptor: a new one, or an old one changed. Raises CommandError, UsageError,
+    Invalid."""
     builders = session.java("client.ColumnFamilyDescriptorBuilder")
-    source = session.bytes(name) if old is None else old
+    source = session.bytes(family_name(data(name))) if old is None else old
     builder = session.call(builders.newBuilder, source)
     for key, value in options.items():
         if key in NAMES:
@@ -91,12 +93,12 @@ def family(session: Session, name: Any, options: Mapping[str, Any], old: Any = N
         elif key in FAMILY:
             _set(session, builder, FAMILY[key], key, value)
         else:
-            raise CommandError(_unknown("a family", key, FAMILY))
+            raise UsageError(_unknown("a family", key, FAMILY))
     return builder.build()
 
 
 def table(session: Session, builder: Any, options: Mapping[str, Any]) -> None:
-    """Set a table's options on a TableDescriptorBuilder. Raises CommandError."""
+    """Set a table's options on a TableDescriptorBuilder. Raises CommandError, UsageError."""
     for key, value in options.items():
         if key in NAMES:
             continue
@@ -112,7 +114,7 @@ def table(session: Session, builder: Any, options: Mapping[str, Any]) -> None:
         elif key in TABLE:
             _set(session, builder, TABLE[key], key, value)
         else:
-            raise CommandError(_unknown("a table", key, TABLE))
+            raise UsageError(_unknown("a table", key, TABLE))
 
 
 def _set(session: Session, builder: Any, how: tuple[str, str], key: str, value: Any) -> None:

@@ -132,8 +132,10 @@ class Session:
         return jvm.cls(name if name.startswith(("java.", "org.")) else f"org.apache.hadoop.hbase.{name}")
 
     def table_name(self, name: Any) -> Any:
-        """A TableName."""
-        return self.call(self.java("TableName").valueOf, text(name, "a table's name"))
+        """A TableName. Raises Invalid."""
+        from kirsch.hbase.names import table_name
+
+        return self.call(self.java("TableName").valueOf, table_name(text(name, "a table's name")))
 
     def bytes(self, value: Any) -> Any:
         """A Java byte[] of a text, bytes or number."""

@@ -284,7 +284,8 @@ def get_splits(session: Session, table: Any) -> Names:
 
     get_splits 't1'
     """
-    locator = session.connection.java.getRegionLocator(session.table_name(table))
+    name = session.table_name(_existing(session, table))
+    locator = session.connection.java.getRegionLocator(name)
     try:
         keys = [python_bytes(key) for key in session.call(locator.getStartKeys)]
     finally:
