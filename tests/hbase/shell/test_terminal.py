@@ -109,9 +109,14 @@ def test_what_takes_long_is_stopped(quorum, client, shell, name, tmp_path):
 
 
 def test_what_is_typed_while_a_command_runs(client, tmp_path):
-    """It is for the next prompts, Ctrl-D too."""
+    """It is for the next prompts, Ctrl-D too; and Ctrl-C is not lost that comes with Enter."""
     with terminal("127.0.0.1:1", tmp_path) as shown:
         shown.prompted()
+        shown.type("import time; time.sleep(600)\r\x03")
+        shown.until("^interrupted$")
+        shown.prompted()
+        shown.type("import time; time.sleep(600)\rlost\x036 * 6\r")
+        shown.until("^36$")
         shown.line("import time; print('begun'); time.sleep(1)")
         shown.until("^begun$")
         shown.line("6 * 7")

@@ -1,6 +1,8 @@
 """A terminal with prompt_toolkit: many lines, colours, completion while one types, history."""
 
 import os
+import termios
+import tty
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from prompt_toolkit.completion import Completion as Found
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.patch_stdout import patch_stdout
@@ -38,6 +40,7 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
     """Read and run what is typed, until Ctrl-D."""
     session = _session(interpreter, history)
     while True:
+        source = ""
         try:
             # What other threads print comes above the line that is being typed.
             with patch_stdout(raw=True), _typed_ahead(session.input):
@@ -47,19 +50,38 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
         except EOFError:
             return DONE
         except KeyboardInterrupt:
-            continue
+            if source.strip():
+                print("interrupted")
 
 
 @contextmanager
 def _typed_ahead(input: Input) -> Iterator[None]:
-    """From here on keys are read; those that were pressed while a command ran are kept, Ctrl-D too: a
-    terminal that reads lines keeps it as an end of input, and gives a NUL to who reads keys afterwards."""
+    """Keys are read within it. Those that were pressed before are kept, Ctrl-D too: a terminal that reads
+    lines keeps it as an end of input, and gives a NUL to who reads keys afterwards. Those that come behind
+    the line are for the next one, up to Ctrl-C: KeyboardInterrupt."""
     with input.raw_mode():
         keys = input.read_keys()
         store_typeahead(
             input, [KeyPress(Keys.ControlD, "\x04") if key.key is Keys.ControlAt else key for key in keys]
         )
         yield
+        # Of a Ctrl-C from here on a signal tells; one before it is a key.
+        _signal(input.fileno())
+        keys = [*get_typeahead(input), *input.read_keys()]
+        pressed = [number for number, key in enumerate(keys, 1) if key.key is Keys.ControlC]
+        store_typeahead(input, keys[pressed[-1] :] if pressed else keys)
+        if pressed:
+            raise KeyboardInterrupt
+
+
+def _signal(terminal: int) -> None:
+    """Have Ctrl-C be a signal, though keys are read."""
+    try:
+        attributes = termios.tcgetattr(terminal)
+        attributes[tty.LFLAG] |= termios.ISIG
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+    except termios.error:
+        pass  # it is gone
 
 
 def _session(interpreter: Interpreter, history: Path | None) -> "PromptSession[str]":
