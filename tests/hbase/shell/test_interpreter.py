@@ -141,6 +141,13 @@ def test_control_c_in_a_finalizer_is_heard(run):
     assert (status, out, said) == (130, "", "kirsch: interrupted\n")
 
 
+def test_what_java_says_of_control_c_is_no_error(run):
+    """Such as what a mutator is told, which sends what it has when a `with` is left."""
+    code = "from kirsch.hbase import HBaseError\n\ntry:\n    raise {}\nfinally:\n    raise HBaseError('cut')"
+    assert run(code.format("KeyboardInterrupt")) == (130, "", "kirsch: interrupted\n")
+    assert run(code.format("ValueError")) == (1, "", "kirsch: cut\n")
+
+
 def test_what_a_finalizer_raises_is_told_as_ever(run, monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)

@@ -128,6 +128,17 @@ class Interpreter:
     def run(self, source: str, name: str = "<shell>") -> int:
         """Run it, to its first error, which is shown; the exit status."""
         try:
+            with _Heard():
+                return self._read_and_run(source, name)
+        except KeyboardInterrupt:
+            # It may come between two statements too, and while what Java says of it is being told.
+            self.session.progress.clear()
+            # The terminal has written ^C into this line.
+            self._say("\ninterrupted" if self.output.interactive else "interrupted")
+            return INTERRUPTED
+
+    def _read_and_run(self, source: str, name: str) -> int:
+        try:
             translated = spaced.translate(source, self.known)
             tree = ast.parse(translated, name)
         except spaced.SpacedError as error:
@@ -137,17 +148,9 @@ class Interpreter:
         except (ValueError, RecursionError, MemoryError) as error:
             return self._failed(error, MISUSED)
         linecache.cache[name] = (len(translated), None, translated.splitlines(True), name)
-        try:
-            with _Heard():
-                for node in tree.body:
-                    if status := self._statement(node, name):
-                        return status
-        except KeyboardInterrupt:
-            # It may come between two statements too, and while what Java says of it is being told.
-            self.session.progress.clear()
-            # The terminal has written ^C into this line.
-            self._say("\ninterrupted" if self.output.interactive else "interrupted")
-            return INTERRUPTED
+        for node in tree.body:
+            if status := self._statement(node, name):
+                return status
         return DONE
 
     def _statement(self, node: ast.stmt, name: str) -> int:

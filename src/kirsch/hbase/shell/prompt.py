@@ -51,7 +51,7 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
             return DONE
         except KeyboardInterrupt:
             if source.strip():
-                print("interrupted")
+                print("interrupted")  # before it has begun
 
 
 @contextmanager
