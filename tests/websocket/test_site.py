@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from kirsch.websocket import Limits, Policy, WebSocket, threaded
+from kirsch.websocket import asyncio as loops
 from kirsch.websocket.headers import Headers, Request
 from kirsch.websocket.site import Site
 
@@ -57,6 +58,21 @@ def test_settings_of_another_kind():
 def test_coroutine_functions_where_threads_call():
     with pytest.raises(TypeError, match="handler is a coroutine function: they are for asyncio"):
         threaded.serve(handler)
+
+
+@pytest.mark.parametrize("provider", ["threaded", "asyncio"])
+def test_functions_that_want_more_than_a_connection(provider):
+    async def looped(ws, path):
+        pass
+
+    def blocking(ws, path):
+        pass
+
+    module = {"threaded": threaded, "asyncio": loops}[provider]
+    with pytest.raises(TypeError, match=r"\(ws, path\) cannot be called with a connection alone"):
+        module.serve({"/": {"threaded": blocking, "asyncio": looped}[provider]})
+    # Of what does not tell nothing is known.
+    Site(min, wrap=lambda application: lambda **arguments: None)
 
 
 def test_what_is_one():

@@ -5,7 +5,7 @@ import contextlib
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from kirsch.websocket.application import WebSocket, farewell
 from kirsch.websocket.async_connection import Connection
@@ -91,6 +91,10 @@ class connect(Awaited, Generic[W]):  # noqa: N801 - it reads as a function: awai
 
     def _joined(self, opened: Opened) -> "ClientWire":
         return ClientWire(joined(self._factory, opened, self._options, self._stream))
+
+    def __aiter__(self) -> NoReturn:
+        self._due = False
+        raise TypeError("to connect again and again it is `async for ws in reconnect(...)`")
 
     async def __aenter__(self) -> W:
         return await self

@@ -40,7 +40,8 @@ class Site:
                 raise TypeError(f"an application is a class or a function, not {type(application).__name__}")
             if isinstance(application, type) and not issubclass(application, WebSocket):
                 raise TypeError(f"{application.__name__} does not extend kirsch.websocket.WebSocket")
-            self.wrap(application)
+            if self.wrap(application) is not application:
+                _takes_a_connection(application)
         arguments.kind("policy", self.policy, Policy, "a kirsch.websocket.Policy")
         arguments.kind("limits", self.limits, Limits, "a kirsch.websocket.Limits")
 
@@ -71,6 +72,22 @@ class Site:
             raise HandshakeError(500, "the application failed") from None
         websocket.request, websocket.subprotocol, websocket.peer = request, accepted.subprotocol, peer
         return websocket, accepted.response
+
+
+def _takes_a_connection(function: Any) -> None:
+    """Raises TypeError for a function that cannot be called with a connection alone."""
+    try:
+        parameters = signature(function)
+    except (TypeError, ValueError):
+        # It does not tell.
+        return
+    try:
+        parameters.bind(None)
+    except TypeError:
+        name = getattr(function, "__name__", "the application")
+        raise TypeError(
+            f"{name}{parameters} cannot be called with a connection alone; its path is ws.request.path"
+        ) from None
 
 
 def refuse_coroutines(application: Any) -> None:

@@ -58,6 +58,11 @@ class TestClient:
             ws.close()
             assert await ws.wait_closed(20)
 
+    async def test_is_no_iterator(self):
+        with pytest.raises(TypeError, match="async for ws in reconnect"):
+            async for _ in connect("ws://127.0.0.1:1/", options=OPTIONS):
+                pass
+
     async def test_has_its_time(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = "ws://{}:{}/".format(*silent.getsockname())
