@@ -182,6 +182,17 @@ class TestLive:
         assert mine[0]["content"]
         podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
 
+    def test_an_image_without_a_name_wants_one_there(self, podman, tiny, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        monkeypatch.setitem(podman.environment, "XDG_DATA_HOME", str(tmp_path))
+        machine = MachineRecord("n1", "1" * 32, "127.0.0.1", etcd=True)
+        ClusterRecord("c", "i", "", "10.201.0.0/24", (machine,)).save()
+        id = podman.podman("image", "inspect", tiny, "--format", "{{.Id}}")[:12]
+        refused = podman.kirsch("image", "push", id, "--on", "c", ok=False)
+        assert refused.stderr == (
+            f"kirsch: {id} is an image's id: say after it by which name the image is to go\n"
+        )
+
     def test_a_registry_that_wants_a_password_gets_what_podman_keeps(self, podman, tiny, registry, tmp_path):
         at = registry(passwords=f"ali:{HASH}\n").address
         passwords = tmp_path / "auth.json"

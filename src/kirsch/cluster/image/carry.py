@@ -28,6 +28,8 @@ HUNG_UP, TRIES = "reset by peer", 5
 def push(image: str, name: Reference, registry: Registry, runner: Runner, show: Show) -> list[Reference]:
     """Send an image to a registry under a name, and under the tag by its content. Raises ProvisionError."""
     source = known(image, runner)
+    if source.startswith(image) and name.path == image:
+        raise ImageError(f"{image} is an image's id: say after it by which name the image is to go")
     content = content_tag(inspected(source, runner))
     sent = [name, name.tagged(content)]
     with _ready(registry) as folder:
