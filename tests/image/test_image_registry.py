@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -181,6 +182,22 @@ class TestLive:
         assert [(row["image"], row["tag"]) for row in mine] == [(f"{at}/team/{tiny}", "1.0")]
         assert mine[0]["content"]
         podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
+
+    def test_a_machine_that_is_away_keeps_no_other_from_being_pruned(
+        self, podman, web, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        monkeypatch.setitem(podman.environment, "XDG_DATA_HOME", str(tmp_path))
+        there = podman.run(web, "--user", "root", "--entrypoint", '["sleep", "infinity"]')
+        machines = (
+            MachineRecord("n1", "1" * 32, "127.0.0.1", etcd=True, container=f"{podman.prefix}-none"),
+            MachineRecord("n2", "2" * 32, "127.0.0.1", container=there),
+        )
+        ClusterRecord("c", "i", "", "10.201.0.0/24", machines).save()
+        half = podman.kirsch("image", "prune", "--on", "c", ok=False)
+        assert half.stdout == "n2: 0 images removed\n"
+        assert re.search("^kirsch: the registry keeps all its images: ", half.stderr, re.MULTILINE)
+        assert re.search(f"^kirsch: n1: .*{podman.prefix}-none", half.stderr, re.MULTILINE)
 
     def test_an_image_without_a_name_wants_one_there(self, podman, tiny, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

@@ -169,9 +169,12 @@ def _prune_cluster(name: str) -> int:
                 print(f"registry: {_removed(retire(presence, texts))}")
         except (ClientError, ImageError) as error:
             print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
-        for machine, count in prune_machines(cluster, Runner()).items():
-            print(f"{machine}: {_removed(count)}")
-    return 0
+        counts, left = prune_machines(cluster, Runner())
+    for machine, count in counts.items():
+        print(f"{machine}: {_removed(count)}")
+    for reason in left:
+        print(f"kirsch: {reason}", file=sys.stderr)
+    return 1 if left else 0
 
 
 def _removed(count: int) -> str:

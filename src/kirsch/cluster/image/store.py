@@ -11,7 +11,7 @@ from kirsch.cluster.image.content import content_tag, is_content_tag
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.turn import tidying
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import CLEAN
 from kirsch.cluster.provision.shell import act, shell_of
 
@@ -115,14 +115,19 @@ def prune(runner: Runner, busy: Callable[[], None]) -> Iterator[str]:
 ON_MACHINE = f"{{ ! command -v podman >/dev/null || podman image prune --all --force; }} && {{ {CLEAN}; }}"
 
 
-def prune_machines(cluster: ClusterRecord, runner: Runner) -> dict[str, int]:
+def prune_machines(cluster: ClusterRecord, runner: Runner) -> tuple[dict[str, int], list[str]]:
     """Remove from a cluster's machines the images that no container there uses: how many, by the machines'
-    names. Raises ProvisionError."""
+    names, and why some could not be asked, for a person."""
     counts: dict[str, int] = {}
+    left: list[str] = []
 
     def prune_one(machine: MachineRecord) -> None:
-        said = act(runner, shell_of(cluster, machine), machine.name, ON_MACHINE)
-        counts[machine.name] = len(said.split())
+        try:
+            said = act(runner, shell_of(cluster, machine), machine.name, ON_MACHINE)
+        except ProvisionError as error:
+            left.append(str(error))
+        else:
+            counts[machine.name] = len(said.split())
 
     runner.together(cluster.machines, prune_one)
-    return dict(sorted(counts.items()))
+    return dict(sorted(counts.items())), sorted(left)
