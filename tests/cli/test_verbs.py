@@ -258,6 +258,16 @@ def test_folders_without_an_application(application: Application, tmp_path: Path
     assert not (application.directory / ".kirsch").exists()
 
 
+def test_the_folder_of_unit_files_is_no_application(application: Application):
+    application.sleeper("a.service")
+    assert "is up" in application.ok("up", "-d", "units")
+    application.ok("down", "units")
+    (application.directory / "kirsch.toml").write_text('name = "one"\n')
+    assert application.fails("up", "units") == (
+        f"units has the unit files of an application: name its folder, {application.directory.resolve()}"
+    )
+
+
 def test_a_port_that_is_taken_is_told_with_who_has_it(application: Application):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -55,6 +55,8 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
     Raises ApplicationError, UnitError."""
     if not directory.is_dir():
         raise ApplicationError(f"{directory}: no such directory")
+    if (parent := _application_of(directory)) is not None:
+        raise ApplicationError(f"{directory} has the unit files of an application: name its folder, {parent}")
     settings = _settings(directory / FILE)
     more = _on_cluster(settings.get("cluster", {}), directory)
     folder = directory / "units" if (directory / "units").is_dir() else directory
@@ -85,6 +87,13 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
         open=settings.get("open", ""),
         images=_images(settings.get("images", {}), directory),
     )
+
+
+def _application_of(units: Path) -> Path | None:
+    """The application's folder, where a folder is not that but the one of its unit files."""
+    parent = units.resolve().parent
+    inside = units.resolve().name == "units" and not (units / FILE).exists()
+    return parent if inside and (parent / FILE).is_file() else None
 
 
 def _unit_files(folder: Path) -> list[Path]:
