@@ -118,7 +118,16 @@ def test_podmans_lines_are_steps():
 
 def test_a_reason_is_what_podman_says():
     assert reason(["Error: no space left on device"])[1] == "no space left on device"
+    missing = 'checking on sources under "/app": copier: stat: "/b": no such file or directory'
+    assert reason([f'Error: building at STEP "COPY a b .": {missing}'])[1] == missing
     assert reason([])[1]
+
+
+def test_an_instruction_that_podman_does_not_know_is_told_without_podmans_inside():
+    progress = Progress()
+    step = f'&imagebuilder.Step{{Env:[]string{{"{"A" * 500}"}}, Command:"runn"}}'
+    list(progress.read(f'Error: building at STEP "RUNN ": Build error: Unknown instruction: "RUNN" {step}'))
+    assert reason(progress.lines) == ([], 'Build error: Unknown instruction: "RUNN"')
 
 
 def test_a_long_step_keeps_its_beginning():

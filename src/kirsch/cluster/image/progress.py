@@ -11,6 +11,8 @@ LAST = 12
 LONGEST = 400
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
+# podman's own picture of an instruction that it does not know.
+_INSIDE = re.compile(r" &imagebuilder\.Step\{.*")
 _NOISE = re.compile(r"(--> |COMMIT |Successfully tagged |time=\"|[0-9a-f]{64}$|\[Warning\])")
 
 
@@ -43,7 +45,7 @@ class Progress:
         elif text.startswith("--> Using cache"):
             yield Cached()
         elif text and not _NOISE.match(text):
-            self.lines = [*self.lines, text[-LONGEST:]][-LAST:]
+            self.lines = [*self.lines, _INSIDE.sub("", text)[-LONGEST:]][-LAST:]
 
 
 def shortened(text: str) -> str:
@@ -59,4 +61,4 @@ def reason(lines: list[str]) -> tuple[list[str], str]:
     status = re.search(r"exit status (\d+)$", last)
     if status:
         return others, f"exit status {status[1]}"
-    return others, re.sub(r'^building at STEP ".*": ', "", last, flags=re.DOTALL)
+    return others, re.sub(r'^building at STEP ".*?": ', "", last, flags=re.DOTALL)
