@@ -225,7 +225,8 @@ class Broker:
             for _ in range(count):
                 if reading not in self.readings or not reading["left"] or reading["next"] >= len(self.stream):
                     break
-                offset = reading["next"]
+                # What is dropped it passes over.
+                offset = reading["next"] = max(reading["next"], self.first)
                 reading["next"] += 1
                 reading["left"] -= 1
                 reading["heard"](self.stream[offset], lambda reading=reading: self.more(reading))
@@ -250,7 +251,7 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
     broker = Broker()
     lagged = []
     rooms = rooms_of(count=kept, reach=10_000, lag=lagged.append)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled())
+    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
     members, since, now = {}, {}, 0.0
     numbers = {"a": 0, "b": 0}
 
@@ -321,7 +322,7 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
 def test_what_the_stream_does_not_have_any_more_is_a_gap():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled())
+    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
     for number in range(1, 31):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -339,10 +340,45 @@ def test_what_the_stream_does_not_have_any_more_is_a_gap():
     assert not rooms.lagging
 
 
+@pytest.mark.parametrize(("first", "gaps"), [(0, 0), (51, 0), (1000, 1)])
+def test_what_the_stream_drops_while_it_is_read_is_a_gap(first, gaps):
+    """Once it is known: RabbitMQ does not say whether what it passes over were messages."""
+    broker, doubts = Broker(), []
+    rooms = rooms_of(count=2, reach=10_000)
+    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: doubts.append(1))
+    for number in range(1, 1501):
+        broker.stream.append(message(number, offset=number - 1))
+        rooms.offset = number - 1
+        rooms.say("lobby", number - 1, Prepared(protocol.stamped(broker.stream[-1].body, number - 1)))
+
+    class Eager(Reluctant):
+        class limits:  # noqa: N801
+            queue = 100_000
+
+    far, gone = Eager(), Eager()
+    for each in (far, gone):
+        rooms.join("lobby", each, 0, 0, 0.0)
+    backlog.look()
+    broker.send(51)
+    broker.first = 1000
+    for _ in range(20):
+        broker.send(100)
+        backlog.look()
+        rooms.catch_up("lobby", 0.0, 30.0)
+    assert len(doubts) == 1
+    assert backlog.doubting
+    assert [said["number"] for said in far.waiting] == [*range(2, 52), *range(1001, 1501)]
+    rooms.discard(rooms.room("lobby"), gone)
+    backlog.begins(first)
+    assert not backlog.doubting
+    assert [said["type"] for said in far.waiting].count("gap") == gaps == rooms.gaps
+    assert not any(said["type"] == "gap" for said in gone.waiting)
+
+
 def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled())
+    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
     for number in range(1, 31):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -369,7 +405,7 @@ def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
 def test_who_is_near_does_not_wait_for_who_is_far():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled())
+    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
     for number in range(1, 5001):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from kirsch.amqp.doubles import Doubles
 from kirsch.amqp.message import Delivery
-from kirsch.amqp.reader import Said, said
+from kirsch.amqp.reader import OWN, Said, said
 from kirsch.amqp.room import Behind, Room, Rooms
 from kirsch.websocket.message import Prepared
 
@@ -30,13 +30,19 @@ class Backlog:
     so is who is very much further behind than others.
 
     Whoever uses it holds the Bridge's lock. `more` has the broker send more, in a moment: others have their
-    turn.
+    turn. `doubt` is called where the broker has passed something over, and has `begins` told where the stream
+    begins now: then it is known whether that was dropped.
     """
 
-    def __init__(self, rooms: Rooms, open_: Open, more: Callable[[Handled], None]) -> None:
+    def __init__(
+        self, rooms: Rooms, open_: Open, more: Callable[[Handled], None], doubt: Callable[[], object]
+    ) -> None:
         self._rooms = rooms
         self._open = open_
         self._more = more
+        self._doubt = doubt
+        # Who may have missed something, and after which offset.
+        self._doubted: list[tuple[int, Room, Any]] = []
         self._stop: Callable[[], None] | None = None
         # Up to where all has been read since it began; None: nothing has come yet.
         self._offset: int | None = None
@@ -49,6 +55,18 @@ class Backlog:
     @property
     def reading(self) -> bool:
         return self._stop is not None
+
+    @property
+    def doubting(self) -> bool:
+        """Whether it is not known yet if something was dropped before it was read."""
+        return bool(self._doubted)
+
+    def begins(self, first: int) -> None:
+        """The stream has nothing before this offset."""
+        doubted, self._doubted = self._doubted, []
+        for offset, room, member in doubted:
+            if offset < first - 1:
+                self._rooms.missing(room, member)
 
     def look(self) -> None:
         """Begin to read if somebody wants it, and go on with what waited for a member."""
@@ -130,6 +148,12 @@ class Backlog:
                 ):
                     self._leave(behind)
             self._offset = offset - 1
+        elif offset > self._offset + 1 + OWN:
+            for room, member, behind in self._served:
+                if behind.offset < offset - 1:
+                    self._doubted.append((max(self._offset, behind.offset), room, member))
+            self._offset = offset - 1
+            self._doubt()
         if offset <= self._offset:
             return True
         if delivery.key in self._names:

@@ -32,7 +32,8 @@ class Hearing:
         self.stream = Stream(
             queue, exchange, self.reader, bridge.amqp, bridge.lock, self._another, self._begins
         )
-        self.backlog = Backlog(bridge.rooms, self.stream.read_from, self.stream.read_more)
+        stream = self.stream
+        self.backlog = Backlog(bridge.rooms, stream.read_from, stream.read_more, stream.begin_again)
         # What the stream was called when this was told last.
         self._told = ""
 
@@ -58,7 +59,7 @@ class Hearing:
         if reader.begun != begun:
             rooms.missed(reader.begun)
         if reader.skipped != skipped:
-            self.stream.begin_again(time.monotonic())
+            self.stream.begin_again()
         rooms.offset = reader.offset
         if reader.caught_up and reader.stream != self._told:
             self._named(said is MARKED)
@@ -77,7 +78,7 @@ class Hearing:
     def second(self, now: float) -> None:
         """Once a second, while the broker is there."""
         self.stream.second(now)
-        if self.reader.skipped >= 0:
+        if self.reader.skipped >= 0 or self.backlog.doubting:
             # The connection may have been lost before it was found.
             self.stream.beginning(now)
 
@@ -95,6 +96,8 @@ class Hearing:
         """The broker has lost the stream, or it was made anew: begin with it."""
         log.warning("%s is another than before: what was said is gone", self.queue)
         self.lost()
+        # All are told of a gap in any case.
+        self.backlog.begins(0)
         self.reader.forget()
         self._bridge.rooms.reset()
         # As at the start: nobody is let in before what is there has been read.
@@ -109,6 +112,7 @@ class Hearing:
         if 0 <= skipped < offset - 1:
             log.warning("%s: some was dropped before it was read: this process is too slow", self.queue)
             rooms.missed(offset)
+        self.backlog.begins(offset)
         self._bridge.look_soon()
 
     def _named(self, begun: bool) -> None:

@@ -293,6 +293,12 @@ class Rooms:
         behind.offset = offset
         return True
 
+    def missing(self, room: Room, member: Any) -> None:
+        """One who is still there has missed something."""
+        if id(member) in room.members or id(member) in room.behind:
+            self.gaps += 1
+            self.tell_one(room, member, text(type="gap", room=room.name))
+
     def _full(self, room: Room, member: Any, offset: int) -> None:
         """More waits for a member than may."""
         room.members.pop(id(member), None)

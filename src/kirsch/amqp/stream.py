@@ -125,11 +125,11 @@ class Stream:
             )
         return False
 
-    def begin_again(self, now: float) -> None:
+    def begin_again(self) -> None:
         """Find out where it begins now."""
         self._first_found()
         self._found_at = -math.inf
-        self.beginning(now)
+        self.beginning(time.monotonic())
 
     def _seen_first(self, delivery: Delivery, handled: Handled) -> None:
         handled()
