@@ -16,7 +16,8 @@ log = logging.getLogger("kirsch.websocket")
 PIECES: Final = 512
 # How many calls write for one connection before others get their turn.
 WRITES: Final = 64
-NOW: Final = getattr(sockets, "MSG_DONTWAIT", 0)
+# A call with this flag does not block; but gevent's sockets, which a patched program has, wait all the same.
+NOW: Final = 0 if sockets.socket.__module__.startswith("gevent") else getattr(sockets, "MSG_DONTWAIT", 0)
 # What a socket says that has nothing, or no room, just now.
 Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
