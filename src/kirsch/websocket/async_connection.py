@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import Any, Self
 
 from kirsch.websocket.application import WebSocket
@@ -128,7 +129,10 @@ class Connection(WebSocket):
     async def handle(self, handler: "Callable[[Connection], Awaitable[object]]") -> None:
         """Run a coroutine function on this connection, and close it then: 1011 where it raised."""
         try:
-            await handler(self)
+            working = handler(self)
+            if not isawaitable(working):
+                raise TypeError("on a loop the function is an `async def`")
+            await working
             await self.pass_on()
         except Closed:
             pass

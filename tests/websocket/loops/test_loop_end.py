@@ -51,6 +51,14 @@ class TestEnd:
             staying.cancel()
             assert await soon(told.get()) == ("closed", 1001, "")
 
+    async def test_by_a_function_that_is_not_async(self, serve, caplog):
+        def plain(ws):
+            pass
+
+        async with serve(plain) as server, connect(server.url, options=OPTIONS) as ws:
+            assert (await closed(ws))[0] == 1011
+        assert "on a loop the function is an `async def`" in caplog.text
+
     async def test_by_the_server(self, serve, certificate):
         for ssl in ((None, None), (certificate.server, certificate.client)):
             application, told = recorder(opened=lambda self: self.close(4001, "go"))
