@@ -133,11 +133,35 @@ def test_what_ends_dnsmasq_does_not_end_names(trial: Trial, instances: dict[str,
     trial.shell(first, "systemctl kill --signal=KILL kirsch-names")
     eventually(lambda: trial.running(first, "kirsch-names.service") not in ({}, before))
     eventually(lambda: ask(trial, first, "named.kirsch.internal") == everyone)
-    # Whoever stops it is heeded until there is something new to say.
+    # Who stops it has it again as soon as there is something new to say, or a moment later.
+    trial.shell(first, "systemctl stop kirsch-names")
+    eventually(lambda: ask(trial, first, "named.kirsch.internal") == everyone)
     trial.shell(first, "systemctl stop kirsch-names")
     trial.kirsch("stop", "named@1.container")
     rest = sorted(at for name, at in instances.items() if name != "named@1.container")
     eventually(lambda: ask(trial, first, "named.kirsch.internal") == rest)
+
+
+# As the kernel refuses where the limit of inotify's instances is reached.
+NO_INOTIFY = "[Service]\nSystemCallFilter=~inotify_init inotify_init1\nSystemCallErrorNumber=EMFILE\n"
+
+
+def test_a_dnsmasq_that_cannot_start_is_told_and_systemd_tries_on(trial: Trial, instances: dict[str, str]):
+    first, everyone = trial.machines[0], sorted(instances.values())
+    folder = "/run/systemd/system/kirsch-names.service.d"
+    trial.shell(first, f"mkdir -p {folder} && printf '{NO_INOTIFY}' >{folder}/trial.conf")
+    words = "names below kirsch.internal are not answered: failed to create inotify: Too many open files: "
+    try:
+        trial.shell(first, "systemctl daemon-reload && systemctl kill --signal=KILL kirsch-names")
+        eventually(lambda: words in trial.kirsch("list-machines").out)
+        line = next(x for x in trial.kirsch("list-machines", "--full").out.splitlines() if words in x)
+        assert line.startswith(first.id)
+        assert "`sysctl fs.inotify.max_user_instances=" in line
+        assert any(words in text for _, text in trial.journal(first, "kirschd"))
+    finally:
+        trial.shell(first, f"rm -r {folder} && systemctl daemon-reload")
+    eventually(lambda: "kirsch.internal" not in trial.kirsch("list-machines").out)
+    assert ask(trial, first, "named.kirsch.internal") == everyone
 
 
 def test_other_names_are_asked_of_the_machines_own_resolvers(trial: Trial, image: str):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.model import Endpoint
-from kirsch.cluster.names.dnsmasq import command, settings
+from kirsch.cluster.names.dnsmasq import command, complaint, settings
 from kirsch.cluster.names.records import records, text
 from kirsch.unit import UnitName
 
@@ -89,6 +90,34 @@ def test_what_dnsmasq_is_told():
     assert argv[0] == "systemd-run"
     assert argv[argv.index("--") + 1 :] == [
         "/usr/sbin/dnsmasq",
-        "--keep-in-foreground",
         "--conf-file=/run/kirsch/names/dnsmasq.conf",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["", "dnsmasq: failed to create inotify: Too many open files", "FAILED to start up"],
+            "failed to create inotify: Too many open files: limit 24",
+        ),
+        (
+            ["dnsmasq: failed to create inotify for /etc/resolv.conf: No space left on device"],
+            "failed to create inotify for /etc/resolv.conf: No space left on device: limit 28",
+        ),
+        (["failed to create inotify: Permission denied"], "failed to create inotify: Permission denied"),
+        (
+            ["", "dnsmasq: failed to create listening socket for port 53: Too many open files"],
+            "failed to create listening socket for port 53: Too many open files",
+        ),
+        (["", "FAILED to start up"], ""),
+        ([], ""),
+    ],
+)
+def test_why_dnsmasq_ended_with_the_limit_that_is_reached(lines: list[str], said: str):
+    assert complaint(lines, lambda number: f"limit {number}") == said
+
+
+def test_a_limit_that_cannot_be_read_is_not_told():
+    words = "failed to create inotify: Too many open files"
+    assert complaint([words], lambda number: "") == words

@@ -137,13 +137,19 @@ class Watch:
 def _why() -> str:
     """What the last call failed of; where it was one of the kernel's limits, which, and what to type."""
     number = ctypes.get_errno()
+    return limit_reached(number) or os.strerror(number)
+
+
+def limit_reached(number: int) -> str:
+    """Which of inotify's limits a call has reached that failed with this error, and what to type; "" for
+    none."""
     name = {errno.EMFILE: "max_user_instances", errno.ENOSPC: "max_user_watches"}.get(number)
     if name is None:
-        return os.strerror(number)
+        return ""
     try:
         limit = int((LIMITS / name).read_text())
     except (OSError, ValueError):
-        return os.strerror(number)
+        return ""
     more = max(4 * limit, 1024)
     return f"the limit fs.inotify.{name} is reached ({limit}): `sysctl fs.inotify.{name}={more}` raises it"
 

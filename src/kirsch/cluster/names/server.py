@@ -4,12 +4,13 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.names.dnsmasq import PROGRAM, UNIT, command, settings
+from kirsch.cluster.names.dnsmasq import PROGRAM, UNIT, command, complaint, settings
 from kirsch.cluster.names.records import DOMAIN, records, text
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.snapshot import Snapshots
@@ -17,9 +18,12 @@ from kirsch.cluster.snapshot import Snapshots
 log = logging.getLogger(__name__)
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
-MISSING = f"names below {DOMAIN} are not answered: dnsmasq is not installed (apt-get install dnsmasq-base)"
-# Seconds until a dnsmasq that could not be started is tried again.
+UNANSWERED = f"names below {DOMAIN} are not answered: "
+MISSING = f"{UNANSWERED}dnsmasq is not installed (apt-get install dnsmasq-base)"
+# Seconds until a dnsmasq that has ended, or could not be started, is looked at again.
 AGAIN = 5.0
+# How many of its last lines may say why.
+LINES = 10
 KINDS = (keys.ENDPOINTS, keys.UNITS)
 
 
@@ -84,8 +88,8 @@ class Names:
             self._changed.clear()
 
     async def _serve(self) -> None:
-        """Have dnsmasq run as it is to; systemd keeps it running. Whether somebody has stopped it is looked
-        at when records change, and only then."""
+        """Have dnsmasq run as it is to; systemd keeps it running. Whether it does is looked at when records
+        change, and when it has ended: whoever stops it is heeded for a moment."""
         while not self.network.gateway:
             await self._numbered.wait()
             self._numbered.clear()
@@ -94,12 +98,15 @@ class Names:
             problem = await self._start(address)
             if problem and problem != said:
                 log.warning("%s", problem)
+            elif said and not problem:
+                log.info("names below %s are answered again", DOMAIN)
             said = problem
             self._tell(problem)
             if problem:
                 await asyncio.sleep(AGAIN)
             else:
-                await self._recorded.wait()
+                if not self._recorded.is_set():
+                    await _first(self._recorded.wait(), _ended())
                 self._recorded.clear()
 
     def _tell(self, problem: str) -> None:
@@ -116,16 +123,21 @@ class Names:
         wanted, configuration = settings(address, self.folder / "records"), self.folder / "dnsmasq.conf"
         try:
             known = await asyncio.to_thread(_read, configuration)
-            if known == wanted and (await _call("systemctl", "is-active", "--quiet", UNIT))[0] == 0:
+            state = (await _call("systemctl", "is-active", UNIT))[1]
+            if known == wanted and state == "active":
                 return ""
-            await _call("systemctl", "stop", UNIT)
-            # A folder that is not there when it starts it would never look at.
-            await asyncio.to_thread(self._folder, self.folder / "records")
-            await asyncio.to_thread(self._write, configuration.name, wanted)
-            status, words = await _call(*command(program, configuration))
+            if known == wanted and state == "activating":
+                # systemd tries again by itself: this waits for what comes of that.
+                status, words = await _call("systemctl", "start", UNIT)
+            else:
+                await _call("systemctl", "stop", UNIT)
+                # A folder that is not there when it starts it would never look at.
+                await asyncio.to_thread(self._folder, self.folder / "records")
+                await asyncio.to_thread(self._write, configuration.name, wanted)
+                status, words = await _call(*command(program, configuration))
+            return f"{UNANSWERED}{await _complaint() or words}" if status else ""
         except OSError as error:
-            return f"names below {DOMAIN} are not answered: {error.filename}: {error.strerror}"
-        return f"names below {DOMAIN} are not answered: {words}" if status else ""
+            return f"{UNANSWERED}{error.filename}: {error.strerror}"
 
     def _folder(self, path: Path) -> None:
         """Have a folder, which everybody may look into. Raises OSError."""
@@ -150,6 +162,44 @@ class Names:
             self._changed.set()
 
 
+async def _first(*works: Coroutine[Any, Any, object]) -> None:
+    """Return once one of them is done; the others are given up."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ended() -> None:
+    """Return a while after the dnsmasq that runs now has ended: systemd has tried to start it again then."""
+    _, pid = await _call("systemctl", "show", "--property=MainPID", "--value", UNIT)
+    try:
+        process = os.pidfd_open(int(pid or 0))
+    except (OSError, ValueError):
+        pass  # it has ended already
+    else:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_reader(process, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(process)
+            os.close(process)
+    await asyncio.sleep(AGAIN)
+
+
+async def _complaint() -> str:
+    """What it said when it ended a moment ago, in a line; "" if that is not known."""
+    from kirsch.cluster.dev.watch import limit_reached
+
+    newest = ("--quiet", "--no-pager", "--output=cat", f"--lines={LINES}", f"--since=-{2 * AGAIN:.0f}s")
+    _, lines = await _lines("journalctl", *newest, f"--unit={UNIT}", f"SYSLOG_IDENTIFIER={PROGRAM}")
+    return complaint(lines, limit_reached)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()
@@ -159,6 +209,12 @@ def _read(path: Path) -> str:
 
 async def _call(*argv: str) -> tuple[int, str]:
     """A command's exit status, and what it printed in one line. Raises OSError."""
+    status, lines = await _lines(*argv)
+    return status, " ".join(" ".join(lines).split())
+
+
+async def _lines(*argv: str) -> tuple[int, list[str]]:
+    """A command's exit status, and the lines that it printed. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -166,4 +222,4 @@ async def _call(*argv: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
-    return process.returncode or 0, " ".join(output.decode(errors="replace").split())
+    return process.returncode or 0, output.decode(errors="replace").splitlines()
