@@ -205,7 +205,7 @@ def test_a_move_that_no_machine_allows_waits_and_is_called_off(units: Members):
     error = units.fails("move", "b", "n1")
     assert error.startswith("b.service cannot move now, and will when it can: ")
     assert "zone" in error
-    assert f"it is to leave machine {second.id}, and no other can have it" in units.ok("why", "b")
+    assert f"it is to leave machine {second.name}, and no other can have it" in units.ok("why", "b")
     assert units.ok("move", "b", "n2") == "Unit b.service stays where it is\n"
     assert units.ok("why", "b") == "b.service: it is as people want it\n"
     # Now it may: metadata changes while all runs.
@@ -276,7 +276,10 @@ def test_a_unit_that_no_machine_can_have_says_why_of_each(units: Members):
     error = units.fails("start", path)
     assert error.startswith("never.service cannot be scheduled: ")
     why = units.ok("why", "never")
-    assert all(f"machine {machine.id}: " in why for machine in units.machines)
+    # By the names that people know, as in what `start` said.
+    assert all(f"machine {machine.name}: " in text for machine in units.machines for text in (why, error))
+    assert all(f"machine {machine.name}: " in units.ok("status", "never") for machine in units.machines)
+    assert not any(machine.id[:8] in text for machine in units.machines for text in (why, error))
     assert why.count("disk=gold") == 3
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
-from kirsch.cli.tables import machine, reasons_of
+from kirsch.cli.tables import machine
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.client import UNITS, Client, ClientError, unit_path
 from kirsch.cluster.locate import Where
@@ -172,19 +173,19 @@ def _leave(client: Client, source: str, names: Sequence[str], timeout: float) ->
                 yield line
         if not left:
             return
-        _refuse_to_wait([lines[name] for name in left if name in lines])
+        _refuse_to_wait(client, [lines[name] for name in left if name in lines])
     if left:
         name = min(left)
-        reasons = reasons_of(lines[name]) if name in lines else ""
+        reasons = reasons_of(lines[name], machine_names(client)) if name in lines else ""
         raise Failure(
             f"{len(left)} of its units have not left after {timeout:g} s; {name}: {reasons or NOBODY}"
         )
 
 
-def _refuse_to_wait(left: Sequence[Line]) -> None:
+def _refuse_to_wait(client: Client, left: Sequence[Line]) -> None:
     """Raises Failure when none of the units that are left can leave."""
     if left and all(line["stays"] for line in left):
-        told = f"{left[0]['name']}: {reasons_of(left[0])}"
+        told = f"{left[0]['name']}: {reasons_of(left[0], machine_names(client))}"
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise Failure(f"no other machine can have {told}{more}")
 

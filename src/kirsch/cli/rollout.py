@@ -10,6 +10,7 @@ from kirsch.cli.cluster import Steps
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
+from kirsch.cli.machine_names import named
 from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.application import Application
@@ -98,7 +99,7 @@ def _await_ready(target: Target, planned: Plan, timeout: float) -> None:
         for name in sorted(waiting):
             behind, hopeless = standing(lines.get(name, {}).values(), planned.hashes[name])
             if hopeless:
-                raise Failure(f"{name} {_named(hopeless, machines)}")
+                raise Failure(f"{name} {named(hopeless, machines)}")
             if behind:
                 progress.step(name, _step(behind, machines))
             elif behind is not None:
@@ -120,7 +121,7 @@ def _step(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
     line = lines[0]
     if line["machine"] and not line["machine_address"]:
         return f"its machine {_machine(line, machines)} is away"
-    words = _named(str(line["message"] or PROGRESS.get(line["sub"], "")), machines)
+    words = named(str(line["message"] or PROGRESS.get(line["sub"], "")), machines)
     return f"{words} on {_machine(line, machines)}" if words and line["is_global"] else words
 
 
@@ -131,13 +132,6 @@ def _done(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
 
 def _machine(line: Line, machines: Mapping[str, str]) -> str:
     return machines.get(line["machine"], str(line["machine"])[:8])
-
-
-def _named(text: str, machines: Mapping[str, str]) -> str:
-    """A text with machines' names in place of their ids."""
-    for machine, name in machines.items():
-        text = text.replace(machine, name)
-    return text
 
 
 def _await_stopped(client: Client, names: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """fleetctl's tables: columns aligned by tabs' rule (eight spaces), `-` for nothing."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,11 +33,6 @@ def machine(machine_id: str, address: str, full: bool) -> str:
         return "-"
     shown = machine_id if full else f"{machine_id[:8]}..."
     return f"{shown}/{address}" if address else shown
-
-
-def reasons_of(line: Row) -> str:
-    """Why a unit is as it is, in one line; ids of machines are shortened as in tables."""
-    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24}\b", r"\1...", "; ".join(line["reasons"]))
 
 
 def digest(text: str, full: bool) -> str:

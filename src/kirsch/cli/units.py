@@ -6,12 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 from os.path import isfile  # Path.is_file raises OSError for a name that is too long
 from pathlib import Path
 from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
+from kirsch.cli.machine_names import machine_names, reasons_of, recorded_names
 from kirsch.cli.names import full_names, known_units
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
@@ -86,11 +88,13 @@ def status(options: argparse.Namespace) -> int:
         lines = [line for name in names for line in client.get(unit_path(name))["on"]]
         print(json.dumps(lines, indent=2, ensure_ascii=False))
         return 0
+    machines = cache(lambda: machine_names(client, recorded_names(options)))
     for number, name in enumerate(names):
         if number:
             print()
         for line in client.get(unit_path(name))["on"]:
-            print("\n".join(_status(line)))
+            why = reasons_of(line, machines()) if line["reasons"] else ""
+            print("\n".join(_status(line, why)))
         for record in client.get("/kirsch/v1/journal", unit=name, lines=10)["lines"]:
             print(shown(record, with_unit=False))
     return 0
@@ -117,10 +121,11 @@ def why(options: argparse.Namespace) -> int:
         rows = [{"unit": each["name"]} | {key: each[key] for key in ("machine", "reasons")} for each in found]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
+    machines = machine_names(client, recorded_names(options)) if found else {}
     for each in found:
-        at = machine(each["machine"], each["machine_address"], full=False)
+        at = machines.get(each["machine"]) or machine(each["machine"], each["machine_address"], full=False)
         where = f" on {at}" if each["is_global"] and each["machine"] else ""
-        print(f"{each['name']}{where}: {'; '.join(each['reasons'] or ['it is as people want it'])}")
+        print(f"{each['name']}{where}: {reasons_of(each, machines) or 'it is as people want it'}")
     return 0
 
 
@@ -254,7 +259,7 @@ def _hash(path: Path) -> str:
         return ""
 
 
-def _status(line: Line) -> list[str]:
+def _status(line: Line, why: str) -> list[str]:
     """A unit's state, as systemctl shows it."""
     mark = {"active": "●", "failed": "×"}.get(line["active"], "○")
     title = f"{mark} {line['name']}" + (f" - {line['description']}" if line["description"] else "")
@@ -269,6 +274,6 @@ def _status(line: Line) -> list[str]:
         "Links": ", ".join(line["links"]),
         "Main PID": str(line["pid"] or ""),
         "Restarts": str(line["restarts"] or ""),
-        "Why": "; ".join(line["reasons"]),
+        "Why": why,
     }
     return [title, *(f"{name:>10}: {value}" for name, value in fields.items() if value)]

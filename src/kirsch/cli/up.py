@@ -14,6 +14,7 @@ from urllib.parse import quote
 from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
+from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.client import UNITS, Client, ClientError
@@ -156,9 +157,9 @@ def _await_ready(
             address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
             progress.step(name, f"ready at {address}" if address else "ready")
         elif line["active"] == "failed" and line["settled"]:
-            raise Failure(f"{name} failed: {'; '.join(line['reasons'])}")
+            raise Failure(f"{name} failed: {reasons_of(line, machine_names(client))}")
         elif line["refused"]:
-            raise Failure(f"{name} cannot be scheduled: {'; '.join(line['reasons'])}")
+            raise Failure(f"{name} cannot be scheduled: {reasons_of(line, machine_names(client))}")
         else:
             progress.step(name, _step(line, before.get(name, 0)))
         if not waiting:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.errors import Failure
-from kirsch.cli.tables import reasons_of
+from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cluster.client import Client
 
 Line = Mapping[str, Any]
@@ -84,13 +84,13 @@ def wait(
                 continue
             for line in told:
                 if reason := _hopeless(line) or hopeless(line):
-                    raise Failure(f"{name} {reason}: {reasons_of(line)}")
+                    raise Failure(f"{name} {reason}: {reasons_of(line, machine_names(client))}")
         if not waiting:
             break
     if waiting:
         name = min(waiting)
         late = next((line for line in lines.get(name, {}).values() if not done(line)), None)
-        reasons = reasons_of(late) if late else ""
+        reasons = reasons_of(late, machine_names(client)) if late else ""
         raise Failure(f"{name} is not there after {timeout:g} s: {reasons or NOBODY}")
     return finished
 
