@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from kirsch.cluster import keys
-from kirsch.cluster.lease import GRACE, MachineLease
+from kirsch.cluster.lapse import Lapses
+from kirsch.cluster.lease import MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Cluster
 from kirsch.cluster.moves import Arrive, Begin, Stay
@@ -58,7 +59,7 @@ class Engine:
         self._changed = asyncio.Event()
         # The revisions that there may be something to decide upon, 0 for what is none.
         self._news: set[int] = set()
-        self._lost_at: dict[str, float] = {}
+        self._lapses = Lapses(lambda: self._hear(0))
         mirror.listen(self._take_notice)
 
     async def run(self) -> None:
@@ -130,15 +131,10 @@ class Engine:
 
     def _see(self) -> Cluster:
         """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""
-        cluster, loop = self.snapshots.now(), asyncio.get_running_loop()
+        cluster = self.snapshots.now()
         used = {machine for machines in cluster.schedule.values() for machine in machines}
-        now, lost = loop.time(), used - cluster.machines.keys()
-        for _ in lost - self._lost_at.keys():
-            # A timer may fire a little early, and must find the time over.
-            loop.call_later(GRACE + 0.01, self._hear, 0)
-        self._lost_at = {machine: self._lost_at.get(machine, now) for machine in lost}
-        lapsed = {machine for machine, since in self._lost_at.items() if now - since < GRACE}
-        return replace(cluster, lapsed=frozenset(lapsed))
+        self._lapses.see(used - cluster.machines.keys())
+        return replace(cluster, lapsed=self._lapses.lately())
 
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(self._matters(key) for key in changed):

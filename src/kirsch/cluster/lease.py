@@ -20,9 +20,6 @@ from kirsch.cluster.registry.base import (
 
 log = logging.getLogger(__name__)
 
-# Seconds after a lease has run out in which what OnPartition=stop has killed may still be there.
-GRACE = 2.0
-
 
 def boot_clock() -> float:
     """Seconds since the machine was booted, those it slept included (clock_gettime(2), CLOCK_BOOTTIME)."""

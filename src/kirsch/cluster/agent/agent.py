@@ -32,7 +32,8 @@ from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
 from kirsch.cluster.agent.share import Share
-from kirsch.cluster.lease import GRACE, LeasedKeys, MachineLease
+from kirsch.cluster.lapse import Lapses
+from kirsch.cluster.lease import LeasedKeys, MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Assignment, Machine, UnitState
 from kirsch.cluster.names.server import Names
@@ -75,7 +76,7 @@ class Agent:
         self.network = network
         self.names = names
         self.membership = Membership(machine.id, network, mirror, lease)
-        self.share = Share(machine.id, mirror, snapshots, lease, asyncio.get_running_loop().time)
+        self.share = Share(machine.id, mirror, snapshots, lease, Lapses(self._changed))
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         self.claims = Claims(machine.id, mirror, lease, self.leased)
@@ -368,9 +369,7 @@ class Agent:
         self._changed()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        if self.share.lost(changed):
-            # A timer may fire a little early, and must find the time over.
-            asyncio.get_running_loop().call_later(GRACE + 0.01, self._changed)
+        self.share.lose(changed)
         if any(self.share.matters(key) for key in changed):
             self._wake.set()
 

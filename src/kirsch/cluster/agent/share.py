@@ -1,12 +1,12 @@
 """One machine's part of the cluster, as its mirror has it: what is its own, what of others' matters to it."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kirsch.cluster import keys, links
 from kirsch.cluster.agent.plan import Assigned, Sibling
-from kirsch.cluster.lease import GRACE, MachineLease
+from kirsch.cluster.lapse import Lapses
+from kirsch.cluster.lease import MachineLease
 from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import finished, settled
 from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
@@ -14,7 +14,7 @@ from kirsch.unit import UnitName
 
 
 class Share:
-    """What the schedule has on a machine. `clock` counts seconds."""
+    """What the schedule has on a machine. `lapses` are the machines that it sees lost."""
 
     def __init__(
         self,
@@ -22,14 +22,13 @@ class Share:
         mirror: Mirror,
         snapshots: Snapshots,
         lease: MachineLease,
-        clock: Callable[[], float] = time.monotonic,
+        lapses: Lapses,
     ) -> None:
         self.machine = machine
         self.mirror = mirror
         self.snapshots = snapshots
         self.lease = lease
-        self.clock = clock
-        self._lost_at: dict[str, float] = {}
+        self.lapses = lapses
         self._read: dict[UnitName, Assigned] = {}
         self._read_at = -1
         self._awaited: frozenset[str] = frozenset()
@@ -73,9 +72,8 @@ class Share:
         self._awaited = frozenset(name.service for name in replaced)
         if not self._awaited:
             return ()
-        self.lapsed()
         cluster, found = self.snapshots.now(), []
-        there = cluster.machines.keys() | self._lost_at.keys()
+        there = cluster.machines.keys() | self.lapses.lately()
         for name, machines in cluster.schedule.items():
             unit = cluster.units.get(name)
             if unit is None or unit.desired != "launched" or name.service not in self._awaited:
@@ -86,17 +84,14 @@ class Share:
                 found.append(Sibling(name, machine, not settled(unit, state), over))
         return tuple(found)
 
-    def lost(self, changed: frozenset[str]) -> bool:
-        """Whether a machine was lost by these changes."""
-        gone = [key for key in changed if key.startswith(keys.MACHINES) and key not in self.mirror.entries]
-        self._lost_at |= {keys.last(key): self.clock() for key in gone}
-        return bool(gone)
+    def lose(self, changed: frozenset[str]) -> None:
+        """Know of machines that were lost by these changes."""
+        gone = (key for key in changed if key.startswith(keys.MACHINES) and key not in self.mirror.entries)
+        self.lapses.lose(keys.last(key) for key in gone)
 
     def lapsed(self) -> str:
         """A machine that was lost a moment ago; empty for none."""
-        since = self.clock() - GRACE
-        self._lost_at = {machine: at for machine, at in self._lost_at.items() if at > since}
-        return min(self._lost_at, default="")
+        return min(self.lapses.lately(), default="")
 
     def matters(self, key: str) -> bool:
         """Whether a change has to do with this machine's units: most of what a large cluster does has not."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from kirsch.cluster import keys
-from kirsch.cluster.lease import GRACE
+from kirsch.cluster.lapse import GRACE
 from kirsch.cluster.reconcile import Wait, reconcile
 from kirsch.cluster.simulation.machine import SimulatedMachine
 from kirsch.cluster.simulation.network import Weather
