@@ -103,7 +103,7 @@ class Kirschd:
             network=lambda registry, mirror: SimulatedNetwork(registry, mirror, machine.id, machine.host),
         )
         self.node.endpoints = NoSocket(self.node.mirror, NOWHERE)
-        self.node.agent.cache = DiskCache(machine.disk)
+        self.node.agent.work.cache = DiskCache(machine.disk)
         self.tasks: dict[asyncio.Task[object], None] = {}
 
     def start(self) -> None:
