@@ -86,3 +86,6 @@ def test_verify_names_each_bad_file(application: Application):
     assert bad["error"].startswith("units/bad.service:4:1: ")
     assert (warned["ok"], warned["error"], len(warned["warnings"])) == (True, "", 1)
     assert not (application.directory / ".kirsch").exists()
+    # units/* names folders of drop-ins too.
+    (application.directory / "units/t@.service.d").mkdir()
+    assert application.ok("verify", "units/t@.service", "units/t@.service.d") == "units/t@.service: ok\n"

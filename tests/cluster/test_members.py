@@ -283,6 +283,30 @@ def test_a_unit_that_no_machine_can_have_says_why_of_each(units: Members):
     assert why.count("disk=gold") == 3
 
 
+def test_files_are_verified_against_the_machines(units: Members):
+    db = units.unit("db.service", f"{SLEEPER}[X-Kirsch]\nExpose=5432\nSecret=verified:WORD\n")
+    web = units.unit("web@.service", f"{SLEEPER}[X-Kirsch]\nLink=db\n")
+    bad = units.unit("gold.service", f"{SLEEPER}[X-Kirsch]\nMachineMetadata=disk=gold\n")
+    odd = units.unit("odd.service", f"{SLEEPER}[X-Kirsch]\nLinks=db\n")
+    there = ("verify", "--endpoint", units.machines[1].endpoint)
+    done = units.run(*there, db, web)
+    assert (done.returncode, done.stdout) == (0, f"{db}: ok\n{web}: ok\n")
+    told = "secret verified is not set: kirsch secret set verified < FILE"
+    assert done.stderr == f"warning: {db}: {told}\n"
+    done = units.run(*there, "--json", web, bad, odd)
+    assert done.returncode == 1
+    lone, gold, wrong = json.loads(done.stdout)
+    assert lone == {
+        "file": web, "ok": True, "error": "", "warnings": [f"{web}: Link=db: there is no unit db"],
+    }  # fmt: skip
+    assert gold["error"].startswith(f"{bad}: no machine can have it: ")
+    assert all(f"machine {machine.name}: " in gold["error"] for machine in units.machines)
+    assert wrong["error"].startswith(f"{odd}:4:1: unrecognized requirement")
+    # Nothing was submitted, and without a cluster each file is alone.
+    assert not units.lines()
+    assert units.run("verify", web, bad).returncode == 0
+
+
 class Following:
     """A verb that goes on, and its lines."""
 

@@ -155,6 +155,7 @@ UNIT = "/units/a.service"
         ("PUT", "/applications/x", b'{"units": {}, "start": [[]]}', JSON, 400, "strings"),
         ("POST", "/verify", b'{"name": "a.service"}', JSON, 400, "needed"),
         ("POST", "/verify", b'{"name": "a.service", "text": "x"}', JSON, 400, "a.service:1:1"),
+        ("POST", "/trial", b'{"units": {"a.service": 1}}', JSON, 400, "strings"),
     ],
 )
 def test_an_error_is_a_problem(

@@ -64,6 +64,23 @@ def test_metadata_changed_at_run_time_moves_what_asks_for_it(trial):
     eventually(lambda: "disk" in trial.kirsch("why", "wants.service").out)
 
 
+def test_files_are_verified_against_machines_quadlet_and_registry(trial):
+    well = trial.write("well.container", "[Container]\nImage=localhost/nobody/has\n")
+    bad = trial.write("bad.container", "[Container]\nExec=true\n")
+    far = trial.write("far.service", SLEEP + "[X-Kirsch]\nMachineMetadata=disk=gold\n")
+    cluster = trial.record.name
+    done = trial.kirsch("verify", "--on", cluster, well, bad, far, check=False)
+    assert (done.status, done.out) == (1, f"{well}: ok\n")
+    warned, refused, nowhere = done.err.splitlines()
+    assert warned.startswith(f"warning: {well}: nobody has sent localhost/nobody/has:latest: kirsch up --on ")
+    assert warned.endswith(f" or kirsch image push nobody/has --on {cluster}")
+    assert refused.startswith(f"kirsch: {bad}: ")
+    assert "Image" in refused
+    assert nowhere.startswith(f"kirsch: {far}: no machine can have it: ")
+    assert all(f"machine {machine.name}: " in nowhere for machine in trial.machines)
+    assert not trial.lines()
+
+
 def test_spread_puts_instances_in_each_zone(trial):
     trial.submit("spread@.service", SLEEP + "[X-Kirsch]\nSpread=zone\n")
     names = [f"spread@{number}.service" for number in range(3)]

@@ -202,10 +202,13 @@ def _changes(verbs: Any) -> None:
         "verify",
         "verify:verify",
         "Check unit files without submitting them. No kirschd is needed. What a plain process cannot have is "
-        "told as a warning. Exit status 1 when a file would be refused.",
+        "told as a warning. Exit status 1 when a file would be refused.\n\n"
+        "With --on they are checked together, against a cluster as it is now: a unit that no machine there "
+        "can have is bad; secrets, linked units and images that are missing are told as warnings.",
         "kirsch verify units/*",
     )
     verify.add_argument("files", nargs="+", metavar="FILE")
+    verify.add_argument("--on", metavar="CLUSTER", help="check them against the machines of a cluster")
     verify.add_argument("--json", action="store_true", help="print JSON")
     submit = _verb(
         verbs, "submit", "units:submit", "Submit unit files. They are known then, nothing runs yet.",

@@ -176,11 +176,12 @@ def reasons(
 
 
 def _staying(stay: Stay) -> tuple[str, ...]:
-    others = _told(stay.refusals) or ("there is no other machine",)
+    others = told(stay.refusals) or ("there is no other machine",)
     return (f"it is to leave machine {stay.machine}, and no other can have it", *others)
 
 
-def _told(refusals: Sequence[Refusal]) -> tuple[str, ...]:
+def told(refusals: Sequence[Refusal]) -> tuple[str, ...]:
+    """Why machines cannot have a unit, for a person."""
     return tuple(f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
 
 
@@ -197,7 +198,7 @@ def _reasons(
     if unit.desired == "inactive":
         return ("nobody wants it to run: its desired state is inactive",)
     if refusals:
-        return _told(refusals)
+        return told(refusals)
     if not machine:
         return ("it was not scheduled yet",)
     if machine not in cluster.machines:

@@ -24,7 +24,7 @@ from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.status import UnitStatus
 from kirsch.cluster.units import Refused, Request
-from kirsch.cluster.verify import verify
+from kirsch.cluster.verify import Verdict, judge, verify
 from kirsch.unit import UnitName
 from kirsch.unit.link import parse_link
 
@@ -171,6 +171,27 @@ class Verify(Resource):
         )
 
 
+class Trial(Resource):
+    """/trial."""
+
+    def POST(self, **query: Any) -> bytes:
+        """Check unit files together against the machines that are there, and submit nothing: {"units": {NAME:
+        TEXT}}. Each has an error, empty if it would run, and warnings."""
+        parameters(query)
+        body = json_body()
+        check_fields(body, {"units": dict})
+        texts = body.get("units", {})
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise cherrypy.HTTPError(400, "texts are to be strings")
+
+        async def judged() -> dict[str, Verdict]:
+            node = self.node
+            return judge(texts, node.cluster(), node.runtime.check, node.secrets.missing)
+
+        verdicts = run(self.loop, judged())
+        return json_answer({"units": [{"name": name, **asdict(v)} for name, v in verdicts.items()]})
+
+
 class Endpoints(Resource):
     """/endpoints."""
 
@@ -281,6 +302,7 @@ def tree(api: Api) -> Any:
         "journal": JournalLines,
         "applications": Applications,
         "verify": Verify,
+        "trial": Trial,
         "daemon": Daemon,
         "down": Down,
         "openapi.json": Document,

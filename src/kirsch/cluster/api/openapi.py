@@ -111,6 +111,14 @@ def _paths() -> dict[str, Any]:
                 body="UnitToVerify",
             ),
         },
+        "/trial": {
+            "post": _operation(
+                "try",
+                "Check unit files together against the machines that are there, and submit nothing",
+                _ok("Tried"),
+                body="UnitsToTry",
+            ),
+        },
         "/machines": {"get": _operation("listMachines", "The machines that are there", _ok("Machines"))},
         "/machines/{name}": {
             "parameters": [_name("machine", "n1")],

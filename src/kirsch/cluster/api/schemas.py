@@ -64,6 +64,8 @@ def schemas() -> dict[str, Schema]:
             examples=[{"name": "a.service", "text": UNIT_FILE}],
         ),
         "Verified": _object({"name": STRING, "warnings": STRINGS}),
+        "UnitsToTry": _object({"units": TEXTS}, required=(), examples=[{"units": {"a.service": UNIT_FILE}}]),
+        "Tried": _object({"units": _list(_object({"name": STRING, "error": STRING, "warnings": STRINGS}))}),
         "Context": _object(
             {
                 "environment": TEXTS,
