@@ -4,13 +4,11 @@ import asyncio
 import logging
 import math
 import secrets
-import signal
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kirsch.bus.child import Child, ChildError, Exit
+from kirsch.bus.child import Child, ChildError
 from kirsch.bus.command import Command
 from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
@@ -27,6 +25,7 @@ from kirsch.cluster.runtime.invocation import (
 )
 from kirsch.cluster.runtime.notify_socket import NotifyFolder, NotifySocket, descends_from, parse_message
 from kirsch.cluster.runtime.once import NOT_EXECUTED, run_once
+from kirsch.cluster.runtime.processes import ProcessEnded, Processes, TreeEnded
 from kirsch.cluster.runtime.progress import (
     AT_REST,
     Action,
@@ -51,8 +50,7 @@ from kirsch.cluster.runtime.service import Service
 from kirsch.cluster.runtime.transition import step
 from kirsch.unit import UnitName
 
-LAST_LINES = 5  # of its output, in the message of a unit that failed
-LAST_CHARACTERS = 500
+LAST_CHARACTERS = 500  # of its output, in the message of a unit that failed
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +65,6 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _MainEnded:
-    child: Child
-    exit: Exit
-
-
-@dataclass(frozen=True, slots=True)
-class _TreeEnded:
-    child: Child
-
-
-@dataclass(frozen=True, slots=True)
 class _Readable:
     """Messages wait in the notify socket."""
 
@@ -89,7 +76,7 @@ class _Due:
     job: Job
 
 
-_Item = _Asked | _MainEnded | _TreeEnded | _Readable | _Due
+_Item = _Asked | ProcessEnded | TreeEnded | _Readable | _Due
 
 
 class Supervisor:
@@ -113,14 +100,11 @@ class Supervisor:
         self._state = RuntimeState()
         self._inbox: asyncio.Queue[_Item] = asyncio.Queue()
         self._waiting: list[_Asked] = []
-        self._children: dict[Child, bool] = {}
-        self._main: Child | None = None
-        self._control: Child | None = None
+        self._processes = Processes(prepared.name, host, journal, self._inbox.put_nowait)
         self._checks: set[Child] = set()
         self._socket: NotifySocket | None = None
         self._trouble = ""
         self._invocation = ""
-        self._recent: deque[str] = deque(maxlen=LAST_LINES)
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._work(), name=f"unit {self.name}")
 
@@ -170,14 +154,13 @@ class Supervisor:
 
     def kill(self) -> None:
         """SIGKILL to all of the unit's processes, which end as if they had been killed from outside."""
-        for child in self._children:
-            child.kill()
+        self._processes.kill()
 
     async def close(self) -> None:
         """Kill what is left, and end."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        left = [*self._children, *self._checks]
+        left = [*self._processes.left(), *self._checks]
         for child in left:
             child.kill()
         await asyncio.gather(*(asyncio.to_thread(child.wait) for child in left))
@@ -214,22 +197,18 @@ class Supervisor:
                 return [job]
             case _Readable():
                 return self._messages()
-            case _MainEnded(child, exit):
-                return self._ended(child, exit)
-            case _TreeEnded(child):
-                self._children.pop(child, None)
-                return [] if self._children else [Emptied()]
-
-    def _ended(self, child: Child, exit: Exit) -> list[Event]:
-        """What a process said before it ended comes before its end."""
-        messages = self._messages()
-        if child is self._main:
-            self._main = None
-            return [*messages, MainExited(exit)]
-        if child is self._control:
-            self._control = None
-            return [*messages, ControlExited(exit)]
-        return messages
+            case ProcessEnded(child, exit):
+                # What a process said before it ended comes before its end.
+                messages = self._messages()
+                match self._processes.ended(child):
+                    case "main":
+                        return [*messages, MainExited(exit)]
+                    case "control":
+                        return [*messages, ControlExited(exit)]
+                return messages
+            case TreeEnded(child):
+                self._processes.forget(child)
+                return [] if self._processes.left() else [Emptied()]
 
     async def _take(self, event: Event) -> None:
         following: Event | None = event
@@ -267,7 +246,7 @@ class Supervisor:
             case Spawn(command, main):
                 return await self._spawn(command, main)
             case Signal(number, target):
-                self._signal(number, target)
+                self._processes.signal(number, target)
             case Release(restarting):
                 self._close_socket()
                 await asyncio.to_thread(remove_runtime_directories, self._service, self._host, restarting)
@@ -275,7 +254,7 @@ class Supervisor:
 
     async def _prepare(self) -> None:
         """Trouble here is told when the first command cannot be run for it."""
-        self._recent.clear()
+        self._processes.recent.clear()
         self._environment = dict(self._prepared.variables)
         self._invocation = secrets.token_hex(16)
         self._trouble = ""
@@ -288,63 +267,20 @@ class Supervisor:
         except OSError as error:
             self._trouble = f"the notify socket cannot be made: {error.strerror}"
 
-    async def _spawn(self, command: CommandLine, main: bool) -> Event:
-        for child, control in self._children.items():
-            if control and main and child is not self._control:
-                child.kill()  # systemd.service(5), ExecStartPre=: what it left behind goes first
+    async def _spawn(self, line: CommandLine, main: bool) -> Event:
+        if main:
+            self._processes.clear()
         if self._trouble:
             return NotSpawned(self._trouble)
-        try:
-            child = await asyncio.to_thread(self._launch, command, main)
-        except ChildError as error:
-            return NotSpawned(str(error))
-        self._children[child] = not main
-        if main:
-            self._main = child
-        else:
-            self._control = child
-        return Spawned(child.pid)
-
-    def _launch(self, line: CommandLine, main: bool) -> Child:
-        """In a thread: it reads files and waits until the command is executed."""
         service = self._service
         manager = {"INVOCATION_ID": self._invocation, **run_variables(service, self._progress, main)}
         if self._socket:
             manager["NOTIFY_SOCKET"] = self._socket.address
-        environment = compose_environment(service, self._host, self._environment, manager)
-        silent = {"out": service.standard_output == "null", "err": service.standard_error == "null"}
-
-        def on_line(stream: str, text: str) -> None:
-            if not silent[stream]:
-                self._recent.append(text)
-                self._journal.append(self.name.text, stream, text, time.time())
-
         try:
-            argv = line.argv(environment)
-            command = compose_command(service, self._host, argv, environment, line.program)
-            child = Child(
-                command,
-                on_line=on_line,
-                on_main_exit=lambda exit: self._call(self._inbox.put_nowait, _MainEnded(child, exit)),
-                on_exit=lambda _: self._call(self._inbox.put_nowait, _TreeEnded(child)),
-                keep=True,
-            )
-            child.start()
-        except (ChildError, OSError, ValueError) as error:
-            raise ChildError(f"{line}: {error}") from None
-        return child
-
-    def _signal(self, number: int, target: str) -> None:
-        if target == "all":
-            for child in self._children:
-                if number == signal.SIGKILL:
-                    child.kill()
-                else:
-                    child.signal_all(number)
-            return
-        for member in (self._main if target == "main" else None, self._control):
-            if member is not None:
-                member.signal(number)
+            child = await self._processes.launch(service, line, self._environment, manager, main=main)
+        except ChildError as error:
+            return NotSpawned(str(error))
+        return Spawned(child.pid)
 
     # sd_notify(3)
 
@@ -389,7 +325,7 @@ class Supervisor:
             case "exec":
                 permitted = {self._progress.main, self._progress.control}
             case _:
-                return descends_from(pid, {child.shim_pid for child in self._children})
+                return descends_from(pid, {child.shim_pid for child in self._processes.left()})
         return pid in permitted - {0}  # 0 is nobody of this pid namespace
 
     # State
@@ -415,14 +351,8 @@ class Supervisor:
         progress = self._progress
         if progress.sub not in (*AT_REST, "auto-restart"):
             return progress.status.replace("\n", " ")
-        if not progress.reason or not self._recent:
+        recent = tuple(self._processes.recent)
+        if not progress.reason or not recent:
             return progress.reason
-        lines = " | ".join(line.strip() for line in tuple(self._recent) if line.strip())
+        lines = " | ".join(line.strip() for line in recent if line.strip())
         return f"{progress.reason}; last lines: {lines[-LAST_CHARACTERS:]}" if lines else progress.reason
-
-    def _call(self, function: Callable[..., None], *values: object) -> None:
-        """From a Child's thread into the event loop."""
-        try:
-            self._loop.call_soon_threadsafe(function, *values)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
