@@ -224,6 +224,16 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     assert up.fails("--cluster", "c", "zzz", status=2) == "there is no verb zzz (see kirsch --help)"
     assert "kirsch balancer --help" in up.fails("--cluster", "c", "balancer", status=2)
     assert "required" in up.fails("start", status=2)
+    assert up.fails("--cluster", "list-units", status=2) == (
+        "what is to be done? A verb is missing in --cluster list-units (see kirsch --help)"
+    )
+    assert up.fails("up", ".", "more", status=2) == "unrecognized arguments: more (see kirsch up --help)"
+    assert up.fails("up", "--detatch", status=2) == (
+        "unrecognized arguments: --detatch; did you mean --detach? (see kirsch up --help)"
+    )
+    assert up.fails("--clustr", "x", "list-units", status=2) == (
+        "unrecognized arguments: --clustr; did you mean --cluster? (see kirsch --help)"
+    )
     up.unit("a.service", "[Service]\nExecStart=sleep 3\n")
     assert "--replace" in up.fails("submit", "units/a.service")
     assert up.ok("submit", "--replace", "units/a.service") == "Unit a.service replaced\n"
@@ -255,6 +265,11 @@ def test_folders_without_an_application(application: Application, tmp_path: Path
     }.items():
         toml.write_text(text)
         assert application.fails("up") == error
+    toml.write_bytes(b'name = "\xff"\n')
+    assert application.fails("up") == "kirsch.toml: is not UTF-8"
+    toml.unlink()
+    toml.mkdir()
+    assert application.fails("up") == "kirsch.toml: Is a directory"
     assert not (application.directory / ".kirsch").exists()
 
 

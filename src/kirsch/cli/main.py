@@ -35,7 +35,7 @@ def _run(arguments: list[str]) -> int:
     from importlib import import_module
 
     from kirsch.cli.manual import USAGE
-    from kirsch.cli.verbs import build, half, joined, listed, unknown, verbs_of
+    from kirsch.cli.verbs import build, half, joined, listed, odd, refuse, unknown, verbs_of
 
     parser = build()
     verbs = verbs_of(parser)
@@ -52,10 +52,16 @@ def _run(arguments: list[str]) -> int:
         parser.error(f"{word} what? There are {seconds}")
     if words := unknown(given, verbs):
         parser.error(words)
-    options = parser.parse_args(given)
+    if word := odd(given, parser):
+        refuse([word], parser)
+    options, more = parser.parse_known_args(given)
     if options.run is None:
+        if given:
+            parser.error(f"what is to be done? A verb is missing in {' '.join(given)}")
         parser.print_help()
         return USAGE
+    if more:
+        refuse(more, next(verbs[word][0] for word in given if word in verbs))
     module, _, function = options.run.rpartition(":")
     verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
     return verb(options)

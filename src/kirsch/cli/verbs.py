@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from kirsch import __version__
 from kirsch.cli import (
@@ -105,6 +105,25 @@ def unknown(given: Sequence[str], verbs: Collection[str]) -> str:
     names = verbs if " " in word else dict.fromkeys(verb.partition(" ")[0] for verb in verbs)
     alike = get_close_matches(word, names, n=2)
     return f"there is no verb {word}" + (f"; did you mean {' or '.join(alike)}?" if alike else "")
+
+
+def odd(given: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """The option before the verb that there is not; empty if all are."""
+    word = _first(given)
+    options = [each for action in parser._actions for each in action.option_strings]
+    known = not word.startswith("-") or any(each.startswith(word.partition("=")[0]) for each in options)
+    return "" if known else word
+
+
+def refuse(words: Sequence[str], verb: argparse.ArgumentParser) -> NoReturn:
+    """Exit with what a verb does not take, and the option that it is like."""
+    from difflib import get_close_matches
+
+    option = words[0].partition("=")[0]
+    options = [each for action in verb._actions for each in action.option_strings]
+    alike = get_close_matches(option, options, n=1) if option.startswith("--") else []
+    hint = f"; did you mean {alike[0]}?" if alike else ""
+    verb.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
 def _first(given: Sequence[str]) -> str:
