@@ -171,6 +171,12 @@ class TestInterrupts:
         )
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
+    def test_time_that_is_up_says_what_was_waited_for(self, application: Application):
+        application.sleeper("a.service", "Expose=9", "Health=tcp://:9")
+        assert application.fails("up", "--timeout", "0.5") == (
+            "not ready after 0.5 s: a.service (it runs, but its Health= says it is not ready)"
+        )
+
     def test_what_was_to_be_left_running_is_not_up(self, application: Application):
         application.sleeper("a.service", "Expose=9", "Health=tcp://:9")
         process = subprocess.Popen(

@@ -142,6 +142,7 @@ def _await_ready(
     """
     progress = Progress(sys.stdout, names)
     waiting = set(names)
+    reasons: dict[str, str] = {}
     if not names:
         return
     for line in _lines(client, timeout):
@@ -149,6 +150,7 @@ def _await_ready(
         if name not in names:
             continue
         waiting.add(name)
+        reasons[name] = "; ".join(line["reasons"])
         if line["finished"]:
             waiting.discard(name)
             progress.step(name, "done")
@@ -166,8 +168,10 @@ def _await_ready(
             return
     if progress.seconds < timeout:
         raise Failure(f"kirschd ended meanwhile; {application.state / 'kirschd.log'} may say why")
-    late = ", ".join(f"{name} ({progress.shown.get(name, 'not started')})" for name in sorted(waiting))
-    raise Failure(f"not ready after {progress.seconds:.0f} s: {late}")
+    late = ", ".join(
+        f"{name} ({reasons.get(name) or progress.shown.get(name, 'not started')})" for name in sorted(waiting)
+    )
+    raise Failure(f"not ready after {timeout:g} s: {late}")
 
 
 def _step(line: Line, before: int) -> str:

@@ -215,7 +215,11 @@ def _settings(path: Path) -> dict[str, Any]:
         return {}
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError:
+        raise ApplicationError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise ApplicationError(f"{path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
         raise ApplicationError(f"{path}: {error}") from None
     for key, value in settings.items():
         kind = KEYS.get(key)
