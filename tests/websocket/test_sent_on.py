@@ -420,6 +420,29 @@ class TestClients:
             other.send(one.recv(PATIENCE))
         assert told.get(timeout=PATIENCE) == "".join(pieces())
 
+    def test_read_on_where_they_send_back(self):
+        """Who has sent something large reads the answer then, and so does the client, or both would wait."""
+        heard = queue.Queue()
+
+        def say(ws):
+            ws.send(bytes(48 << 20))
+            heard.put(len(ws.recv()))
+
+        async def back_on_a_loop():
+            async with provider("asyncio").connect(server.url, options=options, stream=True) as ws:
+                async for stream in ws:
+                    ws.send(stream)
+
+        options = ClientOptions(limits=NO_LIMIT, deflate=None)
+        with threads.serve(say, limits=NO_LIMIT) as server:
+            for connect in (threads.connect, provider("gevent").connect):
+                with connect(server.url, options=options, stream=True) as ws:
+                    for stream in ws:
+                        ws.send(stream)
+                assert heard.get(timeout=PATIENCE) == 48 << 20
+            asyncio.run(asyncio.wait_for(back_on_a_loop(), PATIENCE))
+            assert heard.get(timeout=PATIENCE) == 48 << 20
+
     def test_on_gevent_send_on(self):
         gevent = provider("gevent")
         with (

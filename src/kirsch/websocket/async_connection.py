@@ -221,7 +221,7 @@ class Connection(WebSocket):
             self._passed.set_result(None)
 
     def _waits(self) -> int:
-        return waiting(self._inbox, self._passing, self._current)
+        return waiting(self, self._inbox, self._passing, self._current)
 
     def _ease(self) -> None:
         """Read on, if little waits. What waits to be sent the wire sees to."""

@@ -132,7 +132,7 @@ class Connection(WebSocket):
     def full(self) -> bool:
         """Whether more waits to be taken than `limits.inbox`."""
         # Another thread may be reading.
-        return waiting(list(self._inbox), list(self._passing), self._current) > self.limits.inbox
+        return waiting(self, list(self._inbox), list(self._passing), self._current) > self.limits.inbox
 
     @property
     def echoing(self) -> bool:
@@ -288,7 +288,7 @@ class Connection(WebSocket):
             self.refuse()
 
     def _behind(self) -> bool:
-        return sum(stream.size for stream in list(self._passing)) > self.limits.inbox
+        return waiting(self, (), list(self._passing), None) > self.limits.inbox
 
     def _cut(self) -> None:
         current = self._current

@@ -245,7 +245,7 @@ class Connection(WebSocket):
             self._passed.wait(timeout)
 
     def _waits(self) -> int:
-        return waiting(self._inbox, self._passing, self._incoming)
+        return waiting(self, self._inbox, self._passing, self._incoming)
 
     def _cut(self) -> None:
         """What has come of a message is all that comes of it."""

@@ -116,8 +116,13 @@ class Chunks(Coming):
             target.go_on()
 
 
-def waiting(messages: Iterable[Any], passing: Iterable[Chunks], current: Chunks | None) -> int:
-    """Bytes of what waits: messages to be taken, the one that comes, those that are sent on."""
+def waiting(
+    connection: Any, messages: Iterable[Any], passing: Iterable[Chunks], current: Chunks | None
+) -> int:
+    """Bytes of what waits: messages to be taken, the one that comes, those that are sent on.
+
+    But for what a client sends back: a server may read only once it has been read, and both would wait.
+    """
     streams = set(passing)
     if current is not None:
         streams.add(current)
@@ -128,7 +133,8 @@ def waiting(messages: Iterable[Any], passing: Iterable[Chunks], current: Chunks 
             streams.add(message)
         else:
             total += len(message)
-    return total + sum(stream.size for stream in streams)
+    back = connection if connection.client else ()
+    return total + sum(stream.size for stream in streams if stream.target is not back)
 
 
 def ignore(*_: object) -> None:
