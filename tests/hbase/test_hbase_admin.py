@@ -128,8 +128,20 @@ def test_schemas_that_make_no_sense(connection, name):
         connection.admin.create(name)
     with pytest.raises(Invalid, match="named twice"):
         connection.admin.create(name, "cf", "cf")
-    with pytest.raises(Invalid, match="a family cannot be"):
-        connection.admin.create(name, {"name": "cf", "colour": "red"})
+    for family, words in (
+        ({"name": "cf", "colour": "red"}, "a family has no colour: there are name, versions, "),
+        # As happybase has it.
+        ({"cf": {"max_versions": 3}}, "a family has no cf: there are name, versions, "),
+        ({"versions": 3}, "a family has a name, and none is in"),
+        ({"name": "cf", "versions": "3"}, "a family cannot be {'name': 'cf', 'versions': '3'}: "),
+        (["cf"], "['cf'] is no family's name: it must be a str"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            connection.admin.create(name, family)
+        assert str(caught.value).startswith(words)
+    connection.admin.create(name, "cf")
+    with pytest.raises(Invalid, match="a family has no colour: there are name, versions, "):
+        connection.admin.alter(name, {"name": "cf", "colour": "red"})
 
 
 def test_regions(connection, name):

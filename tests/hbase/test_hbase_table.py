@@ -112,6 +112,8 @@ def test_what_is_asked_for_by_other_names(table):
         with pytest.raises(Invalid) as caught:
             ask()
         assert str(caught.value).startswith(words)
+    with pytest.raises(Invalid, match=r"a put's values are {'family:qualifier': value}, not \[\('cf:a'"):
+        table[b"row"] = [("cf:a", b"1")]
 
 
 def test_counters(table):

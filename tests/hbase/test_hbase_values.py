@@ -36,6 +36,7 @@ from kirsch.hbase import (
     NoJava,
     Table,
     Unavailable,
+    connect,
     errors,
     jars,
     jdk,
@@ -487,6 +488,8 @@ def test_a_scan_that_was_left_is_gone_at_once():
 
 
 def test_quorums():
+    with pytest.raises(Invalid, match="5 is no quorum: it is a str, a mapping of settings, or a Path"):
+        connect(5)
     assert Quorum.parse("a") == Quorum((("a", 2181),))
     assert Quorum.parse(" a:1, b ,[::1]:3/hbase/x") == Quorum((("a", 1), ("b", 2181), ("::1", 3)), "/hbase/x")
     assert str(Quorum.parse("a:1,[::1]:2")) == "a:1,[::1]:2"

@@ -19,7 +19,7 @@ from kirsch.hbase.permission import Permissions
 from kirsch.hbase.procedure import Procedures
 from kirsch.hbase.quota import Quotas
 from kirsch.hbase.region import Regions
-from kirsch.hbase.schema import Family, Schema, families
+from kirsch.hbase.schema import Family, Schema, families, of_fields
 from kirsch.hbase.snapshot import Snapshots
 
 if TYPE_CHECKING:
@@ -215,11 +215,7 @@ def hexadecimal_splits(regions: int) -> list[bytes]:
 def _altered(schema: Schema, given: Family | str | Mapping[str, Any]) -> Family:
     names = {family.name for family in schema.families}
     if isinstance(given, Mapping) and given.get("name") in names:
-        old = schema.family(str(given["name"]))
-        try:
-            return replace(old, **given)
-        except TypeError as error:
-            raise Invalid(f"family {old.name}: {str(error).rpartition(') ')[2]}") from None
+        return of_fields(given, schema.family(str(given["name"])))
     return families([given])[0]
 
 

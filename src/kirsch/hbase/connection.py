@@ -51,6 +51,8 @@ def connect(
 
     Raises NoJava, NoJars, OtherJVM, Unavailable, Invalid.
     """
+    if not isinstance(quorum, str | Mapping | Path | None):
+        raise Invalid(f"{quorum!r} is no quorum: it is a str, a mapping of settings, or a Path")
     given = Path(quorum) if isinstance(quorum, str) and quorum.endswith(".xml") else quorum
     where: Quorum | None = None
     if isinstance(given, str):

@@ -49,7 +49,11 @@ class Encoder:
             raise Invalid("a put has no values: give it {'family:qualifier': value}")
         plain, of = self.codecs.plain, self.codecs.of
         encoded = []
-        for name, value in values.items():
+        try:
+            named = values.items()
+        except AttributeError:
+            raise Invalid(f"a put's values are {{'family:qualifier': value}}, not {values!r:.60}") from None
+        for name, value in named:
             family, qualifier = column(name)
             data = value if plain and type(value) is bytes else of(family, qualifier).encode(value)
             encoded.append((family, qualifier, data))

@@ -30,6 +30,8 @@ def namespace_name(text: str) -> str:
 
 def family_name(text: str | bytes) -> bytes:
     """A family's name. Raises Invalid."""
+    if not isinstance(text, str | bytes):
+        raise Invalid(f"{text!r} is no family's name: it must be a str")
     name = text.encode() if isinstance(text, str) else text
     told = name.decode(errors="backslashreplace")
     if not name or name[:1] == b"." or set(name) & set(b":/\\") or name == b"recovered.edits":

@@ -200,13 +200,23 @@ def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Famil
         if isinstance(one, Family):
             made.append(one)
         elif isinstance(one, Mapping):
-            try:
-                made.append(Family(**one))
-            except TypeError as error:
-                raise Invalid(f"a family cannot be {dict(one)}: {str(error).rpartition(') ')[2]}") from None
+            made.append(of_fields(one))
         else:
             made.append(Family(one))
     return tuple(made)
+
+
+def of_fields(given: Mapping[str, Any], old: Family | None = None) -> Family:
+    """A family of its fields, or an old one with some of them changed. Raises Invalid."""
+    names = [one.name for one in fields(Family)]
+    if unknown := [name for name in given if name not in names]:
+        raise Invalid(f"a family has no {unknown[0]}: there are {', '.join(names)}")
+    if "name" not in given:
+        raise Invalid(f"a family has a name, and none is in {dict(given)}")
+    try:
+        return Family(**given) if old is None else replace(old, **given)
+    except TypeError as error:
+        raise Invalid(f"a family cannot be {dict(given)}: {error}") from None
 
 
 def _built(builder: Any, words: Mapping[str, str], configuration: Mapping[str, str]) -> Any:

@@ -20,7 +20,7 @@ def test_tables(shell, name):
     facts = shell(f"describe '{name}'")
     assert facts["ENABLED"] is True
     families = {family["NAME"]: family for family in facts["FAMILIES"]}
-    assert families["f1"]["VERSIONS"] == "1"
+    assert (families["f1"]["VERSIONS"], families["f1"]["TTL"]) == ("1", "FOREVER")
     assert (families["f2"]["VERSIONS"], families["f2"]["BLOOMFILTER"]) == ("3", "ROWCOL")
     shell(f"disable '{name}'")
     assert shell(f"is_disabled '{name}'") is True

@@ -8,6 +8,7 @@ from kirsch.hbase.shell.completion import Completion
 from kirsch.hbase.shell.interpreter import Interpreter
 from kirsch.hbase.shell.output import Output
 from kirsch.hbase.shell.session import Session
+from kirsch.hbase.table import Page
 
 
 @pytest.fixture
@@ -39,6 +40,8 @@ def completion():
         ("help 'visi", ["visibility labels"]),
         ("impor", ["import"]),
         ("isinst", ["isinstance"]),
+        ("connec", ["connection"]),
+        ("admin.snap", []),  # that is not waited for, either
         # No tables without a connection; and it is not waited for.
         ("scan 't", []),
         ("drop '", []),
@@ -49,6 +52,31 @@ def test_what_is_offered(completion, typed, offered):
     start, words = completion.of(typed)
     assert words == offered
     assert all(word.startswith(typed[start:]) for word in words)
+
+
+class Admin:
+    @property
+    def snapshots(self) -> Page:
+        raise AssertionError("it was asked")
+
+
+class Connection:
+    admin = Admin()
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_connection_has_names_to_offer_once_it_is_there():
+    session = Session(Connection)
+    interpreter = Interpreter(session, Output(StringIO()))
+    _ = session.connection
+    completion = Completion(interpreter)
+    assert completion.of("admin.snap") == (6, ["snapshots"])
+    assert completion.of("connection.admin.snap")[1] == ["snapshots"]
+    # By what is said of it.
+    assert completion.of("admin.snapshots.af")[1] == ["after"]
+    assert "admin" not in interpreter.namespace
 
 
 def test_nothing_is_called_to_complete(completion):

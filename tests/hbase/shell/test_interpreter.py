@@ -262,6 +262,12 @@ def test_each_command_is_told_how_it_is_called(name):
     assert command.examples[0] in help_of(name)
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_is_as_wide_as_the_terminal(columns):
+    groups = help_of("", False, columns).partition("general")[2].partition("Besides")[0].splitlines()
+    assert columns - 20 < max(map(len, groups)) <= columns
+
+
 def test_help_on_what_there_is_not():
     with pytest.raises(UsageError, match="do you mean scan"):
         help_of("scam")

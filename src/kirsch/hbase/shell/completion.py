@@ -6,7 +6,8 @@ import keyword
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.command import GROUPS, Bound, Command
@@ -204,6 +205,7 @@ class Completion:
     def _names(self) -> list[str]:
         return [
             *self._interpreter.namespace,
+            *self._interpreter.lazy,
             *keyword.kwlist,
             *(n for n in dir(builtins) if not n.startswith("_")),
         ]
@@ -216,8 +218,10 @@ class Completion:
         path = match[1].split(".")
         value: Any = self._interpreter.namespace.get(path[0], getattr(builtins, path[0], None))
         try:
+            if value is None and path[0] in ("connection", "admin") and self._interpreter.session.ready:
+                value = self._interpreter.lazy[path[0]]()
             for part in path[1:]:
-                value = (
+                value = _made(
                     inspect.getattr_static(value, part)
                     if not isinstance(value, type(inspect))
                     else getattr(value, part)
@@ -226,6 +230,12 @@ class Completion:
         except Exception:
             return None
         return match.start(2), [n for n in names if match[2].startswith("_") or not n.startswith("_")]
+
+
+def _made(value: Any) -> Any:
+    """Of a property what it is said to give: it is not asked."""
+    function = value.func if isinstance(value, cached_property) else getattr(value, "fget", None)
+    return get_type_hints(function).get("return") if function is not None else value
 
 
 def _open_quote(text: str) -> int:

@@ -1,6 +1,7 @@
 """help: of the shell, a group, a command."""
 
 import difflib
+from textwrap import wrap
 
 from kirsch.hbase.shell import spaced
 from kirsch.hbase.shell.answer import Text
@@ -17,8 +18,8 @@ _ the last answer. debug shows stack traces, or does not. Any Python module can 
 """
 
 
-def help_of(about: str = "", colour: bool = False) -> Text:
-    """The help on a command or group; of neither, what there is. Raises UsageError."""
+def help_of(about: str = "", colour: bool = False, columns: int = 100) -> Text:
+    """The help on a command or group; of neither, what there is, `columns` wide. Raises UsageError."""
     there = commands()
     about = ALIASES.get(about, about)
     if not about:
@@ -26,7 +27,9 @@ def help_of(about: str = "", colour: bool = False) -> Text:
         parts = [INTRODUCTION]
         for group in GROUPS:
             names = [name for name, command in there.items() if command.group == group]
-            parts.append(_filled(paint(group.ljust(width), BOLD, colour), width, names))
+            lines = wrap(", ".join(names), max(columns - width - 4, 20))
+            head = f"  {paint(group.ljust(width), BOLD, colour)}  "
+            parts.append(head + f"\n{' ' * (width + 4)}".join(lines))
         return Text("\n".join([*parts, FOOT]))
     if about in there:
         return Text(_command(there[about], colour))
@@ -56,15 +59,3 @@ def _command(command: Command, colour: bool) -> str:
     if command.text:
         lines += ["", command.text]
     return "\n".join(lines)
-
-
-def _filled(head: str, width: int, names: list[str]) -> str:
-    lines, line = [], ""
-    for name in names:
-        if len(line) + len(name) + 2 > 96:
-            lines.append(line)
-            line = ""
-        line += f"{name}, "
-    lines.append(line.rstrip(", "))
-    indent = "\n" + " " * (width + 4)
-    return f"  {head}  " + indent.join(text.strip() for text in lines)

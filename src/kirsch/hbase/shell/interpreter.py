@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from _thread import start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ class Interpreter:
         if isinstance(about, Bound):
             about = about.command.name
         if isinstance(about, str):
-            return help_of(about, self.output.colour)
+            return help_of(about, self.output.colour, self.output.columns)
         import pydoc
 
         pydoc.help(about)
@@ -96,6 +96,11 @@ class Interpreter:
         return java
 
     # Reading
+
+    @property
+    def lazy(self) -> Mapping[str, Callable[[], Any]]:
+        """What is there once it is named; it may have to wait for the connection."""
+        return self._lazy
 
     def known(self, name: str, method: str) -> bool:
         """Whether a name is a command's still, or a table's whose command the method is."""

@@ -25,6 +25,11 @@ class Output:
         self.interactive = interactive
         self.colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
+    @property
+    def columns(self) -> int:
+        """How many a line may have."""
+        return terminal.size(self._stream).columns if self._stream.isatty() else 100
+
     def show(self, value: Any) -> str:
         """Show an answer; what is to be said of it behind it."""
         try:

@@ -105,7 +105,7 @@ def describe(session: Session, table: Any) -> Facts:
     descriptor = session.admin("getDescriptor", name)
     enabled = bool(session.admin("isTableEnabled", name))
     families = [
-        {"NAME": shown(python_bytes(f.getName())), **schema.attributes(f)}
+        {"NAME": shown(python_bytes(f.getName())), **_for_ever(schema.attributes(f))}
         for f in descriptor.getColumnFamilies()
     ]
     settings = {k: v for k, v in schema.attributes(descriptor).items() if k != "IS_META"}
@@ -115,6 +115,14 @@ def describe(session: Session, table: Any) -> Facts:
         lines.append("{" + ", ".join(f"{key} => '{value}'" for key, value in family.items()) + "}")
     facts = {"TABLE": str(name), "ENABLED": enabled, "ATTRIBUTES": settings, "FAMILIES": families}
     return Facts(facts, "\n".join(lines))
+
+
+def _for_ever(attributes: dict[str, str]) -> dict[str, str]:
+    """TTL as HBase's own shell has it."""
+    for_ever = str((1 << 31) - 1)
+    return {
+        key: "FOREVER" if (key, value) == ("TTL", for_ever) else value for key, value in attributes.items()
+    }
 
 
 @command(GROUP, name="list")
