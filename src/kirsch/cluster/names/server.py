@@ -4,9 +4,8 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kirsch.cluster import keys
 from kirsch.cluster.mirror import Mirror
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 UNANSWERED = f"names below {DOMAIN} are not answered: "
 MISSING = f"{UNANSWERED}dnsmasq is not installed (apt-get install dnsmasq-base)"
-# Seconds until a dnsmasq that has ended, or could not be started, is looked at again.
+# Seconds until a dnsmasq that has ended, or could not be started, is looked at: systemd has tried by then.
 AGAIN = 5.0
 # How many of its last lines may say why.
 LINES = 10
@@ -47,7 +46,6 @@ class Names:
         self._listeners: list[Callable[[], None]] = []
         self._numbered = asyncio.Event()
         self._changed = asyncio.Event()
-        self._recorded = asyncio.Event()
         self._written: str | None = None
         network.listen(self._numbered.set)
 
@@ -81,15 +79,14 @@ class Names:
                     try:
                         await asyncio.to_thread(self._write, "records/hosts", wanted)
                         self._written = wanted
-                        self._recorded.set()
                     except OSError as error:
                         log.warning("names: %s/records cannot be written: %s", self.folder, error.strerror)
             await self._changed.wait()
             self._changed.clear()
 
     async def _serve(self) -> None:
-        """Have dnsmasq run as it is to; systemd keeps it running. Whether it does is looked at when records
-        change, and when it has ended: whoever stops it is heeded for a moment."""
+        """Have dnsmasq run as it is to; systemd keeps it running. Whether it does is looked at when it has
+        ended: who stops it is heeded for a moment."""
         while not self.network.gateway:
             await self._numbered.wait()
             self._numbered.clear()
@@ -102,12 +99,9 @@ class Names:
                 log.info("names below %s are answered again", DOMAIN)
             said = problem
             self._tell(problem)
-            if problem:
-                await asyncio.sleep(AGAIN)
-            else:
-                if not self._recorded.is_set():
-                    await _first(self._recorded.wait(), _ended())
-                self._recorded.clear()
+            if not problem:
+                await _ended()
+            await asyncio.sleep(AGAIN)
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
@@ -162,33 +156,20 @@ class Names:
             self._changed.set()
 
 
-async def _first(*works: Coroutine[Any, Any, object]) -> None:
-    """Return once one of them is done; the others are given up."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def _ended() -> None:
-    """Return a while after the dnsmasq that runs now has ended: systemd has tried to start it again then."""
-    _, pid = await _call("systemctl", "show", "--property=MainPID", "--value", UNIT)
+    """Return once the dnsmasq that runs now has ended."""
     try:
+        _, pid = await _call("systemctl", "show", "--property=MainPID", "--value", UNIT)
         process = os.pidfd_open(int(pid or 0))
     except (OSError, ValueError):
-        pass  # it has ended already
-    else:
-        ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        loop.add_reader(process, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(process)
-            os.close(process)
-    await asyncio.sleep(AGAIN)
+        return  # it has ended already, or cannot be asked for
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(process, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
 
 
 async def _complaint() -> str:
