@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
-from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.model import DESIRED_STATES, Cluster
 from kirsch.cluster.order import order
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.status import UnitStatus
 from kirsch.cluster.units import Refused, Request
-from kirsch.cluster.verify import Verdict, judge, verify
+from kirsch.cluster.verify import judge, verify
 from kirsch.unit import UnitName
 from kirsch.unit.link import parse_link
 
@@ -184,11 +184,19 @@ class Trial(Resource):
         if not all(isinstance(text, str) for text in texts.values()):
             raise cherrypy.HTTPError(400, "texts are to be strings")
 
-        async def judged() -> dict[str, Verdict]:
-            node = self.node
-            return judge(texts, node.cluster(), node.runtime.check, node.secrets.missing)
+        async def cluster() -> Cluster:
+            return self.node.cluster()
 
-        verdicts = run(self.loop, judged())
+        async def missing(names: Iterable[str]) -> list[str]:
+            return self.node.secrets.missing(names)
+
+        # Here and not in the event loop: the runtime may take a while for each.
+        verdicts = judge(
+            texts,
+            run(self.loop, cluster()),
+            self.node.runtime.check,
+            lambda names: run(self.loop, missing(names)),
+        )
         return json_answer({"units": [{"name": name, **asdict(v)} for name, v in verdicts.items()]})
 
 
