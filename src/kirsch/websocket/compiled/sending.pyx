@@ -311,16 +311,24 @@ cdef class Sending:
         return 0
 
     cdef int _write(self, int first, payload) except -1:
-        cdef const byte[::1] view = payload
-        cdef Py_ssize_t size = view.shape[0]
+        cdef const byte[::1] view
+        cdef const byte *data
+        cdef Py_ssize_t size
         cdef byte head[10]
         cdef int length
+        if isinstance(payload, bytes):
+            # A room's message: a view of it would take as long as all else here.
+            data, size = <const byte *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
+        else:
+            view = payload
+            size = view.shape[0]
+            data = &view[0] if size else NULL
         if size < APART:
-            self._copy(first, &view[0] if size else NULL, size)
+            self._copy(first, data, size)
             return 0
         self._largest = max(self._largest, size)
         if self.client:
-            self._copy(first, &view[0], size)
+            self._copy(first, data, size)
         else:
             length = header(head, first, size, False)
             self._reserve(length)
