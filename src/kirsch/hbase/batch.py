@@ -55,7 +55,8 @@ class Batch(Mutations):
 
 class Mutator(Mutations):
     """Sends puts and deletes in blocks while more are made: Java's BufferedMutator. What was given is sent by
-    `flush` and by `close`, or at the end of a `with`, by an error too. Not for several threads.
+    `flush` and by `close`, or at the end of a `with`, by an error too; Ctrl-C in that waits for nothing, and
+    its last rows may be written or not. Not for several threads.
 
     Any call may raise the HBaseError of mutations that were given earlier; its `failures` are their rows.
     """
@@ -135,8 +136,28 @@ class Mutator(Mutations):
     def __enter__(self) -> "Mutator":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._abandon()
+        else:
+            self.close()
+
+    def _abandon(self) -> None:
+        """Send no more, and end it beside: a server that does not answer would be waited for."""
+        java, self.java = self.java, None
+        pending, self._pending = self._pending, None
+        self._actions = []
+        if java is None:
+            return
+        if pending is not None:
+            pending.cancel()
+
+        def end() -> None:
+            if pending is not None:
+                pending.wait()
+            java.close()
+
+        begin(end)
 
 
 def _one_by_one(java: Any, given: Iterable[Any]) -> None:
