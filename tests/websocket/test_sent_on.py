@@ -15,6 +15,7 @@ from tests.websocket.serving import LOOPED, provider, serving
 from kirsch.websocket import Chunk, ClientOptions, Close, Closed, Limits, Pong, WebSocket
 from kirsch.websocket import threaded as threads
 from kirsch.websocket.errors import ProtocolError
+from kirsch.websocket.inbox import Chunks
 from kirsch.websocket.source import Coming
 
 PATIENCE = 20
@@ -139,6 +140,32 @@ class TestProtocol:
         with pytest.raises(Closed):
             side.send(words)
         assert words.dropped == 1
+
+
+def test_a_message_may_end_while_another_thread_looks_at_it():
+    class Ending(Chunks):
+        """Its last chunk comes, and its connection ends, when it was found to have none."""
+
+        @property
+        def broken(self):
+            self._chunks.append("last")
+            self._whole = True
+            return True
+
+        @broken.setter
+        def broken(self, broken):
+            pass
+
+    chunks = Ending(Told(), text=True)
+    assert chunks.piece() is None
+    assert chunks.piece() == ("last", True)
+
+
+class Told:
+    """Is told, and says nothing."""
+
+    def taken(self, stream):
+        pass
 
 
 def sending_back(name):

@@ -90,7 +90,8 @@ class Chunks(Coming):
             data = self._chunks.popleft()
         except IndexError:
             if not whole:
-                if self.broken:
+                # Its end may have come meanwhile, and then the connection's.
+                if self.broken and not self._whole:
                     raise Closed(ABNORMAL, "the message did not end") from None
                 return None
             data = "" if self.text else b""
