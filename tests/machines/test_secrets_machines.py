@@ -127,6 +127,38 @@ def test_units_have_secrets_that_nothing_shows(trial: Trial, here: str, secret):
     eventually(lambda: trial.shell(first, search).strip() == "")
 
 
+# As podman has a secret of a unit's, by a file that went with the machine's power; and one of somebody else.
+LEFT = """
+drive='--driver=shell --driver-opts=list=true --driver-opts=delete=true'
+echo . | podman secret create $drive --driver-opts='store=cat >/dev/null' \
+    --driver-opts='lookup=cat /run/kirsch/units/gone@1.container.secrets/=WORD' kirsch-gone-1-container-0 -
+echo mine | podman secret create kirsch-of-a-person -
+systemctl restart kirschd
+"""
+
+
+def test_what_a_loss_of_power_left_at_podman_is_removed(trial: Trial, here: str, secret):
+    first = trial.machines[0]
+    secret("trial.word", b"one")
+    box = f"[Container]\nImage={tiny.IMAGE}\nPull=never\nExec=sleep 1000\n{here}Secret=trial.word:WORD\n"
+    trial.submit("sealed.container", box)
+    trial.kirsch("start", "sealed")
+
+    def there() -> list[str]:
+        return sorted(trial.shell(first, "podman secret ls --format '{{.Name}}'").split())
+
+    before = there()
+    assert len(before) == 1
+    try:
+        trial.shell(first, LEFT)
+        eventually(lambda: "kirsch-gone-1-container-0" not in there())
+        # What a unit that runs has stays, and what others have.
+        assert there() == sorted([*before, "kirsch-of-a-person"])
+    finally:
+        trial.shell(first, "podman secret rm kirsch-of-a-person")
+    trial.until_present()
+
+
 def test_a_new_value_comes_with_a_restart(trial: Trial, here: str, secret):
     first = trial.machines[0]
     secret("trial.word", b"one")

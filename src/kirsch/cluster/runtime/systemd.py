@@ -22,6 +22,7 @@ from kirsch.cluster.runtime.systemd_files import drop_in_text
 from kirsch.cluster.runtime.systemd_loading import Loader, Loading
 from kirsch.cluster.runtime.systemd_oneoff import sweep
 from kirsch.cluster.runtime.systemd_quadlet import Generator, quadlet_types
+from kirsch.cluster.runtime.systemd_secrets import sweep as sweep_secrets
 from kirsch.cluster.runtime.systemd_states import refused, why_not_started
 from kirsch.cluster.runtime.systemd_unit import Unit
 from kirsch.cluster.runtime.systemd_units import Units
@@ -66,7 +67,7 @@ class SystemdRuntime:
             raise
         # Not in kirschd's own mount namespace: a container's files are mounted in the machine's.
         outside = (*prefix, "systemd-run", "--quiet", "--collect", "--wait")
-        runtime._sweeping = asyncio.create_task(asyncio.to_thread(sweep, root, outside))
+        runtime._sweeping = asyncio.create_task(runtime._sweep(root, outside))
         return runtime
 
     @classmethod
@@ -206,6 +207,12 @@ class SystemdRuntime:
             self._sweeping.cancel()
         await self._bus.close()
         await self._units.close()
+
+    async def _sweep(self, root: Path, outside: Sequence[str]) -> None:
+        """Remove what was left at podman, be it that kirsch was killed or the machine."""
+        await asyncio.to_thread(sweep, root, outside)
+        if self._generator is not None:
+            await asyncio.to_thread(sweep_secrets, root, (*outside, "--pipe"))
 
     async def _stop(self, unit: Unit, mark: str) -> None:
         await self._mark(unit, mark)
