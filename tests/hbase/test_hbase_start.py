@@ -258,3 +258,18 @@ def test_control_c_ends_a_call_that_waits(hbase, connection):
     assert 1 <= float(seconds) < 30
     assert exists == "False"
     assert done.stderr == ""
+
+
+def test_java_waits_for_no_thread_that_is_gone(hbase):
+    """Java's main thread is the one that starts it: here, as in the shell, one that ends early."""
+    code = (
+        "import threading\n"
+        "from kirsch.hbase import jvm\n"
+        "starter = threading.Thread(target=jvm.start)\n"
+        "starter.start()\n"
+        "starter.join()\n"
+        "threads = jvm.cls('java.lang.Thread').getAllStackTraces().keySet()\n"
+        "print([str(thread.getName()) for thread in threads if not thread.isDaemon()])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
