@@ -68,7 +68,7 @@ def start(
         _ours = (path, tuple(options))
         errors(False)
         if threading.current_thread() is not threading.main_thread():
-            # Java holds who starts it for its main thread, and Java 25 waits for that at the end, gone or not.
+            # Java holds who starts it for its main thread, and Java 25 waits for it at the end, gone or not.
             # With its next call the thread is attached again, as a daemon.
             cls("java.lang.Thread").detach()
     _check()
