@@ -393,7 +393,7 @@ def test_what_a_process_was_too_slow_to_read_is_told_of(rabbit):
 
 @pytest.mark.slow
 def test_who_reads_from_the_stream_as_the_broker_is_killed_misses_nothing(mortal):
-    limits = Limits(rate=10_000, burst=10_000, unconfirmed=10_000)
+    limits = Limits(rate=10_000, burst=10_000, bytes=64 << 20, bytes_burst=64 << 20, unconfirmed=10_000)
     name = mortal.name()
     with (
         running("cherrypy", mortal.url, name, limits=limits, memory=(64 << 20, 10, 1 << 20)) as application,
