@@ -86,6 +86,8 @@ PermitRootLogin prohibit-password
 X11Forwarding no
 MaxStartups 100:30:200
 MaxSessions 100
+# All come from this computer's one address: who looks whether sshd answers would lock out who logs in.
+PerSourcePenalties no
 """
 
 

@@ -10,11 +10,16 @@ from kirsch.cluster.provision.record import MachineRecord, ProvisionError
 READY = 90.0
 
 
+# How OpenSSH's begins; and what it says to an address that came too often without logging in, or was refused
+# (sshd_config(5), PerSourcePenalties): it is there all the same.
+GREETING, PENALTY = b"SSH-", b"Not allowed"
+
+
 def greets(host: str, port: int, timeout: float = 5.0) -> bool:
     """Whether it greets now."""
     try:
         with socket.create_connection((host, port), timeout) as connection:
-            return connection.recv(4) == b"SSH-"
+            return connection.recv(64).startswith((GREETING, PENALTY))
     except OSError:
         return False
 
