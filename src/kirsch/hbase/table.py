@@ -9,7 +9,7 @@ import jpype
 
 from kirsch.hbase.batch import Batch, Mutator
 from kirsch.hbase.calls import call
-from kirsch.hbase.cell import Cell, decode
+from kirsch.hbase.cell import Cell
 from kirsch.hbase.codec import LONG
 from kirsch.hbase.convert import to_python
 from kirsch.hbase.crossing import cells, gets, mutations, pack, sizes
@@ -20,6 +20,7 @@ from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import PLAIN, block, get, row_of
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
+from kirsch.hbase.speedups import decode_rows
 from kirsch.hbase.writes import Writes
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class Table(Writes):
             some = wanted[begin : begin + _GETS]
             actions = [get(key, named, _EVERY if versions is None else versions) for key in some]
             data, counts = self._call(self._get_many, block(actions))
-            rest = iter(decode(data))
+            rest = (cell for _, cells in decode_rows(data) for cell in cells)
             for key, count in zip(some, counts, strict=True):
                 found.append(Row(key, list(islice(rest, count)), self.codecs) if count else None)
         return found
