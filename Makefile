@@ -58,7 +58,7 @@ hbase-commands: $(READY)
 # As many clusters in virtual time: the CI plays 10,000.
 SEEDS ?= 1000000
 simulation: $(READY)
-	$(BIN)/python -m kirsch.cluster.simulation --seeds $(SEEDS) --jobs $$(nproc)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
 
 setup: $(READY)
 

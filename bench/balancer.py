@@ -29,8 +29,8 @@ from pathlib import Path
 
 import outcome
 
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))

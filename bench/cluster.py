@@ -23,8 +23,8 @@ from pathlib import Path
 
 import outcome
 
-from kirsch.cluster.client import Client
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.ssh import login
 

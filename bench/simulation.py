@@ -21,16 +21,15 @@ from pathlib import Path
 import outcome
 
 from kirsch.bus.server import settle_memory
-from kirsch.cluster import keys
-from kirsch.cluster.engine import Engine
-from kirsch.cluster.lease import LeasedKeys, MachineLease
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Machine, UnitRecord, UnitState
-from kirsch.cluster.reconcile import Assign, reconcile
+from kirsch.cluster.engine.engine import Engine
+from kirsch.cluster.engine.reconcile import Assign, reconcile
+from kirsch.cluster.model import Machine, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Delete, Put
+from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots, read_name
 from kirsch.cluster.registry.store import Store
-from kirsch.cluster.snapshot import Snapshots, read_name
 from kirsch.unit import UnitFile
 
 SIZES = (100, 250, 500, 1000)

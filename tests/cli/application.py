@@ -147,7 +147,7 @@ class Application:
 
     def kirschd(self) -> int:
         """The daemon's process id, of the socket that answers."""
-        from kirsch.cluster.client import Client
+        from kirsch.cluster.api.client import Client
 
         return Client(self.directory / ".kirsch/kirsch.sock").get("/kirsch/v1/daemon")["pid"]
 

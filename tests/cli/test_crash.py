@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.cli.application import Application, alive, descendants, wait_for
 
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import load
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.embedded import launch
+from kirsch.cluster.application.embedded import launch
 
 ROUNDS = 50
 NAMES = [f"u{number}.service" for number in range(6)]

@@ -37,7 +37,7 @@ sys.exit(main())
 AS_NOBODY = """
 import os, sys
 import kirsch.cli.dev, kirsch.cli.lists, kirsch.cli.up, kirsch.cli.verbs
-import kirsch.cluster.dev.watch, kirsch.cluster.provision.record, kirsch.websocket
+import kirsch.cluster.network.inotify, kirsch.cluster.provision.record, kirsch.websocket
 from kirsch.cli.main import main
 os.setgroups([])
 os.setgid(65534)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.deadline import eventually
 
-from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.model.certificates import Certificates
 
 READY_SECONDS = 60
 

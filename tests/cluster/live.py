@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kirsch.cluster.application import load
-from kirsch.cluster.embedded import Embedded, launch
+from kirsch.cluster.application.embedded import Embedded, launch
 
 
 class Connection(http.client.HTTPConnection):

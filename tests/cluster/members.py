@@ -16,9 +16,9 @@ from typing import IO, Any
 
 from tests.cluster.etcd_server import Authority, EtcdServer, free_ports
 
-from kirsch.cluster.certificates import Certificates
-from kirsch.cluster.client import Client
-from kirsch.cluster.reach import Https
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.api.transport import Https
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.secrets.seal import Key
 
 PATIENCE = 60

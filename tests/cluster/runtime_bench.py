@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.cluster.systemd_machine import SystemdMachine
 
-from kirsch.cluster.journal import Journal
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
-from kirsch.cluster.runtime.process import ProcessRuntime
-from kirsch.cluster.runtime.systemd import SystemdRuntime
-from kirsch.cluster.runtime.systemd_journal import SystemdJournal
+from kirsch.cluster.runtime.journal import Journal
+from kirsch.cluster.runtime.process.runtime import ProcessRuntime
+from kirsch.cluster.runtime.systemd.journal import SystemdJournal
+from kirsch.cluster.runtime.systemd.runtime import SystemdRuntime
 from kirsch.unit import UnitFile, UnitName
 
 DEADLINE = 20  # seconds

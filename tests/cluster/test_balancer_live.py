@@ -20,7 +20,7 @@ import pytest
 from tests.deadline import PATIENCE, eventually
 from tests.port import free_port
 
-from kirsch.cluster.haproxy import RuntimeAPI, State, parse_statistics
+from kirsch.cluster.balancer.haproxy import RuntimeAPI, State, parse_statistics
 
 pytestmark = [
     pytest.mark.services,
@@ -640,7 +640,7 @@ def test_haproxy_is_not_installed(tmp_path):
     # A mount namespace would be needed to hide Debian's; an interpreter that finds none does as well.
     code = (
         "import shutil, sys; shutil.which = lambda *a, **k: None\n"
-        "from kirsch.cluster.balancer import main; sys.exit(main(sys.argv[1:]))"
+        "from kirsch.cluster.balancer.command import main; sys.exit(main(sys.argv[1:]))"
     )
     (tmp_path / "haproxy.cfg").write_text("")
     arguments = ["--config", tmp_path / "haproxy.cfg", "--backend", "a=b:1", "--endpoints", tmp_path / "none"]

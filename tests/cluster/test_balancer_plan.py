@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster.balancer import Backend, BalancerError, plan
 from kirsch.cluster.balancer.config import filled
 from kirsch.cluster.balancer.endpoints import parse_endpoints
-from kirsch.cluster.balancer.plan import SERVER_OPTIONS, server_name, superfluous, wanted, without_port
-from kirsch.cluster.haproxy import Server, State
+from kirsch.cluster.balancer.haproxy import Server, State
+from kirsch.cluster.balancer.plan import (
+    SERVER_OPTIONS,
+    Backend,
+    BalancerError,
+    plan,
+    server_name,
+    superfluous,
+    wanted,
+    without_port,
+)
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Port
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.runtime.systemd_box import box
-from kirsch.cluster.runtime.systemd_oneoff import sweep
+from kirsch.cluster.runtime.systemd.box import box
+from kirsch.cluster.runtime.systemd.oneoff import sweep
 from kirsch.unit import UnitError, UnitName
 
 # As podman 5.4's generator writes it.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.cluster.etcd_server import Authority
 
-from kirsch.cluster import client as client_module
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.reach import Https
+from kirsch.cluster.api import client as client_module
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.transport import Https
 
 BODY = b'{"machine": "%s"}'
 

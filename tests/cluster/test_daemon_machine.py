@@ -22,9 +22,9 @@ from tests.cluster.etcd_server import Authority, EtcdServer, free_ports, needs_e
 from tests.cluster.members import MemberMachine, Members, members
 
 from kirsch.bus import AsyncioPlugin
-from kirsch.cluster.client import ClientError
+from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.daemon.command import beats
-from kirsch.cluster.settings import Settings, SettingsError
+from kirsch.cluster.node.settings import Settings, SettingsError
 
 pytestmark = [needs_etcd, pytest.mark.services]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.systemd_files import compose, drop_in_text, hosts_text
+from kirsch.cluster.runtime.systemd.files import compose, drop_in_text, hosts_text
 from kirsch.unit import UnitFile, UnitName
 
 HOSTS = {"postgres": "10.210.128.1", "webdb": "10.210.128.1"}

@@ -6,11 +6,10 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-from kirsch.cluster import keys
-from kirsch.cluster.endpoints import EndpointsServer
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Endpoint
+from kirsch.cluster.balancer.endpoints_server import EndpointsServer
+from kirsch.cluster.model import Endpoint, keys
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import Port
 
 WEB = Endpoint(

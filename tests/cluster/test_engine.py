@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from kirsch.cluster import keys
-from kirsch.cluster.engine import Engine
-from kirsch.cluster.lease import LeasedKeys, MachineLease
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment, Machine, UnitRecord
+from kirsch.cluster.engine.engine import Engine
+from kirsch.cluster.model import Assignment, Machine, UnitRecord, keys
 from kirsch.cluster.registry import Compacted, MemoryRegistry, Put, Unavailable
+from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.cluster.registry.store import Store
-from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitFile
 
 

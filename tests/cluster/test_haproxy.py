@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster.haproxy import (
+from kirsch.cluster.balancer.haproxy import (
     HAProxyError,
     Server,
     State,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster import journal as module
-from kirsch.cluster.journal import Journal, Record, file_name
+from kirsch.cluster.runtime import journal as module
+from kirsch.cluster.runtime.journal import Journal, Record, file_name
 
 DEADLINE = 20  # seconds
 
@@ -114,7 +114,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path, torn):
 def test_after_kill_9_all_that_was_appended_is_there(tmp_path):
     code = f"""
         from pathlib import Path
-        from kirsch.cluster.journal import Journal
+        from kirsch.cluster.runtime.journal import Journal
         journal = Journal(Path({str(tmp_path)!r}))
         number = 0
         while True:

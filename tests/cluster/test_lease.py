@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.lease import Heard, LeasedKeys, MachineLease
-from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.registry import Delete, MemoryRegistry, Put, Unavailable, Unchanged
+from kirsch.cluster.registry.lease import Heard, LeasedKeys, MachineLease
+from kirsch.cluster.registry.mirror import Mirror
 
 
 def run(scenario: Coroutine) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster import links
 from kirsch.cluster.agent.allocation import HostAddresses
 from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.model import Assignment, Endpoint
+from kirsch.cluster.model import Assignment, Endpoint, links
 from kirsch.cluster.secrets import FileSecrets
 from kirsch.unit import Link, Options, Port, UnitFile, UnitName
 

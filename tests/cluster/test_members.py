@@ -20,9 +20,9 @@ from tests.cluster.members import KIRSCH, MemberMachine, Members, members
 from tests.deadline import eventually
 
 from kirsch.cli.waiting import pictures
-from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.transport import Https
 from kirsch.cluster.provision.record import MachineRecord
-from kirsch.cluster.reach import Https
 from kirsch.websocket.threaded import connect
 
 pytestmark = [needs_etcd, pytest.mark.services]

@@ -6,10 +6,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kirsch.cluster.engine.moves import Arrive, Begin, Stay
+from kirsch.cluster.engine.placement import Occupancy, refusal
+from kirsch.cluster.engine.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.cluster.model import Assignment, Cluster, Endpoint, Machine, Move, Unit, UnitRecord, UnitState
-from kirsch.cluster.moves import Arrive, Begin, Stay
-from kirsch.cluster.placement import Occupancy, refusal
-from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.unit import Options, UnitFile, UnitName
 
 A, B, DATA = (UnitName.parse(f"{name}.service") for name in ("a", "b", "data"))

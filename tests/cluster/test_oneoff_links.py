@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitRecord
-from kirsch.cluster.oneoff import NOBODY, link_variables
+from kirsch.cluster.node.oneoff import NOBODY, link_variables
+from kirsch.cluster.node.units import Refused
 from kirsch.cluster.secrets import FileSecrets
-from kirsch.cluster.units import Refused
 from kirsch.unit import Link, Options, Port, UnitFile, UnitName
 
 DB = UnitName.parse("db.container")

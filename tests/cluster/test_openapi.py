@@ -13,10 +13,10 @@ import urllib3
 from hypothesis import HealthCheck, Phase, settings
 from tests.openapi import CHECKS
 
+from kirsch.cluster.api.client import Client, unit_path
 from kirsch.cluster.api.openapi import document
 from kirsch.cluster.application import load
-from kirsch.cluster.client import Client, unit_path
-from kirsch.cluster.embedded import launch
+from kirsch.cluster.application.embedded import launch
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 

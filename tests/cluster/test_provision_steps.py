@@ -13,7 +13,7 @@ from importlib.metadata import distribution
 
 import pytest
 
-from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.destroy import destroy_steps

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.network.subnet import hardware_address
+from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.provision import apt, install, podman, probe, recipe
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.image import bootstrap
@@ -21,7 +22,6 @@ from kirsch.cluster.provision.shell import HostShell
 from kirsch.cluster.provision.site import FIRST_PORT, PORTS, Site, sites
 from kirsch.cluster.provision.specification import MAX_MACHINES, Specification, metadata_of_one
 from kirsch.cluster.provision.ssh import known_host, ssh_config
-from kirsch.cluster.settings import Settings
 from kirsch.unit import UnitFile
 
 SITE = Site(IPv4Network("10.201.7.0/24"), 21280)

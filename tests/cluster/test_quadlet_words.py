@@ -4,22 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kirsch.cluster.model.podman import parse_version, quadlet_types
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.environment import parse_environment_file
-from kirsch.cluster.runtime.systemd_files import (
+from kirsch.cluster.runtime.process.environment import parse_environment_file
+from kirsch.cluster.runtime.systemd.files import (
     compose,
     environment_text,
     extend,
     is_ours,
     original,
 )
-from kirsch.cluster.runtime.systemd_quadlet import (
-    parse_version,
-    quadlet_types,
-    references,
-    refusals,
-    service_name,
-)
+from kirsch.cluster.runtime.systemd.quadlet import references, refusals, service_name
 from kirsch.unit import UnitFile, UnitName
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kirsch.cluster.engine.placement import Occupancy, matches, place, refusal
+from kirsch.cluster.engine.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.cluster.model import Assignment, Cluster, Machine, Unit, UnitRecord
-from kirsch.cluster.placement import Occupancy, matches, place, refusal
-from kirsch.cluster.reconcile import Assign, Decision, Wait, Withdraw, reconcile
 from kirsch.unit import Options, UnitFile, UnitName
 
 

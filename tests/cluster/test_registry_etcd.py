@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.cluster.etcd_server import Authority, etcd, needs_etcd
 
-from kirsch.cluster.certificates import Certificates
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.registry import (
     Change,
     Compacted,
@@ -37,6 +36,7 @@ from kirsch.cluster.registry.etcd.members import CALL_SECONDS, attempt_seconds
 from kirsch.cluster.registry.etcd.message import Changes, entry, prefix_range
 from kirsch.cluster.registry.etcd.registry import renewal_seconds
 from kirsch.cluster.registry.etcd.rpc import Connection, RpcError, StatusCode, messages
+from kirsch.cluster.registry.mirror import Mirror
 
 # What a call may take beyond its deadline on a machine that is busy.
 LATE = 10.0

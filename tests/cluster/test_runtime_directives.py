@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.cluster.runtime_bench import Bench, processes
 
-from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.cluster.runtime.process.runtime import ProcessRuntime
 
 
 def story(test: Callable[[Bench], Any]) -> Callable[..., None]:

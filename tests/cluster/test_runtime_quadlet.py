@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.runtime_bench import Bench, story
 
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.systemd import SystemdRuntime
+from kirsch.cluster.runtime.systemd.runtime import SystemdRuntime
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 pytestmark = [pytest.mark.machines, pytest.mark.timeout(600)]

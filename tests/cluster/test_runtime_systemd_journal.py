@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.cluster.runtime_bench import Bench, story
 
-from kirsch.cluster.runtime.systemd_journal import Names, SystemdJournal, message, parse
+from kirsch.cluster.runtime.systemd.journal import Names, SystemdJournal, message, parse
 
 
 @pytest.fixture

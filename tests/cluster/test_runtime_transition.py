@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.bus.child import Exit
-from kirsch.cluster.runtime.progress import (
+from kirsch.cluster.runtime.process.progress import (
     AT_REST,
     ControlExited,
     Elapsed,
@@ -28,9 +28,9 @@ from kirsch.cluster.runtime.progress import (
     Start,
     Stop,
 )
-from kirsch.cluster.runtime.service import Service
-from kirsch.cluster.runtime.service_file import read_service
-from kirsch.cluster.runtime.transition import step
+from kirsch.cluster.runtime.process.service import Service
+from kirsch.cluster.runtime.process.service_file import read_service
+from kirsch.cluster.runtime.process.transition import step
 from kirsch.unit import UnitFile, UnitName
 
 NAME = UnitName.parse("x.service")

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster import keys
 from kirsch.cluster.agent.cache import Cache, Cached
 from kirsch.cluster.agent.plan import Assigned, Hold, Load, View, plan
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment
+from kirsch.cluster.model import Assignment, keys
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.cluster.secrets import MAX_SIZE, FileSecrets, SealedSecrets, SecretError, made_up, variable
 from kirsch.cluster.secrets.seal import Key, Unsealable, set_at

@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from kirsch.bus.child import Exit
-from kirsch.cluster.runtime.service import Directory, EnvironmentFile, Service
-from kirsch.cluster.runtime.service_file import read_service
+from kirsch.cluster.runtime.process.service import Directory, EnvironmentFile, Service
+from kirsch.cluster.runtime.process.service_file import read_service
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 SPECIFIERS = {"t": "/state/run", "S": "/state/state", "h": "/root"}

@@ -5,13 +5,12 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kirsch.cluster import keys
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitRecord, UnitState
+from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import Delete, Operation, Put
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.cluster.registry.store import Store
-from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitFile
 
 NAMES = ("a.service", "b@1.service", "b@.service")

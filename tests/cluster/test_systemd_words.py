@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.cluster.runtime.systemd_states import Known, begins_to_wait, podman_said, state_of, tried_again
+from kirsch.cluster.runtime.systemd.states import Known, begins_to_wait, podman_said, state_of, tried_again
 from kirsch.unit import UnitName
 
 NAME = UnitName.parse("x.container")

@@ -3,7 +3,7 @@
 import pytest
 
 from kirsch.cluster.model import Cluster, Machine, Unit, UnitRecord
-from kirsch.cluster.verify import Verdict, judge
+from kirsch.cluster.node.verify import Verdict, judge
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 RUNS = ("container", "service")

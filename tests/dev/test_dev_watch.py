@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.dev import watch as module
-from kirsch.cluster.dev.watch import Watch, WatchError
+from kirsch.cluster.network import inotify as module
+from kirsch.cluster.network.inotify import Watch, WatchError
 
 
 @pytest.fixture

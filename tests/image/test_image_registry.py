@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from kirsch.cli.main import main
-from kirsch.cluster.certificates import Certificates
 from kirsch.cluster.image.carry import TRIES, _carry, _ready, by_proxy
 from kirsch.cluster.image.presence import Presence
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, meaning, of_cluster, registry_of
 from kirsch.cluster.image.retire import retire
 from kirsch.cluster.image.turn import sending
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord

@@ -10,8 +10,8 @@ import pytest
 from tests.machines.conftest import KIRSCH
 from tests.machines.trial import Trial
 
+from kirsch.cluster.application.target import Target
 from kirsch.cluster.provision.record import ClusterRecord
-from kirsch.cluster.rollout.target import Target
 
 pytestmark = [pytest.mark.machines, pytest.mark.root, pytest.mark.slow]
 

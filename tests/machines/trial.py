@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kirsch.cluster.client import Client
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -181,7 +181,7 @@ class Trial:
 
 def events(client: Client, patience: float) -> Iterator[dict[str, Any]]:
     """A stream of events; it ends with the machine that gives it, or when nobody answers."""
-    from kirsch.cluster.client import ClientError
+    from kirsch.cluster.api.client import ClientError
 
     try:
         yield from client.stream("/kirsch/v1/events", timeout=patience)
@@ -191,7 +191,7 @@ def events(client: Client, patience: float) -> Iterator[dict[str, Any]]:
 
 def eventually(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     """Wait until it holds. What cannot be asked meanwhile does not hold."""
-    from kirsch.cluster.client import ClientError
+    from kirsch.cluster.api.client import ClientError
 
     deadline = time.monotonic() + patience
     while True:

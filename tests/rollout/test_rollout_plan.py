@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.application import Application, ApplicationError, Source, load
-from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.rollout.build import recipes
-from kirsch.cluster.rollout.pin import named, pinned
-from kirsch.cluster.rollout.plan import (
+from kirsch.cluster.application.build import recipes
+from kirsch.cluster.application.pin import named, pinned
+from kirsch.cluster.application.plan import (
     Destroy,
     Image,
     Known,
@@ -24,7 +23,8 @@ from kirsch.cluster.rollout.plan import (
     plan,
     secrets_of,
 )
-from kirsch.cluster.rollout.target import known_units, meanwhile, published, standing, waves
+from kirsch.cluster.application.target import known_units, meanwhile, published, standing, waves
+from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.unit import UnitFile
 
 REGISTRY = "10.0.0.1:5000"

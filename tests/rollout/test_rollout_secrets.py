@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from tests.cluster.live import kirschd_in
 
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import Application
-from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.application.plan import MakeSecret, Plan
+from kirsch.cluster.application.target import Target
 from kirsch.cluster.provision.record import ClusterRecord
-from kirsch.cluster.rollout.plan import MakeSecret, Plan
-from kirsch.cluster.rollout.target import Target
 
 
 class Unseen:

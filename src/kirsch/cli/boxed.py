@@ -14,7 +14,7 @@ from typing import Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import tie
 from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.runtime.systemd_oneoff import NAMES, held, sweep
+from kirsch.cluster.runtime.systemd.oneoff import NAMES, held, sweep
 
 # The flat network, where the machine is in one.
 NETWORK = "kirsch"

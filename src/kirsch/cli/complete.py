@@ -180,7 +180,7 @@ def _takes_value(parser: argparse.ArgumentParser, option: str) -> bool:
 
 def units_of(where: Mapping[str, str]) -> list[str]:
     """The names of the units that a kirschd has; none if it does not answer at once."""
-    from kirsch.cluster.client import UNITS
+    from kirsch.cluster.api.client import UNITS
 
     return sorted({line["name"] for line in _ask(where, UNITS, "units")})
 
@@ -213,8 +213,8 @@ def images_here() -> list[str]:
 
 
 def _ask(where: Mapping[str, str], path: str, what: str) -> list[dict[str, Any]]:
-    from kirsch.cluster.client import Client, ClientError
-    from kirsch.cluster.locate import Where, locate
+    from kirsch.cluster.api.client import Client, ClientError
+    from kirsch.cluster.provision.endpoint import Where, locate
 
     try:
         said = Where.said(where.get("endpoint"), where.get("cluster"), where.get("tunnel"))

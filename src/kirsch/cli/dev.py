@@ -15,9 +15,9 @@ from kirsch.cli.journal import printable
 from kirsch.cluster.application import FILE, Application, load
 
 if TYPE_CHECKING:
-    from kirsch.cluster.client import Client
+    from kirsch.cluster.api.client import Client
     from kirsch.cluster.dev.reload import Change
-    from kirsch.cluster.dev.watch import Watch
+    from kirsch.cluster.network.inotify import Watch
 
 MODULE = "webapp"
 PORT = 8080
@@ -52,8 +52,8 @@ def _has_units(folder: Path) -> bool:
 def _units(options: argparse.Namespace, folder: Path) -> int:
     """`kirsch up`, and beside it a thread that watches."""
     from kirsch.cli.up import up
-    from kirsch.cluster.dev.watch import Watch
-    from kirsch.cluster.embedded import running
+    from kirsch.cluster.application.embedded import running
+    from kirsch.cluster.network.inotify import Watch
 
     if running(load(folder).state) is not None:
         raise Failure(f"{folder} is up already: `kirsch down {folder}` first")
@@ -78,7 +78,7 @@ class Following:
 
     def run(self) -> None:
         """Until the application has stopped."""
-        from kirsch.cluster.dev.watch import WatchError
+        from kirsch.cluster.network.inotify import WatchError
 
         try:
             self._follow()
@@ -86,11 +86,11 @@ class Following:
             _say(f"{error}; changes are not seen any more")
 
     def _follow(self) -> None:
+        from kirsch.cluster.api.client import ClientError
         from kirsch.cluster.application import ApplicationError
-        from kirsch.cluster.client import ClientError
+        from kirsch.cluster.application.embedded import running
         from kirsch.cluster.dev import syntax
         from kirsch.cluster.dev.reload import Reload
-        from kirsch.cluster.embedded import running
         from kirsch.unit import UnitError
 
         reload = Reload(self.application.directory, syntax.check)
@@ -112,7 +112,7 @@ class Following:
     def _take_up(self, client: "Client", change: "Change") -> None:
         from kirsch.cli.up import apply
         from kirsch.cli.waiting import is_up, wait
-        from kirsch.cluster.client import UNITS
+        from kirsch.cluster.api.client import UNITS
         from kirsch.cluster.dev.reload import units_of_code
 
         named = change.shown

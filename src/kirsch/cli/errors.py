@@ -121,10 +121,11 @@ def _of_system(error: OSError) -> str:
 
 def _told() -> tuple[type[Exception], ...]:
     """The errors that are one line for a person; what defines them is imported when there is one."""
+    from kirsch.cluster.api.client import ClientError
     from kirsch.cluster.application import ApplicationError
-    from kirsch.cluster.client import ClientError
+    from kirsch.cluster.network.inotify import WatchError
     from kirsch.cluster.provision.record import ProvisionError
     from kirsch.unit import UnitError
     from kirsch.websocket import WebSocketError
 
-    return (Failure, ClientError, ApplicationError, ProvisionError, UnitError, WebSocketError)
+    return (Failure, ClientError, ApplicationError, ProvisionError, UnitError, WatchError, WebSocketError)

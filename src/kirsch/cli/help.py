@@ -15,7 +15,7 @@ def help_(options: argparse.Namespace) -> int:
         parser.print_help()
         return 0
     if verb == "balancer":
-        from kirsch.cluster.balancer import main as balancer
+        from kirsch.cluster.balancer.command import main as balancer
 
         return balancer(["--help"])
     verbs = verbs_of(parser)

@@ -147,15 +147,15 @@ def prune(options: argparse.Namespace) -> int:
 
 
 def _prune_cluster(name: str) -> int:
-    from kirsch.cluster.client import Client, ClientError
+    from kirsch.cluster.api.client import Client, ClientError
     from kirsch.cluster.image.presence import Presence
     from kirsch.cluster.image.reference import ImageError
     from kirsch.cluster.image.registry import of_cluster
     from kirsch.cluster.image.retire import retire, texts_of
     from kirsch.cluster.image.store import prune_machines
     from kirsch.cluster.image.turn import retiring
-    from kirsch.cluster.locate import Where, locate
     from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.endpoint import Where, locate
     from kirsch.cluster.provision.record import ClusterRecord
 
     cluster = ClusterRecord.load(name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
-from kirsch.cluster.client import Client
+from kirsch.cluster.api.client import Client
 
 JOURNAL = "/kirsch/v1/journal"
 

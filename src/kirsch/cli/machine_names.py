@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.locate import Where
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.model import NAME
+from kirsch.cluster.provision.endpoint import Where
 
 # Whole, or its beginning.
 _ID = re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{24})?\b")

@@ -12,8 +12,8 @@ from kirsch.cli.names import full_names
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
-from kirsch.cluster.client import UNITS, Client, ClientError, unit_path
-from kirsch.cluster.locate import Where
+from kirsch.cluster.api.client import UNITS, Client, ClientError, unit_path
+from kirsch.cluster.provision.endpoint import Where
 
 MACHINES = "/kirsch/v1/machines"
 

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["balancer"]:
         # A program of its own, with options of its own: it is here for people to find.
-        from kirsch.cluster.balancer import main as balancer
+        from kirsch.cluster.balancer.command import main as balancer
 
         return balancer(arguments[1:])
     if arguments[:1] == ["_complete"]:

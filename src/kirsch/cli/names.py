@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import resolve
-from kirsch.cluster.client import UNITS, Client
 from kirsch.unit import UnitError, UnitName
 
 # As many names go into a URL.

@@ -17,9 +17,9 @@ from kirsch.cli.foreground import foreground
 from kirsch.cli.machines import MACHINES
 from kirsch.cli.names import known_names
 from kirsch.cli.reach import client_of
+from kirsch.cluster.api.client import UNITS, Client, unit_path
+from kirsch.cluster.api.transport import Unix
 from kirsch.cluster.application import ApplicationError, resolve
-from kirsch.cluster.client import UNITS, Client, unit_path
-from kirsch.cluster.reach import Unix
 
 # What a program needs to know of our terminal, where it has one.
 TERMINAL = ("TERM", "COLORTERM")

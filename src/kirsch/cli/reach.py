@@ -2,8 +2,8 @@
 
 import argparse
 
-from kirsch.cluster.client import TIMEOUT, Client
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import TIMEOUT, Client
+from kirsch.cluster.provision.endpoint import Where, locate
 
 
 def client_of(options: argparse.Namespace, timeout: float = TIMEOUT) -> Client:

@@ -13,12 +13,12 @@ from kirsch.cli.image import failures_shown
 from kirsch.cli.machine_names import named
 from kirsch.cli.progress import PROGRESS, Progress
 from kirsch.cli.waiting import pictures
+from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import Application
-from kirsch.cluster.client import UNITS, Client
+from kirsch.cluster.application.build import made
+from kirsch.cluster.application.plan import Destroy, Plan, Submit, plan
+from kirsch.cluster.application.target import Target, meanwhile, standing, waves
 from kirsch.cluster.image.turn import sending
-from kirsch.cluster.rollout.build import made
-from kirsch.cluster.rollout.plan import Destroy, Plan, Submit, plan
-from kirsch.cluster.rollout.target import Target, meanwhile, standing, waves
 
 Line = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from kirsch.cli.errors import Failure
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import Column, table
-from kirsch.cluster.client import UNITS
+from kirsch.cluster.api.client import UNITS
 from kirsch.unit.options import secret_name
 
 SECRETS = "/kirsch/v1/secrets"

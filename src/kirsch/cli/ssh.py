@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.machines import MACHINES, machine_name
 from kirsch.cli.names import full_names
+from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import ApplicationError
-from kirsch.cluster.client import UNITS, Client
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.provision.endpoint import Where, locate
 
 if TYPE_CHECKING:
     from kirsch.cluster.provision.record import ClusterRecord

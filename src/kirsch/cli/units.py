@@ -18,8 +18,8 @@ from kirsch.cli.names import full_names, known_units
 from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
 from kirsch.cli.waiting import Line, is_up, wait
+from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.application import ApplicationError, resolve
-from kirsch.cluster.client import UNITS, Client, unit_path
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 # What goes into one request: so many units, and texts of so many characters.

@@ -16,9 +16,9 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cli.progress import PROGRESS, Progress
+from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application, load
-from kirsch.cluster.client import UNITS, Client, ClientError
-from kirsch.cluster.embedded import Embedded, EmbeddedError, ended, launch, owner, running
+from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 
 Line = Mapping[str, Any]
 

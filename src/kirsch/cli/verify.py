@@ -11,10 +11,10 @@ from typing import Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.machine_names import machine_names, named, recorded_names
 from kirsch.cli.reach import client_of
-from kirsch.cluster.locate import Where
-from kirsch.cluster.runtime.host import Host
-from kirsch.cluster.runtime.process import check
-from kirsch.cluster.verify import verify as checked
+from kirsch.cluster.node.verify import verify as checked
+from kirsch.cluster.provision.endpoint import Where
+from kirsch.cluster.runtime.process.host import Host
+from kirsch.cluster.runtime.process.runtime import check
 from kirsch.unit import UnitError
 
 
@@ -80,11 +80,11 @@ def _there(texts: Mapping[str, str], options: argparse.Namespace) -> dict[str, d
 
 def _missing_images(texts: Mapping[str, str], cluster: str) -> Iterator[tuple[str, str]]:
     """Files with what is to be said of images that they name and the cluster's own registry does not have."""
+    from kirsch.cluster.application.pin import named as images_of
     from kirsch.cluster.image.presence import Presence
     from kirsch.cluster.image.reference import ImageError
     from kirsch.cluster.image.registry import of_cluster
     from kirsch.cluster.provision.record import ClusterRecord
-    from kirsch.cluster.rollout.pin import named as images_of
 
     registry = of_cluster(ClusterRecord.load(cluster))
     with Presence(registry) as presence:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.machine_names import machine_names, reasons_of
-from kirsch.cluster.client import Client
+from kirsch.cluster.api.client import Client
 
 Line = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kirsch.cluster import application as folders
-from kirsch.cluster.client import Client
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.application import folder as folders
 from kirsch.robot import processes
 from kirsch.robot.output import Output
 from kirsch.robot.ports import free_port, published, replace_ports

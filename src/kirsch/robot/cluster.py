@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kirsch.cluster.api.client import Client
 from kirsch.cluster.application import load
-from kirsch.cluster.client import Client
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.application.target import published
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.rollout.target import published
 from kirsch.robot.application import KIRSCH, Application, RunError
 from kirsch.robot.moment import Moment
 from kirsch.robot.units import UnitStates

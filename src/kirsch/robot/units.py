@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import resolve
-from kirsch.cluster.client import Client, ClientError
 
 Line = Mapping[str, Any]
 

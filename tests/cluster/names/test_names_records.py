@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.model import Endpoint
-from kirsch.cluster.names.dnsmasq import command, complaint, settings
-from kirsch.cluster.names.records import records, text
+from kirsch.cluster.network.names.dnsmasq import command, complaint, settings
+from kirsch.cluster.network.names.records import records, text
 from kirsch.unit import UnitName
 
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 
-from kirsch.cluster import keys
 from kirsch.cluster.agent.allocation import FlatAddresses
 from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment, Cluster, UnitState
+from kirsch.cluster.engine.reconcile import GiveBack, reconcile
+from kirsch.cluster.model import Assignment, Cluster, UnitState, keys
 from kirsch.cluster.network.giving import Giver
 from kirsch.cluster.network.subnet import Subnet, SubnetError
-from kirsch.cluster.reconcile import GiveBack, reconcile
 from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.cluster.secrets import FileSecrets
-from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 SUBNET = Subnet.parse("192.168.7.0/24")

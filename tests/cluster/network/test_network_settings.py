@@ -9,6 +9,7 @@ import pytest
 from kirsch.cluster.network.capability import why_not
 from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.network.wanted import BRIDGE
+from kirsch.cluster.node.settings import Settings, SettingsError
 from kirsch.cluster.provision import probe
 from kirsch.cluster.provision.add import address_of
 from kirsch.cluster.provision.create import planned
@@ -16,7 +17,6 @@ from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, kirschd_toml
 from kirsch.cluster.provision.site import Site
 from kirsch.cluster.provision.specification import Specification
-from kirsch.cluster.settings import Settings, SettingsError
 from kirsch.unit import UnitFile
 
 SITE = Site(Subnet.parse("10.201.7.0/24").network, 21000)

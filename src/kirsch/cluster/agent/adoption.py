@@ -16,7 +16,7 @@ STOPPED = -1
 @dataclass(frozen=True, slots=True)
 class Adopted:
     """The assignment that a unit was started for, what of its options matters before its file is read, and
-    the addresses that its links gave it (kirsch.cluster.links.addresses)."""
+    the addresses that its links gave it (kirsch.cluster.model.links.addresses)."""
 
     assignment: Assignment
     options: Options

@@ -13,15 +13,15 @@ from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
 from kirsch.cluster.agent.share import Share
 from kirsch.cluster.agent.work import Work
-from kirsch.cluster.lapse import Lapses
-from kirsch.cluster.lease import LeasedKeys, MachineLease
-from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Machine, UnitState
-from kirsch.cluster.names.server import Names
 from kirsch.cluster.network.base import Network
+from kirsch.cluster.network.names.server import Names
 from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
+from kirsch.cluster.registry.lost_machines import LostMachines
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.cluster.runtime.base import Runtime, RuntimeState
-from kirsch.cluster.snapshot import Snapshots
 from kirsch.unit import UnitName
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Agent:
         self.network = network
         self.names = names
         self.membership = Membership(machine.id, network, mirror, lease)
-        self.share = Share(machine.id, mirror, snapshots, lease, Lapses(self._changed))
+        self.share = Share(machine.id, mirror, snapshots, lease, LostMachines(self._changed))
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         claims = Claims(machine.id, mirror, lease, self.leased)

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from kirsch.cluster import addresses, keys
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import keys
+from kirsch.cluster.network import addresses
 from kirsch.cluster.network.giving import Giver
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.registry.base import Registry, Unavailable
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import Options, UnitName
 
 log = logging.getLogger(__name__)

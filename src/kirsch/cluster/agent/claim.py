@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from kirsch.cluster import keys
 from kirsch.cluster.agent.report import STARTS
-from kirsch.cluster.lease import LeasedKeys, MachineLease
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import Assignment
+from kirsch.cluster.model import Assignment, keys
 from kirsch.cluster.registry.base import LeaseLost, Unavailable, Unchanged
+from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import UnitName
 
 

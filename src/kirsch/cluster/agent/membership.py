@@ -1,9 +1,9 @@
 """Whether a machine is in the flat network, and whether others are told."""
 
-from kirsch.cluster import keys
-from kirsch.cluster.lease import MachineLease
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import keys
 from kirsch.cluster.network.base import Network
+from kirsch.cluster.registry.lease import MachineLease
+from kirsch.cluster.registry.mirror import Mirror
 
 
 class Membership:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kirsch.cluster import links
-from kirsch.cluster.model import Assignment, Endpoint
+from kirsch.cluster.model import Assignment, Endpoint, links
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from kirsch.cluster.addresses import PUBLISHED
+from kirsch.cluster.network.addresses import PUBLISHED
 from kirsch.unit import Published
 
 # proc(5): the state of a TCP socket that listens, and of a UDP socket that is bound.

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from kirsch.cluster import links
 from kirsch.cluster.agent.allocation import Addresses
 from kirsch.cluster.agent.plan import Assigned
-from kirsch.cluster.model import Endpoint
-from kirsch.cluster.names.server import Names
+from kirsch.cluster.model import Endpoint, links
+from kirsch.cluster.network.names.server import Names
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.secrets import Secrets, variable
 from kirsch.unit import Options, UnitFile, UnitName

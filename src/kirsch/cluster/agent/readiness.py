@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from kirsch.cluster import health
+from kirsch.cluster.agent import health
 from kirsch.cluster.runtime.base import Runtime
 from kirsch.unit import Options, UnitName
 

@@ -6,9 +6,8 @@ It is said anew at each change, of all units: what has not changed is not writte
 from dataclasses import replace
 from functools import lru_cache
 
-from kirsch.cluster import keys, links
 from kirsch.cluster.agent.plan import Assigned
-from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
+from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState, keys, links
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import UnitName
 

@@ -3,18 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kirsch.cluster import keys, links
 from kirsch.cluster.agent.plan import Assigned, Sibling
-from kirsch.cluster.lapse import Lapses
-from kirsch.cluster.lease import MachineLease
-from kirsch.cluster.mirror import Mirror
-from kirsch.cluster.model import finished, settled
-from kirsch.cluster.snapshot import Snapshots, read_name, read_unit
+from kirsch.cluster.model import finished, keys, links, settled
+from kirsch.cluster.registry.lease import MachineLease
+from kirsch.cluster.registry.lost_machines import LostMachines
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots, read_name, read_unit
 from kirsch.unit import UnitName
 
 
 class Share:
-    """What the schedule has on a machine. `lapses` are the machines that it sees lost."""
+    """What the schedule has on a machine. `lost_machines` are the machines that it sees lost."""
 
     def __init__(
         self,
@@ -22,13 +21,13 @@ class Share:
         mirror: Mirror,
         snapshots: Snapshots,
         lease: MachineLease,
-        lapses: Lapses,
+        lost_machines: LostMachines,
     ) -> None:
         self.machine = machine
         self.mirror = mirror
         self.snapshots = snapshots
         self.lease = lease
-        self.lapses = lapses
+        self.lost_machines = lost_machines
         self._read: dict[UnitName, Assigned] = {}
         self._read_at = -1
         self._awaited: frozenset[str] = frozenset()
@@ -73,7 +72,7 @@ class Share:
         if not self._awaited:
             return ()
         cluster, found = self.snapshots.now(), []
-        there = cluster.machines.keys() | self.lapses.lately()
+        there = cluster.machines.keys() | self.lost_machines.lately()
         for name, machines in cluster.schedule.items():
             unit = cluster.units.get(name)
             if unit is None or unit.desired != "launched" or name.service not in self._awaited:
@@ -87,11 +86,11 @@ class Share:
     def lose(self, changed: frozenset[str]) -> None:
         """Know of machines that were lost by these changes."""
         gone = (key for key in changed if key.startswith(keys.MACHINES) and key not in self.mirror.entries)
-        self.lapses.lose(keys.last(key) for key in gone)
+        self.lost_machines.lose(keys.last(key) for key in gone)
 
     def lapsed(self) -> str:
         """A machine that was lost a moment ago; empty for none."""
-        return min(self.lapses.lately(), default="")
+        return min(self.lost_machines.lately(), default="")
 
     def matters(self, key: str) -> bool:
         """Whether a change has to do with this machine's units: most of what a large cluster does has not."""

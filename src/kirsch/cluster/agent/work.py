@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from kirsch.cluster import links
 from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached
 from kirsch.cluster.agent.claim import Claims
@@ -23,7 +22,7 @@ from kirsch.cluster.agent.plan import (
 )
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.model import Assignment
+from kirsch.cluster.model import Assignment, links
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError

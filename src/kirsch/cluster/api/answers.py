@@ -14,9 +14,9 @@ from cheroot.errors import MaxSizeExceeded
 
 from kirsch.bus import AsyncioPlugin, MethodDispatcher
 from kirsch.bus.command import ChildError
+from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import LimitExceeded, RegistryError
 from kirsch.cluster.secrets import SecretError
-from kirsch.cluster.units import Refused
 from kirsch.unit import UnitError
 
 MAX_BODY = 1 << 20

@@ -7,12 +7,11 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.cluster import keys
 from kirsch.cluster.api.answers import flag, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Resource
-from kirsch.cluster.model import Unit, finished, to_json
+from kirsch.cluster.model import Unit, finished, keys, to_json
+from kirsch.cluster.node.units import Refused, Request
 from kirsch.cluster.registry.base import Put
-from kirsch.cluster.units import Refused, Request
 from kirsch.unit import UnitName
 
 CHECK = "check"

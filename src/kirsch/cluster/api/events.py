@@ -9,7 +9,7 @@ import cherrypy
 
 from kirsch.cluster.api.answers import parameters
 from kirsch.cluster.api.resource import Resource
-from kirsch.cluster.status import UnitStatus
+from kirsch.cluster.engine.status import UnitStatus
 
 # How many seconds of changes go together, at least, and how many times as long as a look at all units takes:
 # a start of hundreds is not worth looking at them all for each.

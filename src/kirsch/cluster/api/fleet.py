@@ -18,10 +18,10 @@ from kirsch.cluster.api import answers, discovery
 from kirsch.cluster.api.answers import MAX_BODY, empty, json_answer, run
 from kirsch.cluster.api.pages import Page
 from kirsch.cluster.api.resource import Api, Collection, Resource
-from kirsch.cluster.machines import SettingsChange
 from kirsch.cluster.model import DESIRED_STATES, Cluster, Unit
+from kirsch.cluster.node.machines import SettingsChange
+from kirsch.cluster.node.units import Refused, Request
 from kirsch.cluster.registry.base import Unavailable
-from kirsch.cluster.units import Refused, Request
 from kirsch.unit import Option, UnitError, UnitFile, UnitName
 
 UNAVAILABLE = "fleet server unable to communicate with etcd"

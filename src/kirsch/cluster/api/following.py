@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from kirsch.cluster.api.peers import Peers
-from kirsch.cluster.journal import Record
-from kirsch.cluster.node import Node
-from kirsch.cluster.units import Refused
+from kirsch.cluster.node.node import Node
+from kirsch.cluster.node.units import Refused
+from kirsch.cluster.runtime.journal import Record
 
 Line = dict[str, Any]
 

@@ -13,7 +13,7 @@ from kirsch.cluster.api.following import PATH, Following, Line, line_of, missing
 from kirsch.cluster.api.peers import HERE, machines_of
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Cluster, Machine
-from kirsch.cluster.units import Refused
+from kirsch.cluster.node.units import Refused
 from kirsch.unit import UnitName
 
 MAX_LINES = 10_000

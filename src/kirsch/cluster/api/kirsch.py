@@ -10,7 +10,6 @@ from typing import Any
 import cherrypy
 
 from kirsch import __version__
-from kirsch.cluster import oneoff
 from kirsch.cluster.api import answers, openapi
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.applications import Applications
@@ -19,12 +18,13 @@ from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
+from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES, Cluster
-from kirsch.cluster.order import order
+from kirsch.cluster.node import oneoff
+from kirsch.cluster.node.orders import order
+from kirsch.cluster.node.units import Refused, Request
+from kirsch.cluster.node.verify import judge, verify
 from kirsch.cluster.registry.base import RegistryError
-from kirsch.cluster.status import UnitStatus
-from kirsch.cluster.units import Refused, Request
-from kirsch.cluster.verify import judge, verify
 from kirsch.unit import UnitName
 from kirsch.unit.link import parse_link
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.cluster import keys
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
-from kirsch.cluster.machines import MACHINE_ID, SettingsChange, find, known
-from kirsch.cluster.model import Machine
-from kirsch.cluster.node import Node
-from kirsch.cluster.settings import METADATA_KEY
+from kirsch.cluster.model import Machine, keys
+from kirsch.cluster.node.machines import MACHINE_ID, SettingsChange, find, known
+from kirsch.cluster.node.node import Node
+from kirsch.cluster.node.settings import METADATA_KEY
 
 KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from kirsch.cluster.certificates import Certificates
-from kirsch.cluster.client import Client, ClientError
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.transport import Https
 from kirsch.cluster.model import Cluster, Machine
-from kirsch.cluster.reach import Https
-from kirsch.cluster.units import Refused
+from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.units import Refused
 from kirsch.unit import UnitName
 from kirsch.websocket import ClientOptions, Closed, Limits, WebSocketError
 from kirsch.websocket.asyncio import connect

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from kirsch.bus import AsyncioPlugin
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.streams import Streams
-from kirsch.cluster.node import Node
-from kirsch.cluster.status import Overview
+from kirsch.cluster.engine.status import Overview
+from kirsch.cluster.node.node import Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from types import GenericAlias
 from typing import Any, get_args, get_type_hints
 
+from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.node.settings import METADATA_KEY
 from kirsch.cluster.secrets import MAX_SIZE
-from kirsch.cluster.settings import METADATA_KEY
-from kirsch.cluster.status import UnitStatus
 
 Schema = dict[str, Any]
 

@@ -9,9 +9,9 @@ import cherrypy
 
 from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
+from kirsch.cluster.node.units import Refused
 from kirsch.cluster.secrets import MAX_SIZE
 from kirsch.cluster.secrets.usage import users
-from kirsch.cluster.units import Refused
 from kirsch.unit.options import secret_name
 
 FORCE = "force"

@@ -2,6 +2,6 @@
 
 import sys
 
-from kirsch.cluster.balancer import main
+from kirsch.cluster.balancer.command import main
 
 sys.exit(main())

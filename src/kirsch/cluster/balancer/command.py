@@ -19,9 +19,9 @@ from cherrypy.process.wspbus import Bus
 from kirsch.bus import Backoff, Command, ProcessPlugin
 from kirsch.bus.notify import notify
 from kirsch.cluster.balancer.config import Configuration
+from kirsch.cluster.balancer.haproxy import RuntimeAPI
 from kirsch.cluster.balancer.plan import DRAIN_SECONDS, SERVER_OPTIONS, Backend, BalancerError
 from kirsch.cluster.balancer.plugin import PROCESS, BalancerPlugin
-from kirsch.cluster.haproxy import RuntimeAPI
 
 MAX_FOLDER = 80  # bytes; a socket's path has 107
 FIRST = 3.0  # seconds that the first endpoints have to come before HAProxy is started all the same

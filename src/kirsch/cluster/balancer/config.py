@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from kirsch.cluster.balancer.haproxy import socket_address
 from kirsch.cluster.balancer.plan import BalancerError
-from kirsch.cluster.haproxy import socket_address
 
 # The address of each server, by its backend and its name.
 Servers = Mapping[tuple[str, str], tuple[str, int]]

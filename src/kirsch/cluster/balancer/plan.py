@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from kirsch.cluster.haproxy import (
+from kirsch.cluster.balancer.haproxy import (
     Command,
     Server,
     State,

@@ -10,6 +10,7 @@ from cherrypy.process.plugins import SimplePlugin
 from kirsch.bus import Exit
 from kirsch.cluster.balancer.config import Servers, alerts_in
 from kirsch.cluster.balancer.endpoints import EndpointsFollower
+from kirsch.cluster.balancer.haproxy import HAProxyError, RuntimeAPI, Server, add_server, delete_server
 from kirsch.cluster.balancer.plan import (
     DRAIN_SECONDS,
     SERVER_OPTIONS,
@@ -20,7 +21,6 @@ from kirsch.cluster.balancer.plan import (
     wanted,
     without_port,
 )
-from kirsch.cluster.haproxy import HAProxyError, RuntimeAPI, Server, add_server, delete_server
 from kirsch.cluster.model import Endpoint
 
 PROCESS = "haproxy"

@@ -21,8 +21,8 @@ from kirsch.bus import (
 from kirsch.cluster.daemon.parent import Parent
 from kirsch.cluster.daemon.plugins import ApiPlugin, NodePlugin
 from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.node.settings import Settings, SettingsError
 from kirsch.cluster.registry import RegistryError
-from kirsch.cluster.settings import Settings, SettingsError
 from kirsch.websocket.cherrypy import WebSocketPlugin
 
 log = logging.getLogger(__name__)

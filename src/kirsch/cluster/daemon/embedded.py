@@ -6,11 +6,11 @@ import uuid
 from pathlib import Path
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
-from kirsch.cluster.journal import Journal
 from kirsch.cluster.model import Machine
-from kirsch.cluster.node import Node
+from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.sqlite import SQLiteRegistry
-from kirsch.cluster.runtime.process import ProcessRuntime
+from kirsch.cluster.runtime.journal import Journal
+from kirsch.cluster.runtime.process.runtime import ProcessRuntime
 from kirsch.cluster.secrets import FileSecrets
 
 # unix(7): sun_path has 108 bytes, the last of them a NUL.

@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 from kirsch.cluster.daemon.setup import DaemonError, Setup
-from kirsch.cluster.journal import Journal
-from kirsch.cluster.lease import Heard
-from kirsch.cluster.mirror import Mirror
 from kirsch.cluster.model import Machine
 from kirsch.cluster.network.base import Network
-from kirsch.cluster.node import Node
+from kirsch.cluster.node.node import Node
+from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.lease import Heard
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.secrets import SealedSecrets
-from kirsch.cluster.settings import Settings
 
 # A connection is a descriptor; systemd's soft limit, for the sake of select(2), is 1024.
 DESCRIPTORS = 65_536
@@ -83,14 +83,14 @@ def setup(settings: Settings) -> Setup:
 async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:
     """The runtime, its journal, and the unit types it can run."""
     if settings.runtime == "process":
-        from kirsch.cluster.runtime.process import ProcessRuntime
+        from kirsch.cluster.runtime.process.runtime import ProcessRuntime
 
         journal = Journal(settings.state / "journal")
         runtime = ProcessRuntime(settings.state, journal, directory=settings.state)
         return runtime, journal, ("service", "container")
-    from kirsch.cluster.runtime.systemd import SystemdRuntime
-    from kirsch.cluster.runtime.systemd_bus import BusError
-    from kirsch.cluster.runtime.systemd_journal import SystemdJournal
+    from kirsch.cluster.runtime.systemd.bus import BusError
+    from kirsch.cluster.runtime.systemd.journal import SystemdJournal
+    from kirsch.cluster.runtime.systemd.runtime import SystemdRuntime
 
     runs = await SystemdRuntime.capabilities()
     try:

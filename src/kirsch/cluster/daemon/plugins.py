@@ -10,15 +10,15 @@ import cherrypy
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.bus import AsyncioPlugin, MetricsPlugin, NotifyPlugin
-from kirsch.cluster import keys
 from kirsch.cluster.api import away, fleet, kirsch
 from kirsch.cluster.api.answers import CONFIG
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.resource import Api
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.daemon.setup import DaemonError, Setup
-from kirsch.cluster.metrics import ClusterCollector, reconcile_times
-from kirsch.cluster.node import Node
+from kirsch.cluster.model import keys
+from kirsch.cluster.node.metrics import ClusterCollector, reconcile_times
+from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.base import RegistryError, Unavailable
 
 log = logging.getLogger(__name__)

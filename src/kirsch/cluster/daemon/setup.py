@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kirsch.cluster.certificates import Certificates
-from kirsch.cluster.node import Node
+from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.node import Node
 
 
 class DaemonError(Exception):

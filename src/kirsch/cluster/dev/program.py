@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kirsch.bus.command import Command as ChildCommand
 from kirsch.cluster.dev import syntax
-from kirsch.cluster.dev.watch import wanted
+from kirsch.cluster.network.inotify import wanted
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.podman import podman, remove_machines, ulimits

@@ -13,7 +13,7 @@ from kirsch.bus.command import Command
 from kirsch.cluster.application import ApplicationError
 from kirsch.cluster.dev.program import Container, Process, there
 from kirsch.cluster.dev.reload import Check, Reload
-from kirsch.cluster.dev.watch import Watch
+from kirsch.cluster.network.inotify import Watch
 
 # Seconds that it has to answer what is under way.
 GRACE = 8.0

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kirsch.cluster.certificates import Certificates
 from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.provision.command import Command
 from kirsch.cluster.provision.podman import podman
 from kirsch.cluster.provision.record import ClusterRecord

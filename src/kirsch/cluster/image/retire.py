@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from kirsch.cluster.client import UNITS, Client, unit_path
+from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.image.content import is_content_tag
 from kirsch.cluster.image.presence import Presence
 from kirsch.cluster.image.reference import Reference

@@ -2,9 +2,9 @@
 
 from ipaddress import AddressValueError, IPv4Address
 
+from kirsch.cluster.model.podman import parse_version
 from kirsch.cluster.network.seen import CommandFailed, output
 from kirsch.cluster.network.wanted import OVERHEAD, PORT, read_links
-from kirsch.cluster.runtime.systemd_quadlet import parse_version
 
 # What a Quadlet and its drop-in need (podman's release notes).
 OLDEST = (4, 4)

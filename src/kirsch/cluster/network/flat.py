@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kirsch.cluster import keys
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import keys
 from kirsch.cluster.network.announcement import announce
 from kirsch.cluster.network.giving import Giver
 from kirsch.cluster.network.plan import plan
@@ -20,6 +19,7 @@ from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.network.wanted import PodmanNetwork, Seen, Wanted, vxlan_id
 from kirsch.cluster.network.watch import NetworkWatch
 from kirsch.cluster.registry.base import Registry, Unavailable
+from kirsch.cluster.registry.mirror import Mirror
 
 log = logging.getLogger(__name__)
 

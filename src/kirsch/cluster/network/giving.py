@@ -7,10 +7,10 @@ machines give the same.
 import asyncio
 from collections.abc import Callable
 
-from kirsch.cluster import keys
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import keys
 from kirsch.cluster.network.subnet import Subnet, free_address, free_number
 from kirsch.cluster.registry.base import Put, Registry, Unchanged
+from kirsch.cluster.registry.mirror import Mirror
 
 
 class Giver:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kirsch.cluster.dev.watch import Watch, WatchError
+from kirsch.cluster.network.inotify import Watch, WatchError
 
 # linux/netfilter/nfnetlink.h: the group of messages on nftables.
 NETFILTER, TABLES = 12, 1 << 6

@@ -9,11 +9,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.provision import entrance, install, probe
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import registry_files

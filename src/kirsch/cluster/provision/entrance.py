@@ -8,7 +8,7 @@ See HAProxy's configuration manual, "observe", "on-error", "option redispatch", 
 
 import time
 
-from kirsch.cluster.haproxy import HAProxyError, State, admin_state, parse_states, socket_address
+from kirsch.cluster.balancer.haproxy import HAProxyError, State, admin_state, parse_states, socket_address
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.podman import LABEL, Limits, copy_in, execute, object_name, podman, ulimits
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError

@@ -7,9 +7,9 @@ import asyncio
 import subprocess
 from pathlib import Path
 
-from kirsch.cluster.names.dnsmasq import UNIT as NAMES
+from kirsch.cluster.network.names.dnsmasq import UNIT as NAMES
 from kirsch.cluster.network.seen import removal
-from kirsch.cluster.runtime.systemd_disk import Disk
+from kirsch.cluster.runtime.systemd.disk import Disk
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
+from kirsch.cluster.model.podman import parse_version, quadlet_types
 from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.network.wanted import BRIDGE, NETWORK
 from kirsch.cluster.provision.record import ProvisionError
 from kirsch.cluster.provision.settings import API_PORT, FOLDER
 from kirsch.cluster.provision.wheels import Target
-from kirsch.cluster.runtime.systemd_quadlet import parse_version, quadlet_types
 
 # What kirsch itself runs on; its package says the same.
 OLDEST, NEWEST = (3, 11), (3, 13)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.model.certificates import Certificates
 
 LOOPBACK = "127.0.0.1"
 # A name is part of container, network and host names: what is valid in all of them.

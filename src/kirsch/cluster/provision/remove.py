@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.locate import Where, locate
-from kirsch.cluster.machines import MACHINE_ID
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.node.machines import MACHINE_ID
 from kirsch.cluster.provision import entrance, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.steps import Show, Step, perform
 

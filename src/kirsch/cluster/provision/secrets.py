@@ -1,11 +1,11 @@
 """The key that a cluster's secrets are sealed with: made with the cluster, and only its machines have it."""
 
+from kirsch.cluster.node.settings import SECRETS
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.tree import File
 from kirsch.cluster.secrets.seal import Key, Unsealable
-from kirsch.cluster.settings import SECRETS
 
 
 def key_file(key: Key) -> File:

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kirsch.cluster.client import Client, ClientError
-from kirsch.cluster.locate import Where, locate
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import CommandError, Runner
+from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.entrance import ENTRANCE, backend, publications, states
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.ssh_greeting import greets

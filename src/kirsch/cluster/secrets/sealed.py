@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from kirsch.cluster import keys
-from kirsch.cluster.mirror import Mirror
+from kirsch.cluster.model import keys
 from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.secrets.base import SecretError, checked_value, exists, nowhere
 from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
 

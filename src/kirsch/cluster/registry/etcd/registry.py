@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.registry.base import (
     Change,
     Condition,

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from kirsch.cluster.certificates import Certificates
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.registry.etcd.endpoint import Endpoint
 

@@ -1,0 +1,201 @@
+"""A client of kirsch's API, on little of the standard library: the CLI starts fast."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from kirsch.cluster.api.exchange import BadAnswer, Silent, exchange
+from kirsch.cluster.api.transport import Reach, Unix, Unreachable
+
+if TYPE_CHECKING:
+    import socket
+
+    from kirsch.websocket.threaded import Connection
+
+UNITS = "/kirsch/v1/units"
+TIMEOUT = 60.0
+# Seconds that each of several machines has to answer a GET, round after round; then it has all the time.
+PATIENCE = (5.0, 15.0)
+# What may be asked again where nobody knows whether it was done (RFC 9110, 9.2.2).
+REPEATABLE = ("GET", "PUT", "DELETE")
+# Seconds for a stream to open at a machine; then the next is tried.
+STREAM_ANSWER = 5.0
+# A stream's first message has all units.
+MAX_MESSAGE = 256 << 20
+
+
+class ClientError(Exception):
+    """The API said no: `status` is HTTP's, 0 when there was no answer; one line for a person."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Slow(ClientError):
+    """A machine took the request and has not answered in time."""
+
+
+class Client:
+    """Speaks to a kirschd, which answers within `timeout` seconds: at a Unix socket's path, or by a Reach.
+
+    Every method raises ClientError, and may be called in any thread. What one machine cannot do now (503) is
+    asked of the next, where there are several; so is what it does not answer, if to do it twice does no harm.
+    """
+
+    def __init__(self, where: Reach | Path, timeout: float = TIMEOUT) -> None:
+        self.reach: Reach = Unix(where) if isinstance(where, Path) else where
+        self.timeout = timeout
+        self._kept: list[socket.socket] = []
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET, JSON."""
+        return self._call("GET", _url(path, query))
+
+    def put(self, path: str, body: Any) -> Any:
+        """PUT JSON."""
+        return self._call("PUT", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH JSON."""
+        return self._call("PATCH", path, body)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """POST JSON, or nothing."""
+        return self._call("POST", path, body or {})
+
+    def delete(self, path: str) -> None:
+        """DELETE."""
+        self._call("DELETE", path)
+
+    def stream(self, path: str, *, timeout: float | None = None, **query: Any) -> Iterator[Any]:
+        """The messages of a stream, as they come, until it ends or `timeout` seconds have passed."""
+        from kirsch.websocket.errors import Closed
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._open(_url(path, query)) as stream:
+            while True:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+                try:
+                    message = stream.recv(left)
+                except (Closed, TimeoutError):
+                    return
+                yield json.loads(message if isinstance(message, str) else bytes(message))
+
+    def close(self) -> None:
+        """Keep no connection."""
+        while self._kept:
+            self._kept.pop().close()
+
+    def _open(self, target: str) -> "Connection":
+        from kirsch.websocket import ClientOptions, HandshakeError, Limits
+        from kirsch.websocket.threaded import connect
+
+        limits = Limits(message=MAX_MESSAGE, handshake_timeout=STREAM_ANSWER, close_timeout=1.0)
+        options = ClientOptions(proxy=None, deflate=None, limits=limits)
+        try:
+            for url in self.reach.stream_urls(target):
+                try:
+                    return connect(url, options=options, ssl=self.reach.context())
+                except HandshakeError as refused:
+                    if refused.status not in (0, 503) or not self.reach.several:
+                        break
+        except Unreachable as unreachable:
+            raise ClientError(0, str(unreachable)) from None
+        self._call("GET", target)  # the same without a stream says why, at length
+        raise ClientError(0, f"kirschd at {self.reach} opens no stream")
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
+        if method == "GET" and self.reach.several:
+            for patience in PATIENCE:
+                try:
+                    if patience < self.timeout:
+                        return self._ask(method, path, content, patience)
+                except Slow:
+                    pass
+        return self._ask(method, path, content, self.timeout)
+
+    def _ask(self, method: str, path: str, content: bytes | None, patience: float) -> Any:
+        """The answer of the first machine that has one in `patience` seconds. Raises ClientError, Slow."""
+        error: ClientError | None = None
+        try:
+            for connection in self._connections(method in REPEATABLE):
+                connection.settimeout(patience)
+                try:
+                    status, answer, kept = exchange(connection, method, path, self.reach.host, content)
+                except (OSError, BadAnswer) as broken:
+                    connection.close()
+                    unanswered = isinstance(broken, Silent)
+                    if error is None or not (unanswered or isinstance(error, Slow)):
+                        error = self._broken(broken, method)
+                    if method not in REPEATABLE or not (unanswered or self.reach.several):
+                        break
+                    if isinstance(broken, TimeoutError) and patience == self.timeout:
+                        break
+                    continue
+                self.reach.answered(connection)
+                if kept and (method in REPEATABLE or not self._kept):
+                    self._kept.append(connection)
+                else:
+                    connection.close()
+                if status < 400:
+                    return _json(answer)
+                error = ClientError(status, _detail(answer) or f"HTTP status {status}")
+                if status != 503 or not self.reach.several:
+                    break
+        except Unreachable as unreachable:
+            error = error or ClientError(0, str(unreachable))
+        raise error or ClientError(0, f"no kirschd answers at {self.reach}")
+
+    def _connections(self, repeatable: bool) -> "Iterator[socket.socket]":
+        """Connections to try: one that was kept, unless all must be well at the first try, for the server may
+        have closed it; then fresh ones."""
+        if repeatable:
+            try:
+                yield self._kept.pop()
+            except IndexError:
+                pass
+        yield from self.reach.connections()
+
+    def _broken(self, error: Exception, method: str) -> ClientError:
+        if getattr(error, "library", "") == "SSL":
+            reason = str(getattr(error, "reason", error)).replace("_", " ").lower()
+            return ClientError(
+                0, f"{self.reach} does not accept this certificate: it is another cluster's ({reason})"
+            )
+        done = "" if method in REPEATABLE else "; what was asked of it may be done"
+        if isinstance(error, TimeoutError):
+            return Slow(0, f"kirschd at {self.reach} does not answer{done}")
+        if isinstance(error, Silent):
+            return ClientError(0, f"kirschd at {self.reach} ends connections unanswered{done}")
+        return ClientError(0, f"kirschd at {self.reach} broke off its answer: {error}{done}")
+
+
+def unit_path(name: str, below: str = "") -> str:
+    """The path of a unit, or of what lies below it."""
+    return f"{UNITS}/{quote(name, safe='@:')}{below}"
+
+
+def _url(path: str, query: dict[str, Any]) -> str:
+    """A path with its query; a list gives its name several times."""
+    pairs = [(k, v) for k, value in query.items() for v in (value if isinstance(value, list) else [value])]
+    return path + ("?" + "&".join(f"{k}={quote(str(v), safe='')}" for k, v in pairs) if pairs else "")
+
+
+def _json(answer: bytes) -> Any:
+    try:
+        return json.loads(answer) if answer else None
+    except ValueError as error:
+        raise ClientError(0, f"what answered is no kirschd: {error}") from None
+
+
+def _detail(answer: bytes) -> str:
+    """The line for a person in a problem+json body."""
+    try:
+        return str(json.loads(answer)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,119 @@
+"""The images of an application: what each is made of, made in order, and known by content."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kirsch.cluster.application import Application
+from kirsch.cluster.application.pin import named
+from kirsch.cluster.application.plan import Image, images_of
+from kirsch.cluster.image import own
+from kirsch.cluster.image.build import build, inspected, planned
+from kirsch.cluster.image.containerfile import Containerfile
+from kirsch.cluster.image.content import content_tag
+from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
+from kirsch.cluster.image.store import known
+from kirsch.cluster.image.text import text_of
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.steps import Show
+
+# Seconds from which a step of a build is worth a line.
+LONG = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image that is to be built: its name, the folder it is built from, its Containerfile."""
+
+    name: Reference
+    folder: Path
+    file: Path | None = None
+
+
+def recipes(application: Application) -> list[Recipe]:
+    """What is to be built for an application, each after what it begins with; not an image that nobody
+    says how to build. Raises ImageError."""
+    found: dict[Reference, Recipe] = {}
+    for name in [*images_of(application), *map(Reference.parse, application.images)]:
+        _add(name, application, found, ())
+    return list(found.values())
+
+
+def _add(
+    name: Reference, application: Application, found: dict[Reference, Recipe], path: tuple[Reference, ...]
+) -> None:
+    if name in found:
+        return
+    if name in path:
+        raise ImageError(f"images go in a circle: {' -> '.join(map(str, (*path, name)))}")
+    recipe = _recipe(name, application)
+    if recipe is None:
+        return
+    plan = planned(recipe.folder, [str(name)], {}, file=recipe.file)
+    for base in Containerfile.parse(text_of(plan.file)).bases:
+        if base.startswith(f"{LOCAL}/"):
+            _add(Reference.parse(base), application, found, (*path, name))
+    found[name] = recipe
+
+
+def _recipe(name: Reference, application: Application) -> Recipe | None:
+    source = application.images.get(name.path)
+    if source:
+        return Recipe(name, source.folder, source.file)
+    folder = own.folder(name.path)
+    return Recipe(name, folder) if folder else None
+
+
+def made(application: Application, runner: Runner, show: Show) -> dict[Reference, Image]:
+    """Build what is to be built, and say of each image that units name what it is. Raises ProvisionError."""
+    for recipe in recipes(application):
+        step = f"image {recipe.name.path}"
+        show.begun(step)
+        began = time.monotonic()
+        plan = planned(recipe.folder, [str(recipe.name)], {}, file=recipe.file)
+        build(plan, _Long(show, recipe.name.path), runner)
+        show.done(step, time.monotonic() - began)
+    return {name: _image(name, application, runner) for name in images_of(application)}
+
+
+def _image(name: Reference, application: Application, runner: Runner) -> Image:
+    try:
+        return Image(name, content_tag(inspected(known(str(name), runner), runner)))
+    except ImageError:
+        raise ImageError(_missing(name, _users(name, application))) from None
+
+
+def _users(name: Reference, application: Application) -> Sequence[str]:
+    return [
+        application.files[unit]
+        for unit, text in application.units.items()
+        if name in named(text, application.images)
+    ]
+
+
+def _missing(name: Reference, files: Sequence[str]) -> str:
+    where = f"{files[0]}: " if files else ""
+    table = f'[images."{name.path}"] build = "FOLDER"'
+    return (
+        f"{where}there is no image {name} here: say in kirsch.toml what it is built from ({table}), "
+        f"or build it first: `kirsch image build FOLDER -t {name.path}`"
+    )
+
+
+@dataclass(slots=True)
+class _Long:
+    """Shows of a build's steps those that take long, with the image's name."""
+
+    show: Show
+    name: str
+
+    def begun(self, name: str) -> None:
+        """It may be a long one."""
+
+    def done(self, name: str, seconds: float) -> None:
+        if seconds >= LONG:
+            self.show.done(f"  {self.name}: {name}", seconds)
+
+    def undoing(self, name: str) -> None:
+        self.show.undoing(name)

@@ -1,0 +1,152 @@
+"""The embedded cluster of `kirsch up`: a kirschd of its own, started and awaited from outside."""
+
+import fcntl
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.application import Application
+
+START_TIMEOUT = 30.0
+
+
+class EmbeddedError(Exception):
+    """A kirschd that cannot be started: one line."""
+
+
+@dataclass(slots=True)
+class Embedded:
+    """A kirschd that was started. As long as `tether` is open an attached one lives."""
+
+    client: Client
+    process: subprocess.Popen[bytes]
+    tether: socket.socket
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until it has ended: its exit status, negative for a signal; None if it has not."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def socket_path(state: Path) -> Path:
+    """Where a state folder's kirschd listens."""
+    return state / "kirsch.sock"
+
+
+def running(state: Path) -> Client | None:
+    """A client of the kirschd that runs for a state folder, if one answers. Raises ClientError where the
+    folder is another user's."""
+    path = socket_path(state)
+    try:
+        if not path.exists():
+            return None
+    except PermissionError:
+        if not os.path.isdir(state):
+            return None
+        raise ClientError(0, f"{state} is another user's: run kirsch as that user (root, by sudo)") from None
+    client = Client(path)
+    try:
+        client.get("/kirsch/v1/machines")
+    except ClientError as error:
+        if error.status == 0:
+            return None
+    return client
+
+
+def owner(state: Path) -> int:
+    """The process that holds a state folder's registry, though it may not answer; 0 if none does."""
+    try:
+        with (state / "registry.db.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int((state / "registry.db.lock").read_bytes() or 0)
+    except OSError:
+        pass
+    return 0
+
+
+def launch(application: Application, *, attached: bool) -> Embedded:
+    """Start a kirschd for an application and wait until it answers. Raises EmbeddedError.
+
+    An attached one ends when this process does; its output goes to kirschd.log in the state folder.
+    """
+    if find_spec("cherrypy") is None:
+        raise EmbeddedError("cherrypy is not installed: pip install 'kirsch[web]'")
+    state = application.state
+    try:
+        state.mkdir(mode=0o700, exist_ok=True)
+        log = os.open(state / "kirschd.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise EmbeddedError(f"cannot keep state in {state}: {error.strerror}") from None
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "kirsch.cluster.daemon"]
+    command += [
+        "--directory",
+        str(application.directory),
+        "--state",
+        str(state),
+        "--parent",
+        str(theirs.fileno()),
+    ]
+    process = subprocess.Popen(
+        [*command, "--attached"] if attached else command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=[theirs.fileno()],
+        # Ctrl-C is ours: we ask kirschd to stop, in order.
+        start_new_session=True,
+    )
+    os.close(log)
+    theirs.close()
+    try:
+        answer = _first_line(ours)
+    except BaseException:
+        # Ctrl-C: nobody is to know of it, so nothing is to be left of it.
+        process.kill()
+        process.wait()
+        raise
+    if not answer.get("ready"):
+        if not answer or not ended(process.pid, START_TIMEOUT):
+            process.kill()
+        process.wait()
+        where = state / "kirschd.log"
+        raise EmbeddedError(str(answer.get("error") or f"kirschd did not start; {where} says why"))
+    return Embedded(Client(socket_path(state)), process, ours)
+
+
+def ended(pid: int, timeout: float | None = None) -> bool:
+    """Wait until a process, ours or not, has ended; True if it has (pidfd_open(2))."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], timeout)[0])
+    finally:
+        os.close(fd)
+
+
+def _first_line(parent: socket.socket) -> dict[str, object]:
+    """What kirschd says of its start; nothing if it ends or stays silent too long."""
+    parent.settimeout(START_TIMEOUT)
+    data = b""
+    try:
+        while not data.endswith(b"\n"):
+            chunk = parent.recv(65536)
+            if not chunk:
+                return {}
+            data += chunk
+    except TimeoutError:
+        return {}
+    answer: dict[str, object] = json.loads(data)
+    return answer

@@ -1,0 +1,189 @@
+"""What it takes to bring an application onto a cluster, as values that can be printed first. Pure."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kirsch.cluster.application import Application
+from kirsch.cluster.application.pin import named, pinned
+from kirsch.cluster.image.reference import Reference
+from kirsch.unit import Options, UnitFile, UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that units name: the tag by its content, and whether the cluster's registry has it."""
+
+    name: Reference
+    content: str
+    there: bool = False
+
+    def at(self, registry: str) -> Reference:
+        """Its name there, by content."""
+        return self.name.at(registry).tagged(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A unit that the cluster has: the hash of its text, what people want of it; whether it was started, and
+    has failed, on any machine that it is to run on."""
+
+    hash: str
+    desired: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """A cluster before the change: its registry's HOST:PORT, its units, the names of those that came with the
+    application before, the names of its secrets."""
+
+    registry: str
+    units: Mapping[str, Known] = field(default_factory=dict)
+    former: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Send an image to the cluster's registry."""
+
+    image: Image
+    target: Reference
+
+    def __str__(self) -> str:
+        return f"push     {self.image.name.path}, as {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSecret:
+    """Make a secret that units ask for, at random."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"secret   {self.name}, at random"
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Make a unit known, or known with another text: one that runs starts anew."""
+
+    unit: str
+    new: bool
+    runs: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"{'submit' if self.new else 'change'}   {self.unit}{', which starts anew' if self.runs else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a unit, once what it is linked to is ready; `again` is one that has failed."""
+
+    unit: str
+    again: bool = False
+
+    def __str__(self) -> str:
+        return f"start    {self.unit}{', which has failed, again' if self.again else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Stop and forget a unit that the application's folder has no more."""
+
+    unit: str
+
+    def __str__(self) -> str:
+        return f"destroy  {self.unit}"
+
+
+Step = Push | MakeSecret | Submit | Start | Destroy
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps, in order, and the units as they will be: their texts, and which of them run."""
+
+    application: Application
+    steps: tuple[Step, ...]
+    units: Mapping[str, str]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of each unit's text, by which one that runs is known to be the new one."""
+        return {name: digest(text) for name, text in self.units.items()}
+
+    @property
+    def pushes(self) -> list[Push]:
+        """Images that are to be sent."""
+        return [step for step in self.steps if isinstance(step, Push)]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Secrets that are to be made."""
+        return [step.name for step in self.steps if isinstance(step, MakeSecret)]
+
+    @property
+    def touched(self) -> list[str]:
+        """The units of which anything changes."""
+        steps = [step.unit for step in self.steps if isinstance(step, Submit | Start | Destroy)]
+        return list(dict.fromkeys(steps))
+
+
+def plan(application: Application, images: Mapping[Reference, Image], now: Now) -> Plan:
+    """How a cluster gets from what it has to what an application's folder says."""
+    texts = pinned_texts(application, images, now.registry)
+    units = {name: texts[source(name, texts)] for name in dict.fromkeys([*texts, *application.start])}
+    steps: list[Step] = [Push(image, image.at(now.registry)) for image in images.values() if not image.there]
+    steps += [MakeSecret(name) for name in secrets_of(units) if name not in now.secrets]
+    for name, text in units.items():
+        before = now.units.get(name)
+        if before is None or before.hash != digest(text):
+            steps.append(Submit(name, before is None, before is not None and before.desired == "launched"))
+    for name in application.start:
+        before = now.units.get(name)
+        if before is None or before.desired != "launched":
+            steps.append(Start(name))
+        elif before.failed and before.hash == digest(units[name]):
+            steps.append(Start(name, again=True))
+    gone = sorted(name for name in now.former if name not in units and name in now.units)
+    return Plan(application, (*steps, *map(Destroy, gone)), units)
+
+
+def pinned_texts(
+    application: Application, images: Mapping[Reference, Image], registry: str
+) -> dict[str, str]:
+    """The units' texts, with the images that the cluster's registry has or is to have."""
+    places = {name: image.at(registry) for name, image in images.items()}
+    return {name: pinned(text, places, application.images) for name, text in application.units.items()}
+
+
+def images_of(application: Application) -> list[Reference]:
+    """The images of this computer that an application's units name."""
+    found = [name for text in application.units.values() for name in named(text, application.images)]
+    return list(dict.fromkeys(found))
+
+
+def secrets_of(units: Mapping[str, str]) -> Iterator[str]:
+    """The secrets that units ask for, each once."""
+    seen: set[str] = set()
+    for name, text in units.items():
+        unit = UnitName.parse(name)
+        unit = unit.with_instance("1") if unit.is_template else unit
+        for secret in Options.parse(UnitFile.parse(text, name), unit).secrets:
+            if secret.name not in seen:
+                seen.add(secret.name)
+                yield secret.name
+
+
+def source(name: str, texts: Mapping[str, str]) -> str:
+    """Whose text a unit has: its own, or its template's."""
+    return name if name in texts else str(UnitName.parse(name).template)
+
+
+def digest(text: str) -> str:
+    """A text's hash, as UnitFile has it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,223 @@
+"""The cluster that an application goes to: what it has now, and the plan carried out there."""
+
+import base64
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from kirsch.cluster.api.client import UNITS, Client, ClientError
+from kirsch.cluster.application import Application
+from kirsch.cluster.application.plan import Image, Known, Now, Plan
+from kirsch.cluster.image.carry import push
+from kirsch.cluster.image.presence import Presence
+from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.image.registry import Registry, of_cluster
+from kirsch.cluster.image.spread import spread
+from kirsch.cluster.model.links import targets
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.record import LOOPBACK, ClusterRecord, bracketed
+from kirsch.cluster.provision.steps import Show
+from kirsch.cluster.secrets import made_up
+from kirsch.unit import Link, UnitName
+
+SECRETS = "/kirsch/v1/secrets"
+
+
+@dataclass(slots=True)
+class Target:
+    """A cluster of this computer, by its record. Every method raises ProvisionError, ClientError."""
+
+    record: ClusterRecord
+    client: Client
+    runner: Runner = field(default_factory=Runner)
+
+    @classmethod
+    def load(cls, name: str) -> "Target":
+        """The cluster of a name."""
+        return cls(ClusterRecord.load(name), Client(locate(Where(cluster=name))))
+
+    @property
+    def registry(self) -> Registry:
+        """Its own registry of images."""
+        return of_cluster(self.record)
+
+    def now(self, application: Application) -> Now:
+        """What it has, as far as it matters to an application."""
+        lines = self.client.get(UNITS)["units"]
+        return Now(
+            self.registry.address,
+            known_units(lines),
+            frozenset(self.units_of(application.name)),
+            self.secrets(),
+        )
+
+    def secrets(self) -> frozenset[str]:
+        """The names of those that are set; what units wait for is listed too, and is not."""
+        return frozenset(each["name"] for each in self.client.get(SECRETS)["secrets"] if each["set"])
+
+    def units_of(self, application: str) -> list[str]:
+        """The units that came with an application; none if it never came."""
+        try:
+            units: list[str] = self.client.get(application_path(application))["units"]
+        except ClientError as error:
+            if error.status != 404:
+                raise
+            return []
+        return units
+
+    def seen(self, images: Mapping[Reference, Image]) -> dict[Reference, Image]:
+        """Images, with whether its registry has them."""
+        if not images:
+            return {}
+        registry = self.registry
+        with Presence(registry) as presence:
+            return {
+                name: replace(image, there=presence.has(image.at(registry.address)))
+                for name, image in images.items()
+            }
+
+    def carry_out(self, plan: Plan, show: Show) -> list[str]:
+        """Do what a plan says, but for waiting: warnings. Units are submitted last, all in one request, and
+        nothing of them before all images are there."""
+        for step in plan.pushes:
+            # By its own name too: `kirsch run localhost/NAME COMMAND` is what people type.
+            named = step.image.name.at(self.registry.address)
+            sent = push(str(step.image.name), named, self.registry, self.runner, show)
+            if step.target not in sent:
+                raise ImageError(f"{step.image.name} was built anew meanwhile: say it again")
+        warnings = self._spread([step.target for step in plan.pushes], show)
+        for name in plan.secrets:
+            self._make_secret(name)
+        return [*warnings, *self._put(plan)]
+
+    def _make_secret(self, name: str) -> None:
+        """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
+        is it."""
+        value = base64.b64encode(made_up().encode()).decode()
+        try:
+            self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
+        except ClientError as error:
+            if error.status != 409 or name not in self.secrets():
+                raise
+
+    def _spread(self, images: list[Reference], show: Show) -> list[str]:
+        if not images:
+            return []
+        began = time.monotonic()
+        show.begun("images on all machines")
+        left = spread(self.record, images, self.runner)
+        show.done("images on all machines", time.monotonic() - began)
+        return [f"{machine} has not fetched the images yet: {reason}" for machine, reason in left.items()]
+
+    def check(self, plan: Plan) -> list[str]:
+        """Have refused what would be refused of a plan's units, before anything is done: warnings."""
+        return self._put(plan, "?check=yes")
+
+    def _put(self, plan: Plan, query: str = "") -> list[str]:
+        application = plan.application
+        answer = self.client.put(
+            application_path(application.name) + query,
+            {
+                # Instances take their template's text there.
+                "units": {name: text for name, text in plan.units.items() if name in application.units},
+                "files": dict(application.files),
+                "start": list(application.start),
+            },
+        )
+        warnings: list[str] = answer["warnings"]
+        return warnings
+
+    def address(self, application: Application) -> str:
+        """Where a person opens the application: the port of this computer that leads there, or else a
+        machine's own address; empty if it says no address."""
+        if not application.open:
+            return ""
+        return published(application.open, self.record.published) or _at_machine(
+            application.open, self.record
+        )
+
+    def names(self) -> dict[str, str]:
+        """Machines' names, by their ids."""
+        return {machine.id: machine.name for machine in self.record.machines}
+
+
+def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
+    """Units as they are, of their lines, one a machine. Pure."""
+    found: dict[str, Known] = {}
+    for line in lines:
+        before = found.get(line["name"])
+        # What has run to its end has not failed, and is not run again.
+        down = line["active"] in ("failed", "inactive") and line["settled"] and not line["finished"]
+        failed = (line["desired"] == "launched" and down) or (before is not None and before.failed)
+        found[line["name"]] = Known(line["hash"], line["desired"], failed)
+    return found
+
+
+def application_path(name: str) -> str:
+    """Where the API has an application."""
+    return f"/kirsch/v1/applications/{quote(name, safe='')}"
+
+
+def published(address: str, ports: Iterable[str]) -> str:
+    """The address at which this computer has a port that an address names, of those published
+    (HOST:PORT:MACHINE-PORT); empty if none leads there. Pure."""
+    url = urlsplit(address)
+    wanted = url.port or (443 if url.scheme == "https" else 80)
+    for each in ports:
+        host, port, inside = each.rsplit(":", 2)
+        if int(inside) == wanted:
+            shown = "localhost" if host == LOOPBACK else host
+            return url._replace(netloc=f"{shown}:{port}").geturl()
+    return ""
+
+
+def _at_machine(address: str, record: ClusterRecord) -> str:
+    url = urlsplit(address)
+    port = f":{url.port}" if url.port else ""
+    return url._replace(netloc=f"{bracketed(record.machines[0].address)}{port}").geturl()
+
+
+def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[list[Mapping[str, Any]] | None, str]:
+    """How a unit is whose text is to have the hash `wanted`, of its lines, one a machine: the lines that are
+    not as they should be yet (None while nothing is known of that text), and why it never will be (empty if
+    it may). Pure."""
+    told = list(lines)
+    if not told or any(line["hash"] != wanted for line in told):
+        return None, ""
+    for line in told:
+        if line["active"] == "failed" and line["settled"]:
+            return told, "failed: " + "; ".join(line["reasons"])
+        if line["refused"]:
+            return told, "cannot be scheduled: " + "; ".join(line["reasons"])
+    return [line for line in told if not (line["settled"] and (line["finished"] or line["ready"]))], ""
+
+
+def meanwhile(lines: Iterable[Mapping[str, Any]], wanted: str) -> str:
+    """What somebody else has done to a unit whose text was to have the hash `wanted`, and that was to run;
+    empty if nothing. Pure."""
+    told = list(lines)
+    if not told:
+        return "somebody has destroyed it"
+    if any(line["hash"] != wanted for line in told):
+        return "somebody has given it another text"
+    return "somebody has stopped it" if any(line["desired"] != "launched" for line in told) else ""
+
+
+def waves(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Units in the order in which they are to stop: who uses others first. Pure."""
+    links = {line["name"]: line["links"] for line in lines}
+    found: list[list[str]] = []
+    while links:
+        used = {
+            name
+            for name in links
+            for user, linked in links.items()
+            if user != name and any(targets(Link(target, target), UnitName.parse(name)) for target in linked)
+        }
+        free = sorted(links.keys() - used) or sorted(links)
+        found.append(free)
+        links = {name: links[name] for name in links.keys() - set(free)}
+    return found

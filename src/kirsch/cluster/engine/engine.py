@@ -1,0 +1,207 @@
+"""The engine: the elected leader that turns what people want into a schedule.
+
+Deciding is `reconcile`; here is only when to decide, and writing it down under the leader's guard.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from kirsch.cluster.engine.moves import Arrive, Begin, Stay
+from kirsch.cluster.engine.reconcile import Assign, Decision, GiveBack, Wait, Withdraw, reconcile
+from kirsch.cluster.model import Cluster, keys
+from kirsch.cluster.registry.base import (
+    MAX_OPERATIONS,
+    Created,
+    Delete,
+    LeaseLost,
+    Operation,
+    Put,
+    Registry,
+    Unavailable,
+)
+from kirsch.cluster.registry.lease import MachineLease
+from kirsch.cluster.registry.lost_machines import LostMachines
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots, read_name
+from kirsch.unit import UnitName
+
+log = logging.getLogger(__name__)
+
+DECIDES_UPON = (keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES, keys.MOVES)
+# A move goes on when its unit is ready.
+MOVES_UPON = (keys.STATES, keys.ENDPOINTS)
+
+
+class Engine:
+    """Leads when it can, and reconciles at each change while it leads."""
+
+    RETRY = 0.5
+
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        snapshots: Snapshots,
+        lease: MachineLease,
+        machine_id: str,
+    ) -> None:
+        self.registry = registry
+        self.mirror = mirror
+        self.snapshots = snapshots
+        self.lease = lease
+        self.machine_id = machine_id
+        # Called with the seconds that each reconcile took.
+        self.reconciled: Callable[[float], object] = lambda seconds: None
+        self._changed = asyncio.Event()
+        # The revisions that there may be something to decide upon, 0 for what is none.
+        self._news: set[int] = set()
+        self._lost_machines = LostMachines(lambda: self._hear(0))
+        mirror.listen(self._take_notice)
+
+    async def run(self) -> None:
+        """Lead and reconcile until cancelled."""
+        while True:
+            try:
+                term = await self._elected()
+                log.info("machine %s leads", self.machine_id)
+                await self._lead(term)
+            except (LeaseLost, Unavailable) as error:
+                log.warning("cannot lead: %s", error or type(error).__name__)
+                await asyncio.sleep(self.RETRY)
+
+    async def _elected(self) -> Created:
+        """Wait until this machine leads: the condition that guards all its writes."""
+        while True:
+            lease = await self._present()
+            revision = await self.registry.put(keys.LEADER, self.machine_id, lease=lease, unchanged=0)
+            if revision is not None:
+                await self.mirror.reached(revision)
+                return Created(keys.LEADER, revision)
+            leader = await self.registry.get(keys.LEADER)
+            if leader and leader.value == self.machine_id:
+                # An earlier kirschd of this machine is dead, its lease not yet. Or the store was away: what
+                # was sent to it then can still arrive, and must not be taken for this term's.
+                await self.registry.delete(keys.LEADER, unchanged=leader.modified)
+                continue
+            self._changed.clear()
+            if leader and (known := self.mirror.entries.get(keys.LEADER)) and known.lease == leader.lease:
+                await self._changed.wait()
+            elif leader:
+                await self.mirror.reached(leader.modified)
+
+    async def _present(self) -> int:
+        """The lease, once the store has this machine under it: before, it would take itself for lost."""
+        while True:
+            lease = await self.lease.id()
+            entry = self.mirror.entries.get(keys.machine(self.machine_id))
+            if entry is not None and entry.lease == lease:
+                return lease
+            await self.mirror.reached(self.mirror.revision + 1)
+
+    async def _lead(self, term: Created) -> None:
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._news.clear()
+            began = time.perf_counter()
+            decisions = reconcile(self._see())
+            self.reconciled(time.perf_counter() - began)
+            own = set()
+            for batch in batches(decisions):
+                revision = await self.registry.transact(batch, [term])
+                if revision is None:
+                    return
+                await self.mirror.reached(revision)
+                own.add(revision)
+            if self._news <= own and not self._moving():
+                # Its own decisions leave it nothing to decide.
+                self._changed.clear()
+            for decision in decisions:
+                tell(decision)
+
+    def _moving(self) -> bool:
+        """Whether units are on their way or are to be: what is done for one may let the next go."""
+        cluster = self.snapshots.now()
+        return bool(cluster.moves) or any(machine.drained for machine in cluster.machines.values())
+
+    def _see(self) -> Cluster:
+        """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""
+        cluster = self.snapshots.now()
+        used = {machine for machines in cluster.schedule.values() for machine in machines}
+        self._lost_machines.see(used - cluster.machines.keys())
+        return replace(cluster, lapsed=self._lost_machines.lately())
+
+    def _take_notice(self, changed: frozenset[str]) -> None:
+        if any(self._matters(key) for key in changed):
+            # A listing holds more than what its own revision has changed.
+            listed = self.mirror.revision == self.mirror.listed
+            self._hear(0 if listed else self.mirror.revision)
+
+    def _hear(self, revision: int) -> None:
+        self._news.add(revision)
+        self._changed.set()
+
+    def _matters(self, key: str) -> bool:
+        """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is
+        not: thousands can be submitted without a reconcile for each."""
+        if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
+            return True
+        if key.startswith(MOVES_UPON):
+            return any(self.mirror.below(keys.MOVES))
+        if not key.startswith(keys.UNITS):
+            return key.startswith(DECIDES_UPON) or key == keys.LEADER
+        name, cluster = read_name(keys.last(key)), self.snapshots.now()
+        unit = cluster.units.get(name)
+        wanted = unit is not None and unit.desired != "inactive"
+        return wanted or name in cluster.schedule or self._left(name)
+
+    def _left(self, name: UnitName) -> bool:
+        """Whether a unit that was destroyed has left an address."""
+        cluster = self.snapshots.now()
+        return name in cluster.addresses and name not in cluster.units
+
+
+def operations(decision: Decision) -> list[Operation]:
+    """What a decision writes."""
+    match decision:
+        case Withdraw(unit, machine):
+            return [Delete(keys.schedule(machine, unit.text))]
+        case Assign(unit, machine, assignment, home):
+            put: list[Operation] = [Put(keys.schedule(machine, unit.text), assignment.to_json())]
+            return [*put, Put(keys.home(unit.text), machine)] if home else put
+        case Begin(unit, move):
+            return [Put(keys.move(unit.text), move.to_json())]
+        case Arrive(unit):
+            return [Delete(keys.move(unit.text))]
+        case GiveBack(unit, slot):
+            return [Delete(keys.address(unit.text, slot))]
+        case Wait() | Stay():
+            return []
+
+
+def tell(decision: Decision) -> None:
+    """Log what was done; of what waits, `kirsch why` tells."""
+    match decision:
+        case Withdraw(unit, machine, reason):
+            log.info("%s leaves %s: %s", unit, machine, reason)
+        case Assign(unit, machine, assignment):
+            log.info("%s: %s on %s", unit, assignment.desired, machine)
+        case GiveBack(unit):
+            log.info("%s: its address can be another's", unit)
+
+
+def batches(decisions: Iterable[Decision]) -> Iterable[Sequence[Operation]]:
+    """The decisions' writes, those of one decision together, as many a transaction as the store takes."""
+    batch: list[Operation] = []
+    for decision in decisions:
+        writes = operations(decision)
+        if len(batch) + len(writes) > MAX_OPERATIONS:
+            yield batch
+            batch = []
+        batch += writes
+    if batch:
+        yield batch

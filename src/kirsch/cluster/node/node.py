@@ -1,0 +1,136 @@
+"""What one kirschd holds, put together: registry, mirror, lease, engine, agent, units. For one event loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from kirsch.cluster.agent import Agent
+from kirsch.cluster.agent.allocation import Addresses, FlatAddresses, HostAddresses, LoopbackAddresses
+from kirsch.cluster.agent.cache import Cache
+from kirsch.cluster.agent.preparation import Preparation
+from kirsch.cluster.balancer.endpoints_server import EndpointsServer
+from kirsch.cluster.engine.engine import Engine
+from kirsch.cluster.model import Cluster, Machine, keys
+from kirsch.cluster.network import addresses
+from kirsch.cluster.network.base import Network
+from kirsch.cluster.network.names.server import Names
+from kirsch.cluster.node.machines import Machines
+from kirsch.cluster.node.units import Request, Units
+from kirsch.cluster.registry.base import MAX_OPERATIONS, Registry
+from kirsch.cluster.registry.lease import Heard, MachineLease, boot_clock
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
+from kirsch.cluster.runtime.base import Runtime
+from kirsch.cluster.runtime.journal import Journal
+from kirsch.cluster.secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One machine of a cluster: started and stopped as a whole."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runtime: Runtime,
+        journal: Journal,
+        machine: Machine,
+        secrets: Callable[[Registry, Mirror], Secrets],
+        endpoints: Path,
+        cache: Path | None = None,
+        clock: Callable[[], float] = boot_clock,
+        heard: Heard | None = None,
+        network: Callable[[Registry, Mirror], Network] | None = None,
+        names: Path | None = None,
+    ) -> None:
+        self.registry = registry
+        self.runtime = runtime
+        self.journal = journal
+        self.machine = machine
+        self.mirror = Mirror(registry, keys.ROOT)
+        self.snapshots = Snapshots(self.mirror)
+        self.secrets = secrets(registry, self.mirror)
+        self.lease = MachineLease(registry, clock, heard)
+        self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
+        where: Addresses = LoopbackAddresses(registry, self.mirror)
+        self.network = network(registry, self.mirror) if network else None
+        if self.network is not None:
+            where = FlatAddresses(registry, self.mirror, self.network.subnet, machine.id, machine.address)
+        elif runtime.durable:
+            where = HostAddresses(machine.address)
+        self.names: Names | None = None
+        if self.network is not None and names is not None:
+            self.names = Names(self.mirror, self.snapshots, self.network, names)
+        self.agent = Agent(
+            registry,
+            self.mirror,
+            self.snapshots,
+            self.lease,
+            runtime,
+            machine,
+            Preparation(where, self.secrets, str(endpoints), self.names),
+            Cache(cache, self.secrets.seal, self.secrets.unseal),
+            self.network,
+            self.names,
+        )
+        self.endpoints = EndpointsServer(self.mirror, endpoints, shared=runtime.durable)
+        self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
+        self.machines = Machines(registry, self.mirror)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def cluster(self) -> Cluster:
+        """Everything as it is known here, now."""
+        return self.snapshots.now()
+
+    async def start(self, died: Callable[[], None]) -> None:
+        """Join: from now on this machine leads if it can, and runs what it is given.
+
+        `died` is called if a part of the node ends, which no part should. Units that cannot outlive their
+        runtime are of no use without a store: then Unavailable is raised where that is away. A durable
+        runtime's go on, and the node joins when the store is there.
+        """
+        if not self.runtime.durable:
+            await self.registry.put(keys.LOOPBACK, addresses.block(str(self.endpoints.path)), unchanged=0)
+            await self.mirror.load()
+        await self.endpoints.start()
+        parts = [self.mirror.run(), self.lease.run(), self.agent.run(), self.engine.run()]
+        if self.network is not None:
+            parts.append(self.network.run())
+        if self.names is not None:
+            parts.append(self.names.run())
+        if isinstance(self.agent.addresses, FlatAddresses):
+            parts.append(self.agent.addresses.run())
+        for part in parts:
+            self._tasks.append(asyncio.create_task(self._guard(part, died)))
+
+    async def rest(self) -> None:
+        """Say of every unit that it is not wanted any more: what `kirsch down` means."""
+        wanted = [u.name for u in self.cluster().units.values() if u.desired != "inactive"]
+        for start in range(0, len(wanted), MAX_OPERATIONS):
+            part = wanted[start : start + MAX_OPERATIONS]
+            await self.units.change([Request(name, desired="inactive") for name in part])
+
+    async def close(self) -> None:
+        """Stop all units, users of others first, and leave. A durable runtime's units stay, and this machine
+        stays in the cluster until its lease runs out: the next kirschd takes both up."""
+        await self.agent.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.runtime.durable:
+            await self.lease.revoke()
+        await self.endpoints.close()
+        await self.registry.close()
+        self.journal.close()
+
+    async def _guard(self, part: Coroutine[Any, Any, None], died: Callable[[], None]) -> None:
+        try:
+            await part
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            log.critical("a part of kirschd failed, it cannot go on", exc_info=True)
+        died()

@@ -1,0 +1,137 @@
+"""From the registry's entries to the Cluster the engine decides upon."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+from kirsch.cluster.model import (
+    Assignment,
+    Cluster,
+    Endpoint,
+    Machine,
+    Move,
+    Unit,
+    UnitRecord,
+    UnitState,
+    keys,
+)
+from kirsch.cluster.registry.base import Entry
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.unit import Options, UnitFile, UnitName
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+ByMachine = dict[UnitName, Mapping[str, Value]]
+
+MACHINE_KINDS = {keys.MACHINES, keys.MACHINE_SETTINGS}
+
+
+@lru_cache(maxsize=65536)
+def read_name(text: str) -> UnitName:
+    """A unit's name; the registry holds only good ones."""
+    return UnitName.parse(text)
+
+
+@lru_cache(maxsize=16384)
+def read_unit(name: UnitName, text: str) -> tuple[UnitFile, Options]:
+    """A unit file that was checked when it was submitted, and its options."""
+    file = UnitFile.parse(text, name.text)
+    # A template's options may hold %i, which only an instance can say.
+    return file, Options() if name.is_template else Options.parse(file, name)
+
+
+class Snapshots:
+    """A mirror's entries as a Cluster, read again only where they changed: its cost is that of the change.
+
+    For one event loop. A Cluster that was handed out stays as it is.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._cluster = Cluster()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._stale = set(mirror.entries)
+        mirror.listen(self._stale.update)
+
+    def now(self) -> Cluster:
+        """Everything below /kirsch/v1/, as the mirror has it now."""
+        if self._stale:
+            self._cluster = self._read(self._stale)
+            self._stale.clear()
+        return self._cluster
+
+    def _read(self, changed: set[str]) -> Cluster:
+        before, entries = self._cluster, self._mirror.entries
+        units, homes, moves = dict(before.units), dict(before.homes), dict(before.moves)
+        schedule: ByMachine[Assignment] = dict(before.schedule)
+        states: ByMachine[UnitState] = dict(before.states)
+        addresses = dict(before.addresses)
+        for key in changed:
+            entry = entries.get(key)
+            match keys.kind(key):
+                case keys.UNITS:
+                    name = read_name(keys.last(key))
+                    _set(units, name, self._unit(name, entry) if entry else None)
+                case keys.HOMES:
+                    _set(homes, read_name(keys.last(key)), entry.value if entry else None)
+                case keys.MOVES:
+                    name = read_name(keys.last(key))
+                    _set(moves, name, Move.parse(entry.value) if entry else None)
+                case keys.SCHEDULE:
+                    machine, unit = keys.pair(key)
+                    _set_on(schedule, unit, machine, Assignment.parse(entry.value) if entry else None)
+                case keys.STATES:
+                    unit, machine = keys.pair(key)
+                    _set_on(states, unit, machine, UnitState.parse(entry.value) if entry else None)
+                case keys.ADDRESSES:
+                    unit, slot = keys.pair(key)
+                    name = read_name(unit)
+                    slots = addresses.get(name, frozenset()) - {slot}
+                    _set(addresses, name, slots | {slot} if entry else slots or None)
+                case keys.ENDPOINTS:
+                    _set(self._endpoints, key, Endpoint.parse(entry.value) if entry else None)
+        kinds = {keys.kind(key) for key in changed}
+        return Cluster(
+            machines=self._machines() if kinds & MACHINE_KINDS else before.machines,
+            units=units,
+            schedule=schedule,
+            states=states,
+            homes=homes,
+            moves=moves,
+            addresses=addresses,
+            endpoints=self._sorted_endpoints() if keys.ENDPOINTS in kinds else before.endpoints,
+        )
+
+    def _unit(self, name: UnitName, entry: Entry) -> Unit | None:
+        record = UnitRecord.parse(entry.value)
+        text = self._mirror.value(keys.text(record.hash))
+        if text is None:  # it arrives in the same transaction; a torn view cannot be acted upon
+            return None
+        file, options = read_unit(name, text)
+        return Unit(name, file, options, record)
+
+    def _machines(self) -> dict[str, Machine]:
+        machines = {}
+        for entry in self._mirror.below(keys.MACHINES):
+            settings = self._mirror.value(keys.machine_settings(keys.last(entry.key)))
+            machine = Machine.parse(entry.value, settings)
+            machines[machine.id] = machine
+        return machines
+
+    def _sorted_endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(self._endpoints[key] for key in sorted(self._endpoints))
+
+
+def _set(values: dict[Key, Value], key: Key, value: Value | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
+
+
+def _set_on(values: ByMachine[Value], unit: str, machine: str, value: Value | None) -> None:
+    """Set what one machine has of a unit, in a new inner mapping: others may hold the old one."""
+    name = read_name(unit)
+    on = dict(values.get(name, {}))
+    _set(on, machine, value)
+    _set(values, name, on or None)

@@ -1,1 +1,0 @@
-"""An application onto a cluster: its images built and sent, its units submitted: a plan, and doing it."""

@@ -1,0 +1,1 @@
+"""The runtime that runs units as plain processes, without systemd."""

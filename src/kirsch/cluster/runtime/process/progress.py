@@ -1,0 +1,174 @@
+"""The values of the state machine: where a unit stands, what can happen to it, and what is to be done."""
+
+import math
+from dataclasses import dataclass
+
+from kirsch.bus.child import Exit
+from kirsch.cluster.runtime.process.command_line import CommandLine
+
+# systemd's sub states of a service, and the active state each belongs to.
+ACTIVE = {
+    "dead": "inactive",
+    "condition": "activating",
+    "start-pre": "activating",
+    "start": "activating",
+    "start-post": "activating",
+    "running": "active",
+    "exited": "active",
+    "reload": "reloading",
+    "stop": "deactivating",
+    "stop-watchdog": "deactivating",
+    "stop-sigterm": "deactivating",
+    "stop-sigkill": "deactivating",
+    "stop-post": "deactivating",
+    "final-sigterm": "deactivating",
+    "final-sigkill": "deactivating",
+    "failed": "failed",
+    "auto-restart": "activating",
+}
+AT_REST = ("dead", "failed")
+STARTING = ("condition", "start-pre", "start", "start-post")
+TERMINATING = ("stop-watchdog", "stop-sigterm", "stop-sigkill")
+ENDING = ("final-sigterm", "final-sigkill")
+WATCHED = ("start-post", "running", "reload")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a unit stands. Times are of the caller's clock, in seconds; math.inf is never.
+
+    `start_job` is "" | "queued" (until a stop or a restart delay is over) | "running". `occupied`: processes
+    are left. `command`: which of a state's commands runs. `reason`: why it failed, for a person. `status`:
+    what it says of itself. `starts`: when it was started, as far as the limit on that counts.
+    """
+
+    sub: str = "dead"
+    result: str = "success"
+    reason: str = ""
+    status: str = ""
+    start_job: str = ""
+    stop_job: bool = False
+    reload_job: bool = False
+    command: int = 0
+    main: int = 0
+    control: int = 0
+    occupied: bool = False
+    main_exit: Exit | None = None
+    restarts: int = 0
+    starts: tuple[float, ...] = ()
+    deadline: float = math.inf
+    watchdog_at: float = math.inf
+
+    @property
+    def active(self) -> str:
+        return ACTIVE[self.sub]
+
+    @property
+    def wakeup(self) -> float:
+        """When time alone changes something: an Elapsed is due."""
+        return min(self.deadline, self.watchdog_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start is asked for, or a queued one is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """ExecReload is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The command of the last Spawn runs."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSpawned:
+    """The command of the last Spawn cannot be executed."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MainExited:
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class ControlExited:
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Nothing of all the unit's processes is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A message of sd_notify(3). Times are seconds."""
+
+    ready: bool = False
+    reloading: bool = False
+    stopping: bool = False
+    status: str | None = None
+    watchdog: bool = False
+    watchdog_trigger: bool = False
+    extend_timeout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """The clock has reached `Progress.wakeup`."""
+
+
+Event = (
+    Start | Stop | Reload | Spawned | NotSpawned | MainExited | ControlExited | Emptied | Notified | Elapsed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """A start begins: make folders, forget the output of the last run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Run a command as the unit's main process, or beside it; answered by Spawned or NotSpawned."""
+
+    command: CommandLine
+    main: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Signal what `target` says: "control", the command beside the main process; "main", these two; "all"."""
+
+    number: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A run is over: remove what lives only as long as it. `restarting`: another follows by itself."""
+
+    restarting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the unit's journal."""
+
+    text: str
+
+
+Action = Prepare | Spawn | Signal | Release | Log

@@ -1,0 +1,137 @@
+"""The runtime that runs units as plain processes: what `kirsch up` uses, and machines without systemd."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kirsch.bus.command import Command
+from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.journal import Journal
+from kirsch.cluster.runtime.once import NOT_EXECUTED
+from kirsch.cluster.runtime.process.host import Host, default_path
+from kirsch.cluster.runtime.process.invocation import compose_context
+from kirsch.cluster.runtime.process.notify_socket import NotifyFolder
+from kirsch.cluster.runtime.process.options import check_options
+from kirsch.cluster.runtime.process.progress import Reload, Start, Stop
+from kirsch.cluster.runtime.process.service_file import read_service
+from kirsch.cluster.runtime.process.supervisor import Job, Supervisor
+from kirsch.unit import Options, UnitError, UnitFile, UnitName
+
+log = logging.getLogger(__name__)
+
+
+def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
+    """Warnings for what a process of this unit would not have. Raises UnitError if it cannot run."""
+    warnings = read_service(name, file, host.specifiers)[1]
+    return [*warnings, *check_options(file, Options.parse(file, name))]
+
+
+class ProcessRuntime:
+    """A Runtime (see base) of child processes. Make and use it in a running event loop.
+
+    Folders of StateDirectory= and its like lie below `state_directory`. Units without WorkingDirectory= run
+    in `directory`; `path` goes in front of this process's own PATH (default: where this Python is).
+    """
+
+    durable = False
+
+    def __init__(
+        self,
+        state_directory: Path,
+        journal: Journal,
+        *,
+        directory: Path = Path("/"),
+        path: Sequence[str] | None = None,
+    ) -> None:
+        self._host = Host.create(state_directory, directory, default_path() if path is None else path)
+        self._journal = journal
+        self._sockets = NotifyFolder(state_directory / "notify")
+        self._units: dict[UnitName, Supervisor] = {}
+        self._listeners: list[StateListener] = []
+
+    def check(self, name: UnitName, file: UnitFile) -> list[str]:
+        """Warnings for what would not be honoured in this file. Raises UnitError if it cannot run."""
+        return check(self._host, name, file)
+
+    def listen(self, listener: StateListener) -> None:
+        """Call `listener` in the event loop each time a unit's state changes; None when it is unloaded."""
+        self._listeners.append(listener)
+
+    def states(self) -> Mapping[UnitName, RuntimeState]:
+        """Every unit that is loaded, as it stands now."""
+        return {name: unit.state for name, unit in self._units.items()}
+
+    async def load(self, units: Sequence[Prepared]) -> None:
+        """Make units known, or known anew: a running one gets file and environment at its next start."""
+        for prepared in units:
+            unit = self._units.get(prepared.name)
+            if unit is None:
+                unit = Supervisor(prepared, self._host, self._journal, self._sockets, self._publish)
+                self._units[prepared.name] = unit
+            try:
+                service, _ = read_service(prepared.name, prepared.file, self._host.specifiers)
+                unit.load(prepared, service)
+            except UnitError as error:
+                unit.load(prepared, None, str(error))
+
+    async def start(self, name: UnitName, mark: str = "") -> RuntimeState:
+        """Start a loaded unit; returns when its start job is done. One that is being stopped starts after
+        that; one that waits for a restart is waited for."""
+        if name in self._units:
+            self._units[name].mark = mark
+        return await self._ask(name, Start())
+
+    async def stop(self, name: UnitName, mark: str = "") -> RuntimeState:
+        """Stop a unit and all its processes; returns when none is left. A start under way is given up."""
+        return await self._ask(name, Stop())
+
+    async def kill(self, name: UnitName) -> None:
+        """End all processes of a unit at once."""
+        if name in self._units:
+            self._units[name].kill()
+
+    async def reload(self, name: UnitName) -> RuntimeState:
+        """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""
+        return await self._ask(name, Reload())
+
+    async def unload(self, names: Iterable[UnitName]) -> None:
+        """Forget stopped units; those that are not stopped stay."""
+        gone = [name for name in names if name in self._units and self._units[name].at_rest]
+        await asyncio.gather(*(self._units.pop(name).close() for name in gone))
+        for name in gone:
+            self._publish(name, None)
+
+    async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
+        """Run a command with the unit's user, directory and environment: its exit status, as in base."""
+        return await self._units[name].run(argv, timeout) if name in self._units else NOT_EXECUTED
+
+    async def context(self, unit: UnitName | Prepared) -> Command | None:
+        """What a unit's processes have, those that run or those of a prepared unit, as in base."""
+        if isinstance(unit, UnitName):
+            return await self._units[unit].context() if unit in self._units else None
+        service, _ = read_service(unit.name, unit.file, self._host.specifiers)
+        return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
+
+    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+        """Nothing: containers are processes here."""
+        return ()
+
+    async def close(self) -> None:
+        """Stop everything that runs, all at once."""
+        await asyncio.gather(*(unit.ask(Stop()) for unit in self._units.values()))
+        units, self._units = self._units, {}
+        await asyncio.gather(*(unit.close() for unit in units.values()))
+        self._sockets.close()
+
+    async def _ask(self, name: UnitName, job: Job) -> RuntimeState:
+        if name not in self._units:
+            return RuntimeState(load="not-found", message=f"{name} is not loaded")
+        return await self._units[name].ask(job)
+
+    def _publish(self, name: UnitName, state: RuntimeState | None) -> None:
+        for listener in self._listeners:
+            try:
+                listener(name, state)
+            except Exception:
+                log.exception("a listener failed at a change of %s", name)

@@ -1,0 +1,1 @@
+"""The runtime of machines with systemd and Podman's Quadlet."""

@@ -1,0 +1,109 @@
+"""What must hold once nothing goes wrong any more: everybody has what people want, or a reason why not."""
+
+from collections.abc import Iterator, Mapping
+
+from tests.simulation.machine import SimulatedMachine
+from tests.simulation.truth import Truth
+
+from kirsch.cluster.agent.adoption import adopted
+from kirsch.cluster.agent.plan import alive
+from kirsch.cluster.engine.moves import Stay
+from kirsch.cluster.engine.reconcile import Wait, reconcile
+from kirsch.cluster.model import Cluster, keys
+from kirsch.unit import UnitName
+
+
+def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: float) -> Iterator[str]:
+    """What is not yet as it has to be; nothing has gone wrong since `calm`."""
+    cluster = truth.cluster()
+    leader = truth.entries.get(keys.LEADER)
+    there = truth.entries.get(keys.machine(leader.value)) if leader else None
+    if leader is None or there is None or leader.lease != there.lease:
+        # The key of a kirschd that was killed stays until its lease runs out, or the next one takes it.
+        yield "nobody leads"
+    for machine in machines.values():
+        if machine.powered and machine.id not in cluster.machines:
+            yield f"{machine.id} is not in the cluster"
+        if machine.powered and keys.mesh(machine.id) not in truth.entries:
+            yield f"{machine.id} is not in the flat network"
+        if machine.kirschd and (machine.kirschd.registry.heard or 0.0) < calm:
+            yield f"{machine.id} has not renewed its lease"
+    decisions = reconcile(cluster)
+    yield from (f"to be done: {d}" for d in decisions if not isinstance(d, Wait | Stay))
+    waiting = {d.unit for d in decisions if isinstance(d, Wait) and d.refusals}
+    for name, unit in sorted(cluster.units.items()):
+        if unit.desired != "inactive" and not cluster.schedule.get(name) and name not in waiting:
+            yield f"{name} is nowhere, without a reason"
+    for machine in machines.values():
+        if machine.powered:
+            yield from _of_machine(machine, cluster)
+    yield from _strays(truth, machines)
+
+
+def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
+    states = {name: held.state for name, held in machine.host.units.items()}
+    marks = adopted(states)
+    for name, places in sorted(cluster.schedule.items()):
+        assignment, state = places.get(machine.id), states.get(name)
+        if assignment is None:
+            continue
+        if state is None:
+            yield f"{name} is not loaded on {machine.id}"
+        elif assignment.desired == "loaded" and alive(state):
+            yield f"{name} runs on {machine.id} and should not"
+        elif assignment.desired == "launched":
+            mark = marks.get(name)
+            if state.load != "loaded" and state.message:
+                continue
+            if mark is None or mark.assignment != assignment:
+                if not _held(name, machine.id, cluster):
+                    yield f"{name} was not started on {machine.id}"
+            elif not alive(state) and _order(name, machine.id, cluster) != assignment.order:
+                yield f"{name} is to start again on {machine.id}"
+            elif state.active in ("activating", "deactivating"):
+                yield f"{name} is {state.active} on {machine.id}"
+            elif state.active == "active" and not _ready(name, machine.id, cluster):
+                yield f"{name} on {machine.id} has no endpoint that is ready"
+            elif (
+                state.active == "active"
+                and name in cluster.moves
+                and machine.id != cluster.moves[name].source
+            ):
+                yield f"{name} has moved, and its move is not over"
+    for name, state in states.items():
+        if machine.id not in cluster.schedule.get(name, {}):
+            yield f"{name} is {state.active} on {machine.id} and not its own"
+
+
+def _held(name: UnitName, machine: str, cluster: Cluster) -> bool:
+    """Whether a unit waits for another to be ready, and says so."""
+    state = cluster.states.get(name, {}).get(machine)
+    return state is not None and state.message.startswith("waits for ")
+
+
+def _order(name: UnitName, machine: str, cluster: Cluster) -> int | None:
+    """The order that a unit was started for, as the store has it."""
+    state = cluster.states.get(name, {}).get(machine)
+    return state.order if state else None
+
+
+def _ready(name: UnitName, machine: str, cluster: Cluster) -> bool:
+    return any(e.ready for e in cluster.endpoints if (e.unit, e.machine) == (name.text, machine))
+
+
+def _strays(truth: Truth, machines: Mapping[str, SimulatedMachine]) -> Iterator[str]:
+    """What the store says of units, against what they do."""
+    cluster = truth.cluster()
+    said = {(name, id): s.active for name, on in cluster.states.items() for id, s in on.items()}
+    for machine in machines.values():
+        for name, held in machine.host.units.items():
+            known = said.pop((name, machine.id), None)
+            active = held.state.active if held.state.load == "loaded" else "failed"
+            if known != active:
+                yield f"{name} is {active} on {machine.id}, the store says {known}"
+    for (name, id), active in sorted(said.items()):
+        yield f"the store says that {name} is {active} on {id}, which does not have it"
+    for endpoint in cluster.endpoints:
+        machine = machines[endpoint.machine]
+        if not machine.host.alive(UnitName.parse(endpoint.unit)):
+            yield f"an endpoint of {endpoint.unit} on {machine.id} is left"

@@ -1,0 +1,107 @@
+"""What people do with a simulated cluster: each order goes to some kirschd, as from the command line."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from random import Random
+
+from tests.simulation.machine import SimulatedMachine
+from tests.simulation.scenario import Act
+from tests.simulation.truth import Truth
+
+from kirsch.cluster.node.machines import SettingsChange
+from kirsch.cluster.node.node import Node
+from kirsch.cluster.node.orders import order
+from kirsch.cluster.node.units import Refused, Request
+from kirsch.cluster.registry.base import RegistryError
+from kirsch.unit import UnitName
+
+# How long somebody waits for an answer, and how often they try.
+PATIENCE = 8.0
+TRIES = 3
+
+OF_UNITS = ("submit", "start", "restart", "load", "unload", "destroy", "change", "move")
+OF_MACHINES = ("drain", "cordon", "uncordon", "set")
+VERBS = frozenset((*OF_UNITS, *OF_MACHINES))
+
+
+class People:
+    """They ask whichever machine answers; an order that none takes is given up."""
+
+    def __init__(
+        self,
+        machines: Mapping[str, SimulatedMachine],
+        texts: Mapping[str, str],
+        truth: Truth,
+        random: Random,
+        trace: Callable[[str, str], None],
+    ) -> None:
+        self.machines = machines
+        self.texts = texts
+        self.truth = truth
+        self.random = random
+        self.trace = trace
+        self._versions = 0
+
+    async def want(self, act: Act) -> None:
+        """One order."""
+        self._versions += 1
+        version = self._versions
+        for _ in range(TRIES):
+            nodes = [m.kirschd.node for m in self.machines.values() if m.kirschd and m.link.up]
+            nodes = [node for node in nodes if node.mirror.revision]
+            if nodes:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await self._ask(act, self.random.choice(nodes), version)
+                    self.trace("people", f"{act.verb} {act.subject} {act.argument}: done")
+                    return
+                except Refused as refused:
+                    self.trace("people", f"{act.verb} {act.subject}: {refused.message}")
+                    return
+                except (RegistryError, TimeoutError) as error:
+                    self.trace("people", f"{act.verb} {act.subject}: {error or 'no answer'}")
+            await asyncio.sleep(1)
+
+    async def _ask(self, act: Act, node: Node, version: int) -> None:
+        match act.verb:
+            case "drain":
+                await node.machines.change({act.subject: SettingsChange(drained=True)})
+            case "cordon":
+                await node.machines.change({act.subject: SettingsChange(cordoned=True)})
+            case "uncordon":
+                await node.machines.change({act.subject: SettingsChange(cordoned=False)})
+            case "set":
+                key, _, value = act.argument.partition("=")
+                await node.machines.change({act.subject: SettingsChange({key: value})})
+            case "move":
+                await self._move(UnitName.parse(act.subject), act.argument, node)
+            case "destroy":
+                await node.units.destroy(UnitName.parse(act.subject))
+            case _:
+                await node.units.change([self._request(act, node, version)])
+
+    async def _move(self, name: UnitName, target: str, node: Node) -> None:
+        places = self.truth.cluster().schedule.get(name, {})
+        unit = self.truth.cluster().units.get(name)
+        sticky = unit is not None and unit.options.sticky
+        if sticky and not all(self.truth.there(machine) for machine in places):
+            # Whoever takes data from a machine that is away has to see to it that it is not used there.
+            raise Refused(409, f"the machine of {name} is away")
+        await order(name, target, node.registry, node.mirror, node.snapshots)
+
+    def _request(self, act: Act, node: Node, version: int) -> Request:
+        name, text = UnitName.parse(act.subject), self.texts[act.subject]
+        there = node.cluster().units.get(name)
+        match act.verb:
+            case "submit":
+                return Request(name, text)
+            case "change":
+                return Request(name, f"{text}# version {version}\n")
+            case "start":
+                return Request(name, None if there else text, "launched")
+            case "restart":
+                return Request(name, None if there else text, "launched", again=True)
+            case "load":
+                return Request(name, None if there else text, "loaded")
+            case _:
+                return Request(name, None if there else text, "inactive")
