@@ -3,18 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RUNS := $(VENV)/.runs
+PACKAGES := websocket amqp device hbase robot
 APP ?= examples/notes
 # What machines as containers need.
 MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
 .PHONY: run cluster-demo test test-all test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation
 
-run: $(READY) debian examples/notes/webapp/static/vendor/pure-min.css
+run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
 
 # The same on three machines, which are containers: needs root. `kirsch cluster destroy demo` takes them away.
 DEMO := http://localhost:7070/
-cluster-demo: $(READY) examples/notes/webapp/static/vendor/pure-min.css
+cluster-demo: $(RUNS) examples/notes/webapp/static/vendor/pure-min.css
 	@sh scripts/debian $(MACHINES)
 	if $(BIN)/kirsch cluster list --no-legend | grep '^demo ' >/dev/null; then $(BIN)/kirsch cluster start demo; else \
 		$(BIN)/kirsch cluster create demo --machines 3 --metadata zone=a/b/c --publish 7070:8091 --publish 7071:8090; fi
@@ -43,17 +45,17 @@ lint: $(READY)
 
 # All of Autobahn's cases; the quick ones are among the tests.
 autobahn: $(READY)
-	$(BIN)/python -m tests.websocket.autobahn --all --record docs/websocket/conformance.json
+	PYTHONPATH=.:packages/kirsch-websocket $(BIN)/python -m tests.websocket.autobahn --all --record packages/kirsch-websocket/docs/conformance.json
 
 # Bytes of any kind for all that reads what peers send, for SECONDS: guided by coverage where atheris installs.
 SECONDS ?= 1200
 fuzz: $(READY)
 	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
-	PYTHONPATH=build/atheris $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
+	PYTHONPATH=build/atheris:.:packages/kirsch-websocket $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
 
 # Which test ran which command of HBase's shell.
 hbase-commands: $(READY)
-	KIRSCH_WRITE=1 $(BIN)/pytest tests/hbase/shell/test_commands.py
+	KIRSCH_WRITE=1 $(BIN)/pytest packages/kirsch-hbase/tests/hbase/shell/test_commands.py
 
 # As many clusters in virtual time: the CI plays 10,000.
 SEEDS ?= 1000000
@@ -62,9 +64,15 @@ simulation: $(READY)
 
 setup: $(READY)
 
-$(READY): pyproject.toml
-	@sh scripts/venv "$(PYTHON)" "$(VENV)"
+# What running the examples needs, and no more.
+$(RUNS): pyproject.toml $(PACKAGES:%=packages/kirsch-%/pyproject.toml)
+	@sh scripts/venv "$(PYTHON)" "$(VENV)" -e '.[postgres,machines]' $(patsubst %,-e packages/kirsch-%,$(filter-out robot,$(PACKAGES)))
 	@touch $@
+
+# What working on kirsch needs besides.
+$(READY): pyproject.toml $(PACKAGES:%=packages/kirsch-%/pyproject.toml)
+	@sh scripts/venv "$(PYTHON)" "$(VENV)" -e '.[dev]' $(patsubst %,-e 'packages/kirsch-%[test]',$(PACKAGES))
+	@touch $@ $(RUNS)
 
 debian:
 	@sh scripts/debian haproxy

@@ -33,7 +33,7 @@ def processes(count: int) -> Iterator[list[int]]:
     """So many Bridges with one broker: their ports."""
     every = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     with fanout.broker(every) as (url, _, _), contextlib.ExitStack() as stack:
-        environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": str(fanout.ROOT / "src")}
+        environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": fanout.PYTHONPATH}
         ports = []
         for _ in range(count):
             log = stack.enter_context(tempfile.TemporaryFile())

@@ -45,6 +45,7 @@ import outcome
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+PYTHONPATH = ":".join(map(str, (ROOT / "src", *ROOT.glob("packages/*/src"))))
 PEERS = HERE / "fanout_peers"
 VENV = ROOT / ".venv-bench"
 PYTHON = str(VENV / "bin/python")
@@ -131,7 +132,7 @@ def broker(core: str) -> Iterator[tuple[str, Server, int]]:
 @contextlib.contextmanager
 def _broker(core: str) -> Iterator[tuple[str, Server, int]]:
     """A RabbitMQ of its own, on one core: its URL, its process, and Web-STOMP's port."""
-    sys.path.insert(0, str(ROOT / "src"))
+    sys.path[:0] = PYTHONPATH.split(":")
     from kirsch.amqp.rabbitmq import Settings, _free_ports
     from kirsch.bus.child import Child, Command
 
@@ -181,7 +182,7 @@ def serving(subject: Subject) -> Iterator[Server]:
         if subject.argv is None:
             yield itself
             return
-        environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": str(ROOT / "src")}
+        environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": PYTHONPATH}
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
                 ["taskset", "-c", LAST, PYTHON, *subject.argv],

@@ -42,6 +42,7 @@ from kirsch.hbase import archive, connect, jars
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+PYTHONPATH = ":".join(map(str, (ROOT / "src", *ROOT.glob("packages/*/src"))))
 PEERS = HERE / "hbase_peers"
 VENV = ROOT / ".venv-bench"
 WORK = (*("puts",) * 3, *("scan",) * 4, *("gets",) * 4)
@@ -119,7 +120,7 @@ def server(folder: Path, running: list[subprocess.Popen[str]], full: bool) -> st
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return {**os.environ, "PYTHONPATH": PYTHONPATH}
 
 
 def fresh(quorum: str) -> None:

@@ -12,7 +12,7 @@ PACKAGES = (
     "aiohttp", "cherrypy>=18.10,<19", "cheroot>=11.1,<11.2", "gevent", "picows", "prometheus-client",
     "tornado", "uvloop", "websockets", "ws4py", "wsproto",
 )  # fmt: skip
-ENVIRONMENT = {"PYTHONPATH": str(BENCH.parent / "src")}
+ENVIRONMENT = {"PYTHONPATH": ":".join(map(str, (BENCH.parent / "src", *BENCH.parent.glob("packages/*/src"))))}
 PURE = {"KIRSCH_PURE": "1"}
 
 

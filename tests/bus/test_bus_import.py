@@ -18,7 +18,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["ProcessPlugin", "http_server", "Limits"])
 def test_without_cherrypy_the_error_says_what_to_install(name):
     done = run(f"{WITHOUT_CHERRYPY}from kirsch.bus import {name}")
-    assert done.stderr.splitlines()[-1] == "ImportError: kirsch.bus needs CherryPy: pip install 'kirsch[web]'"
+    assert done.stderr.splitlines()[-1] == "ImportError: kirsch.bus needs CherryPy: pip install kirsch"
 
 
 def test_children_need_no_cherrypy():

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import subprocess
+from importlib import metadata
 
 import pytest
 from tests.cli.application import KIRSCH, Application
 from tests.cli.screen import COLUMNS, Screen
 
-from kirsch import __version__
 from kirsch.cli.verbs import build, verbs_of
 
 VERBS = [name for name in verbs_of(build()) if name != "balancer"]
@@ -47,7 +47,9 @@ def test_a_page_is_as_wide_as_the_terminal(words: list[str]):
 def test_help_and_version(application: Application):
     assert application.ok("help", "run") == application.ok("run", "--help")
     assert application.ok("help") == application.ok("--help")
-    assert application.ok("version") == application.ok("--version") == f"kirsch {__version__}\n"
+    assert (
+        application.ok("version") == application.ok("--version") == f"kirsch {metadata.version('kirsch')}\n"
+    )
     assert application.fails("help", "rum") == "there is no verb rum; did you mean run? (see kirsch --help)"
 
 

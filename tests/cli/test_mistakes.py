@@ -15,11 +15,9 @@ from pathlib import Path
 import pytest
 from tests.cli.application import KIRSCH, Application, alive, descendants
 from tests.cli.screen import Screen
-
-import kirsch
+from tests.source import PYTHONPATH
 
 K = shlex.join(KIRSCH)
-SOURCES = str(Path(kirsch.__file__).parents[1])
 # Ctrl-C while a module is imported.
 INTERRUPTED = """
 import sys
@@ -226,16 +224,16 @@ class TestExtras:
     @pytest.mark.parametrize(
         ("arguments", "missing"),
         [
-            ("up", "cherrypy is not installed: pip install 'kirsch[web]'"),
-            ("dev", "cherrypy is not installed: pip install 'kirsch[web]'"),
-            ("balancer --config x", "cherrypy is not installed: pip install 'kirsch[web]'"),
-            ("image list", "cryptography is not installed: pip install 'kirsch[clusters]'"),
+            ("up", "cherrypy is not installed: pip install kirsch"),
+            ("dev", "cherrypy is not installed: pip install kirsch"),
+            ("balancer --config x", "cherrypy is not installed: pip install kirsch"),
+            ("image list", "cryptography is not installed: pip install 'kirsch[machines]'"),
         ],
     )
     def test_one_that_is_missing(self, tmp_path: Path, arguments: str, missing: str):
         """-S: what is installed beside Python is not found."""
         (tmp_path / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
-        done = shell(f"{sys.executable} -S -m kirsch.cli.main {arguments}", tmp_path, PYTHONPATH=SOURCES)
+        done = shell(f"{sys.executable} -S -m kirsch.cli.main {arguments}", tmp_path, PYTHONPATH=PYTHONPATH)
         assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"kirsch: {missing}\n")
         assert not (tmp_path / ".kirsch").exists()
 

@@ -176,14 +176,14 @@ def test_uvloop(provider):
 
 @pytest.mark.parametrize(
     ("module", "provider", "extra"),
-    [("tornado", "tornado", "tornado"), ("gevent", "gevent", "gevent"), ("cherrypy", "cherrypy", "web")],
+    [("tornado", "tornado", "tornado"), ("gevent", "gevent", "gevent"), ("cherrypy", "cherrypy", "cherrypy")],
 )
 def test_a_provider_that_is_not_installed(module, provider, extra):
     script = f"import sys; sys.modules[{module!r}] = None; from kirsch.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "ws", "serve", "0", "--provider", provider]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    line = rf"kirsch: .*{module}.*: pip install 'kirsch\[{extra}\]'\n"
+    line = rf"kirsch: .*{module}.*: pip install 'kirsch-websocket\[{extra}\]'\n"
     assert re.fullmatch(line, done.stderr, re.IGNORECASE)
 
 

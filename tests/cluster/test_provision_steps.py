@@ -336,10 +336,12 @@ def test_an_installed_kirsch_is_packed_again_without_what_is_compiled(tmp_path):
 
 def test_our_own_wheel_is_made_once(tmp_path):
     wheels = Wheels(Runner(), tmp_path)
-    wheel = wheels.own()
-    before = wheel.stat()
-    assert wheels.own().stat() == before
-    assert wheel.name.endswith("-py3-none-any.whl")
+    own = wheels.own()
+    before = [wheel.stat() for wheel in own]
+    assert [wheel.stat() for wheel in wheels.own()] == before
+    assert [wheel.name.partition("-")[0] for wheel in own] == ["kirsch", "kirsch_websocket"]
+    assert all(wheel.name.endswith("-py3-none-any.whl") for wheel in own)
+    wheel = own[0]
     with zipfile.ZipFile(wheel) as packed:
         points = packed.read(next(n for n in packed.namelist() if n.endswith("entry_points.txt"))).decode()
     assert "kirschd = kirsch.cluster.daemon:main" in points

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import sqlalchemy
 from tests.deadline import eventually
+from tests.source import PYTHONPATH
 
-import kirsch
 from kirsch.sql.postgres import client
 
 pytestmark = pytest.mark.services
@@ -120,7 +120,7 @@ def test_the_owner_of_data_runs_it_later_too(make_postgres):
 @root
 def test_another_user_than_root_runs_it_as_itself(make_postgres):
     # The tests' own Python may lie below a folder that only root may enter; the distribution's does not.
-    paths = [str(Path(kirsch.__path__[0]).parent), str(Path(sqlalchemy.__file__).parents[1])]
+    paths = [PYTHONPATH, str(Path(sqlalchemy.__file__).parents[1])]
     server = make_postgres(account="nobody", python="/usr/bin/python3")
     server.environment = {"PYTHONPATH": ":".join(paths)}
     check = [

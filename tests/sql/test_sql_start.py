@@ -12,8 +12,8 @@ from cherrypy.process import wspbus
 from sqlalchemy import make_url, text
 from tests.deadline import eventually
 from tests.port import free_port
+from tests.source import PYTHONPATH
 
-import kirsch
 from kirsch import sql
 from kirsch.sql.wait import delays
 
@@ -225,9 +225,8 @@ def test_a_connection_that_idled_long_is_asked(url, postgres, monkeypatch):
 
 
 def test_without_sqlalchemy_the_import_names_the_extra():
-    source = Path(kirsch.__path__[0]).parent
     # -S: no site-packages.
-    program = f"import sys; sys.path.insert(0, {str(source)!r}); import kirsch.sql"
+    program = f"import sys; sys.path[:0] = {PYTHONPATH.split(':')!r}; import kirsch.sql"
     result = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
     assert result.returncode == 1
     assert "kirsch.sql needs SQLAlchemy: pip install 'kirsch[sql]'" in result.stderr

@@ -44,7 +44,7 @@ class Root(Page):
 
 
 class Live:
-    """/ws: the WebSocket, which docs/amqp/protocol.md tells of."""
+    """/ws: the WebSocket, which packages/kirsch-amqp/docs/protocol.md tells of."""
 
     exposed = True
 

@@ -1,4 +1,4 @@
-"""One process: plugins for CherryPy's engine (`pip install kirsch[web]`).
+"""One process: plugins for CherryPy's engine (`pip install kirsch`).
 
 Names are imported when they are first used, so that kirsch.bus.child, which needs no CherryPy, comes alone.
 """
@@ -75,5 +75,5 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot", "prometheus_client"):
             raise
-        raise ImportError("kirsch.bus needs CherryPy: pip install 'kirsch[web]'") from None
+        raise ImportError("kirsch.bus needs CherryPy: pip install kirsch") from None
     return getattr(module, name)

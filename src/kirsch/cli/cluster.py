@@ -300,4 +300,4 @@ def _extra() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError:
-        raise Failure("clusters need certificates: pip install 'kirsch[clusters]'") from None
+        raise Failure("clusters need certificates: pip install 'kirsch[machines]'") from None

@@ -9,7 +9,12 @@ from collections.abc import Callable
 # As shells have it: 128 and the number of SIGINT.
 INTERRUPTED = 130
 # The extra that a package comes with.
-EXTRAS = {"cherrypy": "web", "cheroot": "web", "prometheus_client": "web", "cryptography": "clusters"}
+MISSING = {
+    "cherrypy": "kirsch",
+    "cheroot": "kirsch",
+    "prometheus_client": "kirsch",
+    "cryptography": "'kirsch[machines]'",
+}
 
 
 class Failure(Exception):
@@ -103,8 +108,8 @@ def _write_nowhere() -> None:
 def _missing(error: ImportError) -> str:
     """What is to be installed; empty where nothing of others is missing."""
     package = (error.name or "").partition(".")[0]
-    if package in EXTRAS:
-        return f"{package} is not installed: pip install 'kirsch[{EXTRAS[package]}]'"
+    if package in MISSING:
+        return f"{package} is not installed: pip install {MISSING[package]}"
     # A package of ours without its extra says so itself.
     return str(error) if error.name is None and "pip install" in str(error) else ""
 

@@ -22,9 +22,7 @@ def shell(options: argparse.Namespace) -> int:
         connect = connector()
     except ImportError as error:
         if error.name in ("jpype", "cherrypy"):
-            raise Failure(
-                "kirsch hbase shell needs JPype and CherryPy: pip install 'kirsch[hbase]'"
-            ) from None
+            raise Failure("kirsch hbase shell needs JPype and CherryPy: pip install kirsch-hbase") from None
         raise
 
     def connecting() -> Any:

@@ -1,8 +1,8 @@
 """help and version."""
 
 import argparse
+from importlib import metadata
 
-from kirsch import __version__
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.verbs import build, half, listed, unknown, verbs_of
 
@@ -35,5 +35,5 @@ def balancer(options: argparse.Namespace) -> int:
 
 def version(options: argparse.Namespace) -> int:
     """Which kirsch this is."""
-    print(f"kirsch {__version__}")
+    print(f"kirsch {metadata.version('kirsch')}")
     return 0

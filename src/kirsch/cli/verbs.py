@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
 from typing import Any, NoReturn
 
-from kirsch import __version__
 from kirsch.cli import (
     cluster_options,
     device_options,
@@ -46,7 +46,7 @@ def build() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"kirsch {__version__}")
+    parser.add_argument("--version", action="version", version=f"kirsch {metadata.version('kirsch')}")
     for option, (metavar, what) in WHERE.items():
         parser.add_argument(option, metavar=metavar, help=what)
     parser.set_defaults(run=None)

@@ -22,10 +22,10 @@ QUEUE = 256 << 20
 POLICY_VIOLATION = 1008
 # What has to be installed for a provider, by the name of the module that is not there.
 INSTALL = {
-    "tornado": "'kirsch[tornado]'",
-    "gevent": "'kirsch[gevent]'",
-    "cherrypy": "'kirsch[web]'",
-    "cheroot": "'kirsch[web]'",
+    "tornado": "'kirsch-websocket[tornado]'",
+    "gevent": "'kirsch-websocket[gevent]'",
+    "cherrypy": "'kirsch-websocket[cherrypy]'",
+    "cheroot": "'kirsch-websocket[cherrypy]'",
     "uvloop": "uvloop",
 }
 THREADED = ("threaded", "cherrypy", "wsgi")

@@ -5,11 +5,11 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any
 
 import cherrypy
 
-from kirsch import __version__
 from kirsch.cluster.api import answers, openapi
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.applications import Applications
@@ -221,7 +221,12 @@ class Daemon(Resource):
         parameters(query)
         machine = self.node.machine
         return json_answer(
-            {"pid": os.getpid(), "machine": machine.id, "runtime": machine.runtime, "version": __version__}
+            {
+                "pid": os.getpid(),
+                "machine": machine.id,
+                "runtime": machine.runtime,
+                "version": metadata.version("kirsch"),
+            }
         )
 
 

@@ -1,8 +1,8 @@
 """The OpenAPI 3.1 document of /kirsch/v1. A test holds it against what the API really answers."""
 
+from importlib import metadata
 from typing import Any
 
-from kirsch import __version__
 from kirsch.cluster.api.answers import MAX_UNIT_BODY
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.schemas import STRINGS, YES_OR_NO, Schema, ref, schemas
@@ -30,7 +30,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "kirsch",
-            "version": __version__,
+            "version": metadata.version("kirsch"),
             "summary": "Unit files on this machine, and on a cluster of them",
             "description": "All that the command line does. Every error is problem+json (RFC 9457).",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},

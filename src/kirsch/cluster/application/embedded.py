@@ -80,7 +80,7 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     An attached one ends when this process does; its output goes to kirschd.log in the state folder.
     """
     if find_spec("cherrypy") is None:
-        raise EmbeddedError("cherrypy is not installed: pip install 'kirsch[web]'")
+        raise EmbeddedError("cherrypy is not installed: pip install kirsch")
     state = application.state
     try:
         state.mkdir(mode=0o700, exist_ok=True)

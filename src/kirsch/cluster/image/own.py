@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import kirsch
+import kirsch.cluster
 from kirsch.cluster.provision.wheels import source_tree
 
 PREFIX = "kirsch/"
@@ -17,5 +17,5 @@ def folder(path: str) -> Path | None:
         return None
     tree = source_tree()
     places = [tree / "images"] if tree else []
-    places.append(Path(kirsch.__file__).parent / "images")
+    places.append(Path(kirsch.cluster.__file__).parents[1] / "images")
     return next((place / name for place in places if (place / name / "Containerfile").is_file()), None)

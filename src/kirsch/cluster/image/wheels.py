@@ -12,13 +12,13 @@ from kirsch.cluster.image.text import text_of
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.image import target
 from kirsch.cluster.provision.record import cache_folder
-from kirsch.cluster.provision.wheels import Wheels, download, made_once
+from kirsch.cluster.provision.wheels import MACHINE, Wheels, download, made_once
 
 REQUIREMENTS = "requirements.txt"
 CONFIGURATION = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 # pip's options that name another file.
 _NAMED = re.compile(r"^\s*(?:-[rc]\s*|--(?:requirement|constraint)[=\s]\s*)([^\s#]+)", re.MULTILINE)
-_KIRSCH = re.compile(r"^\s*kirsch\b", re.MULTILINE)
+_KIRSCH = re.compile(r"^\s*(kirsch(?:-\w+)?)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,16 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
     What was downloaded before is taken again, unless it is to be fresh."""
     file = context / REQUIREMENTS
     texts = list(named(file).values())
-    own = Wheels(runner).own() if any(map(_KIRSCH.search, texts)) else None
-    chosen_by = repr((texts, own and own.parent.name, target()))
+    named_here = {name for text in texts for name in _KIRSCH.findall(text)}
+    own = Wheels(runner).own(sorted({*MACHINE, *named_here})) if named_here else []
+    chosen_by = repr((texts, [wheel.parent.name for wheel in own], target()))
     digest = hashlib.sha256(chosen_by.encode()).hexdigest()[:16]
     folder = cache_folder() / "image-wheels" / digest
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     with made_once(folder) as new:
         if new:
-            found = ["--find-links", str(own.parent)] if own else []
+            found = [word for wheel in own for word in ("--find-links", str(wheel.parent))]
             command = download([*found, "-r", str(file)], target(), new)
             try:
                 runner.run(replace(command, timeout=LONG))

@@ -1,2 +1,2 @@
 """Clusters made on a person's computer, machines as containers, and hosts that join them over ssh
-(`pip install kirsch[clusters]`)."""
+(`pip install kirsch[machines]`)."""

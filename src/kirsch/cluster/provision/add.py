@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -70,7 +70,7 @@ class Joining:
     runner: Runner
     facts: probe.Facts | None = None
     found: MachineRecord | None = None
-    wheel: Path = Path()
+    own: Sequence[Path] = ()
     shell: HostShell = field(default_factory=lambda: HostShell(""))
 
     @property
@@ -140,7 +140,7 @@ class Joining:
         )
 
     def _wheel(self) -> None:
-        self.wheel = Wheels(self.runner).own()
+        self.own = Wheels(self.runner).own()
 
     def _keys(self) -> None:
         self._act(install.authorize(self.machine.user, public_key(self.record)))
@@ -154,13 +154,13 @@ class Joining:
             self._act(install.LEAVE)  # of an earlier time
         pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
         secret = key_file(fetch(self.record, self.runner))
-        libraries = Wheels(self.runner).libraries(self.wheel, self.known_facts.target)
+        libraries = Wheels(self.runner).libraries(self.own, self.known_facts.target)
         files = machine_files(self.record, machine, signer.certificate, pair)
         files += registry_files(self.record, machine)
         files += [secret, *(_wheel(path) for path in libraries)]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
         self._act(install.LIBRARIES)
-        self._act(install.UNPACK, archive([_wheel(self.wheel)]))
+        self._act(install.UNPACK, archive([_wheel(path) for path in self.own]))
         self._act(install.OWN)
 
     def _undo_kirsch(self) -> None:

@@ -75,7 +75,7 @@ class Creation:
     specification: Specification
     runner: Runner
     image: str = ""
-    wheel: Path = Path()
+    own: Sequence[Path] = ()
     made: ClusterRecord | None = None
 
     @property
@@ -129,11 +129,11 @@ class Creation:
         ]
 
     def _wheel(self) -> None:
-        self.wheel = Wheels(self.runner).own()
+        self.own = Wheels(self.runner).own()
 
     def _image(self) -> None:
-        libraries = Wheels(self.runner).libraries(self.wheel, target())
-        self.image = Images(self.runner).machine(libraries, self.wheel, self.specification.image)
+        libraries = Wheels(self.runner).libraries(self.own, target())
+        self.image = Images(self.runner).machine(libraries, self.own, self.specification.image)
 
     def _network(self) -> None:
         id = uuid.uuid4().hex

@@ -72,17 +72,17 @@ class Images:
                     self._commit(self.base(), image, digest, archive(files), script, "none")
         return image
 
-    def machine(self, wheels: Sequence[Path], own: Path, given: str = "") -> str:
+    def machine(self, wheels: Sequence[Path], own: Sequence[Path], given: str = "") -> str:
         """What machines start from: that, and kirsch itself. A change of kirsch makes this alone anew; those
         of earlier states go once nobody may be about to start from them. With a `given` image they are that,
         with kirsch on it."""
         names, id = [path.name for path in wheels], self._id(given) if given else ""
-        digest = recipe.machine_digest(platform.machine(), names, own.parent.name, id)
+        digest = recipe.machine_digest(platform.machine(), names, [wheel.parent.name for wheel in own], id)
         image = f"{recipe.REPOSITORY}:{digest}"
         with alone("machine"):
             if not self.exists(image):
                 node = self.node(wheels, given)
-                shipped = archive([File(f"{WHEELS}/{own.name}", own.read_bytes())])
+                shipped = archive([File(f"{WHEELS}/{wheel.name}", wheel.read_bytes()) for wheel in own])
                 self._commit(node, image, digest, shipped, OWN, "none")
                 self._forget_old()
         return image

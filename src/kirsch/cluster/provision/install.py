@@ -21,8 +21,8 @@ LIBRARIES = (
     f"set -e; python3 -m venv --without-pip --clear {HOME}; mkdir -p {HOME}/share; "
     f"mv {WHEELS}/pip-*.whl {PIP}; {_PIP_INSTALL} {WHEELS}/*.whl; rm -rf {WHEELS}"
 )
-# kirsch's own wheel, alone in WHEELS, besides.
-OWN = f"set -e; {_PIP_INSTALL} {WHEELS}/kirsch-*.whl; rm -rf {WHEELS}"
+# kirsch's own wheels, alone in WHEELS, besides.
+OWN = f"set -e; {_PIP_INSTALL} {WHEELS}/kirsch*.whl; rm -rf {WHEELS}"
 
 
 # What a unit of ours that does not start said last, for the one line that a person reads: systemd's lines are

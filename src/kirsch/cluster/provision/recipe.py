@@ -125,9 +125,9 @@ def node_digest(architecture: str, wheels: Sequence[str], given: str = "") -> st
     return _digest([base_digest(architecture), files, PREPARE, LIBRARIES, sorted(wheels)])
 
 
-def machine_digest(architecture: str, wheels: Sequence[str], own: str, given: str = "") -> str:
-    """Names the image that machines start from: the same, and kirsch as it is by its digest."""
-    return _digest([node_digest(architecture, wheels, given), OWN, own])
+def machine_digest(architecture: str, wheels: Sequence[str], own: Sequence[str], given: str = "") -> str:
+    """Name the image that machines start from: the same, and kirsch by the digests of its wheels."""
+    return _digest([node_digest(architecture, wheels, given), OWN, list(own)])
 
 
 def _digest(value: object) -> str:

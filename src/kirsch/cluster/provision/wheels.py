@@ -25,7 +25,9 @@ from kirsch.cluster.provision.record import ProvisionError, cache_folder
 EXTRA = "machines"
 # Seconds for which a wheel of kirsch is kept after it was made: others may be about to use it.
 OLD = 7 * 86400.0
-BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+# The distributions that a machine gets; an image may name others in its requirements.txt.
+MACHINE = ("kirsch", "kirsch-websocket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ def requirements(metadata: Iterable[str], extra: str) -> list[str]:
         for line in lines:
             if not re.search(rf"""extra == ['"]{re.escape(name)}['"]""", line):
                 continue
-            own = re.match(r"kirsch\[([^\]]+)\]", line)
+            own = re.match(r"kirsch(?:-\w+)?\[([^\]]+)\]", line)
             if own:
                 todo += [each.strip() for each in own[1].split(",") if each.strip() not in seen]
             else:
                 found.add(_bare(line))
-    return sorted(found)
+    return sorted(line for line in found if not re.match(r"kirsch\b", line))
 
 
 def download(requirements: Iterable[str], target: Target, folder: Path) -> Command:
@@ -87,12 +89,15 @@ class Wheels:
         self.runner = runner
         self.cache = cache or cache_folder()
 
-    def own(self) -> Path:
-        """kirsch's own wheel, of what runs now."""
-        made = distribution("kirsch")
-        tree = source_tree()
+    def own(self, names: Iterable[str] = MACHINE) -> list[Path]:
+        """Return kirsch's own wheels, one for each distribution named, of what runs now."""
+        return [self._own(name) for name in names]
+
+    def _own(self, name: str) -> Path:
+        made = distribution(name)
+        tree = source_tree(name)
         files = _tree_files(tree) if tree else _installed_files(made)
-        folder = self.cache / "kirsch" / _digest(files)
+        folder = self.cache / name / _digest(files)
         _forget_old(folder.parent)
         with made_once(folder) as new:
             if new and tree:
@@ -101,9 +106,9 @@ class Wheels:
                 repack(made, files, new)
         return next(folder.glob("*.whl"))
 
-    def libraries(self, own: Path, target: Target) -> list[Path]:
+    def libraries(self, own: Iterable[Path], target: Target) -> list[Path]:
         """The wheels that kirsch needs on such a machine, and pip's."""
-        needed = requirements(_requires(own), EXTRA)
+        needed = requirements([line for wheel in own for line in _requires(wheel)], EXTRA)
         key = hashlib.sha256(repr((needed, target)).encode()).hexdigest()[:16]
         folder = self.cache / "wheels" / key
         with made_once(folder) as new:
@@ -133,15 +138,17 @@ class Wheels:
             )  # fmt: skip
 
 
-def source_tree() -> Path | None:
-    """The tree that kirsch runs from, if that is one that a wheel can be built from."""
+def source_tree(name: str = "kirsch") -> Path | None:
+    """The tree that a distribution of kirsch runs from, if a wheel can be built from it."""
     root = Path(__file__).resolve().parents[4]
+    if name != "kirsch":
+        root /= f"packages/{name}"
     return root if (root / "pyproject.toml").is_file() and (root / "src/kirsch").is_dir() else None
 
 
 def repack(made: Distribution, files: Iterable[tuple[str, bytes]], folder: Path) -> Path:
     """A wheel of an installed package (PEP 427), without what is compiled for this Python."""
-    name = f"kirsch-{made.version}"
+    name = f"{made.metadata['Name'].replace('-', '_')}-{made.version}"
     path = folder / f"{name}-py3-none-any.whl"
     records = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:

@@ -1,0 +1,285 @@
+"""What browsers and the Bridge say to each other: JSON, each message an object with a `type`. No I/O.
+
+docs/protocol.md is the same for people.
+"""
+
+import hashlib
+import json
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+VERSION: Final = 1
+
+# Close codes of the Bridge's own (RFC 6455, 7.4.2), beside 1001, 1003, 1009, 1011 and 1013.
+MALFORMED: Final = 4400
+UNAUTHENTICATED: Final = 4401
+NO_HELLO: Final = 4408
+REPLACED: Final = 4409
+TOO_MANY: Final = 4429
+SLOW: Final = 1013
+TEXT_ONLY: Final = 1003
+
+# Types of messages on the broker.
+MESSAGE: Final = "kirsch.message"
+MARK: Final = "kirsch.mark"
+
+# A room is a routing key: words between dots, no wildcards (AMQP 0-9-1, 3.1.3.3), 255 bytes at most.
+_ROOM = re.compile(r"[^\s*#\x00-\x1f\x7f]{1,100}")
+_NAME: Final = 64
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_NUMBERS: Final = 1 << 53
+_STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Malformed(Exception):
+    """What came is no message of this protocol: why, in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of a connection.
+
+    Attributes:
+        key: the client's secret, by which it is known again when it comes back; "" has one made.
+        name: what it would like to be called.
+        token: what the application authenticates it by, any JSON; None.
+    """
+
+    key: str = ""
+    name: str = ""
+    token: Any = None
+
+    @property
+    def client(self) -> str:
+        """What others know it by: it does not tell the key."""
+        return urlsafe_b64encode(hashlib.sha256(self.key.encode()).digest()[:12]).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Be in a room: hear all after the offset `since` of `stream`, or the `last` messages, and what comes.
+
+    `process` is the one that told it the offset.
+    """
+
+    room: str
+    since: int | None = None
+    last: int = 0
+    presence: bool = True
+    stream: str = ""
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Be in a room no more."""
+
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Say something in a room, for good; `number` grows with each message of a client."""
+
+    room: str
+    number: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Say something in a room that is worth nothing later, as that one is typing."""
+
+    room: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask whether the server is there, which a page cannot do otherwise."""
+
+
+Command = Hello | Join | Leave | Send | Signal | Ping
+
+
+def read(text: str) -> Command:
+    """What a client said. Raises Malformed."""
+    try:
+        said = loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed("this is not JSON") from None
+    if not isinstance(said, dict):
+        raise Malformed("a message is an object with a type")
+    kind = said.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise Malformed(f"type is one of {', '.join(_READERS)}")
+    return reader(said)
+
+
+def _hello(said: Mapping[str, Any]) -> Hello:
+    key, name = said.get("key", ""), said.get("name", "")
+    if not isinstance(key, str) or (key and not _KEY.fullmatch(key)):
+        raise Malformed("key has 16 to 128 letters, digits, - and _")
+    if not isinstance(name, str):
+        raise Malformed("name is a text")
+    return Hello(key, " ".join(name.split())[:_NAME], said.get("token"))
+
+
+def _join(said: Mapping[str, Any]) -> Join:
+    since, last, presence = said.get("since"), said.get("last", 0), said.get("presence", True)
+    stream, process = said.get("stream", ""), said.get("process", "")
+    # -1 is what `joined` says where nothing was said before.
+    if since is not None and not (type(since) is int and -1 <= since < _NUMBERS):
+        raise Malformed("since is a whole number, the offset of the last message you have")
+    if not _whole(last):
+        raise Malformed("last is a whole number of messages")
+    if not isinstance(presence, bool):
+        raise Malformed("presence is true or false")
+    if not isinstance(stream, str):
+        raise Malformed("stream is a text, that of joined")
+    if not isinstance(process, str):
+        raise Malformed("process is a text, that of joined")
+    return Join(_room(said), since, last, presence, stream, process)
+
+
+def _leave(said: Mapping[str, Any]) -> Leave:
+    return Leave(_room(said))
+
+
+def _send(said: Mapping[str, Any]) -> Send:
+    number: Any = said.get("number")
+    if not _whole(number) or number == 0:
+        raise Malformed("number is a whole number from 1 on")
+    if "data" not in said:
+        raise Malformed("there is no data")
+    return Send(_room(said), number, said["data"])
+
+
+def _signal(said: Mapping[str, Any]) -> Signal:
+    return Signal(_room(said), said.get("data"))
+
+
+def _ping(_: Mapping[str, Any]) -> Ping:
+    return Ping()
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Command]] = {
+    "hello": _hello,
+    "join": _join,
+    "leave": _leave,
+    "send": _send,
+    "signal": _signal,
+    "ping": _ping,
+}
+
+
+def _room(said: Mapping[str, Any]) -> str:
+    room = said.get("room")
+    if not isinstance(room, str) or not is_room(room):
+        raise Malformed("room has 1 to 100 characters, and no space, * or #")
+    return room
+
+
+def is_room(name: str) -> bool:
+    """Whether a room can be called so."""
+    try:
+        return _ROOM.fullmatch(name) is not None and len(name.encode()) <= 255
+    except UnicodeEncodeError:
+        return False
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < _NUMBERS
+
+
+def loads(text: str) -> Any:
+    """JSON. Raises ValueError, also for numbers that are none in JSON, or not finite; RecursionError."""
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(text)
+    return number
+
+
+# What the server says.
+
+
+def text(**said: Any) -> str:
+    """One message: `type` first."""
+    return dumps(said)
+
+
+def dumps(value: Any) -> str:
+    """JSON without spaces, in characters that can be encoded."""
+    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair.
+        written = json.dumps(value, separators=(",", ":"))
+    return written
+
+
+def envelope(room: str, client: str, name: str, send: Send, at: int) -> bytes:
+    """A message as it is in the stream: what browsers get, but for its offset."""
+    return text(
+        type="message", room=room, client=client, name=name, number=send.number, at=at, data=send.data
+    ).encode()
+
+
+def foreign(room: str, body: bytes, content_type: str | None) -> bytes:
+    """A message that another program published, in an envelope; b"" if it is neither JSON nor text."""
+    if not is_room(room):
+        return b""
+    try:
+        data: Any = body.decode()
+        if content_type is not None and content_type.partition(";")[0].strip() == "application/json":
+            data = loads(data)
+        return text(type="message", room=room, client="", name="", number=0, at=None, data=data).encode()
+    except (ValueError, RecursionError):
+        return b""
+
+
+def stamped(body: bytes, offset: int) -> str:
+    """An envelope with its offset; nothing is parsed for it."""
+    return f'{{"offset":{offset},{body[1:].decode()}'
+
+
+def marked(body: bytes) -> tuple[str, str]:
+    """What a mark calls the stream: for certain, and if nobody else has named it before; "" not at all."""
+    try:
+        said = loads(body.decode())
+    except (ValueError, RecursionError):
+        return "", ""
+    stream, proposed = (said.get("stream"), said.get("proposed")) if isinstance(said, dict) else ("", "")
+    return _stream(stream), _stream(proposed)
+
+
+def _stream(name: object) -> str:
+    return name if isinstance(name, str) and _STREAM.fullmatch(name) else ""
+
+
+def message_id(client: str, number: int) -> str:
+    return f"{client}:{number}"
+
+
+def sender(message_id: str | None) -> tuple[str, int]:
+    """Client and number of a message_id; ("", 0) if it is none."""
+    client, _, number = (message_id or "").rpartition(":")
+    return (client, int(number)) if number.isascii() and number.isdecimal() and client else ("", 0)
+
+
+def members(found: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Clients and their names."""
+    return [{"client": client, "name": name} for client, name in found]

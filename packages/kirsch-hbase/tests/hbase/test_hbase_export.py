@@ -1,0 +1,63 @@
+"""Scans as Arrow's tables and pandas' frames."""
+
+from datetime import datetime
+
+import pytest
+
+from kirsch.hbase import DOUBLE, LONG, UTF8
+
+pytest.importorskip("pyarrow", reason="kirsch-hbase[frames] is not installed")
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def typed(connection, table):
+    table = connection.table(table.name, key=UTF8, value={"cf:n": LONG, "cf:x": DOUBLE, "": UTF8})
+    table["a"] = {"cf:n": 1, "cf:x": 0.5, "many:t": "Grüße"}
+    table["b"] = {"cf:n": -2}
+    return table
+
+
+def test_pandas(typed):
+    frame = typed.scan().pandas()
+    assert list(frame.index) == ["a", "b"]
+    assert list(frame.columns) == ["cf:n", "cf:x", "many:t"]
+    assert list(frame["cf:n"]) == [1, -2]
+    assert frame["many:t"]["a"] == "Grüße"
+    assert typed.scan(prefix="none").pandas().empty
+
+
+def test_arrow_in_columns(typed):
+    found = typed.scan().arrow(wide=True)
+    assert {name: str(found.schema.field(name).type) for name in found.column_names} == {
+        "row": "string",
+        "cf:n": "int64",
+        "cf:x": "double",
+        "many:t": "string",
+    }
+    assert found.to_pylist() == [
+        {"row": "a", "cf:n": 1, "cf:x": 0.5, "many:t": "Grüße"},
+        {"row": "b", "cf:n": -2, "cf:x": None, "many:t": None},
+    ]
+
+
+def test_arrow_by_cells(table):
+    table.put(b"a", {"cf:n": b"\xff", "many:t": b""}, timestamp=5)
+    assert table.scan().arrow().to_pylist() == [
+        {
+            "row": b"a",
+            "family": family,
+            "qualifier": qualifier,
+            "timestamp": datetime(1970, 1, 1, 0, 0, 0, 5000),
+            "value": value,
+        }
+        for family, qualifier, value in ((b"cf", b"n", b"\xff"), (b"many", b"t", b""))
+    ]
+    assert table.scan(prefix=b"none").arrow().num_rows == 0
+
+
+def test_arrow_in_batches(table):
+    table.put_many((b"%05d" % n, {"cf:a": b"x" * 100}) for n in range(20_000))
+    sizes = [batch.num_rows for batch in table.scan().arrow_batches()]
+    assert sum(sizes) == 20_000
+    assert len(sizes) > 3

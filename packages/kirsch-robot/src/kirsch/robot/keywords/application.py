@@ -1,0 +1,110 @@
+"""Keywords that run an application."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+from kirsch.robot.application import Application, Stop
+from kirsch.robot.keywords.session import PATIENCE, Keywords
+from kirsch.robot.moment import Moment
+from robot.api import logger
+from robot.api.deco import keyword
+
+UP_TIMEOUT = timedelta(seconds=90)
+
+
+class ApplicationKeywords(Keywords):
+    """Start, stop, and what it says meanwhile."""
+
+    @keyword
+    def start_application(
+        self, directory: Path, free_ports: bool = False, timeout: timedelta = UP_TIMEOUT
+    ) -> str:
+        """Runs ``kirsch up`` on a copy of an application's folder; returns the address that it prints.
+
+        The copy is made the first time a suite names the folder; started again, the application finds
+        there what it kept. The copy is removed at the suite's end, or by `Remove Application`.
+
+        With ``free_ports`` the copy publishes its ports under free numbers, so that it disturbs nobody who
+        uses the application on this machine, another test run included. Unit files, ``*.toml`` and
+        ``*.cfg`` are changed for that; the log shows each changed line. `Port Of` tells the new numbers.
+
+        | ${address} =    Start Application    examples/notes    free_ports=yes
+        """
+        place = directory.resolve()
+        session = self.session
+        if place not in session.applications:
+            copied = Application.copy(place, free_ports=free_ports)
+            session.applications[place] = copied
+            for change in copied.changes:
+                logger.info(f"changed for free ports: {change}")
+        session.current = session.applications[place]
+        if session.current.running:
+            raise AssertionError(f"{directory} runs already: `Stop Application` stops it")
+        address = session.current.start(timeout.total_seconds())
+        logger.info(str(session.current.output))
+        return address
+
+    @keyword
+    def stop_application(self, by: Stop = "Ctrl-C") -> None:
+        """Stops the application: by Ctrl-C where ``kirsch up`` runs, or by ``kirsch down`` (``by=down``).
+
+        Returns once ``kirsch up`` has ended; its exit status must be 0.
+
+        | Stop Application
+        | Stop Application    by=down
+        """
+        application = self.session.application
+        application.stop(by)
+        logger.info(str(application.output))
+
+    @keyword
+    def remove_application(self) -> None:
+        """Stops the application and removes its copy with all that it kept."""
+        application = self.session.application
+        application.stop()
+        application.remove()
+        self.session.applications = {
+            place: other for place, other in self.session.applications.items() if other is not application
+        }
+        self.session.current = None
+
+    @keyword
+    def port_of(self, published: int) -> int:
+        """The number under which the application has the port that its files in the repository name.
+
+        | ${port} =    Port Of    8090
+        """
+        return self.session.application.ports.get(published, published)
+
+    @keyword
+    def wait_until_unit_says(
+        self, unit: str, text: str, after: Moment | None = None, timeout: timedelta = PATIENCE
+    ) -> Moment:
+        """Waits for a line of a unit among those that ``kirsch up`` prints; returns the moment it came.
+
+        ``text`` is a regular expression. With ``after``, a moment as `Kill Unit` returns it, earlier lines
+        do not count.
+
+        | ${noticed} =    Wait Until Unit Says    lb    notes:1.container enters drain    after=${killed}
+        """
+        output = self.session.application.output
+        assert output is not None
+        pattern = rf"^{re.escape(unit)}(\.\w+)? *\| .*({text})"
+        moment = output.wait_for(pattern, timeout.total_seconds(), after)
+        if moment is None:
+            last = "\n".join(str(output).splitlines()[-10:])
+            raise AssertionError(f"{unit} did not say {text!r} within {timeout}; the last lines:\n{last}")
+        logger.info(str(moment))
+        return moment
+
+    @keyword
+    def nothing_should_be_left(self) -> None:
+        """Checks that no process of the stopped application runs any more.
+
+        Those it had when it was stopped, grandchildren in sessions of their own included, and any
+        process whose environment, arguments or working directory name its folder.
+        """
+        left = self.session.application.left()
+        if left:
+            raise AssertionError("still there: " + ", ".join(sorted(map(str, left))))

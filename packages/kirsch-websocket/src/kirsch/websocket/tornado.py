@@ -1,0 +1,209 @@
+"""WebSockets on Tornado: `handler` for an application that is there, `serve` for one of its own, `connect`.
+
+Tornado reads the request and writes the response: cookies, `prepare` and the access log are the application's
+as ever. Then the socket leaves Tornado's stream, and asyncio's loop, which is Tornado's, carries the
+connection as `kirsch.websocket.asyncio` does.
+"""
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from socket import gaierror
+from typing import Any, ClassVar
+
+try:
+    import tornado  # noqa: F401 - whether it is there
+except ModuleNotFoundError:
+    raise ImportError("Tornado is not installed: pip install 'kirsch-websocket[tornado]'") from None
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.netutil import bind_sockets
+from tornado.web import Application as TornadoApplication
+from tornado.web import RequestHandler
+
+from kirsch.websocket import asyncio as loops
+from kirsch.websocket.application import WebSocket
+from kirsch.websocket.async_handshake import log
+from kirsch.websocket.async_socket import Listener
+from kirsch.websocket.async_tls import wire
+from kirsch.websocket.async_wire import Connections
+from kirsch.websocket.asyncio import Application, Connection, Stream, connect, factory, reconnect
+from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.frame import GOING_AWAY
+from kirsch.websocket.handshake import Policy
+from kirsch.websocket.headers import Headers, Request
+from kirsch.websocket.limits import Limits
+from kirsch.websocket.listening import peer, unix_socket, unknown
+from kirsch.websocket.message import check_close
+from kirsch.websocket.site import Site
+
+__all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]
+
+# More than Tornado reads at a time: what came with the request's head comes out at once.
+AHEAD = 1 << 20
+
+
+class Handler(RequestHandler):
+    """What `handler()` makes a class of; extend that class for `prepare`, cookies and the like.
+
+    Attributes:
+        site: what is offered.
+        connections: those that are open.
+    """
+
+    site: ClassVar[Site]
+    connections: ClassVar[Connections]
+
+    @classmethod
+    async def close_connections(
+        cls,
+        code: int = GOING_AWAY,
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
+        timeout = cls.site.limits.close_timeout if timeout is None else timeout
+        await cls.connections.close(code, reason, timeout)
+
+    async def get(self, *args: str, **kwargs: str) -> None:
+        """Answer the handshake, and let the WebSocket have the socket."""
+        try:
+            websocket, response = self._open()
+        except HandshakeError as error:
+            log.warning("%s: %s", self._peer(), error)
+            self._refuse(error)
+            return
+        self.set_status(101)
+        for line in response[:-4].decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(": ")
+            self.add_header(name, value)
+        written = self.finish()
+        stream = self.detach()
+        try:
+            await written
+            rest = _ahead(stream)
+        except StreamClosedError:
+            log.info("%s: gone before the handshake was answered", websocket.peer)
+            return
+        sock: Any = stream.socket
+        stream.io_loop.remove_handler(sock)
+        wire(websocket, sock, self.connections).begin(rest)
+
+    # They are refused as any request that is no handshake: with a reason, which is logged.
+    head = post = put = patch = delete = options = get
+
+    def _open(self) -> tuple[WebSocket, bytes]:
+        asked = self.request
+        if asked.version == "HTTP/1.0":
+            raise HandshakeError(505, "HTTP/1.0: a WebSocket needs HTTP/1.1")
+        request = Request(asked.method or "", asked.uri or "", Headers(asked.headers.get_all()))
+        return self.site.open(request, self._peer())
+
+    def _refuse(self, error: HandshakeError) -> None:
+        self.clear()
+        self.set_status(error.status)
+        for name, value in error.headers:
+            self.add_header(name, value)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{error.reason}\n")
+
+    def _peer(self) -> str:
+        """As the application sees it: behind a proxy, with `xheaders`, the client."""
+        context: Any = getattr(self.request.connection, "context", None)
+        address = getattr(context, "address", None) or "unix"
+        host = self.request.remote_ip
+        return peer(address) if isinstance(address, str) or host == address[0] else str(host)
+
+
+def handler(
+    application: Application | Mapping[str, Application],
+    *,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    stream: bool = False,
+) -> type[Handler]:
+    """A class for the rules of a `tornado.web.Application`: `[("/", Page), ("/chat", handler(Chat))]`.
+
+    Args:
+        application: a class that extends WebSocket, or `async def chat(ws: Connection)`; or a mapping of
+            paths to either.
+        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
+        stream: functions are given each message as a Stream, in chunks.
+    """
+    wrap = functools.partial(factory, stream=stream)
+    return _handler(Site(application, policy or Policy(), limits or Limits(), wrap))
+
+
+class Server(loops.Server):
+    """A Tornado HTTP server with nothing but WebSockets, listening: `async with serve(...) as server`."""
+
+    def __init__(self, site: Site, listener: "_Listener", secure: bool) -> None:
+        super().__init__(site, listener, secure)
+        self._http = listener.http
+
+    async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        check_close(code, reason)
+        self._http.stop()
+        await self._http.close_all_connections()
+        await super().close(code, reason, timeout)
+
+
+class serve(loops.serve):  # noqa: N801 - as there
+    """Listen on the running IOLoop: `server = await serve(...)`, or `async with serve(...) as server`.
+
+    The arguments are those of `kirsch.websocket.asyncio.serve`. To serve pages too, put `handler` into a
+    Tornado application.
+    """
+
+    async def _listen(self) -> Server:
+        site, limits = self._site, self._site.limits
+        made = _handler(site)
+        http = HTTPServer(
+            TornadoApplication([(".*", made)], log_function=_unlogged),
+            ssl_options=self._context,
+            max_header_size=limits.handshake,
+            idle_connection_timeout=limits.handshake_timeout,
+            # No handshake has one, and Tornado would take 100 MiB before it asks us.
+            max_body_size=limits.handshake,
+            body_timeout=limits.handshake_timeout,
+        )
+        if self._socket is None and self._unix is None:
+            host, port = self._place
+            try:
+                sockets = bind_sockets(port, host, backlog=self._backlog)
+            except gaierror as error:
+                raise unknown(host, error) from None
+        else:
+            sock = self._socket or unix_socket(str(self._unix))
+            sock.setblocking(False)
+            sock.listen(self._backlog)
+            sockets = [sock]
+        http.add_sockets(sockets)
+        self._server = Server(site, _Listener(made, http, sockets), self._context is not None)
+        return self._server
+
+
+class _Listener(Listener):
+    """Tornado listens."""
+
+    def __init__(self, handler: type[Handler], http: HTTPServer, sockets: list[Any]) -> None:
+        super().__init__(handler.site, None)
+        self.connections, self.sockets, self.http = handler.connections, sockets, http
+
+    def close(self) -> None:
+        self.http.stop()
+
+
+def _handler(site: Site) -> type[Handler]:
+    return type("WebSocketHandler", (Handler,), {"site": site, "connections": Connections()})
+
+
+def _ahead(stream: IOStream) -> bytes:
+    """What the client sent right behind its request. Raises StreamClosedError if it is gone."""
+    read = asyncio.ensure_future(stream.read_bytes(AHEAD, partial=True))
+    return read.result() if read.done() else b""
+
+
+def _unlogged(handler: RequestHandler) -> None:
+    """The server's own log says what there is to say."""

@@ -1,0 +1,86 @@
+"""The package builds with a compiler and without; what it says of itself is true."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2]
+MODULES = {"frame", "parser", "sending", "protocol", "pump"}
+PIP = (sys.executable, "-m", "pip", "wheel")
+
+
+def implementation(path: Path | None = None, **environment: str) -> str:
+    """What a fresh interpreter says runs."""
+    places = {} if path is None else {"PYTHONPATH": str(path)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from kirsch.websocket import speedups; print(speedups.implementation)"],
+        env={**os.environ, **places, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_what_is_tested_here_is_compiled() -> None:
+    assert implementation() == "cython"
+
+
+def test_the_environment_takes_the_python_versions() -> None:
+    assert implementation(KIRSCH_PURE="1") == "python"
+    assert implementation(KIRSCH_PURE="0") == "cython"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("environment", "compiled"),
+    [({}, True), ({"KIRSCH_PURE": "1"}, False), ({"CC": "/bin/false"}, False)],
+    ids=["compiler", "pure", "no compiler"],
+)
+def test_a_wheel_is_built(tmp_path: Path, environment: dict[str, str], compiled: bool) -> None:
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
+    shutil.copytree(PACKAGE / "src", source / "src", ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(PACKAGE / name, source)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-build-isolation",
+            "--no-deps",
+            "-w",
+            "wheels",
+            "source/",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (tmp_path / "wheels").glob("kirsch_websocket-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        built = {Path(name).name.split(".")[0] for name in archive.namelist() if name.endswith(".so")}
+        archive.extractall(tmp_path / "installed")
+    assert built == (MODULES if compiled else set())
+    assert implementation(tmp_path / "installed") == ("cython" if compiled else "python")
+
+
+@pytest.mark.parametrize(
+    ("provider", "library", "extra"),
+    [("tornado", "tornado", "tornado"), ("gevent", "gevent", "gevent"), ("cherrypy", "cherrypy", "cherrypy")],
+)
+def test_a_provider_whose_library_is_missing_names_the_extra(provider: str, library: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; import kirsch.websocket.{provider}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.lower().startswith(f"importerror: {library} is not installed: ")
+    assert last.endswith(f"pip install 'kirsch-websocket[{extra}]'")

@@ -1,3 +1,0 @@
-"""kirsch: from one process to a cluster, one bus."""
-
-__version__ = "0.1.0.dev0"
