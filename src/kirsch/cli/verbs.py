@@ -38,6 +38,14 @@ WHERE = {
 SHELLS = ("bash", "zsh", "fish")
 
 
+class Version(argparse.Action):
+    """Print the version and exit; the metadata is read only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"kirsch {metadata.version('kirsch')}")
+        parser.exit()
+
+
 def build() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     parser = Top(
@@ -46,7 +54,7 @@ def build() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"kirsch {metadata.version('kirsch')}")
+    parser.add_argument("--version", action=Version, nargs=0, help="print kirsch's version")
     for option, (metavar, what) in WHERE.items():
         parser.add_argument(option, metavar=metavar, help=what)
     parser.set_defaults(run=None)
