@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.runtime.systemd.box import box
-from kirsch.cluster.runtime.systemd.oneoff import sweep
+from kirsch.cluster.runtime.systemd.podman import container_arguments, sweep_containers
 from kirsch.unit import UnitError, UnitName
 
 # As podman 5.4's generator writes it.
@@ -21,7 +20,7 @@ COMMAND = (
 
 
 def test_it_has_what_the_units_container_has_but_what_is_its_own():
-    assert box(COMMAND, UnitName.parse("x@1.container")) == (
+    assert container_arguments(COMMAND, UnitName.parse("x@1.container")) == (
         *("--tmpfs", "/tmp", "--network", "kirsch", "--user", "1000", "-v", "/srv/1:/data:ro", "--read-only"),
         *("--env", "A=b", "--env", "C=d e", "--env", "N=1", "--secret", "foo", "--env=KIRSCH_UNIT"),
         *("--add-host=postgres:10.0.0.1", "registry/foo:1"),
@@ -29,14 +28,14 @@ def test_it_has_what_the_units_container_has_but_what_is_its_own():
 
 
 def test_specifiers_are_the_systems():
-    found = box("podman run -v %S/x:/x --env P=100%% a $$x", UnitName.parse("x.container"))
+    found = container_arguments("podman run -v %S/x:/x --env P=100%% a $$x", UnitName.parse("x.container"))
     assert found == ("-v", "/var/lib/x:/x", "--env", "P=100%", "a")
 
 
 @pytest.mark.parametrize("command", ["", "podman start x", "podman run --name", "podman run -d"])
 def test_what_runs_no_container_is_refused(command: str):
     with pytest.raises(UnitError):
-        box(command, UnitName.parse("x.container"))
+        container_arguments(command, UnitName.parse("x.container"))
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def left(tmp_path: Path) -> Path:
 
 def test_what_is_left_of_a_kirsch_that_was_killed_is_removed(left: Path, tmp_path: Path):
     asked = tmp_path / "asked"
-    sweep(tmp_path, ["sh", "-c", f'echo "$@" >> {asked}', "sh"])
+    sweep_containers(tmp_path, ["sh", "-c", f'echo "$@" >> {asked}', "sh"])
     name = left.name
     assert not left.exists()
     assert asked.read_text().splitlines() == [
@@ -68,11 +67,11 @@ def test_what_somebody_holds_or_has_just_made_is_let_be(left: Path, tmp_path: Pa
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"holds\n"
-        sweep(tmp_path, prefix)
+        sweep_containers(tmp_path, prefix)
         assert (left / "PGPASSWORD").exists()
     finally:
         holder.communicate()
     os.utime(left)
-    sweep(tmp_path, prefix)
+    sweep_containers(tmp_path, prefix)
     assert (left / "PGPASSWORD").exists()
     assert not asked.exists()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kirsch.cluster.runtime.systemd.secrets import stale
+from kirsch.cluster.runtime.systemd.podman import stale
 
 DESCRIBED = """\
 0a kirsch-book-2-container-57b5019e0adfbeb1 cat /run/kirsch/units/book@2.container.secrets/=WORD

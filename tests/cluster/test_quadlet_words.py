@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kirsch.cluster.model.podman import parse_version, quadlet_types
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.process.environment import parse_environment_file
+from kirsch.cluster.runtime.environment import parse_environment_file
 from kirsch.cluster.runtime.systemd.files import (
     compose,
     environment_text,

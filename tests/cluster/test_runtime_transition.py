@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kirsch.bus.child import Exit
 from kirsch.cluster.runtime.process.progress import (
+    ACTIVE,
     AT_REST,
     ControlExited,
     Elapsed,
@@ -28,9 +29,8 @@ from kirsch.cluster.runtime.process.progress import (
     Start,
     Stop,
 )
-from kirsch.cluster.runtime.process.service import Service
-from kirsch.cluster.runtime.process.service_file import read_service
-from kirsch.cluster.runtime.process.transition import step
+from kirsch.cluster.runtime.process.states import TRANSITIONS, Trigger, step
+from kirsch.cluster.runtime.service import Service, read_service
 from kirsch.unit import UnitFile, UnitName
 
 NAME = UnitName.parse("x.service")
@@ -102,6 +102,71 @@ class Machine:
 
 
 SIMPLE = "ExecStart=/bin/main"
+
+# The table of transitions, a row at a time: a unit in a state, with processes, and what happens to it.
+EVERYTHING = """
+ExecCondition=/bin/condition\nExecStartPre=/bin/pre\nExecStart=/bin/main\nExecStartPost=/bin/post
+ExecReload=/bin/reload\nExecStop=/bin/stop\nExecStopPost=/bin/stop-post
+"""
+ROWS = [(sub, trigger, to) for sub, row in TRANSITIONS.items() for trigger, to in row.items()]
+# Two targets stand for a decision: by the main process, and by the result of the run.
+DECIDED = {"running": {"running", "stop-sigterm"}, "dead": {"dead", "failed"}}
+
+
+def in_state(sub: str, **values: object) -> Progress:
+    at_rest = sub in (*AT_REST, "auto-restart")
+    main = 1 if sub in ("start-post", "running", "reload", "stop") else 0
+    return replace(Progress(sub=sub, main=main, occupied=not at_rest, deadline=1000.0), **values)
+
+
+def event_of(sub: str, trigger: Trigger) -> tuple[Progress, object]:
+    """Something that makes the trigger in this state, and the unit before it."""
+    match trigger:
+        case Trigger.START:
+            return in_state(sub), Start() if sub in AT_REST else Elapsed()
+        case Trigger.STOP:
+            return in_state(sub), Stop()
+        case Trigger.RELOAD:
+            return in_state(sub), Reload()
+        case Trigger.DONE if sub == "start":
+            return in_state(sub), Spawned(7)
+        case Trigger.DONE:
+            return in_state(sub, control=2), ControlExited(Exit(code=0))
+        case Trigger.FAILED if sub == "start":
+            return in_state(sub), NotSpawned("no")
+        case Trigger.FAILED:
+            return in_state(sub, control=2), ControlExited(Exit(code=255))
+        case Trigger.MAIN_EXITED:
+            return in_state(sub, main=1), MainExited(Exit(code=1))
+        case Trigger.EMPTY:
+            return in_state(sub, main=0), Emptied()
+        case Trigger.TIMEOUT:
+            return in_state(sub), Elapsed()
+        case Trigger.WATCHDOG:
+            return in_state(sub), Notified(watchdog_trigger=True)
+        case Trigger.STOPPING:
+            return in_state(sub), Notified(stopping=True)
+
+
+@pytest.mark.parametrize(("sub", "trigger", "to"), ROWS, ids=lambda each: getattr(each, "name", each))
+def test_each_row_of_the_table(sub, trigger, to):
+    progress, event = event_of(sub, trigger)
+    after, _ = step(parse(EVERYTHING), progress, event, 1000.0)
+    assert after.sub in DECIDED.get(to, {to})
+
+
+@pytest.mark.parametrize("trigger", [Trigger.RELOAD, Trigger.WATCHDOG, Trigger.STOPPING, Trigger.EMPTY])
+@pytest.mark.parametrize("sub", TRANSITIONS)
+def test_what_the_table_does_not_have_changes_no_state(sub, trigger):
+    progress, event = event_of(sub, trigger)
+    after, actions = step(parse(EVERYTHING), progress, event, 1000.0)
+    if trigger not in TRANSITIONS[sub]:
+        assert (after.sub, actions) == (sub, ())
+
+
+def test_every_state_is_in_the_table():
+    assert TRANSITIONS.keys() == ACTIVE.keys()
+    assert {to for _, _, to in ROWS} <= TRANSITIONS.keys()
 
 
 def test_simple_runs_once_it_is_spawned():

@@ -2,12 +2,14 @@
 
 import math
 import signal
+from dataclasses import fields
 
 import pytest
 
 from kirsch.bus.child import Exit
-from kirsch.cluster.runtime.process.service import Directory, EnvironmentFile, Service
-from kirsch.cluster.runtime.process.service_file import read_service
+from kirsch.cluster.runtime.directives import SERVICE, UNIT, InProcess
+from kirsch.cluster.runtime.environment import EnvironmentFile
+from kirsch.cluster.runtime.service import Directory, Service, read_service
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 SPECIFIERS = {"t": "/state/run", "S": "/state/state", "h": "/root"}
@@ -294,3 +296,21 @@ def test_specifiers_are_expanded_after_words_are_split():
     found, _ = read_service(unit, file)
     assert found.start[0].argv({}) == ("/bin/echo", "b c", "100%", unit.text)
     assert found.environment == {"X": "b c"}
+
+
+def test_each_row_of_the_table_of_directives_is_once_there_and_sets_a_field():
+    rows = [*SERVICE.values(), *UNIT.values()]
+    assert len({each.name for each in rows}) == len(rows)
+    assert {each.field for each in rows if each.field} <= {each.name for each in fields(Service)}
+    assert all(bool(each.field) == bool(each.read) for each in rows)
+
+
+@pytest.mark.parametrize("name", [n for n, d in SERVICE.items() if d.process is InProcess.WARNED])
+def test_what_the_table_says_is_passed_over_is_warned_of(name):
+    [warning] = warned(f"{name}=x")
+    assert warning.endswith(f"{name}= is not honoured by the process runtime")
+
+
+@pytest.mark.parametrize("name", [n for n, d in SERVICE.items() if d.process is InProcess.REFUSED])
+def test_what_the_table_says_is_refused_is_an_error(name):
+    assert f"{name}= cannot be given to a plain process" in refused(f"ExecStart=/bin/true\n{name}=x")

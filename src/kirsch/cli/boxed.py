@@ -14,7 +14,7 @@ from typing import Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import tie
 from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.runtime.systemd.oneoff import NAMES, held, sweep
+from kirsch.cluster.runtime.systemd.podman import NAMES, one_off_folder, sweep_containers
 
 # The flat network, where the machine is in one.
 NETWORK = "kirsch"
@@ -51,8 +51,8 @@ def run_boxed(context: Mapping[str, Any], argv: Sequence[str], given: Mapping[st
         *command,
     ]
     environment = with_variables(variables)
-    sweep()
-    with held(name) as folder:
+    sweep_containers()
+    with one_off_folder(name) as folder:
         _make_secrets(name, folder, secrets)
         return _attached(whole, environment, name)
 

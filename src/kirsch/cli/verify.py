@@ -13,7 +13,7 @@ from kirsch.cli.machine_names import machine_names, named, recorded_names
 from kirsch.cli.reach import client_of
 from kirsch.cluster.node.verify import verify as checked
 from kirsch.cluster.provision.endpoint import Where
-from kirsch.cluster.runtime.process.host import Host
+from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.process.runtime import check
 from kirsch.unit import UnitError
 

@@ -15,9 +15,9 @@ from tests.deadline import eventually
 from tests.port import free_port
 
 from kirsch.cluster.api.client import Client
-from kirsch.cluster.runtime.process.host import Host
-from kirsch.cluster.runtime.process.invocation import compose_environment
-from kirsch.cluster.runtime.process.service_file import read_service
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.invocation import compose_environment
+from kirsch.cluster.runtime.service import read_service
 from kirsch.hbase import connect, jars
 from kirsch.unit import UnitFile, UnitName
 

@@ -1,1 +1,1 @@
-"""Runtimes run units on one machine: as plain processes, or by systemd and Podman."""
+"""Contract of what runs units on one machine, and its two implementations: process and systemd."""

@@ -7,8 +7,11 @@ from typing import Protocol
 from kirsch.bus.command import Command
 from kirsch.unit import UnitFile, UnitName
 
-# Where a unit that asked for it finds the endpoints socket.
+# Variable with the path of the endpoints socket, for units with Endpoints=yes.
 ENDPOINTS = "KIRSCH_ENDPOINTS"
+# Exit statuses of Runtime.run, as timeout(1) and sh(1) have them.
+TIMED_OUT = 124
+NOT_EXECUTED = 127
 
 
 @dataclass(frozen=True, slots=True)

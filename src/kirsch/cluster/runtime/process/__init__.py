@@ -1,1 +1,1 @@
-"""The runtime that runs units as plain processes, without systemd."""
+"""Units as plain processes: `kirsch up`, and machines without systemd."""

@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kirsch.bus.child import Child, ChildError, Exit
+from kirsch.bus.child import Child, ChildError, Command, Exit
+from kirsch.cluster.runtime.base import NOT_EXECUTED, TIMED_OUT
+from kirsch.cluster.runtime.command_line import CommandLine
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.invocation import compose_command, compose_environment
 from kirsch.cluster.runtime.journal import Journal
-from kirsch.cluster.runtime.process.command_line import CommandLine
-from kirsch.cluster.runtime.process.host import Host
-from kirsch.cluster.runtime.process.invocation import compose_command, compose_environment
-from kirsch.cluster.runtime.process.service import Service
+from kirsch.cluster.runtime.service import Service
 from kirsch.unit import UnitName
 
 LAST_LINES = 5  # of its output, that are kept
@@ -145,3 +146,42 @@ class Processes:
             self._loop.call_soon_threadsafe(self._tell, ended)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+
+async def run_once(command: Command, seconds: float, running: set[Child]) -> int:
+    """Run a command for at most `seconds`, its output dropped; nothing of it is left, also when cancelled.
+
+    Returns its exit status, as Runtime.run has it. It is in `running` as long as it lasts.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Exit] = loop.create_future()
+
+    def settle(exit: Exit) -> None:
+        if not ended.done():
+            ended.set_result(exit)
+
+    def on_main_exit(exit: Exit) -> None:
+        try:
+            loop.call_soon_threadsafe(settle, exit)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+    def kill(done: "asyncio.Future[None]") -> None:
+        if done.exception() is None:
+            child.kill()
+
+    child = Child(command, on_main_exit=on_main_exit, keep=True)
+    running.add(child)
+    start = asyncio.ensure_future(asyncio.to_thread(child.start))
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(start)
+            exit = await ended
+    except ChildError:
+        return NOT_EXECUTED
+    except TimeoutError:
+        return TIMED_OUT
+    finally:
+        running.discard(child)
+        start.add_done_callback(kill)
+    return 128 + exit.signal if exit.signal is not None else exit.code or 0

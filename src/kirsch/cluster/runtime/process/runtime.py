@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kirsch.bus.command import Command
-from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.host import Host, default_path
+from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.journal import Journal
-from kirsch.cluster.runtime.once import NOT_EXECUTED
-from kirsch.cluster.runtime.process.host import Host, default_path
-from kirsch.cluster.runtime.process.invocation import compose_context
 from kirsch.cluster.runtime.process.notify_socket import NotifyFolder
-from kirsch.cluster.runtime.process.options import check_options
 from kirsch.cluster.runtime.process.progress import Reload, Start, Stop
-from kirsch.cluster.runtime.process.service_file import read_service
 from kirsch.cluster.runtime.process.supervisor import Job, Supervisor
+from kirsch.cluster.runtime.service import check_options, read_service
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 log = logging.getLogger(__name__)

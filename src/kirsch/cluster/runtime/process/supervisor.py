@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 
 from kirsch.bus.child import Child, ChildError
 from kirsch.bus.command import Command
-from kirsch.cluster.runtime.base import Prepared, RuntimeState
-from kirsch.cluster.runtime.journal import Journal
-from kirsch.cluster.runtime.once import NOT_EXECUTED, run_once
-from kirsch.cluster.runtime.process.command_line import CommandLine
-from kirsch.cluster.runtime.process.host import Host
-from kirsch.cluster.runtime.process.invocation import (
+from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState
+from kirsch.cluster.runtime.command_line import CommandLine
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.invocation import (
     compose_command,
     compose_context,
     compose_environment,
@@ -24,13 +22,14 @@ from kirsch.cluster.runtime.process.invocation import (
     remove_runtime_directories,
     run_variables,
 )
+from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.runtime.process.notify_socket import (
     NotifyFolder,
     NotifySocket,
     descends_from,
     parse_message,
 )
-from kirsch.cluster.runtime.process.processes import ProcessEnded, Processes, TreeEnded
+from kirsch.cluster.runtime.process.processes import ProcessEnded, Processes, TreeEnded, run_once
 from kirsch.cluster.runtime.process.progress import (
     AT_REST,
     Action,
@@ -51,8 +50,8 @@ from kirsch.cluster.runtime.process.progress import (
     Start,
     Stop,
 )
-from kirsch.cluster.runtime.process.service import Service
-from kirsch.cluster.runtime.process.transition import step
+from kirsch.cluster.runtime.process.states import step
+from kirsch.cluster.runtime.service import Service
 from kirsch.unit import UnitName
 
 LAST_CHARACTERS = 500  # of its output, in the message of a unit that failed

@@ -1,1 +1,1 @@
-"""The runtime of machines with systemd and Podman's Quadlet."""
+"""Units and Quadlets as units of systemd, which run on when kirschd does not."""

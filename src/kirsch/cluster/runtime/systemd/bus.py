@@ -6,7 +6,8 @@ itself anew) counts as a new connection.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,9 +32,10 @@ _MATCHES = (
     f"type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
 )
 CONNECT_TIMEOUT = 10.0  # seconds, for one attempt
-IN_FLIGHT = (
-    100  # calls without an answer: dbus-daemon has at most 128 of a connection (max_replies_per_connection)
-)
+# Calls without an answer: dbus-daemon takes at most 128 of a connection (max_replies_per_connection).
+IN_FLIGHT = 100
+# Bytes of such calls. Linux gives a Unix socket 212,992 bytes, and counts a message larger than it is.
+BUFFER, OVERHEAD = 100_000, 1_000
 PATIENCE = 30.0  # seconds a call waits for a connection that is being made anew
 ATTEMPTS = 3  # of a call
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts; the last is kept
@@ -88,7 +90,7 @@ class SystemdBus:
         self._closing = False
         self._owner = ""
         self._again = asyncio.Event()
-        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._room = _Room()
         self._task: asyncio.Task[None] | None = None
         self.jobs = Jobs()
 
@@ -165,7 +167,7 @@ class SystemdBus:
             signature=signature,
             body=list(body),
         )
-        async with self._room:
+        async with self._room.reserve(body):
             bus = self._bus
             if bus is None:
                 raise BusLost("the connection to systemd is lost")
@@ -198,8 +200,6 @@ class SystemdBus:
         except (OSError, TimeoutError, AuthError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BusLost(f"cannot reach systemd over D-Bus at {self._path}: {reason}") from None
-        writer: Any = self._bus._writer
-        writer.sock = _Patient(writer.sock)
         self._bus.add_message_handler(self._received)
         self._again.clear()
         for match in _MATCHES:
@@ -289,20 +289,35 @@ class SystemdBus:
         return True
 
 
-class _Patient:
-    """The socket of a connection, for dbus-fast's writer (5.2), which takes a full one for a lost one: here
-    nothing is sent of it then, and the writer waits until something can be."""
+class _Room:
+    """Bound on the calls without an answer, in their order.
 
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
+    dbus-fast (5.2) takes a full socket for a lost connection, so calls under way must fit into the socket's
+    buffer. A call that is larger than BUFFER goes alone, in parts.
+    """
 
-    def send(self, data: memoryview) -> int:
-        """How many bytes were sent."""
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._calls = 0
+        self._turn = asyncio.Lock()
+        self._answered = asyncio.Event()
+
+    @asynccontextmanager
+    async def reserve(self, body: Sequence[Any]) -> AsyncIterator[None]:
+        """Wait for room for a call with this body, and keep it until the call is answered."""
+        size = min(OVERHEAD + len(repr(body)), BUFFER)
+        async with self._turn:
+            while self._bytes + size > BUFFER or self._calls >= IN_FLIGHT:
+                self._answered.clear()
+                await self._answered.wait()
+            self._bytes += size
+            self._calls += 1
         try:
-            sent: int = self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        return sent
+            yield
+        finally:
+            self._bytes -= size
+            self._calls -= 1
+            self._answered.set()
 
 
 class Jobs:

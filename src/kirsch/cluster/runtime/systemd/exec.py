@@ -9,7 +9,6 @@ an environment that its own processes can change.
 import asyncio
 import logging
 import os
-import re
 import select
 import time
 import uuid
@@ -20,16 +19,15 @@ from typing import Any
 from dbus_fast import Variant
 
 from kirsch.bus.command import Command
-from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.once import NOT_EXECUTED, TIMED_OUT
-from kirsch.cluster.runtime.process.host import STANDARD_PATH, Host
-from kirsch.cluster.runtime.process.invocation import compose_context
-from kirsch.cluster.runtime.process.service_file import read_service
+from kirsch.cluster.runtime.base import NOT_EXECUTED, TIMED_OUT, Prepared
+from kirsch.cluster.runtime.directives import CONTEXT, PROCESS_SECTION, TRANSIENT
+from kirsch.cluster.runtime.host import STANDARD_PATH, Host
+from kirsch.cluster.runtime.invocation import compose_context
+from kirsch.cluster.runtime.service import read_service
 from kirsch.cluster.runtime.status import EXEC
 from kirsch.cluster.runtime.systemd.bus import SYSTEMD, BusError, SystemdBus, unit_path
 from kirsch.cluster.runtime.systemd.states import INTERFACES
-from kirsch.cluster.runtime.systemd.unit import Unit
-from kirsch.cluster.runtime.systemd.units import Units
+from kirsch.cluster.runtime.systemd.units import Unit, Units
 from kirsch.unit import UnitFile, UnitName
 
 SERVICE = f"{SYSTEMD}.Service"
@@ -37,32 +35,10 @@ KILLED_WITHIN = 10.0  # seconds for what is left of a stopped unit or a command 
 KILLED_AGAIN = 0.1  # seconds until a command in a container is looked for again
 MARK = "KIRSCH_RUN"  # a variable by which a command in a container is known
 
-# Of a service's properties, those that a transient unit is given too (org.freedesktop.systemd1(5)). Folders
-# of RuntimeDirectory= are not among them: they would be removed with the transient unit.
-_COPIED = frozenset(
-    (
-        *("Environment", "EnvironmentFiles", "PassEnvironment", "UnsetEnvironment", "Slice"),
-        *("User", "Group", "SupplementaryGroups", "UMask", "Nice", "WorkingDirectory"),
-        *("CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "LockPersonality"),
-        *("SystemCallFilter", "SystemCallArchitectures", "RestrictAddressFamilies", "RestrictNamespaces"),
-        *("RestrictRealtime", "RestrictSUIDSGID", "MemoryDenyWriteExecute", "RootDirectory", "RootImage"),
-        *("PrivateTmp", "PrivateDevices", "PrivateNetwork", "PrivateUsers", "PrivateMounts"),
-        *("ProtectSystem", "ProtectHome", "ProtectProc", "ProcSubset", "ProtectKernelTunables"),
-        *("ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectHostname"),
-        *("ProtectClock", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths"),
-        *("NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem"),
-        *(f"Limit{n}" for n in ("NOFILE", "NPROC", "AS", "CORE", "DATA", "FSIZE", "STACK", "MEMLOCK")),
-    )
-)
 _FOLDERS = {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "CacheDirectory": "/var/cache"}
 _FOLDERS |= {"LogsDirectory": "/var/log", "ConfigurationDirectory": "/etc"}
-# Directives of [Service] that say in what a command runs; the others a one-off command has no use for.
-_CONTEXT = re.compile(
-    r"Environment|EnvironmentFile|UnsetEnvironment|User|Group|WorkingDirectory|UMask|Nice|Limit.*"
-)
-
-# What tells how a command ended.
-_TOLD = ("Result", "ExecMainCode", "ExecMainStatus")
+# Properties with the outcome of a command.
+_OUTCOME = ("Result", "ExecMainCode", "ExecMainStatus")
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +103,7 @@ class Executor:
             )
             if "ExecMainCode" not in told:
                 # systemd may say that the job is done before it tells how.
-                told |= {each: await self._bus.property(path, SERVICE, each) for each in _TOLD}
+                told |= {each: await self._bus.property(path, SERVICE, each) for each in _OUTCOME}
         except asyncio.CancelledError:
             await asyncio.shield(self._kill(name))
             raise
@@ -222,7 +198,7 @@ def transient(
     unit: Unit, service: Mapping[str, Variant], argv: Sequence[str], timeout: float
 ) -> list[list[Any]]:
     """The properties of a unit that runs a command as a service would."""
-    copied = {name: value for name, value in service.items() if name in _COPIED and _is_set(value.value)}
+    copied = {name: value for name, value in service.items() if name in TRANSIENT and _is_set(value.value)}
     if service["DynamicUser"].value:
         # By its name it is the same user; its folders are nobody else's to enter.
         for name in ("DynamicUser", "StateDirectory", "CacheDirectory", "LogsDirectory"):
@@ -271,11 +247,11 @@ def exit_status(told: Mapping[str, Any]) -> int:
 
 def context_file(name: UnitName, file: UnitFile) -> UnitFile:
     """A unit file of which only that is left which says in what a command runs."""
-    section = "Service" if name.type == "service" else "X-Kirsch-Process"
+    section = "Service" if name.type == "service" else PROCESS_SECTION
     kept = [
         option
         for option in file.options
-        if (option.section == section and _CONTEXT.fullmatch(option.name))
+        if (option.section == section and option.name in CONTEXT)
         or (option.section == "Container" and option.name == "Environment")
     ]
     added = [(section, "Type", "oneshot"), (section, "ExecStart", "/bin/true")]

@@ -30,8 +30,10 @@ _OF_PODMAN = re.compile(r"[0-9a-f]{64}|conmon [0-9a-f]{20} <n\w+>: .*")
 
 
 class SystemdJournal:
-    """journald's journal of the machine whose files are seen at `root`, with the methods of
-    kirsch.cluster.runtime.journal.Journal; `prefix` goes in front of a command that is to run there."""
+    """journald of the machine whose files are at `root`, with the methods of runtime.journal.Journal.
+
+    `prefix` goes in front of a command that runs there.
+    """
 
     def __init__(self, root: Path = Path("/"), prefix: Sequence[str] = ()) -> None:
         self._names = Names(root)

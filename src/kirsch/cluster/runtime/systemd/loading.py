@@ -3,22 +3,41 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.runtime.base import Prepared
-from kirsch.cluster.runtime.shared import Shared
 from kirsch.cluster.runtime.systemd.bus import UNIT, BusError, SystemdBus, states_of, unit_path
 from kirsch.cluster.runtime.systemd.disk import Disk
 from kirsch.cluster.runtime.systemd.files import unit_file
 from kirsch.cluster.runtime.systemd.quadlet import Generator, service_name
-from kirsch.cluster.runtime.systemd.unit import Unit
-from kirsch.cluster.runtime.systemd.units import Units
+from kirsch.cluster.runtime.systemd.units import Unit, Units
 from kirsch.unit import QUADLET_TYPES, UnitFile, UnitName
 
 RUNTIME = 1  # org.freedesktop.systemd1(5), EnableUnitFilesWithFlags: below /run, not /etc
 
 log = logging.getLogger(__name__)
+
+
+class Shared:
+    """Shares one run of `work` among all who ask while it has not begun yet; one runs after another."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def ask(self) -> None:
+        """Returns after a run that began after this call. Raises what that raises."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._running))
+        await asyncio.shield(self._next)
+
+    async def _after(self, running: "asyncio.Task[None] | None") -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        await self._work()
 
 
 @dataclass(frozen=True, slots=True)

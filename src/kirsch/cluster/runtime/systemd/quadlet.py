@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +28,16 @@ GENERATORS = (
 SECTIONS = {kind: kind.capitalize() for kind in QUADLET_TYPES}
 TIMEOUT = 10.0  # seconds, for one run of the generator
 MAX_BATCH = 500  # files: their folders go into one environment variable
+
+# fleet's types that systemd has no more (its NEWS: 228, 233), or makes from no file (systemd.scope(5)).
+NEVER_LOADED = {
+    "busname": "systemd has had no .busname units since version 233",
+    "snapshot": "systemd has had no .snapshot units since version 228",
+    "scope": "systemd makes a .scope of processes that run already, never from a file",
+}
+KNOWN = 4096  # files that are not asked about again
+# Whoever submits waits for the answer, and an event loop with them: so many seconds in so many at most.
+SPENT, WITHIN = 1.0, 10.0
 
 _REFERENCE = re.compile(r"(?<![\w./-])([A-Za-z0-9:_.\\@-]+\.(?:network|volume|pod|image|build|container))\b")
 # As podman 5 says it, and as 4.4 did: Error converting 'x.container', ignoring: …
@@ -94,7 +106,7 @@ class Generator:
             if (root / path).exists() or (root / path).is_symlink():
                 found = cls(root, f"/{path}", tuple(prefix))
                 try:
-                    return replace(found, version=parse_version(found._run("-version")[0]))
+                    return replace(found, version=parse_version(found.run("-version")[0]))
                 except OSError:
                     return found
         return None
@@ -122,7 +134,7 @@ class Generator:
         stage = self._stage_for([(name, file, drop_in)], stubs=False)
         try:
             inside = f"/run/kirsch/{stage.name}"
-            output, errors = self._run("--dryrun", QUADLET_UNIT_DIRS=f"{inside}/0:/{QUADLETS}")
+            output, errors = self.run("--dryrun", QUADLET_UNIT_DIRS=f"{inside}/0:/{QUADLETS}")
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         made = output.partition(f"---{service_name(name, file)}---\n")[2].partition("\n---")[0]
@@ -139,7 +151,7 @@ class Generator:
         try:
             folders = [f"{inside}/{index}" for index in range(len(units))]
             after = [f"/{QUADLETS}", f"{inside}/stubs"] if stubs else [f"/{QUADLETS}"]
-            _, errors = self._run("--dryrun", QUADLET_UNIT_DIRS=":".join([*folders, *after]))
+            _, errors = self.run("--dryrun", QUADLET_UNIT_DIRS=":".join([*folders, *after]))
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         refused = refusals(errors)
@@ -171,8 +183,8 @@ class Generator:
                 kind = reference.rpartition(".")[2]
                 (stage / "stubs" / reference).write_text(_STUBS.get(kind, f"[{SECTIONS[kind]}]\n"))
 
-    def _run(self, *arguments: str, **environment: str) -> tuple[str, str]:
-        """What the generator prints."""
+    def run(self, *arguments: str, **environment: str) -> tuple[str, str]:
+        """Run the generator with these variables: its output and its errors. Blocks. Raises OSError."""
         assignments = [f"{name}={value}" for name, value in environment.items()]
         command = [*self.prefix, "/usr/bin/env", *assignments, self.path, *arguments]
         try:
@@ -182,3 +194,47 @@ class Generator:
         except subprocess.TimeoutExpired:
             raise OSError(errno.ETIMEDOUT, f"took more than {TIMEOUT:g} s", self.path) from None
         return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+class Checker:
+    """Asks a machine's Quadlet, if it has one. What is known is not asked again: instances of a template are
+    one file."""
+
+    def __init__(self, generator: Generator | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._generator = generator
+        self._clock = clock
+        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._spent: deque[tuple[float, float]] = deque()
+
+    def check(self, name: UnitName, file: UnitFile) -> list[str]:
+        """Warnings, as Runtime.check has them. Blocks. Raises UnitError for what Quadlet refuses."""
+        if name.type in NEVER_LOADED:
+            return [f"{name}: {NEVER_LOADED[name.type]}: it will not run"]
+        if name.type not in QUADLET_TYPES or self._generator is None:
+            return []
+        key = (name.type, file.hash)
+        if key not in self._known:
+            if self._is_spent():
+                return [f"{name}: there is much to check: what Quadlet says of it is told when it is loaded"]
+            try:
+                self._known[key] = self._ask(self._generator, name, file)
+            except OSError as error:
+                return [f"{name}: podman's Quadlet cannot be asked about it: {error.strerror or error}"]
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
+        if refused := self._known[key]:
+            raise UnitError(refused, file.file or name.text)
+        return []
+
+    def _ask(self, generator: Generator, name: UnitName, file: UnitFile) -> str:
+        began = self._clock()
+        try:
+            return generator.check([(name, file, "")], stubs=True).get(name, "")
+        finally:
+            now = self._clock()
+            self._spent.append((now, now - began))
+
+    def _is_spent(self) -> bool:
+        while self._spent and self._spent[0][0] < self._clock() - WITHIN:
+            self._spent.popleft()
+        return sum(seconds for _, seconds in self._spent) > SPENT

@@ -11,22 +11,16 @@ from typing import Any
 
 from kirsch.bus.command import Command
 from kirsch.cluster.model.podman import quadlet_types
-from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
-from kirsch.cluster.runtime.once import NOT_EXECUTED
-from kirsch.cluster.runtime.shared import Shared
-from kirsch.cluster.runtime.systemd.box import box
+from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.systemd.bus import UNIT, BusError, SystemdBus
-from kirsch.cluster.runtime.systemd.check import NEVER_LOADED, Checker
 from kirsch.cluster.runtime.systemd.disk import Disk
 from kirsch.cluster.runtime.systemd.exec import Executor
 from kirsch.cluster.runtime.systemd.files import drop_in_text
-from kirsch.cluster.runtime.systemd.loading import Loader, Loading
-from kirsch.cluster.runtime.systemd.oneoff import sweep
-from kirsch.cluster.runtime.systemd.quadlet import Generator
-from kirsch.cluster.runtime.systemd.secrets import sweep as sweep_secrets
+from kirsch.cluster.runtime.systemd.loading import Loader, Loading, Shared
+from kirsch.cluster.runtime.systemd.podman import container_arguments, sweep_containers, sweep_secrets
+from kirsch.cluster.runtime.systemd.quadlet import NEVER_LOADED, Checker, Generator
 from kirsch.cluster.runtime.systemd.states import refused, why_not_started
-from kirsch.cluster.runtime.systemd.unit import Unit
-from kirsch.cluster.runtime.systemd.units import Units
+from kirsch.cluster.runtime.systemd.units import Unit, Units
 from kirsch.unit import SYSTEMD_TYPES, UnitError, UnitFile, UnitName
 
 BUS_SOCKET = "run/dbus/system_bus_socket"
@@ -40,6 +34,7 @@ class SystemdRuntime:
     durable = True
 
     def __init__(self, root: Path, prefix: Sequence[str], generator: Generator | None) -> None:
+        self._root = root
         self._generator = generator
         self._checker = Checker(generator)
         self._disk = Disk(root, generator is None or generator.merges)
@@ -50,26 +45,32 @@ class SystemdRuntime:
         self._unkept: set[Unit] = set()
         self._marks = Shared(self._keep_marks)
         self._executor = Executor(self._bus, self._units, root, tuple(prefix))
+        # Not in kirschd's own mount namespace: a container's files are mounted in the machine's.
+        self._outside = (*prefix, "systemd-run", "--quiet", "--collect", "--wait")
         self._sweeping: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> "SystemdRuntime":
-        """The runtime of the machine whose file system is seen at `root`, with the units that an earlier
-        kirschd left there. `prefix` is what goes in front of a command that is to run on that machine (for
-        another's than this one). Raises BusError, OSError."""
+        """Open the runtime of the machine whose file system is seen at `root`.
+
+        `prefix` goes in front of each command that runs on that machine, where it is not this one. Raises
+        BusError, OSError.
+        """
         runtime = cls(root, prefix, await asyncio.to_thread(Generator.find, root, prefix))
-        await asyncio.to_thread(runtime._disk.open)
-        for found in await asyncio.to_thread(lambda: list(runtime._disk.found())):
-            runtime._loader.adopt(Unit.adopted(found))
-        try:
-            await runtime._bus.open()
-        except BaseException:
-            await runtime._bus.close()
-            raise
-        # Not in kirschd's own mount namespace: a container's files are mounted in the machine's.
-        outside = (*prefix, "systemd-run", "--quiet", "--collect", "--wait")
-        runtime._sweeping = asyncio.create_task(runtime._sweep(root, outside))
+        await runtime.connect()
         return runtime
+
+    async def connect(self) -> None:
+        """Adopt the units that an earlier kirschd left, and connect to systemd. Raises BusError, OSError."""
+        await asyncio.to_thread(self._disk.open)
+        for found in await asyncio.to_thread(lambda: list(self._disk.found())):
+            self._loader.adopt(Unit.adopted(found))
+        try:
+            await self._bus.open()
+        except BaseException:
+            await self._bus.close()
+            raise
+        self._sweeping = asyncio.create_task(self._sweep())
 
     @classmethod
     async def capabilities(cls, root: Path = Path("/"), prefix: Sequence[str] = ()) -> tuple[str, ...]:
@@ -200,7 +201,7 @@ class SystemdRuntime:
         command = await asyncio.to_thread(
             self._generator.command, plain.name, plain.file, drop_in_text(plain)
         )
-        return box(command, plain.name)
+        return container_arguments(command, plain.name)
 
     async def close(self) -> None:
         """Let go of the units: they run on, and the next kirschd finds them."""
@@ -209,11 +210,11 @@ class SystemdRuntime:
         await self._bus.close()
         await self._units.close()
 
-    async def _sweep(self, root: Path, outside: Sequence[str]) -> None:
-        """Remove what was left at podman, be it that kirsch was killed or the machine."""
-        await asyncio.to_thread(sweep, root, outside)
+    async def _sweep(self) -> None:
+        """Remove what one-off containers and killed machines have left at podman."""
+        await asyncio.to_thread(sweep_containers, self._root, self._outside)
         if self._generator is not None:
-            await asyncio.to_thread(sweep_secrets, root, (*outside, "--pipe"))
+            await asyncio.to_thread(sweep_secrets, self._root, (*self._outside, "--pipe"))
 
     async def _stop(self, unit: Unit, mark: str) -> None:
         await self._mark(unit, mark)

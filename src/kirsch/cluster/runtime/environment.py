@@ -2,9 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BLANK = " \t\r"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFile:
+    """A file of variables, or a pattern of such files; an `optional` one may be missing."""
+
+    path: str
+    optional: bool = False
 
 
 def parse_assignment(word: str) -> tuple[str, str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kirsch.bus.child import ChildError, Command
 from kirsch.bus.command import resolve_credentials
-from kirsch.cluster.runtime.process.environment import parse_environment_file, unset
-from kirsch.cluster.runtime.process.host import Host
+from kirsch.cluster.runtime.environment import parse_environment_file, unset
+from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.process.progress import Progress
-from kirsch.cluster.runtime.process.service import Directory, Service
+from kirsch.cluster.runtime.service import Directory, Service
 from kirsch.cluster.runtime.status import signal_name
 
 # Gives a program another name for itself ("@"): execve(2) can, a Command cannot.
