@@ -13,14 +13,20 @@ from pathlib import Path
 import pytest
 from tests.cli.application import Application
 
-from kirsch.cli.complete import complete
+from kirsch.cli.completion import Names, answer
 
 BIN = str(Path(sys.executable).parent)
 UNITS = ["notes@.container", "notes@1.container", "webdb.container"]
 
 
+def complete(line: Sequence[str], machines: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """What paths can follow, and which words."""
+    paths, *lines = answer(line, Names(lambda where: UNITS, lambda where: machines)).splitlines()
+    return paths, [word.partition("\t")[0] for word in lines]
+
+
 def words(*line: str) -> list[str]:
-    return [word for word, _ in complete(line, lambda endpoint: UNITS).words]
+    return complete(line)[1]
 
 
 class TestWhatCanFollow:
@@ -39,7 +45,7 @@ class TestWhatCanFollow:
 
     def test_machines_and_clusters(self):
         def names(*line: str) -> list[str]:
-            return [word for word, _ in complete(line, lambda where: UNITS, lambda where: ["n1", "n2"]).words]
+            return complete(line, ["n1", "n2"])[1]
 
         assert names("drain", "") == ["n1", "n2"]
         assert names("move", "w") == ["webdb.container"]
@@ -62,7 +68,7 @@ class TestWhatCanFollow:
 
     def test_paths(self):
         def paths(*line: str) -> str:
-            return complete(line, lambda endpoint: UNITS).paths
+            return complete(line)[0]
 
         assert [paths("up", ""), paths("submit", ""), paths("cat", "")] == ["folders", "files", "none"]
         # A command after a unit is the shell's to complete.
@@ -72,8 +78,8 @@ class TestWhatCanFollow:
     def test_the_kirschd_that_is_asked_is_the_one_that_was_named(self):
         asked = []
 
-        def units(where: Mapping[str, str]) -> Sequence[str]:
-            asked.append(dict(where))
+        def units(where: Mapping[str, str | None]) -> Sequence[str]:
+            asked.append({name: value for name, value in where.items() if value})
             return ()
 
         for line in (
@@ -82,7 +88,7 @@ class TestWhatCanFollow:
             ["--cluster", "c", "cat", "--tunnel=n1", ""],
             ["cat", ""],
         ):
-            complete(line, units)
+            answer(line, Names(units))
         assert asked == [
             {"endpoint": "unix:///a"},
             {"endpoint": "unix:///b"},

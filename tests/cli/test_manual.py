@@ -10,14 +10,20 @@ import pytest
 from tests.cli.application import KIRSCH, Application
 from tests.cli.screen import COLUMNS, Screen
 
-from kirsch.cli.verbs import build, verbs_of
+from kirsch.cli.main import main
+from kirsch.cli.verb import Noun
+from kirsch.cli.verbs import load, summaries
 
-VERBS = [name for name in verbs_of(build()) if name != "balancer"]
+NOUNS = {name: noun for name in summaries() if isinstance(noun := load(name), Noun)}
+VERBS = [
+    *(name for name in summaries() if name not in NOUNS or NOUNS[name].otherwise),
+    *(f"{name} {second}" for name, noun in NOUNS.items() for second in noun.commands),
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_a_page_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]):
-    verbs_of(build())[verb][0].print_help()
+    assert main([*verb.split(), "--help"]) == 0
     page = capsys.readouterr().out
     parts = re.findall(r"^[A-Z]+$", page, re.MULTILINE)
     assert parts[:3] == ["NAME", "SYNOPSIS", "DESCRIPTION"]

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 import pytest
 from tests.cli.application import KIRSCH, Application
 from tests.cli.screen import COLUMNS, Screen
-from tests.cli.test_completion import bash
+from tests.cli.test_completion import bash, complete
 
-from kirsch.cli.complete import complete
 from kirsch.websocket import Closed, Limits, Policy
 from kirsch.websocket.opening import ClientOptions
 from kirsch.websocket.threaded import connect
@@ -598,7 +597,7 @@ class TestTerminal:
 class TestCompletion:
     def test_what_can_follow(self):
         def words(*line: str) -> list[str]:
-            return [word for word, _ in complete(line, lambda endpoint: []).words]
+            return complete(line)[1]
 
         assert words("w") == ["ws", "why"] or words("w") == ["why", "ws"]
         assert words("ws", "") == words("help", "ws", "") == ["serve"]
@@ -607,7 +606,7 @@ class TestCompletion:
         assert words("--endpoint", "unix:///x", "ws", "serve", "--lo") == ["--loop"]
         assert words("ws", "--in") == ["--in-flight", "--interval", "--insecure"]
         assert words("ws", "ws://x", "") == []
-        assert complete(("ws", "serve", "--ssl-cert", ""), lambda endpoint: []).paths == "files"
+        assert complete(("ws", "serve", "--ssl-cert", ""))[0] == "files"
 
     def test_bash(self, application: Application):
         assert bash(application, "kirsch ws s") == ["serve"]

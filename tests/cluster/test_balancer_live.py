@@ -168,7 +168,7 @@ class Balancer:
         # A socket's path is short, pytest's are long.
         self.folder = Path(tempfile.mkdtemp())
         self.output = folder / "output"
-        command = [sys.executable, "-m", "kirsch.cluster.balancer", "--config", str(self.config)]
+        command = [sys.executable, "-m", "kirsch.cli.main", "balancer", "--config", str(self.config)]
         for backend in backends:
             command += ["--backend", backend]
         environment = os.environ | {
@@ -640,7 +640,7 @@ def test_haproxy_is_not_installed(tmp_path):
     # A mount namespace would be needed to hide Debian's; an interpreter that finds none does as well.
     code = (
         "import shutil, sys; shutil.which = lambda *a, **k: None\n"
-        "from kirsch.cluster.balancer.command import main; sys.exit(main(sys.argv[1:]))"
+        "from kirsch.cli.main import main; sys.exit(main(['balancer', *sys.argv[1:]]))"
     )
     (tmp_path / "haproxy.cfg").write_text("")
     arguments = ["--config", tmp_path / "haproxy.cfg", "--backend", "a=b:1", "--endpoints", tmp_path / "none"]
@@ -666,7 +666,7 @@ def test_wrong_usage(stack, tmp_path):
 def test_without_endpoints(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "KIRSCH_ENDPOINTS"}
     result = subprocess.run(
-        [sys.executable, "-m", "kirsch.cluster.balancer", "--config", "x.cfg", "--backend", "a=b:1"],
+        [sys.executable, "-m", "kirsch.cli.main", "balancer", "--config", "x.cfg", "--backend", "a=b:1"],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,19 +1,42 @@
 """cluster create, list, status, start, stop, ssh-config, destroy: machines as containers, hosts that join."""
 
-import argparse
 import json
 import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import click
+
+from kirsch.cli.completion import clusters, machines
+from kirsch.cli.completion import images as images_here
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.tables import Column, table
+from kirsch.cli.values import JSON, NO_LEGEND, count
+from kirsch.cli.verb import Noun, Options, argument, flag, option
 
 if TYPE_CHECKING:
     from kirsch.cluster.provision.status import ClusterSummary, PortStatus
 
+cluster = Noun("cluster")
+FILE = click.Path(path_type=Path)
+NAME = argument(
+    "name",
+    "NAME",
+    "of the cluster (--cluster, KIRSCH_CLUSTER, else kirsch)",
+    optional=True,
+    complete=clusters,
+)
+MACHINES = argument("machines", "MACHINE", "these alone (all)", many=True, optional=True)
+MACHINE = argument("machine", "MACHINE", "its name, id or address", complete=machines)
+METADATA = option(
+    "--metadata",
+    metavar="KEY=VALUE,…",
+    repeat=True,
+    help="what units can ask of a machine; may be repeated",
+)
 # The name of a cluster where none is given.
 DEFAULT = "kirsch"
 STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd", "kirschd")
@@ -60,7 +83,37 @@ class Steps:
         return time.monotonic() - self.begun_at
 
 
-def create(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "create",
+    "make a cluster of machines on this computer",
+    NAME,
+    option("--machines", metavar="N", type=count, default=1, help="how many (1)"),
+    METADATA,
+    option(
+        "--publish",
+        metavar="PORT:PORT",
+        repeat=True,
+        help="let a port of this computer lead to one of whichever machines answer; may be repeated",
+    ),
+    option(
+        "--subnet",
+        metavar="ADDRESS/PREFIX",
+        default="10.210.0.0/16",
+        help="in which containers of all machines have addresses (10.210.0.0/16), or none",
+    ),
+    option(
+        "--image",
+        metavar="IMAGE",
+        help="what machines begin with: one built from images/node (made anew)",
+        complete=images_here,
+    ),
+    text="They are containers that run systemd, etcd, podman, sshd and kirschd, with keys and "
+    "certificates of their own. It needs podman, and root. If a step fails, all is undone.\n\n"
+    "Metadata is KEY=VALUE for all machines, KEY=A/B/C for one machine after another, n2:KEY=VALUE for one "
+    "of them.",
+    example="kirsch cluster create --machines 3 --metadata zone=a/b/c --publish 7070:8091",
+)
+def create(options: Options) -> int:
     """A new cluster."""
     from kirsch.cluster.provision.record import ProvisionError
     from kirsch.cluster.provision.specification import Specification
@@ -94,7 +147,14 @@ def create(options: argparse.Namespace) -> int:
     return 0
 
 
-def list_(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "list",
+    "list the clusters that were made on this computer",
+    NO_LEGEND,
+    JSON,
+    example="kirsch cluster list",
+)
+def list_(options: Options) -> int:
     """The clusters of this computer."""
     from kirsch.cluster.provision.status import summaries
 
@@ -107,7 +167,15 @@ def list_(options: argparse.Namespace) -> int:
     return 0
 
 
-def status(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "status",
+    "show the state of a cluster's machines",
+    NAME,
+    JSON,
+    text="The exit status is 1 if a machine is not well.",
+    example="kirsch cluster status",
+)
+def status(options: Options) -> int:
     """How a cluster's machines are."""
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.status import machine_statuses, port_statuses
@@ -153,7 +221,15 @@ def _leads(port: "PortStatus") -> str:
     return f"leads to {to}" if to else f"nobody answers at port {port.to} of any machine"
 
 
-def start(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "start",
+    "switch a cluster's machines on",
+    NAME,
+    MACHINES,
+    text="It returns when they are in the cluster.",
+    example="kirsch cluster start",
+)
+def start(options: Options) -> int:
     """Switch machines on."""
     _extra()
     from kirsch.cluster.provision.power import start as switch_on
@@ -165,7 +241,15 @@ def start(options: argparse.Namespace) -> int:
     return 0
 
 
-def stop(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "stop",
+    "switch a cluster's machines off",
+    NAME,
+    MACHINES,
+    text="Units stop in order; nothing is lost.",
+    example="kirsch cluster stop kirsch n2",
+)
+def stop(options: Options) -> int:
     """Switch machines off."""
     _extra()
     from kirsch.cluster.provision.power import stop as switch_off
@@ -176,7 +260,15 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
-def destroy(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "destroy",
+    "remove a cluster of this computer",
+    NAME,
+    text="Its machines and all that is on them go, nothing is left. kirsch is removed from hosts that "
+    "joined it.",
+    example="kirsch cluster destroy",
+)
+def destroy(options: Options) -> int:
     """Take a cluster away."""
     from kirsch.cluster.provision.record import ClusterRecord
 
@@ -195,7 +287,27 @@ def destroy(options: argparse.Namespace) -> int:
     return 1 if left else 0
 
 
-def add(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "add",
+    "have a host join a cluster",
+    argument("host", "[USER@]HOST", "as ssh finds it"),
+    option("--name", metavar="NAME", default="", help="in the cluster (its host's name)"),
+    option("--address", metavar="ADDRESS", default="", help="at which other machines reach it (HOST's)"),
+    option("--port", metavar="PORT", type=count, help="sshd's (what ssh's settings say)"),
+    option(
+        "--identity",
+        metavar="FILE",
+        type=FILE,
+        help="the key to log in with (what ssh finds)",
+    ),
+    option("--ssh-config", metavar="FILE", type=FILE, help="ssh's settings (its own)"),
+    METADATA,
+    text="kirsch is installed on it by ssh. The host needs sshd, Python 3.11 to 3.13 and systemd, and ssh "
+    "must let you in without typing, as root or as a user who may sudo. Containers need podman 4.4 or newer "
+    "there; kirsch says what the host cannot run.",
+    example="kirsch cluster add root@10.0.0.7 --metadata zone=d",
+)
+def add(options: Options) -> int:
     """A host joins."""
     from kirsch.cluster.provision.specification import metadata_of_one
 
@@ -204,7 +316,7 @@ def add(options: argparse.Namespace) -> int:
     from kirsch.cluster.provision.add import Invitation
     from kirsch.cluster.provision.add import add as join
 
-    cluster = _cluster(options)
+    name = _cluster(options)
     invitation = Invitation(
         options.host,
         options.port,
@@ -214,21 +326,30 @@ def add(options: argparse.Namespace) -> int:
         options.address,
         metadata,
     )
-    joined = join(cluster, invitation, Steps(sys.stdout))
-    print(f"\n{joined.machine.name} is a machine of {cluster}, at {joined.machine.address}")
+    joined = join(name, invitation, Steps(sys.stdout))
+    print(f"\n{joined.machine.name} is a machine of {name}, at {joined.machine.address}")
     if joined.lacks:
         print(f"  {joined.lacks}")
     return 0
 
 
-def remove(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "remove",
+    "have a machine leave its cluster",
+    MACHINE,
+    flag("--force", help="also one that is away, or that has sticky units: they are lost"),
+    text="Its units move to others first. Then kirsch is removed from it, or the whole machine if it is a "
+    "container. Volumes of units on a host stay.",
+    example="kirsch cluster remove n4",
+)
+def remove(options: Options) -> int:
     """A machine leaves."""
     _extra()
     from kirsch.cluster.provision.remove import remove as leave
 
-    cluster = _cluster(options)
-    left = leave(cluster, options.machine, Steps(sys.stdout), force=options.force)
-    print(f"{left.name} is no machine of {cluster} any more")
+    name = _cluster(options)
+    left = leave(name, options.machine, Steps(sys.stdout), force=options.force)
+    print(f"{left.name} is no machine of {name} any more")
     if left.kept:
         print(
             "  it could not be reached, and may come back: its number in the flat network stays its own.\n"
@@ -237,13 +358,21 @@ def remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def images(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "images",
+    "have another machine keep the cluster's images",
+    MACHINE,
+    text="All machines take them from there then. Use it when the machine that kept them is gone, or is to "
+    "leave. Images are not brought along: send them again. Done again, it tells machines that were away.",
+    example="kirsch cluster images n2",
+)
+def images(options: Options) -> int:
     """Another machine keeps the images."""
     from kirsch.cluster.provision.keep import keep
 
-    cluster = _cluster(options)
-    kept = keep(cluster, options.machine, Steps(sys.stdout))
-    print(f"\n{kept.machine} keeps the images of {cluster}, at {kept.address}")
+    name = _cluster(options)
+    kept = keep(name, options.machine, Steps(sys.stdout))
+    print(f"\n{kept.machine} keeps the images of {name}, at {kept.address}")
     print("  `kirsch up DIR --on` and `kirsch image push --on` send them there; units start anew with")
     print("  images of another name, one instance after another")
     for machine, why in kept.left.items():
@@ -251,7 +380,14 @@ def images(options: argparse.Namespace) -> int:
     return 0
 
 
-def ssh_config(options: argparse.Namespace) -> int:
+@cluster.verb(
+    "ssh-config",
+    "print a configuration for ssh",
+    NAME,
+    text="Its hosts are the machines, by their names.",
+    example="kirsch cluster ssh-config > config && ssh -F config n1",
+)
+def ssh_config(options: Options) -> int:
     """A configuration for ssh."""
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.ssh import ssh_config as config
@@ -260,14 +396,14 @@ def ssh_config(options: argparse.Namespace) -> int:
     return 0
 
 
-def _name(options: argparse.Namespace, otherwise: str = DEFAULT) -> str:
+def _name(options: Options, otherwise: str = DEFAULT) -> str:
     """The cluster that is meant: by NAME, --cluster or KIRSCH_CLUSTER. Raises Misuse."""
     if options.name and options.cluster and options.name != options.cluster:
         raise Misuse(f"{options.name} and --cluster {options.cluster} are two clusters: name one")
     return options.name or options.cluster or os.environ.get("KIRSCH_CLUSTER") or otherwise
 
 
-def _cluster(options: argparse.Namespace) -> str:
+def _cluster(options: Options) -> str:
     """The cluster that is meant: the one that was named, or the only one."""
     from kirsch.cluster.provision.record import ClusterRecord
 

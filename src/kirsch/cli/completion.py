@@ -1,6 +1,13 @@
-"""completion: a shell's script. It is short, for it asks `kirsch _complete` what can follow."""
+"""completion: the scripts for shells, which ask `kirsch _complete`, and what it answers."""
 
-import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, ShellComplete
+
+from kirsch.cli.verb import Options, Root, argument, verb, where
 
 BASH = r"""# kirsch's completion for bash: source <(kirsch completion bash)
 _kirsch() {
@@ -66,7 +73,125 @@ complete -c kirsch -f -a '(__kirsch_complete)'
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
-def completion(options: argparse.Namespace) -> int:
+# Nobody waits longer for a name.
+TIMEOUT = 2.0
+# What click calls paths, and what the scripts do.
+PATHS = {"file": "files", "dir": "folders"}
+
+Where = Mapping[str, str | None]
+
+
+@verb(
+    "completion",
+    argument("shell", "SHELL", "bash, zsh or fish", type=click.Choice([*SCRIPTS])),
+    text="It completes verbs, options and the names of units.",
+    example="source <(kirsch completion bash)",
+)
+def completion(options: Options) -> int:
     """Print the script for one shell."""
     print(SCRIPTS[options.shell], end="")
     return 0
+
+
+def answer(words: Sequence[str], names: "Names | None" = None) -> str:
+    """Return what `kirsch _complete WORD…` prints: what can stand in place of the last of `words`.
+
+    The first line says whether `files`, `folders` or `none` can. A line for each word follows:
+    WORD, tab, help.
+    """
+    *before, last = words or [""]
+    shell = ShellComplete(Root(), {"obj": names or Names()}, "kirsch", "_KIRSCH_COMPLETE")
+    found = shell.get_completions(before, last)
+    paths = {PATHS[item.type] for item in found if item.type in PATHS}
+    lines = [
+        f"{item.value}\t{item.help}" if item.help else str(item.value)
+        for item in found
+        if item.type == "plain"
+    ]
+    return "".join(f"{line}\n" for line in [max(paths, default="none"), *lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of what a kirschd has; empty where it does not answer at once."""
+
+    units: Callable[[Where], Iterable[str]] = lambda where: _units(where)
+    machines: Callable[[Where], Iterable[str]] = lambda where: _machines(where)
+
+
+def _units(where: Where) -> list[str]:
+    from kirsch.cluster.api.client import UNITS
+
+    return sorted({line["name"] for line in _ask(where, UNITS, "units")})
+
+
+def _machines(where: Where) -> list[str]:
+    found = _ask(where, "/kirsch/v1/machines", "machines")
+    return sorted(machine["metadata"].get("hostname") or machine["id"] for machine in found)
+
+
+def _secrets(where: Where) -> list[str]:
+    return [secret["name"] for secret in _ask(where, "/kirsch/v1/secrets", "secrets")]
+
+
+def _ask(where: Where, path: str, what: str) -> list[dict[str, Any]]:
+    from kirsch.cluster.api.client import ClientError
+
+    try:
+        found: list[dict[str, Any]] = Options(**where).client(TIMEOUT).get(path)[what]
+    except ClientError:
+        return []
+    return found
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def units(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest units, templates too."""
+    return _starting(ctx.obj.units(where(ctx)), incomplete)
+
+
+def instances(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest units that can run: no templates."""
+    return [item for item in units(ctx, param, incomplete) if "@." not in item.value]
+
+
+def machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest machines by their host names, or else their ids."""
+    return _starting(ctx.obj.machines(where(ctx)), incomplete)
+
+
+def secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest secrets that a kirschd has, or that units wait for."""
+    return _starting(_secrets(where(ctx)), incomplete)
+
+
+def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest clusters of this computer."""
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    return _starting(ClusterRecord.names(), incomplete)
+
+
+def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest images of this computer; none if podman cannot say."""
+    from kirsch.cluster.image.store import images as here
+    from kirsch.cluster.provision.command import Runner
+    from kirsch.cluster.provision.record import ProvisionError
+
+    try:
+        return _starting([f"{image.name}:{image.tag}" for image in here(Runner())], incomplete)
+    except ProvisionError:
+        return []
+
+
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest folders."""
+    return [CompletionItem(incomplete, type="dir")]

@@ -1,6 +1,5 @@
 """dev: code that runs anew when it changes."""
 
-import argparse
 import re
 import shlex
 import sys
@@ -10,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kirsch.cli.completion import images
 from kirsch.cli.errors import Failure, Misuse, interruptible
 from kirsch.cli.journal import printable
+from kirsch.cli.up import DIRECTORY
+from kirsch.cli.values import count, timeout
+from kirsch.cli.verb import Options, flag, option, verb
 from kirsch.cluster.application import FILE, Application, load
 
 if TYPE_CHECKING:
@@ -25,7 +28,27 @@ PORT = 8080
 IMAGE = "localhost/kirsch/web"
 
 
-def dev(options: argparse.Namespace) -> int:
+@verb(
+    "dev",
+    DIRECTORY,
+    option("--module", metavar="MODULE", help="what cherryd serves (webapp)"),
+    option("--port", metavar="PORT", type=count, help="where cherryd serves it (8080)"),
+    flag("--container", help="serve the module in a container"),
+    option(
+        "--image",
+        metavar="IMAGE",
+        help="of this image (built of DIR's Containerfile; else kirsch/web)",
+        complete=images,
+    ),
+    timeout(180, "give up after this time"),
+    text="Its units run as with `kirsch up`; those that run code of the folder are restarted when it "
+    "changes. While a file has a syntax error, which is shown, all goes on as it was.\n\n"
+    "A folder without unit files is served as a CherryPy module that mounts itself, by cherryd; with "
+    "--container in a container of the folder's image that has the code mounted. The image is built anew "
+    "when its Containerfile or requirements.txt changes.",
+    example="kirsch dev examples/notes",
+)
+def dev(options: Options) -> int:
     """Run an application, or a module of CherryPy's, and take changes up."""
     from kirsch.cli.up import only_here
 
@@ -49,9 +72,9 @@ def _has_units(folder: Path) -> bool:
     return (folder / FILE).exists() or any(is_unit(path.name) for path in units.iterdir())
 
 
-def _units(options: argparse.Namespace, folder: Path) -> int:
+def _units(options: Options, folder: Path) -> int:
     """`kirsch up`, and beside it a thread that watches."""
-    from kirsch.cli.up import up
+    from kirsch.cli.up import bring_up
     from kirsch.cluster.application.embedded import running
     from kirsch.cluster.network.inotify import Watch
 
@@ -65,7 +88,7 @@ def _units(options: argparse.Namespace, folder: Path) -> int:
         threading.Thread(target=following.run, name="watch", daemon=True).start()
 
     options.detach = False
-    return up(options, beside)
+    return bring_up(options, beside)
 
 
 @dataclass(slots=True)
@@ -131,7 +154,7 @@ class Following:
             _say(f"{name} is ready")
 
 
-def _module(options: argparse.Namespace, folder: Path) -> int:
+def _module(options: Options, folder: Path) -> int:
     from kirsch.cluster.dev.serve import checked, serve
     from kirsch.cluster.provision.host import free
 
@@ -153,7 +176,7 @@ def _module(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _image(options: argparse.Namespace, folder: Path) -> str:
+def _image(options: Options, folder: Path) -> str:
     """The image to serve the folder in: its own, as it is built now, or the one that all begin with."""
     from kirsch.cli.cluster import Steps
     from kirsch.cli.image import failures_shown
@@ -176,7 +199,7 @@ def _image(options: argparse.Namespace, folder: Path) -> str:
     return known(IMAGE, runner)
 
 
-def _renewed(options: argparse.Namespace, folder: Path, paths: frozenset[Path]) -> str:
+def _renewed(options: Options, folder: Path, paths: frozenset[Path]) -> str:
     """The image to go on with after a change of what it is built from; empty if there is no other."""
     from kirsch.cluster.dev.inputs import containerfile, of_image, requirements
     from kirsch.cluster.provision.record import ProvisionError

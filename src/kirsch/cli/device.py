@@ -1,13 +1,39 @@
 """device bundle: an application for a phone, as one file."""
 
-import argparse
 import json
 import shlex
+from pathlib import Path
+
+import click
 
 from kirsch.cli.errors import Failure, Misuse
+from kirsch.cli.values import JSON
+from kirsch.cli.verb import Noun, Options, argument, option
+
+device = Noun("device")
+FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
 
 
-def bundle(options: argparse.Namespace) -> int:
+@device.verb(
+    "bundle",
+    "make one file of an application, for a phone",
+    argument("directory", "DIR", "the application (.)", optional=True, type=FOLDER, default="."),
+    option(
+        "-o", "--output", metavar="FILE", type=FILE, help="what to write (the package's name, .pyz, here)"
+    ),
+    option(
+        "--arguments",
+        metavar="WORDS",
+        default="",
+        help="the application's arguments where it is started without any, as by a tap: --arguments=--share",
+    ),
+    JSON,
+    text="It is pure Python, with CherryPy, kirsch's bus, device and websocket, and the package of DIR "
+    "that has a __main__; Termux and SL4A run it as it is.\n\n"
+    "What goes into it is what the application imports here. No registry is asked.",
+    example="kirsch device bundle examples/location",
+)
+def bundle(options: Options) -> int:
     """An archive that a phone's Python runs."""
     try:
         arguments = shlex.split(options.arguments)

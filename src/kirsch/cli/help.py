@@ -1,39 +1,38 @@
 """help and version."""
 
-import argparse
 from importlib import metadata
 
-from kirsch.cli.errors import Failure, Misuse
-from kirsch.cli.verbs import build, half, listed, unknown, verbs_of
+import click
+from click.shell_completion import CompletionItem
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.verb import Noun, Options, argument, carry_out, unknown, verb
+from kirsch.cli.verbs import load, overview, summaries
 
 
-def help_(options: argparse.Namespace) -> int:
-    """What there is to type, or one verb's page."""
-    parser = build()
-    verb = " ".join(options.verb)
-    if not verb:
-        parser.print_help()
+def _verbs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest a verb, or the second word of one."""
+    before = ctx.params.get("verb") or ()
+    known = summaries()
+    if before:
+        noun = load(before[0]) if len(before) == 1 else None
+        known = {n: v.short_help or "" for n, v in noun.commands.items()} if isinstance(noun, Noun) else {}
+    return [CompletionItem(name, help=what) for name, what in known.items() if name.startswith(incomplete)]
+
+
+@verb("help", argument("verb", "VERB", many=True, optional=True, complete=_verbs), example="kirsch help run")
+def help_(options: Options) -> int:
+    """Print the list of verbs, or the page of one."""
+    if not options.verb:
+        print(overview(), end="")
         return 0
-    if verb == "balancer":
-        from kirsch.cluster.balancer.command import main as balancer
-
-        return balancer(["--help"])
-    verbs = verbs_of(parser)
-    if half([verb], verbs):
-        print(listed(verb, verbs), end="")
-        return 0
-    if verb not in verbs:
-        raise Failure(f"{unknown([verb], verbs)} (see kirsch --help)")
-    verbs[verb][0].print_help()
-    return 0
+    if options.verb[0] not in summaries():
+        raise Failure(f"{unknown(' '.join(options.verb), summaries())} (see kirsch --help)")
+    return carry_out([*options.verb, "--help"])
 
 
-def balancer(options: argparse.Namespace) -> int:
-    """It is a program with options of its own, which come after its name."""
-    raise Misuse("balancer comes first, for its options are its own: kirsch balancer --help")
-
-
-def version(options: argparse.Namespace) -> int:
-    """Which kirsch this is."""
+@verb("version", example="kirsch version")
+def version(options: Options) -> int:
+    """Print kirsch's version."""
     print(f"kirsch {metadata.version('kirsch')}")
     return 0

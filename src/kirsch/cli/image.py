@@ -1,15 +1,20 @@
 """image build, tag, list, rm, push, pull, prune: container images with podman."""
 
-import argparse
 import json
 import sys
 import time
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import click
+
 from kirsch.cli.cluster import Steps
+from kirsch.cli.completion import clusters, images
 from kirsch.cli.errors import Misuse, interruptible
 from kirsch.cli.tables import Column, table
+from kirsch.cli.values import JSON, NO_LEGEND, variable
+from kirsch.cli.verb import Noun, Options, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,12 +24,55 @@ if TYPE_CHECKING:
     from kirsch.cluster.image.store import Image
     from kirsch.cluster.provision.command import Runner
 
+image = Noun("image")
+NAME = "[REGISTRY/]NAME[:TAG]"
+FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
+ON = option("--on", metavar="CLUSTER", help="a cluster of this computer", complete=clusters)
+REGISTRY = (
+    ON,
+    option(
+        "--insecure",
+        metavar="REGISTRY",
+        default="",
+        help="speak to this registry by plain HTTP, or whatever certificate it has",
+    ),
+)
 COLUMNS = ("image", "tag", "id", "content", "size")
 # How many letters of an id podman shows, and how many it has.
 ID, WHOLE = 12, 64
 
 
-def build(options: argparse.Namespace) -> int:
+@image.verb(
+    "build",
+    "build an image from a folder with a Containerfile",
+    argument(
+        "directory",
+        "DIR",
+        "what is built (.)",
+        optional=True,
+        type=FOLDER,
+        default=".",
+    ),
+    option("-t", "--tag", metavar=NAME, repeat=True, help="the image's name (DIR's); may be repeated"),
+    option("--file", metavar="FILE", type=FILE, help="the Containerfile (DIR/Containerfile)"),
+    option("--base", metavar="IMAGE", help="what it begins with, for ARG BASE", complete=images),
+    option(
+        "--build-arg",
+        metavar="NAME=VALUE",
+        repeat=True,
+        type=variable,
+        help="for the Containerfile's ARG; may be repeated",
+    ),
+    flag("--no-cache", help="do every step anew, download wheels anew"),
+    JSON,
+    text="podman builds it. Steps that have not changed come from its cache; .containerignore says what "
+    "stays out. Besides its name the image gets a tag by its content.\n\n"
+    "A Containerfile with `ARG BASE=` begins with that image where a registry has it, else with a Debian "
+    "made from this computer's own mirror. The wheels of requirements.txt are downloaded here, as pip is "
+    "set up here.",
+    example="kirsch image build . -t notes",
+)
+def build(options: Options) -> int:
     """An image from a Containerfile."""
     from kirsch.cluster.image.build import build as make
     from kirsch.cluster.image.build import planned
@@ -48,7 +96,14 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
-def tag(options: argparse.Namespace) -> int:
+@image.verb(
+    "tag",
+    "give an image more names",
+    argument("image", "IMAGE", "its name, or its id or the beginning of it", complete=images),
+    argument("names", NAME, many=True),
+    example="kirsch image tag notes notes:1.0",
+)
+def tag(options: Options) -> int:
     """More names for an image."""
     from kirsch.cluster.image.store import tag as give
 
@@ -57,11 +112,19 @@ def tag(options: argparse.Namespace) -> int:
     return 0
 
 
-def list_(options: argparse.Namespace) -> int:
+@image.verb(
+    "list",
+    "list the images that are here",
+    flag("-l", "--full", help="do not shorten ids"),
+    NO_LEGEND,
+    JSON,
+    example="kirsch image list",
+)
+def list_(options: Options) -> int:
     """The images that are here."""
-    from kirsch.cluster.image.store import images
+    from kirsch.cluster.image.store import images as here
 
-    rows = [_row(image) for image in images(_runner())]
+    rows = [_row(image) for image in here(_runner())]
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -76,7 +139,15 @@ def list_(options: argparse.Namespace) -> int:
     return 0
 
 
-def rm(options: argparse.Namespace) -> int:
+@image.verb(
+    "rm",
+    "remove images",
+    argument("images", "IMAGE", "its name, or its id", many=True, complete=images),
+    flag("--force", help="also the containers that run it"),
+    text="An image that has another name stays under that.",
+    example="kirsch image rm notes:1.0",
+)
+def rm(options: Options) -> int:
     """Remove images."""
     from kirsch.cluster.image.store import remove
 
@@ -85,7 +156,21 @@ def rm(options: argparse.Namespace) -> int:
     return 0
 
 
-def push(options: argparse.Namespace) -> int:
+@image.verb(
+    "push",
+    "send an image to a registry",
+    argument("image", "IMAGE", "its name here, or its id", complete=images),
+    argument("name", "REGISTRY/NAME[:TAG]", "its name there (as here)", optional=True),
+    *REGISTRY,
+    flag(
+        "--everywhere",
+        help="with --on: have every machine fetch it now, for the time when the registry's is away",
+    ),
+    text="It is the one that NAME names, or a cluster's own, from which its machines take it. Layers that "
+    "are there are not sent again.",
+    example="kirsch image push notes --on kirsch",
+)
+def push(options: Options) -> int:
     """An image to a registry."""
     from kirsch.cluster.image.carry import push as send
     from kirsch.cluster.image.reference import Reference
@@ -117,7 +202,14 @@ def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
         print(f"kirsch: {machine} has it not yet: {reason}", file=sys.stderr)
 
 
-def pull(options: argparse.Namespace) -> int:
+@image.verb(
+    "pull",
+    "fetch an image from a registry",
+    argument("name", NAME),
+    *REGISTRY,
+    example="kirsch image pull registry.example/notes:1.0",
+)
+def pull(options: Options) -> int:
     """An image from a registry."""
     from kirsch.cluster.image.carry import pull as fetch
     from kirsch.cluster.image.reference import Reference
@@ -129,7 +221,16 @@ def pull(options: argparse.Namespace) -> int:
     return 0
 
 
-def prune(options: argparse.Namespace) -> int:
+@image.verb(
+    "prune",
+    "remove images that have been replaced",
+    ON,
+    text="They are those with no name but that of their content, or none at all, unless a container uses "
+    "them; on a cluster, all that no container uses, and of its registry those by their content alone that "
+    "no unit names.",
+    example="kirsch image prune --on kirsch",
+)
+def prune(options: Options) -> int:
     """Remove what was replaced."""
     from kirsch.cluster.image.store import prune as remove
 
@@ -190,7 +291,7 @@ def _runner() -> "Runner":
     return Runner()
 
 
-def _at(name: "Reference", options: argparse.Namespace) -> "tuple[Reference, Registry]":
+def _at(name: "Reference", options: Options) -> "tuple[Reference, Registry]":
     """The name at the registry that is meant, and that registry."""
     from kirsch.cluster.image.registry import of_cluster, registry_of
     from kirsch.cluster.provision.record import ClusterRecord
@@ -222,7 +323,7 @@ def failures_shown(steps: Steps) -> "Iterator[None]":
         raise
 
 
-def _progress(options: argparse.Namespace) -> TextIO:
+def _progress(options: Options) -> TextIO:
     """Where steps are shown: JSON has the standard output for itself."""
     return sys.stderr if options.json else sys.stdout
 

@@ -1,14 +1,15 @@
 """journal: what units wrote."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from kirsch.cli.completion import units
 from kirsch.cli.names import full_names
-from kirsch.cli.reach import client_of
+from kirsch.cli.values import lines
+from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import Client
 
 JOURNAL = "/kirsch/v1/journal"
@@ -16,9 +17,18 @@ JOURNAL = "/kirsch/v1/journal"
 Line = Mapping[str, Any]
 
 
-def journal(options: argparse.Namespace) -> int:
+@verb(
+    "journal",
+    argument("units", "UNIT", many=True, optional=True, complete=units),
+    flag("-f", "--follow", help="go on with new lines"),
+    option("-n", "--lines", metavar="N", type=lines, default=10, help="how many, of all units together (10)"),
+    flag("--json", help="print JSON, a line each"),
+    text="It shows all units if none is named.",
+    example="kirsch journal -f notes@1",
+)
+def journal(options: Options) -> int:
     """The last lines of units, and with --follow those to come."""
-    client = client_of(options)
+    client = options.client()
     names = full_names(client, options.units) or sorted(
         {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
     )

@@ -1,13 +1,16 @@
 """list-units, list-unit-files, list-machines."""
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import click
+from click.shell_completion import CompletionItem
+
 from kirsch.cli.errors import Failure
-from kirsch.cli.reach import client_of
 from kirsch.cli.tables import Column, digest, machine, table
+from kirsch.cli.values import FULL, JSON, NO_LEGEND
+from kirsch.cli.verb import Options, option, verb
 
 Row = Mapping[str, Any]
 
@@ -51,24 +54,42 @@ MACHINE_COLUMNS: dict[str, Column] = {
     "problems": lambda row, full: "; ".join(row["problems"]),
     "state": lambda row, full: "drained" if row["drained"] else "cordoned" if row["cordoned"] else "",
 }
+
+
+def columns(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest columns, after those that were typed."""
+    given = incomplete[: incomplete.rfind(",") + 1]
+    names = (given + name for name in COLUMNS[ctx.info_name or ""])
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+TABLE = (
+    FULL,
+    NO_LEGEND,
+    option("--fields", metavar="A,B", help="the columns to print", complete=columns),
+    JSON,
+)
 COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-machines": MACHINE_COLUMNS}
 
 
-def list_units(options: argparse.Namespace) -> int:
+@verb("list-units", *TABLE, example="kirsch list-units --full")
+def list_units(options: Options) -> int:
     """Units that are on a machine."""
-    rows = [row for row in client_of(options).get("/kirsch/v1/units")["units"] if row["machine"]]
+    rows = [row for row in options.client().get("/kirsch/v1/units")["units"] if row["machine"]]
     return _print(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
 
 
-def list_unit_files(options: argparse.Namespace) -> int:
+@verb("list-unit-files", *TABLE, example="kirsch list-unit-files --full")
+def list_unit_files(options: Options) -> int:
     """All units, each once."""
-    rows = _once(client_of(options).get("/kirsch/v1/units")["units"])
+    rows = _once(options.client().get("/kirsch/v1/units")["units"])
     return _print(options, rows, FILE_COLUMNS, ["unit", "hash", "dstate", "state", "target"])
 
 
-def list_machines(options: argparse.Namespace) -> int:
+@verb("list-machines", *TABLE, example="kirsch list-machines --full")
+def list_machines(options: Options) -> int:
     """The machines."""
-    rows = client_of(options).get("/kirsch/v1/machines")["machines"]
+    rows = options.client().get("/kirsch/v1/machines")["machines"]
     marked = ["state"] if any(row["cordoned"] for row in rows) else []
     lacking = ["problems"] if any(row["problems"] for row in rows) else []
     return _print(options, rows, MACHINE_COLUMNS, ["machine", "ip", "metadata", *marked, *lacking])
@@ -78,9 +99,7 @@ def _once(rows: Iterable[Row]) -> list[Row]:
     return list({row["name"]: row for row in rows}.values())
 
 
-def _print(
-    options: argparse.Namespace, rows: Sequence[Row], columns: Mapping[str, Column], default: list[str]
-) -> int:
+def _print(options: Options, rows: Sequence[Row], columns: Mapping[str, Column], default: list[str]) -> int:
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0

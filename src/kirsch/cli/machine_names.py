@@ -1,14 +1,13 @@
 """Machines by the names that people know them by, in place of their ids."""
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from kirsch.cli.verb import Options
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.model import NAME
-from kirsch.cluster.provision.endpoint import Where
 
 # Whole, or its beginning.
 _ID = re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{24})?\b")
@@ -24,11 +23,11 @@ def machine_names(client: Client, away: Mapping[str, str] | None = None) -> dict
     return distinct({**(away or {}), **{each["id"]: each["metadata"].get(NAME, "") for each in machines}})
 
 
-def recorded_names(options: argparse.Namespace) -> dict[str, str]:
+def recorded_names(options: Options) -> dict[str, str]:
     """Machines' names by their ids, of a cluster that this computer has made; none if it knows of none."""
     from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 
-    cluster = Where.said(options.endpoint, options.cluster, options.tunnel).cluster
+    cluster = options.where().cluster
     try:
         machines = ClusterRecord.load(cluster).machines if cluster else ()
     except ProvisionError:

@@ -1,26 +1,38 @@
 """drain, cordon, uncordon, metadata: what is set on machines; and move, which takes one unit from one."""
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from kirsch.cli.completion import instances, machines
 from kirsch.cli.errors import Failure
 from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cli.names import full_names
-from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
+from kirsch.cli.values import JSON, NO_BLOCK, pair, timeout
+from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, ClientError, unit_path
-from kirsch.cluster.provision.endpoint import Where
 
 MACHINES = "/kirsch/v1/machines"
+MACHINE = "its id or the beginning of that, its host's name, or its address"
+SOME = argument("machines", "MACHINE", MACHINE, many=True, complete=machines)
 
 
-def drain(options: argparse.Namespace) -> int:
+@verb(
+    "drain",
+    SOME,
+    NO_BLOCK,
+    timeout(600),
+    flag("--json", help="print JSON, once all is done"),
+    text="They move one after another, the next once the last is ready elsewhere. Sticky units stay, and so "
+    "do those that are on every machine. The machine gets no more until `kirsch uncordon`.",
+    example="kirsch drain n1",
+)
+def drain(options: Options) -> int:
     """Have units leave machines, one after another, and no others come."""
-    client = client_of(options)
+    client = options.client()
     before: list[Line] = client.get(UNITS)["units"]
     drained = [_mark(client, options, name, {"drained": True}) for name in options.machines]
     told = []
@@ -49,25 +61,35 @@ def drain(options: argparse.Namespace) -> int:
     return 0
 
 
-def cordon(options: argparse.Namespace) -> int:
+@verb("cordon", SOME, text="Those it has stay.", example="kirsch cordon n1")
+def cordon(options: Options) -> int:
     """Have no more units come."""
-    client = client_of(options)
+    client = options.client()
     for name in options.machines:
         print(f"Machine {_shown(_mark(client, options, name, {'cordoned': True}))} takes no more units")
     return 0
 
 
-def uncordon(options: argparse.Namespace) -> int:
+@verb("uncordon", SOME, example="kirsch uncordon n1")
+def uncordon(options: Options) -> int:
     """Have units come again."""
-    client = client_of(options)
+    client = options.client()
     for name in options.machines:
         print(f"Machine {_shown(_mark(client, options, name, {'cordoned': False}))} takes units again")
     return 0
 
 
-def metadata(options: argparse.Namespace) -> int:
+@verb(
+    "metadata",
+    argument("machine", "MACHINE", MACHINE, complete=machines),
+    argument("pairs", "KEY=VALUE", "set it; KEY= takes a key away", many=True, optional=True, type=pair),
+    JSON,
+    text="Units that may not stay there then move away. Metadata outlasts the machine's absence.",
+    example="kirsch metadata n1 zone=b disk=",
+)
+def metadata(options: Options) -> int:
     """Set a machine's metadata, or print it."""
-    client = client_of(options)
+    client = options.client()
     found = client.get(machine_path(options.machine))
     if options.pairs:
         client.patch(machine_path(found["id"]), {"metadata": dict(options.pairs)})
@@ -80,9 +102,20 @@ def metadata(options: argparse.Namespace) -> int:
     return 0
 
 
-def move(options: argparse.Namespace) -> int:
+@verb(
+    "move",
+    argument("unit", "UNIT", "a name, its type may be left out", complete=instances),
+    argument("machine", "MACHINE", f"{MACHINE}; any other if left out", optional=True, complete=machines),
+    NO_BLOCK,
+    timeout(60),
+    JSON,
+    text="It is stopped here and started there; what it keeps on its machine's disk stays behind. With the "
+    "machine that it is on, a move that could not be made yet is called off.",
+    example="kirsch move webdb n2",
+)
+def move(options: Options) -> int:
     """Have a unit moved, a sticky one too."""
-    client = client_of(options)
+    client = options.client()
     [name] = full_names(client, [options.unit])
     wanted = {"machine": machine_name(options.machine)} if options.machine else {}
     order = client.post(unit_path(name, "/move"), wanted)
@@ -119,9 +152,7 @@ def machine_name(given: str) -> str:
     return shown if dots else given
 
 
-def _mark(
-    client: Client, options: argparse.Namespace, name: str, marks: Mapping[str, bool]
-) -> Mapping[str, Any]:
+def _mark(client: Client, options: Options, name: str, marks: Mapping[str, bool]) -> Mapping[str, Any]:
     """The machine that was marked. One that is away is known by its id, and here by the cluster's record."""
     try:
         found: Mapping[str, Any] = client.get(machine_path(name))
@@ -135,11 +166,11 @@ def _mark(
     return found
 
 
-def _recorded(options: argparse.Namespace, name: str) -> str:
+def _recorded(options: Options, name: str) -> str:
     """The id of a machine of a cluster that this computer has made; empty if it knows of none."""
     from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 
-    where = Where.said(options.endpoint, options.cluster, options.tunnel)
+    where = options.where()
     try:
         return ClusterRecord.load(where.cluster).machine(machine_name(name)).id if where.cluster else ""
     except ProvisionError:

@@ -1,6 +1,5 @@
 """run and exec: a command beside the units, with what they have."""
 
-import argparse
 import base64
 import json
 import os
@@ -11,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
+from click.shell_completion import CompletionItem
+
 from kirsch.bus.command import ChildError, Command
+from kirsch.cli.completion import files, instances
 from kirsch.cli.errors import Failure
 from kirsch.cli.foreground import foreground
 from kirsch.cli.machines import MACHINES
 from kirsch.cli.names import known_names
-from kirsch.cli.reach import client_of
+from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.api.transport import Unix
 from kirsch.cluster.application import ApplicationError, resolve
@@ -26,13 +29,57 @@ TERMINAL = ("TERM", "COLORTERM")
 # How variables that a person gives come to a machine: not in ssh's command line, which all may read, there as
 # here, but in a variable by a name that OpenSSH takes as it is installed (sshd_config(5), AcceptEnv).
 CARRIER = "LC_KIRSCH_GIVEN"
+VARIABLES = (
+    option(
+        "-e",
+        "--env",
+        metavar="NAME[=VALUE]",
+        repeat=True,
+        help="with this variable, of our own value if none is given; may be repeated. Others can read what "
+        "stands in a command line: give a secret by its NAME alone",
+    ),
+    # From one kirsch to another: the variables are in its environment.
+    flag("--carried", hidden=True),
+)
 CARRIED = 96 << 10  # bytes; execve(2) takes no longer variable than 128 KiB
 
 
-def run(options: argparse.Namespace) -> int:
+def unit_then_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest units; what comes after one is a command, which the shell knows better."""
+    return (files if ctx.params.get("command") else instances)(ctx, param, incomplete)
+
+
+@verb(
+    "run",
+    option(
+        "--link",
+        metavar="TARGET[:ALIAS]",
+        repeat=True,
+        help="with the variables of a link to a unit or service; may be repeated",
+        complete=instances,
+    ),
+    *VARIABLES,
+    argument(
+        "command",
+        "UNIT-OR-COMMAND",
+        "a unit and a command, or a command; on a cluster an image and a command",
+        many=True,
+        complete=unit_then_files,
+    ),
+    rest=True,
+    text="After a unit's name it is run as one of that unit's processes: as its user, in its folder, "
+    "with its variables; else the first word is a program, run as you and here. It has your terminal, "
+    "its exit status is kirsch's, and what it starts ends with it.\n\n"
+    "On a cluster it runs on a machine: after the name of a unit that is a container, in another like "
+    "it; else the first word is an image. The container is removed afterwards.\n\n"
+    "A link gives docker's variables, ALIAS_PORT_5432_TCP_ADDR and its like, the target's secrets as "
+    "ALIAS_ENV_NAME, and, if the target is a PostgreSQL, PGHOST, PGUSER and what else its clients read.",
+    example="kirsch run --link webdb:postgres psql",
+)
+def run(options: Options) -> int:
     """A one-off command: a unit's name makes it as one of that unit's, else its first word is a program, or,
     on a cluster, an image."""
-    client = client_of(options)
+    client = options.client()
     unit, argv = _unit(client, options.command)
     if unit and not argv:
         raise Failure(f"say what to run: `kirsch run {options.command[0]} COMMAND`")
@@ -51,9 +98,19 @@ def run(options: argparse.Namespace) -> int:
     return _execute(context, argv, environment, _given(options))
 
 
-def execute(options: argparse.Namespace) -> int:
+@verb(
+    "exec",
+    *VARIABLES,
+    argument("unit", "UNIT", "a name, its type may be left out", complete=instances),
+    argument("command", "COMMAND", "a program and its arguments", many=True, complete=files),
+    rest=True,
+    text="It has what the unit's processes have, user, folder and variables, and your terminal; its exit "
+    "status is kirsch's, and what it starts ends with it.",
+    example="kirsch exec notes@1 env",
+)
+def execute(options: Options) -> int:
     """A command in what a running unit's processes have, on the unit's machine."""
-    client = client_of(options)
+    client = options.client()
     name = resolve(options.unit, known_names(client, [options.unit]))
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
@@ -70,7 +127,7 @@ def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
     return name.endswith(".container") and daemon["runtime"] == "systemd"
 
 
-def _given(options: argparse.Namespace) -> dict[str, str]:
+def _given(options: Options) -> dict[str, str]:
     """The variables that a person gives. Raises Failure."""
     carried = os.environ.pop(CARRIER, "")
     if not options.carried:
@@ -101,11 +158,9 @@ def _place(client: Client, unit: str | None) -> str:
     return str(min(able, key=lambda machine: (machine["id"] != nearest, machine["id"]))["id"])
 
 
-def _elsewhere(
-    options: argparse.Namespace, target: str, verb: str, flags: Sequence[str], words: Sequence[str]
-) -> int:
+def _elsewhere(options: Options, target: str, verb: str, flags: Sequence[str], words: Sequence[str]) -> int:
     """The same on a machine, or on a unit's, by ssh."""
-    from kirsch.cli.ssh import ssh
+    from kirsch.cli.ssh import log_in
     from kirsch.cluster.provision.settings import HOME
 
     given = _given(options)
@@ -114,8 +169,7 @@ def _elsewhere(
         if len(carried) > CARRIED:
             raise Failure(f"--env: a machine takes {CARRIED >> 10} KiB of variables at most")
     command = [f"{HOME}/bin/kirsch", verb, *(["--carried"] if given else []), *flags, *words]
-    options = argparse.Namespace(**vars(options) | {"target": target, "command": command})
-    return ssh(options, [CARRIER] if given else [])
+    return log_in(options.where(), target, command, [CARRIER] if given else [])
 
 
 def _in_container(name: str, argv: Sequence[str], given: Mapping[str, str]) -> int:

@@ -1,6 +1,5 @@
 """up and down with --on: an application on a cluster."""
 
-import argparse
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
 from kirsch.cli.machine_names import named
 from kirsch.cli.progress import PROGRESS, Progress
+from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import Application
@@ -26,7 +26,7 @@ STOP_TIMEOUT = 120.0
 DOWN = ("inactive", "failed", "-")
 
 
-def up_on(application: Application, options: argparse.Namespace) -> int:
+def up_on(application: Application, options: Options) -> int:
     """Bring an application onto a cluster, and wait until all of it is ready."""
     # What is being built is to be tidied up, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -69,7 +69,7 @@ def up_on(application: Application, options: argparse.Namespace) -> int:
     return 0
 
 
-def down_on(application: Application, options: argparse.Namespace) -> int:
+def down_on(application: Application, options: Options) -> int:
     """Stop an application's units on a cluster, those that use others first; they stay submitted."""
     target = Target.load(options.on)
     client = target.client

@@ -1,6 +1,5 @@
 """secret set, list, rm: values go one way, from a file or a terminal to the cluster."""
 
-import argparse
 import base64
 import json
 import sys
@@ -9,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from kirsch.cli.completion import secrets
 from kirsch.cli.errors import Failure
-from kirsch.cli.reach import client_of
 from kirsch.cli.tables import Column, table
+from kirsch.cli.values import JSON, NO_LEGEND
+from kirsch.cli.verb import Noun, Options, argument, flag
 from kirsch.cluster.api.client import UNITS
 from kirsch.unit.options import secret_name
 
@@ -20,6 +21,8 @@ SECRETS = "/kirsch/v1/secrets"
 MOST = 64 << 10
 
 Row = Mapping[str, Any]
+
+secret = Noun("secret")
 
 
 def _used_by(row: Row, full: bool) -> str:
@@ -39,9 +42,21 @@ COLUMNS: dict[str, Column] = {
 }
 
 
-def set_(options: argparse.Namespace) -> int:
+@secret.verb(
+    "set",
+    "set a secret to what is on standard input",
+    argument("name", "NAME", "letters, digits, and - _ . inside", complete=secrets),
+    flag("--new", help="fail if it is there already"),
+    flag("--restart", help="restart the running units that use it"),
+    JSON,
+    text="It has at most 64 KiB; on a terminal it is asked for and not shown. Units ask for it by "
+    "Secret=NAME in [X-Kirsch]. A unit that waits for it starts; running units have the old value until "
+    "they are restarted.",
+    example="kirsch secret set notes-database < password",
+)
+def set_(options: Options) -> int:
     """Set one."""
-    client = client_of(options)
+    client = options.client()
     path = secret_path(options.name)
     value = _read(options.name)
     body: dict[str, Any] = {"value": base64.b64encode(value).decode(), "replace": not options.new}
@@ -63,9 +78,17 @@ def set_(options: argparse.Namespace) -> int:
     return 0
 
 
-def list_(options: argparse.Namespace) -> int:
+@secret.verb(
+    "list",
+    "list secrets, never their values",
+    NO_LEGEND,
+    JSON,
+    text="It says when each was set, and which units use it.",
+    example="kirsch secret list",
+)
+def list_(options: Options) -> int:
     """Names."""
-    rows: list[Row] = client_of(options).get(SECRETS)["secrets"]
+    rows: list[Row] = options.client().get(SECRETS)["secrets"]
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -73,9 +96,19 @@ def list_(options: argparse.Namespace) -> int:
     return 0
 
 
-def remove(options: argparse.Namespace) -> int:
+@secret.verb(
+    "rm",
+    "forget secrets",
+    argument("names", "NAME", many=True, complete=secrets),
+    flag("--force", help="also one that units use"),
+    JSON,
+    text="A secret that a unit uses stays, unless --force is given: running units keep what they have, and "
+    "wait for it at their next start.",
+    example="kirsch secret rm notes-database",
+)
+def remove(options: Options) -> int:
     """Forget some."""
-    client = client_of(options)
+    client = options.client()
     removed = []
     for name in dict.fromkeys(options.names):
         client.delete(secret_path(name) + ("?force=yes" if options.force else ""))

@@ -1,14 +1,18 @@
 """ssh: to a cluster's machine, or to that of a unit."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.shell_completion import CompletionItem
+
+from kirsch.cli.completion import files, instances, machines
 from kirsch.cli.errors import Failure
-from kirsch.cli.machines import MACHINES, machine_name
+from kirsch.cli.machines import MACHINE, MACHINES, machine_name
 from kirsch.cli.names import full_names
+from kirsch.cli.verb import Options, argument, verb
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import ApplicationError
 from kirsch.cluster.provision.endpoint import Where, locate
@@ -17,16 +21,33 @@ if TYPE_CHECKING:
     from kirsch.cluster.provision.record import ClusterRecord
 
 
-def ssh(options: argparse.Namespace, handed_on: Sequence[str] = ()) -> int:
-    """Become ssh; what it ends with is ours. Variables of ours by these names are the command's too, where
-    the machine's sshd takes them."""
-    where = Where.said(options.endpoint, options.cluster, options.tunnel)
+def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest units and machines."""
+    return instances(ctx, param, incomplete) + machines(ctx, param, incomplete)
+
+
+@verb(
+    "ssh",
+    argument("target", "MACHINE|UNIT", f"a machine ({MACHINE}), or a unit", complete=targets),
+    argument("command", "COMMAND", "what to run there", many=True, optional=True, complete=files),
+    rest=True,
+    text="A unit's name stands for its machine. Machines made here, and those that were added, know our key; "
+    "with --tunnel the way goes through that host.",
+    example="kirsch ssh notes@1 uptime",
+)
+def ssh(options: Options) -> int:
+    """Become ssh."""
+    return log_in(options.where(), options.target, options.command)
+
+
+def log_in(where: Where, target: str, command: Sequence[str], handed_on: Sequence[str] = ()) -> int:
+    """Become ssh. The command has our variables in `handed_on`, if the machine's sshd accepts them."""
     record = _record(where)
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    command = command[1:] if command[:1] == ["--"] else command
     if record is not None:
-        argv = _to_own(record, options.target, command)
+        argv = _to_own(record, target, command)
     else:
-        argv = _to_other(Client(locate(where)), options.target, command, where.tunnel)
+        argv = _to_other(Client(locate(where)), target, command, where.tunnel)
     # A command has a terminal where we have one.
     flags = ["-t"] if command and sys.stdin.isatty() else []
     flags += [f"-oSendEnv={name}" for name in handed_on]

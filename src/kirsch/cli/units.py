@@ -1,6 +1,5 @@
 """submit, load, start, stop, unload, destroy, status, cat, why."""
 
-import argparse
 import hashlib
 import json
 import sys
@@ -11,46 +10,86 @@ from os.path import isfile  # Path.is_file raises OSError for a name that is too
 from pathlib import Path
 from typing import Any
 
+import click
+from click.shell_completion import CompletionItem
+
+from kirsch.cli.completion import files, instances, units
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
 from kirsch.cli.machine_names import machine_names, reasons_of, recorded_names
 from kirsch.cli.names import full_names, known_units
-from kirsch.cli.reach import client_of
 from kirsch.cli.tables import machine
+from kirsch.cli.values import JSON, NO_BLOCK, timeout
+from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.application import ApplicationError, resolve
 from kirsch.unit import UnitError, UnitFile, UnitName
 
+
+def instances_and_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest units, and unit files."""
+    return instances(ctx, param, incomplete) + files(ctx, param, incomplete)
+
+
+NAME = "a name, its type may be left out"
+NAMED = argument("units", "UNIT", NAME, many=True, complete=instances)
+ANY_UNITS = argument("units", "UNIT", NAME, many=True, complete=units)
+STARTING = argument("units", "UNIT", f"{NAME}; or a file", many=True, complete=instances_and_files)
 # What goes into one request: so many units, and texts of so many characters.
 MANY = 500
 MAX_TEXTS = 1 << 20
 
 
-def submit(options: argparse.Namespace) -> int:
+@verb(
+    "submit",
+    argument("files", "FILE", many=True, complete=files),
+    flag("--replace", help="replace units that are there with another text"),
+    text="kirsch knows them then; nothing runs yet.",
+    example="kirsch submit units/webdb.container units/notes@.container",
+)
+def submit(options: Options) -> int:
     """Submit unit files; nothing is submitted if one of them is wrong."""
-    _submit(client_of(options), [Path(file) for file in options.files], replace=options.replace)
+    _submit(options.client(), [Path(file) for file in options.files], replace=options.replace)
     return 0
 
 
-def load(options: argparse.Namespace) -> int:
+@verb("load", STARTING, NO_BLOCK, timeout(60), example="kirsch load notes@1")
+def load(options: Options) -> int:
     """Put units on machines."""
     return _set(options, "loaded", lambda line: bool(line["machine"]) and line["load"] != "-", "loaded on")
 
 
-def start(options: argparse.Namespace) -> int:
+@verb(
+    "start",
+    STARTING,
+    NO_BLOCK,
+    timeout(60),
+    text="It waits until they run, or says why they do not.",
+    example="kirsch start notes@1",
+)
+def start(options: Options) -> int:
     """Start units."""
     return _set(options, "launched", is_up, "launched on")
 
 
-def restart(options: argparse.Namespace) -> int:
+@verb(
+    "restart",
+    STARTING,
+    NO_BLOCK,
+    timeout(60),
+    text="A unit that does not run is started.",
+    example="kirsch restart notes@1",
+)
+def restart(options: Options) -> int:
     """Stop units and start them again, those that do not run too."""
     return _set(options, "launched", is_up, "launched on", again=True)
 
 
-def stop(options: argparse.Namespace) -> int:
+@verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")
+def stop(options: Options) -> int:
     """Stop units."""
-    client = client_of(options)
+    client = options.client()
     names = _change(client, options.units, "loaded")
     if not options.no_block:
         wait(client, names, lambda line: line["active"] in ("inactive", "failed", "-"), options.timeout)
@@ -58,9 +97,10 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
-def unload(options: argparse.Namespace) -> int:
+@verb("unload", NAMED, NO_BLOCK, timeout(60), example="kirsch unload notes@1")
+def unload(options: Options) -> int:
     """Take units off their machines."""
-    client = client_of(options)
+    client = options.client()
     names = _change(client, options.units, "inactive")
     if not options.no_block:
         wait(client, names, lambda line: not line["machine"], options.timeout)
@@ -69,9 +109,10 @@ def unload(options: argparse.Namespace) -> int:
     return 0
 
 
-def destroy(options: argparse.Namespace) -> int:
+@verb("destroy", ANY_UNITS, text="Folders of their own stay.", example="kirsch destroy notes@1")
+def destroy(options: Options) -> int:
     """Stop units and forget them."""
-    client = client_of(options)
+    client = options.client()
     names = list(dict.fromkeys(full_names(client, options.units)))
     for start in range(0, len(names), MANY):
         client.patch(UNITS, {"destroy": names[start : start + MANY]})
@@ -80,9 +121,10 @@ def destroy(options: argparse.Namespace) -> int:
     return 0
 
 
-def status(options: argparse.Namespace) -> int:
+@verb("status", ANY_UNITS, JSON, example="kirsch status notes@1")
+def status(options: Options) -> int:
     """Each unit's state and its last lines."""
-    client = client_of(options)
+    client = options.client()
     names = full_names(client, options.units)
     if options.json:
         lines = [line for name in names for line in client.get(unit_path(name))["on"]]
@@ -100,17 +142,25 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def cat(options: argparse.Namespace) -> int:
+@verb("cat", ANY_UNITS, example="kirsch cat notes@1")
+def cat(options: Options) -> int:
     """Units' files."""
-    client = client_of(options)
+    client = options.client()
     for name in full_names(client, options.units):
         sys.stdout.write(client.get(unit_path(name))["text"])
     return 0
 
 
-def why(options: argparse.Namespace) -> int:
+@verb(
+    "why",
+    argument("units", "UNIT", many=True, optional=True, complete=units),
+    JSON,
+    text="All such units if none is named.",
+    example="kirsch why notes@1",
+)
+def why(options: Options) -> int:
     """Why units are not as people want them; all that are not, if none is named."""
-    client = client_of(options)
+    client = options.client()
     names = full_names(client, options.units)
     found = []
     for line in client.get(UNITS)["units"]:
@@ -190,14 +240,14 @@ def _send(client: Client, changes: Sequence[Mapping[str, Any]], told: set[str]) 
 
 
 def _set(
-    options: argparse.Namespace,
+    options: Options,
     desired: str,
     done: Callable[[Line], bool],
     words: str,
     *,
     again: bool = False,
 ) -> int:
-    client = client_of(options)
+    client = options.client()
     names = _change(client, options.units, desired, again=again)
     if options.no_block:
         for name in names:

@@ -1,6 +1,5 @@
 """up and down: an application on this machine."""
 
-import argparse
 import signal
 import sys
 import threading
@@ -12,15 +11,27 @@ from typing import Any
 from urllib.parse import quote
 
 from kirsch.cli.colour import Palette
+from kirsch.cli.completion import clusters, folders
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.machine_names import machine_names, reasons_of
 from kirsch.cli.progress import PROGRESS, Progress
+from kirsch.cli.values import timeout
+from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 
 Line = Mapping[str, Any]
+
+DIRECTORY = argument(
+    "directory",
+    "DIR",
+    "where its kirsch.toml or unit files are (.)",
+    optional=True,
+    default=".",
+    complete=folders,
+)
 
 STOP_TIMEOUT = 120.0
 WATCH_TIMEOUT = 2.0
@@ -28,8 +39,31 @@ WATCH_TIMEOUT = 2.0
 BACKLOG = 200
 
 
-def up(options: argparse.Namespace, beside: Callable[[Application], None] | None = None) -> int:
-    """Run an application: in the foreground until Ctrl-C, or detached. `beside` is called once it is up."""
+@verb(
+    "up",
+    DIRECTORY,
+    option("--on", metavar="CLUSTER", help="run it on a cluster of this computer", complete=clusters),
+    flag(
+        "-d",
+        "--detach",
+        help="return once all is ready, and leave it running; on a cluster, once all is submitted",
+    ),
+    flag("--dry-run", help="with --on: build images, say what would be done, and do nothing"),
+    timeout(180, "give up after this time"),
+    text="Its units are started in the order of their links, and their lines shown until Ctrl-C stops "
+    "them. If it is up already it is brought up to date.\n\n"
+    "On a cluster its images are built and sent to the cluster's own registry first. What has not changed "
+    "is left alone, the instances of a service start anew one after another, and units that the folder has "
+    "no more are destroyed. It goes on running when this verb ends.",
+    example="kirsch up examples/notes",
+)
+def up(options: Options) -> int:
+    """Run an application: in the foreground until Ctrl-C, or detached."""
+    return bring_up(options)
+
+
+def bring_up(options: Options, beside: Callable[[Application], None] | None = None) -> int:
+    """Run an application as `kirsch up` does; `beside` is called once it is up."""
     on = getattr(options, "on", None)
     only_here(options, "up")
     application = load(Path(options.directory), cluster=on is not None)
@@ -80,7 +114,14 @@ def up(options: argparse.Namespace, beside: Callable[[Application], None] | None
     return 0
 
 
-def down(options: argparse.Namespace) -> int:
+@verb(
+    "down",
+    DIRECTORY,
+    option("--on", metavar="CLUSTER", help="on this cluster; its units stay submitted", complete=clusters),
+    text="Its data stays.",
+    example="kirsch down examples/notes",
+)
+def down(options: Options) -> int:
     """Stop an application that runs."""
     directory = Path(options.directory)
     only_here(options, "down")
@@ -108,7 +149,7 @@ def down(options: argparse.Namespace) -> int:
     return 0
 
 
-def only_here(options: argparse.Namespace, verb: str) -> None:
+def only_here(options: Options, verb: str) -> None:
     """Raises Misuse where the options name a kirschd: this verb has one of its own, or a cluster by --on."""
     for name in ("cluster", "endpoint", "tunnel"):
         if (given := getattr(options, name, None)) and given != getattr(options, "on", None):

@@ -1,6 +1,5 @@
 """verify: unit files checked without a kirschd, or by a cluster's."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,17 +7,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kirsch.cli.completion import clusters, files
 from kirsch.cli.errors import Failure
 from kirsch.cli.machine_names import machine_names, named, recorded_names
-from kirsch.cli.reach import client_of
+from kirsch.cli.values import JSON
+from kirsch.cli.verb import Options, argument, option, verb
 from kirsch.cluster.node.verify import verify as checked
-from kirsch.cluster.provision.endpoint import Where
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.process.runtime import check
 from kirsch.unit import UnitError
 
 
-def verify(options: argparse.Namespace) -> int:
+@verb(
+    "verify",
+    argument("files", "FILE", many=True, complete=files),
+    option("--on", metavar="CLUSTER", help="check them against the machines of a cluster", complete=clusters),
+    JSON,
+    text="No kirschd is needed. Directives that a plain process cannot have are warnings. The exit "
+    "status is 1 if a file would be refused.\n\n"
+    "With --on the files are checked together, against a cluster as it is now. A unit that no machine can "
+    "have is refused; secrets, linked units and images that are missing are warnings.",
+    example="kirsch verify units/*",
+)
+def verify(options: Options) -> int:
     """Check each file, and say what is wrong with each that is bad."""
     texts, found = dict[str, str](), list[dict[str, Any]]()
     for file in options.files:
@@ -57,10 +68,10 @@ def _here(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return verdicts
 
 
-def _there(texts: Mapping[str, str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _there(texts: Mapping[str, str], options: Options) -> dict[str, dict[str, Any]]:
     """What a cluster makes of them together. Raises ClientError, Failure."""
     options.cluster = options.on or options.cluster
-    client, files = client_of(options), {Path(file).name: file for file in texts}
+    client, files = options.client(), {Path(file).name: file for file in texts}
     if len(files) < len(texts):
         raise Failure("two files have one name: they would be one unit")
     units = {name: texts[file] for name, file in files.items()}
@@ -72,7 +83,7 @@ def _there(texts: Mapping[str, str], options: argparse.Namespace) -> dict[str, d
         warnings = [_of(file, words) for words in each["warnings"]]
         verdicts[file] = {"error": error and _of(file, error), "warnings": warnings}
     good = {file: texts[file] for file, verdict in verdicts.items() if not verdict["error"]}
-    if cluster := Where.said(options.endpoint, options.cluster, options.tunnel).cluster:
+    if cluster := options.where().cluster:
         for file, words in _missing_images(good, cluster):
             verdicts[file]["warnings"].append(_of(file, words))
     return verdicts

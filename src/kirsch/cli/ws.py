@@ -1,16 +1,22 @@
-"""ws: a client of WebSockets."""
+"""ws: a client of WebSockets, and an echo server."""
 
-import argparse
 import getpass
 import os
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
+import click
+from click.shell_completion import CompletionItem
+
 from kirsch.cli.errors import Failure, Misuse
+from kirsch.cli.values import count, field, place, seconds, size
+from kirsch.cli.verb import Noun, Options, Verb, argument, flag, option
 from kirsch.websocket import ClientOptions, Deflate, Limits
 from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL
 from kirsch.websocket.proxy import Proxy
@@ -18,6 +24,27 @@ from kirsch.websocket.threaded import Connection, connect
 from kirsch.websocket.url import BadUrl, Url
 
 PASSWORD = "KIRSCH_WS_PASSWORD"  # noqa: S105 - the variable's name
+PROVIDERS = ("asyncio", "threaded", "tornado", "gevent", "cherrypy", "wsgi")
+LOOPS = ("asyncio", "uvloop")
+PEM = click.Path()
+CLIENT = (
+    "On a terminal each line is sent as a text message, and what comes is shown. In a "
+    "pipe each line of standard input is a message, and each message a line of standard output.\n\n"
+    "On a terminal Ctrl-D, Ctrl-C and /quit close the connection with 1000; /close CODE REASON closes it "
+    "with another code, /ping asks whether the peer is there, /help says what else there is. A line that "
+    "begins with // is sent with one / less.\n\n"
+    "In a pipe the connection is closed when standard input has ended and nothing has come for --timeout "
+    "seconds; with --listen it goes on until the peer closes it. --exit-after N ends it after N messages, -1 "
+    "after one; it fails if fewer came. The exit status is 1 too unless the connection was closed with 1000, "
+    "1001 or no code.\n\n"
+    "A password is never an argument, for others could see it: it is asked on the terminal, or taken from "
+    "KIRSCH_WS_PASSWORD."
+)
+SERVER = (
+    "Every message goes back as it came, text as text, binary as binary. Prints where it "
+    "listens once it does. SIGTERM and Ctrl-C end it; its connections are closed with 1001 first, and those "
+    "that do not answer within 10 seconds are ended."
+)
 WELL = (NORMAL, GOING_AWAY, NO_CODE)
 
 
@@ -36,7 +63,7 @@ class Client(Connection):
         self.outcome = (code, reason)
 
 
-def ws(options: argparse.Namespace) -> int:
+def talk(options: Options) -> int:
     """Talk to a WebSocket: on a terminal, in a pipe, or to measure it."""
     _check(options)
     url, how, context = _url(options), _options(options), _context(options)
@@ -65,7 +92,7 @@ def ws(options: argparse.Namespace) -> int:
     return status
 
 
-def _mode(options: argparse.Namespace) -> Any:
+def _mode(options: Options) -> Any:
     """What is to be done with the connection."""
     if options.ping is not None:
         from kirsch.cli.ws_measure import ping as mode
@@ -78,21 +105,21 @@ def _mode(options: argparse.Namespace) -> Any:
     return mode
 
 
-def _interactive(options: argparse.Namespace) -> bool:
+def _interactive(options: Options) -> bool:
     other = (options.json, options.binary, options.one, options.listen, options.exit_after, options.timeout)
     return sys.stdin.isatty() and sys.stdout.isatty() and not any(other)
 
 
-def _measures(options: argparse.Namespace) -> bool:
+def _measures(options: Options) -> bool:
     return options.ping is not None or options.bench is not None
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Options) -> None:
     """Raises Misuse where options do not go together."""
     if options.ping is not None and options.bench is not None:
         raise Misuse("--ping or --bench, not both")
     measures = _measures(options)
-    for option, fits, why in (
+    for name, fits, why in (
         ("size", measures, "goes with --ping or --bench"),
         ("in_flight", options.bench is not None, "goes with --bench"),
         ("interval", options.ping is not None, "goes with --ping"),
@@ -101,15 +128,15 @@ def _check(options: argparse.Namespace) -> None:
         ("exit_after", not measures and not options.one, "does not go with --one, --ping or --bench"),
         ("listen", not measures, "does not go with --ping or --bench"),
     ):
-        if getattr(options, option) and not fits:
-            raise Misuse(f"--{option.replace('_', '-')} {why}")
+        if getattr(options, name) and not fits:
+            raise Misuse(f"--{name.replace('_', '-')} {why}")
     if options.ping is not None and options.size and options.size > 125:
         raise Misuse("a ping carries 125 bytes at most (RFC 6455, 5.5)")
     if options.insecure and options.ca is not None:
         raise Misuse("--ca or --insecure, not both")
 
 
-def _url(options: argparse.Namespace) -> Url:
+def _url(options: Options) -> Url:
     """Raises Misuse."""
     text = options.url if "://" in options.url else f"ws://{options.url}"
     try:
@@ -121,7 +148,7 @@ def _url(options: argparse.Namespace) -> Url:
     return url
 
 
-def _options(options: argparse.Namespace) -> ClientOptions:
+def _options(options: Options) -> ClientOptions:
     """Raises Misuse."""
     size, flight = options.size or 0, options.in_flight or 1
     limits = Limits(
@@ -163,7 +190,7 @@ def _password(user: str) -> str:
         raise Misuse(f"there is no terminal to ask for {user}'s password: set {PASSWORD}") from None
 
 
-def _context(options: argparse.Namespace) -> ssl.SSLContext | None:
+def _context(options: Options) -> ssl.SSLContext | None:
     """Raises Failure where the certificates cannot be read."""
     if options.insecure:
         context = ssl.create_default_context()
@@ -179,3 +206,163 @@ def _context(options: argparse.Namespace) -> ssl.SSLContext | None:
         return None
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _serve(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Suggest the other verb: nobody knows the URLs."""
+    return [CompletionItem("serve")] if "serve".startswith(incomplete) else []
+
+
+class Talk(Verb):
+    """A verb with options whose value may be left out: --ping takes what follows only if it is a number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        optional = {"--ping": count, "--bench": seconds}
+        kept: list[str] = []
+        last: list[str] = []
+        for word, following in pairwise([*args, "-"]):
+            alone = word in optional and not following.startswith("-") and not _is(optional[word], following)
+            (last if alone else kept).append(word)
+        return super().parse_args(ctx, kept + last)
+
+
+def _is(parse: Callable[[str], Any], text: str) -> bool:
+    """True if a text can be a value; a number is meant for one, even if it is wrong."""
+    try:
+        return text.isdecimal() or parse(text) is not None
+    except ValueError:
+        return False
+
+
+ws = Noun(
+    "ws",
+    otherwise=Talk(
+        "ws",
+        talk,
+        (
+            argument(
+                "url",
+                "URL",
+                "ws://, wss:// or ws+unix://PATH[:/TARGET]; ws:// may be left out",
+                complete=_serve,
+            ),
+            option(
+                "--ping",
+                metavar="[N]",
+                type=count,
+                is_flag=False,
+                flag_value=0,
+                help="measure round trips, N or until Ctrl-C",
+            ),
+            option(
+                "--bench",
+                metavar="[SECONDS]",
+                type=seconds,
+                is_flag=False,
+                flag_value=5.0,
+                help="measure the rate of an echo (5)",
+            ),
+            option(
+                "--size", metavar="BYTES", type=size, help="of each message of --bench (64), or each ping (8)"
+            ),
+            option(
+                "--in-flight",
+                metavar="N",
+                type=count,
+                help="messages of --bench that wait for their echo (100)",
+            ),
+            option("--interval", metavar="SECONDS", type=seconds, help="between two pings (1)"),
+            flag("-1", "--one", help="end after the first message that comes"),
+            option("--exit-after", metavar="N", type=count, help="end after N messages that come"),
+            flag("--listen", help="go on after the end of standard input"),
+            option(
+                "--timeout",
+                metavar="SECONDS",
+                type=seconds,
+                help="wait so long at most for the connection (10), and for the next message once all is "
+                "sent (1)",
+            ),
+            flag("--binary", help="all of standard input is one binary message; print bytes"),
+            option("--subprotocol", metavar="NAME", repeat=True, help="offer it; may be repeated"),
+            option(
+                "--header",
+                metavar="'NAME: VALUE'",
+                repeat=True,
+                type=field,
+                help="send this field too; may be repeated",
+            ),
+            option("--origin", metavar="URL", help="say that a page from there asks, as a browser would"),
+            option("--user", metavar="NAME", help="HTTP basic authentication; the password is asked for"),
+            option(
+                "--ca",
+                metavar="FILE",
+                type=PEM,
+                help="trust the certificates in this file (PEM) and no others",
+            ),
+            flag("--insecure", help="take any certificate"),
+            option(
+                "--proxy",
+                metavar="URL",
+                help="http://, https://, socks5:// …, or none; else as http_proxy says",
+            ),
+            flag("--no-compress", help="do not offer permessage-deflate"),
+            option(
+                "--max-size",
+                metavar="BYTES",
+                type=size,
+                default=64 << 20,
+                help="of a message that comes (64M)",
+            ),
+            flag("--json", help="print JSON, a line for each message or result"),
+        ),
+        summary="talk to a WebSocket",
+        text=CLIENT,
+        example="kirsch ws wss://example.com/chat",
+    ),
+)
+
+
+@ws.verb(
+    "serve",
+    "serve an echo",
+    argument(
+        "place",
+        "[HOST:]PORT",
+        "where to listen; 127.0.0.1 without HOST, a free port for 0",
+        optional=True,
+        type=place,
+    ),
+    option(
+        "--provider",
+        metavar="NAME",
+        type=click.Choice(PROVIDERS),
+        default="asyncio",
+        help="what does the I/O (asyncio): " + ", ".join(PROVIDERS),
+    ),
+    option("--unix", metavar="PATH", type=PEM, help="listen on a Unix socket instead"),
+    option("--ssl-cert", metavar="FILE", type=PEM, help="speak TLS, with this certificate (PEM)"),
+    option("--ssl-key", metavar="FILE", type=PEM, help="its private key, if it is not in the same file"),
+    option("--max-size", metavar="BYTES", type=size, default=64 << 20, help="of a message (64M)"),
+    option(
+        "--origin",
+        metavar="URL",
+        repeat=True,
+        help="browsers' pages from there only; may be repeated; `same` is the host itself (any)",
+    ),
+    option("--subprotocol", metavar="NAME", repeat=True, help="speak it; may be repeated"),
+    flag("--no-compress", help="do without permessage-deflate"),
+    option("--threads", metavar="N", type=count, help="threaded, cherrypy, wsgi: of so many threads (10)"),
+    option(
+        "--loop",
+        metavar="LOOP",
+        type=click.Choice(LOOPS),
+        help="asyncio, tornado: asyncio's own event loop, or uvloop",
+    ),
+    text=SERVER,
+    example="kirsch ws serve 8765",
+)
+def serve(options: Options) -> int:
+    """Serve an echo until SIGTERM."""
+    from kirsch.cli.ws_serve import serve as echo
+
+    return echo(options)

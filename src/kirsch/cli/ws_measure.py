@@ -1,6 +1,5 @@
 """How fast a WebSocket is: the round trips of pings, and the rate of an echo."""
 
-import argparse
 import statistics
 import time
 from collections import deque
@@ -8,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.verb import Options
 from kirsch.cli.ws_pipe import line
 from kirsch.websocket import Closed
 from kirsch.websocket.url import Url
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 
 
-def ping(ws: "Client", url: Url, options: argparse.Namespace) -> int:
+def ping(ws: "Client", url: Url, options: Options) -> int:
     """Round trips, each a line, and what they come to, as ping(8) has it."""
     size = options.size or 8
     interval = options.interval or 1.0
@@ -70,7 +70,7 @@ def _receive(ws: "Client", data: bytes | None, end: float) -> _Pong | None:
     return None
 
 
-def _sum_up(url: Url, options: argparse.Namespace, sent: int, trips: list[float], total: float) -> None:
+def _sum_up(url: Url, options: Options, sent: int, trips: list[float], total: float) -> None:
     best, mean, worst, spread = (
         (min(trips), statistics.fmean(trips), max(trips), statistics.pstdev(trips)) if trips else [None] * 4
     )
@@ -87,7 +87,7 @@ def _sum_up(url: Url, options: argparse.Namespace, sent: int, trips: list[float]
         print(f"rtt min/avg/max/mdev = {best:.3f}/{mean:.3f}/{worst:.3f}/{spread:.3f} ms", flush=True)
 
 
-def bench(ws: "Client", url: Url, options: argparse.Namespace) -> int:
+def bench(ws: "Client", url: Url, options: Options) -> int:
     """So many messages on their way all the time; how many come back in a second, and how soon."""
     size, flight = options.size or 64, options.in_flight or 100
     message: str | bytes = b"k" * size if options.binary else "k" * size

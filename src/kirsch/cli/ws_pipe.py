@@ -1,6 +1,5 @@
 """A WebSocket in a pipe: lines of standard input go out as messages, messages come as lines."""
 
-import argparse
 import json
 import os
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.verb import Options
 from kirsch.websocket import Closed, Slow
 from kirsch.websocket.url import Url
 
@@ -23,7 +23,7 @@ QUIET = 1.0
 READ = 256 << 10
 
 
-def pipe(ws: "Client", url: Url, options: argparse.Namespace) -> int:
+def pipe(ws: "Client", url: Url, options: Options) -> int:
     """Send what comes on standard input, print what comes from the peer."""
     wanted = 1 if options.one else options.exit_after
     quiet = options.timeout or (None if options.listen or wanted else QUIET)
@@ -134,7 +134,7 @@ def lines() -> Iterator[bytes]:
         yield last
 
 
-def write(message: str | bytes | memoryview, options: argparse.Namespace) -> None:
+def write(message: str | bytes | memoryview, options: Options) -> None:
     """A message on standard output: a line, hexadecimal where it is binary; with --binary just its bytes."""
     if options.json:
         print(line({"text": message} if isinstance(message, str) else {"binary": message.hex()}), flush=True)

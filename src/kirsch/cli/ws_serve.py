@@ -1,6 +1,5 @@
 """ws serve: an echo on any provider."""
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -14,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from kirsch.cli.errors import Failure, Misuse
+from kirsch.cli.verb import Options
 from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
 from kirsch.websocket.url import place
 
@@ -68,7 +68,7 @@ class Setting:
         return self.unix if self.unix is not None else place(self.host, self.port)
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: Options) -> int:
     """Listen, say so, and echo until SIGTERM or SIGINT."""
     setting = _setting(options)
     # Each connection takes one, and the usual limit is 1024.
@@ -103,7 +103,7 @@ def _server_error() -> tuple[type[Exception], ...]:
     return () if module is None else (module.ServerError,)
 
 
-def _setting(options: argparse.Namespace) -> Setting:
+def _setting(options: Options) -> Setting:
     """Raises Failure, and Misuse where options do not go together."""
     if (options.place is None) == (options.unix is None):
         raise Misuse("say where: [HOST:]PORT or --unix PATH")

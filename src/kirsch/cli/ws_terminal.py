@@ -4,7 +4,6 @@ Messages are shown by the thread that reads lines, between two keys: a signal in
 Python calls the handler there. So nothing is drawn while readline draws.
 """
 
-import argparse
 import contextlib
 import ctypes
 import os
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
 from kirsch.cli.journal import printable
+from kirsch.cli.verb import Options
 from kirsch.terminal import size
 from kirsch.websocket import Closed, Slow
 from kirsch.websocket.url import Url
@@ -179,7 +179,7 @@ class _Readline:
             self._library.rl_redisplay()
 
 
-def talk(ws: "Client", url: Url, options: argparse.Namespace) -> int:
+def talk(ws: "Client", url: Url, options: Options) -> int:
     """Lines are sent, and what comes is shown, until one side closes."""
     terminal = Terminal()
     chosen = f", subprotocol {ws.subprotocol}" if ws.subprotocol else ""

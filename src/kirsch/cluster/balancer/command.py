@@ -1,17 +1,14 @@
 """`kirsch balancer`: the main process of a unit that balances."""
 
-import argparse
 import logging
-import math
 import os
 import queue
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGUSR1
-from typing import NoReturn
 
 from cherrypy.process.plugins import SignalHandler
 from cherrypy.process.wspbus import Bus
@@ -129,92 +126,3 @@ def tell_service_manager(message: str) -> None:
             notify(address, message)
         except OSError as error:
             log(f"cannot notify {address}: {error.strerror}", logging.WARNING)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with an error of one line that says where help is."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def command_line() -> argparse.ArgumentParser:
-    """What can be given to it."""
-    parser = Parser(
-        prog="kirsch balancer",
-        description="Run HAProxy and keep its servers those of the cluster's services.",
-    )
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="HAProxy's configuration")
-    parser.add_argument(
-        "--backend",
-        default=[],
-        action="append",
-        type=usage(Backend.parse),
-        metavar="BACKEND=SERVICE:PORT",
-        help="a backend, and the service whose ready endpoints are its servers; may be repeated. Without any "
-        "HAProxy runs with the servers that its configuration has, by variables of links say",
-    )
-    parser.add_argument(
-        "--endpoints",
-        default=os.environ.get("KIRSCH_ENDPOINTS"),
-        metavar="SOCKET",
-        help="where endpoints are read from ($KIRSCH_ENDPOINTS)",
-    )
-    parser.add_argument(
-        "--server-options",
-        default=SERVER_OPTIONS,
-        metavar="OPTIONS",
-        help=f"what HAProxy's server lines say after the address ({SERVER_OPTIONS})",
-    )
-    parser.add_argument(
-        "--drain",
-        default=DRAIN_SECONDS,
-        type=seconds,
-        metavar="SECONDS",
-        help=f"how long requests may last on a server that goes ({DRAIN_SECONDS:g})",
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 stopped, 1 could not. Wrong usage exits with 2, as argparse does."""
-    arguments = command_line().parse_args(argv)
-    try:
-        if arguments.backend and not arguments.endpoints:
-            raise BalancerError(
-                "KIRSCH_ENDPOINTS is not set: the unit needs Endpoints=yes in [X-Kirsch]; or give --endpoints"
-            )
-        balance(
-            arguments.config,
-            arguments.backend,
-            arguments.endpoints or "",
-            options=arguments.server_options,
-            drain=arguments.drain,
-        )
-    except BalancerError as error:
-        print(f"kirsch balancer: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def seconds(text: str) -> float:
-    """A time, finite and not below zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return number
-
-
-def usage(parse: Callable[[str], Backend]) -> Callable[[str], Backend]:
-    """`parse` with its errors as wrong usage, in its own words."""
-
-    def checked(text: str) -> Backend:
-        try:
-            return parse(text)
-        except BalancerError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return checked
