@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from tests.cli.application import KIRSCH, Application, alive, descendants
 from tests.cli.screen import Screen
@@ -231,9 +232,14 @@ class TestExtras:
         ],
     )
     def test_one_that_is_missing(self, tmp_path: Path, arguments: str, missing: str):
-        """-S: what is installed beside Python is not found."""
+        """-S: what is installed beside Python is not found, but for click, which parses the command line."""
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "click").symlink_to(Path(click.__file__).parent)
         (tmp_path / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
-        done = shell(f"{sys.executable} -S -m kirsch.cli.main {arguments}", tmp_path, PYTHONPATH=PYTHONPATH)
+        done = shell(
+            f"{sys.executable} -S -m kirsch.cli.main {arguments}", tmp_path, PYTHONPATH=f"{PYTHONPATH}:{site}"
+        )
         assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"kirsch: {missing}\n")
         assert not (tmp_path / ".kirsch").exists()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 INTERRUPTED = 130
 # The extra that a package comes with.
 MISSING = {
+    "click": "kirsch",
     "cherrypy": "kirsch",
     "cheroot": "kirsch",
     "prometheus_client": "kirsch",

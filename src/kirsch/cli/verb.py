@@ -241,9 +241,8 @@ class Noun(click.Group):
     def get_help(self, ctx: click.Context) -> str:
         """Return the noun's verbs, a line each."""
         path = ctx.command_path.partition(" ")[2]
-        return listed(
-            {f"{path} {name}": verb.get_short_help_str(200) for name, verb in self.commands.items()}
-        )
+        verbs = {f"{path} {name}": verb.get_short_help_str(200) for name, verb in self.commands.items()}
+        return listed(verbs).rstrip("\n")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:

@@ -104,13 +104,21 @@ def summaries() -> dict[str, str]:
 
 
 def load(name: str) -> Any:
-    """Import a verb and return it; None if there is no such verb."""
+    """Import a verb and return it; None if there is no such verb. Raises Failure."""
     for verbs in VERBS.values():
         if name in verbs:
             module, _, attribute = verbs[name][0].partition(":")
             return getattr(import_module(f"kirsch.cli.{module}"), attribute)
     point = extensions().get(name)
-    return point.load() if point else None
+    if point is None:
+        return None
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        from kirsch.cli.errors import Failure
+
+        distribution = point.dist.name if point.dist else point.value
+        raise Failure(f"{name} comes from {distribution}, which cannot be loaded: {error}") from error
 
 
 @cache
