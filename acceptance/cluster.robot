@@ -64,7 +64,7 @@ Two Instances Of The Template Start
 A Balancer Starts On Every Machine, And The Page Opens
     [Tags]    browser    balancer
     Run Kirsch    start    lb    timeout=${LONG}
-    Wait Until Keyword Succeeds    60s    500ms    Entrance Should Answer
+    Wait Until Keyword Succeeds    60s    500ms    Ingress Should Answer
     Open Page
     Page Should Show    No notes yet
     Write Note    Buy cherries
@@ -118,7 +118,7 @@ The Machine Of An Instance Is Killed Under Load
     ${now} =    Unit Address    notes@1
     Should Be Equal    ${now}    ${address}
 
-A Machine That Is An Entrance Is Killed Under Load
+A Machine That Is An Ingress Is Killed Under Load
     [Documentation]    The one that came back has a balancer again, and nothing else that is asked for.
     [Tags]    faults
     Boot Machine    ${DEAD}

@@ -304,8 +304,8 @@ class Machines:
                 note(AFAR, OURS, self.change())
             for _ in range(rounds):
                 first, longest = self.kill()
-                note(KILLED, "entrance", first)
-                note(LONGEST, "entrance", longest)
+                note(KILLED, "ingress", first)
+                note(LONGEST, "ingress", longest)
         finally:
             self.verb("destroy", "benchlb", "web@1", "web@2", "web@")
 

@@ -22,8 +22,7 @@ from pathlib import Path
 
 import outcome
 
-from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.podman import BOOT, ulimits
+from kirsch.cluster.provision.podman import BOOT, limits, ulimits
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
 NAME = f"bench-create-{os.getpid()}"

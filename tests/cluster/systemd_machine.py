@@ -6,12 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import Command, Runner
-from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.image import Images
-from kirsch.cluster.provision.podman import BOOT, copy_in, podman, remove_machines, ulimits
+from kirsch.cluster.provision.podman import BOOT, copy_in, limits, podman, remove_machines, ulimits
 from kirsch.cluster.provision.recipe import FILES
-from kirsch.cluster.provision.tree import archive
 
 CAP_SYS_ADMIN = 1 << 21  # capabilities(7), linux/capability.h
 # The name of a machine, up to the number of the process whose tests use it.

@@ -330,7 +330,7 @@ def test_servers_come_and_go_with_endpoints_and_no_request_fails(balancer, endpo
 
 
 def test_nobody_is_let_in_before_there_is_a_server(stack, tmp_path, endpoints, webs):
-    """A machine that boots is an entrance at once, for whoever asks there."""
+    """A machine that boots is an ingress at once, for whoever asks there."""
     one, two, three = webs
     endpoints.set(one.endpoint(), two.endpoint())
     balancer = make(stack, Balancer, tmp_path)

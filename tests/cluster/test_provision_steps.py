@@ -14,21 +14,21 @@ from importlib.metadata import distribution
 import pytest
 
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.destroy import destroy_steps
+from kirsch.cluster.provision.keyring import generate
 from kirsch.cluster.provision.record import Interrupted, ProvisionError
-from kirsch.cluster.provision.ssh_key import generate
 from kirsch.cluster.provision.steps import Step, attempted, perform
-from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import (
     Target,
     Wheels,
-    _tree_files,
     download,
+    needs,
     repack,
-    requirements,
     source_tree,
+    tree_files,
 )
 
 
@@ -287,24 +287,41 @@ def test_nothing_stands_behind_the_end_of_an_archive(size):
     assert len(archive([File("/file", bytes(size))])) == blocks * 512
 
 
-def test_requirements_are_those_of_an_extra_and_of_the_extras_it_names():
-    metadata = [
+METADATA = {
+    "kirsch": [
         "always>=1",
+        "kirsch-websocket",
         "web>=2; extra == 'web'",
         'grpc>=1; extra == "machines"',
         'kirsch[web]; extra == "machines"',
         'old; python_version < "3.12" and extra == "machines"',
         'other; extra == "robot"',
-    ]
-    assert requirements(metadata, "machines") == [
-        "always>=1", "grpc>=1", 'old; python_version < "3.12"', "web>=2",
-    ]  # fmt: skip
+    ],
+    "kirsch-websocket": ["arm; platform_machine == 'aarch64'", "kirsch"],
+}
+
+
+def test_needs_are_those_of_an_extra_and_of_the_extras_it_names():
+    target = Target("3.13", "aarch64", (2, 36))
+    found = needs(["kirsch[machines]"], METADATA.__getitem__, target.environment)
+    assert found.own == ("kirsch", "kirsch-websocket")
+    assert found.others == ("always>=1", "arm", "grpc>=1", "web>=2")
+    older = replace(target, python="3.11", architecture="x86_64").environment
+    assert needs(["kirsch[machines]"], METADATA.__getitem__, older).others == (
+        "always>=1", "grpc>=1", "old", "web>=2",
+    )  # fmt: skip
 
 
 def test_what_a_machine_needs_is_in_its_extra():
-    needed = requirements(distribution("kirsch").metadata.get_all("Requires-Dist"), "machines")
-    names = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in needed}
+    needed = needs(["kirsch[machines]"], lambda name: distribution(name).requires or [])
+    names = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in needed.others}
     assert {"cherrypy", "aetcd", "grpcio", "dbus-fast"} <= names
+    assert needed.own == ("kirsch", "kirsch-websocket")
+
+
+def test_an_own_distribution_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ProvisionError, match="kirsch-nothing is not installed here"):
+        Wheels(Runner(), tmp_path).own(["kirsch-nothing"])
 
 
 def test_wheels_are_asked_for_by_the_machines_python_not_ours(tmp_path):
@@ -321,7 +338,7 @@ def test_an_installed_kirsch_is_packed_again_without_what_is_compiled(tmp_path):
     assert tree is not None
     made = distribution("kirsch")
     files = [
-        (path.removeprefix("src/"), content) for path, content in _tree_files(tree) if path.startswith("src/")
+        (path.removeprefix("src/"), content) for path, content in tree_files(tree) if path.startswith("src/")
     ]
     files.append(
         (f"kirsch-{made.version}.dist-info/METADATA", b"Metadata-Version: 2.4\nName: kirsch\nVersion: 1\n")

@@ -16,8 +16,7 @@ from tests.deadline import eventually
 
 from kirsch.cluster.image.podman import images
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.podman import ulimits
+from kirsch.cluster.provision.podman import limits, ulimits
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
 IMAGES = Path(__file__).parents[2] / "images"

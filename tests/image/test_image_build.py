@@ -18,12 +18,11 @@ from tests.image.conftest import IMAGES, KIRSCH
 
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.containerfile import Containerfile
-from kirsch.cluster.image.content import is_content_tag
-from kirsch.cluster.image.turn import building
+from kirsch.cluster.image.lock import BUILD, shared
+from kirsch.cluster.image.reference import is_content_tag
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.podman import copy_in, ulimits
-from kirsch.cluster.provision.tree import File, archive
+from kirsch.cluster.provision.podman import copy_in, limits, ulimits
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
 
@@ -289,7 +288,7 @@ def test_what_failed_builds_leave_goes_with_prune(podman, tmp_path):
 def test_what_is_being_built_is_not_pruned(podman, tmp_path, monkeypatch):
     monkeypatch.setitem(podman.environment, "XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with building():
+    with shared(BUILD):
         assert "something is being built" in podman.kirsch("image", "prune").stderr
 
 

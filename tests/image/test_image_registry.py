@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from kirsch.cli.main import main
-from kirsch.cluster.image.carry import TRIES, _carry, _ready, by_proxy
-from kirsch.cluster.image.presence import Presence
+from kirsch.cluster.image.lock import registry_lock, shared
 from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.image.registry import Registry, meaning, of_cluster, registry_of
-from kirsch.cluster.image.retire import retire
-from kirsch.cluster.image.turn import sending
+from kirsch.cluster.image.registry import Registry, explain, of_cluster, registry_of
+from kirsch.cluster.image.registry_client import RegistryClient, garbage_collect
+from kirsch.cluster.image.transfer import TRIES, by_proxy, certificate_folder, transfer
 from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.provision.authority import authority, issue
 from kirsch.cluster.provision.command import Command, Runner
@@ -52,7 +51,7 @@ def test_podmans_words_are_told_to_people():
         "something else": "something else",
     }
     for said, words in told.items():
-        assert words in meaning(said, "r:5000", name)
+        assert words in explain(said, "r:5000", name)
 
 
 def test_insecure_is_for_the_registry_that_is_named_only():
@@ -93,7 +92,7 @@ def test_a_registry_behind_a_proxy_is_left_to_podman(monkeypatch):
 
 def test_a_host_whose_name_cannot_be_is_told_in_a_line():
     name = f"{'a' * 70}.example"
-    with pytest.raises(ImageError, match="does not answer at port 443"), _ready(Registry(name)):
+    with pytest.raises(ImageError, match="does not answer at port 443"), certificate_folder(Registry(name)):
         pass
 
 
@@ -112,7 +111,7 @@ def test_a_machine_of_a_cluster_that_was_told_to_keeps_the_images():
         MachineRecord("n2", "2" * 32, "10.201.0.2", container="c-n2"),
     )
     cluster = ClusterRecord("c", "i", "", "10.201.0.0/24", machines)
-    assert of_cluster(cluster).silent("at all") == (
+    assert of_cluster(cluster).unreachable("at all") == (
         "registry 10.201.0.1:5000 does not answer at all; n1 keeps the images of c: "
         "`kirsch cluster images MACHINE --cluster c` has another machine keep them"
     )
@@ -135,7 +134,7 @@ def test_a_registry_that_hangs_up_is_asked_again_why(tmp_path):
         (tmp_path / "tries").write_text("")
         command = Command(("sh", "-c", f"echo >> {tmp_path}/tries; {script}; exit 1"))
         with pytest.raises(ImageError, match=r"lets nobody in|does not answer"):
-            _carry(command, "push x", Registry("r"), Reference.parse("r:1/x"), Runner(), Silent())
+            transfer(command, "push x", Registry("r"), Reference.parse("r:1/x"), Runner(), Silent())
         return len((tmp_path / "tries").read_text())
 
     hangs_up = "echo Error: write: connection reset by peer"
@@ -154,7 +153,7 @@ def test_nothing_is_pruned_while_something_is_sent(tmp_path, monkeypatch, capsys
     machine = MachineRecord("n1", "1" * 32, "127.0.0.1", etcd=True)
     cluster = ClusterRecord("c", "i", "", "10.201.0.0/24", (machine,))
     cluster.save()
-    with sending(of_cluster(cluster).address):
+    with shared(registry_lock(of_cluster(cluster).address)):
         assert main(["image", "prune", "--on", "c"]) == 1
     assert capsys.readouterr().err == (
         "kirsch: something is being sent to c, or removed there: do this again later\n"
@@ -279,14 +278,14 @@ class TestLive:
                 if row["image"] == f"localhost/{tiny}" and row["tag"] == "latest"
             ]
         assert len(set(contents)) == 3
-        with Presence(at) as presence:
-            assert list(presence.paths()) == [tiny]
-            assert set(presence.tags(tiny)) == {"latest", *contents}
+        with RegistryClient(at) as client:
+            assert list(client.paths()) == [tiny]
+            assert set(client.tags(tiny)) == {"latest", *contents}
             # The second is a unit's, the third is the latest.
-            assert retire(presence, [f"[Container]\nImage={at.address}/{tiny}:{contents[1]}\n"]) == 1
-            assert set(presence.tags(tiny)) == {"latest", *contents[1:]}
-            assert retire(presence, []) == 1
-            assert set(presence.tags(tiny)) == {"latest", contents[2]}
+            assert garbage_collect(client, [f"[Container]\nImage={at.address}/{tiny}:{contents[1]}\n"]) == 1
+            assert set(client.tags(tiny)) == {"latest", *contents[1:]}
+            assert garbage_collect(client, []) == 1
+            assert set(client.tags(tiny)) == {"latest", contents[2]}
 
     def test_only_what_changed_is_sent(self, podman, application, registry, tmp_path):
         where = tmp_path / "registry-0/store/docker/registry/v2/blobs"
@@ -314,7 +313,7 @@ class TestLive:
 
     @staticmethod
     def push(podman, image: str, registry: Registry) -> None:
-        from kirsch.cluster.image.carry import push
+        from kirsch.cluster.image.transfer import push
 
         push(image, Reference.parse(image).at(registry.address), registry, Runner(), Silent())
 

@@ -15,8 +15,7 @@ from tests.deadline import eventually
 from tests.image.conftest import IMAGES, Podman
 from tests.port import free_port
 
-from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.podman import ulimits
+from kirsch.cluster.provision.podman import limits, ulimits
 
 EXAMPLES = IMAGES.parent / "examples"
 CONFIGURATION = """\

@@ -12,14 +12,12 @@ from kirsch.cli.cluster import Steps
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.build import planned
-from kirsch.cluster.image.containerfile import Containerfile
-from kirsch.cluster.image.content import content_tag, is_content_tag
-from kirsch.cluster.image.ignore import excluded, patterns
+from kirsch.cluster.image.containerfile import Containerfile, excluded, patterns
+from kirsch.cluster.image.lock import BUILD, exclusive, registry_lock, shared
 from kirsch.cluster.image.progress import Begun, Cached, Progress, reason
-from kirsch.cluster.image.reference import ImageError
-from kirsch.cluster.image.retire import Kept, retired
+from kirsch.cluster.image.reference import ImageError, content_tag, is_content_tag
+from kirsch.cluster.image.registry_client import Tagged, unused
 from kirsch.cluster.image.store import listed
-from kirsch.cluster.image.turn import building, retiring, sending, tidying
 from kirsch.cluster.image.wheels import named
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -228,36 +226,41 @@ def test_a_folder_whose_name_is_no_images_wants_one(tmp_path):
 def test_what_neither_a_name_nor_a_unit_holds_is_retired():
     old, used, named, elsewhere = (f"k-{digit * 12}" for digit in "1234")
     kept = [
-        Kept("notes", old, "sha256:1"),
-        Kept("notes", used, "sha256:2"),
-        Kept("notes", named, "sha256:3"),
-        Kept("notes", "latest", "sha256:3"),
-        Kept("other", elsewhere, "sha256:1"),
+        Tagged("notes", old, "sha256:1"),
+        Tagged("notes", used, "sha256:2"),
+        Tagged("notes", named, "sha256:3"),
+        Tagged("notes", "latest", "sha256:3"),
+        Tagged("other", elsewhere, "sha256:1"),
     ]
     texts = [f"[Container]\nImage=10.0.0.1:5000/notes:{used}\n", "[Service]\nExecStart=true\n"]
-    assert retired(kept, texts) == [("notes", "sha256:1"), ("other", "sha256:1")]
-    assert retired(kept[:1] * 2, [f"Image=localhost/notes:{old}"]) == []
+    assert unused(kept, texts) == [("notes", "sha256:1"), ("other", "sha256:1")]
+    assert unused(kept[:1] * 2, [f"Image=localhost/notes:{old}"]) == []
 
 
 def test_nothing_is_tidied_up_while_something_is_built(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with building(), building(), tidying() as alone:
+    with shared(BUILD), shared(BUILD), exclusive(BUILD) as alone:
         assert not alone
-    with tidying() as alone:
+    with exclusive(BUILD) as alone:
         assert alone
 
 
 def test_nothing_is_taken_from_a_registry_while_something_is_sent_there(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with sending("r:5000"), sending("r:5000"), retiring("r:5000") as alone, retiring("[::1]:5000") as other:
+    with (
+        shared(registry_lock("r:5000")),
+        shared(registry_lock("r:5000")),
+        exclusive(registry_lock("r:5000")) as alone,
+        exclusive(registry_lock("[::1]:5000")) as other,
+    ):
         assert (alone, other) == (False, True)
     # An error is the caller's, and the turn another's then.
-    with pytest.raises(ImageError, match="mine"), retiring("r:5000") as alone:
+    with pytest.raises(ImageError, match="mine"), exclusive(registry_lock("r:5000")) as alone:
         raise ImageError("mine" if alone else "not alone")
-    with retiring("r:5000") as alone:
+    with exclusive(registry_lock("r:5000")) as alone:
         assert alone
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/x")
-    with pytest.raises(ImageError, match="/dev/null/x/kirsch: Not a directory"), sending("r:5000"):
+    with pytest.raises(ImageError, match="/dev/null/x/kirsch: Not a directory"), shared(BUILD):
         pass
 
 

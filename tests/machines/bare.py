@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.image import Images, bootstrap, sources
 from kirsch.cluster.provision.podman import (
     BOOT,
     copy_in,
     execute,
     hardware_address,
+    limits,
     podman,
     remove_machines,
     ulimits,
 )
 from kirsch.cluster.provision.recipe import FILES
-from kirsch.cluster.provision.tree import File, archive
 
 SUITE = "bookworm"
 PACKAGES = (

@@ -11,8 +11,8 @@ from tests.machines.trial import eventually
 from tests.port import free_port
 
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.entrance import CONFIGURATION
 from kirsch.cluster.provision.image import Images
+from kirsch.cluster.provision.ingress import CONFIGURATION
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]
 
@@ -84,8 +84,8 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     before, keys = bare.files(), bare.shell(KEYS)
     done = kirsch("cluster", "add", "bare-user", "--ssh-config", str(bare.config), "--metadata", "zone=d")
     assert f"bare is a machine of {cluster}, at {bare.address}" in done.stdout
-    entrance = ("exec", f"kirsch-{cluster}-entrance", "cat", CONFIGURATION)
-    assert f"server bare {bare.address}:9\n" in podman(*entrance)
+    ingress = ("exec", f"kirsch-{cluster}-ingress", "cat", CONFIGURATION)
+    assert f"server bare {bare.address}:9\n" in podman(*ingress)
     assert "its podman is 4.3.1, and Quadlet came with 4.4: it runs no .container" in done.stdout
     machines = json.loads(kirsch("cluster", "status", cluster, "--json").stdout)["machines"]
     assert [(m["machine"], m["kirschd"], m["container"]) for m in machines][-1] == ("bare", "ready", "")
@@ -105,15 +105,15 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     assert "keeps the cluster's registry" in kept.stderr
     (tmp_path / "here.service").write_text(SLEEP)
     kirsch("submit", "--replace", str(tmp_path / "here.service"))
-    # One that does not leave after all is an entrance as before.
+    # One that does not leave after all is an ingress as before.
     bare.shell("systemctl stop ssh")
     kept = kirsch("cluster", "remove", "bare", status=1)
     assert "kirsch: kirschd: " in kept.stderr
-    assert f"server bare {bare.address}:9\n" in podman(*entrance)
+    assert f"server bare {bare.address}:9\n" in podman(*ingress)
     bare.shell("systemctl start ssh")
     gone = kirsch("cluster", "remove", "bare")
     assert gone.stdout.endswith(f"bare is no machine of {cluster} any more\n")
-    assert "server bare" not in podman(*entrance)
+    assert "server bare" not in podman(*ingress)
     assert bare.files() - before == set()
     assert bare.shell(KEYS) == keys
     assert bare.shell("systemctl list-units --all --plain --no-legend 'here*' 'kirsch*'") == ""

@@ -13,8 +13,8 @@ import pytest
 from tests.machines.served import ASK, IMAGE, SERVES, WEB
 from tests.machines.trial import KIRSCH, PATIENCE, Trial, eventually
 
+from kirsch.cluster.network.state import ANYBODY, BRIDGE, NETWORK, PORT
 from kirsch.cluster.network.subnet import hardware_address
-from kirsch.cluster.network.wanted import ANYBODY, BRIDGE, NETWORK, PORT
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow]

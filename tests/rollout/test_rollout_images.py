@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cluster.image import own
+from kirsch.cluster.image.base import own_folder
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_in_a_checkout_they_are_in_images():
-    assert own.folder("kirsch/web") == ROOT / "images/web"
-    assert own.folder("kirsch/nothing") is None
-    assert own.folder("web") is None
+    assert own_folder("kirsch/web") == ROOT / "images/web"
+    assert own_folder("kirsch/nothing") is None
+    assert own_folder("web") is None
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_wheel_has_them(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     installed = tmp_path / "installed"
     shutil.unpack_archive(wheel, installed, "zip")
-    asked = "from kirsch.cluster.image import own; print(own.folder('kirsch/postgres'))"
+    asked = "from kirsch.cluster.image.base import own_folder; print(own_folder('kirsch/postgres'))"
     done = subprocess.run(
         [sys.executable, "-c", asked],
         env=os.environ | {"PYTHONPATH": str(installed)},

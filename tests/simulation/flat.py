@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tests.simulation.host import Host
 
 from kirsch.cluster.model import keys
-from kirsch.cluster.network.giving import Giver
+from kirsch.cluster.network.allocation import Giver
 from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.cluster.registry.mirror import Mirror

@@ -368,7 +368,7 @@ def remove(options: Options) -> int:
 )
 def images(options: Options) -> int:
     """Another machine keeps the images."""
-    from kirsch.cluster.provision.keep import keep
+    from kirsch.cluster.provision.registry_location import keep
 
     name = _cluster(options)
     kept = keep(name, options.machine, Steps(sys.stdout))

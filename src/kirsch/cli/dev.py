@@ -156,7 +156,7 @@ class Following:
 
 def _module(options: Options, folder: Path) -> int:
     from kirsch.cluster.dev.serve import checked, serve
-    from kirsch.cluster.provision.host import free
+    from kirsch.cluster.provision.podman import free
 
     module = options.module or MODULE
     port = PORT if options.port is None else options.port

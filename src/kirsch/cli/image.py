@@ -172,16 +172,16 @@ def rm(options: Options) -> int:
 )
 def push(options: Options) -> int:
     """An image to a registry."""
-    from kirsch.cluster.image.carry import push as send
+    from kirsch.cluster.image.lock import registry_lock, shared
     from kirsch.cluster.image.reference import Reference
-    from kirsch.cluster.image.turn import sending
+    from kirsch.cluster.image.transfer import push as send
 
     name = Reference.parse(options.name or options.image)
     if options.everywhere and not options.on:
         raise Misuse("--everywhere is for a cluster's machines: give --on CLUSTER")
     name, registry = _at(name, options)
-    turn = sending(registry.address) if options.on else nullcontext()
-    with turn, Steps(sys.stdout) as steps:
+    lock = shared(registry_lock(registry.address)) if options.on else nullcontext()
+    with lock, Steps(sys.stdout) as steps:
         sent = send(options.image, name, registry, _runner(), steps)
         if options.everywhere:
             _spread(options.on, sent, steps)
@@ -190,13 +190,13 @@ def push(options: Options) -> int:
 
 
 def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
-    from kirsch.cluster.image.spread import spread
+    from kirsch.cluster.image.transfer import distribute
     from kirsch.cluster.provision.command import Runner
     from kirsch.cluster.provision.record import ClusterRecord
 
     begun = time.monotonic()
     steps.begun("machines")
-    left = spread(ClusterRecord.load(cluster), names, Runner())
+    left = distribute(ClusterRecord.load(cluster), names, Runner())
     steps.done("machines", time.monotonic() - begun)
     for machine, reason in left.items():
         print(f"kirsch: {machine} has it not yet: {reason}", file=sys.stderr)
@@ -211,8 +211,8 @@ def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
 )
 def pull(options: Options) -> int:
     """An image from a registry."""
-    from kirsch.cluster.image.carry import pull as fetch
     from kirsch.cluster.image.reference import Reference
+    from kirsch.cluster.image.transfer import pull as fetch
 
     name, registry = _at(Reference.parse(options.name), options)
     with Steps(sys.stdout) as steps:
@@ -249,25 +249,24 @@ def prune(options: Options) -> int:
 
 def _prune_cluster(name: str) -> int:
     from kirsch.cluster.api.client import Client, ClientError
-    from kirsch.cluster.image.presence import Presence
+    from kirsch.cluster.image.lock import exclusive, registry_lock
     from kirsch.cluster.image.reference import ImageError
     from kirsch.cluster.image.registry import of_cluster
-    from kirsch.cluster.image.retire import retire, texts_of
+    from kirsch.cluster.image.registry_client import RegistryClient, garbage_collect, texts_of
     from kirsch.cluster.image.store import prune_machines
-    from kirsch.cluster.image.turn import retiring
     from kirsch.cluster.provision.command import Runner
     from kirsch.cluster.provision.endpoint import Where, locate
     from kirsch.cluster.provision.record import ClusterRecord
 
     cluster = ClusterRecord.load(name)
     registry = of_cluster(cluster)
-    with retiring(registry.address) as alone:
+    with exclusive(registry_lock(registry.address)) as alone:
         if not alone:
             raise ImageError(f"something is being sent to {name}, or removed there: do this again later")
         try:
             texts = texts_of(Client(locate(Where(cluster=name))))
-            with Presence(registry) as presence:
-                print(f"registry: {_removed(retire(presence, texts))}")
+            with RegistryClient(registry) as client:
+                print(f"registry: {_removed(garbage_collect(client, texts))}")
         except (ClientError, ImageError) as error:
             print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
         counts, left = prune_machines(cluster, Runner())

@@ -18,7 +18,7 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.application.build import made
 from kirsch.cluster.application.plan import Destroy, Plan, Submit, plan
 from kirsch.cluster.application.target import Target, meanwhile, standing, waves
-from kirsch.cluster.image.turn import sending
+from kirsch.cluster.image.lock import registry_lock, shared
 
 Line = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def up_on(application: Application, options: Options) -> int:
     with failures_shown(steps):
         images = made(application, target.runner, steps)
     # What the registry has is to be there still when units name it.
-    with sending(target.registry.address):
+    with shared(registry_lock(target.registry.address)):
         planned = plan(application, target.seen(images), now)
         # A unit that is refused is told before images are sent and secrets made.
         warnings = target.check(planned)

@@ -92,17 +92,17 @@ def _there(texts: Mapping[str, str], options: Options) -> dict[str, dict[str, An
 def _missing_images(texts: Mapping[str, str], cluster: str) -> Iterator[tuple[str, str]]:
     """Files with what is to be said of images that they name and the cluster's own registry does not have."""
     from kirsch.cluster.application.pin import named as images_of
-    from kirsch.cluster.image.presence import Presence
     from kirsch.cluster.image.reference import ImageError
     from kirsch.cluster.image.registry import of_cluster
+    from kirsch.cluster.image.registry_client import RegistryClient
     from kirsch.cluster.provision.record import ClusterRecord
 
     registry = of_cluster(ClusterRecord.load(cluster))
-    with Presence(registry) as presence:
+    with RegistryClient(registry) as client:
         for file, text in texts.items():
             for image in images_of(text):
                 try:
-                    there = presence.has(image.at(registry.address))
+                    there = client.has(image.at(registry.address))
                     words = f"nobody has sent {image}: kirsch up --on {cluster} builds and sends it, "
                     words += f"or kirsch image push {image.path} --on {cluster}"
                 except ImageError as error:

@@ -13,7 +13,7 @@ from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.engine.reconcile import GiveBack, reconcile
 from kirsch.cluster.model import Assignment, Cluster, UnitState, keys
-from kirsch.cluster.network.giving import Giver
+from kirsch.cluster.network.allocation import Giver
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror

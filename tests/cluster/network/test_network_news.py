@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster.network.announcement import frame
+from kirsch.cluster.network.flat import frame
 from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.network.watch import NetworkWatch, matters
 

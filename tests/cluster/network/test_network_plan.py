@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.network.plan import Command, guard, plan, podman_network, removal
-from kirsch.cluster.network.subnet import Subnet, hardware_address
-from kirsch.cluster.network.wanted import (
+from kirsch.cluster.network.state import (
     ANYBODY,
     BRIDGE,
     NETWORK,
@@ -28,6 +27,7 @@ from kirsch.cluster.network.wanted import (
     read_podman,
     vxlan_id,
 )
+from kirsch.cluster.network.subnet import Subnet, hardware_address
 
 SUBNET = Subnet.parse("10.210.0.0/16")
 UNDERLAY = Link(2, "eth0", "veth", True, 1500, "02:6b:0a:c9:01:0b", addresses=("10.201.1.11/24",))

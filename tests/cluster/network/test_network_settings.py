@@ -7,8 +7,8 @@ import re
 import pytest
 
 from kirsch.cluster.network.capability import why_not
+from kirsch.cluster.network.state import BRIDGE
 from kirsch.cluster.network.subnet import Subnet
-from kirsch.cluster.network.wanted import BRIDGE
 from kirsch.cluster.node.settings import Settings, SettingsError
 from kirsch.cluster.provision import probe
 from kirsch.cluster.provision.add import address_of

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kirsch.cluster.model import keys
 from kirsch.cluster.network import addresses
-from kirsch.cluster.network.giving import Giver
+from kirsch.cluster.network.allocation import Giver
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.cluster.registry.mirror import Mirror

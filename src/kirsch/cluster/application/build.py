@@ -8,13 +8,11 @@ from pathlib import Path
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named
 from kirsch.cluster.application.plan import Image, images_of
-from kirsch.cluster.image import own
+from kirsch.cluster.image.base import own_folder
 from kirsch.cluster.image.build import build, inspected, planned
-from kirsch.cluster.image.containerfile import Containerfile
-from kirsch.cluster.image.content import content_tag
-from kirsch.cluster.image.reference import LOCAL, ImageError, Reference
+from kirsch.cluster.image.containerfile import Containerfile, text_of
+from kirsch.cluster.image.reference import LOCAL, ImageError, Reference, content_tag
 from kirsch.cluster.image.store import known
-from kirsch.cluster.image.text import text_of
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.steps import Show
 
@@ -61,7 +59,7 @@ def _recipe(name: Reference, application: Application) -> Recipe | None:
     source = application.images.get(name.path)
     if source:
         return Recipe(name, source.folder, source.file)
-    folder = own.folder(name.path)
+    folder = own_folder(name.path)
     return Recipe(name, folder) if folder else None
 
 

@@ -10,11 +10,10 @@ from urllib.parse import quote, urlsplit
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.plan import Image, Known, Now, Plan
-from kirsch.cluster.image.carry import push
-from kirsch.cluster.image.presence import Presence
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
-from kirsch.cluster.image.spread import spread
+from kirsch.cluster.image.registry_client import RegistryClient
+from kirsch.cluster.image.transfer import distribute, push
 from kirsch.cluster.model.links import targets
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.endpoint import Where, locate
@@ -73,9 +72,9 @@ class Target:
         if not images:
             return {}
         registry = self.registry
-        with Presence(registry) as presence:
+        with RegistryClient(registry) as client:
             return {
-                name: replace(image, there=presence.has(image.at(registry.address)))
+                name: replace(image, there=client.has(image.at(registry.address)))
                 for name, image in images.items()
             }
 
@@ -108,7 +107,7 @@ class Target:
             return []
         began = time.monotonic()
         show.begun("images on all machines")
-        left = spread(self.record, images, self.runner)
+        left = distribute(self.record, images, self.runner)
         show.done("images on all machines", time.monotonic() - began)
         return [f"{machine} has not fetched the images yet: {reason}" for machine, reason in left.items()]
 

@@ -1,10 +1,13 @@
-"""kirschd's command line, and the bus it runs."""
+"""The kirschd command."""
 
 import argparse
 import asyncio
 import concurrent.futures
+import json
 import logging
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cherrypy
@@ -18,14 +21,41 @@ from kirsch.bus import (
     configure_logging,
     http_server,
 )
-from kirsch.cluster.daemon.parent import Parent
-from kirsch.cluster.daemon.plugins import ApiPlugin, NodePlugin
-from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.daemon.plugins import ApiPlugin, DaemonError, NodePlugin, Setup
 from kirsch.cluster.node.settings import Settings, SettingsError
 from kirsch.cluster.registry import RegistryError
 from kirsch.websocket.cherrypy import WebSocketPlugin
 
 log = logging.getLogger(__name__)
+
+
+class Parent:
+    """Whoever started this kirschd, at the other end of a socket; nobody if `fd` is None."""
+
+    def __init__(self, fd: int | None) -> None:
+        self.socket = socket.socket(fileno=fd) if fd is not None else None
+        if self.socket:
+            self.socket.set_inheritable(False)
+
+    def tell(self, **message: object) -> None:
+        """Say that we are ready, or why not."""
+        if self.socket:
+            try:
+                self.socket.sendall(json.dumps(message).encode() + b"\n")
+            except OSError:
+                log.warning("whoever started kirschd is gone already")
+
+    def when_gone(self, act: Callable[[], object]) -> None:
+        """Act once the other end closes, also by kill -9."""
+
+        def wait() -> None:
+            if self.socket:
+                self.socket.recv(1)
+                log.info("whoever started kirschd is gone")
+                act()
+
+        threading.Thread(target=wait, name="parent", daemon=True).start()
+
 
 # No limit of the server's for bodies: the API has its own, and says so in its own words.
 LIMITS = Limits(threads=12, body=0)

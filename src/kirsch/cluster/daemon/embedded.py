@@ -5,7 +5,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.sqlite import SQLiteRegistry

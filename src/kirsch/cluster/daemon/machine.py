@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kirsch.cluster.daemon.setup import DaemonError, Setup
+from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.model import Machine
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.node.node import Node

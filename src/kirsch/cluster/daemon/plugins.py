@@ -1,9 +1,12 @@
-"""The parts of kirschd on its bus: the node in the event loop, the API over HTTP."""
+"""A kirschd as plugins on a CherryPy bus, wherever it runs."""
 
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cherrypy
@@ -15,11 +18,33 @@ from kirsch.cluster.api.answers import CONFIG
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.resource import Api
 from kirsch.cluster.api.streams import Streams
-from kirsch.cluster.daemon.setup import DaemonError, Setup
 from kirsch.cluster.model import keys
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.node.metrics import ClusterCollector, reconcile_times
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.base import RegistryError, Unavailable
+
+
+class DaemonError(Exception):
+    """Why kirschd cannot run here: one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the one kirschd differs from the other.
+
+    `make` opens the registry and the runtime, and may raise what they raise. `socket` is the API's; over TCP
+    it is at `listen`, with `tls`, and it speaks to other machines with `certificates`. `member`: it is one
+    machine of several, so it waits for a store that is away, and leaves its units running when it ends.
+    """
+
+    make: Callable[[], Awaitable[Node]]
+    socket: Path
+    member: bool = False
+    listen: tuple[str, int] | None = None
+    tls: ssl.SSLContext | None = None
+    certificates: Certificates | None = None
+
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,8 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from kirsch.cluster.image.containerfile import NAMES
-from kirsch.cluster.image.ignore import ENDINGS
+from kirsch.cluster.image.containerfile import ENDINGS, NAMES, text_of
 from kirsch.cluster.image.reference import ImageError
-from kirsch.cluster.image.text import text_of
 from kirsch.cluster.image.wheels import REQUIREMENTS, named
 
 # Of a Containerfile, files among them: COPY a b, COPY ["a", "b"], RUN --mount=type=bind,source=a.

@@ -10,8 +10,7 @@ from kirsch.bus.command import Command as ChildCommand
 from kirsch.cluster.dev import syntax
 from kirsch.cluster.network.inotify import wanted
 from kirsch.cluster.provision.command import Command, CommandError, Runner
-from kirsch.cluster.provision.host import limits
-from kirsch.cluster.provision.podman import podman, remove_machines, ulimits
+from kirsch.cluster.provision.podman import limits, podman, remove_machines, ulimits
 
 HOME = "/home/web"
 # In a container, beside what the image has.

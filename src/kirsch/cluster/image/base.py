@@ -1,5 +1,7 @@
-"""What Containerfiles with `ARG BASE=` begin with: an official image where a registry has it, else a Debian
-made from the mirror that this computer uses itself."""
+"""Base images: kirsch's own, as kirsch/web, and those of Containerfiles with `ARG BASE=`.
+
+The latter are an official image where a registry has it, else a Debian made from this computer's mirror.
+"""
 
 import hashlib
 import json
@@ -7,13 +9,16 @@ import os
 import platform
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
+import kirsch.cluster
 from kirsch.cluster.image.containerfile import BASE, Containerfile
 from kirsch.cluster.image.reference import ImageError
 from kirsch.cluster.provision import apt, recipe
 from kirsch.cluster.provision.command import MissingProgram, Runner
 from kirsch.cluster.provision.image import EXCLUDED, Images, alone, bootstrap, sources
 from kirsch.cluster.provision.podman import podman
+from kirsch.cluster.provision.wheels import source_tree
 
 REPOSITORY = "localhost/kirsch/debian"
 
@@ -63,3 +68,19 @@ class Bases:
                 ) from None
             self.runner.run(podman("import", "--quiet", tar, name))
         return name
+
+
+OWN_PREFIX = "kirsch/"
+OWN_NAMES = ("web", "postgres", "haproxy", "rabbitmq")
+
+
+def own_folder(path: str) -> Path | None:
+    """The folder of kirsch/web and its like, by the image's path: in a checkout images/, else among what was
+    installed; None for any other image."""
+    name = path.removeprefix(OWN_PREFIX)
+    if not path.startswith(OWN_PREFIX) or name not in OWN_NAMES:
+        return None
+    tree = source_tree()
+    places = [tree / "images"] if tree else []
+    places.append(Path(kirsch.cluster.__file__).parents[1] / "images")
+    return next((place / name for place in places if (place / name / "Containerfile").is_file()), None)

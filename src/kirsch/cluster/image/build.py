@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kirsch.cluster.image import own, podman
-from kirsch.cluster.image.base import Bases
-from kirsch.cluster.image.containerfile import BASE, NAMES, WHEELS, Containerfile
-from kirsch.cluster.image.content import content_tag
-from kirsch.cluster.image.ignore import excluded
+from kirsch.cluster.image import podman
+from kirsch.cluster.image.base import Bases, own_folder
+from kirsch.cluster.image.containerfile import BASE, NAMES, WHEELS, Containerfile, excluded, text_of
+from kirsch.cluster.image.lock import BUILD, shared
 from kirsch.cluster.image.progress import Begun, Progress, reason
-from kirsch.cluster.image.reference import LATEST, LOCAL, ImageError, Reference
-from kirsch.cluster.image.text import text_of
-from kirsch.cluster.image.turn import building
+from kirsch.cluster.image.reference import LATEST, LOCAL, ImageError, Reference, content_tag
 from kirsch.cluster.image.wheels import REQUIREMENTS, Supply, supply
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.image import Images
@@ -97,7 +94,7 @@ def _name(directory: Path) -> Reference:
 def build(plan: Plan, show: Show, runner: Runner | None = None) -> Built:
     """Build it. Raises ProvisionError; a build that fails leaves no image and no container behind."""
     try:
-        with building():
+        with shared(BUILD):
             return _build(plan, show, runner or Runner())
     except BrokenPipeError:
         raise  # who reads what is shown
@@ -183,7 +180,7 @@ def own_image(text: str, show: Show, runner: Runner) -> bool:
         name = Reference.parse(text)
     except ImageError:
         return False  # by digest, or podman says what is wrong
-    folder = own.folder(name.path) if name.local and name.tag == LATEST else None
+    folder = own_folder(name.path) if name.local and name.tag == LATEST else None
     if not folder:
         return False
     clock = time.monotonic()

@@ -1,8 +1,22 @@
-"""What kirsch has to know of a Containerfile before podman reads it. Pure. See Containerfile(5)."""
+"""Files of a build's folder that kirsch reads itself: Containerfile(5) and containerignore(5)."""
 
 import re
 from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
+
+from kirsch.cluster.image.reference import ImageError
+
+
+def text_of(path: Path) -> str:
+    """A file's text. Raises ImageError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ImageError(f"{path} is no text in UTF-8") from None
+
 
 NAMES = ("Containerfile", "Dockerfile")
 BASE = "BASE"
@@ -89,3 +103,25 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         (found[1], (found[2] or "").strip("\"'"))
         for found in re.finditer(r"""(\w+)(?:=("[^"]*"|'[^']*'|\S*))?""", text)
     ]
+
+
+# As podman looks for it: one of the Containerfile's own before one of the folder's.
+ENDINGS = (".containerignore", ".dockerignore")
+# Secrets lie there, and sockets, where an application was up.
+STATE = ".kirsch"
+
+
+def excluded(context: Path, file: Path) -> str:
+    """The patterns of what stays out, for podman. Raises ImageError."""
+    names = [file.with_name(file.name + ending) for ending in ENDINGS] + [context / name for name in ENDINGS]
+    own = next((path for path in names if path.is_file()), None)
+    return patterns(text_of(own) if own else "")
+
+
+def patterns(text: str) -> str:
+    """The same patterns, as every podman understands them, and one that nothing takes back. Pure.
+
+    podman 4 keeps a line's last blanks (of a file from Windows, its CR), and the first slash after a !."""
+    lines = [line.strip() for line in text.splitlines()]
+    plain = [f"!{line[1:].lstrip(' /')}" if line.startswith("!") else line for line in lines]
+    return "\n".join([*plain, f"**/{STATE}", ""])

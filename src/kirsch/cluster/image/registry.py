@@ -39,7 +39,7 @@ class Registry:
         ports = [int(found[2])] if found[2] else [443, *([80] if self.insecure else [])]
         return [(found[1].strip("[]"), port) for port in ports]
 
-    def silent(self, why: str) -> str:
+    def unreachable(self, why: str) -> str:
         """That it does not answer, for a person: `at port 5000: Connection refused`, say."""
         said = f"registry {self.address} does not answer {why}"
         return f"{said}; {self.away}" if self.away else said
@@ -80,7 +80,7 @@ def registry_of(name: Reference, insecure: str = "") -> Registry:
 
 
 # What podman says, and what a person can do about it.
-_MEANINGS = (
+_EXPLANATIONS = (
     (r"gave HTTP response to HTTPS client", "it speaks plain HTTP: --insecure {registry}, if that is meant"),
     (
         r"unknown authority|certificate signed by",
@@ -105,9 +105,9 @@ _MEANINGS = (
 )
 
 
-def meaning(said: str, registry: str, name: Reference) -> str:
+def explain(said: str, registry: str, name: Reference) -> str:
     """What podman said of a registry, for a person."""
-    for pattern, words in _MEANINGS:
+    for pattern, words in _EXPLANATIONS:
         if re.search(pattern, said):
             shown = f"{name.path}:{name.tag}"
             return f"registry {registry}: {words.format(registry=registry, name=shown)}"

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.build import inspected
-from kirsch.cluster.image.content import content_tag, is_content_tag
-from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.image.turn import tidying
+from kirsch.cluster.image.lock import BUILD, exclusive
+from kirsch.cluster.image.reference import ImageError, Reference, content_tag, is_content_tag
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import CLEAN
@@ -104,7 +103,7 @@ def prune(runner: Runner, busy: Callable[[], None]) -> Iterator[str]:
         if old and not _users(str(image["Id"]), runner):
             runner.run(podman.remove(names))
             yield from names
-    with tidying() as alone:
+    with exclusive(BUILD) as alone:
         if alone:
             yield from runner.run(podman.prune()).split()
         else:

@@ -6,19 +6,19 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kirsch.cluster.image.containerfile import text_of
 from kirsch.cluster.image.podman import LONG, WHEELS
 from kirsch.cluster.image.reference import ImageError
-from kirsch.cluster.image.text import text_of
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.image import target
 from kirsch.cluster.provision.record import cache_folder
-from kirsch.cluster.provision.wheels import MACHINE, Wheels, download, made_once
+from kirsch.cluster.provision.wheels import Wheels, download, made_once
 
 REQUIREMENTS = "requirements.txt"
 CONFIGURATION = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 # pip's options that name another file.
 _NAMED = re.compile(r"^\s*(?:-[rc]\s*|--(?:requirement|constraint)[=\s]\s*)([^\s#]+)", re.MULTILINE)
-_KIRSCH = re.compile(r"^\s*(kirsch(?:-\w+)?)\b", re.MULTILINE)
+_KIRSCH = re.compile(r"^\s*(kirsch(?:-\w+)?(?:\[[^\]]*\])?)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
     file = context / REQUIREMENTS
     texts = list(named(file).values())
     named_here = {name for text in texts for name in _KIRSCH.findall(text)}
-    own = Wheels(runner).own(sorted({*MACHINE, *named_here})) if named_here else []
+    own = Wheels(runner).own(sorted(named_here)) if named_here else []
     chosen_by = repr((texts, [wheel.parent.name for wheel in own], target()))
     digest = hashlib.sha256(chosen_by.encode()).hexdigest()[:16]
     folder = cache_folder() / "image-wheels" / digest

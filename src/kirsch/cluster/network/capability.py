@@ -3,8 +3,8 @@
 from ipaddress import AddressValueError, IPv4Address
 
 from kirsch.cluster.model.podman import parse_version
-from kirsch.cluster.network.seen import CommandFailed, output
-from kirsch.cluster.network.wanted import OVERHEAD, PORT, read_links
+from kirsch.cluster.network.observation import CommandFailed, output
+from kirsch.cluster.network.state import OVERHEAD, PORT, read_links
 
 # What a Quadlet and its drop-in need (podman's release notes).
 OLDEST = (4, 4)

@@ -1,25 +1,44 @@
-"""One machine's part of the flat network: made, kept as it is to be, and told of units that move.
+"""The flat network of one machine: made, kept as desired, and told of units that move.
 
-What is to be done `plan` decides; here it is found out what there is, and done. What changes is told by the
-kernel and by the store, nothing is asked for again and again.
+`plan` decides what is to be done; this module looks at the machine and does it. Changes come as events of the
+kernel and of the store, without polling.
 """
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from kirsch.cluster.model import keys
-from kirsch.cluster.network.announcement import announce
-from kirsch.cluster.network.giving import Giver
+from kirsch.cluster.network.allocation import Giver
+from kirsch.cluster.network.observation import CommandFailed, devices, guard, guards, output, podman_network
 from kirsch.cluster.network.plan import plan
-from kirsch.cluster.network.seen import CommandFailed, devices, guard, guards, output, podman_network
-from kirsch.cluster.network.subnet import Subnet, SubnetError
-from kirsch.cluster.network.wanted import PodmanNetwork, Seen, Wanted, vxlan_id
+from kirsch.cluster.network.state import BRIDGE, PodmanNetwork, Seen, Wanted, vxlan_id
+from kirsch.cluster.network.subnet import Subnet, SubnetError, hardware_address
 from kirsch.cluster.network.watch import NetworkWatch
 from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.cluster.registry.mirror import Mirror
+
+ARP = 0x0806
+EVERYBODY = b"\xff" * 6
+
+
+def frame(address: str) -> bytes:
+    """An ARP announcement (RFC 5227): a request for itself, from its hardware address. Pure."""
+    hardware, packed = bytes.fromhex(hardware_address(address).replace(":", "")), IPv4Address(address).packed
+    request = bytes.fromhex("0001 0800 06 04 0001")
+    return EVERYBODY + hardware + ARP.to_bytes(2, "big") + request + hardware + packed + bytes(6) + packed
+
+
+def announce(address: str, device: str = BRIDGE) -> None:
+    """Send it, once. Raises OSError."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ARP)) as sender:
+        sender.bind((device, 0))
+        sender.send(frame(address))
+
 
 log = logging.getLogger(__name__)
 

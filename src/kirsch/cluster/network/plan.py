@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_interface
 
-from kirsch.cluster.network.subnet import hardware_address
-from kirsch.cluster.network.wanted import (
+from kirsch.cluster.network.state import (
     ANYBODY,
     BRIDGE,
     NETWORK,
@@ -17,6 +16,7 @@ from kirsch.cluster.network.wanted import (
     Seen,
     Wanted,
 )
+from kirsch.cluster.network.subnet import hardware_address
 
 Command = tuple[str, ...]
 

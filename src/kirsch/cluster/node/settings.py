@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.network.state import MTU, OVERHEAD
 from kirsch.cluster.network.subnet import Subnet, SubnetError
-from kirsch.cluster.network.wanted import MTU, OVERHEAD
 
 MACHINE_ID = Path("/etc/machine-id")
 SECRETS = Path("/etc/kirsch/secrets.key")

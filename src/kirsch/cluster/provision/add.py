@@ -10,19 +10,25 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kirsch.cluster.api.client import Client, ClientError
-from kirsch.cluster.provision import entrance, install, probe
+from kirsch.cluster.provision import ingress, install, probe
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
 from kirsch.cluster.provision.endpoint import Where, locate
-from kirsch.cluster.provision.keyring import know_host, load_authority, machine_pair, public_key
+from kirsch.cluster.provision.keyring import (
+    fetch,
+    key_file,
+    know_host,
+    load_authority,
+    machine_pair,
+    public_key,
+)
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import registry_files
-from kirsch.cluster.provision.secrets import fetch, key_file
 from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
 from kirsch.cluster.provision.shell import HostShell, act
 from kirsch.cluster.provision.ssh import known_host
 from kirsch.cluster.provision.steps import Show, Step, perform
-from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import Wheels
 
 # Seconds in which all machines have heard of a new one.
@@ -95,7 +101,7 @@ class Joining:
             Step("kirsch", self._kirsch, self._undo_kirsch),
             Step("kirschd", self._kirschd),
             Step("record", self._enter, self._undo_enter),
-            *([Step("entrance", self._open, self._undo_open)] if self.record.published else ()),
+            *([Step("ingress", self._open, self._undo_open)] if self.record.published else ()),
         ]
 
     def _login(self) -> None:
@@ -178,10 +184,10 @@ class Joining:
         forget(self.record.name, self.machine)
 
     def _open(self) -> None:
-        entrance.follow(ClusterRecord.load(self.record.name), self.runner)
+        ingress.follow(ClusterRecord.load(self.record.name), self.runner)
 
     def _undo_open(self) -> None:
-        entrance.follow(self.record, Runner())
+        ingress.follow(self.record, Runner())
 
     def _with_machine(self, record: ClusterRecord) -> ClusterRecord:
         lines = (known_host(self.machine, key) for key in self.known_facts.host_keys)

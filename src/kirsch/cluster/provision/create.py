@@ -10,23 +10,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kirsch.cluster.network.subnet import Subnet
-from kirsch.cluster.provision import entrance, install, podman, registry
+from kirsch.cluster.provision import ingress, install, podman, registry
+from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.destroy import PARTS, destroy_steps, remove_record
-from kirsch.cluster.provision.host import free, limits, subnets
 from kirsch.cluster.provision.image import Images, target
-from kirsch.cluster.provision.keyring import load_authority, machine_pair, make_keys, public_key, write_ssh
+from kirsch.cluster.provision.keyring import (
+    SSHKey,
+    generate,
+    key_file,
+    load_authority,
+    machine_pair,
+    make_keys,
+    public_key,
+    write_ssh,
+)
+from kirsch.cluster.provision.podman import free, limits, subnets
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, clusters_folder
-from kirsch.cluster.provision.secrets import key_file
 from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, container_files, machine_files
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.site import POOL, Site, sites
 from kirsch.cluster.provision.specification import Specification
-from kirsch.cluster.provision.ssh import known_host
-from kirsch.cluster.provision.ssh_greeting import answers
-from kirsch.cluster.provision.ssh_key import SSHKey, generate
+from kirsch.cluster.provision.ssh import answers, known_host
 from kirsch.cluster.provision.steps import Show, Step, attempted, perform
-from kirsch.cluster.provision.tree import archive
 from kirsch.cluster.provision.wheels import Wheels
 from kirsch.cluster.secrets.seal import Key
 
@@ -124,7 +130,7 @@ class Creation:
             Step("etcd", self._etcd),
             Step("registry", self._registry),
             Step("kirschd", self._kirschd),
-            *([Step("entrance", self._entrance)] if self.specification.published else ()),
+            *([Step("ingress", self._entrance)] if self.specification.published else ()),
             Step("record", self._complete),
         ]
 
@@ -191,7 +197,7 @@ class Creation:
         self._on(self.record.machines, install.start("kirschd.service"))
 
     def _entrance(self) -> None:
-        entrance.make(self.record, self.image, limits(), self.runner)
+        ingress.make(self.record, self.image, limits(), self.runner)
 
     def _complete(self) -> None:
         self.made = replace(self.record, complete=True)

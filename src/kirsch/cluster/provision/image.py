@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, CommandError, MissingProgram, Runner
-from kirsch.cluster.provision.host import limits
 from kirsch.cluster.provision.install import LIBRARIES, OWN, WHEELS
-from kirsch.cluster.provision.podman import SLOW, copy_in, execute, podman, remove_machines, ulimits
+from kirsch.cluster.provision.podman import SLOW, copy_in, execute, limits, podman, remove_machines, ulimits
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
-from kirsch.cluster.provision.tree import File, archive
 from kirsch.cluster.provision.wheels import Target
 
 SOURCES = Path("/etc/apt")

@@ -1,12 +1,36 @@
-"""The keys of a cluster, in its record's folder: files that only their owner can read."""
+"""Keys of a cluster: for TLS and ssh, in files that only their owner can read, and for its sealed secrets."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from kirsch.cluster.node.settings import SECRETS
+from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.authority import CLIENT, Pair, authority, issue
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.ssh import known_host, ssh_config
-from kirsch.cluster.provision.ssh_key import generate
+from kirsch.cluster.secrets.seal import Key, Unsealable
+
+
+@dataclass(frozen=True, slots=True)
+class SSHKey:
+    """A private key in OpenSSH's format, and its public line without a comment."""
+
+    private: bytes = field(repr=False)
+    public: str
+
+
+def generate() -> SSHKey:
+    """A new key."""
+    key = Ed25519PrivateKey.generate()
+    return SSHKey(
+        key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
+    )
 
 
 def make_keys(record: ClusterRecord) -> None:
@@ -71,3 +95,22 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         path = folder / name
         path.touch(mode=0o600)
         path.write_bytes(content)
+
+
+def key_file(key: Key) -> File:
+    """As a machine has it."""
+    return File(str(SECRETS), key.text.encode(), 0o600)
+
+
+def fetch(record: ClusterRecord, runner: Runner) -> Key:
+    """The key, of any machine that is there, for one that joins. Raises ProvisionError."""
+    reasons = []
+    for machine in record.machines:
+        try:
+            return Key.parse(act(runner, shell_of(record, machine), machine.name, f"cat {SECRETS}"))
+        except Unsealable as error:
+            reasons.append(f"{machine.name}: {SECRETS}: {error}")
+        except ProvisionError as error:
+            runner.check()
+            reasons.append(str(error))
+    raise ProvisionError(f"no machine has the key of the cluster's secrets: {'; '.join(reasons)}")

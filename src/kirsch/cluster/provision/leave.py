@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from kirsch.cluster.network.names.dnsmasq import UNIT as NAMES
-from kirsch.cluster.network.seen import removal
+from kirsch.cluster.network.observation import removal
 from kirsch.cluster.runtime.systemd.disk import Disk
 
 

@@ -10,8 +10,8 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from kirsch.cluster.model.podman import parse_version, quadlet_types
+from kirsch.cluster.network.state import BRIDGE, NETWORK
 from kirsch.cluster.network.subnet import Subnet
-from kirsch.cluster.network.wanted import BRIDGE, NETWORK
 from kirsch.cluster.provision.record import ProvisionError
 from kirsch.cluster.provision.settings import API_PORT, FOLDER
 from kirsch.cluster.provision.wheels import Target

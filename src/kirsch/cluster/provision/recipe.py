@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.install import LIBRARIES, OWN
 from kirsch.cluster.provision.settings import SSHD
-from kirsch.cluster.provision.tree import File
 
 SUITE = "trixie"
 PYTHON = "3.13"

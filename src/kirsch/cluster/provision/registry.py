@@ -4,9 +4,9 @@ Every machine takes images from it, and shows its certificate for that. Pure."""
 import json
 import shlex
 
+from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
 from kirsch.cluster.provision.settings import FOLDER, TLS
-from kirsch.cluster.provision.tree import File
 
 PORT = 5000
 PROGRAM = "/usr/bin/docker-registry"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.node.machines import MACHINE_ID
-from kirsch.cluster.provision import entrance, podman, registry
+from kirsch.cluster.provision import ingress, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
 from kirsch.cluster.provision.endpoint import Where, locate
@@ -72,7 +72,7 @@ class Leaving:
         """All that is to be done, in order."""
         steps = [Step("units", self._drain, self._settle)]
         if self.record.published:
-            steps.append(Step("entrance", self._close, self._open))
+            steps.append(Step("ingress", self._close, self._open))
         steps.append(Step("kirschd", self._leave))
         if self.machine.container:
             steps.append(Step("machine", self._destroy))
@@ -137,12 +137,12 @@ class Leaving:
     def _close(self) -> None:
         """What comes in from now on goes to the others; Global units serve here until they stop."""
         others = tuple(m for m in self.record.machines if m.name != self.machine.name)
-        entrance.follow(replace(self.record, machines=others), self.runner)
+        ingress.follow(replace(self.record, machines=others), self.runner)
 
     def _open(self) -> None:
-        """It did not leave: it is an entrance again. The other runner runs nothing more once it was
+        """It did not leave: it is an ingress again. The other runner runs nothing more once it was
         interrupted."""
-        entrance.follow(ClusterRecord.load(self.record.name), Runner())
+        ingress.follow(ClusterRecord.load(self.record.name), Runner())
 
     def _leave(self) -> None:
         try:

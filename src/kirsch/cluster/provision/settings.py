@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
+from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.authority import Pair
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
-from kirsch.cluster.provision.tree import File
 
 HOME = "/opt/kirsch"
 FOLDER = "/etc/kirsch"

@@ -1,4 +1,4 @@
-"""Where a new cluster's machines can live: a free subnet, and ports that go with it. Pure."""
+"""Site of a new cluster: a free subnet for its machines, and ports that go with it. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -9,9 +9,9 @@ from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.endpoint import Where, locate
-from kirsch.cluster.provision.entrance import ENTRANCE, backend, publications, states
+from kirsch.cluster.provision.ingress import INGRESS, backend, publications, states
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
-from kirsch.cluster.provision.ssh_greeting import greets
+from kirsch.cluster.provision.ssh import greets
 
 # Seconds for a machine to answer: it is near, or it is not there.
 ANSWER = 5.0
@@ -32,7 +32,7 @@ class ClusterSummary:
 @dataclass(frozen=True, slots=True)
 class PortStatus:
     """A port of this computer, the machines' port that it leads to, the machines that answer there; and what
-    is wrong with the entrance (empty if nothing)."""
+    is wrong with the ingress (empty if nothing)."""
 
     port: str
     to: int
@@ -113,7 +113,7 @@ def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:
     return {
         container["Names"][0]: (container["Labels"][podman.LABEL], container["State"])
         for container in json.loads(shown or "[]")
-        if ENTRANCE not in container["Labels"]
+        if INGRESS not in container["Labels"]
     }
 
 

@@ -7,27 +7,28 @@ import base64
 import email
 import hashlib
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
 
-EXTRA = "machines"
 # Seconds for which a wheel of kirsch is kept after it was made: others may be about to use it.
 OLD = 7 * 86400.0
 BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
-# The distributions that a machine gets; an image may name others in its requirements.txt.
-MACHINE = ("kirsch", "kirsch-websocket")
+# What a machine gets of kirsch; an image may name others in its requirements.txt.
+MACHINE = ("kirsch[machines]",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,17 @@ class Target:
     glibc: tuple[int, int]
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Variables of environment markers (PEP 508) that differ from this computer's."""
+        return {
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "platform_machine": self.architecture,
+        }
+
+    @property
     def platforms(self) -> list[str]:
-        """The platform tags it can use, the best first (PEP 600)."""
+        """Platform tags that the machine can use, the best first (PEP 600)."""
         newest = self.glibc[1]
         return [f"manylinux_2_{minor}_{self.architecture}" for minor in range(newest, 16, -1)] + [
             f"manylinux2014_{self.architecture}",
@@ -48,23 +58,45 @@ class Target:
         ]
 
 
-def requirements(metadata: Iterable[str], extra: str) -> list[str]:
-    """Which requirements an extra stands for, from the Requires-Dist of a package that names itself in it."""
-    lines = list(metadata)
-    seen: set[str] = set()
-    todo = [extra]
-    found: set[str] = {_bare(line) for line in lines if "extra ==" not in line}
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Distributions that some of kirsch's need: kirsch's own, by name, and requirements on all others."""
+
+    own: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def needs(
+    roots: Iterable[str],
+    requires: Callable[[str], Iterable[str]],
+    environment: Mapping[str, str] | None = None,
+) -> Needs:
+    """Follow requirements (PEP 508) through kirsch's own distributions. Pure.
+
+    `requires` gives the Requires-Dist of one of them. Markers are evaluated in `environment`, by
+    default this Python's.
+    """
+    own: set[str] = set()
+    others: set[str] = set()
+    done: set[tuple[str, str]] = set()
+    todo = [Requirement(root) for root in roots]
     while todo:
-        seen.add(name := todo.pop())
-        for line in lines:
-            if not re.search(rf"""extra == ['"]{re.escape(name)}['"]""", line):
-                continue
-            own = re.match(r"kirsch(?:-\w+)?\[([^\]]+)\]", line)
-            if own:
-                todo += [each.strip() for each in own[1].split(",") if each.strip() not in seen]
-            else:
-                found.add(_bare(line))
-    return sorted(line for line in found if not re.match(r"kirsch\b", line))
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if name.partition("-")[0] != "kirsch":
+            requirement.marker = None
+            others.add(str(requirement))
+            continue
+        own.add(name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in done if known == name}:
+            done.add((name, extra))
+            lines = (Requirement(line) for line in requires(name))
+            todo += [line for line in lines if _applies(line, extra, environment)]
+    return Needs(tuple(sorted(own)), tuple(sorted(others)))
+
+
+def _applies(requirement: Requirement, extra: str, environment: Mapping[str, str] | None) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({**(environment or {}), "extra": extra})
 
 
 def download(requirements: Iterable[str], target: Target, folder: Path) -> Command:
@@ -89,14 +121,14 @@ class Wheels:
         self.runner = runner
         self.cache = cache or cache_folder()
 
-    def own(self, names: Iterable[str] = MACHINE) -> list[Path]:
-        """Return kirsch's own wheels, one for each distribution named, of what runs now."""
-        return [self._own(name) for name in names]
+    def own(self, roots: Iterable[str] = MACHINE) -> list[Path]:
+        """Return kirsch's own wheels, one for each distribution that the roots need, of what runs now."""
+        return [self._own(name) for name in needs(roots, _installed_requires).own]
 
     def _own(self, name: str) -> Path:
         made = distribution(name)
         tree = source_tree(name)
-        files = _tree_files(tree) if tree else _installed_files(made)
+        files = tree_files(tree) if tree else _installed_files(made)
         folder = self.cache / name / _digest(files)
         _forget_old(folder.parent)
         with made_once(folder) as new:
@@ -107,8 +139,9 @@ class Wheels:
         return next(folder.glob("*.whl"))
 
     def libraries(self, own: Iterable[Path], target: Target) -> list[Path]:
-        """The wheels that kirsch needs on such a machine, and pip's."""
-        needed = requirements([line for wheel in own for line in _requires(wheel)], EXTRA)
+        """Return the wheels that kirsch needs on such a machine, and pip's."""
+        requires = dict(map(_read_requires, own))
+        needed = needs(MACHINE, lambda name: requires[name], target.environment).others
         key = hashlib.sha256(repr((needed, target)).encode()).hexdigest()[:16]
         folder = self.cache / "wheels" / key
         with made_once(folder) as new:
@@ -121,7 +154,7 @@ class Wheels:
         with tempfile.TemporaryDirectory() as temporary:
             copy = Path(temporary) / "kirsch"
             copy.mkdir()
-            for path, _ in _tree_files(tree):
+            for path, _ in tree_files(tree):
                 to = copy / path
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(tree / path, to)
@@ -162,7 +195,7 @@ def repack(made: Distribution, files: Iterable[tuple[str, bytes]], folder: Path)
     return path
 
 
-def _tree_files(tree: Path) -> list[tuple[str, bytes]]:
+def tree_files(tree: Path) -> list[tuple[str, bytes]]:
     """What a wheel is built from, by path; nothing compiled."""
     sources = sorted(
         path
@@ -190,10 +223,19 @@ def _installed_files(made: Distribution) -> list[tuple[str, bytes]]:
     return kept
 
 
-def _requires(wheel: Path) -> list[str]:
+def _installed_requires(name: str) -> list[str]:
+    try:
+        return distribution(name).requires or []
+    except PackageNotFoundError:
+        raise ProvisionError(f"{name} is not installed here: pip install {name}") from None
+
+
+def _read_requires(wheel: Path) -> tuple[str, list[str]]:
+    """Read the name of a wheel's distribution, and its Requires-Dist."""
     with zipfile.ZipFile(wheel) as archive:
-        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        return email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+        path = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(path))
+    return canonicalize_name(metadata["Name"]), metadata.get_all("Requires-Dist") or []
 
 
 @contextmanager
@@ -235,11 +277,3 @@ def _has_setuptools() -> bool:
         return int(distribution("setuptools").version.partition(".")[0]) >= 77
     except ImportError:
         return False
-
-
-def _bare(line: str) -> str:
-    """A requirement without its marker for extras; other markers stay."""
-    name, _, marker = line.partition(";")
-    rest = re.sub(r"""(?:\s*and\s*)?extra == ['"][^'"]*['"](?:\s*and\s*)?""", "", marker).strip()
-    rest = re.sub(r"^\(\s*(.*?)\s*\)$", r"\1", rest)
-    return f"{name.strip()}; {rest}" if rest else name.strip()

@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kirsch.cluster.network.state import NETWORK
 from kirsch.cluster.network.subnet import hardware_address
-from kirsch.cluster.network.wanted import NETWORK
 from kirsch.cluster.runtime.base import ENDPOINTS, Prepared
 from kirsch.unit import QUADLET_TYPES, UnitName
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from kirsch.cluster.provision import install, registry
+from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.steps import Show, Step, perform
-from kirsch.cluster.provision.tree import archive
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""What a registry has, as the OCI distribution specification has it asked: images by their tags, and what is
-to go."""
+"""Requests to a registry (OCI distribution specification), and the removal of images that no unit uses."""
 
 import http.client
 import json
 import re
 import ssl
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
-from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.api.client import UNITS, Client, unit_path
+from kirsch.cluster.image.reference import ImageError, Reference, is_content_tag
 from kirsch.cluster.image.registry import Registry
 
 TIMEOUT = 5.0
@@ -19,7 +21,7 @@ MANIFESTS = (
 PAGE, LONGEST = 100, 4 << 20
 
 
-class Presence:
+class RegistryClient:
     """Asks one registry, on one connection. Its methods raise ImageError where it cannot be asked."""
 
     def __init__(self, registry: Registry) -> None:
@@ -29,7 +31,7 @@ class Presence:
             host, port, timeout=TIMEOUT, context=_context(registry)
         )
 
-    def __enter__(self) -> "Presence":
+    def __enter__(self) -> "RegistryClient":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +70,7 @@ class Presence:
             said = answer.read(LONGEST)
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or error
-            raise ImageError(self.registry.silent(f"({why})")) from None
+            raise ImageError(self.registry.unreachable(f"({why})")) from None
         if answer.status in (200, 202, 404):
             return answer, said
         raise ImageError(f"registry {self.registry.address}: HTTP status {answer.status}")
@@ -89,3 +91,46 @@ def _context(registry: Registry) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(files.authority))
     context.load_cert_chain(str(files.certificate), str(files.key))
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A tag of an image that a registry keeps: the image's path, the tag, the digest that it leads to."""
+
+    path: str
+    tag: str
+    digest: str
+
+
+def unused(kept: Iterable[Tagged], texts: Collection[str]) -> list[tuple[str, str]]:
+    """The images (path, digest) that have no tag but those by content, none of which a text names. Pure."""
+    tags: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in kept:
+        tags[each.path, each.digest].add(each.tag)
+    return sorted(
+        (path, digest)
+        for (path, digest), names in tags.items()
+        if all(map(is_content_tag, names))
+        and not any(f"{path}:{name}" in text for name in names for text in texts)
+    )
+
+
+def garbage_collect(client: RegistryClient, texts: Collection[str]) -> int:
+    """Have a registry forget them, as far as the texts of a cluster's units do not name them: how many. What
+    they consist of goes when the registry is cleared. Raises ImageError."""
+    kept = [
+        Tagged(path, tag, digest)
+        for path in client.paths()
+        for tag in client.tags(path)
+        if (digest := client.digest(Reference(client.registry.address, path, tag)))
+    ]
+    gone = unused(kept, texts)
+    for path, digest in gone:
+        client.forget(path, digest)
+    return len(gone)
+
+
+def texts_of(client: Client) -> list[str]:
+    """The texts of all units of a cluster. Raises ClientError."""
+    names = {line["name"] for line in client.get(UNITS)["units"]}
+    return [client.get(unit_path(name))["text"] for name in sorted(names)]

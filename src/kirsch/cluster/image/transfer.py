@@ -1,9 +1,10 @@
-"""Images on their way to registries, and from there."""
+"""Transfer of images: to a registry, from a registry, and to every machine of a cluster."""
 
+import shlex
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,11 +12,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.build import inspected
-from kirsch.cluster.image.content import content_tag
-from kirsch.cluster.image.reference import ImageError, Reference
-from kirsch.cluster.image.registry import Registry, meaning
+from kirsch.cluster.image.reference import LOCAL, ImageError, Reference, content_tag, is_content_tag
+from kirsch.cluster.image.registry import Registry, explain
 from kirsch.cluster.image.store import known
 from kirsch.cluster.provision.command import Command, CommandError, Runner
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.shell import shell_of
 from kirsch.cluster.provision.steps import Show
 
 # Seconds; podman alone would try for a minute.
@@ -32,22 +34,22 @@ def push(image: str, name: Reference, registry: Registry, runner: Runner, show: 
         raise ImageError(f"{image} is an image's id: say after it by which name the image is to go")
     content = content_tag(inspected(source, runner))
     sent = [name, name.tagged(content)]
-    with _ready(registry) as folder:
+    with certificate_folder(registry) as folder:
         for each in dict.fromkeys(sent):
-            _carry(registry.push(source, each, folder), f"push {each}", registry, each, runner, show)
+            transfer(registry.push(source, each, folder), f"push {each}", registry, each, runner, show)
     return sent
 
 
 def pull(name: Reference, registry: Registry, runner: Runner, show: Show) -> Reference:
     """Fetch an image from a registry; it gets the tag by its content too. Raises ProvisionError."""
-    with _ready(registry) as folder:
-        _carry(registry.pull(name, folder), f"pull {name}", registry, name, runner, show)
+    with certificate_folder(registry) as folder:
+        transfer(registry.pull(name, folder), f"pull {name}", registry, name, runner, show)
     content = content_tag(inspected(str(name), runner))
     runner.run(podman.tag(str(name), str(name.tagged(content))))
     return name
 
 
-def _carry(
+def transfer(
     command: Command, step: str, registry: Registry, name: Reference, runner: Runner, show: Show
 ) -> None:
     show.begun(step)
@@ -60,12 +62,12 @@ def _carry(
         except CommandError as error:
             said = " ".join(line.strip() for line in lines if "rror" in line) or error.words
             if not left or HUNG_UP not in said:
-                raise ImageError(meaning(said, registry.address, name)) from None
+                raise ImageError(explain(said, registry.address, name)) from None
     show.done(step, time.monotonic() - clock)
 
 
 @contextmanager
-def _ready(registry: Registry) -> Iterator[Path]:
+def certificate_folder(registry: Registry) -> Iterator[Path]:
     """A folder with the certificates for a registry that answers. Raises ImageError."""
     _reach(registry)
     with tempfile.TemporaryDirectory(prefix="kirsch-registry-") as temporary:
@@ -87,7 +89,7 @@ def _reach(registry: Registry) -> None:
             reasons.append(f"at port {place[1]}: {getattr(error, 'strerror', None) or error}")
         else:
             return
-    raise ImageError(registry.silent(", ".join(reasons)))
+    raise ImageError(registry.unreachable(", ".join(reasons)))
 
 
 def by_proxy(host: str) -> bool:
@@ -98,3 +100,30 @@ def by_proxy(host: str) -> bool:
         return not ip_address(host).is_loopback
     except ValueError:
         return host != "localhost"
+
+
+def fetch_script(names: Sequence[Reference]) -> str:
+    """The script by which a machine takes images from its cluster's registry; one without podman takes none.
+    Units find them as localhost/NAME too, when the registry is away. Pure."""
+    images = shlex.join(map(str, names))
+    script = f"command -v podman >/dev/null || exit 0; podman pull --quiet {images}"
+    # A tag by content is named with the registry always: see kirsch.cluster.rollout.
+    called = [name for name in names if not is_content_tag(name.tag)]
+    return script + "".join(
+        f" && podman tag {shlex.quote(str(n))} {shlex.quote(str(n.at(LOCAL)))}" for n in called
+    )
+
+
+def distribute(cluster: ClusterRecord, names: Sequence[Reference], runner: Runner) -> dict[str, str]:
+    """Have all machines fetch images from the cluster's registry, at once: those that could not, by name,
+    with the reason. They fetch them when a unit starts there, if they can then."""
+    left: dict[str, str] = {}
+
+    def one(machine: MachineRecord) -> None:
+        try:
+            runner.run(shell_of(cluster, machine).command(fetch_script(names)))
+        except CommandError as error:
+            left[machine.name] = error.words
+
+    runner.together(cluster.machines, one)
+    return dict(sorted(left.items()))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 
 from kirsch.cluster.network import plan
-from kirsch.cluster.network.wanted import (
+from kirsch.cluster.network.state import (
     NETWORK,
     PORT,
     TABLE,

@@ -1,4 +1,4 @@
-"""A cluster's entrance: HAProxy in a container of its own, through which ports of this computer lead to
+"""A cluster's ingress: HAProxy in a container of its own, through which ports of this computer lead to
 whichever machines answer. It lives with the machines, and knows all of them.
 
 It passes bytes on (mode tcp), whatever they are. A machine is out as soon as one connection to it fails, and
@@ -9,16 +9,16 @@ See HAProxy's configuration manual, "observe", "on-error", "option redispatch", 
 import time
 
 from kirsch.cluster.balancer.haproxy import HAProxyError, State, admin_state, parse_states, socket_address
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.podman import LABEL, Limits, copy_in, execute, object_name, podman, ulimits
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.specification import Publication
-from kirsch.cluster.provision.tree import File, archive
 
-NAME = "entrance"
+NAME = "ingress"
 # What tells it from machines, which bear the cluster's label too.
-ENTRANCE = "io.kirsch.entrance"
-CONFIGURATION = "/etc/kirsch/entrance.cfg"
+INGRESS = "io.kirsch.ingress"
+CONFIGURATION = "/etc/kirsch/ingress.cfg"
 SOCKET = "/run/haproxy.sock"
 # Inside the container: one for each published port, in their order.
 FIRST_PORT = 20000
@@ -108,7 +108,7 @@ def create_container(record: ClusterRecord, image: str, limits: Limits) -> Comma
     return podman(
         "create", "--name", container(record.name), "--hostname", NAME,
         "--label", f"{LABEL}={record.name}", "--label", f"io.kirsch.id={record.id}",
-        "--label", f"{ENTRANCE}={record.name}",
+        "--label", f"{INGRESS}={record.name}",
         "--network", object_name(record.name), "--ip", f"{network}.{HOST}",
         *(word for port in ports for word in ("--publish", port)),
         *ulimits(limits), "--pids-limit=-1", "--systemd=false", "--restart", "always",
@@ -120,7 +120,7 @@ def create_container(record: ClusterRecord, image: str, limits: Limits) -> Comma
 
 
 def make(record: ClusterRecord, image: str, bounds: Limits, runner: Runner) -> None:
-    """Make and start the entrance; nothing is made where no port is published. Raises ProvisionError."""
+    """Make and start the ingress; nothing is made where no port is published. Raises ProvisionError."""
     if not record.published:
         return
     runner.run(create_container(record, image, bounds))
@@ -130,7 +130,7 @@ def make(record: ClusterRecord, image: str, bounds: Limits, runner: Runner) -> N
 
 
 def follow(record: ClusterRecord, runner: Runner) -> None:
-    """Have the entrance lead to the machines that the record has. Raises ProvisionError."""
+    """Have the ingress lead to the machines that the record has. Raises ProvisionError."""
     if not record.published:
         return
     name = container(record.name)
@@ -143,7 +143,7 @@ def follow(record: ClusterRecord, runner: Runner) -> None:
 
 def states(record: ClusterRecord, runner: Runner) -> dict[str, dict[str, bool]]:
     """For each published port, as HAProxy calls it, its machines and whether they answer there. Raises
-    ProvisionError where the entrance does not run."""
+    ProvisionError where the ingress does not run."""
     found: dict[str, dict[str, bool]] = {backend(port): {} for port in publications(record)}
     try:
         rows = parse_states(runner.run(execute(container(record.name), "python3", "-c", ASK)))
@@ -153,7 +153,7 @@ def states(record: ClusterRecord, runner: Runner) -> dict[str, dict[str, bool]]:
             up = ready and int(row["srv_op_state"]) >= 2
             found.setdefault(row["be_name"], {})[row["srv_name"]] = up
     except (HAProxyError, KeyError, ValueError) as error:
-        raise ProvisionError(f"the entrance answers nonsense: {error}") from None
+        raise ProvisionError(f"the ingress answers nonsense: {error}") from None
     return found
 
 
@@ -162,7 +162,7 @@ def _files(record: ClusterRecord) -> bytes:
 
 
 def _running(record: ClusterRecord, runner: Runner) -> bool:
-    shown = runner.run(podman("ps", "--format", "{{.Names}}", "--filter", f"label={ENTRANCE}={record.name}"))
+    shown = runner.run(podman("ps", "--format", "{{.Names}}", "--filter", f"label={INGRESS}={record.name}"))
     return container(record.name) in shown.split()
 
 
@@ -179,7 +179,5 @@ def _wait(record: ClusterRecord, runner: Runner) -> None:
             reason = error.words
         runner.check()
         if time.monotonic() > deadline:
-            raise ProvisionError(
-                f"the entrance is not ready: {reason} (podman logs {container(record.name)})"
-            )
+            raise ProvisionError(f"the ingress is not ready: {reason} (podman logs {container(record.name)})")
         time.sleep(0.05)

@@ -28,7 +28,7 @@ Health=tcp://:8091
 CLIENTS = 4
 
 
-class Entrance:
+class Ingress:
     """A cluster of two machines, with a web server on each, and a port that leads there."""
 
     def __init__(self, computer: Computer) -> None:
@@ -68,23 +68,23 @@ class Entrance:
 
 
 @pytest.fixture(scope="module")
-def entrance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entrance]:
+def ingress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingress]:
     computer = Computer(tmp_path_factory.mktemp("computer"), f"tests-{os.getpid()}")
     try:
-        yield Entrance(computer)
+        yield Ingress(computer)
     finally:
         computer.close()
 
 
 @contextmanager
-def requests(entrance: Entrance) -> Iterator[list[str]]:
+def requests(ingress: Ingress) -> Iterator[list[str]]:
     """Requests one after another by some clients while the block runs: all answers."""
     answers: list[str] = []
     done = threading.Event()
 
     def ask() -> None:
         while not done.is_set():
-            answers.append(entrance.ask())
+            answers.append(ingress.ask())
 
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for thread in threads:
@@ -101,60 +101,60 @@ def failed(answers: list[str]) -> list[str]:
     return [answer for answer in answers if answer.startswith("<")]
 
 
-def test_machines_answer_in_turn(entrance: Entrance):
-    assert {entrance.ask() for _ in range(20)} == {"n1", "n2"}
-    assert f"port 127.0.0.1:{entrance.port}: leads to port 8091 of n1 n2\n" in entrance.kirsch(
+def test_machines_answer_in_turn(ingress: Ingress):
+    assert {ingress.ask() for _ in range(20)} == {"n1", "n2"}
+    assert f"port 127.0.0.1:{ingress.port}: leads to port 8091 of n1 n2\n" in ingress.kirsch(
         "cluster", "status"
     )
-    listed = json.loads(entrance.kirsch("cluster", "list", "--json"))
-    assert [(c["machines"], c["running"]) for c in listed if c["name"] == entrance.name] == [(2, 2)]
+    listed = json.loads(ingress.kirsch("cluster", "list", "--json"))
+    assert [(c["machines"], c["running"]) for c in listed if c["name"] == ingress.name] == [(2, 2)]
 
 
-def test_a_machine_that_dies_takes_along_what_is_in_flight_at_most(entrance: Entrance):
-    with requests(entrance) as answers:
-        podman("kill", "--signal", "KILL", f"kirsch-{entrance.name}-n2")
-        entrance.leads_to("n1")
+def test_a_machine_that_dies_takes_along_what_is_in_flight_at_most(ingress: Ingress):
+    with requests(ingress) as answers:
+        podman("kill", "--signal", "KILL", f"kirsch-{ingress.name}-n2")
+        ingress.leads_to("n1")
         before = len(answers)
         eventually(lambda: len(answers) > before + 50)
     assert len(failed(answers)) <= CLIENTS, failed(answers)
     assert set(answers[before + CLIENTS :]) == {"n1"}
-    with requests(entrance) as answers:
-        podman("start", f"kirsch-{entrance.name}-n2")
-        entrance.leads_to("n1", "n2")
+    with requests(ingress) as answers:
+        podman("start", f"kirsch-{ingress.name}-n2")
+        ingress.leads_to("n1", "n2")
         eventually(lambda: "n2" in answers)
     assert failed(answers) == []
 
 
-def test_a_drained_machine_loses_nothing(entrance: Entrance):
-    with requests(entrance) as answers:
-        entrance.kirsch("drain", "n1")
+def test_a_drained_machine_loses_nothing(ingress: Ingress):
+    with requests(ingress) as answers:
+        ingress.kirsch("drain", "n1")
         before = len(answers)
         eventually(lambda: len(answers) > before + 50)
-        entrance.kirsch("uncordon", "n1")
+        ingress.kirsch("uncordon", "n1")
     assert failed(answers) == []
 
 
-def test_it_is_switched_off_and_on_with_the_machines(entrance: Entrance):
-    entrance.kirsch("cluster", "stop")
-    assert entrance.ask().startswith("<")
-    entrance.kirsch("cluster", "start")
-    entrance.leads_to("n1", "n2")
-    assert entrance.ask() in ("n1", "n2")
+def test_it_is_switched_off_and_on_with_the_machines(ingress: Ingress):
+    ingress.kirsch("cluster", "stop")
+    assert ingress.ask().startswith("<")
+    ingress.kirsch("cluster", "start")
+    ingress.leads_to("n1", "n2")
+    assert ingress.ask() in ("n1", "n2")
 
 
-def test_one_that_ends_by_itself_is_started_again(entrance: Entrance):
+def test_one_that_ends_by_itself_is_started_again(ingress: Ingress):
     # From outside: a command in the container would end with it.
-    pid = podman("inspect", "--format", "{{.State.Pid}}", f"kirsch-{entrance.name}-entrance")
+    pid = podman("inspect", "--format", "{{.State.Pid}}", f"kirsch-{ingress.name}-ingress")
     os.kill(int(pid), signal.SIGKILL)
-    eventually(lambda: entrance.ask() in ("n1", "n2"))
-    entrance.leads_to("n1", "n2")
+    eventually(lambda: ingress.ask() in ("n1", "n2"))
+    ingress.leads_to("n1", "n2")
 
 
-def test_a_machine_that_leaves_loses_nothing(entrance: Entrance):
-    with requests(entrance) as answers:
-        entrance.kirsch("cluster", "remove", "n2")
+def test_a_machine_that_leaves_loses_nothing(ingress: Ingress):
+    with requests(ingress) as answers:
+        ingress.kirsch("cluster", "remove", "n2")
         before = len(answers)
         eventually(lambda: len(answers) > before + 50)
     assert failed(answers) == []
     assert set(answers[before + CLIENTS :]) == {"n1"}
-    entrance.leads_to("n1")
+    ingress.leads_to("n1")
