@@ -9,7 +9,7 @@ APP ?= examples/notes
 # What machines as containers need.
 MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
-.PHONY: run cluster-demo test test-all test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -23,15 +23,22 @@ cluster-demo: $(RUNS) examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up examples/notes --on demo
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open $(DEMO); else echo "Open $(DEMO)"; fi
 
-# Whole files, two at a time; tests/conftest.py has those that take long begin first.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Whole files, two at a time; conftest.py has those that take long begin first.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-# All but the slow ones.
+# The quick ones: no machines, no containers, no Java.
 test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not soak" $(PYTEST_ARGS)
 
 test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -m "not soak" $(PYTEST_ARGS)
+
+# What takes minutes each: many rounds of faults, more examples for hypothesis, 10,000 simulated clusters, all of
+# Autobahn, guided fuzzing.
+soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
+	KIRSCH_SOAK=1 $(PYTEST) -m "soak or hypothesis" $(PYTEST_ARGS)
+	$(MAKE) simulation SEEDS=10000
+	$(MAKE) autobahn fuzz SECONDS=300
 
 # The same with another Python, in an environment of its own: make test-python PYTHON=python3.13
 test-python:
@@ -57,7 +64,7 @@ fuzz: $(READY)
 hbase-commands: $(READY)
 	KIRSCH_WRITE=1 $(BIN)/pytest packages/kirsch-hbase/tests/hbase/shell/test_commands.py
 
-# As many clusters in virtual time: the CI plays 10,000.
+# As many clusters in virtual time: `make soak` plays 10,000.
 SEEDS ?= 1000000
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)

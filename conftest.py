@@ -9,7 +9,8 @@ from tests.certificate import Certificate, certify
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("kirsch", deadline=None)
-settings.load_profile("kirsch")
+settings.register_profile("soak", deadline=None, max_examples=400)
+settings.load_profile("soak" if os.environ.get("KIRSCH_SOAK") else "kirsch")
 # The reasons for which the CI may skip a test: what they name cannot be installed, or given to oneself.
 IMPOSSIBLE = (
     "there is no fleetctl",

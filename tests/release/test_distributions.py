@@ -33,7 +33,10 @@ LINES = {
     "kirsch-websocket": (ECHO, "hello"),
     "kirsch-amqp": ("from kirsch.amqp import AMQPPlugin; print(AMQPPlugin.__name__)", "AMQPPlugin"),
     "kirsch-hbase": ("from kirsch.hbase import LONG; print(LONG.decode(LONG.encode(-7)))", "-7"),
-    "kirsch-device": ("from kirsch.device import Location; print(Location(50.8, 4.4, 0, 'fixed').latitude)", "50.8"),
+    "kirsch-device": (
+        "from kirsch.device import Location; print(Location(50.8, 4, 0, 'fixed').latitude)",
+        "50.8",
+    ),
     "kirsch-robot": ("import robot.libdoc as l; l.libdoc_cli(['kirsch.robot', 'list'])", r".*\bStart\b.*"),
 }
 

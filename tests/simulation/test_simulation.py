@@ -145,10 +145,10 @@ def broken(seeds: range) -> list[tuple[int, str]]:
 
 @pytest.mark.timeout(300)
 def test_nothing_is_broken_in_some_hundred_clusters():
-    assert broken(range(1, 301)) == []
+    assert broken(range(1, 201)) == []
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_nothing_is_broken_in_ten_thousand_clusters():
-    assert broken(range(1001, 11001)) == []
+@pytest.mark.timeout(600)
+def test_nothing_is_broken_in_a_thousand_clusters():
+    assert broken(range(1001, 2001)) == []
