@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tests.simulation.host import Host
 
 from kirsch.cluster.model import keys
-from kirsch.cluster.network.allocation import Giver
+from kirsch.cluster.network.allocation import Allocator
 from kirsch.cluster.network.subnet import Subnet
 from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.cluster.registry.mirror import Mirror
@@ -28,7 +28,7 @@ class SimulatedNetwork:
         self.host = host
         self.stands = False
         self.gateway = ""
-        self._giver = Giver(registry, mirror, SUBNET)
+        self._giver = Allocator(registry, mirror, SUBNET)
         self._listeners: list[Callable[[], None]] = []
         mirror.listen(self._take_notice)
 

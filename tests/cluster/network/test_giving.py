@@ -13,7 +13,7 @@ from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.engine.reconcile import GiveBack, reconcile
 from kirsch.cluster.model import Assignment, Cluster, UnitState, keys
-from kirsch.cluster.network.allocation import Giver
+from kirsch.cluster.network.allocation import Allocator
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
@@ -50,7 +50,7 @@ async def machines(count: int) -> AsyncIterator[tuple[MemoryRegistry, list[Mirro
 def test_machines_that_give_at_once_give_no_address_twice():
     async def work() -> None:
         async with machines(4) as (registry, mirrors):
-            givers = [Giver(registry, mirror, SUBNET) for mirror in mirrors]
+            givers = [Allocator(registry, mirror, SUBNET) for mirror in mirrors]
             names = [f"u{number}.container" for number in range(60)]
             given = await asyncio.gather(
                 *(givers[number % 4].address(name, "-") for number, name in enumerate(names)),
@@ -67,7 +67,7 @@ def test_machines_that_give_at_once_give_no_address_twice():
 def test_machines_that_come_at_once_have_different_numbers_and_keep_them():
     async def work() -> None:
         async with machines(5) as (registry, mirrors):
-            givers = [Giver(registry, mirror, SUBNET) for mirror in mirrors]
+            givers = [Allocator(registry, mirror, SUBNET) for mirror in mirrors]
             numbers = await asyncio.gather(*(g.number(f"m{n}") for n, g in enumerate(givers)))
             assert sorted(numbers) == [1, 2, 3, 4, 5]
             assert await givers[0].number("m3") == numbers[3]
@@ -112,7 +112,7 @@ def test_what_was_loaded_before_it_had_an_address_is_loaded_again_with_it(tmp_pa
             # A timer can start what is only loaded.
             assert (await preparation.of(name, assigned[name], (), ())).address == ""
             assert preparation.outdated(assigned, ()) == set()
-            given = await Giver(registry, mirror, SUBNET).address(name.text, "-")
+            given = await Allocator(registry, mirror, SUBNET).address(name.text, "-")
             assert preparation.unaddressed(assigned) == set()
             assert preparation.outdated(assigned, ()) == {name}
             assert (await preparation.of(name, assigned[name], (), ())).address == given

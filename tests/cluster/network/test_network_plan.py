@@ -16,11 +16,11 @@ from kirsch.cluster.network.state import (
     BRIDGE,
     NETWORK,
     PORT,
+    Desired,
     Guard,
     Link,
+    Observed,
     PodmanNetwork,
-    Seen,
-    Wanted,
     read_forwarding,
     read_guard,
     read_links,
@@ -31,21 +31,21 @@ from kirsch.cluster.network.subnet import Subnet, hardware_address
 
 SUBNET = Subnet.parse("10.210.0.0/16")
 UNDERLAY = Link(2, "eth0", "veth", True, 1500, "02:6b:0a:c9:01:0b", addresses=("10.201.1.11/24",))
-WANTED = Wanted(SUBNET, 3, "10.201.1.11", 77, peers=frozenset({"10.201.1.12", "10.201.1.13"}), joined=True)
+WANTED = Desired(SUBNET, 3, "10.201.1.11", 77, peers=frozenset({"10.201.1.12", "10.201.1.13"}), joined=True)
 
 
 class Machine:
     """As much of Linux and podman as the commands are about: what they would make of what is there."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Observed) -> None:
         self.links: dict[str, Link] = dict(seen.links)
         self.flooded, self.learned = set(seen.flooded), set(seen.learned)
         self.podman, self.guard = seen.podman, seen.guard
         self.index = max((link.index for link in self.links.values()), default=1)
 
     @property
-    def seen(self) -> Seen:
-        return Seen(
+    def seen(self) -> Observed:
+        return Observed(
             dict(self.links), frozenset(self.flooded), frozenset(self.learned), self.podman, self.guard
         )
 
@@ -132,7 +132,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def done(wanted: Wanted, seen: Seen) -> Seen:
+def done(wanted: Desired, seen: Observed) -> Observed:
     machine = Machine(seen)
     for command in plan(wanted, seen):
         machine.run(command)
@@ -173,12 +173,12 @@ def links(draw: st.DrawFn) -> dict[str, Link]:
 
 
 @st.composite
-def seens(draw: st.DrawFn) -> Seen:
+def seens(draw: st.DrawFn) -> Observed:
     found = draw(links())
     has_port = found.get(PORT) is not None and found[PORT].kind == "vxlan"
     learned = st.frozensets(st.tuples(st.sampled_from(["0a:00:00:00:00:01", "0a:00:00:00:00:02"]), ADDRESSES))
     networks = [None, podman_network(WANTED), podman_network(replace(WANTED, number=4))]
-    return Seen(
+    return Observed(
         found,
         draw(st.frozensets(ADDRESSES)) if has_port else frozenset(),
         draw(learned) if has_port else frozenset(),
@@ -194,7 +194,7 @@ def seens(draw: st.DrawFn) -> Seen:
     st.dictionaries(st.integers(20, 24), st.sampled_from(["veth0", "veth1", "veth2"]), max_size=3),
 )
 def test_whatever_was_there_it_is_as_wanted_when_all_is_done(
-    seen: Seen, peers: frozenset[str], joined: bool, ports: dict[int, str]
+    seen: Observed, peers: frozenset[str], joined: bool, ports: dict[int, str]
 ):
     wanted = replace(WANTED, peers=peers, joined=joined, ports=ports)
     now = done(wanted, seen)
@@ -216,7 +216,7 @@ def test_whatever_was_there_it_is_as_wanted_when_all_is_done(
 
 
 @given(seens())
-def test_what_was_in_a_bridge_comes_back_into_it_and_nothing_else_does(seen: Seen):
+def test_what_was_in_a_bridge_comes_back_into_it_and_nothing_else_does(seen: Observed):
     before = {link.index: name for name, link in seen.links.items() if name.startswith("veth")}
     wanted = replace(WANTED, ports={index: name for index, name in before.items() if index != 20})
     now = done(wanted, seen)
@@ -225,12 +225,12 @@ def test_what_was_in_a_bridge_comes_back_into_it_and_nothing_else_does(seen: See
 
 
 def test_a_machine_that_is_not_in_is_not_heard():
-    there = done(WANTED, Seen({"eth0": UNDERLAY}))
+    there = done(WANTED, Observed({"eth0": UNDERLAY}))
     assert plan(replace(WANTED, joined=False), there) == [("ip", "link", "set", PORT, "down")]
 
 
 def test_a_peer_that_left_is_forgotten_at_once():
-    there = done(WANTED, Seen({"eth0": UNDERLAY}))
+    there = done(WANTED, Observed({"eth0": UNDERLAY}))
     there = replace(there, learned=frozenset({("02:6b:0a:d2:80:05", "10.201.1.12")}))
     assert plan(replace(WANTED, peers=frozenset({"10.201.1.13"})), there) == [
         guard(frozenset({"10.201.1.13"})),
@@ -240,12 +240,12 @@ def test_a_peer_that_left_is_forgotten_at_once():
 
 
 def test_behind_a_translated_address_the_port_has_no_address_of_its_own():
-    now = done(replace(WANTED, address="203.0.113.7"), Seen({"eth0": UNDERLAY}))
+    now = done(replace(WANTED, address="203.0.113.7"), Observed({"eth0": UNDERLAY}))
     assert "local" not in now.links[PORT].details
 
 
 @given(seens())
-def test_a_removal_leaves_nothing(seen: Seen):
+def test_a_removal_leaves_nothing(seen: Observed):
     machine = Machine(seen)
     for command in removal(seen):
         machine.run(command)
@@ -326,7 +326,7 @@ def test_what_programs_print_is_read():
 
 
 def test_a_machine_without_nftables_has_no_guard():
-    assert done(replace(WANTED, guarded=False), Seen({"eth0": UNDERLAY})).guard is None
+    assert done(replace(WANTED, guarded=False), Observed({"eth0": UNDERLAY})).guard is None
 
 
 @pytest.mark.parametrize("number", [1, 64, 127])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kirsch.cluster.model import keys
 from kirsch.cluster.network import addresses
-from kirsch.cluster.network.allocation import Giver
+from kirsch.cluster.network.allocation import Allocator
 from kirsch.cluster.network.subnet import Subnet, SubnetError
 from kirsch.cluster.registry.base import Registry, Unavailable
 from kirsch.cluster.registry.mirror import Mirror
@@ -67,7 +67,7 @@ class FlatAddresses(HostAddresses):
         super().__init__(address)
         self.machine = machine
         self.mirror = mirror
-        self._giver = Giver(registry, mirror, subnet)
+        self._giver = Allocator(registry, mirror, subnet)
         self._wanted: frozenset[tuple[str, str]] = frozenset()
         self._asked = asyncio.Event()
 

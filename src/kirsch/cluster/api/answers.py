@@ -1,4 +1,4 @@
-"""How the API answers: JSON, and problem+json (RFC 9457) for every error."""
+"""Answers of the API: JSON, and problem+json (RFC 9457) for every error."""
 
 import concurrent.futures
 import html
@@ -43,7 +43,7 @@ def json_answer(value: Any, status: int = 200) -> bytes:
 
 
 def empty() -> None:
-    """204, no body."""
+    """Answer 204 without a body."""
     cherrypy.response.status = 204
     cherrypy.response.headers.pop("Content-Type", None)
 

@@ -1,4 +1,4 @@
-"""What both APIs answer as long as this machine has not joined: 503, and why."""
+"""Answer of both APIs as long as this machine has not joined: 503, and the reason."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ REASON = "this machine is not in the cluster yet: the store is away"
 
 
 class Away:
-    """Any path."""
+    """Resource for any path."""
 
     def default(self, *path: str, **query: str) -> None:
-        """Raises HTTPError 503."""
+        """Answer any method. Raises HTTPError 503."""
         raise cherrypy.HTTPError(503, REASON)
 
     default.exposed = True  # type: ignore[attr-defined]

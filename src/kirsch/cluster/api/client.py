@@ -52,15 +52,15 @@ class Client:
         self._kept: list[socket.socket] = []
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET, JSON."""
+        """Send GET and return the JSON of the answer."""
         return self._call("GET", _url(path, query))
 
     def put(self, path: str, body: Any) -> Any:
-        """PUT JSON."""
+        """Send PUT with a JSON body."""
         return self._call("PUT", path, body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """PATCH JSON."""
+        """Send PATCH with a JSON body."""
         return self._call("PATCH", path, body)
 
     def post(self, path: str, body: Any = None) -> Any:
@@ -68,7 +68,7 @@ class Client:
         return self._call("POST", path, body or {})
 
     def delete(self, path: str) -> None:
-        """DELETE."""
+        """Send DELETE to a path."""
         self._call("DELETE", path)
 
     def stream(self, path: str, *, timeout: float | None = None, **query: Any) -> Iterator[Any]:
@@ -86,7 +86,7 @@ class Client:
                 yield json.loads(message if isinstance(message, str) else bytes(message))
 
     def close(self) -> None:
-        """Keep no connection."""
+        """Close the kept connection."""
         while self._kept:
             self._kept.pop().close()
 

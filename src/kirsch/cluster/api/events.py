@@ -18,7 +18,7 @@ PAUSE = 4
 
 
 class Events(Resource):
-    """/events."""
+    """Resource /events."""
 
     def GET(self, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has

@@ -10,7 +10,7 @@ MAX_HEAD = 64 * 1024
 
 
 class BadAnswer(Exception):
-    """What came is no answer, or it broke off."""
+    """Error: the answer is not valid HTTP, or it broke off."""
 
 
 class Silent(BadAnswer):

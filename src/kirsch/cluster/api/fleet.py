@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class FleetUnits(Collection["FleetUnit"]):
-    """/units."""
+    """Resource /units of fleet's API."""
 
     def GET(self, **query: Any) -> bytes:
         """A page of units, sorted by name."""
         return json_answer(run(self.loop, self._read(read_page(query))))
 
     def item(self, name: str) -> "FleetUnit":
-        """One."""
+        """Return the resource of one unit."""
         return FleetUnit(self.api, name)
 
     async def _read(self, page: Page) -> dict[str, Any]:
@@ -50,12 +50,12 @@ class FleetUnits(Collection["FleetUnit"]):
 
 @dataclass
 class FleetUnit(Resource):
-    """/units/NAME."""
+    """Resource /units/NAME of fleet's API."""
 
     name: str
 
     def GET(self, **query: Any) -> bytes:
-        """The unit."""
+        """Return the unit as fleet has it."""
         return json_answer(run(self.loop, self._read()))
 
     def PUT(self, **query: Any) -> None:
@@ -75,7 +75,7 @@ class FleetUnit(Resource):
         cherrypy.response.status = status
 
     def DELETE(self, **query: Any) -> None:
-        """Destroy the unit."""
+        """Destroy the unit for good."""
         run(self.loop, self._destroy())
         empty()
 
@@ -102,7 +102,7 @@ class FleetUnit(Resource):
         return 201 if new else 204
 
     def _known(self, cluster: Cluster) -> UnitName:
-        """Its name, if there is such a unit. Raises Refused(404)."""
+        """Return the name if there is such a unit. Raises Refused(404)."""
         try:
             name = UnitName.parse(self.name)
         except UnitError:
@@ -113,14 +113,14 @@ class FleetUnit(Resource):
 
 
 class FleetStates(Collection["FleetState"]):
-    """/state."""
+    """Resource /state of fleet's API."""
 
     def GET(self, **query: Any) -> bytes:
         """A page of what systemd says of units, of all or of those on one machine or of one name."""
         return json_answer(run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
 
     def item(self, name: str) -> "FleetState":
-        """One."""
+        """Return the resource of one state."""
         return FleetState(self.api, name)
 
     async def _read(self, page: Page) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class FleetStates(Collection["FleetState"]):
 
 @dataclass
 class FleetState(Resource):
-    """/state/NAME."""
+    """Resource /state/NAME of fleet's API."""
 
     name: str
 
@@ -156,7 +156,7 @@ class FleetState(Resource):
 
 
 class FleetMachines(Resource):
-    """/machines."""
+    """Resource /machines of fleet's API."""
 
     def GET(self, **query: Any) -> bytes:
         """A page of the machines that are there."""
@@ -194,10 +194,10 @@ class FleetRoot(Resource):
 
 
 class FleetDiscovery(Resource):
-    """/discovery."""
+    """Resource /discovery of fleet's API."""
 
     def GET(self, **query: Any) -> bytes:
-        """What this API is, for generated clients."""
+        """Return the description of this API, for generated clients."""
         return json_answer(discovery.document())
 
 
@@ -216,9 +216,9 @@ def unit_entity(unit: Unit, cluster: Cluster) -> dict[str, Any]:
 
 
 def reached(unit: Unit, machine: str, cluster: Cluster) -> str:
-    """How far the unit's machine has come: fleet's clients wait for it.
+    """Return the desired state that the unit's machine has reached, for which fleet's clients wait.
 
-    Loaded once the machine has a state for it, launched from when its start was done until it is stopped.
+    Loaded once the machine has a state for the unit; launched from the end of its start until it is stopped.
     """
     state = cluster.states.get(unit.name, {}).get(machine)
     assignment = cluster.schedule.get(unit.name, {}).get(machine)
@@ -230,7 +230,7 @@ def reached(unit: Unit, machine: str, cluster: Cluster) -> str:
 
 
 def state_entity(name: UnitName, machine: str, cluster: Cluster) -> dict[str, Any]:
-    """A UnitState."""
+    """Return a UnitState as fleet's clients read it."""
     state = cluster.states[name][machine]
     return {
         "name": name.text,
@@ -243,7 +243,7 @@ def state_entity(name: UnitName, machine: str, cluster: Cluster) -> dict[str, An
 
 
 def listing(name: str, values: list[dict[str, Any]], token: str | None) -> dict[str, Any]:
-    """A page's body."""
+    """Return the body of a page."""
     return {name: values} | ({"nextPageToken": token} if token else {})
 
 
@@ -312,7 +312,7 @@ def read_change(operation: Any) -> tuple[str, str, str | None]:
 
 
 def encodable(text: str) -> bool:
-    """Whether text is text: JSON's escapes can make lone surrogates."""
+    """Return True if a text can be encoded: JSON's escapes can make lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -339,7 +339,7 @@ def failed() -> None:
 
 
 def error_page(status: str, message: str, traceback: str, version: str) -> bytes:
-    """fleet's error body."""
+    """Return an error's body in fleet's format."""
     cherrypy.response.headers["Content-Type"] = "application/json"
     code = int(status.split()[0])
     text = html.unescape(message)

@@ -107,5 +107,5 @@ def line_of(record: Record, machine: str) -> Line:
 
 
 def missing(error: Refused, machine: str) -> Line:
-    """That a machine's lines are not among those shown, as a line."""
+    """Return the line that says that a machine's lines are missing."""
     return line_of(Record("", time.time(), "kirsch", f"{error}; its lines are missing"), machine)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Units(Collection["OneUnit"]):
-    """/units."""
+    """Resource /units."""
 
     def GET(self, **query: Any) -> bytes:
         """All units, or those named; a Global one has a line for each machine."""
@@ -58,13 +58,13 @@ class Units(Collection["OneUnit"]):
         return json_answer({"created": created, "warnings": outcome.warnings})
 
     def item(self, name: str) -> "OneUnit":
-        """One."""
+        """Return the resource of one unit."""
         return OneUnit(self.api, name)
 
 
 @dataclass
 class OneUnit(Resource):
-    """/units/NAME."""
+    """Resource /units/NAME."""
 
     name: str
 
@@ -91,7 +91,7 @@ class OneUnit(Resource):
         )
 
     def DELETE(self, **query: Any) -> None:
-        """Destroy the unit."""
+        """Destroy the unit for good."""
         parameters(query)
         run(self.loop, self.node.units.destroy(UnitName.parse(self.name)))
         empty()
@@ -110,7 +110,7 @@ class Environment(Resource):
     name: str
 
     def GET(self, **query: Any) -> bytes:
-        """In what the unit's processes run that run here now."""
+        """Return the context of the unit's processes that run here now."""
         parameters(query)
         check_local()
         name = UnitName.parse(self.name)
@@ -126,7 +126,7 @@ class Environment(Resource):
 
 @dataclass
 class MoveUnit(Resource):
-    """/units/NAME/move."""
+    """Resource /units/NAME/move."""
 
     name: str
 
@@ -143,10 +143,11 @@ class MoveUnit(Resource):
 
 
 class OneOff(Resource):
-    """/environment."""
+    """Resource /environment."""
 
     def GET(self, **query: Any) -> bytes:
-        """In what a one-off command would run: unit=NAME as that unit's, link=TARGET[:ALIAS] with links."""
+        """Return the context of a one-off command: unit=NAME as that unit's, link=TARGET[:ALIAS] with
+        links."""
         given = parameters(query, "unit", "link")
         check_local()
         unit = single(given, "unit", "")
@@ -156,7 +157,7 @@ class OneOff(Resource):
 
 
 class Verify(Resource):
-    """/verify."""
+    """Resource /verify."""
 
     def POST(self, **query: Any) -> bytes:
         """Check a unit file, and submit nothing: {"name", "text", "file"?}. A bad one is 400."""
@@ -172,7 +173,7 @@ class Verify(Resource):
 
 
 class Trial(Resource):
-    """/trial."""
+    """Resource /trial."""
 
     def POST(self, **query: Any) -> bytes:
         """Check unit files together against the machines that are there, and submit nothing: {"units": {NAME:
@@ -201,10 +202,10 @@ class Trial(Resource):
 
 
 class Endpoints(Resource):
-    """/endpoints."""
+    """Resource /endpoints."""
 
     def GET(self, **query: Any) -> bytes:
-        """Where each unit serves, and whether it is ready."""
+        """Return the endpoints of all units, and their readiness."""
         parameters(query)
 
         async def read() -> list[dict[str, Any]]:
@@ -214,7 +215,7 @@ class Endpoints(Resource):
 
 
 class Daemon(Resource):
-    """/daemon."""
+    """Resource /daemon."""
 
     def GET(self, **query: Any) -> bytes:
         """This kirschd: its process, its machine, what runs units there, its version."""
@@ -231,7 +232,7 @@ class Daemon(Resource):
 
 
 class Down(Resource):
-    """/down."""
+    """Resource /down."""
 
     def POST(self, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
@@ -247,10 +248,10 @@ class Down(Resource):
 
 
 class Document(Resource):
-    """/openapi.json."""
+    """Resource /openapi.json."""
 
     def GET(self, **query: Any) -> bytes:
-        """What this API is, as OpenAPI has it."""
+        """Return the OpenAPI document of this API."""
         parameters(query)
         return json_answer(openapi.document())
 
@@ -272,7 +273,7 @@ def check_fields(body: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
 
 
 def read_request(name: str, body: dict[str, Any]) -> Request:
-    """What the body of a PUT /units/NAME wants. Raises HTTPError 400."""
+    """Read the body of a PUT /units/NAME. Raises HTTPError 400."""
     check_fields(body, {"text": str, "desiredState": str, "file": str, "again": bool})
     desired = body.get("desiredState")
     if desired is not None and desired not in DESIRED_STATES:
@@ -296,7 +297,7 @@ def check_local() -> None:
 
 
 def context_answer(context: oneoff.Context) -> bytes:
-    """In what a command runs; it may hold secrets."""
+    """Answer with the context of a command; it may hold secrets."""
     cherrypy.response.headers["Cache-Control"] = "no-store"
     return json_answer(asdict(context))
 

@@ -31,7 +31,7 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
 
 
 class Machines(Collection["OneMachine"]):
-    """/machines."""
+    """Resource /machines."""
 
     def GET(self, **query: Any) -> bytes:
         """Every machine that is there."""
@@ -44,7 +44,7 @@ class Machines(Collection["OneMachine"]):
         return json_answer({"machines": run(self.loop, read())})
 
     def item(self, name: str) -> "OneMachine":
-        """One."""
+        """Return the resource of one machine."""
         return OneMachine(self.api, name)
 
 
@@ -55,7 +55,7 @@ class OneMachine(Resource):
     name: str
 
     def GET(self, **query: Any) -> bytes:
-        """The machine."""
+        """Return the machine with its settings."""
         parameters(query)
 
         async def read() -> dict[str, Any]:
@@ -86,7 +86,7 @@ class OneMachine(Resource):
 
 
 def read_change(body: dict[str, Any]) -> SettingsChange:
-    """What the body of a PATCH wants. Raises HTTPError 400."""
+    """Read the body of a PATCH. Raises HTTPError 400."""
     for key, value in body.items():
         if not isinstance(value, KINDS.get(key, ())):
             raise cherrypy.HTTPError(400, f"{key} is not known, or not what it should be")

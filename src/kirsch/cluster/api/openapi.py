@@ -1,31 +1,234 @@
-"""The OpenAPI 3.1 document of /kirsch/v1. A test holds it against what the API really answers."""
+"""OpenAPI 3.1 document of /kirsch/v1, from a table of operations. A test holds it against the API's
+answers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from kirsch.cluster.api.answers import MAX_UNIT_BODY
 from kirsch.cluster.api.peers import HERE
-from kirsch.cluster.api.schemas import STRINGS, YES_OR_NO, Schema, ref, schemas
+from kirsch.cluster.api.schemas import SCHEMAS, STRINGS, YES_OR_NO, Schema, ref
 
 PROBLEMS = {
     "400": "The request is wrong; the detail says where",
-    "403": "Secrets are in it: it is answered at the machine's own Unix socket alone",
+    "403": "The answer holds secrets: it is given at the machine's own Unix socket only",
     "404": "There is no such thing",
-    "408": "The body did not come",
-    "409": "It cannot be granted as things are",
+    "408": "The body did not arrive in time",
+    "409": "The request conflicts with the present state",
     "413": f"The body has more than {MAX_UNIT_BODY >> 20} MiB, or a unit file more than 1 MiB",
     "415": "The body is not application/json in UTF-8",
-    "426": "This is a stream: ask for it by a WebSocket's handshake",
+    "426": "This is a stream: ask for it with a WebSocket handshake",
     "500": "kirschd failed; its log says how",
-    "503": "The store is away, or kirschd about to end: try again",
+    "503": "The store is away, or kirschd is about to end: try again",
 }
-# Any request can be met by these; a body can have more wrong with it.
+# Problems of any request; a body can have more wrong with it.
 ALWAYS = ("400", "404", "500", "503")
 WITH_BODY = (*ALWAYS, "408", "409", "413", "415")
 
+Responses = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table: a request, and its answers beside the problems."""
+
+    request: str  # method and path
+    id: str
+    summary: str
+    responses: Responses
+    body: str = ""  # name of a schema
+    problems: tuple[str, ...] = ()  # by default those of any request, or of any body
+    query: tuple[Schema, ...] = ()
+
+
+def _content(schema: str) -> Schema:
+    return {"application/json": {"schema": ref(schema)}}
+
+
+def _answer(schema: str, description: str = "Success", status: str = "200") -> Responses:
+    return {status: {"description": description, "content": _content(schema)}}
+
+
+def _changed(schema: str) -> Responses:
+    """Answers of a PUT: of something that was there, or that is new."""
+    return _answer(schema, "Changed") | _answer(schema, "Created", "201")
+
+
+def _nothing(description: str) -> Responses:
+    return {"204": {"description": description}}
+
+
+def _stream(schema: str) -> Responses:
+    # OpenAPI has no word for what follows a 101.
+    return {"101": {"description": f"To a WebSocket handshake (RFC 6455): each message is a {schema}"}}
+
+
+def _query(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+_OF_UNITS = _query("unit", "Only this unit; may be repeated", STRINGS)
+_LINES: Schema = {"type": "integer", "minimum": 0, "maximum": 10000}
+_DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
+
+OPERATIONS = (
+    Operation(
+        "get /units", "listUnits", "List all units, or those named", _answer("Units"), query=(_OF_UNITS,)
+    ),
+    Operation(
+        "patch /units",
+        "changeUnits",
+        "Submit, change and destroy many units at once, all or nothing",
+        _answer("Changes"),
+        body="UnitChanges",
+    ),
+    Operation("get /units/{name}", "getUnit", "Show a unit and its text", _answer("UnitWithText")),
+    Operation(
+        "put /units/{name}",
+        "putUnit",
+        "Submit a unit, change it, set its desired state",
+        _changed("Change"),
+        body="UnitChange",
+    ),
+    Operation(
+        "delete /units/{name}",
+        "destroyUnit",
+        "Stop a unit and forget it",
+        _nothing("Destroyed"),
+        problems=(*ALWAYS, "409"),
+    ),
+    Operation(
+        "get /units/{name}/environment",
+        "getEnvironment",
+        "Show the context of a unit's processes that run here, secrets included",
+        _answer("Context"),
+        problems=(*ALWAYS, "403", "409"),
+    ),
+    Operation(
+        "get /environment",
+        "getOneOffEnvironment",
+        "Show the context of a one-off command here, secrets included",
+        _answer("Context"),
+        problems=(*ALWAYS, "403", "409"),
+        query=(
+            _query("unit", "As a process of this unit", {"type": "string", "minLength": 1}),
+            _query("link", "With the variables of links, TARGET[:ALIAS]", STRINGS),
+        ),
+    ),
+    Operation(
+        "post /units/{name}/move",
+        "moveUnit",
+        "Move a unit to another machine, a sticky one too",
+        _answer("Moving", "The move has begun", "202"),
+        body="MoveWanted",
+    ),
+    Operation(
+        "post /verify",
+        "verify",
+        "Check a unit file and submit nothing; a bad one is 400",
+        _answer("Verified"),
+        body="UnitToVerify",
+    ),
+    Operation(
+        "post /trial",
+        "try",
+        "Check unit files together against the present machines, and submit nothing",
+        _answer("Tried"),
+        body="UnitsToTry",
+    ),
+    Operation("get /machines", "listMachines", "List the machines that are present", _answer("Machines")),
+    Operation(
+        "get /machines/{name}",
+        "getMachine",
+        "Show a machine by its id, the beginning of its id, its host name or its address",
+        _answer("Machine"),
+        problems=(*ALWAYS, "409"),
+    ),
+    Operation(
+        "patch /machines/{name}",
+        "changeMachine",
+        "Set a machine's metadata, cordon it, drain it; null removes a key",
+        _nothing("Changed"),
+        body="MachineChange",
+    ),
+    Operation(
+        "delete /machines/{name}",
+        "forgetMachine",
+        "Forget the number and addresses of a machine that left, by its whole id",
+        _nothing("Forgotten"),
+    ),
+    Operation("get /endpoints", "listEndpoints", "List the endpoints of units", _answer("Endpoints")),
+    Operation(
+        "get /secrets", "listSecrets", "List the names of secrets, never their values", _answer("Secrets")
+    ),
+    Operation(
+        "put /secrets/{name}", "putSecret", "Set a secret", _changed("SecretChange"), body="SecretValue"
+    ),
+    Operation(
+        "delete /secrets/{name}",
+        "removeSecret",
+        "Remove a secret",
+        _nothing("Removed"),
+        problems=(*ALWAYS, "409"),
+        query=(_query("force", "Also one that units use", YES_OR_NO),),
+    ),
+    Operation(
+        "get /events",
+        "followUnits",
+        "Stream all units' lines, then each that changes",
+        _stream("UnitNews"),
+        problems=(*ALWAYS, "426"),
+        query=(_OF_UNITS,),
+    ),
+    Operation(
+        "get /journal",
+        "readJournal",
+        "Read what units wrote, on all machines; a stream goes on",
+        _answer("Lines", "The last lines, of all units together") | _stream("Line"),
+        query=(
+            _OF_UNITS,
+            _query("lines", "Number of lines at most", _LINES),
+            _query(HERE, "Only of the machine that is asked", YES_OR_NO),
+        ),
+    ),
+    Operation(
+        "get /applications/{name}", "getApplication", "List the units of an application", _answer("Applied")
+    ),
+    Operation(
+        "put /applications/{name}",
+        "putApplication",
+        "Submit an application's units, destroy those it no longer has, start those that are to run",
+        _answer("Started"),
+        body="Application",
+        query=(_query("check", "Change nothing; refuse what would be refused", YES_OR_NO),),
+    ),
+    Operation("get /daemon", "getDaemon", "Show this kirschd", _answer("Daemon")),
+    Operation(
+        "post /down",
+        "down",
+        "Stop all units and end this kirschd",
+        _answer("Down", "The stop has begun", "202"),
+        problems=(*ALWAYS, "409"),
+    ),
+    Operation(
+        "get /openapi.json",
+        "getDocument",
+        "Show this document",
+        {"200": {"description": "OpenAPI 3.1", "content": _DOCUMENT}},
+    ),
+)
+# {name} in a path: what it names, and an example.
+_NAMED = {
+    "units": ("unit", "notes@1.container"),
+    "machines": ("machine", "n1"),
+    "secrets": ("secret", "notes-database"),
+    "applications": ("application", "notes"),
+}
+
 
 def document() -> dict[str, Any]:
-    """The whole document, as JSON has it."""
+    """Return the whole document, ready for JSON."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -37,186 +240,43 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/kirsch/v1"}],
         "paths": _paths(),
-        "components": {"schemas": schemas(), "responses": _problems()},
+        "components": {"schemas": dict(SCHEMAS), "responses": _problems()},
     }
 
 
 def _paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        method, path = operation.request.split(" ")
+        item = paths.setdefault(path, {"parameters": [_name(path)]} if "{name}" in path else {})
+        item[method] = _item(operation)
+    return paths
+
+
+def _item(operation: Operation) -> dict[str, Any]:
+    statuses = operation.problems or (WITH_BODY if operation.body else ALWAYS)
+    problems = {status: {"$ref": f"#/components/responses/Problem{status}"} for status in statuses}
+    item: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "responses": operation.responses | problems,
+    }
+    if operation.query:
+        item["parameters"] = list(operation.query)
+    if operation.body:
+        item["requestBody"] = {"required": True, "content": _content(operation.body)}
+    return item
+
+
+def _name(path: str) -> Mapping[str, Any]:
+    what, example = _NAMED[path.split("/")[1]]
     return {
-        "/units": {
-            "get": _operation(
-                "listUnits",
-                "All units, or those named",
-                _ok("Units"),
-                query=[_query("unit", "This unit; may be repeated", STRINGS)],
-            ),
-            "patch": _operation(
-                "changeUnits",
-                "Submit, change and destroy many units at once, all or nothing",
-                _ok("Changes"),
-                body="UnitChanges",
-            ),
-        },
-        "/units/{name}": {
-            "parameters": [_name("unit", "notes@1.container")],
-            "get": _operation("getUnit", "One unit and its text", _ok("UnitWithText")),
-            "put": _operation(
-                "putUnit",
-                "Submit a unit, change it, set its desired state",
-                {**_ok("Change", "It was there"), **_ok("Change", "It is new", "201")},
-                body="UnitChange",
-            ),
-            "delete": _operation(
-                "destroyUnit",
-                "Stop a unit and forget it",
-                {"204": {"description": "It is destroyed"}},
-                problems=(*ALWAYS, "409"),
-            ),
-        },
-        "/units/{name}/environment": {
-            "parameters": [_name("unit", "notes@1.container")],
-            "get": _operation(
-                "getEnvironment",
-                "In what the processes of a unit that runs here run, secrets included",
-                _ok("Context"),
-                problems=(*ALWAYS, "403", "409"),
-            ),
-        },
-        "/environment": {
-            "get": _operation(
-                "getOneOffEnvironment",
-                "In what a one-off command would run here, secrets included",
-                _ok("Context"),
-                problems=(*ALWAYS, "403", "409"),
-                query=[
-                    _query("unit", "As a process of this unit", {"type": "string", "minLength": 1}),
-                    _query("link", "With the variables of links, TARGET[:ALIAS]", STRINGS),
-                ],
-            ),
-        },
-        "/units/{name}/move": {
-            "parameters": [_name("unit", "notes@1.container")],
-            "post": _operation(
-                "moveUnit",
-                "Have a unit moved to another machine, a sticky one too",
-                _ok("Moving", "It is on its way", "202"),
-                body="MoveWanted",
-            ),
-        },
-        "/verify": {
-            "post": _operation(
-                "verify",
-                "Check a unit file and submit nothing; a bad one is 400",
-                _ok("Verified"),
-                body="UnitToVerify",
-            ),
-        },
-        "/trial": {
-            "post": _operation(
-                "try",
-                "Check unit files together against the machines that are there, and submit nothing",
-                _ok("Tried"),
-                body="UnitsToTry",
-            ),
-        },
-        "/machines": {"get": _operation("listMachines", "The machines that are there", _ok("Machines"))},
-        "/machines/{name}": {
-            "parameters": [_name("machine", "n1")],
-            "get": _operation(
-                "getMachine",
-                "One machine, by its id, the beginning of that, its host's name or its address",
-                _ok("Machine"),
-                problems=(*ALWAYS, "409"),
-            ),
-            "patch": _operation(
-                "changeMachine",
-                "Set a machine's metadata, cordon it, drain it; null takes a key away",
-                {"204": {"description": "It is so"}},
-                body="MachineChange",
-            ),
-            "delete": _operation(
-                "forgetMachine",
-                "Forget what a machine that left had in the flat network, by its whole id",
-                {"204": {"description": "It is forgotten"}},
-            ),
-        },
-        "/endpoints": {"get": _operation("listEndpoints", "Where units serve", _ok("Endpoints"))},
-        "/secrets": {
-            "get": _operation("listSecrets", "Names of secrets, never their values", _ok("Secrets")),
-        },
-        "/secrets/{name}": {
-            "parameters": [_name("secret", "notes-database")],
-            "put": _operation(
-                "putSecret",
-                "Set a secret",
-                {**_ok("SecretChange", "It was there"), **_ok("SecretChange", "It is new", "201")},
-                body="SecretValue",
-            ),
-            "delete": _operation(
-                "removeSecret",
-                "Forget a secret",
-                {"204": {"description": "It is forgotten"}},
-                problems=(*ALWAYS, "409"),
-                query=[_query("force", "Also one that units use", YES_OR_NO)],
-            ),
-        },
-        "/events": {
-            "get": _operation(
-                "followUnits",
-                "A stream: all units' lines, then each that changes",
-                _stream("UnitNews"),
-                problems=(*ALWAYS, "426"),
-                query=[_query("unit", "Of this unit; may be repeated", STRINGS)],
-            ),
-        },
-        "/journal": {
-            "get": _operation(
-                "readJournal",
-                "What units wrote, on whichever machines; as a stream it goes on",
-                {**_ok("Lines", "The last lines, of all units together"), **_stream("Line")},
-                query=[
-                    _query("unit", "Of this unit; may be repeated", STRINGS),
-                    _query("lines", "How many at most", {"type": "integer", "minimum": 0, "maximum": 10000}),
-                    _query(HERE, "Of the machine asked alone", YES_OR_NO),
-                ],
-            ),
-        },
-        "/applications/{name}": {
-            "parameters": [_name("application", "notes")],
-            "get": _operation(
-                "getApplication",
-                "The units that came with an application",
-                _ok("Applied"),
-            ),
-            "put": _operation(
-                "putApplication",
-                "Submit an application's units, destroy those it has no more, start those that are to run",
-                _ok("Started"),
-                body="Application",
-                query=[_query("check", "Do nothing, but refuse what would be refused", YES_OR_NO)],
-            ),
-        },
-        "/daemon": {"get": _operation("getDaemon", "This kirschd", _ok("Daemon"))},
-        "/down": {
-            "post": _operation(
-                "down",
-                "Stop all units and end this kirschd",
-                _ok("Down", "It is on its way", "202"),
-                problems=(*ALWAYS, "409"),
-            ),
-        },
-        "/openapi.json": {
-            "get": _operation(
-                "getDocument",
-                "This document",
-                {
-                    "200": {
-                        "description": "OpenAPI 3.1",
-                        "content": {"application/json": {"schema": {"type": "object"}}},
-                    }
-                },
-            ),
-        },
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": f"The {what}'s name",
+        "schema": {"type": "string", "minLength": 1},
+        "example": example,
     }
 
 
@@ -225,51 +285,3 @@ def _problems() -> dict[str, Any]:
     return {
         f"Problem{status}": {"description": what, "content": content} for status, what in PROBLEMS.items()
     }
-
-
-def _operation(
-    name: str,
-    summary: str,
-    responses: dict[str, Any],
-    *,
-    body: str | None = None,
-    problems: tuple[str, ...] | None = None,
-    query: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    statuses = problems or (WITH_BODY if body else ALWAYS)
-    told = {status: {"$ref": f"#/components/responses/Problem{status}"} for status in statuses}
-    operation: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses | told}
-    if query:
-        operation["parameters"] = query
-    if body:
-        operation["requestBody"] = {"required": True, "content": _content(body)}
-    return operation
-
-
-def _ok(schema: str, what: str = "It is so", status: str = "200") -> dict[str, Any]:
-    return {status: {"description": what, "content": _content(schema)}}
-
-
-def _stream(schema: str) -> dict[str, Any]:
-    """OpenAPI has no word for what follows a 101."""
-    return {"101": {"description": f"To a WebSocket's handshake (RFC 6455): each message is a {schema}"}}
-
-
-def _content(schema: str) -> dict[str, Any]:
-    return {"application/json": {"schema": ref(schema)}}
-
-
-def _name(what: str, example: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
-    return {
-        "name": "name",
-        "in": "path",
-        "required": True,
-        "description": f"The {what}'s name",
-        "schema": schema,
-        "example": example,
-    }
-
-
-def _query(name: str, what: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": what, "schema": schema}

@@ -39,7 +39,7 @@ class Page:
 
     @property
     def token(self) -> str:
-        """What a client gives to have this page."""
+        """Token by which a client asks for this page."""
         data = _NUMBERS.pack(LIMIT, self.number) + urlencode(self.filter).encode("ascii")
         return base64.urlsafe_b64encode(data).decode("ascii")
 

@@ -27,7 +27,7 @@ class Peers:
         self._context = certificates.client() if certificates else None
 
     def get(self, machine: Machine, path: str, **query: Any) -> Any:
-        """What a machine answers to GET, asked for itself alone. For threads. Raises Refused."""
+        """Send GET to one machine about itself alone, and return its answer. For threads. Raises Refused."""
         reach = self._reach(machine)
         try:
             return Client(reach, timeout=TIMEOUT).get(path, **query, **{HERE: "yes"})

@@ -1,4 +1,4 @@
-"""What every resource of both APIs is made of."""
+"""Base of every resource of both APIs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from kirsch.cluster.node.node import Node
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the APIs work on: this machine's node, its event loop, and the other machines' APIs.
+    """Environment of the APIs: this machine's node, its event loop, and the other machines' APIs.
 
-    `member`: it is one machine of several. `stop` ends this kirschd.
+    `member`: this is one machine of several. `stop` ends this kirschd.
     """
 
     node: Node
@@ -36,12 +36,12 @@ class Resource:
 
     @property
     def node(self) -> Node:
-        """This machine's."""
+        """Node of this machine."""
         return self.api.node
 
     @property
     def loop(self) -> AsyncioPlugin:
-        """Where the node lives."""
+        """Event loop of the node."""
         return self.api.loop
 
 

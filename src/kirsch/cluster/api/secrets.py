@@ -20,7 +20,7 @@ MAX_BODY = 2 * MAX_SIZE
 
 
 class Secrets(Collection["OneSecret"]):
-    """/secrets."""
+    """Resource /secrets."""
 
     def GET(self, **query: Any) -> bytes:
         """Their names, when each was set, and which units use it; those that units wait for too."""
@@ -28,7 +28,7 @@ class Secrets(Collection["OneSecret"]):
         return json_answer({"secrets": run(self.loop, self._listed())})
 
     def item(self, name: str) -> "OneSecret":
-        """One."""
+        """Return the resource of one secret."""
         return OneSecret(self.api, name)
 
     async def _listed(self) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ class Secrets(Collection["OneSecret"]):
 
 @dataclass
 class OneSecret(Resource):
-    """/secrets/NAME."""
+    """Resource /secrets/NAME."""
 
     name: str
 

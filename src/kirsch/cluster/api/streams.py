@@ -33,7 +33,7 @@ class Streams:
         self._tool = WebSocketTool(bus)
 
     def wanted(self) -> bool:
-        """Whether the request asks for a stream."""
+        """Return True if the request asks for a stream."""
         return "Upgrade" in cherrypy.serving.request.headers
 
     def open(self, source: Callable[[], Source]) -> None:
@@ -44,7 +44,7 @@ class Streams:
 
 
 class Stream(WebSocket):
-    """One stream's connection."""
+    """Connection of one stream to its client."""
 
     source: Callable[[], Source]
     loop: AsyncioPlugin

@@ -32,7 +32,7 @@ class Reach(Protocol):
 
     @property
     def several(self) -> bool:
-        """Whether there is another machine to ask where one cannot."""
+        """True if there is another machine to ask where one cannot answer."""
 
     def connections(self) -> Iterator[socket.socket]:
         """A connection to each that takes one, the likeliest first. Raises Unreachable if none does."""
@@ -41,22 +41,22 @@ class Reach(Protocol):
         """An answer came by one of them: it is the likeliest then."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
-        """Where a WebSocket is, at each, the likeliest first. Raises Unreachable."""
+        """Yield the URLs of a WebSocket at each machine, the likeliest first. Raises Unreachable."""
 
     def context(self) -> "ssl.SSLContext | None":
-        """What that is spoken with."""
+        """Return the TLS context for streams, if any."""
 
 
 @dataclass(slots=True)
 class Unix:
-    """A Unix socket."""
+    """Transport over a Unix socket."""
 
     path: Path
     host: str = "localhost"
     several: bool = False
 
     def connections(self) -> Iterator[socket.socket]:
-        """One. Raises Unreachable."""
+        """Yield one connection. Raises Unreachable."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(str(self.path))
@@ -69,7 +69,7 @@ class Unix:
         """There is but one."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
-        """ws+unix://PATH:TARGET"""
+        """Yield ws+unix://PATH:TARGET."""
         from urllib.parse import quote
 
         yield f"ws+unix://{quote(str(self.path.absolute()))}:{target}"
@@ -131,12 +131,12 @@ class Https:
             raise Unreachable(f"no machine of {self} answers: {told}")
 
     def answered(self, connection: socket.socket) -> None:
-        """It is asked first from now on."""
+        """Remember the machine that answered, to ask it first."""
         if connection in self._places:
             self._remember(self._places[connection])
 
     def stream_urls(self, target: str) -> Iterator[str]:
-        """wss://HOST:PORT/TARGET"""
+        """Yield wss://HOST:PORT/TARGET for each machine."""
         return (f"wss://{_place(endpoint)}{target}" for endpoint in self._in_order())
 
     def context(self) -> "ssl.SSLContext":

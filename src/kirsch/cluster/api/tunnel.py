@@ -17,7 +17,7 @@ LOGIN_TIMEOUT = 10
 
 
 def command(host: str, near: Path, config: Path | None) -> list[str]:
-    """What opens the way. Pure."""
+    """Return ssh's command that opens the tunnel. Pure."""
     options = ["-o", "ExitOnForwardFailure=yes", "-o", f"ConnectTimeout={LOGIN_TIMEOUT}", "-T"]
     files = ["-F", str(config)] if config else []
     return ["ssh", *files, *options, "-L", f"{near}:{FAR}", "--", host, THERE]
@@ -37,7 +37,7 @@ class Tunnel:
     _near: Unix | None = field(default=None, init=False)
 
     def connections(self) -> Iterator[socket.socket]:
-        """One. Raises Unreachable."""
+        """Open one tunnel. Raises Unreachable."""
         return self._opened().connections()
 
     def answered(self, connection: socket.socket) -> None:

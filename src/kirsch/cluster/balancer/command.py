@@ -48,10 +48,8 @@ def balance(
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Where HAProxy's socket lies: the unit's RuntimeDirectory=, which is cleared after a kill -9 too.
-
-    A folder of its own where there is none, or where its path leaves no room for a socket's (unix(7)).
-    """
+    """Yield the folder for HAProxy's socket: the unit's RuntimeDirectory=, which is cleared after a kill -9
+    too, or a temporary one where there is none or its path is too long for a socket's (unix(7))."""
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if runtime and len(os.fsencode(runtime)) <= MAX_FOLDER:
         Path(runtime).chmod(0o700)

@@ -21,9 +21,10 @@ SOCKET_PATH = 97  # HAProxy's limit: it appends to the name while it binds
 
 
 class Configuration:
-    """How HAProxy is started: its `argv`, and the path of the stats `socket` that it makes.
+    """Command line of HAProxy (`argv`), and the path of the stats `socket` that it makes.
 
-    `folder` is private to this process (0700); what is written there goes with it. Raises BalancerError.
+    `folder` is private to this process (0700), with the files that are written for HAProxy. Raises
+    BalancerError.
     """
 
     def __init__(self, file: Path, folder: Path) -> None:
@@ -92,7 +93,7 @@ def alerts_in(lines: list[str]) -> list[str]:
 
 
 def haproxy() -> str:
-    """Where HAProxy is. Raises BalancerError when it is not installed."""
+    """Return HAProxy's path. Raises BalancerError when it is not installed."""
     # Debian has it in /usr/sbin, which is not on everybody's PATH.
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
     if found is None:

@@ -28,7 +28,7 @@ class EndpointsServer:
         mirror.listen(self._take_notice)
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen on the socket."""
         if self.shared:
             self._make_folders()
         self.path.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ class EndpointsServer:
         folder.chmod(0o755)
 
     def line(self) -> bytes:
-        """What a client is sent now."""
+        """Return the line that clients are sent now."""
         known = (Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS))
         # What has no address yet can be nobody's server.
         endpoints = [endpoint.public() for endpoint in known if endpoint.address]

@@ -18,7 +18,7 @@ class HAProxyError(Exception):
 
 
 class State(Enum):
-    """What an administrator wants of a server."""
+    """Administrative state of a server."""
 
     READY = "ready"
     DRAIN = "drain"

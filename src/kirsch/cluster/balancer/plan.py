@@ -94,12 +94,12 @@ def plan(
     drain: float = DRAIN_SECONDS,
     fixed: Container[tuple[str, str]] = (),
 ) -> list[Command]:
-    """What to tell HAProxy now: a server for each ready endpoint and no other.
+    """Return the commands for HAProxy that lead to a server for each ready endpoint, and no other.
 
     `servers` are those of `backends` that a balancer added. One that has to go is drained first, put in
-    maintenance and deleted once nothing is in flight on it; after `drain` seconds its sessions are cut.
-    That takes several rounds: plan again, until nothing is superfluous. Those that HAProxy began with
-    (`fixed`) cannot be deleted, and stay in maintenance.
+    maintenance and deleted once nothing is in flight on it; after `drain` seconds its sessions are cut. That
+    takes several rounds: plan again, until nothing is superfluous. Servers that HAProxy began with (`fixed`)
+    cannot be deleted, and stay in maintenance.
     """
     target = wanted(endpoints, backends)
     present = {(server.backend, server.name): server for server in servers}
@@ -120,7 +120,7 @@ def superfluous(
     target: Container[tuple[str, str]],
     fixed: Container[tuple[str, str]] = (),
 ) -> bool:
-    """Whether a server is left that is still to go."""
+    """Return True while a server is still to be removed."""
     keys = {(server.backend, server.name): server.state for server in servers}
     going = {key: state for key, state in keys.items() if key not in target}
     return any(key not in fixed or state is not State.MAINTENANCE for key, state in going.items())
@@ -136,7 +136,7 @@ def add(backend: str, name: str, address: str, port: int, options: str) -> list[
 
 
 def keep(server: Server, address: str, port: int) -> list[Command]:
-    """What a server lacks to be as it should: its address, its traffic."""
+    """Return the commands that bring a server to its address and let traffic in."""
     commands = []
     if (server.address, server.port) != (address, port):
         commands.append(set_address(server.backend, server.name, address, port))

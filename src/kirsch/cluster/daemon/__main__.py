@@ -1,4 +1,4 @@
-"""python -m kirsch.cluster.daemon"""
+"""Run kirschd as `python -m kirsch.cluster.daemon`."""
 
 import sys
 

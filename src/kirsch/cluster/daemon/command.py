@@ -1,4 +1,4 @@
-"""The kirschd command."""
+"""Command line of kirschd, and the bus that it runs."""
 
 import argparse
 import asyncio
@@ -141,7 +141,7 @@ def run(setup: Setup, parent: Parent, *, attached: bool) -> None:
 
 
 def beats(loop: AsyncioPlugin, within: float = PULSE) -> bool:
-    """Whether the event loop goes round. A part of the node that ends needs no asking: kirschd ends then."""
+    """Return True while the event loop runs. The node's parts need no check: when one ends, kirschd ends."""
     try:
         loop.run(asyncio.sleep(0), within)
     except (TimeoutError, RuntimeError, concurrent.futures.CancelledError):

@@ -23,7 +23,7 @@ DESCRIPTORS = 65_536
 
 
 def setup(settings: Settings) -> Setup:
-    """As a machine's settings say. Raises DaemonError, SettingsError."""
+    """Set up a machine's kirschd by its settings. Raises DaemonError, SettingsError."""
     _raise_limit()
     machine_id = settings.machine()
     tls = None
@@ -111,7 +111,7 @@ async def _why_apart(settings: Settings) -> str:
 
 
 def _network(settings: Settings, machine_id: str) -> Callable[[Registry, Mirror], Network] | None:
-    """What makes this machine's part of the flat network."""
+    """Make this machine's part of the flat network."""
     if settings.network is None:
         return None
     from kirsch.cluster.network.flat import FlatNetwork

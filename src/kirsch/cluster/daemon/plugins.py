@@ -31,18 +31,16 @@ class DaemonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How the one kirschd differs from the other.
+    """Differences between kirschd on a machine and the embedded one."""
 
-    `make` opens the registry and the runtime, and may raise what they raise. `socket` is the API's; over TCP
-    it is at `listen`, with `tls`, and it speaks to other machines with `certificates`. `member`: it is one
-    machine of several, so it waits for a store that is away, and leaves its units running when it ends.
-    """
-
-    make: Callable[[], Awaitable[Node]]
-    socket: Path
+    make: Callable[[], Awaitable[Node]]  # opens registry and runtime, and raises what they raise
+    socket: Path  # of the API
+    # One machine of several: it waits for a store that is away, and leaves its units running when it ends.
     member: bool = False
+    # The API over TCP.
     listen: tuple[str, int] | None = None
     tls: ssl.SSLContext | None = None
+    # For requests to other machines.
     certificates: Certificates | None = None
 
 

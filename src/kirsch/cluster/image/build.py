@@ -28,7 +28,7 @@ PROGRAMS = ("podman", "runc")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be built: the folder, its Containerfile, the names the image gets, build arguments."""
+    """Inputs of a build: the folder, its Containerfile, the names the image gets, build arguments."""
 
     context: Path
     file: Path
@@ -62,7 +62,7 @@ def planned(
     file: Path | None = None,
     cache: bool = True,
 ) -> Plan:
-    """What can be known before anything is done. Raises ImageError."""
+    """Check a build's inputs before anything is done. Raises ImageError."""
     if not directory.is_dir():
         raise ImageError(f"{directory}: no such directory")
     found = file or next((directory / name for name in NAMES if (directory / name).is_file()), None)
@@ -141,7 +141,7 @@ def _build(plan: Plan, show: Show, runner: Runner) -> Built:
 
 
 def inspected(image: str, runner: Runner) -> dict[str, Any]:
-    """What podman knows of an image. Raises ImageError where there is none."""
+    """Return podman's description of an image. Raises ImageError where there is none."""
     try:
         said: list[dict[str, Any]] = json.loads(runner.run(podman.inspect(image)))
     except CommandError as error:
@@ -190,7 +190,7 @@ def own_image(text: str, show: Show, runner: Runner) -> bool:
 
 
 def _wanted(context: Path, text: str, file: Containerfile, runner: Runner) -> bool:
-    """Whether wheels are to be brought: where requirements are, and pip is told to look for wheels there."""
+    """Return True if a build takes wheels: it has requirements, and pip is told to look for wheels there."""
     if not (context / REQUIREMENTS).exists():
         return False
     place = f"{podman.WHEELS}/"

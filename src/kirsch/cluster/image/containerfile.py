@@ -34,8 +34,8 @@ _HERE = re.compile(r"(?<=\s)\d*<<-?([\"']?)([A-Za-z_]\w*)\1(?=\s|$)")
 
 @dataclass(frozen=True, slots=True)
 class Containerfile:
-    """Its build arguments with their defaults, and the images that its stages begin with or take files from,
-    but for those that are stages themselves."""
+    """Build arguments of a Containerfile with their defaults, and the images that its stages begin with or
+    take files from; stages themselves are left out."""
 
     arguments: dict[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()

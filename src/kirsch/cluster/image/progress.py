@@ -1,4 +1,4 @@
-"""What podman prints while it builds, as events. Pure."""
+"""Progress of a build, read from podman's output as events. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Progress:
     lines: list[str] = field(default_factory=list)
 
     def read(self, line: str) -> Iterator[Begun | Cached]:
-        """What one line says."""
+        """Yield the events of one line."""
         text = line.rstrip()
         if found := _STEP.match(text):
             self.step = shortened(f"{found[1]}/{found[2]} {' '.join(found[3].split())}")

@@ -60,12 +60,12 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Without the tag."""
+        """Name without the tag."""
         return f"{self.registry}/{self.path}"
 
     @property
     def local(self) -> bool:
-        """Whether it names no registry."""
+        """True if the name has no registry."""
         return self.registry == LOCAL
 
     def tagged(self, tag: str) -> "Reference":
@@ -105,5 +105,5 @@ def content_tag(inspected: Mapping[str, Any]) -> str:
 
 
 def is_content_tag(tag: str) -> bool:
-    """Whether a tag is one of these."""
+    """Return True for a tag made by content_tag."""
     return bool(_PATTERN.fullmatch(tag))

@@ -27,12 +27,12 @@ class Registry:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Its host, and the port by which it is reached first."""
+        """Host and the port that is tried first."""
         return self.places[0]
 
     @property
     def places(self) -> list[tuple[str, int]]:
-        """Its host, and the ports by which it may be reached: podman tries TLS first. Raises ImageError."""
+        """Host and the ports that are tried; podman tries TLS first. Raises ImageError."""
         found = re.fullmatch(r"(\[[^\]]+\]|[^:]+)(?::([0-9]+))?", self.address)
         if not found or not 0 < int(found[2] or 1) < 65536:
             raise ImageError(f"{self.address!r} is no registry: write HOST or HOST:PORT")
@@ -40,7 +40,8 @@ class Registry:
         return [(found[1].strip("[]"), port) for port in ports]
 
     def unreachable(self, why: str) -> str:
-        """That it does not answer, for a person: `at port 5000: Connection refused`, say."""
+        """Compose the message that the registry does not answer; `why` as in `at port 5000: Connection
+        refused`."""
         said = f"registry {self.address} does not answer {why}"
         return f"{said}; {self.away}" if self.away else said
 
@@ -106,7 +107,7 @@ _EXPLANATIONS = (
 
 
 def explain(said: str, registry: str, name: Reference) -> str:
-    """What podman said of a registry, for a person."""
+    """Translate podman's message about a registry for a person."""
     for pattern, words in _EXPLANATIONS:
         if re.search(pattern, said):
             shown = f"{name.path}:{name.tag}"

@@ -38,7 +38,7 @@ class RegistryClient:
         self._connection.close()
 
     def has(self, name: Reference) -> bool:
-        """Whether it has an image by that tag."""
+        """Return True if the registry has an image by that tag."""
         return bool(self.digest(name))
 
     def digest(self, name: Reference) -> str:

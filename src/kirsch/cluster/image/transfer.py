@@ -93,7 +93,7 @@ def _reach(registry: Registry) -> None:
 
 
 def by_proxy(host: str) -> bool:
-    """Whether podman asks a proxy for a host, by HTTPS_PROXY and NO_PROXY."""
+    """Return True if podman asks a proxy for a host, by HTTPS_PROXY and NO_PROXY."""
     if not getproxies().keys() & {"http", "https"} or proxy_bypass(host):
         return False
     try:

@@ -13,8 +13,8 @@ from kirsch.cluster.registry.base import Put, Registry, Unchanged
 from kirsch.cluster.registry.mirror import Mirror
 
 
-class Giver:
-    """What one machine gives of a cluster's subnet. For one event loop."""
+class Allocator:
+    """Allocator of a cluster's machine numbers and unit addresses, on one machine. For one event loop."""
 
     def __init__(self, registry: Registry, mirror: Mirror, subnet: Subnet) -> None:
         self.registry = registry

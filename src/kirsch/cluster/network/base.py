@@ -1,4 +1,4 @@
-"""What the agent asks of its machine's part of the flat network: the protocol."""
+"""Contract between the agent and its machine's part of the flat network."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +13,7 @@ class Network(Protocol):
 
     @property
     def stands(self) -> bool:
-        """Whether all that it is made of is there on this machine: others can be told of it."""
+        """True while all parts of it are there on this machine, so that others can be told of it."""
 
     @property
     def apart(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a machine can have a part in the flat network: what a machine lacks, in words."""
+"""Check of a machine's ability to be in the flat network, with reasons in words."""
 
 from ipaddress import AddressValueError, IPv4Address
 

@@ -13,10 +13,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from kirsch.cluster.model import keys
-from kirsch.cluster.network.allocation import Giver
+from kirsch.cluster.network.allocation import Allocator
 from kirsch.cluster.network.observation import CommandFailed, devices, guard, guards, output, podman_network
 from kirsch.cluster.network.plan import plan
-from kirsch.cluster.network.state import BRIDGE, PodmanNetwork, Seen, Wanted, vxlan_id
+from kirsch.cluster.network.state import BRIDGE, Desired, Observed, PodmanNetwork, vxlan_id
 from kirsch.cluster.network.subnet import Subnet, SubnetError, hardware_address
 from kirsch.cluster.network.watch import NetworkWatch
 from kirsch.cluster.registry.base import Registry, Unavailable
@@ -63,10 +63,10 @@ class FlatNetwork:
         folder: Path = FOLDER,
     ) -> None:
         self.subnet = subnet
-        self._giver = Giver(registry, mirror, subnet)
+        self._allocator = Allocator(registry, mirror, subnet)
         self._mirror = mirror
         self._machine = machine
-        self._wanted = Wanted(subnet, 0, address, vxlan_id(cluster), mtu, guarded=guards())
+        self._desired = Desired(subnet, 0, address, vxlan_id(cluster), mtu, guarded=guards())
         self._folder = folder
         self._podman: PodmanNetwork | None = None
         self._podman_known = False
@@ -80,7 +80,7 @@ class FlatNetwork:
 
     @property
     def stands(self) -> bool:
-        """Whether all of it is there, but for what waits until the machine is in the mesh."""
+        """True while all parts are there, except those that wait until the machine is in the mesh."""
         return self._stands
 
     @property
@@ -99,7 +99,7 @@ class FlatNetwork:
     @property
     def gateway(self) -> str:
         """The machine's own address in it; empty as long as it has none."""
-        return self.subnet.gateway(self._wanted.number) if self._wanted.number else ""
+        return self.subnet.gateway(self._desired.number) if self._desired.number else ""
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` when `stands` or `apart` has changed."""
@@ -141,8 +141,8 @@ class FlatNetwork:
         await self._mirror.reached(1)
         while True:
             try:
-                number = await self._giver.number(self._machine)
-                self._wanted = replace(self._wanted, number=number)
+                number = await self._allocator.number(self._machine)
+                self._desired = replace(self._desired, number=number)
                 return
             except Unavailable:
                 await asyncio.sleep(RETRY * 5)
@@ -153,42 +153,42 @@ class FlatNetwork:
     async def _keep(self) -> None:
         """Do what is to be done. What changes meanwhile is looked at in the next round."""
         try:
-            seen = await self._see()
-            self._wanted = self._wish(seen)
-            commands = plan(self._wanted, seen)
+            observed = await self._see()
+            self._desired = self._desire(observed)
+            commands = plan(self._desired, observed)
             for command in commands:
                 await self._do(command)
             if commands:
-                left = plan(self._wanted, await self._see())
+                left = plan(self._desired, await self._see())
                 if left:
                     raise CommandFailed(f"it does not stay as it is to be: {' '.join(left[0])}")
         except (CommandFailed, OSError) as error:
             if str(error) != self._problem:
                 log.warning("the flat network cannot be made: %s", error)
             self._podman_known = False
-            self._tell(False, self._wanted.joined, str(error))
+            self._tell(False, self._desired.joined, str(error))
             return
-        self._tell(True, self._wanted.joined, "")
+        self._tell(True, self._desired.joined, "")
 
-    def _wish(self, seen: Seen) -> Wanted:
-        """What is to be, as the store has the others. While it is away, as it had them."""
+    def _desire(self, observed: Observed) -> Desired:
+        """Return the desired state by the store's mesh keys; while the store is away, by its last ones."""
         own = keys.mesh(self._machine)
         mesh = {entry.key: entry.value for entry in self._mirror.below(keys.MESH)}
         joined = mesh.pop(own, None) is not None
-        indices = {link.index for link in seen.links.values()}
+        indices = {link.index for link in observed.links.values()}
         return replace(
-            self._wanted,
-            peers=frozenset(mesh.values()) - {self._wanted.address},
+            self._desired,
+            peers=frozenset(mesh.values()) - {self._desired.address},
             joined=joined,
             # Of those that were there, what is still there.
-            ports={i: name for i, name in self._wanted.ports.items() if i in indices} | seen.ports,
+            ports={i: name for i, name in self._desired.ports.items() if i in indices} | observed.ports,
         )
 
-    async def _see(self) -> Seen:
+    async def _see(self) -> Observed:
         if not self._podman_known:
             self._podman_known = True
             self._podman = await podman_network()
-        return Seen(*await devices(), self._podman, await guard() if self._wanted.guarded else None)
+        return Observed(*await devices(), self._podman, await guard() if self._desired.guarded else None)
 
     async def _do(self, command: Sequence[str]) -> None:
         log.info("flat network: %s", " ".join(command))

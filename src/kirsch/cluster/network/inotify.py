@@ -49,7 +49,7 @@ class Watch:
             raise
 
     def close(self) -> None:
-        """Watch no more."""
+        """Close the descriptor."""
         os.close(self._fd)
 
     def fileno(self) -> int:
@@ -70,7 +70,7 @@ class Watch:
             yield frozenset(found)
 
     def _read(self, timeout: float | None) -> set[Path] | None:
-        """What has changed now; None if nothing does within `timeout` seconds."""
+        """Return the paths that have changed; None if nothing does within `timeout` seconds."""
         if not select.select([self._fd], [], [], timeout)[0]:
             return None
         data = os.read(self._fd, 65536)
@@ -133,7 +133,7 @@ class Watch:
 
 
 def _why() -> str:
-    """What the last call failed of; where it was one of the kernel's limits, which, and what to type."""
+    """Explain the last call's error; for one of the kernel's limits, with the command that raises it."""
     number = ctypes.get_errno()
     return limit_reached(number) or os.strerror(number)
 
@@ -153,7 +153,7 @@ def limit_reached(number: int) -> str:
 
 
 def _first(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether a folder was not come by yet."""
+    """Return True at the first visit of a folder."""
     try:
         found = os.stat(folder)
     except OSError:
@@ -164,7 +164,7 @@ def _first(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def wanted(name: str) -> bool:
-    """Whether a folder of this name may hold a person's code."""
+    """Return True if a folder of this name may hold a person's code."""
     return not name.startswith(".") and name not in SKIPPED
 
 

@@ -1,4 +1,4 @@
-"""What there is of the flat network on this machine, asked of ip(8), bridge(8), nft(8), podman-network(1)."""
+"""Observation of the flat network on this machine by ip(8), bridge(8), nft(8), podman-network(1)."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from kirsch.cluster.network.state import (
     TABLE,
     Guard,
     Link,
+    Observed,
     PodmanNetwork,
-    Seen,
     read_forwarding,
     read_guard,
     read_links,
@@ -43,7 +43,7 @@ async def podman_network() -> PodmanNetwork | None:
 
 
 def guards() -> bool:
-    """Whether this machine has what a guard is made with."""
+    """Return True if this machine has nft, which makes the guard."""
     return shutil.which("nft") is not None
 
 
@@ -58,9 +58,9 @@ async def guard() -> Guard | None:
 
 
 async def removal() -> list[plan.Command]:
-    """What takes the machine's part away; of what cannot be asked nothing."""
+    """Return the commands that remove the machine's part; parts that cannot be observed are left out."""
     try:
-        seen = Seen(*await devices())
+        observed = Observed(*await devices())
     except CommandFailed:
         return []
     try:
@@ -68,11 +68,11 @@ async def removal() -> list[plan.Command]:
     except CommandFailed:
         podman = None
     guarded = await guard() if guards() else None
-    return plan.removal(Seen(seen.links, seen.flooded, seen.learned, podman, guarded))
+    return plan.removal(Observed(observed.links, observed.flooded, observed.learned, podman, guarded))
 
 
 async def output(*argv: str) -> str:
-    """What a command prints. Raises CommandFailed, with its last words."""
+    """Run a command and return its output. Raises CommandFailed, with its last words."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         process = await asyncio.create_subprocess_exec(

@@ -1,7 +1,7 @@
-"""What a machine's part of the flat network is to be, and what there is of it, as values. Pure.
+"""Desired and observed state of a machine's part of the flat network, as values. Pure.
 
-What there is is read from what `ip -json -details address`, `bridge -json fdb` and `podman network inspect`
-print (ip-address(8), bridge(8), podman-network-inspect(1)).
+The observed state is read from the output of `ip -json -details address`, `bridge -json fdb` and `podman
+network inspect` (ip-address(8), bridge(8), podman-network-inspect(1)).
 """
 
 import hashlib
@@ -26,16 +26,13 @@ ANYBODY = "00:00:00:00:00:00"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One machine's part: its number, its address among machines (empty if that is translated on the way to
-    it), the VXLAN's id, the addresses of the other machines that are in, and whether it is in itself. `ports`
-    are the links that were seen in the bridge, by their indices: they belong there. `guarded`: who is not in
-    is not heard, which takes nftables."""
+class Desired:
+    """Desired state of one machine's part."""
 
     subnet: Subnet
-    number: int
-    address: str
-    id: int
+    number: int  # of the machine in the subnet
+    address: str  # among machines; empty if it is translated on the way to this one
+    id: int  # of the VXLAN
     mtu: int = MTU
     peers: frozenset[str] = frozenset()
     joined: bool = False
@@ -77,14 +74,15 @@ class PodmanNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What the kernel's filter lets in of the VXLAN's packets: from these machines, by so many rules."""
+    """Packet filter on the VXLAN's packets: the machines they are accepted from, and the number of its
+    rules."""
 
     machines: frozenset[str]
     rules: int
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """All that is there: devices by name, where the VXLAN port sends what goes to anybody, what it
     has learned of whom (hardware address and machine), podman's network, and the guard."""
 
@@ -102,7 +100,7 @@ class Seen:
 
     @property
     def ports(self) -> dict[int, str]:
-        """What containers are connected by."""
+        """Ports of the bridge that belong to containers."""
         return {
             link.index: link.name
             for link in self.links.values()

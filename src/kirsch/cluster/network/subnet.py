@@ -1,8 +1,8 @@
-"""How a cluster's subnet is shared out. Pure.
+"""Division of a cluster's subnet. Pure.
 
-The lower half is the machines': its first block holds their gateways, by their numbers, and each has a block
-of its own for containers that kirsch did not start. The upper half is the units'. Of 10.210.0.0/16 machine 3
-has the gateway 10.210.0.3 and the block 10.210.3.0/24, and units have addresses from 10.210.128.1 on.
+The lower half is the machines': its first block holds their gateways, by their numbers, and each machine has
+a block for containers that kirsch did not start. The upper half is the units'. Of 10.210.0.0/16 machine 3 has
+the gateway 10.210.0.3 and the block 10.210.3.0/24, and units have addresses from 10.210.128.1 on.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ class SubnetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A cluster's subnet."""
+    """IPv4 subnet of a cluster."""
 
     network: IPv4Network
 
@@ -50,7 +50,7 @@ class Subnet:
 
     @property
     def machines(self) -> int:
-        """How many machines have room: their numbers are 1 to this."""
+        """Number of machines that have room; their numbers begin at 1."""
         return (1 << (31 - self.network.prefixlen - self._block_bits)) - 1
 
     @property
@@ -68,7 +68,7 @@ class Subnet:
 
     @property
     def units(self) -> IPv4Network:
-        """Where units' addresses are."""
+        """Block of the units' addresses."""
         return list(self.network.subnets(1))[1]
 
     def overlap(self, others: Iterable[IPv4Network]) -> IPv4Network | None:

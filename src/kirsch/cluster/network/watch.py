@@ -1,6 +1,6 @@
-"""Whether something changed that the flat network is made of: told by the kernel (rtnetlink(7), inotify(7)).
+"""Watch for changes of the flat network's parts, told by the kernel (rtnetlink(7), inotify(7)).
 
-Only that something did is told; what is there now is read by whoever wants to know.
+An event says only that something changed; observation.py reads the present state.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 
 def matters(data: bytes) -> bool:
-    """Whether one of the messages is about more than a neighbour that was learned or forgotten. Pure."""
+    """Return True if one of the messages is about more than a neighbour that was learned or forgotten.
+    Pure."""
     return any(_matters(kind, body) for kind, body in _messages(data))
 
 
@@ -100,7 +101,7 @@ class NetworkWatch:
         self._networks()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Close the sockets and the file watch."""
         loop = asyncio.get_running_loop()
         for each in (self._socket, self._filter, self._files):
             if each is not None:

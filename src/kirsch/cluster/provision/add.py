@@ -39,14 +39,14 @@ USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """Who is to join: as ssh finds it (HOST or USER@HOST), with port, key and settings where ssh's own do not
-    say them; its name in the cluster and the address at which other machines reach it, where these are not to
-    be its host's; metadata."""
+    """Host that is to join a cluster."""
 
-    destination: str
+    destination: str  # as ssh finds it: HOST or USER@HOST
+    # For ssh, where its own settings do not say them.
     port: int | None = None
     identity: Path | None = None
     ssh_config: Path | None = None
+    # Name in the cluster and address for other machines, where these are not to be the host's own.
     name: str = ""
     address: str = ""
     metadata: Mapping[str, str] | None = None
@@ -87,7 +87,7 @@ class Joining:
 
     @property
     def known_facts(self) -> probe.Facts:
-        """What it is."""
+        """Facts about the host, once it was asked."""
         assert self.facts
         return self.facts
 
@@ -221,8 +221,10 @@ class Joining:
 
 
 def address_of(host: str) -> str:
-    """Where other machines reach a host: of its addresses one of IPv4 if it has any, for the flat network's
-    packets go over that. Raises ProvisionError."""
+    """Return the address at which other machines reach a host. Raises ProvisionError.
+
+    IPv4 is preferred, for the flat network's packets go over it.
+    """
     try:
         found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):

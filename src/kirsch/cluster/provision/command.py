@@ -195,7 +195,7 @@ def _words(status: int, said: bytes) -> str:
 
 
 def _waited(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether a process has ended, once it had the time to."""
+    """Wait for a process to end; False if it did not in time."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
     return process.returncode is not None

@@ -91,7 +91,7 @@ class Creation:
         return self.made
 
     def check(self) -> None:
-        """What can be known before anything is done. Raises ProvisionError."""
+        """Check everything that can be known before anything is made. Raises ProvisionError."""
         name = self.specification.name
         if os.geteuid() != 0:
             raise ProvisionError("machines as containers need root, for systemd runs in them: use sudo")

@@ -83,7 +83,7 @@ def forget(name: str, machine: MachineRecord) -> None:
 
 
 def destroy_steps(name: str, runner: Runner) -> list[Step]:
-    """What removes a cluster, in order. Each can be done again."""
+    """Return the steps that remove a cluster, in order. Each can be done again."""
 
     def containers() -> None:
         _removed("ps", name, podman.remove_machines, runner)

@@ -19,8 +19,8 @@ TLS_VARIABLES = ("KIRSCH_TLS_AUTHORITY", "KIRSCH_TLS_CERTIFICATE", "KIRSCH_TLS_K
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What was said: an endpoint (unix://PATH, a path, or https://HOST:PORT, several with commas between), a
-    cluster's name, a host to go through by ssh."""
+    """Choice of a kirschd: an endpoint (unix://PATH, a path, or https://HOST:PORT, several with commas
+    between), a cluster's name, a host to go through by ssh."""
 
     endpoint: str | None = None
     cluster: str | None = None
@@ -61,7 +61,7 @@ def locate(where: Where, directory: Path | None = None) -> Reach:
 
 
 def _there(path: Path) -> bool:
-    """Whether there is such a socket, or may be, in a folder that is closed to us: connecting says why."""
+    """Return True if there is such a socket, or if a closed folder may hold one: connecting says why."""
     try:
         return path.exists()
     except PermissionError:
@@ -90,7 +90,8 @@ def _place(endpoint: str) -> tuple[str, int]:
 
 
 def _certificates(places: list[tuple[str, int]], cluster: str | None) -> "Certificates":
-    """Those the environment names, those of the cluster named, or of the one that has such an endpoint."""
+    """Return the certificates that the environment names, those of the cluster named, or of the one that has
+    such an endpoint."""
     from kirsch.cluster.model.certificates import Certificates
 
     files = [os.environ.get(name) for name in TLS_VARIABLES]

@@ -72,9 +72,11 @@ class Images:
         return image
 
     def machine(self, wheels: Sequence[Path], own: Sequence[Path], given: str = "") -> str:
-        """What machines start from: that, and kirsch itself. A change of kirsch makes this alone anew; those
-        of earlier states go once nobody may be about to start from them. With a `given` image they are that,
-        with kirsch on it."""
+        """Return the image that machines start from: the base image with kirsch on it.
+
+        A change of kirsch makes only this layer anew; layers of earlier states are removed once nobody may be
+        about to start from them. A `given` image takes the base image's place.
+        """
         names, id = [path.name for path in wheels], self._id(given) if given else ""
         digest = recipe.machine_digest(platform.machine(), names, [wheel.parent.name for wheel in own], id)
         image = f"{recipe.REPOSITORY}:{digest}"
@@ -87,7 +89,7 @@ class Images:
         return image
 
     def exists(self, image: str) -> bool:
-        """Whether podman has it."""
+        """Return True if podman has the image."""
         try:
             self.runner.run(podman("image", "exists", image))
         except CommandError as error:
@@ -97,7 +99,7 @@ class Images:
         return True
 
     def pullable(self, reference: str) -> bool:
-        """Whether podman has it, or has pulled it now."""
+        """Return True if podman has the image, or could pull it."""
         if self.exists(reference):
             return True
         try:

@@ -89,12 +89,12 @@ def configuration(record: ClusterRecord) -> str:
 
 
 def backend(port: Publication) -> str:
-    """What HAProxy calls a published port."""
+    """Return HAProxy's name for a published port."""
     return f"{port.address}_{port.host}".translate(str.maketrans("[]", "__"))
 
 
 def container(cluster: str) -> str:
-    """Its container's name."""
+    """Return the name of the ingress's container."""
     return object_name(cluster, NAME)
 
 

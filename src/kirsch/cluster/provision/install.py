@@ -1,6 +1,6 @@
-"""How kirsch comes onto a machine: scripts for its shell, the same for containers and for hosts. Pure.
+"""Installation of kirsch on a machine: scripts for its shell, the same for containers and for hosts. Pure.
 
-Wheels need no pip that is there already: pip's own wheel is among them, and runs from its archive.
+The machine needs no pip: pip's own wheel is among those it is given, and runs from its archive.
 """
 
 import shlex
@@ -76,7 +76,7 @@ def authorize(user: str, line: str) -> str:
 
 
 def unauthorize(user: str, line: str) -> str:
-    """The opposite."""
+    """Remove a line from a user's authorized_keys."""
     file = f"~{user}/.ssh/authorized_keys"
     others = f"grep --invert-match --line-regexp --fixed-strings {shlex.quote(line)} {file}"
     return f"test ! -f {file} || {{ {others} > {file}.new; cat {file}.new > {file}; rm {file}.new; }}"

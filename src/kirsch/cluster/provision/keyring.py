@@ -25,7 +25,7 @@ class SSHKey:
 
 
 def generate() -> SSHKey:
-    """A new key."""
+    """Generate an Ed25519 key."""
     key = Ed25519PrivateKey.generate()
     return SSHKey(
         key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
@@ -98,7 +98,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def key_file(key: Key) -> File:
-    """As a machine has it."""
+    """Return the file that holds the key on a machine."""
     return File(str(SECRETS), key.text.encode(), 0o600)
 
 

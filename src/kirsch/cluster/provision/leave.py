@@ -13,7 +13,7 @@ from kirsch.cluster.runtime.systemd.disk import Disk
 
 
 def main() -> None:
-    """What other people's units are is let be."""
+    """Stop and remove this machine's units; units of other people stay."""
     subprocess.run(["systemctl", "stop", NAMES], check=False, stderr=subprocess.DEVNULL)
     disk = Disk(Path("/"))
     found = list(disk.found())

@@ -28,7 +28,7 @@ SLOW = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a container's processes may have at most: no more than the host's own hard limits."""
+    """Resource limits of a container: no more than the host's own hard limits."""
 
     files: int
     processes: int
@@ -53,7 +53,8 @@ def create_network(cluster: str, id: str, site: Site) -> Command:
 
 
 def create_volume(cluster: str, machine: str) -> Command:
-    """Where a machine's own containers lie: overlayfs does not stand on overlayfs."""
+    """Return the command for the volume of a machine's own containers: overlayfs does not stand on
+    overlayfs."""
     return podman("volume", "create", "--label", f"{LABEL}={cluster}", object_name(cluster, machine))
 
 
@@ -136,7 +137,7 @@ def limits() -> Limits:
 
 
 def free(port: int, address: str = "127.0.0.1") -> bool:
-    """Whether nothing listens on a port of this computer."""
+    """Return True if nothing listens on a port of this computer."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -147,7 +148,7 @@ def free(port: int, address: str = "127.0.0.1") -> bool:
 
 
 def subnets(runner: Runner) -> list[IPv4Network]:
-    """What podman's networks and this computer's routes have taken. Raises ProvisionError."""
+    """Return the subnets of podman's networks and of this computer's routes. Raises ProvisionError."""
     names = runner.run(podman("network", "ls", "--quiet")).split()
     networks = json.loads(runner.run(podman("network", "inspect", *names))) if names else []
     texts = [subnet["subnet"] for network in networks for subnet in network.get("subnets") or ()]

@@ -1,6 +1,6 @@
-"""What a host is, before kirsch comes onto it: asked by a script for any Python 3, judged here. Pure.
+"""Probe of a host before kirsch is installed on it: a script for any Python 3 asks, this module judges. Pure.
 
-Facts come from os-release's world: machine-id(5), systemd's folders, ssh's own keys.
+Sources: machine-id(5), systemd's folders, ssh's own keys.
 """
 
 import json
@@ -161,7 +161,7 @@ class Facts:
         return f"it has a route to {taken}, which the cluster's subnet {network} overlaps" if taken else ""
 
     def lacks(self) -> str:
-        """What it cannot run, with the reason; empty if it can run all."""
+        """Say which unit types the host cannot run, with the reason; empty if it can run all."""
         version = parse_version(self.podman)
         can, all_ = quadlet_types(version), quadlet_types((99,))
         if len(can) == len(all_):
@@ -176,7 +176,7 @@ class Facts:
 
 
 def script(reach: Sequence[tuple[str, int]]) -> tuple[str, bytes]:
-    """How the facts are asked for: a script for sh, and its standard input."""
+    """Return the script for sh that asks for the facts, and its standard input."""
     return f"exec python3 - '{json.dumps(reach)}'", SCRIPT.encode()
 
 

@@ -1,4 +1,4 @@
-"""What a machine's image is made of, and the digest by which it is known again. Pure.
+"""Recipe of a machine's image, and the digest that identifies it. Pure.
 
 images/node says the same to podman, for people who want more on their machines; a test compares the two.
 """

@@ -1,4 +1,4 @@
-"""What this computer knows of a cluster: its machines and where its keys lie, in one folder a cluster.
+"""Record of a cluster on this computer: its machines and the place of its keys, one folder a cluster.
 
 `$XDG_DATA_HOME/kirsch/clusters/NAME/` (XDG Base Directory Specification) has cluster.json, tls/ and ssh/.
 """
@@ -49,7 +49,7 @@ class MachineRecord:
 
     @property
     def endpoint(self) -> str:
-        """Its API over TCP, seen from this computer."""
+        """API of the machine over TCP, seen from this computer."""
         return f"https://{bracketed(self.host)}:{self.api_port}"
 
 
@@ -72,7 +72,7 @@ class ClusterRecord:
 
     @property
     def folder(self) -> Path:
-        """Where its record and keys lie."""
+        """Folder of the cluster's record and keys."""
         return clusters_folder() / self.name
 
     @property
@@ -83,7 +83,7 @@ class ClusterRecord:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where the API of each machine is reached from this computer."""
+        """APIs of all machines, seen from this computer."""
         return tuple(machine.endpoint for machine in self.machines)
 
     @property
@@ -158,17 +158,17 @@ class ClusterRecord:
 
 
 def clusters_folder() -> Path:
-    """Where the records of clusters lie."""
+    """Return the folder of all clusters' records."""
     return _base("XDG_DATA_HOME", ".local/share") / "kirsch/clusters"
 
 
 def cache_folder() -> Path:
-    """What can be made anew: wheels."""
+    """Return the folder of what can be made anew, as wheels."""
     return _base("XDG_CACHE_HOME", ".cache") / "kirsch"
 
 
 def memory_file(name: str) -> Path:
-    """Where it is kept which machine of a cluster answered last."""
+    """Return the file that names the machine of a cluster that answered last."""
     return cache_folder() / f"last-of-{name}"
 
 

@@ -94,7 +94,7 @@ def address(cluster: ClusterRecord) -> str:
 
 
 def away(cluster: ClusterRecord) -> str:
-    """What a person can do when it does not answer."""
+    """Return the advice for a registry that does not answer."""
     machine, name = keeper(cluster), cluster.name
     on = f"`kirsch cluster start {name} {machine.name}` switches it on, " if machine.container else ""
     other = f"`kirsch cluster images MACHINE --cluster {name}` has another machine keep them"
@@ -125,7 +125,8 @@ def settings() -> str:
 
 
 def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]:
-    """What lets a machine's podman take images from the registry; and, on its own machine, the registry."""
+    """Return the files by which a machine's podman trusts the registry; on the registry's machine, also its
+    own."""
     folder = f"{TRUST}/{address(cluster)}"
     links = {"ca.crt": "ca.crt", "client.cert": "machine.crt", "client.key": "machine.key"}
     files = [File(f"{folder}/{link}", target=f"{TLS}/{file}") for link, file in links.items()]

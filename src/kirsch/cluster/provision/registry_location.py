@@ -12,7 +12,8 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Who keeps the images now, at which HOST:PORT, and the machines that could not be told, with why."""
+    """Location of the images: the machine, its HOST:PORT, and the machines that could not be told, with the
+    reason."""
 
     machine: str
     address: str

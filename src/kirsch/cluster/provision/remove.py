@@ -119,8 +119,8 @@ class Leaving:
                     raise ProvisionError(str(error)) from None
 
     def _forget(self) -> None:
-        """Its number and addresses in the flat network can be others', unless it may be only cut off: then
-        it has them still, and would be back with them."""
+        """Give back the machine's number and addresses in the flat network, unless it may only be cut off:
+        then it still uses them, and would return with them."""
         if not self.gone:
             return
         with _client(self.record) as client:
@@ -135,13 +135,13 @@ class Leaving:
         return f"{MACHINES}/{self.machine.id}"
 
     def _close(self) -> None:
-        """What comes in from now on goes to the others; Global units serve here until they stop."""
+        """Take the machine out of the ingress; Global units on it serve open connections until they stop."""
         others = tuple(m for m in self.record.machines if m.name != self.machine.name)
         ingress.follow(replace(self.record, machines=others), self.runner)
 
     def _open(self) -> None:
-        """It did not leave: it is an ingress again. The other runner runs nothing more once it was
-        interrupted."""
+        """Put a machine that did not leave back into the ingress, with a new runner: an interrupted one runs
+        nothing more."""
         ingress.follow(ClusterRecord.load(self.record.name), Runner())
 
     def _leave(self) -> None:

@@ -92,7 +92,7 @@ PerSourcePenalties no
 
 
 def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
-    """/etc/kirsch/kirschd.toml."""
+    """Compose /etc/kirsch/kirschd.toml."""
     lines = [
         f"cluster = {_text(cluster.id)}",
         f"name = {_text(machine.name)}",
@@ -143,7 +143,7 @@ def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
 
 
 def machine_files(cluster: ClusterRecord, machine: MachineRecord, authority: bytes, pair: Pair) -> list[File]:
-    """What every machine has, whether a container or a host that joined: kirschd and its keys."""
+    """Return the files of every machine, container or host: kirschd's settings and keys."""
     files = [
         File(f"{FOLDER}/kirschd.toml", kirschd_toml(cluster, machine).encode(), 0o600),
         File(f"{TLS}/ca.crt", authority),
@@ -163,7 +163,7 @@ def machine_files(cluster: ClusterRecord, machine: MachineRecord, authority: byt
 def container_files(
     machine: MachineRecord, host_key: bytes, host_key_public: str, authorized: str
 ) -> list[File]:
-    """What a machine has besides that is a container: its identity, and who may come in over ssh."""
+    """Return the files that only containers get: their identity, and who may log in over ssh."""
     return [
         File("/etc/machine-id", f"{machine.id}\n".encode(), 0o444),
         File("/etc/ssh/ssh_host_ed25519_key", host_key, 0o600),

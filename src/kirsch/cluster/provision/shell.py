@@ -23,12 +23,12 @@ class Shell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ContainerShell:
-    """In a container."""
+    """Shell in a container, by podman."""
 
     container: str
 
     def command(self, script: str, given: bytes = b"") -> Command:
-        """By podman."""
+        """Return podman's command for a script."""
         return execute(self.container, "sh", "-c", script, input=given)
 
 
@@ -52,13 +52,13 @@ class HostShell:
         return words
 
     def command(self, script: str, given: bytes = b"") -> Command:
-        """By ssh."""
+        """Return ssh's command for a script."""
         words = ["sudo", "-n", "sh", "-c", script] if self.sudo else ["sh", "-c", script]
         return Command(("ssh", *self.arguments(), "--", self.destination, shlex.join(words)), given, SLOW)
 
 
 def shell_of(record: ClusterRecord, machine: MachineRecord) -> Shell:
-    """How a machine of a cluster is reached, with the cluster's own key."""
+    """Return the shell on a machine of a cluster, with the cluster's own key."""
     if machine.container:
         return ContainerShell(machine.container)
     return HostShell(machine.name, config=record.folder / "ssh/config", sudo=machine.user != "root")

@@ -24,7 +24,7 @@ class Site:
         return str(self.subnet[1])
 
     def address(self, number: int) -> str:
-        """A machine's address."""
+        """Return the address of a machine by its number."""
         return str(self.subnet[11 + number])
 
     def ssh_port(self, number: int) -> int:

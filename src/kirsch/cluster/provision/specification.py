@@ -1,4 +1,5 @@
-"""What a person asked a cluster to be: how many machines, their metadata, ports to publish. Pure."""
+"""Specification of a cluster as a person asked for it: number of machines, metadata, ports to publish.
+Pure."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -61,7 +61,7 @@ GREETING, PENALTY = b"SSH-", b"Not allowed"
 
 
 def greets(host: str, port: int, timeout: float = 5.0) -> bool:
-    """Whether it greets now."""
+    """Return True if sshd greets now."""
     try:
         with socket.create_connection((host, port), timeout) as connection:
             return connection.recv(64).startswith((GREETING, PENALTY))

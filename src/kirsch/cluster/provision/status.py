@@ -1,4 +1,4 @@
-"""How clusters of this computer are: which there are, what of their machines runs and answers."""
+"""Status of this computer's clusters: which there are, which of their machines run and answer."""
 
 import json
 from collections import Counter
@@ -52,7 +52,7 @@ class MachineStatus:
 
     @property
     def well(self) -> bool:
-        """Whether all of it is as it should be."""
+        """True if container, sshd and kirschd are all as they should be."""
         return self.container in ("", RUNNING) and self.sshd and not self.kirschd
 
 
@@ -72,7 +72,7 @@ def summaries() -> list[ClusterSummary]:
 
 
 def machine_statuses(record: ClusterRecord) -> list[MachineStatus]:
-    """Its machines, asked all at once."""
+    """Return the status of all machines, asked at once."""
     runner = Runner()
     try:
         states = {name: state for name, (_, state) in _containers(runner).items()}
@@ -91,7 +91,7 @@ def machine_statuses(record: ClusterRecord) -> list[MachineStatus]:
 
 
 def port_statuses(record: ClusterRecord) -> list[PortStatus]:
-    """What the published ports lead to; none if none is published."""
+    """Return the machines behind each published port; empty if none is published."""
     ports = publications(record)
     if not ports:
         return []
@@ -118,7 +118,8 @@ def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:
 
 
 def _kirschd(record: ClusterRecord, machine: MachineRecord) -> str:
-    """What is wrong with it; it itself is to say that it is in the cluster."""
+    """Return the problem of a machine's kirschd, "" if there is none; kirschd itself must list the
+    machine."""
     try:
         client = Client(locate(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
         try:

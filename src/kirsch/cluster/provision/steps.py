@@ -13,7 +13,7 @@ from kirsch.cluster.provision.record import Interrupted, ProvisionError
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done, and how it is undone, also when it was done by half."""
+    """Step of a piece of work, and its undoing, also of a step that was half done."""
 
     name: str
     do: Callable[[], None]
@@ -21,16 +21,16 @@ class Step:
 
 
 class Show(Protocol):
-    """Who is told how far the work is."""
+    """Listener for the progress of steps."""
 
     def begun(self, name: str) -> None:
         """A step has begun."""
 
     def done(self, name: str, seconds: float) -> None:
-        """It took so long."""
+        """Report a finished step and its seconds."""
 
     def undoing(self, name: str) -> None:
-        """It failed, or was interrupted: what was done is undone."""
+        """Report that a failed or interrupted step is being undone."""
 
 
 def perform(steps: Sequence[Step], show: Show, undone: str = "nothing is left behind") -> None:
@@ -74,7 +74,7 @@ def attempted(steps: Sequence[Step]) -> list[str]:
 
 
 def _undo(begun: Sequence[Step]) -> list[str]:
-    """What could not be undone, in words."""
+    """Undo steps; returns the errors of those that could not be undone."""
     left = []
     for step in reversed(begun):
         try:
@@ -103,7 +103,7 @@ def _terminated() -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """What is undone is undone to its end."""
+    """Ignore interrupts, so that undoing is finished."""
     with _handled(lambda *_: None, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
 

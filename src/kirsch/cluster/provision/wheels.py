@@ -196,7 +196,7 @@ def repack(made: Distribution, files: Iterable[tuple[str, bytes]], folder: Path)
 
 
 def tree_files(tree: Path) -> list[tuple[str, bytes]]:
-    """What a wheel is built from, by path; nothing compiled."""
+    """Return the files that a wheel is built from, by path; nothing compiled."""
     sources = sorted(
         path
         for path in (tree / "src/kirsch").rglob("*")

@@ -1,4 +1,4 @@
-"""What runs units: the protocol that the agent speaks to a runtime."""
+"""Contract between the agent and a runtime, which runs units on one machine."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,26 +46,23 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeState:
-    """What a runtime says of one unit, in systemd's words (systemctl(1), `systemctl --state=help`).
+    """State of one unit in systemd's words (systemctl(1), `systemctl --state=help`)."""
 
-    load: loaded | not-found | bad-setting | error. active: active | reloading | inactive | failed |
-    activating | deactivating. sub: dead, start-pre, start, start-post, running, exited, reload, stop,
-    stop-sigterm, stop-sigkill, auto-restart, failed. result: success, or why it failed: exit-code, signal,
-    timeout, start-limit-hit, exec-condition, resources, protocol. message: one line for a person, empty
-    when there is nothing to say. hash: of the file that is loaded. since: seconds since the epoch at which
-    `active` last changed. mark: what `start` was given, or `stop` while it lasts; empty for a unit not
-    started by this runtime or one before it, and for one that was stopped.
-    """
-
-    load: str = "loaded"
-    active: str = "inactive"
+    load: str = "loaded"  # or not-found, bad-setting, error
+    active: str = "inactive"  # or active, reloading, failed, activating, deactivating
+    # dead, start-pre, start, start-post, running, exited, reload, stop, stop-sigterm, stop-sigkill,
+    # auto-restart, failed
     sub: str = "dead"
+    # success, or the failure: exit-code, signal, timeout, start-limit-hit, exec-condition, resources,
+    # protocol
     result: str = "success"
-    message: str = ""
-    hash: str = ""
+    message: str = ""  # one line for a person; empty when there is nothing to say
+    hash: str = ""  # of the loaded file
     pid: int = 0
     restarts: int = 0
-    since: float = 0.0
+    since: float = 0.0  # of the last change of `active`, seconds since the epoch
+    # Given to `start`, or to `stop` while it lasts; empty for a unit that no runtime of kirsch started, and
+    # for one that was stopped.
     mark: str = ""
 
 
@@ -108,7 +105,7 @@ class Runtime(Protocol):
         """End all processes of a unit at once, by SIGKILL; a stop that is under way ends with them."""
 
     async def unload(self, names: Iterable[UnitName]) -> None:
-        """Forget stopped units."""
+        """Forget stopped units; others stay."""
 
     async def reload(self, name: UnitName) -> RuntimeState:
         """Run ExecReload of a running unit; returns when that is done. A unit without one is left alone."""

@@ -46,7 +46,7 @@ def _search_path(extra: Sequence[str], own: str) -> str:
 
 
 def default_path() -> list[str]:
-    """Where this Python and the programs installed with it are."""
+    """Return the folder of this Python and of the programs installed with it."""
     return [os.path.dirname(sys.executable)]
 
 

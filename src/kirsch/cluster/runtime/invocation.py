@@ -40,7 +40,8 @@ def compose_environment(
 
 
 def run_variables(service: Service, progress: Progress, main: bool) -> dict[str, str]:
-    """What the state of a run says to its commands (systemd.exec(5), "Environment Variables")."""
+    """Return the variables that tell a run's commands of its state (systemd.exec(5), "Environment
+    Variables")."""
     variables = {}
     if main and service.watchdog < math.inf:
         variables["WATCHDOG_USEC"] = str(int(service.watchdog * 1e6))
@@ -59,7 +60,8 @@ def run_variables(service: Service, progress: Progress, main: bool) -> dict[str,
 def compose_command(
     service: Service, host: Host, argv: tuple[str, ...], environment: Mapping[str, str], program: str = ""
 ) -> Command:
-    """What kirsch.bus runs. `program` is for an `argv[0]` that is only a name. Raises ChildError."""
+    """Compose the Command that kirsch.bus runs. `program` is for an `argv[0]` that is only a name. Raises
+    ChildError."""
     program = program or argv[0]
     found = program
     if "/" not in program:

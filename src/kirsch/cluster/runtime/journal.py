@@ -1,6 +1,7 @@
-"""What units print, and what kirsch says of them: a file a unit, bounded, and live to whoever follows.
+"""Journal: the lines that units print, and kirsch's own about them, in one bounded file a unit.
 
-A line of a file is `SECONDS STREAM TEXT`; the text may be empty. Safe to use from any thread.
+A line of a file is `SECONDS STREAM TEXT`; the text may be empty. Followers get each new line. Safe to use
+from any thread.
 """
 
 import asyncio
@@ -217,7 +218,7 @@ def _lines_backwards(fd: int) -> Iterator[bytes]:
 
 @dataclass(eq=False)
 class _Follower:
-    """What one reader has still to read: at most MAX_QUEUE records."""
+    """Queue of the records that one reader has not read yet: at most MAX_QUEUE."""
 
     units: frozenset[str] | None
     loop: asyncio.AbstractEventLoop

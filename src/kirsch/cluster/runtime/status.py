@@ -78,7 +78,7 @@ def parse_signal(text: str) -> int:
 
 
 def signal_name(number: int) -> str:
-    """ "SIGTERM" for 15."""
+    """Return a signal's name, as "SIGTERM" for 15."""
     try:
         return signal.Signals(number).name
     except ValueError:

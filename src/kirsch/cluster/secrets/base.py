@@ -1,6 +1,6 @@
-"""What keeps secrets, wherever that is: the protocol, and what a value may be.
+"""Contract of what keeps secrets, and of their values.
 
-A value is bytes; in memory it is a str with surrogateescape, as all that a unit is given.
+A value is bytes; in memory it is a str with surrogateescape, as everything that a unit is given.
 """
 
 import secrets
@@ -27,10 +27,10 @@ class Secrets(Protocol):
         """The names, and when each was set (seconds since the epoch)."""
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that a unit would have to wait for."""
+        """Return those of `names` that are not set, for which a unit has to wait."""
 
     def version(self, name: str) -> float:
-        """What is another number once another value was set; 0 where there is none."""
+        """Return a number that changes whenever a value is set; 0 if the secret is not set."""
 
     def seal(self, name: str, text: str) -> str:
         """A text as it is kept on a disk: only this cluster's machines can read it. Raises SecretError."""
@@ -39,13 +39,13 @@ class Secrets(Protocol):
         """The opposite, under the same name. Raises SecretError."""
 
     async def get(self, name: str) -> str:
-        """The value."""
+        """Return the value of a secret."""
 
     async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
         """Set it; whether it is new. One that is there is an error if it is not to be replaced."""
 
     async def remove(self, name: str) -> None:
-        """Forget it."""
+        """Remove a secret and its value."""
 
 
 def made_up() -> str:
@@ -71,10 +71,10 @@ def variable(name: str, value: str) -> str:
 
 
 def exists(name: str) -> SecretError:
-    """It is there, and was not to be."""
+    """Return the error for a secret that is set already."""
     return SecretError(f"there is a secret {name} already")
 
 
 def nowhere(name: str, hint: str = "") -> SecretError:
-    """It is not there."""
+    """Return the error for a secret that is not set."""
     return SecretError(f"there is no secret {name}{hint}", 404)

@@ -16,7 +16,7 @@ class FileSecrets:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def stored(self) -> Mapping[str, float]:
-        """Those that have a file."""
+        """Return the names of the secrets, one file each."""
         try:
             found = [path for path in self.directory.iterdir() if not path.name.startswith(".")]
             return {unquote(path.name): path.stat().st_mtime for path in found}
@@ -28,18 +28,18 @@ class FileSecrets:
         return []
 
     def version(self, name: str) -> float:
-        """When its file was written."""
+        """Return the time at which the secret's file was written."""
         try:
             return self._path(name).stat().st_mtime
         except OSError:
             return 0.0
 
     def seal(self, name: str, text: str) -> str:
-        """As it is: here they are plain files."""
+        """Return the value unchanged: these secrets are plain files."""
         return text
 
     def unseal(self, name: str, sealed: str) -> str:
-        """As it is."""
+        """Return the value unchanged."""
         return sealed
 
     async def get(self, name: str) -> str:

@@ -20,7 +20,8 @@ CONTEXT = "kirsch secret"
 
 
 class Unsealable(Exception):
-    """What the store has was not sealed with this key, under this name, at this time; or no key is one."""
+    """Error: the store's text was not sealed with this key, under this name, at this time; or a key's text is
+    not a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Key:
 
     @classmethod
     def generate(cls) -> "Key":
-        """A new one."""
+        """Generate a key."""
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
@@ -47,7 +48,7 @@ class Key:
 
     @property
     def text(self) -> str:
-        """As a file has it."""
+        """Text of the key in its file."""
         return base64.b64encode(self.secret).decode() + "\n"
 
     def seal(self, name: str, value: bytes, at: float) -> str:
@@ -57,7 +58,7 @@ class Key:
         return json.dumps({"set": at, "sealed": base64.b64encode(sealed).decode()})
 
     def open(self, name: str, stored: str) -> bytes:
-        """What was sealed. Raises Unsealable."""
+        """Return the sealed value. Raises Unsealable."""
         from cryptography.exceptions import InvalidTag
 
         try:
@@ -74,7 +75,7 @@ class Key:
 
 
 def set_at(stored: str) -> float:
-    """When a secret was set; 0 for what is none."""
+    """Return the time at which a secret was set; 0 for a text that is not sealed."""
     try:
         return float(json.loads(stored)["set"])
     except (ValueError, KeyError, TypeError):

@@ -26,11 +26,11 @@ class SealedSecrets:
         self.clock = clock
 
     def stored(self) -> Mapping[str, float]:
-        """As the mirror has them."""
+        """Return the sealed texts in the mirror, by name."""
         return {keys.last(entry.key): set_at(entry.value) for entry in self.mirror.below(keys.SECRETS)}
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those that nobody has set."""
+        """Return the names that are not set."""
         return [name for name in names if keys.secret(name) not in self.mirror.entries]
 
     def version(self, name: str) -> float:

@@ -44,7 +44,7 @@ def _called(unit: UnitName) -> Iterator[str]:
 
 
 def text(names: Mapping[str, Iterable[str]]) -> str:
-    """As a hosts file (hosts(5)): a line for each address, with all of its names."""
+    """Format records as a hosts file (hosts(5)): one line for each address, with all of its names."""
     by_address: dict[str, list[str]] = {}
     for name, addresses in names.items():
         for address in addresses:

@@ -51,7 +51,7 @@ class Names:
 
     @property
     def address(self) -> str:
-        """Where names are answered, or are about to be; empty where they are not."""
+        """Address at which names are answered, or soon will be; empty if there is none."""
         return "" if self.problem else self.network.gateway
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -173,7 +173,7 @@ async def _ended() -> None:
 
 
 async def _complaint() -> str:
-    """What it said when it ended a moment ago, in a line; "" if that is not known."""
+    """Return dnsmasq's last words as one line; "" if they are not known."""
     from kirsch.cluster.network.inotify import limit_reached
 
     newest = ("--quiet", "--no-pager", "--output=cat", f"--lines={LINES}", f"--since=-{2 * AGAIN:.0f}s")

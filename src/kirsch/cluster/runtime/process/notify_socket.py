@@ -32,8 +32,11 @@ def parse_message(text: str) -> Notified:
 
 
 class NotifyFolder:
-    """Where the sockets are: a short path (a socket's has 107 bytes at most, unix(7)) that every user's
-    programs can reach. `link` remembers it, so that what a kill -9 left behind is removed by the next."""
+    """Folder of the sockets, on a short path (107 bytes at most, unix(7)) that every user's programs can
+    reach.
+
+    `link` points to it, so that the next kirschd removes what a kill -9 left behind.
+    """
 
     def __init__(self, link: Path) -> None:
         self._link = link
@@ -99,7 +102,7 @@ def _close_all(content: bytes) -> None:
 
 
 def descends_from(pid: int, ancestors: set[int]) -> bool:
-    """Whether a process is one of `ancestors` or descends from one; False when it is gone."""
+    """Return True if a process is one of `ancestors` or descends from one; False once it is gone."""
     while pid > 1 and pid not in ancestors:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()

@@ -53,7 +53,7 @@ class Processes:
         self._loop = asyncio.get_running_loop()
 
     def left(self) -> list[Child]:
-        """Those of which something may be left."""
+        """Return the children of whose trees something may be left."""
         return list(self._children)
 
     async def launch(

@@ -35,27 +35,23 @@ WATCHED = ("start-post", "running", "reload")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a unit stands. Times are of the caller's clock, in seconds; math.inf is never.
-
-    `start_job` is "" | "queued" (until a stop or a restart delay is over) | "running". `occupied`: processes
-    are left. `command`: which of a state's commands runs. `reason`: why it failed, for a person. `status`:
-    what it says of itself. `starts`: when it was started, as far as the limit on that counts.
-    """
+    """State of a unit. Times are of the caller's clock, in seconds; math.inf is never."""
 
     sub: str = "dead"
     result: str = "success"
-    reason: str = ""
-    status: str = ""
-    start_job: str = ""
+    reason: str = ""  # of a failure, for a person
+    status: str = ""  # the unit's own (sd_notify(3))
+    start_job: str = ""  # or "queued" (until a stop or a restart delay is over), "running"
     stop_job: bool = False
     reload_job: bool = False
-    command: int = 0
+    command: int = 0  # index among the state's commands
+    # Process ids; 0 for none.
     main: int = 0
     control: int = 0
-    occupied: bool = False
+    occupied: bool = False  # True while any process of the unit is left
     main_exit: Exit | None = None
     restarts: int = 0
-    starts: tuple[float, ...] = ()
+    starts: tuple[float, ...] = ()  # recent enough to count for the start limit
     deadline: float = math.inf
     watchdog_at: float = math.inf
 
@@ -65,7 +61,7 @@ class Progress:
 
     @property
     def wakeup(self) -> float:
-        """When time alone changes something: an Elapsed is due."""
+        """Time at which an Elapsed is due, unless something happens before."""
         return min(self.deadline, self.watchdog_at)
 
 

@@ -105,7 +105,7 @@ class ProcessRuntime:
         return await self._units[name].run(argv, timeout) if name in self._units else NOT_EXECUTED
 
     async def context(self, unit: UnitName | Prepared) -> Command | None:
-        """What a unit's processes have, those that run or those of a prepared unit, as in base."""
+        """Return a command with the context of a unit's processes, see Runtime.context."""
         if isinstance(unit, UnitName):
             return await self._units[unit].context() if unit in self._units else None
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)

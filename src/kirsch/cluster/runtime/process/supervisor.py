@@ -151,7 +151,7 @@ class Supervisor:
         return await run_once(command, seconds, self._checks)
 
     async def context(self) -> Command | None:
-        """What the unit's processes have that run now, as Runtime.context has it."""
+        """Return a command with the context of the unit's processes, see Runtime.context."""
         if not self._progress.main:
             return None
         return await asyncio.to_thread(compose_context, self._service, self._host, self._environment)
@@ -306,7 +306,7 @@ class Supervisor:
             self._socket = None
 
     def _messages(self) -> list[Event]:
-        """What waits in the socket, from those who may send it."""
+        """Read the messages in the socket, those of senders that NotifyAccess= permits."""
         messages: list[Event] = []
         while self._socket and (message := self._socket.receive()):
             pid, text = message

@@ -61,7 +61,7 @@ class BusLost(BusError):
 
 
 class Listener(Protocol):
-    """What is told of systemd's signals, in the event loop, in their order."""
+    """Receiver of systemd's signals, in the event loop, in their order."""
 
     def changed(self, path: str, interface: str, values: Mapping[str, Variant]) -> None:
         """Properties of a unit have changed."""
@@ -135,7 +135,7 @@ class SystemdBus:
     async def _call(
         self, path: str, interface: str, member: str, signature: str = "", *body: Any
     ) -> list[Any]:
-        """What can be called twice is called again when the connection is lost meanwhile."""
+        """Call a method; where calling twice is harmless, call again after a lost connection."""
         for again in range(ATTEMPTS, 0, -1):
             await self._connected()
             try:
@@ -350,7 +350,7 @@ class Jobs:
         return await self._wait(path)
 
     def removed(self, path: str, result: str) -> None:
-        """What JobRemoved said."""
+        """Settle a job by its JobRemoved signal."""
         for future in self._waiting.pop(path, ()):
             if not future.done():
                 future.set_result(result)

@@ -66,12 +66,13 @@ class Executor:
             return NOT_EXECUTED
 
     async def context(self, unit: Unit) -> Command | None:
-        """What the processes of a running unit have; a container's as it is seen inside it."""
+        """Return a command with the context of a running unit's processes; a container's as seen inside
+        it."""
         pid = await self._first_process(unit)
         return await asyncio.to_thread(read_process, self._root / f"proc/{pid}") if pid else None
 
     async def prepared(self, prepared: Prepared) -> Command:
-        """What a unit's processes would have. Raises UnitError, ChildError."""
+        """Return a command with the context that a unit's processes would have. Raises UnitError, ChildError."""
         service, _ = read_service(prepared.name, context_file(prepared.name, prepared.file))
         host = Host.create(self._root / "var/lib", Path("/"), STANDARD_PATH.split(":"))
         return await asyncio.to_thread(compose_context, service, host, prepared.variables)
@@ -231,7 +232,7 @@ def transient(
 
 
 def _is_set(value: Any) -> bool:
-    """Whether a property is other than nothing; (False, []) is a filter that filters nothing."""
+    """Return True for a property that has an effect; (False, []) is a filter that filters nothing."""
     return bool(value[1]) if isinstance(value, list) and value and value[0] is False else bool(value)
 
 
@@ -259,7 +260,7 @@ def context_file(name: UnitName, file: UnitFile) -> UnitFile:
 
 
 def read_process(folder: Path) -> Command | None:
-    """What a process has, from its folder in /proc (proc(5)); None if it is gone. Blocks."""
+    """Read a process's context from its folder in /proc (proc(5)); None if it is gone. Blocks."""
     try:
         variables = (folder / "environ").read_bytes().decode("utf-8", "surrogateescape").split("\0")
         directory = os.readlink(folder / "cwd")
@@ -318,7 +319,7 @@ def marked(proc: Path, mark: bytes) -> list[int]:
 
 
 def populated(events: Path) -> bool:
-    """Whether a cgroup has processes (cgroups(7), cgroup.events)."""
+    """Return True while a cgroup has processes (cgroups(7), cgroup.events)."""
     try:
         return "populated 1" in events.read_text()
     except OSError:

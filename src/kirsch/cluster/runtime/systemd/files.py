@@ -55,8 +55,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of a unit for the kirschd that comes after this one: its name, its name in systemd, and
-    the mark it was started with ("" if it was not). `enabled` are the unit files that were enabled."""
+    """Record of a unit for the next kirschd: its name, its name in systemd, and the mark that it was started
+    with ("" if it was not). `enabled` are the unit files that were enabled."""
 
     name: str
     service: str
@@ -64,7 +64,7 @@ class Record:
     enabled: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
-        """As it is written."""
+        """Return the record as JSON, one line."""
         values = {"name": self.name, "service": self.service, "mark": self.mark, "enabled": self.enabled}
         return json.dumps(values).encode() + b"\n"
 
@@ -80,7 +80,7 @@ class Record:
 
 
 def folder(name: UnitName) -> str:
-    """Where a unit's own file goes."""
+    """Return the folder of a unit's own file."""
     return QUADLETS if name.type in QUADLET_TYPES else UNITS
 
 
@@ -185,12 +185,12 @@ def podman_secrets(prepared: Prepared) -> Mapping[str, str]:
 
 
 def shows_endpoints(prepared: Prepared) -> bool:
-    """Whether the unit sees the endpoints socket's folder in a place of its own."""
+    """Return True if the unit sees the endpoints socket's folder, mounted at INSIDE."""
     return bool(prepared.endpoints) and (prepared.name.type == "container" or _has_mounts(prepared))
 
 
 def _has_mounts(prepared: Prepared) -> bool:
-    """Whether a service can have a mount namespace: one that says PrivateMounts=no does not want it."""
+    """Return True if a service can have a mount namespace: not with PrivateMounts=no."""
     entry = prepared.file.get("Service", "PrivateMounts")
     return prepared.name.type == "service" and (entry is None or entry.value.lower() not in _NO)
 
@@ -201,7 +201,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def has_hosts_file(prepared: Prepared) -> bool:
-    """Whether a service sees a hosts file of its own."""
+    """Return True if a service sees a hosts file of its own."""
     return bool(prepared.hosts) and _has_mounts(prepared)
 
 
@@ -263,7 +263,7 @@ def _mount(source: str, target: str) -> str:
 
 
 def secret(name: UnitName, variable: str) -> str:
-    """What podman calls the secret that a variable of a unit's is: letters, digits, ".", "_" and "-"."""
+    """Return podman's name for the secret of a unit's variable: letters, digits, ".", "_" and "-"."""
     digest = hashlib.sha256(f"{name}\0{variable}".encode()).hexdigest()[:16]
     return f"kirsch-{re.sub('[^A-Za-z0-9]+', '-', name.text)[:60].strip('-')}-{digest}"
 
@@ -299,5 +299,5 @@ def environment_text(environment: Mapping[str, str]) -> str:
 
 
 def is_ours(drop_in: bytes | None) -> bool:
-    """Whether a drop-in says that its unit is kirsch's."""
+    """Return True if a drop-in has kirsch's marker."""
     return drop_in is not None and drop_in.startswith(MARKER.encode())

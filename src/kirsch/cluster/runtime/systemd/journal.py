@@ -90,7 +90,7 @@ class SystemdJournal:
             await _end(process)
 
     def close(self) -> None:
-        """End what follows."""
+        """End all followers."""
         self._closed = True
         for process in tuple(self._following):
             if process.returncode is None:
@@ -183,7 +183,7 @@ _ABOUT = ("UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT")
 
 
 def of_podman(entry: Mapping[str, Any]) -> bool:
-    """Whether podman says this about a container, and neither the container nor podman of an error."""
+    """Return True for an entry that podman wrote about a container; podman's errors are not among them."""
     return "PODMAN_EVENT" in entry or _OF_PODMAN.fullmatch(message(entry.get("MESSAGE"))) is not None
 
 
@@ -272,8 +272,8 @@ _NOISE = 4  # times as many entries are read as lines are wanted: systemd's and 
 
 
 async def complaints(prefix: Sequence[str], since: float) -> dict[str, tuple[str, ...]]:
-    """What systemd passed over in the files of units that it read since a time (seconds since the epoch), by
-    the units' names: "line 3: Unknown key …"."""
+    """Find systemd's warnings about unit files that it read since a time (seconds since the epoch), by the
+    units' names: "line 3: Unknown key …"."""
     await _output([*prefix, "journalctl", "--sync"])
     fields = "--output-fields=MESSAGE,UNIT,CONFIG_FILE,CONFIG_LINE,_SOURCE_REALTIME_TIMESTAMP"
     found: dict[str, tuple[str, ...]] = {}
@@ -306,7 +306,7 @@ async def _entries(prefix: Sequence[str], arguments: Sequence[str]) -> list[dict
 
 
 async def _output(command: Sequence[str]) -> bytes:
-    """What a command prints; nothing where it cannot be run."""
+    """Run a command and return its output; empty where it cannot be run."""
     process = None
     try:
         async with asyncio.timeout(TIMEOUT):

@@ -53,7 +53,7 @@ class Loading:
 
     @property
     def service(self) -> str:
-        """Its name in systemd."""
+        """Name of the unit in systemd."""
         return service_name(self.name, self.prepared.file)
 
 
@@ -147,13 +147,13 @@ class Loader:
         return unit is not None and unit.owned and unit.service == loading.service
 
     def _is_known(self, loading: Loading) -> bool:
-        """Whether Quadlet has made a service of just this."""
+        """Return True if Quadlet has made a service of exactly this text."""
         unit = self._units.get(loading.name)
         made = unit is not None and unit.owned and unit.known.load == "loaded"
         return made and self._made.get(loading.name) == (loading.prepared.file.hash, loading.drop_in)
 
     async def _foreign(self, batch: Sequence[Loading]) -> dict[UnitName, str]:
-        """Those whose name, or another that they would be enabled as, somebody else's unit has."""
+        """Find units whose name, or another name that they would be enabled as, somebody else's unit has."""
         wanted = {each.name: [each.service, *_aliases(each)] for each in batch}
         services = [service for names in wanted.values() for service in names]
         if not services:
@@ -194,7 +194,7 @@ class Loader:
         return f"{service} is another name of {other} on this machine, which {whose}: choose another name"
 
     async def _not_quadlets(self, batch: Sequence[Loading]) -> dict[UnitName, tuple[str, str]]:
-        """Those that podman's generator refuses."""
+        """Find units that podman's generator refuses."""
         if not batch:
             return {}
         if self._generator is None:
@@ -209,7 +209,8 @@ class Loader:
         return {name: ("bad-setting", f"Quadlet: {text}") for name, text in refused.items()}
 
     def _refuse(self, loading: Loading, load: str, problem: str) -> None:
-        """It does not come onto the machine. One that is there already stays as it is until it is stopped."""
+        """Report a unit that is not written to the machine. A version that is there stays until it is
+        stopped."""
         unit = self._units.get(loading.name)
         if unit is None:
             unit = Unit(loading.name, loading.service, loading.prepared.file)

@@ -113,7 +113,7 @@ class Generator:
 
     @property
     def merges(self) -> bool:
-        """Whether it reads drop-ins (podman's release notes)."""
+        """True if the generator reads drop-ins (podman's release notes)."""
         return self.version >= (5, 0)
 
     def check(

@@ -184,14 +184,14 @@ class SystemdRuntime:
         return await self._executor.run(unit, argv, timeout) if unit and unit.owned else NOT_EXECUTED
 
     async def context(self, unit: UnitName | Prepared) -> Command | None:
-        """What a unit's processes have, those that run or those of a prepared unit, as in base."""
+        """Return a command with the context of a unit's processes, see Runtime.context."""
         if isinstance(unit, UnitName):
             known = self._units.get(unit)
             return await self._executor.context(known) if known else None
         return await self._executor.prepared(unit)
 
     async def box(self, prepared: Prepared) -> tuple[str, ...]:
-        """What Quadlet would run for a prepared unit, as in base."""
+        """Return podman's arguments for a container like a prepared unit's, see Runtime.box."""
         if prepared.name.type != "container":
             return ()
         if self._generator is None:

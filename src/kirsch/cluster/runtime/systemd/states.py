@@ -113,7 +113,7 @@ class Known:
 
 
 def state_of(known: Known, properties: Mapping[str, Any]) -> RuntimeState:
-    """What the runtime says of a unit."""
+    """Return the runtime's state of a unit."""
     active, sub, result = _active(properties), properties.get("SubState", "dead"), properties.get("Result")
     running = active not in AT_REST
     if known.refused and active == "inactive":
@@ -155,15 +155,15 @@ def _of_file(known: Known) -> str:
 
 
 def failed(properties: Mapping[str, Any]) -> bool:
-    """Whether a run ended badly, and that is what there is to say of the unit."""
+    """Return True if a unit is at rest, or waits for a restart, because its last run ended badly."""
     at_rest = _active(properties) in AT_REST or properties.get("SubState") in WAITING
     bad = properties.get("Result", "success") != "success" or _active(properties) == "failed"
     return at_rest and bad
 
 
 def gave_up(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether systemd stopped restarting a service: it was to be restarted, and failed without another run.
-    (Its Result= is then still that of the last run.)"""
+    """Return True if systemd stopped restarting a service: it waited for a restart, and failed without
+    another run. Its Result= is then still that of the last run."""
     again = now.get("ExecMainStartTimestamp", 0) != before.get("ExecMainStartTimestamp", 0)
     return before.get("SubState") in WAITING and now.get("ActiveState") == "failed" and not again
 
@@ -181,18 +181,18 @@ def why_failed(properties: Mapping[str, Any], limited: bool = False) -> str:
 
 
 def tried_again(properties: Mapping[str, Any]) -> bool:
-    """Whether systemd starts a unit again by itself, and it is not there yet."""
+    """Return True while systemd starts a unit again by itself."""
     return _active(properties) == "activating" and properties.get("NRestarts", 0) > 0
 
 
 def begins_to_wait(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether systemd is to start a unit again in a while, and was not."""
+    """Return True if a unit has just begun to wait for systemd's restart."""
     return now.get("SubState") in WAITING and before.get("SubState") not in WAITING
 
 
 def of_podman(properties: Mapping[str, Any]) -> bool:
-    """Whether a container's service may have ended because podman could not start it (podman-run(1), "Exit
-    Status")."""
+    """Return True if a container's service may have ended because podman could not start it (podman-run(1),
+    "Exit Status")."""
     return properties.get("ExecMainCode", 0) == 1 and properties.get("ExecMainStatus", 0) in _OF_PODMAN
 
 
@@ -209,7 +209,7 @@ def podman_said(properties: Mapping[str, Any], lines: Sequence[str]) -> str:
 
 
 def _ended(properties: Mapping[str, Any]) -> str:
-    """How the process ended that made the unit fail."""
+    """Describe the end of the process that made the unit fail."""
     code, status = properties.get("ExecMainCode", 0), properties.get("ExecMainStatus", 0)
     for directive in ("ExecCondition", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"):
         for command in properties.get(directive, ()):
@@ -219,7 +219,8 @@ def _ended(properties: Mapping[str, Any]) -> str:
 
 
 def _command_ended(command: Sequence[Any]) -> str:
-    """How one of a service's commands ended badly: (path, argv, may fail, four times, pid, code, status)."""
+    """Describe the bad end of one of a service's commands: (path, argv, may fail, four times, pid, code,
+    status)."""
     ignored, code, status = command[2], command[8], command[9]
     return _said(code, status) if _bad(code, status) and not ignored else ""
 
@@ -236,13 +237,13 @@ def _said(code: int, status: int) -> str:
 
 
 def refused(result: str, properties: Mapping[str, Any]) -> bool:
-    """Whether systemd would not start a unit, by its start job's result: it rests, and none of its processes
-    has failed. A Condition…= that is not met is none of that."""
+    """Return True if systemd refused a start: the job failed, the unit rests, and none of its processes has
+    failed. An unmet Condition…= is not a refusal."""
     return result not in ("done", "canceled", "skipped") and _active(properties) == "inactive"
 
 
 def why_not_started(result: str, properties: Mapping[str, Any]) -> str:
-    """What a start job's result says that the unit's state does not; "" if it says nothing."""
+    """Explain a start job's result where the unit's state does not; "" if there is nothing to explain."""
     if result == "done" and properties.get("ConditionResult") is False and _active(properties) == "inactive":
         return f"was not started: {_unmet(properties.get('Conditions', ()), 'Condition…=')} is not met"
     if result == "assert":

@@ -81,7 +81,7 @@ class Unit:
 
     @property
     def record(self) -> Record:
-        """What is kept of it for the next kirschd."""
+        """Record for the next kirschd."""
         return Record(self.name.text, self.service, self.known.mark, self.enabled)
 
     @property
@@ -90,13 +90,13 @@ class Unit:
 
     @property
     def keeps_processes(self) -> bool:
-        """Whether systemd may leave processes of it when it is stopped (KillMode=, systemd.kill(5))."""
+        """True if systemd may leave processes of the unit when it stops it (KillMode=, systemd.kill(5))."""
         entry = self.file.get("Service", "KillMode")
         return entry is not None and entry.value in ("process", "none")
 
     @property
     def conditional(self) -> bool:
-        """Whether conditions may keep it from being started (systemd.unit(5))."""
+        """True if conditions may keep the unit from being started (systemd.unit(5))."""
         return any(entry.name.startswith(("Condition", "Assert")) for entry in self.file.entries("Unit"))
 
     async def explained(self) -> None:
@@ -152,7 +152,7 @@ class Units:
             self._tell(unit.name, None)
 
     def disown(self, unit: Unit) -> None:
-        """It is not on the machine (any more)."""
+        """Mark a unit as not on the machine (any more)."""
         unit.owned = False
         if self._by_service.get(unit.service) is unit:
             del self._by_service[unit.service]
@@ -240,7 +240,7 @@ class Units:
             self._appeared.discard(unit)
 
     def appeared(self, unit: str) -> None:
-        """Whether it has changed is asked for soon, with all others that appeared meanwhile."""
+        """Schedule a look at a unit that systemd has loaded, together with others that appear meanwhile."""
         if known := self._by_service.get(unit):
             self._appeared.add(known)
             if self._settling is None:
