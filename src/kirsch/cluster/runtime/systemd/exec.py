@@ -72,7 +72,10 @@ class Executor:
         return await asyncio.to_thread(read_process, self._root / f"proc/{pid}") if pid else None
 
     async def prepared(self, prepared: Prepared) -> Command:
-        """Return a command with the context that a unit's processes would have. Raises UnitError, ChildError."""
+        """Return a command with the context that a unit's processes would have.
+
+        Raises UnitError, ChildError.
+        """
         service, _ = read_service(prepared.name, context_file(prepared.name, prepared.file))
         host = Host.create(self._root / "var/lib", Path("/"), STANDARD_PATH.split(":"))
         return await asyncio.to_thread(compose_context, service, host, prepared.variables)
