@@ -1,4 +1,4 @@
-"""What a terminal says of itself."""
+"""Size of the terminal, for the command line and HBase's shell."""
 
 import os
 import shutil
@@ -6,10 +6,10 @@ from typing import TextIO
 
 
 def size(stream: TextIO) -> os.terminal_size:
-    """Columns and lines of the terminal behind a stream: TIOCGWINSZ, as less(1) takes it.
+    """Return columns and lines of the terminal behind a stream (TIOCGWINSZ, as less(1) uses it).
 
-    COLUMNS and LINES, which shells export and other windows inherit, count where no terminal says a size
-    (a serial line); without these it is 80 by 24.
+    COLUMNS and LINES, which shells export and other windows inherit, count only where the terminal reports no
+    size (a serial line). Without these it is 80 by 24.
     """
     try:
         told = os.get_terminal_size(stream.fileno())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.unit import UnitError, matches, parse_boolean, parse_cpu, parse_size, parse_timespan, split_words
-from kirsch.unit.words import split_values
+from kirsch.unit.syntax import split_values
 
 
 @pytest.mark.parametrize(

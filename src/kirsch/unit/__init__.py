@@ -1,18 +1,24 @@
 """Unit files: text to values and back. Pure, no I/O."""
 
 from kirsch.unit.error import UnitError
-from kirsch.unit.escape import escape, unescape
 from kirsch.unit.file import Option, UnitFile
-from kirsch.unit.glob import matches
 from kirsch.unit.health import Health
 from kirsch.unit.link import Link
-from kirsch.unit.name import QUADLET_TYPES, SYSTEMD_TYPES, TEMPLATE_TYPES, UNIT_TYPES, UnitName
+from kirsch.unit.name import (
+    QUADLET_TYPES,
+    SYSTEMD_TYPES,
+    TEMPLATE_TYPES,
+    UNIT_TYPES,
+    UnitName,
+    escape,
+    expand,
+    matches,
+    unescape,
+)
 from kirsch.unit.options import Options, Secret
 from kirsch.unit.port import Port, Published
-from kirsch.unit.specifiers import expand
-from kirsch.unit.syntax import Entry
+from kirsch.unit.syntax import Entry, split_words
 from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timespan
-from kirsch.unit.words import split_words
 
 __all__ = [
     "QUADLET_TYPES",

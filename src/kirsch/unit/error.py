@@ -1,4 +1,4 @@
-"""What goes wrong with a unit's text, and where."""
+"""Errors in unit files, with their place."""
 
 MAX_MESSAGE = 500
 MAX_QUOTED = 60
@@ -26,11 +26,11 @@ class UnitError(ValueError):
 
 
 def quoted(text: str) -> str:
-    """A text as a message quotes it: shortened, so that what is said of it can be seen."""
+    """Return a text in quotes, shortened so that the rest of the message stays visible."""
     return repr(text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}...")
 
 
 def _one_line(message: str) -> str:
-    """A message may hold what it was given: a megabyte, bytes that are not UTF-8, a terminal's escapes."""
+    """Shorten a message and escape control characters: it may quote any input."""
     shown = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)

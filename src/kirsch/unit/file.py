@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kirsch.unit.error import UnitError
-from kirsch.unit.syntax import Entry, parse_entries
-from kirsch.unit.words import WHITESPACE
+from kirsch.unit.syntax import WHITESPACE, Entry, parse_entries
 
 
 class Option(NamedTuple):
@@ -49,7 +48,7 @@ class UnitFile:
 
     @classmethod
     def from_options(cls, options: Iterable[tuple[str, str, str]], file: str = "") -> "UnitFile":
-        """A unit file written from (section, name, value) triples, as fleet does.
+        """Write a unit file from (section, name, value) triples, as fleet does.
 
         Raises UnitError if it would not read back as the same options (a line break in a value, say).
         """
@@ -96,7 +95,7 @@ class UnitFile:
         return self._entries.get(section, ())
 
     def values(self, section: str, name: str) -> tuple[Entry, ...]:
-        """The assignments to `name` that stand: an empty one takes back all before it (and itself)."""
+        """Return the assignments to `name` that hold: an empty one resets all before it."""
         standing: list[Entry] = []
         for entry in self.entries(section):
             if entry.name == name and entry.value:
@@ -106,12 +105,12 @@ class UnitFile:
         return tuple(standing)
 
     def get(self, section: str, name: str) -> Entry | None:
-        """The last assignment to `name` that stands."""
+        """Return the last assignment to `name` that holds."""
         standing = self.values(section, name)
         return standing[-1] if standing else None
 
     def error(self, message: str, entry: Entry | None = None) -> UnitError:
-        """An error in this file, at the value of an entry."""
+        """Return an error at the value of an entry in this file."""
         if entry is None:
             return UnitError(message, self.file)
         return UnitError(message, self.file, entry.line, entry.column)

@@ -6,10 +6,8 @@ from typing import TypeVar
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
-from kirsch.unit.name import UnitName
-from kirsch.unit.specifiers import expand, uses_instance
-from kirsch.unit.syntax import Entry
-from kirsch.unit.words import split_values
+from kirsch.unit.name import UnitName, expand, uses_instance
+from kirsch.unit.syntax import Entry, split_values
 
 SECTIONS = ("X-Kirsch", "X-Fleet")
 OPTIONS = (
@@ -34,7 +32,7 @@ T = TypeVar("T")
 
 
 class Given:
-    """What a unit file gives for each option. Raises UnitError on a name that is none."""
+    """Values of a unit file by option. Raises UnitError on an unknown option."""
 
     def __init__(self, file: UnitFile, name: UnitName) -> None:
         self.file = file
@@ -50,11 +48,11 @@ class Given:
                 self._words.setdefault(option, []).append((entry, word))
 
     def words(self, option: str) -> list[tuple[Entry, str]]:
-        """The values of an option in order, each with the assignment it comes from."""
+        """Return the values of an option in order, each with its assignment."""
         return self._words.get(option, [])
 
     def each(self, option: str, read: Callable[[str], T]) -> tuple[T, ...]:
-        """All values of an option, read."""
+        """Return all values of an option, parsed by `read`."""
         values = []
         for entry, word in self.words(option):
             with self.file.at(entry):
@@ -62,15 +60,17 @@ class Given:
         return tuple(values)
 
     def last(self, option: str, read: Callable[[str], T], default: T) -> T:
-        """The last value of an option, read, or `default`."""
+        """Return the last value of an option, parsed by `read`, or `default`."""
         for entry, word in reversed(self.words(option)):
             with self.file.at(entry):
                 return read(word)
         return default
 
     def container(self, name: str, section: str = "Container") -> list[tuple[Entry, str]]:
-        """The values of a key of Quadlet's [Container], or of another section of its; specifiers that only a
-        machine knows are left."""
+        """Return the values of a key in [Container], or in another section of Quadlet.
+
+        Specifiers that only a machine knows are left as they are.
+        """
         return [
             (entry, self._expanded(entry, entry.value, _MACHINE_SPECIFIERS))
             for entry in self.file.values(section, name)
@@ -78,7 +78,7 @@ class Given:
         ]
 
     def quadlet(self, name: str, read: Callable[[str], T]) -> T | None:
-        """The last value of a key of [Container], read, or None."""
+        """Return the last value of a key in [Container], parsed by `read`, or None."""
         for entry, text in reversed(self.container(name)):
             with self.file.at(entry):
                 return read(text)

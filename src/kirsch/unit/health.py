@@ -1,4 +1,4 @@
-"""What 'ready' means for a unit: Health= of [X-Kirsch], or HealthCmd= of Quadlet's [Container]."""
+"""Readiness checks: Health= of [X-Kirsch], or HealthCmd= of Quadlet's [Container]."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def parse_health(text: str) -> Health:
 
 
 def health_command(text: str) -> tuple[str, ...]:
-    """The command of HealthCmd= as podman reads it: a JSON array, `CMD WORD...`, or a line for /bin/sh.
+    """Return the command of HealthCmd= as podman reads it: a JSON array, `CMD WORD...`, or a line for /bin/sh.
 
     Empty for `none`, which switches the check off. Raises UnitError.
     """
@@ -78,24 +78,24 @@ def health_command(text: str) -> tuple[str, ...]:
 
 
 def parse_interval(text: str) -> float:
-    """Seconds, more than 0; `disable`, podman's word, is math.inf. Raises UnitError."""
+    """Parse a time span above 0, in seconds; `disable`, podman's word, is math.inf. Raises UnitError."""
     if text == "disable":
         return math.inf
     seconds = parse_timespan(text)
     if not seconds:
-        raise UnitError(f"{text!r} is no time at all: write 1s or more")
+        raise UnitError(f"{text!r} is not above 0: write 1s or more")
     return seconds
 
 
 def parse_retries(text: str) -> int:
-    """A number of checks in a row, 1 or more. Raises UnitError."""
+    """Parse a number of checks in a row, 1 or more. Raises UnitError."""
     if not _RETRIES.fullmatch(text):
         raise UnitError(f"{text!r} is not a number of retries: write 1 or more")
     return int(text)
 
 
 def _array(text: str) -> list[str]:
-    """The strings of a JSON array; none if `text` is something else."""
+    """Return the strings of a JSON array; an empty list if `text` is something else."""
     try:
         array = json.loads(text)
     except (ValueError, RecursionError):

@@ -8,10 +8,9 @@ from typing import Literal
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
 from kirsch.unit.given import Given
-from kirsch.unit.glob import matches
 from kirsch.unit.health import Health, health_command, parse_health, parse_interval, parse_retries
 from kirsch.unit.link import Link, parse_link
-from kirsch.unit.name import UnitName
+from kirsch.unit.name import UnitName, matches
 from kirsch.unit.port import Port, Published, parse_port, parse_published
 from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timespan
 
@@ -33,7 +32,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where a unit may run, what it needs and what it offers. `cpu` is in cores, `memory` in bytes.
+    """Options of one unit: placement, needs and offers. `cpu` is in cores, `memory` in bytes.
 
     `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
     (kirsch.unit.matches). `endpoints`: it is to see where units serve. `published` comes from PublishPort= of
@@ -95,7 +94,7 @@ class Options:
 
 
 def _machine_id(given: Given) -> str | None:
-    """The first that is given, a new name before an old one: fleet's order."""
+    """Return the first value that is set, a new name before an old one: fleet's order."""
     words = sorted(given.words("MachineID"), key=lambda word: _MACHINE_ID.index(word[0].name))
     return words[0][1] if words else None
 
@@ -105,7 +104,7 @@ def _is_global(given: Given) -> bool:
 
 
 def _check_together(given: Given) -> None:
-    """fleet's checks of options that exclude each other, in fleet's order and words; and kirsch's own."""
+    """Check options that exclude each other: fleet's checks in its order and words, then kirsch's."""
     peers, conflicts, replaces = (given.words(name) for name in ("MachineOf", "Conflicts", "Replaces"))
     # A second peer is refused by _machine_of.
     for entry, peer in peers[:1]:
@@ -142,7 +141,7 @@ def _machine_of(given: Given) -> str | None:
 
 
 def _metadata(given: Given) -> tuple[tuple[str, frozenset[str]], ...]:
-    """The keys in order, each with all the values given for it."""
+    """Return the keys in order, each with all its values."""
     allowed: dict[str, frozenset[str]] = {}
     for key, value in given.each("MachineMetadata", _pair):
         allowed[key] = allowed.get(key, frozenset()) | {value}
@@ -204,7 +203,7 @@ def _variable(word: str) -> str:
 
 
 def secret_name(text: str) -> str:
-    """The text, if a secret can be called so. Raises UnitError."""
+    """Return the text if it can name a secret. Raises UnitError."""
     if not _SECRET.fullmatch(text):
         raise UnitError(f'"{text}" cannot name a secret: letters, digits, "-", "_" and "." inside')
     return text
@@ -240,7 +239,7 @@ def _restart_or_ignore(word: str) -> Literal["restart", "ignore"]:
 
 
 def _health(given: Given) -> Health | None:
-    """Health= goes before HealthCmd=; the times of [Container] hold for both."""
+    """Return the check of Health=, or else of HealthCmd=; the times of [Container] hold for both."""
     health = given.last("Health", parse_health, None)
     command = given.quadlet("HealthCmd", health_command)
     interval = given.quadlet("HealthInterval", parse_interval)
@@ -255,7 +254,7 @@ def _health(given: Given) -> Health | None:
 
 
 def _names_network(given: Given) -> bool:
-    """Whether a container says itself where its network is to come from."""
+    """Return True if a container sets its own network."""
     if given.container("Network") or given.container("Pod"):
         return True
     words = (word for _, text in given.container("PodmanArgs") for word in text.split())
