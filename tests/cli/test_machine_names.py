@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.cli.machine_names import distinct, named
+from kirsch.cli.names import distinct, named
 
 ONE, TWO, THREE = "1893e05c" + "0" * 24, "6e8c7d72" + "1" * 24, "f92c1b95" + "2" * 24
 NAMES = {ONE: "n1", TWO: "n2"}

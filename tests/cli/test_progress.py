@@ -9,8 +9,7 @@ import termios
 import pytest
 
 from kirsch import terminal as terminal_of
-from kirsch.cli.colour import Palette
-from kirsch.cli.progress import Progress
+from kirsch.cli.output import Palette, Progress
 
 NAMES = ["db.service", "web@1.service"]
 

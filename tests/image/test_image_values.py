@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.cli.cluster import Steps
+from kirsch.cli.output import Steps
 from kirsch.cluster.image import podman
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.build import planned

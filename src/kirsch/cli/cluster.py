@@ -3,17 +3,16 @@
 import json
 import os
 import sys
-import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kirsch.cli.completion import clusters, machines
 from kirsch.cli.completion import images as images_here
 from kirsch.cli.errors import Failure, Misuse
-from kirsch.cli.tables import Column, table
+from kirsch.cli.output import Column, Steps, table
 from kirsch.cli.values import JSON, NO_LEGEND, count
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 
@@ -40,47 +39,6 @@ METADATA = option(
 # The name of a cluster where none is given.
 DEFAULT = "kirsch"
 STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd", "kirschd")
-
-
-@dataclass(slots=True)
-class Steps:
-    """Shows steps, each a line with its seconds; on a terminal the one that is under way as well."""
-
-    out: TextIO
-    begun_at: float = field(default_factory=time.monotonic)
-    _under_way: bool = False
-
-    def __enter__(self) -> "Steps":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What is said next, of a step that failed, begins a line."""
-        if self._under_way:
-            print(file=self.out, flush=True)
-        self._under_way = False
-
-    def begun(self, name: str) -> None:
-        """A step has begun."""
-        if self.out.isatty():
-            print(f"    …    {name}", end="", file=self.out, flush=True)
-            self._under_way = True
-
-    def done(self, name: str, seconds: float) -> None:
-        """It took so long."""
-        start = "\r" if self.out.isatty() else ""
-        print(f"{start}{seconds:6.1f} s  {name}", file=self.out, flush=True)
-        self._under_way = False
-
-    def undoing(self, name: str) -> None:
-        """It failed: what was done is undone."""
-        start = "\r" if self.out.isatty() else ""
-        print(f"{start}  failed  {name}; undoing what was done", file=self.out, flush=True)
-        self._under_way = False
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self.begun_at
 
 
 @cluster.verb(

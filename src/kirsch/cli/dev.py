@@ -178,8 +178,8 @@ def _module(options: Options, folder: Path) -> int:
 
 def _image(options: Options, folder: Path) -> str:
     """The image to serve the folder in: its own, as it is built now, or the one that all begin with."""
-    from kirsch.cli.cluster import Steps
     from kirsch.cli.image import failures_shown
+    from kirsch.cli.output import Steps
     from kirsch.cluster.dev.inputs import containerfile
     from kirsch.cluster.image.build import build, installed, own_image, planned
     from kirsch.cluster.image.store import known

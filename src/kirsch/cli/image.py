@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from kirsch.cli.cluster import Steps
 from kirsch.cli.completion import clusters, images
 from kirsch.cli.errors import Misuse, interruptible
-from kirsch.cli.tables import Column, table
+from kirsch.cli.output import Column, Steps, table
 from kirsch.cli.values import JSON, NO_LEGEND, variable
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 

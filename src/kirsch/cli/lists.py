@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kirsch.cli.errors import Failure
-from kirsch.cli.tables import Column, digest, machine, table
+from kirsch.cli.output import Column, digest, machine, table
 from kirsch.cli.values import FULL, JSON, NO_LEGEND
 from kirsch.cli.verb import Options, option, verb
 

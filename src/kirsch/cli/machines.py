@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 from kirsch.cli.completion import instances, machines
 from kirsch.cli.errors import Failure
-from kirsch.cli.machine_names import machine_names, reasons_of
-from kirsch.cli.names import full_names
-from kirsch.cli.tables import machine
+from kirsch.cli.names import full_names, machine_names, reasons_of
+from kirsch.cli.output import machine
 from kirsch.cli.values import JSON, NO_BLOCK, pair, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait

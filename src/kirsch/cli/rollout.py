@@ -5,12 +5,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kirsch.cli.cluster import Steps
-from kirsch.cli.colour import Palette
 from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
-from kirsch.cli.machine_names import named
-from kirsch.cli.progress import PROGRESS, Progress
+from kirsch.cli.names import named
+from kirsch.cli.output import PROGRESS, Palette, Progress, Steps
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from kirsch.cli.completion import secrets
 from kirsch.cli.errors import Failure
-from kirsch.cli.tables import Column, table
+from kirsch.cli.output import Column, table
 from kirsch.cli.values import JSON, NO_LEGEND
 from kirsch.cli.verb import Noun, Options, argument, flag
 from kirsch.cluster.api.client import UNITS

@@ -16,9 +16,8 @@ from click.shell_completion import CompletionItem
 from kirsch.cli.completion import files, instances, units
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
-from kirsch.cli.machine_names import machine_names, reasons_of, recorded_names
-from kirsch.cli.names import full_names, known_units
-from kirsch.cli.tables import machine
+from kirsch.cli.names import full_names, known_units, machine_names, reasons_of, recorded_names
+from kirsch.cli.output import machine
 from kirsch.cli.values import JSON, NO_BLOCK, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait

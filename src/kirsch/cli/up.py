@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kirsch.cli.colour import Palette
 from kirsch.cli.completion import clusters, folders
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
-from kirsch.cli.machine_names import machine_names, reasons_of
-from kirsch.cli.progress import PROGRESS, Progress
+from kirsch.cli.names import machine_names, reasons_of
+from kirsch.cli.output import PROGRESS, Palette, Progress
 from kirsch.cli.values import timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError

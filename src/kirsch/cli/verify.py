@@ -9,7 +9,7 @@ from typing import Any
 
 from kirsch.cli.completion import clusters, files
 from kirsch.cli.errors import Failure
-from kirsch.cli.machine_names import machine_names, named, recorded_names
+from kirsch.cli.names import machine_names, named, recorded_names
 from kirsch.cli.values import JSON
 from kirsch.cli.verb import Options, argument, option, verb
 from kirsch.cluster.node.verify import verify as checked

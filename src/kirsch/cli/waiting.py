@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.errors import Failure
-from kirsch.cli.machine_names import machine_names, reasons_of
+from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cluster.api.client import Client
 
 Line = Mapping[str, Any]

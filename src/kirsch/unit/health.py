@@ -55,7 +55,7 @@ def parse_health(text: str) -> Health:
 
 
 def health_command(text: str) -> tuple[str, ...]:
-    """Return the command of HealthCmd= as podman reads it: a JSON array, `CMD WORD...`, or a line for /bin/sh.
+    """Return the command of HealthCmd= as podman reads it: JSON array, `CMD WORD...`, or line for /bin/sh.
 
     Empty for `none`, which switches the check off. Raises UnitError.
     """

@@ -1,7 +1,7 @@
 r"""Names of units: `notes@1.container` is instance `1` of the template `notes@.container`.
 
-With what systemd and fleet do with names: escapes (systemd-escape(1): `/` is `-`, `-` is `\x2d`), specifiers such
-as %i (systemd.unit(5)), and globs (Go's path.Match, which fleet uses: * ? [a-z] [^a-z]).
+Also what systemd and fleet do with names: escapes (systemd-escape(1): `/` is `-`, `-` is `\x2d`), specifiers
+such as %i (systemd.unit(5)), and globs (Go's path.Match, which fleet uses: * ? [a-z] [^a-z]).
 """
 
 import re
