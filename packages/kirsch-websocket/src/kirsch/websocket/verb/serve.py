@@ -46,7 +46,7 @@ class Echo(WebSocket):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is served, and where."""
+    """Address, TLS, policy and limits of the echo server."""
 
     host: str
     port: int
@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def common(self) -> dict[str, Any]:
-        """What most providers take."""
+        """Arguments that most providers take."""
         return {"policy": self.policy, "limits": self.limits, "ssl": self.ssl, "unix": self.unix}
 
     @property
@@ -98,13 +98,13 @@ def serve(options: Options) -> int:
 
 
 def _server_error() -> tuple[type[Exception], ...]:
-    """That of CherryPy's server, if it is that which has failed."""
+    """Return the error of CherryPy's server, if that is the one that failed."""
     module = sys.modules.get("kirsch.bus.cheroot")
     return () if module is None else (module.ServerError,)
 
 
 def _setting(options: Options) -> Setting:
-    """Raises Failure, and Misuse where options do not go together."""
+    """Check the options against the provider. Raises Failure, and Misuse if they do not go together."""
     if (options.place is None) == (options.unix is None):
         raise Misuse("say where: [HOST:]PORT or --unix PATH")
     if options.ssl_key is not None and options.ssl_cert is None:
@@ -204,7 +204,7 @@ def _gevent(setting: Setting, provider: str) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], object]]:
-    """What waits for SIGTERM or SIGINT; threads that are started meanwhile do not see them."""
+    """Return a function that waits for SIGTERM or SIGINT; threads started meanwhile do not see them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def wait() -> None:

@@ -18,10 +18,11 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.values import count, field, place, seconds, size
 from kirsch.cli.verb import Noun, Options, Verb, argument, flag, option
 from kirsch.websocket import ClientOptions, Deflate, Limits
-from kirsch.websocket.frame import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.frame import ABNORMAL
 from kirsch.websocket.proxy import Proxy
-from kirsch.websocket.threaded import Connection, connect
+from kirsch.websocket.threaded import connect
 from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.verb.pipe import Client
 
 PASSWORD = "KIRSCH_WS_PASSWORD"  # noqa: S105 - the variable's name
 PROVIDERS = ("asyncio", "threaded", "tornado", "gevent", "cherrypy", "wsgi")
@@ -45,22 +46,6 @@ SERVER = (
     "listens once it does. SIGTERM and Ctrl-C end it; its connections are closed with 1001 first, and those "
     "that do not answer within 10 seconds are ended."
 )
-WELL = (NORMAL, GOING_AWAY, NO_CODE)
-
-
-class Client(Connection):
-    """A connection that knows how it ended: close code and reason; and the code a person closed it with."""
-
-    outcome: tuple[int, str] | None = None
-    chosen: int | None = None
-
-    @property
-    def well(self) -> bool:
-        """Whether it ended as it should."""
-        return self.outcome is not None and self.outcome[0] in (*WELL, self.chosen)
-
-    def closed(self, code: int, reason: str) -> None:
-        self.outcome = (code, reason)
 
 
 def talk(options: Options) -> int:
@@ -81,7 +66,7 @@ def talk(options: Options) -> int:
             raise
     code, reason = websocket.outcome or (ABNORMAL, "")
     if options.json and not _measures(options):
-        from kirsch.cli.ws_pipe import line
+        from kirsch.websocket.verb.pipe import line
 
         print(line({"closed": {"code": code, "reason": reason}}))
     if not websocket.well:
@@ -93,15 +78,15 @@ def talk(options: Options) -> int:
 
 
 def _mode(options: Options) -> Any:
-    """What is to be done with the connection."""
+    """Return the function for the mode: ping, bench, terminal or pipe."""
     if options.ping is not None:
-        from kirsch.cli.ws_measure import ping as mode
+        from kirsch.websocket.verb.measure import ping as mode
     elif options.bench is not None:
-        from kirsch.cli.ws_measure import bench as mode
+        from kirsch.websocket.verb.measure import bench as mode
     elif _interactive(options) and find_spec("readline") is not None:
-        from kirsch.cli.ws_terminal import talk as mode
+        from kirsch.websocket.verb.terminal import talk as mode
     else:
-        from kirsch.cli.ws_pipe import pipe as mode
+        from kirsch.websocket.verb.pipe import pipe as mode
     return mode
 
 
@@ -115,7 +100,7 @@ def _measures(options: Options) -> bool:
 
 
 def _check(options: Options) -> None:
-    """Raises Misuse where options do not go together."""
+    """Refuse options that do not go together. Raises Misuse."""
     if options.ping is not None and options.bench is not None:
         raise Misuse("--ping or --bench, not both")
     measures = _measures(options)
@@ -137,7 +122,7 @@ def _check(options: Options) -> None:
 
 
 def _url(options: Options) -> Url:
-    """Raises Misuse."""
+    """Return the URL that was typed. Raises Misuse."""
     text = options.url if "://" in options.url else f"ws://{options.url}"
     try:
         url = Url.parse(text)
@@ -149,7 +134,7 @@ def _url(options: Options) -> Url:
 
 
 def _options(options: Options) -> ClientOptions:
-    """Raises Misuse."""
+    """Return the options of the connection. Raises Misuse."""
     size, flight = options.size or 0, options.in_flight or 1
     limits = Limits(
         message=options.max_size,
@@ -191,7 +176,7 @@ def _password(user: str) -> str:
 
 
 def _context(options: Options) -> ssl.SSLContext | None:
-    """Raises Failure where the certificates cannot be read."""
+    """Return how TLS is checked, None by default. Raises Failure if certificates cannot be read."""
     if options.insecure:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -363,6 +348,6 @@ ws = Noun(
 )
 def serve(options: Options) -> int:
     """Serve an echo until SIGTERM."""
-    from kirsch.cli.ws_serve import serve as echo
+    from kirsch.websocket.verb.serve import serve as echo
 
     return echo(options)

@@ -1,24 +1,20 @@
-"""How fast a WebSocket is: the round trips of pings, and the rate of an echo."""
+"""Measurements of a WebSocket: the round trips of pings, and the rate of an echo."""
 
 import statistics
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Options
-from kirsch.cli.ws_pipe import line
 from kirsch.websocket import Closed
 from kirsch.websocket.url import Url
-
-if TYPE_CHECKING:
-    from kirsch.cli.ws import Client
+from kirsch.websocket.verb.pipe import Client, line
 
 TIMEOUT = 10.0
 
 
-def ping(ws: "Client", url: Url, options: Options) -> int:
+def ping(ws: Client, url: Url, options: Options) -> int:
     """Round trips, each a line, and what they come to, as ping(8) has it."""
     size = options.size or 8
     interval = options.interval or 1.0
@@ -58,7 +54,7 @@ class _Pong(bytes):
         self.at = time.perf_counter()
 
 
-def _receive(ws: "Client", data: bytes | None, end: float) -> _Pong | None:
+def _receive(ws: Client, data: bytes | None, end: float) -> _Pong | None:
     """Receive until the pong for `data` comes, or the time has. Raises Closed."""
     try:
         while (left := end - time.monotonic()) > 0:
@@ -87,7 +83,7 @@ def _sum_up(url: Url, options: Options, sent: int, trips: list[float], total: fl
         print(f"rtt min/avg/max/mdev = {best:.3f}/{mean:.3f}/{worst:.3f}/{spread:.3f} ms", flush=True)
 
 
-def bench(ws: "Client", url: Url, options: Options) -> int:
+def bench(ws: Client, url: Url, options: Options) -> int:
     """So many messages on their way all the time; how many come back in a second, and how soon."""
     size, flight = options.size or 64, options.in_flight or 100
     message: str | bytes = b"k" * size if options.binary else "k" * size

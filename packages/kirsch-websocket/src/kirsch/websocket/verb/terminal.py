@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import combining, east_asian_width
 
 from kirsch.cli.journal import printable
@@ -23,9 +23,7 @@ from kirsch.cli.verb import Options
 from kirsch.terminal import size
 from kirsch.websocket import Closed, Slow
 from kirsch.websocket.url import Url
-
-if TYPE_CHECKING:
-    from kirsch.cli.ws import Client
+from kirsch.websocket.verb.pipe import Client
 
 PROMPT = "> "
 NUDGE = signal.SIGUSR1
@@ -145,7 +143,7 @@ class Terminal:
 
 
 class _Readline:
-    """What Python's module does not have: is a line being read, and where is its cursor; to draw it anew."""
+    """State of GNU readline that Python's module does not give: whether a line is read, and its cursor."""
 
     def __init__(self) -> None:
         self._library: Any = None
@@ -158,11 +156,11 @@ class _Readline:
 
     @property
     def reads(self) -> bool:
-        """Whether the prompt is there."""
+        """True while the prompt is shown."""
         return self._library is None or bool(self._state.value & RL_STATE_CALLBACK)
 
     def erase(self) -> str:
-        """What goes to the line's beginning and erases it."""
+        """Return the control sequence that goes to the line's beginning and erases it."""
         if not self.reads:
             return ""
         line = readline.get_line_buffer()
@@ -179,7 +177,7 @@ class _Readline:
             self._library.rl_redisplay()
 
 
-def talk(ws: "Client", url: Url, options: Options) -> int:
+def talk(ws: Client, url: Url, options: Options) -> int:
     """Lines are sent, and what comes is shown, until one side closes."""
     terminal = Terminal()
     chosen = f", subprotocol {ws.subprotocol}" if ws.subprotocol else ""
@@ -215,7 +213,7 @@ def talk(ws: "Client", url: Url, options: Options) -> int:
     return 0
 
 
-def _listen(ws: "Client", terminal: Terminal) -> None:
+def _listen(ws: Client, terminal: Terminal) -> None:
     try:
         for message in ws:
             terminal.show(_message(message))
@@ -225,7 +223,7 @@ def _listen(ws: "Client", terminal: Terminal) -> None:
     terminal.end()
 
 
-def _obey(ws: "Client", terminal: Terminal, pinged: dict[bytes, float], text: str) -> bool:
+def _obey(ws: Client, terminal: Terminal, pinged: dict[bytes, float], text: str) -> bool:
     """Send a line, or do what it says; whether to go on. Raises Closed, Slow, ValueError."""
     if not text.startswith("/") or text.startswith("//"):
         ws.send(text[1:] if text.startswith("//") else text)

@@ -7,23 +7,39 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Options
 from kirsch.websocket import Closed, Slow
+from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.threaded import Connection
 from kirsch.websocket.url import Url
-
-if TYPE_CHECKING:
-    from kirsch.cli.ws import Client
 
 INPUT = 0
 # Once all is sent, so much silence is the end.
 QUIET = 1.0
 READ = 256 << 10
 
+WELL = (NORMAL, GOING_AWAY, NO_CODE)
 
-def pipe(ws: "Client", url: Url, options: Options) -> int:
+
+class Client(Connection):
+    """Connection with its `outcome`, close code and reason, and the close code a person has `chosen`."""
+
+    outcome: tuple[int, str] | None = None
+    chosen: int | None = None
+
+    @property
+    def well(self) -> bool:
+        """True if the connection was closed normally, or as the person asked."""
+        return self.outcome is not None and self.outcome[0] in (*WELL, self.chosen)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.outcome = (code, reason)
+
+
+def pipe(ws: Client, url: Url, options: Options) -> int:
     """Send what comes on standard input, print what comes from the peer."""
     wanted = 1 if options.one else options.exit_after
     quiet = options.timeout or (None if options.listen or wanted else QUIET)
@@ -59,7 +75,7 @@ class Feeder(threading.Thread):
         gave_up: whether this has closed the connection. trouble: what was wrong with the input.
     """
 
-    def __init__(self, ws: "Client", binary: bool, quiet: float | None) -> None:
+    def __init__(self, ws: Client, binary: bool, quiet: float | None) -> None:
         super().__init__(daemon=True)
         self.last = 0.0
         self.printing = self.gave_up = False
