@@ -302,20 +302,35 @@ def test_without_pika_it_is_said_what_to_install(tmp_path):
     assert "ImportError: kirsch.amqp needs pika and CherryPy: pip install kirsch-amqp" in done.stderr
 
 
+class Written:
+    """asyncio's transport, whose writes are kept."""
+
+    def __init__(self, stream, written):
+        self._stream, self._written = stream, written
+
+    def write(self, data):
+        self._written.append(bytes(data))
+        self._stream.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
 @pytest.mark.parametrize("loop", ["thread", "asyncio"])
 def test_a_message_is_written_at_once_and_much_is_read(rabbit, loop):
-    """What is overridden of pika's own (kirsch.amqp.framing) does what it is for."""
+    """kirsch.amqp.transport, which pika is given, does what it is for."""
     bus_loop = AsyncioPlugin(Bus()) if loop == "asyncio" else None
     if bus_loop is not None:
         bus_loop.start()
     try:
         with Talk(rabbit, loop=bus_loop or "thread") as talk:
             eventually(lambda: talk.plugin.connected)
-            transport = talk.plugin._session._connection._transport
+            transport = talk.plugin._session._link._services.transport
             written, read = [], []
-            write, received = transport.write, transport._protocol.data_received
-            transport.write = lambda data: (written.append(data), write(data))[1]
-            transport._protocol.data_received = lambda data: (read.append(len(data)), received(data))[1]
+            stream, protocol = transport._stream, transport.get_protocol()
+            received = protocol.data_received
+            transport._stream = Written(stream, written)
+            protocol.data_received = lambda data: (read.append(len(data)), received(data))[1]
             body = b"x" * 100_000
             talk.bus.publish("ws2amqp", Publication(talk.name, "k", body))
             eventually(lambda: talk.came)

@@ -29,6 +29,7 @@ class Wire:
 
     def connect(self, parameters, opened, failed, closed):
         self.gone = closed
+        self.amqp = self
         return self
 
     def cancel(self):

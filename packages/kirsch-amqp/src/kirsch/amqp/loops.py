@@ -1,4 +1,4 @@
-"""Where the connection to the broker runs: in a thread of its own, or on a loop that the application has."""
+"""Event loops for the broker connection: a thread's own, or the application's (asyncio, Tornado, gevent)."""
 
 import asyncio
 import collections
@@ -8,80 +8,102 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pika import ConnectionParameters
-from pika.adapters.select_connection import IOLoop
 
-from kirsch.amqp.framing import OnAsyncio, Selected
+from kirsch.amqp.transport import Connection, Gone, Opened
 
 Work = Callable[[], object]
-Opened = Callable[[Any], object]
-Gone = Callable[[Any, Any], object]
 
 log = logging.getLogger("kirsch.amqp")
 
-# How much is done before gevent's greenlets, which write what was sent, have their turn.
+# Listeners called before gevent's greenlets, which write what was sent, have their turn.
 TURN = 4
 
 
 class Timer(Protocol):
-    """What `later` returns."""
+    """A callback that is due later."""
 
     def cancel(self) -> object: ...
 
 
-class Loop(Protocol):
-    """Runs the connection, and the listeners of what it brings.
-
-    Attributes:
-        thread: the ident of the thread that listeners are called in; 0 before the start.
-    """
-
-    thread: int
-
-    @property
-    def running(self) -> bool:
-        """Whether it has been started, and has not come to its end."""
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-
-    def stop(self, work: Work, timeout: float) -> None:
-        """Do `work`, which ends what runs, and have no more callbacks; waits `timeout` seconds if it can."""
-
-    def call(self, work: Work) -> None:
-        """Do this soon, where the connection runs; from any thread."""
-
-    def tell(self, work: Work) -> None:
-        """Do this where listeners are called; from where the connection runs."""
-
-    def later(self, seconds: float, work: Work) -> Timer:
-        """Do this in some seconds; from where the connection runs."""
-
-    def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
-        """Begin to connect: pika's connection."""
-
-
 class _Nothing:
-    """A timer of a loop that is gone."""
+    """Timer of a loop that has ended."""
 
     def cancel(self) -> None:
         pass
 
 
-class ThreadLoop:
-    """A thread of its own, with pika's own loop (epoll or poll)."""
+class Loop:
+    """An asyncio event loop that runs the connection, and the listeners of what it receives.
+
+    Attributes:
+        thread: ident of the thread in which listeners are called; 0 before the start.
+    """
 
     def __init__(self) -> None:
         self.thread = 0
-        self._loop: Any = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Ident of the thread in which the connection runs.
+        self._here = 0
 
     @property
     def running(self) -> bool:
+        """True from `start` until the last callback."""
         return self._loop is not None
 
     def start(self) -> None:
-        self._loop = IOLoop()
+        """Begin; returns at once."""
+        raise NotImplementedError
+
+    def stop(self, work: Work, timeout: float) -> None:
+        """Call `work`, which closes the connection and then calls `ended`.
+
+        Waits for `ended` for up to `timeout` seconds where waiting does not block the loop itself.
+        """
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """Take no more callbacks: this was the last."""
+        raise NotImplementedError
+
+    def call(self, work: Work) -> None:
+        """Call `work` soon, where the connection runs. Thread-safe."""
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            if threading.get_ident() == self._here:
+                loop.call_soon(work)
+            else:
+                loop.call_soon_threadsafe(work)
+        except RuntimeError:
+            # The application closed the loop before the bus stopped.
+            self.ended()
+
+    def tell(self, work: Work) -> None:
+        """Call `work` where listeners are called. To be called where the connection runs."""
+        _safely(work)
+
+    def later(self, seconds: float, work: Work) -> Timer:
+        """Call `work` in some seconds. To be called where the connection runs."""
+        return self._loop.call_later(seconds, work) if self._loop is not None else _Nothing()
+
+    def connect(
+        self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone
+    ) -> Connection:
+        """Begin to connect to a broker."""
+        assert self._loop is not None, "the loop is not running"
+        return Connection(self._loop, parameters, opened, failed, closed)
+
+
+class ThreadLoop(Loop):
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(self._loop, started), name="amqp", daemon=True
@@ -96,53 +118,29 @@ class ThreadLoop:
             thread.join(timeout)
 
     def ended(self) -> None:
-        """The last callback: the thread ends."""
-        with self._lock:
-            loop, self._loop = self._loop, None
+        loop, self._loop = self._loop, None
         if loop is not None:
-            loop.stop()
+            loop.call_soon_threadsafe(loop.stop)
 
-    def call(self, work: Work) -> None:
-        with self._lock:
-            if self._loop is not None:
-                self._loop.add_callback_threadsafe(work)
-
-    def tell(self, work: Work) -> None:
-        _safely(work)
-
-    def later(self, seconds: float, work: Work) -> Timer:
-        return _Scheduled(self._loop, seconds, work) if self._loop is not None else _Nothing()
-
-    def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
-        return Selected(parameters, opened, failed, closed, custom_ioloop=self._loop)
-
-    def _run(self, loop: Any, started: threading.Event) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
+        self._here = threading.get_ident()
         self._begun()
         started.set()
         try:
-            loop.start()
+            loop.run_forever()
+            # The transport closes its socket in a callback of its own.
+            loop.run_until_complete(asyncio.sleep(0))
         finally:
             loop.close()
 
     def _begun(self) -> None:
-        self.thread = threading.get_ident()
-
-
-class _Scheduled:
-    """A timer of pika's loop."""
-
-    def __init__(self, loop: Any, seconds: float, work: Work) -> None:
-        self._loop = loop
-        self._timer = loop.call_later(seconds, work)
-
-    def cancel(self) -> None:
-        self._loop.remove_timeout(self._timer)
+        self.thread = self._here
 
 
 class GeventLoop(ThreadLoop):
-    """As ThreadLoop, but listeners are called by gevent's hub of the thread that started it.
+    """A ThreadLoop whose listeners are called by the gevent hub of the thread that started it.
 
-    Their greenlets may not wait: what they do is done one after another.
+    A hub's callbacks must not wait: listeners are called one after another.
     """
 
     def __init__(self) -> None:
@@ -163,14 +161,14 @@ class GeventLoop(ThreadLoop):
             self._hub.loop.run_callback_threadsafe(self._work)
 
     def _begun(self) -> None:
-        """Listeners are not called here."""
+        """Leave `thread` alone: listeners are called by the hub."""
 
     def _work(self) -> None:
-        # What comes meanwhile wakes the hub again only once all is done.
+        # Work added meanwhile wakes the hub again only after the queue was empty.
         works = self._works
         for _ in range(TURN):
             if not works:
-                # All is done, perhaps by a turn that saw what came before its own wake-up.
+                # An earlier turn may have done what this wake-up was for.
                 return
             _safely(works[0])
             works.popleft()
@@ -178,19 +176,14 @@ class GeventLoop(ThreadLoop):
             self._hub.loop.run_callback(self._work)
 
 
-class AsyncioLoop:
-    """A loop of asyncio's, which Tornado's is too: the one that runs when the bus starts, or one given."""
+class AsyncioLoop(Loop):
+    """The application's asyncio loop, which is Tornado's too: the running one, or one that was given."""
 
     def __init__(self, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        self.thread = 0
+        super().__init__()
         self._find = loop
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: threading.Event | None = None
         self._gone = asyncio.Event()
-
-    @property
-    def running(self) -> bool:
-        return self._loop is not None
 
     def start(self) -> None:
         self._loop = self._find()
@@ -200,12 +193,12 @@ class AsyncioLoop:
         except RuntimeError:
             here = False
         if here:
-            self.thread = threading.get_ident()
+            self.thread = self._here = threading.get_ident()
             return
         started = threading.Event()
 
         def begin() -> None:
-            self.thread = threading.get_ident()
+            self.thread = self._here = threading.get_ident()
             started.set()
 
         self._loop.call_soon_threadsafe(begin)
@@ -225,46 +218,23 @@ class AsyncioLoop:
         self._ended.wait(timeout)
 
     def ended(self) -> None:
-        """The last callback."""
         loop, self._loop = self._loop, None
         if loop is not None:
             self._gone.set()
         if self._ended is not None:
             self._ended.set()
 
-    def call(self, work: Work) -> None:
-        loop = self._loop
-        if loop is None:
-            return
-        if threading.get_ident() == self.thread:
-            loop.call_soon(work)
-            return
-        try:
-            loop.call_soon_threadsafe(work)
-        except RuntimeError:
-            # It was closed before the bus stopped.
-            self.ended()
-
-    def tell(self, work: Work) -> None:
-        _safely(work)
-
-    def later(self, seconds: float, work: Work) -> Timer:
-        return self._loop.call_later(seconds, work) if self._loop is not None else _Nothing()
-
-    def connect(self, parameters: ConnectionParameters, opened: Opened, failed: Gone, closed: Gone) -> Any:
-        return OnAsyncio(parameters, opened, failed, closed, custom_ioloop=self._loop)
-
 
 def _safely(work: Work) -> None:
-    """A listener's failure ends neither the loop nor the connection."""
+    """Call a listener; its failure is logged and ends neither the loop nor the connection."""
     try:
         work()
     except Exception:
         log.exception("a listener failed")
 
 
-def loop_for(where: Any) -> Any:
-    """The Loop for AMQPPlugin's argument. Raises TypeError."""
+def loop_for(where: Any) -> Loop:
+    """Return the Loop for AMQPPlugin's argument. Raises TypeError."""
     if where == "thread":
         return ThreadLoop()
     if where == "gevent":

@@ -91,7 +91,8 @@ class Session:
         # The broker takes no messages: it is short of memory or disk.
         self.blocked = False
         self.ready = False
-        self._connection = loop.connect(settings.parameters(), self._opened, self._gone, self._gone)
+        self._link = loop.connect(settings.parameters(), self._opened, self._gone, self._gone)
+        self._connection = self._link.amqp
         # A peer that accepts and says nothing is given up by pika only in parts of the handshake.
         self._limit = loop.later(CONNECT + SHAKE_HANDS, self._late)
 
@@ -151,7 +152,6 @@ class Session:
     # How it opens.
 
     def _opened(self, connection: Any) -> None:
-        self._connection = connection
         if self._over:
             connection.close()
             return
@@ -340,13 +340,9 @@ class Session:
             self._abort()
 
     def _abort(self) -> None:
-        """It has not closed in time: do without it."""
-        connection = self._connection
+        """End a connection that has not closed in time."""
         try:
-            if connection.is_open or connection.is_closing:
-                connection._terminate_stream(None)
-            elif not connection.is_closed:
-                connection.close()
+            self._link.abort()
         except Exception as error:
             log.debug("%s", error)
         self._end(self._why)
