@@ -133,11 +133,11 @@ def broker(core: str) -> Iterator[tuple[str, Server, int]]:
 def _broker(core: str) -> Iterator[tuple[str, Server, int]]:
     """A RabbitMQ of its own, on one core: its URL, its process, and Web-STOMP's port."""
     sys.path[:0] = PYTHONPATH.split(":")
-    from kirsch.amqp.rabbitmq import Settings, _free_ports
+    from kirsch.amqp.rabbitmq import Settings, free_ports
     from kirsch.bus.child import Child, Command
 
     folder = Path(tempfile.mkdtemp(prefix="fanout-"))
-    port, stomp = _free_ports(2)
+    port, stomp = free_ports(2)
     lines = (
         "stomp.listeners.tcp = none",
         "web_stomp.tcp.ip = 127.0.0.1",

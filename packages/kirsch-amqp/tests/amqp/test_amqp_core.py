@@ -11,17 +11,25 @@ from hypothesis import strategies as st
 
 from kirsch.amqp import protocol
 from kirsch.amqp.broker import Broker, BrokerError, broker_from
-from kirsch.amqp.doubles import WINDOW, Doubles
-from kirsch.amqp.history import History
+from kirsch.amqp.consumer import (
+    CAUGHT_UP,
+    DUPLICATE,
+    FOREIGN,
+    OTHERS_MARK,
+    REPLACED,
+    SEEN,
+    WINDOW,
+    Deduplicator,
+    Mark,
+    Message,
+    StreamConsumer,
+)
 from kirsch.amqp.limits import Bucket, Limits
+from kirsch.amqp.members import KNOWN, Members, Presence
 from kirsch.amqp.message import Delivery, Publication
-from kirsch.amqp.others import KNOWN, Others
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.presence import Presence
 from kirsch.amqp.rabbitmq import RabbitError, Settings
-from kirsch.amqp.reader import ANOTHER, DOUBLE, FOREIGN, MARKED, OTHERS_MARK, SEEN, Reader, Said
-from kirsch.amqp.room import Rooms
-from kirsch.amqp.roster import Rosters
+from kirsch.amqp.room import History, Rooms
 from kirsch.amqp.topology import Queue
 from kirsch.websocket.errors import Slow
 from kirsch.websocket.message import Prepared
@@ -126,7 +134,7 @@ def test_what_ends_every_channel_is_given_up():
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, WINDOW)), max_size=300))
 def test_a_number_is_new_once(numbers):
-    doubles, seen = Doubles(), set()
+    doubles, seen = Deduplicator(), set()
     for client, number in numbers:
         assert doubles.first(client, number) == ((client, number) not in seen)
         seen.add((client, number))
@@ -134,7 +142,7 @@ def test_a_number_is_new_once(numbers):
 
 @given(st.lists(st.integers(1, 1 << 53), max_size=100))
 def test_what_is_far_behind_is_a_double(numbers):
-    doubles, seen, highest = Doubles(), set(), 0
+    doubles, seen, highest = Deduplicator(), set(), 0
     for number in numbers:
         expected = number not in seen and number > highest - WINDOW
         assert doubles.first("c", number) == expected
@@ -143,7 +151,7 @@ def test_what_is_far_behind_is_a_double(numbers):
 
 
 def test_clients_that_said_nothing_for_long_are_forgotten():
-    doubles = Doubles(clients=2)
+    doubles = Deduplicator(clients=2)
     for client in "abc":
         doubles.first(client, 1)
     assert doubles.first("a", 1)
@@ -261,23 +269,21 @@ def test_who_is_connected_to_two_processes_has_left_when_both_say_so():
 
 def test_who_comes_back_by_another_name_is_told_of():
     here, there = Presence("here", 10.0), Presence("there", 10.0)
-    rosters = {each: Rosters(each, 500) for each in (here, there)}
 
     def told(presence):
-        return [json.loads(message) for _, message in rosters[presence].take()]
+        return [json.loads(message) for _, message in presence.take()]
 
     def spread():
-        event = json.loads(json.dumps(here.told()))
-        rosters[there].add(there.hear(event, 0.0)[0])
+        there.hear(json.loads(json.dumps(here.told())), 0.0)
 
     there.hear(here.state(), 0.0)
-    rosters[here].add(here.enter("r", "a", "Ada"))
+    here.enter("r", "a", "Ada")
     spread()
     assert told(here)[0]["joined"] == told(there)[0]["joined"] == [{"client": "a", "name": "Ada"}]
     for names in (["Countess"], ["Ada", "Ada Lovelace"]):
         for name in names:
-            rosters[here].add(here.leave("r", "a"))
-            rosters[here].add(here.enter("r", "a", name))
+            here.leave("r", "a")
+            here.enter("r", "a", name)
         spread()
         for presence in (here, there):
             (said,) = told(presence)
@@ -285,36 +291,35 @@ def test_who_comes_back_by_another_name_is_told_of():
             assert said["joined"] == [{"client": "a", "name": names[-1]}]
             assert presence.members("r") == [("a", names[-1])]
     # All at once: nobody has seen the name that it left by.
-    rosters[here].add(here.leave("r", "a"))
-    rosters[here].add(here.enter("r", "a", "nobody"))
-    rosters[here].add(here.leave("r", "a"))
+    here.leave("r", "a")
+    here.enter("r", "a", "nobody")
+    here.leave("r", "a")
     spread()
     for presence in (here, there):
         (said,) = told(presence)
         assert (said["count"], said["joined"], [each["client"] for each in said["left"]]) == (0, [], ["a"])
-    rosters[here].add(here.enter("r", "b", "Bob"))
-    rosters[here].add(here.leave("r", "b"))
+    here.enter("r", "b", "Bob")
+    here.leave("r", "b")
     assert told(here) == []
     # A whole state says it, too.
     here.enter("r", "a", "Ada")
     there.hear(here.state(), 0.0)
     here.leave("r", "a")
     here.enter("r", "a", "Countess")
-    rosters[there].add(there.hear(here.state(), 0.0)[0])
+    there.hear(here.state(), 0.0)
     assert told(there)[0]["joined"] == [{"client": "a", "name": "Countess"}]
 
 
 def test_members_are_named_again_once_they_are_few_enough():
-    presence = Presence("here", 10.0)
-    rosters = Rosters(presence, 2)
+    presence = Presence("here", 10.0, 2)
     said = []
     for client in "abc":
-        rosters.add(presence.enter("r", client, client.upper()))
-        said += [json.loads(message) for _, message in rosters.take()]
-    rosters.add(presence.leave("r", "b"))
-    said += [json.loads(message) for _, message in rosters.take()]
-    rosters.add(presence.leave("r", "c"))
-    said += [json.loads(message) for _, message in rosters.take()]
+        presence.enter("r", client, client.upper())
+        said += [json.loads(message) for _, message in presence.take()]
+    presence.leave("r", "b")
+    said += [json.loads(message) for _, message in presence.take()]
+    presence.leave("r", "c")
+    said += [json.loads(message) for _, message in presence.take()]
     assert "joined" not in said[2]
     assert said[3]["members"] == [{"client": "a", "name": "A"}, {"client": "c", "name": "C"}]
     assert said[4]["left"] == [{"client": "c", "name": "C"}]
@@ -586,7 +591,7 @@ def test_rabbitmq_is_set_up_by_its_environment(tmp_path):
             Settings.from_environment({name: value})
 
 
-# The reader of the stream.
+# The consumer of the stream.
 
 
 def delivery(body, kind=protocol.MESSAGE, message_id="c:1"):
@@ -598,78 +603,80 @@ def said(number, client="c"):
     return delivery(body, message_id=f"{client}:{number}")
 
 
+def late(reader, now):
+    """Whether the reader has the end of the stream looked for."""
+    return any(isinstance(event, Mark) and not event.body for event in reader.tick(now))
+
+
 def test_a_reader_tells_what_is_new_from_what_is_not():
-    reader = Reader("me", 60, 5.0)
-    assert reader.where(0.0) == {"x-stream-offset": "60s"}
-    first = reader.read(said(1), 40)
-    assert isinstance(first, Said)
+    reader = StreamConsumer("me", 60, 5.0)
+    assert reader.connect(0.0) == {"x-stream-offset": "60s"}
+    first = reader.receive(said(1), 40)[-1]
+    assert isinstance(first, Message)
     assert json.loads(first.text)["offset"] == 40
     assert reader.begun == 40
-    assert reader.read(delivery(b"{}", protocol.MARK, "other"), 41) is OTHERS_MARK
-    assert reader.read(delivery(b"{}", protocol.MARK, "me"), 42) is MARKED
+    assert reader.receive(delivery(b"{}", protocol.MARK, "other"), 41)[-1] is OTHERS_MARK
+    assert reader.receive(delivery(b"{}", protocol.MARK, "me"), 42)[-1] is CAUGHT_UP
     assert reader.caught_up
-    assert reader.read(said(1), 43) is DOUBLE
-    assert reader.read(said(2), 43) is SEEN
-    assert reader.read(delivery(b"\xff", None), 44) is FOREIGN
-    assert isinstance(reader.read(delivery(b'"text"', None), 45), Said)
+    assert reader.receive(said(1), 43)[-1] is DUPLICATE
+    assert reader.receive(said(2), 43)[-1] is SEEN
+    assert reader.receive(delivery(b"\xff", None), 44)[-1] is FOREIGN
+    assert isinstance(reader.receive(delivery(b'"text"', None), 45)[-1], Message)
     assert reader.offset == 45
 
 
 def test_a_reader_goes_on_from_its_last_message():
-    reader = Reader("me", 60, 5.0)
-    reader.read(said(1), 7)
-    assert reader.where(100.0) == {"x-stream-offset": 7}
-    assert not reader.late(104.0)
-    assert reader.read(said(1), 7) is SEEN
-    assert not reader.late(1000.0)
-    assert isinstance(reader.read(said(2), 8), Said)
+    reader = StreamConsumer("me", 60, 5.0)
+    reader.receive(said(1), 7)
+    assert reader.connect(100.0) == {"x-stream-offset": 7}
+    assert not late(reader, 104.0)
+    assert reader.receive(said(1), 7)[-1] is SEEN
+    assert not late(reader, 1000.0)
+    assert isinstance(reader.receive(said(2), 8)[-1], Message)
     assert reader.begun == 7
 
 
 def test_a_reader_notices_what_it_has_missed():
-    reader = Reader("me", 60, 5.0)
-    reader.read(said(1), 7)
-    reader.where(100.0)
-    assert isinstance(reader.read(said(9), 20), Said)
+    reader = StreamConsumer("me", 60, 5.0)
+    reader.receive(said(1), 7)
+    reader.connect(100.0)
+    assert isinstance(reader.receive(said(9), 20)[-1], Message)
     assert reader.begun == 20
 
 
 def test_what_was_on_its_way_when_the_connection_was_lost_is_not_missing():
-    reader = Reader("me", 60, 5.0)
-    reader.read(said(1), 7)
-    reader.where(100.0)
-    assert isinstance(reader.read(said(2), 8), Said)
-    assert reader.read(said(1), 7) is SEEN
-    assert reader.read(said(2), 8) is SEEN
-    assert isinstance(reader.read(said(3), 9), Said)
+    reader = StreamConsumer("me", 60, 5.0)
+    reader.receive(said(1), 7)
+    reader.connect(100.0)
+    assert isinstance(reader.receive(said(2), 8)[-1], Message)
+    assert reader.receive(said(1), 7)[-1] is SEEN
+    assert reader.receive(said(2), 8)[-1] is SEEN
+    assert isinstance(reader.receive(said(3), 9)[-1], Message)
     assert reader.begun == 7
 
 
 def test_a_reader_of_another_stream_begins_with_its_beginning():
-    reader = Reader("me", 60, 5.0)
-    reader.read(said(1), 7)
-    reader.where(100.0)
-    assert reader.read(said(3), 7) is ANOTHER
-    reader.forget()
+    reader = StreamConsumer("me", 60, 5.0)
+    reader.receive(said(1), 7)
+    reader.connect(100.0)
+    assert reader.receive(said(3), 7)[-1] is REPLACED
     # What the same connection brings behind it.
-    assert reader.read(said(4), 8) is SEEN
-    assert reader.where(200.0) == {"x-stream-offset": "60s"}
-    assert isinstance(reader.read(said(1), 0), Said)
-    assert isinstance(reader.read(said(4), 8), Said)
+    assert reader.receive(said(4), 8)[-1] is SEEN
+    assert reader.connect(200.0) == {"x-stream-offset": "60s"}
+    assert isinstance(reader.receive(said(1), 0)[-1], Message)
+    assert isinstance(reader.receive(said(4), 8)[-1], Message)
 
 
 def test_a_reader_notices_that_the_stream_is_another():
-    reader = Reader("me", 60, 5.0)
-    reader.read(said(1), 7)
-    reader.where(100.0)
-    assert reader.late(105.1)
-    reader.where(200.0)
-    assert reader.read(said(3), 7) is ANOTHER
-    reader.where(300.0)
-    assert reader.read(said(3), 2) is ANOTHER
-    reader.forget()
-    assert reader.where(400.0) == {"x-stream-offset": "60s"}
-    assert isinstance(reader.read(said(1), 0), Said)
+    for offset in (7, 2):
+        reader = StreamConsumer("me", 60, 5.0)
+        reader.receive(said(1), 7)
+        reader.connect(100.0)
+        assert late(reader, 105.1)
+        reader.connect(200.0)
+        assert reader.receive(said(3), offset)[-1] is REPLACED
+        assert reader.connect(400.0) == {"x-stream-offset": "60s"}
+        assert isinstance(reader.receive(said(1), 0)[-1], Message)
 
 
 # Rooms: members that read when it pleases them.
@@ -775,7 +782,7 @@ def test_who_is_behind_after_joining_is_told_who_is_there_once_it_has_heard_the_
 
 def test_changes_are_told_though_others_who_do_not_care_are_behind():
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Others("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    others = Members("here", "events", rooms, 500, lambda publication: None, lambda: None)
     caring, quiet = Reluctant(), Reluctant()
     for member in (caring, quiet):
         rooms.join("r", member, None, 0, 0.0)
@@ -791,7 +798,7 @@ def test_changes_are_told_though_others_who_do_not_care_are_behind():
 
 def test_processes_that_were_there_at_the_same_time_are_remembered():
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Others("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    others = Members("here", "events", rooms, 500, lambda publication: None, lambda: None)
     assert others.know("here")
     assert not others.know("there")
     for body in (b'{"event":"beat","process":"there","version":0}', b'{"event":"bye","process":"there"}'):
@@ -807,7 +814,7 @@ def test_processes_that_were_there_at_the_same_time_are_remembered():
 def test_who_comes_and_goes_while_the_broker_is_away_is_not_kept():
     told = []
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Others("here", "events", rooms, 500, told.append, lambda: None)
+    others = Members("here", "events", rooms, 500, told.append, lambda: None)
     there = Presence("there", 10.0)
     there.hear(others.presence.state(), 0.0)
     for number in range(1000):

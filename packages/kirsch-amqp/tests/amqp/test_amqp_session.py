@@ -10,11 +10,10 @@ from pika import frame, spec
 from pika.exceptions import ChannelClosedByBroker, ChannelWrongStateError
 
 from kirsch.amqp.broker import Broker
+from kirsch.amqp.errors import describe
 from kirsch.amqp.message import Publication, Rejected
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.reading import Reading
-from kirsch.amqp.reason import said
-from kirsch.amqp.session import Session, Settings
+from kirsch.amqp.session import Session, Settings, Subscription
 from kirsch.amqp.topology import Consumer, Queue
 
 
@@ -136,7 +135,7 @@ def test_what_cannot_be_declared_or_asked_for_ends_the_connection_with_a_reason(
     assert "cannot be declared" in reason
     made, wire = session(Outbox())
     consumer = Consumer("news", arguments=lambda: {}["where"])
-    reading = Reading(made, consumer, made.deliver, made._one_more, made.ended)
+    reading = Subscription(made, consumer, made.deliver, made._one_more, made.ended)
     reading._channel = wire
     reading._consume(None)
     assert wire.outcomes == ["news cannot be read: 'where'"]
@@ -244,7 +243,7 @@ def test_each_that_comes_back_is_told_of_however_alike_they_are():
 
 def test_what_to_do_with_a_stream_that_is_half_made_is_said():
     text = "NOT_FOUND - home node 'k@localhost' of durable queue 's.h' in vhost '/' is down or inaccessible"
-    told = said(ChannelClosedByBroker(404, text))
+    told = describe(ChannelClosedByBroker(404, text))
     forget = """internal_delete(rabbit_misc:r(<<"/">>, queue, <<"s.h">>), <<"kirsch">>).'"""
     assert told.startswith(text)
     assert told.endswith(forget)
@@ -252,7 +251,7 @@ def test_what_to_do_with_a_stream_that_is_half_made_is_said():
     # What packages/kirsch-amqp/docs has people type.
     readme = (Path(__file__).parents[4] / "packages/kirsch-amqp/docs/README.md").read_text()
     assert forget.replace("s.h", "NAME.history") in readme
-    assert said(ChannelClosedByBroker(404, "no exchange 'e'")) == "no exchange 'e' (404)"
+    assert describe(ChannelClosedByBroker(404, "no exchange 'e'")) == "no exchange 'e' (404)"
 
 
 def test_what_is_read_besides_ends_alone():
@@ -289,6 +288,6 @@ def test_what_is_read_besides_ends_alone():
     reading.open(channel)
     assert not channel.is_open
     assert len(ended) == 1
-    assert reading not in made._reading
+    assert reading not in made._subscriptions
     assert wire.outcomes == []
     assert wire.closings == 0

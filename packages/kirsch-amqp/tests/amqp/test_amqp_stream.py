@@ -10,10 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.amqp import protocol
-from kirsch.amqp.backlog import AHEAD, BATCH, Backlog
-from kirsch.amqp.gathering import Gathering
+from kirsch.amqp.batching import Batching
+from kirsch.amqp.consumer import (
+    CAUGHT_UP,
+    OTHERS_MARK,
+    REPLACED,
+    SEEN,
+    STATE_AGAIN,
+    EndFound,
+    FindFirst,
+    Mark,
+    Message,
+    StreamConsumer,
+)
 from kirsch.amqp.message import Delivery
-from kirsch.amqp.reader import ANOTHER, MARKED, OTHERS_MARK, SAY_AGAIN, SEEN, Reader, Said
+from kirsch.amqp.replay import AHEAD, BATCH, Replay
 from kirsch.amqp.room import ROOM, Rooms
 from kirsch.websocket.deflate import Agreement, Codec
 from kirsch.websocket.errors import Slow
@@ -32,10 +43,22 @@ def mark(process, **said):
 
 def reading(stream, process="me", begin=0):
     """A reader that has read a list of deliveries from somewhere on."""
-    reader = Reader(process, 86400, 2.0)
+    reader = StreamConsumer(process, 86400, 2.0)
     for offset, delivery in enumerate(stream[begin:], begin):
-        reader.read(delivery, offset)
+        reader.receive(delivery, offset)
     return reader
+
+
+def probe(reader, now):
+    """The message by which the reader has the end of its stream looked for, if it has."""
+    probes = [event for event in reader.tick(now) if isinstance(event, Mark) and not event.body]
+    return mark(probes[0].message_id) if probes else None
+
+
+def stated(reader, now):
+    """What the reader states that the stream is called, if it does."""
+    names = [event.body["stream"] for event in reader.tick(now) if isinstance(event, Mark) and event.body]
+    return names[0] if names else ""
 
 
 # Whether it is the same.
@@ -43,53 +66,55 @@ def reading(stream, process="me", begin=0):
 
 def test_a_broker_that_takes_its_time_is_not_another():
     reader = reading([message(1), message(2)])
-    assert reader.where(100.0) == {"x-stream-offset": 1}
-    assert reader.expecting
-    assert not reader.late(101.9)
+    assert reader.connect(100.0) == {"x-stream-offset": 1}
+    assert reader.resuming
+    assert not probe(reader, 101.9)
     # It is looked where the stream ends, and again, as long as nothing is known.
-    assert reader.late(102.1)
-    assert not reader.late(103.0)
-    assert reader.late(104.2)
-    assert not reader.shorter(2)
-    reader.long_enough()
-    assert not reader.late(math.inf)
-    assert reader.read(message(2), 1) is SEEN
-    assert not reader.expecting
-    assert isinstance(reader.read(message(3), 2), Said)
+    assert probe(reader, 102.1)
+    assert not probe(reader, 103.0)
+    looked = probe(reader, 104.2)
+    assert reader.end_seen(looked, 2) == [EndFound()]
+    assert not probe(reader, math.inf)
+    assert reader.receive(message(2), 1)[-1] is SEEN
+    assert not reader.resuming
+    assert isinstance(reader.receive(message(3), 2)[-1], Message)
 
 
 def test_a_stream_that_ends_before_what_was_read_is_another():
-    reader = reading([message(1), message(2)])
-    assert not reader.shorter(1)
-    reader.where(100.0)
-    assert reader.shorter(1)
-    assert reader.shorter(0)
+    for end in (1, 0):
+        reader = reading([message(1), message(2)])
+        assert reader.end_seen(mark("somebody's"), end) == []
+        reader.connect(100.0)
+        looked = probe(reader, 102.1)
+        assert reader.end_seen(mark("somebody else's"), end) == []
+        assert reader.end_seen(looked, end)[-1] is REPLACED
 
 
 def test_what_says_the_same_is_another_message_all_the_same():
     """Two who say the same thing, or the marks of two processes."""
     for first, second in ((message(1), message(1, client="d")), (mark("p"), mark("q"))):
         reader = reading([first])
-        reader.where(100.0)
-        assert reader.read(second, 0) is ANOTHER
+        reader.connect(100.0)
+        assert reader.receive(second, 0)[-1] is REPLACED
 
 
 def test_what_is_passed_over_is_noticed():
     """But for the one offset that RabbitMQ takes where a segment begins."""
     reader = reading([message(1), message(2)])
-    reader.read(message(3), 3)
+    reader.receive(message(3), 3)
     assert reader.skipped == -1
-    reader.read(message(4), 6)
+    assert FindFirst() in reader.receive(message(4), 6)
     assert reader.skipped == 3
     # It is not known yet.
-    reader.read(message(5), 60)
+    reader.receive(message(5), 60)
     assert reader.skipped == 3
-    reader.forget()
+    reader.connect(100.0)
+    assert reader.receive(message(0), 60)[-1] is REPLACED
     assert reader.skipped == -1
     # What was missed while the connection was gone is told of as such.
     reader = reading([message(1)])
-    reader.where(100.0)
-    reader.read(message(9), 8)
+    reader.connect(100.0)
+    reader.receive(message(9), 8)
     assert (reader.skipped, reader.begun) == (-1, 8)
 
 
@@ -103,13 +128,13 @@ def test_the_first_name_that_is_proposed_holds():
         assert reader.caught_up
         assert reader.stream == "A"
         # Whoever begins later does not read as far.
-        assert reader.to_name(0.0) == "A"
-        assert reader.to_name(1.0) == ""
+        assert stated(reader, 0.0) == "A"
+        assert stated(reader, 1.0) == ""
         # Nobody has heard it.
-        assert reader.to_name(SAY_AGAIN) == "A"
-        assert reader.read(mark("", stream="A"), 4) is OTHERS_MARK
-        assert reader.to_name(SAY_AGAIN * 2) == reader.to_name(3600.0) == ""
-        assert reader.to_name(6.1 * 3600) == "A"
+        assert stated(reader, STATE_AGAIN) == "A"
+        assert reader.receive(mark("", stream="A"), 4)[-1] is OTHERS_MARK
+        assert stated(reader, STATE_AGAIN * 2) == stated(reader, 3600.0) == ""
+        assert stated(reader, 6.1 * 3600) == "A"
     # What is said holds before what is proposed, whichever comes first.
     late = reading([*stream, mark("", stream="A"), mark("c", proposed="C")], "c", 2)
     assert late.stream == "A"
@@ -118,29 +143,28 @@ def test_the_first_name_that_is_proposed_holds():
 
 def test_nothing_is_called_anything_before_it_is_known_to_be_the_same():
     reader = reading([mark("me", proposed="A"), message(1)])
-    reader.where(100.0)
-    assert reader.to_name(100.0) == ""
-    reader.read(message(1), 1)
-    assert reader.to_name(100.0) == "A"
+    reader.connect(100.0)
+    assert stated(reader, 100.0) == ""
+    reader.receive(message(1), 1)
+    assert stated(reader, 100.0) == "A"
 
 
 def test_a_stream_that_has_lost_something_has_another_name():
     reader = reading([mark("me", proposed="A"), mark("", stream="A"), message(1)])
-    reader.where(100.0)
-    reader.read(message(2), 2)
-    reader.forget()
+    reader.connect(100.0)
+    assert reader.receive(message(2), 2)[-1] is REPLACED
     assert not reader.caught_up
     assert reader.stream == ""
-    reader.where(200.0)
+    reader.connect(200.0)
     # A part of it is still there.
     for offset, delivery in enumerate([mark("me2", proposed="A"), mark("", stream="A")]):
-        assert reader.read(delivery, offset) is OTHERS_MARK
-    assert reader.read(mark("me", proposed="B"), 2) is MARKED
+        assert reader.receive(delivery, offset)[-1] is OTHERS_MARK
+    assert reader.receive(mark("me", proposed="B"), 2)[-1] is CAUGHT_UP
     assert reader.stream == "B"
-    assert reader.to_name(200.0) == "B"
+    assert stated(reader, 200.0) == "B"
     # Who had not noticed learns it.
     other = reading([mark("you", proposed="A"), mark("", stream="A"), message(1)], "you")
-    other.read(mark("", stream="B"), 3)
+    other.receive(mark("", stream="B"), 3)
     assert other.stream == "B"
 
 
@@ -150,8 +174,10 @@ def test_a_stream_that_has_lost_something_has_another_name():
 )
 def test_marks_of_any_kind_do_no_harm(body):
     assert protocol.marked(body) == ("", "")
-    reader = Reader("me", 60, 2.0)
-    assert reader.read(Delivery("s", "e", "kirsch", body, 0, None, protocol.MARK, None), 0) is OTHERS_MARK
+    reader = StreamConsumer("me", 60, 2.0)
+    assert (
+        reader.receive(Delivery("s", "e", "kirsch", body, 0, None, protocol.MARK, None), 0)[-1] is OTHERS_MARK
+    )
 
 
 # Who comes back.
@@ -205,9 +231,15 @@ class Broker:
 
     def __init__(self):
         self.stream, self.first = [], 0
-        self.readings, self.opened = [], 0
+        self.readings, self.opened, self.doubts = [], 0, 0
 
-    def open(self, offset, heard, ended):
+    def read_on(self, handled):
+        handled()
+
+    def find_first(self):
+        self.doubts += 1
+
+    def read_from(self, offset, heard, ended):
         reading = {"next": max(offset, self.first), "left": AHEAD, "heard": heard, "late": deque()}
         self.readings.append(reading)
         self.opened += 1
@@ -251,7 +283,7 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
     broker = Broker()
     lagged = []
     rooms = rooms_of(count=kept, reach=10_000, lag=lagged.append)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
+    replay = Replay(rooms, broker)
     members, since, now = {}, {}, 0.0
     numbers = {"a": 0, "b": 0}
 
@@ -279,7 +311,7 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
             for _ in range(many // 10 + 1):
                 say("ab"[which % 2])
         elif step == "look":
-            backlog.look()
+            replay.look()
             for name in tuple(rooms.lagging):
                 rooms.catch_up(name, now, 1e9)
         elif step == "send":
@@ -296,7 +328,7 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
         elif step == "leave" and which in members:
             leave(which)
         elif step == "lost":
-            backlog.lost()
+            replay.lost()
         # Who heard at once and does not read is closed.
         for which in [name for name, member in members.items() if member in lagged]:
             leave(which)
@@ -307,22 +339,22 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
             break
         for member in members.values():
             member.take(9)
-        backlog.look()
+        replay.look()
         broker.send(500)
         for name in tuple(rooms.lagging):
             rooms.catch_up(name, now, 1e9)
     for which, member in members.items():
         member.take(100)
         assert member.numbers == wanted(which)
-    backlog.look()
-    assert not backlog.reading
+    replay.look()
+    assert not replay.reading
     assert not broker.readings
 
 
 def test_what_the_stream_does_not_have_any_more_is_a_gap():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
+    replay = Replay(rooms, broker)
     for number in range(1, 31):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -331,7 +363,7 @@ def test_what_the_stream_does_not_have_any_more_is_a_gap():
     member = Reluctant()
     assert rooms.join("lobby", member, 10, 0, 0.0) == (10, True)
     for _ in range(20):
-        backlog.look()
+        replay.look()
         broker.send(50)
         rooms.catch_up("lobby", 0.0, 30.0)
         member.take(9)
@@ -343,9 +375,9 @@ def test_what_the_stream_does_not_have_any_more_is_a_gap():
 @pytest.mark.parametrize(("first", "gaps"), [(0, 0), (51, 0), (1000, 1)])
 def test_what_the_stream_drops_while_it_is_read_is_a_gap(first, gaps):
     """Once it is known: RabbitMQ does not say whether what it passes over were messages."""
-    broker, doubts = Broker(), []
+    broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: doubts.append(1))
+    replay = Replay(rooms, broker)
     for number in range(1, 1501):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -358,19 +390,19 @@ def test_what_the_stream_drops_while_it_is_read_is_a_gap(first, gaps):
     far, gone = Eager(), Eager()
     for each in (far, gone):
         rooms.join("lobby", each, 0, 0, 0.0)
-    backlog.look()
+    replay.look()
     broker.send(51)
     broker.first = 1000
     for _ in range(20):
         broker.send(100)
-        backlog.look()
+        replay.look()
         rooms.catch_up("lobby", 0.0, 30.0)
-    assert len(doubts) == 1
-    assert backlog.doubting
+    assert broker.doubts == 1
+    assert replay.doubting
     assert [said["number"] for said in far.waiting] == [*range(2, 52), *range(1001, 1501)]
     rooms.discard(rooms.room("lobby"), gone)
-    backlog.begins(first)
-    assert not backlog.doubting
+    replay.begins(first)
+    assert not replay.doubting
     assert [said["type"] for said in far.waiting].count("gap") == gaps == rooms.gaps
     assert not any(said["type"] == "gap" for said in gone.waiting)
 
@@ -378,7 +410,7 @@ def test_what_the_stream_drops_while_it_is_read_is_a_gap(first, gaps):
 def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
+    replay = Replay(rooms, broker)
     for number in range(1, 31):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -389,7 +421,7 @@ def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
     member = Reluctant()
     assert rooms.join("lobby", member, 10, 0, 0.0) == (19, False)
     for _ in range(20):
-        backlog.look()
+        replay.look()
         broker.send(50)
         rooms.catch_up("lobby", 0.0, 30.0)
         member.take(9)
@@ -405,7 +437,7 @@ def test_what_the_stream_is_known_not_to_have_is_said_on_joining():
 def test_who_is_near_does_not_wait_for_who_is_far():
     broker = Broker()
     rooms = rooms_of(count=2, reach=10_000)
-    backlog = Backlog(rooms, broker.open, lambda handled: handled(), lambda: None)
+    replay = Replay(rooms, broker)
     for number in range(1, 5001):
         broker.stream.append(message(number, offset=number - 1))
         rooms.offset = number - 1
@@ -417,16 +449,16 @@ def test_who_is_near_does_not_wait_for_who_is_far():
 
     far, near = Eager(), Eager()
     rooms.join("lobby", far, 0, 0, 0.0)
-    backlog.look()
+    replay.look()
     broker.send(150)
     rooms.join("lobby", near, 4900, 0, 0.0)
     for _ in range(5):
-        backlog.look()
+        replay.look()
         broker.send(100)
         rooms.catch_up("lobby", 0.0, 30.0)
     assert len(near.waiting) == 99
     for _ in range(60):
-        backlog.look()
+        replay.look()
         broker.send(100)
         rooms.catch_up("lobby", 0.0, 30.0)
     assert [said["number"] for said in far.waiting] == list(range(2, 5001))
@@ -546,7 +578,7 @@ class Corked(Reluctant):
 
 def test_what_comes_in_one_turn_is_written_together():
     soon = []
-    rooms = rooms_of(gathering=Gathering(soon.append, 1000))
+    rooms = rooms_of(batching=Batching(soon.append, 1000))
     ada, bob = Corked(), Corked()
     rooms.join("a", ada, None, 0, 0.0)
     for room in "ab":

@@ -12,11 +12,11 @@ from tests.deadline import eventually
 from tests.port import free_port
 
 from kirsch.amqp import AMQPPlugin, Bridge, Limits, Refused, Rejected
+from kirsch.amqp.consumer import DUPLICATE, Mark, Message, StreamConsumer
 from kirsch.amqp.javascript import script
 from kirsch.amqp.loops import GeventLoop
 from kirsch.amqp.message import Delivery
 from kirsch.amqp.protocol import MARK, MESSAGE
-from kirsch.amqp.reader import DOUBLE, Reader, Said
 
 
 def nowhere():
@@ -112,7 +112,7 @@ def test_a_bridge_that_was_stopped_before_it_had_looked_looks_again():
 def arrive(bridge, publication, offset):
     """A publication comes back, from the stream."""
     delivery = Delivery(
-        bridge.hearing.queue,
+        bridge.stream.queue,
         publication.exchange,
         publication.key,
         publication.body,
@@ -133,24 +133,24 @@ def test_a_stream_that_is_another_is_begun_with_a_mark_and_told_of_by_its_name()
         ada = Listener()
         bridge.rooms.join("lobby", ada, None, 0, 0.0)
         bridge.rooms.catch_up("lobby", 0.0, 30.0)
-        first = bridge.hearing.reader.stream
+        first = bridge.stream.consumer.stream
         assert first
         # The connection was lost, and what comes at its place is no message of this stream.
-        bridge.hearing.where()
+        bridge.stream.connect()
         bridge.send("lobby", "two")
         arrive(bridge, said[-1], 1)
-        assert not bridge.hearing.reader.caught_up
+        assert not bridge.stream.consumer.caught_up
         *_, mark = said
         assert (mark.kind, mark.message_id) == (MARK, bridge.process)
         assert mark.body != said[0].body
-        bridge.hearing.where()
+        bridge.stream.connect()
         arrive(bridge, said[-2], 0)
-        assert not bridge.hearing.reader.caught_up
+        assert not bridge.stream.consumer.caught_up
         arrive(bridge, mark, 1)
-        assert bridge.hearing.reader.caught_up
+        assert bridge.stream.consumer.caught_up
         gap, message, stream = ada.said
         assert (gap["type"], message["data"], message["offset"]) == ("gap", "two", 0)
-        assert stream == {"type": "stream", "stream": bridge.hearing.reader.stream, "offset": 1}
+        assert stream == {"type": "stream", "stream": bridge.stream.consumer.stream, "offset": 1}
         assert stream["stream"] not in ("", first)
 
 
@@ -162,7 +162,7 @@ def test_who_is_told_of_another_name_has_heard_all_of_the_stream():
         bridge.rooms.join("lobby", prompt, None, 0, 0.0)
         bridge.rooms.catch_up("lobby", 0.0, 30.0)
         bridge.rooms.join("lobby", behind, None, 0, 0.0)
-        bridge.hearing.stream._put("", {"stream": "B"})
+        bridge.stream._publish(Mark("", {"stream": "B"}))
         arrive(bridge, said[-1], 1)
         assert [each["type"] for each in prompt.said] == ["gap", "stream"]
         assert behind.said == []
@@ -176,24 +176,24 @@ def test_where_the_stream_ends_is_found_by_what_is_published_now():
         bridge.start()
         arrive(bridge, said[0], 5)
         for end, another in ((6, False), (3, True)):
-            bridge.hearing.where()
-            bridge.hearing.stream.second(bridge.hearing.reader._expected + 1)
+            bridge.stream.connect()
+            bridge.stream.tick(bridge.stream.consumer._expected + 1)
             *_, probe = said
             assert probe.transient
             with pytest.raises(RuntimeError):
                 bridge.check()
             before = len(handled)
             delivery = Delivery("s", "e", "kirsch", probe.body, 2, None, MARK, "somebody else's")
-            bridge.hearing.stream._seen(delivery, lambda: handled.append(1))
-            assert bridge.hearing.stream._stop is not None
+            bridge.stream._end_seen(delivery, lambda: handled.append(1))
+            assert bridge.stream._stop_end is not None
             delivery = Delivery("s", "e", "kirsch", probe.body, end, None, MARK, probe.message_id)
-            bridge.hearing.stream._seen(delivery, lambda: handled.append(1))
-            assert bridge.hearing.stream._stop is None
+            bridge.stream._end_seen(delivery, lambda: handled.append(1))
+            assert bridge.stream._stop_end is None
             assert len(handled) == before + 2
-            assert (bridge.hearing.reader.offset < 0) == another
+            assert (bridge.stream.consumer.offset < 0) == another
             if not another:
                 arrive(bridge, said[0], 5)
-                assert not bridge.hearing.reader.expecting
+                assert not bridge.stream.consumer.resuming
 
 
 @pytest.mark.parametrize(("first", "told"), [(0, []), (2, []), (9, ["gap"])])
@@ -201,7 +201,7 @@ def test_what_the_broker_dropped_before_it_was_read_is_told_of(first, told, monk
     """Where a stream is read too slowly RabbitMQ goes on with what is left; some offsets are its own."""
     begun = []
     with started() as (bridge, said):
-        monkeypatch.setattr(bridge.hearing.stream, "begin_again", lambda: begun.append(1))
+        monkeypatch.setattr(bridge.stream, "_find_first", lambda: begun.append(1))
         bridge.start()
         arrive(bridge, said[0], 0)
         ada = Listener()
@@ -211,11 +211,11 @@ def test_what_the_broker_dropped_before_it_was_read_is_told_of(first, told, monk
             bridge.send("lobby", offset)
             arrive(bridge, said[-1], offset)
         assert len(begun) == 1
-        bridge.hearing._begins(first)
+        bridge.stream._do(bridge.stream.consumer.first_seen(first, 0.0))
         assert [each["type"] for each in ada.said] == ["message"] * 3 + told
         assert bridge.rooms.join("lobby", Listener(), 1, 0, 0.0)[1] == (told == [])
         assert bridge.rooms.join("lobby", Listener(), 9, 0, 0.0)[1]
-        assert bridge.hearing.reader.skipped == -1
+        assert bridge.stream.consumer.skipped == -1
 
 
 def test_what_the_application_says_is_settled():
@@ -254,7 +254,7 @@ def test_what_a_lost_connection_brought_is_left_to_the_next():
 
 def test_what_the_application_says_has_a_number_too():
     """What is published again, for it was not confirmed, is known for a double."""
-    reader = Reader("me", 60, 5.0)
+    reader = StreamConsumer("me", 60, 5.0)
     with started() as (bridge, said):
         for data in ("one", "two"):
             bridge.send("lobby", data)
@@ -263,9 +263,9 @@ def test_what_the_application_says_has_a_number_too():
             delivery = Delivery(
                 "s", each.exchange, each.key, each.body, offset, None, each.kind, each.message_id
             )
-            found.append(reader.read(delivery, offset))
-    assert [type(each) for each in found[:2]] == [Said, Said]
-    assert found[2] is DOUBLE
+            found.append(reader.receive(delivery, offset)[-1])
+    assert [type(each) for each in found[:2]] == [Message, Message]
+    assert found[2] is DUPLICATE
 
 
 def test_a_turn_of_gevents_hub_without_work_does_nothing():
@@ -275,7 +275,7 @@ def test_a_turn_of_gevents_hub_without_work_does_nothing():
 def test_a_look_that_fails_does_not_end_the_brokers_thread(caplog):
     with started() as (bridge, _):
         bridge.start()
-        bridge.hearing.backlog = None
+        bridge.stream.replay = None
         bridge.rooms.join("lobby", Listener(), None, 0, 0.0)
         type(bridge.amqp).connected, connected = property(lambda self: True), type(bridge.amqp).connected
         try:

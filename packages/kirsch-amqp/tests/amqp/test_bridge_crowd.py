@@ -17,7 +17,7 @@ from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 
 from kirsch.amqp import Limits
-from kirsch.amqp.others import BEAT, TTL
+from kirsch.amqp.members import BEAT, TTL
 from kirsch.websocket import WebSocket
 from kirsch.websocket.asyncio import connect
 
@@ -121,7 +121,7 @@ def test_two_thousand_connections_in_fifty_rooms(provider, rabbit, many_files):
         assert bridge.rooms.delivered == CROWD * CROWD // ROOMS
         # Nothing is left of them but what was said.
         assert all(bridge.rooms.get(f"room{n}").empty for n in range(ROOMS))
-        assert all(bridge.others.presence.count(f"room{n}") == 0 for n in range(ROOMS))
+        assert all(bridge.presence.presence.count(f"room{n}") == 0 for n in range(ROOMS))
 
 
 def flood(application, fast, count, first=0):

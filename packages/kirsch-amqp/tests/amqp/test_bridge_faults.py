@@ -326,7 +326,7 @@ def test_what_a_process_does_not_keep_any_more_is_read_from_the_stream(provider,
                 assert not [said for said in each.said if said["type"] == "gap"]
             # They hear at once again.
             eventually(lambda: not application.bridge.rooms.lagging)
-            assert not application.inside(lambda: application.bridge.hearing.backlog.reading)
+            assert not application.inside(lambda: application.bridge.stream.replay.reading)
             ada.send("away", 1000, "now")
             assert bob.messages(1) == eve.messages(1) == ["now"]
 

@@ -1,5 +1,4 @@
-"""The broker, the bus and the browser: RabbitMQ on the bus, and rooms of WebSockets (`pip install
-kirsch-amqp`).
+"""RabbitMQ on the bus, and rooms of WebSockets over all processes.
 
     amqp = AMQPPlugin(cherrypy.engine)
     bridge = Bridge(cherrypy.engine, amqp)
@@ -10,9 +9,9 @@ kirsch-amqp`).
 connected to. Names are imported when they are first used.
 """
 
-from importlib import import_module
+import importlib
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if find_spec("pika") is None or find_spec("cherrypy") is None:
     raise ImportError("kirsch.amqp needs pika and CherryPy: pip install kirsch-amqp", name="pika")
@@ -20,7 +19,7 @@ if find_spec("pika") is None or find_spec("cherrypy") is None:
 if TYPE_CHECKING:
     from kirsch.amqp.bridge import Bridge
     from kirsch.amqp.broker import Broker, BrokerError, broker_from
-    from kirsch.amqp.identity import Identity, Refused
+    from kirsch.amqp.connection import Identity, Refused
     from kirsch.amqp.javascript import mount
     from kirsch.amqp.limits import Limits
     from kirsch.amqp.message import Delivery, Publication, Rejected
@@ -28,19 +27,6 @@ if TYPE_CHECKING:
     from kirsch.amqp.plugin import AMQPPlugin
     from kirsch.amqp.protocol import Hello
     from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
-
-_MODULES = {
-    "bridge": ("Bridge",),
-    "broker": ("Broker", "BrokerError", "broker_from"),
-    "identity": ("Identity", "Refused"),
-    "javascript": ("mount",),
-    "limits": ("Limits",),
-    "message": ("Delivery", "Publication", "Rejected"),
-    "metrics": ("BridgeCollector",),
-    "plugin": ("AMQPPlugin",),
-    "protocol": ("Hello",),
-    "topology": ("Binding", "Consumer", "Exchange", "Queue"),
-}
 
 __all__ = [
     "AMQPPlugin",
@@ -63,9 +49,29 @@ __all__ = [
     "mount",
 ]
 
+_MODULES = {
+    "AMQPPlugin": "plugin",
+    "Binding": "topology",
+    "Bridge": "bridge",
+    "BridgeCollector": "metrics",
+    "Broker": "broker",
+    "BrokerError": "broker",
+    "Consumer": "topology",
+    "Delivery": "message",
+    "Exchange": "topology",
+    "Hello": "protocol",
+    "Identity": "connection",
+    "Limits": "limits",
+    "Publication": "message",
+    "Queue": "topology",
+    "Refused": "connection",
+    "Rejected": "message",
+    "broker_from": "broker",
+    "mount": "javascript",
+}
 
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

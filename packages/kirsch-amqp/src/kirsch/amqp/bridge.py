@@ -1,4 +1,4 @@
-"""Browsers in rooms, whichever process they are connected to: between WebSockets and the broker."""
+"""Rooms of WebSockets over all processes that share a broker."""
 
 import itertools
 import logging
@@ -11,39 +11,39 @@ from typing import Any, Literal
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.amqp import protocol
-from kirsch.amqp.connection import Connection
-from kirsch.amqp.counters import Counters
-from kirsch.amqp.gathering import Gathering
-from kirsch.amqp.hearing import Hearing
-from kirsch.amqp.identity import Identity
+from kirsch.amqp.batching import Batching
+from kirsch.amqp.connection import Connection, Direction, Identity
+from kirsch.amqp.consumer import StreamConsumer
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.loops import ThreadLoop
+from kirsch.amqp.members import Members
 from kirsch.amqp.message import Delivery, Publication, Settled
-from kirsch.amqp.others import Others
+from kirsch.amqp.metrics import Counters, Figure
 from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.protocol import Send, Signal
-from kirsch.amqp.reception import Authenticate, Reception
+from kirsch.amqp.registry import Authenticate, ConnectionRegistry
 from kirsch.amqp.room import Rooms
+from kirsch.amqp.stream import PATIENCE, RoomStream
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 from kirsch.websocket import Deflate, Policy
 
 log = logging.getLogger("kirsch.amqp")
 
-Direction = Literal["read", "write"]
 Authorise = Callable[[Identity, str, Direction], bool]
 Check = Callable[[Identity, str, Any], Any]
 
-# Seconds between looks at what is to be done; until what has changed is told.
+# Seconds between regular looks at what is to be done; until a look that was asked for.
 TICK, SOON = 1.0, 0.05
+# Messages the broker sends ahead of acknowledgements.
 PREFETCH = 1000
 
 
 class Bridge(SimplePlugin):
     """Rooms of WebSockets over all processes that share a broker.
 
-    What is said in a room is published to the topic exchange `NAME.rooms` with the room as routing key, and
-    lands in the stream `NAME.history`, which each process reads once, whoever is connected to it. The sender
-    is told once the broker has confirmed it. Presence and signals go by the exchange `NAME.events`.
+    A message is published to the topic exchange `NAME.rooms` with its room as routing key, and is stored in
+    the stream `NAME.history`. Each process reads the stream once, however many members it has. The sender is
+    told once the broker has confirmed the message. Presence and signals go by the exchange `NAME.events`.
 
     Give `connection` to a provider as its application, with `policy` and `websocket_limits`:
 
@@ -56,28 +56,26 @@ class Bridge(SimplePlugin):
     "asyncio", "tornado" or "gevent" for those.
 
     Args:
-        bus: the one that `amqp` is on.
+        bus: the bus that `amqp` is on.
         amqp: the connection to the broker.
-        name: what exchanges and the stream are called by; processes of one name share their rooms.
-        authenticate: given a Hello and the handshake's request, says who it is; None refuses (4401). Without
-            it everybody is who they say.
-        authorise: given an Identity, a room and "read" (join) or "write" (send, signal), says whether that
-            may be. Without it all may.
-        check: given an Identity, a room and the data of a message, gives the data to be sent; it raises
-            Refused to refuse it.
-        origins: pages that may connect, as Policy has it: those of the same host.
-        limits: what a connection may cost.
-        slow: what becomes of a reader whose queue is full: "close" closes it with 1013, "drop" leaves it out
-            until it has read, and then it is told of a gap if it has missed what is not kept any more.
-        keep: how long messages are kept in the stream, in seconds, and how many bytes of them.
-        replay: how far a process that starts reads back, in seconds.
-        memory: how many bytes of messages a process keeps for those who join, and per room how many messages
-            and bytes.
-        reach: how many messages of the stream back one may resume: what is not kept any more is read from the
-            stream.
+        name: prefix of exchanges and the stream; processes with the same name share their rooms.
+        authenticate: takes a Hello and the handshake's request, returns an Identity, or None to refuse
+            (4401). Without it every client has the name it asks for.
+        authorise: takes an Identity, a room and "read" (join) or "write" (send, signal); returns True to
+            allow. Without it everything is allowed.
+        check: takes an Identity, a room and a message's data; returns the data to be sent, or raises Refused.
+        origins: origins of pages that may connect, as Policy takes them; the same host by default.
+        limits: limits of each connection.
+        slow: treatment of a reader whose queue is full. "close" closes it with 1013; "drop" sends it nothing
+            until it has read, and then tells it of a gap if messages were dropped from memory meanwhile.
+        keep: retention of the stream: seconds and bytes.
+        replay: seconds of the stream that a process reads back when it starts.
+        memory: bytes of messages that a process keeps in memory; and for each room, messages and bytes.
+        reach: number of messages of the stream from which a client may resume. Messages that are not in
+            memory are read from the stream.
 
     The hooks are called in the provider's thread, on asyncio, Tornado and gevent in the loop's: they must not
-    wait there. What one raises besides Refused closes the connection with 1011, and is logged.
+    block there. An exception other than Refused closes the connection with 1011, and is logged.
     """
 
     def __init__(
@@ -104,31 +102,30 @@ class Bridge(SimplePlugin):
         self.amqp = amqp
         self.limits = Limits() if limits is None else limits
         self.websocket_limits = self.limits.websocket
-        # Of what many are sent each is compressed once.
+        # Each message is compressed once for all members.
         self.policy = Policy(origins=origins, deflate=Deflate(server_no_context_takeover=True))
         self.connection: type[Connection] = type("Connection", (Connection,), {"bridge": self})
         self.counters = Counters()
         self.process = token_hex(8)
-        self.reception = Reception(self, authenticate or (lambda hello, request: Identity(hello.name)))
         self._authorise = authorise or (lambda identity, room, direction: True)
         self._check = check or (lambda identity, room, data: data)
         self._exchange, self._events = f"{name}.rooms", f"{name}.events"
         self.lock = threading.RLock()
         most, count, size = memory
-        # On loops what is sent goes together as it is.
-        self._gathering = Gathering(amqp.loop.call, self.limits.queue // 4)
+        # Event loops write what an iteration sends together by themselves.
+        self._batching = Batching(amqp.loop.call, self.limits.queue // 4)
         threads = type(amqp.loop) is ThreadLoop
         self.rooms = Rooms(
             slow=slow,
             lag=self.lagging,
-            back=lambda room, member: self.others.tell_all(room, member),
+            back=lambda room, member: self.presence.tell_all(room, member),
             count=count,
             size=size,
             memory=most,
             reach=reach,
-            gathering=self._gathering if threads else None,
+            batching=self._batching if threads else None,
         )
-        self.others = Others(
+        self.presence = Members(
             self.process,
             self._events,
             self.rooms,
@@ -136,21 +133,42 @@ class Bridge(SimplePlugin):
             lambda publication: self.bus.publish("ws2amqp", publication),
             self.look_soon,
         )
-        self.hearing = Hearing(self, f"{name}.history", self._exchange, max(1, int(replay)))
+        self.stream = RoomStream(
+            f"{name}.history",
+            self._exchange,
+            StreamConsumer(self.process, max(1, int(replay)), PATIENCE),
+            rooms=self.rooms,
+            counters=self.counters,
+            amqp=amqp,
+            lock=self.lock,
+            soon=self.look_soon,
+        )
+        self.registry = ConnectionRegistry(
+            authenticate or (lambda hello, request: Identity(hello.name)),
+            lambda connection, room: self.allowed(connection, room, "read"),
+            amqp=amqp,
+            stream=self.stream,
+            rooms=self.rooms,
+            members=self.presence,
+            limits=self.limits,
+            counters=self.counters,
+            lock=self.lock,
+            soon=self.look_soon,
+        )
         self._soon = False
         self._ticking = False
-        # Of what the application says itself.
+        # Numbers of the application's own messages.
         self._numbers = itertools.count(1)
         amqp.declare += [
             Exchange(self._exchange),
-            Queue.stream(self.hearing.queue, age=keep[0], size=keep[1]),
-            Binding(self.hearing.queue, self._exchange),
+            Queue.stream(self.stream.queue, age=keep[0], size=keep[1]),
+            Binding(self.stream.queue, self._exchange),
             Exchange(self._events, "fanout", durable=False),
             Queue(self._events, mine=True),
             Binding(self._events, self._events),
         ]
         amqp.consume += [
-            Consumer(self.hearing.queue, PREFETCH, self.hearing.where),
+            Consumer(self.stream.queue, PREFETCH, self.stream.connect),
             Consumer(self._events, PREFETCH),
         ]
 
@@ -176,22 +194,19 @@ class Bridge(SimplePlugin):
     def start(self) -> None:
         if self._ticking:
             return
-        self._ticking = self.hearing.stream.running = True
-        # What was to be done soon when the bus stopped was not.
+        self._ticking = True
+        # A look that was due when the bus stopped did not take place.
         self._soon = False
-        if not self.hearing.reader.caught_up:
-            # Before all that is sent here: when it comes back all that was there before has been read, and
-            # what was sent meanwhile follows those who joined meanwhile.
-            self.hearing.stream.mark()
+        self.stream.start()
         self.amqp.loop.call(self._tick)
 
     start.priority = 61  # type: ignore[attr-defined] # after AMQPPlugin
 
     def stop(self) -> None:
-        """Have the others know that all of this process's have left."""
-        self._ticking = self.hearing.stream.running = False
+        """Tell other processes that all members of this one have left."""
+        self._ticking = self.stream.running = False
         with self.lock:
-            self.others.bye()
+            self.presence.bye()
 
     stop.priority = 55  # type: ignore[attr-defined] # before AMQPPlugin
 
@@ -199,50 +214,70 @@ class Bridge(SimplePlugin):
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that have said hello."""
+        """Connections that completed the handshake."""
         with self.lock:
-            return self.reception.connections
+            return self.registry.connections
 
     def check(self) -> None:
-        """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
+        """Check for HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         self.amqp.check()
-        if not self.hearing.up_to_date:
-            raise RuntimeError(f"{self.amqp.broker}: what was said before is being read")
+        if not self.stream.consumer.up_to_date:
+            raise RuntimeError(f"{self.amqp.broker}: earlier messages are still being read")
 
     def members(self, room: str) -> list[tuple[str, str]]:
-        """Who is in a room, in any process: clients and names."""
+        """Return the members of a room in all processes: clients and names."""
         with self.lock:
-            return self.others.presence.members(room)
+            return self.presence.presence.members(room)
 
     def send(self, room: str, data: Any, name: str = "", settled: Settled | None = None) -> None:
-        """Say something in a room in the application's own name. Raises ValueError for what is no room.
+        """Send a message from the application itself. Raises ValueError for an impossible room name.
 
-        `settled` is told "" once the broker has it, else why not: a Rejected where it never will. Without it
-        what is refused is logged.
+        `settled` is called with "" once the broker has the message, else with the reason: a Rejected if it
+        will never take it. Without `settled` a refusal is logged.
         """
         if not protocol.is_room(room):
             raise ValueError("room has 1 to 100 characters, and no space, * or #")
         body = protocol.envelope(room, "", name, Send(room, 0, data), int(time.time() * 1000))
-        # It is published again if the connection is lost before it was confirmed.
+        # The id identifies the message if it is published again after a lost connection.
         known = protocol.message_id(self.process, next(self._numbers))
         publication = Publication(
             self._exchange, room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
         )
         self.bus.publish("ws2amqp", publication)
 
-    # What connections say, in the provider's threads.
+    def gauges(self) -> tuple[Figure, ...]:
+        """Return the present figures, for BridgeCollector."""
+        return (
+            ("connected", "Whether the broker is there", int(self.amqp.connected)),
+            ("unconfirmed", "Messages that wait for the broker's confirmation", self.amqp.unconfirmed),
+            ("connections", "Connections that have said hello", len(self.connections)),
+            ("rooms", "Rooms that are known", len(self.rooms)),
+            ("history_bytes", "Bytes of messages that are kept", self.rooms.size),
+            ("lagging_rooms", "Rooms with members who are behind", len(self.rooms.lagging)),
+            ("processes", "Processes that share the rooms", self.presence.presence.processes),
+            ("stream_offset", "The last message of the stream that has come", self.rooms.offset),
+        )
+
+    def totals(self) -> tuple[Figure, ...]:
+        """Return figures that only grow, besides `counters`, for BridgeCollector."""
+        return (
+            ("deliveries", "Messages sent to members of rooms", self.rooms.delivered),
+            ("gaps", "Members who have missed messages", self.rooms.gaps),
+        )
+
+    # Commands of connections, in the provider's threads.
 
     def allowed(
         self, connection: Connection, room: str, direction: Direction, number: int | None = None
     ) -> bool:
-        """Whether a connection may read or write in a room; it is told if not."""
+        """Return True if a connection may read or write in a room; tell it if not."""
         if self._authorise(connection.identity, room, direction):
             return True
-        self.refuse(connection, "forbidden", f"you may not {direction} here", room, number)
+        connection.refuse("forbidden", f"you may not {direction} here", room, number)
         return False
 
     def publish(self, connection: Connection, send: Send, settled: Settled) -> None:
-        """Give a message to the broker, whence it comes back to all. Raises Refused."""
+        """Publish a message; it comes back to all members from the broker. Raises Refused."""
         send = Send(send.room, send.number, self._check(connection.identity, send.room, send.data))
         client, name = connection.client_id, connection.identity.name
         body = protocol.envelope(send.room, client, name, send, int(time.time() * 1000))
@@ -255,13 +290,13 @@ class Bridge(SimplePlugin):
         self.bus.publish("ws2amqp", publication)
 
     def spread(self, connection: Connection, signal: Signal) -> None:
-        """Give a signal to all members that are there now, in any process."""
+        """Send a signal to the members that are connected now, in all processes."""
         with self.lock:
             self.counters.signals += 1
-            self.others.signal(signal.room, connection.client_id, connection.identity.name, signal.data)
+            self.presence.signal(signal.room, connection.client_id, connection.identity.name, signal.data)
 
-    def lagging(self, connection: Connection, error: Exception | None = None) -> None:
-        """It does not read: what waits for it is dropped, and it is closed."""
+    def lagging(self, connection: Connection) -> None:
+        """Close a slow connection and drop its queue."""
         if connection.close_sent is None:
             log.info("%s: reads too slowly", connection.peer)
             with self.lock:
@@ -269,67 +304,56 @@ class Bridge(SimplePlugin):
             connection.discard()
             connection.dismiss(protocol.SLOW, "you read too slowly: come back")
 
-    def refuse(
-        self, connection: Connection, code: str, reason: str, room: str, number: int | None = None
-    ) -> None:
-        self.count("refused", code)
-        connection.complain(code, reason, room, number)
-
-    def count(self, what: Literal["refused", "closed"], code: str | int) -> None:
-        """One more was refused, or closed by us."""
-        with self.lock:
-            getattr(self.counters, what)[code] += 1
-
-    # What the broker says, in the AMQPPlugin's listeners' thread.
+    # Events of the broker, in the thread of AMQPPlugin's listeners.
 
     def connected(self) -> None:
         with self.lock:
-            self.others.connected(time.monotonic())
+            self.presence.connected(time.monotonic())
             self._tell_all(True)
 
     def lost(self, reason: str) -> None:
-        # The loop may have had its last turn.
-        self._gathering.end()
+        # The loop may have ended, and with it the call that would uncork members.
+        self._batching.end()
         with self.lock:
-            self.hearing.lost()
+            self.stream.lost()
             self._tell_all(False)
 
     def _tell_all(self, connected: bool) -> None:
         message = protocol.text(type="broker", connected=connected)
-        for connection in self.reception.connections:
+        for connection in self.registry.connections:
             connection.tell(message)
 
     def delivered(self, delivery: Delivery) -> None:
-        if delivery.queue == self.hearing.queue and delivery.offset is not None:
+        if delivery.queue == self.stream.queue and delivery.offset is not None:
             with self.lock:
-                self.hearing.hear(delivery, delivery.offset)
+                self.stream.receive(delivery, delivery.offset)
         elif delivery.queue == self._events:
             with self.lock:
-                self.others.hear(delivery.body, time.monotonic())
+                self.presence.hear(delivery.body, time.monotonic())
 
-    # Now and then.
+    # What is done now and then.
 
     def look_soon(self) -> None:
-        """Look at what is to be done in a moment, unless that is to be done already."""
+        """Call `look` in a moment, unless that is due already."""
         if not self._soon:
             self._soon = True
             self.amqp.loop.call(lambda: self.amqp.loop.later(SOON, lambda: self.amqp.loop.tell(self.look)))
 
     def look(self) -> None:
-        """Let in who waited, give to those who are behind, tell what has changed."""
+        """Let in connections that waited, send to members who are behind, tell changes of presence."""
         now = time.monotonic()
         with self.lock:
             self._soon = False
-            self.reception.let_in(now)
-            self.hearing.look()
+            self.registry.let_in(now)
+            self.stream.look()
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
-            self.others.tell(self.amqp.connected)
-            if self.reception.waiting or self.rooms.lagging:
+            self.presence.tell(self.amqp.connected)
+            if self.registry.waiting or self.rooms.lagging:
                 self.look_soon()
 
     def _tick(self) -> None:
-        """Once a second, where the connection to the broker runs."""
+        """Run once a second, where the broker's connection runs."""
         if self._ticking:
             self.amqp.loop.later(TICK, self._tick)
             self.amqp.loop.tell(self._second)
@@ -338,8 +362,8 @@ class Bridge(SimplePlugin):
         now = time.monotonic()
         with self.lock:
             if self.amqp.connected:
-                self.hearing.second(now)
-            self.others.second(now, self.amqp.connected)
-            self.reception.late(now)
-        if not self._soon and (self.reception.waiting or self.rooms.lagging or self.others.rosters.waiting):
+                self.stream.tick(now)
+            self.presence.second(now, self.amqp.connected)
+            self.registry.late(now)
+        if not self._soon and (self.registry.waiting or self.rooms.lagging or self.presence.presence.changed):
             self.look()

@@ -1,4 +1,4 @@
-"""Where the broker is, and who we are there: from a URL, the environment, or a link."""
+"""The broker's address and account: from a URL, the environment, or a link."""
 
 import os
 import re
@@ -12,12 +12,12 @@ _SHAPE = "amqp[s]://[USER:PASSWORD@]HOST[:PORT][/VHOST]"
 
 
 class BrokerError(Exception):
-    """What was said of the broker cannot be used: one line, without anything secret."""
+    """Settings of the broker that cannot be used: one line, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker's address and our account there. Its text has no password, and so may be logged."""
+    """A broker's address, and an account there. `str` has no password, so it may be logged."""
 
     host: str = "localhost"
     port: int = 5672
@@ -82,7 +82,7 @@ def broker_from(
             raise BrokerError(f"AMQP_CA_FILE={authorities} cannot be used: {error.strerror}") from error
     for name in ("AMQP_URL", f"{link}_URL"):
         if url := environment.get(name):
-            # Authorities are for whoever speaks TLS.
+            # Authorities matter for TLS only.
             return Broker.parse(url, tls if url.startswith("amqps:") else None)
     for port in PORTS.values():
         prefix = f"{link}_PORT_{port}_TCP"
@@ -103,7 +103,7 @@ def broker_from(
 
 
 def _of_link(environment: Mapping[str, str], link: str, what: str) -> str:
-    """Our own variable, or what the linked unit lets us see of its own (ExposeEnv=)."""
+    """Return our own variable, or the one that the linked unit exposes (ExposeEnv=)."""
     exposed = f"{link}_ENV_RABBITMQ_DEFAULT_{what[:4]}"
     return environment.get(f"{link}_{what}") or environment.get(exposed) or "guest"
 

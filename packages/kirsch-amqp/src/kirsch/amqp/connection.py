@@ -1,60 +1,110 @@
-"""One browser: what it says is read here, and done by the Bridge."""
+"""One browser's connection: reads its commands, keeps its limits, and tells it what became of them."""
 
 import time
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 from kirsch.amqp import protocol
-from kirsch.amqp.identity import Identity, Refused
-from kirsch.amqp.limits import Bucket
-from kirsch.amqp.message import Rejected
+from kirsch.amqp.limits import Bucket, Limits
+from kirsch.amqp.message import Rejected, Settled
+from kirsch.amqp.metrics import Counters
 from kirsch.amqp.protocol import Hello, Join, Leave, Malformed, Ping, Send, Signal
 from kirsch.websocket import Closed, WebSocket
 
-__all__ = ["Connection"]
+Direction = Literal["read", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The application's `authenticate` returns one for a Hello.
+
+    Attributes:
+        name: name that others in a room see.
+        user: any object of the application, for `authorise` and `check`; it is never sent.
+    """
+
+    name: str = ""
+    user: Any = None
+
+
+class Refused(Exception):
+    """Raised by an application's hook to refuse; its text is sent to the client."""
+
+
+class Registry(Protocol):
+    """The connections of this process, as one of them uses it."""
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def closed(self, connection: "Connection", code: int) -> None: ...
+
+    def hello(self, connection: "Connection", hello: Hello) -> None: ...
+
+    def join(self, connection: "Connection", join: Join) -> None: ...
+
+    def leave(self, connection: "Connection", room: str) -> None: ...
+
+
+class Server(Protocol):
+    """The Bridge, as a connection uses it."""
+
+    limits: Limits
+    counters: Counters
+    registry: Registry
+
+    def allowed(
+        self, connection: "Connection", room: str, direction: Direction, number: int | None = None
+    ) -> bool: ...
+
+    def publish(self, connection: "Connection", send: Send, settled: Settled) -> None: ...
+
+    def spread(self, connection: "Connection", signal: Signal) -> None: ...
+
+    def lagging(self, connection: "Connection") -> None: ...
 
 
 class Connection(WebSocket):
-    """What `Bridge.connection` is: give it to any provider of kirsch.websocket.
+    """The application that `Bridge.connection` gives to a provider of kirsch.websocket.
 
     Attributes:
-        bridge: whose it is.
-        client_id: what others know it by; "" before its hello.
-        identity: what `authenticate` said.
-        rooms: those it is in.
+        bridge: the Bridge it belongs to.
+        client_id: public name of the client; "" before its hello.
+        identity: the result of `authenticate`.
+        rooms: names of the rooms it has joined.
     """
 
-    bridge: ClassVar[Any]
+    bridge: ClassVar[Server]
     client_id = ""
     identity = Identity()
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.rooms: set[str] = set()
-        # One token for each message; adding and taking away are safe from any thread.
+        # A token for each message that is not settled; set operations are safe from any thread.
         self._unconfirmed: set[object] = set()
         self.opened_at = now = time.monotonic()
         limits = self.bridge.limits
         self._messages = Bucket(limits.rate, limits.burst, now)
         self._bytes = Bucket(limits.bytes, limits.bytes_burst, now)
-        # How many more may be refused before it is closed.
+        # Messages that may still be refused before the connection is closed.
         self._refusals = limits.burst
 
     def opened(self) -> None:
-        self.bridge.reception.opened(self)
+        self.bridge.registry.opened(self)
 
     def closed(self, code: int, reason: str) -> None:
-        self.bridge.reception.closed(self, code)
+        self.bridge.registry.closed(self, code)
 
     def received_message(self, message: Any) -> None:
         if self.close_sent is not None:
-            # What was on its way is nobody's any more.
+            # Messages that arrive after the close are dropped.
             return
         if not isinstance(message, str):
             self.dismiss(protocol.TEXT_ONLY, "messages are text")
             return
         now = time.monotonic()
         if not (self._messages.take(now) and self._bytes.take(now, len(message))):
-            self._refuse(message)
+            self._limit(message)
             return
         try:
             command = protocol.read(message)
@@ -69,8 +119,7 @@ class Connection(WebSocket):
         except RecursionError:
             self.dismiss(protocol.MALFORMED, "data is nested too deep")
         except Refused as error:
-            self.bridge.count("refused", "refused")
-            self.complain(
+            self.refuse(
                 "refused", str(error), getattr(command, "room", None), getattr(command, "number", None)
             )
 
@@ -81,21 +130,21 @@ class Connection(WebSocket):
             case Signal():
                 self._signal(command)
             case Join():
-                self.bridge.reception.join(self, command)
+                self.bridge.registry.join(self, command)
             case Leave():
-                self.bridge.reception.leave(self, command.room)
+                self.bridge.registry.leave(self, command.room)
             case Hello():
-                self.bridge.reception.hello(self, command)
+                self.bridge.registry.hello(self, command)
             case Ping():
                 self.say(type="pong")
 
     def _send(self, send: Send) -> None:
-        """A message: it goes to the broker, and comes back from there to all members."""
+        """Publish a message: it comes back from the broker to all members."""
         bridge, room, number = self.bridge, send.room, send.number
         if not bridge.allowed(self, room, "write", number):
             return
         if len(self._unconfirmed) >= bridge.limits.unconfirmed:
-            bridge.refuse(self, "busy", "too many messages wait to be confirmed", room, number)
+            self.refuse("busy", "too many messages wait to be confirmed", room, number)
             return
         begun, token = time.monotonic(), object()
 
@@ -103,7 +152,7 @@ class Connection(WebSocket):
             self._unconfirmed.discard(token)
             if reason:
                 code = "refused" if isinstance(reason, Rejected) else "unconfirmed"
-                bridge.refuse(self, code, reason, room, number)
+                self.refuse(code, reason, room, number)
             else:
                 bridge.counters.confirmed(time.monotonic() - begun)
                 self.say(type="sent", room=room, number=number)
@@ -112,18 +161,18 @@ class Connection(WebSocket):
         try:
             bridge.publish(self, send, settled)
         except Exception:
-            # A hook's.
+            # A hook of the application refused or failed.
             self._unconfirmed.discard(token)
             raise
 
     def _signal(self, signal: Signal) -> None:
-        """A signal: to all members that are there now."""
+        """Spread a signal to the members that are connected now."""
         if self.bridge.allowed(self, signal.room, "write"):
             self.bridge.spread(self, signal)
 
-    def _refuse(self, message: str) -> None:
-        """It says too much: it is told for a while, then closed."""
-        self.bridge.count("refused", "rate")
+    def _limit(self, message: str) -> None:
+        """Refuse a message beyond the rate limit; close the connection if it goes on."""
+        self.bridge.counters.refuse("rate")
         if self._refusals <= 0:
             self.dismiss(protocol.TOO_MANY, "too many messages")
             return
@@ -137,23 +186,21 @@ class Connection(WebSocket):
             room, number = getattr(command, "room", None), getattr(command, "number", None)
         self.complain("rate", "too many messages: send it again later", room, number)
 
-    # What it is told.
-
     def say(self, **said: Any) -> None:
-        """Send one message, if it can be."""
+        """Send one message to the client; see `tell`."""
         self.tell(protocol.text(**said))
 
     def tell(self, message: str) -> None:
-        """Send text; who does not read has nothing from being told."""
+        """Send text, unless the connection is closed; a client that does not read is closed."""
         try:
             self.send(message)
         except Closed:
             pass
-        except Exception as error:
-            self.bridge.lagging(self, error)
+        except Exception:
+            self.bridge.lagging(self)
 
     def complain(self, code: str, reason: str, room: str | None = None, number: int | None = None) -> None:
-        """Say that something was not done."""
+        """Send an error message: something was not done."""
         said: dict[str, Any] = {"type": "error", "code": code, "reason": reason}
         if room is not None:
             said["room"] = room
@@ -161,7 +208,12 @@ class Connection(WebSocket):
             said["number"] = number
         self.say(**said)
 
+    def refuse(self, code: str, reason: str, room: str | None = None, number: int | None = None) -> None:
+        """Count an error, and send it."""
+        self.bridge.counters.refuse(code)
+        self.complain(code, reason, room, number)
+
     def dismiss(self, code: int, reason: str) -> None:
-        """Close it, and say why."""
-        self.bridge.count("closed", code)
+        """Close the connection with a code and a reason."""
+        self.bridge.counters.close(code)
         self.close(code, reason)

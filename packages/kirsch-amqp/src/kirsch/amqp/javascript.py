@@ -1,4 +1,4 @@
-"""kirsch.js, the browser's side: where it lies, and how to serve it."""
+"""kirsch.js, the browser's side: its file, and an application that serves it."""
 
 import hashlib
 from importlib.resources import files
@@ -8,17 +8,17 @@ SCRIPT = files("kirsch.amqp").joinpath("static/kirsch.js")
 
 
 def script() -> bytes:
-    """The text of kirsch.js: an ES module without dependencies."""
+    """Return the text of kirsch.js, an ES module without dependencies."""
     return SCRIPT.read_bytes()
 
 
 def mount(tree: Any, path: str = "/kirsch.js") -> None:
-    """Serve it from a tree of applications, as cherrypy.tree."""
+    """Serve kirsch.js from a tree of applications, such as cherrypy.tree."""
     tree.graft(application(script()), path)
 
 
 def application(body: bytes) -> Any:
-    """A WSGI application that answers with a script; browsers ask whether it has changed."""
+    """Return a WSGI application that serves a script; browsers revalidate it by its ETag."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
 
     def serve(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What one connection may cost a Bridge: sizes in bytes, times in seconds."""
+"""Limits of each connection to a Bridge: sizes in bytes, times in seconds."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from kirsch.websocket.limits import Limits as WebSocketLimits
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Each holds by default.
+    """Limits of a connection; all are on by default.
 
     Attributes:
-        message: the largest message that a client may send: 1009 closes the connection beyond it.
-        rate, burst: messages a second, of any type, and how many at once: an error beyond it, and once as
-            many have been refused as `burst` allows, 4429.
+        message: largest message from a client; a larger one closes the connection with 1009.
+        rate, burst: messages a second, of any type, and at once. Messages beyond it are refused; after
+            `burst` refusals the connection is closed with 4429.
         bytes, bytes_burst: the same for bytes.
-        rooms: how many a connection may be in.
-        unconfirmed: messages of a connection that the broker has not confirmed: beyond it an error.
-        hello: until the first message: 4408.
-        queue: bytes that wait for a reader; what happens beyond it is the Bridge's `slow`.
-        stalled: how long who is behind may take nothing at all: 1013.
-        roster: the largest room whose members are named; of larger ones only their number is told.
-        ping_interval, ping_timeout: as kirsch.websocket.Limits has them.
+        rooms: rooms of a connection.
+        unconfirmed: messages of a connection that the broker has not confirmed; more are refused.
+        hello: seconds until the first message, else 4408.
+        queue: bytes that wait for a reader; the Bridge's `slow` says what happens beyond it.
+        stalled: seconds for which a member that is behind may take nothing, else 1013.
+        roster: largest room whose members are named; of larger ones only their number is told.
+        ping_interval, ping_timeout: as in kirsch.websocket.Limits.
     """
 
     message: int = 64 << 10
@@ -47,7 +47,7 @@ class Limits:
 
     @property
     def websocket(self) -> WebSocketLimits:
-        """What the provider is given."""
+        """Limits for the provider."""
         return WebSocketLimits(
             message=self.message,
             queue=self.queue,
@@ -58,7 +58,7 @@ class Limits:
 
 
 class Bucket:
-    """So many a second, and `burst` at once (a token bucket). It is told the time, in seconds."""
+    """Token bucket: `rate` a second, and `burst` at once. The time, in seconds, is an argument."""
 
     __slots__ = ("_burst", "_left", "_rate", "_since")
 
@@ -68,10 +68,10 @@ class Bucket:
         self._since = now
 
     def take(self, now: float, count: float = 1.0) -> bool:
-        """Whether so many may be now; they are taken then."""
+        """Take `count` tokens; return False if there are too few."""
         left = min(self._burst, self._left + (now - self._since) * self._rate)
         self._since = now
-        # What is larger than the bucket goes when it is full.
+        # More than the bucket holds may be taken when it is full.
         allowed = left >= min(count, self._burst)
         self._left = left - count if allowed else left
         return allowed

@@ -1,15 +1,15 @@
-"""What goes to the broker, and what comes from it: values, no I/O."""
+"""Messages to the broker and from it: values, no I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Told once: "" when the broker has the message, else why it has not, in a line.
+# Called once: with "" when the broker has the message, else with the reason in a line.
 Settled = Callable[[str], None]
 
 
 class Rejected(str):
-    """Why the broker has not got a message, where it would not take it another time either."""
+    """Reason for which the broker will never take a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +17,17 @@ class Publication:
     """A message for the broker: publish it on the bus, on 'ws2amqp'.
 
     Attributes:
-        exchange, key: where to.
+        exchange: exchange to publish to.
+        key: routing key.
         body: bytes.
-        content_type: of the body.
-        kind: the message's type, for whoever reads it.
-        message_id: the application's name for it.
-        headers: further ones.
-        persistent: it is to outlive the broker's restart.
-        transient: it is worth nothing later: not confirmed, and dropped while the broker is away.
-        settled: told what became of it; never for what is transient.
+        content_type: content type of the body.
+        kind: type of the message, for its readers.
+        message_id: id given by the application.
+        headers: further headers.
+        persistent: the message survives a restart of the broker.
+        transient: the message is worth nothing later: it is neither confirmed nor kept while the broker is
+            away.
+        settled: called with the outcome; never for a transient message.
 
     Raises TypeError for a body that is no bytes, ValueError for an exchange or key of more than 255 bytes
     (AMQP 0-9-1, 4.2.5).
@@ -55,13 +57,13 @@ class Delivery:
     """A message from the broker, as it comes on the bus, on 'amqp2ws'.
 
     Attributes:
-        queue: the one it was in, as Queue calls it.
-        exchange, key: what it was published with.
+        queue: name of the Queue.
+        exchange, key: the publication's.
         body: bytes.
-        offset: its place in a stream; None where it comes from no stream.
-        content_type, kind, message_id: as Publication has them.
-        headers: the message's own.
-        again: the broker sent it before.
+        offset: offset in a stream; None in other queues.
+        content_type, kind, message_id: as in Publication.
+        headers: headers of the message.
+        again: the broker has sent the message before.
     """
 
     queue: str

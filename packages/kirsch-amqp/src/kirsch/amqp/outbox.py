@@ -1,4 +1,4 @@
-"""What was published and is not confirmed yet: in order, bounded, sent again when a connection is lost.
+"""Publications that the broker has not confirmed: in order, bounded, sent again after a lost connection.
 
 No I/O, no lock: one thread uses it.
 """
@@ -8,19 +8,20 @@ from collections.abc import Iterator
 
 from kirsch.amqp.message import Publication
 
-# What a publication costs besides its body, in bytes.
+# Bytes that a publication takes besides its body.
 OVERHEAD = 512
 
 
 class Outbox:
     """Publications from the moment they are taken until the broker confirms or refuses them.
 
-    After `lost()` all that were sent and not confirmed are to be sent again, before all others and in their
-    order: the broker may get a message twice, and never an earlier one after a later one that it had not
-        seen.
+    After `lost()`, publications that were sent and not confirmed are sent again first, in their order. So the
+    broker may get a message twice, but never an earlier one after a later one that it had not seen.
 
     Attributes:
-        count, size: how many there may be, and how many bytes. bytes: how many there are.
+        count: limit of publications.
+        size: limit of bytes.
+        bytes: bytes that the publications take now.
     """
 
     def __init__(self, count: int = 10_000, size: int = 32 << 20) -> None:
@@ -30,7 +31,7 @@ class Outbox:
         self._waiting: deque[Publication] = deque()
         self._sent: dict[int, Publication] = {}
         self._tag = 0
-        # How many, from the oldest on, go one by one: one of them has ended a channel.
+        # Number of publications, from the oldest on, that go one at a time: one of them ended a channel.
         self._suspects = 0
 
     def __len__(self) -> int:
@@ -38,11 +39,11 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """No more is to be taken."""
+        """True when no more publications are taken."""
         return len(self) >= self.count or self.bytes >= self.size
 
     def add(self, publication: Publication) -> bool:
-        """Take one; False if it is full."""
+        """Take a publication; return False if the outbox is full."""
         if self.full:
             return False
         self._waiting.append(publication)
@@ -50,7 +51,7 @@ class Outbox:
         return True
 
     def take(self) -> Iterator[Publication]:
-        """Those to be sent now, in order; each counts as sent, with the channel's next delivery tag."""
+        """Yield publications to be sent now, in order; each takes the channel's next delivery tag."""
         while self._waiting and not (self._suspects and self._sent):
             publication = self._waiting.popleft()
             self._tag += 1
@@ -58,22 +59,22 @@ class Outbox:
             yield publication
 
     def give_up(self, publication: Publication) -> None:
-        """The one taken last could not be sent: the next has its delivery tag."""
+        """Drop the publication taken last, which could not be sent: the next takes its delivery tag."""
         del self._sent[self._tag]
         self._tag -= 1
         self._done([publication])
 
     @property
     def unanswered(self) -> int:
-        """How many were sent."""
+        """Number of publications that were sent and are not confirmed."""
         return len(self._sent)
 
     def sent_beyond(self, size: int) -> bool:
-        """Whether the body of one that was sent has more bytes."""
+        """Return True if the body of a sent publication has more bytes."""
         return any(len(publication.body) > size for publication in self._sent.values())
 
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
-        """Those that the broker has answered for: `tag`, or all up to it. They are done with."""
+        """Remove and return the publications that the broker has answered for: `tag`, or all up to it."""
         if multiple:
             tags = []
             for sent in self._sent:
@@ -87,9 +88,9 @@ class Outbox:
         return settled
 
     def blame(self) -> Publication | None:
-        """The broker has ended the channel for one of those that were sent: which, and it is given up.
+        """Remove and return the publication for which the broker has ended the channel.
 
-        While that is not known they go one by one: None.
+        Returns None while it is not known which one that is: publications are then sent one at a time.
         """
         if self._suspects and len(self._sent) == 1:
             _, guilty = self._sent.popitem()
@@ -99,7 +100,7 @@ class Outbox:
         return None
 
     def refuse(self, exchange: str, key: str | None = None) -> list[Publication]:
-        """Give up those to an exchange, or with a key there, that is not there or not for us.
+        """Remove and return the publications to an exchange, or to a key there, that is missing or forbidden.
 
         They would end every channel.
         """
@@ -114,13 +115,13 @@ class Outbox:
         return refused
 
     def lost(self) -> None:
-        """The channel is gone: what was sent is to be sent again, and tags begin anew."""
+        """Have everything that was sent sent again: the channel is gone, and tags begin anew."""
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
         self._tag = 0
 
     def clear(self) -> list[Publication]:
-        """Give up all that is left: what that is."""
+        """Remove and return all publications."""
         left = [*self._sent.values(), *self._waiting]
         self._sent.clear()
         self._waiting.clear()
@@ -128,6 +129,6 @@ class Outbox:
         return left
 
     def _done(self, publications: list[Publication]) -> None:
-        """These are neither sent nor wait any more."""
+        """Account for publications that were removed."""
         self.bytes -= sum(len(publication.body) + OVERHEAD for publication in publications)
         self._suspects = max(0, self._suspects - len(publications))

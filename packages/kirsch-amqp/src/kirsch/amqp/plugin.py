@@ -1,4 +1,4 @@
-"""A broker on the bus: what it sends is published on 'amqp2ws', what is published on 'ws2amqp' goes to it."""
+"""A broker on the bus: it publishes deliveries on 'amqp2ws' and takes publications on 'ws2amqp'."""
 
 import logging
 import threading
@@ -13,15 +13,14 @@ from kirsch.amqp.broker import Broker, broker_from
 from kirsch.amqp.loops import loop_for
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
-from kirsch.amqp.reading import Deliver, Ended, Reading
-from kirsch.amqp.session import Session, Settings
+from kirsch.amqp.session import Deliver, Ended, Session, Settings, Subscription
 from kirsch.amqp.topology import Consumer, Declared
 from kirsch.websocket import Backoff
 
 log = logging.getLogger("kirsch.amqp")
 
 # Seconds that publications have to be confirmed when the bus stops.
-FAREWELL = 3.0
+CONFIRM_ON_STOP = 3.0
 
 
 class AMQPPlugin(SimplePlugin):
@@ -35,7 +34,7 @@ class AMQPPlugin(SimplePlugin):
     (Publication), in any thread.
 
     Args:
-        bus: the one to be on.
+        bus: the bus to subscribe to.
         broker: a Broker, a URL, or None for what the environment says: see broker_from.
         loop: where the connection and the listeners run. "thread": a thread of its own, for CherryPy and
             other threaded servers. "asyncio", "tornado": the loop that runs in the thread where the bus is
@@ -79,7 +78,7 @@ class AMQPPlugin(SimplePlugin):
         self._problem = "has not been connected to yet"
         self._running = False
         self._since = 0.0
-        # pika says of each failure several lines, and tracebacks; we say one.
+        # pika logs several lines and tracebacks for each failure; this plugin logs one line.
         pika_log = logging.getLogger("pika")
         if pika_log.level == logging.NOTSET:
             pika_log.setLevel(logging.CRITICAL)
@@ -101,17 +100,17 @@ class AMQPPlugin(SimplePlugin):
         self._running = True
         self.loop.start()
         self.loop.call(self._connect)
-        # What was published while the bus was stopped.
+        # Publications may have come while the bus was stopped.
         self.loop.call(self._pump)
 
     start.priority = 60  # type: ignore[attr-defined] # after AsyncioPlugin, before servers
 
     def stop(self) -> None:
-        """Publish what waits, and close the connection."""
+        """Publish what waits, then close the connection."""
         if not self._running:
             return
         self._running = False
-        self.loop.stop(self._leave, FAREWELL + 3.0)
+        self.loop.stop(self._leave, CONFIRM_ON_STOP + 3.0)
 
     stop.priority = 60  # type: ignore[attr-defined] # after servers and WebSockets
 
@@ -119,17 +118,17 @@ class AMQPPlugin(SimplePlugin):
 
     @property
     def connected(self) -> bool:
-        """Whether messages go and come."""
+        """True while messages go and come."""
         session = self._session
         return session is not None and session.ready and not session.blocked
 
     @property
     def unconfirmed(self) -> int:
-        """How many publications wait to be confirmed."""
+        """Number of publications that wait to be confirmed."""
         return len(self._outbox) + len(self._incoming)
 
     def check(self) -> None:
-        """For HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
+        """Check for HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         session = self._session
         if session is not None and session.ready:
             if session.blocked:
@@ -138,7 +137,7 @@ class AMQPPlugin(SimplePlugin):
         raise RuntimeError(f"{self.broker}: {self._problem}")
 
     def reconnect(self, reason: str) -> None:
-        """Close the connection, and open another: all is declared and consumed anew. From any thread."""
+        """Close the connection and open another, which declares and consumes anew. Thread-safe."""
 
         def close() -> None:
             if self._session is not None:
@@ -147,12 +146,13 @@ class AMQPPlugin(SimplePlugin):
         self.loop.call(close)
 
     def read(self, consumer: Consumer, heard: Deliver, ended: Ended) -> Callable[[], None]:
-        """Read a queue besides, as long as this connection lasts; what is returned ends it. From any thread.
+        """Consume another queue as long as this connection lasts. Thread-safe.
 
-        `heard` is given a Delivery, and what it has to call once that is done with and more may come; `ended`
-        is told why where it ends by itself. Both are called as listeners are.
+        `heard` takes a Delivery, and a function to call once that is done with and more may come; `ended`
+        takes the reason if the reading ends by itself. Both are called as listeners are. Returns a function
+        that ends the reading.
         """
-        found: list[Reading] = []
+        found: list[Subscription] = []
         stopped = threading.Event()
 
         def tell(work: Callable[..., object], *arguments: Any) -> None:
@@ -161,7 +161,7 @@ class AMQPPlugin(SimplePlugin):
                     if not stopped.is_set():
                         work(*arguments)
                 except Exception:
-                    log.exception("what reads %s besides failed", consumer.queue)
+                    log.exception("a reader of %s failed", consumer.queue)
 
             self.loop.tell(told)
 
@@ -194,15 +194,15 @@ class AMQPPlugin(SimplePlugin):
         return stop
 
     async def wait_closed(self) -> None:
-        """After the bus has stopped: wait until the connection is closed, on asyncio's and Tornado's loop.
+        """Wait until the connection is closed, on asyncio's and Tornado's loop, after the bus has stopped.
 
-        There the bus cannot wait for it: the loop has to go on meanwhile. Elsewhere it has.
+        The bus cannot wait for it there, as the loop has to run meanwhile; elsewhere it has waited.
         """
         if hasattr(self.loop, "gone"):
             await self.loop.gone()
 
     def publish(self, publication: Publication) -> None:
-        """Have the broker take it ('ws2amqp'); its `settled` is told. From any thread; never waits."""
+        """Publish to the broker ('ws2amqp'); `settled` is told the outcome. Thread-safe; never waits."""
         with self._lock:
             if publication.transient:
                 refused = not self.connected
@@ -239,12 +239,12 @@ class AMQPPlugin(SimplePlugin):
             session.flush()
 
     def _leave(self) -> None:
-        """The bus stops: wait for what is not confirmed, then close."""
+        """Wait for confirmations while the bus stops, then close."""
         self._pump()
         if self._session is None:
             self._finish()
         elif len(self._outbox) and self.connected:
-            deadline = time.monotonic() + FAREWELL
+            deadline = time.monotonic() + CONFIRM_ON_STOP
             self._wait(deadline)
         else:
             self._session.close("the bus stops")
@@ -263,7 +263,7 @@ class AMQPPlugin(SimplePlugin):
             self._settled(publication, "the process ended before the broker had confirmed it")
         self.loop.ended()
 
-    # What the session tells.
+    # Events of the session.
 
     def opened(self) -> None:
         self._since = time.monotonic()
@@ -275,7 +275,7 @@ class AMQPPlugin(SimplePlugin):
 
         def work() -> None:
             if self._session is not session:
-                # It was not acknowledged in time: it comes again, or what is before it does.
+                # It was not acknowledged in time, so it comes again.
                 return
             try:
                 self._publish("amqp2ws", delivery)
@@ -305,8 +305,6 @@ class AMQPPlugin(SimplePlugin):
             self.loop.tell(lambda: self._publish("amqp-lost", reason))
         self.loop.later(next(self.backoff), self._connect)
 
-    # How.
-
     def _settled(self, publication: Publication, reason: str) -> None:
         if publication.settled is not None:
             self.loop.tell(lambda: self._tell(publication, reason))
@@ -320,7 +318,7 @@ class AMQPPlugin(SimplePlugin):
         try:
             publication.settled(reason)
         except Exception:
-            log.exception("what was to be told of a publication failed")
+            log.exception("`settled` of a publication failed")
 
     def _publish(self, channel: str, *arguments: Any) -> None:
         try:

@@ -1,7 +1,4 @@
-"""What browsers and the Bridge say to each other: JSON, each message an object with a `type`. No I/O.
-
-docs/protocol.md is the same for people.
-"""
+"""Messages between browsers and the Bridge: JSON objects with a `type` (docs/protocol.md). No I/O."""
 
 import hashlib
 import json
@@ -35,7 +32,7 @@ _STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Malformed(Exception):
-    """What came is no message of this protocol: why, in a line."""
+    """A message that the protocol does not have: the reason, in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,9 @@ class Hello:
     """The first message of a connection.
 
     Attributes:
-        key: the client's secret, by which it is known again when it comes back; "" has one made.
-        name: what it would like to be called.
-        token: what the application authenticates it by, any JSON; None.
+        key: the client's secret, by which it is recognised when it comes back; "" has one made.
+        name: name that the client asks for.
+        token: any JSON, for the application's `authenticate`; None without one.
     """
 
     key: str = ""
@@ -54,15 +51,15 @@ class Hello:
 
     @property
     def client(self) -> str:
-        """What others know it by: it does not tell the key."""
+        """Public name of the client, which does not reveal the key."""
         return urlsafe_b64encode(hashlib.sha256(self.key.encode()).digest()[:12]).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Be in a room: hear all after the offset `since` of `stream`, or the `last` messages, and what comes.
+    """Join a room: receive messages after the offset `since` of `stream`, or the `last` ones, and new ones.
 
-    `process` is the one that told it the offset.
+    `process` is the process that told the client the offset.
     """
 
     room: str
@@ -75,14 +72,14 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Be in a room no more."""
+    """Leave a room, and receive nothing more from it."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Say something in a room, for good; `number` grows with each message of a client."""
+    """Send a message to a room, to be kept; `number` grows with each message of a client."""
 
     room: str
     number: int
@@ -91,7 +88,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Say something in a room that is worth nothing later, as that one is typing."""
+    """Send something to a room that is not kept, such as that somebody is typing."""
 
     room: str
     data: Any
@@ -99,14 +96,14 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Ask whether the server is there, which a page cannot do otherwise."""
+    """Ask for a sign of life: a page cannot send WebSocket pings."""
 
 
 Command = Hello | Join | Leave | Send | Signal | Ping
 
 
 def read(text: str) -> Command:
-    """What a client said. Raises Malformed."""
+    """Parse a client's message. Raises Malformed."""
     try:
         said = loads(text)
     except (ValueError, RecursionError):
@@ -185,7 +182,7 @@ def _room(said: Mapping[str, Any]) -> str:
 
 
 def is_room(name: str) -> bool:
-    """Whether a room can be called so."""
+    """Return True for a possible name of a room."""
     try:
         return _ROOM.fullmatch(name) is not None and len(name.encode()) <= 255
     except UnicodeEncodeError:
@@ -197,7 +194,7 @@ def _whole(value: object) -> bool:
 
 
 def loads(text: str) -> Any:
-    """JSON. Raises ValueError, also for numbers that are none in JSON, or not finite; RecursionError."""
+    """Parse JSON. Raises ValueError, also for numbers that are not finite, and RecursionError."""
     return json.loads(text, parse_constant=_no_number, parse_float=_finite)
 
 
@@ -212,34 +209,34 @@ def _finite(text: str) -> float:
     return number
 
 
-# What the server says.
+# Messages of the server.
 
 
 def text(**said: Any) -> str:
-    """One message: `type` first."""
+    """Return a message as JSON; `type` comes first."""
     return dumps(said)
 
 
 def dumps(value: Any) -> str:
-    """JSON without spaces, in characters that can be encoded."""
+    """Return JSON without spaces, in characters that UTF-8 can encode."""
     written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         written.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair.
+        # A lone surrogate is written as an escape.
         written = json.dumps(value, separators=(",", ":"))
     return written
 
 
 def envelope(room: str, client: str, name: str, send: Send, at: int) -> bytes:
-    """A message as it is in the stream: what browsers get, but for its offset."""
+    """Return a message as the stream has it: as browsers get it, but without its offset."""
     return text(
         type="message", room=room, client=client, name=name, number=send.number, at=at, data=send.data
     ).encode()
 
 
 def foreign(room: str, body: bytes, content_type: str | None) -> bytes:
-    """A message that another program published, in an envelope; b"" if it is neither JSON nor text."""
+    """Wrap a message of another program in an envelope; b"" if it is neither JSON nor text."""
     if not is_room(room):
         return b""
     try:
@@ -252,12 +249,12 @@ def foreign(room: str, body: bytes, content_type: str | None) -> bytes:
 
 
 def stamped(body: bytes, offset: int) -> str:
-    """An envelope with its offset; nothing is parsed for it."""
+    """Return an envelope with its offset, without parsing it."""
     return f'{{"offset":{offset},{body[1:].decode()}'
 
 
 def marked(body: bytes) -> tuple[str, str]:
-    """What a mark calls the stream: for certain, and if nobody else has named it before; "" not at all."""
+    """Return the stream names that a mark states and proposes; "" for none."""
     try:
         said = loads(body.decode())
     except (ValueError, RecursionError):
@@ -275,11 +272,11 @@ def message_id(client: str, number: int) -> str:
 
 
 def sender(message_id: str | None) -> tuple[str, int]:
-    """Client and number of a message_id; ("", 0) if it is none."""
+    """Return client and number of a message_id; ("", 0) if it has another form."""
     client, _, number = (message_id or "").rpartition(":")
     return (client, int(number)) if number.isascii() and number.isdecimal() and client else ("", 0)
 
 
 def members(found: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """Clients and their names."""
+    """Return clients and names as JSON objects."""
     return [{"client": client, "name": name} for client, name in found]

@@ -28,7 +28,7 @@ from pathlib import Path
 from kirsch.bus.child import Child, ChildError, Command, Exit
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-# What the server may see of our environment: never the password.
+# Variables that the server inherits; never the password.
 KEPT = ("PATH", "TZ", "LANG")
 # Schedulers do not spin while they wait: there may be few cores.
 ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
@@ -37,12 +37,12 @@ GRACE = 20.0
 
 
 class RabbitError(Exception):
-    """What keeps the server from running, in one line."""
+    """The server cannot run: the reason, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One server. `lines` are more of its rabbitmq.conf."""
+    """Settings of one server. `lines` are further lines of its rabbitmq.conf."""
 
     data: Path
     address: str = "127.0.0.1"
@@ -54,7 +54,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """As the module says. Raises RabbitError."""
+        """Read the variables that the module documents. Raises RabbitError."""
         state = environment.get("STATE_DIRECTORY", ".")
         port = environment.get("RABBITMQ_PORT", "5672")
         if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
@@ -77,18 +77,18 @@ class Settings:
         )
 
     def configuration(self) -> str:
-        """rabbitmq.conf."""
+        """Return the text of rabbitmq.conf."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         lines = (f"listeners.tcp.1 = {host}:{self.port}", "log.file = false", "log.console = true")
         return "\n".join((*lines, "log.console.level = warning", *self.lines, ""))
 
     def terms(self) -> str:
-        """advanced.config: Erlang, in which any text can be written."""
+        """Return the text of advanced.config: Erlang terms, in which any text can be written."""
         user, password = _binary(self.user), _binary(self.password)
         return f"[{{rabbit, [{{default_user, {user}}}, {{default_pass, {password}}}]}}].\n"
 
     def command(self, environment: Mapping[str, str] = os.environ) -> Command:
-        """Make the folder what it is to be, and say how to run the server. Raises RabbitError."""
+        """Write the server's folder and return the command that runs it. Raises RabbitError."""
         if not SERVER.exists():
             raise RabbitError("there is no RabbitMQ here: apt-get install rabbitmq-server")
         try:
@@ -98,7 +98,7 @@ class Settings:
             _write(self.data / "plugins", f"[{', '.join(self.plugins)}].\n")
         except OSError as error:
             raise RabbitError(f"{error.filename}: {error.strerror}") from error
-        mapper, distribution = _free_ports(2)
+        mapper, distribution = free_ports(2)
         own = {
             "HOME": str(self.data),
             "RABBITMQ_NODENAME": "kirsch@localhost",
@@ -120,7 +120,7 @@ class Settings:
 
 
 def _binary(text: str) -> str:
-    """A text in Erlang."""
+    """Return a text as an Erlang binary."""
     return f"<<{', '.join(map(str, text.encode()))}>>"
 
 
@@ -129,7 +129,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -138,7 +138,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main() -> int:
-    """Run the server until SIGTERM or Ctrl-C; its exit code, or 1 where it cannot be run."""
+    """Run the server until SIGTERM or Ctrl-C; return 0 if it ended well, else 1."""
     ended: list[Exit] = []
     try:
         settings = Settings.from_environment(os.environ)

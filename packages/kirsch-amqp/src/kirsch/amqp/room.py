@@ -1,30 +1,112 @@
-"""The rooms of one process: who is to hear what, and who is behind. It sends, and does no other I/O."""
+"""The rooms of one process: their members, their newest messages, and members who are behind.
 
-import logging
-from collections import OrderedDict
+Sends to members, and does no other I/O.
+"""
+
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from kirsch.amqp.gathering import Gathering
-from kirsch.amqp.history import History
+from kirsch.amqp.batching import Batching
 from kirsch.amqp.protocol import text
 from kirsch.websocket.errors import Closed, Slow
 from kirsch.websocket.message import Prepared
 
-log = logging.getLogger("kirsch.amqp")
-
-# What a room costs besides its messages, in bytes.
+# Bytes that a room takes besides its messages.
 ROOM = 1500
+# Bytes that a message takes besides its text.
+OVERHEAD = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Messages with their offsets, oldest first; `complete` unless some are not kept any more."""
+
+    messages: list[tuple[int, Prepared]]
+    complete: bool
+
+
+class History:
+    """The newest messages of one room, in memory.
+
+    Attributes:
+        size: bytes, with the compressed forms of messages: their sender reports these by `grew`.
+        dropped: highest offset that is not kept any more; -1 none.
+    """
+
+    __slots__ = ("_messages", "dropped", "size")
+
+    def __init__(self, dropped: int = -1) -> None:
+        self._messages: deque[tuple[int, Prepared]] = deque()
+        self.size = 0
+        self.dropped = dropped
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, offset: int, message: Prepared, count: int, size: int) -> int:
+        """Add the newest message; drop the oldest beyond `count` messages or `size` bytes.
+
+        Returns by how many bytes the history grew.
+        """
+        before = self.size
+        self._messages.append((offset, message))
+        self.size += message.held + OVERHEAD
+        while len(self._messages) > count or (self.size > size and len(self._messages) > 1):
+            self.dropped, gone = self._messages.popleft()
+            self.size -= gone.held + OVERHEAD
+        return self.size - before
+
+    def grew(self, message: Prepared, before: int) -> int:
+        """Count the compressed form that a message got when it was sent; return how many bytes that is.
+
+        `before` is what the message held before it was sent.
+        """
+        more = message.held - before if self._messages else 0
+        self.size += more
+        return more
+
+    def after(self, offset: int, most: int | None = None) -> Past:
+        """Return the messages after an offset, at most `most` of them."""
+        found: list[tuple[int, Prepared]] = []
+        for message in reversed(self._messages):
+            if message[0] <= offset:
+                break
+            found.append(message)
+        found.reverse()
+        return Past(found[:most], offset >= self.dropped)
+
+    def last(self, count: int) -> Past:
+        """Return the newest messages."""
+        messages = list(self._messages)
+        return Past(messages[-count:] if count else [], True)
+
+    def forget(self, before: int) -> int:
+        """Drop messages before an offset; return how many bytes they took."""
+        size = self.size
+        while self._messages and self._messages[0][0] < before:
+            self.size -= self._messages.popleft()[1].held + OVERHEAD
+        self.dropped = max(self.dropped, before - 1)
+        return size - self.size
+
+    def clear(self) -> int:
+        """Drop all messages; return how many bytes they took."""
+        size, self.size = self.size, 0
+        if self._messages:
+            self.dropped = self._messages[-1][0]
+            self._messages.clear()
+        return size
 
 
 class Behind:
-    """A member that is being sent what it has not heard yet, as fast as it reads.
+    """Position of a member that is sent older messages first, as fast as it reads.
 
     Attributes:
-        offset: what it has heard up to.
-        since: when it last took something.
-        missed: it may have missed who came and went.
-        deep: what is not kept any more it is given from the stream (Backlog); else it hears of a gap.
+        offset: offset of the last message it was sent.
+        since: when it last took a message.
+        missed: it may have missed changes of presence.
+        deep: messages that are not in memory come from the stream (Replay); without it they are a gap.
     """
 
     __slots__ = ("deep", "missed", "offset", "since")
@@ -40,8 +122,10 @@ class Room:
     """One room of this process.
 
     Attributes:
-        members: those who hear each message at once. behind: those who do not yet.
-        history: what was said. quiet: members who do not care for presence.
+        members: members that are sent each message at once.
+        behind: members that are sent older messages first.
+        history: the newest messages.
+        quiet: members that asked for no presence.
     """
 
     __slots__ = ("behind", "history", "members", "name", "quiet")
@@ -62,18 +146,20 @@ class Room:
 
 
 class Rooms:
-    """All rooms of a process, with what is kept of them. Whoever uses it holds the Bridge's lock.
+    """The rooms of a process, with their newest messages. Its caller holds the Bridge's lock.
 
-    Members are WebSockets; `lag(member)` is called for one whose queue is full, if slow ones are closed,
-    or who takes nothing for too long; `back(room, member)` for one who fell behind and has caught up.
+    Members are WebSockets. `lag(member)` is called for a member whose queue is full, if slow ones are closed,
+    or that takes nothing for too long; `back(room, member)` for one that fell behind and has caught up.
 
-    Who resumes from before what is kept, but no more than `reach` messages of the stream back, is to be given
-    the rest from there: `wanting` says who, `give` does it.
+    A member that resumes from before the history, by at most `reach` messages of the stream, is sent the rest
+    from the stream: `wanting` returns such members, `give` sends to them.
 
     Attributes:
-        offset: the stream's last that has come; -1 none.
-        first: the stream has nothing before this offset, as far as is known.
-        delivered, gaps: how many messages were sent to members, and how often somebody missed some.
+        offset: last offset of the stream that was received; -1 none.
+        first: first offset that the stream still has, as far as is known.
+        delivered: messages sent to members.
+        gaps: number of times a member missed messages.
+        lagging: names of rooms with members who are behind.
     """
 
     def __init__(
@@ -86,26 +172,25 @@ class Rooms:
         size: int,
         memory: int,
         reach: int = 0,
-        gathering: Gathering | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._reach = reach
-        self._gathering = gathering
+        self._batching = batching
         self._slow = slow
         self._lag = lag
         self._back = back
         self._count = count
         self._size = size
         self._memory = memory
-        # The one that was spoken in last is the last.
+        # The room with the newest message is the last.
         self._rooms: OrderedDict[str, Room] = OrderedDict()
-        # The highest offset of all that was dropped with its room.
+        # Highest offset of all messages that were dropped with their rooms.
         self._forgotten = -1
         self.size = 0
         self.offset = -1
         self.first = 0
         self.delivered = 0
         self.gaps = 0
-        # Who is behind anywhere.
         self.lagging: set[str] = set()
 
     def __len__(self) -> int:
@@ -115,14 +200,14 @@ class Rooms:
         return self._rooms.get(name)
 
     def room(self, name: str) -> Room:
-        """One of that name; it is made if there is none."""
+        """Return the room of that name; make it if there is none."""
         found = self._rooms.get(name)
         if found is None:
             found = self._rooms[name] = Room(name, self._forgotten)
         return found
 
     def say(self, name: str, offset: int, message: Prepared) -> None:
-        """A message of the stream: it is kept, and all members are sent it."""
+        """Keep a message of the stream, and send it to all members."""
         room = self.room(name)
         self._rooms.move_to_end(name)
         had = bool(len(room.history))
@@ -138,8 +223,8 @@ class Rooms:
     def _send(self, room: Room, offset: int, message: Prepared) -> None:
         slow: list[Any] = []
         members = tuple(room.members.values())
-        if self._gathering is not None:
-            self._gathering.begin(room.name, members, len(message))
+        if self._batching is not None:
+            self._batching.begin(room.name, members, len(message))
         for member in members:
             try:
                 member.send(message)
@@ -152,7 +237,7 @@ class Rooms:
             self._full(room, member, offset - 1)
 
     def tell(self, room: Room, message: str | Prepared, quiet: bool = False) -> None:
-        """What is no part of the history, for those who are not behind and care, or for the quiet too."""
+        """Send what is not kept to members that are not behind; to those that want no presence if `quiet`."""
         for member in tuple(room.members.values()):
             if quiet or id(member) not in room.quiet:
                 self.tell_one(room, member, message)
@@ -168,10 +253,10 @@ class Rooms:
     def join(
         self, name: str, member: Any, since: int | None, last: int, now: float, same: bool = True
     ) -> tuple[int, bool]:
-        """Have a member hear what it asks for, and what comes: after which offset, and whether that is all.
+        """Add a member, which `catch_up` then sends the `last` messages, or those after the offset `since`.
 
-        It is sent that by `catch_up`. An offset that has not come yet is of a stream that is gone, as is one
-        that is not of the `same`.
+        Returns the offset after which messages are sent, and True if none is missing. An offset that was not
+        received yet belongs to a stream that is gone; so does any offset unless `same`.
         """
         room = self.room(name)
         room.members.pop(id(member), None)
@@ -180,7 +265,7 @@ class Rooms:
             past = history.last(last).messages
             offset, complete = past[0][0] - 1 if past else self.offset, True
         elif same and self.far(name, since):
-            # As far back as the stream goes; what is kept is there in any case.
+            # As far back as the stream goes; the history is in memory in any case.
             offset = min(max(since, self.first - 1), history.dropped)
             complete = offset == since
         else:
@@ -191,13 +276,13 @@ class Rooms:
         return offset, complete
 
     def far(self, name: str, since: int) -> bool:
-        """Whether what follows an offset is not kept any more, and is to be had from the stream."""
+        """Return True if messages after an offset are not in memory, but within reach in the stream."""
         room = self._rooms.get(name)
         dropped = self._forgotten if room is None else room.history.dropped
         return since < dropped and self.offset - since <= self._reach
 
     def discard(self, room: Room, member: Any) -> None:
-        """A member hears no more."""
+        """Remove a member, and the room if nothing is left of it."""
         room.members.pop(id(member), None)
         room.behind.pop(id(member), None)
         room.quiet.discard(id(member))
@@ -207,7 +292,7 @@ class Rooms:
                 self._rooms.pop(room.name, None)
 
     def catch_up(self, name: str, now: float, patience: float) -> None:
-        """Send those who are behind in a room what they have not heard, as far as they read it."""
+        """Send members who are behind in a room what they have not received, as far as they read it."""
         room = self._rooms.get(name)
         if room is None:
             self.lagging.discard(name)
@@ -223,14 +308,14 @@ class Rooms:
 
     def _catch_up(self, room: Room, member: Any, behind: Behind, now: float) -> None:
         low = member.limits.queue // 2
-        # Until all of it is sent, others may come and go.
+        # Until everything is sent, others may come and go.
         missed, behind.missed = behind.missed, True
         if member.buffered > low:
             return
         behind.since = now
         past = room.history.after(behind.offset)
         if behind.deep and not past.complete:
-            # The stream has it.
+            # Replay sends the messages that are missing here.
             return
         try:
             if not past.complete:
@@ -249,22 +334,20 @@ class Rooms:
             room.behind.pop(id(member), None)
             return
         if room.behind.pop(id(member), None) is None:
-            # Its connection ended as it was written to.
+            # The connection ended while it was written to.
             return
         room.members[id(member)] = member
         if missed and id(member) not in room.quiet:
             self._back(room, member)
 
     def _gap(self, room: Room, member: Any, behind: Behind, offset: int) -> None:
-        """What it has not heard up to this offset is not to be had any more."""
+        """Tell a member that messages up to this offset are gone."""
         self.gaps += 1
         member.send(text(type="gap", room=room.name))
         behind.offset = offset
 
-    # From the stream.
-
     def wanting(self) -> list[tuple[Room, Any, Behind]]:
-        """Who is to be given what is not kept any more, and has room for it."""
+        """Return members who need messages that are not in memory, and have room for them."""
         return [
             (room, member, behind)
             for room in map(self._rooms.get, self.lagging)
@@ -276,7 +359,7 @@ class Rooms:
         ]
 
     def give(self, room: Room, member: Any, behind: Behind, offset: int, message: Prepared | None) -> bool:
-        """A message of the stream for one who wants it, or (None) of a gap; False: it could not be given."""
+        """Send a member a message of the stream, or tell it of a gap (None); False if it has no room."""
         if room.behind.get(id(member)) != (member, behind) or member.queued > member.limits.queue // 2:
             return False
         try:
@@ -294,13 +377,13 @@ class Rooms:
         return True
 
     def missing(self, room: Room, member: Any) -> None:
-        """One who is still there has missed something."""
+        """Tell a member of a gap, if it is still here."""
         if id(member) in room.members or id(member) in room.behind:
             self.gaps += 1
             self.tell_one(room, member, text(type="gap", room=room.name))
 
     def _full(self, room: Room, member: Any, offset: int) -> None:
-        """More waits for a member than may."""
+        """Close a member whose queue is full, or leave it behind."""
         room.members.pop(id(member), None)
         if self._slow == "close":
             self._lag(member)
@@ -309,7 +392,7 @@ class Rooms:
         self.lagging.add(room.name)
 
     def _forget(self) -> None:
-        """What was said in rooms where nobody has spoken for longest goes first."""
+        """Drop messages until memory suffices: of rooms that were quiet for longest first."""
         for name, room in list(self._rooms.items()):
             if self.size <= self._memory // 4 * 3:
                 return
@@ -323,7 +406,7 @@ class Rooms:
             self.size -= room.history.clear() + ROOM
 
     def missed(self, offset: int) -> None:
-        """Of what came before this offset some was never seen: who is there already has missed it."""
+        """Tell all members of a gap: some messages before this offset were never received."""
         self._forgotten = max(self._forgotten, offset - 1)
         for room in list(self._rooms.values()):
             had = bool(len(room.history))
@@ -333,7 +416,7 @@ class Rooms:
             self.tell(room, text(type="gap", room=room.name), quiet=True)
 
     def reset(self) -> None:
-        """The stream is another: nothing that was said is in it."""
+        """Drop everything: the stream was replaced."""
         for name, room in list(self._rooms.items()):
             room.history = History()
             for member, _ in room.behind.values():
@@ -345,7 +428,7 @@ class Rooms:
         self.size, self.offset, self.first, self._forgotten = 0, -1, 0, -1
 
     def up_to_date(self) -> list[Any]:
-        """Members who have heard all of their rooms."""
+        """Return members who have received every message of their rooms."""
         found = {id(member): member for room in self._rooms.values() for member in room.members.values()}
         for room in map(self._rooms.get, self.lagging):
             for member in room.behind if room is not None else ():

@@ -1,162 +1,262 @@
-"""What a process does with the stream besides reading it: marks, its beginning and end, a second reading."""
+"""The room stream of one process: carries out what StreamConsumer and Replay decide on."""
 
-import math
+import logging
 import threading
 import time
 from collections.abc import Callable
-from secrets import token_hex
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.backlog import AHEAD, Handled, Heard
+from kirsch.amqp.consumer import (
+    CAUGHT_UP,
+    DUPLICATE,
+    FOREIGN,
+    REPLACED,
+    EndFound,
+    Event,
+    FindEnd,
+    FindFirst,
+    First,
+    Mark,
+    Message,
+    Missed,
+    Passed,
+    Renamed,
+    StreamConsumer,
+)
 from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
-from kirsch.amqp.reader import Reader
+from kirsch.amqp.replay import AHEAD, Handled, Receive, Replay
+from kirsch.amqp.room import Rooms
 from kirsch.amqp.topology import Consumer
+from kirsch.websocket.message import Prepared
 
-# Seconds until a mark is set again that the broker has not taken; for others before more is read anew.
+log = logging.getLogger("kirsch.amqp")
+
+# Seconds after which the last message is looked for, if it has not come again.
+PATIENCE = 2.0
+# Seconds until a mark that the broker refused is published again; until a replay reads on, so that others
+# have their turn.
 AGAIN, PAUSE = 1.0, 0.005
-# Seconds for which it is held to begin where it did.
-HOLDS = 2.0
 
 
-class Stream:
-    """Whoever uses it holds the Bridge's lock. `another` is called where the stream is found to be another,
-    `begins` with the first offset that it has.
+class RoomStream:
+    """Delivers the stream's messages to rooms, and reads again what members missed.
+
+    Its caller holds `lock`, except for `connect`. `soon` has `look` called in a moment.
 
     Attributes:
-        running: the bus runs: marks may be set.
+        queue: the stream's name on the broker.
+        consumer: position in the stream.
+        replay: the second reading, for members who are behind.
+        running: True while the bus runs: marks are published.
     """
 
     def __init__(
         self,
         queue: str,
         exchange: str,
-        reader: Reader,
+        consumer: StreamConsumer,
+        *,
+        rooms: Rooms,
+        counters: Counters,
         amqp: AMQPPlugin,
         lock: threading.RLock,
-        another: Callable[[], None],
-        begins: Callable[[int], None],
+        soon: Callable[[], None],
     ) -> None:
-        self._queue = queue
+        self.queue = queue
+        self.consumer = consumer
+        self.replay = Replay(rooms, self)
+        self.running = False
         self._exchange = exchange
-        self._reader = reader
+        self._rooms = rooms
+        self._counters = counters
         self._amqp = amqp
         self._lock = lock
-        self._another = another
-        self._begins = begins
-        self.running = False
-        self._probe = ""
-        self._stop: Callable[[], None] | None = None
-        # When it was found where it begins, and what ends the looking for it.
-        self._found_at = -math.inf
+        self._soon = soon
+        # What ends the readings of FindEnd and FindFirst.
+        self._stop_end: Callable[[], None] | None = None
         self._stop_first: Callable[[], None] | None = None
 
-    def mark(self) -> None:
-        """Have come back what tells that all before it has been read; it proposes a name for the stream."""
-        if self.running:
-            # For each stream another.
-            said = {"proposed": token_hex(8)}
-            self._put(self._reader.process, said, settled=self._marked)
+    # The connection.
 
-    def _marked(self, reason: str) -> None:
-        if reason and self.running:
-            # The broker has not taken it: without it nobody is let in.
-            self._amqp.loop.call(lambda: self._amqp.loop.later(AGAIN, self.mark))
-
-    def second(self, now: float) -> None:
-        """Once a second, while the broker is there."""
-        if self._reader.late(now):
-            self._look()
-        if stream := self._reader.to_name(now):
-            self._put("", {"stream": stream}, transient=True)
-
-    def _put(self, message_id: str, said: dict[str, str], **options: Any) -> None:
-        body = protocol.dumps(said).encode()
-        mark = Publication(
-            self._exchange, "kirsch", body, kind=protocol.MARK, message_id=message_id, **options
-        )
-        self._amqp.bus.publish("ws2amqp", mark)
-
-    # Where it ends.
-
-    def _look(self) -> None:
-        """Have something come that is published now: behind the last message that came, if that is there."""
-        self._probe = f"{self._reader.process}.{token_hex(4)}"
-        if self._stop is None:
-            last = Consumer(self._queue, AHEAD, lambda: {"x-stream-offset": "last"})
-            self._stop = self._amqp.read(last, self._seen, lambda reason: None)
-        self._put(self._probe, {}, transient=True)
-
-    def _seen(self, delivery: Delivery, handled: Handled) -> None:
-        handled()
+    def connect(self) -> dict[str, Any]:
+        """Return the arguments of a new connection's consumer. Takes the lock itself."""
         with self._lock:
-            offset = delivery.offset
-            if self._stop is None or offset is None:
-                return
-            if offset > self._reader.offset:
-                self._reader.long_enough()
-                self.found()
-            elif delivery.message_id == self._probe and self._reader.shorter(offset):
-                self._another()
-
-    def found(self) -> None:
-        """It need not be looked for any more."""
-        stop, self._stop = self._stop, None
-        if stop is not None:
-            stop()
+            return self.consumer.connect(time.monotonic())
 
     def lost(self) -> None:
-        """The connection is gone, or the stream: nothing is looked for."""
-        self.found()
-        self._first_found()
-        self._found_at = -math.inf
+        """End all readings: the connection is gone."""
+        self._do(self.consumer.lost())
+        self._end_first()
+        self.replay.lost()
 
-    # Where it begins.
+    def start(self) -> None:
+        """Publish marks from now on. A mark precedes everything that is sent here.
 
-    def beginning(self, now: float) -> bool:
-        """Whether it is known where it begins; if not, that is found out."""
-        if now - self._found_at <= HOLDS:
-            return True
-        if self._stop_first is None and self._amqp.connected:
-            first = Consumer(self._queue, 1, lambda: {"x-stream-offset": "first"})
-            self._stop_first = self._amqp.read(
-                first, self._locked(self._seen_first), self._locked(lambda reason: self._first_found())
-            )
-        return False
+        When it comes back, everything published before has been read, and what was sent meanwhile follows for
+        members who joined meanwhile.
+        """
+        self.running = True
+        if not self.consumer.caught_up:
+            self._publish(self.consumer.mark())
 
-    def begin_again(self) -> None:
-        """Find out where it begins now."""
-        self._first_found()
-        self._found_at = -math.inf
-        self.beginning(time.monotonic())
+    # What comes.
 
-    def _seen_first(self, delivery: Delivery, handled: Handled) -> None:
+    def receive(self, delivery: Delivery, offset: int) -> None:
+        """Take the stream's next delivery."""
+        self._do(self.consumer.receive(delivery, offset))
+
+    def tick(self, now: float) -> None:
+        """Once a second while the broker is there."""
+        self._do(self.consumer.tick(now))
+        if self.replay.doubting:
+            self.first_known(now)
+
+    def look(self) -> None:
+        """Read for members who are behind, if there are any."""
+        if self._rooms.lagging and self._amqp.connected and not self.consumer.resuming:
+            self.replay.look()
+
+    def first_known(self, now: float) -> bool:
+        """Return True if the stream's first offset is known; have it found if not."""
+        if not self.consumer.first_known(now):
+            self._do(self.consumer.find_first(now))
+        return self.consumer.first_known(now)
+
+    def _do(self, events: list[Event]) -> None:
+        rooms = self._rooms
+        for event in events:
+            match event:
+                case Message():
+                    rooms.offset = event.offset
+                    self._counters.messages += 1
+                    rooms.say(event.room, event.offset, Prepared(event.text))
+                    if rooms.lagging:
+                        self._soon()
+                case Passed():
+                    self._passed(event)
+                case Missed():
+                    if event.slow:
+                        log.warning("%s: messages were dropped unread: this process is too slow", self.queue)
+                    rooms.missed(event.before)
+                case First():
+                    rooms.first = max(rooms.first, event.offset)
+                    self.replay.begins(event.offset)
+                    self._soon()
+                case Renamed():
+                    message = protocol.text(type="stream", stream=event.stream, offset=event.offset)
+                    for member in rooms.up_to_date():
+                        member.tell(message)
+                case Mark():
+                    self._publish(event)
+                case FindEnd():
+                    last = Consumer(self.queue, AHEAD, lambda: {"x-stream-offset": "last"})
+                    self._stop_end = self._read(last, self._end_seen, lambda reason: None)
+                case EndFound():
+                    stop, self._stop_end = self._stop_end, None
+                    if stop is not None:
+                        stop()
+                case FindFirst():
+                    self._find_first()
+
+    def _passed(self, what: Passed) -> None:
+        if what is REPLACED:
+            log.warning("%s was replaced: its earlier messages are gone", self.queue)
+            self._end_first()
+            self.replay.lost()
+            # Members are told of a gap in any case.
+            self.replay.begins(0)
+            self._rooms.reset()
+            self._amqp.reconnect(f"{self.queue} is read from its beginning")
+            return
+        self._rooms.offset = self.consumer.offset
+        if what is CAUGHT_UP:
+            self._soon()
+        elif what is DUPLICATE:
+            self._counters.doubles += 1
+        elif what is FOREIGN:
+            self._counters.refuse("foreign")
+
+    # Marks.
+
+    def _publish(self, mark: Mark) -> None:
+        if mark.kept and not self.running:
+            return
+        self._amqp.bus.publish(
+            "ws2amqp",
+            Publication(
+                self._exchange,
+                "kirsch",
+                protocol.dumps(mark.body).encode(),
+                kind=protocol.MARK,
+                message_id=mark.message_id,
+                transient=not mark.kept,
+                settled=self._settled if mark.kept else None,
+            ),
+        )
+
+    def _settled(self, reason: str) -> None:
+        if reason and self.running:
+            # Nobody is let in without the mark.
+            self._amqp.loop.call(lambda: self._amqp.loop.later(AGAIN, self._mark_again))
+
+    def _mark_again(self) -> None:
+        with self._lock:
+            self._publish(self.consumer.mark())
+
+    # Readings besides.
+
+    def _end_seen(self, delivery: Delivery, handled: Handled) -> None:
         handled()
-        if self._stop_first is not None and delivery.offset is not None:
-            self._first_found()
-            self._found_at = time.monotonic()
-            self._begins(delivery.offset)
+        if delivery.offset is not None:
+            self._do(self.consumer.end_seen(delivery, delivery.offset))
 
-    def _first_found(self) -> None:
+    def find_first(self) -> None:
+        """Find the stream's first offset as it is now; `replay.begins` is told."""
+        self._do(self.consumer.find_first_anew())
+
+    def _find_first(self) -> None:
+        self._end_first()
+        if not self._amqp.connected:
+            self.consumer.first_not_found()
+            return
+
+        def seen(delivery: Delivery, handled: Handled) -> None:
+            handled()
+            if self._stop_first is not None and delivery.offset is not None:
+                self._end_first()
+                self._do(self.consumer.first_seen(delivery.offset, time.monotonic()))
+
+        def ended(_: str) -> None:
+            self._end_first()
+            self.consumer.first_not_found()
+
+        first = Consumer(self.queue, 1, lambda: {"x-stream-offset": "first"})
+        self._stop_first = self._read(first, seen, ended)
+
+    def _end_first(self) -> None:
         stop, self._stop_first = self._stop_first, None
         if stop is not None:
             stop()
 
-    # Again.
+    def read_from(self, offset: int, receive: Receive, ended: Callable[[str], None]) -> Callable[[], None]:
+        """Read the stream besides from an offset on, until the returned function is called."""
+        return self._read(Consumer(self.queue, AHEAD, lambda: {"x-stream-offset": offset}), receive, ended)
 
-    def read_from(self, offset: int, heard: Heard, ended: Callable[[str], None]) -> Callable[[], None]:
-        """Read it besides from an offset on, until what is returned is called."""
-        consumer = Consumer(self._queue, AHEAD, lambda: {"x-stream-offset": offset})
-        return self._amqp.read(consumer, self._locked(heard), self._locked(ended))
-
-    def _locked(self, work: Callable[..., None]) -> Callable[..., None]:
-        def locked(*arguments: Any) -> None:
-            with self._lock:
-                work(*arguments)
-
-        return locked
-
-    def read_more(self, handled: Handled) -> None:
-        """What came is done with; more may come in a moment."""
+    def read_on(self, handled: Handled) -> None:
+        """Call `handled` in a moment: more of a reading besides may come then."""
         self._amqp.loop.call(lambda: self._amqp.loop.later(PAUSE, handled))
+
+    def _read(
+        self, consumer: Consumer, receive: Callable[..., None], ended: Callable[[str], None]
+    ) -> Callable[[], None]:
+        def locked(work: Callable[..., None]) -> Callable[..., None]:
+            def call(*arguments: Any) -> None:
+                with self._lock:
+                    work(*arguments)
+
+            return call
+
+        return self._amqp.read(consumer, locked(receive), locked(ended))

@@ -1,4 +1,4 @@
-"""What is declared on the broker whenever a connection opens: values, no I/O (AMQP 0-9-1, 1.7)."""
+"""Exchanges, queues, bindings and consumers, declared by each connection (AMQP 0-9-1, 1.7). No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Where is published to. It outlives the broker's restart if `durable`."""
+    """Exchange to publish to. It survives a restart of the broker if `durable`."""
 
     name: str
     kind: Literal["direct", "fanout", "topic", "headers"] = "topic"
@@ -18,13 +18,13 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Where messages wait.
+    """Queue of messages.
 
     Attributes:
-        name: what bindings and consumers call it.
-        durable: it outlives the broker's restart.
-        mine: it is this connection's alone and goes with it; the broker knows it by a name of its own, which
-            is another each time, for the broker may still hold the last one's.
+        name: name in bindings and consumers.
+        durable: the queue survives a restart of the broker.
+        mine: the queue belongs to this connection and ends with it. Its name on the broker is another for
+            each connection, for the broker may not have ended the last one yet.
         arguments: RabbitMQ's, such as {"x-queue-type": "stream"}.
     """
 
@@ -35,23 +35,23 @@ class Queue:
 
     @classmethod
     def stream(cls, name: str, *, age: float | None = None, size: int | None = None) -> "Queue":
-        """A RabbitMQ stream (3.9 and newer): nothing is taken out of it by reading.
+        """Return a RabbitMQ stream (3.9 and newer): readers take nothing out of it.
 
-        What is older than `age` seconds goes, or the oldest once it has more than `size` bytes: in segments.
+        Segments older than `age` seconds are dropped, and the oldest beyond `size` bytes.
         """
         arguments: dict[str, Any] = {"x-queue-type": "stream"}
         if age is not None:
             arguments["x-max-age"] = f"{max(1, int(age))}s"
         if size is not None:
             arguments["x-max-length-bytes"] = size
-            # A segment is the least that goes.
+            # RabbitMQ drops whole segments.
             arguments["x-stream-max-segment-size-bytes"] = max(1 << 20, min(size // 8, 500 << 20))
         return cls(name, arguments=arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A queue is given what is published to an exchange with a matching routing key."""
+    """Route messages of an exchange with a matching key to a queue."""
 
     queue: str
     exchange: str
@@ -60,12 +60,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What is in a queue comes to the bus, on 'amqp2ws'.
+    """Consumer of a queue, whose messages come to the bus on 'amqp2ws'.
 
     Attributes:
-        queue: its name.
-        prefetch: how many messages the broker sends ahead of our acknowledgements.
-        arguments: RabbitMQ's; called for each connection, as where to begin in a stream changes.
+        queue: name of the queue.
+        prefetch: number of messages that the broker sends ahead of acknowledgements.
+        arguments: returns RabbitMQ's arguments; called for each connection, as a stream's offset changes.
     """
 
     queue: str

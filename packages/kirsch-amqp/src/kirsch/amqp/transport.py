@@ -198,7 +198,7 @@ class Transport(asyncio.Protocol, AbstractStreamTransport):
         return protocol
 
     def resume(self) -> None:
-        """Begin to read."""
+        """Begin to read, once pika knows the connection."""
         self._stream.resume_reading()
 
     def abort(self) -> None:

@@ -1,54 +1,58 @@
-"""What members missed and is not kept any more, read from the stream anew: for all at once."""
+"""Replay of the stream for members who are behind: one reading for all of them."""
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from kirsch.amqp.doubles import Doubles
+from kirsch.amqp.consumer import OWN, Deduplicator, Message, decode
 from kirsch.amqp.message import Delivery
-from kirsch.amqp.reader import OWN, Said, said
 from kirsch.amqp.room import Behind, Room, Rooms
 from kirsch.websocket.message import Prepared
 
-# How many messages the broker sends ahead, and after how many it is told that there may be more.
+# Messages the broker sends ahead; messages after which it may send more.
 AHEAD, BATCH = 200, 100
-# Who is so many times further behind than another waits for that one.
+# A member this many times further behind than another waits for that one.
 FAR = 8
 
 Member = tuple[Room, Any, Behind]
 Handled = Callable[[], None]
-Heard = Callable[[Delivery, Handled], None]
-# Read the stream from an offset on, until what is returned is called.
-Open = Callable[[int, Heard, Callable[[str], None]], Callable[[], None]]
+Receive = Callable[[Delivery, Handled], None]
 
 
-class Backlog:
-    """One reading of the stream at a time, from where the one is who is furthest behind.
+class Stream(Protocol):
+    """The room stream, as a Replay reads it."""
 
-    All who are behind and whom it comes by are given what it brings, each until it is where its room's
-    history begins. Who does not take more for now is left to a later reading, unless it is the only one; and
-    so is who is very much further behind than others.
+    def read_from(self, offset: int, receive: Receive, ended: Callable[[str], None]) -> Callable[[], None]:
+        """Read from an offset on, until the returned function is called."""
 
-    Whoever uses it holds the Bridge's lock. `more` has the broker send more, in a moment: others have their
-    turn. `doubt` is called where the broker has passed something over, and has `begins` told where the stream
-    begins now: then it is known whether that was dropped.
+    def read_on(self, handled: Handled) -> None:
+        """Call `handled` in a moment: more may come then."""
+
+    def find_first(self) -> None:
+        """Have `Replay.begins` told the stream's first offset."""
+
+
+class Replay:
+    """Reads the stream from the position of the member who is furthest behind.
+
+    Every member who is behind receives its messages from this one reading, up to the beginning of its room's
+    history. A member that takes no more for now waits for a later reading, unless it is the only one; and so
+    does one that is very much further behind than others.
+
+    Its caller holds the Bridge's lock.
     """
 
-    def __init__(
-        self, rooms: Rooms, open_: Open, more: Callable[[Handled], None], doubt: Callable[[], object]
-    ) -> None:
+    def __init__(self, rooms: Rooms, stream: Stream) -> None:
         self._rooms = rooms
-        self._open = open_
-        self._more = more
-        self._doubt = doubt
-        # Who may have missed something, and after which offset.
+        self._stream = stream
+        # Members that may have missed something, and after which offset.
         self._doubted: list[tuple[int, Room, Any]] = []
         self._stop: Callable[[], None] | None = None
-        # Up to where all has been read since it began; None: nothing has come yet.
+        # Everything up to this offset has been read; None before the first delivery.
         self._offset: int | None = None
         self._served: list[Member] = []
         self._names: set[str] = set()
-        self._doubles = Doubles()
+        self._seen = Deduplicator()
         self._waiting: deque[tuple[Delivery, Handled]] = deque()
         self._read = 0
 
@@ -58,18 +62,18 @@ class Backlog:
 
     @property
     def doubting(self) -> bool:
-        """Whether it is not known yet if something was dropped before it was read."""
+        """True while it is unknown whether messages were dropped before they were read."""
         return bool(self._doubted)
 
     def begins(self, first: int) -> None:
-        """The stream has nothing before this offset."""
+        """Take the stream's first offset: members that doubted know now whether they missed messages."""
         doubted, self._doubted = self._doubted, []
         for offset, room, member in doubted:
             if offset < first - 1:
                 self._rooms.missing(room, member)
 
     def look(self) -> None:
-        """Begin to read if somebody wants it, and go on with what waited for a member."""
+        """Begin to read if a member needs it, and go on with what waited for a member."""
         if self._stop is not None:
             self._settle()
             self._take_along()
@@ -78,10 +82,8 @@ class Backlog:
             self._begin()
 
     def lost(self) -> None:
-        """The connection is gone, or the stream."""
+        """Stop: the connection is gone, or the stream was replaced."""
         self._end()
-
-    # How.
 
     def _begin(self) -> None:
         wanting = self._rooms.wanting()
@@ -89,22 +91,22 @@ class Backlog:
             return
         far = FAR * min(map(self._distance, wanting))
         wanting = [each for each in wanting if self._distance(each) <= far]
-        self._offset, self._doubles, self._read = None, Doubles(), 0
+        self._offset, self._seen, self._read = None, Deduplicator(), 0
         self._serve(wanting)
-        begun = self._doubles
+        begun = self._seen
 
-        def heard(delivery: Delivery, handled: Handled) -> None:
-            # What another reading brought is nothing to this.
-            if self._doubles is begun and self._stop is not None:
+        def receive(delivery: Delivery, handled: Handled) -> None:
+            # An earlier reading may still deliver.
+            if self._seen is begun and self._stop is not None:
                 self._waiting.append((delivery, handled))
                 self._work()
 
         def ended(_: str) -> None:
-            if self._doubles is begun:
+            if self._seen is begun:
                 self._end()
 
         first = min(behind.offset for _, _, behind in wanting)
-        self._stop = self._open(max(0, first), heard, ended)
+        self._stop = self._stream.read_from(max(0, first), receive, ended)
 
     def _distance(self, member: Member) -> int:
         return self._rooms.offset - member[2].offset
@@ -114,7 +116,7 @@ class Backlog:
         self._names = {room.name for room, _, _ in members}
 
     def _take_along(self) -> None:
-        """Those who have come meanwhile, and need nothing that it has gone by; or make way for them."""
+        """Serve members who came meanwhile and need nothing already read; or end, to begin with them."""
         more = self._others()
         if self._stop is None or self._offset is None or not more:
             return
@@ -130,18 +132,18 @@ class Backlog:
             if offset is not None and not self._pass_by(delivery, offset):
                 return
             if not self._waiting:
-                # It was the last that anybody wanted.
+                # No member needs more.
                 return
             self._waiting.popleft()
             self._read += 1
             if self._read % BATCH == 0:
-                self._more(handled)
+                self._stream.read_on(handled)
                 self._settle()
 
     def _pass_by(self, delivery: Delivery, offset: int) -> bool:
-        """Give a message to those who want it; False if it has to wait."""
+        """Give a message to the members who need it; return False if it has to wait."""
         if self._offset is None:
-            # What is before the first that comes is not in the stream any more.
+            # The stream has nothing before its first delivery.
             for room, member, behind in tuple(self._served):
                 if behind.offset < offset - 1 and not self._rooms.give(
                     room, member, behind, offset - 1, None
@@ -153,7 +155,7 @@ class Backlog:
                 if behind.offset < offset - 1:
                     self._doubted.append((max(self._offset, behind.offset), room, member))
             self._offset = offset - 1
-            self._doubt()
+            self._stream.find_first()
         if offset <= self._offset:
             return True
         if delivery.key in self._names:
@@ -167,11 +169,11 @@ class Backlog:
     def _give(self, delivery: Delivery, offset: int, wanted: list[Member]) -> bool:
         full = [each for each in wanted if each[1].queued > each[1].limits.queue // 2]
         if len(full) == len(self._served) and not self._others():
-            # It reads, if slowly: what has come is kept for it; or it does not, and the Rooms end that.
+            # The only member reads slowly: the message waits for it. Rooms closes one that does not read.
             self._forget_who_left()
             return not self._served
-        message = said(delivery, offset, self._doubles)
-        if isinstance(message, Said):
+        message = decode(delivery, offset, self._seen)
+        if isinstance(message, Message):
             prepared = Prepared(message.text)
             for room, member, behind in wanted:
                 if not self._rooms.give(room, member, behind, offset, prepared):
@@ -181,12 +183,12 @@ class Backlog:
         return True
 
     def _others(self) -> list[Member]:
-        """Who wants to be given something, and is not."""
+        """Return members who are behind and not served."""
         served = {id(behind) for _, _, behind in self._served}
         return [each for each in self._rooms.wanting() if id(each[2]) not in served]
 
     def _settle(self) -> None:
-        """All that was read is behind those whom it came by; who needs no more leaves."""
+        """Advance every member to what was read; members who need no more leave."""
         for room, _, behind in tuple(self._served):
             if self._offset is not None:
                 behind.offset = max(behind.offset, self._offset)
@@ -195,7 +197,7 @@ class Backlog:
         self._forget_who_left()
 
     def _leave(self, behind: Behind) -> None:
-        """It is served no more; all before the message that comes now it has."""
+        """Serve a member no more; it has everything before the current message."""
         if self._offset is not None:
             behind.offset = max(behind.offset, self._offset)
         self._serve([each for each in self._served if each[2] is not behind])

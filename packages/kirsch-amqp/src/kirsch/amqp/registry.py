@@ -1,45 +1,79 @@
-"""Who comes to a Bridge, and which rooms they are let into: in the provider's threads."""
+"""Registry of one process's connections: their handshake, and the rooms they are let into.
+
+Called in the provider's threads.
+"""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from secrets import token_urlsafe
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.connection import Connection
-from kirsch.amqp.identity import Identity, Refused
+from kirsch.amqp.connection import Connection, Identity, Refused
+from kirsch.amqp.limits import Limits
+from kirsch.amqp.members import Members
+from kirsch.amqp.metrics import Counters
+from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.protocol import Hello, Join
+from kirsch.amqp.room import Rooms
+from kirsch.amqp.stream import RoomStream
 
 log = logging.getLogger("kirsch.amqp")
 
 Authenticate = Callable[[Hello, Any], Identity | None]
+MayRead = Callable[[Connection, str], bool]
 
-# Seconds until an offset, a stream or a process that nobody has heard of yet is held to be one that is gone.
+# Seconds until an offset, a stream or a process that is unknown here is considered gone.
 AHEAD = 3.0
 
 
-class Reception:
-    """Connections of one process: strangers until they have said hello, then clients, each with one."""
+class ConnectionRegistry:
+    """Connections of one process: strangers until their hello, then clients, each with one connection.
 
-    def __init__(self, bridge: Any, authenticate: Authenticate) -> None:
-        self._bridge = bridge
+    `may_read` tells a connection that it may not join a room. `soon` has `let_in` called in a moment.
+    """
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        may_read: MayRead,
+        *,
+        amqp: AMQPPlugin,
+        stream: RoomStream,
+        rooms: Rooms,
+        members: Members,
+        limits: Limits,
+        counters: Counters,
+        lock: threading.RLock,
+        soon: Callable[[], None],
+    ) -> None:
         self._authenticate = authenticate
+        self._may_read = may_read
+        self._amqp = amqp
+        self._stream = stream
+        self._rooms = rooms
+        self._members = members
+        self._limits = limits
+        self._counters = counters
+        self._lock = lock
+        self._soon = soon
         self._clients: dict[str, Connection] = {}
         self._strangers: set[Connection] = set()
         # Joins that wait until the stream has been read so far, and until when.
         self._held: dict[Connection, dict[str, tuple[Join, float | None]]] = {}
 
     def opened(self, connection: Connection) -> None:
-        if connection.thread and connection.thread != self._bridge.amqp.loop.thread:
+        if connection.thread and connection.thread != self._amqp.loop.thread:
             log.error("the AMQPPlugin's loop is not the WebSockets' own: give it loop='asyncio' or so")
             connection.dismiss(1011, "not set up as it should be")
             return
-        with self._bridge.lock:
+        with self._lock:
             self._strangers.add(connection)
 
     def closed(self, connection: Connection, code: int) -> None:
-        with self._bridge.lock:
+        with self._lock:
             self._strangers.discard(connection)
             self._forget(connection)
 
@@ -56,14 +90,14 @@ class Reception:
         else:
             reason = "who are you?"
         if identity is None:
-            self._bridge.count("refused", "unauthenticated")
+            self._counters.refuse("unauthenticated")
             connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
             return
-        with self._bridge.lock:
+        with self._lock:
             self._strangers.discard(connection)
             other = self._clients.get(hello.client)
             if other is not None:
-                # It has come back before its old connection was found to be dead.
+                # The client came back before its old connection was found to be dead.
                 self._forget(other)
                 other.dismiss(protocol.REPLACED, "the client has another connection")
             connection.client_id, connection.identity = hello.client, identity
@@ -74,92 +108,92 @@ class Reception:
                 client=hello.client,
                 key=key,
                 name=identity.name,
-                broker=self._bridge.amqp.connected,
+                broker=self._amqp.connected,
                 limits={
-                    "message": self._bridge.limits.message,
-                    "unconfirmed": self._bridge.limits.unconfirmed,
+                    "message": self._limits.message,
+                    "unconfirmed": self._limits.unconfirmed,
                 },
             )
 
     def join(self, connection: Connection, join: Join) -> None:
-        most = self._bridge.limits.rooms
-        with self._bridge.lock:
+        most = self._limits.rooms
+        with self._lock:
             rooms = connection.rooms | self._held.get(connection, {}).keys()
         if len(rooms) >= most and join.room not in rooms:
-            self._bridge.refuse(connection, "too-many-rooms", f"{most} rooms at most", join.room)
+            connection.refuse("too-many-rooms", f"{most} rooms at most", join.room)
             return
-        if not self._bridge.allowed(connection, join.room, "read"):
+        if not self._may_read(connection, join.room):
             return
-        with self._bridge.lock:
+        with self._lock:
             if self._may_join(join):
                 self._join(connection, join)
             else:
                 self._held.setdefault(connection, {})[join.room] = join, None
-                self._bridge.look_soon()
+                self._soon()
 
     def _may_join(self, join: Join) -> bool:
-        """Whether it can be said what the join will bring."""
-        bridge, since = self._bridge, join.since
-        if not bridge.hearing.reader.caught_up:
+        """Return True once it is known which messages the join will bring."""
+        since = join.since
+        if not self._stream.consumer.caught_up:
             return False
         if since is None:
             return True
-        if not self._same(join) or since > bridge.rooms.offset:
+        if not self._same(join) or since > self._rooms.offset:
             return False
-        return not bridge.rooms.far(join.room, since) or bridge.hearing.stream.beginning(time.monotonic())
+        return not self._rooms.far(join.room, since) or self._stream.first_known(time.monotonic())
 
     def _same(self, join: Join) -> bool:
-        """Whether its offset is of the stream that is read here: who does not say is believed.
+        """Return True if the join's offset belongs to the stream that is read here.
 
-        The stream may have lost its end, with the broker's power, while no process of today was there to see
-        it, and what was said since has the offsets of what was lost. So an offset behind this process's own
-        mark is believed where a process told it that was there at the same time as this one.
+        A client that names no stream is believed. The stream may have lost its end, with the broker's power,
+        while none of today's processes ran, and newer messages then have the offsets of the lost ones. So an
+        offset behind this process's own mark is believed only if it was told by a process that has run at the
+        same time as this one.
         """
-        bridge = self._bridge
-        if join.stream not in ("", bridge.hearing.reader.stream):
+        consumer = self._stream.consumer
+        if join.stream not in ("", consumer.stream):
             return False
-        if join.since is None or not join.process or join.since < bridge.hearing.reader.marked:
+        if join.since is None or not join.process or join.since < consumer.marked:
             return True
-        known: bool = bridge.others.know(join.process)
-        return known
+        return self._members.know(join.process)
 
     def _join(self, connection: Connection, join: Join) -> None:
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
             return
         now = time.monotonic()
-        offset, complete = self._bridge.rooms.join(
+        offset, complete = self._rooms.join(
             join.room, connection, join.since, join.last, now, self._same(join)
         )
-        room = self._bridge.rooms.room(join.room)
+        room = self._rooms.room(join.room)
         if not complete:
-            self._bridge.rooms.gaps += 1
+            self._rooms.gaps += 1
         connection.rooms.add(join.room)
-        # Those who are there are told a moment later, all at once.
-        self._bridge.others.enter(join.room, connection.client_id, connection.identity.name)
+        # The other members are told a moment later, all changes at once.
+        self._members.enter(join.room, connection.client_id, connection.identity.name)
         if join.presence:
             room.quiet.discard(id(connection))
         else:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
-        said["stream"], said["process"] = self._bridge.hearing.reader.stream, self._bridge.process
+        said["stream"], said["process"] = self._stream.consumer.stream, self._members.process
         if join.presence:
-            said |= self._bridge.others.rosters.whole(join.room)
+            said |= self._members.presence.whole(join.room)
         connection.say(**said)
-        self._bridge.rooms.catch_up(join.room, now, self._bridge.limits.stalled)
-        self._bridge.look_soon()
+        self._rooms.catch_up(join.room, now, self._limits.stalled)
+        self._soon()
 
     def leave(self, connection: Connection, room: str) -> None:
-        with self._bridge.lock:
+        with self._lock:
             self._held.get(connection, {}).pop(room, None)
             self._leave(connection, room)
             connection.say(type="left", room=room)
 
     def _leave(self, connection: Connection, name: str) -> None:
         connection.rooms.discard(name)
-        room = self._bridge.rooms.get(name)
+        room = self._rooms.get(name)
         if room is not None:
-            self._bridge.rooms.discard(room, connection)
-        self._bridge.others.leave(name, connection.client_id)
+            self._rooms.discard(room, connection)
+        self._members.leave(name, connection.client_id)
 
     def _forget(self, connection: Connection) -> None:
         for room in tuple(connection.rooms):
@@ -169,35 +203,35 @@ class Reception:
             del self._clients[connection.client_id]
 
     def let_in(self, now: float) -> None:
-        """Those whose joins had to wait, and need not any more."""
+        """Let in clients whose joins need not wait any more."""
         held, self._held = self._held, {}
         for connection, joins in held.items():
             for name, (join, until) in joins.items():
                 if self._may_join(join) or (until is not None and now >= until):
                     self._join(connection, join)
                     continue
-                if until is None and self._bridge.hearing.reader.caught_up and self._bridge.amqp.connected:
+                if until is None and self._stream.consumer.caught_up and self._amqp.connected:
                     until = now + AHEAD
                 self._held.setdefault(connection, {})[name] = join, until
 
     def late(self, now: float) -> None:
-        """Those who have not said hello in time are closed."""
-        late = [each for each in self._strangers if now - each.opened_at > self._bridge.limits.hello]
+        """Close connections that have sent no hello in time."""
+        late = [each for each in self._strangers if now - each.opened_at > self._limits.hello]
         for connection in late:
             self._strangers.discard(connection)
             connection.dismiss(protocol.NO_HELLO, "no hello")
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that have said hello."""
+        """Connections that completed the handshake."""
         return list(self._clients.values())
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody waits to be let in."""
+        """True while joins wait."""
         return bool(self._held)
 
 
 def _short(reason: str) -> str:
-    """As much as a close frame holds."""
+    """Cut a reason to the size of a close frame."""
     return reason.encode()[:120].decode(errors="ignore")

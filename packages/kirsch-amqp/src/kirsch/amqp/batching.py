@@ -1,4 +1,4 @@
-"""Messages that come in one turn of the broker's thread go to each member together."""
+"""Batching of writes: messages of one loop iteration go to each member together."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 log = logging.getLogger("kirsch.amqp")
 
 
-class Gathering:
-    """On threads each `send` is a write of its own: here members are corked until the turn is over.
+class Batching:
+    """Corks members until the iteration is over: on threads each `send` would be a write of its own.
 
-    `soon` has something called when it is; `most` is how many bytes are held back for a member at most. All
-    is called in the one thread.
+    `soon` calls a function at the end of the iteration; at most `most` bytes are held back for a member.
+    Everything is called in the broker's thread.
     """
 
     def __init__(self, soon: Callable[[Callable[[], object]], None], most: int) -> None:
@@ -22,7 +22,7 @@ class Gathering:
         self._corked: list[Any] = []
 
     def begin(self, room: str, members: Sequence[Any], size: int) -> None:
-        """All of a room are about to be sent so many bytes."""
+        """Cork the members of a room, who are about to be sent `size` bytes each."""
         if self._size + size > self._most:
             self.end()
         if not self._rooms:
@@ -32,11 +32,11 @@ class Gathering:
             self._rooms.add(room)
             self._corked += members
             for member in members:
-                # Another thread that uncorks it meanwhile, at the end of its own turn, writes what there is.
+                # If another thread uncorks it meanwhile, that thread writes what there is.
                 member.corked = True
 
     def end(self) -> None:
-        """Write what there is."""
+        """Uncork all members and write what waits."""
         corked, self._corked = self._corked, []
         self._rooms.clear()
         self._size = 0
@@ -46,5 +46,5 @@ class Gathering:
                 if member.pending:
                     member.wire.wake()
             except Exception:
-                # The thread is needed, and so are the others.
+                # The failure of one member is not to end the thread.
                 log.exception("%s could not be written to", member.peer)

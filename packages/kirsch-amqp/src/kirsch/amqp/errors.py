@@ -1,22 +1,22 @@
-"""What the broker, or pika, says of what failed, in a line."""
+"""Errors of pika and of the broker, described in one line."""
 
 import re
 from typing import Any
 
 from pika.exceptions import ConnectionClosed
 
-# What RabbitMQ says of a stream that it was making as it was killed; it finds no such queue to delete.
+# Text of RabbitMQ's error for a stream that it was creating when it was killed, and cannot delete.
 HALF_MADE = re.compile(r"queue '([\w.~-]+)' in vhost '([\w./~-]+)' is down or inaccessible")
 FORGET = 'rabbit_amqqueue:internal_delete(rabbit_misc:r(<<"{1}">>, queue, <<"{0}">>), <<"kirsch">>).'
-# What it says of a body beyond its max_message_size, of an exchange, and of a key that is not for us there.
+# Texts of its errors for a body beyond its max_message_size, an exchange, and a forbidden routing key.
 LARGER = re.compile(r"message size [0-9]+ is larger than (?:configured )?max size ([0-9]+)")
 EXCHANGE = re.compile(r"exchange '([^']*)'")
 TOPIC = re.compile(r"access to topic '(.*)' in .*exchange '")
 
 
-def said(error: Any) -> str:
-    """What pika's exception says, in a line."""
-    # pika wraps what a phase of connecting failed with, and what each attempt did.
+def describe(error: Any) -> str:
+    """Describe an exception of pika in a line."""
+    # pika wraps the failure of each phase of connecting, and of each attempt.
     while inner := getattr(error, "exceptions", None) or getattr(error, "exception", None):
         error = inner[-1] if isinstance(inner, list | tuple) else inner
     if isinstance(error, ConnectionClosed) or hasattr(error, "reply_text"):
@@ -28,21 +28,21 @@ def said(error: Any) -> str:
         return told
     for cause in getattr(error, "args", ()):
         if isinstance(cause, BaseException):
-            return said(cause)
+            return describe(cause)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).splitlines()[0] if str(error) else ""
     return text or type(error).__name__
 
 
-def largest(error: Any) -> int | None:
-    """How many bytes of a body the broker takes, where it says that one had more."""
+def largest_body(error: Any) -> int | None:
+    """Return the largest body that the broker takes, if the error says that one was larger."""
     found = LARGER.search(getattr(error, "reply_text", ""))
     return None if found is None else int(found[1])
 
 
-def named(error: Any) -> tuple[str | None, str | None]:
-    """The exchange that the broker names, and the one routing key that it is about, if it is."""
+def denied(error: Any) -> tuple[str | None, str | None]:
+    """Return the exchange that the error names, and the routing key if it is about one."""
     text = getattr(error, "reply_text", "")
     exchange, topic = EXCHANGE.search(text), TOPIC.search(text)
     return exchange and exchange[1], topic and topic[1]
