@@ -1,6 +1,9 @@
 """Errors of pika and of the broker, described in one line."""
 
+import os
 import re
+import socket
+import ssl
 from typing import Any
 
 from pika.exceptions import ConnectionClosed
@@ -30,7 +33,10 @@ def describe(error: Any) -> str:
         if isinstance(cause, BaseException):
             return describe(cause)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # asyncio gives an address in place of the reason; TLS and name resolution have words of their own.
+        if error.errno is None or isinstance(error, ssl.SSLError | socket.gaierror):
+            return error.strerror
+        return os.strerror(error.errno)
     text = str(error).splitlines()[0] if str(error) else ""
     return text or type(error).__name__
 
