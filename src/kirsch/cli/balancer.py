@@ -24,7 +24,7 @@ def _seconds(text: str) -> float:
 
 
 def _backend(text: str) -> Backend:
-    """Parse BACKEND=SERVICE:PORT."""
+    """Parse BACKEND=SERVICE:PORT, its errors as wrong usage."""
     try:
         return Backend.parse(text)
     except BalancerError as error:

@@ -72,7 +72,7 @@ STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd",
     example="kirsch cluster create --machines 3 --metadata zone=a/b/c --publish 7070:8091",
 )
 def create(options: Options) -> int:
-    """A new cluster."""
+    """Make a cluster, and print its machines and ports."""
     from kirsch.cluster.provision.record import ProvisionError
     from kirsch.cluster.provision.specification import Specification
 
@@ -113,7 +113,7 @@ def create(options: Options) -> int:
     example="kirsch cluster list",
 )
 def list_(options: Options) -> int:
-    """The clusters of this computer."""
+    """Print a table of the clusters of this computer."""
     from kirsch.cluster.provision.status import summaries
 
     rows = [_summary(summary) for summary in summaries()]
@@ -134,7 +134,7 @@ def list_(options: Options) -> int:
     example="kirsch cluster status",
 )
 def status(options: Options) -> int:
-    """How a cluster's machines are."""
+    """Print the state of a cluster's machines and ports; the exit status is 1 if one is not well."""
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.status import machine_statuses, port_statuses
 
@@ -188,7 +188,7 @@ def _leads(port: "PortStatus") -> str:
     example="kirsch cluster start",
 )
 def start(options: Options) -> int:
-    """Switch machines on."""
+    """Switch machines on and wait until they are in the cluster."""
     _extra()
     from kirsch.cluster.provision.power import start as switch_on
 
@@ -208,7 +208,7 @@ def start(options: Options) -> int:
     example="kirsch cluster stop kirsch n2",
 )
 def stop(options: Options) -> int:
-    """Switch machines off."""
+    """Switch machines off once their units have stopped."""
     _extra()
     from kirsch.cluster.provision.power import stop as switch_off
 
@@ -227,7 +227,7 @@ def stop(options: Options) -> int:
     example="kirsch cluster destroy",
 )
 def destroy(options: Options) -> int:
-    """Take a cluster away."""
+    """Remove a cluster and everything on its machines."""
     from kirsch.cluster.provision.record import ClusterRecord
 
     name = _name(options, "")
@@ -266,7 +266,7 @@ def destroy(options: Options) -> int:
     example="kirsch cluster add root@10.0.0.7 --metadata zone=d",
 )
 def add(options: Options) -> int:
-    """A host joins."""
+    """Have a host join the cluster that is meant."""
     from kirsch.cluster.provision.specification import metadata_of_one
 
     metadata = metadata_of_one(options.metadata)
@@ -301,7 +301,7 @@ def add(options: Options) -> int:
     example="kirsch cluster remove n4",
 )
 def remove(options: Options) -> int:
-    """A machine leaves."""
+    """Have a machine leave the cluster that is meant."""
     _extra()
     from kirsch.cluster.provision.remove import remove as leave
 
@@ -325,7 +325,7 @@ def remove(options: Options) -> int:
     example="kirsch cluster images n2",
 )
 def images(options: Options) -> int:
-    """Another machine keeps the images."""
+    """Have another machine keep the cluster's images."""
     from kirsch.cluster.provision.registry_location import keep
 
     name = _cluster(options)
@@ -346,7 +346,7 @@ def images(options: Options) -> int:
     example="kirsch cluster ssh-config > config && ssh -F config n1",
 )
 def ssh_config(options: Options) -> int:
-    """A configuration for ssh."""
+    """Print a configuration for ssh."""
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.ssh import ssh_config as config
 
@@ -355,14 +355,14 @@ def ssh_config(options: Options) -> int:
 
 
 def _name(options: Options, otherwise: str = DEFAULT) -> str:
-    """The cluster that is meant: by NAME, --cluster or KIRSCH_CLUSTER. Raises Misuse."""
+    """Return the cluster of NAME, --cluster or KIRSCH_CLUSTER. Raises Misuse."""
     if options.name and options.cluster and options.name != options.cluster:
         raise Misuse(f"{options.name} and --cluster {options.cluster} are two clusters: name one")
     return options.name or options.cluster or os.environ.get("KIRSCH_CLUSTER") or otherwise
 
 
 def _cluster(options: Options) -> str:
-    """The cluster that is meant: the one that was named, or the only one."""
+    """Return the cluster that was named, or the only one."""
     from kirsch.cluster.provision.record import ClusterRecord
 
     named = options.cluster or os.environ.get("KIRSCH_CLUSTER")

@@ -188,10 +188,10 @@ def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest files."""
+    """Have the shell suggest files."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest folders."""
+    """Have the shell suggest folders."""
     return [CompletionItem(incomplete, type="dir")]

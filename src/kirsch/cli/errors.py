@@ -1,4 +1,4 @@
-"""From what went wrong to one line and an exit status."""
+"""Errors as one line and an exit status."""
 
 import io
 import os
@@ -19,7 +19,7 @@ MISSING = {
 
 
 class Failure(Exception):
-    """A verb that could not do what it was asked: one line for a person."""
+    """One line for a person: the verb could not do what it was asked."""
 
     exit_status = 1
 
@@ -31,8 +31,10 @@ class Misuse(Failure):
 
 
 def interruptible() -> None:
-    """Have what ends us (a service manager, a terminal that is closed) be as Ctrl-C, which has us tidy up.
-    A hangup that is ignored, as by nohup(1), stays so."""
+    """Treat SIGTERM and a closed terminal as Ctrl-C, so that the verb tidies up.
+
+    A hangup that is ignored, as by nohup(1), stays ignored.
+    """
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     for number in (signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])):
         signal.signal(number, signal.default_int_handler)
@@ -52,12 +54,12 @@ def with_streams() -> None:
 
 
 def last() -> None:
-    """All is done: another Ctrl-C ends what Python does at its end, without a word."""
+    """Let Ctrl-C end Python's own shutdown without a message."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def reported(verb: Callable[[], int]) -> int:
-    """Run a verb; say what went wrong on standard error."""
+    """Run a verb, print its error on standard error, and return its exit status."""
     try:
         return _status(verb)
     finally:
@@ -99,7 +101,7 @@ def _status(verb: Callable[[], int]) -> int:
 
 
 def _write_nowhere() -> None:
-    """Python writes what is left at its end, and must not complain if it cannot."""
+    """Send what Python still has to write at its end to /dev/null."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
@@ -107,7 +109,7 @@ def _write_nowhere() -> None:
 
 
 def _missing(error: ImportError) -> str:
-    """What is to be installed; empty where nothing of others is missing."""
+    """Return which package to install; empty if none of another distribution is missing."""
     package = (error.name or "").partition(".")[0]
     if package in MISSING:
         return f"{package} is not installed: pip install {MISSING[package]}"
@@ -116,7 +118,7 @@ def _missing(error: ImportError) -> str:
 
 
 def _of_system(error: OSError) -> str:
-    """What the system refuses: a file, a disk, a folder that is gone."""
+    """Return one line for an error of the system: a file, a disk, a folder that is gone."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -126,7 +128,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _told() -> tuple[type[Exception], ...]:
-    """The errors that are one line for a person; what defines them is imported when there is one."""
+    """Return the errors whose text is one line for a person. Imported only once there is an error."""
     from kirsch.cluster.api.client import ClientError
     from kirsch.cluster.application import ApplicationError
     from kirsch.cluster.network.inotify import WatchError

@@ -47,7 +47,7 @@ def foreground(command: Command) -> int:
 
 
 def _mind(command: Command, parent: int, report: int) -> NoReturn:
-    """In the fork: start the command, wait for it, leave nothing of it. Never returns."""
+    """Start the command in the fork, wait for it, and leave nothing of it. Never returns."""
     status = 1
     try:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -79,7 +79,7 @@ def _run(command: Command, parent: int, report: int) -> int:
 
 
 def _start(command: Command) -> "subprocess.Popen[bytes]":
-    """Raises ChildError, OSError."""
+    """Start the command as its user, within its limits. Raises ChildError, OSError."""
     credentials = resolve_credentials(command.user, command.group)
     if credentials.uid is not None and os.geteuid() != 0:
         raise ChildError(f"only root can run a command as {command.user}")
@@ -100,7 +100,7 @@ def _start(command: Command) -> "subprocess.Popen[bytes]":
 
 
 def tie(signum: int) -> None:
-    """In a fork: have a signal when the parent ends, however it does (prctl(2))."""
+    """Have this process sent a signal when its parent ends, however that happens (prctl(2))."""
     _prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
@@ -119,7 +119,7 @@ def _kill_all() -> None:
 
 
 def _handle(pass_on: "signal._HANDLER") -> None:
-    """Handlers, not SIG_IGN: what is executed would inherit that."""
+    """Install handlers; SIG_IGN would be inherited by the command."""
     for signum in SHARED:
         signal.signal(signum, lambda *_: None)
     for signum in PASSED_ON:

@@ -1,4 +1,4 @@
-"""help and version."""
+"""help and version: the pages, and the version of the distribution."""
 
 from importlib import metadata
 
@@ -33,6 +33,6 @@ def help_(options: Options) -> int:
 
 @verb("version", example="kirsch version")
 def version(options: Options) -> int:
-    """Print kirsch's version."""
+    """Print the version of the distribution."""
     print(f"kirsch {metadata.version('kirsch')}")
     return 0

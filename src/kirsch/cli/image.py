@@ -72,7 +72,7 @@ ID, WHOLE = 12, 64
     example="kirsch image build . -t notes",
 )
 def build(options: Options) -> int:
-    """An image from a Containerfile."""
+    """Build an image from a Containerfile."""
     from kirsch.cluster.image.build import build as make
     from kirsch.cluster.image.build import planned
 
@@ -103,7 +103,7 @@ def build(options: Options) -> int:
     example="kirsch image tag notes notes:1.0",
 )
 def tag(options: Options) -> int:
-    """More names for an image."""
+    """Give an image more names."""
     from kirsch.cluster.image.store import tag as give
 
     for name in give(options.image, options.names, _runner()):
@@ -120,7 +120,7 @@ def tag(options: Options) -> int:
     example="kirsch image list",
 )
 def list_(options: Options) -> int:
-    """The images that are here."""
+    """Print a table of the images that are here."""
     from kirsch.cluster.image.store import images as here
 
     rows = [_row(image) for image in here(_runner())]
@@ -147,7 +147,7 @@ def list_(options: Options) -> int:
     example="kirsch image rm notes:1.0",
 )
 def rm(options: Options) -> int:
-    """Remove images."""
+    """Remove images, and print their names."""
     from kirsch.cluster.image.store import remove
 
     for name in remove(options.images, _runner(), force=options.force):
@@ -170,7 +170,7 @@ def rm(options: Options) -> int:
     example="kirsch image push notes --on kirsch",
 )
 def push(options: Options) -> int:
-    """An image to a registry."""
+    """Send an image to a registry."""
     from kirsch.cluster.image.lock import registry_lock, shared
     from kirsch.cluster.image.reference import Reference
     from kirsch.cluster.image.transfer import push as send
@@ -209,7 +209,7 @@ def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
     example="kirsch image pull registry.example/notes:1.0",
 )
 def pull(options: Options) -> int:
-    """An image from a registry."""
+    """Fetch an image from a registry."""
     from kirsch.cluster.image.reference import Reference
     from kirsch.cluster.image.transfer import pull as fetch
 
@@ -230,7 +230,7 @@ def pull(options: Options) -> int:
     example="kirsch image prune --on kirsch",
 )
 def prune(options: Options) -> int:
-    """Remove what was replaced."""
+    """Remove images that were replaced."""
     from kirsch.cluster.image.store import prune as remove
 
     if options.on:
@@ -281,7 +281,7 @@ def _removed(count: int) -> str:
 
 
 def _runner() -> "Runner":
-    """Runs podman. Raises ImageError where there is none."""
+    """Return what runs podman. Raises ImageError if podman is not installed."""
     from kirsch.cluster.image.build import installed
     from kirsch.cluster.provision.command import Runner
 
@@ -290,7 +290,7 @@ def _runner() -> "Runner":
 
 
 def _at(name: "Reference", options: Options) -> "tuple[Reference, Registry]":
-    """The name at the registry that is meant, and that registry."""
+    """Return the image's name at its registry, and the registry."""
     from kirsch.cluster.image.registry import of_cluster, registry_of
     from kirsch.cluster.provision.record import ClusterRecord
 
@@ -303,7 +303,7 @@ def _at(name: "Reference", options: Options) -> "tuple[Reference, Registry]":
 
 
 def megabytes(size: int) -> str:
-    """A size as podman says it: in millions of bytes."""
+    """Return a size as podman prints it, in millions of bytes."""
     return f"{size / 1e6:.1f} MB"
 
 
@@ -322,7 +322,7 @@ def failures_shown(steps: Steps) -> "Iterator[None]":
 
 
 def _progress(options: Options) -> TextIO:
-    """Where steps are shown: JSON has the standard output for itself."""
+    """Return the stream for progress: standard error if standard output is JSON."""
     return sys.stderr if options.json else sys.stdout
 
 

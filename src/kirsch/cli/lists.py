@@ -1,4 +1,4 @@
-"""list-units, list-unit-files, list-machines."""
+"""list-units, list-unit-files and list-machines: fleetctl's tables."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,21 +74,21 @@ COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-ma
 
 @verb("list-units", *TABLE, example="kirsch list-units --full")
 def list_units(options: Options) -> int:
-    """Units that are on a machine."""
+    """Print a table of the units that are on a machine."""
     rows = [row for row in options.client().get("/kirsch/v1/units")["units"] if row["machine"]]
     return _print(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
 
 
 @verb("list-unit-files", *TABLE, example="kirsch list-unit-files --full")
 def list_unit_files(options: Options) -> int:
-    """All units, each once."""
+    """Print a table of all units, each once."""
     rows = _once(options.client().get("/kirsch/v1/units")["units"])
     return _print(options, rows, FILE_COLUMNS, ["unit", "hash", "dstate", "state", "target"])
 
 
 @verb("list-machines", *TABLE, example="kirsch list-machines --full")
 def list_machines(options: Options) -> int:
-    """The machines."""
+    """Print a table of the machines."""
     rows = options.client().get("/kirsch/v1/machines")["machines"]
     marked = ["state"] if any(row["cordoned"] for row in rows) else []
     lacking = ["problems"] if any(row["problems"] for row in rows) else []

@@ -30,7 +30,7 @@ SOME = argument("machines", "MACHINE", MACHINE, many=True, complete=machines)
     example="kirsch drain n1",
 )
 def drain(options: Options) -> int:
-    """Have units leave machines, one after another, and no others come."""
+    """Move all units off machines, one after another, and cordon them."""
     client = options.client()
     before: list[Line] = client.get(UNITS)["units"]
     drained = [_mark(client, options, name, {"drained": True}) for name in options.machines]
@@ -62,7 +62,7 @@ def drain(options: Options) -> int:
 
 @verb("cordon", SOME, text="Those it has stay.", example="kirsch cordon n1")
 def cordon(options: Options) -> int:
-    """Have no more units come."""
+    """Let no more units be scheduled to machines."""
     client = options.client()
     for name in options.machines:
         print(f"Machine {_shown(_mark(client, options, name, {'cordoned': True}))} takes no more units")
@@ -71,7 +71,7 @@ def cordon(options: Options) -> int:
 
 @verb("uncordon", SOME, example="kirsch uncordon n1")
 def uncordon(options: Options) -> int:
-    """Have units come again."""
+    """Let units be scheduled to machines again."""
     client = options.client()
     for name in options.machines:
         print(f"Machine {_shown(_mark(client, options, name, {'cordoned': False}))} takes units again")
@@ -113,7 +113,7 @@ def metadata(options: Options) -> int:
     example="kirsch move webdb n2",
 )
 def move(options: Options) -> int:
-    """Have a unit moved, a sticky one too."""
+    """Move a unit, a sticky one too."""
     client = options.client()
     [name] = full_names(client, [options.unit])
     wanted = {"machine": machine_name(options.machine)} if options.machine else {}
@@ -141,7 +141,7 @@ def move(options: Options) -> int:
 
 
 def machine_path(name: str) -> str:
-    """A machine's path in the API."""
+    """Return a machine's path in the API."""
     return f"{MACHINES}/{quote(machine_name(name), safe='')}"
 
 
@@ -166,7 +166,7 @@ def _mark(client: Client, options: Options, name: str, marks: Mapping[str, bool]
 
 
 def _recorded(options: Options, name: str) -> str:
-    """The id of a machine of a cluster that this computer has made; empty if it knows of none."""
+    """Return the id of a machine from this computer's record of the cluster; empty if there is none."""
     from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 
     where = options.where()
@@ -221,7 +221,7 @@ def _refuse_to_wait(client: Client, left: Sequence[Line]) -> None:
 
 
 def _is_past(line: Line, source: str) -> bool:
-    """Whether a unit does elsewhere what it did on its machine, or has failed at it there."""
+    """Return True if a unit runs elsewhere as it did on its machine, or has failed there."""
     if line["desired"] == "inactive":
         return True
     if line["machine"] in ("", source) or not line["settled"]:

@@ -123,7 +123,7 @@ def execute(options: Options) -> int:
 
 
 def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
-    """Whether a unit's processes have a file system of their own."""
+    """Return True if a unit's processes have a file system of their own."""
     return name.endswith(".container") and daemon["runtime"] == "systemd"
 
 
@@ -143,8 +143,10 @@ def _given(options: Options) -> dict[str, str]:
 
 
 def _place(client: Client, unit: str | None) -> str:
-    """Where on a cluster a one-off command runs: where the unit is; else the machine that answers, or another
-    that may have new containers. Raises Failure."""
+    """Return the machine on which a one-off command runs: the unit's, or else the one that answers.
+
+    If that one may have no new containers it is another that may. Raises Failure.
+    """
     if unit:
         there = {line["machine"] for line in client.get(UNITS, unit=unit)["units"]} - {""}
         if there:
@@ -229,7 +231,7 @@ def _execute(
 
 
 def _program(name: str, environment: Mapping[str, str]) -> str:
-    """Where a program lies: a client of PostgreSQL with the server that it is for, others on PATH."""
+    """Return a program's path: PostgreSQL's clients beside their server, others on PATH. Raises Failure."""
     postgres = _postgres_client(name) if "PGHOST" in environment else None
     found = str(postgres) if postgres else shutil.which(name, path=environment.get("PATH"))
     if found:

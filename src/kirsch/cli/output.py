@@ -42,7 +42,7 @@ def table(
     full: bool = False,
     legend: bool = True,
 ) -> str:
-    """The lines of a table: the named columns, in that order, each as wide as its widest cell."""
+    """Return the lines of a table: the columns in `fields`, each as wide as its widest cell."""
     lines = [[field.upper() for field in fields]] if legend else []
     lines += [[columns[field](row, full) or "-" for field in fields] for row in rows]
     widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(fields))]
@@ -53,7 +53,7 @@ def table(
 
 
 def machine(machine_id: str, address: str, full: bool) -> str:
-    """A machine in a cell: 113f16a7.../172.17.8.103."""
+    """Return a machine as tables show it: 113f16a7.../172.17.8.103."""
     if not machine_id:
         return "-"
     shown = machine_id if full else f"{machine_id[:8]}..."
@@ -61,13 +61,13 @@ def machine(machine_id: str, address: str, full: bool) -> str:
 
 
 def digest(text: str, full: bool) -> str:
-    """A hash in a cell: its first seven letters."""
+    """Return a hash as tables show it: its first seven digits."""
     return text if full else text[:7]
 
 
 @dataclass(slots=True)
 class Palette:
-    """Gives each name a colour and a width: those known from the start, and others as they are first seen."""
+    """Colours of names, and their width: for those known from the start, then for others as they appear."""
 
     on: bool
     width: int = 0
@@ -75,12 +75,12 @@ class Palette:
 
     @classmethod
     def for_stream(cls, stream: TextIO, names: Sequence[str] = ()) -> "Palette":
-        """Colours if the stream is a terminal."""
+        """Return a palette with colours if the stream is a terminal and NO_COLOR is not set."""
         on = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         return cls(on, max(map(len, names), default=0), list(names))
 
     def paint(self, name: str, text: str) -> str:
-        """A name's text in the name's colour."""
+        """Return a text in the colour of a name."""
         if not self.on:
             return text
         if name not in self.seen:
@@ -88,14 +88,14 @@ class Palette:
         return f"\x1b[{COLOURS[self.seen.index(name) % len(COLOURS)]}m{text}\x1b[0m"
 
     def column(self, name: str) -> str:
-        """A name, as wide as the widest so far, before what it wrote."""
+        """Return the column before a line that `name` wrote, as wide as the widest name so far."""
         self.width = max(self.width, len(name))
         return f"{self.paint(name, name.ljust(self.width))} |"
 
 
 @dataclass(slots=True)
 class Steps:
-    """Shows steps, each a line with its seconds; on a terminal the one that is under way as well."""
+    """Progress of steps: a line each with its seconds; a terminal also shows the one under way."""
 
     out: TextIO
     begun_at: float = field(default_factory=time.monotonic)
@@ -105,38 +105,38 @@ class Steps:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What is said next, of a step that failed, begins a line."""
+        """End the line of a step that failed."""
         if self._under_way:
             print(file=self.out, flush=True)
         self._under_way = False
 
     def begun(self, name: str) -> None:
-        """A step has begun."""
+        """Show on a terminal that a step has begun."""
         if self.out.isatty():
             print(f"    …    {name}", end="", file=self.out, flush=True)
             self._under_way = True
 
     def done(self, name: str, seconds: float) -> None:
-        """It took so long."""
+        """Show that a step is done, with its seconds."""
         start = "\r" if self.out.isatty() else ""
         print(f"{start}{seconds:6.1f} s  {name}", file=self.out, flush=True)
         self._under_way = False
 
     def undoing(self, name: str) -> None:
-        """It failed: what was done is undone."""
+        """Show that a step failed and that the steps before it are being undone."""
         start = "\r" if self.out.isatty() else ""
         print(f"{start}  failed  {name}; undoing what was done", file=self.out, flush=True)
         self._under_way = False
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the first step."""
         return time.monotonic() - self.begun_at
 
 
 @dataclass(slots=True)
 class Progress:
-    """Shows steps of `names` on a stream, each once, with the seconds since the beginning."""
+    """Progress of units: each step is shown once, with the seconds since the beginning."""
 
     out: TextIO
     names: Sequence[str]
@@ -147,11 +147,11 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the first step."""
         return time.monotonic() - self.begun
 
     def step(self, name: str, text: str) -> None:
-        """A unit's step; nothing happens if it is at that already, or the text is empty."""
+        """Show a unit's step, unless it is shown already or the text is empty."""
         if not text or self.shown.get(name) == text:
             return
         self.shown[name] = text
@@ -164,7 +164,7 @@ class Progress:
             print(self._line(name, columns, Palette(on=False)), file=self.out, flush=True)
 
     def _draw(self, columns: int) -> None:
-        """All units' lines, over those that were drawn before."""
+        """Draw all units' lines over those that were drawn before."""
         palette = Palette.for_stream(self.out, self.names)
         lines = [self._line(name, columns, palette) + ERASE for name in self.names if name in self.shown]
         up = UP.format(self._drawn) if self._drawn else ""
@@ -172,7 +172,7 @@ class Progress:
         print(up + "\n".join(lines), file=self.out, flush=True)
 
     def _line(self, name: str, columns: int | None, palette: Palette) -> str:
-        """One line, cut where the terminal ends: a line that wraps could not be drawn over."""
+        """Return one line, cut at the terminal's width: a line that wraps could not be drawn over."""
         width = max(map(len, self.names))
         time = f"{self._times[name]:6.1f} s  "
         rest = f"{name:<{width}}  {self.shown[name]}"

@@ -115,7 +115,7 @@ def _await_ready(target: Target, planned: Plan, timeout: float) -> None:
 
 
 def _step(lines: Sequence[Line], machines: Mapping[str, str]) -> str:
-    """What a unit does that is not as it should be, for a person."""
+    """Return the step of a unit that is not yet as planned, in words."""
     line = lines[0]
     if line["machine"] and not line["machine_address"]:
         return f"its machine {_machine(line, machines)} is away"

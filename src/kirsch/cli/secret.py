@@ -55,7 +55,7 @@ COLUMNS: dict[str, Column] = {
     example="kirsch secret set notes-database < password",
 )
 def set_(options: Options) -> int:
-    """Set one."""
+    """Set a secret, and say which running units have the old value."""
     client = options.client()
     path = secret_path(options.name)
     value = _read(options.name)
@@ -87,7 +87,7 @@ def set_(options: Options) -> int:
     example="kirsch secret list",
 )
 def list_(options: Options) -> int:
-    """Names."""
+    """Print a table of secrets, without their values."""
     rows: list[Row] = options.client().get(SECRETS)["secrets"]
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -107,7 +107,7 @@ def list_(options: Options) -> int:
     example="kirsch secret rm notes-database",
 )
 def remove(options: Options) -> int:
-    """Forget some."""
+    """Remove secrets, unless units use them."""
     client = options.client()
     removed = []
     for name in dict.fromkeys(options.names):
@@ -121,7 +121,7 @@ def remove(options: Options) -> int:
 
 
 def secret_path(name: str) -> str:
-    """A secret's path in the API. Raises UnitError for what cannot name one."""
+    """Return a secret's path in the API. Raises UnitError if it cannot name a secret."""
     return f"{SECRETS}/{quote(secret_name(name), safe='')}"
 
 
@@ -147,6 +147,6 @@ def _read(name: str) -> bytes:
 
 
 def _running(lines: Sequence[Row], users: Sequence[str]) -> list[str]:
-    """Those of the units that have the old value now."""
+    """Return the units that run, and so have the old value."""
     up = {line["name"] for line in lines if line["active"] in ("active", "activating", "reloading")}
     return [name for name in users if name in up]

@@ -36,7 +36,7 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     example="kirsch ssh notes@1 uptime",
 )
 def ssh(options: Options) -> int:
-    """Become ssh."""
+    """Log in to a machine by becoming ssh."""
     return log_in(options.where(), options.target, options.command)
 
 
@@ -72,7 +72,7 @@ def _record(where: Where) -> "ClusterRecord | None":
 
 
 def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Sequence[str]:
-    """With the cluster's own key; to a machine by its name no kirschd is asked."""
+    """Return ssh's command with the cluster's own key. A machine's name needs no kirschd."""
     from kirsch.cluster.provision.record import ProvisionError
     from kirsch.cluster.provision.ssh import login
 
@@ -84,7 +84,7 @@ def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Seq
 
 
 def _to_other(client: Client, target: str, command: Sequence[str], tunnel: str | None) -> Sequence[str]:
-    """As ssh's own configuration says, to the machine's address."""
+    """Return ssh's command for the machine's address, with ssh's own configuration."""
     from kirsch.cluster.provision.ssh import remote
 
     jump = ["-J", tunnel] if tunnel else []

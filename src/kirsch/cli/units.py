@@ -55,7 +55,7 @@ def submit(options: Options) -> int:
 
 @verb("load", STARTING, NO_BLOCK, timeout(60), example="kirsch load notes@1")
 def load(options: Options) -> int:
-    """Put units on machines."""
+    """Put units on machines, and wait until they are there."""
     return _set(options, "loaded", lambda line: bool(line["machine"]) and line["load"] != "-", "loaded on")
 
 
@@ -68,7 +68,7 @@ def load(options: Options) -> int:
     example="kirsch start notes@1",
 )
 def start(options: Options) -> int:
-    """Start units."""
+    """Start units and wait until they run."""
     return _set(options, "launched", is_up, "launched on")
 
 
@@ -87,7 +87,7 @@ def restart(options: Options) -> int:
 
 @verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")
 def stop(options: Options) -> int:
-    """Stop units."""
+    """Stop units and wait until they have stopped."""
     client = options.client()
     names = _change(client, options.units, "loaded")
     if not options.no_block:
@@ -143,7 +143,7 @@ def status(options: Options) -> int:
 
 @verb("cat", ANY_UNITS, example="kirsch cat notes@1")
 def cat(options: Options) -> int:
-    """Units' files."""
+    """Print the files of units."""
     client = options.client()
     for name in full_names(client, options.units):
         sys.stdout.write(client.get(unit_path(name))["text"])
@@ -217,7 +217,7 @@ def _read(path: Path) -> tuple[Path, UnitFile]:
 
 
 def _parts(changes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Where to cut changes so that a request holds each part."""
+    """Return the parts of a list of changes that fit one request, as indices."""
     start, size = 0, 0
     for at, change in enumerate(changes):
         length = len(change.get("text", ""))
@@ -290,12 +290,12 @@ def _resolved(given: str, known: Collection[str]) -> str:
 
 
 def _tell_other_texts(paths: Sequence[Path], lines: Mapping[str, Line]) -> None:
-    """Who names a file may mean what is in it: say where the unit has another text."""
+    """Warn of files whose unit was submitted with another text: the submitted one is what is started."""
     for path in paths:
         if path.name in lines and isfile(path) and lines[path.name]["hash"] != _hash(path):
             print(
-                f"warning: {path}: differs from the unit that was submitted, which is what is meant; "
-                f"`kirsch submit --replace {path}` replaces that",
+                f"warning: {path}: differs from the unit that was submitted, which is used; "
+                f"`kirsch submit --replace {path}` replaces it",
                 file=sys.stderr,
             )
 

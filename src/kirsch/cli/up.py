@@ -1,4 +1,4 @@
-"""up and down: an application on this machine."""
+"""up and down: an application on this computer."""
 
 import signal
 import sys
@@ -215,7 +215,7 @@ def _await_ready(
 
 
 def _step(line: Line, before: int) -> str:
-    """Where a unit is on its way, for a person; empty when there is nothing to say."""
+    """Return the step of a unit that is starting, in words; empty if there is nothing to tell."""
     if line["message"]:
         return str(line["message"])
     if line["sub"] == "running" and line["pid"] == before and not line["settled"]:

@@ -16,7 +16,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def timeout(default: float, help: str = "wait so long at most") -> click.Option:
-    """Declare --timeout."""
+    """Declare --timeout with its default in seconds."""
     return option("--timeout", metavar="SECONDS", type=seconds, default=default, help=f"{help} ({default:g})")
 
 

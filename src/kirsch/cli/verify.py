@@ -56,7 +56,7 @@ def verify(options: Options) -> int:
 
 
 def _here(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What can be said of each file alone."""
+    """Check each file alone, and return the verdicts by file."""
     host = Host.create(Path(".kirsch"), Path(), ())
     verdicts: dict[str, dict[str, Any]] = {}
     for file, text in texts.items():
@@ -69,7 +69,7 @@ def _here(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _there(texts: Mapping[str, str], options: Options) -> dict[str, dict[str, Any]]:
-    """What a cluster makes of them together. Raises ClientError, Failure."""
+    """Have a cluster check the files together. Raises ClientError, Failure."""
     options.cluster = options.on or options.cluster
     client, files = options.client(), {Path(file).name: file for file in texts}
     if len(files) < len(texts):

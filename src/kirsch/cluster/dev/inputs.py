@@ -16,7 +16,7 @@ _ALWAYS = frozenset((*NAMES, *ENDINGS, *(name + ending for name in NAMES for end
 
 
 def containerfile(folder: Path) -> Path | None:
-    """What says how a folder's image is built, if anything does."""
+    """Return the folder's Containerfile or Dockerfile, or None."""
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 

@@ -1,4 +1,4 @@
-"""A CherryPy module in development: as a process of ours, or in a container that has its code mounted."""
+"""A CherryPy module in development: a process, or a container that has its code mounted."""
 
 import json
 import sys
@@ -19,15 +19,14 @@ PORT = 8080
 
 
 def there(folder: Path, module: str) -> bool:
-    """Whether a folder has a module, which may be one of a package."""
+    """Return True if a folder has a module, which may be in a package."""
     *packages, name = module.split(".")
     place = folder.joinpath(*packages)
     return (place / name).is_dir() or (place / f"{name}.py").is_file()
 
 
 def code(folder: Path) -> list[Path]:
-    """What a container has mounted of a folder: its modules and all folders that may belong to them, so that
-    what lies beside the module is the host's too."""
+    """Return what a container mounts of a folder: its modules, and all folders that may belong to them."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -36,7 +35,7 @@ def code(folder: Path) -> list[Path]:
 
 
 def configuration(address: str, port: int) -> str:
-    """cherryd's: CherryPy's own reloading ends with the first mistake, so it is off."""
+    """Return cherryd's configuration. CherryPy's own reloading is off: it ends with the first mistake."""
     return (
         f'[global]\nserver.socket_host: "{address}"\nserver.socket_port: {port}\n'
         "server.shutdown_timeout: 2\nengine.autoreload.on: False\n"
@@ -53,17 +52,17 @@ class Process:
     settings: Path
 
     def command(self) -> ChildCommand:
-        """Its command."""
+        """Write cherryd's configuration and return the command."""
         self.settings.write_text(configuration("127.0.0.1", self.port))
         argv = (sys.executable, "-m", "cherrypy", "-c", str(self.settings), "-i", self.module)
         return ChildCommand(argv, directory=str(self.folder))
 
     def check(self, texts: Mapping[str, str]) -> Mapping[str, str]:
-        """What is wrong with texts, for this Python."""
+        """Return the syntax errors of texts by path, for this Python."""
         return syntax.check(texts)
 
     def remove(self) -> None:
-        """Nothing is left of it."""
+        """Do nothing: the process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class Container:
         return ChildCommand(argv)
 
     def check(self, texts: Mapping[str, str]) -> Mapping[str, str]:
-        """What is wrong with texts, for the container's Python; ours if it does not run."""
+        """Return the syntax errors of texts by path, for the container's Python, or ours."""
         source = Path(syntax.__file__).read_text()
         asked = podman(
             "exec", "--interactive", self.name, "python", "-c", source,

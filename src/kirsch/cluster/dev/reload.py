@@ -1,4 +1,4 @@
-"""What is to be done when files change. Pure, but for reading them."""
+"""Decisions after files have changed. Pure, but for reading them."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -8,16 +8,15 @@ from pathlib import Path
 from kirsch.cluster.application import FILE, Application, is_unit
 from kirsch.unit import UnitFile
 
-# What is wrong with Python texts, by their paths.
+# Returns the syntax errors of Python texts by path.
 Check = Callable[[Mapping[str, str]], Mapping[str, str]]
-# How many names of files are told of those that changed together.
+# Names of files in one message, when many changed together.
 SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What changed, by paths relative to the folder, for a person; what is wrong, by path; whether code or
-    unit files are to be taken up."""
+    """Files that changed, relative to the folder, their syntax errors by path, and what to reload."""
 
     names: tuple[str, ...] = ()
     wrong: Mapping[str, str] = field(default_factory=dict)
@@ -26,21 +25,21 @@ class Change:
 
     @property
     def shown(self) -> str:
-        """The names in a line: of many the first ones."""
+        """The first names, in one line."""
         first, more = self.names[:SHOWN], len(self.names) - SHOWN
         return f"{', '.join(first)} and {more} more" if more > 0 else ", ".join(first)
 
 
 @dataclass(slots=True)
 class Reload:
-    """Remembers which files were wrong: nothing is reloaded until all are right."""
+    """Memory of the files with syntax errors: nothing is reloaded until all are right."""
 
     folder: Path
     check: Check
     wrong: set[Path] = field(default_factory=set)
 
     def changed(self, paths: Iterable[Path]) -> Change:
-        """What follows from a change of files."""
+        """Return what a change of files means; nothing is reloaded while a file has a syntax error."""
         paths = set(paths)
         code = {path for path in paths if path.suffix == ".py" and _seen(path)}
         units = {path for path in paths if path.name == FILE or is_unit(path.name)}
@@ -87,7 +86,7 @@ def _words(text: str) -> list[str]:
 
 
 def _is_code(folder: Path, word: str) -> bool:
-    """Whether a word of a command names a file or a module of the folder."""
+    """Return True if a word of a command names a file or a module of the folder."""
     if word.endswith(".py"):
         return (folder / word).is_file()
     if not word.replace(".", "_").isidentifier():
@@ -97,5 +96,5 @@ def _is_code(folder: Path, word: str) -> bool:
 
 
 def _seen(path: Path) -> bool:
-    """Whether it is no file that an editor writes beside the one that is edited."""
+    """Return False for files that editors write beside the one that is edited."""
     return not path.name.startswith((".", "#"))

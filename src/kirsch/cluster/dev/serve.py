@@ -1,10 +1,10 @@
-"""Runs a program, and runs it anew when its code changes and has no mistakes."""
+"""A program that is run anew when its code changes and has no syntax errors."""
 
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,17 +23,17 @@ Renew = Callable[[frozenset[Path]], str]
 
 
 class Program(Protocol):
-    """What is run."""
+    """The command that serves the folder, and its checks."""
 
     @property
     def check(self) -> Check:
-        """What is wrong with texts."""
+        """Return the syntax errors of texts by path."""
 
     def command(self) -> Command:
-        """The command."""
+        """Return the command to run."""
 
     def remove(self) -> None:
-        """Remove what is left of it."""
+        """Remove what the command has left."""
 
 
 def checked(folder: Path, module: str) -> None:
@@ -72,70 +72,94 @@ def serve(
             return replace(program, image=new) if new and isinstance(program, Container) else None
 
         say(f"{module} is served at http://localhost:{port}/")
-        run(program, watch, renewed, Reload(folder, program.check), lambda: there(folder, module), say, write)
+        reload = Reload(folder, program.check)
+        Loop(program, renewed, reload, lambda: there(folder, module), say, write).run(watch.changes())
 
 
-def run(
-    program: Program,
-    watch: Watch,
-    renewed: Callable[[frozenset[Path]], Program | None],
-    reload: Reload,
-    complete: Callable[[], bool],
-    say: Callable[[str], None],
-    write: Callable[[str], None],
-) -> None:
-    """The loop itself. While the code is not `complete`, its module gone, nothing is run anew. `renewed` is
-    the program to go on with, where a change of files makes it another one."""
-    stopping: set[int] = set()
-    # It is another program than the one that runs, for its code is not right yet.
-    waiting = False
+@dataclass(slots=True)
+class Loop:
+    """The program that runs, restarted after changes while the code is `complete`.
 
-    def ended(child: Child, how: Exit) -> None:
-        if child.pid not in stopping:
-            say(f"it has ended ({how}); it is started again with the next change")
+    `renewed` returns another program if a change of files asks for one.
+    """
 
-    def start() -> Child:
+    program: Program
+    renewed: Callable[[frozenset[Path]], Program | None]
+    reload: Reload
+    complete: Callable[[], bool]
+    say: Callable[[str], None]
+    write: Callable[[str], None]
+    # True when `program` is not the one that runs, because the code has had errors since.
+    waiting: bool = False
+    child: Child | None = None
+
+    def run(self, changes: Iterable[frozenset[Path]]) -> None:
+        """Run until KeyboardInterrupt. Raises ApplicationError."""
+        try:
+            self.start()
+            for paths in changes:
+                self.changed(paths)
+        except ChildError as error:
+            raise ApplicationError(str(error)) from None
+        finally:
+            self.end()
+
+    def changed(self, paths: frozenset[Path]) -> None:
+        """Restart the program if a change asks for it and the code has no syntax errors."""
+        new = self.renewed(paths)
+        self.program, self.waiting = new or self.program, self.waiting or bool(new)
+        change = self.reload.changed(paths)
+        for wrong in change.wrong.values():
+            self.say(wrong)
+        if self.reload.wrong:
+            if change.wrong or new:
+                self.say("it goes on as it was until that is mended")
+        elif not (change.code or self.waiting):
+            return
+        elif not self.complete():
+            self.say("the module is gone: it goes on as it was until that is back")
+        else:
+            self.say(f"{change.shown} changed: reloading" if change.code else "the image is new: reloading")
+            self.stop()
+            self.start()
+            self.waiting = False
+
+    def start(self) -> None:
+        """Start the program. Raises ChildError."""
         child = Child(
-            program.command(),
-            lambda stream, line: write(line),
-            on_main_exit=lambda how: ended(child, how),
+            self.program.command(),
+            lambda stream, line: self.write(line),
+            on_main_exit=lambda how: self.ended(child, how),
             grace=GRACE,
         )
-        child.start()
-        return child
-
-    def stop(child: Child) -> None:
-        stopping.add(child.pid)
-        child.stop()
-        child.wait()
-
-    child = start()
-    try:
-        for paths in watch.changes():
-            new = renewed(paths)
-            program, waiting = new or program, waiting or bool(new)
-            change = reload.changed(paths)
-            for wrong in change.wrong.values():
-                say(wrong)
-            if reload.wrong:
-                if change.wrong or new:
-                    say("it goes on as it was until that is mended")
-            elif not (change.code or waiting):
-                continue
-            elif not complete():
-                say("the module is gone: it goes on as it was until that is back")
-            else:
-                say(f"{change.shown} changed: reloading" if change.code else "the image is new: reloading")
-                stop(child)
-                child, waiting = start(), False
-    except ChildError as error:
-        raise ApplicationError(str(error)) from None
-    finally:
+        # Before it starts, for it may end at once.
+        self.child = child
         try:
-            stop(child)
-        except KeyboardInterrupt:
-            # Who asks twice does not want to wait for what is under way.
-            child.kill()
+            child.start()
+        except BaseException:
+            self.child = None
+            raise
+
+    def ended(self, child: Child, how: Exit) -> None:
+        """Tell that the program ended, unless it was stopped."""
+        if child is self.child:
+            self.say(f"it has ended ({how}); it is started again with the next change")
+
+    def stop(self) -> None:
+        """Stop the program and wait until it has ended."""
+        child, self.child = self.child, None
+        if child is not None:
+            child.stop()
             child.wait()
+
+    def end(self) -> None:
+        """Stop the program for good; a second Ctrl-C does not wait for requests in flight."""
+        child = self.child
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            if child is not None:
+                child.kill()
+                child.wait()
         finally:
-            program.remove()
+            self.program.remove()

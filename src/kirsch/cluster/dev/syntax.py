@@ -1,5 +1,8 @@
-"""Whether Python code can be compiled. Pure, and of the standard library alone: containers run this file with
-their own Python, `python -c`, which reads {path: text} as JSON and answers with what is wrong."""
+"""Syntax errors of Python code. Pure, and of the standard library alone.
+
+Containers run this file with their own Python, `python -c`: it reads {path: text} as JSON, and answers
+with the errors.
+"""
 
 import json
 import sys
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 
 
 def check(texts: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with some of the texts, by path: for a person, with file, line and the line itself."""
+    """Return the syntax errors of texts by path: for a person, with file, line and the line itself."""
     wrong: dict[str, str] = {}
     for path, text in texts.items():
         try:
