@@ -25,7 +25,8 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Change units": {
         "verify": ("verify:verify", "check unit files without submitting them"),
-        "export": ("export:export", "write an application for another system"),
+        "import": ("convert:import_", "make an application of a compose file"),
+        "export": ("convert:export", "write an application for another system"),
         "submit": ("units:submit", "submit unit files"),
         "load": ("units:load", "put units on a machine without starting them"),
         "start": ("units:start", "start units"),

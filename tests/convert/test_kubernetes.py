@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.application import Application, load
-from kirsch.cluster.export.kubernetes import cron, export
+from kirsch.cluster.convert.kubernetes import cron, export
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))

@@ -1,0 +1,117 @@
+"""export and import: applications for other systems, and from them."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cluster.application import load
+
+DIRECTORY = argument("directory", "DIR", "the application's folder; this one", optional=True, default=".")
+OUTPUT = option("-o", "--output", metavar="FOLDER", help="write files there; without it, print them")
+
+export = Noun("export")
+import_ = Noun("import")
+# Names of compose files, in the order in which they are looked for.
+COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+@export.verb(
+    "kubernetes",
+    "write an application as Kubernetes objects",
+    DIRECTORY,
+    option("--namespace", metavar="NAME", help="the namespace of every object", default=""),
+    option(
+        "--registry", metavar="HOST/PATH", help="takes the place of localhost in names of images", default=""
+    ),
+    option("--tag", metavar="TAG", help="the tag of the application's own images (latest)", default="latest"),
+    OUTPUT,
+    text="Everything that kirsch.toml starts is written as YAML, a file for each service. What Kubernetes "
+    "has no counterpart for is a comment in the file and a line on standard error. Secrets are named, their "
+    "values are not written.",
+    example="kirsch export kubernetes examples/notes -o deploy",
+)
+def kubernetes(options: Options) -> int:
+    """Write the objects, and say what could not be carried over."""
+    from kirsch.cluster.convert.kubernetes import export as exported
+
+    application = load(Path(options.directory), cluster=True)
+    made = exported(application, namespace=options.namespace, registry=options.registry, tag=options.tag)
+    _give(made.files, made.remarks, options.output)
+    return 0
+
+
+@import_.verb(
+    "compose",
+    "make an application of a compose file",
+    argument("file", "FILE", "the compose file; the folder's own", optional=True),
+    option("--profile", metavar="NAME", help="take services of this profile too", repeat=True),
+    option("-o", "--output", metavar="FOLDER", help="write there; beside the compose file without it"),
+    flag("--force", help="write over files that are there"),
+    text="kirsch.toml and a .container for each service are written. Variables have their values from the "
+    "environment and .env. What is not carried over is told with its line. Containers run on a cluster: "
+    "kirsch up --on CLUSTER.",
+    example="kirsch import compose",
+)
+def compose(options: Options) -> int:
+    """Write the application, and say what was not carried over."""
+    from kirsch.cluster.convert import compose as converter
+
+    file = Path(options.file) if options.file else _compose_file()
+    text = _text(file)
+    there = _text(file.parent / ".env") if (file.parent / ".env").is_file() else ""
+    try:
+        named = {name: file.parent / name for name in converter.env_files(text, str(file))}
+        made = converter.read(
+            text,
+            file=str(file),
+            folder=file.resolve().parent.name,
+            environment=converter.variables(there) | dict(os.environ),
+            env_files={name: _text(path) for name, path in named.items() if path.is_file()},
+            profiles=options.profile,
+        )
+    except converter.ComposeError as error:
+        raise Failure(str(error)) from None
+    folder = Path(options.output or file.parent)
+    found = [name for name in made.files if (folder / name).exists()]
+    if found and not options.force:
+        raise Failure(f"{folder / found[0]} is there already: --force writes over it, -o FOLDER elsewhere")
+    _give(made.files, made.remarks, str(folder))
+    print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder} --on CLUSTER")
+    return 0
+
+
+def _compose_file() -> Path:
+    found = next((Path(name) for name in COMPOSE if Path(name).is_file()), None)
+    if found is None:
+        raise Failure(f"there is no {COMPOSE[0]} here: name the compose file")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Failure(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+
+
+def _give(files: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
+    """Write files into a folder, or print them; say what was not carried over."""
+    if output is None:
+        print("---\n".join(files.values()), end="")
+    else:
+        folder = Path(output)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text(text)
+        except OSError as error:
+            raise Failure(f"{error.filename or folder}: {error.strerror}") from None
+        print(f"wrote {', '.join(files)} into {folder}")
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)

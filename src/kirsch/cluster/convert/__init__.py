@@ -1,0 +1,1 @@
+"""Applications from and for other systems. Pure: text in, text out."""

@@ -1,1 +1,0 @@
-"""Ways out: an application's unit files written for other systems. Pure: text in, text out."""
