@@ -226,7 +226,7 @@ def maven(folder: Path, name: str, *artifacts: str, alone: bool = False) -> str:
 
 def site(folder: Path, quorum: str, extra: dict[str, str]) -> Path:
     """A folder with an hbase-site.xml that names the server."""
-    from kirsch.hbase.server_settings import xml
+    from kirsch.hbase.server import xml
 
     host, _, port = quorum.partition(":")
     made = folder / f"conf-{len(extra)}"

@@ -73,9 +73,9 @@ def shell(options: Options) -> int:
         options.arguments.insert(0, options.script)
         options.script = None
     try:
-        from kirsch.hbase.shell import JAVA_OPTIONS, Options, connector, run
+        from kirsch.hbase import connect
+        from kirsch.hbase.shell import JAVA_OPTIONS, Options, run
 
-        connect = connector()
     except ImportError as error:
         if error.name in ("jpype", "cherrypy"):
             raise Failure("kirsch hbase shell needs JPype and CherryPy: pip install kirsch-hbase") from None

@@ -1,11 +1,18 @@
-"""A standalone HBase for tests: `kirsch hbase server` in a process of its own, killed and started again at
-will."""
+"""Standalone HBase servers for tests: `kirsch hbase server` in a process of its own, and one that a run shares.
 
+As a program it is the guardian of the shared server: it kills the server when the run's process has ended.
+"""
+
+import fcntl
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deadline import eventually
@@ -14,6 +21,24 @@ from tests.port import free_port
 # Maven may have to fetch its jars first.
 PATIENCE = 300.0
 RUN = "import sys; from kirsch.cli.main import main; sys.exit(main())"
+
+
+# All features, memory of slow requests, and two region servers, so that regions can move and groups have servers.
+OPTIONS = (
+    "--access",
+    "--labels",
+    "--groups",
+    "--set=hbase.regionserver.slowlog.buffer.enabled=true",
+    "--set=hbase.ipc.warn.response.time=1",
+    "--set=hbase.ipc.warn.response.size=100",
+    "--set=hbase.master.balancer.decision.buffer.enabled=true",
+    "--set=hbase.master.balancer.rejection.buffer.enabled=true",
+    "--set=hbase.regionservers=2",
+    "--set=hbase.regionserver.port=0",
+    # A busy machine must not look dead.
+    "--set=zookeeper.session.timeout=120000",
+    "--set=hbase.zookeeper.property.tickTime=6000",
+)
 
 
 class Standalone:
@@ -74,3 +99,58 @@ class Standalone:
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+class Shared:
+    """The server of a test run, started by the first process that asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the same for all processes of the run."""
+        worker = "PYTEST_XDIST_WORKER" in os.environ
+        self.folder = folder
+        self._told = folder / "told.json"
+        with self.lock("start"):
+            if not self._told.exists():
+                owner = os.getppid() if worker else os.getpid()
+                paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.hbase.standalone", str(owner), str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": paths},
+                    start_new_session=True,
+                )
+                eventually(self._told.exists, PATIENCE, "the shared HBase")
+        told = json.loads(self._told.read_text())
+        assert "port" in told, told
+        self.port: int = told["port"]
+        self.lines: list[str] = told["lines"]
+        self.quorum = f"127.0.0.1:{self.port}"
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep other processes of the run from what changes the whole cluster."""
+        with (self.folder / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def guard(owner: int, folder: Path) -> None:
+    """Start the shared server, and kill it when the process `owner` has ended."""
+    ended = os.pidfd_open(owner)
+    server = Standalone(folder / "server", *OPTIONS)
+    told: dict[str, object] = {}
+    try:
+        server.start()
+        told = {"port": server.port, "lines": server.lines}
+    except BaseException as error:
+        told = {"failed": str(error), "lines": server.lines[-20:]}
+        raise
+    finally:
+        (folder / "told").write_text(json.dumps(told))
+        (folder / "told").rename(folder / "told.json")
+    select.select([ended], [], [])
+    server.kill()
+
+
+if __name__ == "__main__":
+    guard(int(sys.argv[1]), Path(sys.argv[2]))

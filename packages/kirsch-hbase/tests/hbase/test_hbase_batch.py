@@ -1,10 +1,5 @@
 """Writes and reads of many rows, and those that are conditional."""
 
-import os
-import signal
-import threading
-from pathlib import Path
-
 import pytest
 
 from kirsch.hbase import Closed, Invalid, NotFound, connect
@@ -168,32 +163,3 @@ def test_time_to_live(table, eventually_gone):
     eventually_gone(table, b"row")
     with pytest.raises(Invalid, match="ttl=0"):
         table.put(b"row", {"cf:a": b"1"}, ttl=0)
-
-
-def test_control_c_in_a_mutator_waits_for_nothing(hbase, table):
-    """Not for a server that does not answer, either."""
-
-    def interrupted(mutator):
-        with mutator:
-            for number in range(5000):
-                mutator.put(b"%d" % number, {"cf:a": b"within"})
-            raise KeyboardInterrupt
-
-    java = hbase.java()
-    table[b"row"] = {"cf:a": b"before"}
-    mutator = table.mutator()
-    goes_on = threading.Timer(20, os.kill, (java, signal.SIGCONT))
-    os.kill(java, signal.SIGSTOP)
-    goes_on.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(mutator)
-        assert Path(f"/proc/{java}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    finally:
-        goes_on.cancel()
-        os.kill(java, signal.SIGCONT)
-    with pytest.raises(Closed):
-        mutator.put(b"row", {"cf:a": b"behind"})
-    # The connection is as good as it was.
-    table[b"other"] = {"cf:a": b"after"}
-    assert {b"row", b"other"} <= set(table)

@@ -1,12 +1,15 @@
 """A server that is killed while it is used, and started again; one that controls access."""
 
+import os
+import signal
 import threading
+from pathlib import Path
 
 import pytest
 from tests.deadline import eventually
 from tests.hbase.standalone import Standalone
 
-from kirsch.hbase import Denied, HBaseError, NotFound, Unavailable, connect
+from kirsch.hbase import Closed, Denied, HBaseError, NotFound, Unavailable, connect
 from kirsch.hbase.permission import Permission
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -58,6 +61,37 @@ def test_two_users_may_do_what_they_were_granted(guarded, admin):
         with pytest.raises(Denied):
             bob.table("acl").get(b"row")
     assert "AUTHORIZATION" in admin.admin.cluster.capabilities()
+
+
+def test_control_c_in_a_mutator_waits_for_nothing(guarded, admin):
+    """Not for a server that does not answer, either."""
+
+    def interrupted(mutator):
+        with mutator:
+            for number in range(5000):
+                mutator.put(b"%d" % number, {"cf:a": b"within"})
+            raise KeyboardInterrupt
+
+    admin.admin.create("waiting", "cf")
+    table = admin.table("waiting")
+    java = guarded.java()
+    table[b"row"] = {"cf:a": b"before"}
+    mutator = table.mutator()
+    goes_on = threading.Timer(20, os.kill, (java, signal.SIGCONT))
+    os.kill(java, signal.SIGSTOP)
+    goes_on.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(mutator)
+        assert Path(f"/proc/{java}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    finally:
+        goes_on.cancel()
+        os.kill(java, signal.SIGCONT)
+    with pytest.raises(Closed):
+        mutator.put(b"row", {"cf:a": b"behind"})
+    # The connection is as good as it was.
+    table[b"other"] = {"cf:a": b"after"}
+    assert {b"row", b"other"} <= set(table)
 
 
 def test_a_scan_goes_on_when_the_server_comes_back(guarded, admin):

@@ -8,15 +8,14 @@ import pytest
 from tests.port import free_port
 
 from kirsch.hbase import jars
-from kirsch.hbase.server import prepare
-from kirsch.hbase.server_settings import READY, Settings
+from kirsch.hbase.server import READY, Settings, prepare
 
 SERVE = """
 import sys
 from pathlib import Path
 from kirsch.bus import Command
 from kirsch.hbase.server import serve
-from kirsch.hbase.server_settings import Settings
+from kirsch.hbase.server import Settings
 sys.exit(serve(Settings(Path(sys.argv[1])), Command((sys.executable, "-c", sys.argv[2]))))
 """
 UP = f"print('INFO HMaster: {READY}', flush=True)"

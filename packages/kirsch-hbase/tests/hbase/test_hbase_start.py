@@ -10,7 +10,7 @@ import pytest
 from tests.port import free_port
 
 from kirsch.hbase import Invalid, connect
-from kirsch.hbase.server_settings import xml
+from kirsch.hbase.server import xml
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 

@@ -36,15 +36,14 @@ from kirsch.hbase import (
     NoJava,
     Table,
     Unavailable,
+    compiled,
     connect,
     errors,
     jars,
     jdk,
-    speedups,
 )
 from kirsch.hbase.cell import TYPES, decode, decode_result, decode_rows, encode
 from kirsch.hbase.codec import codec
-from kirsch.hbase.encoder import erasures, settings
 from kirsch.hbase.filters import check, quoted
 from kirsch.hbase.mutation import (
     Erasure,
@@ -52,10 +51,12 @@ from kirsch.hbase.mutation import (
     Value,
     block,
     delete,
+    erasures,
     get,
     get_message,
     put,
     row_of,
+    settings,
     varint,
 )
 from kirsch.hbase.names import family_name, namespace_name, table_name
@@ -63,7 +64,7 @@ from kirsch.hbase.quorum import Quorum, ask
 from kirsch.hbase.row import Codecs, Row, column
 from kirsch.hbase.scan import BLOCK, Query, Range, behind, following
 from kirsch.hbase.schema import coprocessor
-from kirsch.hbase.server_settings import Settings as ServerSettings
+from kirsch.hbase.server import Settings as ServerSettings
 
 names = st.binary(min_size=1, max_size=20)
 cells = st.builds(
@@ -78,8 +79,8 @@ cells = st.builds(
 
 
 def test_what_is_tested_here_is_compiled():
-    assert speedups.implementation == "cython"
-    code = "from kirsch.hbase import speedups; print(speedups.implementation)"
+    assert compiled.implementation == "cython"
+    code = "from kirsch.hbase import compiled; print(compiled.implementation)"
     environment = {**os.environ, "KIRSCH_PURE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "python\n"
@@ -91,9 +92,9 @@ def test_a_block_of_cells_comes_back(given):
     rows = decode_rows(encode(given))
     assert [cell for _, members in rows for cell in members] == given
     assert [key for key, _ in rows] == [key for key, _ in groupby(given, lambda cell: cell.row)]
-    compiled = speedups.decode_rows(encode(given))
-    assert compiled == rows
-    assert {type(cell) for _, members in compiled for cell in members} <= {Cell}
+    found = compiled.decode_rows(encode(given))
+    assert found == rows
+    assert {type(cell) for _, members in found for cell in members} <= {Cell}
 
 
 def outcome(function: Callable[[bytes], object], block: bytes) -> object:
@@ -113,7 +114,7 @@ def test_a_block_that_is_wrong_is_told_by_both(given, data):
             st.sampled_from([0, 1, 2, 9, 0x7F, 0xFF])
         )
     wrong = bytes(block[: data.draw(st.integers(0, len(block)))])
-    assert outcome(speedups.decode_rows, wrong) == outcome(decode_rows, wrong)
+    assert outcome(compiled.decode_rows, wrong) == outcome(decode_rows, wrong)
 
 
 def message(given: list[Cell]) -> bytes:

@@ -1,7 +1,8 @@
-"""What changes a cluster: tables here; namespaces, snapshots and the others each in a module of its own."""
+"""Administration: tables, namespaces, snapshots and procedures; larger subjects have modules of their own."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,25 +10,164 @@ import jpype
 
 from kirsch.hbase import convert
 from kirsch.hbase.calls import call
-from kirsch.hbase.cluster import Cluster
+from kirsch.hbase.cluster import Cluster, Regions
 from kirsch.hbase.errors import Invalid, NotFound
-from kirsch.hbase.jvm import hbase
+from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import namespace_name, table_name
-from kirsch.hbase.namespace import Namespaces
 from kirsch.hbase.peer import Peers
-from kirsch.hbase.permission import Permissions
-from kirsch.hbase.procedure import Procedures
+from kirsch.hbase.permission import Labels, Permissions
 from kirsch.hbase.quota import Quotas
-from kirsch.hbase.region import Regions
+from kirsch.hbase.rsgroup import Groups
 from kirsch.hbase.schema import Family, Schema, families, of_fields
-from kirsch.hbase.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
 
 
+class Namespaces:
+    """Namespaces, which hold tables, as `admin.namespaces`."""
+
+    def __init__(self, java: Any) -> None:
+        self._java = java
+
+    def list(self) -> list[str]:
+        """Return the names of all namespaces, sorted."""
+        return sorted(str(name) for name in call(self._java.listNamespaces))
+
+    def create(self, name: str, **configuration: str) -> None:
+        """Create a namespace with settings. Raises Exists, Invalid."""
+        call(self._java.createNamespace, self._descriptor(name, configuration))
+
+    def configuration(self, name: str) -> dict[str, str]:
+        """Return a namespace's settings. Raises NotFound."""
+        found = call(self._java.getNamespaceDescriptor, namespace_name(name)).getConfiguration()
+        return {str(entry.getKey()): str(entry.getValue()) for entry in found.entrySet()}
+
+    def alter(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Change settings; the value None removes one. Raises NotFound."""
+        merged = {**self.configuration(name), **changes}
+        kept = {key: value for key, value in merged.items() if value is not None}
+        call(self._java.modifyNamespace, self._descriptor(name, kept))
+
+    def drop(self, name: str) -> None:
+        """Delete a namespace, which must be empty. Raises NotFound, Invalid."""
+        call(self._java.deleteNamespace, namespace_name(name))
+
+    @staticmethod
+    def _descriptor(name: str, configuration: Mapping[str, str]) -> Any:
+        builder = hbase("NamespaceDescriptor").create(namespace_name(name))
+        for key, value in configuration.items():
+            builder.addConfiguration(key, value)
+        return builder.build()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A table's state at one time: `created` in ms since 1970, `ttl` in seconds (0: no limit)."""
+
+    name: str
+    table: str
+    kind: str
+    created: int
+    owner: str = ""
+    ttl: int = 0
+
+
+class Snapshots:
+    """Snapshots of tables, as `admin.snapshots`."""
+
+    def __init__(self, java: Any) -> None:
+        self._java = java
+
+    def list(self, pattern: str = ".*", table: str = ".*") -> list[Snapshot]:
+        """Return the snapshots whose name and whose table's name match regular expressions."""
+        found = call(self._java.listTableSnapshots, convert.pattern(table), convert.pattern(pattern))
+        return sorted((_snapshot(one) for one in found), key=lambda snapshot: snapshot.name)
+
+    def take(
+        self,
+        name: str,
+        table: str,
+        *,
+        flush: bool = True,
+        ttl: float | None = None,
+        max_filesize: int | None = None,
+    ) -> None:
+        """Take a snapshot. Without `flush` it lacks what is in memory only; `ttl` in seconds, `max_filesize`
+        in bytes. Raises NotFound, Exists."""
+        kind = hbase("client.SnapshotType")
+        java_name = hbase("TableName").valueOf(table_name(table))
+        # The master of HBase 2.6 with access control aborts on a missing table
+        # (AccessController.preSnapshot).
+        if not call(self._java.tableExists, java_name):
+            raise NotFound(f"there is no table {table}")
+        how = kind.FLUSH if flush else kind.SKIPFLUSH
+        properties = cls("java.util.HashMap")()
+        if ttl is not None:
+            properties.put("TTL", cls("java.lang.Long").valueOf(int(ttl)))
+        if max_filesize is not None:
+            properties.put("MAX_FILESIZE", cls("java.lang.Long").valueOf(max_filesize))
+        call(self._java.snapshot, name, java_name, how, properties)
+
+    def restore(self, name: str, *, safe: bool = True) -> None:
+        """Restore the table of a snapshot; an enabled table is disabled meanwhile. With `safe` a snapshot of
+        the present state is taken first, which is restored on failure. Raises NotFound."""
+        snapshot = next((one for one in self.list() if one.name == name), None)
+        java_name = hbase("TableName").valueOf(snapshot.table) if snapshot else None
+        enabled = java_name is not None and call(self._java.isTableEnabled, java_name)
+        if enabled:
+            call(self._java.disableTable, java_name)
+        call(self._java.restoreSnapshot, name, safe)
+        if enabled:
+            call(self._java.enableTable, java_name)
+
+    def clone(self, name: str, table: str, acl: bool = False) -> None:
+        """Create a table from a snapshot; `acl` restores its permissions. Raises NotFound, Exists."""
+        call(self._java.cloneSnapshot, name, hbase("TableName").valueOf(table_name(table)), acl)
+
+    def drop(self, name: str) -> None:
+        """Delete a snapshot. Raises NotFound."""
+        call(self._java.deleteSnapshot, name)
+
+    def drop_all(self, pattern: str = ".*", table: str = ".*") -> None:
+        """Delete the snapshots that match, as in `list`."""
+        call(self._java.deleteTableSnapshots, convert.pattern(table), convert.pattern(pattern))
+
+
+def _snapshot(java: Any) -> Snapshot:
+    return Snapshot(
+        str(java.getName()),
+        str(java.getTableNameAsString()),
+        str(java.getType().name()),
+        int(java.getCreationTime()),
+        str(java.getOwner() or ""),
+        int(java.getTtl()),
+    )
+
+
+class Procedures:
+    """Procedures of the master and their locks, as `admin.procedures`."""
+
+    def __init__(self, java: Any) -> None:
+        self._java = java
+
+    def locks(self) -> list[dict[str, Any]]:
+        """Return the locks that are held or waited for: resourceType, resourceName, lockType, …"""
+        found: list[dict[str, Any]] = json.loads(str(call(self._java.getLocks)))
+        return found
+
+    def abort(self, number: int) -> bool:
+        """Ask a procedure to stop. Return whether it will."""
+        return bool(call(self._java.abortProcedure, number, True))
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return the procedures that the master remembers: procId, className, state, submittedTime (ms), …"""
+        found: list[dict[str, Any]] = json.loads(str(call(self._java.getProcedures)))
+        return found
+
+
 class Admin:
-    """Tables, and the way to all else. `java` is the Java Admin. For any number of threads."""
+    """Administration of a cluster. `java` is the Java Admin. Safe for any number of threads."""
 
     def __init__(self, connection: "Connection", java: Any) -> None:
         self.connection = connection
@@ -35,42 +175,52 @@ class Admin:
 
     @cached_property
     def namespaces(self) -> Namespaces:
-        """Groups of tables."""
+        """Namespaces, which hold tables."""
         return Namespaces(self.java)
 
     @cached_property
     def snapshots(self) -> Snapshots:
-        """Tables as they were."""
+        """Snapshots of tables, to restore or clone."""
         return Snapshots(self.java)
 
     @cached_property
     def quotas(self) -> Quotas:
-        """How much users, tables and namespaces may use."""
-        return Quotas(self.java)
+        """Limits of requests and space."""
+        return Quotas(self.connection, self.java)
 
     @cached_property
     def permissions(self) -> Permissions:
-        """Who may do what."""
+        """Permissions of users (ACLs)."""
         return Permissions(self.java)
 
     @cached_property
     def peers(self) -> Peers:
-        """Clusters that are sent what is written here."""
+        """Peers of replication: clusters that receive what is written to this one."""
         return Peers(self.java)
 
     @cached_property
     def regions(self) -> Regions:
-        """The parts of tables."""
+        """Regions of tables, and their servers."""
         return Regions(self.connection, self.java)
 
     @cached_property
+    def labels(self) -> Labels:
+        """Visibility labels of cells, and their users."""
+        return Labels(self.connection, self.java)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Groups of region servers. Raises Unsupported where the server has none."""
+        return Groups(self.java)
+
+    @cached_property
     def procedures(self) -> Procedures:
-        """What the master is doing."""
+        """Procedures of the master."""
         return Procedures(self.java)
 
     @cached_property
     def cluster(self) -> Cluster:
-        """Servers, balancer and the like."""
+        """Servers, balancer and chores."""
         return Cluster(self.java)
 
     # Tables
@@ -78,8 +228,7 @@ class Admin:
     def tables(
         self, pattern: str | None = None, namespace: str | None = None, system: bool = False
     ) -> list[str]:
-        """The names of tables, sorted: of a namespace, or those that a regular expression matches as a
-        whole."""
+        """Return the names of tables, sorted: of a namespace, or those that match a regular expression."""
         if namespace is not None:
             names = call(self.java.listTableNamesByNamespace, namespace_name(namespace))
         elif pattern is not None:
@@ -91,11 +240,11 @@ class Admin:
         return sorted(str(name.getNameAsString()) for name in names)
 
     def exists(self, table: str) -> bool:
-        """Whether there is a table."""
+        """Return whether a table exists."""
         return bool(call(self.java.tableExists, self.name(table)))
 
     def schema(self, table: str) -> Schema:
-        """A table's schema. Raises NotFound."""
+        """Return a table's schema. Raises NotFound."""
         return Schema.of_java(call(self.java.getDescriptor, self.name(table)))
 
     def create(
@@ -160,21 +309,21 @@ class Admin:
         call(self.java.deleteTable, self.name(table))
 
     def truncate(self, table: str, preserve_splits: bool = True) -> None:
-        """Delete a table's rows, which is disabled for it if it is not yet. Raises NotFound."""
+        """Delete all rows of a table; an enabled table is disabled first. Raises NotFound."""
         if self.enabled(table):
             self.disable(table)
         call(self.java.truncateTable, self.name(table), preserve_splits)
 
     def enable(self, table: str) -> None:
-        """Raises NotFound, Disabled where it is enabled already."""
+        """Enable a table. Raises NotFound, and Disabled where it is enabled already."""
         call(self.java.enableTable, self.name(table))
 
     def disable(self, table: str) -> None:
-        """Raises NotFound, Disabled where it is disabled already."""
+        """Disable a table. Raises NotFound, and Disabled where it is disabled already."""
         call(self.java.disableTable, self.name(table))
 
     def enabled(self, table: str) -> bool:
-        """Whether a table is enabled. Raises NotFound."""
+        """Return whether a table is enabled. Raises NotFound."""
         name = self.name(table)
         if not call(self.java.tableExists, name):
             raise NotFound(f"there is no table {table}")
@@ -184,29 +333,37 @@ class Admin:
         """Create a table with another's schema. Raises NotFound, Exists."""
         call(self.java.cloneTableSchema, self.name(table), self.name(new), preserve_splits)
 
+    def compaction_state(self, table: str) -> str:
+        """Return NONE, MINOR, MAJOR or MAJOR_AND_MINOR."""
+        return str(call(self.java.getCompactionState, self.name(table)).name())
+
+    def clear_block_cache(self, table: str) -> Any:
+        """Evict a table's blocks from the cache. Return Java's CacheEvictionStats."""
+        return call(self.java.clearBlockCache, self.name(table))
+
     def flush(self, table: str) -> None:
-        """Write what is in memory into files."""
+        """Write a table's memory to files."""
         call(self.java.flush, self.name(table))
 
     def compact(self, table: str, family: str | None = None, major: bool = False) -> None:
-        """Have files merged; the request is answered at once."""
+        """Merge a table's files, in the background."""
         function = self.java.majorCompact if major else self.java.compact
         call(function, self.name(table), *(() if family is None else (family.encode(),)))
 
     @staticmethod
     def name(table: str) -> Any:
-        """A Java TableName. Raises Invalid."""
+        """Return a Java TableName. Raises Invalid."""
         return hbase("TableName").valueOf(table_name(table))
 
 
 def byte_arrays(values: Sequence[bytes]) -> Any:
-    """A Java byte[][]."""
+    """Return a Java byte[][] of byte strings."""
     array = jpype.JArray(jpype.JByte)
     return jpype.JArray(array)([array(value) for value in values])
 
 
 def hexadecimal_splits(regions: int) -> list[bytes]:
-    """Keys of 8 digits that split the hexadecimal keys evenly. Raises Invalid."""
+    """Return keys of 8 hexadecimal digits that split such keys evenly. Raises Invalid."""
     if regions < 1:
         raise Invalid(f"splits={regions}: a table has 1 region at least")
     return [b"%08x" % (index * (1 << 32) // regions) for index in range(1, regions)]

@@ -1,45 +1,45 @@
-"""Java's archive of the client's classes (application class-data sharing, JEP 350): with it the client starts
-faster, for Java finds some thousand classes read and checked already.
+"""Java's archive of the client's classes (application class-data sharing, JEP 350).
 
-It is made once by `kirsch hbase jars`, in a process of its own, for one Java and the jars as they are; where
-it is not there, or does not fit, Java goes without, and says nothing.
+With an archive the client starts faster: Java finds some thousand classes already loaded and verified.
+`kirsch hbase jars` makes it in a child process (kirsch.hbase.warmup), for one Java and one set of jars. Where
+there is no archive, or it does not fit, Java starts without one and prints nothing.
 """
 
 import os
-import socket
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from kirsch.hbase import jdk
 from kirsch.hbase.errors import NoJava
 from kirsch.hbase.jars import cache_folder
 
-# Java 13 was the first to make one of the classes that were loaded.
+# The first version that archives the classes a process has loaded (-XX:ArchiveClassesAtExit).
 OLDEST = 13
+WARMUP = "kirsch.hbase.warmup"
 TIMEOUT = 120.0
 
 
 def stem(home: Path, path: Sequence[Path]) -> str:
-    """How the name of the archive for a Java and a class path begins: it changes with any of them."""
-    told = []
+    """Return the prefix of the archive's file name: a digest of Java and the class path."""
+    files = []
     for one in (jdk.library(home) or home, *path, support()):
         try:
             found = one.stat()
         except OSError:
             continue
-        told.append((str(one), found.st_size, found.st_mtime_ns))
-    # Java itself looks whether one fits; this is so that one that does not is not in another's way.
-    return f"{zlib.crc32(repr(told).encode()):08x}-"
+        files.append((str(one), found.st_size, found.st_mtime_ns))
+    # Java checks that an archive fits; the digest keeps archives of several versions side by side.
+    return f"{zlib.crc32(repr(files).encode()):08x}-"
 
 
 def find(home: Path, path: Sequence[Path], cache: Path | None = None) -> Path | None:
-    """The archive for a Java and a class path, if there is one and it is whole: Java would end the process
-    where it is shorter than it was made, so its size is in its name."""
+    """Return the archive for a Java and a class path, if there is a complete one.
+
+    Java aborts the process on a truncated archive, so the size is part of the file's name.
+    """
     for found in ((cache or cache_folder()) / "archives").glob(f"{stem(home, path)}*.jsa"):
         if found.stem.rpartition("-")[2] == str(found.stat().st_size):
             return found
@@ -47,7 +47,7 @@ def find(home: Path, path: Sequence[Path], cache: Path | None = None) -> Path | 
 
 
 def support() -> Path:
-    """JPype's own jar, the last of its class path."""
+    """Return JPype's own jar, which is last on the class path."""
     found = find_spec("jpype")
     assert found is not None
     assert found.origin is not None
@@ -55,14 +55,15 @@ def support() -> Path:
 
 
 def options(home: Path, path: Sequence[Path]) -> list[str]:
-    """Java's options to use the archive, if there is one."""
+    """Return the Java options that use the archive, if there is one."""
     archive = find(home, path)
-    # It is to look whether it is as it was made, and not to say on our standard output why it takes none.
+    # Java verifies the archive's checksum, and does not log to our standard output why it rejects one.
     return [f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces", "-Xlog:disable"] if archive else []
 
 
 def make(path: Sequence[Path], say: Callable[[str], None], home: Path | None = None) -> Path | None:
-    """Make the archive for jars, unless it is there; None where it cannot be made, and `say` is told why."""
+    """Make the archive for jars unless it exists. Return None where it cannot be made; `say` gets the
+    reason."""
     try:
         return _made(path, say, home or jdk.find())
     except NoJava as error:
@@ -73,13 +74,14 @@ def make(path: Sequence[Path], say: Callable[[str], None], home: Path | None = N
 
 
 def _made(path: Sequence[Path], say: Callable[[str], None], java: Path) -> Path | None:
-    import subprocess  # only here: who starts has no time for it
+    import subprocess  # Imported here because a client's start does not need it.
 
     if archive := find(java, path):
         return archive
     if (jdk.version(java) or 0) < OLDEST:
         say(
-            f"Java starts faster from {OLDEST} on, with an archive of HBase's classes: {java} cannot make one"
+            f"no archive of HBase's classes was made: Java {OLDEST} or newer makes one, and "
+            f"{java} cannot make one"
         )
         return None
     folder = cache_folder() / "archives"
@@ -87,7 +89,7 @@ def _made(path: Sequence[Path], say: Callable[[str], None], java: Path) -> Path 
     made = folder / f".{os.getpid()}.jsa"
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(java), str(made), *map(str, path)],
+            [sys.executable, "-m", WARMUP, str(java), str(made), *map(str, path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -96,7 +98,7 @@ def _made(path: Sequence[Path], say: Callable[[str], None], java: Path) -> Path 
         )
         if done.returncode or not made.is_file():
             words = done.stderr.strip().splitlines()
-            say(f"no archive of HBase's classes was made: {words[-1] if words else 'Java does not say why'}")
+            say(f"no archive of HBase's classes was made: {words[-1] if words else 'Java gave no reason'}")
             return None
         archive = folder / f"{stem(java, path)}{made.stat().st_size}.jsa"
         made.replace(archive)
@@ -107,98 +109,3 @@ def _made(path: Sequence[Path], say: Callable[[str], None], java: Path) -> Path 
         made.unlink(missing_ok=True)
     say(f"an archive of HBase's classes for a faster start: {archive.stat().st_size // 1_000_000} MB")
     return archive
-
-
-def _load() -> None:
-    """Have Java load what a client needs: by one that asks, and whom nobody answers."""
-    from kirsch.hbase.crossing import cells, pack, sizes
-    from kirsch.hbase.jvm import cls, hbase
-
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        threading.Thread(target=_hang_up, args=(nobody,), daemon=True).start()
-        port = nobody.getsockname()[1]
-        for registry, client in (
-            ("ZKConnectionRegistry", "BlockingRpcClient"),
-            ("RpcConnectionRegistry", "NettyRpcClient"),
-        ):
-            configuration = hbase("HBaseConfiguration").create()
-            values = {
-                "hbase.client.registry.impl": f"org.apache.hadoop.hbase.client.{registry}",
-                "hbase.rpc.client.impl": f"org.apache.hadoop.hbase.ipc.{client}",
-                "hbase.zookeeper.quorum": "127.0.0.1",
-                "hbase.zookeeper.property.clientPort": port,
-                "hbase.client.bootstrap.servers": f"127.0.0.1:{port}",
-                **_IMPATIENT,
-            }
-            for name, value in values.items():
-                configuration.set(name, str(value))
-            _ask(configuration)
-    empty = hbase("client.Result").create(cls("java.util.ArrayList")())
-    pack([empty])
-    sizes([empty])
-    cells(empty)
-
-
-# Nobody answers, so nobody is waited for.
-_IMPATIENT = {
-    "hbase.client.operation.timeout": 500,
-    "hbase.client.meta.operation.timeout": 500,
-    "hbase.rpc.timeout": 500,
-    "hbase.client.retries.number": 2,
-    "hbase.client.pause": 10,
-    "zookeeper.registry.async.get.timeout": 500,
-    "zookeeper.recovery.retry": 1,
-    "zookeeper.recovery.retry.intervalmill": 10,
-}
-
-
-def _ask(configuration: Any) -> None:
-    """Ask for all that there is, in vain."""
-    from kirsch.hbase.calls import call
-    from kirsch.hbase.crossing import gets, mutations, reader
-    from kirsch.hbase.errors import HBaseError
-    from kirsch.hbase.gathering import gather, source
-    from kirsch.hbase.jvm import cls, hbase
-    from kirsch.hbase.mutation import Value, block, delete, get, get_message, put
-
-    try:
-        connection = call(hbase("client.ConnectionFactory").createConnection, configuration)
-    except HBaseError:
-        return
-    table = connection.getTable(hbase("TableName").valueOf("t"))
-    written = block([put(b"r", [Value(b"f", b"q", b"v")]), delete(b"r")])
-    for step in (
-        lambda: connection.getAdmin().listTableNames(),
-        lambda: reader(table)(get_message(b"r")),
-        lambda: table.batch(mutations(written), cls("java.lang.Object")[2]),
-        lambda: table.get(gets(block([get(b"r")]))),
-        lambda: gather(source(table.getScanner(hbase("client.Scan")())), 10, 1000),
-    ):
-        try:
-            call(step)
-        except HBaseError:
-            pass
-    call(connection.close)
-
-
-def _hang_up(server: socket.socket) -> None:
-    while True:
-        try:
-            connection, _ = server.accept()
-        except OSError:
-            return
-        connection.close()
-
-
-def main(words: Sequence[str]) -> int:
-    """In the process that makes one: Java's home, the archive, the jars."""
-    from kirsch.hbase import jvm
-
-    home, archive, *path = words
-    jvm.start(path, home, [f"-XX:ArchiveClassesAtExit={archive}", "-Xlog:disable"])
-    _load()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,8 @@
-"""Calls into Java: Ctrl-C interrupts them, and Python's errors come in place of Java's.
+"""Calls into Java that Ctrl-C interrupts, and that raise Python's errors in place of Java's.
 
-Python acts on signals between bytecodes of the main thread; while that is in Java it would act late. So for
-the time of such a call signals are told to a pipe too (signal.set_wakeup_fd), and a thread that reads it
-interrupts the Java thread: the call ends, and KeyboardInterrupt is next. That costs a call about a
+Python handles signals between bytecodes of the main thread, which would be late while that thread is in Java.
+So during a call signals are written to a pipe too (signal.set_wakeup_fd), and a thread that reads it
+interrupts the Java thread: the call ends, and KeyboardInterrupt follows. This costs a call about a
 microsecond.
 """
 
@@ -22,8 +22,8 @@ from kirsch.hbase.jvm import cls
 T = TypeVar("T")
 # How long a chain of causes is followed.
 _DEPTH = 12
-# How long the end of Python waits for calls that are under way.
-_FAREWELL = 2.0
+# Seconds that the end of Python waits for calls that are under way.
+_JOIN = 2.0
 # A call is over only once nobody is about to interrupt it: else the thread's next one would be.
 _interrupting = threading.Lock()
 
@@ -32,7 +32,7 @@ class _Own(threading.local):
     _java: Any = None
 
     def java(self) -> Any:
-        """What Java calls this thread."""
+        """Return the java.lang.Thread of this thread."""
         if self._java is None:
             self._java = cls("java.lang.Thread").currentThread()
         return self._java
@@ -42,7 +42,7 @@ _own = _Own()
 
 
 class Pending(Generic[T]):
-    """A call that runs in another thread."""
+    """A Java call in another thread, and its result."""
 
     __slots__ = ("_begun", "_done", "_error", "_function", "_thread", "_value", "cancelled")
 
@@ -57,7 +57,7 @@ class Pending(Generic[T]):
         self.cancelled = False
 
     def run(self) -> None:
-        """In that thread; `finish` comes next."""
+        """Run the call, in its thread; `finish` comes next."""
         function, self._function = self._function, None
         try:
             try:
@@ -73,18 +73,18 @@ class Pending(Generic[T]):
                 self._thread = None
 
     def finish(self) -> None:
-        """Let those know who wait."""
+        """Wake the threads that wait for the result."""
         self._done.release()
 
     def handed_over(self) -> None:
-        """Wait until it has begun: until then it needs Python, which its caller would keep from it for
-        milliseconds. It is in Java when this returns, if it calls that first of all."""
+        """Wait until the call has begun. Until then its thread needs the interpreter lock, which the caller
+        would hold for milliseconds; afterwards it is in Java, if Java is what it calls first."""
         with self._begun:
             pass
 
     def result(self, timeout: float | None = None) -> T:
-        """What it returned or raised; TimeoutError after `timeout` seconds. KeyboardInterrupt ends the wait
-        at once and interrupts the Java call."""
+        """Return what the call returned, or raise what it raised; TimeoutError after `timeout` seconds.
+        KeyboardInterrupt ends the wait at once and interrupts the Java call."""
         try:
             finished = self._done.acquire(timeout=-1 if timeout is None else timeout)
         except BaseException:
@@ -100,10 +100,10 @@ class Pending(Generic[T]):
         value: Any = self._value
         return value  # type: ignore[no-any-return]
 
-    def wait(self) -> None:
-        """Until it is done, however that was."""
-        with self._done:
-            pass
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call is done, whatever its outcome, or until `timeout` seconds have passed."""
+        if self._done.acquire(timeout=-1 if timeout is None else timeout):
+            self._done.release()
 
     def cancel(self) -> None:
         """Interrupt the Java call, if it has begun and is not done."""
@@ -114,7 +114,7 @@ class Pending(Generic[T]):
 
 
 class Workers:
-    """Threads for calls: as many as there are calls at the same time, kept for the next ones."""
+    """Threads for Java calls: as many as there are calls at the same time, kept for the next ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -151,7 +151,8 @@ class Workers:
             del pending
 
     def end(self) -> None:
-        """Before Python ends: a thread that came back from Java after that would abort the process."""
+        """Stop the threads before the interpreter exits: a thread that returned from Java later would abort
+        the process."""
         with self._lock:
             idle, self._idle = self._idle, []
             busy = list(self._busy)
@@ -160,17 +161,17 @@ class Workers:
         for queue in idle:
             queue.put(None)
         for pending in busy:
-            pending._done.acquire(timeout=_FAREWELL)
+            pending.wait(_JOIN)
         with self._lock:
             idle, self._idle = self._idle, []
         for queue in idle:
             queue.put(None)
         for thread in self._threads:
-            thread.join(_FAREWELL)
+            thread.join(_JOIN)
 
 
 class Interrupter:
-    """Interrupts the main thread's Java call when SIGINT comes; `java` is java.lang.Thread."""
+    """Interrupter of the main thread's Java call on SIGINT; `java` returns java.lang.Thread."""
 
     def __init__(self, java: Callable[[], Any] = lambda: cls("java.lang.Thread")) -> None:
         self._java = java
@@ -182,7 +183,7 @@ class Interrupter:
         self._main: Any = None
 
     def run(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        """Call, in the main thread."""
+        """Run a call in the main thread."""
         if self._writing < 0 or self._calling:
             if self._calling:
                 return function(*arguments)  # Java has called Python, which calls Java
@@ -238,7 +239,7 @@ class Interrupter:
         self._writing = -1
 
     def end(self) -> None:
-        """Before Python ends."""
+        """Stop reading signals, before the interpreter exits."""
         if self._writing >= 0:
             os.close(self._writing)
             self._writing = -1
@@ -265,21 +266,21 @@ def call(function: Callable[..., T], *arguments: Any, timeout: float | None = No
 
 
 def begin(function: Callable[..., T], *arguments: Any) -> Pending[T]:
-    """Begin a call in a thread beside; its `result` may raise Java's exceptions."""
+    """Begin a Java call in another thread; its `result` may raise Java's exceptions."""
     return workers.submit(lambda: function(*arguments))
 
 
 @atexit.register
 def end() -> None:
-    """End the threads, before Python ends."""
+    """Stop all threads of this module at exit."""
     workers.end()
     interrupter.end()
 
 
 def translated(error: Any) -> HBaseError:
-    """The Python error for a Java exception."""
+    """Return the Python error of a Java exception."""
     while _is(error, "UndeclaredThrowableException") and error.getCause() is not None:
-        # What kirsch.hbase.lambdas made of several methods wraps what these have not declared.
+        # What kirsch.hbase.block_transfer made of several methods wraps what these have not declared.
         error = error.getCause()
     if _is(error, "RetriesExhaustedWithDetailsException") and error.getNumExceptions():
         return _batch(error)

@@ -46,12 +46,12 @@ class Cell(NamedTuple):
 
     @property
     def column(self) -> bytes:
-        """FAMILY:QUALIFIER."""
+        """Return the full name, `family:qualifier`."""
         return self.family + b":" + self.qualifier
 
     @property
     def deletes(self) -> bool:
-        """Whether it is a mark that a delete left, and no value."""
+        """Return whether the cell is a delete marker, which has no value."""
         return self.type != PUT
 
 

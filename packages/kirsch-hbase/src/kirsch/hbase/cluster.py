@@ -1,10 +1,18 @@
-"""The cluster: its servers, its balancer, and what its master does now and then."""
+"""The cluster: its servers, the regions of its tables, its balancer and the master's periodic chores."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import jpype
 
 from kirsch.hbase.calls import call
+from kirsch.hbase.convert import to_java
 from kirsch.hbase.jvm import hbase
+from kirsch.hbase.names import table_name
+
+if TYPE_CHECKING:
+    from kirsch.hbase.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +28,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A cluster as its master sees it."""
+    """State of a cluster as its master reports it."""
 
     version: str
     id: str
@@ -34,13 +42,17 @@ class Status:
 
 
 class Cluster:
-    """`admin.cluster`."""
+    """Servers, balancer and chores of a cluster, as `admin.cluster`.
+
+    Each switch (`balancer`, `normalizer`, …) returns its state; with `on` it is set, and its previous state
+    is returned. Servers are named `host,port,started`.
+    """
 
     def __init__(self, java: Any) -> None:
         self._java = java
 
     def status(self) -> Status:
-        """How it is."""
+        """Return the servers, the number of regions and the load."""
         metrics = call(self._java.getClusterMetrics)
         return Status(
             str(metrics.getHBaseVersion()),
@@ -55,40 +67,143 @@ class Cluster:
         )
 
     def balance(self, force: bool = False) -> bool:
-        """Have regions moved so that all servers have as many; whether it was done."""
+        """Distribute regions evenly over the servers. Return whether the balancer ran."""
         return bool(call(self._java.balance, force))
 
+    # Switches
+
     def balancer(self, on: bool | None = None) -> bool:
-        """Whether the balancer runs by itself; switch it if `on` is given, and whether it was on before."""
-        if on is None:
-            return bool(call(self._java.isBalancerEnabled))
-        return bool(call(self._java.balancerSwitch, on, True))
+        """Return or set whether the balancer runs periodically."""
+        return self._switch("isBalancerEnabled", "balancerSwitch", on, True)
 
     def normalizer(self, on: bool | None = None) -> bool:
-        """As `balancer`, of the one that merges small regions and splits large ones."""
-        if on is None:
-            return bool(call(self._java.isNormalizerEnabled))
-        return bool(call(self._java.normalizerSwitch, on))
+        """Return or set whether small regions are merged and large ones split automatically."""
+        return self._switch("isNormalizerEnabled", "normalizerSwitch", on)
 
     def splitting(self, on: bool | None = None) -> bool:
-        """As `balancer`, of the splitting of regions that grow."""
-        if on is None:
-            return bool(call(self._java.isSplitEnabled))
-        return bool(call(self._java.splitSwitch, on, True))
+        """Return or set whether growing regions are split automatically."""
+        return self._switch("isSplitEnabled", "splitSwitch", on, True)
 
     def merging(self, on: bool | None = None) -> bool:
-        """As `balancer`, of the merging of regions."""
+        """Return or set whether regions may be merged."""
+        return self._switch("isMergeEnabled", "mergeSwitch", on, True)
+
+    def catalog_janitor(self, on: bool | None = None) -> bool:
+        """Return or set whether hbase:meta is cleaned periodically."""
+        return self._switch("isCatalogJanitorEnabled", "catalogJanitorSwitch", on)
+
+    def cleaner(self, on: bool | None = None) -> bool:
+        """Return or set whether unused files are deleted periodically."""
+        return self._switch("isCleanerChoreEnabled", "cleanerChoreSwitch", on)
+
+    def snapshot_cleanup(self, on: bool | None = None) -> bool:
+        """Return or set whether snapshots are deleted when their TTL ends."""
+        return self._switch("isSnapshotCleanupEnabled", "snapshotCleanupSwitch", on, True)
+
+    def request_quotas(self, on: bool | None = None) -> bool:
+        """Return or set whether request quotas are enforced."""
+        return self._switch("isRpcThrottleEnabled", "switchRpcThrottle", on)
+
+    def exceeding_quotas(self, on: bool) -> bool:
+        """Set whether users may exceed request quotas while servers have capacity."""
+        return bool(call(self._java.exceedThrottleQuotaSwitch, on))
+
+    def compaction(self, on: bool, servers: Iterable[str] = ()) -> dict[str, bool]:
+        """Set whether servers compact (all of them if none is named). Return the previous states."""
+        before = call(self._java.compactionSwitch, on, to_java(list(servers)))
+        return {str(e.getKey().getServerName()): bool(e.getValue()) for e in before.entrySet()}
+
+    def _switch(self, ask: str, set_: str, on: bool | None, *more: bool) -> bool:
         if on is None:
-            return bool(call(self._java.isMergeEnabled))
-        return bool(call(self._java.mergeSwitch, on, True))
+            return bool(call(getattr(self._java, ask)))
+        return bool(call(getattr(self._java, set_), on, *more))
+
+    # Chores
+
+    def run_catalog_janitor(self) -> int:
+        """Clean hbase:meta now. Return the number of regions it removed."""
+        return int(call(self._java.runCatalogJanitor))
+
+    def run_cleaner(self) -> bool:
+        """Delete unused files now. Return whether the chore ran."""
+        return bool(call(self._java.runCleanerChore))
+
+    def maintenance(self) -> bool:
+        """Return whether the master is in maintenance mode."""
+        return bool(call(self._java.isMasterInMaintenanceMode))
 
     def capabilities(self) -> list[str]:
-        """What of security is switched on: AUTHORIZATION, CELL_VISIBILITY, …"""
+        """Return the security features that are on: AUTHORIZATION, CELL_VISIBILITY, …"""
         return sorted(str(one.name()) for one in call(self._java.getSecurityCapabilities))
 
+    # Servers
+
+    def live(self) -> list[str]:
+        """Return the region servers that are alive."""
+        return _names(call(self._java.getClusterMetrics).getLiveServerMetrics().keySet())
+
+    def dead(self) -> list[str]:
+        """Return the region servers that the master considers dead."""
+        return _names(call(self._java.listDeadServers))
+
+    def decommissioned(self) -> list[str]:
+        """Return the region servers that get no regions."""
+        return _names(call(self._java.listDecommissionedRegionServers))
+
+    def decommission(self, servers: Iterable[str], offload: bool = False) -> None:
+        """Assign no more regions to servers; with `offload`, move away the regions they have."""
+        call(self._java.decommissionRegionServers, self._servers(servers), offload)
+
+    def recommission(self, server: str, regions: Iterable[bytes] = ()) -> None:
+        """Assign regions to a decommissioned server again, the named ones at once."""
+        call(self._java.recommissionRegionServer, self._server(server), to_java(list(regions)))
+
+    def stop_master(self) -> None:
+        """Stop the active master."""
+        call(self._java.stopMaster)
+
+    def stop_server(self, server: str) -> None:
+        """Stop a region server."""
+        name = self._server(server)
+        call(self._java.stopRegionServer, f"{name.getHostname()}:{name.getPort()}")
+
     def roll_log(self, server: str) -> None:
-        """Have a server begin a new write-ahead log."""
-        call(self._java.rollWALWriter, call(hbase("ServerName").valueOf, server))
+        """Start a new write-ahead log on a server."""
+        call(self._java.rollWALWriter, self._server(server))
+
+    def compact(self, server: str, major: bool = False) -> None:
+        """Compact all regions of a server, in the background."""
+        call(self._java.majorCompactRegionServer if major else self._java.compactRegionServer,
+             self._server(server))  # fmt: skip
+
+    def clear_compactions(self, server: str, queues: Iterable[str] = ("long", "short")) -> None:
+        """Remove compactions that a server has not started from its queues."""
+        call(self._java.clearCompactionQueues, self._server(server), to_java(set(queues)))
+
+    def clear_slow_log(self, servers: Iterable[str] = ()) -> list[bool]:
+        """Clear the log of slow and large requests of servers, of all if none is named."""
+        names = to_java(set())
+        for name in servers or self.live():
+            names.add(self._server(name))
+        return [bool(one) for one in call(self._java.clearSlowLogResponses, names)]
+
+    def reload_configuration(self, server: str | None = None) -> None:
+        """Read hbase-site.xml again, on one server or on all of them."""
+        call(self._java.updateConfiguration, *(() if server is None else (self._server(server),)))
+
+    @staticmethod
+    def _server(name: str) -> Any:
+        return call(hbase("ServerName").valueOf, name)
+
+    def _servers(self, names: Iterable[str]) -> Any:
+        made = to_java([])
+        for name in names:
+            made.add(self._server(name))
+        return made
+
+
+def _names(servers: Any) -> list[str]:
+    return sorted(str(server.getServerName()) for server in servers)
 
 
 def _server(entry: Any) -> Server:
@@ -100,4 +215,91 @@ def _server(entry: Any) -> Server:
         int(metrics.getRequestCountPerSecond()),
         float(metrics.getUsedHeapSize().get(megabyte)),
         float(metrics.getMaxHeapSize().get(megabyte)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A range of a table's keys, from `start` (inclusive) to `stop` (exclusive; empty: the end).
+
+    `server` is `host,port,started`, empty while no server has the region; `name` is the encoded name that
+    commands take.
+    """
+
+    name: str
+    table: str
+    start: bytes
+    stop: bytes
+    server: str
+    replica: int = 0
+
+
+class Regions:
+    """Regions of tables, as `admin.regions`. A method that takes a region takes its encoded or full name
+    too."""
+
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
+        self._java = java
+
+    def list(self, table: str) -> list[Region]:
+        """Return a table's regions in the order of their keys. Raises NotFound."""
+        name = hbase("TableName").valueOf(table_name(table))
+        call(self._java.getDescriptor, name)
+        locator = self._connection.java.getRegionLocator(name)
+        try:
+            locator.clearRegionLocationCache()
+            return [_region(one) for one in call(locator.getAllRegionLocations)]
+        finally:
+            locator.close()
+
+    def of(self, table: str, row: bytes) -> Region:
+        """Return the region of a row. Raises NotFound."""
+        locator = self._connection.java.getRegionLocator(hbase("TableName").valueOf(table_name(table)))
+        try:
+            return _region(call(locator.getRegionLocation, row, jpype.JBoolean(True)))
+        finally:
+            locator.close()
+
+    def split(self, table_or_region: "str | Region", at: bytes | None = None) -> None:
+        """Split a region, or every region of a table, at a key or in the middle. Returns before it is
+        done."""
+        point = () if at is None else (to_java(at),)
+        if isinstance(table_or_region, Region):
+            call(self._java.splitRegion, encoded(table_or_region), *point)
+        else:
+            call(self._java.split, hbase("TableName").valueOf(table_name(table_or_region)), *point)
+
+    def merge(self, first: Region, second: Region, force: bool = False) -> None:
+        """Merge two adjacent regions; `force` permits others. Returns before it is done."""
+        call(self._java.mergeRegions, encoded(first), encoded(second), force)
+
+    def move(self, region: "Region | bytes", server: str = "") -> None:
+        """Move a region to a server named `host,port,started`, or to any other."""
+        target = (call(hbase("ServerName").valueOf, server),) if server else ()
+        call(self._java.move, encoded(region), *target)
+
+    def assign(self, region: "Region | bytes") -> None:
+        """Assign a region to a server."""
+        call(self._java.assign, encoded(region))
+
+    def unassign(self, region: "Region | bytes") -> None:
+        """Close a region. The master does not open it elsewhere."""
+        call(self._java.unassign, encoded(region))
+
+
+def encoded(region: "Region | bytes") -> Any:
+    """Return a region's name as a Java byte[]; some overloads take an array of arrays too."""
+    return to_java(region if isinstance(region, bytes) else region.name.encode())
+
+
+def _region(java: Any) -> Region:
+    region, server = java.getRegion(), java.getServerName()
+    return Region(
+        str(region.getEncodedName()),
+        str(region.getTable().getNameAsString()),
+        bytes(region.getStartKey()),
+        bytes(region.getEndKey()),
+        str(server.getServerName()) if server is not None else "",
+        int(region.getReplicaId()),
     )

@@ -170,15 +170,15 @@ class Connection:
 
     @cached_property
     def admin(self) -> "Admin":
-        """What changes tables, namespaces and the cluster."""
+        """Return the administration of the cluster."""
         from kirsch.hbase.admin import Admin
 
         self.check()
         return Admin(self, call(self.java.getAdmin))
 
     def table(self, name: str, key: Codec | str = BYTES, value: Given = BYTES) -> "Table":
-        """A table by its name, `table` or `namespace:table`. It need not be there yet. `key` is the codec of
-        its keys, `value` that of its values, or codecs by column (`cf:q`) or family (`cf`), "" for all
+        """Return a table by its name, `table` or `namespace:table`; it need not exist yet. `key` is the codec
+        of its keys, `value` that of its values, or codecs by column (`cf:q`) or family (`cf`), "" for all
         others. Raises Invalid."""
         from kirsch.hbase.table import Table
 
@@ -188,7 +188,7 @@ class Connection:
         return Table(self, name, Codecs(key, value))
 
     def java_table(self, name: str) -> Any:
-        """This thread's Java Table: they are not for several."""
+        """Return this thread's Java Table, which is not thread-safe."""
         self.check()
         tables = self._local.__dict__.setdefault("tables", {})
         if name not in tables:
@@ -196,21 +196,21 @@ class Connection:
         return tables[name]
 
     def reader(self, name: str) -> Callable[[bytes], "list[Cell]"]:
-        """What reads rows of a table in this thread (kirsch.hbase.crossing.reader)."""
+        """Return this thread's reader of a table's rows (kirsch.hbase.block_transfer.reader)."""
         self.check()
         readers = self._local.__dict__.setdefault("readers", {})
         if name not in readers:
-            from kirsch.hbase.crossing import reader
+            from kirsch.hbase.block_transfer import reader
 
             readers[name] = reader(self.java_table(name))
         return readers[name]  # type: ignore[no-any-return]
 
     def writer(self, name: str) -> Callable[[bytes], None]:
-        """What writes to a table in this thread (kirsch.hbase.crossing.batch)."""
+        """Return this thread's writer of a table (kirsch.hbase.block_transfer.batch)."""
         self.check()
         writers = self._local.__dict__.setdefault("writers", {})
         if name not in writers:
-            from kirsch.hbase.crossing import batch
+            from kirsch.hbase.block_transfer import batch
 
             writers[name] = batch(self.java_table(name))
         return writers[name]  # type: ignore[no-any-return]
@@ -226,11 +226,11 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed here."""
+        """Return whether `close` was called."""
         return self._closed
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection and what it has open."""
         if not self._closed:
             self._closed = True
             _open.discard(self)

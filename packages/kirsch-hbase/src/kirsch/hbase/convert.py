@@ -1,4 +1,4 @@
-"""Values between Java and Python, for what has no function here: `to_python`, `to_java`."""
+"""Conversion of values between Java and Python: `to_python`, `to_java`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from kirsch.hbase.jvm import cls
 
 
 def to_python(value: Any) -> Any:
-    """A Java value as Python's: strings, numbers, byte[] (bytes), arrays and collections (list, set, dict),
-    Optional (its value or None), enums (their names). What has no like is returned as it is."""
+    """Convert a Java value to Python: strings, numbers, byte[] (bytes), arrays and collections (list, set,
+    dict), Optional (its value or None), enums (their names). Other values are returned unchanged."""
     if (
         value is None
         or isinstance(value, bool | bytes | dict | list | set)
@@ -46,8 +46,8 @@ def to_python(value: Any) -> Any:
 
 
 def to_java(value: Any) -> Any:
-    """A Python value as Java's: bytes as byte[], str as String, int as Long, sequences as ArrayList, sets as
-    HashSet, mappings as HashMap, their members too. A Java value is returned as it is."""
+    """Convert a Python value to Java: bytes to byte[], str to String, int to Long, sequences to ArrayList,
+    sets to HashSet, mappings to HashMap, their members too. A Java value is returned unchanged."""
     if value is None or isinstance(value, jpype.JObject):
         return value
     if isinstance(value, bytes | bytearray):
@@ -73,7 +73,7 @@ def to_java(value: Any) -> Any:
 
 
 def pattern(text: str) -> Any:
-    """A Java Pattern of a regular expression. Raises Invalid."""
+    """Return a Java Pattern of a regular expression. Raises Invalid."""
     try:
         return cls("java.util.regex.Pattern").compile(text)
     except jpype.JException as error:
@@ -88,11 +88,11 @@ def _collection(name: str, values: Iterable[Any]) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """What can be a key of a dict."""
+    """Return a value as a dict's key."""
     key = to_python(value)
     return tuple(key) if isinstance(key, list) else key
 
 
 def hbase_bytes() -> Any:
-    """HBase's comparable bytes."""
+    """Return the class org.apache.hadoop.hbase.util.Bytes."""
     return cls("org.apache.hadoop.hbase.util.Bytes")

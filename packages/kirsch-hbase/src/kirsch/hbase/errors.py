@@ -1,7 +1,6 @@
-"""What goes wrong with HBase: a small tree of errors, made from Java's exceptions without importing Java.
+"""Errors of HBase: a small tree, made from Java's exceptions without importing Java.
 
-Each is one line that says what to do. The Java exception is kept (`java`); `trace()` is its stack, for
-whoever asks.
+Each message is one line that says what to do. `java` is the Java exception, `trace()` its stack trace.
 """
 
 import re
@@ -10,8 +9,8 @@ from typing import Any
 
 
 class HBaseError(Exception):
-    """What HBase, or the way to it, could not do. `java` is the Java exception, if one is behind it;
-    `failures` of a batch the keys of rows that were not written, and why: all others were."""
+    """Base of all errors. `java` is the Java exception behind it, if there is one; `failures` are the keys of
+    a batch's rows that were not written, with their errors. All other rows were written."""
 
     def __init__(self, message: str, java: Any = None) -> None:
         super().__init__(message)
@@ -30,42 +29,42 @@ class StartError(HBaseError):
 
 
 class NoJava(StartError):
-    """There is no Java, or one that is too old."""
+    """Java is missing or too old."""
 
 
 class NoJars(StartError):
-    """HBase's client is not to be found, or is of another version."""
+    """HBase's client jars are missing, or of another version."""
 
 
 class OtherJVM(StartError):
-    """A JVM runs in this process already, and it cannot be changed."""
+    """The JVM of this process was started with other jars or options, and cannot be changed."""
 
 
 class Unavailable(HBaseError):
-    """Nobody answers: ZooKeeper, the master or a region's server is away."""
+    """ZooKeeper, the master or a region server does not answer."""
 
 
 class NotFound(HBaseError, LookupError):
-    """A table, family, namespace, snapshot, peer or group that is not there."""
+    """A table, family, namespace, snapshot, peer or group that does not exist."""
 
 
 class Exists(HBaseError):
-    """It is there already."""
+    """Something with this name exists already."""
 
 
 class Disabled(HBaseError):
-    """The table is disabled and must not be, or the other way round."""
+    """A table is disabled and must be enabled, or the reverse."""
 
 
 class Denied(HBaseError, PermissionError):
-    """This user may not do that."""
+    """The user lacks a permission."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class Invalid(HBaseError, ValueError):
-    """What was asked for makes no sense: a name, a schema, a filter, a value."""
+    """An invalid argument: a name, a schema, a filter, a value."""
 
 
 class CodecError(Invalid):
@@ -73,7 +72,7 @@ class CodecError(Invalid):
 
 
 class FilterError(Invalid):
-    """A filter's text with a mistake in it; `position` is where, counted from 0."""
+    """A syntax error in a filter's text; `position` counts from 0."""
 
     def __init__(self, message: str, text: str = "", position: int = 0, java: Any = None) -> None:
         super().__init__(message, java)
@@ -82,19 +81,19 @@ class FilterError(Invalid):
 
 
 class Unsupported(HBaseError):
-    """This server has no such feature, or has it switched off."""
+    """The server lacks a feature, or has it off."""
 
 
 class Throttled(HBaseError):
-    """A quota has been used up."""
+    """A quota is used up."""
 
 
 class Closed(HBaseError):
-    """The connection, scanner or mutator was closed before."""
+    """The connection, scanner or mutator is closed."""
 
 
 class BatchError(HBaseError):
-    """Rows of a batch could not be written, not all for the same reason: see `failures`."""
+    """Rows of a batch were not written, for different reasons: see `failures`."""
 
     def __init__(
         self, message: str, failures: Sequence[tuple[bytes, HBaseError]] = (), java: Any = None
@@ -104,7 +103,7 @@ class BatchError(HBaseError):
 
 
 def joined(errors: Sequence[HBaseError]) -> HBaseError:
-    """Errors of several blocks of writes as one: the first, or a BatchError with the rows of all."""
+    """Combine the errors of several blocks of writes: the first, or a BatchError with the rows of all."""
     first = errors[0]
     failures = [failure for error in errors for failure in error.failures]
     if len(errors) == 1 or not failures:
@@ -213,8 +212,8 @@ _NAMED = re.compile(r"\b(?:[a-z][\w]*\.)+(?:\w+\$)?([A-Z]\w*(?:Exception|Error))
 
 
 def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]:
-    """The class and words for a Java exception and its causes, outermost first, each as its class's name and
-    its message."""
+    """Return the class and message for a Java exception and its causes, outermost first, each as its class
+    name and message."""
     told: list[tuple[str, str]] = []
     for name, message in chain:
         told.append((name.rpartition(".")[2].rpartition("$")[2], message))
@@ -239,7 +238,7 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
 
 
 def named(message: str) -> list[tuple[str, int]]:
-    """The exceptions that a message names at the beginning of its lines, and where their own messages
+    """Return the exceptions that a message names at the beginning of its lines, and where their messages
     begin."""
     found = []
     for match in _NAMED.finditer(message):
@@ -250,7 +249,7 @@ def named(message: str) -> list[tuple[str, int]]:
 
 
 def plain(message: str) -> str:
-    """A Java message as one line: without the classes' names before it and the stack behind it."""
+    """Reduce a Java message to one line, without class names before it and the stack behind it."""
     lines = [line for line in message.strip().splitlines() if not line.lstrip().startswith(("at ", "..."))]
     text = " ".join(line.strip() for line in lines if not line.startswith("Caused by:"))
     while match := _NAMED.match(text):

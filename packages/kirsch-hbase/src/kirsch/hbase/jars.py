@@ -16,7 +16,7 @@ FETCH_TIMEOUT = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What Maven knows a jar by."""
+    """Maven coordinates of a jar."""
 
     group: str
     name: str
@@ -25,7 +25,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class JarSet:
-    """Jars that belong together, and the folder of the cache that they have."""
+    """A set of jars, and its folder in the cache."""
 
     name: str
     artifacts: tuple[Artifact, ...]
@@ -33,12 +33,13 @@ class JarSet:
     alone: bool = False
 
     def folder(self, cache: Path) -> Path:
-        """Where they lie."""
+        """Return the folder of the set in a cache."""
         return cache / self.name
 
 
 def client(version: str = VERSION) -> JarSet:
-    """HBase's client with all that it needs; it logs nothing. Its folder is `client-VERSION`."""
+    """Return the jars of HBase's client, with a logger that discards everything. Their folder is
+    `client-VERSION`."""
     artifacts = (
         Artifact(GROUP, "hbase-shaded-client", version),
         Artifact("org.slf4j", "slf4j-nop", "1.7.36"),
@@ -47,17 +48,18 @@ def client(version: str = VERSION) -> JarSet:
 
 
 def server(version: str = VERSION) -> JarSet:
-    """A standalone server: master, region server and ZooKeeper."""
+    """Return the jars of a standalone server: master, region server and ZooKeeper."""
     return JarSet(f"server-{version}", (Artifact(GROUP, "hbase-server", version),))
 
 
 def groups() -> JarSet:
-    """What a server of HBase 2 needs besides for groups of region servers; there is none of 2.6.4."""
+    """Return the jars a server of HBase 2 needs for groups of region servers; there is no hbase-rsgroup
+    2.6.4."""
     return JarSet("groups-2.6.1-hadoop3", (Artifact(GROUP, "hbase-rsgroup", "2.6.1-hadoop3"),), alone=True)
 
 
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Where jars are kept: KIRSCH_HBASE_JARS, else below XDG_CACHE_HOME or ~/.cache."""
+    """Return the cache folder: KIRSCH_HBASE_JARS, else below XDG_CACHE_HOME or ~/.cache."""
     given = os.environ if environment is None else environment
     if named := given.get("KIRSCH_HBASE_JARS"):
         return Path(named)
@@ -68,7 +70,7 @@ _ALONE = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId><
 
 
 def pom(jars: JarSet) -> str:
-    """Maven's file for a set of jars."""
+    """Return the pom.xml of a set of jars."""
     dependencies = "".join(
         f"<dependency><groupId>{a.group}</groupId><artifactId>{a.name}</artifactId>"
         f"<version>{a.version}</version>{_ALONE if jars.alone else ''}</dependency>"
@@ -82,13 +84,13 @@ def pom(jars: JarSet) -> str:
 
 
 def cached(jars: JarSet, cache: Path | None = None) -> list[Path]:
-    """The jars of a set that are in the cache: all of them, or none."""
+    """Return the jars of a set in the cache: all of them, or none."""
     return sorted(jars.folder(cache or cache_folder()).glob("*.jar"))
 
 
 def fetch(jars: JarSet, say: Callable[[str], None], cache: Path | None = None) -> list[Path]:
-    """The jars of a set, fetched by Maven if they are not there yet; `say` is told what is done, a line each.
-    Raises NoJars when Maven is missing, or cannot get them."""
+    """Return the jars of a set, fetched by Maven if the cache lacks them; `say` gets progress, a line each.
+    Raises NoJars."""
     # Only here: who finds them has no time for it.
     import shutil
     import tempfile
@@ -143,9 +145,9 @@ def find(
     environment: Mapping[str, str] | None = None,
     cache: Path | None = None,
 ) -> list[Path]:
-    """The client's class path: `given` (folders, jars, or a class path), else HBASE_HOME, else CLASSPATH if
-    it has HBase in it, else the cache: the version that KIRSCH_HBASE_VERSION names, else VERSION, else the
-    newest that is there. Raises NoJars when there is none of these."""
+    """Return the client's class path: `given` (folders, jars, or a class path), else HBASE_HOME, else
+    CLASSPATH if it contains HBase, else the cache: the version that KIRSCH_HBASE_VERSION names, else VERSION,
+    else the newest. Raises NoJars."""
     variables = os.environ if environment is None else environment
     if given is not None:
         return _given(given)
@@ -169,19 +171,19 @@ def find(
 
 
 def versions(cache: Path | None = None) -> list[str]:
-    """The client's versions that are in the cache, the newest first."""
+    """Return the versions of the client in the cache, the newest first."""
     prefix = client("").name
     found = [folder.name.removeprefix(prefix) for folder in (cache or cache_folder()).glob(f"{prefix}*")]
     return sorted(found, key=_order, reverse=True)
 
 
 def _order(version: str) -> list[tuple[int, str]]:
-    """2.10.0 is newer than 2.9.1."""
+    """Return a sort key by which 2.10.0 is newer than 2.9.1."""
     return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|([a-z]+)", version)]
 
 
 def of_home(home: Path) -> list[Path]:
-    """The class path of an HBase installation: its configuration and its jars."""
+    """Return the class path of an HBase installation: its configuration and its jars."""
     library = home / "lib"
     jars = sorted(library.glob("*.jar"))
     thirdparty = library / "client-facing-thirdparty"
@@ -208,7 +210,7 @@ def _given(given: Sequence[str | Path] | str | Path) -> list[Path]:
 
 
 def expanded(entries: Sequence[str]) -> list[Path]:
-    """A class path's entries: `FOLDER/*` is the jars of a folder, and so is a folder that has some."""
+    """Expand a class path: `FOLDER/*` is the jars of a folder, and so is a folder with jars."""
     found: list[Path] = []
     for entry in filter(None, entries):
         path = Path(entry)

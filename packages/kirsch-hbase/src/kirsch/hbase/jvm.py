@@ -1,7 +1,7 @@
-"""The JVM in this process: started once, with the options that keep Ctrl-C Python's.
+"""The JVM in this process: started once, with options that leave Ctrl-C to Python.
 
-`-Xrs` and `interrupt=False`: the JVM leaves signals alone, so that SIGINT is a KeyboardInterrupt and atexit
-runs.
+`-Xrs` and `interrupt=False` keep the JVM from handling signals, so that SIGINT is a KeyboardInterrupt and
+atexit functions run.
 """
 
 import threading
@@ -39,8 +39,7 @@ def start(
     java: str | Path | None = None,
     options: Sequence[str] = (),
 ) -> None:
-    """Start the JVM; if one runs already it is used, provided that it has what is asked for. Raises NoJava,
-    NoJars or OtherJVM."""
+    """Start the JVM, or check that a running one has what is asked for. Raises NoJava, NoJars or OtherJVM."""
     global _ours
     with _lock:
         if jpype.isJVMStarted():
@@ -75,8 +74,8 @@ def start(
 
 
 def errors(shown: bool) -> None:
-    """Whether what Java writes to its System.err is shown. It is not, for the client itself prints exceptions
-    that it raises too (RpcRetryingCallerWithReadReplicas.handleException)."""
+    """Show or hide what Java writes to System.err. It is hidden by default, because the client prints
+    exceptions that it also raises (RpcRetryingCallerWithReadReplicas.handleException)."""
     system, stream = cls("java.lang.System"), cls("java.io.PrintStream")
     if shown:
         descriptor = cls("java.io.FileDescriptor").err
@@ -116,7 +115,7 @@ def _check() -> None:
 
 
 def _class(name: str) -> Any:
-    """A class, or None where it is not there, or cannot be loaded."""
+    """Return a class, or None where it cannot be loaded."""
     try:
         return jpype.JClass(name)
     except (TypeError, jpype.JException):
@@ -125,7 +124,7 @@ def _class(name: str) -> Any:
 
 @cache
 def cls(name: str) -> Any:
-    """A Java class by its full name. Raises NoJars where no jar has it."""
+    """Return a Java class by its full name. Raises NoJars where no jar has it."""
     if not jpype.isJVMStarted():
         raise OtherJVM("the JVM is not running yet: call kirsch.hbase.connect first")
     try:
@@ -135,11 +134,11 @@ def cls(name: str) -> Any:
 
 
 def hbase(name: str) -> Any:
-    """A class of HBase's: `hbase("client.Scan")`."""
+    """Return a class below org.apache.hadoop.hbase: `hbase("client.Scan")`."""
     return cls(f"org.apache.hadoop.hbase.{name}")
 
 
 def memory() -> tuple[int, int]:
-    """Bytes of the heap that are used, and that there may be."""
+    """Return the used and the maximal bytes of Java's heap."""
     runtime = cls("java.lang.Runtime").getRuntime()
     return int(runtime.totalMemory() - runtime.freeMemory()), int(runtime.maxMemory())

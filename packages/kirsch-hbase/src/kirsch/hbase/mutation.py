@@ -1,13 +1,17 @@
-"""Puts and deletes as bytes, in HBase's own protobuf form (Client.proto), many in a block. Pure.
+"""Puts, deletes and gets as bytes, in HBase's protobuf form (Client.proto). Pure.
 
-A block is a RegionAction: Java parses it in one call.
+A block is a RegionAction, which Java parses in one call.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from kirsch.hbase.cell import LATEST
+from kirsch.hbase.errors import Invalid
+from kirsch.hbase.row import Codecs, Column, column, column_or_family
 
 # MutationProto.MutationType
 _PUT = 2
@@ -26,7 +30,7 @@ _REGION = b"\x0a\x04\x08\x01\x12\x00"
 
 
 class Value(NamedTuple):
-    """One value of a put."""
+    """A value of a put and its column."""
 
     family: bytes
     qualifier: bytes
@@ -35,7 +39,7 @@ class Value(NamedTuple):
 
 
 class Erasure(NamedTuple):
-    """What of a row a delete takes away: `kind` is one of the four above; a family's has no qualifier."""
+    """A part of a row to delete: `kind` is one of the four above; a family's has no qualifier."""
 
     family: bytes
     qualifier: bytes = b""
@@ -45,7 +49,7 @@ class Erasure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for a whole mutation: `timestamp` in ms, `ttl` in ms (0: none), a durability, attributes."""
+    """Settings of a whole mutation: `timestamp` in ms, `ttl` in ms (0: none), a durability, attributes."""
 
     timestamp: int | None = None
     ttl: int = 0
@@ -53,7 +57,7 @@ class Settings:
     attributes: tuple[tuple[str, bytes], ...] = ()
 
     def encoded(self) -> bytes:
-        """The fields of a MutationProto."""
+        """Encode the settings as fields of a MutationProto."""
         parts = []
         if self.timestamp is not None:
             parts.append(b"\x20" + varint(self.timestamp))
@@ -72,17 +76,17 @@ PLAIN = Settings()
 def put(
     row: bytes, values: Iterable[Value | tuple[bytes, bytes, bytes]], settings: Settings = PLAIN
 ) -> bytes:
-    """A put as an action of a block; its values as Value has them, or the first three parts of each."""
+    """Encode a put as an action of a block; values are Value, or the first three parts of one."""
     return _mutation(row, _PUT, b"".join([_value(*value) for value in values]), settings)
 
 
 def delete(row: bytes, erasures: Sequence[Erasure] = (), settings: Settings = PLAIN) -> bytes:
-    """A delete as an action of a block: of the whole row, if nothing of it is named."""
+    """Encode a delete as an action of a block: of the whole row unless parts are given."""
     return _mutation(row, _DELETE, b"".join([_erasure(erasure) for erasure in erasures]), settings)
 
 
 def get(row: bytes, columns: Iterable[tuple[bytes, bytes | None]] = (), versions: int = 1) -> bytes:
-    """A get as an action of a block: of families, or of columns."""
+    """Encode a get as an action of a block: of families, or of columns."""
     return _action(0x1A, get_message(row, columns, versions))
 
 
@@ -92,7 +96,7 @@ def get_message(
     versions: int = 1,
     time_range: tuple[int, int] | None = None,
 ) -> bytes:
-    """A get by itself: of families, or of columns; from a time in ms on, and before another."""
+    """Encode a get: of families, or of columns; of timestamps in a range of ms, the end excluded."""
     parts = [_field(0x0A, row)]
     named: dict[bytes, list[bytes]] = {}
     for family, qualifier in columns:
@@ -112,12 +116,12 @@ def get_message(
 
 
 def block(actions: Sequence[bytes]) -> bytes:
-    """Actions as a block."""
+    """Join actions to a block."""
     return _REGION + b"".join(actions)
 
 
 def row_of(action: bytes) -> bytes:
-    """The row of a put, a delete or a get that was made here."""
+    """Return the row of an action that this module encoded."""
     at = 0
     # The action's tag and length, those of what it holds, and of the row, which comes first in that.
     for _ in range(3):
@@ -126,7 +130,7 @@ def row_of(action: bytes) -> bytes:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at a place, and the place behind it."""
+    """Decode a varint. Return its value and the position behind it."""
     number = shift = 0
     while True:
         byte = data[at]
@@ -138,7 +142,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf's varint; of 64 bits, negative ones as two's complement."""
+    """Encode a varint of 64 bits; negative numbers as two's complement."""
     if 0 <= number < 0x80:
         return _SMALL[number]
     number &= 0xFFFF_FFFF_FFFF_FFFF
@@ -187,7 +191,7 @@ def _value(family: bytes, qualifier: bytes, value: bytes, timestamp: int | None 
 # Who writes many rows names the same few columns.
 @lru_cache(maxsize=1024)
 def _heads(family: bytes, qualifier: bytes) -> tuple[bytes, bytes]:
-    """How a column's message begins, and how that of its values."""
+    """Return the beginning of a column's message, and of its values' messages."""
     return _field(0x0A, family) + b"\x12", _field(0x0A, qualifier)
 
 
@@ -197,3 +201,89 @@ def _erasure(erasure: Erasure) -> bytes:
         inner += b"\x18" + varint(erasure.timestamp)
     inner += b"\x20" + _SMALL[erasure.kind]
     return _field(0x1A, _field(0x0A, erasure.family) + _field(0x12, inner))
+
+
+Values = Mapping[Any, Any]
+# Of bytes: a short of Java's.
+LONGEST_KEY = 32767
+
+
+class Encoder:
+    """Encoder of a table's rows and values as mutations in bytes."""
+
+    __slots__ = ("codecs",)
+
+    def __init__(self, codecs: Codecs) -> None:
+        self.codecs = codecs
+
+    def key(self, row: Any) -> bytes:
+        """Encode a row's key. Raises CodecError, Invalid."""
+        key = row if type(row) is bytes and self.codecs.plain else self.codecs.key.encode(row)
+        if not 0 < len(key) <= LONGEST_KEY:
+            raise Invalid(f"a row's key has 1 to {LONGEST_KEY} bytes, this one {len(key)}")
+        return key
+
+    def values(self, values: Values) -> list[Value]:
+        """Return the encoded values of a put. Raises CodecError, Invalid."""
+        return [Value(family, qualifier, data) for family, qualifier, data in self._encoded(values)]
+
+    def _encoded(self, values: Values) -> list[tuple[bytes, bytes, bytes]]:
+        if not values:
+            raise Invalid("a put has no values: give it {'family:qualifier': value}")
+        plain, of = self.codecs.plain, self.codecs.of
+        encoded = []
+        try:
+            named = values.items()
+        except AttributeError:
+            raise Invalid(f"a put's values are {{'family:qualifier': value}}, not {values!r:.60}") from None
+        for name, value in named:
+            family, qualifier = column(name)
+            data = value if plain and type(value) is bytes else of(family, qualifier).encode(value)
+            encoded.append((family, qualifier, data))
+        return encoded
+
+    def put(self, row: Any, values: Values, settings: Settings) -> bytes:
+        """Encode a put as an action of a block."""
+        return put(self.key(row), self._encoded(values), settings)
+
+    def delete(
+        self,
+        row: Any,
+        columns: Iterable[Column],
+        timestamp: int | None,
+        all_versions: bool,
+        settings: Settings,
+    ) -> bytes:
+        """Encode a delete as an action of a block."""
+        return delete(self.key(row), erasures(columns, timestamp, all_versions), settings)
+
+
+def erasures(columns: Iterable[Column], timestamp: int | None, all_versions: bool) -> list[Erasure]:
+    """Return the parts of a row to delete; none is the whole row. Raises Invalid."""
+    check_stamp(timestamp)
+    found = []
+    for name in [columns] if isinstance(columns, str | bytes) else columns:
+        family, qualifier = column_or_family(name)
+        if qualifier is None:
+            found.append(Erasure(family, b"", FAMILY if all_versions else FAMILY_VERSION, timestamp))
+        else:
+            found.append(Erasure(family, qualifier, ALL_VERSIONS if all_versions else ONE_VERSION, timestamp))
+    return found
+
+
+def check_stamp(timestamp: int | None) -> None:
+    """Raise Invalid for what is no time in ms, or too large for a Java long."""
+    if timestamp is not None and not 0 <= timestamp <= LATEST:
+        raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
+
+
+def settings(timestamp: int | None, ttl: float | None, durability: str) -> Settings:
+    """Return the settings of a whole mutation. Raises Invalid."""
+    if timestamp is None and ttl is None and durability == "default":
+        return PLAIN
+    if durability not in DURABILITIES:
+        raise Invalid(f"durability={durability!r}: it is one of {', '.join(DURABILITIES)}")
+    check_stamp(timestamp)
+    if ttl is not None and not 0 < ttl <= LATEST // 1000:
+        raise Invalid(f"ttl={ttl}: it is in seconds, and more than 0")
+    return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability)

@@ -1,4 +1,4 @@
-"""Names of tables, namespaces and families: what HBase allows, checked before it is asked. Pure."""
+"""Names of tables, namespaces and families, checked before HBase is asked. Pure."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ _ALLOWED = "letters, digits, _ - and ., and not - or . first"
 
 
 def table_name(text: str) -> str:
-    """A table's name, `table` or `namespace:table`, without `default:` before it. Raises Invalid."""
+    """Check a table's name, `table` or `namespace:table`, and drop `default:` before it. Raises Invalid."""
     if not isinstance(text, str):
         raise Invalid(f"{text!r} is no table's name: it must be a str")
     namespace, colon, table = text.rpartition(":")
@@ -22,14 +22,14 @@ def table_name(text: str) -> str:
 
 
 def namespace_name(text: str) -> str:
-    """A namespace's name. Raises Invalid."""
+    """Check a namespace's name. Raises Invalid."""
     if not isinstance(text, str) or not _of_letters(text, "_"):
         raise Invalid(f"{text!r} is no namespace's name: it may have letters, digits and _")
     return text
 
 
 def family_name(text: str | bytes) -> bytes:
-    """A family's name. Raises Invalid."""
+    """Check a family's name. Raises Invalid."""
     if not isinstance(text, str | bytes):
         raise Invalid(f"{text!r} is no family's name: it must be a str")
     name = text.encode() if isinstance(text, str) else text
@@ -42,8 +42,8 @@ def family_name(text: str | bytes) -> bytes:
 
 
 def _of_letters(text: str, others: str) -> bool:
-    """Whether it has letters and digits, of any script, and some others. Java knows of marks which are no
-    letters, and refuses them itself."""
+    """Return whether a text consists of letters and digits of any script, and `others`. Java rejects some
+    combining marks itself."""
     return bool(text) and all(
         c in others or (c <= "\uffff" and unicodedata.category(c) in _LETTERS) for c in text
     )

@@ -1,22 +1,28 @@
-"""Permissions: who may do what, where the server controls access (ACLs)."""
+"""Permissions of users (ACLs) and visibility labels, where the server has these features on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jpype
 
 from kirsch.hbase.calls import call
-from kirsch.hbase.errors import Invalid
+from kirsch.hbase.errors import HBaseError, Invalid, Unsupported
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.names import family_name, namespace_name, table_name
+
+if TYPE_CHECKING:
+    from kirsch.hbase.connection import Connection
 
 ACTIONS = {"R": "READ", "W": "WRITE", "X": "EXEC", "C": "CREATE", "A": "ADMIN"}
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """`actions` of RWXCA (read, write, execute, create, administer) for a user, or a group by `@group`:
-    everywhere, in a namespace, in a table, in a family or column of it."""
+    """Actions of a user or a `@group`, globally or in a namespace, table, family or column.
+
+    `actions` are letters of RWXCA: read, write, execute, create, administer.
+    """
 
     user: str
     actions: str
@@ -33,15 +39,16 @@ class Permissions:
         self._java = java
 
     def grant(self, permission: Permission, *, add: bool = False) -> None:
-        """Give a permission; `add`: to those that there are, else in their place."""
+        """Grant a permission, in place of the present ones, or with `add` in addition."""
         call(self._java.grant, _java(permission), add)
 
     def revoke(self, permission: Permission) -> None:
-        """Take a permission, all actions of it."""
+        """Revoke a permission with all its actions."""
         call(self._java.revoke, _java(permission))
 
     def list(self, *, user: str = "", namespace: str = "", table: str = "") -> list[Permission]:
-        """Those of a user, a namespace or a table; the global ones if neither of the last two is named."""
+        """Return the permissions of a user, a namespace or a table; global ones if neither of these is
+        named."""
         request = hbase("security.access.GetUserPermissionsRequest")
         if table:
             builder = request.newBuilder(hbase("TableName").valueOf(table_name(table)))
@@ -63,7 +70,7 @@ def _java(permission: Permission) -> Any:
         if permission.qualifier:
             builder.withQualifier(permission.qualifier.encode())
     elif permission.family or permission.qualifier:
-        raise Invalid("a permission for a family or a column names its table")
+        raise Invalid("a permission for a family or column needs its table: table=")
     elif permission.namespace:
         builder = kind.newBuilder(namespace_name(permission.namespace))
     else:
@@ -71,7 +78,7 @@ def _java(permission: Permission) -> Any:
     unknown = set(permission.actions.upper()) - set(ACTIONS)
     if unknown:
         words = ", ".join(f"{letter} ({word.lower()})" for letter, word in ACTIONS.items())
-        raise Invalid(f"{permission.actions!r} is not made of {words}")
+        raise Invalid(f"{permission.actions!r}: actions are letters of {words}")
     action = hbase("security.access.Permission$Action")
     actions = [action.valueOf(ACTIONS[letter]) for letter in permission.actions.upper()]
     built = builder.withActions(jpype.JArray(action)(actions)).build()
@@ -96,3 +103,56 @@ def _permission(java: Any) -> Permission:
 
 def _text(value: Any) -> str:
     return "" if value is None else bytes(value).decode(errors="backslashreplace")
+
+
+class Labels:
+    """Visibility labels, as `admin.labels`. Raises Unsupported where VisibilityController is not loaded."""
+
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
+        self._java = java
+
+    def check(self) -> None:
+        """Raise Unsupported where the server has no visibility labels."""
+        if "CELL_VISIBILITY" not in {str(one.name()) for one in call(self._java.getSecurityCapabilities)}:
+            raise Unsupported(
+                "this server has no visibility labels: VisibilityController is not among its coprocessors "
+                "(hbase.coprocessor.master.classes, hbase.coprocessor.region.classes)"
+            )
+
+    def add(self, labels: Sequence[str]) -> None:
+        """Define labels that cells may have."""
+        self._check(self._client("addLabels", _strings(labels)))
+
+    def list(self, pattern: str = ".*") -> Sequence[str]:
+        """Return the labels that match a regular expression, sorted."""
+        return sorted(str(one.toStringUtf8()) for one in self._client("listLabels", pattern).getLabelList())
+
+    def grant(self, user: str, labels: Sequence[str]) -> None:
+        """Let a user see cells with these labels."""
+        self._check(self._client("setAuths", _strings(labels), user))
+
+    def of(self, user: str) -> Sequence[str]:
+        """Return the labels that a user may see, sorted."""
+        return sorted(str(one.toStringUtf8()) for one in self._client("getAuths", user).getAuthList())
+
+    def revoke(self, user: str, labels: Sequence[str] | None = None) -> None:
+        """Take labels from a user, all if none is named."""
+        if given := self.of(user) if labels is None else labels:
+            self._check(self._client("clearAuths", _strings(given), user))
+
+    def _client(self, method: str, *arguments: Any) -> Any:
+        self.check()
+        client = hbase("security.visibility.VisibilityClient")
+        return call(getattr(client, method), self._connection.java, *arguments)
+
+    @staticmethod
+    def _check(answer: Any) -> None:
+        for result in answer.getResultList():
+            if result.hasException():
+                message = str(result.getException().getValue().toStringUtf8())
+                raise HBaseError(message.strip().splitlines()[0].rpartition("Exception: ")[2])
+
+
+def _strings(values: Sequence[str]) -> Any:
+    return jpype.JArray(jpype.JString)(list(values))

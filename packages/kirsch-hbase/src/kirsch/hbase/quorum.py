@@ -1,5 +1,4 @@
-"""Where HBase is: a quorum's text, and whether its ZooKeeper answers, asked without Java, so that it is
-fast."""
+"""Quorums of ZooKeeper: their text, and a fast check without Java that one answers."""
 
 import socket
 import struct
@@ -18,7 +17,7 @@ _GOODBYE = struct.pack(">iii", 8, 1, -11)
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """ZooKeeper's hosts and ports, and the node below which HBase is."""
+    """ZooKeeper's hosts and ports, and the znode of HBase."""
 
     servers: tuple[tuple[str, int], ...]
     parent: str = ""
@@ -50,8 +49,8 @@ def _bracketed(host: str) -> str:
 
 
 def ask(quorum: Quorum, patience: float) -> None:
-    """Ask all servers at the same time for a session; the first that gives one is enough. Raises Unavailable
-    within `patience` seconds, or as soon as all have failed, with each one's reason."""
+    """Ask all servers at the same time for a session; one that gives it is enough. Raises Unavailable within
+    `patience` seconds, or as soon as all have failed, with the reason of each."""
     # The words are to be there within that time.
     deadline = time.monotonic() + patience * 0.95
     found: SimpleQueue[tuple[str, str]] = SimpleQueue()
@@ -77,8 +76,8 @@ def ask(quorum: Quorum, patience: float) -> None:
 
 
 def _why_not(host: str, port: int, patience: float) -> str:
-    """Why a server does not answer; empty if it does. One that has no quorum yet, or is busy, closes new
-    connections: it is asked until it does."""
+    """Return why a server does not answer, or an empty text. A server that has no quorum yet, or is busy,
+    closes new connections, so it is asked again."""
     begun = time.monotonic()
     while True:
         try:

@@ -1,12 +1,15 @@
-"""Quotas: how much a user, a table or a namespace may use."""
+"""Quotas: limits of requests and space for users, tables and namespaces."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kirsch.hbase.calls import call
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import namespace_name, table_name
+
+if TYPE_CHECKING:
+    from kirsch.hbase.connection import Connection
 
 UNITS = {"sec": "SECONDS", "min": "MINUTES", "hour": "HOURS", "day": "DAYS"}
 TYPES = (
@@ -18,15 +21,14 @@ POLICIES = ("NO_INSERTS", "NO_WRITES", "NO_WRITES_COMPACTIONS", "DISABLE")
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Whose quota it is: a user's, in a namespace or a table if these are named too; a namespace's; a
-    table's."""
+    """Subject of a quota: a user (in a namespace or table if one is named), a namespace, or a table."""
 
     user: str = ""
     namespace: str = ""
     table: str = ""
 
     def arguments(self) -> tuple[str, tuple[Any, ...]]:
-        """The last word of Java's factory methods, and their first arguments. Raises Invalid."""
+        """Return the last word of Java's factory methods, and their first arguments. Raises Invalid."""
         table = hbase("TableName").valueOf(table_name(self.table)) if self.table else None
         namespace = namespace_name(self.namespace) if self.namespace else None
         where = table if table is not None else namespace
@@ -36,7 +38,7 @@ class Whose:
             return "Table", (table,)
         if namespace is not None:
             return "Namespace", (namespace,)
-        raise Invalid("a quota is a user's, a namespace's or a table's: name one")
+        raise Invalid("a quota needs a user, a namespace or a table: name one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,10 @@ class Quota:
 
 
 class Quotas:
-    """`admin.quotas`. Raises Unsupported where the server has quotas switched off."""
+    """Quotas, as `admin.quotas`. Raises Unsupported where the server has them off."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
         self._java = java
         self._factory = hbase("quotas.QuotaSettingsFactory")
 
@@ -67,7 +70,7 @@ class Quotas:
         namespace: str = "",
         table: str = "",
     ) -> None:
-        """So many requests, bytes or capacity units in a unit of time; `type` is one of TYPES."""
+        """Limit requests, bytes or capacity units in a unit of time; `type` is one of TYPES."""
         if type not in TYPES or unit not in UNITS:
             words = f"its type is one of {', '.join(TYPES)}, its unit one of {', '.join(UNITS)}"
             raise Invalid(f"there is no throttle of {type} for each {unit}: {words}")
@@ -78,14 +81,14 @@ class Quotas:
         call(self._java.setQuota, made)
 
     def unthrottle(self, *, user: str = "", namespace: str = "", table: str = "") -> None:
-        """Take all throttles away."""
+        """Remove all throttles of a subject."""
         word, whose = Whose(user, namespace, table).arguments()
         call(self._java.setQuota, getattr(self._factory, f"unthrottle{word}")(*whose))
 
     def limit_space(
         self, limit: int, policy: str = "NO_INSERTS", *, namespace: str = "", table: str = ""
     ) -> None:
-        """So many bytes; `policy` is what is no longer allowed then, one of POLICIES."""
+        """Limit space in bytes; `policy` (one of POLICIES) applies when it is used up."""
         if policy not in POLICIES:
             raise Invalid(f"a policy is one of {', '.join(POLICIES)}")
         word, whose = Whose("", namespace, table).arguments()
@@ -94,12 +97,22 @@ class Quotas:
         call(self._java.setQuota, made)
 
     def free_space(self, *, namespace: str = "", table: str = "") -> None:
-        """Take the limit of space away."""
+        """Remove a limit of space."""
         word, whose = Whose("", namespace, table).arguments()
         call(self._java.setQuota, getattr(self._factory, f"remove{word}SpaceLimit")(*whose))
 
+    def table_sizes(self) -> dict[str, int]:
+        """Return the sizes of tables in bytes that limits of space are compared with."""
+        found = call(self._java.getSpaceQuotaTableSizes)
+        return {str(e.getKey().getNameAsString()): int(e.getValue()) for e in found.entrySet()}
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return the sizes of snapshots in bytes that limits of space are compared with."""
+        found = call(hbase("quotas.QuotaTableUtil").getObservedSnapshotSizes, self._connection.java)
+        return {str(e.getKey()): int(e.getValue()) for e in found.entrySet()}
+
     def list(self, *, user: str = "", namespace: str = "", table: str = "") -> list[Quota]:
-        """All, or those whose user, namespace or table regular expressions match."""
+        """Return all quotas, or those whose user, namespace or table match regular expressions."""
         wanted = hbase("quotas.QuotaFilter")()
         for value, setter in (
             (user, wanted.setUserFilter),
@@ -122,7 +135,7 @@ def _quota(java: Any) -> Quota:
         units = {there: here for here, there in UNITS.items()}
         unit = units.get(str(java.getTimeUnit().name()), str(java.getTimeUnit().name()).lower())
         return Quota(whose, str(java.getThrottleType().name()), int(java.getSoftLimit()), unit)
-    # What a limit of space is can be read from its message only.
+    # A limit of space is readable from its protobuf message only.
     message = hbase("quotas.QuotaSettings").buildSetQuotaRequestProto(java)
     if message.hasSpaceLimit():
         quota = message.getSpaceLimit().getQuota()

@@ -1,5 +1,4 @@
-"""A row: its key, its cells, and a mapping of columns to their newest values. And how columns are named.
-Pure."""
+"""Rows: a key, its cells, and a mapping of columns to their newest values; names of columns. Pure."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -15,7 +14,7 @@ Given = Codec | str | Mapping[str, Codec | str]
 
 
 def column(given: Column) -> tuple[bytes, bytes]:
-    """A column's family and qualifier; of `family` or `family:` the qualifier is empty. Raises Invalid."""
+    """Return a column's family and qualifier, which is empty for `family` and `family:`. Raises Invalid."""
     try:
         return _column(given)
     except TypeError:
@@ -33,7 +32,7 @@ _NO_COLUMN = "{!r} is no column: columns are 'family:qualifier' or (family, qual
 
 
 def column_or_family(given: Column) -> tuple[bytes, bytes | None]:
-    """A column's family and qualifier; of `family` alone the qualifier is None. Raises Invalid."""
+    """Return a column's family and qualifier, which is None for `family`. Raises Invalid."""
     if isinstance(given, str):
         given = given.encode()
     if isinstance(given, bytes):
@@ -49,8 +48,7 @@ def column_or_family(given: Column) -> tuple[bytes, bytes | None]:
 
 
 class Codecs:
-    """What a table's keys and values are: one codec for keys, one for values, others for columns or
-    families."""
+    """Codecs of a table: one for keys, one for values, others for columns or families."""
 
     __slots__ = ("_by_column", "_value", "key", "plain")
 
@@ -67,21 +65,22 @@ class Codecs:
 
     @property
     def single(self) -> Codec | None:
-        """The codec of all values, if there is one."""
+        """Return the codec of all values, if there is a single one."""
         return None if self._by_column else self._value
 
     def of(self, family: bytes, qualifier: bytes) -> Codec:
-        """The codec of a column: its own, its family's, or the table's."""
+        """Return the codec of a column: its own, its family's, or the table's."""
         if not self._by_column:
             return self._value
         own = self._by_column.get(family + b":" + qualifier)
         return own or self._by_column.get(family) or self._value
 
     def decoded(self, cell: Cell) -> Cell:
-        """A cell with its value decoded; marks of deletes have none. Its row stays as it is."""
+        """Return a cell with its value decoded; delete markers have none."""
         if cell.deletes:
             return cell
-        return cell._replace(value=self.of(cell.family, cell.qualifier).decode(cell.value))
+        value = self.of(cell.family, cell.qualifier).decode(cell.value)
+        return Cell(cell.row, cell.family, cell.qualifier, cell.timestamp, value, cell.type)
 
 
 PLAIN = Codecs()
@@ -105,12 +104,12 @@ class Row(Mapping[bytes, Any]):
 
     @property
     def key(self) -> Any:
-        """Its key, as the table's key codec has it."""
+        """Return the key, decoded by the table's key codec."""
         return self._key if self._codecs.plain else self._codecs.key.decode(self._key)
 
     @property
     def cells(self) -> list[Cell]:
-        """Its cells: by family and qualifier, the newest first."""
+        """Return the cells with decoded values, by family and qualifier, the newest first."""
         if not self._decoded:
             self._cells = [self._codecs.decoded(cell) for cell in self._cells]
             self._decoded = True
@@ -118,16 +117,16 @@ class Row(Mapping[bytes, Any]):
 
     @property
     def raw(self) -> list[Cell]:
-        """Its cells as they came, before anybody has asked for the decoded ones."""
+        """Return the cells as they came from the server, until `cells` was read."""
         return self._cells
 
     def cell(self, name: Column) -> Cell:
-        """The newest cell of a column. Raises KeyError."""
+        """Return the newest cell of a column. Raises KeyError."""
         family, qualifier = column(name)
         return self._newest()[family + b":" + qualifier]
 
     def versions(self, name: Column) -> list[Cell]:
-        """All cells of a column, the newest first."""
+        """Return all cells of a column, the newest first."""
         where = column(name)
         return [cell for cell in self.cells if (cell.family, cell.qualifier) == where]
 

@@ -1,5 +1,4 @@
-"""Scans: what is asked for, as a value; and the iteration over it, a block at a time, the next one on its
-way."""
+"""Scans: queries and ranges as values, and the iteration by blocks, with one block read ahead."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,16 +6,15 @@ from typing import Any
 
 import jpype
 
+from kirsch.hbase.block_transfer import next_rows, rows_of
 from kirsch.hbase.calls import Pending, begin, call, translated
 from kirsch.hbase.cell import Cell
-from kirsch.hbase.encoder import LONGEST_KEY
+from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.errors import Invalid
 from kirsch.hbase.filters import java_filter
-from kirsch.hbase.gathering import gather, source
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.mutation import get_message
+from kirsch.hbase.mutation import LONGEST_KEY, get_message
 from kirsch.hbase.row import Codecs, Column, Row, column_or_family
-from kirsch.hbase.speedups import decode_rows
 
 # A block has so many bytes, and what its last row has more: memory is bounded by it, and a call's cost is
 # spread over it.
@@ -30,7 +28,8 @@ _LONG = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to read of each row. `versions` None: all; `time_range` from (inclusive) to (exclusive), in ms."""
+    """Query of the cells of a row. `versions` None: all; `time_range` from (inclusive) to (exclusive), in
+    ms."""
 
     columns: Sequence[Column] = ()
     versions: int | None = 1
@@ -39,7 +38,7 @@ class Query:
     filter: Any = None
 
     def apply(self, java: Any) -> Any:
-        """Set it on a Java Get or Scan. Raises Invalid."""
+        """Set the query on a Java Get or Scan. Raises Invalid."""
         self.check()
         for given in [self.columns] if isinstance(self.columns, str | bytes) else self.columns:
             family, qualifier = column_or_family(given)
@@ -60,7 +59,7 @@ class Query:
         return java
 
     def message(self, row: bytes) -> bytes | None:
-        """A get of a row as a message for Java; None where only a Java Get can say it. Raises Invalid."""
+        """Encode a get of a row; None where it needs a Java Get. Raises Invalid."""
         self.check()
         if self.filter is not None:
             return None
@@ -86,7 +85,7 @@ class Query:
 
 
 def check_range(time_range: tuple[int, int]) -> None:
-    """Raise Invalid for what is no range of time."""
+    """Raise Invalid unless a range of time is (first, last) in ms."""
     first, last = time_range
     if not 0 <= first <= last <= _LONG:
         raise Invalid(f"time_range={time_range}: it is (first, last), in ms, the last not included")
@@ -94,7 +93,7 @@ def check_range(time_range: tuple[int, int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which rows: from `start` (inclusive) to `stop` (exclusive), or after one, or with a prefix."""
+    """Range of rows: from `start` (inclusive) to `stop` (exclusive), or after a key, or with a prefix."""
 
     start: bytes | None = None
     stop: bytes | None = None
@@ -103,7 +102,7 @@ class Range:
     reverse: bool = False
 
     def apply(self, java: Any) -> Any:
-        """Set it on a Java Scan. Raises Invalid."""
+        """Set the range on a Java Scan. Raises Invalid."""
         self.check()
         start, stop, inclusive = self.start, self.stop, True
         if self.after is not None:
@@ -128,7 +127,7 @@ class Range:
         return java
 
     def check(self) -> None:
-        """Raise Invalid for what makes no sense, or what HBase would refuse."""
+        """Raise Invalid for contradictions, and for what HBase would refuse."""
         if self.start is not None and self.after is not None:
             raise Invalid("a scan begins at start= or after=, not both")
         for name in ("start", "stop", "after", "prefix"):
@@ -137,14 +136,17 @@ class Range:
 
 
 def behind(prefix: bytes) -> bytes:
-    """The first key that sorts behind all that begin with `prefix`; empty if there is none."""
+    """Return the first key behind all that begin with `prefix`; empty if there is none."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else b""
 
 
 class Scanner(Iterable[Row]):
-    """The rows of a scan, one after another; once. It closes itself at its end, when it is interrupted or
-    left, and when it is forgotten; `close`, or `with`, does so at once. Not for several threads."""
+    """Rows of a scan, as an iterator that can be used once.
+
+    It closes itself at its end, when it is interrupted or left, and when it is garbage-collected; `close` or
+    `with` closes it at once. It is not thread-safe.
+    """
 
     def __init__(self, table: Any, scan: Any, codecs: Codecs, limit: int | None = None) -> None:
         self.codecs = codecs
@@ -159,34 +161,35 @@ class Scanner(Iterable[Row]):
         return next(self._rows)
 
     def arrow(self, *, wide: bool = False) -> Any:
-        """All of it as a pyarrow.Table: a line a cell, or (`wide`) a line a row and a column a column."""
+        """Return all cells as a pyarrow.Table: a line a cell, or with `wide` a line a row and a column a
+        column."""
         from kirsch.hbase import export
 
         return export.wide(self) if wide else export.cells(self)
 
     def arrow_batches(self) -> Iterator[Any]:
-        """A pyarrow.RecordBatch a block, a line a cell: for more than memory holds."""
+        """Yield a pyarrow.RecordBatch a block, a line a cell, for scans that exceed memory."""
         from kirsch.hbase import export
 
         return export.batches(self)
 
     def pandas(self) -> Any:
-        """All of it as a pandas.DataFrame: indexed by the rows' keys, a column a column, its newest value."""
+        """Return all rows as a pandas.DataFrame: indexed by key, a column a column, its newest value."""
         from kirsch.hbase import export
 
         return export.frame(self)
 
     def block(self) -> list[Row] | None:
-        """The rows of the next block; None at the end."""
+        """Return the rows of the next block; None at the end."""
         block, codecs = self._blocks.next(), self.codecs
         return None if block is None else [Row(key, cells, codecs) for key, cells in block]
 
     def raw_block(self) -> list[tuple[bytes, list[Cell]]] | None:
-        """The next block, as keys and cells with nothing decoded; None at the end."""
+        """Return the next block as keys and undecoded cells; None at the end."""
         return self._blocks.next()
 
     def close(self) -> None:
-        """No more is wanted: there are no more rows, and the server is told."""
+        """Close the scan here and on the server."""
         self._rows.close()
         self._blocks.end()
 
@@ -198,8 +201,8 @@ class Scanner(Iterable[Row]):
 
 
 def _rows(blocks: "Blocks", codecs: Codecs) -> Generator[Row, None, None]:
-    """The rows of blocks. It must not know the scanner, which knows it: both would be there for long after
-    a loop was left."""
+    """Yield the rows of blocks. The generator must not refer to the scanner, which refers to it: the cycle
+    would keep both alive long after a loop was left."""
     try:
         while (block := blocks.next()) is not None:
             yield from [Row(key, cells, codecs) for key, cells in block]
@@ -208,8 +211,8 @@ def _rows(blocks: "Blocks", codecs: Codecs) -> Generator[Row, None, None]:
 
 
 class Blocks:
-    """The blocks of a scan, the next one on its way while one is used. Who holds them no more has ended
-    them."""
+    """Blocks of a scan; the next one is fetched while one is used. They end when they are no longer referred
+    to."""
 
     def __init__(self, table: Any, scan: Any, limit: int | None = None) -> None:
         self._left = limit
@@ -218,11 +221,11 @@ class Blocks:
         self._pending: Pending[tuple[int, bytes]] | None = None
         if limit != 0:
             self._java = call(table.getScanner, scan)
-            self._source = source(self._java)
-            self._pending = begin(gather, self._source, self._wanted, BLOCK)
+            self._source = rows_of(self._java)
+            self._pending = begin(next_rows, self._source, self._wanted, BLOCK)
 
     def next(self) -> list[tuple[bytes, list[Cell]]] | None:
-        """The next block: keys and their cells; None at the end."""
+        """Return the next block, keys and their cells; None at the end."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None
@@ -240,12 +243,12 @@ class Blocks:
             self.end()
         else:
             self._wanted = following(self._wanted, count, len(data), self._left)
-            self._pending = begin(gather, self._source, self._wanted, BLOCK)
+            self._pending = begin(next_rows, self._source, self._wanted, BLOCK)
             self._pending.handed_over()
         return decode_rows(data) if count else None
 
     def end(self) -> None:
-        """Tell the server that no more is wanted."""
+        """Close the Java scanner, in another thread."""
         java, self._java = self._java, None
         pending, self._pending = self._pending, None
         # At the end of Python there is no JVM any more, and no thread can be started.
@@ -265,14 +268,14 @@ class Blocks:
 
 
 def following(wanted: int, count: int, size: int, left: int | None) -> int:
-    """How many rows to ask for next, after `count` rows of `size` bytes came when `wanted` were asked for."""
+    """Return the number of rows to ask for next, after `count` rows of `size` bytes came for `wanted`."""
     fitting = BLOCK * count // max(size, 1)
     most = min(max(fitting, 1), wanted * 8, _MOST_ROWS)
     return most if left is None else min(most, left)
 
 
 def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching: bool) -> Any:
-    """A Java Scan."""
+    """Return a Java Scan of a query and a range. Raises Invalid."""
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         raise Invalid(f"limit={limit!r}: it is a whole number, 0 or more")
     scan = range_.apply(query.apply(hbase("client.Scan")()))

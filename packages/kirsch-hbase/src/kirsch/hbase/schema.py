@@ -1,5 +1,4 @@
-"""Schemas: a table and its families as values, to create and to alter with. To and from Java's
-descriptors."""
+"""Schemas of tables and families as values, and their conversion to and from Java's descriptors."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -71,7 +70,7 @@ class Family:
 
     @classmethod
     def _as_it_is(cls, name: str, given: Mapping[str, Any]) -> "Family":
-        """One that is there, whatever it has: what newer or older servers know is not ours to refuse."""
+        """Make a family without checks: an existing one may have values that newer or older servers know."""
         made = object.__new__(cls)
         for one in fields(cls):
             default = one.default if one.default is not MISSING else None
@@ -80,19 +79,19 @@ class Family:
         return made
 
     def words(self) -> dict[str, str]:
-        """Its attributes as HBase writes them."""
+        """Return the attributes as HBase names and writes them."""
         values: dict[str, Any] = {there: getattr(self, here) for here, there in _ATTRIBUTES.items()}
         values["TTL"] = FOREVER if self.ttl is None else math.ceil(self.ttl)
         return {**{name: _word(value) for name, value in values.items()}, **self.attributes}
 
     def java(self) -> Any:
-        """A Java ColumnFamilyDescriptor."""
+        """Return a Java ColumnFamilyDescriptor."""
         builder = hbase("client.ColumnFamilyDescriptorBuilder").newBuilder(family_name(self.name))
         return _built(builder, self.words(), self.configuration)
 
     @classmethod
     def of_java(cls, descriptor: Any) -> "Family":
-        """The value of a Java ColumnFamilyDescriptor."""
+        """Return the family of a Java ColumnFamilyDescriptor."""
         words = {
             _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
         }
@@ -129,7 +128,7 @@ class Schema:
             raise Invalid(f"table {self.name}: a family is named twice")
 
     def family(self, name: str) -> Family:
-        """A family by its name. Raises Invalid."""
+        """Return a family by its name. Raises Invalid."""
         for one in self.families:
             if one.name == name:
                 return one
@@ -137,16 +136,16 @@ class Schema:
         raise Invalid(f"table {self.name} has no family {name}: it has {there}")
 
     def with_family(self, family: Family) -> "Schema":
-        """With a family added, or in place of the one of that name."""
+        """Return the schema with a family added or replaced."""
         others = tuple(one for one in self.families if one.name != family.name)
         return replace(self, families=(*others, family))
 
     def without_family(self, name: str) -> "Schema":
-        """Without a family. Raises Invalid."""
+        """Return the schema without a family. Raises Invalid."""
         return replace(self, families=tuple(one for one in self.families if one is not self.family(name)))
 
     def java(self) -> Any:
-        """A Java TableDescriptor."""
+        """Return a Java TableDescriptor. Raises Invalid."""
         if not self.families:
             raise Invalid(f"table {self.name} needs a family at least")
         builder = hbase("client.TableDescriptorBuilder").newBuilder(hbase("TableName").valueOf(self.name))
@@ -160,7 +159,7 @@ class Schema:
 
     @classmethod
     def of_java(cls, descriptor: Any) -> "Schema":
-        """The value of a Java TableDescriptor."""
+        """Return the schema of a Java TableDescriptor."""
         words = {
             _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
         }
@@ -187,14 +186,14 @@ def _coprocessor(java: Any) -> str:
 
 
 def coprocessor(name: str, jar: str, priority: int, values: Mapping[str, str]) -> str:
-    """A coprocessor as Schema has it: the class alone where there is no more to it."""
+    """Return a coprocessor as Schema has it: the class alone where it has the defaults."""
     if not jar and not values and priority == _PRIORITY:
         return name
     return f"{jar}|{name}|{priority}|{','.join(f'{key}={value}' for key, value in values.items())}"
 
 
 def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Family, ...]:
-    """Families, each given as one, by its name, or as a mapping of its fields."""
+    """Return families, each given as a Family, a name, or a mapping of its fields."""
     made = []
     for one in given:
         if isinstance(one, Family):
@@ -207,7 +206,7 @@ def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Famil
 
 
 def of_fields(given: Mapping[str, Any], old: Family | None = None) -> Family:
-    """A family of its fields, or an old one with some of them changed. Raises Invalid."""
+    """Return a family of its fields, or an old one with some changed. Raises Invalid."""
     names = [one.name for one in fields(Family)]
     if unknown := [name for name in given if name not in names]:
         raise Invalid(f"a family has no {unknown[0]}: there are {', '.join(names)}")

@@ -1,4 +1,6 @@
-"""A standalone HBase for development and tests, as a child on the bus: `kirsch hbase server`."""
+"""A standalone HBase: its settings as values, and the files and the command line that it is started with.
+Pure.
+"""
 
 import json
 import os
@@ -6,10 +8,12 @@ import shutil
 import socket
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
+from xml.sax.saxutils import escape
 
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
@@ -17,8 +21,142 @@ from cherrypy.process.wspbus import Bus
 from kirsch.bus import Command, Exit, ExitPlugin, NotifyPlugin, ProcessPlugin
 from kirsch.bus.restart import Done, History, after_exit
 from kirsch.hbase import jars, jdk
-from kirsch.hbase.errors import StartError, Unavailable
-from kirsch.hbase.server_settings import READY, Settings
+from kirsch.hbase.errors import Invalid, StartError, Unavailable
+
+MAIN = "org.apache.hadoop.hbase.master.HMaster"
+# What the master logs when it serves (HMaster.finishActiveMasterInitialization).
+READY = "Master has completed initialization"
+ACCESS_CONTROLLER = "org.apache.hadoop.hbase.security.access.AccessController"
+VISIBILITY_CONTROLLER = "org.apache.hadoop.hbase.security.visibility.VisibilityController"
+GROUPS_ENDPOINT = "org.apache.hadoop.hbase.rsgroup.RSGroupAdminEndpoint"
+GROUPS_BALANCER = "org.apache.hadoop.hbase.rsgroup.RSGroupBasedLoadBalancer"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`folder` has data, settings and logs; `address` is what it binds; `port` is ZooKeeper's, which clients
+    are told; `memory` is Java's heap in MB; `access` and `labels` switch ACLs and visibility labels on;
+    `groups` groups of region servers; `extra` are settings of HBase's, `java` options of Java's that win over
+    ours."""
+
+    folder: Path
+    address: str = "127.0.0.1"
+    port: int = 2181
+    memory: int = 512
+    access: bool = False
+    labels: bool = False
+    # Who may do everything where `access` is on.
+    superuser: str = "admin"
+    groups: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)
+    # Master's and region server's; 0: any.
+    ports: tuple[int, int] = (0, 0)
+    java: Sequence[str] = ()
+
+    @property
+    def host(self) -> str:
+        """Return the host name that clients use."""
+        return "localhost" if self.address in ("127.0.0.1", "::1", "localhost") else self.address
+
+    @property
+    def configuration(self) -> Path:
+        """Return the folder of its hbase-site.xml."""
+        return self.folder / "conf"
+
+    def site(self) -> dict[str, str]:
+        """Return the server's hbase-site.xml as a mapping."""
+        values = {
+            "hbase.cluster.distributed": "false",
+            "hbase.rootdir": (self.folder / "data").absolute().as_uri(),
+            "hbase.tmp.dir": str((self.folder / "tmp").absolute()),
+            "hbase.zookeeper.quorum": self.host,
+            "hbase.zookeeper.property.dataDir": str((self.folder / "zookeeper").absolute()),
+            "hbase.zookeeper.property.clientPort": str(self.port),
+            "hbase.zookeeper.property.clientPortAddress": self.address,
+            "hbase.master.hostname": self.host,
+            "hbase.master.ipc.address": self.address,
+            "hbase.master.port": str(self.ports[0]),
+            "hbase.master.info.port": "-1",
+            "hbase.regionserver.hostname": self.host,
+            "hbase.regionserver.ipc.address": self.address,
+            "hbase.regionserver.port": str(self.ports[1]),
+            "hbase.regionserver.info.port": "-1",
+            # Without these the start waits 5 s and more for region servers that there are not.
+            "hbase.master.wait.on.regionservers.mintostart": "1",
+            "hbase.master.wait.on.regionservers.maxtostart": "1",
+            "hbase.master.wait.on.regionservers.interval": "100",
+            "hbase.regionserver.msginterval": "200",
+            # All is one process: who is slow on a busy machine is not dead.
+            "zookeeper.session.timeout": "120000",
+            "hbase.zookeeper.property.tickTime": "6000",
+            "hbase.unsafe.stream.capability.enforce": "false",
+            "hbase.wal.provider": "filesystem",
+            # Hadoop's default for local files keeps what the log has been told in memory: kill -9 would lose
+            # it.
+            "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+            "hbase.quota.enabled": "true",
+            "hbase.regionserver.handler.count": "10",
+            "hbase.snapshot.enabled": "true",
+        }
+        classes = [ACCESS_CONTROLLER] if self.access else []
+        classes += [VISIBILITY_CONTROLLER] if self.labels else []
+        if classes:
+            values["hbase.superuser"] = self.superuser
+            values["hbase.coprocessor.master.classes"] = ",".join(classes)
+            values["hbase.coprocessor.region.classes"] = ",".join(classes)
+        if self.access:
+            values["hbase.security.authorization"] = "true"
+            values["hbase.coprocessor.regionserver.classes"] = ACCESS_CONTROLLER
+        if self.groups:
+            masters = [*classes, GROUPS_ENDPOINT]
+            values["hbase.coprocessor.master.classes"] = ",".join(masters)
+            values["hbase.master.loadbalancer.class"] = GROUPS_BALANCER
+        return {**values, **self.extra}
+
+    def files(self, verbose: bool = False) -> dict[str, str]:
+        """Return the files of its configuration folder; `verbose` logs warnings too."""
+        logging = LOGGING.format(level="WARN" if verbose else "ERROR")
+        return {"hbase-site.xml": xml(self.site()), "log4j.properties": logging}
+
+    def command(self, java: Path, jars: Sequence[Path]) -> list[str]:
+        """Return the server's command line."""
+        path = ":".join([str(self.configuration), *map(str, jars)])
+        return [
+            str(java), f"-Xmx{self.memory}m", "-XX:+UseSerialGC",
+            # It starts sooner and leaves tests the cores; the second compiler would be half as fast again.
+            "-XX:TieredStopAtLevel=1",
+            "-Djava.awt.headless=true", "--add-opens=java.base/java.nio=ALL-UNNAMED",
+            "-XX:+ExitOnOutOfMemoryError", *self.java,
+            "-cp", path, MAIN, "start",
+        ]  # fmt: skip
+
+
+# Errors, and of the master that it is up.
+LOGGING = """\
+log4j.rootLogger={level}, out
+log4j.logger.org.apache.hadoop.hbase.master.HMaster=INFO
+log4j.appender.out=org.apache.log4j.ConsoleAppender
+log4j.appender.out.layout=org.apache.log4j.PatternLayout
+log4j.appender.out.layout.ConversionPattern=%p %c{{1}}: %m%n
+"""
+
+
+def xml(values: Mapping[str, str]) -> str:
+    """Write settings as Hadoop's XML."""
+    properties = "".join(
+        f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>\n"
+        for name, value in values.items()
+    )
+    return f'<?xml version="1.0"?>\n<configuration>\n{properties}</configuration>\n'
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE. Raises Invalid."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise Invalid(f"{text!r} is no setting: it is NAME=VALUE")
+    return name.strip(), value.strip()
+
 
 # Regions are flushed within it; a server that takes longer is killed, and its log replayed at the next start.
 GRACE = 25.0
@@ -27,7 +165,7 @@ _KEPT = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR")
 
 
 def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = False) -> Command:
-    """Write the server's settings, and how to run it: its jars are fetched if they are not there yet.
+    """Write the server's configuration, fetch its jars if the cache lacks them, and return its command.
     Raises StartError, Unavailable."""
     java = jdk.find()
     sets = [jars.server(version), *([jars.groups()] if settings.groups else [])]
@@ -55,8 +193,7 @@ def prepare(settings: Settings, version: str = jars.VERSION, *, verbose: bool = 
 
 
 def is_free(address: str, port: int) -> bool:
-    """Whether one can listen there. Where ZooKeeper cannot, it takes the next port, and the master gives
-    up."""
+    """Return whether a port is free. ZooKeeper would take the next one, and the master would give up."""
     with socket.socket(_family(address)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,8 +208,8 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def _ports(settings: Settings) -> tuple[int, int]:
-    """Master's and region server's ports: those of the last time if they are free. After kill -9 ZooKeeper
-    takes the old ones for alive until their sessions end; new ones at their addresses take their place at
+    """Return the ports of master and region server: the last ones if they are free. After kill -9 ZooKeeper
+    considers the old servers alive until their sessions end; new ones at the same addresses replace them at
     once."""
     kept = settings.configuration / "ports.json"
     try:
@@ -90,7 +227,7 @@ def _ports(settings: Settings) -> tuple[int, int]:
 
 
 class ServerPlugin(SimplePlugin):
-    """The server with the bus. It publishes 'hbase-ready' (seconds) once the master serves."""
+    """Server as a part of the bus. It publishes 'hbase-ready' (seconds) when the master serves."""
 
     def __init__(self, bus: Any, settings: Settings, command: Command) -> None:
         super().__init__(bus)
@@ -112,7 +249,7 @@ class ServerPlugin(SimplePlugin):
         self.process.unsubscribe()
 
     def process_line(self, name: str, stream: str, line: str) -> None:
-        """A line of the server's."""
+        """Detect readiness, and show warnings and errors."""
         if name != "hbase":
             return
         if not self.ready and READY in line:
@@ -123,7 +260,7 @@ class ServerPlugin(SimplePlugin):
             print(line, file=sys.stderr, flush=True)
 
     def process_failed(self, name: str, reason: str) -> None:
-        """It ended, and nobody asked it to."""
+        """Report that HBase ended unexpectedly."""
         if name == "hbase":
             self.failed = True
             print(f"HBase ended: {reason}{self._why()}", file=sys.stderr, flush=True)
@@ -133,7 +270,7 @@ class ServerPlugin(SimplePlugin):
         return f": {told[-1]}" if told else ""
 
     def start(self) -> None:
-        """With the bus."""
+        """Listen to the process when the bus starts."""
         for channel, listener in (
             ("process-line", self.process_line),
             ("process-failed", self.process_failed),
@@ -144,13 +281,13 @@ class ServerPlugin(SimplePlugin):
 
 
 def run(settings: Settings, version: str = jars.VERSION, *, verbose: bool = False) -> int:
-    """Run a server in the foreground until SIGTERM or Ctrl-C; the exit status. Raises StartError,
+    """Run a server in the foreground until SIGTERM or Ctrl-C. Return the exit status. Raises StartError,
     Unavailable."""
     return serve(settings, prepare(settings, version, verbose=verbose))
 
 
 def serve(settings: Settings, command: Command) -> int:
-    """Run what `prepare` made, until SIGTERM or Ctrl-C, or until it ends by itself; the exit status."""
+    """Run a prepared server until SIGTERM or Ctrl-C, or until it ends by itself. Return the exit status."""
     bus = Bus()
     plugin = ServerPlugin(bus, settings, command)
     ending = ExitPlugin(bus)
@@ -179,6 +316,6 @@ def serve(settings: Settings, command: Command) -> int:
 
 
 def default_folder() -> Path:
-    """Where the server's data is: systemd's and kirsch's STATE_DIRECTORY, else ./hbase-data."""
+    """Return the folder of the server's data: STATE_DIRECTORY of systemd or kirsch, else ./hbase-data."""
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else Path("hbase-data")

@@ -1,4 +1,4 @@
-"""A table as a mapping of rows, and all that one does with rows."""
+"""Tables: rows as a mapping, scans, writes, counters, atomic changes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING, Any, overload
 
 import jpype
 
-from kirsch.hbase.batch import Batch, Mutator
+from kirsch.hbase.block_transfer import cells, gets, mutations, pack, sizes
 from kirsch.hbase.calls import call
 from kirsch.hbase.cell import Cell
 from kirsch.hbase.codec import LONG
+from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.convert import to_python
-from kirsch.hbase.crossing import cells, gets, mutations, pack, sizes
-from kirsch.hbase.encoder import Encoder, Values
 from kirsch.hbase.errors import HBaseError, Invalid
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.mutation import PLAIN, block, get, row_of
+from kirsch.hbase.mutation import PLAIN, Encoder, Values, block, get, row_of
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
-from kirsch.hbase.speedups import decode_rows
-from kirsch.hbase.writes import Writes
+from kirsch.hbase.writes import Batch, Mutator, Writes
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
@@ -44,16 +42,18 @@ OPERATORS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, and the key after which the next ones come."""
+    """A page of rows, and the key after which the next one begins."""
 
     rows: list[Row]
     after: Any
 
 
 class Table(Writes):
-    """A table's rows. `table[key]` is a Row, or KeyError; `table[key] = {"cf:q": value}` writes these columns
-    (others of the row stay); `del table[key]`; `key in table`; iterating gives the keys. For any number of
-    threads."""
+    """Rows of a table, as a mapping. Safe for any number of threads.
+
+    `table[key]` is a Row, or KeyError; `table[key] = {"cf:q": value}` writes these columns and keeps the
+    row's others; `del table[key]`; `key in table`; iterating gives the keys.
+    """
 
     def __init__(self, connection: "Connection", name: str, codecs: Codecs) -> None:
         self.connection = connection
@@ -63,7 +63,7 @@ class Table(Writes):
 
     @property
     def java(self) -> Any:
-        """This thread's Java Table."""
+        """Return this thread's Java Table."""
         return self.connection.java_table(self.name)
 
     def __repr__(self) -> str:
@@ -76,8 +76,8 @@ class Table(Writes):
     @overload
     def get(self, row: Any, default: Any, **query: Any) -> Any: ...
     def get(self, row: Any, default: Any = None, **query: Any) -> Any:
-        """A row, or `default` where there is none. `query`: columns=, versions= (1; None: all), time_range=,
-        timestamp=, filter=."""
+        """Return a row, or `default` where there is none. `query`: columns=, versions= (1; None: all),
+        time_range=, timestamp=, filter=."""
         key = self.encoder.key(row)
         found = self._cells(key, _query("get", query) if query else _ALL)
         return Row(key, found, self.codecs) if found else default
@@ -90,7 +90,7 @@ class Table(Writes):
         return self._call(lambda table: cells(table.get(java)))  # type: ignore[no-any-return]
 
     def exists(self, row: Any, **query: Any) -> bool:
-        """Whether there is something of a row."""
+        """Return whether a row has cells that match the query."""
         java = _query("exists", query).apply(hbase("client.Get")(self.encoder.key(row)))
         return bool(self._call(lambda table: table.exists(java)))
 
@@ -107,10 +107,10 @@ class Table(Writes):
         caching: bool = True,
         **query: Any,
     ) -> Scanner:
-        """The rows from `start` (inclusive) to `stop` (exclusive), or after the key `after`, or whose keys
-        begin with `prefix`, as an iterator that reads ahead by one block. `reverse`: from the last to the
-        first, `start` is above `stop` then. `raw`: marks of deletes too. `caching`: may the server keep the
-        blocks it reads in its cache. `query` as for `get`."""
+        """Return the rows from `start` (inclusive) to `stop` (exclusive), or after the key `after`, or whose
+        keys begin with `prefix`, as an iterator that reads one block ahead. `reverse` reads from the last to
+        the first, with `start` above `stop`. `raw` includes delete markers. `caching` lets the server cache
+        the blocks it reads. `query` as for `get`."""
         edges = {"start": start, "stop": stop, "after": after, "prefix": prefix}
         encoded = {n: self.codecs.key.encode(v) if v is not None else None for n, v in edges.items()}
         java = java_scan(
@@ -124,7 +124,7 @@ class Table(Writes):
         self.apply([action])
 
     def increment(self, row: Any, columns: Mapping[Any, int] | Column, amount: int = 1) -> Any:
-        """Add to counters (8 bytes, Java's long), and their new values: of one column a number, of a mapping
+        """Add to counters (8 bytes, a Java long). Return the new value of one column, or of a mapping
         {column: amount} a dict."""
         one = not isinstance(columns, Mapping)
         amounts: Mapping[Any, int] = {columns: amount} if one else columns  # type: ignore[assignment]
@@ -137,12 +137,12 @@ class Table(Writes):
         return next(iter(values.values())) if one else values
 
     def counter(self, row: Any, name: Column) -> int:
-        """A counter's value; 0 where there is none."""
+        """Return a counter's value; 0 where there is none."""
         found = self._cells(self.encoder.key(row), Query((name,)))
         return int(LONG.decode(found[0].value)) if found else 0
 
     def append(self, row: Any, values: Values) -> Row:
-        """Append to values, and the row as it is after that."""
+        """Append to values. Return the row afterwards."""
         java = hbase("client.Append")(self.encoder.key(row))
         for value in self.encoder.values(values):
             java.addColumn(value.family, value.qualifier, value.value)
@@ -150,7 +150,7 @@ class Table(Writes):
         return Row(key, self._call(lambda table: cells(table.append(java))), self.codecs)
 
     def mutate(self, row: Any, put: Values | None = None, delete: Iterable[Column] = ()) -> None:
-        """Put and delete in one row at once: others see both or neither."""
+        """Put and delete in one row atomically."""
         call(self.java.mutateRow, self._mutations(row, put, delete))
 
     def check_and_mutate(
@@ -186,7 +186,7 @@ class Table(Writes):
         return bool(self._call(lambda table: table.checkAndMutate(built)).isSuccess())
 
     def _mutations(self, row: Any, put: Values | None, delete: Iterable[Column]) -> Any:
-        """A Java RowMutations. Raises Invalid."""
+        """Return a Java RowMutations. Raises Invalid."""
         actions = [] if put is None else [self.encoder.put(row, put, PLAIN)]
         if taken := list(delete) if not isinstance(delete, str | bytes) else [delete]:
             actions.append(self.encoder.delete(row, taken, None, True, PLAIN))
@@ -195,15 +195,16 @@ class Table(Writes):
         return hbase("client.RowMutations").of(call(mutations, block(actions)))
 
     def batch(self) -> Batch:
-        """Puts and deletes of many rows that are sent together at the end of a `with`."""
+        """Return a batch: puts and deletes of many rows, sent together at the end of a `with`."""
         return Batch(self)
 
     def mutator(self, buffer: int = 2 << 20) -> Mutator:
-        """Puts and deletes of any number of rows, sent while more are made; `buffer` in bytes is Java's."""
+        """Return a mutator: puts and deletes of any number of rows, sent while more are made; `buffer` is
+        Java's, in bytes."""
         return Mutator(self, buffer)
 
     def put_many(self, rows: Iterable[tuple[Any, Values]] | Mapping[Any, Values]) -> int:
-        """Put rows, any number of them: keys and their values; how many there were."""
+        """Put any number of rows, keys and their values. Return their number."""
         count = 0
         with self.mutator() as mutator:
             for row, values in rows.items() if isinstance(rows, Mapping) else rows:
@@ -212,8 +213,8 @@ class Table(Writes):
         return count
 
     def apply(self, actions: list[bytes]) -> None:
-        """Do actions that the encoder made. Raises HBaseError: its `failures` are the rows that were not
-        written, all of them where the whole was refused."""
+        """Write encoded actions. Raises HBaseError; its `failures` are the rows that were not written, all of
+        them where the request was refused."""
         data = block(actions)
         try:
             call(lambda: self.connection.writer(self.name)(data))
@@ -228,9 +229,9 @@ class Table(Writes):
         start: bytes | None = None,
         stop: bytes | None = None,
     ) -> dict[bytes, Any]:
-        """Call a coprocessor's service in each region that has keys from `start` to `stop` (inclusive):
-        `function` gets the service's stub; what it returns, by the regions' names. `service` is the generated
-        Java class."""
+        """Call a coprocessor's service in each region with keys from `start` to `stop` (inclusive).
+        `function` gets the service's stub; its results are returned by the regions' names. `service` is the
+        generated Java class."""
         called = jpype.JProxy(
             "org.apache.hadoop.hbase.client.coprocessor.Batch$Call", dict={"call": function}
         )
@@ -242,8 +243,8 @@ class Table(Writes):
         return call(lambda: function(self.java, *arguments))
 
     def get_many(self, keys: Iterable[Any], **query: Any) -> list[Row | None]:
-        """Rows by their keys, in that order, None for those that are not there, in a few requests. `query` as
-        for `get`, but columns and versions only."""
+        """Return rows by their keys in that order, None for missing ones, in a few requests. `query` may have
+        columns and versions only."""
         unknown = set(query) - {"columns", "versions"}
         if unknown:
             raise Invalid(f"get_many takes columns= and versions=, not {', '.join(sorted(unknown))}=")
@@ -268,7 +269,7 @@ class Table(Writes):
         return pack(results), sizes(results)
 
     def count(self, **scan: Any) -> int:
-        """How many rows there are, of all, or of a scan's; only their keys come over."""
+        """Count all rows, or those of a scan. Only their keys are transferred."""
         given = scan.pop("filter", None)
         keys = hbase("filter.FilterList")()
         if given is not None:
@@ -278,8 +279,8 @@ class Table(Writes):
         return sum(1 for _ in self.scan(filter=keys, **scan))
 
     def page(self, size: int, after: Any = None, **scan: Any) -> Page:
-        """So many rows at most, after the key `after`: `page.rows`, and `page.after` for the next one, None
-        at the end."""
+        """Return a page of at most `size` rows after the key `after`: `page.rows`, and `page.after` for the
+        next page, None at the end."""
         if size < 1:
             raise Invalid(f"a page of {size} rows: it has 1 at least")
         rows = list(self.scan(after=after, limit=size + 1, **scan))
@@ -307,12 +308,12 @@ class Table(Writes):
             yield row.key
 
     def items(self, **scan: Any) -> Iterator[tuple[Any, Row]]:
-        """Keys and rows."""
+        """Yield keys and rows of a scan."""
         return ((row.key, row) for row in self.scan(**scan))
 
 
 def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Query:
-    """What is to be read. Raises Invalid for a name there is not: other clients have others."""
+    """Return a query of keyword arguments. Raises Invalid for an unknown name, with those there are."""
     try:
         return Query(**given)
     except TypeError:

@@ -189,7 +189,7 @@ def test_splits_and_truncations(shell, name):
         ("scan 'NAME', CONSISTENCY => 'MAYBE'", CommandError, "MAYBE is none of STRONG, TIMELINE"),
         ("get 'NAME', 'r', {COLOURS => 1}", UsageError, "get has no option COLOURS"),
         ("incr 'NAME', 'r', 'f:q', 'x'", CommandError, "a whole number is needed, not 'x'"),
-        ("get_splits 'absent'", CommandError, "there is no table absent"),
+        ("get_splits 'absent'", NotFound, "there is no table absent"),
         ("scan f", NameError, "f"),
         ("scan create", CommandError, "a table's name is text"),
     ],

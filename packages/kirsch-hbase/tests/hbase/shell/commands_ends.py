@@ -4,7 +4,8 @@ import pytest
 from tests.deadline import eventually
 from tests.hbase.standalone import Standalone
 
-from kirsch.hbase import connect
+from kirsch.hbase import Unsupported, connect
+from kirsch.hbase.permission import Permission
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def test_servers_are_stopped(shell, shell_of, own):
             "kirsch: this server has no visibility labels: VisibilityController is not among"
         )
     assert theirs.says("user_permission")[0] == 1
+    with pytest.raises(Unsupported):
+        session.connection.admin.permissions.grant(Permission("bob", "RW", table="t"))
     _, server = theirs("list_liveservers")
     address = ":".join(server.split(",")[:2])
     theirs(f"stop_regionserver '{address}'")

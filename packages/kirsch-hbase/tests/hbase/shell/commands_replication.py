@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.hbase import HBaseError, NotFound
+from kirsch.hbase import HBaseError, Invalid, NotFound
 from kirsch.hbase.shell.command import CommandError, UsageError
 
 
@@ -95,9 +95,9 @@ def test_peers_that_get_all_but_some(shell, peer):
     shell(f"set_peer_exclude_tableCFs '{peer}', {{'t1' => ['f'], 't2' => []}}")
     shell(f"append_peer_exclude_tableCFs '{peer}', {{'t1' => ['g'], 't3' => ['h']}}")
     assert config(shell, peer)["EXCLUDE_TABLE_CFS"] == {"t1": ["f", "g"], "t2": [], "t3": ["h"]}
-    with pytest.raises(CommandError, match="excludes all of table t2"):
+    with pytest.raises(Invalid, match="excludes all of table t2"):
         shell(f"remove_peer_exclude_tableCFs '{peer}', {{'t2' => ['f']}}")
-    with pytest.raises(CommandError, match="does not exclude table t9"):
+    with pytest.raises(NotFound, match="does not exclude table t9"):
         shell(f"remove_peer_exclude_tableCFs '{peer}', {{'t9' => []}}")
     shell(f"remove_peer_exclude_tableCFs '{peer}', {{'t1' => ['f'], 't2' => []}}")
     assert config(shell, peer)["EXCLUDE_TABLE_CFS"] == {"t1": ["g"], "t3": ["h"]}

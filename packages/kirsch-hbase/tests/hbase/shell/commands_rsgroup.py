@@ -2,12 +2,12 @@
 
 import pytest
 
-from kirsch.hbase import HBaseError, NotFound
+from kirsch.hbase import HBaseError, Invalid, NotFound
 from kirsch.hbase.shell.command import CommandError, UsageError
 
 
 @pytest.fixture
-def group(shell, name):
+def group(shell, alone, name):
     shell(f"add_rsgroup '{name}'")
     yield name
     shell(f"remove_rsgroup '{name}'")
@@ -20,7 +20,7 @@ def test_groups(shell, group):
     shell(f"rename_rsgroup '{group}', '{group}r'")
     assert shell(f"get_rsgroup '{group}r'")["GROUP"] == f"{group}r"
     shell(f"rename_rsgroup '{group}r', '{group}'")
-    with pytest.raises(CommandError, match="there is no group absent"):
+    with pytest.raises(NotFound, match="there is no group absent"):
         shell("get_rsgroup 'absent'")
     with pytest.raises(HBaseError, match=r"(?i)exists"):
         shell(f"add_rsgroup '{group}'")
@@ -41,7 +41,7 @@ def address(server):
     return ":".join(server.split(",")[:2])
 
 
-def test_who_is_in_which_group(shell, name):
+def test_who_is_in_which_group(shell, alone, name):
     shell(f"create '{name}', 'f'; create_namespace '{name}'")
     server, _ = shell("list_liveservers")
     assert shell(f"get_server_rsgroup '{address(server)}'") == "default"
@@ -52,7 +52,7 @@ def test_who_is_in_which_group(shell, name):
     shell(f"drop_namespace '{name}'")
     with pytest.raises(NotFound, match="there is no table absent"):
         shell("get_table_rsgroup 'absent'")
-    with pytest.raises(CommandError, match="write HOST:PORT"):
+    with pytest.raises(Invalid, match="write HOST:PORT"):
         shell("get_server_rsgroup 'here'")
     with pytest.raises(CommandError, match="does not know fast"):
         shell("balance_rsgroup 'default', 'fast'")
@@ -83,7 +83,7 @@ def test_servers_and_tables_move(shell, served, name):
     shell(f"move_namespaces_rsgroup 'default', '{name}'; move_tables_rsgroup 'default', ['{name}']")
     assert shell(f"get_rsgroup '{group}'")["TABLES"] == []
     shell(f"disable '{name}:t'; drop '{name}:t'; drop_namespace '{name}'")
-    with pytest.raises(CommandError, match="there is no group absent"):
+    with pytest.raises(NotFound, match="there is no group absent"):
         shell("move_namespaces_rsgroup 'absent', 'default'")
 
 

@@ -14,7 +14,7 @@ def encoded(region):
     return region.rstrip(".").rpartition(".")[2]
 
 
-def test_regions_move(shell, name):
+def test_regions_move(shell, alone, name):
     shell(f"create '{name}', 'f'; put '{name}', 'r', 'f:q', 'v'")
     (region,) = regions(shell, name)
     info = shell(f"regioninfo '{encoded(region)}'")
@@ -65,7 +65,7 @@ def test_regions_split_and_merge(shell, name):
         shell("merge_region 'a'")
 
 
-def test_files_are_written_and_compacted(shell, name):
+def test_files_are_written_and_compacted(shell, alone, name):
     shell(f"create '{name}', 'f', 'g'; put '{name}', 'r', 'f:q', 'v'")
     (region,) = regions(shell, name)
     server = shell(f"regioninfo '{region}'")["SERVER"]
@@ -90,7 +90,7 @@ def test_files_are_written_and_compacted(shell, name):
         shell("compact 'absent'")
 
 
-def test_servers(shell):
+def test_servers(shell, alone):
     _, server = shell("list_liveservers")
     assert shell("list_deadservers") == []
     assert shell("clear_deadservers") == []
@@ -132,7 +132,7 @@ def test_a_trace(shell):
         ("splitormerge_switch 'MERGE',", "splitormerge_enabled 'MERGE'"),
     ],
 )
-def test_switches(shell, switch, asked):
+def test_switches(shell, alone, switch, asked):
     was = shell(asked)
     try:
         assert shell(f"{switch} false") is was
@@ -145,7 +145,7 @@ def test_switches(shell, switch, asked):
         shell(f"{switch} {str(was).lower()}")
 
 
-def test_chores(shell, name):
+def test_chores(shell, alone, name):
     shell(f"create '{name}', 'f'; balance_switch true")
     assert "moves calculated" in shell("balancer").sentence
     assert shell("balancer 'dry_run', 'ignore_rit'")["MOVES_EXECUTED"] == 0
@@ -160,11 +160,11 @@ def test_chores(shell, name):
         True,
         False,
     )
-    with pytest.raises(CommandError, match="SIDEWAYS is none of SPLIT, MERGE"):
+    with pytest.raises(CommandError, match="SIDEWAYS is neither SPLIT nor MERGE"):
         shell("splitormerge_switch 'SIDEWAYS', true")
 
 
-def test_what_was_slow(shell, name):
+def test_what_was_slow(shell, alone, name):
     # The server takes all for slow that takes a millisecond, all for large that has 100 bytes.
     shell("clear_slowlog_responses")
     shell(f"create '{name}', 'f'; put '{name}', 'r', 'f:q', '{'x' * 5000}'; scan '{name}'")

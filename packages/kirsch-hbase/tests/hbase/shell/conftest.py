@@ -1,6 +1,5 @@
-"""A server with all that commands need, and a shell on it; and which test ran which command."""
+"""A shell on the server of the run, and a record of which test ran which command."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,52 +7,24 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from tests.hbase.standalone import Standalone
+from tests.hbase.standalone import Shared
 
-from kirsch.hbase import connect, jars
-from kirsch.hbase.shell import spaced
-from kirsch.hbase.shell.answer import Stream
+from kirsch.hbase import connect
+from kirsch.hbase.shell import ruby_syntax
+from kirsch.hbase.shell.answers import Stream
 from kirsch.hbase.shell.interpreter import Interpreter
 from kirsch.hbase.shell.output import Output
 from kirsch.hbase.shell.session import Session
 
-OPTIONS = (
-    "--access",
-    "--labels",
-    "--groups",
-    "--set=hbase.regionserver.slowlog.buffer.enabled=true",
-    "--set=hbase.ipc.warn.response.time=1",
-    "--set=hbase.ipc.warn.response.size=100",
-    "--set=hbase.master.balancer.decision.buffer.enabled=true",
-    "--set=hbase.master.balancer.rejection.buffer.enabled=true",
-    # So that regions can move, and groups have servers.
-    "--set=hbase.regionservers=2",
-    "--set=hbase.regionserver.port=0",
-    # A machine that is busy must not take it for dead.
-    "--set=zookeeper.session.timeout=120000",
-    "--set=hbase.zookeeper.property.tickTime=6000",
-)
 # Commands that answered, by the test that ran them; tests in the order in which they ran.
 RAN: dict[str, list[str]] = {}
 TESTS: list[str] = []
 
 
 @pytest.fixture(scope="session")
-def quorum(tmp_path_factory):
-    """Of a server with access control, visibility labels, groups, and memory of what was slow; it is ours, so
-    that we may do all. KIRSCH_TEST_HBASE names one that runs already."""
-    if given := os.environ.get("KIRSCH_TEST_HBASE"):
-        yield given
-        return
-    server = Standalone(tmp_path_factory.mktemp("whole"), *OPTIONS).start()
-    yield server.quorum
-    server.kill()
-
-
-@pytest.fixture(scope="session")
-def client() -> None:
-    """The client's jars."""
-    jars.fetch(jars.client(), lambda line: print(line, file=sys.stderr))
+def quorum(hbase: Shared) -> str:
+    """The server of the run."""
+    return hbase.quorum
 
 
 class Recorded(Session):
@@ -81,7 +52,7 @@ class Shell:
         self.interpreter.namespace.update(names)
         value = None
         for line in typed.strip().splitlines():
-            python = spaced.translate(line.strip(), self.interpreter.known)
+            python = ruby_syntax.translate(line.strip(), self.interpreter.known)
             scope = self.interpreter.namespace
             value = eval(python, scope) if _is_expression(python) else exec(python, scope)
             if isinstance(value, Stream):

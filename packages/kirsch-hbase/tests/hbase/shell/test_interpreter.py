@@ -6,8 +6,8 @@ from io import StringIO
 
 import pytest
 
-from kirsch.hbase.shell import render
-from kirsch.hbase.shell.answer import Facts, Grid, Names, Stream, Text
+from kirsch.hbase.shell import answers
+from kirsch.hbase.shell.answers import Facts, Grid, Names, Stream, Text
 from kirsch.hbase.shell.command import GROUPS, UsageError, commands
 from kirsch.hbase.shell.help import help_of, python_form
 from kirsch.hbase.shell.interpreter import Interpreter
@@ -212,19 +212,19 @@ def stream(rows):
     ],
 )
 def test_what_answers_look_like(value, lines):
-    assert list(render.lines(value)) == lines
+    assert list(answers.lines(value)) == lines
 
 
 def test_what_is_said_behind_an_answer():
-    assert render.footer(Names("TABLE", ["a"]), 0) == "1 table"
-    assert render.footer(Grid(("A",), [(1,), (2,)], "family"), 0) == "2 families"
-    assert render.footer(stream([]), 1234) == "1,234 rows"
-    assert render.footer(Facts({}), 0) == ""
+    assert answers.footer(Names("TABLE", ["a"]), 0) == "1 table"
+    assert answers.footer(Grid(("A",), [(1,), (2,)], "family"), 0) == "2 families"
+    assert answers.footer(stream([]), 1234) == "1,234 rows"
+    assert answers.footer(Facts({}), 0) == ""
 
 
 def test_colours_are_around_what_is_shown():
-    plain = list(render.lines(Grid(("A", "B"), [(1, 2)])))
-    painted = list(render.lines(Grid(("A", "B"), [(1, 2)]), colour=True))
+    plain = list(answers.lines(Grid(("A", "B"), [(1, 2)])))
+    painted = list(answers.lines(Grid(("A", "B"), [(1, 2)]), colour=True))
     assert painted != plain
     assert [
         line.replace("\x1b[1m", "").replace("\x1b[36m", "").replace("\x1b[0m", "") for line in painted

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from tests.deadline import eventually
 
-from kirsch.hbase.shell.progress import Progress
+from kirsch.hbase.shell.session import Progress
 
 
 def test_control_c_while_it_begins_leaves_nothing(monkeypatch):

@@ -1,4 +1,4 @@
-"""What a command is: a function of a session, with its group, and a docstring that is its help."""
+"""Commands of the shell: functions of a session, with a group, and a docstring that is their help."""
 
 import builtins
 import difflib
@@ -12,30 +12,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kirsch.hbase.shell.session import Session
 
-# The groups of HBase's own shell, in its order; each is a module, or a few, of kirsch.hbase.shell.commands.
+
+# Groups of HBase's own shell in its order: what each is about, and its modules in
+# kirsch.hbase.shell.commands.
 GROUPS = {
-    "general": ("about the cluster and this shell", ("general",)),
-    "ddl": ("tables and their families", ("ddl", "alter")),
-    "namespace": ("namespaces", ("namespace",)),
+    "general": ("the cluster and this shell", ("general",)),
+    "ddl": ("tables and their families", ("ddl",)),
+    "namespace": ("namespaces", ("namespaces",)),
     "dml": ("rows and cells", ("dml",)),
-    "tools": ("regions, servers and chores", ("regions", "servers", "chores", "slowlog")),
-    "replication": ("peers and what goes to them", ("replication", "peer_tables")),
-    "snapshots": ("snapshots of tables", ("snapshots",)),
-    "configuration": ("reading hbase-site.xml anew", ("configuration",)),
-    "quotas": ("limits of requests and of space", ("quotas",)),
-    "security": ("who may do what", ("security",)),
-    "procedures": ("what the master is at", ("procedures",)),
-    "visibility labels": ("cells that not everybody sees", ("visibility",)),
+    "tools": ("regions, servers and chores", ("regions", "servers", "balancer")),
+    "replication": ("replication to peers", ("replication",)),
+    "snapshots": ("snapshots of tables", ("namespaces",)),
+    "configuration": ("reading hbase-site.xml again", ("namespaces",)),
+    "quotas": ("limits of requests and space", ("quotas",)),
+    "security": ("permissions", ("security",)),
+    "procedures": ("procedures of the master", ("general",)),
+    "visibility labels": ("labels that hide cells from users", ("security",)),
     "rsgroup": ("groups of region servers", ("rsgroup",)),
 }
 
 
 class UsageError(Exception):
-    """A command that was not called as it can be: one line that says how it can."""
+    """A command was called with wrong arguments. The message says how to call it."""
 
 
 class CommandError(Exception):
-    """A command that could not do what it was asked: one line for a person."""
+    """A command failed. The message is one line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,17 @@ class Command:
 
     @property
     def summary(self) -> str:
-        """What it does, in one line: its docstring's first."""
+        """Return the first paragraph of the docstring."""
         return self._parts[0]
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """Calls in the spaced form: its docstring's second part."""
+        """Return calls in HBase's own syntax: the docstring's second paragraph."""
         return tuple(line.strip() for line in "".join(self._parts[1:2]).splitlines())
 
     @property
     def text(self) -> str:
-        """What else its docstring says."""
+        """Return the docstring behind the examples."""
         return "\n\n".join(self._parts[2:])
 
     @property
@@ -68,12 +70,12 @@ class Command:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options that it takes by name, in upper case."""
+        """Return the options that are given by name, in upper case."""
         parameters = inspect.signature(self.function).parameters.values()
         return tuple(p.name.strip("_").upper() for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def call(self, session: "Session", arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
-        """Call it. Raises UsageError."""
+        """Call the command with the arguments of a person. Raises UsageError."""
         given = list(arguments)
         named = dict(options)
         if not self.keep_hashes:
@@ -119,10 +121,10 @@ ALIASES = {"desc": "describe", "hlog_roll": "wal_roll"}
 def command(
     group: str, *, name: str = "", keep_hashes: bool = False
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Make a function a command of a group.
+    """Register a function as a command of a group.
 
-    Its first parameter is the session; keyword-only ones are options. A hash among the arguments gives
-    options, unless it keeps its hashes, which are then arguments like any other.
+    Its first parameter is the session; keyword-only parameters are options. A hash among the arguments gives
+    options, unless the command keeps hashes, which are then arguments like any other.
     """
     if group not in GROUPS:
         raise ValueError(f"there is no group {group}")
@@ -138,7 +140,7 @@ def command(
 
 
 def commands() -> Mapping[str, Command]:
-    """All commands by name, in the order of their groups."""
+    """Return all commands by name, in the order of their groups."""
     for _, modules in GROUPS.values():
         for module in modules:
             import_module(f"kirsch.hbase.shell.commands.{module}")
@@ -147,7 +149,7 @@ def commands() -> Mapping[str, Command]:
 
 
 class Bound:
-    """A command as a person has it in the shell: a function."""
+    """A command as a function in the shell's namespace."""
 
     def __init__(self, command: Command, session: "Session") -> None:
         self._command = command
@@ -167,8 +169,7 @@ class Bound:
 
 
 class ListCommand(Bound):
-    """`list` is Python's too: of something that is not a pattern it makes a list, and it is a class as "
-    "ever."""
+    """The command `list`, which is Python's type too: it makes a list of anything but a pattern."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if arguments and not isinstance(arguments[0], (str, bytes)):
@@ -186,9 +187,105 @@ class ListCommand(Bound):
 
 
 def bound(session: "Session") -> Iterator[tuple[str, Bound]]:
-    """Each command's name and function, and those of other names."""
+    """Yield each command's name and function, and those of aliases."""
     there = commands()
     for name, made in there.items():
         yield name, (ListCommand if name == "list" else Bound)(made, session)
     for alias, name in ALIASES.items():
         yield alias, Bound(there[name], session)
+
+
+_NAMES = """
+ALL_METRICS ALLOW_PARTIAL_RESULTS ATTRIBUTES AUTHORIZATIONS BLOCKCACHE BLOCKSIZE BLOOMFILTER CACHE
+CACHE_BLOCKS CF CLASSNAME CLONE_SFT CLUSTER CLUSTER_KEY COLUMN COLUMNS COMPRESSION CONFIG CONFIGURATION
+CONSISTENCY COMPACTION_ENABLED DATA DATA_BLOCK_ENCODING DFS_REPLICATION DISABLE DISABLED DURABILITY ENABLED
+ENDPOINT_CLASSNAME ENDROW EVENTUAL FILTER FORMATTER FORMATTER_CLASS FLUSH_POLICY GLOBAL_BYPASS IN_MEMORY
+IN_MEMORY_COMPACTION INTERVAL ISOLATION_LEVEL IS_MOB IS_ROOT KEEP_DELETED_CELLS LIMIT MACHINE MAX_FILESIZE
+MAX_RESULT_SIZE MAXLENGTH MEMSTORE_FLUSHSIZE MERGE_ENABLED METADATA METHOD METRICS MIN_VERSIONS MOB_THRESHOLD
+NAME NAMESPACE NAMESPACES NO_INSERTS NO_WRITES NO_WRITES_COMPACTIONS NONE NORMALIZATION_ENABLED NUMREGIONS
+OWNER POLICY PRIORITY RAW READ READ_TYPE READONLY REGEX REGION_NAME REGION_REPLICA_ID REGION_REPLICATION
+REGIONSERVER REPLICATION_SCOPE REQUEST RESTORE_ACL REVERSED ROW ROWCOL ROWPREFIXFILTER SCOPE SERIAL
+SERVER_NAME SKIP_FLUSH SPACE SPLIT_ENABLED SPLIT_POLICY SPLITALGO SPLITS SPLITS_FILE STARTROW STATE STOPROW
+STORAGE_POLICY STRONG TABLE TABLE_CFS TABLE_NAME TABLE_NAMES THROTTLE THROTTLE_TYPE TIMERANGE TIMESTAMP TTL
+TYPE USER VALUE VERSIONS VISIBILITY WRITE
+"""
+CONSTANTS = {name: name for name in _NAMES.split()}
+
+
+# The commands whose first argument is a table.
+METHODS = frozenset(
+    [
+        "alter",
+        "alter_async",
+        "alter_status",
+        "append",
+        "clear_block_cache",
+        "compact",
+        "compaction_state",
+        "count",
+        "delete",
+        "deleteall",
+        "describe",
+        "disable",
+        "disable_table_replication",
+        "drop",
+        "enable",
+        "enable_table_replication",
+        "exists",
+        "flush",
+        "get",
+        "get_counter",
+        "get_splits",
+        "incr",
+        "is_disabled",
+        "is_enabled",
+        "list_regions",
+        "locate_region",
+        "major_compact",
+        "put",
+        "scan",
+        "set_visibility",
+        "snapshot",
+        "split",
+        "truncate",
+        "truncate_preserve",
+    ]
+)
+
+
+class ShellTable:
+    """A table in a variable: the commands without the table as first argument (`t.put 'r', 'f:q', 'v'`)."""
+
+    def __init__(self, session: "Session", name: str) -> None:
+        self._session = session
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Return the table's name."""
+        return self._name
+
+    @property
+    def table(self) -> Any:
+        """Return the table as kirsch.hbase's Table."""
+        return self._session.connection.table(self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in METHODS:
+            raise AttributeError(f"a table has no command {name}: there are {', '.join(sorted(METHODS))}")
+        command = commands()[name]
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self._session.run(command, (self._name, *arguments), options)
+
+        call.__name__, call.__doc__ = name, command.function.__doc__
+        return call
+
+    def __dir__(self) -> list[str]:
+        return sorted([*METHODS, "name", "table"])
+
+    def __repr__(self) -> str:
+        return f"<table {self._name}>"
+
+    def __str__(self) -> str:
+        return self._name

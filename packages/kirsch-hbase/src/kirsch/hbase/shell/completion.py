@@ -1,4 +1,4 @@
-"""What can be typed next: commands, tables, namespaces, families, options, Python's names."""
+"""Completion of commands, tables, namespaces, families, options and Python's names."""
 
 import builtins
 import inspect
@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kirsch.hbase.shell import schema
-from kirsch.hbase.shell.command import GROUPS, Bound, Command
+from kirsch.hbase.shell.command import GROUPS, Bound, Command, ShellTable
 from kirsch.hbase.shell.session import python_bytes, shown
-from kirsch.hbase.shell.table import ShellTable
 
 if TYPE_CHECKING:
     from kirsch.hbase.shell.interpreter import Interpreter
@@ -82,15 +81,14 @@ _WORD = re.compile(r"\w*$")
 
 
 class Completion:
-    """Completes what stands before the cursor. Nothing is waited for: without a connection there are no "
-    "tables."""
+    """Completion before the cursor. It never waits: without a connection there are no tables."""
 
     def __init__(self, interpreter: "Interpreter") -> None:
         self._interpreter = interpreter
         self._kept: dict[tuple[str, ...], tuple[float, list[str]]] = {}
 
     def of(self, before: str) -> tuple[int, list[str]]:
-        """Where what can be completed begins, and what it can be."""
+        """Return where the completed word begins, and the candidates."""
         start, words = self._candidates(before)
         typed = before[start:]
         return start, sorted(
@@ -130,7 +128,7 @@ class Completion:
         return (word.start() if word else len(before)), self._names() if word and word.group() else ()
 
     def _command(self, statement: re.Match[str] | None) -> tuple[Command | None, int, str]:
-        """The command whose arguments are typed, how many it has been given, and the table they are of."""
+        """Return the command that is being typed, the number of arguments it has, and its table."""
         if statement is None:
             return None, 0, ""
         value = self._interpreter.namespace.get(statement[1])
@@ -140,7 +138,7 @@ class Completion:
         return (value.command if isinstance(value, Bound) and not statement[2] else None), 0, ""
 
     def _values(self, command: Command, given: str, skipped: int, table: str) -> list[str]:
-        """What can stand in a string, by the parameter it is."""
+        """Return the candidates for a string, by the parameter it is for."""
         names = [p.name for p in list(inspect.signature(command.function).parameters.values())[1:]]
         at = given.count(",") + skipped
         if named := re.search(r"(\w+)\s*(?:=>|:|=)\s*\[?[^=]*$", given):
@@ -211,7 +209,7 @@ class Completion:
         ]
 
     def _dotted(self, before: str) -> tuple[int, list[str]] | None:
-        """Attributes of what is named; only names and their attributes are looked at, nothing is called."""
+        """Return the attributes of a dotted name. Nothing is called, only looked up."""
         match = _DOTTED.search(before)
         if match is None:
             return None
@@ -233,13 +231,13 @@ class Completion:
 
 
 def _made(value: Any) -> Any:
-    """Of a property what it is said to give: it is not asked."""
+    """Return the declared type of a property, without reading the property."""
     function = value.func if isinstance(value, cached_property) else getattr(value, "fget", None)
     return get_type_hints(function).get("return") if function is not None else value
 
 
 def _open_quote(text: str) -> int:
-    """Where the string begins that is not closed; -1 where there is none."""
+    """Return where the open string begins; -1 where there is none."""
     at, start = 0, -1
     quote = ""
     while at < len(text):

@@ -3,10 +3,9 @@
 import difflib
 from textwrap import wrap
 
-from kirsch.hbase.shell import spaced
-from kirsch.hbase.shell.answer import Text
+from kirsch.hbase.shell import ruby_syntax
+from kirsch.hbase.shell.answers import BOLD, Text, paint
 from kirsch.hbase.shell.command import ALIASES, GROUPS, Command, UsageError, commands
-from kirsch.hbase.shell.render import BOLD, paint
 
 INTRODUCTION = """\
 Type a command as you know it, scan 't1', {LIMIT => 10}, or as Python, scan('t1', limit=10). help 'dml' tells
@@ -44,7 +43,7 @@ def help_of(about: str = "", colour: bool = False, columns: int = 100) -> Text:
 
 def python_form(command: Command, example: str) -> str:
     """A call in the spaced form as Python's."""
-    return spaced.translate(example, lambda name, method: name == command.name and not method)
+    return ruby_syntax.translate(example, lambda name, method: name == command.name and not method)
 
 
 def _command(command: Command, colour: bool) -> str:

@@ -1,4 +1,4 @@
-"""Runs what is typed: both forms, statement after statement, with errors that are a line."""
+"""Interpreter of both syntaxes: runs statements one after another, with errors of one line."""
 
 import ast
 import builtins
@@ -10,31 +10,38 @@ import sys
 import threading
 import time
 import traceback
-from _thread import start_new_thread
 from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from kirsch.hbase.errors import HBaseError
-from kirsch.hbase.shell import spaced
-from kirsch.hbase.shell.answer import Stream
-from kirsch.hbase.shell.command import Bound, CommandError, UsageError, bound, commands
-from kirsch.hbase.shell.constants import CONSTANTS
+from kirsch.hbase.shell import ruby_syntax
+from kirsch.hbase.shell.answers import Stream
+from kirsch.hbase.shell.command import (
+    CONSTANTS,
+    METHODS,
+    Bound,
+    CommandError,
+    ShellTable,
+    UsageError,
+    bound,
+    commands,
+)
 from kirsch.hbase.shell.help import help_of
 from kirsch.hbase.shell.output import Output
 from kirsch.hbase.shell.session import Session
-from kirsch.hbase.shell.table import METHODS, ShellTable
 
 T = TypeVar("T")
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 # Where packages of Java's begin; of these names Python's own come first.
 JAVA = ("java", "javax", "org", "com", "net", "edu", "gov", "mil")
-# Seconds after which Ctrl-C is heard again: a finalizer takes less.
+# Seconds until SIGINT is sent again: a finalizer takes less.
 AGAIN = 0.02
 
 
 class Interpreter:
-    """A namespace with all commands, and what runs code in it."""
+    """Namespace with all commands, and the code that runs in it."""
 
     def __init__(self, session: Session, output: Output, names: dict[str, Any] | None = None) -> None:
         self.session = session
@@ -80,7 +87,7 @@ class Interpreter:
         return f"stack traces are {'shown' if self.session.debug else 'not shown'}"
 
     def table(self, name: str, **codecs: Any) -> Any:
-        """kirsch.hbase's Table."""
+        """Return a table as kirsch.hbase's Table, with codecs: table('t1', key='utf8')."""
         return self.session.connection.table(name, **codecs)
 
     def _package(self, name: str) -> Any:
@@ -99,23 +106,23 @@ class Interpreter:
 
     @property
     def lazy(self) -> Mapping[str, Callable[[], Any]]:
-        """What is there once it is named; it may have to wait for the connection."""
+        """Return the names that are made at their first use, which may wait for the connection."""
         return self._lazy
 
     def known(self, name: str, method: str) -> bool:
-        """Whether a name is a command's still, or a table's whose command the method is."""
+        """Return whether a name is still a command, or a table with a method of that name."""
         value = self.namespace.get(name)
         if method:
             return method in METHODS and isinstance(value, ShellTable)
         return isinstance(value, Bound) or (name in self._words and value == self._words[name])
 
     def complete(self, source: str) -> bool:
-        """Whether what is typed can be run, or never will be; more lines are awaited otherwise."""
+        """Return whether a text can be run, or is wrong; otherwise more lines are needed."""
         try:
-            translated = spaced.translate(source, self.known)
-        except spaced.Incomplete:
+            translated = ruby_syntax.translate(source, self.known)
+        except ruby_syntax.Incomplete:
             return False
-        except spaced.SpacedError:
+        except ruby_syntax.SyntaxMistake:
             return True
         try:
             # A last line that is but indented ends a block, as an empty one does.
@@ -131,9 +138,9 @@ class Interpreter:
     # Running
 
     def run(self, source: str, name: str = "<shell>") -> int:
-        """Run it, to its first error, which is shown; the exit status."""
+        """Run a text up to its first error, which is shown. Return the exit status."""
         try:
-            with _Heard():
+            with _RepeatedInterrupt():
                 return self._read_and_run(source, name)
         except KeyboardInterrupt:
             # It may come between two statements too, and while what Java says of it is being told.
@@ -144,9 +151,9 @@ class Interpreter:
 
     def _read_and_run(self, source: str, name: str) -> int:
         try:
-            translated = spaced.translate(source, self.known)
+            translated = ruby_syntax.translate(source, self.known)
             tree = ast.parse(translated, name)
-        except spaced.SpacedError as error:
+        except ruby_syntax.SyntaxMistake as error:
             return self._mistake(source, str(error), error.line, error.column)
         except SyntaxError as error:
             return self._mistake(source, self._syntax(source, error), error.lineno or 1, error.offset or 0)
@@ -173,7 +180,7 @@ class Interpreter:
         return DONE
 
     def _execute(self, node: ast.stmt, name: str) -> str:
-        """Run a statement, and show its value; what is to be said behind it."""
+        """Run a statement and show its value. Return the note to show behind it."""
         self._bind(node)
         if not isinstance(node, ast.Expr):
             exec(compile(ast.Module([node], []), name, "exec"), self.namespace)  # noqa: S102
@@ -199,7 +206,7 @@ class Interpreter:
             return self.output.show(value)
 
     def _bind(self, node: ast.AST) -> None:
-        """Makes what needs a connection once it is named; classes can be imported once Java runs."""
+        """Connect if a statement uses a name that needs the connection, or imports Java classes."""
         for found in ast.walk(node):
             if isinstance(found, ast.Name) and found.id in self._lazy and found.id not in self.namespace:
                 self.namespace[found.id] = self._lazy[found.id]()
@@ -245,7 +252,7 @@ class Interpreter:
         return f"; do you mean {near[0]}?" if near else ""
 
     def _unquoted(self, node: ast.stmt, error: BaseException) -> str:
-        """Of `scan t1`, what is missing."""
+        """Return a hint for text without quotes, as in `scan t1`."""
         name = getattr(error, "name", "") if isinstance(error, NameError) else ""
         for call in ast.walk(node):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
@@ -266,7 +273,7 @@ class Interpreter:
         return MISUSED
 
     def _say(self, message: str) -> None:
-        from kirsch.hbase.shell.render import RED, paint
+        from kirsch.hbase.shell.answers import RED, paint
 
         sys.stdout.flush()
         prefix = "" if self.output.interactive else "kirsch: "
@@ -274,7 +281,7 @@ class Interpreter:
 
 
 def _cut_short(error: BaseException | None) -> bool:
-    """Whether it is what Java says of Ctrl-C, in what is done after it, such as the end of a `with`."""
+    """Return whether an error is a consequence of Ctrl-C, raised for example at the end of a `with`."""
     if not isinstance(error, HBaseError):
         return False
     while error is not None and not isinstance(error, KeyboardInterrupt):
@@ -282,41 +289,48 @@ def _cut_short(error: BaseException | None) -> bool:
     return error is not None
 
 
-class _Heard:
-    """In a finalizer (__del__, a weakref's callback, a generator that is forgotten) Python drops what is
-    raised, KeyboardInterrupt too: then the main thread is told of Ctrl-C once more, when that is over."""
+class _RepeatedInterrupt:
+    """Sends SIGINT again when a finalizer has swallowed KeyboardInterrupt.
+
+    Python drops exceptions that __del__, weakref callbacks and generators being closed raise, and reports
+    them to sys.unraisablehook. The hook may run anywhere, so it only uses SimpleQueue.put, which is
+    reentrant; the thread that reads the queue was started before.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._over = False
+        self._dropped: SimpleQueue[bool] = SimpleQueue()
 
     def __enter__(self) -> None:
-        self._before, sys.unraisablehook = sys.unraisablehook, self._dropped
+        threading.Thread(target=self._repeat, name="kirsch-hbase-interrupts", daemon=True).start()
+        self._before, sys.unraisablehook = sys.unraisablehook, self._hook
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._over = True
         sys.unraisablehook = self._before
+        self._dropped.put(False)
 
-    def _dropped(self, what: "sys.UnraisableHookArgs") -> None:
+    def _hook(self, what: "sys.UnraisableHookArgs") -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
-            # Not a threading.Thread: its locks may be held by what the finalizer came upon.
-            start_new_thread(self._again, ())
+            self._dropped.put(True)
         else:
             self._before(what)
 
-    def _again(self) -> None:
-        time.sleep(AGAIN)
-        with self._lock:
-            if not self._over:
-                signal.pthread_kill(_MAIN, signal.SIGINT)
+    def _repeat(self) -> None:
+        while self._dropped.get():
+            time.sleep(AGAIN)
+            with self._lock:
+                if not self._over:
+                    signal.pthread_kill(_MAIN, signal.SIGINT)
 
 
 _MAIN = threading.main_thread().ident or 0
 
 
 def _imported(node: ast.AST) -> list[str]:
-    """The modules that a statement imports."""
+    """Return the modules that a statement imports."""
     if isinstance(node, ast.ImportFrom):
         return [node.module or ""] if not node.level else []
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -328,7 +342,7 @@ def _of_java(module: str) -> bool:
 
 
 def _interruptible(function: Callable[..., T], *arguments: Any) -> T:
-    """Call it so that Ctrl-C ends what it calls of Java, too."""
+    """Call a function whose Java calls Ctrl-C interrupts."""
     jpype = sys.modules.get("jpype")
     if jpype is None or not jpype.isJVMStarted() or threading.current_thread() is not threading.main_thread():
         return function(*arguments)
@@ -338,12 +352,12 @@ def _interruptible(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _leave(status: int = DONE) -> None:
-    """Leave the shell."""
+    """Leave the shell with an exit status."""
     raise SystemExit(status)
 
 
 def _python(error: BaseException) -> BaseException:
-    """A Java exception that somebody's own call of Java raised, as ours."""
+    """Convert a Java exception of a person's own call."""
     jpype = sys.modules.get("jpype")
     if jpype is not None and isinstance(error, jpype.JException):
         from kirsch.hbase.calls import translated
@@ -353,7 +367,7 @@ def _python(error: BaseException) -> BaseException:
 
 
 def _where(error: BaseException) -> str:
-    """The line of a person's own code that an error came from, if it is more than a line long."""
+    """Return the line of a person's own code that an error came from, if it has several lines."""
     import sysconfig
 
     # Nobody's own are ours, and libraries'.

@@ -1,14 +1,14 @@
-"""Runs a shell on a bus of its own: on a terminal, of a script, a pipe, or code that is given."""
+"""Shell on a bus of its own: on a terminal, of a script, a pipe, or given code."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# No more than connecting needs: the rest is imported while Java starts.
-from kirsch.hbase.shell.progress import Progress
-from kirsch.hbase.shell.session import Session
+# Connecting needs no more than these; the rest is imported while Java starts.
+from kirsch.hbase.shell.session import Progress, Session
 
 if TYPE_CHECKING:
     from kirsch.hbase.shell.interpreter import Interpreter
@@ -20,8 +20,7 @@ JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1",)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a shell is run: `code` that is given, else a `script` (`-` is standard input), else what is "
-    "typed."""
+    """Options of a shell: it runs `code`, else a `script` (`-` is standard input), else what is typed."""
 
     code: Sequence[str] = ()
     script: str | None = None
@@ -33,22 +32,8 @@ class Options:
     names: dict[str, Any] = field(default_factory=dict)
 
 
-def connector() -> Callable[..., Any]:
-    """kirsch.hbase.connect, imported without numpy: JPype would import it for arrays that the shell has not,
-    and that would be a tenth of its start. It can be imported later."""
-    absent = "numpy" not in sys.modules
-    if absent:
-        sys.modules["numpy"] = None  # type: ignore[assignment]
-    try:
-        from kirsch.hbase import connect
-    finally:
-        if absent:
-            del sys.modules["numpy"]
-    return connect
-
-
 def run(connect: Callable[[], Any], options: Options) -> int:
-    """Run a shell until it is left; its exit status. From the main thread, which has the signals."""
+    """Run a shell in the main thread, which gets the signals. Return its exit status."""
     typed = not options.code and options.script is None and sys.stdin.isatty() and sys.stdout.isatty()
     session = Session(
         connect,
@@ -73,7 +58,10 @@ def _asked(question: str) -> bool:
     return asked(question)
 
 
-# For who types.
+PROMPT = "hbase> "
+MORE = "  ...> "
+# Lines of history.
+LENGTH = 10_000
 WELCOME = "HBase in Python: help tells the commands, Tab completes, Ctrl-D leaves"
 
 
@@ -87,9 +75,7 @@ def _talk(interpreter: "Interpreter", options: Options) -> int:
                 raise
         else:
             return talk(interpreter, options.history)
-    from kirsch.hbase.shell.plain import talk as talk_plainly
-
-    return talk_plainly(interpreter, options.history)
+    return _talk_plainly(interpreter, options.history)
 
 
 def _read(interpreter: "Interpreter", options: Options) -> int:
@@ -116,3 +102,69 @@ def _read(interpreter: "Interpreter", options: Options) -> int:
     sys.path.insert(0, str(path.parent.resolve()))
     interpreter.namespace["__file__"] = str(path)
     return interpreter.run(source, str(path))
+
+
+def _talk_plainly(interpreter: "Interpreter", history: Path | None) -> int:
+    """Read and run lines until Ctrl-D, without prompt_toolkit: edited by readline where Python has it."""
+    from kirsch.hbase.shell.completion import Completion
+
+    try:
+        import readline
+    except ImportError:
+        readline = None  # type: ignore[assignment]
+    if readline is not None:
+        completion = Completion(interpreter)
+        found: list[str] = []
+
+        def complete(text: str, state: int) -> str | None:
+            nonlocal found
+            if state == 0:
+                before = readline.get_line_buffer()[: readline.get_endidx()]
+                start, words = completion.of(before)
+                cut = readline.get_begidx() - start
+                found = [word[cut:] if cut >= 0 else word for word in words]
+            return found[state] if state < len(found) else None
+
+        readline.set_completer(complete)
+        readline.set_completer_delims(" \t\n'\"({[,=>")
+        readline.parse_and_bind("tab: complete")
+        readline.set_history_length(LENGTH)
+        if history is not None:
+            try:
+                history.parent.mkdir(parents=True, exist_ok=True)
+                readline.read_history_file(history)
+            except OSError:
+                pass  # There is no history yet, or no place for one, which is reported at the end.
+    try:
+        return _loop(interpreter)
+    finally:
+        if readline is not None and history is not None:
+            old = os.umask(0o077)
+            try:
+                readline.write_history_file(history)
+            except OSError as error:
+                print(f"kirsch: {history}: {error.strerror}", file=sys.stderr)
+            finally:
+                os.umask(old)
+
+
+def _loop(interpreter: "Interpreter") -> int:
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(input(MORE if lines else PROMPT))
+        except EOFError:
+            print()
+            return 0
+        except KeyboardInterrupt:
+            print()
+            lines = []
+            continue
+        source = "\n".join(lines)
+        if source.strip() and not interpreter.complete(source):
+            continue
+        lines = []
+        try:
+            interpreter.run(source)
+        except KeyboardInterrupt:
+            print()

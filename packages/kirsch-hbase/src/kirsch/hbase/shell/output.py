@@ -1,4 +1,4 @@
-"""Where answers go: to a terminal, page by page and in colours, or to a pipe; or as JSON."""
+"""Output of answers: to a terminal in pages and colours, to a pipe, or as JSON."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 from typing import Any, TextIO
 
 from kirsch import terminal
-from kirsch.hbase.shell import render
-from kirsch.hbase.shell.answer import Grid, Names, Stream
+from kirsch.hbase.shell import answers
+from kirsch.hbase.shell.answers import Grid, Names, Stream
 
 MORE = "-- more: Space a page, Enter a line, a all, q quit --"
 # Where standard input ends, or Ctrl-C is pressed, nobody wants more.
@@ -17,7 +17,7 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Output:
-    """Shows answers. `interactive`: with a footer, in pages."""
+    """Output of answers; `interactive` adds notes and pages."""
 
     def __init__(self, stream: TextIO, *, as_json: bool = False, interactive: bool = False) -> None:
         self._stream = stream
@@ -27,14 +27,14 @@ class Output:
 
     @property
     def columns(self) -> int:
-        """How many a line may have."""
+        """Return the width of a line."""
         return terminal.size(self._stream).columns if self._stream.isatty() else 100
 
     def show(self, value: Any) -> str:
-        """Show an answer; what is to be said of it behind it."""
+        """Show an answer. Return the note to show behind it."""
         try:
             if self.as_json:
-                for record in render.records(value):
+                for record in answers.records(value):
                     self._stream.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
                 return ""
             return self._lines(value)
@@ -48,18 +48,18 @@ class Output:
         pager = _Pager(self._stream) if self.interactive and self._stream.isatty() else None
         # Not what a heading is above, for that comes once.
         shown = -1 if isinstance(value, Names | Grid | Stream) else 0
-        for line in render.lines(rows or value, self.colour):
+        for line in answers.lines(rows or value, self.colour):
             if pager is not None and not pager.wants(line):
                 # More rows than these have come, to tell how wide their columns are.
-                return f"{render.number(max(shown, 0), 'line')} shown"
+                return f"{answers.number(max(shown, 0), 'line')} shown"
             self._stream.write(line + "\n")
             shown += 1
-        return render.footer(value, rows.count if rows else 0)
+        return answers.footer(value, rows.count if rows else 0)
 
     def note(self, text: str) -> None:
-        """Say something besides, to a person only."""
+        """Show a note to a person."""
         if self.interactive and not self.as_json and text:
-            self._stream.write(render.paint(text, render.DIM, self.colour) + "\n")
+            self._stream.write(answers.paint(text, answers.DIM, self.colour) + "\n")
             self._stream.flush()
 
 
@@ -77,7 +77,7 @@ class _Counted(Stream):
 
 
 class _Pager:
-    """Stops after each page of a terminal."""
+    """Pager that stops after each page of a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -88,14 +88,14 @@ class _Pager:
         return max(2, terminal.size(self._stream).lines - 1)
 
     def wants(self, line: str) -> bool:
-        """Whether a line is wanted; asks when the page is full."""
+        """Return whether to show a line; asks when the page is full."""
         if self._all:
             return True
         width = len(_COLOUR.sub("", line))
         self._left -= 1 + max(0, width - 1) // max(20, terminal.size(self._stream).columns)
         if self._left >= 0:
             return True
-        self._stream.write(render.paint(MORE, "7", True))
+        self._stream.write(answers.paint(MORE, "7", True))
         self._stream.flush()
         key = _key()
         self._stream.write("\r\x1b[K")
@@ -108,7 +108,7 @@ class _Pager:
 
 
 def _key() -> str:
-    """The next key that is pressed."""
+    """Read the next key."""
     import termios
     import tty
 
@@ -122,7 +122,7 @@ def _key() -> str:
 
 
 def asked(question: str) -> bool:
-    """Ask a person; without a terminal nobody is asked, and it is done."""
+    """Ask a person to confirm; without a terminal the answer is yes."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""The shell on the bus: it starts the connection, stops it, and ends when the bus does."""
+"""Shell on the bus: the connection starts and stops with it."""
 
 import os
 import signal
@@ -17,34 +17,33 @@ PRIORITY = 60
 
 
 class ConnectionPlugin(SimplePlugin):
-    """Connects when the bus starts, and closes the connection when it stops."""
+    """Connection as a part of the bus."""
 
     def __init__(self, bus: Any, session: Session) -> None:
         super().__init__(bus)
         self._session = session
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Connect in the background when the bus starts."""
         self._session.begin()
 
     start.priority = PRIORITY  # type: ignore[attr-defined]
 
     def stop(self) -> None:
-        """Close the connection."""
+        """Close the connection when the bus stops."""
         self._session.close()
 
     stop.priority = 100 - PRIORITY  # type: ignore[attr-defined]
 
 
 class Terminated(SystemExit):
-    """SIGTERM or SIGHUP came, or another part of the process had the bus exit."""
+    """The process got SIGTERM or SIGHUP, or another part of it stopped the bus."""
 
 
 class Shell:
-    """A bus, and a shell in the main thread that ends it, or is ended by it.
+    """A bus, and a shell in the main thread; each ends the other.
 
-    Other plugins can be put on `bus` while it runs. What Ctrl-D, exit or the end of a script does is
-    bus.exit().
+    Other plugins can subscribe to `bus` while it runs. Ctrl-D, exit and the end of a script call bus.exit().
     """
 
     def __init__(self, session: Session, bus: Any = None) -> None:
@@ -56,7 +55,7 @@ class Shell:
         self.bus.subscribe("exit", self._exit)
 
     def run(self, shell: Callable[[], int]) -> int:
-        """Start the bus, run the shell, and end the bus; the shell's exit status."""
+        """Start the bus, run the shell, and stop the bus. Return the shell's exit status."""
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._terminate)
         self.bus.start()
@@ -80,7 +79,7 @@ class Shell:
         raise Terminated(0 if self._left else 128 + number)
 
     def _exit(self) -> None:
-        """The bus exits: if it was not the shell that had it do so, the shell ends."""
+        """End the shell when another part of the process stopped the bus."""
         self._left = True
         if not self._leaving and threading.get_ident() != self._main:
             os.kill(os.getpid(), signal.SIGTERM)

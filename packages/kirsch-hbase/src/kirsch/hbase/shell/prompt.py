@@ -56,9 +56,9 @@ def talk(interpreter: Interpreter, history: Path | None) -> int:
 
 @contextmanager
 def _typed_ahead(input: Input) -> Iterator[None]:
-    """Keys are read within it. Those that were pressed before are kept, Ctrl-D too: a terminal that reads
-    lines keeps it as an end of input, and gives a NUL to who reads keys afterwards. Those that come behind
-    the line are for the next one, up to Ctrl-C: KeyboardInterrupt."""
+    """Read keys in raw mode. Keys typed before the prompt are kept, Ctrl-D too: a terminal in line mode keeps
+    it as end of input, and gives NUL to a reader of keys. Keys typed behind the line are for the next prompt,
+    up to Ctrl-C, which raises KeyboardInterrupt."""
     with input.raw_mode():
         keys = input.read_keys()
         store_typeahead(

@@ -173,7 +173,7 @@ def _unknown(what: str, key: str, known: Mapping[str, Any]) -> str:
 
 
 def attributes(descriptor: Any) -> dict[str, str]:
-    """What a descriptor of a table or family has set, as text."""
+    """Return the attributes of a descriptor of a table or family, as text."""
     found = {}
     for key, value in dict(descriptor.getValues()).items():
         found[bytes(key.get()).decode()] = bytes(value.get()).decode(errors="backslashreplace")

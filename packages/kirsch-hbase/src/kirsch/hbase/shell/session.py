@@ -1,13 +1,73 @@
-"""A session of the shell: the connection, and what commands need to reach Java through it."""
+"""A line on the terminal that says what is being done, once it takes longer than people like."""
 
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from kirsch.hbase.shell.command import Command, CommandError
-from kirsch.hbase.shell.progress import Progress
+
+PATIENCE = 1.0
+INTERVAL = 0.2
+
+
+class Progress:
+    """Progress line such as `count: 120,000 rows, 3 s`; without a terminal (None) there is none."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._detail = ""
+        self._shown = False
+
+    def say(self, detail: str) -> None:
+        """Set the detail to show; cheap enough to call often."""
+        self._detail = detail
+
+    @contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Show progress while the block runs, from the first second on."""
+        if self._stream is None or self._depth:
+            yield
+            return
+        self._detail = ""
+        over = threading.Event()
+        thread = threading.Thread(target=self._show, args=(what, over, time.monotonic()), daemon=True)
+        self._depth += 1
+        try:
+            # Ctrl-C may come here, too: the line must not stay for that.
+            thread.start()
+            yield
+        finally:
+            self._depth -= 1
+            over.set()
+            if thread.is_alive():
+                thread.join()
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        with self._lock:
+            if self._shown and self._stream is not None:
+                self._stream.write("\r\x1b[K")
+                self._stream.flush()
+                self._shown = False
+
+    def _show(self, what: str, over: threading.Event, began: float) -> None:
+        delay = PATIENCE
+        while not over.wait(delay):
+            delay = INTERVAL
+            with self._lock:
+                if over.is_set() or self._stream is None:
+                    return
+                detail = f" {self._detail}," if self._detail else ""
+                self._stream.write(f"\r\x1b[K{what}:{detail} {time.monotonic() - began:.0f} s")
+                self._stream.flush()
+                self._shown = True
+
 
 # Seconds: Java starts in one or two, and who does not answer is given up after some more.
 LEAVING = 20.0
@@ -15,10 +75,10 @@ _STAMP = re.compile(r"^[^,:\s]+[,:]\d+([,:]\d+)?$")
 
 
 class Session:
-    """What commands work with. The connection is made in a thread of its own, and waited for when it is
-    needed.
+    """State of a shell that commands work with.
 
-    `confirm` asks a person whether to go on; without a terminal nobody is asked.
+    The connection is made in a thread of its own, and waited for when it is needed. `confirm` asks a person
+    whether to go on; without a terminal the answer is yes.
     """
 
     def __init__(
@@ -58,12 +118,12 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether the connection is there, so that nobody has to wait for it."""
+        """Return whether the connection is made, so that using it does not wait."""
         return self._done.is_set() and self._failed is None
 
     @property
     def connection(self) -> Any:
-        """kirsch.hbase's connection. Raises what connecting raised; the next use tries again."""
+        """Return the connection. Raises what connecting raised; the next use connects again."""
         self.begin()
         while not self._done.wait(0.2):
             pass  # so that Ctrl-C is heard
@@ -102,20 +162,19 @@ class Session:
 
     @property
     def java_admin(self) -> Any:
-        """Java's Admin."""
         connection = self.connection
         if self._admin is None or self._admin[0] is not connection:
             self._admin = (connection, self.call(connection.java.getAdmin))
         return self._admin[1]
 
     def table(self, name: str) -> Any:
-        """A table, for a variable."""
-        from kirsch.hbase.shell.table import ShellTable
+        """Return a table for a variable."""
+        from kirsch.hbase.shell.command import ShellTable
 
         return ShellTable(self, name)
 
     def wait(self, done: Callable[[], bool], *, seconds: float, what: str) -> None:
-        """Wait until something is so. Raises CommandError after `seconds`."""
+        """Wait until `done()`. Raises CommandError after `seconds`."""
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
@@ -125,42 +184,43 @@ class Session:
     # Java's values
 
     def java(self, name: str) -> Any:
-        """A class of HBase's, by its name below org.apache.hadoop.hbase, or by its full one."""
+        """Return a class by its name below org.apache.hadoop.hbase, or by its full name."""
         from kirsch.hbase import jvm
 
         _ = self.connection
         return jvm.cls(name if name.startswith(("java.", "org.")) else f"org.apache.hadoop.hbase.{name}")
 
     def table_name(self, name: Any) -> Any:
-        """A TableName. Raises Invalid."""
+        """Return a TableName. Raises Invalid."""
         from kirsch.hbase.names import table_name
 
         return self.call(self.java("TableName").valueOf, table_name(text(name, "a table's name")))
 
     def bytes(self, value: Any) -> Any:
-        """A Java byte[] of a text, bytes or number."""
+        """Return a Java byte[] of a text, bytes or number."""
         return java_bytes(data(value))
 
     def strings(self, values: Any, what: str = "a name") -> Any:
-        """A Java List<String> of a name or names."""
+        """Return a Java List<String> of a name or names."""
         made = self.java("java.util.ArrayList")()
         for value in many(values):
             made.add(text(value, what))
         return made
 
     def pattern(self, regex: Any) -> Any:
-        """A java.util.regex.Pattern."""
+        """Return a java.util.regex.Pattern. Raises HBaseError."""
         return self.call(self.java("java.util.regex.Pattern").compile, text(regex, "a pattern"))
 
     def map(self, values: Mapping[Any, Any]) -> Any:
-        """A Java Map of strings."""
+        """Return a Java Map of strings."""
         made = self.java("java.util.HashMap")()
         for key, value in values.items():
             made.put(str(key), _setting(value))
         return made
 
     def enum(self, name: str, value: Any) -> Any:
-        """A value of an enum by its name, in any case. Raises CommandError with those there are."""
+        """Return a value of an enum by its name in any case. Raises CommandError with the values there
+        are."""
         values = {str(v.name()): v for v in self.java(name).values()}
         given = str(value).upper()
         if given not in values:
@@ -168,17 +228,15 @@ class Session:
         return values[given]
 
     def metrics(self) -> Any:
-        """ClusterMetrics, all of them."""
         return self.admin("getClusterMetrics")
 
     def live(self) -> list[Any]:
-        """The ServerNames of the region servers that live."""
+        """Return the ServerNames of the live region servers."""
         return sorted(self.metrics().getLiveServerMetrics().keySet(), key=lambda s: str(s.getServerName()))
 
     def server(self, name: Any) -> Any:
-        """A live region server by HOST,PORT,START, HOST:PORT, or HOST where it runs one only.
-
-        Raises CommandError with those there are."""
+        """Return a live region server by HOST,PORT,START, HOST:PORT, or HOST where it runs only one. Raises
+        CommandError with those there are."""
         given = text(name, "a server's name")
         there = self.live()
         wanted = given.replace(":", ",")
@@ -193,7 +251,7 @@ class Session:
         )
 
     def servers(self, names: Any) -> Any:
-        """A Java List<ServerName>; of all live ones where none is named, or '*'."""
+        """Return a Java List<ServerName>; all live ones where none is named, or '*'."""
         made = self.java("java.util.ArrayList")()
         for server in self.live() if not names or names == "*" else [self.server(n) for n in many(names)]:
             made.add(server)
@@ -201,7 +259,7 @@ class Session:
 
 
 def data(value: Any) -> bytes:
-    """The bytes of what a person types: a text's in UTF-8, a number's digits. Raises CommandError."""
+    """Return the bytes of what a person types: text in UTF-8, a number's digits. Raises CommandError."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
@@ -216,7 +274,7 @@ def data(value: Any) -> bytes:
 
 
 def text(value: Any, what: str = "a name") -> str:
-    """The text of what a person types. Raises CommandError."""
+    """Return the text of what a person types. Raises CommandError."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -230,7 +288,7 @@ def text(value: Any, what: str = "a name") -> str:
 
 
 def many(values: Any) -> list[Any]:
-    """One or many as a list."""
+    """Return one or many as a list."""
     if values is None:
         return []
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
@@ -239,14 +297,14 @@ def many(values: Any) -> list[Any]:
 
 
 def java_bytes(value: bytes) -> Any:
-    """A Java byte[]."""
+    """Return a Java byte[]."""
     import jpype
 
     return jpype.JArray(jpype.JByte)(value)
 
 
 def python_bytes(array: Any) -> bytes:
-    """The bytes of a Java byte[]; of null none."""
+    """Return the bytes of a Java byte[]; null has none."""
     return b"" if array is None else bytes(memoryview(array).cast("B")) if len(array) else b""
 
 

@@ -1,16 +1,59 @@
 """ddl: tables and their families."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kirsch.hbase.shell import schema
-from kirsch.hbase.shell.answer import Facts, Grid, Names
+from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, data, java_bytes, many, python_bytes, shown, text
 
 GROUP = "ddl"
 SPLITS = ("SPLITS", "SPLITS_FILE", "NUMREGIONS", "SPLITALGO")
 REGION_COLUMNS = ("SERVER_NAME", "REGION_NAME", "START_KEY", "END_KEY", "SIZE", "REQ", "LOCALITY")
+
+
+rows(
+    "ddl",
+    {
+        "exists": (
+            lambda admin, table: admin.exists(table),
+            "Return whether a table exists.\n\nexists 't1'",
+        ),
+        "enable": (
+            lambda admin, table: None if admin.enabled(table) else admin.enable(table),
+            "Enable a table.\n\nenable 't1'",
+        ),
+        "disable": (
+            lambda admin, table: admin.disable(table) if admin.enabled(table) else None,
+            "Disable a table.\n\ndisable 't1'",
+        ),
+        "is_enabled": (
+            lambda admin, table: admin.enabled(table),
+            "Return whether a table is enabled.\n\nis_enabled 't1'",
+        ),
+        "is_disabled": (
+            lambda admin, table: not admin.enabled(table),
+            "Return whether a table is disabled.\n\nis_disabled 't1'",
+        ),
+        "drop": (
+            lambda admin, table: admin.drop(table),
+            "Delete a table, which must be disabled.\n\ndrop 't1'",
+        ),
+        "list": (
+            lambda admin, pattern=".*": Names("TABLE", admin.tables(pattern)),
+            "List tables, all or those that match a pattern.\n\nlist\nlist 'abc.*'\nlist 'ns1:.*'\n\n"
+            "In Python, list('abc.*') does the same; list(x) of anything but text is Python's own function.",
+        ),
+        "clone_table_schema": (
+            lambda admin, table, new, preserve_splits=True: admin.clone_schema(table, new, preserve_splits),
+            "Create an empty table with another's schema; with false, with a single region.\n\n"
+            "clone_table_schema 't1', 't2'\nclone_table_schema 't1', 't2', false",
+        ),
+    },
+)
 
 
 @command(GROUP, keep_hashes=True)
@@ -125,85 +168,13 @@ def _for_ever(attributes: dict[str, str]) -> dict[str, str]:
     }
 
 
-@command(GROUP, name="list")
-def list_(session: Session, pattern: str = ".*") -> Names:
-    """List tables, those that match a pattern if there is one.
-
-        list
-        list 'abc.*'
-        list 'ns1:.*'
-
-    In Python list('abc.*') does so, and list(something that is not text) is Python's own.
-    """
-    names = session.admin("listTableNames", session.pattern(pattern))
-    return Names("TABLE", sorted(str(name) for name in names))
-
-
-@command(GROUP)
-def exists(session: Session, table: Any) -> bool:
-    """Say whether there is a table.
-
-    exists 't1'
-    """
-    return bool(session.admin("tableExists", session.table_name(table)))
-
-
-@command(GROUP)
-def enable(session: Session, table: Any) -> None:
-    """Have a table served.
-
-    enable 't1'
-    """
-    name = session.table_name(table)
-    if not session.admin("isTableEnabled", name):
-        session.admin("enableTable", name)
-
-
-@command(GROUP)
-def disable(session: Session, table: Any) -> None:
-    """Have a table not served.
-
-    disable 't1'
-    """
-    name = session.table_name(table)
-    if not session.admin("isTableDisabled", name):
-        session.admin("disableTable", name)
-
-
-@command(GROUP)
-def drop(session: Session, table: Any) -> None:
-    """Delete a table, which must be disabled.
-
-    drop 't1'
-    """
-    session.admin("deleteTable", session.table_name(table))
-
-
-@command(GROUP)
-def is_enabled(session: Session, table: Any) -> bool:
-    """Say whether a table is enabled.
-
-    is_enabled 't1'
-    """
-    return bool(session.admin("isTableEnabled", session.table_name(table)))
-
-
-@command(GROUP)
-def is_disabled(session: Session, table: Any) -> bool:
-    """Say whether a table is disabled.
-
-    is_disabled 't1'
-    """
-    return bool(session.admin("isTableDisabled", session.table_name(table)))
-
-
 @command(GROUP)
 def enable_all(session: Session, pattern: str) -> Names:
     """Enable the tables that match a pattern; on a terminal you are asked first.
 
     enable_all 't.*'
     """
-    return _all(session, pattern, "Enable", enable.function)
+    return _all(session, pattern, "Enable", lambda admin, name: admin.enabled(name) or admin.enable(name))
 
 
 @command(GROUP)
@@ -212,7 +183,7 @@ def disable_all(session: Session, pattern: str) -> Names:
 
     disable_all 't.*'
     """
-    return _all(session, pattern, "Disable", disable.function)
+    return _all(session, pattern, "Disable", lambda admin, name: admin.enabled(name) and admin.disable(name))
 
 
 @command(GROUP)
@@ -221,18 +192,19 @@ def drop_all(session: Session, pattern: str) -> Names:
 
     drop_all 't.*'
     """
-    return _all(session, pattern, "Drop", drop.function)
+    return _all(session, pattern, "Drop", lambda admin, name: admin.drop(name))
 
 
-def _all(session: Session, pattern: str, verb: str, do: Any) -> Names:
-    found = list_.function(session, text(pattern, "a pattern"))
+def _all(session: Session, pattern: str, verb: str, do: Callable[[Any, str], Any]) -> Names:
+    admin = session.connection.admin
+    found = admin.tables(text(pattern, "a pattern"))
     if not found:
         raise CommandError(f"no table matches {pattern}")
     if not session.confirm(f"{verb} {', '.join(found)}?"):
         return Names("TABLE", [])
     for done, name in enumerate(found):
         session.progress.say(f"{name} ({done} of {len(found)})")
-        do(session, name)
+        do(admin, name)
     return Names("TABLE", found)
 
 
@@ -247,18 +219,6 @@ def get_table(session: Session, table: Any) -> Any:
     name = session.table_name(table)
     session.admin("getDescriptor", name)
     return session.table(str(name))
-
-
-@command(GROUP)
-def clone_table_schema(session: Session, table: Any, new: Any, preserve_splits: bool = True) -> None:
-    """Make an empty table like another; with false, of one region.
-
-    clone_table_schema 't1', 't2'
-    clone_table_schema 't1', 't2', false
-    """
-    session.admin(
-        "cloneTableSchema", session.table_name(table), session.table_name(new), bool(preserve_splits)
-    )
 
 
 @command(GROUP)
@@ -342,3 +302,119 @@ def show_filters(session: Session) -> Names:
     """
     filters = session.java("filter.ParseFilter").getAllFilters()
     return Names("FILTER", sorted(str(name) for name in filters.keySet()))
+
+
+GROUP = "ddl"
+METHODS = (
+    "delete",
+    "table_att_unset",
+    "table_conf_unset",
+    "table_remove_coprocessor",
+)
+
+
+@command(GROUP, keep_hashes=True)
+def alter(session: Session, table: Any, *changes: Any, **options: Any) -> None:
+    """Change a table: its families, or its own options. Waits until all regions have it.
+
+        alter 't1', NAME => 'f1', VERSIONS => 5
+        alter 't1', 'f1', {NAME => 'f2', IN_MEMORY => true}, {NAME => 'f3', VERSIONS => 5}
+        alter 't1', NAME => 'f1', METHOD => 'delete'
+        alter 't1', 'delete' => 'f1'
+        alter 't1', MAX_FILESIZE => '134217728', READONLY => true
+        alter 't1', CONFIGURATION => {'hbase.hregion.scan.loadColumnFamiliesOnDemand' => 'true'}
+        alter 't1', {NAME => 'f2', CONFIGURATION => {'hbase.hstore.blockingStoreFiles' => '10'}}
+        alter 't1', 'coprocessor' => 'hdfs:///foo.jar|com.foo.FooRegionObserver|1001|arg1=1,arg2=2'
+        alter 't1', METHOD => 'table_att_unset', NAME => 'MAX_FILESIZE'
+        alter 't1', METHOD => 'table_conf_unset', NAME => 'hbase.hregion.majorcompaction'
+        alter 't1', METHOD => 'table_remove_coprocessor', CLASSNAME => 'com.foo.FooRegionObserver'
+
+    A family that is not there is made.
+    """
+    future = _alter(session, table, changes, options)
+    session.call(future.get)
+
+
+@command(GROUP, keep_hashes=True)
+def alter_async(session: Session, table: Any, *changes: Any, **options: Any) -> None:
+    """Change a table as alter does, and do not wait. alter_status says how far it is.
+
+    alter_async 't1', NAME => 'f1', VERSIONS => 5
+    """
+    _alter(session, table, changes, options)
+
+
+@command(GROUP)
+def alter_status(session: Session, table: Any) -> Facts:
+    """Say how many of a table's regions have its last change.
+
+    alter_status 't1'
+    """
+    name = session.table_name(table)
+    session.admin("getDescriptor", name)
+    counts = session.metrics().getTableRegionStatesCount().get(name)
+    total = 0 if counts is None else int(counts.getTotalRegions())
+    moving = 0 if counts is None else int(counts.getRegionsInTransition())
+    return Facts({"REGIONS": total, "UPDATED": total - moving}, f"{total - moving}/{total} regions updated")
+
+
+def _alter(session: Session, table: Any, changes: Any, options: Any) -> Any:
+    name = session.table_name(table)
+    descriptor = session.admin("getDescriptor", name)
+    builder = session.java("client.TableDescriptorBuilder").newBuilder(descriptor)
+    given = [*changes, *([options] if options else [])]
+    if not given:
+        raise UsageError("alter: change what? alter 't1', NAME => 'f1', VERSIONS => 5")
+    for change in given:
+        if isinstance(change, dict):
+            _change(session, builder, descriptor, schema.upper(change))
+        else:
+            _family(session, builder, descriptor, data(change), {})
+    return session.admin("modifyTableAsync", builder.build())
+
+
+def _change(session: Session, builder: Any, descriptor: Any, change: dict[str, Any]) -> None:
+    method = change.get("METHOD")
+    if "DELETE" in change:
+        method, change = "delete", {"NAME": change["DELETE"]}
+    if method is not None:
+        _method(session, builder, descriptor, text(method).lower(), change)
+    elif "NAME" in change:
+        _family(session, builder, descriptor, data(change["NAME"]), change)
+    else:
+        schema.table(session, builder, change)
+
+
+def _family(session: Session, builder: Any, descriptor: Any, name: bytes, change: dict[str, Any]) -> None:
+    old = descriptor.getColumnFamily(session.bytes(name))
+    made = schema.family(session, name, change, old)
+    if old is None:
+        session.call(builder.setColumnFamily, made)
+    else:
+        session.call(builder.modifyColumnFamily, made)
+
+
+def _method(session: Session, builder: Any, descriptor: Any, method: str, change: dict[str, Any]) -> None:
+    if method not in METHODS:
+        raise CommandError(f"there is no METHOD {method}: there are {', '.join(METHODS)}")
+    if method == "table_remove_coprocessor":
+        if "CLASSNAME" not in change:
+            raise UsageError("alter: table_remove_coprocessor goes with CLASSNAME => 'CLASS'")
+        for one in many(change["CLASSNAME"]):
+            if not descriptor.hasCoprocessor(text(one)):
+                raise CommandError(f"the table has no coprocessor {text(one)}")
+            session.call(builder.removeCoprocessor, text(one))
+        return
+    if "NAME" not in change:
+        raise UsageError(f"alter: METHOD => '{method}' goes with NAME => 'WHICH'")
+    for one in many(change["NAME"]):
+        if method == "delete":
+            if not descriptor.hasColumnFamily(session.bytes(one)):
+                raise CommandError(
+                    f"there is no family {shown(data(one))} in table {descriptor.getTableName()}"
+                )
+            session.call(builder.removeColumnFamily, session.bytes(one))
+        else:
+            if descriptor.getValue(text(one)) is None:
+                raise CommandError(f"{text(one)} is not set in table {descriptor.getTableName()}")
+            session.call(builder.removeValue, session.bytes(one))

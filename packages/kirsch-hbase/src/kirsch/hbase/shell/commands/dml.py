@@ -2,13 +2,35 @@
 
 from typing import Any
 
-from kirsch.hbase.shell.answer import Names, Stream
-from kirsch.hbase.shell.cells import COLUMNS, LONG, Format, number, query, rows_of, scanned
+from kirsch.hbase.shell.answers import Names, Stream
 from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.commands.rows import rows
+from kirsch.hbase.shell.queries import COLUMNS, LONG, Format, number, query, rows_of, scanned
 from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
 
 GROUP = "dml"
 COUNTER = 8
+
+
+rows(
+    "dml",
+    {
+        "get_splits": (
+            lambda admin, table: Names(
+                "SPLIT", [shown(region.start) for region in admin.regions.list(table) if region.start]
+            ),
+            "List the keys at which a table is split into regions.\n\nget_splits 't1'",
+        ),
+        "truncate": (
+            lambda admin, table: admin.truncate(table, preserve_splits=False),
+            "Delete all rows of a table. It has a single region afterwards.\n\ntruncate 't1'",
+        ),
+        "truncate_preserve": (
+            lambda admin, table: admin.truncate(table),
+            "Delete all rows of a table, and keep its regions.\n\ntruncate_preserve 't1'",
+        ),
+    },
+)
 
 
 @command(GROUP)
@@ -276,48 +298,6 @@ def count(session: Session, table: Any, interval: int = 1000, **options: Any) ->
         if done % 1000 == 0:
             session.progress.say(f"{done:,} rows, {shown(row.key)}")
     return done
-
-
-@command(GROUP)
-def get_splits(session: Session, table: Any) -> Names:
-    """List the keys at which a table is split.
-
-    get_splits 't1'
-    """
-    name = session.table_name(_existing(session, table))
-    locator = session.connection.java.getRegionLocator(name)
-    try:
-        keys = [python_bytes(key) for key in session.call(locator.getStartKeys)]
-    finally:
-        locator.close()
-    return Names("SPLIT", [shown(key) for key in keys if key])
-
-
-@command(GROUP)
-def truncate(session: Session, table: Any) -> None:
-    """Empty a table; it is one region then.
-
-    truncate 't1'
-    """
-    _truncate(session, table, False)
-
-
-@command(GROUP)
-def truncate_preserve(session: Session, table: Any) -> None:
-    """Empty a table; its regions stay as they are.
-
-    truncate_preserve 't1'
-    """
-    _truncate(session, table, True)
-
-
-def _truncate(session: Session, table: Any, preserve: bool) -> None:
-    name = session.table_name(table)
-    if session.admin("isTableEnabled", name):
-        session.progress.say("disabling")
-        session.admin("disableTable", name)
-    session.progress.say("truncating")
-    session.admin("truncateTable", name, preserve)
 
 
 def _existing(session: Session, table: Any) -> str:

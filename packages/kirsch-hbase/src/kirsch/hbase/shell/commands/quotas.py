@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from kirsch.hbase.shell.answer import Grid
+from kirsch.hbase.shell.answers import Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, text
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
@@ -12,6 +13,43 @@ TIMES = {"sec": "SECONDS", "min": "MINUTES", "hour": "HOURS", "day": "DAYS"}
 _RATE = re.compile(r"(\d+)(req|CU|[BKMGTP])/(sec|min|hour|day)", re.I)
 _SIZE = re.compile(r"(\d+)\s*([BKMGTP]?)B?", re.I)
 ALL_SERVERS = "all"
+
+
+rows(
+    "quotas",
+    {
+        "list_quota_table_sizes": (
+            lambda admin: Grid(("TABLE", "BYTES"), sorted(admin.quotas.table_sizes().items()), "table"),
+            "List the sizes of tables that space quotas are compared with.\n\nlist_quota_table_sizes",
+        ),
+        "list_snapshot_sizes": (
+            lambda admin: Grid(
+                ("SNAPSHOT", "BYTES"), sorted(admin.quotas.snapshot_sizes().items()), "snapshot"
+            ),
+            "List the sizes of snapshots that space quotas are compared with.\n\nlist_snapshot_sizes",
+        ),
+        "enable_rpc_throttle": (
+            lambda admin: admin.cluster.request_quotas(True),
+            "Enforce request quotas. Returns whether they were enforced before.\n\nenable_rpc_throttle",
+        ),
+        "disable_rpc_throttle": (
+            lambda admin: admin.cluster.request_quotas(False),
+            "Do not enforce request quotas. Returns whether they were enforced before.\n\n"
+            "disable_rpc_throttle",
+        ),
+        "enable_exceed_throttle_quota": (
+            lambda admin: admin.cluster.exceeding_quotas(True),
+            "Let users exceed request quotas while servers have capacity. Returns the previous state.\n\n"
+            "enable_exceed_throttle_quota\n\n"
+            "It needs a quota of the region servers for reads and for writes a second.",
+        ),
+        "disable_exceed_throttle_quota": (
+            lambda admin: admin.cluster.exceeding_quotas(False),
+            "Do not let users exceed request quotas. Returns the previous state.\n\n"
+            "disable_exceed_throttle_quota",
+        ),
+    },
+)
 
 
 @command("quotas")
@@ -192,16 +230,6 @@ def list_quotas(
 
 
 @command("quotas")
-def list_quota_table_sizes(session: Session) -> Grid:
-    """List how large the master takes tables to be, for quotas of space.
-
-    list_quota_table_sizes
-    """
-    sizes = dict(session.admin("getSpaceQuotaTableSizes"))
-    return Grid(("TABLE", "BYTES"), sorted((str(t), int(n)) for t, n in sizes.items()), "table")
-
-
-@command("quotas")
 def list_quota_snapshots(
     session: Session, *, table: str | None = None, namespace: str | None = None, regionserver: Any = None
 ) -> Grid:
@@ -241,53 +269,3 @@ def list_quota_snapshots(
     return Grid(
         ("TABLE", "USAGE", "LIMIT", "VIOLATION", "POLICY"), sorted(rows, key=lambda r: r[0]), "snapshot"
     )
-
-
-@command("quotas")
-def list_snapshot_sizes(session: Session) -> Grid:
-    """List how large the master takes snapshots to be, for quotas of space.
-
-    list_snapshot_sizes
-    """
-    sizes = session.call(
-        session.java("quotas.QuotaTableUtil").getObservedSnapshotSizes, session.connection.java
-    )
-    return Grid(("SNAPSHOT", "BYTES"), sorted((str(s), int(n)) for s, n in dict(sizes).items()), "snapshot")
-
-
-@command("quotas")
-def enable_rpc_throttle(session: Session) -> bool:
-    """Have quotas of requests hold. Answers whether they did before.
-
-    enable_rpc_throttle
-    """
-    return bool(session.admin("switchRpcThrottle", True))
-
-
-@command("quotas")
-def disable_rpc_throttle(session: Session) -> bool:
-    """Have quotas of requests not hold. Answers whether they did before.
-
-    disable_rpc_throttle
-    """
-    return bool(session.admin("switchRpcThrottle", False))
-
-
-@command("quotas")
-def enable_exceed_throttle_quota(session: Session) -> bool:
-    """Let users exceed their quotas of requests where the servers have room. Answers what was before.
-
-        enable_exceed_throttle_quota
-
-    A quota of the region servers for reads and writes a second must be there.
-    """
-    return bool(session.admin("exceedThrottleQuotaSwitch", True))
-
-
-@command("quotas")
-def disable_exceed_throttle_quota(session: Session) -> bool:
-    """Do not let users exceed their quotas of requests. Answers what was before.
-
-    disable_exceed_throttle_quota
-    """
-    return bool(session.admin("exceedThrottleQuotaSwitch", False))

@@ -1,16 +1,53 @@
-"""tools: regions: where they are, and what is done with them."""
+"""Commands of the group `tools` for regions."""
 
 from typing import Any
 
-from kirsch.hbase.shell.answer import Facts, Grid
+from kirsch.hbase.shell.answers import Facts, Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
 
 GROUP = "tools"
 
 
+def _evicted(stats: Any) -> Facts:
+    return Facts(
+        {
+            "EVICTED_BLOCKS": int(stats.getEvictedBlocks()),
+            "MAX_CACHE_BYTES": int(stats.getMaxCacheSize()),
+            "FAILURES": int(stats.getExceptionCount()),
+        },
+        f"{stats.getEvictedBlocks()} blocks evicted",
+    )
+
+
+rows(
+    GROUP,
+    {
+        "assign": (
+            lambda admin, region: admin.regions.assign(region),
+            "Assign a region to a server.\n\nassign 'REGION'\nassign 'ENCODED_REGION'",
+        ),
+        "unassign": (
+            lambda admin, region, force=False: admin.regions.unassign(region),
+            "Close a region. The master does not open it elsewhere until it is assigned.\n\n"
+            "unassign 'REGION'\nunassign 'ENCODED_REGION'",
+        ),
+        "compaction_state": (
+            lambda admin, table: admin.compaction_state(table),
+            "Show whether a table is being compacted: NONE, MINOR, MAJOR or MAJOR_AND_MINOR.\n\n"
+            "compaction_state 't1'",
+        ),
+        "clear_block_cache": (
+            lambda admin, table: _evicted(admin.clear_block_cache(table)),
+            "Evict a table's blocks from the cache.\n\nclear_block_cache 't1'",
+        ),
+    },
+)
+
+
 def region(session: Session, name: Any) -> tuple[Any, Any] | None:
-    """A region that a server has, by its name or the encoded one, and the server; None if there is none."""
+    """Return a region and its server by its full or encoded name; None if no server has it."""
     given = data(name)
     for server in session.live():
         for info in session.admin("getRegions", server):
@@ -20,7 +57,7 @@ def region(session: Session, name: Any) -> tuple[Any, Any] | None:
 
 
 def served(session: Session, name: Any) -> tuple[Any, Any]:
-    """A region that a server has, and the server. Raises CommandError where there is none."""
+    """Return a region and its server. Raises CommandError where no server has it."""
     found = region(session, name)
     if found is None:
         raise CommandError(
@@ -30,7 +67,7 @@ def served(session: Session, name: Any) -> tuple[Any, Any]:
 
 
 def _is_table(session: Session, name: Any) -> bool:
-    """Whether a name is a table's rather than a region's."""
+    """Return whether a name is the name of a table, and not of a region."""
     given = data(name)
     if given.count(b",") >= 2 or (len(given) == 32 and not set(given) - set(b"0123456789abcdef")):
         return False
@@ -40,26 +77,6 @@ def _is_table(session: Session, name: Any) -> bool:
 def _is_region(name: Any) -> bool:
     given = data(name)
     return given.count(b",") >= 2 or (len(given) == 32 and not set(given) - set(b"0123456789abcdef"))
-
-
-@command(GROUP)
-def assign(session: Session, region: Any) -> None:
-    """Have a region served. One that is served already stays where it is, or is served anew.
-
-    assign 'REGION'
-    assign 'ENCODED_REGION'
-    """
-    session.admin("assign", session.bytes(region))
-
-
-@command(GROUP)
-def unassign(session: Session, region: Any, force: bool = False) -> None:
-    """Have a region closed by its server; the master does not serve it elsewhere until it is assigned.
-
-    unassign 'REGION'
-    unassign 'ENCODED_REGION'
-    """
-    session.admin("unassign", session.bytes(region))
 
 
 @command(GROUP)
@@ -176,15 +193,6 @@ def _compact(session: Session, method: str, name: Any, family: Any, kind: str) -
     if not _is_table(session, name):
         raise CommandError(f"there is no table {text(name)}")
     session.admin(method, session.table_name(name), *more, session.enum("client.CompactType", kind))
-
-
-@command(GROUP)
-def compaction_state(session: Session, table: Any) -> str:
-    """Say whether a table is being compacted: NONE, MINOR, MAJOR or MAJOR_AND_MINOR.
-
-    compaction_state 't1'
-    """
-    return str(session.admin("getCompactionState", session.table_name(table)).name())
 
 
 @command(GROUP)

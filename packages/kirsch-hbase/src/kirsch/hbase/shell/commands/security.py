@@ -1,12 +1,53 @@
-"""security: who may do what (AccessController)."""
+"""Groups `security` (AccessController) and `visibility labels` (VisibilityController)."""
 
 from typing import Any
 
-from kirsch.hbase.shell.answer import Grid, Names
+from kirsch.hbase.shell.answers import Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
-from kirsch.hbase.shell.session import Session, text
+from kirsch.hbase.shell.commands.rows import rows
+from kirsch.hbase.shell.queries import rewrite
+from kirsch.hbase.shell.session import Session, python_bytes, text
 
 ACTIONS = {"R": "READ", "W": "WRITE", "X": "EXEC", "C": "CREATE", "A": "ADMIN"}
+
+
+rows(
+    "security",
+    {
+        "list_security_capabilities": (
+            lambda admin: Names("CAPABILITY", admin.cluster.capabilities()),
+            "List the security features of the server.\n\nlist_security_capabilities",
+        ),
+    },
+)
+
+rows(
+    "visibility labels",
+    {
+        "add_labels": (
+            lambda admin, labels: admin.labels.add(labels),
+            "Define visibility labels.\n\nadd_labels ['SECRET', 'PRIVATE']",
+        ),
+        "list_labels": (
+            lambda admin, pattern=".*": Names("LABEL", admin.labels.list(pattern)),
+            "List visibility labels, all or those that match a pattern.\n\n"
+            "list_labels\nlist_labels 'secret.*'",
+        ),
+        "set_auths": (
+            lambda admin, user, labels: admin.labels.grant(user, labels),
+            "Let a user see cells with these labels.\n\nset_auths 'bob', ['SECRET', 'PRIVATE']",
+        ),
+        "get_auths": (
+            lambda admin, user: Names("LABEL", admin.labels.of(user)),
+            "List the labels that a user may see.\n\nget_auths 'bob'",
+        ),
+        "clear_auths": (
+            lambda admin, user, labels=None: admin.labels.revoke(user, labels),
+            "Take labels from a user, all if none is named.\n\n"
+            "clear_auths 'bob', ['SECRET']\nclear_auths 'bob'",
+        ),
+    },
+)
 
 
 @command("security", keep_hashes=True)
@@ -18,7 +59,7 @@ def grant(
     family: Any = None,
     qualifier: Any = None,
 ) -> int | None:
-    """Give a user or @group rights: of all, of a namespace (@ns), a table, family or column.
+    """Grant a user or @group permissions: globally, or of a namespace (@ns), table, family or column.
 
         grant 'bob', 'RWXCA'
         grant '@admins', 'RWXCA'
@@ -26,8 +67,8 @@ def grant(
         grant 'bob', 'RW', 't1', 'f1', 'col1'
         grant 't1', {'bob' => 'RW'}, {COLUMNS => ['f1:q1']}
 
-    R read, W write, X execute, C create, A administer. The last form gives rights of the cells that a scan
-    finds now, and answers how many they are.
+    R read, W write, X execute, C create, A administer. The last form grants permissions of the cells that a
+    scan finds now, and returns their number.
     """
     if isinstance(permissions, dict):
         return _grant_cells(session, user, permissions, table or {})
@@ -39,7 +80,7 @@ def grant(
 
 @command("security")
 def revoke(session: Session, user: str, table: Any = None, family: Any = None, qualifier: Any = None) -> None:
-    """Take a user's or @group's rights away: of all, of a namespace (@ns), a table, family or column.
+    """Revoke permissions: global ones, or of a namespace (@ns), table, family or column.
 
     revoke 'bob'
     revoke 'bob', '@ns1'
@@ -53,7 +94,7 @@ def revoke(session: Session, user: str, table: Any = None, family: Any = None, q
 
 @command("security")
 def user_permission(session: Session, table: str | None = None) -> Grid:
-    """List rights: all of tables that match a pattern, of a namespace (@ns); global ones if none is named.
+    """List permissions: global ones, of a namespace (@ns), or of tables that match a pattern.
 
     user_permission
     user_permission '@ns1'
@@ -71,19 +112,10 @@ def user_permission(session: Session, table: str | None = None) -> Grid:
     return Grid(("USER", "SCOPE", "NAMESPACE", "TABLE", "FAMILY", "QUALIFIER", "ACTIONS"), rows, "permission")
 
 
-@command("security")
-def list_security_capabilities(session: Session) -> Names:
-    """List what security the server has.
-
-    list_security_capabilities
-    """
-    return Names("CAPABILITY", sorted(str(c.name()) for c in session.admin("getSecurityCapabilities")))
-
-
 def _actions(session: Session, letters: Any) -> Any:
-    given = text(letters, "rights").upper()
+    given = text(letters, "permissions").upper()
     if unknown := [letter for letter in given if letter not in ACTIONS]:
-        raise CommandError(f"{unknown[0]} is no right: there are R, W, X, C and A")
+        raise CommandError(f"{unknown[0]} is not a permission: there are R, W, X, C and A")
     import jpype
 
     action = session.java("security.access.Permission$Action")
@@ -120,8 +152,6 @@ def _scope(permission: Any) -> tuple[Any, ...]:
         return scope, None, None, None, None, actions
     if scope == "NAMESPACE":
         return scope, str(permission.getNamespace()), None, None, None, actions
-    from kirsch.hbase.shell.session import python_bytes
-
     name = permission.getTableName()
     family, qualifier = permission.getFamily(), permission.getQualifier()
     return (
@@ -135,12 +165,25 @@ def _scope(permission: Any) -> tuple[Any, ...]:
 
 
 def _grant_cells(session: Session, table: Any, rights: dict[Any, Any], specification: dict[str, Any]) -> int:
-    """Writes the cells that a scan finds anew, with rights."""
+    """Rewrite the cells that a scan finds with permissions of their own."""
     permissions = session.java("java.util.HashMap")()
     kind = session.java("security.access.Permission")
     for user, letters in rights.items():
         made = kind.newBuilder().withActions(_actions(session, letters)).build()
         permissions.put(text(user, "a user's name"), made)
-    from kirsch.hbase.shell.cells import rewrite
-
     return rewrite(session, table, specification, lambda put: put.setACL(permissions))
+
+
+@command("visibility labels", keep_hashes=True)
+def set_visibility(
+    session: Session, table: Any, visibility: str, specification: Any = None, **more: Any
+) -> int:
+    """Set the visibility of the cells that a scan finds. Returns their number.
+
+    set_visibility 't1', 'SECRET&!PUBLIC', {COLUMNS => ['f1', 'f2:q']}
+    """
+    session.connection.admin.labels.check()
+    expression = session.java("security.visibility.CellVisibility")(text(visibility, "a visibility"))
+    return rewrite(
+        session, table, {**(specification or {}), **more}, lambda put: put.setCellVisibility(expression)
+    )

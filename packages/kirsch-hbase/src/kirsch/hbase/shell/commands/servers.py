@@ -1,31 +1,137 @@
-"""tools: servers, and what they have at hand."""
+"""Commands of the group `tools` for servers, the master's chores, and logs in servers' memory."""
 
 from typing import Any
 
-from kirsch.hbase.shell.answer import Facts, Grid, Names, Text
+from kirsch.hbase.shell.answers import Grid, Names, Text
 from kirsch.hbase.shell.command import CommandError, command
+from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, many, python_bytes, shown, text
 
 GROUP = "tools"
 TRACING = "org.apache.hadoop.hbase.trace.TraceUtil"
+FILTERS = {
+    "REGION_NAME": "regionName",
+    "TABLE_NAME": "tableName",
+    "CLIENT_IP": "clientAddress",
+    "USER": "userName",
+    "FILTER_BY_OP": "filterByOperator",
+}
+LIMIT = 10
 
 
-@command(GROUP)
-def list_liveservers(session: Session) -> Names:
-    """List the region servers that live.
-
-    list_liveservers
-    """
-    return Names("SERVER", sorted(str(server.getServerName()) for server in session.live()))
+def _queues(queues: Any) -> list[str]:
+    names = [text(one) for one in many(queues)]
+    if unknown := [name for name in names if name not in ("long", "short")]:
+        raise CommandError(f"there is no queue {unknown[0]}: there are long and short")
+    return names
 
 
-@command(GROUP)
-def list_deadservers(session: Session) -> Names:
-    """List the region servers that the master takes for dead.
+def _cleared(done: list[bool]) -> str:
+    return f"cleared on {sum(done)} of {len(done)} servers"
 
-    list_deadservers
-    """
-    return Names("SERVER", sorted(str(server.getServerName()) for server in session.admin("listDeadServers")))
+
+rows(
+    GROUP,
+    {
+        "list_liveservers": (
+            lambda admin: Names("SERVER", admin.cluster.live()),
+            "List the region servers that are alive.\n\nlist_liveservers",
+        ),
+        "list_deadservers": (
+            lambda admin: Names("SERVER", admin.cluster.dead()),
+            "List the region servers that the master considers dead.\n\nlist_deadservers",
+        ),
+        "list_decommissioned_regionservers": (
+            lambda admin: Names("SERVER", admin.cluster.decommissioned()),
+            "List the region servers that get no regions.\n\nlist_decommissioned_regionservers",
+        ),
+        "decommission_regionservers": (
+            lambda admin, servers, offload=False: admin.cluster.decommission(servers, offload),
+            "Assign no more regions to servers; with true, move their regions away.\n\n"
+            "decommission_regionservers 'host'\n"
+            "decommission_regionservers ['host1:16020', 'host2,16020,1700000000000'], true",
+        ),
+        "recommission_regionserver": (
+            lambda admin, server, regions=(): admin.cluster.recommission(server, regions),
+            "Assign regions to a decommissioned server again, the named ones at once.\n\n"
+            "recommission_regionserver 'host,16020,1700000000000'\n"
+            "recommission_regionserver 'host', ['ENCODED_REGION']",
+        ),
+        "stop_regionserver": (
+            lambda admin, server: admin.cluster.stop_server(server),
+            "Stop a region server.\n\nstop_regionserver 'host:16020'",
+        ),
+        "wal_roll": (
+            lambda admin, server: admin.cluster.roll_log(server),
+            "Start a new write-ahead log on a region server.\n\nwal_roll 'host,16020,1700000000000'",
+        ),
+        "compact_rs": (
+            lambda admin, server, major=False: admin.cluster.compact(server, major),
+            "Compact all regions of a server; with true, into one file each.\n\n"
+            "compact_rs 'host,16020,1700000000000'\ncompact_rs 'host,16020,1700000000000', true",
+        ),
+        "compaction_switch": (
+            lambda admin, enabled, servers=(): Grid(
+                ("SERVER", "WAS"), sorted(admin.cluster.compaction(enabled, servers).items()), "server"
+            ),
+            "Turn compaction on or off on some servers or all. Shows the previous states.\n\n"
+            "compaction_switch false\ncompaction_switch true, ['host,16020,1700000000000']\n\n"
+            "A server that restarts compacts again.",
+        ),
+        "clear_compaction_queues": (
+            lambda admin, server, queues=("long", "short"): admin.cluster.clear_compactions(
+                server, _queues(queues)
+            ),
+            "Remove compactions that a server has not started from its queues.\n\n"
+            "clear_compaction_queues 'host,16020,1700000000000'\n"
+            "clear_compaction_queues 'host,16020,1700000000000', ['long', 'short']",
+        ),
+        "clear_slowlog_responses": (
+            lambda admin, servers=(): _cleared(admin.cluster.clear_slow_log(servers)),
+            "Clear the log of slow and large requests on some servers or all.\n\n"
+            "clear_slowlog_responses\nclear_slowlog_responses ['host,16020,1700000000000']",
+        ),
+        "catalogjanitor_run": (
+            lambda admin: admin.cluster.run_catalog_janitor(),
+            "Clean hbase:meta now. Returns the number of regions it removed.\n\ncatalogjanitor_run",
+        ),
+        "catalogjanitor_switch": (
+            lambda admin, enabled: admin.cluster.catalog_janitor(enabled),
+            "Turn the periodic cleaning of hbase:meta on or off. Returns its previous state.\n\n"
+            "catalogjanitor_switch true",
+        ),
+        "catalogjanitor_enabled": (
+            lambda admin: admin.cluster.catalog_janitor(),
+            "Return whether hbase:meta is cleaned periodically.\n\ncatalogjanitor_enabled",
+        ),
+        "cleaner_chore_run": (
+            lambda admin: admin.cluster.run_cleaner(),
+            "Delete unused files now. Returns whether the chore ran.\n\ncleaner_chore_run",
+        ),
+        "cleaner_chore_switch": (
+            lambda admin, enabled: admin.cluster.cleaner(enabled),
+            "Turn the periodic deletion of unused files on or off. Returns its previous state.\n\n"
+            "cleaner_chore_switch true",
+        ),
+        "cleaner_chore_enabled": (
+            lambda admin: admin.cluster.cleaner(),
+            "Return whether unused files are deleted periodically.\n\ncleaner_chore_enabled",
+        ),
+        "snapshot_cleanup_switch": (
+            lambda admin, enabled: admin.cluster.snapshot_cleanup(enabled),
+            "Turn the deletion of expired snapshots on or off. Returns its previous state.\n\n"
+            "snapshot_cleanup_switch true",
+        ),
+        "snapshot_cleanup_enabled": (
+            lambda admin: admin.cluster.snapshot_cleanup(),
+            "Return whether expired snapshots are deleted.\n\nsnapshot_cleanup_enabled",
+        ),
+        "is_in_maintenance_mode": (
+            lambda admin: admin.cluster.maintenance(),
+            "Return whether the master is in maintenance mode.\n\nis_in_maintenance_mode",
+        ),
+    },
+)
 
 
 @command(GROUP)
@@ -48,39 +154,6 @@ def clear_deadservers(session: Session, *servers: Any) -> Names:
 
 
 @command(GROUP)
-def list_decommissioned_regionservers(session: Session) -> Names:
-    """List the region servers that get no regions.
-
-    list_decommissioned_regionservers
-    """
-    servers = session.admin("listDecommissionedRegionServers")
-    return Names("SERVER", sorted(str(server.getServerName()) for server in servers))
-
-
-@command(GROUP)
-def decommission_regionservers(session: Session, servers: Any, offload: bool = False) -> None:
-    """Give region servers no more regions; with true, move away those they have.
-
-    decommission_regionservers 'host'
-    decommission_regionservers ['host1:16020', 'host2,16020,1700000000000'], true
-    """
-    session.admin("decommissionRegionServers", session.servers(many(servers)), bool(offload))
-
-
-@command(GROUP)
-def recommission_regionserver(session: Session, server: Any, regions: Any = None) -> None:
-    """Give a region server regions again, some at once if they are named.
-
-    recommission_regionserver 'host,16020,1700000000000'
-    recommission_regionserver 'host', ['ENCODED_REGION']
-    """
-    names = session.java("java.util.ArrayList")()
-    for region in many(regions):
-        names.add(session.bytes(region))
-    session.admin("recommissionRegionServer", session.server(server), names)
-
-
-@command(GROUP)
 def stop_master(session: Session) -> None:
     """Stop the master. On a terminal you are asked first.
 
@@ -88,82 +161,6 @@ def stop_master(session: Session) -> None:
     """
     if session.confirm("Stop the master?"):
         session.admin("stopMaster")
-
-
-@command(GROUP)
-def stop_regionserver(session: Session, server: Any) -> None:
-    """Stop a region server.
-
-    stop_regionserver 'host:16020'
-    """
-    found = session.server(server)
-    session.admin("stopRegionServer", f"{found.getHostname()}:{found.getPort()}")
-
-
-@command(GROUP)
-def wal_roll(session: Session, server: Any) -> None:
-    """Have a region server begin a new write-ahead log.
-
-    wal_roll 'host,16020,1700000000000'
-    """
-    session.admin("rollWALWriter", session.server(server))
-
-
-@command(GROUP)
-def compact_rs(session: Session, server: Any, major: bool = False) -> None:
-    """Have all regions of a server compacted; with true, to one file each.
-
-    compact_rs 'host,16020,1700000000000'
-    compact_rs 'host,16020,1700000000000', true
-    """
-    session.admin("majorCompactRegionServer" if major else "compactRegionServer", session.server(server))
-
-
-@command(GROUP)
-def compaction_switch(session: Session, enabled: bool, servers: Any = None) -> Grid:
-    """Let servers compact, or not; all if none is named. Answers what was before.
-
-        compaction_switch false
-        compaction_switch true, ['host,16020,1700000000000']
-
-    It is forgotten when a server starts anew.
-    """
-    names = [str(session.server(name).getServerName()) for name in many(servers)]
-    before = dict(session.admin("compactionSwitch", bool(enabled), session.strings(names)))
-    rows = sorted((str(s.getServerName()), bool(was)) for s, was in before.items())
-    return Grid(("SERVER", "WAS"), rows, "server")
-
-
-@command(GROUP)
-def clear_compaction_queues(session: Session, server: Any, queues: Any = ("long", "short")) -> None:
-    """Forget compactions that a server has not begun.
-
-    clear_compaction_queues 'host,16020,1700000000000'
-    clear_compaction_queues 'host,16020,1700000000000', ['long', 'short']
-    """
-    names = session.java("java.util.HashSet")()
-    for queue in many(queues):
-        if queue not in ("long", "short"):
-            raise CommandError(f"there is no queue {queue}: there are long and short")
-        names.add(queue)
-    session.admin("clearCompactionQueues", session.server(server), names)
-
-
-@command(GROUP)
-def clear_block_cache(session: Session, table: Any) -> Facts:
-    """Forget the blocks of a table that are cached.
-
-    clear_block_cache 't1'
-    """
-    stats = session.admin("clearBlockCache", session.table_name(table))
-    return Facts(
-        {
-            "EVICTED_BLOCKS": int(stats.getEvictedBlocks()),
-            "MAX_CACHE_BYTES": int(stats.getMaxCacheSize()),
-            "FAILURES": int(stats.getExceptionCount()),
-        },
-        f"{stats.getEvictedBlocks()} blocks evicted",
-    )
 
 
 @command(GROUP)
@@ -223,3 +220,99 @@ def trace(session: Session, what: str = "status", name: str = "HBaseShell") -> T
     return Text(
         f"A trace goes on{'' if recorded else '; nothing is recorded, for there is no OpenTelemetry agent'}"
     )
+
+
+@command(GROUP)
+def get_slowlog_responses(
+    session: Session,
+    servers: Any = "*",
+    *,
+    limit: int = LIMIT,
+    region_name: str | None = None,
+    table_name: str | None = None,
+    client_ip: str | None = None,
+    user: str | None = None,
+    filter_by_op: str | None = None,
+) -> Grid:
+    """List requests that were answered slowly, of all servers or some.
+
+        get_slowlog_responses '*'
+        get_slowlog_responses ['host,16020,1700000000000'], {LIMIT => 50}
+        get_slowlog_responses '*', {TABLE_NAME => 't1', CLIENT_IP => '10.0.0.1:43210', FILTER_BY_OP => 'AND'}
+
+    Servers keep them where hbase.regionserver.slowlog.buffer.enabled is true; LIMIT (10) is a server's.
+    """
+    filters = _filters(region_name, table_name, client_ip, user, filter_by_op)
+    return _requests(session, "SLOW_LOG", servers, limit, filters)
+
+
+@command(GROUP)
+def get_largelog_responses(
+    session: Session,
+    servers: Any = "*",
+    *,
+    limit: int = LIMIT,
+    region_name: str | None = None,
+    table_name: str | None = None,
+    client_ip: str | None = None,
+    user: str | None = None,
+    filter_by_op: str | None = None,
+) -> Grid:
+    """List requests whose answers were large, of all servers or some.
+
+    get_largelog_responses '*'
+    get_largelog_responses ['host,16020,1700000000000'], {USER => 'bob', LIMIT => 50}
+    """
+    filters = _filters(region_name, table_name, client_ip, user, filter_by_op)
+    return _requests(session, "LARGE_LOG", servers, limit, filters)
+
+
+def _filters(*values: Any) -> dict[str, str]:
+    return {
+        key: text(value) for key, value in zip(FILTERS.values(), values, strict=True) if value is not None
+    }
+
+
+def _set(session: Session, servers: Any) -> Any:
+    made = session.java("java.util.HashSet")()
+    for server in session.servers("*" if servers in ("*", "all") else many(servers)):
+        made.add(server)
+    return made
+
+
+def _requests(session: Session, kind: str, servers: Any, limit: int, filters: dict[str, str]) -> Grid:
+    if not isinstance(limit, int) or limit < 1:
+        raise CommandError(f"LIMIT is a number from 1 on, not {limit!r}")
+    where = session.java("client.ServerType").REGION_SERVER
+    found = session.admin("getLogEntries", _set(session, servers), kind, where, limit, session.map(filters))
+    rows = [
+        (
+            int(r.getStartTime()),
+            int(r.getProcessingTime()),
+            int(r.getQueueTime()),
+            int(r.getResponseSize()),
+            str(r.getMethodName()),
+            str(r.getUserName()),
+            str(r.getClientAddress()),
+            str(r.getRegionName() or ""),
+            str(r.getCallDetails()),
+        )
+        for r in found
+    ]
+    columns = ("START", "MS", "QUEUE_MS", "BYTES", "METHOD", "USER", "CLIENT", "REGION", "CALL")
+    return Grid(columns, rows, "request")
+
+
+@command(GROUP)
+def hbck_chore_run(session: Session) -> bool:
+    """Look for what does not fit together in the cluster now. Answers whether it ran.
+
+        hbck_chore_run
+
+    What it found is on the master's page (HBCK Report).
+    """
+    hbck = session.call(session.connection.java.getHbck)
+    try:
+        return bool(session.call(hbck.runHbckChore))
+    finally:
+        hbck.close()

@@ -48,8 +48,8 @@ _ESCAPES = {
 }
 
 
-class SpacedError(ValueError):
-    """A line that cannot be read; `line` and `column` count from 1."""
+class SyntaxMistake(ValueError):
+    """A syntax error; `line` and `column` count from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)
@@ -57,24 +57,24 @@ class SpacedError(ValueError):
         self.column = column
 
 
-class Incomplete(SpacedError):
-    """What is there is the beginning of something: a bracket is open, or a comma stands at the end."""
+class Incomplete(SyntaxMistake):
+    """An unfinished statement: a bracket is open, or a comma is last."""
 
 
 def translate(source: str, known: Callable[[str, str], bool]) -> str:
-    """The source with its spaced statements as calls.
+    """Translate the statements in HBase's syntax to Python calls.
 
-    `known(name, method)` says whether a name is a command's (the method is empty then), or an object's that
-    has such a command as a method, and not a thing of the user's own.
+    `known(name, method)` returns whether a name is a command (the method is empty then), or an object that
+    has a command as a method, and not a name that the user has defined.
 
-    Raises SpacedError, Incomplete.
+    Raises SyntaxMistake, Incomplete.
     """
     return _Reader(source, known).read()
 
 
 @dataclass(slots=True)
 class _Open:
-    """A bracket that is open: which, where, and what must be closed at the end of the present element."""
+    """An open bracket: which, where, and what must be closed at the end of the present element."""
 
     bracket: str
     at: int
@@ -97,7 +97,7 @@ class _Reader:
         return "".join(self.out)
 
     def _statement(self) -> None:
-        """One logical line, or a part of one between semicolons."""
+        """Translate one logical line, or a part of one between semicolons."""
         self._copy(re.compile(r"[ \t\n;]*"))
         head = _HEAD.match(self.source, self.at)
         if head is None or not self._spaced(head):
@@ -145,7 +145,7 @@ class _Reader:
         return word is not None and word.group() not in PYTHON
 
     def _python(self) -> None:
-        """Copies Python to the end of its logical line, or to where another statement may begin."""
+        """Copy Python to the end of its logical line, or to where another statement may begin."""
         if defined := _DEFINED.match(self.source, self.at):
             self.own.add(defined.group(1))
         word = _WORD.match(self.source, self.at)
@@ -166,7 +166,7 @@ class _Reader:
                 return
 
     def _arguments(self, *, parenthesis: bool) -> None:
-        """Translates arguments; with `parenthesis` they and what ends them stand in one."""
+        """Translate arguments; with `parenthesis` they are enclosed in one."""
         stack = [_Open("(", self.at)]
         if parenthesis:
             self._take(1)
@@ -193,7 +193,7 @@ class _Reader:
         self.out.insert(end, stack[0].pending + ")")
 
     def _element(self, stack: list[_Open], top: _Open, last: str) -> str:
-        """Translates one token; what it was."""
+        """Translate one token. Return its kind."""
         character = self.source[self.at]
         if _PREFIX.match(self.source, self.at):
             return self._string(top, last)
@@ -206,7 +206,7 @@ class _Reader:
             return character
         if character in ")]}":
             if CLOSING[top.bracket] != character:
-                raise self._error(SpacedError, f"{character} closes nothing", self.at)
+                raise self._error(SyntaxMistake, f"{character} closes nothing", self.at)
             self.out.append(top.pending)
             self._take(1)
             stack.pop()
@@ -217,7 +217,7 @@ class _Reader:
             self._take(1)
             return ","
         if self.source.startswith("=>", self.at):
-            raise self._error(SpacedError, "=> needs a name or a string before it", self.at)
+            raise self._error(SyntaxMistake, "=> needs a name or a string before it", self.at)
         if word := _WORD.match(self.source, self.at):
             return self._word(top, word, last)
         if number := _NUMBER.match(self.source, self.at):
@@ -254,7 +254,7 @@ class _Reader:
             string = _STRING.match(self.source, prefix.end() if prefix else self.at)
         if string is None:
             # Not Incomplete: on one line it is a typing mistake, and waiting for its end would help nobody.
-            kind = Incomplete if self.source[self.at : self.at + 3] in ("'''", '"""') else SpacedError
+            kind = Incomplete if self.source[self.at : self.at + 3] in ("'''", '"""') else SyntaxMistake
             raise self._error(kind, "the string is not closed", self.at)
         if prefixed or string.group()[:3] in ("'''", '"""'):
             self.out.append(self.source[self.at : string.end()])
@@ -265,16 +265,16 @@ class _Reader:
         return self._value(top, repr(value), last, value if isinstance(value, str) else "")
 
     def _value(self, top: _Open, python: str, last: str, name: str = "") -> str:
-        """A value, or the key of a pair if an arrow follows; `name` is the key as a keyword, if it can be "
-        "one."""
+        """Write a value, or the key of a pair if an arrow follows; `name` is the key as a keyword, if it can
+        be one."""
         arrow = _ARROW.match(self.source, self.at)
         if arrow is None:
             self.out.append(python)
             return "value"
         if top.bracket == "[":
-            raise self._error(SpacedError, "a pair with => belongs in { }", self.at)
+            raise self._error(SyntaxMistake, "a pair with => belongs in { }", self.at)
         if last not in ("(", "{", ","):
-            raise self._error(SpacedError, "a comma is missing before this pair", self.at)
+            raise self._error(SyntaxMistake, "a comma is missing before this pair", self.at)
         self.at = arrow.end()
         self._key(top, name, python)
         return "=>"
@@ -289,12 +289,12 @@ class _Reader:
             top.pending = "}"
 
     def _ruby(self, text: str, at: int) -> str | bytes:
-        """A Ruby string's value."""
+        """Return the value of a Ruby string."""
         inner = text[1:-1]
         if text[0] == "'":
             return re.sub(r"\\([\\'])", r"\1", inner)
         if "#{" in inner:
-            raise self._error(SpacedError, "Ruby's #{…} is not known here: write f'…{name}…'", at)
+            raise self._error(SyntaxMistake, "Ruby's #{…} is not known here: write f'…{name}…'", at)
         parts: list[bytes] = []
         binary = False
         done = 0
@@ -320,9 +320,9 @@ class _Reader:
         try:
             return chr(int(digits, 16)).encode()
         except (ValueError, OverflowError):
-            raise self._error(SpacedError, f"\\u{digits} is no character", at) from None
+            raise self._error(SyntaxMistake, f"\\u{digits} is no character", at) from None
 
-    def _error(self, kind: type[SpacedError], message: str, at: int) -> SpacedError:
+    def _error(self, kind: type[SyntaxMistake], message: str, at: int) -> SyntaxMistake:
         before = self.source[:at]
         return kind(message, before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1)
 
@@ -347,7 +347,7 @@ class _Reader:
 
 
 def _bracket_end(source: str, at: int) -> int:
-    """Behind the bracket that closes the one here; -1 where there is none."""
+    """Return the position behind the matching bracket; -1 where there is none."""
     depth = 0
     while at < len(source):
         if string := _STRING.match(source, at):

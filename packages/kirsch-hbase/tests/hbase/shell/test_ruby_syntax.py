@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kirsch.hbase.shell import spaced
+from kirsch.hbase.shell import ruby_syntax
 
 COMMANDS = {"scan", "put", "create", "list", "count", "get", "disable", "drop", "get_table"}
 
@@ -16,7 +16,7 @@ def known(name: str, method: str) -> bool:
 
 
 def translated(source: str) -> str:
-    return spaced.translate(source, known)
+    return ruby_syntax.translate(source, known)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_line_as_python(typed: str, python: str):
     ],
 )
 def test_a_mistake_is_shown_where_it_is(typed: str, message: str, column: int):
-    with pytest.raises(spaced.SpacedError) as caught:
+    with pytest.raises(ruby_syntax.SyntaxMistake) as caught:
         translated(typed)
-    assert not isinstance(caught.value, spaced.Incomplete)
+    assert not isinstance(caught.value, ruby_syntax.Incomplete)
     assert (str(caught.value), caught.value.line, caught.value.column) == (message, 1, column)
 
 
@@ -89,7 +89,7 @@ def test_a_beginning_waits_for_more(typed: str):
     if typed.startswith("scan('"):
         assert translated(typed) == typed  # Python's own call: Python says that it is not complete
         return
-    with pytest.raises(spaced.Incomplete):
+    with pytest.raises(ruby_syntax.Incomplete):
         translated(typed)
 
 
@@ -156,7 +156,7 @@ def test_any_call_as_ruby_writes_it(arguments: list, options: dict, arrow: str):
 def test_whatever_is_typed_is_translated_or_refused(typed: str):
     try:
         python = translated(typed)
-    except spaced.SpacedError as refused:
+    except ruby_syntax.SyntaxMistake as refused:
         error = refused
     else:
         # Lines keep their numbers.

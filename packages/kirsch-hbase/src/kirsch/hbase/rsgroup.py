@@ -1,18 +1,24 @@
-"""The service of groups of region servers, which HBase 2's client jar has no classes for.
+"""Groups of region servers.
 
-Its messages (RSGroupAdmin.proto, of hbase-rsgroup 2.6) are put together here from Java's own protobuf, and go
-to the master as any coprocessor's do.
+HBase 2's client jar lacks the classes of this service, so its messages (RSGroupAdmin.proto of hbase-rsgroup
+2.6) are built here with Java's protobuf, and sent to the master as a coprocessor call.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kirsch.hbase.shell.command import CommandError
-from kirsch.hbase.shell.session import Session, text
+import jpype
+
+from kirsch.hbase.calls import call
+from kirsch.hbase.errors import Invalid, NotFound, Unsupported
+from kirsch.hbase.jvm import cls, hbase
+from kirsch.hbase.names import table_name
 
 PROTOBUF = "org.apache.hadoop.hbase.shaded.com.google.protobuf"
 SERVICE = "RSGroupAdminService"
+# The setting of a namespace that names the group of its new tables.
+SETTING = "hbase.rsgroup.name"
 ENDPOINT = "org.apache.hadoop.hbase.rsgroup.RSGroupAdminEndpoint"
 
 # Each message's fields: number, type (a message's name, or one of protobuf's own), whether there are many.
@@ -80,7 +86,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of region servers."""
+    """A group of region servers: servers as HOST:PORT, its tables and settings."""
 
     name: str
     servers: list[str] = field(default_factory=list)
@@ -88,54 +94,112 @@ class Group:
     configuration: dict[str, str] = field(default_factory=dict)
 
 
-class Service:
-    """The service, at the master. Raises CommandError where the server does not have it."""
+class Groups:
+    """Groups of region servers, as `admin.groups`. Raises Unsupported where the server does not have them."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        names = {str(name) for name in session.admin("getMasterCoprocessorNames")}
+    def __init__(self, java: Any) -> None:
+        self._java = java
+        names = {str(name) for name in call(java.getMasterCoprocessorNames)}
         if not names & {ENDPOINT, ENDPOINT.rpartition(".")[2]}:
-            raise CommandError(
-                "this server has no groups of region servers: RSGroupAdminEndpoint is not among its "
-                "coprocessors (hbase.coprocessor.master.classes, and RSGroupBasedLoadBalancer as "
+            raise Unsupported(
+                "this server has no groups of region servers: RSGroupAdminEndpoint is not among its coprocessors "
+                "(hbase.coprocessor.master.classes, and RSGroupBasedLoadBalancer as "
                 "hbase.master.loadbalancer.class)"
             )
-        self._file = _file(session)
+        self._file = _file()
 
-    def groups(self) -> list[Group]:
-        """All groups."""
+    def list(self) -> "list[Group]":
+        """Return all groups of region servers."""
         return [_group(info) for info in self.call("ListRSGroupInfos").get("r_s_group_info", ())]
 
-    def group(self, name: str) -> Group:
-        """A group by its name. Raises CommandError."""
-        return self.of("GetRSGroupInfo", r_s_group_name=name)
+    def get(self, name: str) -> Group:
+        """Return a group by its name. Raises NotFound."""
+        return self._one(f"there is no group {name}", "GetRSGroupInfo", r_s_group_name=name)
 
-    def of(self, method: str, **fields: Any) -> Group:
-        """The one group that a method answers with. Raises CommandError where there is none."""
+    def of_server(self, server: str) -> Group:
+        """Return the group of a server, HOST:PORT. Raises NotFound."""
+        return self._one(f"there is no group of {server}", "GetRSGroupInfoOfServer", server=server)
+
+    def of_table(self, table: str) -> Group:
+        """Return the group of a table. Raises NotFound."""
+        self._check([table])
+        return self._one(f"there is no group of {table}", "GetRSGroupInfoOfTable", table_name=table)
+
+    def add(self, name: str) -> None:
+        """Add an empty group."""
+        self.call("AddRSGroup", r_s_group_name=name)
+
+    def remove(self, name: str) -> None:
+        """Remove a group, which must be empty."""
+        self.call("RemoveRSGroup", r_s_group_name=name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a group of region servers."""
+        self.call("RenameRSGroup", old_rsgroup_name=old, new_rsgroup_name=new)
+
+    def balance(self, name: str, *, ignore_rit: bool = False, dry_run: bool = False) -> dict[str, Any]:
+        """Balance a group's regions; the answer has balanceRan, moves_calculated and moves_executed."""
+        return self.call("BalanceRSGroup", r_s_group_name=name, ignore_rit=ignore_rit, dry_run=dry_run)
+
+    def move(self, name: str, servers: Sequence[str] = (), tables: Sequence[str] = ()) -> None:
+        """Move servers (HOST:PORT) and tables to a group. Raises NotFound."""
+        self._check(tables)
+        if servers and tables:
+            self.call("MoveServersAndTables", target_group=name, servers=servers, table_name=tables)
+        elif servers:
+            self.call("MoveServers", target_group=name, servers=servers)
+        elif tables:
+            self.call("MoveTables", target_group=name, table_name=tables)
+
+    def move_namespaces(self, name: str, namespaces: Sequence[str], servers: Sequence[str] = ()) -> None:
+        """Move namespaces to a group, with the tables they have and will have, and servers too."""
+        self.get(name)
+        tables: list[str] = []
+        for namespace in namespaces:
+            descriptor = call(self._java.getNamespaceDescriptor, namespace)
+            descriptor.setConfiguration(SETTING, name)
+            call(self._java.modifyNamespace, descriptor)
+            tables += [str(one) for one in call(self._java.listTableNamesByNamespace, namespace)]
+        self.move(name, servers, tables)
+
+    def of_namespace(self, namespace: str) -> str:
+        """Return the name of the group that a namespace's new tables join. Raises NotFound."""
+        descriptor = call(self._java.getNamespaceDescriptor, namespace)
+        return str(descriptor.getConfigurationValue(SETTING) or "default")
+
+    def remove_servers(self, servers: Sequence[str]) -> None:
+        """Remove decommissioned servers from their groups."""
+        self.call("RemoveServers", servers=servers)
+
+    def configure(self, name: str, configuration: Mapping[str, str]) -> None:
+        """Replace a group's settings."""
+        self.call("UpdateRSGroupConfig", group_name=name, configuration=configuration)
+
+    def _check(self, tables: Sequence[str]) -> None:
+        for table in tables:
+            call(self._java.getDescriptor, hbase("TableName").valueOf(table_name(table)))
+
+    def _one(self, missing: str, method: str, **fields: Any) -> Group:
         info = self.call(method, **fields).get("r_s_group_info")
         if info is None:
-            raise CommandError(f"there is no group of {next(iter(fields.values()))}" if method !=
-            "GetRSGroupInfo"
-                               else f"there is no group {fields['r_s_group_name']}")  # fmt: skip
+            raise NotFound(missing)
         return _group(info)
 
     def call(self, method: str, **fields: Any) -> dict[str, Any]:
-        """Call a method; the fields of its answer."""
-        session = self._session
-        channel = session.admin("coprocessorService")
+        """Call a method of the service. Return the fields of its answer."""
+        channel = call(self._java.coprocessorService)
         service = self._file.findServiceByName(SERVICE)
-        dynamic = session.java(f"{PROTOBUF}.DynamicMessage")
+        dynamic = cls(f"{PROTOBUF}.DynamicMessage")
         request = self._message(f"{method}Request", fields)
         empty = dynamic.getDefaultInstance(self._file.findMessageTypeByName(f"{method}Response"))
-        controller = session.java("ipc.ServerRpcController")()
-        answer = session.call(
-            channel.callBlockingMethod, service.findMethodByName(method), controller, request, empty
+        controller = hbase("ipc.ServerRpcController")()
+        return _fields(
+            call(channel.callBlockingMethod, service.findMethodByName(method), controller, request, empty)
         )
-        return _fields(answer)
 
     def _message(self, kind: str, fields: Mapping[str, Any]) -> Any:
         descriptor = self._file.findMessageTypeByName(kind)
-        builder = self._session.java(f"{PROTOBUF}.DynamicMessage").newBuilder(descriptor)
+        builder = cls(f"{PROTOBUF}.DynamicMessage").newBuilder(descriptor)
         for name, (_, type_, repeated) in MESSAGES[kind].items():
             if name not in fields:
                 continue
@@ -149,46 +213,40 @@ class Service:
         return builder.build()
 
     def _value(self, type_: str, value: Any) -> Any:
-        java = self._session.java
         if type_ == "string":
-            return java("java.lang.String")(value)
+            return cls("java.lang.String")(value)
         if type_ == "bool":
-            return java("java.lang.Boolean")(bool(value))
+            return cls("java.lang.Boolean")(bool(value))
         if type_ == "uint32":
-            return java("java.lang.Integer")(value)
+            return cls("java.lang.Integer")(value)
         if type_ == "uint64":
-            return java("java.lang.Long")(value)
+            return cls("java.lang.Long")(value)
         if type_ == "bytes":
-            return java(f"{PROTOBUF}.ByteString").copyFromUtf8(value)
+            return cls(f"{PROTOBUF}.ByteString").copyFromUtf8(value)
         if type_ == "TableName":
             namespace, _, qualifier = value.rpartition(":")
             return self._message("TableName", {"namespace": namespace or "default", "qualifier": qualifier})
         if type_ == "ServerName":
-            host, _, port = text(value, "a server's name").replace(",", ":").partition(":")
+            host, _, port = value.replace(",", ":").partition(":")
             port = port.partition(":")[0]
             if not port.isdigit():
-                raise CommandError(f"{value} is no server here: write HOST:PORT")
+                raise Invalid(f"{value} is not a server: write HOST:PORT")
             return self._message("ServerName", {"host_name": host, "port": int(port)})
         return self._message("NameStringPair", {"name": value[0], "value": value[1]})
 
 
-def _file(session: Session) -> Any:
-    """The description of all messages and the service, as protoc would make it."""
+def _file() -> Any:
+    """Return the descriptor of the messages and the service, as protoc would generate it."""
     protos = f"{PROTOBUF}.DescriptorProtos$"
     made = (
-        session.java(f"{protos}FileDescriptorProto")
-        .newBuilder()
-        .setName("RSGroupAdmin.proto")
-        .setPackage("hbase.pb")
+        cls(f"{protos}FileDescriptorProto").newBuilder().setName("RSGroupAdmin.proto").setPackage("hbase.pb")
     )
-    labels = session.java(f"{protos}FieldDescriptorProto$Label")
-    types = session.java(f"{protos}FieldDescriptorProto$Type")
+    labels = cls(f"{protos}FieldDescriptorProto$Label")
+    types = cls(f"{protos}FieldDescriptorProto$Type")
     for name, fields in MESSAGES.items():
-        message = session.java(f"{protos}DescriptorProto").newBuilder().setName(name)
+        message = cls(f"{protos}DescriptorProto").newBuilder().setName(name)
         for title, (number, type_, repeated) in fields.items():
-            described = (
-                session.java(f"{protos}FieldDescriptorProto").newBuilder().setName(title).setNumber(number)
-            )
+            described = cls(f"{protos}FieldDescriptorProto").newBuilder().setName(title).setNumber(number)
             described.setLabel(labels.LABEL_REPEATED if repeated else labels.LABEL_OPTIONAL)
             if type_ in MESSAGES:
                 described.setType(types.TYPE_MESSAGE).setTypeName(f".hbase.pb.{type_}")
@@ -196,16 +254,14 @@ def _file(session: Session) -> Any:
                 described.setType(getattr(types, f"TYPE_{type_.upper()}"))
             message.addField(described)
         made.addMessageType(message)
-    service = session.java(f"{protos}ServiceDescriptorProto").newBuilder().setName(SERVICE)
+    service = cls(f"{protos}ServiceDescriptorProto").newBuilder().setName(SERVICE)
     for name in MESSAGES:
         if name.endswith("Request"):
-            method = session.java(f"{protos}MethodDescriptorProto").newBuilder()
+            method = cls(f"{protos}MethodDescriptorProto").newBuilder()
             method.setName(name.removesuffix("Request")).setInputType(f".hbase.pb.{name}")
             service.addMethod(method.setOutputType(f".hbase.pb.{name.removesuffix('Request')}Response"))
     made.addService(service)
-    descriptor = session.java(f"{PROTOBUF}.Descriptors$FileDescriptor")
-    import jpype
-
+    descriptor = cls(f"{PROTOBUF}.Descriptors$FileDescriptor")
     return descriptor.buildFrom(made.build(), jpype.JArray(descriptor)(0))
 
 

@@ -1,12 +1,11 @@
-"""Reading cells as commands do: from their options to Java's Get and Scan, and from what comes to what is "
-"shown."""
+"""Reading of cells by commands: from options to Java's Get and Scan, and from cells to what is shown."""
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from kirsch.hbase.shell.answer import Stream
+from kirsch.hbase.shell.answers import Stream
 from kirsch.hbase.shell.command import CommandError, UsageError
 from kirsch.hbase.shell.session import Session, data, many, shown, text
 
@@ -37,7 +36,7 @@ Decode = Callable[[bytes], Any]
 
 
 class Format:
-    """How values are shown: by a column's formatter, or the one of all; `longest` is where they are cut."""
+    """Formatters of values, by column or for all; `longest` is the length at which values are cut."""
 
     def __init__(self, session: Session, formatter: Any = None, class_: Any = None, longest: int = 0) -> None:
         self._session = session
@@ -46,7 +45,7 @@ class Format:
         self._longest = longest
 
     def column(self, given: Any) -> tuple[bytes, bytes | None]:
-        """A column that is typed: family and qualifier; `f:q:toInt` says besides how it is shown."""
+        """Parse a column: family and qualifier; `f:q:toInt` gives its formatter too."""
         name = data(given)
         family, colon, qualifier = name.partition(b":")
         if not family:
@@ -60,7 +59,7 @@ class Format:
         return family, qualifier if colon else None
 
     def decoder(self, name: str, class_: Any = None) -> Decode:
-        """What decodes values, by its name. Raises CommandError."""
+        """Return the decoder of a formatter's name. Raises CommandError."""
         if found := _CLASS.fullmatch(name):
             class_, name = found.groups()
         if class_ is not None:
@@ -79,7 +78,7 @@ class Format:
         return decode
 
     def value(self, cell: Any) -> Any:
-        """A cell's value, as it is shown."""
+        """Return a cell's value as it is shown."""
         decode = self._columns.get(cell.column, self._all)
         made = cell.value if decode is None else decode(cell.value)
         if self._longest and isinstance(made, bytes | str):
@@ -87,7 +86,7 @@ class Format:
         return made
 
     def lines(self, row: Any) -> list[tuple[Any, ...]]:
-        """A row's lines in a table."""
+        """Return a row's lines in a table."""
         return [
             (
                 cell.row,
@@ -106,7 +105,7 @@ def _codec(name: str) -> Any:
 
 
 def type_name(cell: Any) -> str:
-    """What kind of mark a cell is."""
+    """Return the name of a cell's type."""
     from kirsch.hbase.cell import TYPES
 
     return TYPES.get(cell.type, str(cell.type))
@@ -121,7 +120,7 @@ def _plain(value: Any) -> Any:
 def query(
     session: Session, java: Any, format_: Format, columns: Iterable[Any], options: dict[str, Any]
 ) -> None:
-    """Set on a Java Get or Scan what both know; what is used is taken out of the options."""
+    """Set on a Java Get or Scan the options that both have, and remove them from `options`."""
     for column in columns:
         family, qualifier = format_.column(column)
         if qualifier is None:
@@ -162,7 +161,7 @@ def query(
 
 
 def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple[Any, int | None]:
-    """A Java Scan of a command's options, and its limit. Raises UsageError for an option there is not."""
+    """Return a Java Scan of a command's options, and its limit. Raises UsageError for an unknown option."""
     scan = session.java("client.Scan")()
     columns = [*many(options.pop("columns", None)), *many(options.pop("column", None))]
     query(session, scan, format_, columns, options)
@@ -216,7 +215,7 @@ def _either(options: dict[str, Any], *names: str) -> Any:
 
 
 def number(value: Any, name: str, most: int = LONG) -> int:
-    """A whole number that is typed. Raises CommandError."""
+    """Check a whole number. Raises CommandError."""
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -227,7 +226,7 @@ def number(value: Any, name: str, most: int = LONG) -> int:
 
 
 def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
-    """The rows of a table, as they come."""
+    """Return the rows of a table as a stream."""
     from kirsch.hbase.row import PLAIN
     from kirsch.hbase.scan import Scanner
 
@@ -245,16 +244,16 @@ def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
 
 
 def rows_of(results: Any) -> list[Any]:
-    """Rows of Java's Results."""
-    from kirsch.hbase.crossing import pack
+    """Return the rows of Java Results."""
+    from kirsch.hbase.block_transfer import pack
+    from kirsch.hbase.compiled import decode_rows
     from kirsch.hbase.row import PLAIN, Row
-    from kirsch.hbase.speedups import decode_rows
 
     return [Row(key, cells, PLAIN) for key, cells in decode_rows(pack(results))]
 
 
 def rewrite(session: Session, table: Any, specification: Any, change: Callable[[Any], Any]) -> int:
-    """Write the cells that a scan finds anew, each put changed; how many they are."""
+    """Rewrite the cells that a scan finds, each put changed. Return their number."""
     options = {str(key): value for key, value in (specification or {}).items()}
     name = str(session.table_name(table))
     java = session.connection.java_table(name)

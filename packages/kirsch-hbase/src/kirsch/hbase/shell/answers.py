@@ -1,13 +1,77 @@
-"""From answers to lines of text, and to values for JSON. Pure, but that rows come while they are asked "
-"for."""
+"""Results of commands, and their text: lines for people, values for JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
-from kirsch.hbase.shell.answer import Facts, Grid, Names, Stream, Text
 from kirsch.hbase.shell.session import shown
+
+
+class Text(str):
+    """Text that is shown unchanged."""
+
+    __slots__ = ()
+
+
+class Names(list[str]):
+    """Names that are shown below a heading."""
+
+    def __init__(self, heading: str, names: Iterable[str]) -> None:
+        super().__init__(names)
+        self.heading = heading
+
+
+class Grid(list[dict[str, Any]]):
+    """Rows of a table, each a dict of its columns.
+
+    >>> grid = Grid(("NAME", "SIZE"), [("t1", 3)])
+    >>> grid[0]["SIZE"]
+    3
+    """
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], noun: str = "row") -> None:
+        super().__init__(dict(zip(columns, row, strict=True)) for row in rows)
+        self.columns = tuple(columns)
+        self.noun = noun
+
+
+class Facts(dict[str, Any]):
+    """Facts about one thing; `sentence` is shown in place of a line for each, if there is one."""
+
+    def __init__(self, facts: Mapping[str, Any] | Iterable[tuple[str, Any]], sentence: str = "") -> None:
+        super().__init__(facts)
+        self.sentence = sentence
+
+
+class Stream:
+    """Rows of a table that are read while they are iterated, once. `close` gives up the rest."""
+
+    def __init__(
+        self, columns: Sequence[str], rows: Iterator[Any], lines: Any, noun: str = "row", close: Any = None
+    ) -> None:
+        self.columns = tuple(columns)
+        self.noun = noun
+        self._rows = rows
+        self._lines = lines
+        self._close = close
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def __next__(self) -> Any:
+        return next(self._rows)
+
+    def lines(self, row: Any) -> list[tuple[Any, ...]]:
+        """Return the lines of a row in the table."""
+        made: list[tuple[Any, ...]] = self._lines(row)
+        return made
+
+    def close(self) -> None:
+        """Close the source of the rows."""
+        if self._close is not None:
+            self._close()
+
 
 GAP = "  "
 # Columns of milliseconds since 1970 that are shown as times. A cell's timestamp is not: one types it again.
@@ -18,12 +82,12 @@ BOLD, DIM, RED, CYAN = "1", "2", "31", "36"
 
 
 def paint(text: str, colour: str, on: bool) -> str:
-    """Text in a colour of a terminal's."""
+    """Colour a text for a terminal."""
     return f"\x1b[{colour}m{text}\x1b[0m" if on and text else text
 
 
 def lines(value: Any, colour: bool = False) -> Iterator[str]:
-    """The lines that show an answer; of None none."""
+    """Yield the lines of an answer; None has none."""
     if value is None:
         return
     if isinstance(value, Text):
@@ -47,7 +111,7 @@ def lines(value: Any, colour: bool = False) -> Iterator[str]:
 
 
 def footer(value: Any, count: int) -> str:
-    """What is said of an answer behind it: how much it was."""
+    """Return how much an answer is, for the line behind it."""
     if isinstance(value, Names):
         return number(len(value), value.heading.lower())
     if isinstance(value, Grid | Stream):
@@ -56,7 +120,7 @@ def footer(value: Any, count: int) -> str:
 
 
 def number(count: int, noun: str) -> str:
-    """So many of them: `1 row`, `2,000 rows`."""
+    """Format a count: `1 row`, `2,000 rows`."""
     plural = noun if count == 1 else noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{count:,} {plural}"
 
@@ -71,7 +135,7 @@ def _facts(facts: Facts, colour: bool) -> Iterator[str]:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], colour: bool) -> Iterator[str]:
-    """Columns as wide as their widest cell, of the first rows where there are many."""
+    """Yield the lines of a table. Its first rows decide how wide columns are."""
     cells = ([cell(v, name) for name, v in zip(columns, row, strict=True)] for row in rows)
     sample = list(islice(cells, SAMPLE))
     widths = [max([len(name), *(len(row[i]) for row in sample)]) for i, name in enumerate(columns)]
@@ -89,7 +153,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def cell(value: Any, column: str = "") -> str:
-    """A value in a table."""
+    """Format a value in a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -112,7 +176,7 @@ def cell(value: Any, column: str = "") -> str:
 
 
 def records(value: Any) -> Iterator[Any]:
-    """An answer's values for JSON: each thing of a list, each row."""
+    """Yield an answer's values for JSON: each element of a list, each row."""
     if value is None:
         return
     if isinstance(value, Names):
@@ -135,8 +199,8 @@ def _row(stream: Stream, row: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: bytes are text where they are UTF-8, else {"hex": …}; names are in lower "
-    "case."""
+    """Convert a value for JSON: bytes are text where they are UTF-8, else {"hex": …}; names are in lower
+    case."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
