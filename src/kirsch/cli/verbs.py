@@ -60,7 +60,6 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "image": ("image:image", "build, send and remove images"),
     },
     "Other": {
-        "hbase": ("hbase:hbase", "HBase's shell, server and jars"),
         "device": ("device:device", "make one file of an application, for a phone"),
         "balancer": ("balancer:balancer", "run HAProxy for the cluster's services"),
         "completion": ("completion:completion", "print a script for a shell's completion"),

@@ -1,4 +1,4 @@
-"""hbase shell, server and jars."""
+"""The verb `kirsch hbase`: shell, server and jars. An entry point of the group kirsch.verbs."""
 
 import json
 import os
@@ -12,20 +12,19 @@ from kirsch.cli.completion import files
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.values import count, seconds
 from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.hbase.jars import VERSION
 
 hbase = Noun("hbase")
 FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
-# As kirsch.hbase.jars has it, which is not imported for --help.
-VERSION = "2.6.4-hadoop3"
 SHELL = (
     "Every command of HBase's own shell is there, as Python's "
     "function, scan('t1', limit=10), and as it is typed there, scan 't1', {LIMIT => 10}; any Python module "
     "can be imported. help says what there is.\n\n"
     "On a terminal Tab completes commands, tables, families and options, Ctrl-C stops a command, Ctrl-D "
-    "leaves, and what was typed is kept in ~/.local/state/kirsch/hbase_history ($XDG_STATE_HOME). With -c, "
-    "with a SCRIPT, or in a pipe it runs that to its first error.\n\n"
-    "The exit status is 1 where HBase or the code fails, 2 for what cannot be read, or for a command that is "
-    "not called as it can be, 130 after Ctrl-C."
+    "leaves, and the history is kept in ~/.local/state/kirsch/hbase_history ($XDG_STATE_HOME). With -c, "
+    "with a SCRIPT, or in a pipe it runs that up to its first error.\n\n"
+    "The exit status is 1 where HBase or the code fails, 2 for a syntax error or wrong arguments of a "
+    "command, 130 after Ctrl-C."
 )
 
 
@@ -43,7 +42,13 @@ SHELL = (
     ),
     option("--config", metavar="FILE", type=FILE, help="an hbase-site.xml"),
     option("--user", metavar="USER", help="the user's name, where HBase trusts its clients"),
-    option("--timeout", metavar="SECONDS", type=seconds, default=60.0, help="try again so long at most (60)"),
+    option(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=60.0,
+        help="the time that an operation may take (60)",
+    ),
     option(
         "--patience",
         metavar="SECONDS",
@@ -60,7 +65,7 @@ SHELL = (
     option("--java-option", metavar="OPTION", repeat=True, help="such as -Xmx2g; may be repeated"),
     flag("--debug", help="show stack traces, Java's too"),
     flag("--plain", help="do without prompt_toolkit on a terminal"),
-    flag("--no-history", help="neither read nor keep what was typed"),
+    flag("--no-history", help="neither read nor keep the history"),
     text=SHELL,
     example="kirsch hbase shell -c \"scan 't1', {LIMIT => 10}\"",
 )
@@ -69,17 +74,12 @@ def shell(options: Options) -> int:
     if options.quorum and options.config:
         raise Misuse("--quorum or --config, not both")
     if options.code and options.script:
-        # As Python has it: what follows -c is its arguments.
+        # As in Python, what follows -c are its arguments.
         options.arguments.insert(0, options.script)
         options.script = None
-    try:
-        from kirsch.hbase import connect
-        from kirsch.hbase.shell import JAVA_OPTIONS, Options, run
-
-    except ImportError as error:
-        if error.name in ("jpype", "cherrypy"):
-            raise Failure("kirsch hbase shell needs JPype and CherryPy: pip install kirsch-hbase") from None
-        raise
+    from kirsch.hbase import connect
+    from kirsch.hbase.shell import JAVA_OPTIONS, run
+    from kirsch.hbase.shell import Options as How
 
     def connecting() -> Any:
         return connect(
@@ -92,7 +92,7 @@ def shell(options: Options) -> int:
             options=[*JAVA_OPTIONS, *options.java_option],
         )
 
-    how = Options(
+    how = How(
         code=options.code,
         script=options.script,
         arguments=options.arguments,
@@ -105,7 +105,7 @@ def shell(options: Options) -> int:
 
 
 def history() -> Path | None:
-    """Where what was typed is kept; nowhere for who has no home."""
+    """Return the file of the shell's history; None without a home folder."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
@@ -114,7 +114,7 @@ def history() -> Path | None:
 
 
 def setting(text: str) -> tuple[str, str]:
-    """NAME=VALUE."""
+    """Parse a setting, NAME=VALUE."""
     name, sign, value = text.partition("=")
     if not sign or not name.strip():
         raise ValueError(f"{text!r} is not NAME=VALUE")
@@ -122,9 +122,9 @@ def setting(text: str) -> tuple[str, str]:
 
 
 def java_option(text: str) -> str:
-    """An option of Java's: what does not begin with - would be the class that it runs."""
+    """Check an option of Java's: without the - it would be the class that Java runs."""
     if not text.startswith("-"):
-        raise ValueError(f"{text!r} is no option of Java's: it begins with -, as -Xlog:gc does")
+        raise ValueError(f"{text!r} is not an option of Java's: write -Xlog:gc, with the -")
     return text
 
 
@@ -177,10 +177,8 @@ def _port(text: str) -> int:
 )
 def server(options: Options) -> int:
     """Run a standalone HBase until Ctrl-C."""
-    _extra()
     from kirsch.hbase.errors import HBaseError
-    from kirsch.hbase.server import default_folder, run
-    from kirsch.hbase.server_settings import Settings
+    from kirsch.hbase.server import Settings, default_folder, run
 
     try:
         settings = Settings(
@@ -214,7 +212,6 @@ def server(options: Options) -> int:
 )
 def jars(options: Options) -> int:
     """Fetch HBase's jars."""
-    _extra()
     from kirsch.hbase import archive, jars
     from kirsch.hbase.errors import HBaseError
 
@@ -241,10 +238,3 @@ def jars(options: Options) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _extra() -> None:
-    try:
-        import kirsch.hbase  # noqa: F401
-    except ImportError as error:
-        raise Failure(str(error)) from None
