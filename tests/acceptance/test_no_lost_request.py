@@ -9,8 +9,7 @@ import pytest
 from tests.cli.application import descendants
 
 from kirsch.robot.application import Application
-from kirsch.robot.http import request
-from kirsch.robot.load import Load, instances, summary
+from kirsch.robot.http import Load, instances, request, summary
 
 REQUESTS = 5000
 

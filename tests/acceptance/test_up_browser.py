@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from kirsch.robot import processes
 from kirsch.robot.application import Application
 from kirsch.robot.browser import Browser
-from kirsch.robot.moment import Moment
+from kirsch.robot.output import Moment
 from kirsch.robot.units import find, is_in
 
 PATIENCE = 30

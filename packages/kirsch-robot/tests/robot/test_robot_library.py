@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tests.source import PYTHONPATH
 
 from kirsch.robot import processes
-from kirsch.robot.application import Application
-from kirsch.robot.load import Sent
-from kirsch.robot.moment import Moment
-from kirsch.robot.ports import published, replace_ports
+from kirsch.robot.application import Application, published, replace_ports
+from kirsch.robot.http import Sent
+from kirsch.robot.output import Moment
 
 ROOT = Path(__file__).parents[4]
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +19,57 @@ from kirsch.cluster.api.client import Client
 from kirsch.cluster.application import folder as folders
 from kirsch.robot import processes
 from kirsch.robot.output import Output
-from kirsch.robot.ports import free_port, published, replace_ports
 from kirsch.robot.units import UnitStates
+from kirsch.unit import Options, UnitFile, UnitName
+
+ADDRESS = "127.0.0.1"
+FIRST = 20000
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def published(units: Mapping[str, str]) -> tuple[int, ...]:
+    """The ports of the machine that units' PublishPort= name, in order. `units` maps names to texts."""
+    ports = [
+        port.host
+        for name, text in units.items()
+        for port in Options.parse(UnitFile.parse(text, name), UnitName.parse(name)).published
+    ]
+    return tuple(dict.fromkeys(ports))
+
+
+def replace_ports(text: str, ports: Mapping[int, int]) -> str:
+    """A text in which each number that is one of `ports` is what that maps to.
+
+    A number is one only as a whole: neither a part of a longer number, of a word nor of an address.
+    """
+    if not ports:
+        return text
+    numbers = "|".join(str(port) for port in ports)
+    return re.sub(rf"(?<![\w.])(?:{numbers})(?!\w|\.\d)", lambda found: str(ports[int(found[0])]), text)
+
+
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port that nobody listens on.
+
+    Below those the kernel gives to clients: what stops and starts again must find its port free.
+    """
+    last = int(EPHEMERAL.read_text().split()[0]) - 1
+    while True:
+        port = random.randint(FIRST, max(FIRST + 1000, last))  # noqa: S311
+        if port not in taken and is_free(port):
+            return port
+
+
+def is_free(port: int) -> bool:
+    """Return True if nobody listens on a port of this computer."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
+
 
 Stop = Literal["Ctrl-C", "down"]
 
@@ -76,7 +127,7 @@ class Application:
 
     @property
     def running(self) -> bool:
-        """Whether `kirsch up` runs."""
+        """True while `kirsch up` runs."""
         return self._up is not None and self._up.poll() is None
 
     def start(self, timeout: float) -> str:
@@ -159,7 +210,7 @@ class Application:
         shutil.rmtree(self.directory.parent, ignore_errors=True)
 
     def _data_elsewhere(self) -> set[Path]:
-        """Where data really lies that PostgreSQL's account could not keep in our folder."""
+        """Return folders of data that PostgreSQL's account could not keep in the application's folder."""
         state = self.directory / ".kirsch" / "state"
         return {link.resolve() for link in state.rglob("*") if link.is_symlink() and link.resolve().is_dir()}
 

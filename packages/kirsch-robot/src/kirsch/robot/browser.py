@@ -70,7 +70,7 @@ class Browser:
 
     @property
     def is_open(self) -> bool:
-        """Whether a page is open in this window."""
+        """True while a page is open in this window."""
         return self._window in self._windows
 
     def close_page(self) -> None:
@@ -79,7 +79,7 @@ class Browser:
             self._windows.pop(self._window).context.close()
 
     def close(self) -> None:
-        """Close the browser."""
+        """Close all windows and the browser."""
         while self._windows:
             self._window = next(iter(self._windows))
             self.close_page()

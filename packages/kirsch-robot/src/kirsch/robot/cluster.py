@@ -13,7 +13,7 @@ from kirsch.cluster.application.target import published
 from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.robot.application import KIRSCH, Application, RunError
-from kirsch.robot.moment import Moment
+from kirsch.robot.output import Moment
 from kirsch.robot.units import UnitStates
 
 CREATE_TIMEOUT = 900.0
@@ -53,17 +53,17 @@ class Cluster:
 
     @classmethod
     def create(cls, name: str, *options: str) -> "Cluster":
-        """Make one. Raises RunError."""
+        """Create a cluster. Raises RunError."""
         run("cluster", "create", name, *options, timeout=CREATE_TIMEOUT)
         return cls(name)
 
     def destroy(self) -> str:
-        """Take it away, wholly; what that said. Raises RunError."""
+        """Destroy the cluster and return the command's output. Raises RunError."""
         return run("cluster", "destroy", self.name, timeout=CREATE_TIMEOUT)
 
     @property
     def there(self) -> bool:
-        """Whether this computer has a record of it."""
+        """True while this computer has a record of the cluster."""
         return self.name in ClusterRecord.names()
 
     def machine(self, name: str) -> MachineRecord:
@@ -71,7 +71,7 @@ class Cluster:
         return ClusterRecord.load(self.name).machine(name)
 
     def kill(self, name: str) -> Moment:
-        """End a machine as a power cut does; the moment."""
+        """End a machine as a power cut does; return the moment."""
         begun = time.monotonic()
         podman("kill", "--signal", "KILL", self.machine(name).container)
         return Moment(f"machine {name} was killed", begun, time.monotonic())
@@ -82,7 +82,7 @@ class Cluster:
 
 
 def run(*arguments: str, timeout: float) -> str:
-    """What a `kirsch` command prints that succeeds. Raises RunError."""
+    """Run a `kirsch` command and return its output. Raises RunError if it fails."""
     done = subprocess.run(
         [*KIRSCH, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
     )
@@ -92,7 +92,7 @@ def run(*arguments: str, timeout: float) -> str:
 
 
 def podman(*arguments: str) -> None:
-    """One call of podman. Raises RunError."""
+    """Run podman. Raises RunError."""
     done = subprocess.run(
         ["podman", "--runtime", "runc", *arguments],
         capture_output=True,

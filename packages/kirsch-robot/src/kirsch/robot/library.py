@@ -3,12 +3,10 @@
 from importlib import metadata
 from typing import Any
 
-from kirsch.robot.keywords.application import ApplicationKeywords
+from kirsch.robot.keywords.application import ApplicationKeywords, CommandKeywords
 from kirsch.robot.keywords.browser import BrowserKeywords
 from kirsch.robot.keywords.cluster import ClusterKeywords
-from kirsch.robot.keywords.command import CommandKeywords
-from kirsch.robot.keywords.http import HttpKeywords
-from kirsch.robot.keywords.load import LoadKeywords
+from kirsch.robot.keywords.http import HttpKeywords, LoadKeywords
 from kirsch.robot.keywords.session import Session
 from kirsch.robot.keywords.unit import UnitKeywords
 from robot.api.deco import library

@@ -1,4 +1,4 @@
-"""What a program writes, line by line, each with the time at which it came."""
+"""Output of a program, line by line, with the time of each line; and moments on that clock."""
 
 import re
 import threading
@@ -6,7 +6,23 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
-from kirsch.robot.moment import Moment
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An event, between two instants of the monotonic clock (seconds)."""
+
+    what: str
+    begun: float
+    ended: float
+
+    @classmethod
+    def now(cls, what: str) -> "Moment":
+        """Return an event that happens now."""
+        instant = time.monotonic()
+        return cls(what, instant, instant)
+
+    def __str__(self) -> str:
+        return self.what
 
 
 @dataclass(frozen=True, slots=True)

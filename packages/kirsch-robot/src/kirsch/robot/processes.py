@@ -60,7 +60,7 @@ def of_folders(folders: Collection[Path]) -> set[Process]:
 
 
 def survivors(processes: Collection[Process]) -> set[Process]:
-    """Those that still run."""
+    """Return the processes that still run."""
     now = {(process.pid, process.started) for process in running()}
     return {process for process in processes if (process.pid, process.started) in now}
 

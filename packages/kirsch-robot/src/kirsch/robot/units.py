@@ -34,7 +34,7 @@ class UnitStates:
                     return False
 
     def last(self, name: str) -> str:
-        """How a unit is, in words."""
+        """Return the last known state of a unit, in words."""
         with self._news:
             line = find(self._lines, name)
         return describe(line) if line else "unknown"
@@ -64,7 +64,7 @@ def find(lines: Mapping[str, Line], name: str) -> Line | None:
 
 
 def is_in(line: Line, state: str) -> bool:
-    """Whether a unit is in a state: systemd's active or sub state, or `ready`."""
+    """Return True if a unit is in a state: systemd's active or sub state, or `ready`."""
     if state == "ready":
         return bool(line["ready"] and line["settled"])
     return state in (line["active"], line["sub"])

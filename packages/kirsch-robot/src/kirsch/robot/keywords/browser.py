@@ -53,7 +53,7 @@ class BrowserKeywords(Keywords):
 
     @keyword
     def close_page(self) -> None:
-        """Closes the page."""
+        """Closes the page that is open in this window."""
         self.session.browser.close_page()
 
     @keyword

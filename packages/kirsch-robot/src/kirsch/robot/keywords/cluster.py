@@ -5,10 +5,10 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from kirsch.robot.application import free_port, is_free
 from kirsch.robot.cluster import Cluster, OnCluster
 from kirsch.robot.keywords.session import PATIENCE, Keywords
-from kirsch.robot.moment import Moment
-from kirsch.robot.ports import free_port, is_free
+from kirsch.robot.output import Moment
 from kirsch.robot.units import Line, find, is_in
 from robot.api import logger
 from robot.api.deco import keyword

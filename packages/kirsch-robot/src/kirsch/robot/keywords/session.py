@@ -1,4 +1,4 @@
-"""What all keywords of a suite share: the application it runs, the browser, the load."""
+"""State that the keywords of a suite share: applications, browser, loads."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -7,7 +7,7 @@ from pathlib import Path
 from kirsch.robot.application import Application
 from kirsch.robot.browser import Browser
 from kirsch.robot.cluster import Cluster
-from kirsch.robot.load import Load
+from kirsch.robot.http import Load
 
 # How long keywords wait, where a suite does not say.
 PATIENCE = timedelta(seconds=30)
@@ -38,7 +38,7 @@ class Session:
         return self.application.address.rstrip("/") + "/" + path.removeprefix("/")
 
     def end(self) -> None:
-        """Stop and remove all that is still there."""
+        """Stop and remove everything that is still there."""
         for load in self.loads:
             load.stop()
         try:

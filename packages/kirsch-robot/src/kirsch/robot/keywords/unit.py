@@ -7,7 +7,7 @@ from typing import Any
 
 from kirsch.robot import processes
 from kirsch.robot.keywords.session import PATIENCE, Keywords
-from kirsch.robot.moment import Moment
+from kirsch.robot.output import Moment
 from kirsch.robot.units import Line, describe, find, is_in
 from robot.api import logger
 from robot.api.deco import keyword
