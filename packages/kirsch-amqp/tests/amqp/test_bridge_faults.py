@@ -156,9 +156,14 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(tmp_path):
         bus.start()
         try:
             url = f"http://127.0.0.1:{server.bind_addr[1]}/readyz"
-            code, said = _get(url)
-            assert code == 503
-            assert f"amqp://127.0.0.1:{port}: Connection refused" in said["checks"]["rabbitmq"]["reason"]
+            refused = f"amqp://127.0.0.1:{port}: Connection refused"
+
+            def unreachable():
+                code, said = _get(url)
+                assert code == 503
+                return refused in said["checks"]["rabbitmq"]["reason"]
+
+            eventually(unreachable)
             with Visitor(application) as early:
                 assert early.said[0]["broker"] is False
                 early.say(type="join", room="lobby")

@@ -148,7 +148,7 @@ def _check_output(path: Path) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """All of it, or nothing."""
+    """Write a file whole, or not at all. Raises BundleError."""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
             out.write(data)
@@ -166,7 +166,7 @@ def _imported(directory: Path, name: str) -> dict[str, Path]:
 
 
 def _run(*arguments: str) -> str:
-    """What another Python of ours prints. Raises BundleError."""
+    """Run another Python process and return its output. Raises BundleError."""
     try:
         done = subprocess.run(
             [sys.executable, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False
@@ -180,7 +180,7 @@ def _run(*arguments: str) -> str:
 
 
 def _distributions(imported: Mapping[str, Path]) -> Iterator[importlib.metadata.Distribution]:
-    """Those that something was imported from, by name."""
+    """Return the distributions of imported modules, sorted by name."""
     files = set(imported.values())
     found = {}
     for each in importlib.metadata.distributions():
@@ -217,5 +217,5 @@ def _below(folder: Path, name: str, only: Sequence[str] = ()) -> Iterator[tuple[
 
 
 def _belongs(name: PurePosixPath) -> bool:
-    """Whether a file is for the archive: scripts of bin/ lie outside, and tests stay at home."""
+    """Return True for a file of the archive: no tests, and no scripts, which are installed elsewhere."""
     return ".." not in name.parts and not _LEFT_OUT & set(name.parts) and name.name not in _NOTES

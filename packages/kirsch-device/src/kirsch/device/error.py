@@ -13,19 +13,19 @@ class LocationError(Exception):
 
 
 class PermissionDenied(LocationError):
-    """Somebody has to allow it first."""
+    """Access to the location was not granted: somebody has to allow it in the settings."""
 
     reason = "permission-denied"
 
 
 class NoFix(LocationError):
-    """The source works, and does not know where it is (yet)."""
+    """The source works, but has no location yet."""
 
     reason = "no-fix"
 
 
 class BadAnswer(LocationError):
-    """The source said something that is no location."""
+    """The source returned something that is no location."""
 
     reason = "bad-answer"
 
@@ -35,7 +35,7 @@ class SourceError(ValueError):
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """What another program said, for a line of ours: its first line, without what a terminal would obey."""
+    """Return the first line of another program's output, without control characters."""
     first = str(text).strip().partition("\n")[0].strip()
     shown = "".join(letter if letter.isprintable() else "?" for letter in first)
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"

@@ -46,7 +46,7 @@ class Facade:
         return facade
 
     def call(self, method: str, *params: Any, timeout: float) -> Any:
-        """What a method returns. Raises LocationError: PermissionDenied if Android does not allow it, Late
+        """Call a method and return its result. Raises LocationError: PermissionDenied if Android does not allow it, Late
         after `timeout` seconds, BadAnswer, or that the connection has gone."""
         deadline = time.monotonic() + timeout
         if not self._lock.acquire(timeout=max(0.0, timeout)):

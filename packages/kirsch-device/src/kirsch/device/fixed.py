@@ -108,7 +108,7 @@ class RecordedSource:
         self._closed.set()
 
     def _now(self) -> tuple[Location, float]:
-        """Where the walk is, and until when on the monotonic clock."""
+        """Return the walk's current position and when it expires (monotonic seconds)."""
         round_, gone = divmod(time.monotonic() - self._started, self._length)
         last = max(number for number, (at, _) in enumerate(self._places) if at <= gone)
         at, place = self._places[last]

@@ -11,7 +11,7 @@ from kirsch.device.error import BadAnswer, one_line
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a device was.
+    """Position of a device.
 
     Attributes:
         latitude, longitude: degrees (WGS 84), north and east are positive.
@@ -67,7 +67,7 @@ class Location:
         return max(0.0, now - self.time)
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it; the time is RFC 3339 in UTC."""
+        """Return the location for JSON; the time is RFC 3339 in UTC."""
         moment = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
         return {
             "latitude": self.latitude,

@@ -1,4 +1,4 @@
-"""Where this is, on the bus: sources are asked all the time, each in a thread of its own."""
+"""Location of the device on the bus: every source is polled in a thread of its own."""
 
 import logging
 import threading
@@ -83,12 +83,12 @@ class LocationPlugin(SimplePlugin):
 
     @property
     def report(self) -> Report:
-        """What is known now; waits for nobody."""
+        """The present report, without waiting."""
         with self._changed:
             return self._report()
 
     def wait(self, timeout: float, after: Location | None = None) -> Report:
-        """What is known once there is another location than `after`, or after `timeout` seconds."""
+        """Wait for another location than `after`, for up to `timeout` seconds, and return the report."""
         with self._changed:
             self._changed.wait_for(lambda: not self._running or self._another(after), timeout)
             return self._report()

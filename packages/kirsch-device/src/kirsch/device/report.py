@@ -1,4 +1,4 @@
-"""What is known at a moment: where this is, and which sources could not say."""
+"""Reports: the location at a moment, and the sources that failed."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -15,7 +15,7 @@ MOST = 1 << 20  # bytes of a line
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call returned; `error` is empty unless it failed."""
+    """Result of a call; `error` is empty unless it failed."""
 
     id: int
     result: Any
@@ -23,12 +23,12 @@ class Answer:
 
 
 def request(number: int, method: str, *params: Any) -> bytes:
-    """A call as it goes over the wire."""
+    """Encode a call for the wire."""
     return json.dumps({"id": number, "method": method, "params": params}).encode() + b"\n"
 
 
 class Answers:
-    """Takes bytes as they come, and gives the answers that are whole."""
+    """Parser of answers: bytes in, complete answers out."""
 
     def __init__(self) -> None:
         self._rest = b""

@@ -1,4 +1,4 @@
-"""Where the phone is, from SL4A: Android's location service behind its facade.
+"""Location of the phone from SL4A: Android's location service behind its facade.
 
 startLocating, eventWaitFor("location"), readLocation, getLastKnownLocation, stopLocating; each of the last
 but one answers with a location for each provider.
@@ -47,7 +47,7 @@ class Sl4aSource:
         return cls(environment.get("AP_HOST") or "127.0.0.1", int(text), environment.get("AP_HANDSHAKE"))
 
     def read(self, timeout: float, after: Location | None = None) -> Location:
-        """Where the phone is. Raises LocationError."""
+        """Return the phone's location. Raises LocationError."""
         deadline = time.monotonic() + timeout
         facade = self._connected(deadline)
         try:
@@ -122,8 +122,10 @@ def _end(facade: Facade) -> None:
 
 
 def newest(result: Any) -> Location | None:
-    """Of what readLocation returns, a location for each provider, the newest; of two of one time the more
-    accurate. None if there is none. Raises BadAnswer."""
+    """Return the newest of readLocation's locations, of which there is one for each provider.
+
+    Of two with the same time it is the more accurate; None if there is none. Raises BadAnswer.
+    """
     if result is None:
         return None
     if not isinstance(result, dict):

@@ -1,4 +1,4 @@
-"""Who can be asked where this is, and which of them are there."""
+"""Sources of the location, and the choice among those that are present."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ class Source(Protocol):
     name: str
 
     def read(self, timeout: float, after: Location | None = None) -> Location:
-        """Where this is; waits for another location than `after`, for `timeout` seconds at most.
+        """Return the location; wait for another one than `after`, for `timeout` seconds at most.
 
         Raises LocationError, of the kind that says why there is none.
         """
@@ -90,7 +90,7 @@ _MAKERS: dict[str, Callable[[str, Mapping[str, str]], Source]] = {
 
 
 class Nowhere:
-    """Where there is no source at all."""
+    """Source for a computer without any: it only says what is missing."""
 
     name = "auto"
 

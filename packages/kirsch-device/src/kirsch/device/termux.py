@@ -1,4 +1,4 @@
-"""Where the phone is, from Termux: the command termux-location of Termux:API.
+"""Location of the phone from Termux: the command termux-location of Termux:API.
 
 It prints a JSON object: latitude, longitude, altitude, accuracy, vertical_accuracy, bearing, speed, provider
 and elapsedMs, the age in milliseconds; or {"API_ERROR": why}, or {"error": why} where a permission is
@@ -42,7 +42,7 @@ class TermuxSource:
         self._closed = Event()
 
     def read(self, timeout: float, after: Location | None = None) -> Location:
-        """Where the phone is: by satellites, else by networks, else where it was last.
+        """Return the phone's location by satellites, else by networks, else the last known one.
 
         Raises LocationError.
         """
@@ -137,7 +137,7 @@ def _output(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes,
 
 
 def parse(out: bytes, now: float) -> Location:
-    """What the command printed, at `now`. Raises LocationError."""
+    """Parse the command's output of the time `now`. Raises LocationError."""
     if not out.strip():
         raise NoFix(f"{COMMAND} printed nothing: is the app Termux:API installed, is the location on?")
     try:
