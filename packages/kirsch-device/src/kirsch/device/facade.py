@@ -46,8 +46,11 @@ class Facade:
         return facade
 
     def call(self, method: str, *params: Any, timeout: float) -> Any:
-        """Call a method and return its result. Raises LocationError: PermissionDenied if Android does not allow it, Late
-        after `timeout` seconds, BadAnswer, or that the connection has gone."""
+        """Call a method and return its result.
+
+        Raises LocationError: PermissionDenied if Android does not allow it, Late after `timeout` seconds,
+        BadAnswer, or that the connection is gone.
+        """
         deadline = time.monotonic() + timeout
         if not self._lock.acquire(timeout=max(0.0, timeout)):
             raise Late(f"SL4A was busy for {timeout:g} s")
