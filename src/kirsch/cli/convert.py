@@ -1,5 +1,6 @@
 """export and import: applications for other systems, and from them."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cluster.api.client import UNITS, unit_path
 from kirsch.cluster.application import load
+from kirsch.unit import UnitName
 
 DIRECTORY = argument("directory", "DIR", "the application's folder; this one", optional=True, default=".")
 OUTPUT = option("-o", "--output", metavar="FOLDER", help="write files there; without it, print them")
@@ -40,6 +43,29 @@ def kubernetes(options: Options) -> int:
     application = load(Path(options.directory), cluster=True)
     made = exported(application, namespace=options.namespace, registry=options.registry, tag=options.tag)
     _give(made.files, made.remarks, options.output)
+    return 0
+
+
+@export.verb(
+    "units",
+    "write the unit files of what runs",
+    OUTPUT,
+    text="The units that kirschd knows are written as an application: their files, and a kirsch.toml that "
+    "starts those that are to run.",
+    example="kirsch export units --cluster demo -o saved",
+)
+def units(options: Options) -> int:
+    """Write the files of a running application or cluster."""
+    client = options.client()
+    texts = {line["name"]: client.get(unit_path(line["name"]))["text"] for line in client.get(UNITS)["units"]}
+    start = [line["name"] for line in client.get(UNITS)["units"] if line["desired"] == "launched"]
+    files = {"kirsch.toml": f"start = {json.dumps(start, indent=4)}\n"}
+    for name, text in texts.items():
+        unit = UnitName.parse(name)
+        template = f"{unit.service}@.{unit.type}" if unit.instance else ""
+        if texts.get(template) != text:
+            files[f"units/{name}"] = text
+    _give(files, (), options.output)
     return 0
 
 
