@@ -1,19 +1,14 @@
 """Which files of a folder change, by inotify(7)."""
 
-import ctypes
 import errno
 import os
-import select
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# inotify(7), in sys/inotify.h.
-_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
-_IS_DIR, _OVERFLOW, _IGNORED = 0x40000000, 0x4000, 0x8000
-_WANTED = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
-_EVENT = struct.Struct("iIII")
+from inotify_simple import INotify, flags
+
+_WANTED = flags.CLOSE_WRITE | flags.MOVED_FROM | flags.MOVED_TO | flags.CREATE | flags.DELETE
 LIMITS = Path("/proc/sys/fs/inotify")
 
 # Folders that are not a person's code.
@@ -36,12 +31,12 @@ class Watch:
     """Watches a folder and what is below it, but for hidden folders and SKIPPED. Raises WatchError."""
 
     def __init__(self, folder: Path) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._folders: dict[int, Path] = {}
         self._packages: set[Path] = set()
-        self._fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        if self._fd < 0:
-            raise WatchError(f"cannot watch files: {_why()}")
+        try:
+            self._events = INotify(nonblocking=True)
+        except OSError as error:
+            raise WatchError(f"cannot watch files: {_why(error)}") from None
         try:
             self._add(folder)
         except BaseException:
@@ -50,11 +45,11 @@ class Watch:
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self._fd)
+        self._events.close()
 
     def fileno(self) -> int:
         """For select(2): readable once something has changed."""
-        return int(self._fd)
+        return int(self._events.fileno())
 
     def changes(self) -> Iterator[frozenset[Path]]:
         """Which files changed, came or went, together what was saved together."""
@@ -71,39 +66,36 @@ class Watch:
 
     def _read(self, timeout: float | None) -> set[Path] | None:
         """Return the paths that have changed; None if nothing does within `timeout` seconds."""
-        if not select.select([self._fd], [], [], timeout)[0]:
-            return None
-        data = os.read(self._fd, 65536)
-        found, at = set(), 0
-        while at < len(data):
-            watch, mask, _, length = _EVENT.unpack_from(data, at)
-            name = os.fsdecode(data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
-            at += _EVENT.size + length
-            if mask & _OVERFLOW:
+        events = self._events.read(None if timeout is None else round(timeout * 1000))
+        found: set[Path] = set()
+        any_event = False
+        for event in events:
+            any_event = True
+            if event.mask & flags.Q_OVERFLOW:
                 found |= {path for folder in self._folders.values() for path in _files(folder)}
-            elif mask & _IGNORED:
+            elif event.mask & flags.IGNORED:
                 # The folder is gone.
-                self._folders.pop(watch, None)
-            elif folder := self._folders.get(watch):
-                found |= self._event(folder / name, mask)
-        return found
+                self._folders.pop(event.wd, None)
+            elif folder := self._folders.get(event.wd):
+                found |= self._event(folder / event.name, event.mask)
+        return found if any_event else None
 
     def _event(self, path: Path, mask: int) -> set[Path]:
-        if not mask & _IS_DIR:
+        if not mask & flags.ISDIR:
             if path.name == PACKAGE:
                 self._packages.add(path.parent)
             # A file that was made is not written yet.
-            return set() if mask & _CREATE else {path}
-        if mask & (_CREATE | _MOVED_TO) and wanted(path.name):
+            return set() if mask & flags.CREATE else {path}
+        if mask & (flags.CREATE | flags.MOVED_TO) and wanted(path.name):
             # What was put into it before it was watched has changed too.
             return {each for folder in self._add(path) for each in _files(folder)}
-        return self._forget(path) if mask & _MOVED_FROM else set()
+        return self._forget(path) if mask & flags.MOVED_FROM else set()
 
     def _forget(self, top: Path) -> set[Path]:
         """A folder went elsewhere: its modules have changed, as far as they were known."""
         gone = {watch: folder for watch, folder in self._folders.items() if folder.is_relative_to(top)}
         for watch in gone:
-            self._libc.inotify_rm_watch(self._fd, watch)
+            self._events.rm_watch(watch)
             del self._folders[watch]
         return {folder / PACKAGE for folder in gone.values() if folder in self._packages}
 
@@ -118,10 +110,11 @@ class Watch:
             here = Path(where)
             # A link may lead back to where it is.
             folders[:] = [name for name in folders if wanted(name) and _first(here / name, seen)]
-            watch = self._libc.inotify_add_watch(self._fd, os.fsencode(where), _WANTED)
-            if watch < 0:
+            try:
+                watch = self._events.add_watch(where, _WANTED)
+            except OSError as error:
                 if here.is_dir():
-                    raise WatchError(f"cannot watch {where}: {_why()}")
+                    raise WatchError(f"cannot watch {where}: {_why(error)}") from None
                 continue
             self._folders.setdefault(watch, here)
             if PACKAGE in files:
@@ -132,10 +125,9 @@ class Watch:
         return added
 
 
-def _why() -> str:
-    """Explain the last call's error; for one of the kernel's limits, with the command that raises it."""
-    number = ctypes.get_errno()
-    return limit_reached(number) or os.strerror(number)
+def _why(error: OSError) -> str:
+    """Return the reason of an error; for a limit of the kernel, which one and how to raise it."""
+    return limit_reached(error.errno or 0) or error.strerror or str(error)
 
 
 def limit_reached(number: int) -> str:
