@@ -1,4 +1,4 @@
-"""Standalone HBase servers for tests: `kirsch hbase server` in a process of its own, and one that a run shares.
+"""Standalone HBase servers for tests: `kirsch hbase server` in a process of its own, and a shared one.
 
 As a program it is the guardian of the shared server: it kills the server when the run's process has ended.
 """
@@ -23,7 +23,7 @@ PATIENCE = 300.0
 RUN = "import sys; from kirsch.cli.main import main; sys.exit(main())"
 
 
-# All features, memory of slow requests, and two region servers, so that regions can move and groups have servers.
+# All features, memory of slow requests, and two region servers: regions can move, and groups have servers.
 OPTIONS = (
     "--access",
     "--labels",

@@ -102,7 +102,7 @@ class Groups:
         names = {str(name) for name in call(java.getMasterCoprocessorNames)}
         if not names & {ENDPOINT, ENDPOINT.rpartition(".")[2]}:
             raise Unsupported(
-                "this server has no groups of region servers: RSGroupAdminEndpoint is not among its coprocessors "
+                "this server has no groups of region servers: RSGroupAdminEndpoint is not a coprocessor "
                 "(hbase.coprocessor.master.classes, and RSGroupBasedLoadBalancer as "
                 "hbase.master.loadbalancer.class)"
             )
