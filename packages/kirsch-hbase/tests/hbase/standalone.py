@@ -1,4 +1,4 @@
-"""Standalone HBase servers for tests: `kirsch hbase server` in a process of its own, and a shared one.
+"""Standalone HBase servers for tests: `kirsch hbase server` as a process, and one that all of a run share.
 
 As a program it is the guardian of the shared server: it kills the server when the run's process has ended.
 """
@@ -21,7 +21,6 @@ from tests.port import free_port
 # Maven may have to fetch its jars first.
 PATIENCE = 300.0
 RUN = "import sys; from kirsch.cli.main import main; sys.exit(main())"
-
 
 # All features, memory of slow requests, and two region servers: regions can move, and groups have servers.
 OPTIONS = (

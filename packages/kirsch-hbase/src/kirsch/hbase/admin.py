@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import jpype
 
 from kirsch.hbase import convert
-from kirsch.hbase.calls import call
 from kirsch.hbase.cluster import Cluster, Regions
 from kirsch.hbase.errors import Invalid, NotFound
 from kirsch.hbase.jvm import cls, hbase
@@ -27,31 +26,32 @@ if TYPE_CHECKING:
 class Namespaces:
     """Namespaces, which hold tables, as `admin.namespaces`."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def list(self) -> list[str]:
         """Return the names of all namespaces, sorted."""
-        return sorted(str(name) for name in call(self._java.listNamespaces))
+        return sorted(str(name) for name in self._call(self._java.listNamespaces))
 
     def create(self, name: str, **configuration: str) -> None:
         """Create a namespace with settings. Raises Exists, Invalid."""
-        call(self._java.createNamespace, self._descriptor(name, configuration))
+        self._call(self._java.createNamespace, self._descriptor(name, configuration))
 
     def configuration(self, name: str) -> dict[str, str]:
         """Return a namespace's settings. Raises NotFound."""
-        found = call(self._java.getNamespaceDescriptor, namespace_name(name)).getConfiguration()
+        found = self._call(self._java.getNamespaceDescriptor, namespace_name(name)).getConfiguration()
         return {str(entry.getKey()): str(entry.getValue()) for entry in found.entrySet()}
 
     def alter(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Change settings; the value None removes one. Raises NotFound."""
         merged = {**self.configuration(name), **changes}
         kept = {key: value for key, value in merged.items() if value is not None}
-        call(self._java.modifyNamespace, self._descriptor(name, kept))
+        self._call(self._java.modifyNamespace, self._descriptor(name, kept))
 
     def drop(self, name: str) -> None:
         """Delete a namespace, which must be empty. Raises NotFound, Invalid."""
-        call(self._java.deleteNamespace, namespace_name(name))
+        self._call(self._java.deleteNamespace, namespace_name(name))
 
     @staticmethod
     def _descriptor(name: str, configuration: Mapping[str, str]) -> Any:
@@ -76,12 +76,13 @@ class Snapshot:
 class Snapshots:
     """Snapshots of tables, as `admin.snapshots`."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def list(self, pattern: str = ".*", table: str = ".*") -> list[Snapshot]:
         """Return the snapshots whose name and whose table's name match regular expressions."""
-        found = call(self._java.listTableSnapshots, convert.pattern(table), convert.pattern(pattern))
+        found = self._call(self._java.listTableSnapshots, convert.pattern(table), convert.pattern(pattern))
         return sorted((_snapshot(one) for one in found), key=lambda snapshot: snapshot.name)
 
     def take(
@@ -99,7 +100,7 @@ class Snapshots:
         java_name = hbase("TableName").valueOf(table_name(table))
         # The master of HBase 2.6 with access control aborts on a missing table
         # (AccessController.preSnapshot).
-        if not call(self._java.tableExists, java_name):
+        if not self._call(self._java.tableExists, java_name):
             raise NotFound(f"there is no table {table}")
         how = kind.FLUSH if flush else kind.SKIPFLUSH
         properties = cls("java.util.HashMap")()
@@ -107,31 +108,31 @@ class Snapshots:
             properties.put("TTL", cls("java.lang.Long").valueOf(int(ttl)))
         if max_filesize is not None:
             properties.put("MAX_FILESIZE", cls("java.lang.Long").valueOf(max_filesize))
-        call(self._java.snapshot, name, java_name, how, properties)
+        self._call(self._java.snapshot, name, java_name, how, properties)
 
     def restore(self, name: str, *, safe: bool = True) -> None:
         """Restore the table of a snapshot; an enabled table is disabled meanwhile. With `safe` a snapshot of
         the present state is taken first, which is restored on failure. Raises NotFound."""
         snapshot = next((one for one in self.list() if one.name == name), None)
         java_name = hbase("TableName").valueOf(snapshot.table) if snapshot else None
-        enabled = java_name is not None and call(self._java.isTableEnabled, java_name)
+        enabled = java_name is not None and self._call(self._java.isTableEnabled, java_name)
         if enabled:
-            call(self._java.disableTable, java_name)
-        call(self._java.restoreSnapshot, name, safe)
+            self._call(self._java.disableTable, java_name)
+        self._call(self._java.restoreSnapshot, name, safe)
         if enabled:
-            call(self._java.enableTable, java_name)
+            self._call(self._java.enableTable, java_name)
 
     def clone(self, name: str, table: str, acl: bool = False) -> None:
         """Create a table from a snapshot; `acl` restores its permissions. Raises NotFound, Exists."""
-        call(self._java.cloneSnapshot, name, hbase("TableName").valueOf(table_name(table)), acl)
+        self._call(self._java.cloneSnapshot, name, hbase("TableName").valueOf(table_name(table)), acl)
 
     def drop(self, name: str) -> None:
         """Delete a snapshot. Raises NotFound."""
-        call(self._java.deleteSnapshot, name)
+        self._call(self._java.deleteSnapshot, name)
 
     def drop_all(self, pattern: str = ".*", table: str = ".*") -> None:
         """Delete the snapshots that match, as in `list`."""
-        call(self._java.deleteTableSnapshots, convert.pattern(table), convert.pattern(pattern))
+        self._call(self._java.deleteTableSnapshots, convert.pattern(table), convert.pattern(pattern))
 
 
 def _snapshot(java: Any) -> Snapshot:
@@ -148,21 +149,22 @@ def _snapshot(java: Any) -> Snapshot:
 class Procedures:
     """Procedures of the master and their locks, as `admin.procedures`."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def locks(self) -> list[dict[str, Any]]:
         """Return the locks that are held or waited for: resourceType, resourceName, lockType, …"""
-        found: list[dict[str, Any]] = json.loads(str(call(self._java.getLocks)))
+        found: list[dict[str, Any]] = json.loads(str(self._call(self._java.getLocks)))
         return found
 
     def abort(self, number: int) -> bool:
         """Ask a procedure to stop. Return whether it will."""
-        return bool(call(self._java.abortProcedure, number, True))
+        return bool(self._call(self._java.abortProcedure, number, True))
 
     def list(self) -> list[dict[str, Any]]:
         """Return the procedures that the master remembers: procId, className, state, submittedTime (ms), …"""
-        found: list[dict[str, Any]] = json.loads(str(call(self._java.getProcedures)))
+        found: list[dict[str, Any]] = json.loads(str(self._call(self._java.getProcedures)))
         return found
 
 
@@ -176,12 +178,12 @@ class Admin:
     @cached_property
     def namespaces(self) -> Namespaces:
         """Namespaces, which hold tables."""
-        return Namespaces(self.java)
+        return Namespaces(self.connection, self.java)
 
     @cached_property
     def snapshots(self) -> Snapshots:
         """Snapshots of tables, to restore or clone."""
-        return Snapshots(self.java)
+        return Snapshots(self.connection, self.java)
 
     @cached_property
     def quotas(self) -> Quotas:
@@ -191,12 +193,12 @@ class Admin:
     @cached_property
     def permissions(self) -> Permissions:
         """Permissions of users (ACLs)."""
-        return Permissions(self.java)
+        return Permissions(self.connection, self.java)
 
     @cached_property
     def peers(self) -> Peers:
         """Peers of replication: clusters that receive what is written to this one."""
-        return Peers(self.java)
+        return Peers(self.connection, self.java)
 
     @cached_property
     def regions(self) -> Regions:
@@ -211,17 +213,17 @@ class Admin:
     @cached_property
     def groups(self) -> Groups:
         """Groups of region servers. Raises Unsupported where the server has none."""
-        return Groups(self.java)
+        return Groups(self.connection, self.java)
 
     @cached_property
     def procedures(self) -> Procedures:
         """Procedures of the master."""
-        return Procedures(self.java)
+        return Procedures(self.connection, self.java)
 
     @cached_property
     def cluster(self) -> Cluster:
         """Servers, balancer and chores."""
-        return Cluster(self.java)
+        return Cluster(self.connection, self.java)
 
     # Tables
 
@@ -230,22 +232,22 @@ class Admin:
     ) -> list[str]:
         """Return the names of tables, sorted: of a namespace, or those that match a regular expression."""
         if namespace is not None:
-            names = call(self.java.listTableNamesByNamespace, namespace_name(namespace))
+            names = self.connection.call(self.java.listTableNamesByNamespace, namespace_name(namespace))
         elif pattern is not None:
-            names = call(self.java.listTableNames, convert.pattern(pattern), system)
+            names = self.connection.call(self.java.listTableNames, convert.pattern(pattern), system)
         elif system:
-            names = call(self.java.listTableNames, convert.pattern(".*"), True)
+            names = self.connection.call(self.java.listTableNames, convert.pattern(".*"), True)
         else:
-            names = call(self.java.listTableNames)
+            names = self.connection.call(self.java.listTableNames)
         return sorted(str(name.getNameAsString()) for name in names)
 
     def exists(self, table: str) -> bool:
         """Return whether a table exists."""
-        return bool(call(self.java.tableExists, self.name(table)))
+        return bool(self.connection.call(self.java.tableExists, self.name(table)))
 
     def schema(self, table: str) -> Schema:
         """Return a table's schema. Raises NotFound."""
-        return Schema.of_java(call(self.java.getDescriptor, self.name(table)))
+        return Schema.of_java(self.connection.call(self.java.getDescriptor, self.name(table)))
 
     def create(
         self,
@@ -268,9 +270,9 @@ class Admin:
         )
         keys = hexadecimal_splits(splits) if isinstance(splits, int) else list(splits)
         if keys:
-            call(self.java.createTable, schema.java(), byte_arrays(keys))
+            self.connection.call(self.java.createTable, schema.java(), byte_arrays(keys))
         else:
-            call(self.java.createTable, schema.java())
+            self.connection.call(self.java.createTable, schema.java())
 
     def alter(
         self,
@@ -298,57 +300,57 @@ class Admin:
                 configuration=_merged(schema.configuration, configuration),
             )
         if wait:
-            call(self.java.modifyTable, schema.java())
+            self.connection.call(self.java.modifyTable, schema.java())
         else:
-            call(self.java.modifyTableAsync, schema.java())
+            self.connection.call(self.java.modifyTableAsync, schema.java())
 
     def drop(self, table: str, force: bool = False) -> None:
         """Delete a table, which must be disabled; `force` disables it first. Raises NotFound, Disabled."""
         if force and self.enabled(table):
             self.disable(table)
-        call(self.java.deleteTable, self.name(table))
+        self.connection.call(self.java.deleteTable, self.name(table))
 
     def truncate(self, table: str, preserve_splits: bool = True) -> None:
         """Delete all rows of a table; an enabled table is disabled first. Raises NotFound."""
         if self.enabled(table):
             self.disable(table)
-        call(self.java.truncateTable, self.name(table), preserve_splits)
+        self.connection.call(self.java.truncateTable, self.name(table), preserve_splits)
 
     def enable(self, table: str) -> None:
         """Enable a table. Raises NotFound, and Disabled where it is enabled already."""
-        call(self.java.enableTable, self.name(table))
+        self.connection.call(self.java.enableTable, self.name(table))
 
     def disable(self, table: str) -> None:
         """Disable a table. Raises NotFound, and Disabled where it is disabled already."""
-        call(self.java.disableTable, self.name(table))
+        self.connection.call(self.java.disableTable, self.name(table))
 
     def enabled(self, table: str) -> bool:
         """Return whether a table is enabled. Raises NotFound."""
         name = self.name(table)
-        if not call(self.java.tableExists, name):
+        if not self.connection.call(self.java.tableExists, name):
             raise NotFound(f"there is no table {table}")
-        return bool(call(self.java.isTableEnabled, name))
+        return bool(self.connection.call(self.java.isTableEnabled, name))
 
     def clone_schema(self, table: str, new: str, preserve_splits: bool = True) -> None:
         """Create a table with another's schema. Raises NotFound, Exists."""
-        call(self.java.cloneTableSchema, self.name(table), self.name(new), preserve_splits)
+        self.connection.call(self.java.cloneTableSchema, self.name(table), self.name(new), preserve_splits)
 
     def compaction_state(self, table: str) -> str:
         """Return NONE, MINOR, MAJOR or MAJOR_AND_MINOR."""
-        return str(call(self.java.getCompactionState, self.name(table)).name())
+        return str(self.connection.call(self.java.getCompactionState, self.name(table)).name())
 
     def clear_block_cache(self, table: str) -> Any:
         """Evict a table's blocks from the cache. Return Java's CacheEvictionStats."""
-        return call(self.java.clearBlockCache, self.name(table))
+        return self.connection.call(self.java.clearBlockCache, self.name(table))
 
     def flush(self, table: str) -> None:
         """Write a table's memory to files."""
-        call(self.java.flush, self.name(table))
+        self.connection.call(self.java.flush, self.name(table))
 
     def compact(self, table: str, family: str | None = None, major: bool = False) -> None:
         """Merge a table's files, in the background."""
         function = self.java.majorCompact if major else self.java.compact
-        call(function, self.name(table), *(() if family is None else (family.encode(),)))
+        self.connection.call(function, self.name(table), *(() if family is None else (family.encode(),)))
 
     @staticmethod
     def name(table: str) -> Any:

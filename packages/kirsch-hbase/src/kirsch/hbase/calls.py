@@ -7,10 +7,14 @@ microsecond.
 """
 
 import atexit
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +26,9 @@ from kirsch.hbase.jvm import cls
 T = TypeVar("T")
 # How long a chain of causes is followed.
 _DEPTH = 12
+# Seconds behind its deadline at which a call is interrupted, for Java's own error says more; from one look at
+# its thread to the next; and at which it is interrupted though its thread runs.
+GRACE, AGAIN, RUNNING = 0.6, 0.1, 2.0
 # Seconds that the end of Python waits for calls that are under way.
 _JOIN = 2.0
 # A call is over only once nobody is about to interrupt it: else the thread's next one would be.
@@ -245,24 +252,114 @@ class Interrupter:
             self._writing = -1
 
 
+@dataclass(slots=True)
+class _Watched:
+    """A call with its deadline (monotonic seconds); `again` is when its thread is looked at next."""
+
+    deadline: float
+    thread: Any
+    again: float
+    interrupted: bool = False
+
+
+class Deadlines:
+    """Watch that interrupts Java calls behind their deadlines; one thread for all calls.
+
+    HBase's client bounds most waits itself, but not all: the lookup of a region counts its attempts only. A
+    call that goes on after an interrupt gets another. A thread that runs is left alone for a while: it may be
+    JPype's, converting an exception, and an interrupt would break that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[int, _Watched] = {}
+        self._numbers = count()
+        self._wake = threading.Event()
+        # The time until which the thread sleeps; before its start and without calls there is none.
+        self._next = math.inf
+        self._thread: threading.Thread | None = None
+
+    def run(self, seconds: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Call Java for about `seconds`. Raises TimeoutError, caused by Java's exception."""
+        deadline = time.monotonic() + seconds
+        number, watched = next(self._numbers), _Watched(deadline, _own.java(), deadline + GRACE)
+        try:
+            self._calls[number] = watched
+            if watched.again < self._next:
+                self._start()
+            return function(*arguments)
+        except (jpype.JException, RuntimeError) as error:
+            if time.monotonic() >= deadline and (isinstance(error, jpype.JException) or watched.interrupted):
+                raise TimeoutError from error
+            raise
+        finally:
+            # Nobody interrupts the thread after this, for its next call would end by it.
+            with self._lock:
+                self._calls.pop(number, None)
+            if watched.interrupted:
+                cls("java.lang.Thread").interrupted()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="kirsch-hbase-deadlines", daemon=True
+                )
+                self._thread.start()
+        self._wake.set()
+
+    def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            now = time.monotonic()
+            with self._lock:
+                for watched in self._calls.values():
+                    if watched.again <= now:
+                        runs = str(watched.thread.getState().name()) == "RUNNABLE"
+                        if not runs or now > watched.deadline + RUNNING:
+                            watched.interrupted = True
+                            watched.thread.interrupt()
+                        watched.again = now + AGAIN
+                self._next = min((watched.again for watched in self._calls.values()), default=math.inf)
+            self._wake.wait(None if self._next == math.inf else max(0.0, self._next - now))
+
+
 workers = Workers()
 interrupter = Interrupter()
+deadlines = Deadlines()
 _MAIN = threading.main_thread().ident
 
 
-def call(function: Callable[..., T], *arguments: Any, timeout: float | None = None) -> T:
-    """Call Java: `call(admin.java.listTableNames)`. Raises HBaseError for Java's exceptions, Unavailable
-    after `timeout` seconds."""
+def call(
+    function: Callable[..., T], *arguments: Any, timeout: float | None = None, limit: float | None = None
+) -> T:
+    """Call Java: `call(admin.java.listTableNames)`. Raises HBaseError for Java's exceptions.
+
+    After `limit` seconds the call is interrupted and Unavailable is raised. With `timeout` it runs in another
+    thread, which is left to itself after so many seconds.
+    """
     try:
         if timeout is not None:
             return workers.submit(lambda: function(*arguments)).result(timeout)
+        if limit is not None:
+            function, arguments = deadlines.run, (limit, function, arguments)
         if threading.get_ident() != _MAIN:
             return function(*arguments)
         return interrupter.run(function, arguments)
     except jpype.JException as error:
         raise translated(error) from error
-    except TimeoutError:
-        raise Unavailable(f"HBase did not answer within {timeout:g} s") from None
+    except TimeoutError as error:
+        java = error.__cause__ if isinstance(error.__cause__, jpype.JException) else None
+        raise late(timeout or limit or 0.0, java) from error.__cause__
+
+
+def late(seconds: float, java: Any = None) -> Unavailable:
+    """Return the error of an operation that was given up after so many seconds."""
+    return Unavailable(
+        f"HBase did not answer within {seconds:g} s, and the operation was given up; it may still be carried "
+        "out. Check that HBase runs (`status` of its shell, its log), or give connect a longer timeout=",
+        java,
+    )
 
 
 def begin(function: Callable[..., T], *arguments: Any) -> Pending[T]:

@@ -48,12 +48,13 @@ class Cluster:
     is returned. Servers are named `host,port,started`.
     """
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def status(self) -> Status:
         """Return the servers, the number of regions and the load."""
-        metrics = call(self._java.getClusterMetrics)
+        metrics = self._call(self._java.getClusterMetrics)
         return Status(
             str(metrics.getHBaseVersion()),
             str(metrics.getClusterId()),
@@ -68,7 +69,7 @@ class Cluster:
 
     def balance(self, force: bool = False) -> bool:
         """Distribute regions evenly over the servers. Return whether the balancer ran."""
-        return bool(call(self._java.balance, force))
+        return bool(self._call(self._java.balance, force))
 
     # Switches
 
@@ -106,90 +107,90 @@ class Cluster:
 
     def exceeding_quotas(self, on: bool) -> bool:
         """Set whether users may exceed request quotas while servers have capacity."""
-        return bool(call(self._java.exceedThrottleQuotaSwitch, on))
+        return bool(self._call(self._java.exceedThrottleQuotaSwitch, on))
 
     def compaction(self, on: bool, servers: Iterable[str] = ()) -> dict[str, bool]:
         """Set whether servers compact (all of them if none is named). Return the previous states."""
-        before = call(self._java.compactionSwitch, on, to_java(list(servers)))
+        before = self._call(self._java.compactionSwitch, on, to_java(list(servers)))
         return {str(e.getKey().getServerName()): bool(e.getValue()) for e in before.entrySet()}
 
     def _switch(self, ask: str, set_: str, on: bool | None, *more: bool) -> bool:
         if on is None:
-            return bool(call(getattr(self._java, ask)))
-        return bool(call(getattr(self._java, set_), on, *more))
+            return bool(self._call(getattr(self._java, ask)))
+        return bool(self._call(getattr(self._java, set_), on, *more))
 
     # Chores
 
     def run_catalog_janitor(self) -> int:
         """Clean hbase:meta now. Return the number of regions it removed."""
-        return int(call(self._java.runCatalogJanitor))
+        return int(self._call(self._java.runCatalogJanitor))
 
     def run_cleaner(self) -> bool:
         """Delete unused files now. Return whether the chore ran."""
-        return bool(call(self._java.runCleanerChore))
+        return bool(self._call(self._java.runCleanerChore))
 
     def maintenance(self) -> bool:
         """Return whether the master is in maintenance mode."""
-        return bool(call(self._java.isMasterInMaintenanceMode))
+        return bool(self._call(self._java.isMasterInMaintenanceMode))
 
     def capabilities(self) -> list[str]:
         """Return the security features that are on: AUTHORIZATION, CELL_VISIBILITY, …"""
-        return sorted(str(one.name()) for one in call(self._java.getSecurityCapabilities))
+        return sorted(str(one.name()) for one in self._call(self._java.getSecurityCapabilities))
 
     # Servers
 
     def live(self) -> list[str]:
         """Return the region servers that are alive."""
-        return _names(call(self._java.getClusterMetrics).getLiveServerMetrics().keySet())
+        return _names(self._call(self._java.getClusterMetrics).getLiveServerMetrics().keySet())
 
     def dead(self) -> list[str]:
         """Return the region servers that the master considers dead."""
-        return _names(call(self._java.listDeadServers))
+        return _names(self._call(self._java.listDeadServers))
 
     def decommissioned(self) -> list[str]:
         """Return the region servers that get no regions."""
-        return _names(call(self._java.listDecommissionedRegionServers))
+        return _names(self._call(self._java.listDecommissionedRegionServers))
 
     def decommission(self, servers: Iterable[str], offload: bool = False) -> None:
         """Assign no more regions to servers; with `offload`, move away the regions they have."""
-        call(self._java.decommissionRegionServers, self._servers(servers), offload)
+        self._call(self._java.decommissionRegionServers, self._servers(servers), offload)
 
     def recommission(self, server: str, regions: Iterable[bytes] = ()) -> None:
         """Assign regions to a decommissioned server again, the named ones at once."""
-        call(self._java.recommissionRegionServer, self._server(server), to_java(list(regions)))
+        self._call(self._java.recommissionRegionServer, self._server(server), to_java(list(regions)))
 
     def stop_master(self) -> None:
         """Stop the active master."""
-        call(self._java.stopMaster)
+        self._call(self._java.stopMaster)
 
     def stop_server(self, server: str) -> None:
         """Stop a region server."""
         name = self._server(server)
-        call(self._java.stopRegionServer, f"{name.getHostname()}:{name.getPort()}")
+        self._call(self._java.stopRegionServer, f"{name.getHostname()}:{name.getPort()}")
 
     def roll_log(self, server: str) -> None:
         """Start a new write-ahead log on a server."""
-        call(self._java.rollWALWriter, self._server(server))
+        self._call(self._java.rollWALWriter, self._server(server))
 
     def compact(self, server: str, major: bool = False) -> None:
         """Compact all regions of a server, in the background."""
-        call(self._java.majorCompactRegionServer if major else self._java.compactRegionServer,
+        self._call(self._java.majorCompactRegionServer if major else self._java.compactRegionServer,
              self._server(server))  # fmt: skip
 
     def clear_compactions(self, server: str, queues: Iterable[str] = ("long", "short")) -> None:
         """Remove compactions that a server has not started from its queues."""
-        call(self._java.clearCompactionQueues, self._server(server), to_java(set(queues)))
+        self._call(self._java.clearCompactionQueues, self._server(server), to_java(set(queues)))
 
     def clear_slow_log(self, servers: Iterable[str] = ()) -> list[bool]:
         """Clear the log of slow and large requests of servers, of all if none is named."""
         names = to_java(set())
         for name in servers or self.live():
             names.add(self._server(name))
-        return [bool(one) for one in call(self._java.clearSlowLogResponses, names)]
+        return [bool(one) for one in self._call(self._java.clearSlowLogResponses, names)]
 
     def reload_configuration(self, server: str | None = None) -> None:
         """Read hbase-site.xml again, on one server or on all of them."""
-        call(self._java.updateConfiguration, *(() if server is None else (self._server(server),)))
+        self._call(self._java.updateConfiguration, *(() if server is None else (self._server(server),)))
 
     @staticmethod
     def _server(name: str) -> Any:
@@ -240,16 +241,17 @@ class Regions:
 
     def __init__(self, connection: "Connection", java: Any) -> None:
         self._connection = connection
+        self._call = connection.call
         self._java = java
 
     def list(self, table: str) -> list[Region]:
         """Return a table's regions in the order of their keys. Raises NotFound."""
         name = hbase("TableName").valueOf(table_name(table))
-        call(self._java.getDescriptor, name)
+        self._call(self._java.getDescriptor, name)
         locator = self._connection.java.getRegionLocator(name)
         try:
             locator.clearRegionLocationCache()
-            return [_region(one) for one in call(locator.getAllRegionLocations)]
+            return [_region(one) for one in self._call(locator.getAllRegionLocations)]
         finally:
             locator.close()
 
@@ -257,7 +259,7 @@ class Regions:
         """Return the region of a row. Raises NotFound."""
         locator = self._connection.java.getRegionLocator(hbase("TableName").valueOf(table_name(table)))
         try:
-            return _region(call(locator.getRegionLocation, row, jpype.JBoolean(True)))
+            return _region(self._call(locator.getRegionLocation, row, jpype.JBoolean(True)))
         finally:
             locator.close()
 
@@ -266,26 +268,26 @@ class Regions:
         done."""
         point = () if at is None else (to_java(at),)
         if isinstance(table_or_region, Region):
-            call(self._java.splitRegion, encoded(table_or_region), *point)
+            self._call(self._java.splitRegion, encoded(table_or_region), *point)
         else:
-            call(self._java.split, hbase("TableName").valueOf(table_name(table_or_region)), *point)
+            self._call(self._java.split, hbase("TableName").valueOf(table_name(table_or_region)), *point)
 
     def merge(self, first: Region, second: Region, force: bool = False) -> None:
         """Merge two adjacent regions; `force` permits others. Returns before it is done."""
-        call(self._java.mergeRegions, encoded(first), encoded(second), force)
+        self._call(self._java.mergeRegions, encoded(first), encoded(second), force)
 
     def move(self, region: "Region | bytes", server: str = "") -> None:
         """Move a region to a server named `host,port,started`, or to any other."""
         target = (call(hbase("ServerName").valueOf, server),) if server else ()
-        call(self._java.move, encoded(region), *target)
+        self._call(self._java.move, encoded(region), *target)
 
     def assign(self, region: "Region | bytes") -> None:
         """Assign a region to a server."""
-        call(self._java.assign, encoded(region))
+        self._call(self._java.assign, encoded(region))
 
     def unassign(self, region: "Region | bytes") -> None:
         """Close a region. The master does not open it elsewhere."""
-        call(self._java.unassign, encoded(region))
+        self._call(self._java.unassign, encoded(region))
 
 
 def encoded(region: "Region | bytes") -> Any:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kirsch.hbase import jvm
-from kirsch.hbase.calls import call
+from kirsch.hbase.calls import begin, call
 from kirsch.hbase.codec import BYTES, Codec
 from kirsch.hbase.errors import Closed, HBaseError, Invalid, Unavailable
 from kirsch.hbase.names import table_name
-from kirsch.hbase.quorum import Quorum, ask
+from kirsch.hbase.quorum import Quorum, ask, has_node
 from kirsch.hbase.row import Codecs, Given
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def connect(
     configuration = _configuration(given, where, timeout)
     if where is None and not _masters(configuration):
         ask(_quorum(configuration), patience)
-    return Connection(configuration, patience + _LOADING, user)
+    return Connection(configuration, patience + _LOADING, user, timeout)
 
 
 def _configuration(
@@ -125,11 +125,32 @@ def _quorum(configuration: Any) -> Quorum:
     return Quorum.parse(hosts, port)
 
 
+def _absent(configuration: Any, patience: float, java: Any) -> Unavailable:
+    """Return the error for a cluster whose ZooKeeper answers, and HBase does not."""
+    if not _masters(configuration):
+        quorum, node = _quorum(configuration), str(configuration.get("zookeeper.znode.parent") or "/hbase")
+        if has_node(quorum, node, 3.0) is False:
+            return Unavailable(
+                f"ZooKeeper at {quorum} has no znode {node}: check the quorum's /node "
+                "(zookeeper.znode.parent of the servers), or start HBase, which makes it",
+                java,
+            )
+    return Unavailable(
+        f"HBase did not answer within {patience:.0f} s: ZooKeeper does, but no master or no region "
+        "server: is it still starting?",
+        java,
+    )
+
+
 class Connection:
     """A connection; for any number of threads. `java` is the Java Connection. Close it, or use `with`."""
 
-    def __init__(self, configuration: Any, patience: float = 3.0, user: str | None = None) -> None:
+    def __init__(
+        self, configuration: Any, patience: float = 3.0, user: str | None = None, timeout: float = 60.0
+    ) -> None:
         self.configuration = configuration
+        # Seconds that an operation may take.
+        self.timeout = timeout
         self._closed = False
         self._local = threading.local()
         factory = jvm.hbase("client.ConnectionFactory")
@@ -138,21 +159,15 @@ class Connection:
                 self.java = call(factory.createConnection, configuration, timeout=patience)
             else:
                 self.java = call(factory.createConnection, configuration, self._user(user), timeout=patience)
-        except Unavailable:
-            raise Unavailable(
-                f"HBase did not answer within {patience:.0f} s: ZooKeeper does, is HBase up?"
-            ) from None
+        except Unavailable as error:
+            raise _absent(configuration, patience, error.java) from None
         try:
             # Whether there is a master: nothing works without one, and it is not told otherwise for a minute.
             call(self._first, timeout=patience)
         except HBaseError as error:
-            call(self.java.close)
+            begin(self.java.close)
             if isinstance(error, Unavailable):
-                raise Unavailable(
-                    f"HBase did not answer within {patience:.0f} s: ZooKeeper does, but no master or "
-                    "no region server: is it still starting?",
-                    error.java,
-                ) from error
+                raise _absent(configuration, patience, error.java) from error
             raise
         _open.add(self)
 
@@ -174,7 +189,7 @@ class Connection:
         from kirsch.hbase.admin import Admin
 
         self.check()
-        return Admin(self, call(self.java.getAdmin))
+        return Admin(self, self.call(self.java.getAdmin))
 
     def table(self, name: str, key: Codec | str = BYTES, value: Given = BYTES) -> "Table":
         """Return a table by its name, `table` or `namespace:table`; it need not exist yet. `key` is the codec
@@ -216,8 +231,9 @@ class Connection:
         return writers[name]  # type: ignore[no-any-return]
 
     def call(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
-        """Call any Java method: Ctrl-C interrupts it, and Java's exceptions are HBaseError."""
-        return call(function, *arguments, timeout=timeout)
+        """Call any Java method, for at most `timeout` seconds (the connection's): Ctrl-C interrupts it, and
+        Java's exceptions are HBaseError."""
+        return call(function, *arguments, limit=self.timeout if timeout is None else timeout)
 
     def check(self) -> None:
         """Raise Closed if it was closed."""
@@ -234,7 +250,10 @@ class Connection:
         if not self._closed:
             self._closed = True
             _open.discard(self)
-            call(self.java.close)
+            try:
+                call(self.java.close, timeout=self.timeout)
+            except Unavailable:
+                pass  # It goes on in its thread; nobody uses the connection any more.
 
     def __enter__(self) -> "Connection":
         return self

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kirsch.hbase.calls import call
 from kirsch.hbase.convert import to_java
 from kirsch.hbase.errors import Invalid, NotFound
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import namespace_name, table_name
+
+if TYPE_CHECKING:
+    from kirsch.hbase.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +55,38 @@ class Peer:
 class Peers:
     """Replication peers, as `admin.peers`."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def list(self) -> list[Peer]:
         """Return all replication peers."""
-        return [_peer(one) for one in call(self._java.listReplicationPeers)]
+        return [_peer(one) for one in self._call(self._java.listReplicationPeers)]
 
     def add(self, peer: Peer) -> None:
         """Add a peer. Raises Exists, Invalid."""
-        call(self._java.addReplicationPeer, peer.name, peer.java(), peer.enabled)
+        self._call(self._java.addReplicationPeer, peer.name, peer.java(), peer.enabled)
 
     def alter(self, peer: Peer) -> None:
         """Replace a peer's settings. Raises NotFound, Invalid."""
-        call(self._java.updateReplicationPeerConfig, peer.name, peer.java())
+        self._call(self._java.updateReplicationPeerConfig, peer.name, peer.java())
 
     def remove(self, name: str) -> None:
         """Remove a peer. Raises NotFound."""
-        call(self._java.removeReplicationPeer, name)
+        self._call(self._java.removeReplicationPeer, name)
 
     def enable(self, name: str) -> None:
         """Replicate to a peer again. Raises NotFound."""
-        call(self._java.enableReplicationPeer, name)
+        self._call(self._java.enableReplicationPeer, name)
 
     def disable(self, name: str) -> None:
         """Stop replicating to a peer. Writes are kept for it meanwhile. Raises NotFound."""
-        call(self._java.disableReplicationPeer, name)
+        self._call(self._java.disableReplicationPeer, name)
 
     def replicate(self, table: str, on: bool = True) -> None:
         """Replicate all families of a table, or none. Raises NotFound."""
         name = hbase("TableName").valueOf(table_name(table))
-        call(self._java.enableTableReplication if on else self._java.disableTableReplication, name)
+        self._call(self._java.enableTableReplication if on else self._java.disableTableReplication, name)
 
     def replicated(self) -> dict[str, dict[str, int]]:
         """Return the replicated families and their scopes, by table."""
@@ -91,27 +94,27 @@ class Peers:
             str(one.getTable().getNameAsString()): {
                 str(entry.getKey()): int(entry.getValue()) for entry in one.getColumnFamilyMap().entrySet()
             }
-            for one in call(self._java.listReplicatedTableCFs)
+            for one in self._call(self._java.listReplicatedTableCFs)
         }
 
     # Single settings, each read, changed and written
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return a peer's settings as `change` names them; None where one is not set. Raises NotFound."""
-        return _settings(call(self._java.getReplicationPeerConfig, name))
+        return _settings(self._call(self._java.getReplicationPeerConfig, name))
 
     def all_settings(self) -> Sequence[tuple[str, bool, dict[str, Any]]]:
         """Return each peer's name, whether it is enabled, and its settings."""
         return [
             (str(one.getPeerId()), bool(one.isEnabled()), _settings(one.getPeerConfig()))
-            for one in call(self._java.listReplicationPeers)
+            for one in self._call(self._java.listReplicationPeers)
         ]
 
     def create(self, name: str, *, enabled: bool = True, **settings: Any) -> None:
         """Add a peer with settings as `change` names them. Raises Exists, Invalid."""
         builder = hbase("replication.ReplicationPeerConfig").newBuilder()
         _apply(builder, settings)
-        call(self._java.addReplicationPeer, name, builder.build(), enabled)
+        self._call(self._java.addReplicationPeer, name, builder.build(), enabled)
 
     def change(self, name: str, **settings: Any) -> None:
         """Change single settings; an empty collection removes one. Raises NotFound, Invalid.
@@ -119,10 +122,10 @@ class Peers:
         The settings are cluster, endpoint, all, namespaces, tables, exclude_namespaces, exclude_tables,
         bandwidth, serial; configuration (str) and data (bytes) add to what is there.
         """
-        config = call(self._java.getReplicationPeerConfig, name)
+        config = self._call(self._java.getReplicationPeerConfig, name)
         builder = hbase("replication.ReplicationPeerConfig").newBuilder(config)
         _apply(builder, settings)
-        call(self._java.updateReplicationPeerConfig, name, builder.build())
+        self._call(self._java.updateReplicationPeerConfig, name, builder.build())
 
     def replicate_all(self, name: str, on: bool) -> None:
         """Replicate all tables but the excluded ones, or only the named ones. The other names are removed."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import jpype
 
-from kirsch.hbase.calls import call
 from kirsch.hbase.errors import HBaseError, Invalid, Unsupported
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.names import family_name, namespace_name, table_name
@@ -35,16 +34,17 @@ class Permission:
 class Permissions:
     """`admin.permissions`. Raises Unsupported where the server does not control access, Denied."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
 
     def grant(self, permission: Permission, *, add: bool = False) -> None:
         """Grant a permission, in place of the present ones, or with `add` in addition."""
-        call(self._java.grant, _java(permission), add)
+        self._call(self._java.grant, _java(permission), add)
 
     def revoke(self, permission: Permission) -> None:
         """Revoke a permission with all its actions."""
-        call(self._java.revoke, _java(permission))
+        self._call(self._java.revoke, _java(permission))
 
     def list(self, *, user: str = "", namespace: str = "", table: str = "") -> list[Permission]:
         """Return the permissions of a user, a namespace or a table; global ones if neither of these is
@@ -58,7 +58,7 @@ class Permissions:
             builder = request.newBuilder()
         if user:
             builder.withUserName(user)
-        return [_permission(one) for one in call(self._java.getUserPermissions, builder.build())]
+        return [_permission(one) for one in self._call(self._java.getUserPermissions, builder.build())]
 
 
 def _java(permission: Permission) -> Any:
@@ -110,11 +110,14 @@ class Labels:
 
     def __init__(self, connection: "Connection", java: Any) -> None:
         self._connection = connection
+        self._call = connection.call
         self._java = java
 
     def check(self) -> None:
         """Raise Unsupported where the server has no visibility labels."""
-        if "CELL_VISIBILITY" not in {str(one.name()) for one in call(self._java.getSecurityCapabilities)}:
+        if "CELL_VISIBILITY" not in {
+            str(one.name()) for one in self._call(self._java.getSecurityCapabilities)
+        }:
             raise Unsupported(
                 "this server has no visibility labels: VisibilityController is not among its coprocessors "
                 "(hbase.coprocessor.master.classes, hbase.coprocessor.region.classes)"
@@ -144,7 +147,7 @@ class Labels:
     def _client(self, method: str, *arguments: Any) -> Any:
         self.check()
         client = hbase("security.visibility.VisibilityClient")
-        return call(getattr(client, method), self._connection.java, *arguments)
+        return self._call(getattr(client, method), self._connection.java, *arguments)
 
     @staticmethod
     def _check(answer: Any) -> None:

@@ -4,6 +4,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -12,6 +14,8 @@ from kirsch.hbase.errors import Invalid, Unavailable
 PORT = 2181
 # What a ZooKeeper client says first (ConnectRequest): protocol, last zxid, timeout in ms, session, password.
 _HELLO = struct.pack(">iqiqi16sb", 0, 0, 10_000, 0, 16, bytes(16), 1)
+# ZooDefs.OpCode.exists, KeeperException.Code.NONODE
+_EXISTS, _NO_NODE = 3, -101
 _GOODBYE = struct.pack(">iii", 8, 1, -11)
 
 
@@ -95,13 +99,40 @@ def _why_not(host: str, port: int, patience: float) -> str:
 
 
 def _greet(host: str, port: int, patience: float) -> None:
+    with _session(host, port, patience) as connection:
+        connection.sendall(_GOODBYE)
+
+
+@contextmanager
+def _session(host: str, port: int, patience: float) -> Iterator[socket.socket]:
+    """Open a session of ZooKeeper. Raises OSError, ValueError."""
     with socket.create_connection((host, port), patience) as connection:
         connection.sendall(struct.pack(">i", len(_HELLO)) + _HELLO)
         (size,) = struct.unpack(">i", _read(connection, 4))
         if not 0 < size < 1024:
             raise ValueError("is no ZooKeeper")
         _read(connection, size)
-        connection.sendall(_GOODBYE)
+        yield connection
+
+
+def has_node(quorum: Quorum, path: str, patience: float) -> bool | None:
+    """Return whether ZooKeeper has a znode; None where no server of the quorum tells."""
+    name = path.encode()
+    # RequestHeader (xid, type) and ExistsRequest (path, watch).
+    request = struct.pack(f">iii{len(name)}sb", 1, _EXISTS, len(name), name, 0)
+    for host, port in quorum.servers:
+        try:
+            with _session(host, port, patience) as connection:
+                connection.sendall(struct.pack(">i", len(request)) + request)
+                (size,) = struct.unpack(">i", _read(connection, 4))
+                # ReplyHeader: xid, zxid, error.
+                _, _, error = struct.unpack_from(">iqi", _read(connection, size))
+                connection.sendall(_GOODBYE)
+        except (OSError, ValueError, struct.error):
+            continue
+        if error in (0, _NO_NODE):
+            return bool(error == 0)
+    return None
 
 
 def _read(connection: socket.socket, size: int) -> bytes:

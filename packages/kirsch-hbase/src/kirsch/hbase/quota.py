@@ -57,6 +57,7 @@ class Quotas:
 
     def __init__(self, connection: "Connection", java: Any) -> None:
         self._connection = connection
+        self._call = connection.call
         self._java = java
         self._factory = hbase("quotas.QuotaSettingsFactory")
 
@@ -78,12 +79,12 @@ class Quotas:
         kind = hbase("quotas.ThrottleType").valueOf(type)
         time = cls("java.util.concurrent.TimeUnit").valueOf(UNITS[unit])
         made = call(getattr(self._factory, f"throttle{word}"), *whose, kind, limit, time)
-        call(self._java.setQuota, made)
+        self._call(self._java.setQuota, made)
 
     def unthrottle(self, *, user: str = "", namespace: str = "", table: str = "") -> None:
         """Remove all throttles of a subject."""
         word, whose = Whose(user, namespace, table).arguments()
-        call(self._java.setQuota, getattr(self._factory, f"unthrottle{word}")(*whose))
+        self._call(self._java.setQuota, getattr(self._factory, f"unthrottle{word}")(*whose))
 
     def limit_space(
         self, limit: int, policy: str = "NO_INSERTS", *, namespace: str = "", table: str = ""
@@ -94,21 +95,21 @@ class Quotas:
         word, whose = Whose("", namespace, table).arguments()
         java_policy = hbase("quotas.SpaceViolationPolicy").valueOf(policy)
         made = call(getattr(self._factory, f"limit{word}Space"), *whose, limit, java_policy)
-        call(self._java.setQuota, made)
+        self._call(self._java.setQuota, made)
 
     def free_space(self, *, namespace: str = "", table: str = "") -> None:
         """Remove a limit of space."""
         word, whose = Whose("", namespace, table).arguments()
-        call(self._java.setQuota, getattr(self._factory, f"remove{word}SpaceLimit")(*whose))
+        self._call(self._java.setQuota, getattr(self._factory, f"remove{word}SpaceLimit")(*whose))
 
     def table_sizes(self) -> dict[str, int]:
         """Return the sizes of tables in bytes that limits of space are compared with."""
-        found = call(self._java.getSpaceQuotaTableSizes)
+        found = self._call(self._java.getSpaceQuotaTableSizes)
         return {str(e.getKey().getNameAsString()): int(e.getValue()) for e in found.entrySet()}
 
     def snapshot_sizes(self) -> dict[str, int]:
         """Return the sizes of snapshots in bytes that limits of space are compared with."""
-        found = call(hbase("quotas.QuotaTableUtil").getObservedSnapshotSizes, self._connection.java)
+        found = self._call(hbase("quotas.QuotaTableUtil").getObservedSnapshotSizes, self._connection.java)
         return {str(e.getKey()): int(e.getValue()) for e in found.entrySet()}
 
     def list(self, *, user: str = "", namespace: str = "", table: str = "") -> list[Quota]:
@@ -121,7 +122,7 @@ class Quotas:
         ):
             if value:
                 setter(value)
-        return [_quota(one) for one in call(self._java.getQuota, wanted)]
+        return [_quota(one) for one in self._call(self._java.getQuota, wanted)]
 
 
 def _quota(java: Any) -> Quota:

@@ -6,14 +6,16 @@ HBase 2's client jar lacks the classes of this service, so its messages (RSGroup
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jpype
 
-from kirsch.hbase.calls import call
 from kirsch.hbase.errors import Invalid, NotFound, Unsupported
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.names import table_name
+
+if TYPE_CHECKING:
+    from kirsch.hbase.connection import Connection
 
 PROTOBUF = "org.apache.hadoop.hbase.shaded.com.google.protobuf"
 SERVICE = "RSGroupAdminService"
@@ -97,13 +99,14 @@ class Group:
 class Groups:
     """Groups of region servers, as `admin.groups`. Raises Unsupported where the server does not have them."""
 
-    def __init__(self, java: Any) -> None:
+    def __init__(self, connection: "Connection", java: Any) -> None:
+        self._call = connection.call
         self._java = java
-        names = {str(name) for name in call(java.getMasterCoprocessorNames)}
+        names = {str(name) for name in self._call(java.getMasterCoprocessorNames)}
         if not names & {ENDPOINT, ENDPOINT.rpartition(".")[2]}:
             raise Unsupported(
-                "this server has no groups of region servers: RSGroupAdminEndpoint is not a coprocessor "
-                "(hbase.coprocessor.master.classes, and RSGroupBasedLoadBalancer as "
+                "this server has no groups of region servers: RSGroupAdminEndpoint is not among its "
+                "coprocessors (hbase.coprocessor.master.classes, and RSGroupBasedLoadBalancer as "
                 "hbase.master.loadbalancer.class)"
             )
         self._file = _file()
@@ -156,15 +159,15 @@ class Groups:
         self.get(name)
         tables: list[str] = []
         for namespace in namespaces:
-            descriptor = call(self._java.getNamespaceDescriptor, namespace)
+            descriptor = self._call(self._java.getNamespaceDescriptor, namespace)
             descriptor.setConfiguration(SETTING, name)
-            call(self._java.modifyNamespace, descriptor)
-            tables += [str(one) for one in call(self._java.listTableNamesByNamespace, namespace)]
+            self._call(self._java.modifyNamespace, descriptor)
+            tables += [str(one) for one in self._call(self._java.listTableNamesByNamespace, namespace)]
         self.move(name, servers, tables)
 
     def of_namespace(self, namespace: str) -> str:
         """Return the name of the group that a namespace's new tables join. Raises NotFound."""
-        descriptor = call(self._java.getNamespaceDescriptor, namespace)
+        descriptor = self._call(self._java.getNamespaceDescriptor, namespace)
         return str(descriptor.getConfigurationValue(SETTING) or "default")
 
     def remove_servers(self, servers: Sequence[str]) -> None:
@@ -177,7 +180,7 @@ class Groups:
 
     def _check(self, tables: Sequence[str]) -> None:
         for table in tables:
-            call(self._java.getDescriptor, hbase("TableName").valueOf(table_name(table)))
+            self._call(self._java.getDescriptor, hbase("TableName").valueOf(table_name(table)))
 
     def _one(self, missing: str, method: str, **fields: Any) -> Group:
         info = self.call(method, **fields).get("r_s_group_info")
@@ -187,14 +190,16 @@ class Groups:
 
     def call(self, method: str, **fields: Any) -> dict[str, Any]:
         """Call a method of the service. Return the fields of its answer."""
-        channel = call(self._java.coprocessorService)
+        channel = self._call(self._java.coprocessorService)
         service = self._file.findServiceByName(SERVICE)
         dynamic = cls(f"{PROTOBUF}.DynamicMessage")
         request = self._message(f"{method}Request", fields)
         empty = dynamic.getDefaultInstance(self._file.findMessageTypeByName(f"{method}Response"))
         controller = hbase("ipc.ServerRpcController")()
         return _fields(
-            call(channel.callBlockingMethod, service.findMethodByName(method), controller, request, empty)
+            self._call(
+                channel.callBlockingMethod, service.findMethodByName(method), controller, request, empty
+            )
         )
 
     def _message(self, kind: str, fields: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import jpype
 
 from kirsch.hbase.block_transfer import next_rows, rows_of
-from kirsch.hbase.calls import Pending, begin, call, translated
+from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.cell import Cell
 from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.errors import Invalid
@@ -148,9 +148,17 @@ class Scanner(Iterable[Row]):
     `with` closes it at once. It is not thread-safe.
     """
 
-    def __init__(self, table: Any, scan: Any, codecs: Codecs, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        table: Any,
+        scan: Any,
+        codecs: Codecs,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """`timeout` is the time in seconds that a block may take."""
         self.codecs = codecs
-        self._blocks = Blocks(table, scan, limit)
+        self._blocks = Blocks(table, scan, limit, timeout)
         self._rows = _rows(self._blocks, codecs)
 
     def __iter__(self) -> Iterator[Row]:
@@ -214,13 +222,14 @@ class Blocks:
     """Blocks of a scan; the next one is fetched while one is used. They end when they are no longer referred
     to."""
 
-    def __init__(self, table: Any, scan: Any, limit: int | None = None) -> None:
+    def __init__(self, table: Any, scan: Any, limit: int | None = None, timeout: float | None = None) -> None:
+        self._timeout = timeout
         self._left = limit
         self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
         self._java: Any = None
         self._pending: Pending[tuple[int, bytes]] | None = None
         if limit != 0:
-            self._java = call(table.getScanner, scan)
+            self._java = call(table.getScanner, scan, limit=timeout)
             self._source = rows_of(self._java)
             self._pending = begin(next_rows, self._source, self._wanted, BLOCK)
 
@@ -230,10 +239,13 @@ class Blocks:
         if pending is None:
             return None
         try:
-            count, data = pending.result()
+            count, data = pending.result(self._timeout)
         except jpype.JException as error:
             self.end()
             raise translated(error) from error
+        except TimeoutError:
+            self.end()
+            raise late(self._timeout or 0.0) from None
         except BaseException:
             self.end()
             raise

@@ -85,7 +85,8 @@ class Table(Writes):
     def _cells(self, key: bytes, query: Query) -> list[Cell]:
         message = query.message(key)
         if message is not None:
-            return call(lambda: self.connection.reader(self.name)(message))
+            found: list[Cell] = self.connection.call(lambda: self.connection.reader(self.name)(message))
+            return found
         java = query.apply(hbase("client.Get")(key))
         return self._call(lambda table: cells(table.get(java)))  # type: ignore[no-any-return]
 
@@ -116,7 +117,7 @@ class Table(Writes):
         java = java_scan(
             _query("scan", query, _RANGE), Range(**encoded, reverse=reverse), limit, raw, caching
         )
-        return Scanner(self.java, java, self.codecs, limit)
+        return Scanner(self.java, java, self.codecs, limit, self.connection.timeout)
 
     # Writing
 
@@ -151,7 +152,7 @@ class Table(Writes):
 
     def mutate(self, row: Any, put: Values | None = None, delete: Iterable[Column] = ()) -> None:
         """Put and delete in one row atomically."""
-        call(self.java.mutateRow, self._mutations(row, put, delete))
+        self.connection.call(self.java.mutateRow, self._mutations(row, put, delete))
 
     def check_and_mutate(
         self,
@@ -165,8 +166,11 @@ class Table(Writes):
         put: Values | None = None,
         delete: Iterable[Column] = (),
     ) -> bool:
-        """Put and delete in one row if a column's value is `= != < <= > >=` a value (None: there is no such
-        column), or if a filter lets the row through; whether that was so. Others see nothing in between."""
+        """Put and delete in one row atomically, if a condition holds. Return whether it held.
+
+        The condition is that a column's value is `= != < <= > >=` a value (None: there is no such column), or
+        that a filter accepts the row. `<` and the like need a codec whose bytes sort as values do, or LONG.
+        """
         builder = hbase("client.CheckAndMutate").newBuilder(self.encoder.key(row))
         if filter is not None:
             builder.ifMatches(java_filter(filter))
@@ -217,7 +221,7 @@ class Table(Writes):
         them where the request was refused."""
         data = block(actions)
         try:
-            call(lambda: self.connection.writer(self.name)(data))
+            self.connection.call(lambda: self.connection.writer(self.name)(data))
         except HBaseError as error:
             error.failures = error.failures or tuple((row_of(action), error) for action in actions)
             raise
@@ -240,7 +244,7 @@ class Table(Writes):
         return {bytes(entry.getKey()): to_python(entry.getValue()) for entry in found.entrySet()}
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        return call(lambda: function(self.java, *arguments))
+        return self.connection.call(lambda: function(self.java, *arguments))
 
     def get_many(self, keys: Iterable[Any], **query: Any) -> list[Row | None]:
         """Return rows by their keys in that order, None for missing ones, in a few requests. `query` may have

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jpype
 
 from kirsch.hbase.block_transfer import mutations, writer
-from kirsch.hbase.calls import Pending, begin, call, translated
+from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import cls, hbase
 from kirsch.hbase.mutation import Encoder, Values, block, settings
@@ -106,6 +106,7 @@ class Mutator(Mutations):
 
     def __init__(self, table: "Table", buffer: int) -> None:
         super().__init__(table)
+        self._timeout = table.connection.timeout
         parameters = hbase("client.BufferedMutatorParams")(hbase("TableName").valueOf(table.name))
         parameters.writeBufferSize(buffer)
         self.java: Any = call(table.connection.java.getBufferedMutator, parameters)
@@ -142,9 +143,11 @@ class Mutator(Mutations):
         pending, self._pending = self._pending, None
         if pending is not None:
             try:
-                pending.result()
+                pending.result(self._timeout)
             except jpype.JException as error:
                 raise translated(error) from error
+            except TimeoutError:
+                raise late(self._timeout) from None
 
     def flush(self) -> None:
         """Send everything and wait until it is written. Raises HBaseError after everything that could be sent
@@ -165,7 +168,7 @@ class Mutator(Mutations):
             self._send()
 
     def _flush(self) -> None:
-        call(self.java.flush)
+        call(self.java.flush, limit=self._timeout)
 
     def close(self) -> None:
         """Flush and close the mutator."""
@@ -175,7 +178,7 @@ class Mutator(Mutations):
             self.flush()
         finally:
             java, self.java = self.java, None
-            call(java.close)
+            call(java.close, limit=self._timeout)
 
     def __enter__(self) -> "Mutator":
         return self

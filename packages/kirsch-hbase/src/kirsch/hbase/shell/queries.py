@@ -239,7 +239,7 @@ def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
     )
     scan, limit = scan_of(session, format_, given)
     connection = session.connection
-    scanner = Scanner(connection.java_table(table), scan, PLAIN, limit)
+    scanner = Scanner(connection.java_table(table), scan, PLAIN, limit, connection.timeout)
     return Stream(COLUMNS, iter(scanner), format_.lines, "row", scanner.close)
 
 
