@@ -20,6 +20,8 @@ class Codec:
     name: str
     encoder: Callable[[Any], bytes]
     decoder: Callable[[bytes], Any]
+    # True where encoded values sort as the values do: < and > of check_and_mutate compare bytes.
+    ordered: bool = False
 
     def encode(self, value: Any) -> bytes:
         """The bytes of a value."""
@@ -96,14 +98,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-BYTES = Codec("bytes", _bytes, bytes)
-UTF8 = Codec("utf-8", _text, lambda data: data.decode())
+BYTES = Codec("bytes", _bytes, bytes, ordered=True)
+UTF8 = Codec("utf-8", _text, lambda data: data.decode(), ordered=True)
 LONG = Codec("a Java long", *_number(">q", int))
 INT = Codec("a Java int", *_number(">i", int))
 SHORT = Codec("a Java short", *_number(">h", int))
 DOUBLE = Codec("a Java double", *_number(">d", float))
 FLOAT = Codec("a Java float", *_number(">f", float))
-BOOLEAN = Codec("a Java boolean", _truth, _true)
+BOOLEAN = Codec("a Java boolean", _truth, _true, ordered=True)
 JSON = Codec(
     "JSON", lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), json.loads
 )

@@ -1,9 +1,8 @@
-"""Filters: HBase's filter language, checked here, so that a mistake is shown where it is. The checks are
-pure.
+"""HBase's filter language, checked here so that a mistake is shown with its position. The checks are pure.
 
     (PrefixFilter ('user') AND ValueFilter (>=, 'binary:10')) OR SKIP PageFilter (5)
 
-Names and arguments are the server's affair (ParseFilter knows them); what is checked is the text's form.
+Only the form is checked; HBase's ParseFilter knows the names and their arguments.
 """
 
 from typing import Any
@@ -14,13 +13,16 @@ COMPARISONS = ("<=", "<", ">=", ">", "!=", "=")
 
 
 def quoted(value: bytes | str) -> str:
-    """A value as an argument of a filter: quoted, quotes in it doubled."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    """Quote a value as an argument of a filter, with quotes in it doubled.
+
+    Bytes that are not UTF-8 become surrogate escapes, which `java_filter` turns into the same bytes again.
+    """
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     return "'" + text.replace("'", "''") + "'"
 
 
 def check(text: str) -> list[tuple[str, int]]:
-    """The names of the filters in a text, and where they are. Raises FilterError with the position."""
+    """Return the names of the filters in a text, and their positions. Raises FilterError."""
     return _Reader(text).read()
 
 
@@ -129,19 +131,21 @@ class _Reader:
 
 
 def located(text: str, position: int, what: str) -> str:
-    """A message that shows where in a filter's text something is wrong."""
+    """Return a message that shows the position of a mistake in a filter's text."""
     before, after = text[max(0, position - 30) : position], text[position : position + 30]
-    return f"mistake in the filter at character {position + 1}: {what}: {before}⟨here⟩{after}"
+    message = f"mistake in the filter at character {position + 1}: {what}: {before}⟨here⟩{after}"
+    return message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def java_filter(given: Any) -> Any:
-    """A Java Filter: of a text in the filter language, or as it is. Raises FilterError."""
+    """Return a Java Filter of a text in the filter language; other values unchanged. Raises FilterError."""
     if not isinstance(given, str | bytes):
         return given
     from kirsch.hbase.calls import call
+    from kirsch.hbase.convert import to_java
     from kirsch.hbase.jvm import hbase
 
-    text = given.decode("latin-1") if isinstance(given, bytes) else given
+    text = given.decode("utf-8", "surrogateescape") if isinstance(given, bytes) else given
     names = check(text)
     parser = hbase("filter.ParseFilter")()
     known = {str(name) for name in parser.getSupportedFilters()}
@@ -149,9 +153,8 @@ def java_filter(given: Any) -> Any:
         if name not in known:
             raise FilterError(located(text, position, f"there is no filter {name}"), text, position)
     try:
-        # The language is made of bytes.
-        data = text.encode("latin-1") if text.isascii() or isinstance(given, bytes) else text.encode()
-        return call(parser.parseFilterString, data)
+        # As byte[]: JPype would pass Python's bytes to the overload for String, which decodes them.
+        return call(parser.parseFilterString, to_java(text.encode("utf-8", "surrogateescape")))
     except FilterError:
         raise
     except HBaseError as error:

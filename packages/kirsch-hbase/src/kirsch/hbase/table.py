@@ -10,7 +10,7 @@ import jpype
 from kirsch.hbase.block_transfer import cells, gets, mutations, pack, sizes
 from kirsch.hbase.calls import call
 from kirsch.hbase.cell import Cell
-from kirsch.hbase.codec import LONG
+from kirsch.hbase.codec import LONG, Codec
 from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.convert import to_python
 from kirsch.hbase.errors import HBaseError, Invalid
@@ -181,8 +181,7 @@ class Table(Writes):
             if value is None:
                 builder.ifNotExists(family, qualifier)
             else:
-                data = self.codecs.of(family, qualifier).encode(value)
-                builder.ifMatches(family, qualifier, _operator(operator), data)
+                _match(builder, family, qualifier, operator, self.codecs.of(family, qualifier), value)
         if time_range is not None:
             check_range(time_range)
             builder.timeRange(hbase("io.TimeRange").between(*time_range))
@@ -324,6 +323,25 @@ def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ())
         there = [*besides, *(field.name for field in fields(Query))]
         unknown = next(name for name in given if name not in there)
         raise Invalid(f"{method} has no {unknown}=: there are {', '.join(there)}") from None
+
+
+def _match(builder: Any, family: bytes, qualifier: bytes, operator: str, codec: Codec, value: Any) -> None:
+    """Set the condition of a CheckAndMutate: a column's value compared with one. Raises Invalid."""
+    compare, data = _operator(operator), codec.encode(value)
+    if operator in ("=", "!=") or codec.ordered:
+        builder.ifMatches(family, qualifier, compare, data)
+    elif codec is LONG:
+        # Of Java's numbers only long has a comparator at the server; others sort negatives last, as bytes do.
+        comparator = hbase("filter.LongComparator")(value)
+        plain = hbase("CompareOperator").valueOf(OPERATORS[operator])
+        condition = hbase("filter.SingleColumnValueFilter")(family, qualifier, plain, comparator)
+        condition.setFilterIfMissing(True)
+        builder.ifMatches(condition)
+    else:
+        raise Invalid(
+            f"{operator} cannot compare values of codec {codec.name}, whose bytes do not sort as values do: "
+            "compare with = or !=, keep such numbers with LONG, or give a codec of your own ordered=True"
+        )
 
 
 def _operator(text: str) -> Any:
