@@ -174,3 +174,44 @@ def test_whatever_is_typed_is_translated_or_refused(typed: str):
 def test_python_stays_as_it_is(source: str):
     assert translated(source) == source
     ast.parse(source)
+
+
+@pytest.mark.parametrize(
+    ("typed", "python"),
+    [
+        ("scan('t') { |row, cells| puts(row) }", "for row, cells in each(2, scan('t')): puts(row)"),
+        ("scan 't', {LIMIT => 1} { |r| x(r) }", "for r in each(1, scan('t', {'LIMIT': 1})): x(r)"),
+        ("list.each { |t| disable t; drop t }", "for t in each(1, list()): disable(t); drop(t)"),
+        ("list.each do |t|\n  drop t\nend", "for t in each(1, list()):\n  drop(t)\n"),
+        ("x = '{ |a| }'  # { |b| }", "x = '{ |a| }'  # { |b| }"),
+        ("t = get_table 'a'; t.put 'r', 'f', 1", "t = get_table('a'); t.put('r', 'f', 1)"),
+        ("t = get_table 'a'; t = 5; t.put", "t = get_table('a'); t = 5; t.put"),
+    ],
+)
+def test_blocks_and_tables_in_variables(typed, python):
+    assert ruby_syntax.translate(typed, lambda name, method: name in COMMANDS and not method) == python
+
+
+def test_an_open_block_is_incomplete():
+    with pytest.raises(ruby_syntax.Incomplete):
+        translated("list.each do |t|\n  drop t")
+
+
+@pytest.mark.parametrize(
+    ("source", "begins"),
+    [
+        ("a\nb\n\nc", [0, 1, 3]),
+        ("for x in y:\n    a\n\n    b\nelse:\n    c\nd", [0, 6]),
+        ("x = [1,\n2]\ny", [0, 2]),
+        ("put 't',\n'r'\nlist", [0, 2]),
+        ('x = """\na\n"""\ny', [0, 3]),
+        ("@d\ndef f():\n    pass\nf()", [0, 3]),
+        ("list.each do |t|\nputs t\nend\nx", [0, 3]),
+        ("# comment\nlist", [0, 1]),
+        ("x = 'it''s'\ny = 1 # [\nz", [0, 1, 2]),
+    ],
+)
+def test_a_script_is_split_into_its_statements(source, begins):
+    found = list(ruby_syntax.statements(source))
+    assert [begin for begin, _ in found] == begins
+    assert "".join(text for _, text in found) == source

@@ -72,9 +72,36 @@ def test_a_script(ran, name, tmp_path):
 
 def test_a_pipe(ran):
     status, out, error = ran(given="1 + 1\nlist '\n")
-    assert (status, out, error) == (2, "", "kirsch: line 2: the string is not closed\n")
+    assert (status, out, error) == (2, "2\n", "kirsch: line 2: the string is not closed\n")
     status, out, error = ran(given="x = version\nx['SERVER'][0]\nexit 7\n2")
     assert (status, out, error) == (7, "2\n", "")
+
+
+# What people paste from HBase's documentation: each statement builds on the one before.
+PASTED = """\
+t = create '{name}', 'f'
+t.put 'r1', 'f:q', 'v1'; t.put 'r2', 'f:q', 'v2'
+u = get_table '{name}'
+u.scan LIMIT => 1
+scan('{name}', {{:LIMIT => 2, COLUMNS: ['f:q']}}) {{ |row, cells| puts row; puts cells['f:q'] }}
+list('{name}').each do |table|
+  disable table
+  drop table
+end
+exists '{name}'
+"""
+
+
+@pytest.mark.parametrize("how", ["pipe", "script", "code"])
+def test_scripts_and_pipes_take_what_the_terminal_takes(ran, name, tmp_path, how):
+    source = PASTED.format(name=name)
+    (tmp_path / "pasted").write_text(source)
+    words = {"pipe": (), "script": (str(tmp_path / "pasted"),), "code": ("-c", source)}[how]
+    status, out, error = ran(*words, given=source if how == "pipe" else "")
+    assert (status, error) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["ROW", "r1"]
+    assert lines[2:] == ["r1", "v1", "r2", "v2", "false"]
 
 
 def test_what_it_cannot_do(ran, tmp_path):

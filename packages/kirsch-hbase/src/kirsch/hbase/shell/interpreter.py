@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from kirsch.hbase.shell.command import (
 )
 from kirsch.hbase.shell.help import help_of
 from kirsch.hbase.shell.output import Output
-from kirsch.hbase.shell.session import Session
+from kirsch.hbase.shell.session import Session, shown
 
 T = TypeVar("T")
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -58,6 +58,7 @@ class Interpreter:
             "quit": _leave,
             "debug": self.debug,
             "table": self.table,
+            "puts": _puts,
         }
         self._ours: dict[str, Any] = {**dict(bound(session)), **self._words}
         self.namespace: dict[str, Any] = {
@@ -65,6 +66,7 @@ class Interpreter:
             "__builtins__": builtins,
             **CONSTANTS,
             **self._ours,
+            "each": _each,
             **(names or {}),
         }
 
@@ -150,19 +152,24 @@ class Interpreter:
             return INTERRUPTED
 
     def _read_and_run(self, source: str, name: str) -> int:
-        try:
-            translated = ruby_syntax.translate(source, self.known)
-            tree = ast.parse(translated, name)
-        except ruby_syntax.SyntaxMistake as error:
-            return self._mistake(source, str(error), error.line, error.column)
-        except SyntaxError as error:
-            return self._mistake(source, self._syntax(source, error), error.lineno or 1, error.offset or 0)
-        except (ValueError, RecursionError, MemoryError) as error:
-            return self._failed(error, MISUSED)
-        linecache.cache[name] = (len(translated), None, translated.splitlines(True), name)
-        for node in tree.body:
-            if status := self._statement(node, name):
-                return status
+        done = ""
+        for before, text in ruby_syntax.statements(source):
+            try:
+                translated = ruby_syntax.translate(text, self.known)
+                tree = ast.parse(translated, name)
+            except ruby_syntax.SyntaxMistake as error:
+                return self._mistake(source, str(error), before + error.line, error.column)
+            except SyntaxError as error:
+                line = before + (error.lineno or 1)
+                return self._mistake(source, self._syntax(text, error), line, error.offset or 0)
+            except (ValueError, RecursionError, MemoryError) as error:
+                return self._failed(error, MISUSED)
+            ast.increment_lineno(tree, before)
+            done += translated
+            linecache.cache[name] = (len(done), None, done.splitlines(True), name)
+            for node in tree.body:
+                if status := self._statement(node, name):
+                    return status
         return DONE
 
     def _statement(self, node: ast.stmt, name: str) -> int:
@@ -349,6 +356,26 @@ def _interruptible(function: Callable[..., T], *arguments: Any) -> T:
     from kirsch.hbase.calls import interrupter
 
     return interrupter.run(function, arguments)
+
+
+def _puts(*values: Any) -> None:
+    """Print values, a line each, as Ruby's puts does."""
+    for value in values or ("",):
+        print(value.decode(errors="backslashreplace") if isinstance(value, bytes) else value)
+
+
+def _each(count: int, value: Any) -> Iterator[Any]:
+    """Yield what a Ruby block is given: of rows with two parameters the key, and the values by column."""
+    for one in value() if isinstance(value, Bound) else value:
+        if count == 2 and isinstance(value, Stream):
+            yield shown(one.key), {shown(cell.column): _shown(cell.value) for cell in reversed(one.cells)}
+        else:
+            yield one
+
+
+def _shown(value: Any) -> Any:
+    """Return bytes as HBase prints them, other values unchanged."""
+    return shown(value) if isinstance(value, bytes) else value
 
 
 def _leave(status: int = DONE) -> None:

@@ -1,17 +1,17 @@
-"""The form HBase's own shell has, `scan 't1', {LIMIT => 10}`, turned into Python's, `scan('t1', {'LIMIT':
-10})`.
+"""HBase's shell syntax, `scan 't1', {LIMIT => 10}`, translated to Python's `scan('t1', {'LIMIT': 10})`.
 
-Only statements that begin with a command's name and have its arguments after a space are touched; all else is
-Python and stays as it is, so both may be mixed, in blocks too. Lines keep their numbers. No I/O.
+Only statements that begin with a command's name and have its arguments after a space are translated; all else
+is Python and stays as it is, so both may be mixed, in blocks too. Lines keep their numbers. No I/O.
 
-Ruby's literals mean what they mean there: nothing is special in '…' but \\' and \\\\, "…" knows escapes and
-is bytes once it has an \\xNN, nil, true, false and :symbol; hashes are {KEY => value} or {key: value}, and
-their braces may be left out at the end. What stands where a value may be is otherwise any Python expression.
+Ruby's literals mean what they mean there: '…' knows \\' and \\\\ only, "…" knows escapes and is bytes once it
+has an \\xNN, nil, true, false and :symbol; hashes are {KEY => value} or {key: value}, and their braces may be
+left out at the end. Other values may be any Python expression. A Ruby block behind a statement,
+`scan('t') { |row, cells| … }` or `list.each do |t| … end`, becomes a for loop over its values.
 """
 
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 # After these a line goes on as Python, though a command's name stood first: `count in seen`.
@@ -32,6 +32,16 @@ _STRING = re.compile(
     r"|'(?!'')(?:[^'\\\n]|\\.)*'|\"(?!\"\")(?:[^\"\\\n]|\\.)*\"",
     re.DOTALL,
 )
+_COMMENT = re.compile(r"#[^\n]*")
+# Ruby's block, by its parameters: { |a, b| … } or do |a, b| … end.
+_BLOCK = re.compile(r"\{[ \t]*\|([^|\n]*)\||\bdo[ \t]*\|([^|\n]*)\|")
+_DO = re.compile(r"\bdo[ \t]*\|")
+_END = re.compile(r"\bend\b")
+_EACH = re.compile(r"\.each$")
+_CONTINUED = re.compile(r"(?:else|elif|except|finally|end)\b|[)\]}]")
+# Commands whose value is a table, with commands as methods.
+TABLES = frozenset(["create", "get_table"])
+_ASSIGNED = re.compile(r"([^\W\d]\w*)[ \t]*=(?!=)")
 _ARROW = re.compile(r"\s*=>")
 _COLON = re.compile(r":(?!:)")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)", re.DOTALL)
@@ -69,7 +79,87 @@ def translate(source: str, known: Callable[[str, str], bool]) -> str:
 
     Raises SyntaxMistake, Incomplete.
     """
-    return _Reader(source, known).read()
+    return _Reader(_without_blocks(source, known), known).read()
+
+
+def statements(source: str) -> Iterator[tuple[int, str]]:
+    """Split a source into statements at its top level: the number of lines before each, and its text.
+
+    A script is run statement by statement, for what one defines decides how the next one is read. A statement
+    ends before a line that is neither indented, nor goes on with a block, nor stands in open brackets or
+    strings.
+    """
+    lines = source.splitlines(keepends=True)
+    begin = 0
+    for at, line in enumerate(lines):
+        if at == begin or not line.strip() or line[0] in " \t#" or _CONTINUED.match(line):
+            continue
+        text = "".join(lines[begin:at])
+        if (text.lstrip().startswith("@") and text.count("\n") == 1) or _unfinished(text):
+            continue
+        yield begin, text
+        begin = at
+    if begin < len(lines):
+        yield begin, "".join(lines[begin:])
+
+
+def _unfinished(text: str) -> bool:
+    """Return whether brackets or a long string are open, or the last line goes on."""
+    depth, at, last = 0, 0, ""
+    while at < len(text):
+        if text.startswith(("'''", '"""'), at) and not _STRING.match(text, at):
+            return True
+        if found := _STRING.match(text, at) or _COMMENT.match(text, at):
+            last = last if text[at] == "#" else "string"
+            at = found.end()
+            continue
+        depth += (text[at] in "([{") - (text[at] in ")]}")
+        if not text[at].isspace():
+            last = text[at - 1 : at + 1] if text[at] == ">" else text[at]
+        at += 1
+    opened = len(_DO.findall(text)) - len(_END.findall(text))
+    return depth > 0 or opened > 0 or last in (",", "\\", "=>")
+
+
+def _without_blocks(source: str, known: Callable[[str, str], bool]) -> str:
+    """Write Ruby's blocks as loops of one line, or of their lines."""
+    at = 0
+    while found := _BLOCK.search(source, at):
+        if not _in_code(source, found.start()):
+            at = found.end()
+            continue
+        head_at = max(source.rfind("\n", 0, found.start()), source.rfind(";", 0, found.start())) + 1
+        head = source[head_at : found.start()].rstrip()
+        if found.group(1) is not None:
+            end = _bracket_end(source, found.start())
+            body_end = end - 1
+        else:
+            closing = _END.search(source, found.end())
+            end = closing.end() if closing else -1
+            body_end = closing.start() if closing else -1
+        if end < 0:
+            line = source.count("\n", 0, found.start()) + 1
+            column = found.start() - source.rfind("\n", 0, found.start())
+            raise Incomplete("the block is not closed", line, column)
+        indent = head[: len(head) - len(head.lstrip())]
+        names = ", ".join(name.strip() for name in (found.group(1) or found.group(2) or "").split(","))
+        body = source[found.end() : body_end]
+        body = body.rstrip(" \t") if "\n" in body else f" {body.strip()}"
+        values = _Reader(_EACH.sub("", head.strip()), known).read()
+        count = len(names.split(","))
+        loop = f"{indent}for {names or '_'} in each({count}, {values}):"
+        source = source[:head_at] + loop + body + source[end:]
+        at = head_at + len(loop)
+    return source
+
+
+def _in_code(source: str, place: int) -> bool:
+    """Return whether a place is neither in a string nor in a comment."""
+    at = 0
+    while at < place:
+        found = _STRING.match(source, at) or _COMMENT.match(source, at)
+        at = found.end() if found else at + 1
+    return at == place
 
 
 @dataclass(slots=True)
@@ -90,6 +180,8 @@ class _Reader:
     out: list[str] = field(default_factory=list)
     # Names that are a person's own from here on.
     own: set[str] = field(default_factory=set)
+    # Names that are a table's from here on.
+    tables: set[str] = field(default_factory=set)
 
     def read(self) -> str:
         while self.at < len(self.source):
@@ -105,12 +197,15 @@ class _Reader:
 
     def _spaced(self, head: re.Match[str]) -> bool:
         target, name, method = head.group(1), head.group(2), head.group(3) or ""
-        if name in self.own or not self.known(name, method):
+        table = bool(method) and name in self.tables and self.known(method, "")
+        if name in self.own or not (table or self.known(name, method)):
             return False
         end = head.end()
         gap = re.compile(r"[ \t]*").match(self.source, end)
         start = gap.end() if gap else end
         following = self.source[start : start + 1]
+        if target and name in TABLES and not method:
+            self.tables.add(target)
         call = f"{target} = " if target else ""
         call += f"{name}.{method}" if method else name
         if following in ("", "\n", ";", "#"):
@@ -148,6 +243,8 @@ class _Reader:
         """Copy Python to the end of its logical line, or to where another statement may begin."""
         if defined := _DEFINED.match(self.source, self.at):
             self.own.add(defined.group(1))
+        if assigned := _ASSIGNED.match(self.source, self.at):
+            self.tables.discard(assigned.group(1))
         word = _WORD.match(self.source, self.at)
         block = word is not None and word.group() in BLOCKS
         depth = 0
