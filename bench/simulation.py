@@ -20,7 +20,7 @@ from pathlib import Path
 
 import outcome
 
-from kirsch.bus.server import settle_memory
+from kirsch.bus.http import settle_memory
 from kirsch.cluster.engine.engine import Engine
 from kirsch.cluster.engine.reconcile import Assign, reconcile
 from kirsch.cluster.model import Machine, UnitRecord, UnitState, keys

@@ -2,19 +2,18 @@
 
 import contextlib
 import http.client
-import io
 import socket
 import subprocess
 import sys
 
 import cherrypy
+import httptools
 import pytest
-from cheroot.errors import MaxSizeExceeded
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.bus import Limits, http_server
-from kirsch.bus.request import LEFTOVER, ChunkedBody
+from kirsch.bus.http.request import Reader, Refused
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -25,7 +24,7 @@ class Application:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.trailers: list[bytes] = []
+        self.trailers: list[tuple[str, str]] = []
 
     def __call__(self, environ, start_response):
         path = environ["PATH_INFO"]
@@ -33,11 +32,9 @@ class Application:
         body = environ["wsgi.input"]
         if "read" in path:
             path += " " + body.read().decode()
-        if "trailers" in path:
-            self.trailers.extend(body.read_trailer_lines())
         if "some" in path:
-            with contextlib.suppress(ValueError, MaxSizeExceeded):
-                body.read(3)
+            body.read(3)
+        self.trailers += environ["kirsch.trailers"]
         status = "413 Content Too Large" if "large" in path else "200 OK"
         start_response(status, [("Content-Length", str(len(path)))])
         return [path.encode()]
@@ -77,7 +74,7 @@ def chunked(*chunks: bytes, trailer: bytes = b"") -> bytes:
 def test_a_body_is_not_the_next_request(talk, application, path):
     for fields, body in (
         (["Transfer-Encoding: chunked"], chunked(SMUGGLED, SMUGGLED)),
-        (["Transfer-Encoding: chunked"], chunked(b"some", trailer=b"X-Sum: 1\r\n" + SMUGGLED[:-2])),
+        (["Transfer-Encoding: chunked"], chunked(b"some", trailer=b"X-Sum: 1\r\n" + SMUGGLED[24:-2])),
         ([f"Content-Length: {len(SMUGGLED)}"], SMUGGLED),
     ):
         application.asked.clear()
@@ -86,10 +83,17 @@ def test_a_body_is_not_the_next_request(talk, application, path):
         assert application.asked == [path, "/next"]
 
 
+def test_a_request_in_the_trailer_section_is_refused(talk, application):
+    """A request line is no field; cheroot handed it to the application."""
+    body = chunked(b"some", trailer=b"X-Sum: 1\r\n" + SMUGGLED[:-2])
+    assert talk(post("/read", "Transfer-Encoding: chunked", body=body) + NEXT).startswith(b"HTTP/1.1 400 ")
+    assert application.asked == []
+
+
 def test_trailers_are_the_applications(talk, application):
     body = chunked(b"some", trailer=b"X-Sum: 1\r\n")
     assert b"/next" in talk(post("/read/trailers", "Transfer-Encoding: chunked", body=body) + NEXT)
-    assert application.trailers == [b"X-Sum: 1\r\n"]
+    assert application.trailers == [("x-sum", "1")]
 
 
 @pytest.mark.parametrize("path", ["/left", "/some"])
@@ -101,7 +105,6 @@ def test_trailers_are_the_applications(talk, application):
         b"0x4\r\nsome\r\n0\r\n\r\n" + SMUGGLED,
         b"4\nsome\r\n0\r\n\r\n" + SMUGGLED,
         b"3\r\nsome\r\n0\r\n\r\n" + SMUGGLED,
-        b"fffffff\r\n" + SMUGGLED,
         b"4;" + b"x" * 5000 + b"\r\nsome\r\n0\r\n\r\n" + SMUGGLED,
         b"4\r\nsome\r\n0\r\nX: 1\n" + SMUGGLED,
         b"4\r\nso",
@@ -110,9 +113,17 @@ def test_trailers_are_the_applications(talk, application):
 )
 def test_chunks_that_cannot_be_told_apart_end_the_connection(talk, application, path, body):
     answer = talk(post(path, "Transfer-Encoding: chunked", body=body))
-    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"Connection: close" in answer
-    assert application.asked == [path]
+    assert answer.count(b"HTTP/1.1") == 1
+    assert application.asked == []
+
+
+def test_a_chunk_that_claims_gigabytes_ends_the_connection(talk, application):
+    answer = talk(post("/left", "Transfer-Encoding: chunked", body=b"fffffff\r\n" + SMUGGLED))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"Connection: close" in answer
+    assert application.asked == []
 
 
 @pytest.mark.parametrize("path", ["/left", "/some"])
@@ -123,14 +134,16 @@ def test_more_chunks_than_allowed_end_the_connection(bus, application, path):
     with socket.create_connection(server.bind_addr, timeout=20) as connection:
         connection.sendall(post(path, "Transfer-Encoding: chunked", body=body))
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"Connection: close" in answer
-    assert application.asked == [path]
+    assert application.asked == []
 
 
 def test_a_body_that_breaks_off_ends_the_connection(talk, application):
     answer = talk(post("/left", "Content-Length: 1000", body=SMUGGLED))
+    assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"Connection: close" in answer
-    assert application.asked == ["/left"]
+    assert application.asked == []
 
 
 @pytest.mark.parametrize("fields", [["Transfer-Encoding: chunked"], ["Content-Length: 1000"]])
@@ -140,26 +153,27 @@ def test_a_body_that_does_not_come_is_waited_for_so_long_and_no_longer(bus, appl
     with socket.create_connection(server.bind_addr, timeout=20) as connection:
         connection.sendall(post("/left", *fields))
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"Connection: close" in answer
 
 
 @pytest.mark.parametrize("coding", [True, False])
-def test_a_body_too_long_to_be_left_ends_the_connection(bus, application, coding):
-    server = http_server(bus, application, port=0, limits=Limits(body=0))
+def test_a_body_too_long_ends_the_connection(bus, application, coding):
+    server = http_server(bus, application, port=0, limits=Limits(body=1 << 20))
     bus.start()
-    size = LEFTOVER + 1
+    size = (8 << 20) + 1
     connection = http.client.HTTPConnection(*server.bind_addr, timeout=20)
     body = (b"x" * (1 << 16) for _ in range(size // (1 << 16) + 1)) if coding else b"x" * size
     # The server may be done with us before all is sent; its answer is there all the same.
     with contextlib.suppress(BrokenPipeError):
         connection.request("POST", "/left", body, encode_chunked=coding, headers={})
-    assert connection.getresponse().getheader("Connection") == "close"
-    assert application.asked == ["/left"]
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Connection")) == (413, "close")
+    assert application.asked == []
 
 
 @pytest.mark.parametrize("fields", [["Transfer-Encoding: chunked"], ["Content-Length: 600000"]])
-def test_a_client_sees_an_answer_that_came_early(talk, fields):
+def test_a_client_sees_an_answer_that_says_no(talk, fields):
     """Not a reset: what it sent is read, though the connection closes."""
     size = 600_000
     body = chunked(b"x" * size) if "chunked" in fields[0] else b"x" * size
@@ -195,12 +209,13 @@ def test_a_head_with_two_readings_is_400(talk, application, head):
 )
 def test_two_ways_to_tell_the_length_end_the_connection(talk, application, fields, version):
     answer = talk(post("/x", *fields, body=chunked(b"some") + SMUGGLED, version=version))
+    assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"Connection: Keep-Alive" not in answer
-    assert application.asked == ["/x"]
+    assert application.asked == []
 
 
 def test_answers_name_no_version(talk):
-    assert b"\r\nServer: CherryPy\r\n" in talk(NEXT)
+    assert b"\r\nServer: kirsch\r\n" in talk(NEXT)
 
 
 def test_an_application_may_name_itself(bus):
@@ -266,7 +281,8 @@ def site(request, tmp_path_factory):
     ("data", "status"),
     [
         (b"GET /site/ HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET /site/ HTTP/1.1\r\nHost: x\r\nCookie: \x01=\r\n\r\n", b""),
+        (b"GET /site/ HTTP/1.1\r\nHost: x\r\nCookie: \x01=\r\n\r\n", b"400"),
+        (b"GET /site/ HTTP/1.1\r\nHost: x\r\nCookie: \xe9\xff==;=;\r\n\r\n", b""),
         (b"GET /site/ HTTP/1.1\r\nHost: x\r\nX: =?nowhere?q?x?=\r\n\r\n", b""),
         (b"GET /site/%ff HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
         (b"GET /site/?%ff HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
@@ -274,13 +290,14 @@ def site(request, tmp_path_factory):
         (b"GET /site/nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
         (b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
         (b"GET /site/ HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
-        (b"POST /site/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b""),
+        (b"POST /site/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
     ],
 )
 def test_no_answer_has_a_traceback_or_a_version(site, data, status):
     answer = site(data)
     assert answer.startswith(b"HTTP/1.1 " + status)
-    assert answer.count(b"Server: CherryPy\r\n") == 1
+    server = b"kirsch" if status == b"400" or b"/elsewhere" in data else b"CherryPy"
+    assert answer.count(b"Server: " + server + b"\r\n") == answer.count(b"Server: ") == 1
     assert b"Traceback" not in answer
     assert cherrypy.__version__.encode() not in answer
     assert b"cheroot" not in answer.lower()
@@ -291,29 +308,157 @@ def test_no_body_is_left_for_the_next_request_to_cherrypy(site):
     assert site(data + NEXT).count(b"HTTP/1.1") == 2
 
 
-@given(st.lists(st.binary(min_size=1, max_size=300)), st.integers(1, 400), st.binary(max_size=20))
-def test_chunks_are_read_as_they_were_written(chunks, size, after):
-    stream = io.BufferedReader(io.BytesIO(chunked(*chunks, trailer=b"A: b\r\n") + after))
-    body = ChunkedBody(stream, 0)
-    assert b"".join(iter(lambda: body.read(size), b"")) == b"".join(chunks)
-    assert list(body.read_trailer_lines()) == [b"A: b\r\n"]
-    assert stream.read() == after
+# The reader alone: no sockets.
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@given(st.binary(max_size=40))
-def test_any_bytes_are_chunks_or_refused(data):
-    body = ChunkedBody(io.BufferedReader(io.BytesIO(data)), 1000)
+def read(data, sizes=(), limits=None):
+    """The requests in `data`, fed in pieces, each with its body; and what was refused."""
+    reader, found = Reader(limits or Limits()), []
+    sizes = iter(sizes)
     try:
-        body.read()
-    except (ValueError, MaxSizeExceeded):
-        assert not body.whole
-    else:
-        assert body.whole
+        while data:
+            size = next(sizes, len(data))
+            reader.feed(data[:size])
+            data = data[size:]
+            while request := reader.take():
+                found.append((request, request.body.read() if request.body else b""))
+        reader.end()
+    except Refused as refused:
+        return found, refused.status
+    return found, None
+
+
+SIZES = st.lists(st.integers(1, 40))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300)), SIZES, st.integers(0, 400))
+def test_chunks_are_read_as_they_were_written(chunks, sizes, memory):
+    limits = Limits(memory=memory)
+    found, refused = read(HEAD + chunked(*chunks, trailer=b"A: b\r\n") + NEXT, sizes, limits)
+    assert refused is None
+    (first, body), (second, nothing) = found
+    assert body == b"".join(chunks)
+    assert first.length == len(body)
+    assert first.trailers == [("a", "b")]
+    assert (second.target, nothing) == ("/next", b"")
+
+
+class Oracle:
+    """What httptools makes of a request."""
+
+    def __init__(self, data: bytes) -> None:
+        self.body, self.done = b"", False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(data)
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.done = True
+
+
+PIECES = st.sampled_from(
+    [b"0", b"1", b"3", b"A", b";", b"=x", b"\r\n", b"\n", b"\r", b" ", b"abc", b"X: y", b"\t", b"\x00", b":"]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map(b"".join) | st.binary(max_size=40), SIZES)
+def test_chunks_that_are_taken_are_read_as_httptools_reads_them(data, sizes):
+    """Two readers that are apart: what one takes for the end of a request so does the other."""
+    reader = Reader(Limits())
+    try:
+        reader.feed(HEAD + data)
+        request = reader.take()
+    except Refused:
+        return
+    if request is None:
+        return
+    rest = reader.rest()
+    oracle = Oracle(HEAD + data[: len(data) - len(rest)])
+    assert oracle.done
+    assert oracle.body == (request.body.read() if request.body else b"")
 
 
 @given(st.binary(min_size=1, max_size=100), st.data())
 def test_a_body_cut_short_is_refused(content, data):
     whole = chunked(content)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    with pytest.raises(ValueError, match=r"\S"):
-        ChunkedBody(io.BufferedReader(io.BytesIO(cut)), 0).read()
+    assert read(HEAD + cut)[1] == 400
+
+
+LINES = st.lists(
+    st.sampled_from(
+        b"""GET / HTTP/1.1|POST /a HTTP/1.1|OPTIONS * HTTP/1.1|BREW /pot HTTP/1.1|get / HTTP/1.1|\
+GET /  HTTP/1.1|\
+ GET / HTTP/1.1|GET http://x/ HTTP/1.1|GET http://y/ HTTP/1.1|GET / HTTP/1.0|GET / HTTP/2.0|GET /|Host: x|\
+Host: y|Host : x| Host: x|Host:x|Content-Length: 3|Content-Length: 4|Transfer-Encoding: chunked|\
+Transfer-Encoding: \x0bchunked|transfer-encoding: chunked, chunked|Connection: close|Connection: upgrade|\
+Upgrade: x|Expect: 100-continue|A: \x00|A: b\rc|: b|3|0|abc|""".split(b"|")
+    ),
+    max_size=9,
+)
+
+
+@given(LINES, st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r"]), SIZES)
+def test_a_request_is_read_alike_however_its_bytes_come(lines, end, sizes):
+    data = end.join([*lines, b""])
+    at_once, pieces = read(data), read(data, sizes)
+    assert [(*vars_of(request), body) for request, body in at_once[0]] == [
+        (*vars_of(request), body) for request, body in pieces[0]
+    ]
+    assert (at_once[1] is None) == (pieces[1] is None)
+
+
+def vars_of(request):
+    return (request.method, request.target, request.version, tuple(request.fields.items()), request.length)
+
+
+@given(st.binary(max_size=200), SIZES)
+def test_any_bytes_are_requests_or_refused(data, sizes):
+    _, refused = read(data, sizes)
+    assert refused in (None, 400, 413, 414, 417, 431, 501, 505)
+
+
+def test_a_head_that_dribbles_costs_what_its_bytes_cost():
+    reader = Reader(Limits())
+    fields = b"".join(b"Field-%d: value\r\n" % number for number in range(2000))
+    for byte in b"GET / HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n":
+        reader.feed(bytes((byte,)))
+    assert len(reader.take().fields) == 2001
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /" + b"a" * 17_000, 414),
+        (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 66_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 11_000, 431),
+        (HEAD + b"0\r\n" + b"A: b\r\n" * 11_000, 431),
+        (HEAD + b"1;" + b"a" * 4000 + b"\r\na\r\n", None),
+        (HEAD + (b"1;" + b"a" * 4000 + b"\r\na\r\n") * 17, 400),
+    ],
+)
+def test_heads_and_trailers_have_limits(data, status):
+    found, refused = read(data)
+    assert (found, refused) == ([], status if status else 400)  # cut off, where nothing else is wrong
+
+
+def test_a_large_body_lies_in_a_file():
+    found, _ = read(post("/", "Content-Length: 100000", body=b"x" * 100_000), limits=Limits(memory=1000))
+    ((request, body),) = found
+    assert body == b"x" * 100_000
+    assert request.body.fileno() > 0
+    request.body.close()
+
+
+def test_a_client_that_asks_is_told_to_continue():
+    reader = Reader(Limits())
+    reader.feed(post("/", "Content-Length: 5", "Expect: 100-Continue"))
+    assert reader.continues
+    reader = Reader(Limits())
+    reader.feed(post("/", "Content-Length: 5", "Expect: 100-Continue", body=b"x"))
+    assert not reader.continues  # it did not wait

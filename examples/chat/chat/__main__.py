@@ -57,8 +57,9 @@ def serve(settings: Settings) -> None:
     metrics = MetricsPlugin(bus)
     metrics.add(BridgeCollector(bridge))
     metrics.mount(cherrypy.tree)
-    tree = labelled(cherrypy.tree, {"Server": "chat", "X-Kirsch-Instance": site.instance})
-    http_server(bus, tree, host=site.address, port=site.port, limits=Limits(threads=THREADS)).bind()
+    headers = {"Server": "chat", "X-Kirsch-Instance": site.instance}
+    tree, limits = labelled(cherrypy.tree, headers), Limits(threads=THREADS)
+    http_server(bus, tree, host=site.address, port=site.port, limits=limits, headers=headers).bind()
     bus.signal_handler.subscribe()
     plugins = (amqp, bridge, WebSocketPlugin(bus), health, metrics, NotifyPlugin(bus, health.live))
     for plugin in plugins:

@@ -56,7 +56,12 @@ def serve(settings: Settings) -> None:
     health.mount(cherrypy.tree)
     headers = {"Server": "location", "X-Kirsch-Instance": settings.instance, "Permissions-Policy": POLICY}
     http_server(
-        bus, labelled(cherrypy.tree, headers), host=settings.address, port=settings.port, limits=LIMITS
+        bus,
+        labelled(cherrypy.tree, headers),
+        host=settings.address,
+        port=settings.port,
+        limits=LIMITS,
+        headers=headers,
     ).bind()
     bus.signal_handler.subscribe()
     for each in (plugin, WebSocketPlugin(bus, threads=3), health, NotifyPlugin(bus, health.live)):

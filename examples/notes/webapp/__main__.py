@@ -66,8 +66,9 @@ def serve(settings: Settings) -> None:
     metrics.add(PoolCollector(database))
     metrics.mount(cherrypy.tree)
     cherrypy.server.unsubscribe()
-    tree = labelled(cherrypy.tree, {"Server": "notes", "X-Kirsch-Instance": site.instance})
-    http_server(bus, tree, host=site.address, port=site.port, limits=Limits(threads=THREADS)).bind()
+    headers = {"Server": "notes", "X-Kirsch-Instance": site.instance}
+    tree, limits = labelled(cherrypy.tree, headers), Limits(threads=THREADS)
+    http_server(bus, tree, host=site.address, port=site.port, limits=limits, headers=headers).bind()
     bus.signal_handler.subscribe()
     for plugin in (database, health, metrics, NotifyPlugin(bus, health.live)):
         plugin.subscribe()

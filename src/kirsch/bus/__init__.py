@@ -7,18 +7,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kirsch.bus.cheroot import Limits, ServerError
     from kirsch.bus.child import Child, ChildError, Command, Exit
     from kirsch.bus.dispatch import MethodDispatcher
     from kirsch.bus.exit import ExitPlugin
     from kirsch.bus.health import Health, HealthPlugin
+    from kirsch.bus.http import SERVER_DEFAULTS, HTTPAdapter, Limits, ServerError, http_server
     from kirsch.bus.logs import configure_logging
     from kirsch.bus.loop import AsyncioPlugin
     from kirsch.bus.metrics import MetricsPlugin
     from kirsch.bus.notify import NotifyPlugin
     from kirsch.bus.process import ProcessPlugin
     from kirsch.bus.restart import Backoff, Limit
-    from kirsch.bus.server import SERVER_DEFAULTS, HTTPAdapter, http_server
 
 __all__ = [
     "SERVER_DEFAULTS",
@@ -44,7 +43,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "SERVER_DEFAULTS": "server",
+    "SERVER_DEFAULTS": "http",
     "AsyncioPlugin": "loop",
     "Backoff": "restart",
     "Child": "child",
@@ -52,18 +51,18 @@ _MODULES = {
     "Command": "child",
     "Exit": "child",
     "ExitPlugin": "exit",
-    "HTTPAdapter": "server",
+    "HTTPAdapter": "http",
     "Health": "health",
     "HealthPlugin": "health",
     "Limit": "restart",
-    "Limits": "cheroot",
+    "Limits": "http",
     "MethodDispatcher": "dispatch",
     "MetricsPlugin": "metrics",
     "NotifyPlugin": "notify",
     "ProcessPlugin": "process",
-    "ServerError": "cheroot",
+    "ServerError": "http",
     "configure_logging": "logs",
-    "http_server": "server",
+    "http_server": "http",
 }
 
 
@@ -73,7 +72,7 @@ def __getattr__(name: str) -> object:
     try:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot", "prometheus_client"):
+        if (error.name or "").partition(".")[0] not in ("cherrypy", "httptools", "prometheus_client"):
             raise
         raise ImportError("kirsch.bus needs CherryPy: pip install kirsch") from None
     return getattr(module, name)

@@ -12,7 +12,7 @@ INTERRUPTED = 130
 MISSING = {
     "click": "kirsch",
     "cherrypy": "kirsch",
-    "cheroot": "kirsch",
+    "httptools": "kirsch",
     "prometheus_client": "kirsch",
     "cryptography": "'kirsch[machines]'",
 }

@@ -1,4 +1,4 @@
-"""WebSockets on CherryPy's port: kirsch's HTTP server, CherryPy's stock one, both with TLS."""
+"""WebSockets on CherryPy's port: kirsch's HTTP server, with and without TLS."""
 
 import atexit
 import base64
@@ -17,9 +17,6 @@ import time
 
 import cherrypy
 import pytest
-from cheroot.ssl.builtin import BuiltinSSLAdapter
-from cherrypy._cpserver import Server as StockServer
-from cherrypy._cpwsgi_server import CPWSGIServer
 from cherrypy.process.wspbus import Bus
 from tests.deadline import eventually
 from tests.port import free_port
@@ -27,7 +24,7 @@ from tests.process import descriptors
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
 
-from kirsch.bus import HTTPAdapter, Limits, http_server
+from kirsch.bus import Limits, http_server
 from kirsch.websocket import Limits as WireLimits
 from kirsch.websocket import Protocol, WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
@@ -275,7 +272,7 @@ class Site:
 
 @pytest.fixture
 def serve(certificate):
-    """serve(kind): a running Site, `kind` of "ours", "stock", "ours tls", "stock tls"."""
+    """serve(kind): a running Site, `kind` of "ours", "ours tls"."""
     stack = contextlib.ExitStack()
 
     def serve(kind="ours"):
@@ -283,19 +280,10 @@ def serve(certificate):
         application = mounted(bus, ends)
         plugin = WebSocketPlugin(bus, threads=2)
         plugin.subscribe()
-        if kind.startswith("ours"):
-            limits = Limits(threads=THREADS, keep_alive=20)
-            adapter = http_server(bus, application, port=0, limits=limits)
-        else:
-            settings = StockServer()
-            settings.socket_host, settings.socket_port, settings.thread_pool = "127.0.0.1", 0, THREADS
-            stock = CPWSGIServer(settings)
-            stock.wsgi_app = application
-            adapter = HTTPAdapter(bus, stock, ("127.0.0.1", 0))
-            adapter.subscribe()
-        context = None
-        if kind.endswith("tls"):
-            adapter.httpserver.ssl_adapter = BuiltinSSLAdapter(str(certificate.file), str(certificate.key))
+        context = certificate.server if kind == "ours tls" else None
+        limits = Limits(threads=THREADS, keep_alive=20)
+        adapter = http_server(bus, application, port=0, limits=limits, tls=context)
+        if context is not None:
             context = certificate.client
         bus.start()
         stack.callback(atexit.unregister, bus._clean_exit)
@@ -316,11 +304,11 @@ def site(serve):
     return serve()
 
 
-KINDS = pytest.mark.parametrize("kind", ["ours", "stock", "ours tls", "stock tls"])
+KINDS = pytest.mark.parametrize("kind", ["ours", "ours tls"])
 
 
 def idle(site):
-    return site.server.requests.idle == THREADS and site.server.requests.qsize == 0
+    return site.server.busy == 0
 
 
 @KINDS
@@ -337,12 +325,12 @@ def test_messages_come_back_up_to_16_mib(serve, kind):
 
 
 @KINDS
-def test_the_thread_is_free_and_cheroot_has_forgotten(serve, kind):
+def test_the_thread_is_free_and_the_server_has_forgotten(serve, kind):
     site = serve(kind)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(site.client()) for _ in range(3 * THREADS)]
         eventually(lambda: idle(site))
-        assert site.server._connections._num_connections == 0
+        assert site.server.open == 0
         eventually(lambda: len(site.plugin.connections) == len(sockets))
         assert site.get().text == "hello"
         for ws in sockets:
@@ -500,10 +488,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
 @pytest.mark.parametrize(("changes", "status", "reason"), BAD)
-def test_bad_handshakes_are_a_status_and_one_line(serve, caplog, kind, changes, status, reason):
-    site = serve(kind)
+def test_bad_handshakes_are_a_status_and_one_line(serve, caplog, changes, status, reason):
+    site = serve()
     head, sock = site.ask(**changes)
     assert head.startswith(f"HTTP/1.1 {status} ")
     assert "\r\nContent-Type: text/plain" in head
@@ -604,7 +591,7 @@ def test_under_another_server_it_is_501(site, caplog):
     for name, value in FIELDS.items():
         environ[f"HTTP_{name.upper().replace('-', '_')}"] = value.format(host=site.host)
     said = []
-    body = site.server.wsgi_app(environ, lambda status, headers: said.append(status))
+    body = site.server.application(environ, lambda status, headers: said.append(status))
     text = b"".join(body).decode()
     body.close()
     assert said == ["501 Not Implemented"]
@@ -661,15 +648,13 @@ def hold(site, count):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
-def test_1000_idle_connections_with_10_threads(serve, kind):
-    hold(serve(kind), 1000)
+def test_1000_idle_connections_with_10_threads(serve):
+    hold(serve(), 1000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ours", "stock"])
-def test_5000_idle_connections_with_10_threads(serve, kind):
-    hold(serve(kind), 5000)
+def test_5000_idle_connections_with_10_threads(serve):
+    hold(serve(), 5000)
 
 
 def test_serve_has_every_path_be_a_websocket(certificate, tmp_path):
@@ -708,6 +693,7 @@ def test_without_cherrypy_the_extra_is_named():
 
 PROGRAM = """
 import cherrypy
+from kirsch.bus import SERVER_DEFAULTS
 from kirsch.websocket import WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
 
@@ -722,8 +708,8 @@ class Root:
 
 WebSocketPlugin(cherrypy.engine).subscribe()
 cherrypy.tools.websocket = WebSocketTool()
-cherrypy.config.update({"server.socket_host": "127.0.0.1", "server.socket_port": PORT, "log.screen": False,
-                        "engine.autoreload.on": False})
+cherrypy.config.update(SERVER_DEFAULTS)
+cherrypy.config.update({"server.socket_host": "127.0.0.1", "server.socket_port": PORT})
 cherrypy.engine.subscribe("start", lambda: print("ready", flush=True), priority=100)
 cherrypy.quickstart(Root(), "/", {"/ws": {"tools.websocket.on": True, "tools.websocket.application": Echo}})
 """

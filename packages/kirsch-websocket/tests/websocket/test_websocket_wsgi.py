@@ -322,7 +322,7 @@ def test_wsgiref_keeps_its_connections_501(caplog):
         sock.close()
         assert place.get("/").text == "hello"
     server.server_close()
-    assert body.startswith("this WSGI server keeps its connections: gunicorn's")
+    assert body.startswith("this WSGI server keeps its connections: kirsch's, gunicorn's")
     assert body.count("\n") == 1
     (record,) = (record for record in caplog.records if record.name == "kirsch.websocket")
     assert record.exc_info is None

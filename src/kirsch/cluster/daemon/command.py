@@ -57,8 +57,8 @@ class Parent:
         threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-# No limit of the server's for bodies: the API has its own, and says so in its own words.
-LIMITS = Limits(threads=12, body=0)
+# The API has lower limits for bodies, and says so in its own words.
+LIMITS = Limits(threads=12, body=16 << 20)
 STREAM_THREADS = 4
 # Seconds in which the event loop is to answer; one that does not is no sign of life for the watchdog.
 PULSE = 5.0

@@ -59,7 +59,7 @@ def __getattr__(name: str) -> object:
     try:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cherrypy", "cheroot"):
+        if (error.name or "").partition(".")[0] not in ("cherrypy", "httptools"):
             raise
         raise ImportError(f"kirsch.device.{name} needs CherryPy: pip install kirsch") from None
     return getattr(module, name)

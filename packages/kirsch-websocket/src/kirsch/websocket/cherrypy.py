@@ -34,10 +34,6 @@ from cherrypy._cprequest import Hook
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
 
-from kirsch.bus.cheroot import Limits as ServerLimits
-from kirsch.bus.logs import no_access_log
-from kirsch.bus.server import HTTPAdapter, http_server
-from kirsch.bus.upgrade import leave, present_connection
 from kirsch.websocket import arguments
 from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import Closed, HandshakeError, Slow
@@ -60,8 +56,9 @@ _LIMITS = frozenset(each.name for each in fields(Limits))
 # Of a response with a body, which this is not any more.
 _BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding")
 _ELSEWHERE = (
-    "this server keeps its connections: kirsch.websocket.cherrypy needs CherryPy's own, without TLS or with "
-    "ssl_module 'builtin'"
+    "this server keeps its connections: kirsch.websocket.cherrypy needs one that gives "
+    "environ['kirsch.upgrade'], as kirsch.bus.http_server and cherrypy.server with SERVER_DEFAULTS of "
+    "kirsch.bus do"
 )
 # How long a handshake may take where no limit is set, in seconds.
 LONG = 3600.0
@@ -161,8 +158,8 @@ class WebSocketTool(cherrypy.Tool):
         try:
             site = self._site(options)
             websocket, response = site.open(request_from_environ(request.wsgi_environ), name)
-            connection = present_connection()
-            if connection is None:
+            upgrade = request.wsgi_environ.get("kirsch.upgrade")
+            if upgrade is None:
                 raise HandshakeError(501, _ELSEWHERE)
         except HandshakeError as error:
             log.warning("%s: %s", name, error)
@@ -170,25 +167,8 @@ class WebSocketTool(cherrypy.Tool):
         request.websocket = websocket
         answer = Accepted(response, websocket.subprotocol, None).headers
         request.hooks.attach("before_finalize", _switch, priority=99, answer=answer)
-        request.hooks.attach(
-            "on_end_request",
-            self.hand_over,
-            failsafe=True,
-            priority=99,
-            websocket=websocket,
-            connection=connection,
-        )
-
-    def hand_over(self, websocket: WebSocket, connection: Any) -> None:
-        """The response is with the server: if it was the handshake's, the connection leaves."""
-        if not getattr(cherrypy.serving.response, "output_status", b"").startswith(b"101"):
-            return
-        try:
-            sock, received = leave(connection)
-        except OSError as error:
-            log.info("%s: %s", websocket.peer, error)
-            return
-        self.bus.publish(CHANNEL, websocket, sock, received)
+        # The server calls this once a 101 has been sent, and not after another answer.
+        upgrade(partial(self.bus.publish, CHANNEL, websocket))
 
     def _site(self, options: dict[str, Any]) -> Site:
         try:
@@ -210,7 +190,7 @@ class Server(Listening):
         address: (host, port), or the path of a Unix socket. url: where clients find it.
     """
 
-    def __init__(self, bus: Any, adapter: HTTPAdapter, plugin: WebSocketPlugin, secure: bool) -> None:
+    def __init__(self, bus: Any, adapter: Any, plugin: WebSocketPlugin, secure: bool) -> None:
         super().__init__(Place(adapter.bind_addr, secure))
         self._bus = bus
         self._plugin = plugin
@@ -256,6 +236,9 @@ def serve(
 
     Raises ServerError, in one line, where nothing can be listened on.
     """
+    from kirsch.bus import Limits as ServerLimits
+    from kirsch.bus import http_server
+
     arguments.listening(host, port, ssl, unix)
     limits = limits or Limits()
     _site(application, policy, limits, stream)
@@ -264,7 +247,7 @@ def serve(
     options = {"application": application, "policy": policy, "limits": limits, "stream": stream}
     hook = Hook(begin, priority=60, **options)
     pages = cherrypy.Application(_Nothing(), "", {"/": {"hooks.before_handler": hook}})
-    pages.log.access = no_access_log
+    pages.log.access = _no_access_log
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
     # Nothing else is served here: what a handshake may take is what a request may.
@@ -281,6 +264,10 @@ def serve(
     bus.start()
     atexit.unregister(bus._clean_exit)
     return Server(bus, adapter, plugin, ssl is not None)
+
+
+def _no_access_log() -> None:
+    """Replace cherrypy.log.access, which formats a line whether or not anybody reads it."""
 
 
 class _Nothing:

@@ -2,9 +2,10 @@
 
     application = WebSockets({"/chat": Chat}, application)
 
-gunicorn does (its sync and gthread workers), and Werkzeug's server: they give the socket in the environ. So
-does any server that is taught to, as environ["kirsch.socket"]. After the handshake the connection has left
-the server: its thread is free. With other servers the answer is 501. The 101 is ours: header fields that
+kirsch's HTTP server does (environ["kirsch.upgrade"], kirsch.bus.http), with TLS too. gunicorn does (its sync
+and gthread workers), and Werkzeug's server: they give the socket in the environ. So does any server that is
+taught to, as environ["kirsch.socket"]. After the handshake the connection has left the server: its thread is
+free. With other servers the answer is 501. But for kirsch's server, the 101 is ours: header fields that
 middleware around this one adds to responses are not in it.
 """
 
@@ -22,9 +23,10 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from kirsch.websocket import arguments
+from kirsch.websocket.application import WebSocket
 from kirsch.websocket.errors import HandshakeError
 from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.handshake import Policy, request_from_environ
+from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
 from kirsch.websocket.limits import Limits
 from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unknown
 from kirsch.websocket.message import check_close
@@ -42,8 +44,8 @@ WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _SOCKETS: Final = ("kirsch.socket", "gunicorn.socket", "werkzeug.socket")
 _KEPT: Final = (
-    "this WSGI server keeps its connections: gunicorn's and Werkzeug's do not; or take the providers "
-    "cherrypy, gevent, tornado, asyncio or threaded of kirsch.websocket"
+    "this WSGI server keeps its connections: kirsch's, gunicorn's and Werkzeug's do not; or take the "
+    "providers cherrypy, gevent, tornado, asyncio or threaded of kirsch.websocket"
 )
 
 
@@ -85,11 +87,11 @@ class WebSockets:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        upgrade = "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
+        handshake = "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
         found = self.websockets
         if isinstance(found, Mapping):
             found = found.get(environ.get("PATH_INFO", ""))  # type: ignore[assignment]
-        if self.application is not None and (found is None or not upgrade):
+        if self.application is not None and (found is None or not handshake):
             return self.application(environ, start_response)
         name = _peer(environ)
         try:
@@ -97,10 +99,17 @@ class WebSockets:
                 raise HandshakeError(404, "there is no WebSocket at this path")
             site = Site(found, self.policy, self.limits, partial(factory, stream=self.stream))
             websocket, response = site.open(request_from_environ(environ), name)
-            taken = Taken(environ)
+            upgrade = environ.get("kirsch.upgrade")
+            taken = Taken(environ) if upgrade is None else None
         except HandshakeError as error:
             log.warning("%s: %s", name, error)
             return _refuse(error, environ, start_response)
+        if taken is None:
+            assert upgrade is not None
+            upgrade(partial(self._adopt, websocket))
+            answer = Accepted(response, websocket.subprotocol, None).headers
+            start_response("101 Switching Protocols", answer)
+            return []
         try:
             self.pool.adopt(websocket, taken.socket, taken.received, response)
         except (OSError, RuntimeError) as error:
@@ -108,6 +117,14 @@ class WebSockets:
             taken.socket.close()
         start_response("101 Switching Protocols", [])
         return taken
+
+    def _adopt(self, websocket: WebSocket, sock: socket.socket, received: bytes) -> None:
+        """Serve a WebSocket on a connection that its server has given away."""
+        try:
+            self.pool.adopt(websocket, sock, received)
+        except (OSError, RuntimeError) as error:
+            log.info("%s: %s", websocket.peer, error)
+            sock.close()
 
     @property
     def pool(self) -> Pool:
@@ -255,7 +272,7 @@ def _received(environ: Environ) -> bytes:
 def _refuse(error: HandshakeError, environ: Environ, start_response: StartResponse) -> list[bytes]:
     body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
     fields = list(error.headers)
-    if not str(environ.get("SERVER_SOFTWARE", "")).startswith(("gunicorn", "Werkzeug")):
+    if not str(environ.get("SERVER_SOFTWARE", "")).startswith(("gunicorn", "kirsch", "Werkzeug")):
         # Other servers do not take it from an application (PEP 3333).
         fields = [(name, value) for name, value in fields if name.lower() != "upgrade"]
     fields += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]

@@ -25,7 +25,7 @@ INSTALL = {
     "tornado": "'kirsch-websocket[tornado]'",
     "gevent": "'kirsch-websocket[gevent]'",
     "cherrypy": "'kirsch-websocket[cherrypy]'",
-    "cheroot": "'kirsch-websocket[cherrypy]'",
+    "httptools": "'kirsch-websocket[cherrypy]'",
     "uvloop": "uvloop",
 }
 THREADED = ("threaded", "cherrypy", "wsgi")
@@ -99,7 +99,7 @@ def serve(options: Options) -> int:
 
 def _server_error() -> tuple[type[Exception], ...]:
     """Return the error of CherryPy's server, if that is the one that failed."""
-    module = sys.modules.get("kirsch.bus.cheroot")
+    module = sys.modules.get("kirsch.bus.http")
     return () if module is None else (module.ServerError,)
 
 

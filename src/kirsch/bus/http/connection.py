@@ -1,0 +1,252 @@
+"""One client's connection: its socket, what it waits for, and what waits for it.
+
+At any time one thread has it: whichever epoll(7) woke, for it is watched with EPOLLONESHOT.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import time
+from typing import Any
+
+from kirsch.bus.http.limits import Limits, Phase
+from kirsch.bus.http.output import FilePart, Output
+from kirsch.bus.http.request import Reader, Request
+from kirsch.bus.http.response import CONTINUE
+from kirsch.bus.http.wsgi import Environ, Handover
+
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+_PIECE = 1 << 16
+_REASONS = {
+    "HTTP_REQUEST": "the client speaks HTTP without TLS",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "the client's TLS is too old",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client has no certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not know the authority of the server's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept the server's certificate",
+}
+
+
+class HandshakeError(Exception):
+    """A TLS handshake that failed; the message says why."""
+
+
+class Gone(Exception):
+    """The client is gone, or takes its answer too slowly: nothing more can be sent."""
+
+
+class Connection:
+    """A connection whose socket does not block. Methods raise OSError, and Gone where they send an answer."""
+
+    __slots__ = (
+        "armed", "close_after", "environ", "events", "fd", "handover", "host", "limits", "output", "phase",
+        "reader", "request", "since", "socket",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, host: str, limits: Limits) -> None:
+        self.socket = sock
+        self.fd = sock.fileno()
+        # The client's address, without its port; empty on a Unix socket.
+        self.host = host
+        self.limits = limits
+        self.reader = Reader(limits)
+        self.output = Output(limits.memory)
+        self.environ: Environ = {}
+        # A complete request that nobody has answered yet.
+        self.request: Request | None = None
+        self.phase = Phase.SILENT
+        self.since = time.monotonic()
+        # True while epoll watches it, and no thread has it.
+        self.armed = False
+        self.events = IN
+        # True where it ends with the answer that waits.
+        self.close_after = False
+        # What takes it over after the answer that waits, a 101.
+        self.handover: Handover | None = None
+
+    @property
+    def deadline(self) -> float:
+        """The time at which its client has had its time."""
+        count = self.output.sent if self.phase is Phase.ANSWER else self.reader.received
+        return self.limits.deadline(self.phase, self.since, count)
+
+    def enter(self, phase: Phase, events: int = IN) -> None:
+        """Wait for something else from now on."""
+        self.phase = phase
+        self.events = events
+        self.since = time.monotonic()
+
+    def handshake(self) -> bool:
+        """Go on with TLS's handshake: True once it is done. Raises HandshakeError."""
+        assert isinstance(self.socket, ssl.SSLSocket)
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self.events = IN
+            return False
+        except ssl.SSLWantWriteError:
+            self.events = OUT
+            return False
+        except ssl.SSLCertVerificationError as error:
+            raise HandshakeError(
+                f"the client's certificate is not accepted, {error.verify_message}"
+            ) from None
+        except ssl.SSLEOFError:
+            raise ConnectionResetError from None
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            raise HandshakeError(_REASONS.get(reason, reason.replace("_", " ").lower())) from None
+        self.environ.update(_tls_environ(self.socket))
+        self.enter(Phase.SILENT)
+        return True
+
+    def receive(self) -> Request | None:
+        """Read what has come: the next request once it is complete. Raises Refused, EOFError."""
+        try:
+            data = self.socket.recv(_PIECE)
+            if isinstance(self.socket, ssl.SSLSocket):
+                while pending := self.socket.pending():
+                    data += self.socket.recv(pending)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except ssl.SSLError as error:
+            raise ConnectionResetError(error.reason) from None
+        if not data:
+            self.reader.end()
+            raise EOFError
+        self.reader.feed(data)
+        return self.next()
+
+    def next(self) -> Request | None:
+        """Take the next request of what was read; what is waited for follows from that. Raises Refused."""
+        reader = self.reader
+        request = self.request = reader.take()
+        if request is not None:
+            return request
+        if reader.continues:
+            reader.continues = False
+            self.output.put(CONTINUE)
+            self.output.send(self.socket)  # a client that has just begun takes as little at once
+        if reader.in_body:
+            if self.phase is not Phase.BODY:
+                self.enter(Phase.BODY)
+        elif reader.started and self.phase is not Phase.HEAD:
+            # The first request of a connection has its time since it was accepted.
+            since = self.since
+            silent = self.phase is Phase.SILENT
+            self.enter(Phase.HEAD)
+            self.since = since if silent else self.since
+        return None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer, or keep them until the client takes them.
+
+        Beyond `Limits.answer` this waits. Raises Gone.
+        """
+        output = self.output
+        try:
+            if not output:
+                count = self._send(data)
+                if count == len(data):
+                    return
+                self.enter(Phase.ANSWER, OUT)
+                data = data[count:]
+            output.put(data)
+            if not output.send(self.socket) and output.size > self.limits.answer:
+                self._relieve()
+        except OSError as error:
+            raise Gone from error
+
+    def write_file(self, part: FilePart, head: bytes) -> None:
+        """Send part of a file after a head. The part is the connection's from now on. Raises Gone."""
+        try:
+            self.output.put(head)
+            self.output.put_file(part)
+            if not self.output.send(self.socket) and self.phase is not Phase.ANSWER:
+                self.enter(Phase.ANSWER, OUT)
+        except OSError as error:
+            raise Gone from error
+
+    def _send(self, data: bytes) -> int:
+        try:
+            count = self.socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+        self.output.sent += count
+        return count
+
+    def _relieve(self) -> None:
+        """Wait until half of what waits is gone."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while self.output.size > self.limits.answer // 2:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the client takes the answer too slowly")
+            poll.poll(left * 1000)
+            self.output.send(self.socket)
+
+    def finish(self) -> bool:
+        """End the sending side, once all is sent: True where the client is to be waited for."""
+        with contextlib.suppress(OSError):
+            if isinstance(self.socket, ssl.SSLSocket) and self.phase is not Phase.HANDSHAKE:
+                with contextlib.suppress(ssl.SSLError, ValueError):
+                    self.socket.unwrap()
+            self.socket.shutdown(socket.SHUT_WR)
+            self.enter(Phase.CLOSING)
+            return self.drop()
+        return False
+
+    def drop(self) -> bool:
+        """Read and drop what still comes: False once nothing does."""
+        try:
+            # A few pieces at a time, for others wait too.
+            for _ in range(16):
+                if not self.socket.recv(_PIECE):
+                    return False
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close it and drop what waits."""
+        self.output.close()
+        self.reader.close()
+        if self.request is not None and self.request.body is not None:
+            self.request.body.close()
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+
+def peer_environ(sock: socket.socket) -> Environ:
+    """Return what the kernel knows of the client of a Unix socket: its process, user and group."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return {"X_REMOTE_PID": str(pid), "X_REMOTE_UID": str(uid), "X_REMOTE_GID": str(gid)}
+
+
+def _tls_environ(sock: ssl.SSLSocket) -> Environ:
+    """Return what a connection's TLS says, by the names that Apache's mod_ssl gave it."""
+    cipher = sock.cipher()
+    environ: Environ = {
+        "HTTPS": "on",
+        "SSL_PROTOCOL": sock.version() or "",
+        "SSL_CIPHER": cipher[0] if cipher else "",
+        "SSL_CLIENT_VERIFY": "NONE",
+    }
+    certificate: dict[str, Any] | None = sock.getpeercert()
+    encoded = sock.getpeercert(binary_form=True)
+    if certificate and encoded:
+        names = [pair for part in certificate.get("subject", ()) for pair in part]
+        environ |= {
+            "SSL_CLIENT_VERIFY": "SUCCESS",
+            "SSL_CLIENT_CERT": ssl.DER_cert_to_PEM_cert(encoded),
+            "SSL_CLIENT_M_SERIAL": certificate.get("serialNumber", ""),
+            "SSL_CLIENT_S_DN": ",".join(f"{name}={value}" for name, value in names),
+            "SSL_CLIENT_S_DN_CN": next((value for name, value in names if name == "commonName"), ""),
+        }
+    return environ
