@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from tests.machines.computer import Computer
@@ -43,6 +44,7 @@ def test_a_cluster_is_switched_off_and_on_with_its_units(tmp_path):
         assert f"`kirsch cluster start {name}`" in stopped.stdout
         status = json.loads(computer.kirsch("cluster", "status", name, "--json").stdout)
         assert [each["container"] for each in status["machines"]] == ["exited", "exited"]
+        assert status["etcd"] == {"problem": "etcd's state is not known, for no machine's kirschd answers"}
 
         again = computer.kirsch("cluster", "start", name)
         assert again.returncode == 0, again.stderr
@@ -67,5 +69,34 @@ def test_a_cluster_is_switched_off_and_on_with_its_units(tmp_path):
         assert (wrong.returncode, wrong.stderr) == (
             1, f"kirsch: {name} has no machine n9; there are n1, n2\n",
         )  # fmt: skip
+    finally:
+        computer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.machines
+def test_status_says_that_a_member_of_etcd_is_missing(tmp_path):
+    computer = Computer(tmp_path, f"tests-etcd-{os.getpid()}")
+    try:
+        name = computer.create("three", "--machines", "3")
+        well = computer.kirsch("cluster", "status", name)
+        assert (well.returncode, well.stderr) == (0, "")
+        assert re.search(r"^etcd: 3 of 3 members answer, n[123] leads, [0-9.]+ MB$", well.stdout, re.M)
+
+        assert computer.kirsch("cluster", "stop", name, "n3").returncode == 0
+        ill = computer.kirsch("cluster", "status", name)
+        assert (ill.returncode, ill.stderr) == (
+            1,
+            "kirsch: etcd's n3 does not answer, and the next loss stops all changes: "
+            f"switch it on (`kirsch cluster start {name} n3`)\n",
+        )
+        assert computer.kirsch("cluster", "stop", name, "n2").returncode == 0
+        lost = json.loads(computer.kirsch("cluster", "status", name, "--json").stdout)
+        assert (lost["well"], lost["etcd"]["quorum"]) == (False, False)
+        assert lost["etcd"]["problem"].startswith("etcd has no quorum: 1 of 3 members answers")
+        assert [each["etcd"] for each in lost["machines"]] == ["follower", "silent", "silent"]
+
+        assert computer.kirsch("cluster", "start", name, "n2", "n3").returncode == 0
+        assert computer.kirsch("cluster", "status", name).returncode == 0
     finally:
         computer.close()

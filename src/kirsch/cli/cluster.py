@@ -130,18 +130,20 @@ def list_(options: Options) -> int:
     "show the state of a cluster's machines",
     NAME,
     JSON,
-    text="The exit status is 1 if a machine is not well.",
+    text="The exit status is 1 if a machine or a member of etcd is not well; a sentence says what to do.",
     example="kirsch cluster status",
 )
 def status(options: Options) -> int:
     """Print the state of a cluster's machines and ports; the exit status is 1 if one is not well."""
     from kirsch.cluster.provision.record import ClusterRecord
-    from kirsch.cluster.provision.status import machine_statuses, port_statuses
+    from kirsch.cluster.provision.status import machine_statuses, port_statuses, registry_status
 
     record = ClusterRecord.load(_name(options))
     statuses, ports = machine_statuses(record), port_statuses(record)
+    registry = registry_status(record, [status.machine for status in statuses if not status.kirschd])
     # That nobody serves at a port yet is not the cluster's fault.
     well = record.complete and not any(port.problem for port in ports) and all(s.well for s in statuses)
+    well = well and not registry.problem
     rows = [
         {
             "machine": status.machine.name,
@@ -149,7 +151,7 @@ def status(options: Options) -> int:
             "address": status.machine.address,
             "ssh": f"{status.machine.host}:{status.machine.ssh_port}",
             "api": status.machine.endpoint,
-            "etcd": "member" if status.machine.etcd else "",
+            "etcd": registry.roles.get(status.machine.name, "member" if status.machine.etcd else ""),
             "container": status.container,
             "sshd": "answers" if status.sshd else "silent",
             "kirschd": "not ready" if status.kirschd else "ready",
@@ -158,7 +160,8 @@ def status(options: Options) -> int:
         for status in statuses
     ]
     if options.json:
-        shown = {"name": record.name, "id": record.id, "well": well, "machines": rows}
+        etcd = {**(registry.health.to_dict() if registry.health else {}), "problem": registry.problem}
+        shown = {"name": record.name, "id": record.id, "well": well, "machines": rows, "etcd": etcd}
         print(json.dumps(shown | {"ports": [asdict(port) for port in ports]}, indent=2))
         return 0 if well else 1
     columns = {name: _plain(name) for name in STATUS}
@@ -167,8 +170,12 @@ def status(options: Options) -> int:
     for row in rows:
         if row["reason"]:
             print(f"{row['machine']}: {row['reason']}")
+    if registry.summary:
+        print(f"etcd: {registry.summary}")
     for port in ports:
         print(f"port {port.port}: {port.problem or _leads(port)}")
+    if registry.problem:
+        raise Failure(registry.problem)
     if not record.complete:
         raise Failure(f"{record.name} was never finished: `kirsch cluster destroy {record.name}`, then anew")
     return 0 if well else 1

@@ -25,6 +25,7 @@ from kirsch.cluster.node.orders import order
 from kirsch.cluster.node.units import Refused, Request
 from kirsch.cluster.node.verify import judge, verify
 from kirsch.cluster.registry.base import RegistryError
+from kirsch.cluster.registry.health import StoreHealth
 from kirsch.unit import UnitName
 from kirsch.unit.link import parse_link
 
@@ -201,6 +202,16 @@ class Trial(Resource):
         return json_answer({"units": [{"name": name, **asdict(v)} for name, v in verdicts.items()]})
 
 
+class Store(Resource):
+    """Resource /store."""
+
+    def GET(self, **query: Any) -> bytes:
+        """Return the health of the store's members; a local store has none, and is well."""
+        parameters(query)
+        health = run(self.loop, self.node.registry.health())
+        return json_answer(health.to_dict() if health else {**StoreHealth(()).to_dict(), "quorum": True})
+
+
 class Endpoints(Resource):
     """Resource /endpoints."""
 
@@ -315,6 +326,7 @@ def tree(api: Api) -> Any:
         "events": Events,
         "journal": JournalLines,
         "applications": Applications,
+        "store": Store,
         "verify": Verify,
         "trial": Trial,
         "daemon": Daemon,

@@ -203,6 +203,7 @@ OPERATIONS = (
         body="Application",
         query=(_query("check", "Change nothing; refuse what would be refused", YES_OR_NO),),
     ),
+    Operation("get /store", "getStore", "Show the health of the store's members", _answer("Store")),
     Operation("get /daemon", "getDaemon", "Show this kirschd", _answer("Daemon")),
     Operation(
         "post /down",

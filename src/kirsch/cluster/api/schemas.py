@@ -192,6 +192,26 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Applied": _object({"name": STRING, "units": STRINGS}),
     "Started": _object({"start": STRINGS, "warnings": STRINGS}),
+    "Store": _object(
+        {
+            "members": _list(
+                _object(
+                    {
+                        "url": STRING,
+                        "role": {**STRING, "description": "leader, follower, learner; empty if it is silent"},
+                        "version": STRING,
+                        "size": {**INTEGER, "description": "of its database, in bytes"},
+                        "errors": STRINGS,
+                        "silence": {**STRING, "description": "reason why it does not answer"},
+                    }
+                )
+            ),
+            "leader": {**STRING, "description": "URL of the leader; empty if there is none"},
+            "quorum": {**BOOLEAN, "description": "false: nothing can be changed"},
+            "size": INTEGER,
+            "alarms": STRINGS,
+        }
+    ),
     "Daemon": _object({"pid": INTEGER, "machine": STRING, "runtime": STRING, "version": STRING}),
     "Down": _object({"down": BOOLEAN}),
     "Problem": _object({"type": STRING, "title": STRING, "status": INTEGER, "detail": STRING}),

@@ -94,7 +94,7 @@ class ClusterRecord:
     @property
     def etcd(self) -> tuple[str, ...]:
         """etcd's client URLs, as machines reach them."""
-        return tuple(f"https://{bracketed(machine.address)}:2379" for machine in self.members)
+        return tuple(map(etcd_url, self.members))
 
     def machine(self, name: str) -> MachineRecord:
         """The machine of a name, of an address, or of an id or its beginning. Raises ProvisionError."""
@@ -155,6 +155,11 @@ class ClusterRecord:
     def names(cls) -> list[str]:
         """The clusters that this computer has a record of."""
         return sorted(path.parent.name for path in clusters_folder().glob("*/cluster.json"))
+
+
+def etcd_url(machine: MachineRecord) -> str:
+    """Return the client URL of a machine's etcd, as machines reach it."""
+    return f"https://{bracketed(machine.address)}:2379"
 
 
 def clusters_folder() -> Path:

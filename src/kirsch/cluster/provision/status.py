@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.api.client import Client, ClientError
@@ -10,8 +10,9 @@ from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.endpoint import Where, locate
 from kirsch.cluster.provision.ingress import INGRESS, backend, publications, states
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, etcd_url
 from kirsch.cluster.provision.ssh import greets
+from kirsch.cluster.registry.health import StoreHealth
 
 # Seconds for a machine to answer: it is near, or it is not there.
 ANSWER = 5.0
@@ -54,6 +55,25 @@ class MachineStatus:
     def well(self) -> bool:
         """True if container, sshd and kirschd are all as they should be."""
         return self.container in ("", RUNNING) and self.sshd and not self.kirschd
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """State of the cluster's registry: etcd's health (None where no kirschd could be asked), each member's
+    role by its machine's name, and one sentence with what is wrong and what to do (empty if nothing)."""
+
+    health: StoreHealth | None
+    roles: Mapping[str, str]
+    problem: str
+
+    @property
+    def summary(self) -> str:
+        """One line about a registry that could be asked."""
+        if self.health is None:
+            return ""
+        leader = next((name for name, role in self.roles.items() if role == "leader"), "nobody")
+        answering, count = len(self.health.answering), len(self.health.members)
+        return f"{answering} of {count} members answer, {leader} leads, {self.health.size / 1e6:.1f} MB"
 
 
 def summaries() -> list[ClusterSummary]:
@@ -107,6 +127,29 @@ def port_statuses(record: ClusterRecord) -> list[PortStatus]:
     return found
 
 
+def registry_status(record: ClusterRecord, machines: Sequence[MachineRecord]) -> RegistryStatus:
+    """Return the health of the cluster's etcd, as the first kirschd of `machines` that answers sees it."""
+    reasons = []
+    for machine in machines:
+        client = _client(record, machine)
+        try:
+            health = StoreHealth.from_dict(client.get("/kirsch/v1/store"))
+        except (ClientError, KeyError, TypeError) as error:
+            reasons.append(f"{machine.name}: {error}")
+            continue
+        finally:
+            client.close()
+        names = {etcd_url(each): each.name for each in record.members}
+        roles = {names.get(each.url, each.url): each.role or "silent" for each in health.members}
+        return RegistryStatus(health, roles, health.problem(names, f"kirsch cluster start {record.name}"))
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return RegistryStatus(None, {}, f"etcd's state is not known, for no machine's kirschd answers{why}")
+
+
+def _client(record: ClusterRecord, machine: MachineRecord) -> Client:
+    return Client(locate(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
+
+
 def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:
     """All containers of clusters, by name: their cluster and state."""
     shown = runner.run(podman.podman("ps", "--all", "--format", "json", "--filter", f"label={podman.LABEL}"))
@@ -121,7 +164,7 @@ def _kirschd(record: ClusterRecord, machine: MachineRecord) -> str:
     """Return the problem of a machine's kirschd, "" if there is none; kirschd itself must list the
     machine."""
     try:
-        client = Client(locate(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
+        client = _client(record, machine)
         try:
             present = client.get("/kirsch/v1/machines")["machines"]
         finally:

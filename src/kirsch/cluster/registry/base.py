@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kirsch.cluster.registry.health import StoreHealth
+
 MAX_OPERATIONS = 128
 MAX_REQUEST_BYTES = 1_500_000
 
@@ -139,6 +141,9 @@ class Registry(Protocol):
         `from_revision` of 0 means from now on, as in etcd. Raises Compacted when those are forgotten,
         Unavailable when the store goes. Ends when the registry closes.
         """
+
+    async def health(self) -> StoreHealth | None:
+        """Return the health of the store's members; None for a store that has none, as a local one."""
 
     async def close(self) -> None:
         """End all watches and release the store."""

@@ -84,6 +84,10 @@ class LocalRegistry(ABC):
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
         return self._watch(prefix, from_revision or self._store.revision + 1)
 
+    async def health(self) -> None:
+        """Return None: the store is this process's own."""
+        return None  # noqa: RET501 - there is nothing else to say
+
     async def close(self) -> None:
         """End all watches; whatever is called afterwards raises Unavailable."""
         if self._closed:

@@ -8,8 +8,11 @@ from typing import Any
 from kirsch.cluster.registry.base import Unavailable
 from kirsch.cluster.registry.etcd.failure import Failure, Outcome
 from kirsch.cluster.registry.etcd.rpc import Connection, RpcError
+from kirsch.cluster.registry.health import StoreHealth, StoreMember
 
 CALL_SECONDS = 5.0
+# A member that is well answers for itself at once.
+STATUS_SECONDS = 2.0
 # One member's part of that: longer than an election, so that a call outlives a leader's death.
 ATTEMPT_SECONDS = 2.5
 SHORTEST_SECONDS = 0.1
@@ -53,6 +56,12 @@ class Members:
                     raise closed() from None
                 raise
 
+    async def health(self) -> StoreHealth:
+        """Ask all members for their status, at once. Raises Unavailable only when closed."""
+        if self.closed:
+            raise closed()
+        return StoreHealth(tuple(await asyncio.gather(*map(_status_of, self.connections))))
+
     async def close(self) -> None:
         """Release the connections; whoever waits for an answer is told Unavailable."""
         self.closed = True
@@ -60,6 +69,17 @@ class Members:
             connection.end_watches()
         for connection in self.connections:
             await connection.close()
+
+
+async def _status_of(connection: Connection) -> StoreMember:
+    url = connection.endpoint.url
+    try:
+        status = await connection.status(STATUS_SECONDS)
+    except RpcError as error:
+        return StoreMember(url, silence=str(Failure.of(error).error))
+    leads = status.leader == status.header.member_id
+    role = "learner" if status.isLearner else "leader" if leads else "follower"
+    return StoreMember(url, role, status.version, status.dbSize, tuple(status.errors))
 
 
 class Attempts:

@@ -26,6 +26,7 @@ from kirsch.cluster.registry.etcd.endpoint import parse_endpoints
 from kirsch.cluster.registry.etcd.members import CALL_SECONDS, Members, closed
 from kirsch.cluster.registry.etcd.rpc import Connection, credentials, messages
 from kirsch.cluster.registry.etcd.watch import watch
+from kirsch.cluster.registry.health import StoreHealth
 from kirsch.cluster.registry.local import only_if
 from kirsch.cluster.registry.store import check_limits
 
@@ -128,6 +129,10 @@ class EtcdRegistry:
         takes the watch on.
         """
         return watch(self._members, prefix, from_revision or (self._revision and self._revision + 1))
+
+    async def health(self) -> StoreHealth:
+        """Return the health of all members; those that do not answer say why."""
+        return await self._members.health()
 
     async def close(self) -> None:
         if not self._members.closed:

@@ -64,6 +64,7 @@ class Connection:
         self._kv = messages.KVStub(self._channel)
         self._lease = messages.LeaseStub(self._channel)
         self._watch = messages.WatchStub(self._channel)
+        self._maintenance = messages.MaintenanceStub(self._channel)
         self._watches: set[Any] = set()
 
     async def call(self, request: Any, timeout: float) -> Any:
@@ -71,6 +72,10 @@ class Connection:
         if isinstance(request, messages.LeaseKeepAliveRequest):
             return await self._keep_alive(request, timeout)
         return await self._method(request)(request, timeout=timeout, metadata=METADATA)
+
+    async def status(self, timeout: float) -> Any:
+        """Return the member's own status, also of one that has lost the others. Raises RpcError."""
+        return await self._maintenance.Status(messages.StatusRequest(), timeout=timeout)
 
     def watch(self, request: Any) -> Any:
         """The stream of a watch: `read()` it, `cancel()` it, and `unwatch` it at the end."""

@@ -1,0 +1,95 @@
+"""Health of the store: its members, its leader, its alarms, and a sentence with what to do. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMember:
+    """One member of the store, as it answers for itself."""
+
+    url: str
+    role: str = ""  # leader, follower or learner; empty for a member that does not answer
+    version: str = ""
+    size: int = 0  # of its database, bytes
+    # etcd's own words: alarms (NOSPACE, CORRUPT), or that it knows no leader.
+    errors: tuple[str, ...] = ()
+    silence: str = ""  # reason why it does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """All members of the store."""
+
+    members: tuple[StoreMember, ...]
+
+    @property
+    def answering(self) -> tuple[StoreMember, ...]:
+        """Members that answer."""
+        return tuple(member for member in self.members if member.role)
+
+    @property
+    def leader(self) -> str:
+        """URL of the leader; empty if there is none."""
+        return next((member.url for member in self.members if member.role == "leader"), "")
+
+    @property
+    def quorum(self) -> bool:
+        """True while enough members answer, under a leader, for anything to be written."""
+        return bool(self.leader) and len(self.answering) > len(self.members) // 2
+
+    @property
+    def size(self) -> int:
+        """Size of the largest member's database, in bytes."""
+        return max((member.size for member in self.members), default=0)
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """Alarms that members have raised, each once."""
+        found = (error for member in self.members for error in member.errors if "alarm" in error)
+        return tuple(dict.fromkeys(error.rpartition("alarm:")[2].strip() for error in found))
+
+    def problem(self, names: Mapping[str, str], switch_on: str = "") -> str:
+        """Return one sentence that says what is wrong and what to do; empty if all is well.
+
+        `names` are the members' machines by URL; `switch_on` is a command that starts machines.
+        """
+        missing = [names.get(member.url, member.url) for member in self.members if not member.role]
+        advice = f"switch {'it' if len(missing) == 1 else 'them'} on"
+        advice += f" (`{switch_on} {' '.join(missing)}`)" if switch_on else ""
+        if not self.quorum:
+            there = f"{len(self.answering)} of {len(self.members)} members"
+            answer = "answers" if len(self.answering) == 1 else "answer"
+            return f"etcd has no quorum: {there} {answer}; units run on, but nothing can be changed: " + (
+                advice if missing else "wait for an election, or read `journalctl -u etcd` on the members"
+            )
+        if "CORRUPT" in self.alarms:
+            return "etcd has raised the alarm CORRUPT: a member's data differs; replace that member"
+        if self.alarms:
+            return (
+                f"etcd has raised the alarm {', '.join(self.alarms)} and takes no changes: make room on the "
+                "members' disks, then `etcdctl defrag` and `etcdctl alarm disarm` there"
+            )
+        if missing:
+            spare = len(self.answering) - len(self.members) // 2 - 1
+            after = "the next loss stops all changes" if not spare else f"{spare} more may be lost"
+            does = "do" if len(missing) > 1 else "does"
+            return f"etcd's {' and '.join(missing)} {does} not answer, and {after}: {advice}"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the health for JSON."""
+        return {
+            "members": [asdict(member) | {"errors": list(member.errors)} for member in self.members],
+            "leader": self.leader,
+            "quorum": self.quorum,
+            "size": self.size,
+            "alarms": list(self.alarms),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "StoreHealth":
+        """Read what `to_dict` wrote. Raises KeyError, TypeError."""
+        members: Sequence[Mapping[str, Any]] = value["members"]
+        return cls(tuple(StoreMember(**{**member, "errors": tuple(member["errors"])}) for member in members))

@@ -1,0 +1,100 @@
+"""Health of etcd in words, and as a real one tells it when members die and when its space runs out."""
+
+import asyncio
+
+import pytest
+from tests.cluster.etcd_server import etcd, needs_etcd
+from tests.deadline import eventually
+
+from kirsch.cluster.registry import Put, RegistryError
+from kirsch.cluster.registry.etcd import EtcdRegistry
+from kirsch.cluster.registry.health import StoreHealth, StoreMember
+
+NAMES = {f"https://{number}": f"n{number}" for number in range(1, 6)}
+
+
+def health(*roles: str, errors: tuple[str, ...] = ()) -> StoreHealth:
+    """A store of members with these roles, the first of which has raised the errors."""
+    members = [StoreMember(f"https://{number}", role) for number, role in enumerate(roles, 1)]
+    return StoreHealth((StoreMember("https://1", roles[0], errors=errors), *members[1:]))
+
+
+@pytest.mark.parametrize(
+    ("store", "problem"),
+    [
+        (health("leader"), ""),
+        (health("leader", "follower", "follower"), ""),
+        (
+            health("leader", "follower", ""),
+            "etcd's n3 does not answer, and the next loss stops all changes: switch it on (`start n3`)",
+        ),
+        (
+            health("leader", "follower", "follower", "", "follower"),
+            "etcd's n4 does not answer, and 1 more may be lost: switch it on (`start n4`)",
+        ),
+        (
+            health("follower", "", ""),
+            "etcd has no quorum: 1 of 3 members answers; units run on, but nothing can be changed: "
+            "switch them on (`start n2 n3`)",
+        ),
+        (
+            health("follower", "follower", "follower"),
+            "etcd has no quorum: 3 of 3 members answer; units run on, but nothing can be changed: "
+            "wait for an election, or read `journalctl -u etcd` on the members",
+        ),
+        (
+            health("leader", errors=("memberID:7 alarm:NOSPACE ",)),
+            "etcd has raised the alarm NOSPACE and takes no changes: make room on the members' disks, then "
+            "`etcdctl defrag` and `etcdctl alarm disarm` there",
+        ),
+    ],
+)
+def test_one_sentence_says_what_is_wrong_and_what_to_do(store, problem):
+    assert store.problem(NAMES, "start") == problem
+    assert StoreHealth.from_dict(store.to_dict()) == store
+
+
+async def told(server) -> StoreHealth:
+    registry = await EtcdRegistry.open(server.endpoints, server.certificates)
+    try:
+        return await registry.health()
+    finally:
+        await registry.close()
+
+
+def roles(server) -> list[str]:
+    return sorted(member.role for member in asyncio.run(told(server)).members)
+
+
+@needs_etcd
+@pytest.mark.services
+def test_members_that_die_and_come_back(tmp_path):
+    with etcd(tmp_path / "etcd", members=3) as server:
+        assert eventually(lambda: roles(server) == ["follower", "follower", "leader"] or None)
+        found = asyncio.run(told(server))
+        assert (found.quorum, len(found.answering), found.alarms) == (True, 3, ())
+        assert all(member.size > 0 and member.version for member in found.members)
+        server.members[0].kill()
+        assert eventually(lambda: roles(server) == ["", "follower", "leader"] or None)
+        assert asyncio.run(told(server)).quorum
+        server.members[1].kill()
+        lost = eventually(lambda: ((h := asyncio.run(told(server))) and not h.quorum and h) or None)
+        assert [bool(member.silence) for member in lost.members] == [True, True, False]
+
+
+@needs_etcd
+@pytest.mark.services
+def test_an_alarm_is_told(tmp_path):
+    async def fill(server):
+        registry = await EtcdRegistry.open(server.endpoints, server.certificates)
+        try:
+            for number in range(100):
+                await registry.transact([Put(f"/kirsch/v1/x{number}", "x" * 1_000_000)])
+        except RegistryError:
+            pass  # there is no space any more
+        finally:
+            await registry.close()
+
+    with etcd(tmp_path / "etcd", options=["--quota-backend-bytes=8000000"]) as server:
+        asyncio.run(fill(server))
+        assert asyncio.run(told(server)).alarms == ("NOSPACE",)
