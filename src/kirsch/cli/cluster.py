@@ -13,7 +13,7 @@ from kirsch.cli.completion import clusters, machines
 from kirsch.cli.completion import images as images_here
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.output import Column, Steps, table
-from kirsch.cli.values import JSON, NO_LEGEND, count
+from kirsch.cli.values import JSON, NO_LEGEND, YES, confirm, count
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 
 if TYPE_CHECKING:
@@ -229,8 +229,9 @@ def stop(options: Options) -> int:
     "destroy",
     "remove a cluster of this computer",
     NAME,
+    YES,
     text="Its machines and all that is on them go, nothing is left. kirsch is removed from hosts that "
-    "joined it.",
+    "joined it. On a terminal it asks for the cluster's name first.",
     example="kirsch cluster destroy",
 )
 def destroy(options: Options) -> int:
@@ -245,6 +246,8 @@ def destroy(options: Options) -> int:
     _extra()
     from kirsch.cluster.provision.destroy import destroy as remove
 
+    if not options.yes:
+        confirm(f"This removes cluster {name}: its machines, their units and all data on them.", name)
     left = remove(name, Steps(sys.stdout))
     print(f"cluster {name} is destroyed")
     for reason in left:

@@ -18,7 +18,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
 from kirsch.cli.names import full_names, known_units, machine_names, reasons_of, recorded_names
 from kirsch.cli.output import machine
-from kirsch.cli.values import JSON, NO_BLOCK, timeout
+from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, unit_path
@@ -108,11 +108,21 @@ def unload(options: Options) -> int:
     return 0
 
 
-@verb("destroy", ANY_UNITS, text="Folders of their own stay.", example="kirsch destroy notes@1")
+@verb(
+    "destroy",
+    ANY_UNITS,
+    YES,
+    text="Folders of their own stay. On a terminal it asks first.",
+    example="kirsch destroy notes@1",
+)
 def destroy(options: Options) -> int:
     """Stop units and forget them."""
     client = options.client()
     names = list(dict.fromkeys(full_names(client, options.units)))
+    if not options.yes:
+        one = len(names) == 1
+        what = names[0] if one else f"{len(names)} units: {', '.join(names)}"
+        confirm(f"This stops and forgets {what}.", names[0] if one else "yes")
     for start in range(0, len(names), MANY):
         client.patch(UNITS, {"destroy": names[start : start + MANY]})
     for name in names:

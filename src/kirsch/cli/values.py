@@ -2,15 +2,31 @@
 
 import math
 import re
+import sys
 
 import click
 
+from kirsch.cli.errors import Failure
 from kirsch.cli.verb import flag, option
 
 JSON = flag("--json", help="print JSON")
 FULL = flag("-l", "--full", help="do not shorten ids and hashes")
 NO_LEGEND = flag("--no-legend", help="leave the heading out")
 NO_BLOCK = flag("--no-block", help="do not wait until it is done")
+YES = flag("-y", "--yes", help="do not ask, as a script is not asked")
+
+
+def confirm(question: str, expected: str) -> None:
+    """Ask on a terminal before something is destroyed. Raises Failure unless `expected` is typed.
+
+    A script is not asked: it has nobody to answer.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    print(f"{question} Type {expected} to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != expected:
+        raise Failure("nothing was destroyed")
+
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
