@@ -3,7 +3,7 @@
 import pytest
 
 from kirsch.cluster.model import Cluster, Machine, Unit, UnitRecord
-from kirsch.cluster.node.verify import Verdict, judge
+from kirsch.cluster.node.verify import Verdict, judge, verify
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 RUNS = ("container", "service")
@@ -102,3 +102,31 @@ def test_the_runtimes_own_words_are_told():
         "a@.service": Verdict("", ("a@1.service: PrivateTmp= is not honoured",)),
         "b.container": Verdict("b.container: no Image= key specified"),
     }
+
+
+@pytest.mark.parametrize(
+    ("volume", "options", "hinted"),
+    [
+        ("data:/data", "", True),
+        ("data.volume:/data:Z", "", True),
+        ("data:/data", "Sticky=yes", False),
+        ("data:/data", "OnPartition=stop", False),
+        ("data:/data", "OnPartition=keep", False),
+        ("data:/data", "Global=yes", False),
+        ("data:/data:ro,Z", "", False),
+        ("/dev/log:/dev/log", "", False),
+        ("/data", "", False),
+    ],
+)
+def test_a_volume_hints_at_what_happens_to_it_on_another_machine(volume, options, hinted):
+    text = f"[Container]\nImage=x\nVolume={volume}\n[X-Kirsch]\n{options}\n"
+    warnings = judged({"a.container": text})["a.container"].warnings
+    assert verify("a.container", text, "a.container", lambda name, file: []) == list(warnings)
+    if hinted:
+        assert warnings == (
+            f"a.container:3:8: Volume={volume}: each machine has its own {volume.partition(':')[0]}: "
+            "Sticky=yes keeps the unit with its data; without it a machine that is cut off runs a second one "
+            "(OnPartition=)",
+        )
+    else:
+        assert warnings == ()

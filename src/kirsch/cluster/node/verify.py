@@ -32,7 +32,7 @@ def verify(name: str, data: bytes | str, file: str, check: Check) -> list[str]:
     Raises UnitError for a name or a file that would be refused.
     """
     unit = _read(name, data, file)
-    return check(unit.name, unit.file)
+    return [*check(unit.name, unit.file), *_hints(unit)]
 
 
 def judge(texts: Mapping[str, str], cluster: Cluster, check: Check, missing: Missing) -> dict[str, Verdict]:
@@ -42,7 +42,7 @@ def judge(texts: Mapping[str, str], cluster: Cluster, check: Check, missing: Mis
         try:
             unit = _read(name, text, name)
             exposed_environment(unit.file, unit.options)
-            verdicts[name] = Verdict(warnings=tuple(check(unit.name, unit.file)))
+            verdicts[name] = Verdict(warnings=(*check(unit.name, unit.file), *_hints(unit)))
             read[name] = unit
         except UnitError as error:
             verdicts[name] = Verdict(str(error))
@@ -64,6 +64,20 @@ def _read(name: str, data: bytes | str, file: str) -> Unit:
     instance = parsed.with_instance("1") if parsed.is_template else parsed
     unit = UnitFile.parse(data, file)
     return Unit(instance, unit, Options.parse(unit, instance), UnitRecord(unit.hash, "launched"))
+
+
+def _hints(unit: Unit) -> Iterator[str]:
+    """Hint at Sticky= and OnPartition= where a unit keeps data in a named volume and has neither."""
+    chosen = unit.options.sticky or unit.options.is_global or unit.file.get("X-Kirsch", "OnPartition")
+    for entry in () if chosen else unit.file.values("Container", "Volume"):
+        source, _, options = entry.value.partition(":")
+        named = options and not source.startswith(("/", ".", "~", "%"))
+        if named and "ro" not in options.partition(":")[2].split(","):
+            message = (
+                f"Volume={entry.value}: each machine has its own {source}: Sticky=yes keeps the unit with "
+                "its data; without it a machine that is cut off runs a second one (OnPartition=)"
+            )
+            yield str(unit.file.error(message, entry))
 
 
 def _lacks(unit: Unit, units: Iterable[UnitName], missing: Missing) -> Iterator[str]:
