@@ -1,5 +1,6 @@
 """Which cluster is meant, and what a person is told who says it wrong; no machine is asked."""
 
+import json
 import socket
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from kirsch.cli.errors import reported
 from kirsch.cli.main import main
 from kirsch.cluster.provision.create import planned
-from kirsch.cluster.provision.record import Interrupted
+from kirsch.cluster.provision.record import ClusterRecord, Interrupted
 from kirsch.cluster.provision.site import FIRST_PORT, Site
 from kirsch.cluster.provision.specification import Specification
 from kirsch.cluster.provision.ssh import remote
@@ -128,3 +129,11 @@ def test_who_interrupts_has_the_status_of_shells(capsys):
 
     assert reported(interrupted) == 130
     assert capsys.readouterr().err == "kirsch: machines: interrupted; nothing is left behind\n"
+
+
+def test_prometheus_is_told_each_machine(clusters, capsys):
+    assert main(["metrics", "targets", "blue"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["targets"] == [ClusterRecord.load("blue").machines[0].endpoint.removeprefix("https://")]
+    assert found["labels"]["cluster"] == "blue"
+    assert "there is no cluster green" in fails(capsys, "metrics", "targets", "green")

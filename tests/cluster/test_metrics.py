@@ -52,6 +52,17 @@ def test_units_are_counted_by_state(kirschd: Kirschd) -> None:
     assert found["kirsch_reconcile_duration_seconds_count",] >= 2
 
 
+def test_a_unit_that_serves_is_ready_and_its_machine_has_what_it_reserves(kirschd: Kirschd) -> None:
+    text = f"{SLEEPER}[X-Kirsch]\nExpose=8080\nCPU=0.5\nMemory=64M\n"
+    submit(kirschd, "serving.service", "launched", text)
+    machine = kirschd.ask("GET", "/kirsch/v1/machines").json["machines"][0]["id"]
+    found = until(kirschd, ("kirsch_unit_ready", machine, "serving.service"), 1)
+    assert found["kirsch_machine_reserved_cpu", machine] == 0.5
+    assert found["kirsch_machine_reserved_memory_bytes", machine] == 64 << 20
+    assert found["kirsch_machine_cpu", machine] >= 1
+    assert found["kirsch_machine_cordoned", machine] == 0
+
+
 def test_restarts_are_counted_by_unit(kirschd: Kirschd) -> None:
     submit(kirschd, "falling.service", "launched", FALLING)
     until(kirschd, ("kirsch_unit_restarts_total", "falling.service"), 2)

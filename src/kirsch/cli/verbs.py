@@ -58,6 +58,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "move": ("machines:move", "move a unit to another machine, a sticky one too"),
         "cluster": ("cluster:cluster", "make clusters of machines, and change them"),
         "image": ("image:image", "build, send and remove images"),
+        "metrics": ("metrics:metrics", "name a cluster's machines to Prometheus"),
     },
     "Other": {
         "device": ("device:device", "make one file of an application, for a phone"),

@@ -1,4 +1,4 @@
-"""kirschd's figures for Prometheus: units by state, restarts, and what deciding costs."""
+"""Metrics of kirschd for Prometheus: units, machines, and the time that decisions take."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +14,13 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class ClusterCollector(Collector):
-    """`kirsch_units` by systemd's active and sub, `kirsch_unit_restarts_total` by unit."""
+    """Units by systemd's active and sub, readiness and restarts of each unit, reservations of machines."""
 
     def __init__(self, cluster: Callable[[], Cluster]) -> None:
         self._cluster = cluster
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of what this kirschd knows now."""
+        """Return the metrics of what this kirschd knows now."""
         cluster = self._cluster()
         states = [
             (name, state) for name, by_machine in cluster.states.items() for state in by_machine.values()
@@ -39,10 +39,52 @@ class ClusterCollector(Collector):
         for name, number in sorted(_restarts(states).items()):
             restarts.add_metric((name,), number)
         yield restarts
+        ready = GaugeMetricFamily(
+            "kirsch_unit_ready", "1 where a unit is ready to serve", labels=("unit", "machine")
+        )
+        for endpoint in cluster.endpoints:
+            ready.add_metric((endpoint.unit, endpoint.machine), float(endpoint.ready))
+        yield ready
+        yield from _machines(cluster)
+
+
+def _machines(cluster: Cluster) -> Iterator[Metric]:
+    """Capacity of each machine, and what units reserve of it."""
+    families = {
+        "cpu": GaugeMetricFamily("kirsch_machine_cpu", "Cores of a machine", labels=("machine",)),
+        "memory": GaugeMetricFamily(
+            "kirsch_machine_memory_bytes", "Memory of a machine", labels=("machine",)
+        ),
+        "cordoned": GaugeMetricFamily(
+            "kirsch_machine_cordoned", "1 where a machine gets no new units", labels=("machine",)
+        ),
+        "reserved cpu": GaugeMetricFamily(
+            "kirsch_machine_reserved_cpu", "Cores that units reserve", labels=("machine",)
+        ),
+        "reserved memory": GaugeMetricFamily(
+            "kirsch_machine_reserved_memory_bytes", "Memory that units reserve", labels=("machine",)
+        ),
+    }
+    for machine in cluster.machines.values():
+        held = [
+            cluster.units[name].options
+            for name, places in cluster.schedule.items()
+            if machine.id in places and name in cluster.units
+        ]
+        values = {
+            "cpu": machine.cpu,
+            "memory": machine.memory,
+            "cordoned": machine.cordoned or machine.drained,
+            "reserved cpu": sum(options.cpu for options in held),
+            "reserved memory": sum(options.memory for options in held),
+        }
+        for key, value in values.items():
+            families[key].add_metric((machine.id,), float(value))
+    yield from families.values()
 
 
 def reconcile_times(registry: CollectorRegistry) -> Callable[[float], None]:
-    """What takes the seconds of each reconcile, told as `kirsch_reconcile_duration_seconds`."""
+    """Return the observer of `kirsch_reconcile_duration_seconds`: it takes the seconds of one."""
     histogram = Histogram(
         "kirsch_reconcile_duration_seconds",
         "Time the engine took to decide what is to change",
