@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kirsch.cli.completion import files
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
@@ -59,13 +60,13 @@ def units(options: Options) -> int:
     client = options.client()
     texts = {line["name"]: client.get(unit_path(line["name"]))["text"] for line in client.get(UNITS)["units"]}
     start = [line["name"] for line in client.get(UNITS)["units"] if line["desired"] == "launched"]
-    files = {"kirsch.toml": f"start = {json.dumps(start, indent=4)}\n"}
+    made = {"kirsch.toml": f"start = {json.dumps(start, indent=4)}\n"}
     for name, text in texts.items():
         unit = UnitName.parse(name)
         template = f"{unit.service}@.{unit.type}" if unit.instance else ""
         if texts.get(template) != text:
-            files[f"units/{name}"] = text
-    _give(files, (), options.output)
+            made[f"units/{name}"] = text
+    _give(made, (), options.output)
     return 0
 
 
@@ -101,12 +102,38 @@ def compose(options: Options) -> int:
     except converter.ComposeError as error:
         raise Failure(str(error)) from None
     folder = Path(options.output or file.parent)
-    found = [name for name in made.files if (folder / name).exists()]
-    if found and not options.force:
-        raise Failure(f"{folder / found[0]} is there already: --force writes over it, -o FOLDER elsewhere")
+    _check_free(made.files, folder, force=options.force)
     _give(made.files, made.remarks, str(folder))
     print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder} --on CLUSTER")
     return 0
+
+
+@import_.verb(
+    "fleet",
+    "make an application of fleet's unit files",
+    argument("files", "FILE", "unit files of fleet", many=True, complete=files),
+    option("-o", "--output", metavar="FOLDER", help="write there (this folder)", default="."),
+    flag("--force", help="write over files that are there"),
+    text="Units that run a container by docker become .container files, with links, ports and volumes as the "
+    "line said; others stay as they are. [X-Fleet] means what it always did.",
+    example="kirsch import fleet ~/units/*.service -o notes",
+)
+def fleet(options: Options) -> int:
+    """Write the application, and say what was not carried over."""
+    from kirsch.cluster.convert import fleet as converter
+
+    made = converter.read({Path(file).name: _text(Path(file)) for file in options.files})
+    _check_free(made.files, Path(options.output), force=options.force)
+    _give(made.files, made.remarks, options.output)
+    print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
+    return 0
+
+
+def _check_free(made: Mapping[str, str], folder: Path, *, force: bool) -> None:
+    """Refuse to write over files unless that is meant. Raises Failure."""
+    found = [name for name in made if (folder / name).exists()]
+    if found and not force:
+        raise Failure(f"{folder / found[0]} is there already: --force writes over it, -o FOLDER elsewhere")
 
 
 def _compose_file() -> Path:
@@ -125,19 +152,19 @@ def _text(path: Path) -> str:
         raise Failure(f"{path}: {error.strerror}") from None
 
 
-def _give(files: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
+def _give(made: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
     """Write files into a folder, or print them; say what was not carried over."""
     if output is None:
-        print("---\n".join(files.values()), end="")
+        print("---\n".join(made.values()), end="")
     else:
         folder = Path(output)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
+            for name, text in made.items():
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_text(text)
         except OSError as error:
             raise Failure(f"{error.filename or folder}: {error.strerror}") from None
-        print(f"wrote {', '.join(files)} into {folder}")
+        print(f"wrote {', '.join(made)} into {folder}")
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
