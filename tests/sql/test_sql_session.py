@@ -1,18 +1,15 @@
-"""The session and the pool do what SQLAlchemy's do, also where kirsch.sql takes their place."""
+"""The session and the pool do what SQLAlchemy's do."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import sqlalchemy.orm.session
 from sqlalchemy import Engine, MetaData, create_engine, delete, event, exc, func, insert, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.util.queue import Empty, Full
-from tests.source import digest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from kirsch.sql import lighter, make_engine
-from kirsch.sql.pool import CountingPool, Idle
-from kirsch.sql.session import LazySession
+from kirsch.sql import make_engine
+from kirsch.sql.engine import CountingPool
+from kirsch.sql.plugin import LazySession
 
 pytestmark = pytest.mark.services
 
@@ -50,11 +47,8 @@ def engine(tables) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=["lighter", "SQLAlchemy's own"])
-def session(request, engine, monkeypatch) -> Iterator[LazySession]:
-    """Each test below holds with and without what is lighter."""
-    assert lighter.KNOWN, "this SQLAlchemy is none that kirsch.sql.lighter knows"
-    monkeypatch.setattr(lighter, "KNOWN", request.param == "lighter")
+@pytest.fixture
+def session(engine) -> Iterator[LazySession]:
     with LazySession(engine) as session:
         yield session
 
@@ -265,41 +259,3 @@ def test_the_pool_last_in_first_out(tables):
     with engine.connect() as connection:
         assert connection.connection.driver_connection.info.backend_pid == pid
     engine.dispose()
-
-
-def test_idle_is_full_and_empty():
-    idle = Idle(1)
-    with pytest.raises(Empty):
-        idle.get(False)
-    with pytest.raises(Empty):
-        idle.get(True, 0.01)
-    idle.put("one")
-    with pytest.raises(Full):
-        idle.put("two", False)
-    assert (idle.qsize(), idle.get(False), idle.qsize()) == (1, "one", 0)
-    without_limit = Idle(0)
-    without_limit.put(1)
-    without_limit.put(2)
-    assert without_limit.qsize() == 2
-
-
-def test_sqlalchemy_is_the_one_that_was_read():
-    """What kirsch.sql.lighter and pool do in its place. When this fails, read the new code first."""
-    transaction = sqlalchemy.orm.session.SessionTransaction
-    read = (
-        Session._execute_internal,
-        Session._connection_for_bind,
-        Session.commit,
-        Session.close,
-        Session._close_impl,
-        Session.expunge_all,
-        Session._is_clean,
-        transaction.__init__,
-        transaction._connection_for_bind,
-        transaction._prepare_impl,
-        transaction.commit,
-        transaction._remove_snapshot,
-        transaction.close,
-        sqlalchemy.QueuePool,
-    )
-    assert digest(*read) == "a3803910c2b50de247e8ca1af51442bd186d6e25f09933ff65c626ae8a5d97dc"

@@ -1,6 +1,7 @@
 """Before the first request: wait for the database, bring its tables up to date, make the engine."""
 
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from tests.port import free_port
 from tests.source import PYTHONPATH
 
 from kirsch import sql
-from kirsch.sql.wait import delays
+from kirsch.sql.engine import delays
 
 pytestmark = pytest.mark.services
 
@@ -129,6 +130,51 @@ def test_a_migration_that_fails_changes_nothing(url):
     engine.dispose()
 
 
+BROKEN = """
+revision = "0002"
+down_revision = "0001"
+
+def upgrade():
+    {statement}
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "line", "reason"),
+    [
+        ("op.drop_table('words')", 6, "NameError: name 'op' is not defined"),
+        ("raise LookupError('no such word')", 6, "LookupError: no such word"),
+        ("__import__('alembic').op.execute('select 1/0')", 6, "division by zero"),
+        ("this is no Python", 6, "SyntaxError: invalid syntax"),
+        ("return 1/0", 6, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_migration_that_is_broken_is_told_by_file_and_line(url, tmp_path, statement, line, reason):
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "0002*"))
+    script = folder / "versions" / "0002_broken.py"
+    script.write_text(BROKEN.format(statement=statement))
+    with pytest.raises(sql.MigrationError) as error:
+        sql.migrate(url, folder)
+    assert f"{script}, line {line}: {reason}" in str(error.value)
+    assert "\n" not in str(error.value)
+    script.unlink()
+    assert sql.migrate(url, folder) == "0001"
+
+
+def test_a_migration_may_take_its_time_and_leave_its_transaction(url, tmp_path):
+    """No statement_timeout, and CREATE INDEX CONCURRENTLY, which writes outside of a transaction."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0003_index.py").write_text(
+        "from alembic import op\nrevision, down_revision = '0003', '0002'\ndef upgrade():\n"
+        "    with op.get_context().autocommit_block():\n"
+        "        op.execute('create index concurrently slow on words (text)')\n"
+        "    assert op.get_bind().exec_driver_sql('show statement_timeout').scalar() == '0'\n"
+    )
+    assert sql.migrate(url, folder) == "0003"
+
+
 def test_a_folder_without_migrations_is_refused(url, tmp_path):
     with pytest.raises(sql.MigrationError, match="cannot be brought up to date") as error:
         sql.migrate(url, tmp_path / "nowhere")
@@ -177,6 +223,46 @@ def test_a_task_that_fails_writes_nothing(bus, url):
         task()
     with sql.session_scope(bus) as db:
         assert db.scalar(text("select count(*) from words")) == 0
+
+
+def test_a_second_database_needs_a_name(bus, url):
+    sql.SQLAlchemyPlugin(bus, url).subscribe()
+    with pytest.raises(RuntimeError, match="give each SQLAlchemyPlugin but one a name="):
+        sql.SQLAlchemyPlugin(bus, url).subscribe()
+    sql.SQLAlchemyPlugin(bus, url, name="reports").subscribe()
+    with pytest.raises(RuntimeError, match="another database answers 'bind-session reports'"):
+        sql.SQLAlchemyPlugin(bus, url, name="reports").subscribe()
+
+
+def test_each_database_has_its_sessions(bus, url, postgres):
+    """A plugin that leaves the bus and comes back is no second one."""
+    plugins = [sql.SQLAlchemyPlugin(bus, url), sql.SQLAlchemyPlugin(bus, postgres.url, name="other")]
+    for plugin in plugins:
+        plugin.subscribe()
+        plugin.unsubscribe()
+        plugin.subscribe()
+    bus.start()
+    name = text("select current_database()")
+    with sql.session_scope(bus) as db, sql.session_scope(bus, "other") as other:
+        assert (db.scalar(name), db.info["database"]) == ("fresh", "")
+        assert (other.scalar(name), other.info["database"]) == (postgres.database, "other")
+    with plugins[1].session() as db:
+        assert db.scalar(name) == postgres.database
+    with (
+        pytest.raises(RuntimeError, match="nobody answers 'bind-session wrong'"),
+        sql.session_scope(bus, "wrong"),
+    ):
+        pass
+
+
+def test_where_all_databases_have_names_one_is_to_be_chosen(bus, url):
+    for name in ("reports", "audit"):
+        sql.SQLAlchemyPlugin(bus, url, name=name).subscribe()
+    with (
+        pytest.raises(RuntimeError, match=r"tools\.sql\.database .* may be audit, reports"),
+        sql.session_scope(bus),
+    ):
+        pass
 
 
 def test_without_a_plugin_a_session_says_what_is_missing(bus):
@@ -236,6 +322,6 @@ def test_every_public_name_is_there_and_costs_nothing_before_its_use():
     program = (
         "import sys, kirsch.sql.postgres, kirsch.sql\n"
         "assert not {'sqlalchemy', 'cherrypy', 'alembic'} & set(sys.modules)\n"
-        "assert all(getattr(kirsch.sql, name) for name in kirsch.sql.__all__)\n"
+        "assert all(getattr(kirsch.sql, name) is not None for name in kirsch.sql.__all__)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

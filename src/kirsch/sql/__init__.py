@@ -16,36 +16,50 @@ if find_spec("sqlalchemy") is None:
     raise ImportError("kirsch.sql needs SQLAlchemy: pip install 'kirsch[sql]'", name="sqlalchemy")
 
 if TYPE_CHECKING:
-    from kirsch.sql.engine import database_url, make_engine
-    from kirsch.sql.metrics import PoolCollector
+    from kirsch.sql.engine import (
+        DatabaseUnavailable,
+        StartError,
+        Timeouts,
+        database_url,
+        make_engine,
+        wait_for_database,
+    )
+    from kirsch.sql.idempotency import IdempotencyTool, idempotency_keys
     from kirsch.sql.migrations import MigrationError, migrate
-    from kirsch.sql.plugin import SQLAlchemyPlugin, session_scope
+    from kirsch.sql.plugin import PoolCollector, SQLAlchemyPlugin, session_scope
     from kirsch.sql.tool import SessionTool, install
-    from kirsch.sql.wait import DatabaseUnavailable, StartError, wait_for_database
 
+_MODULES = {
+    "engine": (
+        "DatabaseUnavailable",
+        "StartError",
+        "Timeouts",
+        "database_url",
+        "make_engine",
+        "wait_for_database",
+    ),
+    "idempotency": ("IdempotencyTool", "idempotency_keys"),
+    "migrations": ("MigrationError", "migrate"),
+    "plugin": ("PoolCollector", "SQLAlchemyPlugin", "session_scope"),
+    "tool": ("SessionTool", "install"),
+}
 __all__ = [
     "DatabaseUnavailable",
+    "IdempotencyTool",
     "MigrationError",
     "PoolCollector",
     "SQLAlchemyPlugin",
     "SessionTool",
     "StartError",
+    "Timeouts",
     "database_url",
+    "idempotency_keys",
     "install",
     "make_engine",
     "migrate",
     "session_scope",
     "wait_for_database",
 ]
-
-_MODULES = {
-    "engine": ("database_url", "make_engine"),
-    "migrations": ("MigrationError", "migrate"),
-    "metrics": ("PoolCollector",),
-    "plugin": ("SQLAlchemyPlugin", "session_scope"),
-    "tool": ("SessionTool", "install"),
-    "wait": ("DatabaseUnavailable", "StartError", "wait_for_database"),
-}
 
 
 def __getattr__(name: str) -> Any:

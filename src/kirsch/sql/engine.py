@@ -1,26 +1,60 @@
-"""SQLAlchemy's engine as kirsch wants it: psycopg, and a pool that never hands out a dead connection."""
+"""SQLAlchemy's engine as kirsch uses it: psycopg, timeouts, and writing only in transactions that may."""
 
-import select
+import logging
 import time
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy import URL, Engine, NullPool, PoolProxiedConnection, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.functions import Function, FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
 
-from kirsch.sql.autocommit import choose_transactions
+if TYPE_CHECKING:
+    from kirsch.sql.connection import Connection
 
-# An idle connection that a firewall or a power cut has severed says nothing; one that waited this long is
-# asked. Seconds.
+log = logging.getLogger("kirsch.sql")
+
+# An idle connection that a firewall or a power cut has severed says nothing; after this many seconds it is
+# asked before it is used.
 PING_AFTER_IDLE = 30.0
+# Waiting does not mend these. For a refused connection libpq gives no SQLSTATE, only the server's text.
+HOPELESS = ("authentication failed", "no password supplied", "does not exist")
+
 _IDLE = 0  # libpq's PQTRANS_IDLE
-# libpq would try an address that does not answer for two minutes. Seconds.
-CONNECT_TIMEOUT = 10
-# The psycopg that kirsch.sql.pipeline was written for.
-PIPELINED = "3.3."
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR
+_ABORTED = "25P02"  # in_failed_sql_transaction: a consequence of another error
+_plain: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on waiting for the database, in seconds.
+
+    With the defaults a request is answered within 5 s if the database hangs: it may wait for a connection of
+    the pool, and then 3 s at most until kirsch.sql.connection.Watchdog gives up, or 2 s for a new connection.
+    """
+
+    pool: float = 1.5  # for a free connection of the pool
+    connect: int = 2  # for a new connection, each address; libpq knows no shorter
+    statement: float = 30.0  # for a statement (statement_timeout); 0: no limit
+    network: float = 4.0  # for the other end's kernel (tcp_user_timeout)
+
+
+class StartError(Exception):
+    """The database cannot be used; str() is one line for a person who starts the application."""
+
+
+class DatabaseUnavailable(StartError):
+    """The database did not answer in time, or refuses us."""
 
 
 def database_url(url: str | URL) -> URL:
-    """The URL with its driver: postgres:// and postgresql:// mean psycopg 3."""
+    """Return the URL with its driver: postgres:// and postgresql:// mean psycopg 3."""
     parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -28,42 +62,51 @@ def database_url(url: str | URL) -> URL:
 
 
 def place(url: URL) -> str:
-    """Where the database is, for a person: nothing secret is in it."""
+    """Return HOST:PORT/DATABASE for messages: no user, no password."""
     port = f":{url.port}" if url.port else ""
     return f"{url.host or 'localhost'}{port}/{url.database or ''}"
 
 
-def make_engine(url: str | URL, **options: Any) -> Engine:
-    """create_engine() whose pool replaces connections that the server has ended; `options` are its own.
+def make_engine(url: str | URL, timeouts: Timeouts | None = None, **options: Any) -> Engine:
+    """Return create_engine(url, **options) with connections that are checked at checkout, and `timeouts`.
 
-    A request costs no round trip for that (as pool_pre_ping does): see _check_at_checkout. Other drivers than
-    psycopg get pool_pre_ping. A transaction begins with its first statement: see kirsch.sql.pipeline.
+    The check costs no round trip (as pool_pre_ping does): see _check_at_checkout. A connection's default is
+    read-only: transactions that may write begin as READ WRITE, so what runs outside of one cannot write.
+    Other drivers than psycopg get pool_pre_ping and nothing else.
     """
     parsed = database_url(url)
     if parsed.get_driver_name() != "psycopg":
         return create_engine(parsed, **{"pool_pre_ping": True, **options})
-    connect_args = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "cursor_factory": _cursor_class(),
-        **options.pop("connect_args", {}),
-    }
-    engine = create_engine(parsed, **{"connect_args": connect_args, "pool_reset_on_return": None, **options})
+    engine = create_engine(parsed, **{"pool_reset_on_return": None, **options})
+    _connect(engine, timeouts or Timeouts())
     _check_at_checkout(engine)
     _reset_at_checkin(engine)
-    if "isolation_level" not in options:
-        choose_transactions(engine)
+    _choose_transactions(engine)
     return engine
 
 
-def _cursor_class() -> Any:
-    """psycopg's own, or the one that begins with the first statement, which knows these versions' inside."""
-    import psycopg
+def _connect(engine: Engine, timeouts: Timeouts) -> None:
+    from kirsch.sql.connection import Connection, Watchdog
 
-    if not psycopg.__version__.startswith(PIPELINED) or not psycopg.capabilities.has_pipeline():
-        return psycopg.Cursor
-    from kirsch.sql.pipeline import BeginningCursor
+    settings = {
+        "connect_timeout": timeouts.connect,
+        "tcp_user_timeout": int(timeouts.network * 1000),
+        "keepalives_idle": 10,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+    }
+    session = f"-c default_transaction_read_only=on -c statement_timeout={int(timeouts.statement * 1000)}"
+    # The server ends a statement at `statement`; twice that is for a process of the server that is stuck.
+    watchdog = Watchdog(timeouts.statement * 2 or None)
 
-    return BeginningCursor
+    @event.listens_for(engine, "do_connect")
+    def _open(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> "Connection":
+        given = settings | parameters
+        given["options"] = f"{session} {parameters.get('options', '')}".rstrip()
+        connection = Connection.connect(*arguments, **given)
+        _permit_writing(connection)
+        connection.watch(watchdog)
+        return connection
 
 
 def _check_at_checkout(engine: Engine) -> None:
@@ -84,7 +127,7 @@ def _check_at_checkout(engine: Engine) -> None:
         idle_since = record.info.get("idle_since")
         if idle_since is None:  # it was opened just now
             return
-        if time.monotonic() - idle_since < PING_AFTER_IDLE and not _is_readable(connection):
+        if time.monotonic() - idle_since < PING_AFTER_IDLE and not connection.readable():
             return
         try:
             engine.dialect.do_ping(connection)
@@ -93,18 +136,145 @@ def _check_at_checkout(engine: Engine) -> None:
 
 
 def _reset_at_checkin(engine: Engine) -> None:
-    """Roll back what was left open; after a commit there is nothing, and asking psycopg to is work."""
+    """Roll back what was left open and undo what a session changed of its connection.
+
+    After a commit there is nothing to roll back, and asking psycopg to do so is work.
+    """
 
     @event.listens_for(engine, "reset")
     def _reset(connection: Any, record: Any, state: Any) -> None:
         if connection.pgconn.transaction_status != _IDLE:
             connection.rollback()
+        connection.failure = None
+        connection.reading = False
+        if connection.autocommit:
+            connection.autocommit = False
+        if connection.read_only is not False:
+            _permit_writing(connection)
+        if connection.info.parameter_status("default_transaction_read_only") == "off":
+            connection.execute("RESET default_transaction_read_only")
+            connection.commit()
 
 
-def _is_readable(connection: Any) -> bool:
-    # psycopg knows no descriptor once it has closed the connection itself.
-    if connection.closed:
-        return True
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+def _permit_writing(connection: "Connection") -> None:
+    """Have transactions begin as READ WRITE, which a standby would refuse."""
+    standby = connection.info.parameter_status("in_hot_standby") == "on"
+    connection.read_only = None if standby else False
+
+
+def _choose_transactions(engine: Engine) -> None:
+    """Run plain SELECTs of read-only sessions by themselves, in one round trip instead of three.
+
+    READ COMMITTED, PostgreSQL's default, gives each statement a snapshot of its own anyway. Everything else
+    begins a transaction, READ ONLY in such a session.
+    """
+
+    # The dialect's events: one of the engine's would have SQLAlchemy look for listeners at every step.
+    @event.listens_for(engine, "do_execute")
+    @event.listens_for(engine, "do_executemany")
+    def _choose(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        driver = cursor.connection
+        if driver.pgconn.transaction_status != _IDLE:
+            return
+        if driver.reading:
+            plain = _is_plain(context) and _reads_by_default(driver)
+            if driver.autocommit is not plain:
+                driver.autocommit = plain
+        elif driver.autocommit and _reads_by_default(driver):
+            # isolation_level="AUTOCOMMIT" was asked for, and its statements may write.
+            driver.execute("SET default_transaction_read_only = off")
+
+    @event.listens_for(engine, "do_execute_no_params")
+    def _choose_without_parameters(cursor: Any, statement: str, context: Any) -> None:
+        _choose(cursor, statement, None, context)
+
+    @event.listens_for(engine, "handle_error")
+    def _remember(context: Any) -> None:
+        driver = context.connection and context.connection.connection.driver_connection
+        error = context.original_exception
+        if driver and driver.pgconn.transaction_status == _IN_ERROR and error.sqlstate != _ABORTED:
+            driver.failure = error
+
+
+def _reads_by_default(driver: "Connection") -> bool:
+    # PostgreSQL reports each change of this setting (from 14 on), so asking for it is no round trip.
+    return driver.info.parameter_status("default_transaction_read_only") == "on"
+
+
+def _is_plain(context: Any) -> bool:
+    """True for a SELECT that means the same outside of a transaction and is fetched at once."""
+    options = context.execution_options
+    if "isolation_level" in options or options.get("stream_results") or options.get("yield_per"):
+        return False
+    compiled = context.compiled
+    if compiled is None:
+        return False
+    plain = _plain.get(compiled)
+    if plain is None:
+        # SQLAlchemy keeps what it has compiled, so each statement of a program is looked at once.
+        plain = _plain[compiled] = _only_selects(compiled.statement)
+    return plain
+
+
+def _only_selects(statement: Any) -> bool:
+    # Text and unknown functions may be for the transaction, as set_config() and advisory locks are.
+    return isinstance(statement, SelectBase) and not any(
+        isinstance(part, TextClause) or (isinstance(part, FunctionElement) and not _is_standard(part))
+        for part in visitors.iterate(statement)
+    )
+
+
+def _is_standard(function: FunctionElement[Any]) -> bool:
+    # func.count and the like have classes of their own in SQLAlchemy; any other name has Function's.
+    return type(function) is not Function and type(function).__module__ == Function.__module__
+
+
+class CountingPool(QueuePool):
+    """A QueuePool; `waits` is how often all of its connections were in use when one was asked for."""
+
+    def __init__(self, creator: Any, pool_size: int = 5, max_overflow: int = 10, **options: Any) -> None:
+        super().__init__(creator, pool_size, max_overflow, **options)
+        self.waits = 0
+        self._most = pool_size + max_overflow
+
+    def connect(self) -> PoolProxiedConnection:
+        """Return a connection, waited for if need be."""
+        # Threads may meet here, and one count be lost: a lock for each request would cost more than it tells.
+        if self.checkedout() >= self._most:
+            self.waits += 1
+        return super().connect()
+
+
+def delays(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
+    """Yield seconds to wait after each failure: doubling, up to `longest`."""
+    delay = first
+    while True:
+        yield delay
+        delay = min(delay * 2, longest)
+
+
+def wait_for_database(url: str | URL, timeout: float = 60.0) -> None:
+    """Return once a connection to `url` can be made. Raises DatabaseUnavailable after `timeout` seconds.
+
+    A wrong password or a database that does not exist raises it at once.
+    """
+    parsed = database_url(url)
+    engine = make_engine(parsed, poolclass=NullPool)
+    start, told = time.monotonic(), ""
+    for delay in delays():
+        try:
+            with engine.connect():
+                break
+        except DBAPIError as error:
+            reason = str(error.orig).strip().split("\n")[0]
+        waited = time.monotonic() - start
+        if any(words in reason for words in HOPELESS):
+            raise DatabaseUnavailable(f"the database at {place(parsed)} refuses us: {reason}")
+        if waited + delay > timeout:
+            raise DatabaseUnavailable(f"no database at {place(parsed)} after {timeout:g} s: {reason}")
+        if reason != told:
+            log.info("waiting for the database at %s: %s", place(parsed), reason)
+            told = reason
+        time.sleep(delay)
+    if told:
+        log.info("the database at %s answers after %.1f s", place(parsed), time.monotonic() - start)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from pathlib import Path
 
 from alembic import command
@@ -12,8 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
-from kirsch.sql.engine import database_url, make_engine, place
-from kirsch.sql.wait import StartError, delays
+from kirsch.sql.engine import StartError, Timeouts, database_url, delays, make_engine, place
 
 log = logging.getLogger("kirsch.sql")
 
@@ -32,18 +32,36 @@ def migrate(url: str | URL, script_location: str | Path, *, timeout: float = 300
     connection in `context.config.attributes["connection"]`, or the URL as `sqlalchemy.url`. One instance
     migrates, others wait for it, at most `timeout` seconds. Raises MigrationError.
     """
-    parsed = database_url(url)
-    # Alembic would tell of every step it takes; one line is enough, and it is ours.
+    parsed, folder = database_url(url), Path(script_location)
+    # Alembic would log every step it takes; one line is enough, and it is ours.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A migration may take its time, and other requests are not behind it.
+    engine = make_engine(parsed, Timeouts(statement=0), poolclass=NullPool)
     try:
-        with make_engine(parsed, poolclass=NullPool).connect() as connection:
+        with engine.connect() as connection:
             _lock(connection, timeout)
-            return _upgrade(connection, parsed, Path(script_location))
-    except (CommandError, SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+            return _upgrade(connection, parsed, folder)
+    except MigrationError:
+        raise
+    except Exception as error:  # a migration is a program, and may raise anything
         raise MigrationError(
-            f"the tables at {place(parsed)} cannot be brought up to date: {reason}"
+            f"the tables at {place(parsed)} cannot be brought up to date: {_reason(error, folder)}"
         ) from error
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Return the error in one line, with the file and line of the migration that raised it."""
+    text = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+    if not isinstance(error, CommandError | SQLAlchemyError | OSError):
+        text = f"{type(error).__name__}: {text}"
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        text = f"{type(error).__name__}: {error.msg}"
+        places.append((error.filename, error.lineno))
+    for name, line in reversed(places):
+        if Path(name).resolve().is_relative_to(folder.resolve()):
+            return f"{name}, line {line}: {text}"
+    return text
 
 
 def _lock(connection: Connection, timeout: float) -> None:

@@ -2,19 +2,20 @@
 
 What happens to `cherrypy.request.db`, and when:
 
-- it takes a connection from the pool at its first use; for GET and HEAD its plain selects run on their own,
-  without a transaction around them (kirsch.sql.autocommit);
+- it takes a connection from the pool at its first use. For GET, HEAD, OPTIONS and TRACE it cannot write:
+  PostgreSQL refuses (`tools.sql.read_only` decides otherwise, for a path);
 - once the handler is done and the response's body is there, it is committed, then closed. A commit that fails
-  is an error like any other, and the client learns of it;
+  is an error like any other, and the client learns of it. So is a transaction that failed earlier, although
+  the handler ignored the error;
 - on any exception, and when the status is 400 or above, it is rolled back instead. HTTPRedirect and
   InternalRedirect are a handler's way to end, so they commit;
-- a streamed body (response.stream) is produced after the commit. The session then begins a new transaction at
-  its next use, a read-only one: what would be written now could no longer be answered for. It is closed as
-  soon as the body ends, fails, or the client has gone. Rows that are streamed are to be
-  queried in the generator.
+- a streamed body (response.stream) is produced after the commit. The session then reads only: what would be
+  written now could no longer be answered for. It is closed as soon as the body ends, fails, or the client has
+  gone. Rows that are streamed are to be queried in the generator.
 
-A database that cannot serve the request now (it is away, the pool is empty, two transactions collided) is
-answered with 503 and Retry-After.
+kirsch.sql.errors says which errors of the database are answered with 503, 504 or 500. The commit runs after
+every other `before_finalize` hook, so a tool that raises there undoes the changes; hooks of later points
+(on_end_resource, on_end_request) run after it and must not fail.
 """
 
 import sys
@@ -23,15 +24,38 @@ from typing import Any
 
 import cherrypy
 from cherrypy.lib import httputil, is_closable_iterator
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
-from sqlalchemy.orm import Session
 
-from kirsch.sql.autocommit import for_streaming
-from kirsch.sql.channels import ask
+from kirsch.sql.errors import IDEMPOTENT, READ_ONLY, answer_to, sqlstate
 
-# After every tool that makes or changes the body (encode 70, gzip 80).
-LAST = 100
-READING = frozenset({"GET", "HEAD"})
+# Priority of the commit among `before_finalize` hooks: after every tool (encode has 70, gzip 80).
+LAST = 1000
+# RFC 9110, section 9.2.1.
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+def channel(name: str, database: str) -> str:
+    """Return a channel of the database with this name; the nameless database has `name` itself."""
+    return f"{name} {database}" if database else name
+
+
+def ask(bus: Any, name: str, database: str, *arguments: Any) -> Any:
+    """Ask the SQLAlchemyPlugin of a database on its channel, and return its answer or raise its exception.
+
+    Raises RuntimeError unless exactly one listens.
+    """
+    wanted = channel(name, database)
+    listeners = tuple(bus.listeners.get(wanted, ()))
+    if len(listeners) == 1:
+        return listeners[0](*arguments)
+    if listeners:
+        raise RuntimeError(f"{len(listeners)} databases answer {wanted!r}: give each plugin but one a name=")
+    others = [key.removeprefix(f"{name} ") for key, them in bus.listeners.items() if them and name in key]
+    if others:
+        raise RuntimeError(
+            f"nobody answers {wanted!r}: choose a database with tools.sql.database or "
+            f"session_scope(database=), which may be {', '.join(sorted(others))}"
+        )
+    raise RuntimeError(f"nobody answers {wanted!r}: subscribe a kirsch.sql.SQLAlchemyPlugin to the bus")
 
 
 def install() -> None:
@@ -41,7 +65,12 @@ def install() -> None:
 
 
 class SessionTool(cherrypy.Tool):
-    """The tool. Its option `tools.sql.retry_after` is what a 503 says in Retry-After, in seconds (2)."""
+    """The tool, with three options.
+
+    - `tools.sql.database`: the name of the SQLAlchemyPlugin, where the bus has several.
+    - `tools.sql.read_only`: True or False, where a method's usual meaning does not say it.
+    - `tools.sql.retry_after`: the Retry-After of a 503, in seconds (2).
+    """
 
     def __init__(self) -> None:
         super().__init__("before_finalize", Transaction.settle, priority=LAST)
@@ -49,20 +78,23 @@ class SessionTool(cherrypy.Tool):
     def _setup(self) -> None:
         options = self._merged_args()
         request = cherrypy.serving.request
-        request.db = ask(cherrypy.engine, "bind-session", request.method in READING)
-        transaction = Transaction(request.db)
+        database = options.get("database", "")
+        read_only = options.get("read_only", request.method in SAFE)
+        request.db = ask(cherrypy.engine, "bind-session", database, read_only)
+        transaction = Transaction(request.db, database)
         request.hooks.attach("before_finalize", transaction.settle, priority=options.get("priority", LAST))
         # Failsafe: these run whatever other hooks raise.
         request.hooks.attach("on_end_resource", transaction.abandon, failsafe=True)
         request.hooks.attach("on_end_request", transaction.end, failsafe=True)
-        request.error_response = _or_unavailable(request.error_response, options.get("retry_after", 2))
+        request.error_response = _error_response(request.error_response, options.get("retry_after", 2))
 
 
 class Transaction:
-    """One request's use of its session, told by CherryPy's hooks what becomes of the request."""
+    """One request's use of its session, driven by CherryPy's hooks."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Any, database: str) -> None:
         self._session = session
+        self._database = database
         self._settled = False
         self._closed = False
         self._stream: Stream | None = None
@@ -75,10 +107,9 @@ class Transaction:
         # A handler that is a generator has not run yet; CherryPy would run it after this hook.
         if not response.stream and response.headers.get("Content-Length") is None:
             response.collapse_body()
-        self._finish(commit=_status(response) < 400)
+        self._finish(commit=status_of(response) < 400)
         if not isinstance(response.body, list):
-            # psycopg begins its transactions as read-only, at no further round trip.
-            self._session.bind = for_streaming(self._session.get_bind().engine)
+            self._session.read_only = True
             response.body = self._stream = Stream(response.body, self._session.close)
         else:
             self._close()
@@ -109,7 +140,7 @@ class Transaction:
             self._session.rollback()
             return
         try:
-            ask(cherrypy.engine, "commit-session", self._session)
+            ask(cherrypy.engine, "commit-session", self._database, self._session)
         except BaseException:
             self._session.close()
             raise
@@ -145,29 +176,30 @@ class Stream:
             self._on_end()
 
 
-def _status(response: Any) -> int:
+def status_of(response: Any) -> int:
+    """Return the status of a response as a number."""
     try:
         return int(httputil.valid_status(response.status)[0])
     except ValueError:  # CherryPy makes it a 500
         return 500
 
 
-def is_unavailable(error: BaseException | None) -> bool:
-    """Whether the same request may well succeed a little later: the database is away, the pool is empty, or
-    PostgreSQL ended the transaction for another's sake (SQLSTATE classes 08, 40, 53, 55, 57)."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, OperationalError | TimeoutError)
-
-
-def _or_unavailable(error_response: Callable[[], None], retry_after: int) -> Callable[[], None]:
-    """The application's own answer to an exception, or 503 where the database cannot serve now."""
+def _error_response(given: Callable[[], None], retry_after: int) -> Callable[[], None]:
+    """Return the application's answer to an exception, with kirsch's for errors that the database causes."""
 
     def respond() -> None:
-        if not is_unavailable(sys.exc_info()[1]):
-            error_response()
+        error, request = sys.exc_info()[1], cherrypy.serving.request
+        answer = answer_to(error, request.method in IDEMPOTENT or hasattr(request, "idempotency_key"))
+        if answer is None:
+            if sqlstate(getattr(error, "orig", None)) == READ_ONLY:
+                cherrypy.log(
+                    f"{request.method} {request.path_info} tried to write, which {request.method} cannot: "
+                    "use POST, or set tools.sql.read_only to False for this path"
+                )
+            given()
             return
-        cherrypy.HTTPError(503, "The database cannot be reached at the moment.").set_response()
-        cherrypy.serving.response.headers["Retry-After"] = str(retry_after)
+        cherrypy.HTTPError(answer.status, answer.message).set_response()
+        if answer.retry:
+            cherrypy.serving.response.headers["Retry-After"] = str(retry_after)
 
     return respond

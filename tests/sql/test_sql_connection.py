@@ -1,4 +1,4 @@
-"""BEGIN with the first statement, on a real PostgreSQL; libpq's own trace says what was sent when."""
+"""Connections on a real PostgreSQL: what is sent when (libpq's own trace says), and how they end."""
 
 import os
 import signal
@@ -9,17 +9,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import _connection_base, _cursor_base, _preparing, generators
-from sqlalchemy import Engine, exc, text
+from sqlalchemy import Engine, column, exc, select, table, text
 from sqlalchemy.orm import Session
 from tests.deadline import eventually
-from tests.source import digest
 
-from kirsch.sql import engine as engines
 from kirsch.sql import make_engine
-from kirsch.sql.autocommit import for_streaming
-from kirsch.sql.pipeline import BeginningCursor
-from kirsch.sql.pool import CountingPool
+from kirsch.sql.engine import CountingPool
+from kirsch.sql.plugin import LazySession
 
 pytestmark = pytest.mark.services
 
@@ -59,6 +55,8 @@ class Trace:
         found: list[list[str]] = []
         before = "B"
         for line in self._path.read_text().splitlines():
+            if "\t" not in line:  # SQL of several lines
+                continue
             _, way, _, message, *_ = line.split("\t")
             if way == "F":
                 if before == "B":
@@ -85,14 +83,24 @@ def written(postgres) -> list[str]:
 SENT = ["Parse", "Bind", "Describe", "Execute"]
 
 
-def test_a_write_is_two_round_trips(engine, trace, postgres):
+def test_a_write_is_three_round_trips(engine, trace, postgres):
     with engine.connect() as connection:
         seen = trace(connection)
         assert connection.execute(INSERT, {"word": "one"}).scalar_one() == "one"
         assert written(postgres) == []
         connection.commit()
-        assert seen.turns() == [[*SENT, *SENT, "Sync"], ["Query"]]
+        assert seen.turns() == [["Query"], [*SENT, "Sync"], ["Query"]]
     assert written(postgres) == ["one"]
+
+
+def test_a_read_of_a_read_only_session_is_one_round_trip(engine, trace, postgres):
+    query = select(column("word")).select_from(table("piped", column("word"))).where(column("word") == "one")
+    with LazySession(engine, read_only=True) as session:
+        seen = trace(session.connection())
+        assert session.scalars(query).all() == []
+        session.commit()
+        assert seen.turns() == [[*SENT, "Sync"]]
+    assert written(postgres) == []
 
 
 def test_what_follows_is_in_the_same_transaction(engine, trace, postgres):
@@ -104,19 +112,6 @@ def test_what_follows_is_in_the_same_transaction(engine, trace, postgres):
         assert seen.turns() == [[*SENT, "Sync"], ["Query"]]
         assert status(connection) == "IDLE"
     assert written(postgres) == []
-
-
-def test_statements_are_prepared_as_ever(engine, trace):
-    turns = []
-    for number in range(8):
-        with engine.connect() as connection:
-            seen = trace(connection)
-            connection.execute(INSERT, {"word": str(number)})
-            connection.commit()
-            turns.append(seen.turns()[0])
-    assert turns[4] == [*SENT, *SENT, "Sync"]
-    assert turns[5] == [*SENT, "Parse", "Bind", "Describe", "Execute", "Sync"]
-    assert turns[6] == turns[7] == [*SENT, "Bind", "Describe", "Execute", "Sync"]
 
 
 def test_the_first_statement_fails(engine, postgres):
@@ -152,27 +147,12 @@ def test_a_statement_that_cannot_be_parsed(engine):
         assert connection.execute(INSERT, {"word": "one"}).scalar_one() == "one"
 
 
-def test_a_begin_that_fails(engine, postgres):
-    """The statement did not run, and nothing is open."""
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        driver._begin_statement = b"BEGIN NONSENSE"
-        with pytest.raises(exc.ProgrammingError, match="NONSENSE"):
-            connection.execute(INSERT, {"word": "one"})
-        assert status(connection) == "IDLE"
-        driver._begin_statement = None
-        connection.rollback()
-        connection.execute(INSERT, {"word": "two"})
-        connection.commit()
-    assert written(postgres) == ["two"]
-
-
 def test_parameters_that_cannot_be_sent(engine, postgres):
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         with pytest.raises(psycopg.ProgrammingError, match="cannot adapt"):
             driver.execute("insert into piped values (%s)", [object()])
-        assert status(connection) == "IDLE"
+        driver.rollback()
         many = 65536  # one more than the protocol can count
         with pytest.raises(psycopg.OperationalError, match="number of parameters"):
             driver.execute(f"select array[{','.join(['%s::text'] * many)}]", ["x"] * many)
@@ -298,15 +278,17 @@ def test_autocommit_begins_nothing(engine, trace, postgres):
         seen = trace(connection)
         connection.execute(INSERT, {"word": "one"})
         assert status(connection) == "IDLE"
-        assert seen.turns() == [[*SENT, "Sync"]]
-        assert written(postgres) == ["one"]
+        connection.execute(INSERT, {"word": "two"})
+        # A connection reads by default, so this one is told once that it may write.
+        assert seen.turns() == [["Query"], [*SENT, "Sync"], [*SENT, "Sync"]]
+        assert written(postgres) == ["one", "two"]
 
 
 def test_the_transaction_is_of_the_kind_that_was_asked_for(engine):
     setting = text("select current_setting(:name)")
     with engine.connect().execution_options(isolation_level="SERIALIZABLE") as connection:
         assert connection.execute(setting, {"name": "transaction_isolation"}).scalar_one() == "serializable"
-    with for_streaming(engine).connect() as connection:
+    with LazySession(engine, read_only=True) as connection:
         assert connection.execute(setting, {"name": "transaction_read_only"}).scalar_one() == "on"
         with pytest.raises(exc.InternalError, match="read-only"):
             connection.execute(INSERT, {"word": "one"})
@@ -317,23 +299,12 @@ def test_the_transaction_is_of_the_kind_that_was_asked_for(engine):
 
 def test_results_are_streamed_from_a_cursor_in_the_server(engine):
     query = text("select i from generate_series(1, :most) i").execution_options(yield_per=10)
-    for session_engine in (engine, for_streaming(engine)):
-        with session_engine.connect() as connection:
-            rows = connection.execute(query, {"most": 95})
+    for read_only in (False, True):
+        with LazySession(engine, read_only) as session:
+            rows = session.execute(query, {"most": 95})
             assert next(rows) == (1,)
-            assert status(connection) == "INTRANS"
+            assert status(session.connection()) == "INTRANS"
             assert sum(1 for _ in rows) == 94
-
-
-def test_what_has_no_parameters_is_sent_as_ever(engine, trace):
-    with engine.connect() as connection:
-        seen = trace(connection)
-        assert connection.execute(text("select 1")).scalar_one() == 1
-        assert status(connection) == "INTRANS"
-        connection.rollback()
-        connection.exec_driver_sql("insert into piped values ('a'); insert into piped values ('b')")
-        assert seen.turns() == [["Query"]] * 5
-        connection.rollback()
 
 
 def test_many_rows_at_once(engine, postgres):
@@ -346,56 +317,8 @@ def test_many_rows_at_once(engine, postgres):
     assert written(postgres) == ["0", "1", "2"]
 
 
-def test_a_cursor_is_used_again_and_closed(engine):
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        cursor = driver.cursor()
-        assert isinstance(cursor, BeginningCursor)
-        for number in range(7):
-            assert cursor.execute("select %s::int", [number]).fetchone() == (number,)
-            driver.rollback()
-        cursor.close()
-        with pytest.raises(psycopg.InterfaceError, match="closed"):
-            cursor.execute("select %s::int", [1])
-        with driver.pipeline():
-            assert driver.execute("select %s::int", [1]).fetchone() == (1,)
-        with driver.transaction():
-            assert driver.execute("select %s::int", [2]).fetchone() == (2,)
-
-
-def test_an_unknown_psycopg_keeps_its_own_cursor(url, monkeypatch):
-    monkeypatch.setattr(engines, "PIPELINED", "0.")
-    engine = make_engine(url)
-    with engine.connect() as connection:
-        assert type(connection.connection.cursor()) is psycopg.Cursor
-    engine.dispose()
-
-
 def test_the_caller_may_choose_the_cursor(url):
     engine = make_engine(url, connect_args={"cursor_factory": psycopg.ClientCursor})
     with engine.connect() as connection:
         assert type(connection.connection.cursor()) is psycopg.ClientCursor
     engine.dispose()
-
-
-def test_psycopg_is_the_one_that_was_read():
-    """What kirsch.sql.pipeline does in its place. When this fails, read the new code first."""
-    read = (
-        _cursor_base.BaseCursor._execute_gen,
-        _cursor_base.BaseCursor._start_query,
-        _cursor_base.BaseCursor._maybe_prepare_gen,
-        _cursor_base.BaseCursor._execute_send,
-        _cursor_base.BaseCursor._send_prepare,
-        _cursor_base.BaseCursor._send_query_prepared,
-        _cursor_base.BaseCursor._check_results,
-        _cursor_base.BaseCursor._set_results,
-        _connection_base.BaseConnection._start_query,
-        _connection_base.BaseConnection._exec_command,
-        _connection_base.BaseConnection._get_tx_start_command,
-        _preparing.PrepareManager,
-        generators._execute,
-        generators._fetch_many,
-        psycopg.Cursor.execute,
-        psycopg.Connection.wait,
-    )
-    assert digest(*read) == "18ae97b0f821b01460b99f2e4f16c3b5b87b55b086fb4891fcb3bdbe84e8178e"

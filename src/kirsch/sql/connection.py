@@ -1,0 +1,198 @@
+"""A psycopg connection that reports failed transactions, unknown commits and servers that stopped answering.
+
+SQLAlchemy's pool holds these (kirsch.sql.engine makes them). A server that hangs keeps its TCP connections
+open, and its own statement_timeout does not run, so the client has to give up: Watchdog does.
+"""
+
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+# A statement that waits this long has its server probed, which then has this long to answer. Seconds.
+PATIENCE = 1.0
+PROBE_TIMEOUT = 1.5
+TICK = 0.5
+# PostgreSQL's SSLRequest message: any server answers it with one byte, before a login.
+SSL_REQUEST = struct.pack("!II", 8, 80877103)
+
+Address = tuple[str, int]
+
+
+class CommitUnknown(psycopg.OperationalError):
+    """The connection was lost during COMMIT: the changes may have been saved."""
+
+    commit_unknown = True  # for kirsch.sql.errors, which serves other drivers too
+
+
+class Connection(psycopg.Connection[Any]):
+    """psycopg's Connection, watched while it waits for the server."""
+
+    failure: BaseException | None = None
+    """The error that made the present transaction fail, once kirsch.sql.engine has seen one."""
+    reading: bool = False
+    """True while a session uses it that cannot write; kirsch.sql.engine resets it."""
+    _waiting_since: float | None = None
+    _interrupted: str = ""
+    _socket: socket.socket | None = None
+    _watchdog: "Watchdog | None" = None
+    address: Address = ("", 0)
+
+    def watch(self, watchdog: "Watchdog") -> None:
+        """Have `watchdog` end this connection if its server stops answering."""
+        # The watchdog needs a descriptor of its own: psycopg's may be closed at any time, and its number
+        # taken by another connection.
+        self._socket = socket.socket(fileno=socket.dup(self.fileno()))
+        self.address = (self.info.hostaddr or self.info.host, self.info.port)
+        self._watchdog = watchdog
+        watchdog.add(self)
+
+    def wait(self, *arguments: Any, **options: Any) -> Any:
+        """Wait for the server (psycopg calls this for everything that it sends)."""
+        self._waiting_since = time.monotonic()
+        try:
+            return super().wait(*arguments, **options)
+        except psycopg.OperationalError as error:
+            if self._interrupted:
+                raise psycopg.OperationalError(self._interrupted) from error
+            raise
+        finally:
+            self._waiting_since = None
+
+    def read(self) -> None:
+        """Begin transactions as READ ONLY until the connection is back in the pool."""
+        self.read_only = self.reading = True
+
+    def command_since(self) -> float | None:
+        """Return when the command that the server is executing was sent (monotonic), None without one."""
+        since = self._waiting_since
+        # A connection that waits for notifications is not ACTIVE: it may do so for ever.
+        if since is None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+            return None
+        return since
+
+    def interrupt(self, reason: str) -> None:
+        """End the connection from another thread: its owner gets OperationalError(reason)."""
+        self._interrupted = reason
+        if self._socket:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended by itself
+
+    def readable(self) -> bool:
+        """True if the server sent something unasked, as it does when it ends the connection."""
+        # psycopg knows no descriptor once it has closed the connection itself.
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def commit(self) -> None:
+        """Commit. Raises InFailedSqlTransaction where COMMIT would roll back, CommitUnknown."""
+        status = self.pgconn.transaction_status
+        if status == TransactionStatus.INERROR:
+            raise errors.InFailedSqlTransaction(
+                "an error of the database was ignored, and its transaction with all changes is lost"
+            ) from self.failure
+        if status != TransactionStatus.INTRANS or self.read_only:
+            super().commit()
+            return
+        if self.readable():
+            # A connection that was ended before COMMIT has saved nothing: find out while that is certain.
+            self.execute("")
+        try:
+            super().commit()
+        except psycopg.OperationalError as error:
+            if self.closed:
+                raise CommitUnknown(f"the connection was lost during COMMIT: {error}") from error
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        if self._watchdog:
+            self._watchdog.discard(self)
+        if self._socket:
+            self._socket.close()
+
+
+class Watchdog:
+    """Thread that ends connections whose server does not answer; it runs while there are connections.
+
+    A statement may be slow: a server that answers a probe is left alone until `limit` seconds have passed
+    (None: for ever).
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, connection: Connection) -> None:
+        """Watch a connection."""
+        with self._lock:
+            self._connections.add(connection)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sql-watchdog", daemon=True)
+                self._thread.start()
+
+    def discard(self, connection: Connection) -> None:
+        """Stop watching a connection."""
+        with self._lock:
+            self._connections.discard(connection)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(TICK)
+            with self._lock:
+                connections = list(self._connections)
+                if not connections:
+                    self._thread = None
+                    return
+            self._look(connections, time.monotonic())
+            del connections
+
+    def _look(self, connections: Iterable[Connection], now: float) -> None:
+        late = [c for c in connections if (since := c.command_since()) and now - since >= PATIENCE]
+        for address in {connection.address for connection in late}:
+            asked = time.monotonic()
+            if answers(address):
+                continue
+            reason = f"the database has not answered for {PATIENCE + PROBE_TIMEOUT:g} s"
+            for connection in connections:
+                since = connection.command_since()
+                if connection.address == address and since and since <= asked:
+                    connection.interrupt(reason)
+        for connection in late:
+            since = connection.command_since()
+            if self._limit and since and now - since >= self._limit:
+                connection.interrupt(f"the database has not answered for {self._limit:g} s")
+
+
+def answers(address: Address, timeout: float = PROBE_TIMEOUT) -> bool:
+    """Return False if there is a PostgreSQL server that does not answer a new connection in time."""
+    host, port = address
+    local = host.startswith("/")
+    try:
+        with socket.socket(socket.AF_UNIX) if local else socket.create_connection(address, timeout) as probe:
+            probe.settimeout(timeout)
+            if local:
+                probe.connect(f"{host}/.s.PGSQL.{port}")
+            probe.sendall(SSL_REQUEST)
+            probe.recv(1)
+    except (ConnectionRefusedError, ConnectionResetError):
+        pass  # a server that has ended closes its connections itself
+    except OSError:
+        return False
+    return True
