@@ -2,6 +2,7 @@
 
 import json
 
+import pika
 import pytest
 from playwright.sync_api import expect
 from tests.amqp.rabbit import Rabbit
@@ -11,6 +12,33 @@ pytestmark = pytest.mark.services
 NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined })"
 NO_CHANNELS = "delete window.BroadcastChannel"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+def publish(rabbit, room, texts):
+    """Have another program say something."""
+    with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for text in texts:
+            channel.basic_publish("chat.rooms", room, text.encode())
+
+
+def test_what_was_said_long_ago_is_found_by_scrolling(rabbit, pair, window, room):
+    """From the broker's stream: an instance that was started anew, and has nothing in its memory, too."""
+    texts = [f"message {number}" for number in range(1, 171)]
+    publish(rabbit, room, texts)
+    ada = window(pair[0], "Ada", room)
+    ada.should_show(texts[-1])
+    expect(ada.texts).to_have_count(50)
+    for count in (100, 150, 170):
+        ada.page.locator("#scroll").evaluate("scroll => { scroll.scrollTop = 0; }")
+        expect(ada.texts).to_have_count(count)
+        # Nobody is taken away from what they were looking at.
+        expect(ada.page.get_by_text(texts[-count + 50 - 1], exact=True)).to_be_visible()
+    assert ada.texts.all_inner_texts() == texts
+    expect(ada.page.get_by_role("button", name="Earlier messages")).to_be_hidden()
+    ada.say("now")
+    ada.should_show(texts[-1], "now")
 
 
 class TestTwoWindows:

@@ -17,7 +17,7 @@ const ROOM = /^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,39}$/u;
 
 const channels = new Map();
 const known = new Set(ALWAYS);
-const log = new Log(byId("scroll"), byId("messages"), byId("below"), byId("above"));
+const log = new Log(byId("scroll"), byId("messages"), byId("below"), byId("above"), () => earlier(current));
 const area = byId("text");
 let client = null;
 let current = null;
@@ -127,7 +127,7 @@ function enter(name) {
   byId("room-name").textContent = name;
   area.placeholder = `Say something in ${name}`;
   if (wanted() !== name) history.pushState(null, "", `#${encodeURIComponent(name)}`);
-  log.fill(current.messages);
+  log.fill(current.messages, current.more);
   openSide(false);
   readCurrent();
   showAll();
@@ -174,8 +174,14 @@ function readCurrent() {
   me.store("chat.seen", { ...me.load("chat.seen", {}), [current.name]: current.seen });
 }
 
+// Messages from before those that are here: read from the broker's stream.
+async function earlier(channel) {
+  if ((await channel.earlier()) && channel === current) log.prepend(channel.messages, channel.more);
+}
+
 function showAll() {
-  byId("empty").hidden = !current.room.joined || current.messages.length > 0;
+  log.setMore(current.more);
+  byId("empty").hidden = !current.room.joined || current.messages.length > 0 || current.more;
   showPending();
   showPeople(current.room.members, current.room.count, client.client);
   showTyping(current.typists(client.client));

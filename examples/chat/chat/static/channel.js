@@ -9,6 +9,9 @@ export class Channel {
     this.room = room;
     this.name = room.name;
     this.messages = [];
+    // Older messages that were asked for: so many are kept besides the newest.
+    this.older = 0;
+    this.asking = false;
     this.pending = new Map();
     this.draft = "";
     this.unread = 0;
@@ -16,9 +19,7 @@ export class Channel {
     this.seen = seen || Date.now();
     this.typing = new Map();
     room.on("message", (said) => {
-      // Another program, that publishes to the exchange, does not say when, and may say just a text.
-      const message = { ...said, at: said.at ?? Date.now() };
-      if (typeof said.data === "string") message.data = { text: said.data };
+      const message = plain(said);
       this.typing.delete(message.client);
       this.#add(message);
       if (message.own) this.pending.delete(message.number);
@@ -41,7 +42,29 @@ export class Channel {
   }
 
   #add(message) {
-    this.messages = [...this.messages, message].slice(-MOST);
+    this.messages = [...this.messages, message].slice(-MOST - this.older);
+  }
+
+  /** Whether the server may have older messages. */
+  get more() {
+    return this.room.more;
+  }
+
+  /** Get a page of older messages; whether that was possible. */
+  async earlier() {
+    if (this.asking || !this.more) return false;
+    this.asking = true;
+    try {
+      const { messages } = await this.room.history();
+      this.older += messages.length;
+      this.messages = [...messages.map(plain), ...this.messages];
+      return true;
+    } catch {
+      // The connection was lost, or somebody else asks: it may be asked for again.
+      return false;
+    } finally {
+      this.asking = false;
+    }
   }
 
   #still() {
@@ -61,4 +84,11 @@ export class Channel {
     this.#still();
     return [...this.typing].filter(([client]) => client !== own).map(([, { name }]) => name);
   }
+}
+
+// Another program, that publishes to the exchange, does not say when, and may say just a text.
+function plain(said) {
+  const message = { ...said, at: said.at ?? Date.now() };
+  if (typeof said.data === "string") message.data = { text: said.data };
+  return message;
 }

@@ -8,7 +8,8 @@ const SHOWN = 200; // messages that are shown at first, and so many more each ti
 const SLACK = 100; // how many more there may be before the first of them go
 
 export class Log {
-  constructor(scroll, list, below, above) {
+  /** `earlier` is called when somebody looks for more than there is: it gets older messages, and says whether. */
+  constructor(scroll, list, below, above, earlier) {
     this.scroll = scroll;
     this.list = list;
     this.below = below;
@@ -17,12 +18,14 @@ export class Log {
     this.shown = 0;
     this.last = null;
     this.missed = 0;
-    above.addEventListener("click", () => {
-      this.#show(this.shown + SHOWN);
-      if (above.hidden) scroll.focus({ preventScroll: true });
-    });
+    this.earlier = earlier;
+    this.more = false;
+    above.addEventListener("click", () => this.#older());
     below.addEventListener("click", () => this.toBottom());
-    scroll.addEventListener("scroll", () => this.atBottom() && this.#none());
+    scroll.addEventListener("scroll", () => {
+      if (this.atBottom()) this.#none();
+      else if (scroll.scrollTop < NEAR && !above.hidden) this.#older();
+    });
     // What makes room for itself must not hide what was said last.
     new ResizeObserver(() => this.stuck && this.toBottom()).observe(scroll);
     scroll.addEventListener("scroll", () => { this.stuck = this.atBottom(); });
@@ -30,8 +33,9 @@ export class Log {
   }
 
   /** Show a room's messages in place of what is there: they are not read out. */
-  fill(messages) {
+  fill(messages, more = false) {
     this.messages = messages;
+    this.more = more;
     this.#show(SHOWN);
     this.toBottom();
   }
@@ -54,6 +58,26 @@ export class Log {
       this.below.textContent = `${this.missed} new ${this.missed > 1 ? "messages" : "message"} below`;
       this.below.hidden = false;
     }
+  }
+
+  /** Whether there may be older messages than those that were given. */
+  setMore(more) {
+    this.more = more;
+    this.#count(this.shown);
+  }
+
+  /** Older messages have come in front of those that were shown. */
+  prepend(messages, more) {
+    this.more = more;
+    this.messages = messages;
+    this.#show(this.shown + SHOWN);
+  }
+
+  // Show more of what there is; have more got where all of it is shown.
+  #older() {
+    if (this.shown < this.messages.length) this.#show(this.shown + SHOWN);
+    else this.earlier();
+    if (this.above.hidden) this.scroll.focus({ preventScroll: true });
   }
 
   atBottom() {
@@ -79,7 +103,7 @@ export class Log {
 
   #count(shown) {
     this.shown = shown;
-    this.above.hidden = shown >= this.messages.length;
+    this.above.hidden = shown >= this.messages.length && !this.more;
   }
 
   #none() {

@@ -23,6 +23,7 @@ from kirsch.amqp.consumer import (
     Message,
     StreamConsumer,
 )
+from kirsch.amqp.history import HistoryReader
 from kirsch.amqp.message import Delivery
 from kirsch.amqp.replay import AHEAD, BATCH, Replay
 from kirsch.amqp.room import ROOM, Rooms
@@ -348,6 +349,31 @@ def test_whoever_comes_back_hears_all_once_in_order_from_memory_and_stream(steps
         assert member.numbers == wanted(which)
     replay.look()
     assert not replay.reading
+    assert not broker.readings
+
+
+def test_a_page_looks_through_so_much_of_the_stream_and_says_where_to_go_on():
+    broker, pages = Broker(), []
+    for number in range(1, 25_001):
+        quiet = number in (1, 2, 3, 14_000)
+        broker.stream.append(message(number, "quiet" if quiet else "busy", number - 1))
+    history, before = HistoryReader(broker), 25_000
+    while not pages or pages[-1].more:
+        history.search("quiet", before, 2, pages.append)
+        # What waits together is answered together; what a connection loses begins again.
+        history.search("busy", 30, 5, pages.append)
+        history.look()
+        broker.send(100)
+        history.lost()
+        history.look()
+        while history._active:
+            broker.send(1000)
+        assert [json.loads(text)["number"] for _, text in pages.pop().messages] == list(range(26, 31))
+        before = pages[-1].before
+    found = [[json.loads(text)["number"] for _, text in page.messages] for page in pages]
+    assert found == [[], [14_000], [2, 3], [1]]
+    assert [page.before for page in pages] == [15_000, 5_000, 1, 0]
+    assert not history.waiting
     assert not broker.readings
 
 

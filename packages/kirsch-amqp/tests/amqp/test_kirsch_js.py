@@ -242,3 +242,37 @@ def test_a_page_outlives_the_broker(browser, tmp_path):
         page.wait_for_function("room.said.join() === '1,2'")
         assert page.evaluate("states") == ["open"]
         eventually(lambda: page.evaluate("broker") == [True, False, True])
+
+
+def test_older_messages_come_by_pages(rabbit, browser):
+    """More of them than the server has in memory, each once, and those that come meanwhile behind them."""
+    limits = Limits(rate=10_000, burst=10_000, unconfirmed=10_000)
+    with (
+        Pages(rabbit, limits=limits, memory=(64 << 20, 10, 1 << 20)) as pages,
+        Visitor(pages.application, "Bob") as bob,
+        opened(browser, pages) as page,
+    ):
+        bob.join("lobby", presence=False)
+        for number in range(1, 131):
+            bob.send("lobby", number, number)
+        assert bob.messages(130) == list(range(1, 131))
+        page.evaluate("enter('lobby', { last: 20 })")
+        page.wait_for_function("room.said.length === 20")
+        assert page.evaluate("room.more")
+        bob.send("lobby", 131, 131)
+        page.wait_for_function("room.said.length === 21")
+        heard = page.evaluate(
+            """async () => {
+              const older = [];
+              for (;;) {
+                const { messages, more } = await room.history(50);
+                older.unshift(...messages.map(({ data }) => data));
+                if (!more) return [...older, ...room.said];
+              }
+            }"""
+        )
+        assert heard == list(range(1, 132))
+        assert not page.evaluate("room.more")
+        # One at a time.
+        outcomes = page.evaluate("Promise.all([room.history(), room.history()].map(outcome))")
+        assert outcomes == ["sent", "busy"]

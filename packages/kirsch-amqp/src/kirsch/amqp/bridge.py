@@ -349,7 +349,7 @@ class Bridge(SimplePlugin):
             for name in tuple(self.rooms.lagging):
                 self.rooms.catch_up(name, now, self.limits.stalled)
             self.presence.tell(self.amqp.connected)
-            if self.registry.waiting or self.rooms.lagging:
+            if self.registry.waiting or self.rooms.lagging or self.stream.history.waiting:
                 self.look_soon()
 
     def _tick(self) -> None:

@@ -8,7 +8,7 @@ from kirsch.amqp import protocol
 from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Rejected, Settled
 from kirsch.amqp.metrics import Counters
-from kirsch.amqp.protocol import Hello, Join, Leave, Malformed, Ping, Send, Signal
+from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Send, Signal
 from kirsch.websocket import Closed, WebSocket
 
 Direction = Literal["read", "write"]
@@ -43,6 +43,8 @@ class Registry(Protocol):
     def join(self, connection: "Connection", join: Join) -> None: ...
 
     def leave(self, connection: "Connection", room: str) -> None: ...
+
+    def history(self, connection: "Connection", history: History) -> None: ...
 
 
 class Server(Protocol):
@@ -131,6 +133,8 @@ class Connection(WebSocket):
                 self._signal(command)
             case Join():
                 self.bridge.registry.join(self, command)
+            case History():
+                self.bridge.registry.history(self, command)
             case Leave():
                 self.bridge.registry.leave(self, command.room)
             case Hello():

@@ -19,6 +19,9 @@ TOO_MANY: Final = 4429
 SLOW: Final = 1013
 TEXT_ONLY: Final = 1003
 
+# Largest page of a room's history, in messages.
+PAGE: Final = 100
+
 # Types of messages on the broker.
 MESSAGE: Final = "kirsch.message"
 MARK: Final = "kirsch.mark"
@@ -71,6 +74,15 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """Ask for the `limit` messages of a room that precede the offset `before`."""
+
+    room: str
+    before: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Leave a room, and receive nothing more from it."""
 
@@ -99,7 +111,7 @@ class Ping:
     """Ask for a sign of life: a page cannot send WebSocket pings."""
 
 
-Command = Hello | Join | Leave | Send | Signal | Ping
+Command = Hello | Join | History | Leave | Send | Signal | Ping
 
 
 def read(text: str) -> Command:
@@ -143,6 +155,15 @@ def _join(said: Mapping[str, Any]) -> Join:
     return Join(_room(said), since, last, presence, stream, process)
 
 
+def _history(said: Mapping[str, Any]) -> History:
+    before, limit = said.get("before"), said.get("limit", 50)
+    if not isinstance(before, int) or not _whole(before):
+        raise Malformed("before is a whole number, the offset of the first message you have")
+    if not _whole(limit) or not 1 <= limit <= PAGE:
+        raise Malformed(f"limit is a number of messages, 1 to {PAGE}")
+    return History(_room(said), before, limit)
+
+
 def _leave(said: Mapping[str, Any]) -> Leave:
     return Leave(_room(said))
 
@@ -167,6 +188,7 @@ def _ping(_: Mapping[str, Any]) -> Ping:
 _READERS: dict[str, Callable[[Mapping[str, Any]], Command]] = {
     "hello": _hello,
     "join": _join,
+    "history": _history,
     "leave": _leave,
     "send": _send,
     "signal": _signal,
@@ -233,6 +255,12 @@ def envelope(room: str, client: str, name: str, send: Send, at: int) -> bytes:
     return text(
         type="message", room=room, client=client, name=name, number=send.number, at=at, data=send.data
     ).encode()
+
+
+def page(room: str, messages: Sequence[str], before: int, more: bool) -> str:
+    """Return a page of history; its messages are stamped envelopes, which are not parsed for it."""
+    head = text(type="history", room=room, before=before, more=more)
+    return f'{head[:-1]},"messages":[{",".join(messages)}]}}'
 
 
 def foreign(room: str, body: bytes, content_type: str | None) -> bytes:

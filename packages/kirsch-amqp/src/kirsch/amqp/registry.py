@@ -7,16 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Any
 
 from kirsch.amqp import protocol
 from kirsch.amqp.connection import Connection, Identity, Refused
+from kirsch.amqp.history import Page
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.members import Members
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
-from kirsch.amqp.protocol import Hello, Join
+from kirsch.amqp.protocol import Hello, History, Join
 from kirsch.amqp.room import Rooms
 from kirsch.amqp.stream import RoomStream
 
@@ -27,6 +29,24 @@ MayRead = Callable[[Connection, str], bool]
 
 # Seconds until an offset, a stream or a process that is unknown here is considered gone.
 AHEAD = 3.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A join that waits.
+
+    Attributes:
+        until: when an unknown offset is considered gone.
+        searched: the stream was searched for the room's last messages; None while nobody has asked.
+        since: offset below the oldest message that was found.
+        more: the stream may have older messages than were found; None if it was not searched.
+    """
+
+    join: Join
+    until: float | None = None
+    searched: bool | None = None
+    since: int | None = None
+    more: bool | None = None
 
 
 class ConnectionRegistry:
@@ -61,8 +81,10 @@ class ConnectionRegistry:
         self._soon = soon
         self._clients: dict[str, Connection] = {}
         self._strangers: set[Connection] = set()
-        # Joins that wait until the stream has been read so far, and until when.
-        self._held: dict[Connection, dict[str, tuple[Join, float | None]]] = {}
+        # Joins that wait until the stream has been read so far.
+        self._held: dict[Connection, dict[str, _Waiting]] = {}
+        # Connections that wait for a page of history.
+        self._paging: set[Connection] = set()
 
     def opened(self, connection: Connection) -> None:
         if connection.thread and connection.thread != self._amqp.loop.thread:
@@ -125,22 +147,72 @@ class ConnectionRegistry:
         if not self._may_read(connection, join.room):
             return
         with self._lock:
-            if self._may_join(join):
-                self._join(connection, join)
+            waiting = _Waiting(join)
+            if self._may_join(waiting):
+                self._join(connection, waiting)
             else:
-                self._held.setdefault(connection, {})[join.room] = join, None
+                self._held.setdefault(connection, {})[join.room] = waiting
                 self._soon()
 
-    def _may_join(self, join: Join) -> bool:
+    def history(self, connection: Connection, history: History) -> None:
+        """Send a page of a room's history."""
+        if not self._may_read(connection, history.room):
+            return
+        with self._lock:
+            if connection in self._paging:
+                connection.refuse("busy", "wait for the page that you asked for", history.room)
+                return
+            self._paging.add(connection)
+
+            def done(page: Page) -> None:
+                if connection in self._paging:
+                    self._paging.discard(connection)
+                    self._send_page(connection, history.room, page)
+
+            before = min(history.before, self._rooms.offset + 1)
+            if not before:
+                done(Page([], 0, False))
+                return
+            self._stream.history.search(history.room, before, history.limit, done)
+            self._soon()
+
+    def _send_page(self, connection: Connection, room: str, page: Page) -> None:
+        """Send as many of a page's newest messages as a connection's queue has room for."""
+        messages, before, more = list(page.messages), page.before, page.more
+        size = sum(len(text) for _, text in messages)
+        while len(messages) > 1 and size > self._limits.queue // 4:
+            size -= len(messages.pop(0)[1])
+            before, more = messages[0][0], True
+        connection.tell(protocol.page(room, [text for _, text in messages], before, more))
+
+    def _may_join(self, waiting: _Waiting) -> bool:
         """Return True once it is known which messages the join will bring."""
+        join = waiting.join
         since = join.since
         if not self._stream.consumer.caught_up:
             return False
         if since is None:
-            return True
+            return self._searched(waiting)
         if not self._same(join) or since > self._rooms.offset:
             return False
         return not self._rooms.far(join.room, since) or self._stream.first_known(time.monotonic())
+
+    def _searched(self, waiting: _Waiting) -> bool:
+        """Return True once a room's last messages are in memory, or were looked for in the stream."""
+        join = waiting.join
+        if waiting.searched is None:
+            missing = self._rooms.lacking(join.room, min(join.last, protocol.PAGE))
+            waiting.searched = not missing
+            if missing:
+
+                def done(page: Page) -> None:
+                    waiting.searched, waiting.more = True, page.more
+                    if page.messages:
+                        waiting.since = page.messages[0][0] - 1
+                    self._soon()
+
+                self._stream.history.search(join.room, self._rooms.before(join.room), missing, done)
+        return waiting.searched
 
     def _same(self, join: Join) -> bool:
         """Return True if the join's offset belongs to the stream that is read here.
@@ -157,13 +229,17 @@ class ConnectionRegistry:
             return True
         return self._members.know(join.process)
 
-    def _join(self, connection: Connection, join: Join) -> None:
+    def _join(self, connection: Connection, waiting: _Waiting) -> None:
+        join = waiting.join
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
             return
         now = time.monotonic()
-        offset, complete = self._rooms.join(
-            join.room, connection, join.since, join.last, now, self._same(join)
-        )
+        if waiting.since is None:
+            offset, complete = self._rooms.join(
+                join.room, connection, join.since, join.last, now, self._same(join)
+            )
+        else:
+            offset, complete = self._rooms.join(join.room, connection, waiting.since, 0, now)
         room = self._rooms.room(join.room)
         if not complete:
             self._rooms.gaps += 1
@@ -176,6 +252,9 @@ class ConnectionRegistry:
             room.quiet.add(id(connection))
         said: dict[str, Any] = {"type": "joined", "room": join.room, "offset": offset, "complete": complete}
         said["stream"], said["process"] = self._stream.consumer.stream, self._members.process
+        if join.since is None:
+            more = waiting.more
+            said["more"] = self._rooms.earlier(join.room, offset) if more is None else more
         if join.presence:
             said |= self._members.presence.whole(join.room)
         connection.say(**said)
@@ -199,6 +278,7 @@ class ConnectionRegistry:
         for room in tuple(connection.rooms):
             self._leave(connection, room)
         self._held.pop(connection, None)
+        self._paging.discard(connection)
         if self._clients.get(connection.client_id) is connection:
             del self._clients[connection.client_id]
 
@@ -206,13 +286,15 @@ class ConnectionRegistry:
         """Let in clients whose joins need not wait any more."""
         held, self._held = self._held, {}
         for connection, joins in held.items():
-            for name, (join, until) in joins.items():
-                if self._may_join(join) or (until is not None and now >= until):
-                    self._join(connection, join)
+            for name, waiting in joins.items():
+                late = waiting.until is not None and now >= waiting.until
+                if self._may_join(waiting) or late:
+                    self._join(connection, waiting)
                     continue
-                if until is None and self._stream.consumer.caught_up and self._amqp.connected:
-                    until = now + AHEAD
-                self._held.setdefault(connection, {})[name] = join, until
+                unknown = waiting.join.since is not None and waiting.until is None
+                if unknown and self._stream.consumer.caught_up and self._amqp.connected:
+                    waiting.until = now + AHEAD
+                self._held.setdefault(connection, {})[name] = waiting
 
     def late(self, now: float) -> None:
         """Close connections that have sent no hello in time."""

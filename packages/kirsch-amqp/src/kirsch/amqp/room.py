@@ -3,6 +3,7 @@
 Sends to members, and does no other I/O.
 """
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class History:
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    @property
+    def oldest(self) -> float:
+        """Offset of the oldest message; infinite without messages."""
+        return self._messages[0][0] if self._messages else math.inf
 
     def add(self, offset: int, message: Prepared, count: int, size: int) -> int:
         """Add the newest message; drop the oldest beyond `count` messages or `size` bytes.
@@ -280,6 +286,23 @@ class Rooms:
         room = self._rooms.get(name)
         dropped = self._forgotten if room is None else room.history.dropped
         return since < dropped and self.offset - since <= self._reach
+
+    def lacking(self, name: str, last: int) -> int:
+        """Return how many of a room's `last` messages are not in memory, though the stream may have them."""
+        room = self._rooms.get(name)
+        dropped = self._forgotten if room is None else room.history.dropped
+        held = 0 if room is None else len(room.history)
+        return max(0, last - held) if self._reach and dropped >= self.first else 0
+
+    def earlier(self, name: str, offset: int) -> bool:
+        """Return False if the stream certainly has no message of a room up to an offset."""
+        history = self.room(name).history
+        return history.dropped >= self.first or history.oldest <= offset
+
+    def before(self, name: str) -> int:
+        """Return the offset from which all messages of a room are in memory."""
+        room = self._rooms.get(name)
+        return 1 + (self._forgotten if room is None else room.history.dropped)
 
     def discard(self, room: Room, member: Any) -> None:
         """Remove a member, and the room if nothing is left of it."""

@@ -24,6 +24,7 @@ from kirsch.amqp.consumer import (
     Renamed,
     StreamConsumer,
 )
+from kirsch.amqp.history import HistoryReader
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
@@ -50,6 +51,7 @@ class RoomStream:
         queue: the stream's name on the broker.
         consumer: position in the stream.
         replay: the second reading, for members who are behind.
+        history: readings of older messages, for pages.
         running: True while the bus runs: marks are published.
     """
 
@@ -68,6 +70,7 @@ class RoomStream:
         self.queue = queue
         self.consumer = consumer
         self.replay = Replay(rooms, self)
+        self.history = HistoryReader(self)
         self.running = False
         self._exchange = exchange
         self._rooms = rooms
@@ -91,6 +94,7 @@ class RoomStream:
         self._do(self.consumer.lost())
         self._end_first()
         self.replay.lost()
+        self.history.lost()
 
     def start(self) -> None:
         """Publish marks from now on. A mark precedes everything that is sent here.
@@ -115,9 +119,12 @@ class RoomStream:
             self.first_known(now)
 
     def look(self) -> None:
-        """Read for members who are behind, if there are any."""
-        if self._rooms.lagging and self._amqp.connected and not self.consumer.resuming:
+        """Read for members who are behind, and for pages, if there are any."""
+        if not self._amqp.connected or self.consumer.resuming:
+            return
+        if self._rooms.lagging:
             self.replay.look()
+        self.history.look()
 
     def first_known(self, now: float) -> bool:
         """Return True if the stream's first offset is known; have it found if not."""
@@ -166,6 +173,7 @@ class RoomStream:
             log.warning("%s was replaced: its earlier messages are gone", self.queue)
             self._end_first()
             self.replay.lost()
+            self.history.lost()
             # Members are told of a gap in any case.
             self.replay.begins(0)
             self._rooms.reset()

@@ -31,7 +31,7 @@ const FINAL = new Map([
 // Errors after which the same message may be sent again.
 const PASSING = new Set(["rate", "busy", "unconfirmed"]);
 
-/** Why a message was not sent: `code` is the protocol's, or "closed", "full", "too-large". */
+/** Why a message was not sent: `code` is the protocol's, or "closed", "full", "too-large", "away". */
 export class KirschError extends Error {
   constructor(code, reason) {
     super(reason);
@@ -75,6 +75,9 @@ export class Room extends Emitter {
   #client;
   #last;
   #seen = new Set();
+  // Offset below which `history` begins; null before the first `joined`. The page that is being waited for.
+  #oldest = null;
+  #page = null;
 
   constructor(client, name, { last = 0, presence = true } = {}) {
     super();
@@ -93,6 +96,8 @@ export class Room extends Emitter {
     /** client → name of those who are there; empty in rooms too large to name them. */
     this.members = new Map();
     this.count = 0;
+    /** Whether `history` may have messages that were not given yet. */
+    this.more = false;
   }
 
   /** Say something for good: a promise that is kept once the broker has it; else a KirschError. */
@@ -105,8 +110,36 @@ export class Room extends Emitter {
     if (this.joined) this.#client._say({ type: "signal", room: this.name, data });
   }
 
+  /**
+   * Older messages than have been given so far: a promise of {messages, more}, oldest first, at most 100 at a time.
+   * `more` is false at the beginning of what is kept. Rejected with a KirschError where there is no connection.
+   */
+  async history(limit = 50) {
+    for (;;) {
+      const page = await this.#ask(limit);
+      this.#oldest = page.before;
+      this.more = page.more;
+      const messages = page.messages.map((message) => this.#own(message));
+      // A room in which little is said may have none among the messages that one page looks through.
+      if (messages.length > 0 || !page.more) return { messages, more: page.more };
+    }
+  }
+
   leave() {
     this.#client._leave(this);
+  }
+
+  #ask(limit) {
+    if (!this.joined) return Promise.reject(new KirschError("away", "there is no connection"));
+    if (this.#page) return Promise.reject(new KirschError("busy", "wait for the page that you asked for"));
+    return new Promise((resolve, reject) => {
+      this.#page = { resolve, reject };
+      this.#client._say({ type: "history", room: this.name, before: this.#oldest, limit });
+    });
+  }
+
+  #own(message) {
+    return { ...message, own: message.client === this.#client.client };
   }
 
   // For KirschClient.
@@ -130,6 +163,7 @@ export class Room extends Emitter {
         // What has the same place now may be another message.
         if (!said.complete) this.#forgetPlaces();
         this.process = said.process ?? "";
+        this.more = said.more ?? (this.more || !said.complete);
         this.joined = true;
         this.#present(said);
         this.emit("joined", { complete: said.complete, again });
@@ -144,9 +178,14 @@ export class Room extends Emitter {
         if (this.#seen.has(id)) return;
         this.#seen.add(id);
         if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
+        this.#oldest = Math.min(this.#oldest, said.offset);
         this.emit("message", { ...said, own: said.client === own });
         break;
       }
+      case "history":
+        this.#page?.resolve(said);
+        this.#page = null;
+        break;
       case "presence":
         this.#present(said);
         break;
@@ -160,11 +199,22 @@ export class Room extends Emitter {
 
   _lost() {
     this.joined = false;
+    this._noPage(new KirschError("away", "the connection was lost"));
+  }
+
+  /** The page that is being waited for does not come; whether there was one. */
+  _noPage(error) {
+    const page = this.#page;
+    this.#page = null;
+    page?.reject(error);
+    return Boolean(page);
   }
 
   /** All up to this offset of this stream has come. */
   _follow({ offset, stream = "" }) {
     if (stream !== this.stream) this.#forgetPlaces();
+    // Places of another stream are no use.
+    if (this.#oldest === null || stream !== this.stream) this.#oldest = offset + 1;
     this.offset = offset;
     this.stream = stream;
   }
@@ -466,6 +516,7 @@ export class KirschClient extends Emitter {
     const waiting = this.#outbox.get(said.number);
     if (waiting === undefined) {
       const room = this.#rooms.get(said.room);
+      if (room?.joined && room._noPage(error)) return;
       (room ?? this).emit("error", error);
       if (room !== undefined && !room.joined && PASSING.has(said.code)) {
         setTimeout(() => {
