@@ -35,7 +35,7 @@ sys.exit(main())
 # All is imported before, for nobody may not enter the folder of every Python.
 AS_NOBODY = """
 import os, sys
-import kirsch.cli.dev, kirsch.cli.lists, kirsch.cli.up, kirsch.cli.verbs
+import kirsch.cli.dev, kirsch.cli.lists, kirsch.cli.up, kirsch.cli.verb
 import kirsch.cluster.network.inotify, kirsch.cluster.provision.record, kirsch.websocket
 from kirsch.cli.main import main
 os.setgroups([])

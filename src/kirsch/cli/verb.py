@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from kirsch.cli.verbs import VALUES, listed, load, overview, summaries, width
+from kirsch.cli.verbs import VALUES, listed, load, overview, summaries, summary, width
 
 if TYPE_CHECKING:
     from kirsch.cluster.api.client import Client
@@ -274,7 +274,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found: click.Command | None = load(cmd_name)
         if found is not None and not found.short_help:
-            found.short_help = summaries()[cmd_name]
+            found.short_help = summary(cmd_name)
         return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:

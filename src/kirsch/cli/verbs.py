@@ -104,6 +104,14 @@ def summaries() -> dict[str, str]:
     return own | {name: _summary(point) for name, point in extensions().items()}
 
 
+def summary(name: str) -> str:
+    """Return a verb's line. The distributions are searched only for a verb that is not kirsch's own."""
+    for verbs in VERBS.values():
+        if name in verbs:
+            return verbs[name][1]
+    return _summary(extensions()[name])
+
+
 def load(name: str) -> Any:
     """Import a verb and return it; None if there is no such verb. Raises Failure."""
     for verbs in VERBS.values():
