@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, unit_path
+from kirsch.cluster.api.transport import Unix
 from kirsch.cluster.application import ApplicationError, resolve
 from kirsch.unit import UnitError, UnitFile, UnitName
 
@@ -145,7 +148,7 @@ def status(options: Options) -> int:
             print()
         for line in client.get(unit_path(name))["on"]:
             why = reasons_of(line, machines()) if line["reasons"] else ""
-            print("\n".join(_status(line, why)))
+            print("\n".join(_status(line, why, _program(client, line["pid"]))))
         for record in client.get("/kirsch/v1/journal", unit=name, lines=10)["lines"]:
             print(shown(record, with_unit=False))
     return 0
@@ -184,7 +187,9 @@ def why(options: Options) -> int:
     for each in found:
         at = machines.get(each["machine"]) or machine(each["machine"], each["machine_address"], full=False)
         where = f" on {at}" if each["is_global"] and each["machine"] else ""
-        print(f"{each['name']}{where}: {reasons_of(each, machines) or 'it is as people want it'}")
+        program = _program(client, each["pid"])
+        runs = f"; it runs {program}" if Path(program).name.startswith("python") else ""
+        print(f"{each['name']}{where}: {reasons_of(each, machines) or 'it is as people want it'}{runs}")
     return 0
 
 
@@ -318,7 +323,26 @@ def _hash(path: Path) -> str:
         return ""
 
 
-def _status(line: Line, why: str) -> list[str]:
+def _program(client: Client, pid: int) -> str:
+    """Return the path of a process's program as it was started; empty if it runs elsewhere.
+
+    The path tells which of several Pythons runs, which /proc/PID/exe does not: all are links to one.
+    """
+    process = Path(f"/proc/{pid}")
+    if not pid or not isinstance(client.reach, Unix):
+        return ""
+    try:
+        name = os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])
+        variables = (process / "environ").read_bytes().split(b"\0")
+        folder = os.readlink(process / "cwd")
+    except OSError:
+        return ""
+    path = next((os.fsdecode(each[5:]) for each in variables if each.startswith(b"PATH=")), None)
+    found = os.path.normpath(os.path.join(folder, name)) if "/" in name else shutil.which(name, path=path)
+    return found or ""
+
+
+def _status(line: Line, why: str, program: str) -> list[str]:
     """A unit's state, as systemctl shows it."""
     mark = {"active": "●", "failed": "×"}.get(line["active"], "○")
     title = f"{mark} {line['name']}" + (f" - {line['description']}" if line["description"] else "")
@@ -331,7 +355,7 @@ def _status(line: Line, why: str) -> list[str]:
         "Address": " ".join([line["address"], *(str(port) for port in line["ports"])]).strip(),
         "Ready": "yes" if line["ready"] else "no",
         "Links": ", ".join(line["links"]),
-        "Main PID": str(line["pid"] or ""),
+        "Main PID": f"{line['pid'] or ''}" + (f" ({program})" if program else ""),
         "Restarts": str(line["restarts"] or ""),
         "Why": why,
     }

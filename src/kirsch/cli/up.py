@@ -26,7 +26,7 @@ Line = Mapping[str, Any]
 DIRECTORY = argument(
     "directory",
     "DIR",
-    "where its kirsch.toml or unit files are (.)",
+    "where its kirsch.toml, unit files or Procfile is (.); or one unit file",
     optional=True,
     default=".",
     complete=folders,
@@ -128,7 +128,7 @@ def down(options: Options) -> int:
         from kirsch.cli.rollout import down_on
 
         return down_on(load(directory, cluster=True), options)
-    state = directory / ".kirsch"
+    state = (directory.parent if directory.is_file() else directory) / ".kirsch"
     if not state.is_dir():
         raise Failure(f"{directory} is not up: it has no .kirsch folder")
     client = running(state)

@@ -11,6 +11,7 @@ the group ``kirsch.verbs``: its name is the verb, its object a `Verb` or a `Noun
 ``kirsch --help`` is the summary of the distribution, and nothing of it is imported before the verb is called.
 """
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -172,6 +173,9 @@ class Verb(click.Command):
         several = {p.name for p in self.params if p.nargs == -1 or getattr(p, "multiple", False)}
         # Lists, so that a verb may add to what was given.
         given = {name: list(value) if name in several else value for name, value in values.items()}
+        root = click.get_current_context().find_root()
+        if folder := given.pop("folder") or root.params.get("folder"):
+            os.chdir(str(folder))
         return self.run(Options(**given | where(click.get_current_context())))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -269,6 +273,7 @@ class Root(click.Group):
 
     def __init__(self) -> None:
         places = [option(f"--{name}", metavar=metavar, help=help) for name, (metavar, help) in VALUES.items()]
+        places.append(option("-C", "folder", metavar="DIR", help="go to this folder first"))
         super().__init__("kirsch", callback=_begin, params=places, invoke_without_command=True)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -300,8 +305,8 @@ class Root(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
-def _begin(**places: str | None) -> None:
-    """Refuse a command line without a verb."""
+def _begin(folder: str | None, **places: str | None) -> None:
+    """Refuse a command line that names a kirschd or a folder, but no verb."""
     ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
         given = " ".join(f"--{name} {value}" for name, value in places.items() if value is not None)
@@ -322,7 +327,8 @@ def verb(name: str, *params: click.Parameter, **words: Any) -> Callable[[Callabl
 def _places(params: Sequence[click.Parameter]) -> list[click.Option]:
     """Return the options that name a kirschd, hidden after the verb; a verb may have one of its own."""
     own = {param.name for param in params}
-    return [option(f"--{name}", metavar=VALUES[name][0], hidden=True) for name in WHERE if name not in own]
+    places = [option(f"--{name}", metavar=VALUES[name][0], hidden=True) for name in WHERE if name not in own]
+    return [*places, option("-C", "folder", metavar="DIR", hidden=True)]
 
 
 def _paragraphs(summary: str, text: str) -> list[str]:

@@ -89,7 +89,11 @@ the options of those names.
 def overview() -> str:
     """Return the page of `kirsch --help`."""
     options = {f"--{name} {metavar}": what for name, (metavar, what) in VALUES.items()}
-    options |= {"-h, --help": "this page", "--version": "kirsch's version"}
+    options |= {
+        "-C DIR": "go to this folder first",
+        "-h, --help": "this page",
+        "--version": "kirsch's version",
+    }
     parts = [f"usage: kirsch [OPTION]… VERB …\n\n{DESCRIPTION}\n"]
     for title, verbs in VERBS.items():
         parts.append(f"{title}:\n{listed({name: what for name, (_, what) in verbs.items()})}")

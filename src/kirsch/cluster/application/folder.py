@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kirsch.cluster.application import procfile
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 
 FILE = "kirsch.toml"
@@ -53,6 +54,8 @@ class Application:
 def load(directory: Path, *, cluster: bool = False) -> Application:
     """Read an application's directory; for a cluster with what only that has ([cluster] of kirsch.toml).
     Raises ApplicationError, UnitError."""
+    if directory.is_file() and is_unit(directory.name):
+        return _of_one(directory)
     if not directory.is_dir():
         raise ApplicationError(f"{directory}: no such directory")
     if (parent := _application_of(directory)) is not None:
@@ -62,9 +65,19 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
     folder = directory / "units" if (directory / "units").is_dir() else directory
     folders = [folder, *([directory / more["units"]] if cluster and "units" in more else [])]
     files = {path.name: path for folder in folders for path in _unit_files(folder)}
-    if not files:
-        raise ApplicationError(f"{directory} has no unit files: put some into {directory / 'units'}")
     texts = {name: _text(path) for name, path in files.items()}
+    if not files and (directory / procfile.FILE).is_file():
+        path = directory / procfile.FILE
+        try:
+            texts = procfile.units(_text(path), directory)
+        except ValueError as error:
+            raise ApplicationError(f"{path}:{error}") from None
+        files = dict.fromkeys(texts, path)
+    if not files:
+        raise ApplicationError(
+            f"{directory} has no unit files: `kirsch init {directory}` writes some, or put them into "
+            f"{directory / 'units'}"
+        )
     for name, text in texts.items():
         _check(name, text, str(files[name]))
     for folder in folders:
@@ -87,6 +100,18 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
         open=settings.get("open", ""),
         images=_images(settings.get("images", {}), directory),
     )
+
+
+def _of_one(path: Path) -> Application:
+    """Return the application of one unit file."""
+    text = _text(path)
+    _check(path.name, text, str(path))
+    name = UnitName.parse(path.name)
+    if name.is_template:
+        raise ApplicationError(f"{path} is a template: start an instance, `kirsch start {name.prefix}@1`")
+    units = {path.name: text} | _dropped_in(path.parent, {path.name: text}, only=path.name)
+    files = {path.name: str(path)}
+    return Application(path.name.rpartition(".")[0], path.parent, units, files, (path.name,))
 
 
 def _application_of(units: Path) -> Path | None:
@@ -113,11 +138,12 @@ def _on_cluster(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
     return given
 
 
-def _dropped_in(folder: Path, texts: Mapping[str, str]) -> dict[str, str]:
+def _dropped_in(folder: Path, texts: Mapping[str, str], only: str = "") -> dict[str, str]:
     """The texts that drop-ins change (systemd.unit(5)): NAME.d/*.conf stand after what they are for, in the
     order of their names. Those of an instance make a text of its own. Raises ApplicationError, UnitError."""
     changed: dict[str, str] = {}
     found = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.endswith(".d")]
+    found = [path for path in found if only in ("", path.name.removesuffix(".d"))]
     # A template's own ones first: they are its instances' too.
     for path in sorted(found, key=lambda path: path.name.removesuffix(".d") not in texts):
         name = path.name.removesuffix(".d")

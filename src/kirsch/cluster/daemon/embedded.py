@@ -9,6 +9,7 @@ from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.model import Machine
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.sqlite import SQLiteRegistry
+from kirsch.cluster.runtime.host import default_path
 from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.runtime.process.runtime import ProcessRuntime
 from kirsch.cluster.secrets import FileSecrets
@@ -28,7 +29,7 @@ def setup(directory: Path, state: Path) -> Setup:
     async def make() -> Node:
         registry = await SQLiteRegistry.open(state / "registry.db")
         journal = Journal(state / "journal")
-        runtime = ProcessRuntime(state, journal, directory=directory)
+        runtime = ProcessRuntime(state, journal, directory=directory, path=default_path(directory))
         secrets = FileSecrets(state / "secrets")
         return Node(registry, runtime, journal, local_machine(state), lambda *store: secrets, endpoints)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from kirsch.unit import split_words
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}")
+# A program of the virtual environment in the application's folder: systemd would want the whole path.
+_ENVIRONMENT = re.compile(r"(\./)?\.?venv/bin/[^/]+")
 _PREFIXES = "-@:+!|"
 
 
@@ -109,7 +111,7 @@ def _parse_command(directive: str, words: list[str], relative: bool) -> CommandL
         raise ValueError("no program is named")
     if bare.startswith("$"):
         raise ValueError(f"the program may not be a variable: {bare}")
-    if "/" in bare and not bare.startswith("/") and not relative:
+    if "/" in bare and not bare.startswith("/") and not (relative or _ENVIRONMENT.fullmatch(bare)):
         raise ValueError(f"{bare} is neither an absolute path nor a plain file name")
     arguments = words[1:]
     argv0 = None

@@ -3,7 +3,9 @@
 import os
 import platform
 import pwd
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,10 @@ from pathlib import Path
 
 # What systemd searches (systemd.exec(5), $PATH), and where Debian keeps daemons such as haproxy.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Virtual environments in an application's folder (uv and poetry make the first), and the tools that keep them
+# elsewhere, by the files that say so.
+ENVIRONMENTS = (".venv", "venv")
+LOCKS = {"poetry.lock": ("poetry", "env", "info", "--path"), "Pipfile": ("pipenv", "--venv")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,31 @@ def _search_path(extra: Sequence[str], own: str) -> str:
     return os.pathsep.join(dict.fromkeys(folder for folder in folders if folder))
 
 
-def default_path() -> list[str]:
-    """Return the folder of this Python and of the programs installed with it."""
-    return [os.path.dirname(sys.executable)]
+def default_path(directory: Path | None = None) -> list[str]:
+    """Return the folders searched before PATH: the Python of an application's folder, then this one."""
+    own = virtual_environment(directory, os.environ) if directory else None
+    return [*([str(own / "bin")] if own else []), os.path.dirname(sys.executable)]
+
+
+def virtual_environment(directory: Path, environment: Mapping[str, str]) -> Path | None:
+    """Return the virtual environment that an application is developed in, or None.
+
+    The folder's own goes first, then the active one, then the one that poetry or pipenv keeps elsewhere.
+    """
+    active = environment.get("VIRTUAL_ENV")
+    for found in (*(directory / name for name in ENVIRONMENTS), *([Path(active)] if active else [])):
+        if (found / "bin/python").exists():
+            return found.absolute()
+    for file, command in LOCKS.items():
+        if (directory / file).is_file() and shutil.which(command[0]):
+            try:
+                done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20)
+            except (OSError, subprocess.TimeoutExpired):
+                continue
+            found = Path(done.stdout.strip() or "/nowhere")
+            if done.returncode == 0 and (found / "bin/python").exists():
+                return found
+    return None
 
 
 def specifiers(folders: Mapping[str, Path]) -> dict[str, str]:
