@@ -19,6 +19,7 @@ GROUP = "kirsch.verbs"
 # By what a person wants to do: verb -> module and name in it, and one line.
 VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Run an application": {
+        "init": ("init:init", "write the first files of an application"),
         "up": ("up:up", "run an application here, or on a cluster"),
         "dev": ("dev:dev", "run an application while you write it"),
         "down": ("up:down", "stop an application"),
@@ -62,6 +63,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Other": {
         "device": ("device:device", "make one file of an application, for a phone"),
+        "postgres": ("postgres:postgres", "run PostgreSQL: the main process of a unit"),
         "balancer": ("balancer:balancer", "run HAProxy for the cluster's services"),
         "completion": ("completion:completion", "print a script for a shell's completion"),
         "help": ("help:help_", "list the verbs, or explain one"),
