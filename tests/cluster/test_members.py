@@ -224,6 +224,8 @@ def test_drained_is_empty_but_for_what_is_sticky_or_everywhere(units: Members):
     units.ok("start", *names)
     units.ok("start", units.unit("everywhere.service", f"{SLEEPER}[X-Kirsch]\nGlobal=true\n"))
     units.ok("start", units.unit("data.service", f"{SLEEPER}[X-Kirsch]\nSticky=yes\n"))
+    # What goes with a sticky unit has nowhere else to be, and that is no failure.
+    units.ok("start", units.unit("beside.service", f"{SLEEPER}[X-Kirsch]\nMachineOf=data.service\n"))
     machine = machine_of(units, "data.service")
     here = {name for name, line in units.lines().items() if line["machine"] == machine.id}
     shown = f"{machine.id[:8]}.../{machine.address}"
@@ -231,7 +233,8 @@ def test_drained_is_empty_but_for_what_is_sticky_or_everywhere(units: Members):
     assert {line.split()[1] for line in printed[:-1]} == here & set(names)
     assert (
         printed[-1]
-        == f"Machine {shown} is drained; it keeps data.service (sticky), everywhere.service (global)"
+        == f"Machine {shown} is drained; it keeps data.service (sticky), everywhere.service (global), "
+        "beside.service (MachineOf=data.service is on another machine)"
     )
     lines = units.lines()
     assert {lines[name]["machine"] for name in names} == {m.id for m in units.machines} - {machine.id}
@@ -239,6 +242,9 @@ def test_drained_is_empty_but_for_what_is_sticky_or_everywhere(units: Members):
     table = units.ok("list-machines").splitlines()
     assert table[0].split() == ["MACHINE", "IP", "METADATA", "STATE"]
     assert [line.split()[-1] for line in table[1:] if machine.address in line] == ["drained"]
+    [told] = json.loads(units.ok("drain", machine.address, "--json"))
+    assert told["keeps"]["beside.service"] == "MachineOf=data.service is on another machine"
+    units.ok("destroy", "beside.service")
     # A person may move what is sticky, and the machine takes no more units until it is told to.
     other = next(m for m in units.machines if m is not machine)
     assert "moved to" in units.ok("move", "data", other.name)

@@ -82,6 +82,23 @@ def test_a_unit_that_no_other_machine_can_have_stays_and_says_why():
     assert [(r.machine, r.reason) for r in stay.refusals] == [("m2", "it is cordoned")]
 
 
+def test_a_unit_is_bound_to_its_machine_by_its_own_words_not_by_want_of_room():
+    for options, other, bound in (
+        ("MachineID=m1", TWO, True),
+        ("MachineMetadata=disk=ssd", TWO, True),
+        ("", machine("m2", cordoned=True), False),
+        ("CPU=64", TWO, False),
+    ):
+        one = (
+            machine("m1", metadata={"disk": "ssd"}, cpu=64.0)
+            if "CPU" not in options
+            else machine("m1", cpu=64.0)
+        )
+        (stay,) = reconcile(cluster([one, other], [(unit(A, options), "m1")], moves={A: Move("m1")}))
+        assert isinstance(stay, Stay)
+        assert stay.bound is bound, options
+
+
 def test_on_the_only_machine_a_unit_stays():
     (stay,) = reconcile(cluster([ONE], [(a, "m1")], moves={A: Move("m1")}))
     assert isinstance(stay, Stay)

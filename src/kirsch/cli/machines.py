@@ -26,7 +26,8 @@ SOME = argument("machines", "MACHINE", MACHINE, many=True, complete=machines)
     timeout(600),
     flag("--json", help="print JSON, once all is done"),
     text="They move one after another, the next once the last is ready elsewhere. Sticky units stay, and so "
-    "do those that are on every machine. The machine gets no more until `kirsch uncordon`.",
+    "do those that are on every machine and those that no other machine may have: they are listed. The "
+    "machine gets no more until `kirsch uncordon`.",
     example="kirsch drain n1",
 )
 def drain(options: Options) -> int:
@@ -46,11 +47,14 @@ def drain(options: Options) -> int:
         kept = [line for line in here if line["is_global"] or line["sticky"]]
         leaving = [line["name"] for line in here if line not in kept and line["desired"] != "inactive"]
         moved = []
+        keeps = {line["name"]: "global" if line["is_global"] else "sticky" for line in kept}
         for line in _leave(client, found["id"], leaving, options.timeout):
+            if line["bound"] and line["machine"] == found["id"]:
+                keeps[line["name"]] = _bound_by(line)
+                continue
             moved.append({"unit": line["name"], "to": line["machine"], "active": line["active"]})
             if not options.json:
                 print(_moved(line))
-        keeps = {line["name"]: "global" if line["is_global"] else "sticky" for line in kept}
         entry |= {"moved": moved, "keeps": keeps}
         if not options.json:
             listed = ", ".join(f"{name} ({reason})" for name, reason in keeps.items())
@@ -187,9 +191,9 @@ def _print_move(name: str, source: str, target: str, *, moved: bool) -> None:
 
 
 def _leave(client: Client, source: str, names: Sequence[str], timeout: float) -> Iterator[Line]:
-    """Units' lines, each once it runs elsewhere.
+    """Yield units' lines, each once it runs elsewhere; at the end those that no other machine may have.
 
-    Raises Failure when some cannot leave, or time is up."""
+    Raises Failure when others cannot leave, or time is up."""
     left = dict.fromkeys(names)
     lines: dict[str, Line] = {}
     for changed in changes(client, names, timeout) if names else ():
@@ -201,9 +205,11 @@ def _leave(client: Client, source: str, names: Sequence[str], timeout: float) ->
             elif _is_past(line, source):
                 del left[name]
                 yield line
-        if not left:
+        there = [lines[name] for name in left if name in lines]
+        _refuse_to_wait(client, there)
+        if all(name in lines and lines[name]["bound"] for name in left):
+            yield from there
             return
-        _refuse_to_wait(client, [lines[name] for name in left if name in lines])
     if left:
         name = min(left)
         reasons = reasons_of(lines[name], machine_names(client)) if name in lines else ""
@@ -213,11 +219,20 @@ def _leave(client: Client, source: str, names: Sequence[str], timeout: float) ->
 
 
 def _refuse_to_wait(client: Client, left: Sequence[Line]) -> None:
-    """Raises Failure when none of the units that are left can leave."""
-    if left and all(line["stays"] for line in left):
-        told = f"{left[0]['name']}: {reasons_of(left[0], machine_names(client))}"
-        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+    """Raise Failure when none of the units that are left can leave, and some of them might later."""
+    stuck = [line for line in left if not line["bound"]]
+    if stuck and all(line["stays"] for line in left):
+        told = f"{stuck[0]['name']}: {reasons_of(stuck[0], machine_names(client))}"
+        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
         raise Failure(f"no other machine can have {told}{more}")
+
+
+def _bound_by(line: Line) -> str:
+    """Return why no other machine may have a unit, each reason once."""
+    refusals = (reason.partition(": ") for reason in line["reasons"])
+    return "; ".join(
+        dict.fromkeys(why for who, colon, why in refusals if colon and who.startswith("machine "))
+    )
 
 
 def _is_past(line: Line, source: str) -> bool:

@@ -35,6 +35,11 @@ class Stay:
     machine: str
     refusals: tuple[Refusal, ...]
 
+    @property
+    def bound(self) -> bool:
+        """True if no other machine may have it, whatever else changes."""
+        return bool(self.refusals) and all(refusal.lasting for refusal in self.refusals)
+
 
 @dataclass(frozen=True, slots=True)
 class Leave:

@@ -19,6 +19,8 @@ class Refusal:
 
     machine: str
     reason: str
+    # By the unit's own words, or what the machine is: neither room nor other units would change it.
+    lasting: bool = False
 
 
 # MachineMetadata=: for each key the values that it may have.
@@ -307,6 +309,8 @@ FILTERS: tuple[Filter, ...] = (
 )
 
 
+# Those that a unit's own words, or what a machine is, decide alone.
+LASTING: tuple[Filter, ...] = (capable, flat, machine_id, metadata, machine_of, home)
 # What most units are asked, on most machines.
 OF_ANY: tuple[Filter, ...] = (capable, flat, cordoned)
 
@@ -341,7 +345,11 @@ def place(unit: Unit, occupancy: Occupancy) -> str | tuple[Refusal, ...]:
     found = (
         (id, destination(unit, m, occupancy) or refusal(unit, m, occupancy)) for id, m in machines.items()
     )
-    return tuple(Refusal(machine, reason) for machine, reason in sorted(found) if reason)
+    return tuple(
+        Refusal(id, reason, any(check(unit, machines[id], occupancy) for check in LASTING))
+        for id, reason in sorted(found)
+        if reason
+    )
 
 
 def candidates(unit: Unit, occupancy: Occupancy) -> Iterable[Machine]:

@@ -18,8 +18,8 @@ class UnitStatus:
 
     `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
     done what it was last told; `refused`: no machine can have it; `finished`: it ran to its end, as a oneshot
-    does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it.
-    `reasons` say why it is not where, or as, people want it.
+    does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it; `bound`:
+    no other may have it, whatever else changes. `reasons` say why it is not where, or as, people want it.
     """
 
     name: str
@@ -41,6 +41,7 @@ class UnitStatus:
     is_global: bool
     sticky: bool
     stays: bool
+    bound: bool
     address: str
     ports: tuple[int, ...]
     published: tuple[int, ...]
@@ -132,6 +133,7 @@ def _status(
         is_global=unit.options.is_global,
         sticky=unit.options.sticky,
         stays=unit.name in held.stays,
+        bound=unit.name in held.stays and held.stays[unit.name].bound,
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),
