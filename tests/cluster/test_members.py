@@ -1,5 +1,6 @@
 """Three machines of a cluster, real but for systemd: what people do with them by verbs."""
 
+import http.client
 import json
 import os
 import queue
@@ -11,7 +12,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.application import wait_for
@@ -658,3 +661,44 @@ def test_fleetctl_over_tls(units: Members):
     assert fleetctl("cat", "f@1").strip() == SLEEPER.strip()
     assert "Unit f@1.service loaded" in fleetctl("stop", "f@1")
     assert "Destroyed f@1.service" in fleetctl("destroy", "f@1.service", "f@.service")
+
+
+def test_reads_while_the_store_is_away_say_from_when_they_are(units: Members):
+    units.ok("start", units.unit("old.service", SLEEPER))
+    first = units.machines[0]
+    fresh = first.client(units.certificates).get("/kirsch/v1/units")
+    assert "asOf" not in fresh
+    for member in units.etcd.members:
+        member.signal(signal.SIGSTOP)
+    try:
+        before = datetime.now(UTC)
+        client = first.client(units.certificates)
+        as_of = eventually(lambda: client.get("/kirsch/v1/units").get("asOf"), 60)
+        at = datetime.fromisoformat(as_of)
+        assert before - timedelta(seconds=10) < at < datetime.now(UTC)
+        # In text, and to fleet's clients by a header alone.
+        told = units.run("list-units", "--no-legend", KIRSCH_ENDPOINT=first.endpoint)
+        assert (told.returncode, told.stdout.split()[0]) == (0, "old.service")
+        local = datetime.fromisoformat(as_of).astimezone()
+        assert told.stderr == f"kirsch: as of {local:%H:%M:%S}; the registry has not answered since\n"
+        for path in ("/kirsch/v1/machines", "/fleet/v1/units", "/fleet/v1/machines"):
+            assert header(first, units, path) == as_of
+        assert "asOf" not in client.get("/fleet/v1/machines")
+    finally:
+        for member in units.etcd.members:
+            member.signal(signal.SIGCONT)
+    eventually(lambda: "asOf" not in first.client(units.certificates).get("/kirsch/v1/units"), 60)
+    assert header(first, units, "/kirsch/v1/units") is None
+    assert units.run("list-units").stderr == ""
+
+
+def header(machine: Any, units: Members, path: str) -> str | None:
+    """The header Kirsch-As-Of of an answer."""
+    connection = http.client.HTTPSConnection(
+        machine.address, machine.port, timeout=30, context=units.certificates.client()
+    )
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().headers["Kirsch-As-Of"]
+    finally:
+        connection.close()

@@ -53,7 +53,20 @@ class Options(SimpleNamespace):
         from kirsch.cluster.api.client import TIMEOUT, Client
         from kirsch.cluster.provision.endpoint import locate
 
-        return Client(locate(self.where()), TIMEOUT if timeout is None else timeout)
+        return Client(locate(self.where()), TIMEOUT if timeout is None else timeout, _tell_age)
+
+
+_told: set[str] = set()
+
+
+def _tell_age(as_of: str) -> None:
+    """Say once, on standard error, from when an answer is."""
+    from datetime import datetime
+
+    if not _told:
+        _told.add(as_of)
+        at = datetime.fromisoformat(as_of).astimezone()
+        print(f"kirsch: as of {at:%H:%M:%S}; the registry has not answered since", file=sys.stderr)
 
 
 class Parsed(click.ParamType[Any]):

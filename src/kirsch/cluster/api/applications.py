@@ -29,7 +29,7 @@ class Applications(Resource):
 
         if (units := run(self.loop, read())) is None:
             raise cherrypy.HTTPError(404, f"there is no application {name}")
-        return json_answer({"name": name, "units": json.loads(units)})
+        return self.read_answer({"name": name, "units": json.loads(units)})
 
     def PUT(self, name: str, /, **query: Any) -> bytes:
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.

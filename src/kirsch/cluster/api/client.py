@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -46,14 +46,21 @@ class Client:
     asked of the next, where there are several; so is what it does not answer, if to do it twice does no harm.
     """
 
-    def __init__(self, where: Reach | Path, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, where: Reach | Path, timeout: float = TIMEOUT, stale: Callable[[str], None] | None = None
+    ) -> None:
         self.reach: Reach = Unix(where) if isinstance(where, Path) else where
         self.timeout = timeout
+        # Called with the time (RFC 3339) of each answer that is old, as the store is away.
+        self._stale = stale
         self._kept: list[socket.socket] = []
 
     def get(self, path: str, **query: Any) -> Any:
         """Send GET and return the JSON of the answer."""
-        return self._call("GET", _url(path, query))
+        answer = self._call("GET", _url(path, query))
+        if self._stale and isinstance(answer, dict) and "asOf" in answer:
+            self._stale(answer["asOf"])
+        return answer
 
     def put(self, path: str, body: Any) -> Any:
         """Send PUT with a JSON body."""

@@ -17,7 +17,7 @@ import cherrypy
 from kirsch.cluster.api import answers, discovery
 from kirsch.cluster.api.answers import MAX_BODY, empty, json_answer, run
 from kirsch.cluster.api.pages import Page
-from kirsch.cluster.api.resource import Api, Collection, Resource
+from kirsch.cluster.api.resource import Api, Collection, Resource, stale_since
 from kirsch.cluster.model import DESIRED_STATES, Cluster, Unit
 from kirsch.cluster.node.machines import SettingsChange
 from kirsch.cluster.node.units import Refused, Request
@@ -36,7 +36,7 @@ class FleetUnits(Collection["FleetUnit"]):
 
     def GET(self, **query: Any) -> bytes:
         """A page of units, sorted by name."""
-        return json_answer(run(self.loop, self._read(read_page(query))))
+        return read_answer(self, run(self.loop, self._read(read_page(query))))
 
     def item(self, name: str) -> "FleetUnit":
         """Return the resource of one unit."""
@@ -56,7 +56,7 @@ class FleetUnit(Resource):
 
     def GET(self, **query: Any) -> bytes:
         """Return the unit as fleet has it."""
-        return json_answer(run(self.loop, self._read()))
+        return read_answer(self, run(self.loop, self._read()))
 
     def PUT(self, **query: Any) -> None:
         """Create the unit, replace its options, or set its desired state."""
@@ -117,7 +117,7 @@ class FleetStates(Collection["FleetState"]):
 
     def GET(self, **query: Any) -> bytes:
         """A page of what systemd says of units, of all or of those on one machine or of one name."""
-        return json_answer(run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
+        return read_answer(self, run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
 
     def item(self, name: str) -> "FleetState":
         """Return the resource of one state."""
@@ -145,7 +145,7 @@ class FleetState(Resource):
 
     def GET(self, **query: Any) -> bytes:
         """The unit's state, of a Global one that on its first machine."""
-        return json_answer(run(self.loop, self._read()))
+        return read_answer(self, run(self.loop, self._read()))
 
     async def _read(self) -> dict[str, Any]:
         cluster = self.node.cluster()
@@ -160,7 +160,7 @@ class FleetMachines(Resource):
 
     def GET(self, **query: Any) -> bytes:
         """A page of the machines that are there."""
-        return json_answer(run(self.loop, self._read(read_page(query))))
+        return read_answer(self, run(self.loop, self._read(read_page(query))))
 
     def PATCH(self, **query: Any) -> None:
         """Change machines' metadata: a list of {op, path, value}, all of it or nothing."""
@@ -240,6 +240,12 @@ def state_entity(name: UnitName, machine: str, cluster: Cluster) -> dict[str, An
         "systemdActiveState": state.active,
         "systemdSubState": state.sub,
     }
+
+
+def read_answer(resource: Resource, value: Any) -> bytes:
+    """Answer with what is known of the cluster; a header says from when that is, while the store is away."""
+    stale_since(resource.node)
+    return json_answer(value)
 
 
 def listing(name: str, values: list[dict[str, Any]], token: str | None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Units(Collection["OneUnit"]):
         """All units, or those named; a Global one has a line for each machine."""
         units = frozenset(parameters(query, "unit").get("unit", ()))
         found = (s for s in read_statuses(self.api) if not units or s.name in units)
-        return json_answer({"units": [status.to_dict() for status in found]})
+        return self.read_answer({"units": [status.to_dict() for status in found]})
 
     def PATCH(self, **query: Any) -> bytes:
         """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME]}."""
@@ -79,7 +79,7 @@ class OneUnit(Resource):
         mine = [status.to_dict() for status in read_statuses(self.api) if status.name == self.name]
         if not mine:
             raise cherrypy.HTTPError(404, f"there is no unit {self.name}")
-        return json_answer({"name": self.name, "text": run(self.loop, self._text()), "on": mine})
+        return self.read_answer({"name": self.name, "text": run(self.loop, self._text()), "on": mine})
 
     def PUT(self, **query: Any) -> bytes:
         """Submit the unit, change it, set its state: {"text"?, "desiredState"?, "file"?, "again"?}."""
@@ -222,7 +222,7 @@ class Endpoints(Resource):
         async def read() -> list[dict[str, Any]]:
             return [endpoint.public() for endpoint in self.node.cluster().endpoints]
 
-        return json_answer({"endpoints": run(self.loop, read())})
+        return self.read_answer({"endpoints": run(self.loop, read())})
 
 
 class Daemon(Resource):

@@ -6,7 +6,7 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run
+from kirsch.cluster.api.answers import empty, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
 from kirsch.cluster.model import Machine, keys
 from kirsch.cluster.node.machines import MACHINE_ID, SettingsChange, find, known
@@ -41,7 +41,7 @@ class Machines(Collection["OneMachine"]):
             machines = self.node.cluster().machines
             return [machine_entity(machines[machine], self.node) for machine in sorted(machines)]
 
-        return json_answer({"machines": run(self.loop, read())})
+        return self.read_answer({"machines": run(self.loop, read())})
 
     def item(self, name: str) -> "OneMachine":
         """Return the resource of one machine."""
@@ -61,7 +61,7 @@ class OneMachine(Resource):
         async def read() -> dict[str, Any]:
             return machine_entity(find(self.name, self.node.cluster()), self.node)
 
-        return json_answer(run(self.loop, read()))
+        return self.read_answer(run(self.loop, read()))
 
     def PATCH(self, **query: Any) -> None:
         """Set what people set: {"cordoned"?, "drained"?, "metadata"?: {KEY: TEXT}}; null takes a key away. It

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import cherrypy
 
 from kirsch.bus import AsyncioPlugin
+from kirsch.cluster.api.answers import json_answer
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.engine.status import Overview
@@ -43,6 +47,21 @@ class Resource:
     def loop(self) -> AsyncioPlugin:
         """Event loop of the node."""
         return self.api.loop
+
+    def read_answer(self, value: dict[str, Any]) -> bytes:
+        """Answer with what is known of the cluster, and from when that is while the store is away."""
+        as_of = stale_since(self.node)
+        return json_answer(value | {"asOf": as_of} if as_of else value)
+
+
+def stale_since(node: Node) -> str:
+    """Return when the store answered last (RFC 3339, UTC), and set the header; empty while it answers."""
+    seconds = node.as_of()
+    if seconds is None:
+        return ""
+    as_of = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    cherrypy.response.headers["Kirsch-As-Of"] = as_of
+    return as_of
 
 
 Item = TypeVar("Item", bound=Resource)

@@ -31,6 +31,12 @@ def _object(properties: dict[str, Schema], required: tuple[str, ...] | None = No
     return schema | ({"required": names} if names else {})
 
 
+def _read(properties: dict[str, Schema]) -> Schema:
+    """Return the schema of an answer that may be old: with `asOf` while the store is away."""
+    when = {**STRING, "description": "when the store answered last (RFC 3339), while it is away"}
+    return _object({**properties, "asOf": when}, required=tuple(properties))
+
+
 def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
@@ -59,9 +65,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "Unit": _object({name: _schema(hint) for name, hint in get_type_hints(UnitStatus).items()}),
     "Gone": _object({"name": STRING, "gone": {"const": True}}),
     "Left": _object({"name": STRING, "machine": STRING}),
-    "Units": _object({"units": _list(ref("Unit"))}),
+    "Units": _read({"units": _list(ref("Unit"))}),
     "UnitNews": _object({"units": _list({"anyOf": [ref("Unit"), ref("Gone")]}), "left": _list(ref("Left"))}),
-    "UnitWithText": _object({"name": STRING, "text": STRING, "on": _list(ref("Unit"))}),
+    "UnitWithText": _read({"name": STRING, "text": STRING, "on": _list(ref("Unit"))}),
     "UnitChange": _object(
         _UNIT_CHANGE,
         required=(),
@@ -107,7 +113,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "container": {**STRINGS, "description": "podman's arguments for a container like the unit's"},
         }
     ),
-    "Machine": _object(
+    "Machine": _read(
         {
             "id": STRING,
             "address": STRING,
@@ -122,7 +128,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "leads": {**BOOLEAN, "description": "its engine is the elected leader"},
         }
     ),
-    "Machines": _object({"machines": _list(ref("Machine"))}),
+    "Machines": _read({"machines": _list(ref("Machine"))}),
     "MachineChange": _object(
         {
             "metadata": {
@@ -142,7 +148,7 @@ SCHEMAS: Mapping[str, Schema] = {
         examples=[{"machine": "n2"}],
     ),
     "Moving": _object({"name": STRING, "from": STRING, "to": STRING}),
-    "Endpoints": _object(
+    "Endpoints": _read(
         {
             "endpoints": _list(
                 _object(
@@ -158,7 +164,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         }
     ),
-    "Secrets": _object(
+    "Secrets": _read(
         {
             "secrets": _list(
                 _object(
@@ -190,7 +196,7 @@ SCHEMAS: Mapping[str, Schema] = {
         required=("units", "start"),
         examples=[{"units": {"a.service": UNIT_FILE}, "start": ["a.service"]}],
     ),
-    "Applied": _object({"name": STRING, "units": STRINGS}),
+    "Applied": _read({"name": STRING, "units": STRINGS}),
     "Started": _object({"start": STRINGS, "warnings": STRINGS}),
     "Store": _object(
         {

@@ -25,7 +25,7 @@ class Secrets(Collection["OneSecret"]):
     def GET(self, **query: Any) -> bytes:
         """Their names, when each was set, and which units use it; those that units wait for too."""
         parameters(query)
-        return json_answer({"secrets": run(self.loop, self._listed())})
+        return self.read_answer({"secrets": run(self.loop, self._listed())})
 
     def item(self, name: str) -> "OneSecret":
         """Return the resource of one secret."""

@@ -85,6 +85,11 @@ class Node:
         """Everything as it is known here, now."""
         return self.snapshots.now()
 
+    def as_of(self) -> float | None:
+        """Return the time (seconds since the epoch) that the cluster is known as of; None while the store
+        answers."""
+        return self.lease.as_of
+
     async def start(self, died: Callable[[], None]) -> None:
         """Join: from now on this machine leads if it can, and runs what it is given.
 

@@ -62,6 +62,8 @@ class MachineLease:
 
     TTL = 10.0
     RENEW = 3.0
+    # Seconds that a renewal may take until the store counts as away.
+    PATIENCE = 2.0
 
     def __init__(
         self, registry: Registry, clock: Callable[[], float] = boot_clock, heard: Heard | None = None
@@ -73,6 +75,7 @@ class MachineLease:
         self._sent = self._heard.read()
         # Since when this lease is acknowledged, and whether the machine hangs on it yet.
         self._acknowledged = float("-inf")
+        self._acknowledged_at: float | None = None
         self._holding = False
         self._granted = asyncio.Condition()
         self._doubted = asyncio.Event()
@@ -100,6 +103,13 @@ class MachineLease:
         return 0.0 if self._sent is None else self.clock() - self._sent
 
     @property
+    def as_of(self) -> float | None:
+        """Time (seconds since the epoch) of the last renewal that the store acknowledged; None while it
+        answers."""
+        away = self.clock() - self._acknowledged >= self.RENEW + self.PATIENCE
+        return self._acknowledged_at if away else None
+
+    @property
     def holds(self) -> bool:
         """Whether the store cannot have ended the lease yet."""
         return bool(self.current) and self.clock() - self._acknowledged < self.TTL
@@ -114,7 +124,7 @@ class MachineLease:
                     await self.registry.keep_alive(self.current)
                 else:
                     await self._grant()
-                self._acknowledged = sent
+                self._acknowledged, self._acknowledged_at = sent, time.time()
                 self._hear()
                 pause = self.RENEW
             except LeaseLost:
