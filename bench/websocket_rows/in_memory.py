@@ -36,7 +36,7 @@ def frame(size: int) -> bytes:
 
 def parse_kirsch(pure: bool) -> Parse:
     if pure:
-        from kirsch.websocket.protocol import Protocol
+        from kirsch.websocket.core.protocol import Protocol
     else:
         from kirsch.websocket.compiled.protocol import Protocol
     return Protocol(client=False).receive
@@ -190,12 +190,12 @@ def masker(name: str, size: int) -> Callable[[], object]:
         whole = bytes(data)
         return lambda: apply_mask(whole, KEY)
     if name == "kirsch-compiled":
-        from kirsch.websocket.compiled.frame import mask_in_place
+        from kirsch.websocket.compiled import mask
 
-        return lambda: mask_in_place(data, KEY)
-    from kirsch.websocket.frame import mask_in_place as pure_mask_in_place
+        return lambda: mask(data, KEY)
+    from kirsch.websocket.core.frame import mask as pure_mask
 
-    return lambda: pure_mask_in_place(data, KEY)
+    return lambda: pure_mask(data, KEY)
 
 
 def parse_rate(name: str, size: int, seconds: float) -> float:

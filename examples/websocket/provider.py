@@ -7,9 +7,7 @@ import sys
 import threading
 import time
 
-from kirsch.websocket import HandshakeError, WebSocket
-from kirsch.websocket.handshake import HeadReader, Request, refusal
-from kirsch.websocket.site import Site
+from kirsch.websocket import HandshakeError, HeadReader, Request, Site, WebSocket, refusal
 
 
 class Wire:

@@ -19,7 +19,7 @@ from tests.cli.screen import COLUMNS, Screen
 from tests.cli.test_completion import bash, complete
 
 from kirsch.websocket import Closed, Limits, Policy
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 from kirsch.websocket.threaded import serve as serve_here
 

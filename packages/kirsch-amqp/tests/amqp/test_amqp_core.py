@@ -31,8 +31,7 @@ from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.rabbitmq import RabbitError, Settings
 from kirsch.amqp.room import History, Rooms
 from kirsch.amqp.topology import Queue
-from kirsch.websocket.errors import Slow
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Prepared, Slow
 
 
 def publication(number, exchange="e"):

@@ -27,10 +27,8 @@ from kirsch.amqp.history import HistoryReader
 from kirsch.amqp.message import Delivery
 from kirsch.amqp.replay import AHEAD, BATCH, Replay
 from kirsch.amqp.room import ROOM, Rooms
-from kirsch.websocket.deflate import Agreement, Codec
-from kirsch.websocket.errors import Slow
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Limits, Prepared, Slow
+from kirsch.websocket.core.deflate import Agreement, Codec
 
 
 def message(number, room="lobby", offset=0, client="c"):

@@ -59,7 +59,8 @@ class TestAPhonesPython:
         assert done.stdout == "['_multiprocessing', 'multiprocessing']\n"
 
     def test_websockets_run_in_python_there(self):
-        done = run(f"{PHONE}\nfrom kirsch.websocket.speedups import implementation; print(implementation)")
+        code = "from kirsch.websocket.core.speedups import implementation; print(implementation)"
+        done = run(f"{PHONE}\n{code}")
         assert done.stdout == "python\n"
 
 

@@ -12,9 +12,9 @@ from tests.websocket.implementations import BINARY, CLOSE, CONTINUATION, PING, P
 
 from kirsch.websocket import asyncio as on_asyncio
 from kirsch.websocket import threaded
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Slow
-from kirsch.websocket.handshake import Policy
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import Slow
+from kirsch.websocket.core.handshake import Policy
 
 PATIENCE = 20
 REQUEST = (

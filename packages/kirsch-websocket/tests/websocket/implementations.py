@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kirsch.websocket import frame, parser, protocol, speedups
-from kirsch.websocket.errors import ProtocolError
+from kirsch.websocket.core import frame, parser, protocol, speedups
+from kirsch.websocket.core.errors import ProtocolError
 
 try:
     from kirsch.websocket import compiled
@@ -33,7 +33,7 @@ class Implementation:
 
 def application(base: Any) -> Any:
     """WebSocket as it is where `base` is the Protocol that could be had."""
-    spec = importlib.util.find_spec("kirsch.websocket.application")
+    spec = importlib.util.find_spec("kirsch.websocket.core.application")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,12 +10,12 @@ import os
 import socket
 import struct
 
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, Slow
-from kirsch.websocket.frame import header, mask
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import Closed, Slow
+from kirsch.websocket.core.frame import header, mask
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 
 LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)

@@ -19,14 +19,14 @@ from tests.websocket.implementations import (
     parts,
 )
 
-from kirsch.websocket import site
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, HandshakeError, ProtocolError
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.headers import HeadReader
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close
-from kirsch.websocket.protocol import CLOSED, OPEN
+from kirsch.websocket.core import site
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import Closed, HandshakeError, ProtocolError
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.headers import HeadReader
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Close
+from kirsch.websocket.core.protocol import CLOSED, OPEN
 
 BYE = made(CLOSE, b"\x03\xe8")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.websocket.backoff import Backoff, passes
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.url import BadUrl
+from kirsch.websocket.core.backoff import Backoff, may_succeed_later
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.url import BadUrl
 
 
 class _Most(Random):
@@ -105,4 +105,4 @@ def test_refuses_delays_that_shrink_or_are_no_numbers(delays: tuple[float, float
     ],
 )
 def test_some_errors_pass(error: HandshakeError, again: bool) -> None:
-    assert passes(error) is again
+    assert may_succeed_later(error) is again

@@ -1,5 +1,6 @@
 """The package builds with a compiler and without; what it says of itself is true."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import kirsch.websocket
 
 PACKAGE = Path(__file__).parents[2]
 MODULES = {"frame", "parser", "sending", "protocol", "pump"}
@@ -18,7 +21,7 @@ def implementation(path: Path | None = None, **environment: str) -> str:
     """What a fresh interpreter says runs."""
     places = {} if path is None else {"PYTHONPATH": str(path)}
     done = subprocess.run(
-        [sys.executable, "-c", "from kirsch.websocket import speedups; print(speedups.implementation)"],
+        [sys.executable, "-c", "from kirsch.websocket.core import speedups; print(speedups.implementation)"],
         env={**os.environ, **places, **environment},
         capture_output=True,
         text=True,
@@ -84,3 +87,19 @@ def test_a_provider_whose_library_is_missing_names_the_extra(provider: str, libr
     last = done.stderr.strip().splitlines()[-1]
     assert last.lower().startswith(f"importerror: {library} is not installed: ")
     assert last.endswith(f"pip install 'kirsch-websocket[{extra}]'")
+
+
+def test_lazy_names_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(kirsch.websocket.__file__).read_text())
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in typed.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {
+        name: f"kirsch.websocket.core.{module}" for name, module in kirsch.websocket._MODULES.items()
+    }
+    for name in seen:
+        assert getattr(kirsch.websocket, name)

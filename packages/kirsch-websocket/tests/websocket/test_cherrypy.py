@@ -29,7 +29,7 @@ from kirsch.websocket import Limits as WireLimits
 from kirsch.websocket import Protocol, WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
 from kirsch.websocket.cherrypy import serve as serve_alone
-from kirsch.websocket.protocol import OPEN
+from kirsch.websocket.core.protocol import OPEN
 
 THREADS = 10
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -595,7 +595,7 @@ def test_under_another_server_it_is_501(site, caplog):
     text = b"".join(body).decode()
     body.close()
     assert said == ["501 Not Implemented"]
-    assert text.startswith("this server keeps its connections")
+    assert text.startswith("this server does not hand over connections")
     assert text.count("\n") == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kirsch.websocket.deflate import (
+from kirsch.websocket.core.deflate import (
     PIECE,
     RATIO_FREE,
     TAIL,
@@ -18,9 +18,9 @@ from kirsch.websocket.deflate import (
     negotiate,
     offer,
 )
-from kirsch.websocket.errors import HandshakeError, ProtocolError
-from kirsch.websocket.headers import parse_extensions
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.errors import HandshakeError, ProtocolError
+from kirsch.websocket.core.headers import parse_extensions
+from kirsch.websocket.core.limits import Limits
 
 LIMITS = Limits()
 NO_LIMITS = Limits(message=None, ratio=None)

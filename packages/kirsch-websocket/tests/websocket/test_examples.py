@@ -22,8 +22,8 @@ from tests.websocket.programs import ending, wait
 from tests.websocket.snippets import SHOWN, blocks
 
 from kirsch.websocket import Closed, HandshakeError, Limits
-from kirsch.websocket.frame import BINARY, FIN, header
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.frame import BINARY, FIN, header
+from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
 ROOT = Path(__file__).parents[4]

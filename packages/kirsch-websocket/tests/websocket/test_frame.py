@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.websocket.implementations import MISSING, implementation, laid
 
-from kirsch.websocket.frame import header, mask, sendable
+from kirsch.websocket.core.frame import header, mask, sendable
 
 
 @pytest.fixture(scope="module")

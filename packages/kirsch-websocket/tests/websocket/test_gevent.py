@@ -10,13 +10,13 @@ from collections import deque
 import pytest
 from tests.websocket.echoes import Echo, echo
 
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.backoff import Backoff
-from kirsch.websocket.errors import Closed, HandshakeError, Slow
-from kirsch.websocket.frame import header, mask
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.backoff import Backoff
+from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
+from kirsch.websocket.core.frame import header, mask
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 
 pytest.importorskip("gevent")
 

@@ -7,24 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.websocket.deflate import Deflate
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.handshake import (
+from kirsch.websocket.core.deflate import Deflate
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.handshake import (
     Agreed,
     ClientHandshake,
-    Headers,
-    HeadReader,
     Policy,
     Redirect,
-    Request,
-    Response,
     accept,
     accept_fields,
     refusal,
     request_from_environ,
 )
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.url import Url
+from kirsch.websocket.core.headers import Headers, HeadReader, Request, Response
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.url import Url
 
 # RFC 6455, 1.2 and 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -209,7 +206,7 @@ class TestReadingRequests:
         assert unreadable(line + b"A: b\r\n" * 101 + b"\r\n") == 431
 
     def test_names_nobody_knows_do_not_gather(self):
-        from kirsch.websocket import headers
+        from kirsch.websocket.core import headers
 
         for number in range(headers._NAMES + 200):
             assert f"X-{number}" in read(f"GET / HTTP/1.1\r\nX-{number}: y\r\n\r\n".encode()).headers

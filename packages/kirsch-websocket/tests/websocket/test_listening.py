@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from kirsch.websocket import Url
-from kirsch.websocket.listening import Place, listener, peer, unix_socket
+from kirsch.websocket.listening import Place, listener, peer_name, unix_socket
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from kirsch.websocket.listening import Place, listener, peer, unix_socket
     ],
 )
 def test_a_peer_is_shown(address, shown):
-    assert peer(address) == shown
+    assert peer_name(address) == shown
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_path_is_removed_only_by_whom_it_is(tmp_path):
     os.rename(path, f"{path}.old")
     with unix_socket(path):
         second = Place(path, secure=False)
-    first.leave()
+    first.remove()
     assert os.path.exists(path)
-    second.leave()
+    second.remove()
     assert not os.path.exists(path)
-    second.leave()
+    second.remove()

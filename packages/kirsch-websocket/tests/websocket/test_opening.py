@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.websocket.deflate import Deflate
-from kirsch.websocket.dial import dial
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.handshake import Policy, Request, accept
-from kirsch.websocket.headers import HeadReader
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import (
+from kirsch.websocket.core.deflate import Deflate
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.handshake import Policy, accept
+from kirsch.websocket.core.headers import HeadReader, Request
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import (
     ClientOptions,
     Connect,
     ConnectSocks,
@@ -30,8 +29,8 @@ from kirsch.websocket.opening import (
     Steps,
     opening,
 )
-from kirsch.websocket.proxy import Environment, Proxy
-from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.core.url import BadUrl, Environment, Proxy, Url
+from kirsch.websocket.dial import dial
 
 DIRECT = ClientOptions(proxy=None)
 Answer = Callable[[Request], bytes]

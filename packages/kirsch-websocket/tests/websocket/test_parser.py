@@ -22,10 +22,10 @@ from tests.websocket.implementations import (
     parts,
 )
 
-from kirsch.websocket.deflate import Agreement
-from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Chunk, Close, Ping, Pong
+from kirsch.websocket.core.deflate import Agreement
+from kirsch.websocket.core.errors import ProtocolError
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Chunk, Close, Ping, Pong
 
 LARGE = 64 << 10
 DIRECT = 256 << 10

@@ -15,9 +15,9 @@ from tests.process import Before
 from tests.websocket.wire import PATIENCE, Peer
 
 from kirsch.websocket import Close, Closed, Limits, Ping, Pong, Protocol, Slow, WebSocket
-from kirsch.websocket import pool as pools
-from kirsch.websocket.poller import SelectorPoller
-from kirsch.websocket.pool import Pool
+from kirsch.websocket.threads import pool as pools
+from kirsch.websocket.threads.poller import SelectorPoller
+from kirsch.websocket.threads.pool import Pool
 
 RESET = struct.pack("ii", 1, 0)
 

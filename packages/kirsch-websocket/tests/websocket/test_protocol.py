@@ -24,11 +24,11 @@ from tests.websocket.implementations import (
     parts,
 )
 
-from kirsch.websocket.deflate import Agreement
-from kirsch.websocket.errors import Closed, ProtocolError, Slow
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Close, Ping, Pong
-from kirsch.websocket.protocol import BATCH, CLOSED, CLOSING, OPEN
+from kirsch.websocket.core.deflate import Agreement
+from kirsch.websocket.core.errors import Closed, ProtocolError, Slow
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Close, Ping, Pong
+from kirsch.websocket.core.protocol import BATCH, CLOSED, CLOSING, OPEN
 
 
 @pytest.fixture(params=["server", "client"])

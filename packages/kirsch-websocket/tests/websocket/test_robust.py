@@ -15,7 +15,7 @@ from tests.process import Before, descriptors
 from tests.websocket.crowd import ANSWERS, CONVERSATION, REQUEST, Asyncio, Echo, Peer, Threaded
 from tests.websocket.implementations import BINARY, CLOSE, PING, TEXT, made
 
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.limits import Limits
 
 
 def gone():

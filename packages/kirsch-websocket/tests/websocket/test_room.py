@@ -5,10 +5,10 @@ import threading
 import pytest
 from tests.websocket.implementations import BINARY, NAMES, TEXT, implementation, made
 
-from kirsch.websocket.deflate import Agreement
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Prepared
-from kirsch.websocket.room import Room
+from kirsch.websocket.core.deflate import Agreement
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Prepared
+from kirsch.websocket.core.room import Room
 
 
 class Wire:

@@ -14,9 +14,9 @@ from tests.websocket.serving import LOOPED, provider, serving
 
 from kirsch.websocket import Chunk, ClientOptions, Close, Closed, Limits, Pong, WebSocket
 from kirsch.websocket import threaded as threads
-from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.inbox import Chunks
-from kirsch.websocket.source import Coming
+from kirsch.websocket.core.errors import ProtocolError
+from kirsch.websocket.core.inbox import Chunks
+from kirsch.websocket.core.source import Incoming
 
 PATIENCE = 20
 PROVIDERS = ["threaded", "cherrypy", "wsgi", "gevent", *LOOPED]
@@ -24,7 +24,7 @@ BROKEN = Close(1011, "a message that was sent on did not come to its end")
 NO_LIMIT = Limits(message=None, fragments=None)
 
 
-class Words(Coming):
+class Words(Incoming):
     """A message whose words a test says."""
 
     text = True
@@ -34,7 +34,7 @@ class Words(Coming):
 
     def say(self, word, last=False):
         self.words.append((word, last))
-        self.target.go_on()
+        self.target.resume()
 
     def send_on(self, target):
         self.target = target
@@ -116,7 +116,7 @@ class TestProtocol:
         words.say("one")
         side.said()
         words.words.append(None)
-        words.target.go_on()
+        words.target.resume()
         assert side.said() == plain(CLOSE, BROKEN.payload)
         assert side.error.__cause__ is None
 
@@ -149,7 +149,7 @@ def test_a_message_may_end_while_another_thread_looks_at_it():
         @property
         def broken(self):
             self._chunks.append("last")
-            self._whole = True
+            self._complete = True
             return True
 
         @broken.setter
@@ -164,7 +164,7 @@ def test_a_message_may_end_while_another_thread_looks_at_it():
 class Told:
     """Is told, and says nothing."""
 
-    def taken(self, stream):
+    def chunk_taken(self, stream):
         pass
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from kirsch.websocket import Limits, Policy, WebSocket, threaded
 from kirsch.websocket import asyncio as loops
-from kirsch.websocket.headers import Headers, Request
-from kirsch.websocket.site import Site
+from kirsch.websocket.core.headers import Headers, Request
+from kirsch.websocket.core.site import Site
 
 
 class Echo(WebSocket):

@@ -26,7 +26,7 @@ from kirsch.websocket import (
     Slow,
     WebSocket,
 )
-from kirsch.websocket.backoff import Backoff
+from kirsch.websocket.core.backoff import Backoff
 from kirsch.websocket.threaded import Connection, Stream, connect, reconnect, serve
 
 LARGE = Limits(message=32 << 20, queue=32 << 20)
@@ -507,8 +507,8 @@ def test_a_server_that_never_ends_is_left_in_time():
 
 def rude(listener):
     """Accept a client, and say nothing more."""
-    from kirsch.websocket.handshake import accept
-    from kirsch.websocket.headers import HeadReader
+    from kirsch.websocket.core.handshake import accept
+    from kirsch.websocket.core.headers import HeadReader
 
     sock = listener.accept()[0]
     sock.sendall(accept(HeadReader(Limits(), client=False).feed(sock.recv(65536)), Policy()).response)
@@ -847,7 +847,8 @@ class Blocked:
         if name.partition(".")[0] in ABSENT or name.startswith("kirsch.websocket.compiled"):
             raise ImportError("not here: " + name)
 sys.meta_path.insert(0, Blocked())
-from kirsch.websocket import WebSocket, speedups
+from kirsch.websocket import WebSocket
+from kirsch.websocket.core import speedups
 from kirsch.websocket.threaded import connect, serve
 class Echo(WebSocket):
     def received_message(self, message):

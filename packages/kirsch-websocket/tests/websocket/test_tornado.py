@@ -17,9 +17,9 @@ from tests.websocket.looped import (
     soon,
 )
 
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
 
 pytest.importorskip("tornado")
 

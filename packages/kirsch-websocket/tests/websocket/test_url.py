@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.url import BadUrl, Url
 
 
 @pytest.mark.parametrize(

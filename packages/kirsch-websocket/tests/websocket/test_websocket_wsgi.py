@@ -322,11 +322,11 @@ def test_wsgiref_keeps_its_connections_501(caplog):
         sock.close()
         assert place.get("/").text == "hello"
     server.server_close()
-    assert body.startswith("this WSGI server keeps its connections: kirsch's, gunicorn's")
+    assert body.startswith("this WSGI server does not hand over connections: use kirsch's, gunicorn")
     assert body.count("\n") == 1
     (record,) = (record for record in caplog.records if record.name == "kirsch.websocket")
     assert record.exc_info is None
-    assert record.getMessage().startswith("127.0.0.1: this WSGI server keeps its connections")
+    assert record.getMessage().startswith("127.0.0.1: this WSGI server does not hand over connections")
 
 
 def test_waitress_keeps_its_connections_501():

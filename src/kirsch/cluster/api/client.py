@@ -80,7 +80,7 @@ class Client:
 
     def stream(self, path: str, *, timeout: float | None = None, **query: Any) -> Iterator[Any]:
         """The messages of a stream, as they come, until it ends or `timeout` seconds have passed."""
-        from kirsch.websocket.errors import Closed
+        from kirsch.websocket import Closed
 
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._open(_url(path, query)) as stream:

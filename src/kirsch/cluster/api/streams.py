@@ -12,7 +12,7 @@ import cherrypy
 from kirsch.bus import AsyncioPlugin
 from kirsch.websocket import Closed, Limits, WebSocket
 from kirsch.websocket.cherrypy import WebSocketTool
-from kirsch.websocket.frame import GOING_AWAY, INTERNAL
+from kirsch.websocket.core.frame import GOING_AWAY, INTERNAL
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kirsch.websocket import arguments
-from kirsch.websocket.limits import Limits as WebSocketLimits
+from kirsch.websocket import Limits as WebSocketLimits
+from kirsch.websocket.core import arguments
 
 
 @dataclass(frozen=True, slots=True)

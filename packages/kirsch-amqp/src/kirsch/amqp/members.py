@@ -12,7 +12,7 @@ from typing import Any
 from kirsch.amqp import protocol
 from kirsch.amqp.message import Publication
 from kirsch.amqp.room import Room, Rooms
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Prepared
 
 # Seconds between signs of life, and of silence until a process is considered dead: with the second between
 # looks and the time on the way that is less than 15.

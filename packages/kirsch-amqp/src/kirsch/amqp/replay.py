@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from kirsch.amqp.consumer import OWN, Deduplicator, Message, decode
 from kirsch.amqp.message import Delivery
 from kirsch.amqp.room import Behind, Room, Rooms
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Prepared
 
 # Messages the broker sends ahead; messages after which it may send more.
 AHEAD, BATCH = 200, 100

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from kirsch.amqp.batching import Batching
 from kirsch.amqp.protocol import text
-from kirsch.websocket.errors import Closed, Slow
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Closed, Prepared, Slow
 
 # Bytes that a room takes besides its messages.
 ROOM = 1500

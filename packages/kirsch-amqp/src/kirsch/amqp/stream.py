@@ -31,7 +31,7 @@ from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.replay import AHEAD, Handled, Receive, Replay
 from kirsch.amqp.room import Rooms
 from kirsch.amqp.topology import Consumer
-from kirsch.websocket.message import Prepared
+from kirsch.websocket import Prepared
 
 log = logging.getLogger("kirsch.amqp")
 

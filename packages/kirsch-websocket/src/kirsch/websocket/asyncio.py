@@ -1,7 +1,7 @@
 """WebSockets on asyncio's event loop, uvloop's too: `serve` and `connect`.
 
-No task and no queue stands between the socket and a class that extends WebSocket. Whoever iterates gets an
-inbox, and reading stops while it is full.
+No task and no queue stands between the socket and a class that extends WebSocket. A Connection, to iterate
+over, has an inbox; it is not read while the inbox is full.
 """
 
 import asyncio
@@ -11,18 +11,17 @@ import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Self
 
-from kirsch.websocket import arguments
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_client import connect, reconnect
-from kirsch.websocket.async_connection import Connection, Stream
-from kirsch.websocket.async_socket import Listener, bound
-from kirsch.websocket.awaited import Awaited
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core import arguments
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.site import Site
 from kirsch.websocket.listening import BACKLOG, Place, unix_socket
-from kirsch.websocket.message import check_close
-from kirsch.websocket.site import Site
+from kirsch.websocket.loops.client import Awaited, connect, reconnect
+from kirsch.websocket.loops.connection import Connection, Stream
+from kirsch.websocket.loops.server_handshake import Listener, bound
 
 __all__ = ["Connection", "Server", "Stream", "connect", "reconnect", "serve"]
 
@@ -31,7 +30,7 @@ Application = type[WebSocket] | Handler
 
 
 class Handled(Connection):
-    """A connection that a coroutine function takes care of; it is closed when the function returns."""
+    """Connection that a coroutine function runs on; it is closed when the function returns."""
 
     def __init__(self, handler: Handler, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -42,9 +41,9 @@ class Handled(Connection):
 
 
 def factory(application: Application, stream: bool = False) -> Callable[..., WebSocket]:
-    """What makes a connection for an application: the class itself, or one that runs the function.
+    """Return a Factory for an application: the class itself, or one that runs the function.
 
-    `stream`: the function is given each message as a Stream.
+    `stream` gives the function each message as a Stream.
     """
     if isinstance(application, type):
         return application
@@ -54,10 +53,10 @@ def factory(application: Application, stream: bool = False) -> Callable[..., Web
 
 
 class Server:
-    """A listening server: `async with serve(...) as server`.
+    """Server that listens: `async with serve(...) as server`.
 
     Attributes:
-        sockets: what it listens on.
+        sockets: the listening sockets.
     """
 
     def __init__(self, site: Site, listener: Listener, secure: bool) -> None:
@@ -68,12 +67,12 @@ class Server:
 
     @property
     def address(self) -> Any:
-        """The first address: (host, port), or a path."""
+        """First address: (host, port), or a path."""
         return self._place.address
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """URL for clients."""
         return self._place.url
 
     async def serve_forever(self) -> None:
@@ -84,20 +83,20 @@ class Server:
             await self.close()
 
     async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
-        """Listen no more, close every connection, and wait for the end.
+        """Stop listening, close every connection, and wait for their end.
 
         Args:
-            code, reason: what the peers are told.
-            timeout: how long to wait for them, before they are ended, and then for functions that go on,
-                before they are cancelled; None is `limits.close_timeout`.
+            code, reason: for the peers.
+            timeout: seconds to wait for the peers before they are aborted, and then for functions that go
+                on before they are cancelled; None for `limits.close_timeout`.
 
-        Raises ValueError for what cannot be said; nothing is closed then.
+        Raises ValueError for what a close frame cannot carry; nothing is closed then.
         """
         check_close(code, reason)
         timeout = self._limits.close_timeout if timeout is None else timeout
         self._listener.close()
         await self._listener.connections.close(code, reason, timeout)
-        self._place.leave()
+        self._place.remove()
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,16 +110,17 @@ class serve(Awaited):  # noqa: N801 - it reads as a function: awaited, or with `
 
     Args:
         application: a class that extends WebSocket, or `async def handler(ws: Connection)`; or a mapping of
-            paths to either.
-        host, port: where; None is every address, port 0 takes a free one.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        ssl: a context, for wss.
-        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        sock: a socket that is bound, in place of both.
-        stream: functions are given each message as a Stream, in chunks.
-        backlog: connections that wait to be accepted.
+            paths to these.
+        host, port: None is every address, port 0 takes a free one.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        ssl: the TLS context, for wss.
+        unix: the path of a Unix socket (mode 0600), in place of host and port.
+        sock: a bound socket, in place of both.
+        stream: True to give functions each message as a Stream, in chunks.
+        backlog: the number of connections that may wait to be accepted.
 
-    Raises OSError where nothing can be listened on.
+    Raises OSError if it cannot listen.
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class serve(Awaited):  # noqa: N801 - it reads as a function: awaited, or with `
         self._context = ssl
         self._backlog = backlog
         self._server: Server
-        self._due = True
+        self._unused = True
 
     def __await__(self) -> Generator[Any, None, Server]:
-        self._due = False
+        self._unused = False
         return self._listen().__await__()
 
     async def _listen(self) -> Server:

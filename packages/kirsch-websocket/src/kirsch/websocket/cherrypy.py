@@ -10,9 +10,9 @@
             cherrypy.request.websocket.room = room
 
 The page handler runs before the handshake is answered. It may refuse by HTTPError, HTTPRedirect or a status
-of its own; what it returns is dropped. Tools that come before it (authentication, sessions) do their work,
-and what they put into the response's header goes out with it, cookies too. Then the connection leaves
-CherryPy, and the thread that answered is free.
+of its own; its return value is dropped. Tools that run before it (authentication, sessions) work as ever, and
+the header fields that they set, cookies too, are part of the response. Then the connection leaves the HTTP
+server, and the thread that answered is free.
 """
 
 import atexit
@@ -34,17 +34,17 @@ from cherrypy._cprequest import Hook
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
 
-from kirsch.websocket import arguments
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, HandshakeError, Slow
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import Listening, Place, peer
-from kirsch.websocket.message import check_close
-from kirsch.websocket.pool import Pool
-from kirsch.websocket.site import Site
+from kirsch.websocket.core import arguments
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Accepted, Policy, request_from_environ
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.site import Site
+from kirsch.websocket.listening import Listening, Place, peer_name
 from kirsch.websocket.threaded import Application, factory
+from kirsch.websocket.threads.pool import Pool
 
 __all__ = ["Server", "WebSocketPlugin", "WebSocketTool", "serve"]
 
@@ -53,14 +53,13 @@ log = logging.getLogger("kirsch.websocket")
 CHANNEL = "handle-websocket"
 _POLICY = frozenset(each.name for each in fields(Policy))
 _LIMITS = frozenset(each.name for each in fields(Limits))
-# Of a response with a body, which this is not any more.
+# Fields of a response with a body, which the 101 has not.
 _BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding")
-_ELSEWHERE = (
-    "this server keeps its connections: kirsch.websocket.cherrypy needs one that gives "
-    "environ['kirsch.upgrade'], as kirsch.bus.http_server and cherrypy.server with SERVER_DEFAULTS of "
-    "kirsch.bus do"
+_UNSUPPORTED = (
+    "this server does not hand over connections: kirsch.websocket.cherrypy needs environ['kirsch.upgrade'], "
+    "as kirsch.bus.http_server and cherrypy.server with SERVER_DEFAULTS of kirsch.bus give it"
 )
-# How long a handshake may take where no limit is set, in seconds.
+# Seconds that a handshake may take where no limit is set.
 LONG = 3600.0
 
 
@@ -75,13 +74,13 @@ class WebSocketPlugin(SimplePlugin):
         super().__init__(bus)
         arguments.whole("threads", threads, 1)
         self.threads = threads
-        # What the peers are told in the end, and how long they are waited for.
-        self.farewell: tuple[int, str, float | None] = (GOING_AWAY, "", None)
+        # Arguments of Pool.close, for the end.
+        self.close_arguments: tuple[int, str, float | None] = (GOING_AWAY, "", None)
         self._pool: Pool | None = None
 
     @property
     def connections(self) -> list[WebSocket]:
-        """Those that are open just now."""
+        """List of the open connections."""
         return [] if self._pool is None else self._pool.connections
 
     def subscribe(self) -> None:
@@ -103,12 +102,12 @@ class WebSocketPlugin(SimplePlugin):
     def stop(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close(*self.farewell)
+            pool.close(*self.close_arguments)
 
     stop.priority = 30  # type: ignore[attr-defined] # after the HTTP server's
 
     def adopt(self, websocket: WebSocket, sock: socket.socket, received: bytes) -> None:
-        """Serve a WebSocket on a connection that has left its server."""
+        """Serve a WebSocket on a connection that the HTTP server has handed over."""
         try:
             if self._pool is None:
                 raise RuntimeError("the bus does not run")
@@ -118,7 +117,7 @@ class WebSocketPlugin(SimplePlugin):
             sock.close()
 
     def broadcast(self, message: Any) -> None:
-        """Send to all."""
+        """Send a message to all connections; those that are slow or closing do not get it."""
         for websocket in self.connections:
             try:
                 websocket.send(message)
@@ -127,40 +126,40 @@ class WebSocketPlugin(SimplePlugin):
 
 
 class WebSocketTool(cherrypy.Tool):
-    """`cherrypy.tools.websocket`: the path it is on is a WebSocket.
+    """`cherrypy.tools.websocket`: makes its path a WebSocket.
 
     Its arguments, of the decorator or in a configuration (`tools.websocket.on = True` there):
 
-    - application: a class that extends WebSocket, or a function that is given a connection to iterate over
-    - subprotocols, origins, deflate, headers: as Policy has them; pages of the same host by default
-    - message, queue, ping_interval, …: as Limits has them
-    - policy, limits: a Policy and a Limits, where those are at hand
-    - stream: the function is given each message as a Stream, in chunks
+    - application: a class that extends WebSocket, or a function that gets a connection to iterate over
+    - subprotocols, origins, deflate, headers: those of Policy; pages of the same host by default
+    - message, queue, ping_interval, …: those of Limits
+    - policy, limits: a Policy and a Limits, instead
+    - stream: True to give the function each message as a Stream, in chunks
 
-    The page handler finds the WebSocket in `cherrypy.request.websocket`; nothing can be sent yet.
+    The page handler finds the WebSocket in `cherrypy.request.websocket`; it cannot send yet.
     """
 
     def __init__(self, bus: Any = None) -> None:
-        """`bus` is that of the plugin: cherrypy.engine unless given."""
+        """`bus` is the plugin's bus, cherrypy.engine by default."""
         self.bus = cherrypy.engine if bus is None else bus
-        # After the tools that say who may, and that lock sessions.
+        # After the tools that authenticate, and that lock sessions.
         super().__init__("before_handler", self.begin, "websocket", priority=60)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """The decorator. Raises TypeError and ValueError for options that are none."""
+        """Decorate a page handler. Raises TypeError and ValueError for wrong options."""
         _site(**{name: value for name, value in options.items() if name not in ("on", "priority")})
         return super().__call__(*args, **options)
 
     def begin(self, **options: Any) -> None:
-        """Check the request; raises _Refused."""
+        """Check the request, and prepare the response. Raises _Refused."""
         request = cherrypy.serving.request
-        name = peer((request.remote.ip, request.remote.port) if request.remote.ip else None)
+        name = peer_name((request.remote.ip, request.remote.port) if request.remote.ip else None)
         try:
             site = self._site(options)
             websocket, response = site.open(request_from_environ(request.wsgi_environ), name)
             upgrade = request.wsgi_environ.get("kirsch.upgrade")
             if upgrade is None:
-                raise HandshakeError(501, _ELSEWHERE)
+                raise HandshakeError(501, _UNSUPPORTED)
         except HandshakeError as error:
             log.warning("%s: %s", name, error)
             raise _Refused(error) from None
@@ -184,10 +183,11 @@ class WebSocketTool(cherrypy.Tool):
 
 
 class Server(Listening):
-    """A listening server with a bus of its own: `with serve(...) as server`; it serves from the start.
+    """Server with a bus of its own, which serves as soon as it is made: `with serve(...) as server`.
 
     Attributes:
-        address: (host, port), or the path of a Unix socket. url: where clients find it.
+        address: (host, port), or the path of a Unix socket.
+        url: the URL for clients.
     """
 
     def __init__(self, bus: Any, adapter: Any, plugin: WebSocketPlugin, secure: bool) -> None:
@@ -197,12 +197,12 @@ class Server(Listening):
 
     @property
     def connections(self) -> list[WebSocket]:
-        """Those that are open just now."""
+        """List of the open connections."""
         return self._plugin.connections
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         check_close(code, reason)
-        self._plugin.farewell = (code, reason, timeout)
+        self._plugin.close_arguments = (code, reason, timeout)
         if self._bus.state is self._bus.states.STARTED:
             self._bus.stop()
 
@@ -222,19 +222,20 @@ def serve(
     stream: bool = False,
     threads: int = 10,
 ) -> Server:
-    """Listen, and serve at once: a CherryPy application that has nothing but WebSockets.
+    """Listen, and serve a CherryPy application that has nothing but WebSockets.
 
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
-            to either.
-        host, port: where; None is every address of IPv4, port 0 takes a free one.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        ssl: a context, for wss.
-        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        stream: functions are given each message as a Stream, in chunks.
-        threads: how many answer handshakes, and as many serve callbacks.
+            to these.
+        host, port: None is every address of IPv4, port 0 takes a free one.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        ssl: the TLS context, for wss.
+        unix: the path of a Unix socket (mode 0600), in place of host and port.
+        stream: True to give functions each message as a Stream, in chunks.
+        threads: the number of threads for handshakes, and of those for callbacks.
 
-    Raises ServerError, in one line, where nothing can be listened on.
+    Raises ServerError, in one line, if it cannot listen.
     """
     from kirsch.bus import Limits as ServerLimits
     from kirsch.bus import http_server
@@ -250,7 +251,7 @@ def serve(
     pages.log.access = _no_access_log
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
-    # Nothing else is served here: what a handshake may take is what a request may.
+    # Only handshakes are served here, so their limits are those of requests.
     take_on = ServerLimits(
         threads=threads,
         timeout=limits.handshake_timeout or LONG,
@@ -271,7 +272,7 @@ def _no_access_log() -> None:
 
 
 class _Nothing:
-    """What is left where every path is a WebSocket."""
+    """Root object of an application whose paths are all WebSockets."""
 
     def default(self, *path: str, **query: str) -> None:
         pass
@@ -280,7 +281,7 @@ class _Nothing:
 
 
 class _Refused(cherrypy.HTTPError):
-    """A handshake that failed: one line of text, where CherryPy's errors are pages."""
+    """Handshake that failed: its response is a line of text, where CherryPy's errors are pages."""
 
     def __init__(self, error: HandshakeError) -> None:
         super().__init__(error.status, error.reason)
@@ -302,7 +303,7 @@ class _Refused(cherrypy.HTTPError):
 def _site(
     application: Any = None, policy: Any = None, limits: Any = None, stream: bool = False, **options: Any
 ) -> Site:
-    """What a tool's arguments ask for. Raises TypeError, ValueError."""
+    """Return the Site of a tool's arguments. Raises TypeError, ValueError."""
     if application is not None and not callable(application) and not hasattr(application, "get"):
         raise TypeError(f"an application is a class or a function, not {application!r}")
     arguments.kind("policy", policy, Policy | None, "a kirsch.websocket.Policy")
@@ -322,7 +323,7 @@ def _site(
 
 
 def _switch(answer: list[tuple[str, str]]) -> None:
-    """Make the response the handshake's, unless somebody has said something else."""
+    """Make the response the handshake's, unless the page handler has set a status."""
     response = cherrypy.serving.response
     if response.status is not None:
         return

@@ -1,18 +1,25 @@
-"""Opening a client's connection with blocking sockets: the system's for threads, gevent's for gevent."""
+"""Client connections over blocking sockets: the system's for threads, gevent's for gevent.
 
+Also what every client shares: proxies of the environment and SOCKS proxies, the default TLS context, error
+messages, and reconnecting.
+"""
+
+import logging
 import os
 import socket
 import ssl as _ssl
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import cache
+from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from kirsch.websocket import socks
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.failure import failure
-from kirsch.websocket.opening import (
+from kirsch.websocket.core.backoff import Backoff, may_succeed_later
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.opening import (
     ClientOptions,
     Connect,
     ConnectSocks,
@@ -25,8 +32,11 @@ from kirsch.websocket.opening import (
     Step,
     opening,
 )
-from kirsch.websocket.proxy import Environment, Proxy
-from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.core.url import BadUrl, Environment, Proxy, Url
+
+log = logging.getLogger("kirsch.websocket")
+
+C = TypeVar("C", bound=AbstractContextManager[Any])
 
 _READ = 64 << 10
 
@@ -41,20 +51,20 @@ def dial(
     sockets: ModuleType = socket,
     tls: ModuleType = _ssl,
 ) -> tuple[socket.socket, Opened]:
-    """A blocking socket (an SSLSocket for wss) on which a WebSocket is open.
+    """Open a WebSocket; return its blocking socket (an SSLSocket for wss), and what was agreed on.
 
     Args:
-        url: where; may hold user and password.
-        options: how; None for the defaults.
+        url: the address; may hold user and password.
+        options: None for the defaults.
         ssl: the context for wss; None for the system's certificates.
         proxy_ssl: the context for a https:// proxy; None for the system's certificates.
         timeout: seconds for everything together; None for the limits' handshake_timeout. Only the
-            system's resolver is not interrupted.
+            system's resolver cannot be interrupted.
         sockets, tls: modules like socket and ssl: gevent.socket and gevent.ssl.
 
     Raises:
         TypeError: a context is not of the module `tls`.
-        HandshakeError: there is no WebSocket, in one line; its `__cause__` is the OSError, if it was one.
+        HandshakeError: the connection failed, with the reason in one line; `__cause__` is the OSError if any.
     """
     for context in (ssl, proxy_ssl):
         if context is not None and not isinstance(context, tls.SSLContext):
@@ -91,7 +101,7 @@ def dial(
                 case Disconnect():
                     sock.close()
     except (OSError, UnicodeError) as error:
-        # Names that no resolver takes are UnicodeErrors.
+        # A name that no resolver takes raises UnicodeError.
         assert step is not None
         raise failure(step, error, deadline.timeout) from error
     finally:
@@ -101,14 +111,14 @@ def dial(
 
 
 class _Deadline:
-    """What is left of the time for everything."""
+    """Time limit for all steps together."""
 
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
 
     def left(self, shares: int = 1) -> float | None:
-        """Seconds for one of so many things that are still to be tried; raises TimeoutError."""
+        """Return the seconds for one of `shares` remaining attempts. Raises TimeoutError if none are left."""
         if self._end is None:
             return None
         left = self._end - time.monotonic()
@@ -117,13 +127,13 @@ class _Deadline:
         return left / shares
 
     def on(self, sock: Any) -> Any:
-        """The socket, for one call."""
+        """Return the socket with the remaining time as its timeout."""
         sock.settimeout(self.left())
         return sock
 
 
 class _Network:
-    """Connections by one pair of socket and ssl modules."""
+    """Connections made with one pair of socket and ssl modules."""
 
     def __init__(self, deadline: _Deadline, sockets: Any, tls: Any) -> None:
         self._deadline = deadline
@@ -131,7 +141,7 @@ class _Network:
         self._tls = tls
 
     def connect(self, host: str, port: int) -> Any:
-        """A TCP connection to the first of the host's addresses that takes one, each in its share of time."""
+        """Connect to the first of the host's addresses that accepts, each in its share of the time."""
         sockets = self._sockets
         found = sockets.getaddrinfo(host, port, 0, sockets.SOCK_STREAM)
         first: OSError | None = None
@@ -149,21 +159,21 @@ class _Network:
     def connect_socks(self, proxy: Proxy, host: str, port: int) -> Any:
         if not proxy.resolves:
             host = self._resolve_for(proxy, host, port)
-        way = _Way(self, self._deadline)
+        route = _Route(self, self._deadline)
         try:
-            socks.client(proxy, way).connect(host, port)
+            socks_client(proxy, route).connect(host, port)
         except BaseException as error:
-            way.close()
+            route.close()
             if not isinstance(error, Exception) or isinstance(error, OSError | HandshakeError):
                 raise
-            # Its own errors, and what it did not think of: either way the proxy said something wrong.
-            raise socks.failure(proxy, host, error) from error
-        return way.sock
+            # python-socks raises errors of its own, and others where the proxy answers nonsense.
+            raise socks_failure(proxy, host, error) from error
+        return route.sock
 
     def _resolve_for(self, proxy: Proxy, host: str, port: int) -> str:
         family = self._sockets.AF_INET if proxy.scheme == "socks4" else 0
         try:
-            return socks.address(self._sockets.getaddrinfo(host, port, family, self._sockets.SOCK_STREAM))
+            return socks_address(self._sockets.getaddrinfo(host, port, family, self._sockets.SOCK_STREAM))
         except OSError as error:
             raise failure(Connect(host, port), error, self._deadline.timeout) from error
 
@@ -194,15 +204,15 @@ class _Network:
         return sock
 
 
-class _Way:
-    """The way to a SOCKS proxy, as python-socks wants it: a proxy before the proxy, and its socket."""
+class _Route:
+    """Connection to a SOCKS proxy in the form that python-socks asks for: a proxy before the proxy."""
 
     def __init__(self, network: _Network, deadline: _Deadline) -> None:
         self._network = network
         self._deadline = deadline
         self.sock: Any = None
 
-    def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> "_Way":
+    def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> "_Route":
         self.sock = self._network.connect(dest_host, dest_port)
         return self
 
@@ -219,10 +229,10 @@ class _Way:
 
 
 def environment(options: ClientOptions) -> Environment | None:
-    """What the environment says of proxies, if the options ask for it."""
+    """Return the environment's proxy settings, if the options ask for them and there are any."""
     if options.proxy != "environment":
         return None
-    # urllib.request is slow to import, and on Linux only variables count.
+    # urllib.request is slow to import, and on Linux only variables matter.
     settings = sys.platform in ("darwin", "win32")
     if not settings and not any(name[-6:].lower() == "_proxy" for name in os.environ):
         return None
@@ -233,12 +243,97 @@ def environment(options: ClientOptions) -> Environment | None:
 
 @cache
 def default_context(tls: ModuleType = _ssl) -> _ssl.SSLContext:
-    """The system's certificates; made once, for it takes milliseconds."""
+    """Return a context with the system's certificates; made once, since that takes milliseconds."""
     context: _ssl.SSLContext = tls.create_default_context()
     if not isinstance(context, tls.SSLContext):
-        # gevent has this function of the standard library, whose contexts would block every greenlet.
+        # gevent re-exports the standard library's function, whose contexts would block every greenlet.
         standard, context = context, tls.SSLContext(_ssl.PROTOCOL_TLS_CLIENT)
         context.load_default_certs()
         context.options, context.verify_flags = standard.options, standard.verify_flags
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def failure(step: Step, error: Exception, timeout: float | None) -> HandshakeError:
+    """Return the error to raise, in one line, for a step that failed; `timeout` is that of all steps."""
+    peer = "" if isinstance(step, Disconnect) else step.peer
+    match error:
+        case _ssl.SSLCertVerificationError():
+            reason = f"the certificate of {peer} is not accepted: {error.verify_message.rstrip('.')}"
+        case _ssl.SSLEOFError() | ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            reason = f"{peer} closed the connection before it answered"
+        case _ssl.SSLError():
+            message = (error.reason or str(error.args[-1])).replace("_", " ").lower()
+            reason = f"no TLS with {peer}: {message}"
+        case TimeoutError():
+            reason = f"{peer} did not answer" + ("" if timeout is None else f" within {timeout:g} seconds")
+        case socket.gaierror():
+            reason = f"the address of {peer.rpartition(':')[0]} is not known: {error.strerror}"
+        case ConnectionRefusedError():
+            reason = f"nothing listens on {peer}"
+        case FileNotFoundError():
+            reason = f"there is no socket {peer}"
+        case _:
+            reason = f"{peer} is not reached: {getattr(error, 'strerror', None) or error}"
+    return HandshakeError(0, " ".join(reason.split()))
+
+
+# SOCKS, by python-socks, which is imported when a proxy needs it.
+
+
+def socks_client(proxy: Proxy, forward: object, *, asyncio: bool = False) -> Any:
+    """Return python-socks's client of a proxy, which it reaches by `forward.connect(host, port, timeout)`.
+
+    Raises BadUrl where python-socks is not installed.
+    """
+    try:
+        kinds = import_module("python_socks").ProxyType
+        make = import_module("python_socks.async_.asyncio" if asyncio else "python_socks.sync").Proxy
+    except ImportError as error:
+        raise BadUrl("a SOCKS proxy needs python-socks: pip install 'kirsch-websocket[socks]'") from error
+    kind = kinds.SOCKS4 if proxy.scheme.startswith("socks4") else kinds.SOCKS5
+    # The proxy may be given a name: where we are to resolve it, it is an address by now.
+    return make(kind, proxy.host, proxy.port, proxy.username, proxy.password, True, forward=forward)
+
+
+def socks_address(found: list[Any]) -> str:
+    """Return the address of getaddrinfo's that is given to a proxy: IPv4 first, since not all have IPv6."""
+    best: str = min(found, key=lambda info: info[0])[4][0]
+    return best
+
+
+def socks_failure(proxy: Proxy, host: str, error: Exception) -> HandshakeError:
+    """Return the error to raise, in one line, for a SOCKS proxy that did not connect."""
+    reason = " ".join(str(error).split()) or "it does not speak SOCKS"
+    return HandshakeError(0, f"the proxy {proxy.place} makes no way to {host}: {reason}")
+
+
+def reconnections(
+    connect: Callable[[], C], wait: Callable[[float], object], backoff: Backoff | None
+) -> Iterator[C]:
+    """Yield connections, each when the one before has ended; `wait(seconds)` waits between.
+
+    Raises HandshakeError: one that will not go away by waiting, or the last one when `backoff` ends.
+    """
+    backoff = backoff or Backoff()
+    failed: HandshakeError | None = None
+    while True:
+        try:
+            connection = connect()
+        except HandshakeError as error:
+            if not may_succeed_later(error):
+                raise
+            failed = error
+        else:
+            failed, since = None, time.monotonic()
+            with connection:
+                yield connection
+            backoff.lasted(time.monotonic() - since)
+        delay = next(backoff, None)
+        if delay is None:
+            if failed is not None:
+                raise failed
+            return
+        if failed is not None:
+            log.info("%s: trying again in %.1f s", failed, delay)
+        wait(delay)

@@ -1,7 +1,7 @@
-"""WebSockets on gevent: `serve`, `handler_class` for a pywsgi server that is there, `connect`.
+"""WebSockets on gevent: `serve`, `handler_class` for your own pywsgi server, `connect`.
 
-Nothing needs to be monkey-patched. Each connection has a greenlet that reads and calls the application; a
-callback may block, as gevent does. A function that is given a connection to iterate over has one more.
+No monkey-patching is needed. Each connection has a greenlet that reads and calls the application; a callback
+may block as gevent does. A function that iterates over a connection has one more greenlet.
 """
 
 import contextlib
@@ -24,32 +24,33 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.server import StreamServer
 
-from kirsch.websocket import arguments
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.gevent_client import Context, connect, reconnect
-from kirsch.websocket.gevent_connection import Connection, Handled, Stream
-from kirsch.websocket.gevent_wire import Wire
-from kirsch.websocket.handshake import Headers, HeadReader, Policy, Request, refusal
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, peer, unix_socket
-from kirsch.websocket.message import check_close
-from kirsch.websocket.site import Site, refuse_coroutines
+from kirsch.websocket.core import arguments
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Policy, refusal
+from kirsch.websocket.core.headers import Headers, HeadReader, Request
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.site import Site, refuse_coroutines
+from kirsch.websocket.greenlets.client import Context, connect, reconnect
+from kirsch.websocket.greenlets.connection import Connection, Handled, Stream
+from kirsch.websocket.greenlets.wire import Wire
+from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, peer_name, unix_socket
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler_class", "reconnect", "serve"]
 
 log = logging.getLogger("kirsch.websocket")
 
 Application = type[WebSocket] | Callable[[Connection], object]
-# How much of a request's head is read at a time.
+# Bytes of a request's head read at a time.
 HEAD = 16 << 10
 
 
 def factory(application: Application, stream: bool = False) -> Callable[..., WebSocket]:
-    """What makes a connection for an application: the class itself, or one that runs the function.
+    """Return a Factory for an application: the class itself, or one that runs the function.
 
-    `stream`: the function is given each message as a Stream.
+    `stream` gives the function each message as a Stream.
     """
     if isinstance(application, type) and issubclass(application, WebSocket):
         return application
@@ -60,29 +61,29 @@ def factory(application: Application, stream: bool = False) -> Callable[..., Web
 
 
 class Handler(WSGIHandler):
-    """What `handler_class()` makes a class of.
+    """Base of the classes that `handler_class()` makes.
 
     Attributes:
-        site: what is offered.
-        wires: the connections that are open.
+        site: the applications.
+        wires: the open connections.
     """
 
     site: ClassVar[Site]
     wires: ClassVar[set[Wire]]
     rfile: Any
     requestline: str | None
-    # Runs until a request's head is there.
+    # Time limit for a request's head.
     _head: gevent.Timeout
 
     @classmethod
     def close_connections(
         cls, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None
     ) -> None:
-        """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
+        """Close every connection; abort those that do not answer within `timeout` or `close_timeout`."""
         _close(cls.wires, code, reason, cls.site.limits.close_timeout if timeout is None else timeout)
 
     def handle_one_request(self) -> Any:
-        """Handle a request whose head is there in the time that a handshake has, waiting for it included."""
+        """Handle one request; its head has to come within the handshake's time limit."""
         limit = self.site.limits.handshake_timeout
         again, self.requestline = self.requestline is not None, None
         self._head = gevent.Timeout.start_new(limit)
@@ -91,21 +92,21 @@ class Handler(WSGIHandler):
         except gevent.Timeout as timeout:
             if timeout is not self._head:
                 raise
-            # Who just says nothing more has been answered all it has asked.
+            # A kept-alive connection that stays silent is no failure: all its requests were answered.
             level = logging.DEBUG if again and self.requestline is None else logging.WARNING
-            log.log(level, "%s: no request in %s s", peer(self.client_address), limit)
+            log.log(level, "%s: no request in %s s", peer_name(self.client_address), limit)
             return None
         finally:
             self._head.close()
 
     def handle_one_response(self) -> None:
-        """Open a WebSocket where one is; let the WSGI application have all other requests."""
+        """Open a WebSocket, or pass the request to the WSGI application."""
         self._head.close()
         if not self._wanted():
             super().handle_one_response()
             return
         self.close_connection = True
-        name = peer(self.client_address)
+        name = peer_name(self.client_address)
         try:
             websocket, response = self._open(name)
         except HandshakeError as error:
@@ -113,7 +114,7 @@ class Handler(WSGIHandler):
             self._say(str(error.status), refusal(error))
             return
         try:
-            rest = self._ahead()
+            rest = self._read_ahead()
             self._say("101", response)
         except OSError as error:
             log.info("%s: gone before the handshake was answered: %s", name, error)
@@ -130,8 +131,8 @@ class Handler(WSGIHandler):
             raise HandshakeError(505, f"{self.request_version}: a WebSocket needs HTTP/1.1")
         return self.site.open(Request(self.command, self.path, Headers(self.headers.items())), name)
 
-    def _ahead(self) -> bytes:
-        """What the client sent right behind its request, and pywsgi has read."""
+    def _read_ahead(self) -> bytes:
+        """Return the bytes that came right behind the request, which pywsgi has read."""
         timeout = self.socket.gettimeout()
         self.socket.settimeout(0.0)
         try:
@@ -139,7 +140,7 @@ class Handler(WSGIHandler):
         except (tls.SSLWantReadError, BlockingIOError):
             ahead = b""
         self.socket.settimeout(timeout)
-        # The socket is not closed while files are made of it.
+        # The socket is not closed while a file object refers to it.
         self.rfile.close()
         self.rfile = io.BytesIO()
         return ahead
@@ -161,21 +162,24 @@ def handler_class(
     limits: Limits | None = None,
     stream: bool = False,
 ) -> type[Handler]:
-    """For a pywsgi server: `WSGIServer(address, wsgi, handler_class=handler_class({"/chat": Chat}))`.
+    """Return a class for a pywsgi server.
+
+    `WSGIServer(address, wsgi, handler_class=handler_class({"/chat": Chat}))` uses it.
 
     Args:
         application: a mapping of paths to applications, each a class that extends WebSocket, or
-            `def chat(ws: Connection)`: requests for other paths are the WSGI application's. Or one
-            application, for whatever path asks for a WebSocket.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        stream: functions are given each message as a Stream, in chunks.
+            `def chat(ws: Connection)`; the WSGI application gets requests for other paths. Or one
+            application, for every request for a WebSocket.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        stream: True to give functions each message as a Stream, in chunks.
     """
     site = _site(application, policy, limits, stream)
     return type("WebSocketHandler", (Handler,), {"site": site, "wires": set()})
 
 
 class _Pages(WSGIServer):
-    """A pywsgi server that says of failed TLS what there is to say, in one line."""
+    """Server of pywsgi that logs a failed TLS handshake in one line."""
 
     context: tls.SSLContext | None = None
     timeout: float | None = None
@@ -184,21 +188,21 @@ class _Pages(WSGIServer):
         if self.context is not None:
             try:
                 with gevent.Timeout(self.timeout, TimeoutError(f"no TLS in {self.timeout} s")):
-                    sock = _secured(sock, self.context)
+                    sock = _start_tls(sock, self.context)
             except OSError as error:
-                log.warning("%s: %s", peer(address), error)
+                log.warning("%s: %s", peer_name(address), error)
                 sock.close()
                 return
         super().handle(sock, address)
 
 
 class Server(Listening):
-    """A listening server: `with serve(...) as server`.
+    """Server that serves as soon as it is made: `with serve(...) as server`.
 
     Attributes:
-        site: what is offered.
-        address: what is listened on: (host, port) or a path.
-        url: where, for clients.
+        site: the applications.
+        address: (host, port), or the path of a Unix socket.
+        url: the URL for clients.
     """
 
     def __init__(
@@ -208,7 +212,7 @@ class Server(Listening):
         self._ssl = ssl
         self._place = Place(listening.getsockname(), ssl is not None)
         self._wires: set[Wire] = set()
-        # It is gevent's from here on.
+        # A socket of gevent from here on.
         sock = gevent.socket.socket(listening.family, listening.type, fileno=listening.detach())
         if wsgi is None:
             self._server = StreamServer(sock, self._handle, spawn=Pool())
@@ -223,22 +227,22 @@ class Server(Listening):
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         check_close(code, reason)
         self._server.close()
-        self._place.leave()
+        self._place.remove()
         _close(self._wires, code, reason, self.site.limits.close_timeout if timeout is None else timeout)
-        # Handshakes, HTTP connections, callbacks that block.
+        # Ends handshakes, HTTP connections and callbacks that block.
         self._server.stop(timeout=0)
 
     def _wait(self) -> None:
         self._server.serve_forever()
 
     def _handle(self, sock: Any, address: Any) -> None:
-        name = peer(address)
+        name = peer_name(address)
         limit = self.site.limits.handshake_timeout
         opened = None
         try:
             with gevent.Timeout(limit, TimeoutError(f"no handshake in {limit} s")):
                 if self._ssl is not None:
-                    sock = _secured(sock, self._ssl)
+                    sock = _start_tls(sock, self._ssl)
                 opened = self._shake_hands(sock, name)
         except OSError as error:
             log.warning("%s: %s", name, error)
@@ -248,7 +252,7 @@ class Server(Listening):
             Wire(sock, opened[0], self._wires).run(opened[1])
 
     def _shake_hands(self, sock: Any, name: str) -> tuple[WebSocket, bytes] | None:
-        """The connection, and what came after the request."""
+        """Return the connection and the bytes that came after the request, or None if it was refused."""
         reader = HeadReader(self.site.limits, client=False)
         try:
             request: Any = None
@@ -262,7 +266,7 @@ class Server(Listening):
             log.warning("%s: %s", name, error)
             with contextlib.suppress(OSError):
                 sock.sendall(refusal(error))
-                # What is still on its way would have the system drop the answer.
+                # If bytes came after the socket is closed, the system would drop the answer.
                 sock.shutdown(gevent.socket.SHUT_WR)
                 while sock.recv(HEAD):
                     pass
@@ -285,21 +289,23 @@ def serve(
     wsgi: Callable[..., Any] | None = None,
     log: Any = None,
 ) -> Server:
-    """Listen; greenlets do the rest.
+    """Listen, and serve in greenlets from then on.
 
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
-            to either.
-        host, port: where; None is every address of IPv4, port 0 takes a free one.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        ssl: a context, for wss.
-        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        stream: functions are given each message as a Stream, in chunks.
-        backlog: connections that wait to be accepted.
-        wsgi: a WSGI application for all other requests, as with `handler_class`: pywsgi reads the requests
-            then, and has its own limits; log: its access log.
+            to these.
+        host, port: None is every address of IPv4, port 0 takes a free one.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        ssl: the TLS context, for wss.
+        unix: the path of a Unix socket (mode 0600), in place of host and port.
+        stream: True to give functions each message as a Stream, in chunks.
+        backlog: the number of connections that may wait to be accepted.
+        wsgi: a WSGI application for all other requests, as with `handler_class`; pywsgi then reads the
+            requests, with its own limits.
+        log: the access log of pywsgi.
 
-    Raises OSError where nothing can be listened on.
+    Raises OSError if it cannot listen.
     """
     arguments.listening(host, port, ssl, unix, backlog)
     site = _site(application, policy, limits, stream)
@@ -311,8 +317,8 @@ def serve(
     return Server(site, listening, ssl, wsgi, log)
 
 
-def _secured(sock: Any, context: tls.SSLContext) -> Any:
-    """Do the server's part of TLS's handshake. Raises OSError."""
+def _start_tls(sock: Any, context: tls.SSLContext) -> Any:
+    """Do the server's TLS handshake, and return the secure socket. Raises OSError."""
     return Context(context).wrap_socket(sock, server_side=True)
 
 
@@ -322,9 +328,9 @@ def _site(application: Any, policy: Policy | None, limits: Limits | None, stream
 
 
 def _close(wires: set[Wire], code: int, reason: str, timeout: float) -> None:
-    """Close connections; abort those that are there after `timeout` seconds, whatever they are at.
+    """Close connections; abort those that are left after `timeout` seconds, also if a callback blocks.
 
-    Raises ValueError for what cannot be said.
+    Raises ValueError for what a close frame cannot carry.
     """
     check_close(code, reason)
     closing = list(wires)

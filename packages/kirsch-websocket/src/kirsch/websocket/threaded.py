@@ -1,7 +1,7 @@
 """WebSockets with threads: `serve` and `connect`.
 
-A server's callbacks are called by a pool of threads, however many connections there are; a function that
-iterates has a thread of its own. A client iterates in whatever thread it is.
+A pool of threads calls a server's callbacks, for any number of connections; a function that iterates has a
+thread of its own. A client iterates in the thread of its caller.
 """
 
 import os
@@ -13,21 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from kirsch.websocket import arguments
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.backoff import Backoff
-from kirsch.websocket.connection import Connection, Stream
-from kirsch.websocket.dial import dial
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.greeting import Listener
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core import arguments
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.backoff import Backoff
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
+from kirsch.websocket.core.site import Factory, Site, check_client, client_connection, refuse_coroutines
+from kirsch.websocket.core.url import Url
+from kirsch.websocket.dial import dial, reconnections
 from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix_socket
-from kirsch.websocket.opening import ClientOptions
-from kirsch.websocket.pool import Pool
-from kirsch.websocket.reconnection import reconnection
-from kirsch.websocket.site import Factory, Site, check, joined, refuse_coroutines
-from kirsch.websocket.url import Url
+from kirsch.websocket.threads.connection import Connection, Stream
+from kirsch.websocket.threads.pool import Pool
+from kirsch.websocket.threads.server_handshake import Listener
 
 __all__ = ["Connection", "Pool", "Server", "Stream", "connect", "reconnect", "serve"]
 
@@ -37,7 +36,7 @@ W = TypeVar("W", bound=WebSocket)
 
 
 class Handled(Connection):
-    """A connection that a function takes care of, in a thread of its own."""
+    """Connection that a function runs on, in a thread of its own."""
 
     def __init__(self, handler: Handler, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -49,7 +48,7 @@ class Handled(Connection):
         try:
             thread.start()
         except BaseException:
-            # There may be too many: who closes the pool does not wait for this one.
+            # There are too many threads; `Pool.close` must not wait for this one.
             self.wire.pool.handlers.discard(thread)
             raise
 
@@ -61,9 +60,9 @@ class Handled(Connection):
 
 
 def factory(application: Application, stream: bool = False) -> Factory:
-    """What makes a connection for an application: the class itself, or one that runs the function.
+    """Return a Factory for an application: the class itself, or one that runs the function.
 
-    For sites whose connections a Pool serves; `stream`: a function is given each message as a Stream.
+    For sites whose connections a Pool serves. `stream` gives a function each message as a Stream.
     """
     if isinstance(application, type) and issubclass(application, WebSocket):
         return application
@@ -74,12 +73,12 @@ def factory(application: Application, stream: bool = False) -> Factory:
 
 
 class Server(Listening):
-    """A listening server: `with serve(...) as server`; it serves from the start.
+    """Server that serves as soon as it is made: `with serve(...) as server`.
 
     Attributes:
-        site: what is offered.
-        address: what is listened on: (host, port), or the path of a Unix socket.
-        url: where clients find it.
+        site: the applications.
+        address: (host, port), or the path of a Unix socket.
+        url: the URL for clients.
     """
 
     def __init__(self, site: Site, socket: sockets.socket, ssl: tls.SSLContext | None, pool: Pool) -> None:
@@ -92,12 +91,12 @@ class Server(Listening):
 
     @property
     def connections(self) -> list[WebSocket]:
-        """Those that are open just now."""
+        """List of the open connections."""
         return self._pool.connections
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         self._pool.close(code, reason, self.site.limits.close_timeout if timeout is None else timeout)
-        self._place.leave()
+        self._place.remove()
         self._closed.set()
 
     def _wait(self) -> None:
@@ -117,20 +116,21 @@ def serve(
     backlog: int = BACKLOG,
     threads: int = 10,
 ) -> Server:
-    """Listen, and serve at once, in threads.
+    """Listen, and serve in threads from then on.
 
     Args:
         application: a class that extends WebSocket, or `def handler(ws: Connection)`; or a mapping of paths
-            to either.
-        host, port: where; None is every address of IPv4, port 0 takes a free one.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        ssl: a context, for wss.
-        unix: the path of a Unix socket (its mode is 0600), in place of host and port.
-        stream: functions are given each message as a Stream, in chunks.
-        backlog: connections that wait to be accepted.
-        threads: how many serve callbacks; each function that iterates has one more.
+            to these.
+        host, port: None is every address of IPv4, port 0 takes a free one.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        ssl: the TLS context, for wss.
+        unix: the path of a Unix socket (mode 0600), in place of host and port.
+        stream: True to give functions each message as a Stream, in chunks.
+        backlog: the number of connections that may wait to be accepted.
+        threads: the number of threads for callbacks; each function that iterates has one more.
 
-    Raises OSError where nothing can be listened on.
+    Raises OSError if it cannot listen.
     """
     arguments.listening(host, port, ssl, unix, backlog)
     arguments.whole("threads", threads, 1)
@@ -182,23 +182,23 @@ def connect(
     """Open a connection: `with connect(url) as ws`.
 
     Args:
-        url: where; may hold user and password.
-        application: a class that extends WebSocket: its callbacks are called by a pool's threads. None gives
-            a Connection, to iterate over.
-        options: how to connect: subprotocols, compression, headers, proxy, limits.
+        url: the address; may hold user and password.
+        application: a class that extends WebSocket, whose callbacks a pool's threads call; None for a
+            Connection, to iterate over.
+        options: subprotocols, compression, headers, proxy, limits.
         ssl: the context for wss; None for the system's certificates.
         timeout: seconds until it is open; None for the limits' handshake_timeout.
         stream: each message is given as a Stream, in chunks.
-        pool: whose threads see to it; None for one that all clients of the process share.
+        pool: the pool that serves it; None for one that all clients of the process share.
 
     Raises:
-        HandshakeError: there is no WebSocket, in one line.
+        HandshakeError: the connection cannot be opened, with the reason in one line.
     """
-    check(url, application, options, ssl, timeout)
+    check_client(url, application, options, ssl, timeout)
     options = options or ClientOptions()
     socket, opened = dial(url, options, ssl=ssl, timeout=timeout)
     try:
-        websocket = joined(application or Connection, opened, options, stream)
+        websocket = client_connection(application or Connection, opened, options, stream)
         if not isinstance(websocket, Connection):
             (pool or _shared("callbacks", 10)).adopt(websocket, socket, opened.rest)
             return websocket
@@ -222,29 +222,27 @@ def reconnect(
     wait: Callable[[float], object] = time.sleep,
     **how: Any,
 ) -> Iterator[Connection]:
-    """Connections, each when the one before has ended: `for ws in reconnect(url)`.
+    """Yield connections, each when the one before has ended: `for ws in reconnect(url)`.
 
     Args:
-        url: where.
-        backoff: how long to wait between; its attempts in a row may be limited.
-        wait: what waits between, for seconds.
-        how: as for `connect`, but for an application: these connections are iterated over.
+        url: the address.
+        backoff: the delays between attempts; it may limit their number.
+        wait: called with the seconds to wait between two attempts.
+        how: the other arguments of `connect`, without an application: these connections are iterated over.
 
     Raises:
-        HandshakeError: what time does not heal (the URL, a status as 404), or the last one when `backoff`
-            ends.
+        HandshakeError: one that will not go away by waiting (a bad URL, a status such as 404), or the last
+            one when `backoff` ends.
     """
-    return reconnection(partial(connect, url, **how), wait, backoff)
+    return reconnections(partial(connect, url, **how), wait, backoff)
 
-
-# How.
 
 _pools: dict[str, Pool] = {}
 _pools_lock = threading.Lock()
 
 
 def _shared(name: str, threads: int) -> Pool:
-    """A pool that all clients of the process use; it starts with the first."""
+    """Return a pool that all clients of the process share."""
     with _pools_lock:
         if name not in _pools:
             _pools[name] = Pool(threads, f"websocket-{name}")
@@ -252,7 +250,7 @@ def _shared(name: str, threads: int) -> Pool:
 
 
 def _forked() -> None:
-    # No thread of the parent's is here: the child's clients have pools of their own.
+    # The parent's threads do not exist in the child, whose clients get pools of their own.
     global _pools_lock
     _pools.clear()
     _pools_lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""WebSockets on Tornado: `handler` for an application that is there, `serve` for one of its own, `connect`.
+"""WebSockets on Tornado: `handler` for your own application, `serve` for a server of its own, `connect`.
 
-Tornado reads the request and writes the response: cookies, `prepare` and the access log are the application's
-as ever. Then the socket leaves Tornado's stream, and asyncio's loop, which is Tornado's, carries the
+Tornado reads the request and writes the response, so cookies, `prepare` and the access log work as in any
+handler. Then the socket leaves Tornado's stream, and asyncio's loop, on which Tornado runs, serves the
 connection as `kirsch.websocket.asyncio` does.
 """
 
@@ -12,7 +12,7 @@ from socket import gaierror
 from typing import Any, ClassVar
 
 try:
-    import tornado  # noqa: F401 - whether it is there
+    import tornado  # noqa: F401 - for a clear error where it is missing
 except ModuleNotFoundError:
     raise ImportError("Tornado is not installed: pip install 'kirsch-websocket[tornado]'") from None
 
@@ -23,33 +23,32 @@ from tornado.web import Application as TornadoApplication
 from tornado.web import RequestHandler
 
 from kirsch.websocket import asyncio as loops
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.async_handshake import log
-from kirsch.websocket.async_socket import Listener
-from kirsch.websocket.async_tls import wire
-from kirsch.websocket.async_wire import Connections
 from kirsch.websocket.asyncio import Application, Connection, Stream, connect, factory, reconnect
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.headers import Headers, Request
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import peer, unix_socket, unknown
-from kirsch.websocket.message import check_close
-from kirsch.websocket.site import Site
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.headers import Headers, Request
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.site import Site
+from kirsch.websocket.listening import no_such_host, peer_name, unix_socket
+from kirsch.websocket.loops.server_handshake import Listener, log
+from kirsch.websocket.loops.socket_wire import wire_on
+from kirsch.websocket.loops.wire import Connections
 
 __all__ = ["Connection", "Handler", "Server", "Stream", "connect", "handler", "reconnect", "serve"]
 
-# More than Tornado reads at a time: what came with the request's head comes out at once.
+# More than Tornado reads at a time, so that all bytes that came with the request's head are returned.
 AHEAD = 1 << 20
 
 
 class Handler(RequestHandler):
-    """What `handler()` makes a class of; extend that class for `prepare`, cookies and the like.
+    """Base of the classes that `handler()` makes; extend such a class for `prepare`, cookies and the like.
 
     Attributes:
-        site: what is offered.
-        connections: those that are open.
+        site: the applications.
+        connections: the open connections.
     """
 
     site: ClassVar[Site]
@@ -62,12 +61,12 @@ class Handler(RequestHandler):
         reason: str = "",
         timeout: float | None = None,
     ) -> None:
-        """Close every connection; those that do not answer are ended after `timeout` or `close_timeout`."""
+        """Close every connection; abort those that do not answer within `timeout` or `close_timeout`."""
         timeout = cls.site.limits.close_timeout if timeout is None else timeout
         await cls.connections.close(code, reason, timeout)
 
     async def get(self, *args: str, **kwargs: str) -> None:
-        """Answer the handshake, and let the WebSocket have the socket."""
+        """Answer the handshake, and take the socket over."""
         try:
             websocket, response = self._open()
         except HandshakeError as error:
@@ -88,9 +87,9 @@ class Handler(RequestHandler):
             return
         sock: Any = stream.socket
         stream.io_loop.remove_handler(sock)
-        wire(websocket, sock, self.connections).begin(rest)
+        wire_on(websocket, sock, self.connections).begin(rest)
 
-    # They are refused as any request that is no handshake: with a reason, which is logged.
+    # Other methods are refused with a reason, which is logged.
     head = post = put = patch = delete = options = get
 
     def _open(self) -> tuple[WebSocket, bytes]:
@@ -109,11 +108,11 @@ class Handler(RequestHandler):
         self.finish(f"{error.reason}\n")
 
     def _peer(self) -> str:
-        """As the application sees it: behind a proxy, with `xheaders`, the client."""
+        """Return the peer as the application sees it: with `xheaders`, the client behind a proxy."""
         context: Any = getattr(self.request.connection, "context", None)
         address = getattr(context, "address", None) or "unix"
         host = self.request.remote_ip
-        return peer(address) if isinstance(address, str) or host == address[0] else str(host)
+        return peer_name(address) if isinstance(address, str) or host == address[0] else str(host)
 
 
 def handler(
@@ -123,20 +122,21 @@ def handler(
     limits: Limits | None = None,
     stream: bool = False,
 ) -> type[Handler]:
-    """A class for the rules of a `tornado.web.Application`: `[("/", Page), ("/chat", handler(Chat))]`.
+    """Return a class for the rules of a `tornado.web.Application`: `[("/", Page), ("/chat", handler(Chat))]`.
 
     Args:
         application: a class that extends WebSocket, or `async def chat(ws: Connection)`; or a mapping of
-            paths to either.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        stream: functions are given each message as a Stream, in chunks.
+            paths to these.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        stream: True to give functions each message as a Stream, in chunks.
     """
     wrap = functools.partial(factory, stream=stream)
     return _handler(Site(application, policy or Policy(), limits or Limits(), wrap))
 
 
 class Server(loops.Server):
-    """A Tornado HTTP server with nothing but WebSockets, listening: `async with serve(...) as server`."""
+    """Tornado HTTP server with nothing but WebSockets: `async with serve(...) as server`."""
 
     def __init__(self, site: Site, listener: "_Listener", secure: bool) -> None:
         super().__init__(site, listener, secure)
@@ -149,7 +149,7 @@ class Server(loops.Server):
         await super().close(code, reason, timeout)
 
 
-class serve(loops.serve):  # noqa: N801 - as there
+class serve(loops.serve):  # noqa: N801 - the base class reads as a function too
     """Listen on the running IOLoop: `server = await serve(...)`, or `async with serve(...) as server`.
 
     The arguments are those of `kirsch.websocket.asyncio.serve`. To serve pages too, put `handler` into a
@@ -164,7 +164,7 @@ class serve(loops.serve):  # noqa: N801 - as there
             ssl_options=self._context,
             max_header_size=limits.handshake,
             idle_connection_timeout=limits.handshake_timeout,
-            # No handshake has one, and Tornado would take 100 MiB before it asks us.
+            # A handshake has no body, and Tornado would take 100 MiB before it calls the handler.
             max_body_size=limits.handshake,
             body_timeout=limits.handshake_timeout,
         )
@@ -173,7 +173,7 @@ class serve(loops.serve):  # noqa: N801 - as there
             try:
                 sockets = bind_sockets(port, host, backlog=self._backlog)
             except gaierror as error:
-                raise unknown(host, error) from None
+                raise no_such_host(host, error) from None
         else:
             sock = self._socket or unix_socket(str(self._unix))
             sock.setblocking(False)
@@ -185,7 +185,7 @@ class serve(loops.serve):  # noqa: N801 - as there
 
 
 class _Listener(Listener):
-    """Tornado listens."""
+    """Listener whose sockets are Tornado's."""
 
     def __init__(self, handler: type[Handler], http: HTTPServer, sockets: list[Any]) -> None:
         super().__init__(handler.site, None)
@@ -200,10 +200,10 @@ def _handler(site: Site) -> type[Handler]:
 
 
 def _ahead(stream: IOStream) -> bytes:
-    """What the client sent right behind its request. Raises StreamClosedError if it is gone."""
+    """Return the bytes that came right behind the request. Raises StreamClosedError if the client is gone."""
     read = asyncio.ensure_future(stream.read_bytes(AHEAD, partial=True))
     return read.result() if read.done() else b""
 
 
 def _unlogged(handler: RequestHandler) -> None:
-    """The server's own log says what there is to say."""
+    """Log nothing: the provider's own log has the failures."""

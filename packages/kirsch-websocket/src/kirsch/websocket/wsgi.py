@@ -1,12 +1,12 @@
-"""WSGI middleware: WebSockets beside a WSGI application, where its server lets a connection go.
+"""WSGI middleware: WebSockets beside a WSGI application, on servers that hand over a connection.
 
     application = WebSockets({"/chat": Chat}, application)
 
-kirsch's HTTP server does (environ["kirsch.upgrade"], kirsch.bus.http), with TLS too. gunicorn does (its sync
-and gthread workers), and Werkzeug's server: they give the socket in the environ. So does any server that is
-taught to, as environ["kirsch.socket"]. After the handshake the connection has left the server: its thread is
-free. With other servers the answer is 501. But for kirsch's server, the 101 is ours: header fields that
-middleware around this one adds to responses are not in it.
+kirsch's HTTP server does so by environ["kirsch.upgrade"], with TLS too. gunicorn (its sync and gthread
+workers) and Werkzeug's server put the socket into the environ, and any other server may, as
+environ["kirsch.socket"]. After the handshake the connection has left the server, whose thread is free. Other
+servers answer 501. Except with kirsch's server the 101 response is written here: header fields that outer
+middleware adds to responses are not in it.
 """
 
 import atexit
@@ -22,17 +22,17 @@ from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from kirsch.websocket import arguments
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.frame import GOING_AWAY
-from kirsch.websocket.handshake import Accepted, Policy, request_from_environ
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.listening import BACKLOG, Listening, Place, peer, unknown
-from kirsch.websocket.message import check_close
-from kirsch.websocket.pool import Pool
-from kirsch.websocket.site import Site
+from kirsch.websocket.core import arguments
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.handshake import Accepted, Policy, request_from_environ
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.site import Site
+from kirsch.websocket.listening import BACKLOG, Listening, Place, no_such_host, peer_name
 from kirsch.websocket.threaded import Application, factory
+from kirsch.websocket.threads.pool import Pool
 
 __all__ = ["Server", "WebSockets", "serve"]
 
@@ -43,23 +43,25 @@ StartResponse = Callable[..., Any]
 WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _SOCKETS: Final = ("kirsch.socket", "gunicorn.socket", "werkzeug.socket")
-_KEPT: Final = (
-    "this WSGI server keeps its connections: kirsch's, gunicorn's and Werkzeug's do not; or take the "
-    "providers cherrypy, gevent, tornado, asyncio or threaded of kirsch.websocket"
+_UNSUPPORTED: Final = (
+    "this WSGI server does not hand over connections: use kirsch's, gunicorn or Werkzeug, or the provider "
+    "cherrypy, gevent, tornado, asyncio or threaded of kirsch.websocket"
 )
 
 
 class WebSockets:
-    """A WSGI application that answers WebSockets' handshakes, and has another answer everything else.
+    """WSGI application that answers WebSocket handshakes, and passes all other requests to another.
 
     Args:
         websockets: a class that extends WebSocket, or `def handler(ws: Connection)`, for every path; or a
-            mapping of paths (PATH_INFO) to either.
-        application: answers all other requests, also plain ones for those paths; without one they are 404
+            mapping of paths (PATH_INFO) to these.
+        application: answers all other requests, also plain ones for those paths; without it they get 404
             and 426.
-        policy: which origins, subprotocols and compression are accepted. limits: what a client may cost.
-        stream: functions are given each message as a Stream, in chunks.
-        threads: how many serve callbacks, in each process; each function that iterates has one more.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection.
+        stream: True to give functions each message as a Stream, in chunks.
+        threads: the number of threads for callbacks, in each process; each function that iterates has one
+            more.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class WebSockets:
         stream: bool = False,
         threads: int = 10,
     ) -> None:
-        # So that what cannot be offered is told of here.
+        # Checks the arguments now, not at the first request.
         Site(websockets, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
         self.websockets = websockets
         self.application = application
@@ -119,7 +121,7 @@ class WebSockets:
         return taken
 
     def _adopt(self, websocket: WebSocket, sock: socket.socket, received: bytes) -> None:
-        """Serve a WebSocket on a connection that its server has given away."""
+        """Serve a WebSocket on a connection that its server has handed over."""
         try:
             self.pool.adopt(websocket, sock, received)
         except (OSError, RuntimeError) as error:
@@ -128,7 +130,7 @@ class WebSockets:
 
     @property
     def pool(self) -> Pool:
-        """This process's: servers that fork do so before the first connection."""
+        """Pool of this process, made at its first connection, since servers fork before that."""
         with self._lock:
             if self._pool is None or self._process != os.getpid():
                 self._pool, self._process = Pool(self.threads), os.getpid()
@@ -136,7 +138,7 @@ class WebSockets:
             return self._pool
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
-        """Close every connection, as the end of the process does; arguments are as Server.close's."""
+        """Close every connection, as the end of the process does; the arguments are those of Server.close."""
         check_close(code, reason)
         with self._lock:
             pool, self._pool = self._pool, None
@@ -146,22 +148,22 @@ class WebSockets:
 
 
 class Taken(list[bytes]):
-    """A connection that has left its server: the server is left with one that has ended.
+    """Connection taken from its server, which keeps a descriptor of an ended connection in its place.
 
-    It goes on with that as it likes: what it writes goes nowhere, and there is nothing to read. As the
-    response's (empty) body, it is told when the server has written all.
+    The server's writes to that go nowhere, and it reads nothing. This object is also the response's (empty)
+    body, so that the server calls `close` when it has written everything.
 
     Attributes:
         socket: the connection.
-        received: what the server had received of it after the request.
+        received: bytes that the server had received after the request.
     """
 
     def __init__(self, environ: Environ) -> None:
-        """Raises HandshakeError 501 where the server does not let it go."""
+        """Raise HandshakeError 501 where the server does not hand the connection over."""
         super().__init__()
         given = next((environ[key] for key in _SOCKETS if environ.get(key) is not None), None)
         if given is None:
-            raise HandshakeError(501, _KEPT)
+            raise HandshakeError(501, _UNSUPPORTED)
         if type(given).__module__.startswith(("gevent", "eventlet")):
             raise HandshakeError(501, "this server's sockets are gevent's: take kirsch.websocket.gevent")
         if isinstance(given, ssl.SSLSocket) or not isinstance(given, socket.socket):
@@ -174,15 +176,16 @@ class Taken(list[bytes]):
         self.received = _received(environ)
 
     def close(self) -> None:
-        """The server has written its response."""
+        """Free the server's descriptor, once the server has written its response."""
         self._end.close()
 
 
 class Server(Listening):
-    """A listening server, for development: Python's own WSGI server, with a thread for each handshake.
+    """Server for development: Python's own WSGI server, with a thread for each handshake.
 
     Attributes:
-        address: (host, port). url: where clients find it.
+        address: (host, port).
+        url: the URL for clients.
     """
 
     def __init__(self, websockets: WebSockets, host: str | None, port: int) -> None:
@@ -191,7 +194,7 @@ class Server(Listening):
             timeout = {"timeout": websockets.limits.handshake_timeout}
             self._server = _Server((host or "", port), type("_Handler", (_Handler,), timeout))
         except socket.gaierror as error:
-            raise unknown(host, error) from None
+            raise no_such_host(host, error) from None
         self._server.set_app(websockets)
         super().__init__(Place(self._server.socket.getsockname(), secure=False))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
@@ -217,9 +220,9 @@ def serve(
     stream: bool = False,
     threads: int = 10,
 ) -> Server:
-    """Listen, and serve at once, behind Python's own WSGI server. Arguments are as WebSockets has them.
+    """Listen, and serve behind Python's own WSGI server. The arguments are those of WebSockets.
 
-    Raises OSError where nothing can be listened on.
+    Raises OSError if it cannot listen.
     """
     arguments.listening(host, port)
     websockets = WebSockets(application, policy=policy, limits=limits, stream=stream, threads=threads)
@@ -231,7 +234,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Without asking for the host's name, which may take its time.
+        # The parent's method asks the resolver for the host's name, which may take long.
         socket.socket.bind(self.socket, self.server_address)
         self.server_name, self.server_port = "localhost", self.socket.getsockname()[1]
         self.setup_environ()
@@ -257,14 +260,14 @@ def _peer(environ: Environ) -> str:
     address, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
     if not address:
         return "unix"
-    return peer((address, port)) if port else str(address)
+    return peer_name((address, port)) if port else str(address)
 
 
 def _received(environ: Environ) -> bytes:
-    """What the server holds after the request; as its connection has ended nothing blocks here."""
+    """Return the bytes that the server read after the request. Nothing blocks, since its connection ended."""
     body = environ["wsgi.input"]
     received: bytes = body.read()
-    # gunicorn's ends where the request ends, and what follows is behind it.
+    # gunicorn's body ends where the request ends, and keeps the bytes behind it in its unreader.
     unreader: Any = getattr(getattr(body, "reader", None), "unreader", None)
     return received + unreader.take_buffered() if hasattr(unreader, "take_buffered") else received
 
@@ -273,7 +276,7 @@ def _refuse(error: HandshakeError, environ: Environ, start_response: StartRespon
     body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
     fields = list(error.headers)
     if not str(environ.get("SERVER_SOFTWARE", "")).startswith(("gunicorn", "kirsch", "Werkzeug")):
-        # Other servers do not take it from an application (PEP 3333).
+        # Other servers refuse hop-by-hop fields from an application (PEP 3333).
         fields = [(name, value) for name, value in fields if name.lower() != "upgrade"]
     fields += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(f"{error.status} {HTTPStatus(error.status).phrase}", fields)

@@ -9,9 +9,9 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kirsch.websocket.handshake import Policy, Request, accept
-from kirsch.websocket.headers import HeadReader
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.handshake import Policy, accept
+from kirsch.websocket.core.headers import HeadReader, Request
+from kirsch.websocket.core.limits import Limits
 
 Handler = Callable[[socket.socket], None]
 

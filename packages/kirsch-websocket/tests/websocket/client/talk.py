@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kirsch.websocket import dial_asyncio
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.opening import ClientOptions, Opened
 from kirsch.websocket.dial import dial
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.opening import ClientOptions, Opened
+from kirsch.websocket.loops import dial as dial_asyncio
 
 PATIENCE = 20.0
 Talk = Callable[..., tuple[Opened, bytes]]

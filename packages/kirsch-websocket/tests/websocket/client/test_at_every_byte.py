@@ -13,8 +13,8 @@ import pytest
 from tests.process import Before
 
 from kirsch.websocket import ClientOptions, Closed, HandshakeError, Limits, Policy
-from kirsch.websocket.handshake import accept
-from kirsch.websocket.headers import HeadReader, Request
+from kirsch.websocket.core.handshake import accept
+from kirsch.websocket.core.headers import HeadReader, Request
 
 PATIENCE = 20.0
 OPTIONS = ClientOptions(proxy=None, deflate=None, limits=Limits(close_timeout=5))

@@ -15,10 +15,10 @@ from tests.certificate import Certificate
 from tests.websocket.client.network import Proxy, echo, hang_up, listen, read_head, wait
 from tests.websocket.client.talk import DRIVERS, Talk, refused
 
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
+from kirsch.websocket.core.url import BadUrl
 from kirsch.websocket.dial import default_context, dial
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
-from kirsch.websocket.url import BadUrl
 
 # An unclosed socket or transport is a leak.
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")

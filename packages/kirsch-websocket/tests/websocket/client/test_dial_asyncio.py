@@ -18,9 +18,9 @@ from tests.websocket.client.talk import (
     Collector,
 )
 
-from kirsch.websocket import dial_asyncio
-from kirsch.websocket.handshake import Policy, accept
-from kirsch.websocket.opening import Opened
+from kirsch.websocket.core.handshake import Policy, accept
+from kirsch.websocket.core.opening import Opened
+from kirsch.websocket.loops import dial as dial_asyncio
 
 # An unclosed socket or transport is a leak.
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")

@@ -14,9 +14,9 @@ from tests.websocket.client.talk import (
     talk_gevent,
 )
 
-from kirsch.websocket.backoff import passes
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.backoff import may_succeed_later
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.opening import ClientOptions
 
 # An unclosed socket or transport is a leak.
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
@@ -83,7 +83,7 @@ def test_tls_inside_of_tls(
         if talk in (talk_blocking, talk_gevent):
             with pytest.raises(HandshakeError, match=r"^a blocking client speaks no TLS inside") as raised:
                 open_it()
-            assert not passes(raised.value)
+            assert not may_succeed_later(raised.value)
         else:
             assert open_it()[1] == b"hello world"
 
@@ -153,7 +153,7 @@ def test_says_how_to_install_socks(talk: Talk, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "python_socks", None)
     error = refused(talk, "ws://127.0.0.1:9/", b"", ClientOptions(proxy="socks5://127.0.0.1"))
     assert error.reason == "a SOCKS proxy needs python-socks: pip install 'kirsch-websocket[socks]'"
-    assert not passes(error)
+    assert not may_succeed_later(error)
 
 
 def test_a_proxy_of_the_environment_is_used(talk: Talk, server: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 from tests.websocket.implementations import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, made
 
-from kirsch.websocket.deflate import Agreement
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.deflate import Agreement
+from kirsch.websocket.core.limits import Limits
 
 _packed = Agreement().codec(client=True, limits=Limits()).compress(b'{"name": "value"}' * 20)
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from kirsch.websocket import frame, parser, protocol
-from kirsch.websocket.deflate import Agreement, Deflate, agree, negotiate
-from kirsch.websocket.errors import HandshakeError, ProtocolError
-from kirsch.websocket.handshake import ClientHandshake, Policy, Redirect, accept, refusal
-from kirsch.websocket.headers import HeadReader
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Chunk, Close
-from kirsch.websocket.url import BadUrl, Url
+from kirsch.websocket.core import frame, parser, protocol
+from kirsch.websocket.core.deflate import Agreement, Deflate, agree, negotiate
+from kirsch.websocket.core.errors import HandshakeError, ProtocolError
+from kirsch.websocket.core.handshake import ClientHandshake, Policy, Redirect, accept, refusal
+from kirsch.websocket.core.headers import HeadReader
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Chunk, Close
+from kirsch.websocket.core.url import BadUrl, Url
 
 try:
     from kirsch.websocket import compiled

@@ -7,10 +7,10 @@ import pytest
 from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import OPTIONS, on_loops, recorder, soon
 
-from kirsch.websocket.application import WebSocket
 from kirsch.websocket.asyncio import connect, reconnect
-from kirsch.websocket.backoff import Backoff
-from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.backoff import Backoff
+from kirsch.websocket.core.errors import HandshakeError
 
 
 @on_loops

@@ -7,7 +7,7 @@ import pytest
 from tests.websocket.looped import OPTIONS, Raw, closed, lines, masked, on_loops, recorder, soon
 
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.errors import Closed
+from kirsch.websocket.core.errors import Closed
 
 
 @on_loops

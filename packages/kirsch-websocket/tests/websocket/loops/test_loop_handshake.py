@@ -17,7 +17,7 @@ from tests.websocket.looped import (
 )
 
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.errors import HandshakeError
+from kirsch.websocket.core.errors import HandshakeError
 
 # Tornado has its own words for these, and logs of its own: see test_tornado.py.
 OWN = pytest.mark.parametrize("provider", ["asyncio", "uvloop"], indirect=True)

@@ -19,9 +19,9 @@ from tests.websocket.looped import (
     until_still,
 )
 
-from kirsch.websocket.application import WebSocket
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.limits import Limits
 
 
 @on_loops

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kirsch.websocket import speedups
+from kirsch.websocket.core import speedups
 
 PURE = "at_once and plain or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
 

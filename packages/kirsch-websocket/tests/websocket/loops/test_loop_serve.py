@@ -25,10 +25,10 @@ from tests.websocket.looped import (
 )
 
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.errors import HandshakeError
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.errors import HandshakeError
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 
 
 @on_loops

@@ -17,10 +17,10 @@ from tests.websocket.looped import (
     until_still,
 )
 
-from kirsch.websocket.application import WebSocket
-from kirsch.websocket.errors import Closed, Slow
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.protocol import BATCH
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.errors import Closed, Slow
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.protocol import BATCH
 
 
 @on_loops

@@ -17,8 +17,8 @@ from tests.websocket.looped import (
 )
 
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.limits import Limits
 
 
 @on_loops

@@ -19,8 +19,8 @@ from tests.websocket.looped import (
 )
 
 from kirsch.websocket.asyncio import connect
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 
 
 @on_loops

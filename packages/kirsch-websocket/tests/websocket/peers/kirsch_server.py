@@ -5,10 +5,10 @@ import signal
 
 from facts import CHOSEN, PARTS, SERVER_CLOSE, SERVER_PING
 
-from kirsch.websocket.application import WebSocket
 from kirsch.websocket.asyncio import serve
-from kirsch.websocket.handshake import Policy
-from kirsch.websocket.message import Message
+from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.message import Message
 
 
 class Peer(WebSocket):

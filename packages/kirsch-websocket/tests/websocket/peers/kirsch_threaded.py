@@ -8,8 +8,8 @@ from typing import Any
 
 from facts import BINARY, CLOSE, COMPRESSIBLE, OFFERED, PARTS, PING, SIZE, TEXT
 
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
 

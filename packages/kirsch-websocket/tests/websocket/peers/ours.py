@@ -10,8 +10,8 @@ from typing import Any
 
 from facts import BINARY, CLOSE, COMPRESSIBLE, OFFERED, PARTS, PING, SIZE, TEXT
 
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.opening import ClientOptions
 
 
 async def find(connect: Callable[..., Any], echo: str, command: str, count: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""As `kirsch.websocket.frame`, `parser`, `protocol` and `pump`, in Cython: structure and names are theirs."""
+"""Compiled versions of core's Parser, Protocol and mask, and of loops' Pump, with the same behaviour."""
 
 from kirsch.websocket.compiled.frame import mask
 from kirsch.websocket.compiled.parser import Parser

@@ -4,7 +4,7 @@ ctypedef unsigned char byte
 
 
 cdef struct Utf8:
-    # How many bytes a character lacks, and between which the next one must be.
+    # The number of bytes that the current character lacks, and the range of the next one.
     int missing
     byte low
     byte high

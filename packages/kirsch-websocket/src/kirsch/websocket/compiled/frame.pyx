@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""`kirsch.websocket.frame` in Cython: masks, headers, and UTF-8 as it arrives."""
+"""`kirsch.websocket.core.frame` in Cython: masks, headers, and UTF-8 as it arrives."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,18 +13,18 @@ cdef extern from "lay.h":
     void kirsch_lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil
 
 
-# glibc gives back to the system what is free at the end of its heap, and messages of some 64 KiB would have it
-# do so, and take it again page by page, at every read. Once it has seen a larger block go it keeps that much.
+# glibc returns free memory at the end of its heap to the system, and with messages of some 64 KiB it would do
+# so, and fetch it again page by page, at every read. After a larger block was freed it keeps that much.
 PyMem_RawFree(PyMem_RawMalloc(1 << 20))
 
 
 cdef void lay(byte *target, const byte *source, Py_ssize_t size, uint32_t key) noexcept nogil:
-    """`source` with the key laid over it, to `target`, which may be the same."""
+    """Mask `source` to `target`, which may be the same."""
     kirsch_lay(target, source, size, key)
 
 
 cdef uint32_t turned(uint32_t key, Py_ssize_t offset) noexcept nogil:
-    """The key as it begins `offset` bytes into a payload; in memory's order, as it is on the wire."""
+    """Return the key rotated for an offset into a payload; in memory's order, as on the wire."""
     cdef byte bytes[4]
     cdef byte result[4]
     cdef int i
@@ -36,10 +36,7 @@ cdef uint32_t turned(uint32_t key, Py_ssize_t offset) noexcept nogil:
 
 
 def mask(data, bytes key not None, Py_ssize_t offset=0):
-    """`data` with `key` (4 bytes) laid over it again and again, `offset` bytes into a payload.
-
-    The same again gives back what it was.
-    """
+    """Mask or unmask `data`, which begins `offset` bytes into a payload, with `key` (4 bytes)."""
     if data is None:
         raise TypeError("there are no bytes in None")
     if len(key) != 4:
@@ -55,7 +52,7 @@ def mask(data, bytes key not None, Py_ssize_t offset=0):
 
 
 def mask_in_place(bytearray data not None, bytes key not None):
-    """As `mask`, where `data` is."""
+    """Mask or unmask `data` where it is."""
     cdef uint32_t word
     if PyBytes_GET_SIZE(key) != 4:
         raise ValueError("a key has 4 bytes")
@@ -64,7 +61,7 @@ def mask_in_place(bytearray data not None, bytes key not None):
 
 
 cdef int header(byte *target, int first, Py_ssize_t length, bint masked) noexcept nogil:
-    """Write a frame's header without its key; its size, 10 at most."""
+    """Write a frame's header without its key; return its size, 10 at most."""
     cdef byte bit = 0x80 if masked else 0
     cdef int i
     target[0] = <byte>first
@@ -83,7 +80,7 @@ cdef int header(byte *target, int first, Py_ssize_t length, bint masked) noexcep
 
 
 cdef bint is_text(Utf8 *state, const byte *data, Py_ssize_t size) noexcept nogil:
-    """Whether `data` goes on as UTF-8 (RFC 3629) where the state stands."""
+    """Return True if `data` is valid UTF-8 (RFC 3629) after the bytes before, which `state` stands for."""
     cdef Py_ssize_t at = 0
     cdef uint64_t word
     cdef byte one

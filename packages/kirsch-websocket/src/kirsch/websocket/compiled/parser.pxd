@@ -14,10 +14,10 @@ cdef class Parser:
     cdef Py_ssize_t _largest
     cdef Py_ssize_t _frame
     cdef Py_ssize_t _fragments
-    # What is being fed, while it is.
+    # Bytes that are being fed.
     cdef const byte *_at
     cdef const byte *_end
-    # The frame that has begun: its header or a control frame's payload, then how much of its payload came.
+    # The current frame: its header or a control frame's payload, then the number of payload bytes that came.
     cdef byte _head[128]
     cdef Py_ssize_t _have
     cdef Py_ssize_t _length
@@ -25,7 +25,7 @@ cdef class Parser:
     cdef Py_ssize_t _fresh
     cdef uint32_t _key
     cdef bint _final
-    # The message that has begun.
+    # The current message.
     cdef int _opcode
     cdef bint _compressed
     cdef bint _begun

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""`kirsch.websocket.parser` in Cython.
+"""`kirsch.websocket.core.parser` in Cython.
 
 The generator is the same, but the bytes it is fed are pointers, and it is resumed only for what is not a whole
 message: those are taken by `_messages` before it.
@@ -18,10 +18,10 @@ from libc.string cimport memcpy
 
 from kirsch.websocket.compiled.frame cimport Utf8, byte, is_text, lay, turned
 
-from kirsch.websocket.errors import ProtocolError
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.message import Chunk, Ping, Pong, Text, not_text
-from kirsch.websocket.parser import closing
+from kirsch.websocket.core.errors import ProtocolError
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.message import Chunk, Ping, Pong, Text, invalid_text
+from kirsch.websocket.core.parser import parse_close
 
 
 cdef enum:
@@ -41,16 +41,15 @@ cdef enum:
     TOO_BIG = 1009
 
 cdef Py_ssize_t NONE = 1 << 62
-# By so much, and 1 part in 256, compression may lengthen.
+# Compression may lengthen a message by so many bytes, and by 1 in 256.
 cdef Py_ssize_t SPARE = 64
 cdef Limits_default = Limits()
 
 
 cdef class Parser:
-    """What one peer sends, a server's (`client=True`: we are the client) or a client's.
+    """Parser of the bytes that a server (`client=True`: we are the client) or a client sends.
 
-    `feed()` it; take `events`. `needed` is how many bytes it lacks: more may be fed, and less. After a
-    ProtocolError, a close frame or `close()` it is 0, and nothing more is read.
+    See `kirsch.websocket.core.parser`.
     """
 
     def __init__(self, *, bint client=False, limits=Limits_default, codec=None, bint stream=False):
@@ -66,7 +65,7 @@ cdef class Parser:
         self.needed = next(self._frames)
 
     def feed(self, data):
-        """Take bytes. Raises ProtocolError; the events before it are there."""
+        """Parse bytes. Raises ProtocolError; the events before it are there."""
         cdef const byte[::1] view = data
         if data is None:
             raise TypeError("there are no bytes in None")
@@ -74,11 +73,11 @@ cdef class Parser:
             self.run(&view[0], view.shape[0])
 
     def get_buffer(self):
-        """Where the rest of a large payload is best read to, if one is on its way; then `advance()`."""
+        """Return a buffer to read the rest of a large payload into, or None; then call `advance()`."""
         return self._rest
 
     def advance(self, Py_ssize_t count):
-        """So many bytes were read to the start of `get_buffer()`. Raises ProtocolError, ValueError."""
+        """Process `count` bytes that were read into `get_buffer()`. Raises ProtocolError, ValueError."""
         cdef byte *target
         if self._rest is None or count < 0 or count > self._length - self._done:
             raise ValueError("there is no such room")
@@ -91,11 +90,11 @@ cdef class Parser:
         self.run(NULL, 0)
 
     def close(self):
-        """Nothing more will come: what has come of a message is dropped."""
+        """Drop an unfinished message; nothing more will come."""
         if self._frames is not None:
             self._frames.close()
         self._rest = self._payload = self._small = self._text = None
-        # It may hold hundreds of KiB.
+        # The codec may hold hundreds of KiB.
         self._codec = None
         self.needed = 0
 
@@ -105,7 +104,7 @@ cdef class Parser:
             self.needed = self._send(None)
         except BaseException as error:
             self.needed = 0
-            # It has ended before.
+            # The parser has ended before.
             if not isinstance(error, StopIteration):
                 raise
         finally:
@@ -128,7 +127,7 @@ cdef class Parser:
             while not self._collect(size):
                 yield size - self._have
             self._begin()
-            # All others than whole messages, by the book.
+            # The general case.
             if self._head[0] & 0x8:
                 size = self._length
                 self._opcode |= (self._head[0] & 0x0F) << 8
@@ -147,12 +146,12 @@ cdef class Parser:
                     yield self._length - self._done
             if self._final:
                 self._finish()
-        # What follows a close frame is not looked at (5.5.1).
+        # Bytes after a close frame are ignored (5.5.1).
         while True:
             yield 0
 
     cdef int _messages(self) except -1:
-        """Take the messages in one frame that are here as a whole: nearly all of them."""
+        """Take messages that are here as a whole in one frame, which are nearly all."""
         cdef const byte *at = self._at
         cdef const byte *end = self._end
         cdef Py_ssize_t size
@@ -224,7 +223,7 @@ cdef class Parser:
         return 0
 
     cdef bint _collect(self, Py_ssize_t size) noexcept:
-        """Gather `size` bytes in `_head`; whether they are there."""
+        """Gather `size` bytes in `_head`; return True once they are there."""
         cdef Py_ssize_t count = min(size - self._have, self._end - self._at)
         if count > 0:
             memcpy(self._head + self._have, self._at, count)
@@ -239,7 +238,7 @@ cdef class Parser:
         return (2 if length < 126 else 4 if length == 126 else 10) + (4 if self._masked else 0)
 
     cdef int _begin(self) except -1:
-        """The header is there: what is this frame?"""
+        """Interpret the header."""
         cdef byte *head = self._head
         cdef uint64_t length = head[1] & 0x7F
         cdef int size = 0
@@ -265,7 +264,7 @@ cdef class Parser:
         return 0
 
     cdef int _check(self, int first, Py_ssize_t length) except -1:
-        """Refuse what RFC 6455 (5.2, 5.4, 5.5), RFC 7692 (6) or a limit forbids."""
+        """Raise ProtocolError for what RFC 6455 (5.2, 5.4, 5.5), RFC 7692 (6) or a limit forbids."""
         cdef int opcode = first & 0x0F
         cdef Py_ssize_t most = self._largest
         if first & RESERVED:
@@ -293,7 +292,7 @@ cdef class Parser:
             raise ProtocolError(BROKEN, "a continuation that is marked as compressed")
         if self._frame >= 0 and length > self._frame:
             raise ProtocolError(TOO_BIG, f"a frame of {length} bytes: {self._frame} at most")
-        # What does not let itself be compressed grows a little.
+        # Compression makes some messages a little larger.
         if first & RSV1 if opcode else self._compressed:
             most += SPARE + (self._largest >> 8)
         if length > most - self._size:
@@ -305,12 +304,12 @@ cdef class Parser:
         return 0
 
     cdef bint _control(self) except -1:
-        """A control frame is there; whether it is the last one."""
+        """Take a control frame; return True for a close frame."""
         cdef int opcode = self._opcode >> 8
         self._opcode &= 0xFF
         cdef bytes payload
         if self._masked:
-            # In place: CPython shares objects of one byte, so none of those it has made is written to.
+            # In place, since CPython shares bytes objects of length one, which must not be written to.
             lay(self._head, self._head, self._length, self._key)
         payload = PyBytes_FromStringAndSize(<char *>self._head, self._length)
         if opcode == PING:
@@ -318,11 +317,11 @@ cdef class Parser:
         elif opcode == PONG:
             self.events.append(Pong(payload))
         else:
-            self.events.append(closing(payload))
+            self.events.append(parse_close(payload))
         return opcode == CLOSE
 
     cdef int _place(self) except -1:
-        """Make room for the frame's payload where it will stay."""
+        """Make room for the frame's payload at its final place."""
         try:
             if self._count == 1 and self._final and self._length < LARGE:
                 self._small = PyBytes_FromStringAndSize(NULL, self._length)
@@ -332,7 +331,7 @@ cdef class Parser:
                 try:
                     PyByteArray_Resize(self._payload, self._size)
                 except BufferError:
-                    # Someone still holds what `get_buffer()` gave for an earlier frame.
+                    # A caller still holds the buffer of an earlier frame.
                     self._payload = bytearray(self._payload)
                     PyByteArray_Resize(self._payload, self._size)
         except MemoryError:
@@ -340,7 +339,7 @@ cdef class Parser:
         return 0
 
     cdef int _fill(self) except -1:
-        """Take what is here of the payload; whether it is whole."""
+        """Take the payload bytes that are here; return True if that is all of them."""
         cdef Py_ssize_t left = self._length - self._done
         cdef Py_ssize_t count = min(left, self._end - self._at)
         cdef byte *target
@@ -356,7 +355,7 @@ cdef class Parser:
                 memcpy(target, self._at, count)
             self._at += count
             self._done += count
-        # What `advance()` told of, or what was copied just now.
+        # The bytes that `advance()` told of, or those that were copied just now.
         self._checked(target - self._fresh, count + self._fresh, self._final and count == left)
         self._fresh = 0
         self._rest = None
@@ -375,7 +374,7 @@ cdef class Parser:
         return 0
 
     cdef int _piece(self) except -1:
-        """Take what is here of a payload that is compressed or streamed; whether it is whole."""
+        """Take the bytes of a compressed or streamed payload that are here; return True if that is all."""
         cdef Py_ssize_t left = self._length - self._done
         cdef Py_ssize_t count = min(left, self._end - self._at)
         cdef bytes piece = PyBytes_FromStringAndSize(NULL, count)
@@ -392,7 +391,7 @@ cdef class Parser:
         return count == left
 
     cdef int _add(self, bytes piece, bint last) except -1:
-        """Take a piece of the message's payload, the last or not."""
+        """Add a piece of the message's payload."""
         if self._stream:
             self._chunks(piece, last)
             return 0
@@ -409,7 +408,7 @@ cdef class Parser:
         return 0
 
     cdef int _chunks(self, bytes piece, bint last) except -1:
-        """Give on a piece of a message that nobody holds."""
+        """Emit a piece of a streamed message."""
         if self._compressed:
             for part in self._codec.pieces(piece, last):
                 self._chunk(part, False)
@@ -425,7 +424,7 @@ cdef class Parser:
         return 0
 
     cdef int _finish(self) except -1:
-        """The message is whole."""
+        """Emit the complete message."""
         cdef bytes small = self._small
         cdef bytearray payload = self._payload
         cdef int opcode = self._opcode
@@ -465,4 +464,4 @@ cdef inline object _decode(const char *data, Py_ssize_t size):
     try:
         return PyUnicode_DecodeUTF8(data, size, NULL)
     except UnicodeDecodeError:
-        raise not_text() from None
+        raise invalid_text() from None

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""`kirsch.websocket.protocol` in Cython."""
+"""`kirsch.websocket.core.protocol` in Cython."""
 
 import os
 
@@ -7,8 +7,8 @@ from kirsch.websocket.compiled.frame cimport byte
 from kirsch.websocket.compiled.parser cimport Parser
 from kirsch.websocket.compiled.sending cimport Sending
 
-from kirsch.websocket.errors import Closed, ProtocolError
-from kirsch.websocket.limits import Limits
+from kirsch.websocket.core.errors import Closed, ProtocolError
+from kirsch.websocket.core.limits import Limits
 
 cdef enum:
     CLOSED = 3
@@ -17,9 +17,9 @@ cdef object default_limits = Limits()
 
 
 cdef class Protocol(Sending):
-    """The state of one side.
+    """State of one side of a connection.
 
-    See `kirsch.websocket.protocol`, of which all this is the same.
+    See `kirsch.websocket.core.protocol`.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ cdef class Protocol(Sending):
         self.heard = True
 
     def receive(self, data):
-        """The events that `data` completes; what breaks the protocol sets `error` and fails it."""
+        """Return the events that `data` completes; a violation of the protocol sets `error` and closes."""
         cdef const byte[::1] view
         if self.error is None and self.state != CLOSED:
             view = data
@@ -44,14 +44,14 @@ cdef class Protocol(Sending):
         return self._events()
 
     def get_buffer(self):
-        """Where the rest of a large payload is best read to, if one is on its way: then `advance()`."""
+        """Return a buffer to read the rest of a large payload into, or None; then call `advance()`."""
         return self._target()
 
     cdef object _target(self):
         return None if self.error is not None else self._reader()._rest
 
     def advance(self, Py_ssize_t count):
-        """As `receive()`: so many bytes were read to the start of `get_buffer()`."""
+        """Return events as `receive()` does, after `count` bytes were read into `get_buffer()`."""
         if self.error is None and self.state != CLOSED:
             try:
                 self._reader().advance(count)
@@ -71,19 +71,19 @@ cdef class Protocol(Sending):
         return events
 
     def feed(self, data):
-        """As `receive()`, but what extends this class is told of each event by a call of `received_…`."""
+        """Receive bytes, and call `received_message` or `received_other` for each event."""
         self.heard = True
         self._dispatch(self.receive(data))
         self.arrived(len(data))
 
     def filled(self, Py_ssize_t count):
-        """As `advance()`, but what extends this class is told of each event by a call of `received_…`."""
+        """Process bytes in `get_buffer()`, and call `received_message` or `received_other` for each event."""
         self.heard = True
         self._dispatch(self.advance(count))
         self.arrived(count)
 
     cdef int _fed(self, const byte *data, Py_ssize_t size) except -1:
-        """As `feed()`, of bytes that are no object."""
+        """Do as `feed()`, with bytes that are no object."""
         self.heard = True
         if self.error is None and self.state != CLOSED:
             try:
@@ -95,23 +95,23 @@ cdef class Protocol(Sending):
         return 0
 
     def received_message(self, message):
-        """A message came. For those who extend this class."""
+        """Process a message. For subclasses."""
 
     def received_other(self, event):
-        """Something else came: a chunk, or a control frame to answer. For those who extend this class."""
+        """Process another event: a chunk, or a control frame to answer. For subclasses."""
 
     def arrived(self, Py_ssize_t count):
-        """So many bytes came, and all they brought has been told. For those who extend this class."""
+        """Act on `count` bytes that came, after all their events. For subclasses."""
 
     def crashed(self, error):
-        """`received_…` raised this. For those who extend this class."""
+        """Handle an exception of a callback. For subclasses."""
         raise error
 
     cdef int _dispatch(self, list events) except -1:
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t count = len(events)
         if count > 1:
-            # Replies to what came together go together.
+            # Replies to messages that came together are written together.
             self.corked = True
         try:
             received = self.received_message
@@ -125,7 +125,7 @@ cdef class Protocol(Sending):
                         else:
                             self.received_other(event)
                 except Closed:
-                    # It sent on a connection that is closing: what is left it is told of all the same.
+                    # The application sent on a closing connection; it gets the remaining events all the same.
                     pass
         except Exception as error:
             self.crashed(error)
@@ -134,6 +134,6 @@ cdef class Protocol(Sending):
         return 0
 
     def end(self):
-        """Nothing comes or goes any more: drop all that waits, and what has come of a message."""
+        """Drop everything, since the connection is gone."""
         Sending.end(self)
         self._reader().close()

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""`kirsch.websocket.pump` in Cython."""
+"""`kirsch.websocket.loops.pump` in Cython."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -29,17 +29,17 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     OPEN = 1
     AGAIN = -2
-    # How often a socket that always has something is read before others have their turn.
+    # Reads of a socket that always has something before the loop's other callbacks get a turn.
     READS = 8
     SHORT = 16 << 10
-    # So many pieces are written at once.
+    # Pieces written by one call.
     FEW = 64
 
 
 cdef class Pump:
-    """Reads and writes what that brought about, if it can be written at once; all else is its wire's."""
+    """Reads, and writes the answers if that can be done at once; everything else is the wire's."""
 
-    cdef public bint spoke
+    cdef public bint gathering
     cdef object _wire
     cdef object _ticker
     cdef Protocol _websocket
@@ -54,13 +54,13 @@ cdef class Pump:
         self._buffer = buffer
 
     def readable(self):
-        """The socket has something, or its end."""
+        """Read what there is, or see the end."""
         for _ in range(READS):
-            if not self._read() or not self._wire.plain:
+            if not self._read() or not self._wire.clear:
                 return
 
     cdef bint _read(self) except -1:
-        """Read once, and write; whether there may be more."""
+        """Read once, and write; return True if there may be more to read."""
         cdef Protocol websocket = self._websocket
         cdef ssize_t count
         cdef Py_buffer view
@@ -73,7 +73,7 @@ cdef class Pump:
                 count = AGAIN
         full = count == view.len
         if count > 0 and direct is None:
-            # It is written in the end: no need to be woken, unless there is much.
+            # No wake-up is needed below the batch size, since all is written at the end.
             websocket.corked = True
             try:
                 websocket._fed(<const byte *>view.buf, count)
@@ -88,37 +88,37 @@ cdef class Pump:
             self._wire.abort()
             return False
         websocket.corked = True
-        # The application may keep what was read there.
+        # The application may keep the buffer, so no view of it may stay here.
         direct = None
         websocket.filled(count)
         self._write()
         return full
 
     def wake(self):
-        """The application sends: the first before the loop has its turn goes out at once.
+        """Write the first message since the loop's last turn at once; gather the rest until its next.
 
-        A broadcast is one for each; the rest goes together.
+        A broadcast is one message for each connection.
         """
-        cdef list spoken
+        cdef list gathering
         if self._websocket.corked:
-            # It is being called, and has sent much.
+            # A batch is full, though the application has not returned yet.
             self._wire.flush()
-        elif not self.spoke:
-            self.spoke = True
-            spoken = self._ticker.spoken
-            if not spoken:
-                self._ticker.turn()
-            spoken.append(self)
+        elif not self.gathering:
+            self.gathering = True
+            gathering = self._ticker.gathering
+            if not gathering:
+                self._ticker.schedule()
+            gathering.append(self)
             self._write()
 
-    def turned(self):
-        """The loop had its turn: what was sent since goes together."""
-        self.spoke = False
+    def flush_gathered(self):
+        """Write what was sent since the loop's last turn."""
+        self.gathering = False
         self._write()
 
     cdef int _write(self) except -1:
         cdef Protocol websocket = self._websocket
-        if websocket.state != OPEN or not self._wire.plain:
+        if websocket.state != OPEN or not self._wire.clear:
             self._wire.flush()
         elif websocket._size or websocket._ready:
             if websocket._all_buffered():
@@ -130,12 +130,12 @@ cdef class Pump:
         return 0
 
     cdef int _buffered(self, Protocol websocket) except -1:
-        """Write what is in the WebSocket's buffer, of which no object is made if the system takes it all."""
+        """Write the WebSocket's buffer, without making an object of it if the system takes all."""
         cdef const char *data = PyBytes_AS_STRING(<object>websocket._buffer)
         cdef Py_ssize_t size = websocket._filled
         cdef ssize_t count
         if size < SHORT:
-            # It is done sooner than another thread would have its turn.
+            # Faster than releasing the interpreter's lock and taking it again.
             count = send(self._fd, data, size, MSG_NOSIGNAL)
         else:
             with nogil:
@@ -145,7 +145,7 @@ cdef class Pump:
         elif count > 0:
             self._wire.wrote(websocket.take(), count)
         else:
-            # It says why when it is told again.
+            # The wire's own attempt meets the error and handles it.
             self._wire.write(websocket.take())
         return 0
 
@@ -174,7 +174,7 @@ cdef class Pump:
                 held -= 1
                 PyBuffer_Release(&views[held])
         if count < 0:
-            # It says why when it is told again.
+            # The wire's own attempt meets the error and handles it.
             self._wire.write(pieces)
             return 0
         if count < total or number < len(pieces):

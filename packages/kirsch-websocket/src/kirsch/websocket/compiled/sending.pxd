@@ -20,19 +20,19 @@ cdef class Sending:
     cdef bytes _keys
     cdef Py_ssize_t _key_at
     cdef Py_ssize_t _queue
-    # What is to be taken: large pieces and full buffers, then the buffer that is being written.
+    # Pieces to be taken: large payloads and full buffers, then the buffer that is being written.
     cdef list _out
     cdef PyObject *_buffer
     cdef Py_ssize_t _filled
     cdef Py_ssize_t _room
     cdef Py_ssize_t _usual
     cdef Py_ssize_t _size
-    # The largest payload of that, from APART on.
+    # Size of the largest payload in it, of those from APART on.
     cdef Py_ssize_t _largest
-    cdef bint _told
-    # The close frame was taken.
-    cdef bint _said
-    # A message that is sent from an iterator, whether it may have a fragment, and what waits behind it.
+    cdef bint _notified
+    # True once the close frame was taken.
+    cdef bint _close_taken
+    # A message that is sent from an iterator; True if it may have a fragment; and what waits behind it.
     cdef object _source
     cdef bint _ready
     cdef object _behind
@@ -54,7 +54,7 @@ cdef class Sending:
     cdef bint _all_buffered(self) noexcept
     cdef int _sent(self) except -1
     cdef uint32_t _key(self) except? 0
-    cdef int _tell(self) except -1
+    cdef int _notify(self) except -1
     cdef list _take(self)
     cdef int _pull(self, source) except -1
     cdef int _follow(self) except -1

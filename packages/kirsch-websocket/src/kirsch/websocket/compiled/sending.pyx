@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""`kirsch.websocket.sending` in Cython.
+"""`kirsch.websocket.core.sending` in Cython.
 
 Small frames are written one after another into one buffer, which `take()` gives as `bytes`.
 """
@@ -16,10 +16,10 @@ from libc.string cimport memcpy
 
 from kirsch.websocket.compiled.frame cimport byte, header, lay
 
-from kirsch.websocket.errors import Closed, ProtocolError, Slow
-from kirsch.websocket.message import Close, Ping, Prepared, check_close, frozen
-from kirsch.websocket.sending import FREE, _elsewhere
-from kirsch.websocket.source import Coming, Relay, Source
+from kirsch.websocket.core.errors import Closed, ProtocolError, Slow
+from kirsch.websocket.core.message import Close, Ping, Prepared, check_close, frozen
+from kirsch.websocket.core.sending import FREE, _wrong_thread
+from kirsch.websocket.core.source import Incoming, Relay, Source
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
@@ -33,7 +33,7 @@ cdef enum:
     PONG = 0xA
     FIN = 0x80
     RSV1 = 0x40
-    # So much is handed over at a time; a payload from APART on is handed over as it is, not copied.
+    # Bytes returned at a time; from APART on a payload is returned as it is, not copied.
     BATCH = 256 << 10
     APART = 32 << 10
     ABNORMAL = 1006
@@ -42,19 +42,19 @@ cdef enum:
     OPEN = 1
     CLOSING = 2
     CLOSED = 3
-    # A header and its key have no more: what a frame that waits is counted with.
+    # The largest header with its key, which is counted for each message that waits.
     HEADER = 14
 
 cdef Py_ssize_t KEYS = 4096
-# A buffer that no connection has just now.
+# A buffer that no connection uses at the moment.
 cdef PyObject *spare = NULL
 cdef Py_ssize_t spare_room = 0
 
 
 cdef class Sending:
-    """The half of a Protocol that sends.
+    """Sending half of a Protocol: `take()` the bytes to write while `pending`.
 
-    See `kirsch.websocket.sending`, of which all this is the same.
+    See `kirsch.websocket.core.sending`.
     """
 
     def __init__(self, *, bint client, limits, codec, entropy):
@@ -72,45 +72,45 @@ cdef class Sending:
         Py_XDECREF(self._buffer)
 
     def answer(self, event):
-        """Answer a Ping by a Pong, a Close by a Close (RFC 6455, 5.5.1 and 5.5.2)."""
+        """Answer a Ping with a Pong, a Close with a Close (RFC 6455, 5.5.1 and 5.5.2)."""
         with self.guard or FREE:
             if isinstance(event, Ping):
-                # A peer that asks and does not read gets no answers beyond the limit.
+                # A peer that pings and does not read gets no answers beyond the limit.
                 if self.state == OPEN and self._size <= self._queue:
                     self._write(FIN | PONG, event.data)
             elif isinstance(event, Close):
                 self.close_received = event
                 if self.close_sent is None and self.state != CLOSED:
                     self._close(event)
-        self._tell()
+        self._notify()
 
     @property
     def pending(self):
-        """Whether `take()` would give anything."""
+        """True if `take()` would return anything."""
         return self._size > 0 or self._ready
 
     @property
     def under_way(self):
-        """Whether a message has begun to be sent, and its end is still to be read or to come."""
+        """True while a message from an iterator is sent whose end was not read yet."""
         return self._source is not None
 
     @property
     def queued(self):
-        """Bytes that wait here to be taken."""
+        """Bytes that wait to be taken."""
         return self._size + self._waiting
 
     def send(self, data):
-        """Queue a message: `str` is text, bytes are binary; the items of an iterator, or a file, are one.
+        """Queue a message: `str` is text, bytes are binary; an iterator's items, or a file, are one message.
 
         A message that is received in chunks is sent on as they come.
 
-        It never blocks and returns None: there is nothing to await.
+        Never blocks, and returns None: there is nothing to await.
 
         Raises:
             Closed: the connection is closing or closed.
             Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
-            TypeError: it is no message.
-            RuntimeError: called in another thread than the connection's, on asyncio, Tornado and gevent.
+            TypeError: the argument is no message.
+            RuntimeError: on asyncio, Tornado and gevent, in another thread than the connection's.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             self._stream(data)
@@ -119,25 +119,25 @@ cdef class Sending:
         else:
             with self.guard:
                 self._send(data)
-        if not self._told and (not self.corked or self._size >= BATCH):
-            self._tell()
+        if not self._notified and (not self.corked or self._size >= BATCH):
+            self._notify()
 
     def ping(self, bytes data not None=b""):
-        """Ask whether the peer is there: its Pong carries `data` back, 125 bytes at most.
+        """Send a ping; the peer's Pong carries `data` back, 125 bytes at most.
 
-        Raises Closed, ValueError, RuntimeError as `send` does.
+        Raises Closed, ValueError, and RuntimeError as `send` does.
         """
         if len(data) > 125:
             raise ValueError("a ping carries 125 bytes at most")
         with self.guard or FREE:
             self._require_open()
             self._write(FIN | PING, data)
-        self._tell()
+        self._notify()
 
     def close(self, code=NORMAL, str reason not None=""):
-        """Begin to close: what was queued goes first. Nothing happens if that has begun already.
+        """Begin to close; queued messages are sent first. Does nothing if closing has begun.
 
-        Raises ValueError for a code that may not be sent or a reason of more than 123 bytes (RFC 6455, 5.5),
+        Raises ValueError for a code that may not be sent or a reason over 123 bytes (RFC 6455, 5.5), and
         RuntimeError as `send` does.
         """
         self._require_thread()
@@ -145,44 +145,43 @@ cdef class Sending:
         with self.guard or FREE:
             if self.close_sent is None and self.state != CLOSED:
                 self._close(Close(code, reason))
-        self._tell()
+        self._notify()
 
     def fail(self, error):
-        """Close because of an error: what was queued is dropped, and nothing more is read."""
-        # What it was raised in would be kept by it, and with that this.
+        """Close because of an error: drop queued messages, and read nothing more."""
+        # Its traceback would keep the frames it was raised in alive, and with them this object.
         error.__traceback__ = error.__context__ = None
         with self.guard or FREE:
             self.error = error
             self._drop()
-            # A close frame that nobody has taken was dropped.
-            if not self._said and self.state != CLOSED:
+            # A close frame that was not taken yet was dropped.
+            if not self._close_taken and self.state != CLOSED:
                 self._close(Close(error.code, error.reason))
-        self._tell()
+        self._notify()
 
     def discard(self):
-        """Drop all that waits to be taken."""
+        """Drop all messages that wait to be taken."""
         with self.guard or FREE:
             self._drop()
 
     def end(self):
-        """Nothing comes or goes any more: drop all that waits."""
+        """Drop everything, since the connection is gone."""
         with self.guard or FREE:
             self.state = CLOSED
             self._drop()
-            # Its buffer too.
             self._spill()
             self._codec = None
 
     def take(self):
-        """What is to be sent now, in this order: about BATCH bytes, more where a message is larger."""
+        """Return the bytes to write now, in order: about BATCH, more if a message is larger."""
         cdef object source
-        self._told = False
+        self._notified = False
         while True:
             if self.guard is None:
                 if not self._ready or self._size >= BATCH:
                     return self._take()
                 source = self._source
-                # First this: `go_on()` may be called meanwhile.
+                # Cleared first, since `resume()` may be called meanwhile.
                 self._ready = False
             else:
                 with self.guard:
@@ -192,20 +191,18 @@ cdef class Sending:
                     self._ready = False
             self._pull(source)
 
-    def go_on(self):
-        """Of a message that is sent on as it comes there is more."""
+    def resume(self):
+        """Go on with a message that is sent on: more of it has come."""
         with self.guard or FREE:
             self._ready = self._source is not None
-        self._tell()
+        self._notify()
 
     def wake(self):
-        """There is something to take. For those who extend this class."""
-
-    # How.
+        """Have `take()` called. For subclasses."""
 
     cdef int _require_thread(self) except -1:
         if self.thread and self.thread != PyThread_get_thread_ident():
-            raise _elsewhere()
+            raise _wrong_thread()
         return 0
 
     cdef int _require_open(self) except -1:
@@ -248,7 +245,7 @@ cdef class Sending:
         return 0
 
     cdef int _require_room(self) except -1:
-        # The largest of those that wait may be of any size, and so may be the one that comes now.
+        # The largest message that waits may be of any size, and so may the new one.
         if self._size + self._waiting - self._largest > self._queue:
             raise Slow(self._size + self._waiting, self._queue)
         return 0
@@ -266,8 +263,8 @@ cdef class Sending:
         with self.guard or FREE:
             self._require_open()
             self._require_room()
-        # The iterator is the application's: no lock is held meanwhile.
-        source = Relay(data, self) if isinstance(data, Coming) else Source(data)
+        # No lock is held while the application's iterator runs.
+        source = Relay(data, self) if isinstance(data, Incoming) else Source(data)
         with self.guard or FREE:
             if self.state != OPEN:
                 source.drop()
@@ -307,7 +304,7 @@ cdef class Sending:
         self._behind = None
         self._source = None
         self._filled = self._size = self._largest = self._waiting = 0
-        self._told = self._ready = False
+        self._notified = self._ready = False
         return 0
 
     cdef int _write(self, int first, payload) except -1:
@@ -317,7 +314,7 @@ cdef class Sending:
         cdef byte head[10]
         cdef int length
         if isinstance(payload, bytes):
-            # A room's message: a view of it would take as long as all else here.
+            # A memoryview would take as long as everything else here.
             data, size = <const byte *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
         else:
             view = payload
@@ -360,7 +357,7 @@ cdef class Sending:
         return 0
 
     cdef int _reserve(self, Py_ssize_t size) except -1:
-        """Make room in the buffer: it grows up to BATCH, then another is begun."""
+        """Make room in the buffer, which grows up to BATCH before another is begun."""
         global spare, spare_room
         cdef Py_ssize_t room
         if self._buffer != NULL:
@@ -372,7 +369,7 @@ cdef class Sending:
                 self._room = room
                 return 0
             self._spill()
-        # As much as was needed the last time.
+        # The size that was needed the last time.
         room = max(size, self._usual, 256)
         if room <= spare_room:
             self._buffer, self._room = spare, spare_room
@@ -383,7 +380,7 @@ cdef class Sending:
         return 0
 
     cdef int _spill(self) except -1:
-        """What is in the buffer, to what is to be taken."""
+        """Move the buffer to the pieces that are to be taken."""
         cdef PyObject *buffer = self._buffer
         if buffer != NULL:
             self._buffer = NULL
@@ -396,19 +393,19 @@ cdef class Sending:
         return 0
 
     cdef bint _all_buffered(self) noexcept:
-        """Whether all that is to be taken is in the buffer, and no other thread takes it."""
+        """Return True if everything to be taken is in the buffer, and only this thread takes."""
         return self._filled > 0 and self._filled == self._size and self._source is None and self.guard is None
 
     cdef int _sent(self) except -1:
-        """What was in the buffer was sent: as `take()`, but no object is made of it."""
+        """Take the buffer as `take()` does, but without making an object of it, after it was sent."""
         global spare, spare_room
         cdef PyObject *buffer = self._buffer
-        self._said = self.close_sent is not None
+        self._close_taken = self.close_sent is not None
         self._usual = min(self._filled, BATCH)
         self._filled = self._size = self._largest = 0
-        self._told = False
+        self._notified = False
         self._buffer = NULL
-        # The next connection writes there: one buffer stays in the processor's caches.
+        # The next connection uses it, so that one buffer stays in the processor's caches.
         if self._room > spare_room:
             buffer, spare = spare, buffer
             spare_room = self._room
@@ -416,7 +413,7 @@ cdef class Sending:
         return 0
 
     cdef uint32_t _key(self) except? 0:
-        """A masking key nobody can foresee (RFC 6455, 5.3)."""
+        """Return an unpredictable masking key (RFC 6455, 5.3)."""
         cdef uint32_t key
         if self._key_at + 4 > len(self._keys):
             self._keys = self._entropy(KEYS)
@@ -427,19 +424,19 @@ cdef class Sending:
         self._key_at += 4
         return key
 
-    cdef int _tell(self) except -1:
+    cdef int _notify(self) except -1:
         if (
             (not self.corked or self._size >= BATCH)
-            and not self._told
+            and not self._notified
             and (self._size > 0 or self._ready)
         ):
-            self._told = True
+            self._notified = True
             self.wake()
         return 0
 
     cdef list _take(self):
         cdef list taken
-        self._said = self._source is None and self.close_sent is not None
+        self._close_taken = self._source is None and self.close_sent is not None
         self._usual = min(self._filled, BATCH)
         self._spill()
         taken = self._out
@@ -448,11 +445,11 @@ cdef class Sending:
         return taken
 
     cdef int _pull(self, source) except -1:
-        """The next fragment of the message from an iterator; after its last what waits behind it."""
+        """Queue the next fragment of a message from an iterator, and after its last the messages behind it."""
         try:
             fragment = source.fragment()
         except Closed:
-            # Where it came from: that peer's fault, or end.
+            # The connection that the message came from failed or ended.
             self.fail(ProtocolError(INTERNAL, "a message that was sent on did not come to its end"))
             return 0
         except Exception as cause:
@@ -461,12 +458,12 @@ cdef class Sending:
             self.fail(error)
             return 0
         if fragment is None:
-            # It is still to come.
+            # The next fragment has not come yet.
             return 0
         first, payload = fragment
         with self.guard or FREE:
             if self._source is not source:
-                # It was dropped meanwhile.
+                # The message was dropped meanwhile.
                 return 0
             last = (first & FIN) != 0
             if self._codec is not None:
@@ -481,7 +478,7 @@ cdef class Sending:
         return 0
 
     cdef int _follow(self) except -1:
-        """What waited for the end of a message, up to the next from an iterator."""
+        """Queue the messages that waited behind one from an iterator, up to the next of that kind."""
         while self._behind and self._source is None:
             item = self._behind.popleft()
             if isinstance(item, Source):

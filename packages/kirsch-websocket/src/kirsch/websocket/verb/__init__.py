@@ -18,10 +18,9 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.values import count, field, place, seconds, size
 from kirsch.cli.verb import Noun, Options, Verb, argument, flag, option
 from kirsch.websocket import ClientOptions, Deflate, Limits
-from kirsch.websocket.frame import ABNORMAL
-from kirsch.websocket.proxy import Proxy
+from kirsch.websocket.core.frame import ABNORMAL
+from kirsch.websocket.core.url import BadUrl, Proxy, Url
 from kirsch.websocket.threaded import connect
-from kirsch.websocket.url import BadUrl, Url
 from kirsch.websocket.verb.pipe import Client
 
 PASSWORD = "KIRSCH_WS_PASSWORD"  # noqa: S105 - the variable's name

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Options
 from kirsch.websocket import Closed
-from kirsch.websocket.url import Url
+from kirsch.websocket.core.url import Url
 from kirsch.websocket.verb.pipe import Client, line
 
 TIMEOUT = 10.0

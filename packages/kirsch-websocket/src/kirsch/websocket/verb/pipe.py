@@ -12,9 +12,9 @@ from typing import Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Options
 from kirsch.websocket import Closed, Slow
-from kirsch.websocket.frame import GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.core.frame import GOING_AWAY, NO_CODE, NORMAL
+from kirsch.websocket.core.url import Url
 from kirsch.websocket.threaded import Connection
-from kirsch.websocket.url import Url
 
 INPUT = 0
 # Once all is sent, so much silence is the end.

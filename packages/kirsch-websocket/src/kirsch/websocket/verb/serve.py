@@ -15,7 +15,7 @@ from typing import Any
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.verb import Options
 from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
-from kirsch.websocket.url import place
+from kirsch.websocket.core.url import place
 
 # A provider stops reading when half of the queue waits: at most one more read's messages come then.
 QUEUE = 256 << 20

@@ -22,7 +22,7 @@ from kirsch.cli.journal import printable
 from kirsch.cli.verb import Options
 from kirsch.terminal import size
 from kirsch.websocket import Closed, Slow
-from kirsch.websocket.url import Url
+from kirsch.websocket.core.url import Url
 from kirsch.websocket.verb.pipe import Client
 
 PROMPT = "> "

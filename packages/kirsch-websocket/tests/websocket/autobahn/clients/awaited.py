@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 
 # The largest message is one of 16 MiB.
 OPTIONS = ClientOptions(limits=Limits(message=32 << 20))

@@ -2,9 +2,9 @@
 
 import sys
 
-from kirsch.websocket.errors import Closed
-from kirsch.websocket.limits import Limits
-from kirsch.websocket.opening import ClientOptions
+from kirsch.websocket.core.errors import Closed
+from kirsch.websocket.core.limits import Limits
+from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.threaded import connect
 
 # The largest message is one of 16 MiB.

@@ -1,0 +1,222 @@
+"""WebSocket: the class that applications extend, the same for every provider, with the names of ws4py."""
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from typing import Protocol as Interface
+
+from kirsch.websocket.core.errors import Closed, ProtocolError
+from kirsch.websocket.core.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
+from kirsch.websocket.core.message import Chunk, Close, Event, Message, Ping, Pong
+from kirsch.websocket.core.protocol import CLOSED, CLOSING
+from kirsch.websocket.core.speedups import Protocol
+
+if TYPE_CHECKING:
+    from kirsch.websocket.core.headers import Request
+
+log = logging.getLogger("kirsch.websocket")
+
+
+class Wire(Interface):
+    """Provider's side of a connection, as its WebSocket sees it."""
+
+    def wake(self) -> None:
+        """Write what `take()` gives. Called by the sender, in any thread if the provider has threads."""
+
+    def abort(self) -> None:
+        """End the connection without waiting for the peer."""
+
+    def drain(self, timeout: float | None) -> Any:
+        """Wait until little is queued: blocking, or an awaitable, as the provider is."""
+
+    def wait_closed(self, timeout: float | None) -> Any:
+        """Wait until the connection is gone and return True, or False after `timeout` seconds.
+
+        Blocking, or an awaitable, as the provider is.
+        """
+
+    @property
+    def buffered(self) -> int:
+        """Bytes taken from the WebSocket and not yet given to the system."""
+
+
+class WebSocket(Protocol):
+    """One connection after its handshake: extend this class, and give your class to a provider.
+
+    `opened`, `received_message`, `ponged` and `closed` are called one after another, never two at once.
+    `send` never blocks. An exception in a callback is logged, and closes the connection with 1011; Closed is
+    ignored, since it only tells that the peer does not get a message.
+
+    Attributes:
+        streaming: True to get messages in chunks, by `received_chunk`.
+        request: on a server, the handshake's request.
+        subprotocol: the agreed subprotocol, or None.
+        peer: the peer's address, for logs.
+    """
+
+    streaming = False
+    request: "Request | None" = None
+    subprotocol: str | None = None
+    peer: str = "?"
+    # Set by the provider.
+    wire: Any
+
+    # For subclasses.
+
+    def opened(self) -> None:
+        """Start: the handshake is done."""
+
+    def received_message(self, message: Message) -> None:
+        """Process a message: text is `str`; binary is `bytes`, from 64 KiB on a read-only memoryview."""
+
+    def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
+        """Process a part of a message, if `streaming`."""
+
+    def ponged(self, data: bytes) -> None:
+        """Process the peer's answer to a ping; `data` is that of the ping."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """Clean up after the end, called once; `code` is 1006 without a close frame (RFC 6455, 7.1.5)."""
+
+    # For users; `send`, `ping` and `close` are Protocol's.
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait to be sent, in this object and in the provider."""
+        taken: int = self.wire.buffered
+        return self.queued + taken
+
+    def drain(self, timeout: float | None = None) -> Any:
+        """Wait until at most a quarter of `limits.queue` waits: an awaitable with asyncio and Tornado.
+
+        Blocks with other providers. Raises Closed, and TimeoutError after `timeout` seconds.
+        """
+        return self.wire.drain(timeout)
+
+    def wait_closed(self, timeout: float | None = None) -> Any:
+        """Wait until the connection is gone and return True, or False after `timeout` seconds.
+
+        An awaitable with asyncio and Tornado. Blocks with other providers, so do not call it in a callback.
+        """
+        return self.wire.wait_closed(timeout)
+
+    def __enter__(self) -> Self:
+        """Begin a `with` block, at whose end the connection is closed: with threads and on gevent."""
+        if not hasattr(self.wire, "close_and_wait"):
+            raise TypeError("on a loop it is `async with connect(...)`")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wire.close_and_wait(close_code(kind))
+
+    # For providers.
+
+    __since: float | None = None
+    __pinged: float | None = None
+    __closing: float | None = None
+
+    def start(self, wire: Wire) -> None:
+        """Begin on a wire, and call `opened`."""
+        self.wire = wire
+        self.corked = True
+        try:
+            self.opened()
+        except Closed:
+            pass
+        except Exception as error:
+            self.crashed(error)
+        finally:
+            self.corked = False
+
+    def ended(self) -> None:
+        """Note that the connection is gone, and call `closed`, once."""
+        if self.state == CLOSED:
+            return
+        if self.close_received is not None:
+            close = self.close_received
+        elif self.error is not None:
+            close = Close(self.error.code, self.error.reason)
+        else:
+            close = Close(ABNORMAL, "")
+        self.end()
+        try:
+            self.closed(close.code, close.reason)
+        except Closed:
+            pass
+        except Exception as error:
+            self.crashed(error)
+
+    @property
+    def finished(self) -> bool:
+        """True if the connection is to end after its last byte.
+
+        After an error the peer may still be sending: end the writing side first, and the connection when the
+        peer ends its own, so that the peer gets what was written.
+        """
+        if self.error is not None:
+            return True
+        return (
+            not self.client
+            and self.close_sent is not None
+            and self.close_received is not None
+            and not self.under_way
+        )
+
+    def tick(self, now: float) -> None:
+        """Ping a silent peer, and abort where it stays silent. `now` is in seconds, of any clock."""
+        limits = self.limits
+        if self.state == CLOSED:
+            return
+        if self.state == CLOSING:
+            if self.__closing is None:
+                self.__closing = now
+            elif now - self.__closing >= limits.close_timeout:
+                self.wire.abort()
+        elif self.heard or self.__since is None:
+            self.heard, self.__since, self.__pinged = False, now, None
+        elif self.__pinged is None:
+            if limits.ping_interval is not None and now - self.__since >= limits.ping_interval:
+                self.__pinged = now
+                try:
+                    self.ping()
+                except Closed:
+                    # Another thread began to close just now.
+                    pass
+        elif limits.ping_timeout is not None and now - self.__pinged >= limits.ping_timeout:
+            log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
+            self.wire.abort()
+
+    def wake(self) -> None:
+        self.wire.wake()
+
+    def fail(self, error: ProtocolError) -> None:
+        cause = error.__cause__
+        log.warning("%s: %s", self.peer, error, exc_info=cause if isinstance(cause, Exception) else None)
+        # It is logged, and its traceback would keep all frames of that time alive, and this connection.
+        error.__cause__ = None
+        super().fail(error)
+
+    def crashed(self, error: Exception) -> None:
+        failure = ProtocolError(INTERNAL, "the application failed")
+        failure.__cause__ = error
+        if self.error is None and self.state != CLOSED:
+            self.fail(failure)
+        else:
+            log.error("%s: %s", self.peer, failure, exc_info=error)
+
+    def received_other(self, event: Event) -> None:
+        if isinstance(event, Chunk):
+            self.received_chunk(event.data, event.first, event.final)
+        elif isinstance(event, Pong):
+            self.ponged(event.data)
+        elif isinstance(event, Ping | Close):
+            self.answer(event)
+
+
+def close_code(raised: type[BaseException] | None) -> int:
+    """Return the code with which `with` closes a connection whose body raised this exception."""
+    if raised is None or issubclass(raised, Closed):
+        return NORMAL
+    return INTERNAL if issubclass(raised, Exception) else GOING_AWAY
