@@ -30,6 +30,8 @@ from kirsch.bus.http.wsgi import Application, Exchange, base_environ, close_inpu
 _ONESHOT = select.EPOLLONESHOT
 _EVENTS = 64
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# A request that has come this far is answered before the server stops.
+_BEGUN = frozenset((Phase.BODY, Phase.ANSWER))
 _BUSY = Refused(503, "The server is busy.")
 _CROWDED = Refused(503, "There are too many connections from this address.")
 _LATE = {
@@ -196,7 +198,8 @@ class Server:
         self._finished.set()
 
     def _answering(self) -> bool:
-        return any(each.phase is Phase.ANSWER for each in list(self._connections.values()))
+        """True while an answer is being sent, or the body of a request still comes."""
+        return any(each.phase in _BEGUN for each in list(self._connections.values()))
 
     def _close_listener(self) -> None:
         sock, self._listener = self._listener, None
