@@ -163,3 +163,35 @@ def test_messages_of_other_programs_are_heard(application, pair, rabbit):
         channel.basic_publish(exchange, "foreign", b"a line")
         channel.basic_publish(exchange, "foreign", json.dumps({"a": [1]}).encode(), json_type)
     assert ada.messages(2) == ["a line", {"a": [1]}]
+
+
+def test_what_is_dropped_for_its_number_is_not_said_to_be_sent(rabbit):
+    """A copied window with the same key, at another process: its message is another, its number is not."""
+    name = rabbit.name()
+    with (
+        running("cherrypy", rabbit.url, name) as here,
+        running("asyncio", rabbit.url, name) as there,
+        Visitor(here, "Ada") as ada,
+        Visitor(there, "Ada", ada.key) as copy,
+    ):
+        for each in (ada, copy):
+            each.join("lobby", presence=False)
+        ada.send("lobby", 1, {"text": "one", "more": 1})
+        ada.until("sent", number=1)
+        assert copy.messages(1) == [{"text": "one", "more": 1}]
+        copy.send("lobby", 1, {"text": "two", "more": 1})
+        error = copy.until("error", number=1)
+        assert (error["code"], error["room"]) == ("conflict", "lobby")
+        # The same message again is one that was sent, whoever sends it, and in whatever order it is written.
+        copy.send("lobby", 1, {"more": 1, "text": "one"})
+        copy.until("sent", number=1)
+        copy.send("elsewhere", 1, {"text": "one", "more": 1})
+        assert copy.until("error", number=1)["code"] == "conflict"
+        copy.send("lobby", 2, "three")
+        copy.until("sent", number=2)
+        assert ada.messages(1) == ["three"]
+        heard = [said["data"] for said in ada.said if said["type"] == "message"]
+        assert heard == [{"text": "one", "more": 1}, "three"]
+        assert there.bridge.counters.refused["conflict"] == 2
+        assert not here.bridge.stream._receipts
+        assert not there.bridge.stream._receipts

@@ -282,11 +282,19 @@ class Bridge(SimplePlugin):
         client, name = connection.client_id, connection.identity.name
         body = protocol.envelope(send.room, client, name, send, int(time.time() * 1000))
         known = protocol.message_id(client, send.number)
-        publication = Publication(
-            self._exchange, send.room, body, kind=protocol.MESSAGE, message_id=known, settled=settled
-        )
+        content = protocol.content(send.room, send.data)
         with self.lock:
             self.counters.received += 1
+            confirmed = self.stream.expect(known, content, settled)
+        publication = Publication(
+            self._exchange,
+            send.room,
+            body,
+            kind=protocol.MESSAGE,
+            message_id=known,
+            headers={protocol.CONTENT: content},
+            settled=confirmed,
+        )
         self.bus.publish("ws2amqp", publication)
 
     def spread(self, connection: Connection, signal: Signal) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from kirsch.amqp import protocol
 from kirsch.amqp.limits import Bucket, Limits
-from kirsch.amqp.message import Rejected, Settled
+from kirsch.amqp.message import Conflict, Rejected, Settled
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Send, Signal
 from kirsch.websocket import Closed, WebSocket
@@ -155,8 +155,12 @@ class Connection(WebSocket):
         def settled(reason: str) -> None:
             self._unconfirmed.discard(token)
             if reason:
-                code = "refused" if isinstance(reason, Rejected) else "unconfirmed"
-                self.refuse(code, reason, room, number)
+                if isinstance(reason, Conflict):
+                    self.refuse("conflict", reason, room, number)
+                elif isinstance(reason, Rejected):
+                    self.refuse("refused", reason, room, number)
+                else:
+                    self.refuse("unconfirmed", reason, room, number)
             else:
                 bridge.counters.confirmed(time.monotonic() - begun)
                 self.say(type="sent", room=room, number=number)

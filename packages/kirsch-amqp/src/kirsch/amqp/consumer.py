@@ -28,23 +28,25 @@ FRESH = 2.0
 # Numbers below a client's highest that are still told apart.
 WINDOW: Final = 1024
 _MASK: Final = (1 << WINDOW) - 1
+# Numbers of a client whose content is remembered: more than a connection may have unconfirmed.
+CONTENTS: Final = 128
 
 
 class Deduplicator:
     """Message numbers seen of each client: clients send again what they do not know to be confirmed.
 
     Exact for the last 1024 numbers of a client; a number further behind counts as a duplicate. Remembers the
-    `clients` that sent last.
+    `clients` that sent last, and of each the content of its last 128 numbers.
     """
 
     def __init__(self, clients: int = 20_000) -> None:
         self._clients = clients
-        # The highest number, and a bit for each number below it; the lowest bit is its own.
-        self._seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        # The highest number; a bit for each number below it, the lowest bit is its own; contents of numbers.
+        self._seen: OrderedDict[str, tuple[int, int, dict[int, str]]] = OrderedDict()
 
-    def first(self, client: str, number: int) -> bool:
-        """Return True for a number that this client has not sent before, and remember it."""
-        highest, bits = self._seen.pop(client, (0, 0))
+    def first(self, client: str, number: int, content: str = "") -> bool:
+        """Return True for a number that this client has not sent before, and remember it with its content."""
+        highest, bits, contents = self._seen.pop(client, (0, 0, {}))
         if number > highest:
             ahead = number - highest
             bits = ((bits << ahead) & _MASK if ahead < WINDOW else 0) | 1
@@ -54,10 +56,19 @@ class Deduplicator:
             new = behind < WINDOW and not bits >> behind & 1
             if new:
                 bits |= 1 << behind
-        self._seen[client] = highest, bits
+        if new and content:
+            contents[number] = content
+            if len(contents) > CONTENTS:
+                del contents[next(iter(contents))]
+        self._seen[client] = highest, bits, contents
         if len(self._seen) > self._clients:
             self._seen.popitem(last=False)
         return new
+
+    def same(self, client: str, number: int, content: str) -> bool:
+        """Return True if a number was seen with this content before; an empty content says nothing."""
+        _, _, contents = self._seen[client]
+        return not content or contents.get(number) == content
 
     def clear(self) -> None:
         self._seen.clear()
@@ -135,6 +146,7 @@ class FindFirst:
 CAUGHT_UP = Passed("own mark")
 OTHERS_MARK = Passed("mark of another process")
 DUPLICATE = Passed("duplicate")
+CONFLICT = Passed("another message with the number of an earlier one")
 FOREIGN = Passed("neither JSON nor text")
 SEEN = Passed("seen before")
 REPLACED = Passed("the stream was replaced")
@@ -151,8 +163,9 @@ def decode(delivery: Delivery, offset: int, seen: Deduplicator) -> Message | Pas
             return FOREIGN
     else:
         client, number = protocol.sender(delivery.message_id)
-        if client and not seen.first(client, number):
-            return DUPLICATE
+        content = str(delivery.headers.get(protocol.CONTENT, ""))
+        if client and not seen.first(client, number, content):
+            return DUPLICATE if seen.same(client, number, content) else CONFLICT
     return Message(delivery.key, offset, protocol.stamped(body, offset))
 
 

@@ -12,6 +12,10 @@ class Rejected(str):
     """Reason for which the broker will never take a message."""
 
 
+class Conflict(Rejected):
+    """Reason for which a message was dropped: an earlier one of its sender has the same number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A message for the broker: publish it on the bus, on 'ws2amqp'.

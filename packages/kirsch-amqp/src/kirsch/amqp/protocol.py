@@ -25,6 +25,9 @@ PAGE: Final = 100
 # Types of messages on the broker.
 MESSAGE: Final = "kirsch.message"
 MARK: Final = "kirsch.mark"
+# Header of a message on the broker: a hash of its room and data, which tells a message that was sent again
+# from another one with the same number.
+CONTENT: Final = "kirsch-content"
 
 # A room is a routing key: words between dots, no wildcards (AMQP 0-9-1, 3.1.3.3), 255 bytes at most.
 _ROOM = re.compile(r"[^\s*#\x00-\x1f\x7f]{1,100}")
@@ -255,6 +258,12 @@ def envelope(room: str, client: str, name: str, send: Send, at: int) -> bytes:
     return text(
         type="message", room=room, client=client, name=name, number=send.number, at=at, data=send.data
     ).encode()
+
+
+def content(room: str, data: Any) -> str:
+    """Return a hash of a message's room and data."""
+    written = json.dumps([room, data], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def page(room: str, messages: Sequence[str], before: int, more: bool) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 from kirsch.amqp import protocol
 from kirsch.amqp.consumer import (
     CAUGHT_UP,
+    CONFLICT,
     DUPLICATE,
     FOREIGN,
     REPLACED,
+    SEEN,
     EndFound,
     Event,
     FindEnd,
@@ -25,7 +27,7 @@ from kirsch.amqp.consumer import (
     StreamConsumer,
 )
 from kirsch.amqp.history import HistoryReader
-from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.message import Conflict, Delivery, Publication, Settled
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.replay import AHEAD, Handled, Receive, Replay
@@ -40,6 +42,24 @@ PATIENCE = 2.0
 # Seconds until a mark that the broker refused is published again; until a replay reads on, so that others
 # have their turn.
 AGAIN, PAUSE = 1.0, 0.005
+
+
+class _Receipt:
+    """A publication of a client: settled once the broker has confirmed it and it was read from the stream.
+
+    Only the stream tells whether an earlier message has its number, by whichever process that went.
+    """
+
+    __slots__ = ("confirmed", "conflict", "read", "settled")
+
+    def __init__(self, settled: Settled) -> None:
+        self.settled = settled
+        self.confirmed = self.read = self.conflict = False
+
+    def settle(self) -> None:
+        if self.confirmed and self.read:
+            taken = "you have sent another message with this number"
+            self.settled(Conflict(taken) if self.conflict else "")
 
 
 class RoomStream:
@@ -78,6 +98,8 @@ class RoomStream:
         self._amqp = amqp
         self._lock = lock
         self._soon = soon
+        # Publications that were not read from the stream yet, by message id and content.
+        self._receipts: dict[tuple[str, str], list[_Receipt]] = {}
         # What ends the readings of FindEnd and FindFirst.
         self._stop_end: Callable[[], None] | None = None
         self._stop_first: Callable[[], None] | None = None
@@ -110,7 +132,50 @@ class RoomStream:
 
     def receive(self, delivery: Delivery, offset: int) -> None:
         """Take the stream's next delivery."""
-        self._do(self.consumer.receive(delivery, offset))
+        events = self.consumer.receive(delivery, offset)
+        self._do(events)
+        if self._receipts and delivery.message_id is not None and events[-1] is not SEEN:
+            self._read_back(delivery, events[-1] is CONFLICT)
+
+    def expect(self, message_id: str, content: str, settled: Settled) -> Settled:
+        """Return the `settled` of a publication; the given one is called once the stream was read so far."""
+        receipt, key = _Receipt(settled), (message_id, content)
+        self._receipts.setdefault(key, []).append(receipt)
+
+        def confirmed(reason: str) -> None:
+            with self._lock:
+                if reason:
+                    self._forget(key, receipt)
+                else:
+                    receipt.confirmed = True
+                    receipt.settle()
+            if reason and not receipt.read:
+                settled(reason)
+
+        return confirmed
+
+    def _read_back(self, delivery: Delivery, conflict: bool) -> None:
+        key = (delivery.message_id or "", str(delivery.headers.get(protocol.CONTENT, "")))
+        if receipts := self._receipts.get(key):
+            receipt = receipts[0]
+            self._forget(key, receipt)
+            receipt.read, receipt.conflict = True, conflict
+            receipt.settle()
+
+    def _forget(self, key: tuple[str, str], receipt: _Receipt) -> None:
+        receipts = self._receipts.get(key, [])
+        if receipt in receipts:
+            receipts.remove(receipt)
+        if not receipts:
+            self._receipts.pop(key, None)
+
+    def _lose(self, reason: str) -> None:
+        """Settle confirmed publications that will not be read; `reason` is "" if the stream has them."""
+        for key, receipts in list(self._receipts.items()):
+            for receipt in [each for each in receipts if each.confirmed]:
+                self._forget(key, receipt)
+                receipt.read = True
+                receipt.settled(reason)
 
     def tick(self, now: float) -> None:
         """Once a second while the broker is there."""
@@ -148,6 +213,7 @@ class RoomStream:
                     if event.slow:
                         log.warning("%s: messages were dropped unread: this process is too slow", self.queue)
                     rooms.missed(event.before)
+                    self._lose("")
                 case First():
                     rooms.first = max(rooms.first, event.offset)
                     self.replay.begins(event.offset)
@@ -177,12 +243,14 @@ class RoomStream:
             # Members are told of a gap in any case.
             self.replay.begins(0)
             self._rooms.reset()
+            # Clients send them again.
+            self._lose("the broker has lost it")
             self._amqp.reconnect(f"{self.queue} is read from its beginning")
             return
         self._rooms.offset = self.consumer.offset
         if what is CAUGHT_UP:
             self._soon()
-        elif what is DUPLICATE:
+        elif what is DUPLICATE or what is CONFLICT:
             self._counters.doubles += 1
         elif what is FOREIGN:
             self._counters.refuse("foreign")
