@@ -41,6 +41,21 @@ def test_what_was_said_long_ago_is_found_by_scrolling(rabbit, pair, window, room
     ada.should_show(texts[-1], "now")
 
 
+def test_addresses_are_links_and_nothing_else_is(pair, window, room):
+    ada = window(pair[0], "Ada", room)
+    ada.say("see https://example.com/a?b=1#c. (http://x.example) javascript:alert(1) <a href=x>y</a>")
+    links = ada.page.locator(".message .text a")
+    expect(links).to_have_text(["https://example.com/a?b=1#c", "http://x.example"])
+    assert links.first.get_attribute("rel") == "noopener noreferrer nofollow"
+    ada.should_show("see https://example.com/a?b=1#c. (http://x.example) javascript:alert(1) <a href=x>y</a>")
+
+
+def test_who_chose_a_room_can_type_at_once(pair, window, room):
+    ada = window(pair[0], "Ada", room)
+    ada.enter("kitchen")
+    expect(ada.box).to_be_focused()
+
+
 class TestTwoWindows:
     def test_two_windows_talk_through_two_instances(self, pair, window, room):
         ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)

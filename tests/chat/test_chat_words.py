@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from kirsch.amqp import Refused
 
 
-@pytest.mark.parametrize("name", ["Ada", "Приветик", "a b", "李", "x" * 40, "R2-D2"])
+@pytest.mark.parametrize(
+    "name", ["Ada", "Приветик", "a b", "李", "می\u200cخواهم", "👩\u200d🚀1", "x" * 40, "R2-D2"]
+)
 def test_names(name):
     assert words.named(name).name == name
 
@@ -24,6 +26,11 @@ def test_names(name):
         ("!?", "A name has letters or digits"),
         ("a\u202eb", "nothing that cannot be seen"),
         ("a\0", "nothing that cannot be seen"),
+        *(
+            (f"A{letter}da", "cannot be seen")
+            for letter in "\u200b\u00ad\u2060\u200e\u200f\u061c\ufeff\u200d\u3164"
+        ),
+        ("Ada\u200d", "cannot be seen"),
     ],
 )
 def test_names_that_are_none(name, told):

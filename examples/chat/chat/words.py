@@ -1,6 +1,7 @@
 """What people may be called, which rooms there can be, and what may be said there. Values in, values out."""
 
 import re
+import unicodedata
 from typing import Any
 
 from kirsch.amqp import Identity, Refused
@@ -12,6 +13,8 @@ DIRECTORY = "~rooms"
 LONGEST_NAME = 40
 LONGEST_TEXT = 4000
 _ROOM = re.compile(r"[\w][\w-]{0,39}")
+# Joiners, which scripts and emoji need: invisible between characters of ASCII.
+_JOINERS = "\u200c\u200d"
 # Controls but for line ends and tabs, halves of surrogate pairs, and what would turn the line around it.
 _UNSEEMLY = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -22,9 +25,21 @@ def named(name: str) -> Identity:
         raise Refused("Say what you are called.")
     if len(name) > LONGEST_NAME:
         raise Refused(f"A name has {LONGEST_NAME} characters at most.")
-    if _UNSEEMLY.search(name) or not any(letter.isalnum() for letter in name):
+    if _UNSEEMLY.search(name) or _invisible(name) or not any(letter.isalnum() for letter in name):
         raise Refused("A name has letters or digits, and nothing that cannot be seen.")
     return Identity(name)
+
+
+def _invisible(name: str) -> bool:
+    """Return True for a name with characters that are not seen, and so looks like another one."""
+    for number, letter in enumerate(name):
+        if letter in _JOINERS:
+            around = name[number - 1 : number] + name[number + 1 : number + 2]
+            if len(around) < 2 or any(each.isascii() or each in _JOINERS for each in around):
+                return True
+        elif unicodedata.category(letter) in ("Cf", "Zl", "Zp") or letter in "\u115f\u1160\u3164\uffa0\u2800":
+            return True
+    return False
 
 
 def is_room(room: str) -> bool:

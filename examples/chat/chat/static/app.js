@@ -131,6 +131,8 @@ function enter(name) {
   openSide(false);
   readCurrent();
   showAll();
+  // Whoever chose a room wants to say something there; on a phone a keyboard would hide it.
+  if (matchMedia("(hover: hover)").matches && byId("chat").hidden === false) area.focus();
 }
 
 function leave(name) {

@@ -134,10 +134,23 @@ function item(message, together) {
   const when = make("time", "", time(message.at));
   when.dateTime = new Date(message.at).toISOString();
   head.append(name, " ", when);
-  const text = make("p", "text", message.data?.text ?? "");
+  const text = make("p", "text");
+  text.append(...linked(message.data?.text ?? ""));
   text.dir = "auto";
   element.append(head, text);
   return element;
+}
+
+// A text with its addresses as links. Marks behind an address end the sentence.
+function linked(text) {
+  return text.split(/(https?:\/\/[^\s<>"]*[^\s<>".,:;!?)\]'’])/u).map((part, number) => {
+    if (number % 2 === 0) return part;
+    const link = make("a", "", part);
+    link.href = part;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer nofollow";
+    return link;
+  });
 }
 
 /** A colour's hue, the same for one person everywhere. */

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -20,10 +21,11 @@ STARTS = 90
 class Rabbit:
     """Started by `with`. `kill` is kill -9 of the server; `start` starts it again, with what it has kept."""
 
-    def __init__(self, data, lines=(), port=None):
+    def __init__(self, data, lines=(), port=None, address="127.0.0.1", plugins=()):
         self.port = free_port() if port is None else port
-        self.settings = Settings(data, port=self.port, lines=tuple(lines))
-        self.url = f"amqp://127.0.0.1:{self.port}/"
+        self.address = address
+        self.settings = Settings(data, address, self.port, lines=tuple(lines), plugins=tuple(plugins))
+        self.url = f"amqp://{address}:{self.port}/"
         self.said = []
         self._child = None
 
@@ -45,7 +47,7 @@ class Rabbit:
 
     def answers(self):
         assert self._child.main_exit is None, "\n".join(self.said[-20:])
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as sock:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 5) as sock:
             sock.settimeout(5)
             sock.sendall(b"AMQP\x00\x00\x09\x01")
             return bool(sock.recv(1))
@@ -62,6 +64,19 @@ class Rabbit:
         """What names its Raft servers is written down every now and then only."""
         names = self.settings.data.rglob("names.dets")
         return any(b"rabbit_stream_coordinator" in name.read_bytes() for name in names)
+
+    def pids(self):
+        """The server and all processes that descend from it."""
+        found, more = [], [self._child.pid]
+        while more:
+            found += more
+            more = [
+                int(child)
+                for pid in more
+                for path in Path(f"/proc/{pid}/task").glob("*/children")
+                for child in path.read_text().split()
+            ]
+        return found
 
     def freeze(self):
         """It is there, and does nothing."""

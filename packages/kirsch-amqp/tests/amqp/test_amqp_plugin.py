@@ -1,6 +1,7 @@
 """A broker on the bus, without a Bridge: the article's plugin."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -289,6 +290,24 @@ def _processes(folder):
         except OSError:
             continue
     return found
+
+
+@pytest.mark.slow
+def test_plugins_of_a_rabbitmq_listen_on_its_own_address_only(tmp_path):
+    address = "127.{}.{}.{}".format(*(random.randint(1, 254) for _ in range(3)))
+    plugins = ("rabbitmq_stream_management", "rabbitmq_web_stomp", "rabbitmq_web_mqtt", "rabbitmq_prometheus")
+    with Rabbit(tmp_path / "data", address=address, plugins=plugins) as rabbit:
+
+        def listening():
+            """Addresses and ports at which the broker's processes listen, as ss(8) prints them."""
+            out = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
+            own = [f"pid={pid}," for pid in rabbit.pids()]
+            lines = [line for line in out.splitlines() if any(pid in line for pid in own)]
+            return {line.split()[3] for line in lines}
+
+        ports = {15672, 15692, 61613, 15674, 1883, 15675, 5552}
+        eventually(lambda: {int(each.rpartition(":")[2]) for each in listening()} >= ports, 60, "plugins")
+        assert [each for each in listening() if not each.lstrip("[:f").startswith("127.")] == []
 
 
 def test_without_pika_it_is_said_what_to_install(tmp_path):

@@ -32,6 +32,27 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 KEPT = ("PATH", "TZ", "LANG")
 # Schedulers do not spin while they wait: there may be few cores.
 ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+# Setting of each listening plugin's address, and its port where the setting has one. Without the setting a
+# plugin listens on all addresses.
+LISTENERS = {
+    "rabbitmq_management": ("management.tcp.ip", None),
+    "rabbitmq_prometheus": ("prometheus.tcp.ip", None),
+    "rabbitmq_stomp": ("stomp.listeners.tcp.1", 61613),
+    "rabbitmq_mqtt": ("mqtt.listeners.tcp.1", 1883),
+    "rabbitmq_stream": ("stream.listeners.tcp.1", 5552),
+    "rabbitmq_web_stomp": ("web_stomp.tcp.ip", None),
+    "rabbitmq_web_mqtt": ("web_mqtt.tcp.ip", None),
+}
+# Plugins that these bring, which listen.
+BRINGS = {
+    "rabbitmq_web_stomp": "rabbitmq_stomp",
+    "rabbitmq_web_mqtt": "rabbitmq_mqtt",
+    "rabbitmq_top": "rabbitmq_management",
+    "rabbitmq_tracing": "rabbitmq_management",
+    "rabbitmq_federation_management": "rabbitmq_management",
+    "rabbitmq_shovel_management": "rabbitmq_management",
+    "rabbitmq_stream_management": "rabbitmq_management rabbitmq_stream",
+}
 # Seconds for its queues to be closed.
 GRACE = 20.0
 
@@ -80,7 +101,17 @@ class Settings:
         """Return the text of rabbitmq.conf."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         lines = (f"listeners.tcp.1 = {host}:{self.port}", "log.file = false", "log.console = true")
-        return "\n".join((*lines, "log.console.level = warning", *self.lines, ""))
+        lines = (*lines, "log.console.level = warning", *self._plugin_listeners(host))
+        return "\n".join((*lines, *self.lines, ""))
+
+    def _plugin_listeners(self, host: str) -> list[str]:
+        """Return settings that have plugins listen on the server's own address only."""
+        brought = " ".join(BRINGS.get(plugin, "") for plugin in self.plugins).split()
+        return [
+            f"{setting} = {self.address if port is None else f'{host}:{port}'}"
+            for plugin, (setting, port) in LISTENERS.items()
+            if plugin in self.plugins or plugin in brought
+        ]
 
     def terms(self) -> str:
         """Return the text of advanced.config: Erlang terms, in which any text can be written."""
