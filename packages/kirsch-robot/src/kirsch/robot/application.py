@@ -77,7 +77,7 @@ KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
 # It stops when we are killed (util-linux's setpriv(1), prctl(2) PR_SET_PDEATHSIG).
 TETHERED = ("setpriv", "--pdeathsig", "TERM")
 UP = r"Ctrl-C stops it\."
-ADDRESS = r"^\S+ is up: (\S+)$"
+UP_AT = r"^\S+ is up: (\S+)$"
 STOP_TIMEOUT = 60.0
 GRACE = 5.0
 # Beside unit files, what names ports: kirsch.toml, haproxy.cfg and their like.
@@ -148,7 +148,7 @@ class Application:
             said = str(self.output)
             self.stop("Ctrl-C")
             raise RunError(f"`kirsch up` was not ready within {timeout:g} s:\n{said}")
-        found = re.search(ADDRESS, str(self.output), re.MULTILINE)
+        found = re.search(UP_AT, str(self.output), re.MULTILINE)
         self.address = found[1] if found else ""
         self.states = UnitStates(Client(self.directory / ".kirsch" / "kirsch.sock"))
         return self.address

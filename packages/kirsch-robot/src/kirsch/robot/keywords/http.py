@@ -13,6 +13,7 @@ from kirsch.robot.output import Moment
 from robot.api import logger
 from robot.api.deco import keyword
 
+# How many characters of an answer the log shows.
 SHOWN = 2000
 
 
@@ -99,7 +100,8 @@ class HttpKeywords(Keywords):
         return answer
 
 
-SHOWN = 10
+# How many failed requests a message names.
+SHOWN_FAILURES = 10
 
 
 class LoadKeywords(Keywords):
@@ -293,6 +295,6 @@ def _since(sent: list[Sent], after: Moment | None) -> list[Sent]:
 
 def _refuse(failed: list[Sent], words: str) -> None:
     if failed:
-        more = f"\n… and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-        lines = "\n".join(str(each) for each in failed[:SHOWN])
+        more = f"\n… and {len(failed) - SHOWN_FAILURES} more" if len(failed) > SHOWN_FAILURES else ""
+        lines = "\n".join(str(each) for each in failed[:SHOWN_FAILURES])
         raise AssertionError(f"{len(failed)} {words}:\n{lines}{more}")
