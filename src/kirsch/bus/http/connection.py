@@ -4,10 +4,13 @@ At any time one thread has it: whichever epoll(7) woke, for it is watched with E
 """
 
 import contextlib
+import fcntl
 import select
 import socket
 import ssl
 import struct
+import sys
+import termios
 import time
 from typing import Any
 
@@ -41,8 +44,8 @@ class Connection:
     """A connection whose socket does not block. Methods raise OSError, and Gone where they send an answer."""
 
     __slots__ = (
-        "armed", "close_after", "environ", "events", "fd", "handover", "host", "limits", "output", "phase",
-        "reader", "request", "since", "socket",
+        "armed", "close_after", "environ", "events", "fd", "handover", "host", "limits", "moved", "output",
+        "phase", "reader", "request", "since", "socket", "taken",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, limits: Limits) -> None:
@@ -58,6 +61,9 @@ class Connection:
         self.request: Request | None = None
         self.phase = Phase.SILENT
         self.since = time.monotonic()
+        # Of an answer that waits: bytes that the client has taken, and when that grew last.
+        self.taken = 0
+        self.moved = self.since
         # True while epoll watches it, and no thread has it.
         self.armed = False
         self.events = IN
@@ -66,17 +72,22 @@ class Connection:
         # What takes it over after the answer that waits, a 101.
         self.handover: Handover | None = None
 
-    @property
-    def deadline(self) -> float:
-        """The time at which its client has had its time."""
-        count = self.output.sent if self.phase is Phase.ANSWER else self.reader.received
-        return self.limits.deadline(self.phase, self.since, count)
+    def late(self, now: float) -> bool:
+        """True once its client has had its time, or has taken nothing of an answer for a while."""
+        if self.phase is not Phase.ANSWER:
+            return self.limits.deadline(self.phase, self.since, self.reader.received) < now
+        taken = self.output.sent - _unsent(self.socket)
+        if taken > self.taken:
+            self.taken, self.moved = taken, now
+        stalled = now - self.moved > self.limits.timeout
+        return stalled or self.limits.deadline(self.phase, self.since, taken) < now
 
     def enter(self, phase: Phase, events: int = IN) -> None:
         """Wait for something else from now on."""
         self.phase = phase
         self.events = events
-        self.since = time.monotonic()
+        self.since = self.moved = time.monotonic()
+        self.taken = 0
 
     def handshake(self) -> bool:
         """Go on with TLS's handshake: True once it is done. Raises HandshakeError."""
@@ -182,10 +193,9 @@ class Connection:
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         while self.output.size > self.limits.answer // 2:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
+            if self.late(time.monotonic()):
                 raise TimeoutError("the client takes the answer too slowly")
-            poll.poll(left * 1000)
+            poll.poll(min(self.limits.timeout, 1.0) * 1000)
             self.output.send(self.socket)
 
     def finish(self) -> bool:
@@ -220,6 +230,12 @@ class Connection:
             self.request.body.close()
         with contextlib.suppress(OSError):
             self.socket.close()
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Return the bytes that the kernel has of an answer and the client has not taken."""
+    size = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(size, sys.byteorder)
 
 
 def peer_environ(sock: socket.socket) -> Environ:

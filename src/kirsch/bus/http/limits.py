@@ -25,7 +25,8 @@ class Limits:
     """Bounds of an HTTP server, each with the status that a client gets beyond it.
 
     A client has `timeout` seconds for a head, and for a body or for taking an answer `timeout` seconds and
-    one more for every `rate` bytes: 408, or the connection is closed where an answer has begun.
+    one more for every `rate` bytes: 408, or the connection is closed where an answer has begun. The same goes
+    for one who takes nothing of an answer for `timeout` seconds.
     """
 
     threads: int = 20

@@ -374,8 +374,7 @@ class Server:
             self._epoll.modify(self._listener, IN)
         for connection in list(self._connections.values()):
             if connection.armed and (
-                connection.deadline < now
-                or (self._stopping and connection.phase in (Phase.IDLE, Phase.SILENT))
+                connection.late(now) or (self._stopping and connection.phase in (Phase.IDLE, Phase.SILENT))
             ):
                 with self._mutex:
                     if not connection.armed:
