@@ -19,7 +19,7 @@ DEMO := http://localhost:7070/
 cluster-demo: $(RUNS) examples/notes/webapp/static/vendor/pure-min.css
 	@sh scripts/debian $(MACHINES)
 	if $(BIN)/kirsch cluster list --no-legend | grep '^demo ' >/dev/null; then $(BIN)/kirsch cluster start demo; else \
-		$(BIN)/kirsch cluster create demo --machines 3 --metadata zone=a/b/c --publish 7070:8091 --publish 7071:8090; fi
+		$(BIN)/kirsch cluster create demo --machines 3 --metadata zone=a/b/c --publish 7070:8091; fi
 	$(BIN)/kirsch up examples/notes --on demo
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open $(DEMO); else echo "Open $(DEMO)"; fi
 
