@@ -12,11 +12,11 @@ from tests.cli.screen import COLUMNS, Screen
 
 from kirsch.cli.main import main
 from kirsch.cli.verb import Noun
-from kirsch.cli.verbs import load, summaries
+from kirsch.cli.verbs import ALIASES, load, summaries
 
 NOUNS = {name: noun for name in summaries() if isinstance(noun := load(name), Noun)}
 VERBS = [
-    *(name for name in summaries() if name not in NOUNS or NOUNS[name].otherwise),
+    *(name for name in summaries() if name not in ALIASES and (name not in NOUNS or NOUNS[name].otherwise)),
     *(f"{name} {second}" for name, noun in NOUNS.items() for second in noun.commands),
 ]
 

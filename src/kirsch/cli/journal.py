@@ -2,17 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from kirsch.cli.completion import units
 from kirsch.cli.names import full_names
-from kirsch.cli.values import lines
+from kirsch.cli.values import lines as number
+from kirsch.cli.values import moment, regular
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import Client
 
 JOURNAL = "/kirsch/v1/journal"
+
+# Lines that are shown, and lines that can be asked for at once.
+LINES, MOST = 10, 10_000
 
 Line = Mapping[str, Any]
 
@@ -21,7 +26,16 @@ Line = Mapping[str, Any]
     "journal",
     argument("units", "UNIT", many=True, optional=True, complete=units),
     flag("-f", "--follow", help="go on with new lines"),
-    option("-n", "--lines", metavar="N", type=lines, default=10, help="how many, of all units together (10)"),
+    option(
+        "-n",
+        "--lines",
+        metavar="N",
+        type=number,
+        help="how many, of all units together (10; all with --since, --until or --grep)",
+    ),
+    option("--since", metavar="TIME", type=moment, help="from then on: '10:30', '2026-12-01 10:30', 1h"),
+    option("--until", metavar="TIME", type=moment, help="up to then"),
+    option("-g", "--grep", metavar="PATTERN", type=regular, help="only lines that match (Python's re)"),
     flag("--json", help="print JSON, a line each"),
     text="It shows all units if none is named.",
     example="kirsch journal -f notes@1",
@@ -33,14 +47,29 @@ def journal(options: Options) -> int:
         {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
     )
     several = len(names) > 1
+    chosen = bool(options.since or options.until or options.grep)
+    count = options.lines if options.lines is not None else MOST if chosen else LINES
+    # What does not match is not counted, so everything is read.
+    asked = MOST if chosen else count
     if options.follow:
-        lines: Iterable[Line] = _followed(client, names, options.lines)
+        lines = _followed(client, names, asked)
     else:
-        lines = client.get(JOURNAL, unit=names, lines=options.lines)["lines"]
-    for line in lines:
+        lines = iter(client.get(JOURNAL, unit=names, lines=asked)["lines"])
+    found = (line for line in lines if _matches(options, line))
+    for line in found if options.follow else deque(found, count):
         print(json.dumps(line, ensure_ascii=False) if options.json else shown(line, several))
         sys.stdout.flush()
+        if options.follow and options.until and line["time"] > options.until:
+            break
     return 0
+
+
+def _matches(options: Options, line: Line) -> bool:
+    return (
+        (options.since is None or line["time"] >= options.since)
+        and (options.until is None or line["time"] <= options.until)
+        and (options.grep is None or options.grep.search(line["text"]) is not None)
+    )
 
 
 def _followed(client: Client, names: Sequence[str], last: int) -> Iterator[Line]:

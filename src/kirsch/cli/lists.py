@@ -1,16 +1,20 @@
 """list-units, list-unit-files and list-machines: fleetctl's tables."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from kirsch.cli.completion import units
 from kirsch.cli.errors import Failure
+from kirsch.cli.names import matching
 from kirsch.cli.output import Column, digest, machine, table
 from kirsch.cli.values import FULL, JSON, NO_LEGEND
-from kirsch.cli.verb import Options, option, verb
+from kirsch.cli.verb import Options, argument, flag, option, verb
+from kirsch.cluster.api.client import UNITS
 
 Row = Mapping[str, Any]
 
@@ -69,20 +73,47 @@ TABLE = (
     option("--fields", metavar="A,B", help="the columns to print", complete=columns),
     JSON,
 )
-COLUMNS = {"list-units": UNIT_COLUMNS, "list-unit-files": FILE_COLUMNS, "list-machines": MACHINE_COLUMNS}
+PATTERNS = argument(
+    "patterns", "PATTERN", "only units that match: notes, 'notes@*'", many=True, optional=True, complete=units
+)
+COLUMNS = {
+    "list-units": UNIT_COLUMNS,
+    "ps": UNIT_COLUMNS,
+    "list-unit-files": FILE_COLUMNS,
+    "list-machines": MACHINE_COLUMNS,
+}
 
 
-@verb("list-units", *TABLE, example="kirsch list-units --full")
+@verb(
+    "list-units",
+    PATTERNS,
+    *TABLE,
+    flag("-w", "--watch", help="print it again at each change, until Ctrl-C"),
+    example="kirsch list-units --full",
+)
 def list_units(options: Options) -> int:
     """Print a table of the units that are on a machine."""
-    rows = [row for row in options.client().get("/kirsch/v1/units")["units"] if row["machine"]]
-    return _print(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
+    client = options.client()
+
+    def show() -> str:
+        rows = _meant(options, [row for row in client.get(UNITS)["units"] if row["machine"]])
+        return _text(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
+
+    shown = show()
+    print(shown, end="", flush=True)
+    if options.watch:
+        clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else "\n"
+        for _ in client.stream("/kirsch/v1/events"):
+            if (now := show()) != shown:
+                shown = now
+                print(clear + shown, end="", flush=True)
+    return 0
 
 
-@verb("list-unit-files", *TABLE, example="kirsch list-unit-files --full")
+@verb("list-unit-files", PATTERNS, *TABLE, example="kirsch list-unit-files --full")
 def list_unit_files(options: Options) -> int:
     """Print a table of all units, each once."""
-    rows = _once(options.client().get("/kirsch/v1/units")["units"])
+    rows = _meant(options, _once(options.client().get(UNITS)["units"]))
     return _print(options, rows, FILE_COLUMNS, ["unit", "hash", "dstate", "state", "target"])
 
 
@@ -99,13 +130,22 @@ def _once(rows: Iterable[Row]) -> list[Row]:
     return list({row["name"]: row for row in rows}.values())
 
 
+def _meant(options: Options, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows whose units match a pattern that was given; all without one."""
+    names = matching(options.patterns, [row["name"] for row in rows]) if options.patterns else None
+    return rows if names is None else [row for row in rows if row["name"] in names]
+
+
 def _print(options: Options, rows: Sequence[Row], columns: Mapping[str, Column], default: list[str]) -> int:
+    print(_text(options, rows, columns, default), end="")
+    return 0
+
+
+def _text(options: Options, rows: Sequence[Row], columns: Mapping[str, Column], default: list[str]) -> str:
     if options.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return 0
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
     fields = options.fields.split(",") if options.fields else default
     for field in fields:
         if field not in columns:
             raise Failure(f"there is no column {field!r}; there are {', '.join(columns)}")
-    print(table(rows, columns, fields, full=options.full, legend=not options.no_legend), end="")
-    return 0
+    return table(rows, columns, fields, full=options.full, legend=not options.no_legend)

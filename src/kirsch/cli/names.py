@@ -2,17 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from kirsch.cli.verb import Options
 from kirsch.cluster.api.client import UNITS, Client, ClientError
-from kirsch.cluster.application import resolve
+from kirsch.cluster.application import ApplicationError, resolve
 from kirsch.cluster.model import NAME
-from kirsch.unit import UnitError, UnitName
+from kirsch.unit import UnitError, UnitName, matches
 
 # Whole, or its beginning.
 _ID = re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{24})?\b")
+PATTERN = re.compile(r"[*?\[]")
 # As many names go into a URL.
 MANY = 200
 
@@ -22,7 +23,29 @@ def full_names(client: Client, names: Sequence[str]) -> list[str]:
     if not names:
         return []
     known = known_names(client, names)
-    return [resolve(name, known) for name in names]
+    return [full for name in names for full in expanded(name, known)]
+
+
+def expanded(name: str, known: Collection[str]) -> list[str]:
+    """Return the units that a name means: one, or all that match its * ? and [a-z].
+
+    Templates match only a pattern that nothing else matches. Raises ApplicationError.
+    """
+    if not PATTERN.search(name):
+        return [resolve(name, known)]
+    found = matching([name], known)
+    if not found:
+        raise ApplicationError(f"no unit matches {name}")
+    return [each for each in found if "@." not in each] or found
+
+
+def matching(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the names that match a pattern, with their type or without. Raises UnitError."""
+    return sorted(
+        name
+        for name in set(names)
+        if any(matches(each, name) or matches(each, name.rpartition(".")[0]) for each in patterns)
+    )
 
 
 def known_names(client: Client, names: Sequence[str]) -> set[str]:

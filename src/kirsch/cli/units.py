@@ -1,12 +1,13 @@
-"""submit, load, start, stop, unload, destroy, status, cat, why."""
+"""submit, load, start, restart, scale, stop, unload, destroy, status, cat, why: verbs of units."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from os.path import isfile  # Path.is_file raises OSError for a name that is too long
 from pathlib import Path
@@ -18,7 +19,15 @@ from click.shell_completion import CompletionItem
 from kirsch.cli.completion import files, instances, units
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
-from kirsch.cli.names import full_names, known_units, machine_names, reasons_of, recorded_names
+from kirsch.cli.names import (
+    PATTERN,
+    expanded,
+    full_names,
+    known_units,
+    machine_names,
+    reasons_of,
+    recorded_names,
+)
 from kirsch.cli.output import machine
 from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
@@ -34,7 +43,7 @@ def instances_and_files(ctx: click.Context, param: click.Parameter, incomplete: 
     return instances(ctx, param, incomplete) + files(ctx, param, incomplete)
 
 
-NAME = "a name, its type may be left out"
+NAME = "a name, its type may be left out, or a pattern: 'notes@*'"
 NAMED = argument("units", "UNIT", NAME, many=True, complete=instances)
 ANY_UNITS = argument("units", "UNIT", NAME, many=True, complete=units)
 STARTING = argument("units", "UNIT", f"{NAME}; or a file", many=True, complete=instances_and_files)
@@ -86,6 +95,58 @@ def start(options: Options) -> int:
 def restart(options: Options) -> int:
     """Stop units and start them again, those that do not run too."""
     return _set(options, "launched", is_up, "launched on", again=True)
+
+
+def scaled(text: str) -> tuple[str, int]:
+    """Parse SERVICE=N."""
+    service, equals, number = text.partition("=")
+    if not equals or not service or not number.isdecimal() or len(number) > 4:
+        raise ValueError(f"{text!r} is not SERVICE=N, such as notes=3")
+    return service.removesuffix("@"), int(number)
+
+
+@verb(
+    "scale",
+    argument("services", "SERVICE=N", "a template without its @, and a number", many=True, type=scaled),
+    NO_BLOCK,
+    timeout(60),
+    text="Instances have numbers, from 1 on. Those that are too many are stopped and forgotten, the highest "
+    "numbers first.",
+    example="kirsch scale notes=3",
+)
+def scale(options: Options) -> int:
+    """Start the instances that are missing, and destroy those that are too many."""
+    client = options.client()
+    lines = {line["name"]: line for line in client.get(UNITS)["units"]}
+    start: list[str] = []
+    spare: list[str] = []
+    for service, count in options.services:
+        template = UnitName.parse(resolve(f"{service}@", lines))
+        more, less = _scaled(template, count, map(UnitName.parse, lines))
+        start += [name for name in more if lines.get(name, {}).get("desired") != "launched"]
+        spare += less
+    if start:
+        _set(Options(**vars(options) | {"units": start}), "launched", is_up, "launched on")
+    if spare:
+        client.patch(UNITS, {"destroy": spare})
+    for name in spare:
+        print(f"Destroyed {name}")
+    if not start and not spare:
+        print("Nothing has changed.")
+    return 0
+
+
+def _scaled(template: UnitName, count: int, units: Iterable[UnitName]) -> tuple[list[str], list[str]]:
+    """Return the instances that are to run, with the lowest numbers, and those that are too many. Pure."""
+    there = {
+        int(unit.instance): unit.text
+        for unit in units
+        if unit.template == template and unit.instance and unit.instance.isdecimal()
+    }
+    kept = sorted(there)[:count]
+    free = (number for number in itertools.count(1) if number not in there)
+    new = [template.with_instance(str(next(free))).text for _ in range(count - len(kept))]
+    return [*(there[number] for number in kept), *new], [there[number] for number in sorted(there)[count:]]
 
 
 @verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")
@@ -285,7 +346,7 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
         told = _submit(client, new, replace=False) if new else told
         files = {path.name: str(path) for path in new}
     known |= files.keys()
-    names = list(dict.fromkeys(_resolved(each, known) for each in given))
+    names = list(dict.fromkeys(name for each in given for name in _resolved(each, known)))
     changes = [
         {"name": name, "desiredState": desired, "again": again, "file": files.get(name, "")} for name in names
     ]
@@ -294,10 +355,10 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
     return names
 
 
-def _resolved(given: str, known: Collection[str]) -> str:
-    """The full name of a unit, which may have been named by its file. Raises ApplicationError, Failure."""
+def _resolved(given: str, known: Collection[str]) -> list[str]:
+    """Return the units that are meant, by name, pattern or file. Raises ApplicationError, Failure."""
     try:
-        return resolve(Path(given).name, known)
+        return expanded(given if PATTERN.search(given) else Path(given).name, known)
     except ApplicationError:
         if "/" in given and not isfile(given):
             raise Failure(f"{given}: there is no such file, and no unit of that name") from None

@@ -3,11 +3,14 @@
 import math
 import re
 import sys
+from datetime import datetime, timedelta
+from datetime import time as clock
 
 import click
 
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import flag, option
+from kirsch.unit import parse_timespan
 
 JSON = flag("--json", help="print JSON")
 FULL = flag("-l", "--full", help="do not shorten ids and hashes")
@@ -105,3 +108,32 @@ def variable(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise ValueError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def moment(text: str) -> float:
+    """Parse a point in time as journalctl does, to seconds since 1970: a date, a time, or a span ago."""
+    now = datetime.now()
+    days = {"today": 0, "yesterday": 1}
+    if text in days:
+        return datetime.combine(now.date() - timedelta(days=days[text]), clock.min).timestamp()
+    if text == "now":
+        return now.timestamp()
+    try:
+        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", text):
+            padded = text if text[2] == ":" else f"0{text}"
+            return datetime.combine(now.date(), clock.fromisoformat(padded)).timestamp()
+        if "-" in text.lstrip("-"):
+            return datetime.fromisoformat(text).timestamp()
+        return now.timestamp() - parse_timespan(text.removeprefix("-").removesuffix(" ago"))
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is not a time: write 10:30, '2026-12-01 10:30', today, or 1h for an hour ago"
+        ) from None
+
+
+def regular(text: str) -> re.Pattern[str]:
+    """Parse a regular expression; without capitals it ignores case, as journalctl's."""
+    try:
+        return re.compile(text, 0 if any(each.isupper() for each in text) else re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from None

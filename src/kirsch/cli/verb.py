@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from kirsch.cli.verbs import VALUES, listed, load, overview, summaries, summary, width
+from kirsch.cli.verbs import OTHERS, VALUES, listed, load, overview, summaries, summary, width
 
 if TYPE_CHECKING:
     from kirsch.cluster.api.client import Client
@@ -328,6 +328,8 @@ def _begin(folder: str | None, **places: str | None) -> None:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """Return what to say of a verb that does not exist, with those like it."""
+    if name in OTHERS:
+        return f"there is no verb {name}: try kirsch {OTHERS[name]}"
     alike = get_close_matches(name, list(known), n=2)
     return f"there is no verb {name}" + (f"; did you mean {' or '.join(alike)}?" if alike else "")
 

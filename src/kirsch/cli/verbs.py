@@ -31,6 +31,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "submit": ("units:submit", "submit unit files"),
         "load": ("units:load", "put units on a machine without starting them"),
         "start": ("units:start", "start units"),
+        "scale": ("units:scale", "run so many instances of a template"),
         "restart": ("units:restart", "stop units and start them again"),
         "stop": ("units:stop", "stop units"),
         "unload": ("units:unload", "stop units and take them off their machine"),
@@ -38,10 +39,10 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "secret": ("secret:secret", "set, list and remove secrets"),
     },
     "Look at units": {
-        "list-units": ("lists:list_units", "list the units that are on a machine, and their states"),
+        "list-units": ("lists:list_units", "list the units that are on a machine, and their states (ps)"),
         "list-unit-files": ("lists:list_unit_files", "list all units that were submitted"),
         "status": ("units:status", "show the state of units, with their last lines"),
-        "journal": ("journal:journal", "print what units wrote"),
+        "journal": ("journal:journal", "print what units wrote (logs)"),
         "why": ("units:why", "say why units are not where, or as, people want them"),
         "cat": ("units:cat", "print units' files, byte for byte"),
     },
@@ -69,6 +70,42 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "help": ("help:help_", "list the verbs, or explain one"),
         "version": ("help:version", "print kirsch's version"),
     },
+}
+# As people type them, who come from docker compose.
+ALIASES = {"ps": "list-units", "logs": "journal"}
+# Verbs of docker compose, systemctl, kubectl and fleetctl that are none here, with what to type.
+OTHERS = {
+    "apply": "up, or submit --replace FILE",
+    "attach": "journal -f UNIT",
+    "build": "image build",
+    "config": "verify FILE",
+    "create": "init, or submit FILE",
+    "daemon-reload": "submit --replace FILE",
+    "delete": "destroy UNIT",
+    "describe": "status UNIT",
+    "disable": "stop UNIT",
+    "edit": "cat UNIT, then submit --replace FILE",
+    "enable": "start UNIT",
+    "events": "list-units --watch",
+    "get": "list-units",
+    "images": "image list",
+    "is-active": "status UNIT",
+    "kill": "stop UNIT",
+    "label": "metadata MACHINE KEY=VALUE",
+    "list": "list-units",
+    "login": "ssh MACHINE",
+    "mask": "stop UNIT",
+    "port": "list-units --fields unit,address",
+    "pull": "image pull",
+    "push": "image push",
+    "reload": "restart UNIT",
+    "remove": "destroy UNIT",
+    "reset-failed": "start UNIT",
+    "rm": "destroy UNIT",
+    "show": "status UNIT, or cat UNIT",
+    "taint": "cordon MACHINE",
+    "top": "status UNIT",
+    "units": "list-units",
 }
 # Options that name a kirschd: before the verb, or after it.
 VALUES = {
@@ -107,11 +144,13 @@ def overview() -> str:
 def summaries() -> dict[str, str]:
     """Return all verbs with their lines."""
     own = {name: what for verbs in VERBS.values() for name, (_, what) in verbs.items()}
+    own |= {alias: own[verb] for alias, verb in ALIASES.items()}
     return own | {name: _summary(point) for name, point in extensions().items()}
 
 
 def summary(name: str) -> str:
     """Return a verb's line. The distributions are searched only for a verb that is not kirsch's own."""
+    name = ALIASES.get(name, name)
     for verbs in VERBS.values():
         if name in verbs:
             return verbs[name][1]
@@ -120,6 +159,7 @@ def summary(name: str) -> str:
 
 def load(name: str) -> Any:
     """Import a verb and return it; None if there is no such verb. Raises Failure."""
+    name = ALIASES.get(name, name)
     for verbs in VERBS.values():
         if name in verbs:
             module, _, attribute = verbs[name][0].partition(":")
@@ -141,7 +181,7 @@ def extensions() -> "dict[str, EntryPoint]":
     """Return the verbs of other distributions. A verb of kirsch's own is never replaced."""
     from importlib.metadata import entry_points
 
-    own = {name for verbs in VERBS.values() for name in verbs}
+    own = {name for verbs in VERBS.values() for name in verbs} | ALIASES.keys()
     return {point.name: point for point in sorted(entry_points(group=GROUP)) if point.name not in own}
 
 
