@@ -30,7 +30,7 @@ from pathlib import Path
 import outcome
 
 from kirsch.cluster.api.client import Client, ClientError
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -279,7 +279,7 @@ class Machines:
         self.name = name
         self.folder = folder
         self.record = ClusterRecord.load(name)
-        self.client = Client(locate(Where(cluster=name)))
+        self.client = Client(transport_to(Where(cluster=name)))
         ports = [text.split(":") for text in self.record.published if text.endswith(":8091")]
         if not ports:
             raise SystemExit(

@@ -24,7 +24,7 @@ from pathlib import Path
 import outcome
 
 from kirsch.cluster.api.client import Client
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.ssh import login
 
@@ -110,7 +110,7 @@ class Bench:
         self.name = name
         self.folder = folder
         self.record = ClusterRecord.load(name)
-        self.client = Client(locate(Where(cluster=name)))
+        self.client = Client(transport_to(Where(cluster=name)))
         (folder / "sleep@.service").write_text(SLEEP)
 
     def round(self, number: int) -> Iterator[tuple[str, float]]:

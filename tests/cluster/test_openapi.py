@@ -77,7 +77,7 @@ def kirschd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def session(kirschd: Client) -> Iterator[requests.Session]:
     with requests.Session() as made:
-        made.mount("http://", UnixAdapter(kirschd.reach.path))
+        made.mount("http://", UnixAdapter(kirschd.transport.path))
         yield made
 
 
@@ -187,7 +187,7 @@ def test_a_stream_is_for_websockets(session: requests.Session):
 
 def test_a_request_without_host_is_a_problem_too(kirschd: Client):
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(kirschd.reach.path))
+        connection.connect(str(kirschd.transport.path))
         connection.sendall(b"GET /kirsch/v1/units HTTP/1.1\r\n\r\n")
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 400")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kirsch.cluster.api.client import Client
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -48,7 +48,7 @@ class Trial:
         self.record = record
         self.folder = folder
         self.began = time.time()
-        self.client = Client(locate(Where(cluster=record.name)))
+        self.client = Client(transport_to(Where(cluster=record.name)))
 
     @property
     def machines(self) -> Sequence[MachineRecord]:

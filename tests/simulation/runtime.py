@@ -80,7 +80,7 @@ class SimulatedRuntime:
         """No process has any."""
         return None
 
-    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+    async def container_arguments(self, prepared: Prepared) -> tuple[str, ...]:
         """No unit is a container."""
         return ()
 

@@ -254,7 +254,7 @@ def _prune_cluster(name: str) -> int:
     from kirsch.cluster.image.registry_client import RegistryClient, garbage_collect, texts_of
     from kirsch.cluster.image.store import prune_machines
     from kirsch.cluster.provision.command import Runner
-    from kirsch.cluster.provision.endpoint import Where, locate
+    from kirsch.cluster.provision.endpoint import Where, transport_to
     from kirsch.cluster.provision.record import ClusterRecord
 
     cluster = ClusterRecord.load(name)
@@ -263,7 +263,7 @@ def _prune_cluster(name: str) -> int:
         if not alone:
             raise ImageError(f"something is being sent to {name}, or removed there: do this again later")
         try:
-            texts = texts_of(Client(locate(Where(cluster=name))))
+            texts = texts_of(Client(transport_to(Where(cluster=name))))
             with RegistryClient(registry) as client:
                 print(f"registry: {_removed(garbage_collect(client, texts))}")
         except (ClientError, ImageError) as error:

@@ -76,7 +76,7 @@ def _followed(client: Client, names: Sequence[str], last: int) -> Iterator[Line]
     """Lines as they come; where several machines can tell them, as long as one does."""
     while True:
         yield from client.stream(JOURNAL, unit=names, lines=last)
-        if not client.reach.several:
+        if not client.transport.several:
             return
         print("kirsch: goes on at another machine; lines may be missing here", file=sys.stderr)
         last = 0

@@ -83,7 +83,7 @@ def run(options: Options) -> int:
     unit, argv = _unit(client, options.command)
     if unit and not argv:
         raise Failure(f"say what to run: `kirsch run {options.command[0]} COMMAND`")
-    if not isinstance(client.reach, Unix):
+    if not isinstance(client.transport, Unix):
         words = [unit, *argv] if unit else argv
         flags = [f"--link={link}" for link in options.link]
         return _elsewhere(options, _place(client, unit), "run", flags, words)
@@ -114,7 +114,7 @@ def execute(options: Options) -> int:
     name = resolve(options.unit, known_names(client, [options.unit]))
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
-    if on and (not isinstance(client.reach, Unix) or daemon["machine"] not in on):
+    if on and (not isinstance(client.transport, Unix) or daemon["machine"] not in on):
         return _elsewhere(options, name, "exec", [], [name, *options.command])
     context = client.get(unit_path(name, "/environment"))
     if _is_boxed(name, daemon):

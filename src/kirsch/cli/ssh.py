@@ -15,7 +15,7 @@ from kirsch.cli.names import full_names
 from kirsch.cli.verb import Options, argument, verb
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import ApplicationError
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 
 if TYPE_CHECKING:
     from kirsch.cluster.provision.record import ClusterRecord
@@ -47,7 +47,7 @@ def log_in(where: Where, target: str, command: Sequence[str], handed_on: Sequenc
     if record is not None:
         argv = _to_own(record, target, command)
     else:
-        argv = _to_other(Client(locate(where)), target, command, where.tunnel)
+        argv = _to_other(Client(transport_to(where)), target, command, where.tunnel)
     # A command has a terminal where we have one.
     flags = ["-t"] if command and sys.stdin.isatty() else []
     flags += [f"-oSendEnv={name}" for name in handed_on]
@@ -79,7 +79,7 @@ def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Seq
     try:
         return login(record, record.machine(machine_name(target)), command)
     except ProvisionError:
-        found = _machine(Client(locate(Where(cluster=record.name))), target)
+        found = _machine(Client(transport_to(Where(cluster=record.name))), target)
     return login(record, record.machine(found["id"]), command)
 
 

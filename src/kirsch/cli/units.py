@@ -390,7 +390,7 @@ def _program(client: Client, pid: int) -> str:
     The path tells which of several Pythons runs, which /proc/PID/exe does not: all are links to one.
     """
     process = Path(f"/proc/{pid}")
-    if not pid or not isinstance(client.reach, Unix):
+    if not pid or not isinstance(client.transport, Unix):
         return ""
     try:
         name = os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])

@@ -46,14 +46,14 @@ class Options(SimpleNamespace):
         """Return the kirschd that the options or the environment name. Raises ClientError."""
         from kirsch.cluster.provision.endpoint import Where
 
-        return Where.said(self.endpoint, self.cluster, self.tunnel)
+        return Where.given(self.endpoint, self.cluster, self.tunnel)
 
     def client(self, timeout: float | None = None) -> "Client":
         """Return a client of that kirschd, or of the folder's own. Raises ClientError."""
         from kirsch.cluster.api.client import TIMEOUT, Client
-        from kirsch.cluster.provision.endpoint import locate
+        from kirsch.cluster.provision.endpoint import transport_to
 
-        return Client(locate(self.where()), TIMEOUT if timeout is None else timeout, _tell_age)
+        return Client(transport_to(self.where()), TIMEOUT if timeout is None else timeout, _tell_age)
 
 
 _told: set[str] = set()

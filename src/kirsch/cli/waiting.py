@@ -58,7 +58,7 @@ def _events(client: Client, names: Sequence[str], timeout: float) -> Iterator[tu
             yield first, event
             first = False
         if time.monotonic() < deadline:
-            if not client.reach.several:
+            if not client.transport.several:
                 raise Failure("kirschd ended meanwhile; what was asked of it may be done")
             time.sleep(AGAIN)
 

@@ -18,7 +18,7 @@ CHECK = "check"
 
 
 class Applications(Resource):
-    """Resource /applications/NAME."""
+    """One application, at /applications/NAME."""
 
     def GET(self, name: str, /, **query: Any) -> bytes:
         """The units that came with an application, by name, whether they are still there or not."""

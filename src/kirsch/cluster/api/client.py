@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kirsch.cluster.api.exchange import BadAnswer, Silent, exchange
-from kirsch.cluster.api.transport import Reach, Unix, Unreachable
+from kirsch.cluster.api.transport import Transport, Unix, Unreachable
 
 if TYPE_CHECKING:
     import socket
@@ -40,16 +40,16 @@ class Slow(ClientError):
 
 
 class Client:
-    """Speaks to a kirschd, which answers within `timeout` seconds: at a Unix socket's path, or by a Reach.
+    """Client of a kirschd at a Unix socket's path or by a Transport, which answers within `timeout` seconds.
 
     Every method raises ClientError, and may be called in any thread. What one machine cannot do now (503) is
     asked of the next, where there are several; so is what it does not answer, if to do it twice does no harm.
     """
 
     def __init__(
-        self, where: Reach | Path, timeout: float = TIMEOUT, stale: Callable[[str], None] | None = None
+        self, where: Transport | Path, timeout: float = TIMEOUT, stale: Callable[[str], None] | None = None
     ) -> None:
-        self.reach: Reach = Unix(where) if isinstance(where, Path) else where
+        self.transport: Transport = Unix(where) if isinstance(where, Path) else where
         self.timeout = timeout
         # Called with the time (RFC 3339) of each answer that is old, as the store is away.
         self._stale = stale
@@ -104,20 +104,20 @@ class Client:
         limits = Limits(message=MAX_MESSAGE, handshake_timeout=STREAM_ANSWER, close_timeout=1.0)
         options = ClientOptions(proxy=None, deflate=None, limits=limits)
         try:
-            for url in self.reach.stream_urls(target):
+            for url in self.transport.stream_urls(target):
                 try:
-                    return connect(url, options=options, ssl=self.reach.context())
+                    return connect(url, options=options, ssl=self.transport.context())
                 except HandshakeError as refused:
-                    if refused.status not in (0, 503) or not self.reach.several:
+                    if refused.status not in (0, 503) or not self.transport.several:
                         break
         except Unreachable as unreachable:
             raise ClientError(0, str(unreachable)) from None
         self._call("GET", target)  # the same without a stream says why, at length
-        raise ClientError(0, f"kirschd at {self.reach} opens no stream")
+        raise ClientError(0, f"kirschd at {self.transport} opens no stream")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
-        if method == "GET" and self.reach.several:
+        if method == "GET" and self.transport.several:
             for patience in PATIENCE:
                 try:
                     if patience < self.timeout:
@@ -133,18 +133,18 @@ class Client:
             for connection in self._connections(method in REPEATABLE):
                 connection.settimeout(patience)
                 try:
-                    status, answer, kept = exchange(connection, method, path, self.reach.host, content)
+                    status, answer, kept = exchange(connection, method, path, self.transport.host, content)
                 except (OSError, BadAnswer) as broken:
                     connection.close()
                     unanswered = isinstance(broken, Silent)
                     if error is None or not (unanswered or isinstance(error, Slow)):
                         error = self._broken(broken, method)
-                    if method not in REPEATABLE or not (unanswered or self.reach.several):
+                    if method not in REPEATABLE or not (unanswered or self.transport.several):
                         break
                     if isinstance(broken, TimeoutError) and patience == self.timeout:
                         break
                     continue
-                self.reach.answered(connection)
+                self.transport.answered(connection)
                 if kept and (method in REPEATABLE or not self._kept):
                     self._kept.append(connection)
                 else:
@@ -152,11 +152,11 @@ class Client:
                 if status < 400:
                     return _json(answer)
                 error = ClientError(status, _detail(answer) or f"HTTP status {status}")
-                if status != 503 or not self.reach.several:
+                if status != 503 or not self.transport.several:
                     break
         except Unreachable as unreachable:
             error = error or ClientError(0, str(unreachable))
-        raise error or ClientError(0, f"no kirschd answers at {self.reach}")
+        raise error or ClientError(0, f"no kirschd answers at {self.transport}")
 
     def _connections(self, repeatable: bool) -> "Iterator[socket.socket]":
         """Connections to try: one that was kept, unless all must be well at the first try, for the server may
@@ -166,20 +166,20 @@ class Client:
                 yield self._kept.pop()
             except IndexError:
                 pass
-        yield from self.reach.connections()
+        yield from self.transport.connections()
 
     def _broken(self, error: Exception, method: str) -> ClientError:
         if getattr(error, "library", "") == "SSL":
             reason = str(getattr(error, "reason", error)).replace("_", " ").lower()
             return ClientError(
-                0, f"{self.reach} does not accept this certificate: it is another cluster's ({reason})"
+                0, f"{self.transport} does not accept this certificate: it is another cluster's ({reason})"
             )
         done = "" if method in REPEATABLE else "; what was asked of it may be done"
         if isinstance(error, TimeoutError):
-            return Slow(0, f"kirschd at {self.reach} does not answer{done}")
+            return Slow(0, f"kirschd at {self.transport} does not answer{done}")
         if isinstance(error, Silent):
-            return ClientError(0, f"kirschd at {self.reach} ends connections unanswered{done}")
-        return ClientError(0, f"kirschd at {self.reach} broke off its answer: {error}{done}")
+            return ClientError(0, f"kirschd at {self.transport} ends connections unanswered{done}")
+        return ClientError(0, f"kirschd at {self.transport} broke off its answer: {error}{done}")
 
 
 def unit_path(name: str, below: str = "") -> str:

@@ -18,7 +18,7 @@ PAUSE = 4
 
 
 class Events(Resource):
-    """Resource /events."""
+    """Stream of units' changes, at /events."""
 
     def GET(self, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has

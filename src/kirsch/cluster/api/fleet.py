@@ -205,7 +205,10 @@ def unit_entity(unit: Unit, cluster: Cluster) -> dict[str, Any]:
     """A Unit; a Global one is on no machine of its own, and has no current state."""
     entity: dict[str, Any] = {
         "name": unit.name.text,
-        "options": [option._asdict() for option in unit.file.options],
+        "options": [
+            {"section": option.section, "name": option.name, "value": option.value}
+            for option in unit.file.options
+        ],
         "desiredState": unit.desired,
         "machineID": "",
     }

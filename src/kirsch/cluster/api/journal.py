@@ -22,7 +22,7 @@ AT_ONCE = 8
 
 
 class JournalLines(Resource):
-    """Resource /journal."""
+    """Lines of units, at /journal."""
 
     def GET(self, **query: Any) -> bytes | None:
         """The last lines of units, merged by time; as a stream also each that comes, of all units if none is

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Units(Collection["OneUnit"]):
-    """Resource /units."""
+    """All units, at /units."""
 
     def GET(self, **query: Any) -> bytes:
         """All units, or those named; a Global one has a line for each machine."""
@@ -65,7 +65,7 @@ class Units(Collection["OneUnit"]):
 
 @dataclass
 class OneUnit(Resource):
-    """Resource /units/NAME."""
+    """One unit, at /units/NAME."""
 
     name: str
 
@@ -127,7 +127,7 @@ class Environment(Resource):
 
 @dataclass
 class MoveUnit(Resource):
-    """Resource /units/NAME/move."""
+    """Move of a unit, at /units/NAME/move."""
 
     name: str
 
@@ -144,7 +144,7 @@ class MoveUnit(Resource):
 
 
 class OneOff(Resource):
-    """Resource /environment."""
+    """Context of one-off commands, at /environment."""
 
     def GET(self, **query: Any) -> bytes:
         """Return the context of a one-off command: unit=NAME as that unit's, link=TARGET[:ALIAS] with
@@ -158,7 +158,7 @@ class OneOff(Resource):
 
 
 class Verify(Resource):
-    """Resource /verify."""
+    """Check of one unit file, at /verify."""
 
     def POST(self, **query: Any) -> bytes:
         """Check a unit file, and submit nothing: {"name", "text", "file"?}. A bad one is 400."""
@@ -174,7 +174,7 @@ class Verify(Resource):
 
 
 class Trial(Resource):
-    """Resource /trial."""
+    """Check of many unit files against the machines, at /trial."""
 
     def POST(self, **query: Any) -> bytes:
         """Check unit files together against the machines that are there, and submit nothing: {"units": {NAME:
@@ -203,7 +203,7 @@ class Trial(Resource):
 
 
 class Store(Resource):
-    """Resource /store."""
+    """Health of the store, at /store."""
 
     def GET(self, **query: Any) -> bytes:
         """Return the health of the store's members; a local store has none, and is well."""
@@ -213,7 +213,7 @@ class Store(Resource):
 
 
 class Endpoints(Resource):
-    """Resource /endpoints."""
+    """Endpoints of all units, at /endpoints."""
 
     def GET(self, **query: Any) -> bytes:
         """Return the endpoints of all units, and their readiness."""
@@ -226,7 +226,7 @@ class Endpoints(Resource):
 
 
 class Daemon(Resource):
-    """Resource /daemon."""
+    """This kirschd, at /daemon."""
 
     def GET(self, **query: Any) -> bytes:
         """This kirschd: its process, its machine, what runs units there, its version."""
@@ -243,7 +243,7 @@ class Daemon(Resource):
 
 
 class Down(Resource):
-    """Resource /down."""
+    """End of this kirschd and its units, at /down."""
 
     def POST(self, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
@@ -259,7 +259,7 @@ class Down(Resource):
 
 
 class Document(Resource):
-    """Resource /openapi.json."""
+    """This API's description, at /openapi.json."""
 
     def GET(self, **query: Any) -> bytes:
         """Return the OpenAPI document of this API."""

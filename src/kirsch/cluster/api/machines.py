@@ -31,7 +31,7 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
 
 
 class Machines(Collection["OneMachine"]):
-    """Resource /machines."""
+    """All machines, at /machines."""
 
     def GET(self, **query: Any) -> bytes:
         """Every machine that is there."""

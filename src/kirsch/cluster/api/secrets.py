@@ -20,7 +20,7 @@ MAX_BODY = 2 * MAX_SIZE
 
 
 class Secrets(Collection["OneSecret"]):
-    """Resource /secrets."""
+    """All secrets, at /secrets."""
 
     def GET(self, **query: Any) -> bytes:
         """Their names, when each was set, and which units use it; those that units wait for too."""
@@ -43,7 +43,7 @@ class Secrets(Collection["OneSecret"]):
 
 @dataclass
 class OneSecret(Resource):
-    """Resource /secrets/NAME."""
+    """One secret, at /secrets/NAME."""
 
     name: str
 

@@ -23,7 +23,7 @@ class Unreachable(Exception):
     """No kirschd answers there: one line."""
 
 
-class Reach(Protocol):
+class Transport(Protocol):
     """A way to a kirschd, or to any one of several."""
 
     @property

@@ -16,7 +16,7 @@ from kirsch.cluster.image.registry_client import RegistryClient
 from kirsch.cluster.image.transfer import distribute, push
 from kirsch.cluster.model.links import targets
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import LOOPBACK, ClusterRecord, bracketed
 from kirsch.cluster.provision.steps import Show
 from kirsch.cluster.secrets import made_up
@@ -36,7 +36,7 @@ class Target:
     @classmethod
     def load(cls, name: str) -> "Target":
         """The cluster of a name."""
-        return cls(ClusterRecord.load(name), Client(locate(Where(cluster=name))))
+        return cls(ClusterRecord.load(name), Client(transport_to(Where(cluster=name))))
 
     @property
     def registry(self) -> Registry:

@@ -38,46 +38,43 @@ def setup(settings: Settings) -> Setup:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise DaemonError(f"cannot keep anything in {folder}: {error.strerror}") from None
-
-    async def make() -> Node:
-        from kirsch.cluster.registry.etcd import EtcdRegistry
-
-        registry = await EtcdRegistry.open(settings.etcd, settings.certificates)
-        try:
-            runtime, journal, runs = await _runtime(settings)
-            apart = await _why_apart(settings)
-            machine = _machine(settings, machine_id, runs, apart)
-            network = None if apart else _network(settings, machine_id)
-            secrets = partial(SealedSecrets, key=settings.secrets)
-            endpoints, cache = settings.run / "endpoints.sock", settings.state / "schedule.json"
-            heard = None
-            if runtime.durable:
-                endpoints = settings.run / "endpoints/shared/endpoints.sock"
-                heard = Heard(settings.run / "heard")
-            return Node(
-                registry,
-                runtime,
-                journal,
-                machine,
-                secrets,
-                endpoints,
-                cache,
-                heard=heard,
-                network=network,
-                names=settings.run / "names",
-            )
-        except BaseException:
-            await registry.close()
-            raise
-
     return Setup(
-        make,
+        lambda: _make(settings, machine_id),
         settings.run / "kirsch.sock",
         member=True,
         listen=settings.listen,
         tls=tls,
         certificates=settings.certificates,
     )
+
+
+async def _make(settings: Settings, machine_id: str) -> Node:
+    """Open the registry and the runtime, and put a node together."""
+    from kirsch.cluster.registry.etcd import EtcdRegistry
+
+    registry = await EtcdRegistry.open(settings.etcd, settings.certificates)
+    try:
+        runtime, journal, runs = await _runtime(settings)
+        apart = await _why_apart(settings)
+        endpoints, heard = settings.run / "endpoints.sock", None
+        if runtime.durable:
+            endpoints = settings.run / "endpoints/shared/endpoints.sock"
+            heard = Heard(settings.run / "heard")
+        return Node(
+            registry,
+            runtime,
+            journal,
+            _machine(settings, machine_id, runs, apart),
+            partial(SealedSecrets, key=settings.secrets),
+            endpoints,
+            settings.state / "schedule.json",
+            heard=heard,
+            network=None if apart else _network(settings, machine_id),
+            names=settings.run / "names",
+        )
+    except BaseException:
+        await registry.close()
+        raise
 
 
 async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:

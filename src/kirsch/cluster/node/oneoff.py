@@ -134,7 +134,7 @@ async def _of_unit(node: Node, cluster: Cluster, name: UnitName) -> Context:
     if waits := links.unready(unit.options.links, cluster.endpoints):
         raise Refused(409, f"{name} is linked to {waits[0]}, which is not ready")
     ready = await node.agent.preparation.prepare(name, unit.file, unit.options, cluster.endpoints)
-    if boxed := await node.runtime.box(ready):
+    if boxed := await node.runtime.container_arguments(ready):
         return Context(environment=dict(ready.variables), secrets=tuple(ready.secrets), container=boxed)
     command = await node.runtime.context(ready)
     return Context.of(command) if command else Context()

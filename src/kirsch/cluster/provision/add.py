@@ -14,7 +14,7 @@ from kirsch.cluster.provision import ingress, install, probe
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.keyring import (
     fetch,
     key_file,
@@ -196,7 +196,7 @@ class Joining:
 
     def _settle(self) -> None:
         """One that was drained when it left is not to be so now."""
-        client = Client(locate(Where(cluster=self.record.name)))
+        client = Client(transport_to(Where(cluster=self.record.name)))
         deadline = time.monotonic() + SEEN
         try:
             while True:

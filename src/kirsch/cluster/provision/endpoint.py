@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kirsch.cluster.api.client import ClientError
-from kirsch.cluster.api.transport import Https, Reach, Unix
+from kirsch.cluster.api.transport import Https, Transport, Unix
 
 if TYPE_CHECKING:
     from kirsch.cluster.model.certificates import Certificates
@@ -27,7 +27,7 @@ class Where:
     tunnel: str | None = None
 
     @classmethod
-    def said(cls, endpoint: str | None, cluster: str | None, tunnel: str | None) -> "Where":
+    def given(cls, endpoint: str | None, cluster: str | None, tunnel: str | None) -> "Where":
         """With the environment's KIRSCH_ENDPOINT, KIRSCH_CLUSTER and KIRSCH_TUNNEL where nothing was said;
         KIRSCH_CLUSTER also says whose keys are meant. Raises ClientError for what goes ill together."""
         if endpoint and tunnel:
@@ -39,7 +39,7 @@ class Where:
         return cls(endpoint, cluster or os.environ.get("KIRSCH_CLUSTER") or None, tunnel)
 
 
-def locate(where: Where, directory: Path | None = None) -> Reach:
+def transport_to(where: Where, directory: Path | None = None) -> Transport:
     """The way to the kirschd that is meant; without a word that of the application whose directory we are in
     or below, or the machine's. Raises ClientError."""
     if where.tunnel:
@@ -68,7 +68,7 @@ def _there(path: Path) -> bool:
         return os.path.isdir(path.parent)
 
 
-def _at(endpoint: str, cluster: str | None) -> Reach:
+def _at(endpoint: str, cluster: str | None) -> Transport:
     scheme, separator, path = endpoint.rpartition("://")
     if "https://" in endpoint:
         places = [_place(part.strip()) for part in endpoint.split(",")]
@@ -116,7 +116,7 @@ def _certificates(places: list[tuple[str, int]], cluster: str | None) -> "Certif
     )
 
 
-def _of(cluster: str) -> Reach:
+def _of(cluster: str) -> Transport:
     from kirsch.cluster.provision.record import memory_file
 
     record = _record(cluster)
@@ -126,7 +126,7 @@ def _of(cluster: str) -> Reach:
     return Https(places, record.certificates, f"cluster {cluster}", memory_file(cluster))
 
 
-def _through(host: str, cluster: str | None) -> Reach:
+def _through(host: str, cluster: str | None) -> Transport:
     from kirsch.cluster.api.tunnel import Tunnel
 
     record = _record(cluster) if cluster else None

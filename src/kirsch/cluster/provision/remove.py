@@ -10,7 +10,7 @@ from kirsch.cluster.node.machines import MACHINE_ID
 from kirsch.cluster.provision import ingress, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.steps import Show, Step, perform
 
@@ -176,7 +176,7 @@ def _give_back(record: ClusterRecord, machine: str) -> None:
 
 @contextmanager
 def _client(record: ClusterRecord) -> Iterator[Client]:
-    client = Client(locate(Where(cluster=record.name)))
+    client = Client(transport_to(Where(cluster=record.name)))
     try:
         yield client
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import CommandError, Runner
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.ingress import INGRESS, backend, publications, states
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, etcd_url
 from kirsch.cluster.provision.ssh import greets
@@ -147,7 +147,7 @@ def registry_status(record: ClusterRecord, machines: Sequence[MachineRecord]) ->
 
 
 def _client(record: ClusterRecord, machine: MachineRecord) -> Client:
-    return Client(locate(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
+    return Client(transport_to(Where(endpoint=machine.endpoint, cluster=record.name)), ANSWER)
 
 
 def _containers(runner: Runner) -> Mapping[str, tuple[str, str]]:

@@ -122,7 +122,7 @@ class Runtime(Protocol):
 
         Raises UnitError, ChildError when such a unit cannot be run."""
 
-    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+    async def container_arguments(self, prepared: Prepared) -> tuple[str, ...]:
         """podman's arguments for another container like that of a prepared unit, the image last; empty for a
         unit whose processes run in none. It has the unit's volumes, not its address nor its ports.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from kirsch.cluster.api.client import Client
 from kirsch.cluster.application import load
 from kirsch.cluster.application.target import published
-from kirsch.cluster.provision.endpoint import Where, locate
+from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.robot.application import KIRSCH, Application, RunError
 from kirsch.robot.output import Moment
@@ -34,7 +34,7 @@ class OnCluster(Application):
         found.address = published(application.open, record.published) or application.open
         # For ports of the application, those at which this computer has them.
         found.ports = {int(each.rsplit(":", 1)[1]): int(each.rsplit(":", 2)[1]) for each in record.published}
-        found.states = UnitStates(Client(locate(Where(cluster=name))))
+        found.states = UnitStates(Client(transport_to(Where(cluster=name))))
         return found
 
     def environment(self) -> Mapping[str, str]:

@@ -50,7 +50,7 @@ class UnitStates:
                         self._news.notify_all()
             except ClientError:
                 pass
-            if not client.reach.several:
+            if not client.transport.several:
                 return  # kirschd is gone; who waits for a unit waits in vain, and says so
             time.sleep(AGAIN)
 

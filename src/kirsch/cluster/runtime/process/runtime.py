@@ -111,7 +111,7 @@ class ProcessRuntime:
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)
         return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
 
-    async def box(self, prepared: Prepared) -> tuple[str, ...]:
+    async def container_arguments(self, prepared: Prepared) -> tuple[str, ...]:
         """Nothing: containers are processes here."""
         return ()
 

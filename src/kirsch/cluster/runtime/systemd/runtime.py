@@ -190,8 +190,8 @@ class SystemdRuntime:
             return await self._executor.context(known) if known else None
         return await self._executor.prepared(unit)
 
-    async def box(self, prepared: Prepared) -> tuple[str, ...]:
-        """Return podman's arguments for a container like a prepared unit's, see Runtime.box."""
+    async def container_arguments(self, prepared: Prepared) -> tuple[str, ...]:
+        """Return podman's arguments for a container like a prepared unit's; see Runtime."""
         if prepared.name.type != "container":
             return ()
         if self._generator is None:
