@@ -7,13 +7,11 @@ from kirsch.cluster.agent.plan import (
     Hold,
     Kill,
     Load,
-    Sibling,
     Start,
     Stop,
     Unload,
     View,
     plan,
-    replaced,
 )
 from kirsch.cluster.model import Assignment, Endpoint
 from kirsch.cluster.runtime.base import RuntimeState
@@ -83,72 +81,18 @@ def test_another_text_or_order_stops_first():
     assert plan(replace(view, assigned={DB: assigned(DB, order=2)})) == [Stop(DB)]
 
 
-def test_instances_of_a_service_start_anew_one_after_another():
+def test_instances_of_a_service_are_independent_for_an_agent():
     one, two = UnitName.parse("w@1.service"), UnitName.parse("w@2.service")
     old, new = assigned(one), assigned(one, "CPU=1")
     view = View(
-        assigned={one: new, two: new},
+        assigned={one: new, two: old},
         running={one: state(old), two: state(old)},
         started={one: old.assignment, two: old.assignment},
         endpoints=(endpoint(one), endpoint(two)),
     )
-    assert plan(view) == [Stop(one), Hold(two, "starts anew after w@1.service")]
-    down = replace(view, endpoints=(endpoint(two),), busy=frozenset({one}))
-    assert plan(down) == [Hold(two, "starts anew once w@1.service is ready")]
-    again = replace(
-        view, running={one: state(new), two: state(old)}, started=view.started | {one: new.assignment}
-    )
-    assert plan(again) == [Stop(two)]
-    # One that does not serve has nothing to lose, one that failed is not waited for.
-    assert plan(replace(view, endpoints=())) == [Stop(one), Stop(two)]
-    broken = replace(again, running={one: state(new, FAILED), two: state(old)}, endpoints=(endpoint(two),))
-    assert plan(broken) == [Stop(two)]
-    # Nor is one that has ended by itself; one that is about to start is.
-    ended = replace(broken, running={one: state(new, DOWN), two: state(old)})
-    assert plan(ended) == [Stop(two)]
-    waits = Hold(two, "starts anew once w@1.service is ready")
-    assert plan(replace(ended, busy=frozenset({one}))) == [waits]
-    assert plan(replace(ended, started=view.started)) == [Start(one), waits]
-
-
-def test_instances_on_other_machines_are_waited_for_too():
-    one, two = UnitName.parse("w@1.service"), UnitName.parse("w@2.service")
-    old, new = assigned(two), assigned(two, "CPU=1")
-    view = View(
-        assigned={two: new},
-        running={two: state(old)},
-        started={two: old.assignment},
-        endpoints=(endpoint(one), replace(endpoint(two), machine="n")),
-        machine="n",
-    )
-    first, late = Sibling(one, "m", stale=True), UnitName.parse("w@3.service")
-    assert replaced(view) == [two]
-    assert plan(view) == [Stop(two)]
-    assert plan(replace(view, siblings=(first,))) == [Hold(two, f"starts anew after {first}")]
-    away = replace(view, siblings=(first,), endpoints=view.endpoints[1:])
-    assert plan(away) == [Hold(two, f"starts anew once {first} is ready")]
-    # One that comes after it waits itself, one that is over is not waited for.
-    assert plan(replace(view, siblings=(replace(first, stale=False),))) == [Stop(two)]
-    after = replace(view, siblings=(Sibling(late, "m", stale=True),))
-    assert plan(replace(after, endpoints=(*view.endpoints, endpoint(late)))) == [Stop(two)]
-    assert plan(replace(away, siblings=(replace(first, over=True),))) == [Stop(two)]
-
-
-def test_a_global_unit_starts_anew_machine_by_machine():
-    old, new = assigned(WEB, "Global=true"), assigned(WEB, "Global=true", "CPU=1")
-    view = View(
-        assigned={WEB: new},
-        running={WEB: state(old)},
-        started={WEB: old.assignment},
-        endpoints=(endpoint(WEB), replace(endpoint(WEB), machine="n", slot="n")),
-        machine="n",
-        siblings=(Sibling(WEB, "m", stale=True),),
-    )
-    assert plan(view) == [Hold(WEB, "starts anew after web.service on machine m")]
-    assert plan(replace(view, siblings=(Sibling(WEB, "m"),))) == [Stop(WEB)]
-    assert plan(
-        replace(view, machine="l", endpoints=(endpoint(WEB), replace(endpoint(WEB), machine="l")))
-    ) == [Stop(WEB)]
+    # Which text each is to run, and when, is the engine's to say.
+    assert plan(view) == [Stop(one)]
+    assert plan(replace(view, assigned={one: new, two: new})) == [Stop(one), Stop(two)]
 
 
 def test_users_stop_before_what_they_use():

@@ -28,7 +28,7 @@ def test_one_that_somebody_has_set_meanwhile_is_it(tmp_path: Path):
         plan = Plan(Application("shop", tmp_path, {}), (MakeSecret("db"), MakeSecret("ours")), {})
         set_ = kirschd.ask("PUT", "/kirsch/v1/secrets/db", {"value": "aHVzaA=="})
         assert set_.status == 201
-        assert target.carry_out(plan, Unseen()) == []
+        assert target.carry_out(plan, Unseen()) == ([], None)
         assert target.secrets() >= {"db", "ours"}
         kept = tmp_path / ".kirsch/secrets"
         assert (kept / "db").read_bytes() == b"hush"

@@ -28,6 +28,10 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
             yield f"{machine.id} is not in the flat network"
         if machine.kirschd and (machine.kirschd.registry.heard or 0.0) < calm:
             yield f"{machine.id} has not renewed its lease"
+    yield from _released(cluster)
+    for release in cluster.active:
+        if release.state != "paused":
+            yield f"release {release.number} of {release.application} is {release.state}"
     decisions = reconcile(cluster)
     yield from (f"to be done: {d}" for d in decisions if not isinstance(d, Wait | Stay))
     waiting = {d.unit for d in decisions if isinstance(d, Wait) and d.refusals}
@@ -38,6 +42,20 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
         if machine.powered:
             yield from _of_machine(machine, cluster)
     yield from _strays(truth, machines)
+
+
+def _released(cluster: Cluster) -> Iterator[str]:
+    """A release that is over has left the new text everywhere, or the old."""
+    for application in {name for name, _ in cluster.releases}:
+        mine = [release for (name, _), release in cluster.releases.items() if name == application]
+        last = max(mine, key=lambda release: release.number)
+        if not last.whole or last.state not in ("done", "rolled-back"):
+            continue
+        for name in last.units:
+            unit, before = cluster.units.get(UnitName.parse(name)), last.before(name)
+            wanted = last.units[name] if last.state == "done" else before and before.hash
+            if (unit.record.hash if unit else None) != wanted:
+                yield f"release {last.number} of {application} is {last.state}, and {name} has another text"
 
 
 def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:

@@ -9,6 +9,8 @@ from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.unit import UnitName
 
+# What a text has in it whose processes end at their start, or never come up.
+CRASHES, HANGS = "# crashes", "# hangs"
 FULL = "its file cannot be written: No space left on device"
 
 Listener = Callable[[UnitName, RuntimeState | None], None]
@@ -175,7 +177,10 @@ class Host:
             pid=self._pid,
             mark=mark,
         )
-        fails = self.random.random() < self.manner.fails
+        text = held.prepared.file.text
+        if HANGS in text:
+            return
+        fails = CRASHES in text or self.random.random() < self.manner.fails
         self._later(held, self.manner.start, lambda: self._started(held, fails))
 
     def _started(self, held: Held, fails: bool) -> None:

@@ -12,7 +12,7 @@ from tests.simulation.truth import Truth
 
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.engine.placement import matches
-from kirsch.cluster.model import Assignment, Endpoint, Unit, UnitState, keys
+from kirsch.cluster.model import Assignment, Endpoint, Unit, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.registry.lease import MachineLease
 from kirsch.cluster.runtime.base import RuntimeState
@@ -21,6 +21,8 @@ from kirsch.unit import Options, UnitName
 TTL = MachineLease.TTL
 # What should have stopped where no kirschd was may take so long to stop when one is there again.
 NEGLECTED = 12.0
+# Seconds after which the engine has seen that an instance does not serve.
+UNSEEN = 2.0
 
 Process = tuple[str, UnitName]
 
@@ -53,6 +55,8 @@ class Invariants:
         # The addresses that a process's links gave it; at which each unit's slot was ready, ever.
         self._linked: dict[Process, Mapping[str, str]] = {}
         self._served: dict[str, set[str]] = {}
+        # Units that served, and since when they do not.
+        self._away: dict[str, float] = {}
         # What a machine that came back has to stop before it starts anything.
         self._foreign: dict[str, set[UnitName]] = {}
 
@@ -60,6 +64,7 @@ class Invariants:
         """The store has changed."""
         for revision in changes:
             addresses = {entry.key: entry.value for entry in self.truth.below(keys.ADDRESSES)}
+            records = {change.key: self.truth.value(change.key) for change in revision}
             self.truth.feed(revision)
             rescheduled = False
             for change in revision:
@@ -67,8 +72,10 @@ class Invariants:
                     machine, unit = keys.pair(change.key)
                     self._scheduled((machine, UnitName.parse(unit)))
                     rescheduled = True
-                elif change.key.startswith(keys.ENDPOINTS) and change.entry is not None:
-                    self._serves(Endpoint.parse(change.entry.value))
+                elif change.key.startswith(keys.ENDPOINTS):
+                    self._endpoint(keys.pair(change.key).first, change.entry)
+                elif change.key.startswith(keys.UNITS) and change.entry is not None:
+                    self._replaced(keys.last(change.key), change.entry.value, records.get(change.key))
                 elif change.key.startswith(keys.HOMES) and change.entry is not None:
                     self._settles(UnitName.parse(keys.last(change.key)), change.entry)
                 elif change.key.startswith(keys.ADDRESSES):
@@ -123,9 +130,30 @@ class Invariants:
             return
         self.broken(f"{name} on {machine.id} is to {verb}, and nobody wants that")
 
-    def _serves(self, endpoint: Endpoint) -> None:
-        if endpoint.ready:
-            self._served.setdefault(f"{endpoint.unit}/{endpoint.slot}", set()).add(endpoint.address)
+    def _endpoint(self, unit: str, entry: Entry | None) -> None:
+        endpoint = Endpoint.parse(entry.value) if entry else None
+        if endpoint is None or not endpoint.ready:
+            self._away.setdefault(unit, self.now())
+            return
+        self._away.pop(unit, None)
+        self._served.setdefault(f"{endpoint.unit}/{endpoint.slot}", set()).add(endpoint.address)
+
+    def _replaced(self, unit: str, text: str, before: str | None) -> None:
+        """An instance that serves gets another text only while all the others of its release serve, but for
+        what the engine cannot have seen yet."""
+        name, record = UnitName.parse(unit), UnitRecord.parse(text)
+        if before is None or name.service != "w" or unit in self._away:
+            return
+        old = UnitRecord.parse(before)
+        if old.hash == record.hash or old.desired != "launched":
+            return
+        away = [
+            other
+            for other, since in self._away.items()
+            if other != unit and other.startswith("w@") and self.now() - since > UNSEEN
+        ]
+        if away:
+            self.broken(f"{unit} is replaced while {', '.join(away)} does not serve")
 
     def _misled(self, process: Process) -> bool:
         """Whether what a process uses was at another address than it was told, so that it may start anew. By

@@ -105,6 +105,7 @@ class Kirschd:
         )
         self.node.endpoints = NoSocket(self.node.mirror, NOWHERE)
         self.node.agent.work.cache = DiskCache(machine.disk)
+        self.node.engine.wall = self.node.units.wall = machine.loop.time
         self.tasks: dict[asyncio.Task[object], None] = {}
 
     def start(self) -> None:

@@ -11,7 +11,7 @@ from tests.simulation.truth import Truth
 from kirsch.cluster.node.machines import SettingsChange
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.orders import order
-from kirsch.cluster.node.units import Refused, Request
+from kirsch.cluster.node.units import Note, Refused, Request
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.unit import UnitName
 
@@ -19,7 +19,7 @@ from kirsch.unit import UnitName
 PATIENCE = 8.0
 TRIES = 3
 
-OF_UNITS = ("submit", "start", "restart", "load", "unload", "destroy", "change", "move")
+OF_UNITS = ("release", "submit", "start", "restart", "load", "unload", "destroy", "change", "move")
 OF_MACHINES = ("drain", "cordon", "uncordon", "set")
 VERBS = frozenset((*OF_UNITS, *OF_MACHINES))
 
@@ -75,6 +75,8 @@ class People:
                 await node.machines.change({act.subject: SettingsChange({key: value})})
             case "move":
                 await self._move(UnitName.parse(act.subject), act.argument, node)
+            case "release":
+                await self._release(act, node, version)
             case "destroy":
                 await node.units.destroy(UnitName.parse(act.subject))
             case _:
@@ -88,6 +90,15 @@ class People:
             # Whoever takes data from a machine that is away has to see to it that it is not used there.
             raise Refused(409, f"the machine of {name} is away")
         await order(name, target, node.registry, node.mirror, node.snapshots)
+
+    async def _release(self, act: Act, node: Node, version: int) -> None:
+        """Another text for all instances of a service."""
+        names = [name for name in self.texts if name.startswith(f"{act.subject}@")]
+        requests = [
+            Request(UnitName.parse(name), f"{self.texts[name]}# {act.argument} {version}\n", "launched")
+            for name in names
+        ]
+        await node.units.release(act.subject, requests, (), Note(at_once=self.random.random() < 0.3))
 
     def _request(self, act: Act, node: Node, version: int) -> Request:
         name, text = UnitName.parse(act.subject), self.texts[act.subject]

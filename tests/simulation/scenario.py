@@ -18,8 +18,9 @@ TTL = 10.0
 class Act:
     """One thing that happens, `at` seconds after the beginning. By verb, with subject and argument:
 
-    people: submit, start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE
-    (or to any); drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
+    people: release SERVICE HOW (all its instances get another text, which runs, crashes or hangs); submit,
+    start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE (or to any);
+    drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,
     but it is asked to go), killleader SECONDS, crashleader;
     full, empty MACHINE (where units' files go); away, back (the store); die UNIT RESULT; calm (the network
@@ -76,6 +77,10 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )
 
 
+APPLICATIONS: tuple[tuple[str, ...], ...] = ((), ("Spread=zone",), ("OnPartition=stop",))
+HOWS = ("runs", "runs", "crashes", "hangs")
+
+
 # Containers are in the flat network.
 TYPES = ("service", "container")
 
@@ -114,6 +119,13 @@ def random_scenario(seed: int) -> Scenario:
         acts += _fault(random, ids, names)
     for _ in range(random.randint(0, 6)):
         acts.append(_order(random, ids, names))
+    if random.random() < 0.5:
+        units += tuple(
+            (f"w@{n}.service", random.choice(APPLICATIONS)) for n in range(1, random.randint(2, 4))
+        )
+        acts += [Act(4, "release", "w", "runs")]
+        for _ in range(random.randint(1, 3)):
+            acts.append(Act(random.uniform(8, OVER), "release", "w", random.choice(HOWS)))
     acts += _healed(ids)
     return Scenario(
         f"seed {seed}",

@@ -259,5 +259,5 @@ def unit_text(name: str, options: tuple[str, ...]) -> str:
     body = (
         ["[Container]", "Image=run"] if name.endswith(".container") else ["[Service]", "ExecStart=/bin/run"]
     )
-    lines = [*body, *(["[X-Kirsch]", *options] if options else [])]
+    lines = [*body, "[X-Kirsch]", "HealthyFor=1s", "Deadline=12s", *options]
     return "\n".join(lines) + "\n"

@@ -9,12 +9,13 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
 from kirsch.cli.names import named
 from kirsch.cli.output import PROGRESS, Palette, Progress, Steps
+from kirsch.cli.releases import note_of, wait
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.build import made
-from kirsch.cluster.application.plan import Destroy, Plan, Submit, plan
+from kirsch.cluster.application.plan import Destroy, Plan, Submit, plan, steps_of
 from kirsch.cluster.application.target import Target, meanwhile, standing, waves
 from kirsch.cluster.image.lock import registry_lock, shared
 
@@ -34,6 +35,7 @@ def up_on(application: Application, options: Options) -> int:
     steps = Steps(sys.stdout)
     with failures_shown(steps):
         images = made(application, target.runner, steps)
+    number: int | None = None
     # What the registry has is to be there still when units name it.
     with shared(registry_lock(target.registry.address)):
         planned = plan(application, target.seen(images), now)
@@ -41,11 +43,11 @@ def up_on(application: Application, options: Options) -> int:
         warnings = target.check(planned)
         if not options.dry_run:
             with steps:
-                warnings = target.carry_out(planned, steps)
+                warnings, number = target.carry_out(planned, steps, note_of(options))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.dry_run:
-        print("\n".join(map(str, planned.steps)) or f"nothing would change: {application.name} is up to date")
+        print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
         return 0
     for secret in planned.secrets:
         print(f"          secret {secret}: made at random")
@@ -56,8 +58,12 @@ def up_on(application: Application, options: Options) -> int:
             f"\n{application.name} is submitted; `kirsch --cluster {options.on} list-units` shows how it is"
         )
         return 0
+    known = now.units.keys() & set(planned.units)
     try:
-        _await_ready(target, planned, options.timeout)
+        if number is not None and any(now.units[name].desired == "launched" for name in known):
+            _await_release(target, planned, number, options.timeout)
+        elif number is not None:
+            _await_ready(target, planned, options.timeout)
     except KeyboardInterrupt:
         stop = f"kirsch down {options.directory} --on {options.on}"
         print(f"\n{application.name} goes on starting; `{stop}` stops it")
@@ -82,6 +88,24 @@ def down_on(application: Application, options: Options) -> int:
         _await_stopped(client, wave)
     print(f"{application.name} is down on {options.on}; its data stays there")
     return 0
+
+
+def _await_release(target: Target, planned: Plan, number: int, timeout: float) -> None:
+    """Show each unit's way until the release is done. Raises Failure where it does not go well."""
+    names = list(planned.application.start)
+    progress, machines = Progress(sys.stdout, names), target.names()
+
+    def shown(line: Line) -> None:
+        if line["name"] in names:
+            up = line["settled"] and (line["finished"] or line["ready"])
+            progress.step(line["name"], _done([line], machines) if up else _step([line], machines))
+
+    row = {"application": planned.application.name, "number": number, "start": names}
+    if wait(target.client, row, timeout, shown)["state"] == "canary":
+        print(
+            f"Canaries are ready: `kirsch --cluster {target.record.name} release promote "
+            f"{planned.application.name} {number}` replaces the others, `abort` goes back."
+        )
 
 
 def _await_ready(target: Target, planned: Plan, timeout: float) -> None:

@@ -29,6 +29,8 @@ from kirsch.cli.names import (
     recorded_names,
 )
 from kirsch.cli.output import machine
+from kirsch.cli.releases import wait as wait_for_release
+from kirsch.cli.releases import who
 from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
@@ -268,9 +270,13 @@ def _submit(client: Client, paths: Sequence[Path], *, replace: bool) -> set[str]
         done.append("inactive" if line is None else "is there already" if same else "replaced")
     warnings: set[str] = set()
     for start, stop in _parts(changes):
-        warnings |= _send(client, changes[start:stop], warnings)
+        opened: list[Line] = []
+        warnings |= _send(client, changes[start:stop], warnings, opened)
         for change, what in zip(changes[start:stop], done[start:stop], strict=True):
             print(f"Unit {change['name']} {what}")
+        for row in opened:
+            name = f"{row['application']} {row['number']}"
+            print(f"Units that run are replaced by release {name}: `kirsch release show {name}`")
     return warnings
 
 
@@ -305,9 +311,18 @@ def _parts(changes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
         yield start, len(changes)
 
 
-def _send(client: Client, changes: Sequence[Mapping[str, Any]], told: set[str]) -> set[str]:
-    """Send changes, and tell warnings that were not; all that there are."""
-    warnings: list[str] = client.patch(UNITS, {"change": changes})["warnings"]
+def _send(
+    client: Client,
+    changes: Sequence[Mapping[str, Any]],
+    told: set[str],
+    opened: list[Line] | None = None,
+) -> set[str]:
+    """Send changes, and tell warnings that were not; all that there are. `opened` gets the releases that
+    replace units which run."""
+    answer = client.patch(UNITS, {"change": changes, "who": who()})
+    warnings: list[str] = answer["warnings"]
+    if opened is not None:
+        opened += answer["releases"]
     for warning in warnings:
         if warning not in told:
             print(f"warning: {warning}", file=sys.stderr)
@@ -323,18 +338,29 @@ def _set(
     again: bool = False,
 ) -> int:
     client = options.client()
-    names = _change(client, options.units, desired, again=again)
+    opened: list[Line] = []
+    names = _change(client, options.units, desired, again=again, opened=opened)
     if options.no_block:
         for name in names:
             print(f"Triggered unit {name} {'start' if desired == 'launched' else 'load'}")
         return 0
+    for row in opened:
+        wait_for_release(client, row, options.timeout)
     for line in wait(client, names, done, options.timeout):
         print(f"Unit {line['name']} {words} {machine(line['machine'], line['machine_address'], full=False)}")
     return 0
 
 
-def _change(client: Client, given: Sequence[str], desired: str, *, again: bool = False) -> list[str]:
-    """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does."""
+def _change(
+    client: Client,
+    given: Sequence[str],
+    desired: str,
+    *,
+    again: bool = False,
+    opened: list[Line] | None = None,
+) -> list[str]:
+    """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does. `opened`
+    gets the releases that replace units which run."""
     paths = [Path(each) for each in given]
     lines = known_units(client, [path.name for path in paths])
     known = set(lines)
@@ -351,7 +377,7 @@ def _change(client: Client, given: Sequence[str], desired: str, *, again: bool =
         {"name": name, "desiredState": desired, "again": again, "file": files.get(name, "")} for name in names
     ]
     for start, stop in _parts(changes):
-        _send(client, changes[start:stop], told)
+        _send(client, changes[start:stop], told, opened)
     return names
 
 

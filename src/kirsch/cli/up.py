@@ -15,11 +15,14 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cli.output import PROGRESS, Palette, Progress
+from kirsch.cli.releases import note_of, wait
 from kirsch.cli.values import timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
+from kirsch.cluster.application.plan import Now, plan, steps_of
+from kirsch.cluster.application.target import application_path, known_units
 
 Line = Mapping[str, Any]
 
@@ -47,7 +50,9 @@ BACKLOG = 200
         "--detach",
         help="return once all is ready, and leave it running; on a cluster, once all is submitted",
     ),
-    flag("--dry-run", help="with --on: build images, say what would be done, and do nothing"),
+    flag("--dry-run", help="say what would be done, and do nothing; with --on images are built"),
+    option("-m", "--message", metavar="TEXT", help="why, for the history", default=""),
+    flag("--now", help="take the place of a release that is under way"),
     timeout(180, "give up after this time"),
     text="Its units are started in the order of their links, and their lines shown until Ctrl-C stops "
     "them. If it is up already it is brought up to date.\n\n"
@@ -66,20 +71,24 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
     on = getattr(options, "on", None)
     only_here(options, "up")
     application = load(Path(options.directory), cluster=on is not None)
-    if getattr(options, "dry_run", False) and not on:
-        raise Misuse("--dry-run is for a cluster: name it with --on")
     if on:
         from kirsch.cli.rollout import up_on
 
         return up_on(application, options)
     client = running(application.state)
     if client is not None:
+        if options.dry_run:
+            return _dry_run(application, client)
         before = _processes(client)
-        started = apply(client, application)
-        _await_ready(client, application, started, options.timeout, before)
+        started, number = apply(client, application, note_of(options))
+        if number is not None:
+            _await_release(client, application, number, started, options.timeout, before)
         _say_where(client, application, started)
-        print(f"It was up already; it is up to date now. Stop it with `kirsch down {options.directory}`.")
+        changed = "it is up to date now" if number is not None else "nothing has changed"
+        print(f"It was up already; {changed}. Stop it with `kirsch down {options.directory}`.")
         return 0
+    if getattr(options, "dry_run", False):
+        return _dry_run(application, None)
     # A service manager's stop is Ctrl-C by another name.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -89,8 +98,8 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
     except EmbeddedError as error:
         raise Failure(str(error)) from None
     try:
-        started = apply(embedded.client, application)
-        _await_ready(embedded.client, application, started, options.timeout, {})
+        started, _ = apply(embedded.client, application, note_of(options))
+        _await_ready(embedded.client, application, started, options.timeout)
         _say_where(embedded.client, application, started)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
@@ -157,29 +166,77 @@ def only_here(options: Options, verb: str) -> None:
             raise Misuse(f"--{name} is not for {verb}, which is about this computer{instead}")
 
 
-def apply(client: Client, application: Application) -> list[str]:
-    """Make the application known and start it; the units that are to become ready."""
+def _dry_run(application: Application, client: Client | None) -> int:
+    """Print what `up` would do."""
+    lines = client.get(UNITS)["units"] if client else []
+    former = client.get(application_path(application.name))["units"] if client else []
+    planned = plan(application, {}, Now("", known_units(lines), frozenset(former)))
+    print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
+    return 0
+
+
+def apply(
+    client: Client, application: Application, note: Mapping[str, Any] | None = None
+) -> tuple[list[str], int | None]:
+    """Make the application known and start it; the units that are to become ready, and the number of the
+    release, None where nothing would change."""
     answer = client.put(
         f"/kirsch/v1/applications/{quote(application.name, safe='')}",
         {
             "units": dict(application.units),
             "files": dict(application.files),
             "start": list(application.start),
+            "release": dict(application.release),
+            **(note or {}),
         },
     )
     for warning in answer["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    started: list[str] = answer["start"]
-    return started
+    return answer["start"], answer["release"]
 
 
-def _await_ready(
-    client: Client, application: Application, names: list[str], timeout: float, before: Mapping[str, int]
+def _await_release(
+    client: Client,
+    application: Application,
+    number: int,
+    names: list[str],
+    timeout: float,
+    before: Mapping[str, int],
 ) -> None:
-    """Show each unit's way until all are ready; `before` are the processes they had before the change.
+    """Show each unit's way until the release is done; `before` are the processes they had before the change.
 
-    Raises Failure with the first that fails.
+    Raises Failure where it does not go well.
     """
+    progress = Progress(sys.stdout, names)
+
+    def shown(line: Line) -> None:
+        name = line["name"]
+        if name in names:
+            progress.step(name, _stage(line, before.get(name, 0)))
+
+    row = {"application": application.name, "number": number, "start": names}
+    try:
+        end = wait(client, row, timeout, shown)
+    except KeyboardInterrupt:
+        print(f"\nthe release goes on: `kirsch release show {application.name} {number}`")
+        raise
+    if end["state"] == "canary":
+        name = f"{application.name} {number}"
+        print(f"Canaries are ready: `kirsch release promote {name}` replaces the others, `abort` goes back.")
+
+
+def _stage(line: Line, before: int) -> str:
+    """Where a unit is, for a person; empty when there is nothing to say."""
+    if line["finished"]:
+        return "done"
+    if line["ready"] and line["settled"]:
+        address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
+        return f"ready at {address}" if address else "ready"
+    return _step(line, before)
+
+
+def _await_ready(client: Client, application: Application, names: list[str], timeout: float) -> None:
+    """Show each unit's way until all are ready. Raises Failure with the first that fails."""
     progress = Progress(sys.stdout, names)
     waiting = set(names)
     reasons: dict[str, str] = {}
@@ -191,19 +248,13 @@ def _await_ready(
             continue
         waiting.add(name)
         reasons[name] = "; ".join(line["reasons"])
-        if line["finished"]:
+        if line["finished"] or (line["ready"] and line["settled"]):
             waiting.discard(name)
-            progress.step(name, "done")
-        elif line["ready"] and line["settled"]:
-            waiting.discard(name)
-            address = f"{line['address']}:{line['ports'][0]}" if line["ports"] else line["address"]
-            progress.step(name, f"ready at {address}" if address else "ready")
         elif line["active"] == "failed" and line["settled"]:
             raise Failure(f"{name} failed: {reasons_of(line, machine_names(client))}")
         elif line["refused"]:
             raise Failure(f"{name} cannot be scheduled: {reasons_of(line, machine_names(client))}")
-        else:
-            progress.step(name, _step(line, before.get(name, 0)))
+        progress.step(name, _stage(line, 0))
         if not waiting:
             return
     if progress.seconds < timeout:

@@ -46,6 +46,11 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "why": ("units:why", "say why units are not where, or as, people want them"),
         "cat": ("units:cat", "print units' files, byte for byte"),
     },
+    "Releases": {
+        "releases": ("releases:releases", "list the changes of applications"),
+        "release": ("releases:release", "show a release, pause it, go on, call it off"),
+        "rollback": ("releases:rollback", "bring an earlier release back"),
+    },
     "Run a command": {
         "run": ("oneoff:run", "run a one-off command"),
         "exec": ("oneoff:execute", "run a command beside a running unit"),

@@ -20,7 +20,7 @@ NOBODY = "nobody says why"
 def changes(client: Client, names: Sequence[str], timeout: float) -> Iterator[Sequence[Line]]:
     """The lines of units as they are, then those that changed, until `timeout` seconds have passed; again as
     they are where another machine goes on telling. Raises Failure when nobody does."""
-    for _, event in _events(client, names, timeout):
+    for _, event in events(client, names, timeout):
         yield event["units"]
 
 
@@ -32,7 +32,7 @@ def pictures(
     `changes` ends and raises."""
     known: dict[str, dict[str, Line]] = {}
     asked = frozenset(names)
-    for first, event in _events(client, names, timeout):
+    for first, event in events(client, names, timeout):
         if first:
             known = {name: {} for name in names}
         news = set(known if first else ())
@@ -48,7 +48,7 @@ def pictures(
         yield known, news
 
 
-def _events(client: Client, names: Sequence[str], timeout: float) -> Iterator[tuple[bool, Line]]:
+def events(client: Client, names: Sequence[str], timeout: float) -> Iterator[tuple[bool, Line]]:
     """Messages of the stream, each with whether it is a machine's first, which has all lines."""
     query = {"unit": list(names)} if len(names) <= MANY else {}
     deadline = time.monotonic() + timeout

@@ -17,6 +17,7 @@ from kirsch.unit.name import (
 )
 from kirsch.unit.options import Options, Secret
 from kirsch.unit.port import Port, Published
+from kirsch.unit.release import Policy
 from kirsch.unit.syntax import Entry, split_words
 from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timespan
 
@@ -30,6 +31,7 @@ __all__ = [
     "Link",
     "Option",
     "Options",
+    "Policy",
     "Port",
     "Published",
     "Secret",

@@ -3,7 +3,8 @@
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
@@ -12,6 +13,7 @@ from kirsch.unit.health import Health, health_command, parse_health, parse_inter
 from kirsch.unit.link import Link, parse_link
 from kirsch.unit.name import UnitName, matches
 from kirsch.unit.port import Port, Published, parse_port, parse_published
+from kirsch.unit.release import POLICY_OPTIONS, parse_policy
 from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timespan
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -60,6 +62,8 @@ class Options:
     endpoints: bool = False
     published: tuple[Published, ...] = ()
     flat: bool = False
+    # The fields of the release policy that the unit sets itself.
+    policy: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, file: UnitFile, name: UnitName) -> "Options":
@@ -90,6 +94,7 @@ class Options:
             endpoints=given.last("Endpoints", parse_boolean, False),
             published=_published(given),
             flat=name.type == "container" and not _names_network(given),
+            policy=_policy(given),
         )
 
 
@@ -251,6 +256,14 @@ def _health(given: Given) -> Health | None:
     if health is None:
         return None
     return replace(health, interval=interval, timeout=timeout, retries=retries, start_period=start_period)
+
+
+def _policy(given: Given) -> tuple[tuple[str, Any], ...]:
+    found = []
+    for option, field in POLICY_OPTIONS.items():
+        if given.words(option):
+            found.append((field, given.last(option, partial(parse_policy, field), None)))
+    return tuple(found)
 
 
 def _names_network(given: Given) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.agent.claim import Claims
 from kirsch.cluster.agent.membership import Membership
-from kirsch.cluster.agent.plan import STOPS_AT, Hold, Unload, View, alive, plan, replaced
+from kirsch.cluster.agent.plan import STOPS_AT, Hold, Unload, View, alive, plan
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
@@ -135,7 +135,7 @@ class Agent:
             self._joining = True
         elif not any(alive(state) for name, state in running.items() if name not in own):
             self._joining = False
-        view = View(
+        return View(
             assigned=assigned,
             running=running,
             loaded=dict(self.work.loaded),
@@ -150,7 +150,6 @@ class Agent:
                 {name: unit for name, unit in assigned.items() if not alive(running.get(name))}, endpoints
             ),
             endpoints=endpoints,
-            machine=self.machine.id,
             known=known or self._closing,
             connected=connected,
             joining=self._joining,
@@ -160,7 +159,6 @@ class Agent:
             unaddressed=self.preparation.unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.work.cache.units.items()},
         )
-        return replace(view, siblings=self.share.siblings(replaced(view)))
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""

@@ -22,20 +22,6 @@ class Assigned:
     assignment: Assignment
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Sibling:
-    """A unit of the same service that another live machine is to run: whether it is to start anew there and
-    has not yet, and whether it is over, as it failed or has done what it was started for."""
-
-    unit: UnitName
-    machine: str
-    stale: bool = False
-    over: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.unit} on machine {self.machine[:8]}"
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """All that an agent decides upon.
@@ -52,10 +38,9 @@ class View:
     as it is now. `joining`: it was not, and what is no longer its own may still run. `silence` is how long
     the store was not heard, in lifetimes of the lease. `cached` are sticky units as they were assigned last,
     for a machine that boots while the store is away. `lapsed` is a machine whose lease has run out so lately
-    that what stops by itself there may not have stopped yet; empty for none. `machine` is this one's id,
-    `siblings` what others run of the services of units that are to start anew here. `apart` says until when
-    no unit can be started in the flat network here (empty if one can), `unaddressed` are those that have no
-    address in it yet.
+    that what stops by itself there may not have stopped yet; empty for none. `apart` says until when no unit
+    can be started in the flat network here (empty if one can), `unaddressed` are those that have no address
+    in it yet.
     """
 
     assigned: Mapping[UnitName, Assigned] = field(default_factory=dict)
@@ -70,8 +55,6 @@ class View:
     lacking: Mapping[UnitName, tuple[str, ...]] = field(default_factory=dict)
     outdated: frozenset[UnitName] = frozenset()
     endpoints: tuple[Endpoint, ...] = ()
-    machine: str = ""
-    siblings: tuple[Sibling, ...] = ()
     known: bool = True
     connected: bool = True
     joining: bool = False
@@ -171,12 +154,6 @@ def alive(state: RuntimeState | None) -> bool:
     return state is not None and state.active in ALIVE
 
 
-def replaced(view: View) -> list[UnitName]:
-    """The units that run here and are to run anew: with another text, by a restart, or with other links."""
-    wanted = [name for name, unit in view.assigned.items() if unit.assignment.desired == "launched"]
-    return [name for name in wanted if _must_stop(name, view)]
-
-
 def _must_stop(name: UnitName, view: View) -> bool:
     """Whether a unit that runs should not, or not like this."""
     if not alive(view.running.get(name)):
@@ -209,9 +186,9 @@ def _next(name: UnitName, view: View, stopping: set[UnitName]) -> Iterator[Actio
     assigned, state = view.assigned.get(name), view.running.get(name)
     if name in stopping:
         reason = None
-        if not _stops_alone(name, view):
-            replaced = assigned is not None and assigned.assignment.desired == "launched"
-            reason = (_why_not_replace if replaced else _why_not_stop)(name, view, stopping)
+        again = assigned is not None and assigned.assignment.desired == "launched"
+        if not again and not _stops_alone(name, view):
+            reason = _why_not_stop(name, view, stopping)
         yield Hold(name, reason) if reason else Stop(name)
     elif assigned is None:
         if name not in view.unread:
@@ -231,44 +208,6 @@ def _why_not_stop(name: UnitName, view: View, stopping: set[UnitName]) -> str | 
     """Of units that stop together, those that use others go first."""
     users = sorted(user.text for user in stopping if _uses(user, name, view))
     return f"stops after {', '.join(users)}" if users else None
-
-
-def _why_not_replace(name: UnitName, view: View, stopping: set[UnitName]) -> str | None:
-    """The instances of a service that are to run anew do so one after another, on whichever machines they
-    are, so that one always serves; and so does a Global unit, machine by machine.
-
-    One that does not serve goes at once; the others wait until all that could serve do. One that failed, or
-    has done what it was started for, is not waited for.
-    """
-    ready = {e.unit for e in view.endpoints if e.ready and (not view.machine or e.machine == view.machine)}
-    if name.text not in ready:
-        return None
-    for other in sorted(view.assigned):
-        if other == name or other.service != name.service:
-            continue
-        if view.assigned[other].assignment.desired != "launched" or _over(other, view):
-            continue
-        if other.text not in ready:
-            return f"starts anew once {other} is ready"
-        if other in stopping and other < name:
-            return f"starts anew after {other}"
-    serving = {(e.unit, e.machine) for e in view.endpoints if e.ready}
-    for sibling in sorted(view.siblings):
-        if sibling.unit.service != name.service or sibling.over:
-            continue
-        if (sibling.unit.text, sibling.machine) not in serving:
-            return f"starts anew once {sibling} is ready"
-        if sibling.stale and (sibling.unit, sibling.machine) < (name, view.machine):
-            return f"starts anew after {sibling}"
-    return None
-
-
-def _over(name: UnitName, view: View) -> bool:
-    """Whether a unit failed, or was started as it is to be and has ended."""
-    state = view.running.get(name)
-    if state is None or state.active != "inactive" or name in view.busy:
-        return state is not None and state.active == "failed"
-    return view.started.get(name) == view.assigned[name].assignment
 
 
 def _uses(user: UnitName, name: UnitName, view: View) -> bool:

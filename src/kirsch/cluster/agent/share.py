@@ -1,10 +1,9 @@
 """One machine's part of the cluster, as its mirror has it: what is its own, what of others' matters to it."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from kirsch.cluster.agent.plan import Assigned, Sibling
-from kirsch.cluster.model import finished, keys, links, settled
+from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.model import keys, links
 from kirsch.cluster.registry.lease import MachineLease
 from kirsch.cluster.registry.lost_machines import LostMachines
 from kirsch.cluster.registry.mirror import Mirror
@@ -30,7 +29,6 @@ class Share:
         self.lost_machines = lost_machines
         self._read: dict[UnitName, Assigned] = {}
         self._read_at = -1
-        self._awaited: frozenset[str] = frozenset()
 
     @property
     def connected(self) -> bool:
@@ -64,25 +62,6 @@ class Share:
         others = {name: states.get(name, {}).keys() - {self.machine} for name in self.assigned()}
         return {name: min(machines) for name, machines in others.items() if machines}
 
-    def siblings(self, replaced: Iterable[UnitName]) -> tuple[Sibling, ...]:
-        """What other machines are to run of the services of units that are to start anew here; also what was
-        on one that was lost a moment ago, for it is about to be elsewhere. What changes of those matters from
-        then on."""
-        self._awaited = frozenset(name.service for name in replaced)
-        if not self._awaited:
-            return ()
-        cluster, found = self.snapshots.now(), []
-        there = cluster.machines.keys() | self.lost_machines.lately()
-        for name, machines in cluster.schedule.items():
-            unit = cluster.units.get(name)
-            if unit is None or unit.desired != "launched" or name.service not in self._awaited:
-                continue
-            for machine in machines.keys() & there - {self.machine}:
-                state = cluster.states.get(name, {}).get(machine)
-                over = finished(unit, state) or (state is not None and state.active == "failed")
-                found.append(Sibling(name, machine, not settled(unit, state), over))
-        return tuple(found)
-
     def lose(self, changed: frozenset[str]) -> None:
         """Know of machines that were lost by these changes."""
         gone = (key for key in changed if key.startswith(keys.MACHINES) and key not in self.mirror.entries)
@@ -105,12 +84,9 @@ class Share:
             case keys.MESH:
                 return keys.last(key) == self.machine
             case keys.STATES | keys.ADDRESSES:
-                name = read_name(keys.pair(key).first)
-                return name in self._read or name.service in self._awaited
+                return read_name(keys.pair(key).first) in self._read
             case keys.ENDPOINTS:
                 name = read_name(keys.pair(key).first)
-                if name.service in self._awaited:
-                    return True
                 linked = (link for unit in self._read.values() for link in unit.options.links)
                 return name in self._read or any(links.targets(link, name) for link in linked)
         return False

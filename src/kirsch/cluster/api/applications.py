@@ -8,9 +8,10 @@ from typing import Any
 import cherrypy
 
 from kirsch.cluster.api.answers import flag, json_answer, json_body, parameters, run
+from kirsch.cluster.api.releases import NOTE, read_note
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Unit, finished, keys, to_json
-from kirsch.cluster.node.units import Refused, Request
+from kirsch.cluster.node.units import Note, Outcome, Refused, Request
 from kirsch.cluster.registry.base import Put
 from kirsch.unit import UnitName
 
@@ -32,7 +33,8 @@ class Applications(Resource):
         return self.read_answer({"name": name, "units": json.loads(units)})
 
     def PUT(self, name: str, /, **query: Any) -> bytes:
-        """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME]}.
+        """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME],
+        "who"?, "message"?, "release"?, "now"?}, by a release; its number is null where nothing would change.
 
         Its units are submitted, those it had before and has no more destroyed, and those to start started;
         the answer names what was started. With check=yes nothing is done, and refused what would be.
@@ -40,19 +42,27 @@ class Applications(Resource):
         check = flag(parameters(query, CHECK), CHECK)
         body = json_body()
         for key, value in body.items():
-            if not isinstance(value, {"units": dict, "files": dict, "start": list}.get(key, ())):
+            if not isinstance(value, {"units": dict, "files": dict, "start": list, **NOTE}.get(key, ())):
                 raise cherrypy.HTTPError(400, f"{key} is not known, or not what it should be")
         if "units" not in body or "start" not in body:
             raise cherrypy.HTTPError(400, "units and start are needed")
         units, start, files = body["units"], body["start"], body.get("files", {})
         if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
             raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
-        outcome = run(self.loop, self._apply(name, units, files, start, check))
-        return json_answer({"start": start, "warnings": outcome})
+        note = read_note(body)
+        outcome = run(self.loop, self._apply(name, units, files, start, note, check))
+        number = outcome.releases[0].number if outcome.releases else None
+        return json_answer({"start": start, "warnings": outcome.warnings, "release": number})
 
     async def _apply(
-        self, name: str, units: dict[str, str], files: dict[str, str], start: list[str], check: bool
-    ) -> list[str]:
+        self,
+        name: str,
+        units: dict[str, str],
+        files: dict[str, str],
+        start: list[str],
+        note: Note,
+        check: bool,
+    ) -> Outcome:
         requests = {
             unit: Request(UnitName.parse(unit), text, file=files.get(unit, ""))
             for unit, text in units.items()
@@ -74,20 +84,18 @@ class Applications(Resource):
         wanted = list(requests.values())
         would = self.node.units.draft(wanted, gone)
         if check:
-            return would.warnings
-        # First that they are this application's: what is written by half is found by the next attempt.
-        if requests.keys() - set(before):
-            await self.node.registry.transact([Put(key, to_json(sorted({*before, *requests})))])
-        outcome = await self.node.units.change(wanted, gone)
+            return would
+        outcome = await self.node.units.release(name, wanted, gone, note)
         lost = {other: [unit for unit in theirs if unit not in requests] for other, theirs in others.items()}
         puts = [
             Put(keys.application(other), to_json(left))
             for other, left in lost.items()
             if left != others[other]
         ]
-        revision = await self.node.registry.transact([Put(key, to_json(sorted(requests))), *puts])
-        await self.node.mirror.reached(revision or 0)
-        return outcome.warnings
+        if puts:
+            revision = await self.node.registry.transact(puts)
+            await self.node.mirror.reached(revision or 0)
+        return outcome
 
     def _others(self, name: str) -> dict[str, list[str]]:
         """The units that came with each other application. Where `kirsch up` runs one folder alone there is

@@ -8,8 +8,10 @@ from typing import Any
 import cherrypy
 
 from kirsch.cluster.api.answers import parameters
+from kirsch.cluster.api.releases import release_entity
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.engine.status import UnitStatus
+from kirsch.cluster.model import Release
 
 # How many seconds of changes go together, at least, and how many times as long as a look at all units takes:
 # a start of hundreds is not worth looking at them all for each.
@@ -22,7 +24,8 @@ class Events(Resource):
 
     def GET(self, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has
-        "gone". `left` says which units are not any more on which machines ("" for none)."""
+        "gone". `left` says which units are not any more on which machines ("" for none); `releases` are those
+        under way, and those that changed."""
         units = frozenset(parameters(query, "unit").get("unit", ()))
         if not self.api.streams.wanted():
             cherrypy.response.headers["Upgrade"] = "websocket"
@@ -38,6 +41,7 @@ class Events(Resource):
         self.node.mirror.listen(notice)
         try:
             told: dict[tuple[str, str], UnitStatus] | None = None
+            steps: dict[tuple[str, int], Release] = {}
             while True:
                 changed.clear()
                 began = time.thread_time()
@@ -47,10 +51,17 @@ class Events(Resource):
                 left = sorted((told or {}).keys() - now.keys())
                 gone = {name for name, _ in left} - {name for name, _ in now}
                 news += [{"name": name, "gone": True} for name in sorted(gone)]
+                cluster = self.node.cluster()
+                changes = [
+                    release
+                    for key, release in cluster.releases.items()
+                    if steps.get(key) != release and (key in steps or told is not None or not release.over)
+                ]
+                steps = dict(cluster.releases)
                 spent = time.thread_time() - began
-                if news or left or told is None:
+                if news or left or changes or told is None:
                     moved = [{"name": name, "machine": at} for name, at in left if name not in gone]
-                    yield {"units": news, "left": moved}
+                    yield {"units": news, "left": moved, "releases": [release_entity(r) for r in changes]}
                 told = now
                 await changed.wait()
                 await asyncio.sleep(max(GATHER, PAUSE * spent))

@@ -16,6 +16,7 @@ from kirsch.cluster.api.applications import Applications
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
+from kirsch.cluster.api.releases import NOTE, Releases, read_note, release_entity
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
 from kirsch.cluster.engine.status import UnitStatus
@@ -42,10 +43,11 @@ class Units(Collection["OneUnit"]):
         return self.read_answer({"units": [status.to_dict() for status in found]})
 
     def PATCH(self, **query: Any) -> bytes:
-        """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME]}."""
+        """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME],
+        "who"?, "message"?, "release"?, "now"?}. Releases replace units that run; the answer lists them."""
         parameters(query)
         body = json_body()
-        check_fields(body, {"change": list, "destroy": list})
+        check_fields(body, {"change": list, "destroy": list, **NOTE})
         changes, names = body.get("change", []), body.get("destroy", [])
         if not all(isinstance(name, str) for name in names):
             raise cherrypy.HTTPError(400, "destroy is to be a list of names")
@@ -54,9 +56,10 @@ class Units(Collection["OneUnit"]):
         told = Counter([*(request.name for request in requests), *gone])
         if twice := [name for name, times in told.items() if times > 1]:
             raise cherrypy.HTTPError(400, f"{twice[0]} is named twice")
-        outcome = run(self.loop, self.node.units.change(requests, gone))
+        outcome = run(self.loop, self.node.units.change(requests, gone, read_note(body)))
         created = [name.text for name in outcome.created]
-        return json_answer({"created": created, "warnings": outcome.warnings})
+        opened = [release_entity(release) for release in outcome.releases]
+        return json_answer({"created": created, "warnings": outcome.warnings, "releases": opened})
 
     def item(self, name: str) -> "OneUnit":
         """Return the resource of one unit."""
@@ -87,7 +90,12 @@ class OneUnit(Resource):
         request = read_request(self.name, json_body())
         outcome = run(self.loop, self.node.units.change([request]))
         return json_answer(
-            {"name": self.name, "created": bool(outcome.created), "warnings": outcome.warnings},
+            {
+                "name": self.name,
+                "created": bool(outcome.created),
+                "warnings": outcome.warnings,
+                "releases": [release_entity(release) for release in outcome.releases],
+            },
             201 if outcome.created else 200,
         )
 
@@ -327,6 +335,7 @@ def tree(api: Api) -> Any:
         "journal": JournalLines,
         "applications": Applications,
         "store": Store,
+        "releases": Releases,
         "verify": Verify,
         "trial": Trial,
         "daemon": Daemon,

@@ -204,6 +204,33 @@ OPERATIONS = (
         query=(_query("check", "Change nothing; refuse what would be refused", YES_OR_NO),),
     ),
     Operation("get /store", "getStore", "Show the health of the store's members", _answer("Store")),
+    Operation(
+        "get /releases",
+        "listReleases",
+        "List releases of applications, the newest first",
+        _answer("Releases"),
+        query=(_query("application", "Only of this application", {"type": "string"}),),
+    ),
+    Operation(
+        "post /releases/{name}",
+        "bringBack",
+        "Open a release that brings an earlier one back",
+        _answer("ReleaseOpened", "The release is open", "202"),
+        body="ReleaseWanted",
+    ),
+    Operation(
+        "get /releases/{name}/{number}",
+        "getRelease",
+        "Show a release, with the texts it changes",
+        _answer("ReleaseWithTexts"),
+    ),
+    Operation(
+        "post /releases/{name}/{number}",
+        "steerRelease",
+        "Pause, resume, promote or abort a release",
+        _answer("ReleaseOpened", "Changed", "202"),
+        body="ReleaseOrder",
+    ),
     Operation("get /daemon", "getDaemon", "Show this kirschd", _answer("Daemon")),
     Operation(
         "post /down",
@@ -225,6 +252,15 @@ _NAMED = {
     "machines": ("machine", "n1"),
     "secrets": ("secret", "notes-database"),
     "applications": ("application", "notes"),
+    "releases": ("application", "notes"),
+}
+_NUMBER: Schema = {
+    "name": "number",
+    "in": "path",
+    "required": True,
+    "description": "The release's number",
+    "schema": {"type": "integer", "minimum": 1},
+    "example": 1,
 }
 
 
@@ -249,7 +285,9 @@ def _paths() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
         method, path = operation.request.split(" ")
-        item = paths.setdefault(path, {"parameters": [_name(path)]} if "{name}" in path else {})
+        names = [_name(path)] if "{name}" in path else []
+        names += [_NUMBER] if "{number}" in path else []
+        item = paths.setdefault(path, {"parameters": names} if names else {})
         item[method] = _item(operation)
     return paths
 

@@ -6,8 +6,11 @@ from typing import Any, get_args, get_type_hints
 
 from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.model.release import ReleaseState
+from kirsch.cluster.node.releases import VERBS
 from kirsch.cluster.node.settings import METADATA_KEY
 from kirsch.cluster.secrets import MAX_SIZE
+from kirsch.unit.release import POLICY_OPTIONS
 
 Schema = dict[str, Any]
 
@@ -60,29 +63,84 @@ _UNIT_CHANGE: dict[str, Schema] = {
     "file": {**STRING, "description": "name of the file in error messages"},
     "again": {**BOOLEAN, "description": "start it again, even if it runs"},
 }
+# Additions to any change: for the history, and how it is carried out.
+_NOTE: dict[str, Schema] = {
+    "who": {**STRING, "description": "person who asks, for the history"},
+    "message": {**STRING, "description": "reason, for the history"},
+    "release": {
+        **_object({name: {"type": ["string", "number"]} for name in POLICY_OPTIONS.values()}, required=()),
+        "description": "release policy, as [release] of kirsch.toml",
+    },
+    "now": {**BOOLEAN, "description": "take the place of a release that is under way"},
+}
 # Every schema by its name below #/components/schemas.
 SCHEMAS: Mapping[str, Schema] = {
+    "Release": _object(
+        {
+            "application": STRING,
+            "number": INTEGER,
+            "state": {"type": "string", "enum": list(get_args(ReleaseState))},
+            "who": STRING,
+            "message": STRING,
+            "created": {**NUMBER, "description": "seconds since the epoch"},
+            "ended": {**NUMBER, "description": "seconds since the epoch; 0: it is not over"},
+            "units": STRINGS,
+            "start": STRINGS,
+            "replaced": {**STRINGS, "description": "instances that have the new text, or are to get it"},
+            "promoted": BOOLEAN,
+            "failure": {"anyOf": [{"type": "null"}, ref("Failure")]},
+        }
+    ),
+    "Failure": _object(
+        {"unit": STRING, "machine": STRING, "reason": STRING, "began": NUMBER, "ended": NUMBER}
+    ),
+    "Releases": _object({"releases": _list(ref("Release"))}),
+    "ReleaseWithTexts": _object(
+        {
+            "release": ref("Release"),
+            "changes": _list(_object({"unit": STRING, "before": _OPTIONAL, "after": _OPTIONAL})),
+            "gone": STRINGS,
+        }
+    ),
+    "ReleaseOpened": _object({"release": ref("Release")}),
+    "ReleaseWanted": _object(
+        {"number": {**INTEGER, "description": "the last good one but one if left out"}, **_NOTE},
+        required=(),
+        examples=[{"number": 1}],
+    ),
+    "ReleaseOrder": _object(
+        {"do": {"type": "string", "enum": list(VERBS)}}, required=("do",), examples=[{"do": "pause"}]
+    ),
     "Unit": _object({name: _schema(hint) for name, hint in get_type_hints(UnitStatus).items()}),
     "Gone": _object({"name": STRING, "gone": {"const": True}}),
     "Left": _object({"name": STRING, "machine": STRING}),
     "Units": _read({"units": _list(ref("Unit"))}),
-    "UnitNews": _object({"units": _list({"anyOf": [ref("Unit"), ref("Gone")]}), "left": _list(ref("Left"))}),
+    "UnitNews": _object(
+        {
+            "units": _list({"anyOf": [ref("Unit"), ref("Gone")]}),
+            "left": _list(ref("Left")),
+            "releases": _list(ref("Release")),
+        }
+    ),
     "UnitWithText": _read({"name": STRING, "text": STRING, "on": _list(ref("Unit"))}),
     "UnitChange": _object(
         _UNIT_CHANGE,
         required=(),
         examples=[{"text": UNIT_FILE, "desiredState": "loaded"}],
     ),
-    "Change": _object({"name": STRING, "created": BOOLEAN, "warnings": STRINGS}),
+    "Change": _object(
+        {"name": STRING, "created": BOOLEAN, "warnings": STRINGS, "releases": _list(ref("Release"))}
+    ),
     "UnitChanges": _object(
         {
             "change": _list(_object({"name": STRING, **_UNIT_CHANGE}, required=("name",))),
             "destroy": STRINGS,
+            **_NOTE,
         },
         required=(),
         examples=[{"change": [{"name": "a.service", "text": UNIT_FILE}]}],
     ),
-    "Changes": _object({"created": STRINGS, "warnings": STRINGS}),
+    "Changes": _object({"created": STRINGS, "warnings": STRINGS, "releases": _list(ref("Release"))}),
     "UnitToVerify": _object(
         {"name": STRING, "text": STRING, "file": STRING},
         required=("name", "text"),
@@ -192,12 +250,12 @@ SCHEMAS: Mapping[str, Schema] = {
     "Line": _object({"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
     "Lines": _object({"lines": _list(ref("Line"))}),
     "Application": _object(
-        {"units": TEXTS, "files": TEXTS, "start": STRINGS},
+        {"units": TEXTS, "files": TEXTS, "start": STRINGS, **_NOTE},
         required=("units", "start"),
         examples=[{"units": {"a.service": UNIT_FILE}, "start": ["a.service"]}],
     ),
     "Applied": _read({"name": STRING, "units": STRINGS}),
-    "Started": _object({"start": STRINGS, "warnings": STRINGS}),
+    "Started": _object({"start": STRINGS, "warnings": STRINGS, "release": {"type": ["integer", "null"]}}),
     "Store": _object(
         {
             "members": _list(

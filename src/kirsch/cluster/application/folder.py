@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from kirsch.cluster.application import procfile
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
+from kirsch.unit.release import read_policy
 
 FILE = "kirsch.toml"
 # How many instances an error names.
 SHOWN = 5
 # How much of a name is to be right for it to be one that was meant.
 ALIKE = 0.7
-KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict}
+KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict, "release": dict}
 
 
 class ApplicationError(Exception):
@@ -44,6 +45,8 @@ class Application:
     start: tuple[str, ...] = ()
     open: str = ""
     images: Mapping[str, Source] = field(default_factory=dict)
+    # How changes are carried out: the table as it was written, checked.
+    release: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
@@ -99,6 +102,7 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
         start=tuple(resolve(name, files, f"{directory / FILE}: start") for name in names),
         open=settings.get("open", ""),
         images=_images(settings.get("images", {}), directory),
+        release=_release(settings.get("release", {}), directory),
     )
 
 
@@ -174,6 +178,15 @@ def _images(given: Mapping[str, Any], directory: Path) -> dict[str, Source]:
         build = directory / table["build"]
         found[name] = Source(build, build / file if file else None)
     return found
+
+
+def _release(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
+    """Check [release] of kirsch.toml."""
+    try:
+        read_policy(given)
+    except UnitError as error:
+        raise ApplicationError(f"{directory / FILE}: {error}") from None
+    return given
 
 
 def _check(text_name: str, text: str, path: str) -> None:

@@ -1,13 +1,14 @@
 """What it takes to bring an application onto a cluster, as values that can be printed first. Pure."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.image.reference import Reference
-from kirsch.unit import Options, UnitFile, UnitName
+from kirsch.unit import Options, Policy, UnitFile, UnitName
+from kirsch.unit.release import read_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,35 @@ class Plan:
         """The units of which anything changes."""
         steps = [step.unit for step in self.steps if isinstance(step, Submit | Start | Destroy)]
         return list(dict.fromkeys(steps))
+
+
+def steps_of(plan: Plan) -> list[str]:
+    """Return the steps as lines, with how units that run are replaced."""
+    lines = [str(step) for step in plan.steps]
+    replaced = [step.unit for step in plan.steps if isinstance(step, Submit) and step.runs]
+    services: dict[str, list[tuple[str, Options]]] = {}
+    for name in sorted(replaced):
+        parsed = UnitName.parse(name)
+        options = Options.parse(UnitFile.parse(plan.units[name], name), parsed)
+        services.setdefault(parsed.service, []).append((name, options))
+    running = {UnitName.parse(name).service: 0 for name in plan.application.start}
+    for name in plan.application.start:
+        running[UnitName.parse(name).service] += 1
+    policy = read_policy(plan.application.release)
+    for service, units in sorted(services.items(), key=lambda item: item[1][0][1].sticky):
+        lines.append(_replacement(service, units, running.get(service, 0), policy))
+    return lines
+
+
+def _replacement(service: str, units: Sequence[tuple[str, Options]], running: int, policy: Policy) -> str:
+    """Return how the instances of a service are replaced, as a line."""
+    policy = policy.with_changes(dict(units[0][1].policy))
+    names = ", ".join(name for name, _ in units)
+    if running == 1 and not units[0][1].is_global:
+        return f"release  {names}: it is away for a moment, for it is the only instance of {service}"
+    words = f"{policy.at_a_time} at a time, each ready for {policy.healthy_for:g} s before the next"
+    canary = f"; after {policy.canary} it waits to be promoted" if policy.canary else ""
+    return f"release  {names}: {words}{canary}"
 
 
 def plan(application: Application, images: Mapping[Reference, Image], now: Now) -> Plan:

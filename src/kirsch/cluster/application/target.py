@@ -78,9 +78,12 @@ class Target:
                 for name, image in images.items()
             }
 
-    def carry_out(self, plan: Plan, show: Show) -> list[str]:
-        """Do what a plan says, but for waiting: warnings. Units are submitted last, all in one request, and
-        nothing of them before all images are there."""
+    def carry_out(
+        self, plan: Plan, show: Show, note: Mapping[str, Any] | None = None
+    ) -> tuple[list[str], int | None]:
+        """Do what a plan says, but for waiting: warnings, and the number of the release that does the rest,
+        None where nothing would change. `note` goes with it into the request. Units are submitted last, all
+        in one request, and nothing of them before all images are there."""
         for step in plan.pushes:
             # By its own name too: `kirsch run localhost/NAME COMMAND` is what people type.
             named = step.image.name.at(self.registry.address)
@@ -90,7 +93,8 @@ class Target:
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
             self._make_secret(name)
-        return [*warnings, *self._put(plan)]
+        answer = self._put(plan, note or {})
+        return [*warnings, *answer["warnings"]], answer["release"]
 
     def _make_secret(self, name: str) -> None:
         """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
@@ -113,21 +117,22 @@ class Target:
 
     def check(self, plan: Plan) -> list[str]:
         """Have refused what would be refused of a plan's units, before anything is done: warnings."""
-        return self._put(plan, "?check=yes")
+        warnings: list[str] = self._put(plan, {}, "?check=yes")["warnings"]
+        return warnings
 
-    def _put(self, plan: Plan, query: str = "") -> list[str]:
+    def _put(self, plan: Plan, note: Mapping[str, Any], query: str = "") -> Any:
         application = plan.application
-        answer = self.client.put(
+        return self.client.put(
             application_path(application.name) + query,
             {
                 # Instances take their template's text there.
                 "units": {name: text for name, text in plan.units.items() if name in application.units},
                 "files": dict(application.files),
                 "start": list(application.start),
+                "release": dict(application.release),
+                **note,
             },
         )
-        warnings: list[str] = answer["warnings"]
-        return warnings
 
     def address(self, application: Application) -> str:
         """Where a person opens the application: the port of this computer that leads there, or else a

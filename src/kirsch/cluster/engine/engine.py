@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from kirsch.cluster.engine import rollout
 from kirsch.cluster.engine.moves import Arrive, Begin, Stay
 from kirsch.cluster.engine.reconcile import Assign, Decision, GiveBack, Wait, Withdraw, reconcile
-from kirsch.cluster.model import Cluster, keys
+from kirsch.cluster.model import Cluster, Release, keys, to_json
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
+    Condition,
     Created,
     Delete,
     LeaseLost,
@@ -21,6 +23,7 @@ from kirsch.cluster.registry.base import (
     Put,
     Registry,
     Unavailable,
+    Unchanged,
 )
 from kirsch.cluster.registry.lease import MachineLease
 from kirsch.cluster.registry.lost_machines import LostMachines
@@ -30,8 +33,11 @@ from kirsch.unit import UnitName
 
 log = logging.getLogger(__name__)
 
-DECIDES_UPON = (keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES, keys.MOVES)
-# A move goes on when its unit is ready.
+DECIDES_UPON = (
+    *(keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES, keys.MOVES),
+    keys.RELEASES,
+)
+# Moves and releases go on when a unit is ready.
 MOVES_UPON = (keys.STATES, keys.ENDPOINTS)
 
 
@@ -55,7 +61,12 @@ class Engine:
         self.machine_id = machine_id
         # Called with the seconds that each reconcile took.
         self.reconciled: Callable[[float], object] = lambda seconds: None
+        # Seconds since the epoch, for people.
+        self.wall: Callable[[], float] = time.time
         self._changed = asyncio.Event()
+        # What this leader has seen of the instances of each release.
+        self._sights: dict[tuple[str, int], rollout.Sights] = {}
+        self._timer: asyncio.TimerHandle | None = None
         # The revisions that there may be something to decide upon, 0 for what is none.
         self._news: set[int] = set()
         self._lost_machines = LostMachines(lambda: self._hear(0))
@@ -102,15 +113,18 @@ class Engine:
             await self.mirror.reached(self.mirror.revision + 1)
 
     async def _lead(self, term: Created) -> None:
+        self._sights.clear()
         self._changed.set()
         while True:
             await self._changed.wait()
             self._changed.clear()
             self._news.clear()
+            own: set[int] = set()
+            if self.snapshots.now().active and not await self._release(term, own):
+                return
             began = time.perf_counter()
             decisions = reconcile(self._see())
             self.reconciled(time.perf_counter() - began)
-            own = set()
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
                 if revision is None:
@@ -123,10 +137,69 @@ class Engine:
             for decision in decisions:
                 tell(decision)
 
+    async def _release(self, term: Created, own: set[int]) -> bool:
+        """Take each release a step further; False if this machine does not lead any more."""
+        wakes = []
+        for release in self.snapshots.now().active:
+            key = (release.application, release.number)
+            cluster, now, wall = self._see(), asyncio.get_running_loop().time(), self.wall()
+            sights = rollout.observe(release, cluster, self._sights.get(key, {}), now, wall)
+            self._sights[key] = sights
+            step = rollout.step(rollout.View(release, cluster, sights, now, wall))
+            if step.wake is not None:
+                wakes.append(step.wake)
+            writes, conditions = self._writes(release, step)
+            if not writes:
+                continue
+            # One step leads to the next.
+            self._changed.set()
+            known = self.mirror.revision
+            revision = await self.registry.transact(writes, [term, *conditions])
+            if revision is None:
+                leader = await self.registry.get(keys.LEADER)
+                if leader is None or leader.created != term.revision:
+                    return False
+                # Somebody was faster: a person, or an answer to them that has not come here yet.
+                await self.mirror.reached(known + 1)
+                continue
+            await self.mirror.reached(revision)
+            own.add(revision)
+            if step.release.state != release.state:
+                tell_release(step.release)
+            if step.release.over:
+                del self._sights[key]
+        if self._timer is not None:
+            self._timer.cancel()
+        if wakes:
+            # A timer may fire a little early, and must find the time over.
+            self._timer = asyncio.get_running_loop().call_at(min(wakes) + 0.01, lambda: self._hear(0))
+        return True
+
+    def _writes(self, release: Release, step: rollout.Step) -> tuple[list[Operation], list[Condition]]:
+        """What a step writes, on condition that nobody has changed the same meanwhile."""
+        writes: list[Operation] = []
+        after, cluster = step.release, self.snapshots.now()
+        if after != release:
+            writes.append(Put(keys.release(after.application, after.number), after.to_json()))
+        for name, record in step.records.items():
+            key = keys.unit(name.text)
+            writes.append(Put(key, record.to_json()) if record else Delete(key))
+            if record is None and name in cluster.homes:
+                writes.append(Delete(keys.home(name.text)))
+        if after.state == "done" and after.whole:
+            writes.append(Put(keys.application(after.application), to_json(sorted(after.units))))
+        if not writes:
+            return [], []
+        guarded = [keys.release(after.application, after.number), *(keys.unit(n.text) for n in step.records)]
+        entries = ((key, self.mirror.entries.get(key)) for key in guarded)
+        return writes, [Unchanged(key, entry.modified if entry else 0) for key, entry in entries]
+
     def _moving(self) -> bool:
         """Whether units are on their way or are to be: what is done for one may let the next go."""
         cluster = self.snapshots.now()
-        return bool(cluster.moves) or any(machine.drained for machine in cluster.machines.values())
+        return bool(cluster.moves or cluster.active) or any(
+            machine.drained for machine in cluster.machines.values()
+        )
 
     def _see(self) -> Cluster:
         """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""
@@ -151,7 +224,7 @@ class Engine:
         if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
             return True
         if key.startswith(MOVES_UPON):
-            return any(self.mirror.below(keys.MOVES))
+            return any(self.mirror.below(keys.MOVES)) or bool(self.snapshots.now().active)
         if not key.startswith(keys.UNITS):
             return key.startswith(DECIDES_UPON) or key == keys.LEADER
         name, cluster = read_name(keys.last(key)), self.snapshots.now()
@@ -181,6 +254,12 @@ def operations(decision: Decision) -> list[Operation]:
             return [Delete(keys.address(unit.text, slot))]
         case Wait() | Stay():
             return []
+
+
+def tell_release(release: Release) -> None:
+    """Log how far a release is."""
+    why = f": {release.failure.unit}: {release.failure.reason}" if release.failure else ""
+    log.info("release %d of %s is %s%s", release.number, release.application, release.state, why)
 
 
 def tell(decision: Decision) -> None:

@@ -178,7 +178,8 @@ def _assignments(units: Iterable[Unit], occupancy: Occupancy) -> Iterator[Assign
         scheduled = schedule.get(unit.name, {}) if places else {}
         for machine in sorted(places):
             new_home = unit.options.sticky and homes.get(unit.name) != machine
-            if new_home or not _is_as_wanted(scheduled.get(machine), unit):
+            held = machine in scheduled and any(r.holds(unit.name, machine) for r in occupancy.cluster.active)
+            if new_home or not (held or _is_as_wanted(scheduled.get(machine), unit)):
                 wanted = Assignment(unit.record.hash, unit.desired, unit.record.order)
                 yield Assign(unit.name, machine, wanted, home=new_home)
 

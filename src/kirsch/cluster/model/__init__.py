@@ -1,13 +1,11 @@
-"""The cluster as values: machines, units, links, endpoints, and the registry's keys. Pure."""
+"""The cluster as values: machines, units, links, endpoints, releases, and the registry's keys. Pure."""
 
-from kirsch.cluster.model.cluster import (
+from kirsch.cluster.model.cluster import NAME, Cluster, Endpoint, Machine
+from kirsch.cluster.model.release import Release
+from kirsch.cluster.model.unit import (
     DESIRED_STATES,
-    NAME,
     Assignment,
-    Cluster,
     DesiredState,
-    Endpoint,
-    Machine,
     Move,
     Unit,
     UnitRecord,
@@ -26,6 +24,7 @@ __all__ = [
     "Endpoint",
     "Machine",
     "Move",
+    "Release",
     "Unit",
     "UnitRecord",
     "UnitState",

@@ -18,6 +18,7 @@ MESH = ROOT + "mesh/"
 GIVEN = ROOT + "given"
 MOVES = ROOT + "moves/"
 APPLICATIONS = ROOT + "applications/"
+RELEASES = ROOT + "releases/"
 SECRETS = ROOT + "secrets/"
 LEADER = ROOT + "leader"
 # The first address of this machine's loopback block: kept, so that an address is for life.
@@ -74,6 +75,11 @@ def endpoint(service: str, name: str, slot: str) -> str:
 def address(name: str, slot: str) -> str:
     """A unit's slot's address, for life."""
     return f"{ADDRESSES}{name}/{slot}"
+
+
+def release(application: str, number: int) -> str:
+    """A release of an application; numbers have eight digits, so that their keys are in order."""
+    return f"{RELEASES}{application}/{number:08}"
 
 
 def secret(name: str) -> str:

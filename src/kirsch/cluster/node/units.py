@@ -4,13 +4,16 @@ Deciding what to write is pure (`Draft`); `Units` reads, checks and writes, and 
 somebody else was faster.
 """
 
+import json
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from kirsch.cluster.engine.placement import matches
-from kirsch.cluster.model import Cluster, DesiredState, Unit, UnitRecord, keys, links
+from kirsch.cluster.model import Cluster, DesiredState, Release, Unit, UnitRecord, keys, links, to_json
+from kirsch.cluster.node import releases
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     Condition,
@@ -22,7 +25,7 @@ from kirsch.cluster.registry.base import (
 )
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.registry.snapshot import Snapshots
-from kirsch.unit import Options, UnitFile, UnitName
+from kirsch.unit import Options, Policy, UnitFile, UnitName
 
 MAX_TEXT = 1 << 20
 # What goes into one transaction, which holds 128 operations and 1.5 MB: a unit takes three at most, its
@@ -32,6 +35,7 @@ STATES = 120
 DESTROYED = 25
 MAX_TEXTS = MAX_TEXT + (1 << 18)
 TRIES = 20
+BUSY = "others change the same units at the same time; try again"
 
 Check = Callable[[UnitName, UnitFile], list[str]]
 
@@ -60,10 +64,23 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a request did: `created` the units that are new, and the runtime's warnings."""
+    """What a request did: `created` the units that are new, the runtime's warnings, and the releases that
+    replace units which run."""
 
     created: list[UnitName] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person says about a change: who they are, why, how it is to be carried out; `at_once` has it
+    take the place of a release that is under way."""
+
+    who: str = ""
+    message: str = ""
+    policy: Policy = field(default_factory=Policy)
+    at_once: bool = False
 
 
 class Draft:
@@ -123,11 +140,21 @@ class Draft:
         """How many units use each text; counted where somebody asks, for most drafts drop none."""
         if self._counted is None:
             self._counted = Counter(unit.record.hash for unit in self.units.values())
+            for release in self.cluster.releases.values():
+                self._counted.update(release.hashes)
         return self._counted
 
     def _guard(self, key: str) -> None:
         entry = self.mirror.entries.get(key)
         self.conditions.append(Unchanged(key, entry.modified if entry else 0))
+
+    def forget(self, release: Release) -> None:
+        """Take an old release out, with the texts that only it still names."""
+        key = keys.release(release.application, release.number)
+        self._guard(key)
+        self.operations.append(Delete(key))
+        for digest in sorted(release.hashes):
+            self._drop_text(digest)
 
     def _drop_text(self, digest: str) -> None:
         """One unit less uses a text: what nobody uses goes, unless somebody submits it again meanwhile."""
@@ -172,39 +199,224 @@ class Units:
         self.mirror = mirror
         self.snapshots = snapshots
         self.check = check
+        # Seconds since the epoch, for people.
+        self.wall: Callable[[], float] = time.time
 
     def draft(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
         """What `change` would do, as far as can be said; nothing is done. Raises Refused, UnitError."""
         return self._draft(requests, tuple(destroy))[1]
 
-    async def change(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
+    async def change(
+        self, requests: Sequence[Request], destroy: Iterable[UnitName] = (), note: Note | None = None
+    ) -> Outcome:
         """Do all of it or nothing. Raises Refused, UnitError, RegistryError.
 
-        More than one transaction holds is checked as a whole, then written in parts: texts before states.
+        Units that run and are to run anew, with another text or not, are replaced by a release. More than one
+        transaction holds is checked as a whole, then written in parts: texts before states.
         """
-        gone = tuple(destroy)
+        gone, note = tuple(destroy), note or Note()
         draft, outcome = self._draft(requests, gone)
+        replaced = {request.name for request in requests if self._replaces(request.name, draft)}
         if len(draft.operations) <= MAX_OPERATIONS and draft.size <= MAX_TEXTS:
-            await self._write(requests, gone)
+            outcome.releases = await self._write(requests, gone, replaced, note)
         else:
-            for some in parts(requests):
+            for some in parts([request for request in requests if request.name not in replaced]):
                 await self._write(some, ())
             for start in range(0, len(gone), DESTROYED):
                 await self._write((), gone[start : start + DESTROYED])
+            if replaced:
+                wanted = [request for request in requests if request.name in replaced]
+                outcome.releases = await self._write(wanted, (), replaced, note)
         return outcome
 
-    async def _write(self, requests: Sequence[Request], destroy: Sequence[UnitName]) -> None:
+    async def release(
+        self, application: str, requests: Sequence[Request], gone: Sequence[UnitName], note: Note
+    ) -> Outcome:
+        """Have an application become as requests say, which are all its units, by a release; none where
+        nothing would change. Raises Refused, UnitError, RegistryError."""
         for _ in range(TRIES):
-            draft, _outcome = self._draft(requests, destroy)
-            if not draft.operations:
-                return
-            known = self.mirror.revision
-            revision = await self.registry.transact(draft.operations, draft.conditions)
+            draft, outcome = self._draft(requests, gone)
+            names = [request.name.text for request in requests]
+            known = self.mirror.value(keys.application(application))
+            if not draft.operations and json.loads(known or "[]") == sorted(names):
+                return outcome
+            cluster = self.snapshots.now()
+            release = Release(
+                application,
+                releases.next_number(application, cluster),
+                {name: draft.units[UnitName.parse(name)].record.hash for name in names},
+                tuple(r.name.text for r in requests if draft.units[r.name].desired == "launched"),
+                tuple(r.name.text for r in requests if self._is_again(r.name, draft)),
+                tuple(name.text for name in gone),
+                whole=True,
+                policy=note.policy,
+                who=note.who,
+                message=note.message,
+                created=self.wall(),
+            )
+            texts = [draft.units[UnitName.parse(name)].file for name in names]
+            mine = sorted({*json.loads(known or "[]"), *names})
+            own = Put(keys.application(application), to_json(mine))
+            if await self._put_release(release, texts, note, [own]):
+                outcome.releases.append(release)
+                return outcome
+        raise Refused(409, BUSY)
+
+    def _is_again(self, name: UnitName, draft: Draft) -> bool:
+        """True for a unit that is to start again though its text is the same."""
+        before, after = draft.cluster.units.get(name), draft.units[name]
+        return (
+            before is not None
+            and after.desired == before.desired == "launched"
+            and after.record.hash == before.record.hash
+            and after.record.order != before.record.order
+        )
+
+    async def _put_release(
+        self, release: Release, files: Iterable[UnitFile], note: Note, more: Sequence[Operation] = ()
+    ) -> bool:
+        """Write a release with the texts it needs; False if somebody else was faster."""
+        texts = {keys.text(file.hash): file.text for file in files}
+        new = [Put(key, text) for key, text in texts.items() if key not in self.mirror.entries]
+        while len(new) > PART or sum(len(put.value) for put in new) > MAX_TEXT:
+            count = max(1, PART if sum(len(put.value) for put in new[:PART]) <= MAX_TEXT else PART // 20)
+            await self._reached(await self.registry.transact(new[:count], []))
+            new = new[count:]
+        cluster = self.snapshots.now()
+        release, writes, conditions = releases.opened(release, note.at_once, cluster, self.mirror)
+        known = self.mirror.revision
+        revision = await self.registry.transact([*new, *more, *writes], conditions)
+        await self._reached(revision, known)
+        if revision is not None:
+            await self._forget_old(release.application)
+        return revision is not None
+
+    async def bring_back(self, application: str, number: int | None, note: Note) -> Release:
+        """Open a release that brings back what an earlier one was. Raises Refused, RegistryError."""
+        for _ in range(TRIES):
+            cluster = self.snapshots.now()
+            then = releases.earlier(application, number, cluster)
+            if isinstance(then, str):
+                raise Refused(404, then)
+            now = json.loads(self.mirror.value(keys.application(application)) or "[]")
+            there = {name.text for name in cluster.units}
+            release = Release(
+                application,
+                releases.next_number(application, cluster),
+                then.units,
+                then.start,
+                gone=tuple(n for n in now if then.whole and n in there and n not in then.units),
+                whole=then.whole,
+                # What ran well before is not tried on some first.
+                policy=then.policy.with_changes({"canary": 0}),
+                who=note.who,
+                message=note.message or f"back to release {then.number}",
+                created=self.wall(),
+            )
+            if await self._put_release(release, (), note):
+                return release
+        raise Refused(409, BUSY)
+
+    async def steer(self, release: Release, verb: releases.Verb) -> Release:
+        """Pause, resume, promote or abort a release. Raises Refused, RegistryError."""
+        key = keys.release(release.application, release.number)
+        for _ in range(TRIES):
+            cluster = self.snapshots.now()
+            after = releases.steered(cluster.releases[release.application, release.number], verb, cluster)
+            if isinstance(after, str):
+                raise Refused(409, after)
+            known, entry = self.mirror.revision, self.mirror.entries.get(key)
+            guard = Unchanged(key, entry.modified if entry else 0)
+            revision = await self.registry.transact([Put(key, after.to_json())], [guard])
+            await self._reached(revision, known)
             if revision is not None:
-                await self.mirror.reached(revision)
-                return
-            await self.mirror.reached(known + 1)
-        raise Refused(409, "others change the same units at the same time; try again")
+                return after
+        raise Refused(409, BUSY)
+
+    async def _reached(self, revision: int | None, known: int = 0) -> None:
+        await self.mirror.reached(known + 1 if revision is None else revision)
+
+    async def _forget_old(self, application: str) -> None:
+        """Delete releases beyond those that are kept, and texts that nobody else names."""
+        cluster = self.snapshots.now()
+        draft = Draft(self.mirror, cluster)
+        for old in releases.old(application, cluster):
+            draft.forget(old)
+        guards = {guard.key: guard for guard in draft.conditions if isinstance(guard, Unchanged)}
+        for start in range(0, len(draft.operations), MAX_OPERATIONS):
+            some = draft.operations[start : start + MAX_OPERATIONS]
+            # Where somebody was faster the next release does it.
+            await self._reached(await self.registry.transact(some, [guards[each.key] for each in some]), -1)
+
+    def _replaces(self, name: UnitName, draft: Draft) -> bool:
+        """True for a unit that runs, and is to run anew."""
+        before, after = draft.cluster.units.get(name), draft.units.get(name)
+        if before is None or after is None or name not in draft.cluster.schedule:
+            return False
+        if not before.desired == after.desired == "launched" or before.record == after.record:
+            return False
+        states = draft.cluster.states.get(name, {}).values()
+        down = bool(states) and all(state.active in ("failed", "inactive") for state in states)
+        return not down or before.record.hash != after.record.hash
+
+    async def _write(
+        self,
+        requests: Sequence[Request],
+        destroy: Sequence[UnitName],
+        replaced: Collection[UnitName] = (),
+        note: Note | None = None,
+    ) -> list[Release]:
+        """Write what is wanted of units, but for those to be replaced: these have a release each service."""
+        for _ in range(TRIES):
+            whole, _outcome = self._draft(requests, destroy)
+            direct = [request for request in requests if request.name not in replaced]
+            draft = self._draft(direct, destroy)[0] if replaced else whole
+            opened = self._releases(whole, [r for r in requests if r.name in replaced], note or Note())
+            operations, conditions = list(draft.operations), list(draft.conditions)
+            for release, files in opened:
+                texts = [Put(keys.text(file.hash), file.text) for file in files]
+                taken = {operation.key for operation in operations}
+                operations += [text for text in texts if text.key not in taken]
+                _, writes, guards = releases.opened(
+                    release, (note or Note()).at_once, self.snapshots.now(), self.mirror
+                )
+                operations, conditions = [*operations, *writes], [*conditions, *guards]
+            if not operations:
+                return []
+            known = self.mirror.revision
+            revision = await self.registry.transact(operations, conditions)
+            await self._reached(revision, known)
+            if revision is not None:
+                for release, _ in opened:
+                    await self._forget_old(release.application)
+                return [release for release, _ in opened]
+        raise Refused(409, BUSY)
+
+    def _releases(
+        self, draft: Draft, requests: Sequence[Request], note: Note
+    ) -> list[tuple[Release, list[UnitFile]]]:
+        """The releases that replace units: one for each application, or service, that they are of."""
+        owners = releases.owners(self.mirror)
+        groups: dict[str, list[Unit]] = {}
+        for request in requests:
+            unit = draft.units[request.name]
+            groups.setdefault(owners.get(unit.name.text, unit.name.service), []).append(unit)
+        found = []
+        for application, units in sorted(groups.items()):
+            names = tuple(unit.name.text for unit in units)
+            release = Release(
+                application,
+                releases.next_number(application, draft.cluster),
+                {unit.name.text: unit.record.hash for unit in units},
+                names,
+                tuple(unit.name.text for unit in units if self._is_again(unit.name, draft)),
+                policy=note.policy,
+                who=note.who,
+                message=note.message,
+                created=self.wall(),
+            )
+            found.append((release, list({unit.file.hash: unit.file for unit in units}.values())))
+        return found
 
     async def destroy(self, name: UnitName) -> None:
         """Destroy one unit. Raises Refused(404)."""

@@ -1,6 +1,7 @@
 """From the registry's entries to the Cluster the engine decides upon."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from kirsch.cluster.model import (
     Endpoint,
     Machine,
     Move,
+    Release,
     Unit,
     UnitRecord,
     UnitState,
@@ -65,7 +67,7 @@ class Snapshots:
         units, homes, moves = dict(before.units), dict(before.homes), dict(before.moves)
         schedule: ByMachine[Assignment] = dict(before.schedule)
         states: ByMachine[UnitState] = dict(before.states)
-        addresses = dict(before.addresses)
+        addresses, releases = dict(before.addresses), dict(before.releases)
         for key in changed:
             entry = entries.get(key)
             match keys.kind(key):
@@ -88,6 +90,10 @@ class Snapshots:
                     name = read_name(unit)
                     slots = addresses.get(name, frozenset()) - {slot}
                     _set(addresses, name, slots | {slot} if entry else slots or None)
+                case keys.RELEASES:
+                    pair = keys.pair(key)
+                    release = self._release(entry) if entry else None
+                    _set(releases, (pair.first, int(pair.second)), release)
                 case keys.ENDPOINTS:
                     _set(self._endpoints, key, Endpoint.parse(entry.value) if entry else None)
         kinds = {keys.kind(key) for key in changed}
@@ -99,6 +105,8 @@ class Snapshots:
             homes=homes,
             moves=moves,
             addresses=addresses,
+            releases=releases,
+            active=_active(releases) if keys.RELEASES in kinds else before.active,
             endpoints=self._sorted_endpoints() if keys.ENDPOINTS in kinds else before.endpoints,
         )
 
@@ -110,6 +118,18 @@ class Snapshots:
         file, options = read_unit(name, text)
         return Unit(name, file, options, record)
 
+    def _release(self, entry: Entry) -> Release:
+        """A release; one that is not over has its units' new texts, as far as the store has them."""
+        release = Release.parse(entry.value)
+        if release.over:
+            return release
+        targets = {}
+        for unit, digest in release.units.items():
+            if (text := self._mirror.value(keys.text(digest))) is not None:
+                name = read_name(unit)
+                targets[name] = Unit(name, *read_unit(name, text), UnitRecord(digest))
+        return replace(release, targets=targets)
+
     def _machines(self) -> dict[str, Machine]:
         machines = {}
         for entry in self._mirror.below(keys.MACHINES):
@@ -120,6 +140,10 @@ class Snapshots:
 
     def _sorted_endpoints(self) -> tuple[Endpoint, ...]:
         return tuple(self._endpoints[key] for key in sorted(self._endpoints))
+
+
+def _active(releases: Mapping[tuple[str, int], Release]) -> tuple[Release, ...]:
+    return tuple(releases[key] for key in sorted(releases) if not releases[key].over)
 
 
 def _set(values: dict[Key, Value], key: Key, value: Value | None) -> None:

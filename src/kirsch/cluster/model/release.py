@@ -1,0 +1,139 @@
+"""Releases: numbered changes of an application, which the engine carries out instance by instance. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal, Self
+
+from kirsch.cluster.model.unit import Unit, UnitRecord, to_json
+from kirsch.unit import Policy, UnitName
+
+ReleaseState = Literal[
+    "waiting",
+    "running",
+    "canary",
+    "paused",
+    "rolling-back",
+    "done",
+    "rolled-back",
+    "failed",
+    "aborted",
+    "superseded",
+]
+FINAL: frozenset[ReleaseState] = frozenset({"done", "rolled-back", "failed", "aborted", "superseded"})
+# As many releases of an application are kept, with the texts they name.
+KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a release failed: at which instance, and between which times (seconds since the epoch) that was
+    tried. `unit` is empty where no instance was to blame."""
+
+    unit: str
+    machine: str
+    reason: str
+    began: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One change of an application, as releases/APPLICATION/NUMBER holds it.
+
+    An instance is a unit's name or, of a Global unit, its name and a machine's id.
+    """
+
+    application: str
+    number: int
+    # The hash that each unit's text is to have. Units of `start` are to run, those of `restart` anew though
+    # their text is the same; units of `gone` are destroyed at the end.
+    units: Mapping[str, str]
+    start: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    # True where `units` are all the units of the application.
+    whole: bool = False
+    policy: Policy = field(default_factory=Policy)
+    who: str = ""
+    message: str = ""
+    created: float = 0.0
+    state: ReleaseState = "waiting"
+    # Records at the time the release began, and those of a release that it took the place of: what a unit
+    # goes back to. None is a unit that was not there.
+    began: Mapping[str, UnitRecord | None] = field(default_factory=dict)
+    inherited: Mapping[str, UnitRecord | None] = field(default_factory=dict)
+    # Instances that run the new text, or are to; those of them that served before; those that were sent back.
+    advanced: tuple[str, ...] = ()
+    served: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    # Set by a person, or by Policy.promote: more than the canaries may be replaced.
+    promoted: bool = False
+    # Set when a person calls the release off.
+    aborted: bool = False
+    failure: Failure | None = None
+    ended: float = 0.0
+    # Units with their new texts, read; of releases that are not over. Not stored.
+    targets: Mapping[UnitName, Unit] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more is done for the release."""
+        return self.state in FINAL
+
+    @property
+    def backwards(self) -> bool:
+        """True while instances go back to the text they had."""
+        return self.state == "rolling-back"
+
+    def before(self, unit: str) -> UnitRecord | None:
+        """Return the record that a unit goes back to if the release fails."""
+        return self.inherited[unit] if unit in self.inherited else self.began.get(unit)
+
+    def holds(self, unit: UnitName, machine: str) -> bool:
+        """True where a machine is not yet to take up the record of a Global unit: its turn comes later."""
+        if self.over or unit not in self.targets or not self.targets[unit].options.is_global:
+            return False
+        key = instance_key(unit.text, machine)
+        if self.backwards:
+            return key not in self.restored
+        return unit.text in self.began and key not in self.advanced
+
+    def to_json(self) -> str:
+        """As it is stored under releases/APPLICATION/NUMBER."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "targets"}
+        values["policy"] = self.policy.changes()
+        for name in ("began", "inherited"):
+            values[name] = {key: record and asdict(record) for key, record in values[name].items()}
+        values["failure"] = self.failure and asdict(self.failure)
+        for name in ("units", "start", "restart", "gone", "advanced", "served", "restored"):
+            values[name] = dict(values[name]) if name == "units" else list(values[name])
+        return to_json(values)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From releases/APPLICATION/NUMBER."""
+        values = json.loads(text)
+        values["policy"] = Policy().with_changes(values["policy"])
+        for name in ("began", "inherited"):
+            values[name] = {key: record and UnitRecord(**record) for key, record in values[name].items()}
+        values["failure"] = values["failure"] and Failure(**values["failure"])
+        for name in ("start", "restart", "gone", "advanced", "served", "restored"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    @property
+    def hashes(self) -> set[str]:
+        """The texts that the release may still need."""
+        records = (*self.began.values(), *self.inherited.values())
+        return {*self.units.values(), *(record.hash for record in records if record)}
+
+
+def instance_key(unit: str, machine: str = "") -> str:
+    """Return the text by which a release knows an instance."""
+    return f"{unit} {machine}" if machine else unit
+
+
+def policy_of(release: Release, unit: Unit) -> Policy:
+    """Return the policy for one unit: what its own file sets goes first."""
+    return release.policy.with_changes(dict(unit.options.policy))

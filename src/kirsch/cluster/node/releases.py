@@ -1,0 +1,111 @@
+"""Releases as people open and steer them; kirsch.cluster.engine.rollout carries them out. Pure."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from kirsch.cluster.model import Cluster, Release, keys
+from kirsch.cluster.model.release import KEPT
+from kirsch.cluster.registry.base import Condition, Operation, Put, Unchanged
+from kirsch.cluster.registry.mirror import Mirror
+
+Verb = Literal["pause", "resume", "promote", "abort"]
+VERBS: tuple[Verb, ...] = ("pause", "resume", "promote", "abort")
+
+
+def next_number(application: str, cluster: Cluster) -> int:
+    """Return the number of an application's next release."""
+    return max((number for name, number in cluster.releases if name == application), default=0) + 1
+
+
+def owners(mirror: Mirror) -> dict[str, str]:
+    """Return the application that each unit came with."""
+    found = {}
+    for entry in mirror.below(keys.APPLICATIONS):
+        for unit in json.loads(entry.value):
+            found[unit] = entry.key.removeprefix(keys.APPLICATIONS)
+    return found
+
+
+def history(application: str, cluster: Cluster) -> list[Release]:
+    """Return the releases of an application, the newest first."""
+    mine = [release for (name, _), release in cluster.releases.items() if name == application]
+    return sorted(mine, key=lambda release: -release.number)
+
+
+def old(application: str, cluster: Cluster) -> list[Release]:
+    """Return releases that need not be kept any more."""
+    return [release for release in history(application, cluster)[KEPT:] if release.over]
+
+
+def opened(
+    release: Release, at_once: bool, cluster: Cluster, mirror: Mirror
+) -> tuple[Release, list[Operation], list[Condition]]:
+    """Return what to write to open a release; `at_once` has it take the place of one under way."""
+    key = keys.release(release.application, release.number)
+    writes: list[Operation] = []
+    conditions: list[Condition] = [Unchanged(key, 0)]
+    for other in cluster.active if at_once else ():
+        if other.application != release.application:
+            continue
+        theirs = keys.release(other.application, other.number)
+        entry = mirror.entries.get(theirs)
+        conditions.append(Unchanged(theirs, entry.modified if entry else 0))
+        writes.append(Put(theirs, replace(other, state="superseded", ended=release.created).to_json()))
+        touched = {key.partition(" ")[0] for key in other.advanced if key not in other.restored}
+        inherited = {unit: other.before(unit) for unit in sorted(touched)}
+        release = replace(release, inherited={**inherited, **release.inherited})
+    return release, [*writes, Put(key, release.to_json())], conditions
+
+
+def steered(release: Release, verb: Verb, cluster: Cluster) -> Release | str:
+    """Return a release as a person wants it to go on, or why it cannot."""
+    name = f"release {release.number} of {release.application}"
+    if release.over:
+        return f"{name} is over: it is {release.state}"
+    match verb:
+        case "abort":
+            return replace(release, aborted=True)
+        case "promote" if release.state in ("running", "canary"):
+            return replace(release, promoted=True)
+        case "pause" if release.state in ("running", "canary"):
+            return replace(release, state="paused")
+        case "resume" if release.state == "paused":
+            return _resumed(release, cluster)
+    return f"{name} is {release.state}: there is nothing to {verb}"
+
+
+def _resumed(release: Release, cluster: Cluster) -> Release:
+    """Go on; the unit that failed is tried again."""
+    failure, after = release.failure, replace(release, state="running", failure=None)
+    if failure is None or failure.unit not in release.start:
+        return after
+    again = [instance for instance in release.advanced if instance.partition(" ")[0] != failure.unit]
+    records = {name.text: unit.record for name, unit in cluster.units.items() if name.text == failure.unit}
+    return replace(
+        after,
+        advanced=tuple(again),
+        restart=(*release.restart, failure.unit),
+        inherited={**release.inherited, failure.unit: release.before(failure.unit)},
+        began={**release.began, **records},
+    )
+
+
+def earlier(application: str, number: int | None, cluster: Cluster) -> Release | str:
+    """Return the release to go back to: a number, or the last good one but one; or why there is none."""
+    mine = history(application, cluster)
+    if not mine:
+        return f"there are no releases of {application}"
+    if number is not None:
+        found = next((release for release in mine if release.number == number), None)
+        return found or f"there is no release {number} of {application} (any more): see `kirsch releases`"
+    good = [release for release in mine if release.state == "done"]
+    return good[1] if len(good) > 1 else f"{application} has no earlier release that went well"
+
+
+def lines(cluster: Cluster, application: str = "") -> Iterator[Release]:
+    """Yield releases, applications in order, the newest first."""
+    for name in sorted({name for name, _ in cluster.releases}):
+        if not application or name == application:
+            yield from history(name, cluster)

@@ -1,0 +1,105 @@
+"""The release policy: how a change of running units is carried out ([X-Kirsch], kirsch.toml). Pure."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from kirsch.unit.error import UnitError
+from kirsch.unit.value import parse_timespan
+
+OnFailure = Literal["rollback", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Times are in seconds. `at_a_time` instances of a service are replaced together; each must be ready for
+    `healthy_for` without a restart before the next, and become ready within `deadline`. After `canary`
+    instances the release waits to be promoted; `promote` does that by itself after that time (0: never).
+    """
+
+    at_a_time: int = 1
+    healthy_for: float = 5.0
+    deadline: float = 60.0
+    canary: int = 0
+    promote: float = 0.0
+    on_failure: OnFailure = "rollback"
+
+    def with_changes(self, changes: Mapping[str, Any]) -> "Policy":
+        """Return the policy with some fields changed, by their names."""
+        return replace(self, **changes)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that differ from the defaults."""
+        default = Policy()
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+        }
+
+
+def parse_policy(name: str, text: str) -> Any:
+    """Return the value of one field of a policy. Raises UnitError."""
+    return _PARSE[name](text)
+
+
+def read_policy(values: Mapping[str, Any]) -> Policy:
+    """Return the policy of a [release] table, or of its JSON. Raises UnitError."""
+    found = {}
+    for name, value in values.items():
+        if name not in _PARSE:
+            raise UnitError(f"release: unknown key {name!r}; there are {', '.join(_PARSE)}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UnitError(f"release: {name} is to be a number or a text")
+        try:
+            found[name] = parse_policy(name, value if isinstance(value, str) else f"{value:g}")
+        except UnitError as error:
+            raise UnitError(f"release: {name}: {error}") from None
+    return Policy(**found)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 6:
+        raise UnitError(f'"{text}" is not a number of instances: write 0, 1, 2 …')
+    return int(text)
+
+
+def _at_least_one(text: str) -> int:
+    if (count := _count(text)) < 1:
+        raise UnitError("at least 1 instance is replaced at a time")
+    return count
+
+
+def _bounded(text: str) -> float:
+    seconds = parse_timespan(text)
+    if math.isinf(seconds):
+        raise UnitError("the time is to have an end, such as 60s")
+    return seconds
+
+
+def _on_failure(text: str) -> OnFailure:
+    match text:
+        case "rollback" | "pause":
+            return text
+    raise UnitError(f'"{text}" is neither rollback nor pause')
+
+
+_PARSE: Mapping[str, Callable[[str], Any]] = {
+    "at_a_time": _at_least_one,
+    "healthy_for": _bounded,
+    "deadline": _bounded,
+    "canary": _count,
+    "promote": _bounded,
+    "on_failure": _on_failure,
+}
+
+# The options of [X-Kirsch], with the field each one sets.
+POLICY_OPTIONS = {
+    "AtATime": "at_a_time",
+    "HealthyFor": "healthy_for",
+    "Deadline": "deadline",
+    "Canary": "canary",
+    "Promote": "promote",
+    "OnFailure": "on_failure",
+}
