@@ -226,9 +226,10 @@ def test_drop_ins_change_units(application: Application):
     assert "two" not in application.ok("journal", "echo@1")
 
 
-def test_a_plan_is_a_cluster_s(application: Application):
+def test_a_plan_does_nothing(application: Application):
     application.sleeper("nap.service")
-    assert application.fails("up", "--dry-run", status=2) == "--dry-run is for a cluster: name it with --on"
+    assert application.ok("up", "--dry-run") == "submit   nap.service\nstart    nap.service\n"
+    assert not (application.directory / ".kirsch").exists()
     assert "there is no cluster nowhere" in application.fails("up", "--on", "nowhere")
 
 

@@ -256,9 +256,8 @@ class Loader:
         return results
 
     async def _hold(self, unit: Unit, file: UnitFile) -> None:
-        """A unit's files stand: it is ours. One that was started too often has another chance with another
-        file."""
-        if unit.known.limited and unit.known.hash != file.hash:
+        """Take a unit whose files stand. Starts with another file do not count for its start limit."""
+        if unit.known.hash not in ("", file.hash):
             await self._reset(unit.service)
         before = self._units.get(unit.name)
         if before is not None and before is not unit:

@@ -1,0 +1,224 @@
+"""Releases under `kirsch up`: a bad change takes no service down, and it can be steered."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cli.application import DEADLINE, KIRSCH, Application, wait_for
+
+POLICY = 'name = "web"\nstart = ["web@1", "web@2"]\n[release]\nhealthy_for = "500ms"\ndeadline = "8s"\n'
+UNIT = """\
+[Service]
+ExecStart=python server.py
+Environment=VERSION={version}
+Restart=on-failure
+RestartSec=0.1
+[X-Kirsch]
+Expose=8080
+Health=http://:8080/
+"""
+
+
+class Web:
+    """Two instances of a web server, up."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.toml = application.directory / "kirsch.toml"
+        self.toml.write_text(POLICY)
+        self.write()
+        application.ok("up", "-d")
+        self.addresses = [application.units()[f"web@{n}.service"]["address"] for n in (1, 2)]
+
+    def write(self, version: str = "1", command: str = "python server.py") -> None:
+        text = UNIT.format(version=version).replace("python server.py", command)
+        self.application.unit("web@.service", text)
+
+    def versions(self) -> list[str]:
+        """What each instance runs; "" for one that does not answer."""
+        return [self._version(address) for address in self.addresses]
+
+    def _version(self, address: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://{address}:8080/", timeout=10) as answer:
+                return str(json.load(answer)["VERSION"])
+        except OSError:
+            return ""
+
+    def releases(self) -> list[tuple[int, str]]:
+        rows = json.loads(self.application.ok("releases", "--json"))
+        return [(row["number"], row["state"]) for row in rows]
+
+    @contextmanager
+    def never_all_away(self) -> Iterator[None]:
+        """At least one instance answers at any time while the block runs."""
+        over, outages = threading.Event(), []
+
+        def probe() -> None:
+            while not over.is_set():
+                # Asked once more, for one may stop just after the other was asked.
+                if not any(self.versions()) and not any(self.versions()):
+                    outages.append("nobody answers")
+
+        thread = threading.Thread(target=probe)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(DEADLINE)
+        assert outages == []
+
+
+@pytest.fixture
+def web(application: Application) -> Web:
+    return Web(application)
+
+
+def test_a_good_release(web: Web):
+    web.write("2")
+    with web.never_all_away():
+        printed = web.application.ok("up", "-m", "faster")
+    assert "it is up to date now" in printed
+    assert web.versions() == ["2", "2"]
+    assert web.releases() == [(2, "done"), (1, "done")]
+    assert "faster" in web.application.ok("releases", "web")
+    shown = web.application.ok("release", "show", "web", "2")
+    assert "-Environment=VERSION=1\n+Environment=VERSION=2\n" in shown
+    # Nothing has changed: there is nothing to do.
+    assert "nothing has changed" in web.application.ok("up")
+    assert "nothing would change" in web.application.ok("up", "--dry-run")
+    assert web.releases() == [(2, "done"), (1, "done")]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("python -c 'import no_such_module'", "crashed 3 times"),
+        ("python -m http.server --bind ${KIRSCH_ADDRESS} 8081", "was not ready within 8 s"),
+        ("/no/such/program", "failed"),
+    ],
+)
+def test_a_bad_release_is_taken_back_and_the_other_instance_never_stops(web: Web, command: str, reason: str):
+    before = web.application.units()["web@2.service"]["pid"]
+    web.write("2", command)
+    with web.never_all_away():
+        done = web.application.run("up", ".")
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = done.stderr.removeprefix("kirsch: ")
+    assert said.startswith("release 2 of web failed at web@1.service")
+    assert reason in said
+    assert "runs the text it had before (ready: web@1.service, web@2.service)" in said
+    if "no_such_module" in command:
+        assert "ModuleNotFoundError: No module named 'no_such_module'" in said
+    assert web.versions() == ["1", "1"]
+    assert web.application.units()["web@2.service"]["pid"] == before
+    assert web.releases()[0] == (2, "rolled-back")
+    # Mended, it goes through.
+    web.write("3")
+    web.application.ok("up")
+    assert web.versions() == ["3", "3"]
+
+
+def test_the_one_who_asked_may_go_away(web: Web):
+    web.write("2")
+    directory = web.application.directory
+    asking = subprocess.Popen([*KIRSCH, "up", "."], cwd=directory, stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    assert asking.stdout.readline()
+    asking.kill()
+    asking.wait(DEADLINE)
+    asking.stdout.close()
+    wait_for(lambda: web.releases()[0] == (2, "done"), "the release goes on")
+    assert web.versions() == ["2", "2"]
+
+
+def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
+    web.toml.write_text(POLICY.replace("500ms", "60s"))
+    web.write("2")
+    directory = web.application.directory
+    asking = subprocess.Popen([*KIRSCH, "up", "."], cwd=directory, stderr=subprocess.DEVNULL)
+    wait_for(lambda: web.versions() == ["2", "1"], "the first instance is replaced")
+    asking.kill()
+    asking.wait(DEADLINE)
+    os.kill(web.application.kirschd(), signal.SIGKILL)
+    wait_for(lambda: not any(web.versions()), "its units end with it")
+    web.toml.write_text(POLICY)
+    web.application.ok("up", "-d", "--now")
+    wait_for(lambda: web.versions() == ["2", "2"], "both run the new text")
+    assert web.releases()[0][1] == "done"
+
+
+def test_rollback(web: Web):
+    web.write("2")
+    web.application.ok("up")
+    assert "back to release 1" in web.application.ok("rollback")
+    assert web.versions() == ["1", "1"]
+    web.application.ok("rollback", "web", "2")
+    assert web.versions() == ["2", "2"]
+    assert "there is no release 9 of web" in web.application.fails("rollback", "web", "9")
+
+
+def test_canaries_wait_to_be_promoted_or_called_off(web: Web):
+    web.toml.write_text(POLICY + "canary = 1\n")
+    web.write("2")
+    assert "kirsch release promote web 2" in web.application.ok("up")
+    assert web.versions() == ["2", "1"]
+    assert web.releases()[0] == (2, "canary")
+    web.application.ok("release", "promote")
+    wait_for(lambda: web.releases()[0] == (2, "done"), "the release is done")
+    assert web.versions() == ["2", "2"]
+    web.write("3")
+    web.application.ok("up")
+    web.application.ok("release", "abort")
+    wait_for(lambda: web.releases()[0] == (3, "aborted"), "the release is called off")
+    assert web.versions() == ["2", "2"]
+    assert "is over: it is aborted" in web.application.fails("release", "resume")
+
+
+def test_a_pause_on_failure(web: Web):
+    web.toml.write_text(POLICY + 'on_failure = "pause"\n')
+    switch: Path = web.application.directory / "broken"
+    switch.touch()
+    # It may be started as often as it likes.
+    broken = "sh -c 'test ! -e broken && exec python server.py'\n[Unit]\nStartLimitIntervalSec=0\n[Service]"
+    web.write("2", broken)
+    done = web.application.run("up", ".")
+    assert done.returncode == 1
+    assert "kirsch release resume web 2" in done.stderr
+    assert web.versions() == ["", "1"]
+    switch.unlink()
+    web.application.ok("release", "resume", "web")
+    wait_for(lambda: web.releases()[0] == (2, "done"), "the release is done")
+    assert web.versions() == ["2", "2"]
+
+
+def test_a_restart_waits_for_one_instance_after_another(web: Web):
+    before = {name: unit["pid"] for name, unit in web.application.units().items()}
+    with web.never_all_away():
+        web.application.ok("restart", "web@1", "web@2")
+    after = {name: unit["pid"] for name, unit in web.application.units().items()}
+    assert not set(before.values()) & set(after.values())
+    assert web.versions() == ["1", "1"]
+
+
+def test_what_the_settings_may_be(web: Web):
+    web.toml.write_text(POLICY + "at_once = 1\n")
+    assert "release: unknown key 'at_once'" in web.application.fails("up")
+    web.toml.write_text(POLICY + "at_a_time = 0\n")
+    assert "at least 1 instance" in web.application.fails("up")
+
+
+def test_a_plan_says_how_units_are_replaced(web: Web):
+    web.write("2")
+    assert web.application.ok("up", "--dry-run").splitlines()[-1] == (
+        "release  web@1.service, web@2.service: 1 at a time, each ready for 0.5 s before the next"
+    )
+    assert web.versions() == ["1", "1"]
