@@ -343,6 +343,14 @@ class Admin:
         """Evict a table's blocks from the cache. Return Java's CacheEvictionStats."""
         return self.connection.call(self.java.clearBlockCache, self.name(table))
 
+    def change_store_files(self, table: str, tracker: str, family: str | None = None) -> None:
+        """Change how the files of a table or family are tracked: DEFAULT, FILE or MIGRATION."""
+        if family is None:
+            self.connection.call(self.java.modifyTableStoreFileTracker, self.name(table), tracker)
+        else:
+            change = self.java.modifyColumnFamilyStoreFileTracker
+            self.connection.call(change, self.name(table), family.encode(), tracker)
+
     def flush(self, table: str) -> None:
         """Write a table's memory to files."""
         self.connection.call(self.java.flush, self.name(table))

@@ -151,6 +151,14 @@ class Cluster:
         """Return the region servers that get no regions."""
         return _names(self._call(self._java.listDecommissionedRegionServers))
 
+    def unknown(self) -> list[str]:
+        """Return the servers that hbase:meta names for regions, and that are neither alive nor dead."""
+        return _names(self._call(self._java.listUnknownServers))
+
+    def flush_master_store(self) -> None:
+        """Write the master's local store, where it keeps procedures, to files."""
+        self._call(self._java.flushMasterStore)
+
     def decommission(self, servers: Iterable[str], offload: bool = False) -> None:
         """Assign no more regions to servers; with `offload`, move away the regions they have."""
         self._call(self._java.decommissionRegionServers, self._servers(servers), offload)
@@ -275,6 +283,10 @@ class Regions:
     def merge(self, first: Region, second: Region, force: bool = False) -> None:
         """Merge two adjacent regions; `force` permits others. Returns before it is done."""
         self._call(self._java.mergeRegions, encoded(first), encoded(second), force)
+
+    def truncate(self, region: "Region | bytes") -> None:
+        """Delete all rows of a region."""
+        self._call(self._java.truncateRegion, encoded(region))
 
     def move(self, region: "Region | bytes", server: str = "") -> None:
         """Move a region to a server named `host,port,started`, or to any other."""

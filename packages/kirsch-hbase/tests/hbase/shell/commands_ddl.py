@@ -228,3 +228,15 @@ def test_namespaces(shell, name):
         shell(f"describe_namespace '{name}'")
     with pytest.raises(UsageError, match="METHOD => 'set'"):
         shell("alter_namespace 'default', {METHOD => 'put'}")
+
+
+def test_store_files_are_tracked_in_another_way(shell, name):
+    shell(f"create '{name}', 'f', 'g'; change_sft '{name}', 'g', 'MIGRATION'")
+    family = next(f for f in shell(f"describe '{name}'")["FAMILIES"] if f["NAME"] == "g")
+    assert "MIGRATION" in family.values()
+    shell(f"create '{name}2', 'f'; change_sft '{name}2', 'MIGRATION'")
+    assert "MIGRATION" in shell(f"describe '{name}2'")["ATTRIBUTES"].values()
+    with pytest.raises(UsageError, match="change_sft 'TABLE', 'TRACKER'"):
+        shell(f"change_sft '{name}'")
+    with pytest.raises(CommandError, match="no table matches"):
+        shell("change_sft_all 'absent.*', 'FILE'")

@@ -102,6 +102,8 @@ def test_servers(shell, alone):
     finally:
         shell(f"recommission_regionserver '{server}'")
     assert shell("list_decommissioned_regionservers") == []
+    assert shell("list_unknownservers") == []
+    shell("flush_master_store")
     dump = shell("zk_dump")
     assert dump.startswith("HBase is rooted at /hbase\nQuorum: ")
     assert "/hbase/rs/" + server in dump
@@ -184,3 +186,9 @@ def test_what_was_slow(shell, alone, name):
     assert shell("clear_slowlog_responses '*'") == "cleared on 2 of 2 servers"
     assert isinstance(shell("get_balancer_decisions"), list)
     assert isinstance(shell("get_balancer_rejections LIMIT => 5"), list)
+
+
+def test_a_region_is_truncated(shell, name):
+    shell(f"create '{name}', 'f', SPLITS => ['m']; put '{name}', 'a', 'f:q', 1; put '{name}', 'z', 'f:q', 1")
+    shell(f"truncate_region '{regions(shell, name)[0]}'")
+    assert [row.key for row in shell(f"scan '{name}'")] == [b"z"]

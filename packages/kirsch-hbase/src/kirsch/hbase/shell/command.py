@@ -115,7 +115,11 @@ def _option(name: str) -> str:
 
 _COMMANDS: dict[str, Command] = {}
 # Commands that HBase's own shell knows by another name, too.
-ALIASES = {"desc": "describe", "hlog_roll": "wal_roll"}
+ALIASES = {
+    "desc": "describe",
+    "hlog_roll": "wal_roll",
+    "update_rsgroup_config": "alter_rsgroup_config",
+}
 
 
 def command(

@@ -169,6 +169,37 @@ def _for_ever(attributes: dict[str, str]) -> dict[str, str]:
 
 
 @command(GROUP)
+def change_sft(session: Session, table: Any, *family_and_tracker: Any) -> None:
+    """Change how the files of a table or family are tracked: DEFAULT, FILE or MIGRATION.
+
+    change_sft 't1', 'FILE'
+    change_sft 't1', 'f1', 'FILE'
+    """
+    words = [text(word, "a family or tracker") for word in family_and_tracker]
+    if len(words) not in (1, 2):
+        raise UsageError(
+            "change_sft: change_sft 'TABLE', 'TRACKER' or change_sft 'TABLE', 'FAMILY', 'TRACKER'"
+        )
+    name = str(session.table_name(table))
+    session.connection.admin.change_store_files(name, words[-1], words[0] if len(words) == 2 else None)
+
+
+@command(GROUP)
+def change_sft_all(session: Session, pattern: str, tracker: str) -> Names:
+    """Change how the files of tables that match a pattern are tracked, after a question on a terminal.
+
+    change_sft_all 't.*', 'FILE'
+    """
+    tracker = text(tracker, "a tracker")
+    return _all(
+        session,
+        pattern,
+        "Change the trackers of",
+        lambda admin, name: admin.change_store_files(name, tracker),
+    )
+
+
+@command(GROUP)
 def enable_all(session: Session, pattern: str) -> Names:
     """Enable the tables that match a pattern; on a terminal you are asked first.
 

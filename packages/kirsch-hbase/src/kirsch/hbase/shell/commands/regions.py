@@ -33,6 +33,10 @@ rows(
             "Close a region. The master does not open it elsewhere until it is assigned.\n\n"
             "unassign 'REGION'\nunassign 'ENCODED_REGION'",
         ),
+        "truncate_region": (
+            lambda admin, region: admin.regions.truncate(region),
+            "Delete all rows of a region.\n\ntruncate_region 'REGION'\ntruncate_region 'ENCODED_REGION'",
+        ),
         "compaction_state": (
             lambda admin, table: admin.compaction_state(table),
             "Show whether a table is being compacted: NONE, MINOR, MAJOR or MAJOR_AND_MINOR.\n\n"

@@ -41,6 +41,15 @@ rows(
             lambda admin: Names("SERVER", admin.cluster.dead()),
             "List the region servers that the master considers dead.\n\nlist_deadservers",
         ),
+        "list_unknownservers": (
+            lambda admin: Names("SERVER", admin.cluster.unknown()),
+            "List servers that have regions in hbase:meta, and are neither alive nor dead.\n\n"
+            "list_unknownservers",
+        ),
+        "flush_master_store": (
+            lambda admin: admin.cluster.flush_master_store(),
+            "Write the master's local store to files.\n\nflush_master_store",
+        ),
         "list_decommissioned_regionservers": (
             lambda admin: Names("SERVER", admin.cluster.decommissioned()),
             "List the region servers that get no regions.\n\nlist_decommissioned_regionservers",
