@@ -196,6 +196,12 @@ class Scanner(Iterable[Row]):
         """Return the next block as keys and undecoded cells; None at the end."""
         return self._blocks.next()
 
+    def metrics(self) -> dict[str, int]:
+        """Return Java's metrics of the scan, which are complete at its end; none unless the Scan has them
+        on."""
+        found = self._blocks.java.getScanMetrics() if self._blocks.java is not None else None
+        return {str(e.getKey()): int(e.getValue()) for e in found.getMetricsMap().entrySet()} if found else {}
+
     def close(self) -> None:
         """Close the scan here and on the server."""
         self._rows.close()
@@ -226,10 +232,12 @@ class Blocks:
         self._timeout = timeout
         self._left = limit
         self._wanted = _FIRST_ROWS if limit is None else min(limit, _FIRST_ROWS)
+        # Java's scanner; `_java` is None once it is closed.
+        self.java: Any = None
         self._java: Any = None
         self._pending: Pending[tuple[int, bytes]] | None = None
         if limit != 0:
-            self._java = call(table.getScanner, scan, limit=timeout)
+            self.java = self._java = call(table.getScanner, scan, limit=timeout)
             self._source = rows_of(self._java)
             self._pending = begin(next_rows, self._source, self._wanted, BLOCK)
 

@@ -240,3 +240,8 @@ def test_store_files_are_tracked_in_another_way(shell, name):
         shell(f"change_sft '{name}'")
     with pytest.raises(CommandError, match="no table matches"):
         shell("change_sft_all 'absent.*', 'FILE'")
+
+
+def test_a_table_is_altered_by_table_att(shell, name):
+    shell(f"create '{name}', 'f'; alter '{name}', METHOD => 'table_att', MAX_FILESIZE => '134217728'")
+    assert shell(f"describe '{name}'")["ATTRIBUTES"]["MAX_FILESIZE"] == "134217728"

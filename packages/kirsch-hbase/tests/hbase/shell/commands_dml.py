@@ -205,3 +205,43 @@ def test_a_table_that_is_disabled(shell, filled):
     for typed in (f"get '{filled}', 'a1'", f"put '{filled}', 'a1', 'f:q', 1", f"scan '{filled}'"):
         with pytest.raises(Disabled, match=f"table {filled} is disabled: enable it first"):
             shell(typed)
+
+
+def test_what_hbases_shell_accepts(shell, filled):
+    status, out, error = shell.says(f"scan '{filled}', {{ALL_METRICS => true, BATCH => 1}}")
+    assert (status, error) == (0, "")
+    assert "RPC_CALLS" in out
+    assert "ROWS_SCANNED" in out
+    status, out, _ = shell.says(f"scan '{filled}', {{METRICS => ['RPC_CALLS'], LIMIT => 1}}")
+    assert status == 0
+    assert "RPC_CALLS" in out
+    assert "ROWS_SCANNED" not in out
+    shell(f"put '{filled}', 'nil', 'f:q', nil")
+    assert shell(f"get '{filled}', 'nil'")[0][b"f:q"] == b""
+    operator = "org.apache.hadoop.hbase.filter.ValueFilter.new(CompareOperator::EQUAL, binary)"
+    of = "org.apache.hadoop.hbase.filter.BinaryComparator"
+    shell.says(f"binary = {of}(b'v-a2')")
+    status, out, error = shell.says(f"scan '{filled}', FILTER => {operator}")
+    assert (status, error) == (0, "")
+    assert "a2" in out
+    assert "a1" not in out
+    status, out, _ = shell.says(f"count '{filled}', INTERVAL => 2")
+    assert [line for line in out.splitlines() if line.startswith("Current count")] == [
+        "Current count: 2, row: a2",
+        "Current count: 4, row: nil",
+    ]
+    with pytest.raises(CommandError, match="there is no formatter toNonsense"):
+        shell(f"scan '{filled}', COLUMNS => ['f:q:toNonsense']")
+
+
+def test_bytes_in_filters(shell, filled):
+    shell(f"put '{filled}', 'bytes', 'f:q', \"\\x9f\\xff\"")
+    for typed in ("=, 'binary:\\x9f\\xff'", ">=, 'binaryprefix:\\x9f'"):
+        assert keys(shell(f"scan '{filled}', FILTER => \"ValueFilter ({typed})\"")) == [b"bytes"]
+
+
+def test_meta_is_decoded(shell, filled):
+    status, out, _ = shell.says(f"scan 'hbase:meta', {{STARTROW => '{filled}', LIMIT => 2}}")
+    assert status == 0
+    assert "STARTKEY => ''" in out
+    assert f"NAME => '{filled}," in out

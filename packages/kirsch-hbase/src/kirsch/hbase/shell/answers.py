@@ -1,6 +1,6 @@
 """Results of commands, and their text: lines for people, values for JSON."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
@@ -55,6 +55,8 @@ class Stream:
         self._rows = rows
         self._lines = lines
         self._close = close
+        # What is shown behind the rows, such as metrics of the scan.
+        self.after: Callable[[], Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return self._rows

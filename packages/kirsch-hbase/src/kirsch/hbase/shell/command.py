@@ -4,7 +4,7 @@ import builtins
 import difflib
 import inspect
 import keyword
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ class Command:
     group: str
     function: Callable[..., Any]
     keep_hashes: bool
+    # Options of a command that reads its options itself.
+    declared: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -72,7 +74,8 @@ class Command:
     def options(self) -> tuple[str, ...]:
         """Return the options that are given by name, in upper case."""
         parameters = inspect.signature(self.function).parameters.values()
-        return tuple(p.name.strip("_").upper() for p in parameters if p.kind is p.KEYWORD_ONLY)
+        named = tuple(p.name.strip("_").upper() for p in parameters if p.kind is p.KEYWORD_ONLY)
+        return (*self.declared, *named)
 
     def call(self, session: "Session", arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Call the command with the arguments of a person. Raises UsageError."""
@@ -123,18 +126,19 @@ ALIASES = {
 
 
 def command(
-    group: str, *, name: str = "", keep_hashes: bool = False
+    group: str, *, name: str = "", keep_hashes: bool = False, options: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], Command]:
     """Register a function as a command of a group.
 
     Its first parameter is the session; keyword-only parameters are options. A hash among the arguments gives
-    options, unless the command keeps hashes, which are then arguments like any other.
+    options, unless the command keeps hashes, which are then arguments like any other. `options` are those of
+    a command that reads its options itself.
     """
     if group not in GROUPS:
         raise ValueError(f"there is no group {group}")
 
     def register(function: Callable[..., Any]) -> Command:
-        made = Command(name or function.__name__.strip("_"), group, function, keep_hashes)
+        made = Command(name or function.__name__.strip("_"), group, function, keep_hashes, tuple(options))
         if made.name in _COMMANDS and _COMMANDS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"there are two commands {made.name}")
         _COMMANDS[made.name] = made

@@ -9,70 +9,14 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.command import GROUPS, Bound, Command, ShellTable
 from kirsch.hbase.shell.session import python_bytes, shown
 
 if TYPE_CHECKING:
     from kirsch.hbase.shell.interpreter import Interpreter
 
-# So long a list of tables is taken for current, in seconds.
+# Seconds for which a list of names is reused.
 CURRENT = 5.0
-SCAN = [
-    "LIMIT",
-    "COLUMNS",
-    "STARTROW",
-    "STOPROW",
-    "ROWPREFIXFILTER",
-    "FILTER",
-    "TIMESTAMP",
-    "TIMERANGE",
-    "VERSIONS",
-    "RAW",
-    "REVERSED",
-    "CACHE_BLOCKS",
-    "CACHE",
-    "MAX_RESULT_SIZE",
-    "FORMATTER",
-    "FORMATTER_CLASS",
-    "MAXLENGTH",
-    "AUTHORIZATIONS",
-    "ATTRIBUTES",
-    "ISOLATION_LEVEL",
-    "CONSISTENCY",
-    "REGION_REPLICA_ID",
-    "READ_TYPE",
-    "INCLUSIVE_STOP",
-]
-OPTIONS = {
-    "scan": SCAN,
-    "count": [*SCAN, "INTERVAL"],
-    "get": [
-        "COLUMN",
-        "COLUMNS",
-        "TIMESTAMP",
-        "TIMERANGE",
-        "VERSIONS",
-        "FILTER",
-        "FORMATTER",
-        "MAXLENGTH",
-        "AUTHORIZATIONS",
-        "CONSISTENCY",
-    ],
-    "create": [
-        "NAME",
-        *schema.FAMILY,
-        *schema.TABLE,
-        *schema.MAPS,
-        "SPLITS",
-        "SPLITS_FILE",
-        "NUMREGIONS",
-        "SPLITALGO",
-    ],
-    "alter": ["NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME"],
-    "set_visibility": SCAN,
-}
-OPTIONS["alter_async"] = OPTIONS["alter"]
 _STATEMENT = re.compile(
     r"(?:^|[;\n])[ \t]*(?:\w+[ \t]*=[ \t]*)?([^\W\d]\w*)(?:\.(\w+))?(?:[ \t]+|\()(?P<rest>[^;\n]*)$"
 )
@@ -109,7 +53,7 @@ class Completion:
             if rest[: len(rest) - (len(before) - start)].rstrip(" \t")[-1:] in (",", "{", ""):
                 if dotted := self._dotted(before):
                     return dotted
-                options = [f"{name} => " for name in OPTIONS.get(command.name, command.options)]
+                options = [f"{name} => " for name in command.options]
                 typed = before[start:]
                 if typed and any(option.startswith(typed) for option in options):
                     return start, options

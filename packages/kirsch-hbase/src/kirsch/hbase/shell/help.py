@@ -1,4 +1,4 @@
-"""help: of the shell, a group, a command."""
+"""Help on the shell, on a group and on a command."""
 
 import difflib
 from textwrap import wrap
@@ -18,7 +18,7 @@ _ the last answer. debug shows stack traces, or does not. Any Python module can 
 
 
 def help_of(about: str = "", colour: bool = False, columns: int = 100) -> Text:
-    """The help on a command or group; of neither, what there is, `columns` wide. Raises UsageError."""
+    """Return the help on a command, a group, or the shell, `columns` wide. Raises UsageError."""
     there = commands()
     about = ALIASES.get(about, about)
     if not about:
@@ -42,7 +42,7 @@ def help_of(about: str = "", colour: bool = False, columns: int = 100) -> Text:
 
 
 def python_form(command: Command, example: str) -> str:
-    """A call in the spaced form as Python's."""
+    """Translate a call in HBase's syntax to Python."""
     return ruby_syntax.translate(example, lambda name, method: name == command.name and not method)
 
 
@@ -57,4 +57,6 @@ def _command(command: Command, colour: bool) -> str:
         ]
     if command.text:
         lines += ["", command.text]
+    if command.declared:
+        lines += ["", *wrap(f"Options: {', '.join(dict.fromkeys(command.declared))}.", 100)]
     return "\n".join(lines)

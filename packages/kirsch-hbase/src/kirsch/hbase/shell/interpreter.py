@@ -46,11 +46,14 @@ class Interpreter:
     def __init__(self, session: Session, output: Output, names: dict[str, Any] | None = None) -> None:
         self.session = session
         self.output = output
+        session.say = output.say
         self._lazy: dict[str, Callable[[], Any]] = {
             "connection": lambda: session.connection,
             "admin": lambda: session.connection.admin,
             "org": lambda: self._package("org"),
             "java": lambda: self._java(),
+            # As in HBase's shell, where filters are made with it.
+            "CompareOperator": lambda: session.java("CompareOperator"),
         }
         self._words = {
             "help": self.help,

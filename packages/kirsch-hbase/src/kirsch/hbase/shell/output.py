@@ -54,7 +54,16 @@ class Output:
                 return f"{answers.number(max(shown, 0), 'line')} shown"
             self._stream.write(line + "\n")
             shown += 1
+        if isinstance(value, Stream) and value.after is not None:
+            for line in answers.lines(value.after(), self.colour):
+                self._stream.write(line + "\n")
         return answers.footer(value, rows.count if rows else 0)
+
+    def say(self, text: str) -> None:
+        """Print a line that a command tells before its value."""
+        if not self.as_json:
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
     def note(self, text: str) -> None:
         """Show a note to a person."""

@@ -2,10 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kirsch.hbase.shell.answers import Stream
+from kirsch.hbase.shell.answers import Grid, Stream
 from kirsch.hbase.shell.command import CommandError, UsageError
 from kirsch.hbase.shell.session import Session, data, many, shown, text
 
@@ -20,18 +20,13 @@ FORMATTERS = {
     "toBoolean": "boolean",
 }
 _CLASS = re.compile(r"c\(([\w.$]+)\)\.(\w+)")
+_LIKE_FORMATTER = re.compile(r"to[A-Z]\w*")
 COLUMNS = ("ROW", "COLUMN", "TIMESTAMP", "VALUE")
-# What a scan knows, by the names that a mistake is likely to have meant.
-OPTIONS = (
-    "LIMIT", "COLUMNS", "COLUMN", "STARTROW", "STOPROW", "ENDROW", "ROWPREFIXFILTER", "PREFIX", "FILTER",
-    "VERSIONS", "TIMESTAMP", "TIMERANGE", "REVERSED", "RAW", "CACHE", "CACHE_BLOCKS", "MAX_RESULT_SIZE",
-    "FORMATTER", "FORMATTER_CLASS", "MAXLENGTH", "AUTHORIZATIONS", "ATTRIBUTES", "ISOLATION_LEVEL",
-    "CONSISTENCY", "REGION_REPLICA_ID", "READ_TYPE", "INCLUSIVE_STOP",
-)  # fmt: skip
 # The largest of Java's numbers.
 INT, LONG = (1 << 31) - 1, (1 << 63) - 1
 # Lines of a rewrite that go to the server at once.
 BLOCK = 1000
+META = "hbase:meta"
 Decode = Callable[[bytes], Any]
 
 
@@ -53,6 +48,8 @@ class Format:
         before, third, formatter = qualifier.rpartition(b":")
         if third:
             told = formatter.decode(errors="replace")
+            if _LIKE_FORMATTER.fullmatch(told):
+                self.decoder(told)  # Raises CommandError for one that does not exist.
             if told in FORMATTERS or _codec(told) or _CLASS.fullmatch(told):
                 qualifier = before
                 self._columns[family + b":" + qualifier] = self.decoder(told)
@@ -84,6 +81,16 @@ class Format:
         if self._longest and isinstance(made, bytes | str):
             made = made[: self._longest]
         return made
+
+    def decode_meta(self) -> None:
+        """Show the columns of hbase:meta decoded, unless a formatter is given for them."""
+        region = self._session.java("client.RegionInfo").parseFromOrNull
+        readable: dict[bytes, Decode] = {
+            b"info:regioninfo": lambda value: str(region(self._session.bytes(value)) or shown(value)),
+            b"info:serverstartcode": self.decoder("toLong"),
+            b"info:seqnumDuringOpen": self.decoder("toLong"),
+        }
+        self._columns = {**readable, **self._columns}
 
     def lines(self, row: Any) -> list[tuple[Any, ...]]:
         """Return a row's lines in a table."""
@@ -117,47 +124,100 @@ def _plain(value: Any) -> Any:
     return to_python(value)
 
 
+def _versions(session: Session, java: Any, value: Any) -> None:
+    if number(value, "VERSIONS", INT) < 1:
+        raise CommandError("VERSIONS is 1 or more")
+    session.call(java.readVersions, number(value, "VERSIONS"))
+
+
+def _timestamp(session: Session, java: Any, value: Any) -> None:
+    stamp = session.java("java.lang.Long")(number(value, "TIMESTAMP")).longValue()
+    session.call(java.setTimestamp, stamp)
+
+
+def _time_range(session: Session, java: Any, value: Any) -> None:
+    if len(many(value)) != 2:
+        raise UsageError("TIMERANGE is written [FROM, TO], in ms")
+    session.call(java.setTimeRange, *(number(one, "TIMERANGE") for one in value))
+
+
+def _filter(session: Session, java: Any, value: Any) -> None:
+    from kirsch.hbase.filters import java_filter
+
+    java.setFilter(java_filter(value))
+
+
+def _labels(session: Session, java: Any, value: Any) -> None:
+    java.setAuthorizations(session.java("security.visibility.Authorizations")(session.strings(value)))
+
+
+def _attributes(session: Session, java: Any, value: Any) -> None:
+    for name, one in value.items():
+        java.setAttribute(text(name), session.bytes(one))
+
+
+def _enum(setter: str, kind: str) -> Callable[[Session, Any, Any], None]:
+    return lambda session, java, value: getattr(java, setter)(session.enum(kind, value))
+
+
+def _number(setter: str, name: str, most: int) -> Callable[[Session, Any, Any], None]:
+    return lambda session, java, value: session.call(getattr(java, setter), number(value, name, most))
+
+
+def _truth(setter: str) -> Callable[[Session, Any, Any], None]:
+    return lambda session, java, value: getattr(java, setter)(bool(value))
+
+
+def _nothing(session: Session, java: Any, value: Any) -> None:
+    """Accept an option that has no effect here: rows come whole, in blocks bounded by bytes."""
+
+
+# Options of get and scan, and what sets each on a Java Get or Scan; those of a scan only; and options that
+# are read together. The parser, completion and help take them from here.
+BOTH: dict[str, Callable[[Session, Any, Any], None]] = {
+    "VERSIONS": _versions,
+    "TIMESTAMP": _timestamp,
+    "TIMERANGE": _time_range,
+    "FILTER": _filter,
+    "AUTHORIZATIONS": _labels,
+    "ATTRIBUTES": _attributes,
+    "CONSISTENCY": _enum("setConsistency", "client.Consistency"),
+    "REGION_REPLICA_ID": _number("setReplicaId", "REGION_REPLICA_ID", INT),
+    "ISOLATION_LEVEL": _enum("setIsolationLevel", "client.IsolationLevel"),
+    "CACHE_BLOCKS": _truth("setCacheBlocks"),
+}
+SCAN_ONLY: dict[str, Callable[[Session, Any, Any], None]] = {
+    "RAW": _truth("setRaw"),
+    "CACHE": _number("setCaching", "CACHE", INT),
+    "MAX_RESULT_SIZE": _number("setMaxResultSize", "MAX_RESULT_SIZE", LONG),
+    "READ_TYPE": _enum("setReadType", "client.Scan$ReadType"),
+    "BATCH": _nothing,
+    "ALLOW_PARTIAL_RESULTS": _nothing,
+}
+SHOWN = ("FORMATTER", "FORMATTER_CLASS", "MAXLENGTH")
+GET = ("COLUMN", "COLUMNS", *BOTH, *SHOWN)
+RANGE = (
+    "LIMIT", "STARTROW", "STOPROW", "ENDROW", "ROWPREFIXFILTER", "PREFIX", "REVERSED", "INCLUSIVE_STOP",
+)  # fmt: skip
+METRICS = ("ALL_METRICS", "METRICS")
+SCAN = ("COLUMN", "COLUMNS", *RANGE, *BOTH, *SCAN_ONLY, *METRICS, *SHOWN)
+
+
 def query(
     session: Session, java: Any, format_: Format, columns: Iterable[Any], options: dict[str, Any]
 ) -> None:
-    """Set on a Java Get or Scan the options that both have, and remove them from `options`."""
+    """Set columns and options on a Java Get or Scan, and remove them from `options`."""
     for column in columns:
         family, qualifier = format_.column(column)
         if qualifier is None:
             java.addFamily(session.bytes(family))
         else:
             java.addColumn(session.bytes(family), session.bytes(qualifier))
-    if (versions := options.pop("versions", None)) is not None:
-        if number(versions, "VERSIONS", INT) < 1:
-            raise CommandError("VERSIONS is 1 or more")
-        session.call(java.readVersions, number(versions, "VERSIONS"))
-    if (stamp := options.pop("timestamp", None)) is not None:
-        session.call(
-            java.setTimestamp, session.java("java.lang.Long")(number(stamp, "TIMESTAMP")).longValue()
-        )
-    if (given := options.pop("timerange", None)) is not None:
-        if len(many(given)) != 2:
-            raise UsageError("TIMERANGE is written [FROM, TO], in ms")
-        first, last = (number(one, "TIMERANGE") for one in given)
-        if versions is None:
-            java.readAllVersions()
-        session.call(java.setTimeRange, first, last)
-    if (filter_ := options.pop("filter", None)) is not None:
-        from kirsch.hbase.filters import java_filter
-
-        java.setFilter(java_filter(filter_))
-    if (labels := options.pop("authorizations", None)) is not None:
-        java.setAuthorizations(session.java("security.visibility.Authorizations")(session.strings(labels)))
-    if (consistency := options.pop("consistency", None)) is not None:
-        java.setConsistency(session.enum("client.Consistency", consistency))
-    if (replica := options.pop("region_replica_id", None)) is not None:
-        java.setReplicaId(number(replica, "REGION_REPLICA_ID", INT))
-    if (isolation := options.pop("isolation_level", None)) is not None:
-        java.setIsolationLevel(session.enum("client.IsolationLevel", isolation))
-    for name, value in (options.pop("attributes", None) or {}).items():
-        java.setAttribute(text(name), session.bytes(value))
-    if (blocks := options.pop("cache_blocks", None)) is not None:
-        java.setCacheBlocks(bool(blocks))
+    if "timerange" in options and options.get("versions") is None:
+        java.readAllVersions()
+    for name, apply in BOTH.items():
+        if (value := options.pop(name.lower(), None)) is not None:
+            apply(session, java, value)
 
 
 def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple[Any, int | None]:
@@ -165,39 +225,38 @@ def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple
     scan = session.java("client.Scan")()
     columns = [*many(options.pop("columns", None)), *many(options.pop("column", None))]
     query(session, scan, format_, columns, options)
+    for name, apply in SCAN_ONLY.items():
+        if (value := options.pop(name.lower(), None)) is not None:
+            apply(session, scan, value)
     start = _either(options, "startrow", "start")
     stop = _either(options, "stoprow", "endrow", "stop")
     prefix = _either(options, "rowprefixfilter", "prefix")
     backwards = bool(_either(options, "reversed", "reverse"))
+    inclusive = bool(options.pop("inclusive_stop", False))
     if prefix is not None:
         _prefix(session, scan, data(prefix), start, stop, backwards)
     else:
         if start is not None:
             session.call(scan.withStartRow, session.bytes(start))
         if stop is not None:
-            session.call(scan.withStopRow, session.bytes(stop), bool(options.pop("inclusive_stop", False)))
+            session.call(scan.withStopRow, session.bytes(stop), inclusive)
     if backwards:
         scan.setReversed(True)
-    if options.pop("raw", False):
-        scan.setRaw(True)
-    if (cache := options.pop("cache", None)) is not None:
-        session.call(scan.setCaching, number(cache, "CACHE", INT))
-    if (size := options.pop("max_result_size", None)) is not None:
-        scan.setMaxResultSize(number(size, "MAX_RESULT_SIZE"))
-    if (kind := options.pop("read_type", None)) is not None:
-        scan.setReadType(session.enum("client.Scan$ReadType", kind))
-    options.pop("allow_partial_results", None)  # rows come whole
     limit = options.pop("limit", None)
     limit = None if limit is None or limit == -1 else number(limit, "LIMIT")
-    # One that Java has no number for the rows are counted by, as they come.
+    # A limit beyond Java's int is counted here only, as the rows come.
     if limit and limit <= INT:
         scan.setLimit(limit)
-    if options:
-        unknown = next(iter(options)).upper()
-        near = difflib.get_close_matches(unknown, OPTIONS, 1)
-        hint = f"; do you mean {near[0]}?" if near else ": help('scan') says which there are"
-        raise UsageError(f"a scan has no option {unknown}{hint}")
+    refuse("scan", options, SCAN)
     return scan, limit
+
+
+def refuse(command: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise UsageError for an option that was not used, with a similar one."""
+    for name in options:
+        near = difflib.get_close_matches(name.upper(), known, 1)
+        hint = f"; do you mean {near[0]}?" if near else f": help({command!r}) says which there are"
+        raise UsageError(f"{command} has no option {name.upper()}{hint}")
 
 
 def _prefix(session: Session, scan: Any, prefix: bytes, start: Any, stop: Any, backwards: bool) -> None:
@@ -237,10 +296,27 @@ def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
         given.pop("formatter_class", None),
         number(given.pop("maxlength", 0), "MAXLENGTH"),
     )
+    metrics, every = given.pop("metrics", None), given.pop("all_metrics", False)
     scan, limit = scan_of(session, format_, given)
+    if table == META:
+        format_.decode_meta()
+    if metrics or every:
+        scan.setScanMetricsEnabled(True)
     connection = session.connection
     scanner = Scanner(connection.java_table(table), scan, PLAIN, limit, connection.timeout)
-    return Stream(COLUMNS, iter(scanner), format_.lines, "row", scanner.close)
+    stream = Stream(COLUMNS, iter(scanner), format_.lines, "row", scanner.close)
+    if metrics or every:
+        stream.after = lambda: _metrics(
+            scanner, () if every else [text(one).upper() for one in many(metrics)]
+        )
+    return stream
+
+
+def _metrics(scanner: Any, names: Iterable[str]) -> Grid:
+    """Return the metrics of a scan that has ended: the named ones, or all."""
+    found = scanner.metrics()
+    wanted = [name for name in sorted(found) if not names or name in names]
+    return Grid(("METRIC", "VALUE"), [(name, found[name]) for name in wanted], "metric")
 
 
 def rows_of(results: Any) -> list[Any]:

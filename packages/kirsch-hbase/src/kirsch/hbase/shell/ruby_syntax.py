@@ -313,6 +313,10 @@ class _Reader:
             top.pending = ""
             self._take(1)
             return ","
+        if self.source.startswith("::", self.at) and last == "name":
+            self.out.append(".")  # Ruby's Class::CONSTANT
+            self.at += 2
+            return "."
         if self.source.startswith("=>", self.at):
             raise self._error(SyntaxMistake, "=> needs a name or a string before it", self.at)
         if word := _WORD.match(self.source, self.at):

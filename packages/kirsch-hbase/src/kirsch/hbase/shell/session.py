@@ -90,6 +90,8 @@ class Session:
     ) -> None:
         self.progress = progress or Progress(None)
         self.confirm = confirm
+        # Prints a line that a command tells before its value.
+        self.say: Callable[[str], None] = lambda line: None
         self.debug = False
         self.spans: list[Any] = []
         self.last: Command | None = None

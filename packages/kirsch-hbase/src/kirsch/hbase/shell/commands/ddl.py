@@ -11,6 +11,7 @@ from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, data, java_bytes, many, python_bytes, shown, text
 
 GROUP = "ddl"
+ALTER = ("NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME")
 SPLITS = ("SPLITS", "SPLITS_FILE", "NUMREGIONS", "SPLITALGO")
 REGION_COLUMNS = ("SERVER_NAME", "REGION_NAME", "START_KEY", "END_KEY", "SIZE", "REQ", "LOCALITY")
 
@@ -56,7 +57,7 @@ rows(
 )
 
 
-@command(GROUP, keep_hashes=True)
+@command(GROUP, keep_hashes=True, options=("NAME", *schema.FAMILY, *schema.TABLE, *schema.MAPS, *SPLITS))
 def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
     """Make a table with its families.
 
@@ -338,13 +339,14 @@ def show_filters(session: Session) -> Names:
 GROUP = "ddl"
 METHODS = (
     "delete",
+    "table_att",
     "table_att_unset",
     "table_conf_unset",
     "table_remove_coprocessor",
 )
 
 
-@command(GROUP, keep_hashes=True)
+@command(GROUP, keep_hashes=True, options=ALTER)
 def alter(session: Session, table: Any, *changes: Any, **options: Any) -> None:
     """Change a table: its families, or its own options. Waits until all regions have it.
 
@@ -366,7 +368,7 @@ def alter(session: Session, table: Any, *changes: Any, **options: Any) -> None:
     session.call(future.get)
 
 
-@command(GROUP, keep_hashes=True)
+@command(GROUP, keep_hashes=True, options=ALTER)
 def alter_async(session: Session, table: Any, *changes: Any, **options: Any) -> None:
     """Change a table as alter does, and do not wait. alter_status says how far it is.
 
@@ -435,6 +437,9 @@ def _method(session: Session, builder: Any, descriptor: Any, method: str, change
             if not descriptor.hasCoprocessor(text(one)):
                 raise CommandError(f"the table has no coprocessor {text(one)}")
             session.call(builder.removeCoprocessor, text(one))
+        return
+    if method == "table_att":
+        schema.table(session, builder, {key: value for key, value in change.items() if key != "METHOD"})
         return
     if "NAME" not in change:
         raise UsageError(f"alter: METHOD => '{method}' goes with NAME => 'WHICH'")

@@ -5,7 +5,18 @@ from typing import Any
 from kirsch.hbase.shell.answers import Names, Stream
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.queries import COLUMNS, LONG, Format, number, query, rows_of, scanned
+from kirsch.hbase.shell.queries import (
+    COLUMNS,
+    GET,
+    LONG,
+    SCAN,
+    Format,
+    number,
+    query,
+    refuse,
+    rows_of,
+    scanned,
+)
 from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
 
 GROUP = "dml"
@@ -33,7 +44,7 @@ rows(
 )
 
 
-@command(GROUP)
+@command(GROUP, options=SCAN)
 def scan(session: Session, table: Any, **options: Any) -> Stream:
     """Read rows of a table, in order.
 
@@ -45,26 +56,21 @@ def scan(session: Session, table: Any, **options: Any) -> Stream:
         scan 't1', {COLUMNS => ['cf:a:toInt', 'cf:b:c(org.apache.hadoop.hbase.util.Bytes).toLong']}
         scan 't1', limit: 10, prefix: 'row2'
 
-    Also STOPROW (ENDROW), TIMESTAMP, VERSIONS, FORMATTER, FORMATTER_CLASS, MAXLENGTH, AUTHORIZATIONS,
-    ATTRIBUTES, CACHE, CACHE_BLOCKS, MAX_RESULT_SIZE, ISOLATION_LEVEL, CONSISTENCY, REGION_REPLICA_ID,
-    READ_TYPE, INCLUSIVE_STOP. In Python its value is gone through once: for row in scan('t1'): row.key,
-    row['c1:q'], row.cells.
+    In Python the rows are iterated, once: for row in scan('t1'): row.key, row['c1:q'], row.cells.
     """
     return scanned(session, _existing(session, table), options)
 
 
-@command(GROUP)
+@command(GROUP, options=GET)
 def get(session: Session, table: Any, row: Any, *columns: Any, **options: Any) -> Stream:
     """Read a row, or columns of it.
 
-        get 't1', 'r1'
-        get 't1', 'r1', 'c1', 'c2:q'
-        get 't1', 'r1', {COLUMN => 'c1', TIMERANGE => [1, 1303668904000], VERSIONS => 4}
-        get 't1', 'r1', {COLUMN => ['c1', 'c2'], FILTER => "ValueFilter(=, 'binary:abc')"}
-        get 't1', 'r1', 'c1:n:toLong'
+    get 't1', 'r1'
+    get 't1', 'r1', 'c1', 'c2:q'
+    get 't1', 'r1', {COLUMN => 'c1', TIMERANGE => [1, 1303668904000], VERSIONS => 4}
+    get 't1', 'r1', {COLUMN => ['c1', 'c2'], FILTER => "ValueFilter(=, 'binary:abc')"}
+    get 't1', 'r1', 'c1:n:toLong'
 
-    Also TIMESTAMP, FORMATTER, FORMATTER_CLASS, MAXLENGTH, AUTHORIZATIONS, ATTRIBUTES, CONSISTENCY,
-    REGION_REPLICA_ID.
     """
     given = dict(options)
     format_ = Format(
@@ -77,8 +83,7 @@ def get(session: Session, table: Any, row: Any, *columns: Any, **options: Any) -
     names += [*many(given.pop("columns", None)), *many(given.pop("column", None))]
     java = session.call(session.java("client.Get"), session.bytes(row))
     query(session, java, format_, names, given)
-    if given:
-        raise UsageError(f"get has no option {next(iter(given)).upper()}: help('get') says which there are")
+    refuse("get", given, GET)
     result = session.call(_java(session, table).get, java)
     rows = [] if result.isEmpty() else rows_of([result])
     return Stream(COLUMNS[1:], iter(rows), lambda found: [line[1:] for line in format_.lines(found)], "row")
@@ -108,6 +113,7 @@ def put(
     """
     family, qualifier = _column(column)
     java = session.call(session.java("client.Put"), session.bytes(row))
+    value = b"" if value is None else value  # as in HBase's shell
     if timestamp is None:
         java.addColumn(session.bytes(family), session.bytes(qualifier), session.bytes(value))
     else:
@@ -276,8 +282,8 @@ def _counter(value: bytes, column: Any) -> int:
     return int.from_bytes(value, "big", signed=True)
 
 
-@command(GROUP)
-def count(session: Session, table: Any, interval: int = 1000, **options: Any) -> int:
+@command(GROUP, options=(*SCAN, "INTERVAL"))
+def count(session: Session, table: Any, interval: int | None = None, **options: Any) -> int:
     """Count rows.
 
         count 't1'
@@ -286,9 +292,10 @@ def count(session: Session, table: Any, interval: int = 1000, **options: Any) ->
         count 't1', FILTER => "PrefixFilter('row2')"
         count 't1', COLUMNS => ['c1', 'c2'], STARTROW => 'abc', STOPROW => 'xyz'
 
-    It takes what scan takes. On a terminal it says how far it is.
+    With INTERVAL it prints a line after so many rows.
     """
-    number(interval, "INTERVAL")
+    if interval is not None and number(interval, "INTERVAL") < 1:
+        raise CommandError("INTERVAL is 1 or more")
     given = dict(options)
     if "filter" not in given and not given.get("raw"):
         given["filter"] = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
@@ -297,6 +304,8 @@ def count(session: Session, table: Any, interval: int = 1000, **options: Any) ->
         done += 1
         if done % 1000 == 0:
             session.progress.say(f"{done:,} rows, {shown(row.key)}")
+        if interval and done % int(interval) == 0:
+            session.say(f"Current count: {done}, row: {shown(row.key)}")
     return done
 
 

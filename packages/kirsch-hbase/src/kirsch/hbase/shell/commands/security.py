@@ -5,7 +5,7 @@ from typing import Any
 from kirsch.hbase.shell.answers import Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.queries import rewrite
+from kirsch.hbase.shell.queries import SCAN, rewrite
 from kirsch.hbase.shell.session import Session, python_bytes, text
 
 ACTIONS = {"R": "READ", "W": "WRITE", "X": "EXEC", "C": "CREATE", "A": "ADMIN"}
@@ -174,7 +174,7 @@ def _grant_cells(session: Session, table: Any, rights: dict[Any, Any], specifica
     return rewrite(session, table, specification, lambda put: put.setACL(permissions))
 
 
-@command("visibility labels", keep_hashes=True)
+@command("visibility labels", keep_hashes=True, options=SCAN)
 def set_visibility(
     session: Session, table: Any, visibility: str, specification: Any = None, **more: Any
 ) -> int:
