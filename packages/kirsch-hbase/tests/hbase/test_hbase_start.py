@@ -273,3 +273,36 @@ def test_java_waits_for_no_thread_that_is_gone(hbase):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+FORK = """
+import os, sys
+from kirsch.hbase import HBaseError, connect
+connection = connect({quorum!r}, patience=60)
+table = connection.table("hbase:meta")
+assert table.count()
+child = os.fork()
+for attempt in (table.count, lambda: table.get(b"r"), lambda: connection.admin, lambda: connect({quorum!r})):
+    try:
+        attempt()
+        print("answered", flush=True)
+    except HBaseError as error:
+        print(type(error).__name__, error, flush=True)
+    if child:
+        status = os.waitpid(child, 0)[1]
+        print("child", status, table.count() > 0, flush=True)
+        break
+"""
+
+
+def test_a_forked_process_is_refused(hbase, connection):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK.format(quorum=hbase.quorum)], capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    refused = [
+        line for line in lines if line.startswith("OtherJVM this process was forked from one that runs Java")
+    ]
+    assert len(refused) == 4
+    assert set(lines) - set(refused) == {"answered", "child 0 True"}

@@ -104,10 +104,10 @@ def test_what_is_not_there(connection, table):
 def test_what_is_asked_for_by_other_names(table):
     """As who comes from another client may have it."""
     for ask, words in (
-        (lambda: table.scan(row_prefix=b"r"), "scan has no row_prefix=: there are start, stop, after,"),
+        (lambda: table.scan(row_prefix=b"r"), "scan has no row_prefix=: do you mean prefix="),
         (lambda: table.get(b"r", ts=1), "get has no ts=: there are columns, versions, time_range,"),
-        (lambda: table.exists(b"r", colums=["cf"]), "exists has no colums=: there are columns, versions,"),
-        (lambda: table.page(3, sorted_columns=True), "scan has no sorted_columns=: there are start,"),
+        (lambda: table.exists(b"r", colums=["cf"]), "exists has no colums=: do you mean columns="),
+        (lambda: table.page(3, sorted_columns=True), "scan has no sorted_columns=: do you mean columns="),
     ):
         with pytest.raises(Invalid) as caught:
             ask()

@@ -20,8 +20,8 @@ from typing import Any, Generic, TypeVar
 
 import jpype
 
-from kirsch.hbase.errors import BatchError, HBaseError, Unavailable, from_chain
-from kirsch.hbase.jvm import cls
+from kirsch.hbase.errors import BatchError, HBaseError, OtherJVM, Unavailable, from_chain
+from kirsch.hbase.jvm import check_fork, cls
 
 T = TypeVar("T")
 # How long a chain of causes is followed.
@@ -338,6 +338,7 @@ def call(
     After `limit` seconds the call is interrupted and Unavailable is raised. With `timeout` it runs in another
     thread, which is left to itself after so many seconds.
     """
+    check_fork()
     try:
         if timeout is not None:
             return workers.submit(lambda: function(*arguments)).result(timeout)
@@ -364,12 +365,17 @@ def late(seconds: float, java: Any = None) -> Unavailable:
 
 def begin(function: Callable[..., T], *arguments: Any) -> Pending[T]:
     """Begin a Java call in another thread; its `result` may raise Java's exceptions."""
+    check_fork()
     return workers.submit(lambda: function(*arguments))
 
 
 @atexit.register
 def end() -> None:
-    """Stop all threads of this module at exit."""
+    """Stop all threads of this module at exit; a forked process has none of them."""
+    try:
+        check_fork()
+    except OtherJVM:
+        return
     workers.end()
     interrupter.end()
 

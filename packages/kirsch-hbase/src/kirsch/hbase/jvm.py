@@ -4,6 +4,7 @@
 atexit functions run.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jpype
+import jpype.config
 import jpype.imports  # from org.apache.hadoop.hbase.client import Scan
 
 from kirsch.hbase import archive, jdk
@@ -31,6 +33,8 @@ OPENS = ("java.nio", "sun.nio.ch", "jdk.internal.ref", "java.lang")
 NEEDED = "org.apache.hadoop.hbase.client.CheckAndMutate"
 
 _lock = threading.Lock()
+# True in a process that was forked from one with a JVM, whose threads it lacks: any call would wait for ever.
+_forked = False
 _ours: tuple[tuple[Path, ...], tuple[str, ...]] | None = None
 
 
@@ -41,6 +45,7 @@ def start(
 ) -> None:
     """Start the JVM, or check that a running one has what is asked for. Raises NoJava, NoJars or OtherJVM."""
     global _ours
+    check_fork()
     with _lock:
         if jpype.isJVMStarted():
             _fits(jars, options)
@@ -71,6 +76,25 @@ def start(
             # With its next call the thread is attached again, as a daemon.
             cls("java.lang.Thread").detach()
     _check()
+
+
+def check_fork() -> None:
+    """Raise OtherJVM in a process that was forked from one with a JVM."""
+    if _forked:
+        raise OtherJVM(
+            "this process was forked from one that runs Java, which does not survive a fork: connect in a "
+            "process of its own (subprocess, or multiprocessing with spawn)"
+        )
+
+
+def _mark_fork() -> None:
+    global _forked
+    _forked = jpype.isJVMStarted()
+    # The JVM of the parent is not ours to shut down, and would be waited for.
+    jpype.config.onexit = False
+
+
+os.register_at_fork(after_in_child=_mark_fork)
 
 
 def errors(shown: bool) -> None:

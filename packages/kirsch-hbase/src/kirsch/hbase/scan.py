@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import jpype
 
@@ -10,7 +10,7 @@ from kirsch.hbase.block_transfer import next_rows, rows_of
 from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.cell import Cell
 from kirsch.hbase.compiled import decode_rows
-from kirsch.hbase.errors import Invalid
+from kirsch.hbase.errors import Invalid, OtherJVM
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import LONGEST_KEY, get_message
@@ -26,12 +26,22 @@ _INT = (1 << 31) - 1
 _LONG = (1 << 63) - 1
 
 
+class Which(TypedDict, total=False):
+    """Keyword arguments of what to read of each row, as in Query."""
+
+    columns: Column | Sequence[Column]
+    versions: int | None
+    time_range: tuple[int, int] | None
+    timestamp: int | None
+    filter: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Query of the cells of a row. `versions` None: all; `time_range` from (inclusive) to (exclusive), in
     ms."""
 
-    columns: Sequence[Column] = ()
+    columns: Column | Sequence[Column] = ()
     versions: int | None = 1
     time_range: tuple[int, int] | None = None
     timestamp: int | None = None
@@ -281,7 +291,10 @@ class Blocks:
                 pending.wait()
             java.close()
 
-        begin(end)
+        try:
+            begin(end)
+        except OtherJVM:
+            pass  # A forked process has a copy of the scanner only.
 
     def __del__(self) -> None:
         self.end()

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import jpype
 
@@ -18,7 +19,7 @@ from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
 from kirsch.hbase.mutation import PLAIN, Encoder, Values, block, get, row_of
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
-from kirsch.hbase.scan import Query, Range, Scanner, check_range, java_scan
+from kirsch.hbase.scan import Query, Range, Scanner, Which, check_range, java_scan
 from kirsch.hbase.writes import Batch, Mutator, Writes
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class Table(Writes):
     # Reading
 
     @overload
-    def get(self, row: Any, default: None = None, **query: Any) -> Row | None: ...
+    def get(self, row: Any, default: None = None, **query: Unpack[Which]) -> Row | None: ...
     @overload
-    def get(self, row: Any, default: Any, **query: Any) -> Any: ...
-    def get(self, row: Any, default: Any = None, **query: Any) -> Any:
+    def get(self, row: Any, default: Any, **query: Unpack[Which]) -> Any: ...
+    def get(self, row: Any, default: Any = None, **query: Unpack[Which]) -> Any:
         """Return a row, or `default` where there is none. `query`: columns=, versions= (1; None: all),
         time_range=, timestamp=, filter=."""
         key = self.encoder.key(row)
@@ -90,7 +91,7 @@ class Table(Writes):
         java = query.apply(hbase("client.Get")(key))
         return self._call(lambda table: cells(table.get(java)))  # type: ignore[no-any-return]
 
-    def exists(self, row: Any, **query: Any) -> bool:
+    def exists(self, row: Any, **query: Unpack[Which]) -> bool:
         """Return whether a row has cells that match the query."""
         java = _query("exists", query).apply(hbase("client.Get")(self.encoder.key(row)))
         return bool(self._call(lambda table: table.exists(java)))
@@ -106,7 +107,7 @@ class Table(Writes):
         limit: int | None = None,
         raw: bool = False,
         caching: bool = True,
-        **query: Any,
+        **query: Unpack[Which],
     ) -> Scanner:
         """Return the rows from `start` (inclusive) to `stop` (exclusive), or after the key `after`, or whose
         keys begin with `prefix`, as an iterator that reads one block ahead. `reverse` reads from the last to
@@ -322,7 +323,9 @@ def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ())
     except TypeError:
         there = [*besides, *(field.name for field in fields(Query))]
         unknown = next(name for name in given if name not in there)
-        raise Invalid(f"{method} has no {unknown}=: there are {', '.join(there)}") from None
+        near = get_close_matches(unknown, there, 1)
+        hint = f"do you mean {near[0]}=?" if near else f"there are {', '.join(there)}"
+        raise Invalid(f"{method} has no {unknown}=: {hint}") from None
 
 
 def _match(builder: Any, family: bytes, qualifier: bytes, operator: str, codec: Codec, value: Any) -> None:
