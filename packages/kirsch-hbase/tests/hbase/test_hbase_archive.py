@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +94,13 @@ def test_where_none_can_be_made_it_is_said(tmp_path, monkeypatch):
     assert archive.make([], said.append) is None
     assert said[0].startswith("no archive of HBase's classes was made: ")
     assert said[1].startswith("JAVA_HOME is /nowhere, and there is no Java in it: ")
+
+
+def test_jars_are_on_disk_once(connection, tmp_path):
+    """The cache has links to the files of Maven's repository, where both are on one file system."""
+    found = jars.fetch(jars.client(), print, tmp_path)
+    maven = Path.home() / ".m2"
+    same = maven.exists() and maven.stat().st_dev == tmp_path.stat().st_dev
+    assert len(found) > 1
+    assert all(path.stat().st_nlink > 1 for path in found) is same
+    assert all(path.stat().st_size for path in found)

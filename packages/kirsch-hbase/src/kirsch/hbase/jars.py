@@ -103,16 +103,25 @@ def fetch(jars: JarSet, say: Callable[[str], None], cache: Path | None = None) -
     folder.parent.mkdir(parents=True, exist_ok=True)
     say(f"fetching {', '.join(a.name + ' ' + a.version for a in jars.artifacts)} with Maven into {folder}")
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as temporary:
-        project, copied = Path(temporary, "pom.xml"), Path(temporary, "jars")
+        project, path = Path(temporary, "pom.xml"), Path(temporary, "path")
         project.write_text(pom(jars))
         _run(
             [
-                maven, "--quiet", "--batch-mode", f"--file={project}", "dependency:copy-dependencies",
-                f"-DoutputDirectory={copied}", "-DincludeScope=runtime",
+                maven, "--quiet", "--batch-mode", f"--file={project}", "dependency:build-classpath",
+                f"-Dmdep.outputFile={path}", "-DincludeScope=runtime",
             ]
         )  # fmt: skip
-        if not any(copied.glob("*.jar")):
+        copied = Path(temporary, "jars")
+        copied.mkdir()
+        entries = [Path(entry) for entry in path.read_text().strip().split(os.pathsep) if entry]
+        if not entries:
             raise NoJars(f"Maven gave no jars for {jars.name}")
+        for entry in entries:
+            try:
+                # One copy on disk: Maven's own repository keeps its files unchanged.
+                os.link(entry, copied / entry.name)
+            except OSError:
+                shutil.copy2(entry, copied / entry.name)
         try:
             copied.rename(folder)
         except OSError:
