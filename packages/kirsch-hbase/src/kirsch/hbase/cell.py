@@ -8,7 +8,6 @@ A block is what HBase's KeyValueCodec writes: for each cell a length of 4 bytes,
 all big-endian; what the key length leaves is the qualifier's.
 """
 
-from collections.abc import Callable
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
@@ -61,44 +60,32 @@ def decode(block: bytes) -> list[Cell]:
 
 
 def decode_rows(block: bytes) -> list[tuple[bytes, list[Cell]]]:
-    """The rows of a block: their keys and cells. Raises ValueError where the block ends within a cell, or a
-    cell's parts are longer than it. `kirsch.hbase.compiled` has the same in Cython."""
+    """Return the rows of a block: their keys and cells. Raises ValueError where the block ends within a cell,
+    or a cell's parts are longer than it.
+
+    This is the reference for kirsch.hbase.compiled.block, made to be read.
+    """
     rows: list[tuple[bytes, list[Cell]]] = []
-    key: bytes | None = None
-    add: Callable[[Cell], None]
-    head, stamp, new = _HEAD.unpack_from, _STAMP.unpack_from, tuple.__new__
-    at, size = 0, len(block)
+    at = 0
     try:
-        while at < size:
-            total, key_length, _, row_length = head(block, at)
-            row = at + 14
+        while at < len(block):
+            total, key_length, _, row_length = _HEAD.unpack_from(block, at)
+            row = at + _HEAD.size
             family = row + row_length
             qualifier = family + 1 + block[family]
             value = at + 12 + key_length
             at += 4 + total
             if qualifier + 9 > value or value > at:
                 raise IndexError
-            if block[row:family] != key:
-                key = block[row:family]
-                members: list[Cell] = []
-                rows.append((key, members))
-                add = members.append
-            add(
-                new(
-                    Cell,
-                    (
-                        key,
-                        block[family + 1 : qualifier],
-                        block[qualifier : value - 9],
-                        stamp(block, value - 9)[0],
-                        block[value:at],
-                        block[value - 1],
-                    ),
-                )
-            )
-    except (IndexError, ArithmeticError, struct_error):
+            key = block[row:family]
+            if not rows or rows[-1][0] != key:
+                rows.append((key, []))
+            timestamp, kind = _STAMP.unpack_from(block, value - 9)[0], block[value - 1]
+            names = block[family + 1 : qualifier], block[qualifier : value - 9]
+            rows[-1][1].append(Cell(rows[-1][0], *names, timestamp, block[value:at], kind))
+    except (IndexError, struct_error):
         raise ValueError("the block ends within a cell") from None
-    if at != size:
+    if at != len(block):
         raise ValueError("the block ends within a cell")
     return rows
 
