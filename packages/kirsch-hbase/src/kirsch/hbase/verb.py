@@ -211,7 +211,7 @@ def server(options: Options) -> int:
     example="kirsch hbase jars",
 )
 def jars(options: Options) -> int:
-    """Fetch HBase's jars."""
+    """Fetch HBase's jars into the cache."""
     from kirsch.hbase import archive, jars
     from kirsch.hbase.errors import HBaseError
 

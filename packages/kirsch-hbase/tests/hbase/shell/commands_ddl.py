@@ -231,11 +231,11 @@ def test_namespaces(shell, name):
 
 
 def test_store_files_are_tracked_in_another_way(shell, name):
-    shell(f"create '{name}', 'f', 'g'; change_sft '{name}', 'g', 'MIGRATION'")
+    shell(f"create '{name}', 'f', 'g'; change_sft '{name}', 'g', 'FILE'")
     family = next(f for f in shell(f"describe '{name}'")["FAMILIES"] if f["NAME"] == "g")
-    assert "MIGRATION" in family.values()
-    shell(f"create '{name}2', 'f'; change_sft '{name}2', 'MIGRATION'")
-    assert "MIGRATION" in shell(f"describe '{name}2'")["ATTRIBUTES"].values()
+    assert "FILE" in family.values()
+    shell(f"create '{name}2', 'f'; change_sft_all '{name}2', 'FILE'")
+    assert "FILE" in shell(f"describe '{name}2'")["ATTRIBUTES"].values()
     with pytest.raises(UsageError, match="change_sft 'TABLE', 'TRACKER'"):
         shell(f"change_sft '{name}'")
     with pytest.raises(CommandError, match="no table matches"):
@@ -245,3 +245,23 @@ def test_store_files_are_tracked_in_another_way(shell, name):
 def test_a_table_is_altered_by_table_att(shell, name):
     shell(f"create '{name}', 'f'; alter '{name}', METHOD => 'table_att', MAX_FILESIZE => '134217728'")
     assert shell(f"describe '{name}'")["ATTRIBUTES"]["MAX_FILESIZE"] == "134217728"
+
+
+def test_what_describe_prints_can_be_pasted_back(shell, name):
+    shell(
+        f"create '{name}', {{NAME => 'f', VERSIONS => 5, TTL => 2592000, COMPRESSION => 'GZ', "
+        "CONFIGURATION => {'hbase.hstore.blockingStoreFiles' => '10'}, METADATA => {\"k's\" => 'v'}}, 'g', "
+        "{MAX_FILESIZE => '134217728', READONLY => false, METADATA => {'mine' => 'x y'}}"
+    )
+    shell(f"set_quota TYPE => SPACE, TABLE => '{name}', LIMIT => '1G', POLICY => NO_INSERTS")
+    before = shell(f"describe '{name}'")
+    assert "NO_INSERTS" in before.sentence
+    lines = before.sentence.splitlines()
+    assert lines[0] == f"Table {name} is enabled"
+    pasted = "\n".join(line for line in lines[1:] if not line.startswith("Quota: "))
+    shell(f"set_quota TYPE => SPACE, TABLE => '{name}', LIMIT => NONE; disable '{name}'; drop '{name}'")
+    status, _, error = shell.says(pasted)
+    assert (status, error) == (0, "")
+    after = shell(f"describe '{name}'")
+    assert (after["ATTRIBUTES"], after["FAMILIES"]) == (before["ATTRIBUTES"], before["FAMILIES"])
+    assert after["QUOTAS"] == []

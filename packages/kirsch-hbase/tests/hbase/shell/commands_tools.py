@@ -61,6 +61,8 @@ def test_regions_split_and_merge(shell, name):
     eventually(merged, 240, "the merge")
     eventually(lambda: shell(f"get_splits '{name}'") == [], 60)
     assert shell(f"count '{name}'") == 2
+    with pytest.raises(CommandError, match="no server has a region 0123456789abcdef0123456789abcdef"):
+        shell(f"merge_region '{encoded(regions(shell, name)[0])}', '0123456789abcdef0123456789abcdef'")
     with pytest.raises(UsageError, match="two regions are needed"):
         shell("merge_region 'a'")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # kirsch.hbase.shell.commands.
 GROUPS = {
     "general": ("the cluster and this shell", ("general",)),
-    "ddl": ("tables and their families", ("ddl",)),
+    "ddl": ("tables and their families", ("ddl", "alter")),
     "namespace": ("namespaces", ("namespaces",)),
     "dml": ("rows and cells", ("dml",)),
     "tools": ("regions, servers and chores", ("regions", "servers", "balancer")),

@@ -247,16 +247,16 @@ def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple
     # A limit beyond Java's int is counted here only, as the rows come.
     if limit and limit <= INT:
         scan.setLimit(limit)
-    refuse("scan", options, SCAN)
+    refuse("scan", options, SCAN, "a scan")
     return scan, limit
 
 
-def refuse(command: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+def refuse(command: str, options: Mapping[str, Any], known: Sequence[str], subject: str = "") -> None:
     """Raise UsageError for an option that was not used, with a similar one."""
     for name in options:
         near = difflib.get_close_matches(name.upper(), known, 1)
         hint = f"; do you mean {near[0]}?" if near else f": help({command!r}) says which there are"
-        raise UsageError(f"{command} has no option {name.upper()}{hint}")
+        raise UsageError(f"{subject or command} has no option {name.upper()}{hint}")
 
 
 def _prefix(session: Session, scan: Any, prefix: bytes, start: Any, stop: Any, backwards: bool) -> None:

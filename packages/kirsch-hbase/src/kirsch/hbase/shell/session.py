@@ -49,7 +49,7 @@ class Progress:
             self.clear()
 
     def clear(self) -> None:
-        """Remove the line."""
+        """Remove the progress line from the terminal."""
         with self._lock:
             if self._shown and self._stream is not None:
                 self._stream.write("\r\x1b[K")

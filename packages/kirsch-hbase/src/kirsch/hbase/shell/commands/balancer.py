@@ -56,7 +56,7 @@ rows(
 
 @command(GROUP)
 def balancer(session: Session, *how: str) -> Facts:
-    """Spread regions evenly over the servers now.
+    """Distribute regions evenly over the servers now.
 
         balancer
         balancer 'ignore_rit'
@@ -90,7 +90,7 @@ def normalize(
     regex: str | None = None,
     namespace: str | None = None,
 ) -> bool:
-    """Split and merge regions so that they are of like sizes. Answers whether the normalizer will run.
+    """Split and merge regions to similar sizes. Returns whether the normalizer will run.
 
     normalize
     normalize TABLE_NAME => 't1'
@@ -112,7 +112,7 @@ def normalize(
 
 @command(GROUP)
 def get_balancer_decisions(session: Session, *, limit: int = 250) -> Grid:
-    """List what the balancer decided.
+    """List decisions of the balancer.
 
         get_balancer_decisions
         get_balancer_decisions LIMIT => 5
@@ -124,7 +124,7 @@ def get_balancer_decisions(session: Session, *, limit: int = 250) -> Grid:
 
 @command(GROUP)
 def get_balancer_rejections(session: Session, *, limit: int = 250) -> Grid:
-    """List why the balancer did nothing.
+    """List the reasons for which the balancer did nothing.
 
         get_balancer_rejections
         get_balancer_rejections LIMIT => 5

@@ -1,9 +1,11 @@
-"""ddl: tables and their families."""
+"""Group `ddl`: tables and their families."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kirsch.hbase.errors import HBaseError
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
@@ -11,7 +13,8 @@ from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, data, java_bytes, many, python_bytes, shown, text
 
 GROUP = "ddl"
-ALTER = ("NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME")
+# How schema.attributes marks settings that differ for a family.
+SETTING = "CONFIGURATION "
 SPLITS = ("SPLITS", "SPLITS_FILE", "NUMREGIONS", "SPLITALGO")
 REGION_COLUMNS = ("SERVER_NAME", "REGION_NAME", "START_KEY", "END_KEY", "SIZE", "REQ", "LOCALITY")
 
@@ -59,7 +62,7 @@ rows(
 
 @command(GROUP, keep_hashes=True, options=("NAME", *schema.FAMILY, *schema.TABLE, *schema.MAPS, *SPLITS))
 def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
-    """Make a table with its families.
+    """Create a table with its families.
 
         create 't1', 'f1', 'f2'
         create 'ns1:t1', {NAME => 'f1', VERSIONS => 5}
@@ -140,7 +143,7 @@ def _split_by(regions: Any, algorithm: Any) -> list[bytes]:
 
 @command(GROUP)
 def describe(session: Session, table: Any) -> Facts:
-    """Say how a table and its families are set up.
+    """Show the settings of a table and its families.
 
     describe 't1'
     describe 'ns1:t1'
@@ -153,12 +156,51 @@ def describe(session: Session, table: Any) -> Facts:
         for f in descriptor.getColumnFamilies()
     ]
     settings = {k: v for k, v in schema.attributes(descriptor).items() if k != "IS_META"}
-    state = "enabled" if enabled else "disabled"
-    lines = [f"Table {name} is {state}", *(f"  {key} => '{value}'" for key, value in settings.items())]
-    for family in families:
-        lines.append("{" + ", ".join(f"{key} => '{value}'" for key, value in family.items()) + "}")
-    facts = {"TABLE": str(name), "ENABLED": enabled, "ATTRIBUTES": settings, "FAMILIES": families}
+    quotas = _quotas(session, str(name))
+    # The statement can be pasted back.
+    hashes = [_hash(settings, schema.TABLE)] if settings else []
+    hashes += [_hash(family, {"NAME": None, **schema.FAMILY}) for family in families]
+    lines = [
+        f"Table {name} is {'enabled' if enabled else 'disabled'}",
+        ",\n  ".join([f"create {_quoted(str(name))}", *hashes]),
+        *(f"Quota: {quota}" for quota in quotas),
+    ]
+    facts = {
+        "TABLE": str(name),
+        "ENABLED": enabled,
+        "ATTRIBUTES": settings,
+        "FAMILIES": families,
+        "QUOTAS": quotas,
+    }
     return Facts(facts, "\n".join(lines))
+
+
+def _quotas(session: Session, table: str) -> list[str]:
+    wanted = session.java("quotas.QuotaFilter")()
+    wanted.setTableFilter(re.escape(table))
+    try:
+        return [str(quota) for quota in session.admin("getQuota", wanted)]
+    except HBaseError:
+        return []  # Quotas are off, or for administrators only.
+
+
+def _hash(values: Mapping[str, str], known: Mapping[str, Any]) -> str:
+    """Write settings as a hash that create takes."""
+    plain = {k: v for k, v in values.items() if k in known or k.startswith(schema.COPROCESSOR)}
+    more = {k: v for k, v in values.items() if k not in plain}
+    settings = {k.removeprefix(SETTING): v for k, v in more.items() if k.startswith(SETTING)}
+    metadata = {k: v for k, v in more.items() if not k.startswith(SETTING)}
+    parts = [f"{k if k.isidentifier() else _quoted(k)} => {_quoted(v)}" for k, v in plain.items()]
+    for name, nested in (("CONFIGURATION", settings), ("METADATA", metadata)):
+        if nested:
+            pairs = ", ".join(f"{_quoted(k)} => {_quoted(v)}" for k, v in nested.items())
+            parts.append(f"{name} => {{{pairs}}}")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _for_ever(attributes: dict[str, str]) -> dict[str, str]:
@@ -202,7 +244,7 @@ def change_sft_all(session: Session, pattern: str, tracker: str) -> Names:
 
 @command(GROUP)
 def enable_all(session: Session, pattern: str) -> Names:
-    """Enable the tables that match a pattern; on a terminal you are asked first.
+    """Enable the tables that match a pattern, after a question on a terminal.
 
     enable_all 't.*'
     """
@@ -211,7 +253,7 @@ def enable_all(session: Session, pattern: str) -> Names:
 
 @command(GROUP)
 def disable_all(session: Session, pattern: str) -> Names:
-    """Disable the tables that match a pattern; on a terminal you are asked first.
+    """Disable the tables that match a pattern, after a question on a terminal.
 
     disable_all 't.*'
     """
@@ -220,7 +262,7 @@ def disable_all(session: Session, pattern: str) -> Names:
 
 @command(GROUP)
 def drop_all(session: Session, pattern: str) -> Names:
-    """Delete the tables that match a pattern, which must be disabled; on a terminal you are asked first.
+    """Delete the tables that match a pattern, which must be disabled, after a question on a terminal.
 
     drop_all 't.*'
     """
@@ -242,7 +284,7 @@ def _all(session: Session, pattern: str, verb: str, do: Callable[[Any, str], Any
 
 @command(GROUP)
 def get_table(session: Session, table: Any) -> Any:
-    """A table, for a variable: its commands without its name.
+    """Return a table for a variable: its commands take no table name.
 
         get_table 't1'
 
@@ -255,7 +297,7 @@ def get_table(session: Session, table: Any) -> Any:
 
 @command(GROUP)
 def list_regions(session: Session, table: Any, *more: Any, locality_threshold: float | None = None) -> Grid:
-    """List a table's regions; of servers whose names begin so, and some columns only.
+    """List a table's regions, on some servers or with some columns only.
 
     list_regions 't1'
     list_regions 't1', 'server1'
@@ -303,7 +345,7 @@ def list_regions(session: Session, table: Any, *more: Any, locality_threshold: f
 
 @command(GROUP)
 def locate_region(session: Session, table: Any, row: Any) -> Facts:
-    """Say which server has a row.
+    """Show the server and region of a row.
 
     locate_region 't1', 'r1'
     """
@@ -328,7 +370,7 @@ def locate_region(session: Session, table: Any, row: Any) -> Facts:
 
 @command(GROUP)
 def show_filters(session: Session) -> Names:
-    """List the filters that FILTER => "…" knows.
+    """List the filters for FILTER => "…".
 
     show_filters
     """
@@ -337,120 +379,3 @@ def show_filters(session: Session) -> Names:
 
 
 GROUP = "ddl"
-METHODS = (
-    "delete",
-    "table_att",
-    "table_att_unset",
-    "table_conf_unset",
-    "table_remove_coprocessor",
-)
-
-
-@command(GROUP, keep_hashes=True, options=ALTER)
-def alter(session: Session, table: Any, *changes: Any, **options: Any) -> None:
-    """Change a table: its families, or its own options. Waits until all regions have it.
-
-        alter 't1', NAME => 'f1', VERSIONS => 5
-        alter 't1', 'f1', {NAME => 'f2', IN_MEMORY => true}, {NAME => 'f3', VERSIONS => 5}
-        alter 't1', NAME => 'f1', METHOD => 'delete'
-        alter 't1', 'delete' => 'f1'
-        alter 't1', MAX_FILESIZE => '134217728', READONLY => true
-        alter 't1', CONFIGURATION => {'hbase.hregion.scan.loadColumnFamiliesOnDemand' => 'true'}
-        alter 't1', {NAME => 'f2', CONFIGURATION => {'hbase.hstore.blockingStoreFiles' => '10'}}
-        alter 't1', 'coprocessor' => 'hdfs:///foo.jar|com.foo.FooRegionObserver|1001|arg1=1,arg2=2'
-        alter 't1', METHOD => 'table_att_unset', NAME => 'MAX_FILESIZE'
-        alter 't1', METHOD => 'table_conf_unset', NAME => 'hbase.hregion.majorcompaction'
-        alter 't1', METHOD => 'table_remove_coprocessor', CLASSNAME => 'com.foo.FooRegionObserver'
-
-    A family that is not there is made.
-    """
-    future = _alter(session, table, changes, options)
-    session.call(future.get)
-
-
-@command(GROUP, keep_hashes=True, options=ALTER)
-def alter_async(session: Session, table: Any, *changes: Any, **options: Any) -> None:
-    """Change a table as alter does, and do not wait. alter_status says how far it is.
-
-    alter_async 't1', NAME => 'f1', VERSIONS => 5
-    """
-    _alter(session, table, changes, options)
-
-
-@command(GROUP)
-def alter_status(session: Session, table: Any) -> Facts:
-    """Say how many of a table's regions have its last change.
-
-    alter_status 't1'
-    """
-    name = session.table_name(table)
-    session.admin("getDescriptor", name)
-    counts = session.metrics().getTableRegionStatesCount().get(name)
-    total = 0 if counts is None else int(counts.getTotalRegions())
-    moving = 0 if counts is None else int(counts.getRegionsInTransition())
-    return Facts({"REGIONS": total, "UPDATED": total - moving}, f"{total - moving}/{total} regions updated")
-
-
-def _alter(session: Session, table: Any, changes: Any, options: Any) -> Any:
-    name = session.table_name(table)
-    descriptor = session.admin("getDescriptor", name)
-    builder = session.java("client.TableDescriptorBuilder").newBuilder(descriptor)
-    given = [*changes, *([options] if options else [])]
-    if not given:
-        raise UsageError("alter: change what? alter 't1', NAME => 'f1', VERSIONS => 5")
-    for change in given:
-        if isinstance(change, dict):
-            _change(session, builder, descriptor, schema.upper(change))
-        else:
-            _family(session, builder, descriptor, data(change), {})
-    return session.admin("modifyTableAsync", builder.build())
-
-
-def _change(session: Session, builder: Any, descriptor: Any, change: dict[str, Any]) -> None:
-    method = change.get("METHOD")
-    if "DELETE" in change:
-        method, change = "delete", {"NAME": change["DELETE"]}
-    if method is not None:
-        _method(session, builder, descriptor, text(method).lower(), change)
-    elif "NAME" in change:
-        _family(session, builder, descriptor, data(change["NAME"]), change)
-    else:
-        schema.table(session, builder, change)
-
-
-def _family(session: Session, builder: Any, descriptor: Any, name: bytes, change: dict[str, Any]) -> None:
-    old = descriptor.getColumnFamily(session.bytes(name))
-    made = schema.family(session, name, change, old)
-    if old is None:
-        session.call(builder.setColumnFamily, made)
-    else:
-        session.call(builder.modifyColumnFamily, made)
-
-
-def _method(session: Session, builder: Any, descriptor: Any, method: str, change: dict[str, Any]) -> None:
-    if method not in METHODS:
-        raise CommandError(f"there is no METHOD {method}: there are {', '.join(METHODS)}")
-    if method == "table_remove_coprocessor":
-        if "CLASSNAME" not in change:
-            raise UsageError("alter: table_remove_coprocessor goes with CLASSNAME => 'CLASS'")
-        for one in many(change["CLASSNAME"]):
-            if not descriptor.hasCoprocessor(text(one)):
-                raise CommandError(f"the table has no coprocessor {text(one)}")
-            session.call(builder.removeCoprocessor, text(one))
-        return
-    if method == "table_att":
-        schema.table(session, builder, {key: value for key, value in change.items() if key != "METHOD"})
-        return
-    if "NAME" not in change:
-        raise UsageError(f"alter: METHOD => '{method}' goes with NAME => 'WHICH'")
-    for one in many(change["NAME"]):
-        if method == "delete":
-            if not descriptor.hasColumnFamily(session.bytes(one)):
-                raise CommandError(
-                    f"there is no family {shown(data(one))} in table {descriptor.getTableName()}"
-                )
-            session.call(builder.removeColumnFamily, session.bytes(one))
-        else:
-            if descriptor.getValue(text(one)) is None:
-                raise CommandError(f"{text(one)} is not set in table {descriptor.getTableName()}")
-            session.call(builder.removeValue, session.bytes(one))

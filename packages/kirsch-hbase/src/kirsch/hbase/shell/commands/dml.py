@@ -216,7 +216,7 @@ def append(
     attributes: dict[str, Any] | None = None,
     visibility: str | None = None,
 ) -> bytes:
-    """Append to a cell's value. Answers what it is then.
+    """Append to a cell's value. Returns the new value.
 
     append 't1', 'r1', 'c1:q', 'value'
     append 't1', 'r1', 'c1:q', 'value', {VISIBILITY => 'PRIVATE|SECRET'}
@@ -240,7 +240,7 @@ def incr(
     attributes: dict[str, Any] | None = None,
     visibility: str | None = None,
 ) -> int:
-    """Add to a counter. Answers what it is then.
+    """Add to a counter. Returns the new value.
 
     incr 't1', 'r1', 'c1:q'
     incr 't1', 'r1', 'c1:q', 10
@@ -262,7 +262,7 @@ def incr(
 
 @command(GROUP)
 def get_counter(session: Session, table: Any, row: Any, column: Any) -> int | None:
-    """Say what a counter is.
+    """Show the value of a counter.
 
     get_counter 't1', 'r1', 'c1:q'
     """

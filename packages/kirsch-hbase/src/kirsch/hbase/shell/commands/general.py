@@ -14,7 +14,7 @@ FORMATS = ("summary", "simple", "detailed", "replication", "tasks")
 
 @command("general")
 def status(session: Session, format: str = "summary", side: str = "both") -> Any:
-    """Say how the cluster is.
+    """Show the state of the cluster.
 
         status
         status 'simple'
@@ -143,7 +143,7 @@ def _size(size: Any) -> int:
 
 @command("general")
 def version(session: Session) -> Facts:
-    """Say which versions of HBase the client and the server are.
+    """Show the versions of HBase's client and server.
 
     version
     """
@@ -156,7 +156,7 @@ def version(session: Session) -> Facts:
 
 @command("general")
 def whoami(session: Session) -> Facts:
-    """Say as whom HBase knows you, and your groups.
+    """Show your user name and groups as HBase knows them.
 
     whoami
     """
@@ -169,7 +169,7 @@ def whoami(session: Session) -> Facts:
 
 @command("general")
 def processlist(session: Session, kind: str = "all", host: str = "") -> Grid:
-    """List what servers and master are doing.
+    """List the tasks of servers and master.
 
         processlist
         processlist 'rpc'
@@ -206,7 +206,7 @@ def _is(kind: str, description: str, state: str) -> bool:
 
 @command("general")
 def table_help(session: Session) -> Text:
-    """Say how a table can be kept in a variable.
+    """Explain how to keep a table in a variable.
 
     table_help
     """
@@ -224,7 +224,7 @@ def table_help(session: Session) -> Text:
 
 @command("procedures")
 def list_procedures(session: Session) -> Grid:
-    """List the master's procedures, those that are done too while it remembers them.
+    """List the master's procedures, recent ones too.
 
     list_procedures
     """
@@ -244,7 +244,7 @@ def list_procedures(session: Session) -> Grid:
 
 @command("procedures")
 def list_locks(session: Session) -> Grid:
-    """List the locks that procedures hold, and who waits for them.
+    """List the locks of procedures and the procedures that wait for them.
 
     list_locks
     """

@@ -67,7 +67,7 @@ def set_quota(
     scope: str = "MACHINE",
     global_bypass: bool | None = None,
 ) -> None:
-    """Set a limit, or take it away.
+    """Set or remove a limit.
 
         set_quota TYPE => THROTTLE, USER => 'u1', LIMIT => '10req/sec'
         set_quota TYPE => THROTTLE, THROTTLE_TYPE => READ, USER => 'u1', TABLE => 't1', LIMIT => '10M/sec'
@@ -200,7 +200,7 @@ def list_quotas(
     namespace: str | None = None,
     regionserver: str | None = None,
 ) -> Grid:
-    """List quotas, those that match patterns if there are any.
+    """List quotas, all or those that match patterns.
 
     list_quotas
     list_quotas USER => 'bob.*'
@@ -233,7 +233,7 @@ def list_quotas(
 def list_quota_snapshots(
     session: Session, *, table: str | None = None, namespace: str | None = None, regionserver: Any = None
 ) -> Grid:
-    """List how far quotas of space are used up, as a server or the master sees it.
+    """List the use of space quotas, as a server or the master sees it.
 
     list_quota_snapshots
     list_quota_snapshots TABLE => 't1'

@@ -85,7 +85,7 @@ def _is_region(name: Any) -> bool:
 
 @command(GROUP)
 def close_region(session: Session, region: Any, server: Any = None) -> None:
-    """Have a region closed: in HBase 2 the same as unassign.
+    """Close a region; in HBase 2 the same as unassign.
 
     close_region 'ENCODED_REGION'
     close_region 'ENCODED_REGION', 'host,16020,1700000000000'
@@ -98,7 +98,7 @@ def close_region(session: Session, region: Any, server: Any = None) -> None:
 
 @command(GROUP)
 def move(session: Session, region: Any, server: Any = None) -> None:
-    """Move a region to a server; to any other if none is named.
+    """Move a region to a server, or to any other.
 
     move 'ENCODED_REGION'
     move 'ENCODED_REGION', 'host,16020,1700000000000'
@@ -112,7 +112,7 @@ def move(session: Session, region: Any, server: Any = None) -> None:
 
 @command(GROUP)
 def split(session: Session, name: Any, key: Any = None) -> None:
-    """Split a table's regions, or one region; at a row if there is one.
+    """Split a table's regions, or one region, in the middle or at a row.
 
     split 't1'
     split 't1', 'row500'
@@ -127,7 +127,7 @@ def split(session: Session, name: Any, key: Any = None) -> None:
 
 @command(GROUP)
 def merge_region(session: Session, *regions: Any) -> None:
-    """Merge regions that are neighbours; with true at the end others too.
+    """Merge adjacent regions; with true at the end, others too.
 
     merge_region 'ENCODED_REGION_A', 'ENCODED_REGION_B'
     merge_region ['REGION_A', 'REGION_B', 'REGION_C'], true
@@ -138,6 +138,8 @@ def merge_region(session: Session, *regions: Any) -> None:
         raise UsageError("merge_region: two regions are needed at least")
     import jpype
 
+    for name in names:
+        served(session, name)
     array = jpype.JArray(jpype.JArray(jpype.JByte))([session.bytes(name) for name in names])
     future = session.admin("mergeRegionsAsync", array, force)
     session.call(future.get)
@@ -145,7 +147,7 @@ def merge_region(session: Session, *regions: Any) -> None:
 
 @command(GROUP)
 def flush(session: Session, name: Any, family: Any = None) -> None:
-    """Write what a table, region or server has in memory to files; of one family if it is named.
+    """Write the memory of a table, region or server to files, or that of one family.
 
     flush 't1'
     flush 't1', 'f1'
@@ -167,7 +169,7 @@ def flush(session: Session, name: Any, family: Any = None) -> None:
 
 @command(GROUP)
 def compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL") -> None:
-    """Have files of a table or region compacted; of one family if it is named. It goes on by itself.
+    """Compact files of a table or region, or of one family, in the background.
 
     compact 't1'
     compact 't1', 'f1'
@@ -179,7 +181,7 @@ def compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL
 
 @command(GROUP)
 def major_compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL") -> None:
-    """Have all files of a table or region made one, without what was deleted. It goes on by itself.
+    """Compact all files of a table or region into one, without deleted cells, in the background.
 
     major_compact 't1'
     major_compact 't1', 'f1'
@@ -201,7 +203,7 @@ def _compact(session: Session, method: str, name: Any, family: Any, kind: str) -
 
 @command(GROUP)
 def regioninfo(session: Session, region: Any) -> Facts:
-    """Say what a region is, and who serves it.
+    """Show a region and its server.
 
     regioninfo 'REGION'
     regioninfo 'ENCODED_REGION'
@@ -224,7 +226,7 @@ def regioninfo(session: Session, region: Any) -> Facts:
 
 @command(GROUP)
 def rit(session: Session) -> Grid:
-    """List the regions that are in transition: being opened, closed, split or merged.
+    """List the regions in transition: being opened, closed, split or merged.
 
     rit
     """

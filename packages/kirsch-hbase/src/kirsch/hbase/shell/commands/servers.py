@@ -145,7 +145,7 @@ rows(
 
 @command(GROUP)
 def clear_deadservers(session: Session, *servers: Any) -> Names:
-    """Forget dead servers; all if none is named. Answers those that are remembered still.
+    """Remove dead servers from the master's list, all if none is named. Returns those that remain.
 
     clear_deadservers
     clear_deadservers 'host,16020,1700000000000'
@@ -164,7 +164,7 @@ def clear_deadservers(session: Session, *servers: Any) -> Names:
 
 @command(GROUP)
 def stop_master(session: Session) -> None:
-    """Stop the master. On a terminal you are asked first.
+    """Stop the master, after a question on a terminal.
 
     stop_master
     """
@@ -174,7 +174,7 @@ def stop_master(session: Session) -> None:
 
 @command(GROUP)
 def zk_dump(session: Session) -> Text:
-    """Say what HBase keeps in ZooKeeper.
+    """Show what HBase keeps in ZooKeeper.
 
     zk_dump
     """
@@ -201,7 +201,7 @@ def _dump(session: Session, client: Any, path: str, depth: int, lines: list[str]
 
 @command(GROUP)
 def trace(session: Session, what: str = "status", name: str = "HBaseShell") -> Text:
-    """Trace what is done from here: start, stop or status.
+    """Start or stop a trace of this shell's operations, or show its status.
 
         trace 'start', 'migration'
         trace 'status'
@@ -243,7 +243,7 @@ def get_slowlog_responses(
     user: str | None = None,
     filter_by_op: str | None = None,
 ) -> Grid:
-    """List requests that were answered slowly, of all servers or some.
+    """List slow requests of all servers or some.
 
         get_slowlog_responses '*'
         get_slowlog_responses ['host,16020,1700000000000'], {LIMIT => 50}
@@ -267,7 +267,7 @@ def get_largelog_responses(
     user: str | None = None,
     filter_by_op: str | None = None,
 ) -> Grid:
-    """List requests whose answers were large, of all servers or some.
+    """List requests with large answers of all servers or some.
 
     get_largelog_responses '*'
     get_largelog_responses ['host,16020,1700000000000'], {USER => 'bob', LIMIT => 50}
@@ -314,7 +314,7 @@ def _requests(session: Session, kind: str, servers: Any, limit: int, filters: di
 
 @command(GROUP)
 def hbck_chore_run(session: Session) -> bool:
-    """Look for what does not fit together in the cluster now. Answers whether it ran.
+    """Check the cluster for inconsistencies now. Returns whether the check ran.
 
         hbck_chore_run
 
