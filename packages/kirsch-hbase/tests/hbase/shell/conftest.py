@@ -7,7 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from tests.hbase.standalone import Shared
+from tests.deadline import eventually
+from tests.hbase.standalone import Shared, Standalone
 
 from kirsch.hbase import connect
 from kirsch.hbase.shell import ruby_syntax
@@ -88,6 +89,34 @@ def session(quorum: str, client: None):
     session = Recorded(lambda: connect(quorum, patience=60))
     yield session
     session.close()
+
+
+@pytest.fixture(scope="session")
+def labels_quorum(tmp_path_factory, client: None):
+    """A server with visibility labels, for their tests only."""
+    server = Standalone(tmp_path_factory.mktemp("labels"), "--access", "--labels").start()
+    yield server.quorum
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def labels_session(labels_quorum: str):
+    session = Recorded(lambda: connect(labels_quorum, patience=60))
+    # The master makes their table after it has said that it serves.
+    eventually(lambda: session.connection.admin.exists("hbase:labels"), 60, "the table of labels")
+    eventually(lambda: session.connection.admin.enabled("hbase:labels"), 60, "the table of labels")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def labelled(labels_session: Recorded, request: pytest.FixtureRequest):
+    """A shell on the server with visibility labels."""
+    labels_session.test = test_name(request.function)
+    TESTS.append(labels_session.test)
+    out = StringIO()
+    yield Shell(Interpreter(labels_session, Output(out)), out)
+    labels_session.test = ""
 
 
 @pytest.fixture(scope="session")
