@@ -226,7 +226,7 @@ def test_control_c_ends_a_scan_at_once(hbase, million):
     print(f"Ctrl-C was answered after {seconds * 1000:.0f} ms")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_table(hbase, million):
     code = PEAK.format(quorum=hbase.quorum, table=million)

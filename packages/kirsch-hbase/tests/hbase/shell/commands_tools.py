@@ -41,7 +41,7 @@ def test_regions_move(shell, alone, name):
         shell("move '0123456789abcdef0123456789abcdef'")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(500)
 def test_regions_split_and_merge(shell, name):
     shell(f"create '{name}', 'f'; put '{name}', 'a', 'f:q', 1; put '{name}', 'z', 'f:q', 1; flush '{name}'")
