@@ -336,10 +336,10 @@ def remove(options: Options) -> int:
 )
 def images(options: Options) -> int:
     """Have another machine keep the cluster's images."""
-    from kirsch.cluster.provision.registry_location import keep
+    from kirsch.cluster.provision.registry_location import move_registry
 
     name = _cluster(options)
-    kept = keep(name, options.machine, Steps(sys.stdout))
+    kept = move_registry(name, options.machine, Steps(sys.stdout))
     print(f"\n{kept.machine} keeps the images of {name}, at {kept.address}")
     print("  `kirsch up DIR --on` and `kirsch image push --on` send them there; units start anew with")
     print("  images of another name, one instance after another")

@@ -190,7 +190,7 @@ class Creation:
         self._on(self.record.members, install.start("etcd.service"))
 
     def _registry(self) -> None:
-        self._on([registry.keeper(self.record)], registry.start(self.record))
+        self._on([registry.registry_machine(self.record)], registry.start(self.record))
 
     def _kirschd(self) -> None:
         # Of Type=notify too: ready once the machine is in the cluster.

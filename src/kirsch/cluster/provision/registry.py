@@ -82,7 +82,7 @@ STOP = (
 )
 
 
-def keeper(cluster: ClusterRecord) -> MachineRecord:
+def registry_machine(cluster: ClusterRecord) -> MachineRecord:
     """The machine that keeps the images."""
     found = (machine for machine in cluster.machines if machine.name == cluster.keeper)
     return next(found, cluster.members[0])
@@ -90,12 +90,12 @@ def keeper(cluster: ClusterRecord) -> MachineRecord:
 
 def address(cluster: ClusterRecord) -> str:
     """The registry's HOST:PORT, as it stands in images' names."""
-    return f"{bracketed(keeper(cluster).address)}:{PORT}"
+    return f"{bracketed(registry_machine(cluster).address)}:{PORT}"
 
 
 def away(cluster: ClusterRecord) -> str:
     """Return the advice for a registry that does not answer."""
-    machine, name = keeper(cluster), cluster.name
+    machine, name = registry_machine(cluster), cluster.name
     on = f"`kirsch cluster start {name} {machine.name}` switches it on, " if machine.container else ""
     other = f"`kirsch cluster images MACHINE --cluster {name}` has another machine keep them"
     return f"{machine.name} keeps the images of {name}: {on}{other}"
@@ -132,7 +132,7 @@ def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]
     files = [File(f"{folder}/{link}", target=f"{TLS}/{file}") for link, file in links.items()]
     local = f'[[registry]]\nprefix = "localhost"\nlocation = "{address(cluster)}"\n'
     files.append(File(LOCAL, local.encode()))
-    if machine == keeper(cluster):
+    if machine == registry_machine(cluster):
         files.append(File(SETTINGS, settings().encode(), 0o600))
         files.append(File(f"/etc/systemd/system/{UNIT}", SERVICE.encode()))
     return files
@@ -140,5 +140,5 @@ def registry_files(cluster: ClusterRecord, machine: MachineRecord) -> list[File]
 
 def start(cluster: ClusterRecord) -> str:
     """The script that starts it, for its machine's shell."""
-    waiting = f"python3 -c {shlex.quote(_WAIT)} {shlex.quote(keeper(cluster).address)} {PORT}"
+    waiting = f"python3 -c {shlex.quote(_WAIT)} {shlex.quote(registry_machine(cluster).address)} {PORT}"
     return f"systemctl daemon-reload && systemctl enable --quiet --now {UNIT} && {waiting}"

@@ -1,4 +1,4 @@
-"""Another machine keeps a cluster's images: the one that did may be gone, with all that it had."""
+"""Relocation of a cluster's image registry: its machine may be gone, with all its images."""
 
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +11,7 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Moved:
     """Location of the images: the machine, its HOST:PORT, and the machines that could not be told, with the
     reason."""
 
@@ -20,17 +20,22 @@ class Kept:
     left: dict[str, str]
 
 
-def keep(cluster: str, name: str, show: Show) -> Kept:
-    """Have a machine keep the cluster's images, and all others take them from there; a second time it tells
-    those that were away. Images are not brought along. Raises ProvisionError; nothing has changed then."""
-    keeping = Keeping(ClusterRecord.load(cluster), name, Runner())
-    perform(keeping.steps(), show, "the images are kept where they were")
-    return Kept(keeping.machine.name, registry.address(keeping.after), dict(sorted(keeping.left.items())))
+def move_registry(cluster: str, name: str, show: Show) -> Moved:
+    """Start the registry on another machine, and have all machines take images from there.
+
+    Images are not copied. Run again, it tells machines that were away. Raises ProvisionError; nothing has
+    changed then.
+    """
+    relocation = Relocation(ClusterRecord.load(cluster), name, Runner())
+    perform(relocation.steps(), show, "the images are kept where they were")
+    return Moved(
+        relocation.machine.name, registry.address(relocation.after), dict(sorted(relocation.left.items()))
+    )
 
 
 @dataclass(slots=True)
-class Keeping:
-    """A machine that is to keep the images."""
+class Relocation:
+    """Move of the registry to the machine called `name`."""
 
     before: ClusterRecord
     name: str
@@ -39,7 +44,7 @@ class Keeping:
 
     @property
     def machine(self) -> MachineRecord:
-        """Which it is. Raises ProvisionError if the cluster has no such machine."""
+        """The machine of that name. Raises ProvisionError if there is none."""
         return self.before.machine(self.name)
 
     @property
@@ -62,7 +67,7 @@ class Keeping:
         self._act(machine, registry.start(self.after))
 
     def _stop(self) -> None:
-        if registry.keeper(self.before) != self.machine:
+        if registry.registry_machine(self.before) != self.machine:
             # The other runner runs nothing more once it was interrupted.
             act(Runner(), shell_of(self.before, self.machine), self.machine.name, registry.STOP)
 
@@ -82,8 +87,8 @@ class Keeping:
     def _tell_back(self) -> None:
         self.runner = Runner()
         self.runner.together(self.before.machines, lambda machine: self._unpack(self.before, machine))
-        keeper = registry.keeper(self.before)
-        self._act(keeper, registry.start(self.before))
+        machine = registry.registry_machine(self.before)
+        self._act(machine, registry.start(self.before))
 
     def _enter(self) -> None:
         ClusterRecord.change(self.before.name, lambda record: replace(record, keeper=self.machine.name))

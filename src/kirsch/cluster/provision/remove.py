@@ -62,7 +62,7 @@ class Leaving:
                 f"{self.machine.name} keeps the cluster's registry ({which} that does): it goes when the "
                 f"cluster does; `kirsch drain {self.machine.name}` moves its units away"
             )
-        if registry.keeper(self.record) == self.machine:
+        if registry.registry_machine(self.record) == self.machine:
             raise ProvisionError(
                 f"{self.machine.name} keeps the cluster's images: first have another machine keep them, by "
                 "`kirsch cluster images MACHINE`"
