@@ -21,6 +21,7 @@ from kirsch.amqp.consumer import (
     FindFirst,
     Mark,
     Message,
+    Renamed,
     StreamConsumer,
 )
 from kirsch.amqp.history import HistoryReader
@@ -58,6 +59,18 @@ def stated(reader, now):
     """What the reader states that the stream is called, if it does."""
     names = [event.body["stream"] for event in reader.tick(now) if isinstance(event, Mark) and event.body]
     return names[0] if names else ""
+
+
+def exchange(readers, stream, now):
+    """All tick, and all read what they put into the stream; the events but for what deliveries are."""
+    found = []
+    for reader in readers:
+        for event in reader.tick(now):
+            stream.append(mark(event.message_id, **event.body))
+    for reader in readers:
+        for offset in range(reader.offset + 1, len(stream)):
+            found += [(reader.process, event) for event in reader.receive(stream[offset], offset)[:-1]]
+    return found
 
 
 # Whether it is the same.
@@ -140,6 +153,42 @@ def test_the_first_name_that_is_proposed_holds():
     assert late.caught_up
 
 
+def test_a_process_that_reads_back_less_far_takes_nothing_from_one_that_reads_further():
+    """It sees no name, and so proposes and states its own: the other's is older, and holds."""
+    stream = [mark("far", proposed="A"), message(1), message(2), mark("near", proposed="B")]
+    far, near = reading(stream, "far"), reading(stream, "near", 2)
+    assert (far.stream, near.stream) == ("A", "B")
+    # The older one was stated long ago.
+    assert stated(far, 0.0) == "A"
+    far._stated = True
+    assert stated(far, 1.0) == ""
+    events = []
+    for now in (2.0, 3.0, 4.0):
+        events += exchange((near, far), stream, now)
+    assert far.stream == near.stream == "A"
+    # Nobody has missed anything at the one that reads further; the other's begin anew.
+    assert [process for process, _ in events] == ["near", "near"]
+    assert events[-1] == ("near", Renamed("A", events[-1][1].offset))
+    assert exchange((near, far), stream, 5.0) == exchange((near, far), stream, 6.0) == []
+
+
+def test_the_name_of_a_stream_that_has_lost_something_is_replaced_though_it_is_older():
+    lost = reading([mark("lost", proposed="A"), mark("", stream="A", born=0), message(1)], "lost")
+    other = reading([mark("you", proposed="A"), mark("", stream="A", born=0), message(1)], "you")
+    lost.connect(100.0)
+    assert lost.receive(message(2), 2)[-1] is REPLACED
+    lost.connect(200.0)
+    stream = [mark("you", proposed="A"), mark("", stream="A", born=0), message(1), mark("lost", proposed="B")]
+    for offset, delivery in enumerate(stream):
+        lost.receive(delivery, offset)
+    assert lost.stream == "B"
+    other.receive(stream[3], 3)
+    assert other.stream == "A"
+    for now in (200.0, 201.0, 210.0):
+        exchange((other, lost), stream, now)
+    assert lost.stream == other.stream == "B"
+
+
 def test_nothing_is_called_anything_before_it_is_known_to_be_the_same():
     reader = reading([mark("me", proposed="A"), message(1)])
     reader.connect(100.0)
@@ -172,7 +221,7 @@ def test_a_stream_that_has_lost_something_has_another_name():
     [b"", b"{", b"[]", b"\xff", b'{"stream":1}', b'{"stream":"a b"}', b"[" * 10**5, b'{"proposed":[]}'],
 )
 def test_marks_of_any_kind_do_no_harm(body):
-    assert protocol.marked(body) == ("", "")
+    assert protocol.marked(body) == protocol.Marked()
     reader = StreamConsumer("me", 60, 2.0)
     assert (
         reader.receive(Delivery("s", "e", "kirsch", body, 0, None, protocol.MARK, None), 0)[-1] is OTHERS_MARK

@@ -6,8 +6,10 @@ RabbitMQ sends nothing for an offset beyond the end, so a stream that became sho
 the end of the stream found then (FindEnd), by means of a message that is published now.
 
 A stream has a name, by which browsers recognise it: a random one that processes agree on by marks in it. A
-process that begins to read proposes a name, and the first proposal holds; a process that has read everything
-states the name, and repeats it every few hours for processes that begin later. A statement beats a proposal.
+process that begins to read proposes a name, and the oldest proposal holds. A process that has read
+everything states the name, with the offset of its proposal, and repeats it every few hours for processes
+that begin later. A process that has not read back as far as the proposal may state a younger name: it is
+told the older one.
 """
 
 import math
@@ -124,7 +126,7 @@ class Mark:
     """Publish a mark to the stream: `body` as JSON. One that is `kept` is published until it is confirmed."""
 
     message_id: str
-    body: dict[str, str]
+    body: dict[str, str | int]
     kept: bool = False
 
 
@@ -203,6 +205,8 @@ class StreamConsumer:
         self._probe = ""
         self._finding_first = False
         self._first_found_at = -math.inf
+        # Offset of the proposal of the name.
+        self._born = -1
         # Name of a stream that has lost messages: it is not to be taken again.
         self._lost_name = ""
         # Name in the last Renamed.
@@ -251,7 +255,10 @@ class StreamConsumer:
             self._probe = f"{self.process}.{token_hex(4)}"
             events.append(Mark(self._probe, {}))
         if name := self._name_to_state(now):
-            events.append(Mark("", {"stream": name}))
+            body: dict[str, str | int] = {"stream": name, "born": self._born}
+            if self._lost_name:
+                body["replaces"] = self._lost_name
+            events.append(Mark("", body))
         if self.skipped >= 0:
             # The connection may have been lost before the beginning was found.
             events += self.find_first(now)
@@ -289,11 +296,17 @@ class StreamConsumer:
         return events
 
     def _receive_mark(self, delivery: Delivery, offset: int) -> Passed:
-        stream, proposed = protocol.marked(delivery.body)
-        if stream and stream != self._lost_name:
-            self.stream, self._stated = stream, True
-        elif not stream and not self.stream and proposed != self._lost_name:
-            self.stream = proposed
+        mark = protocol.marked(delivery.body)
+        if mark.stream and mark.stream != self._lost_name:
+            born = offset if mark.born is None else mark.born
+            older = mark.born is None or born < self._born or mark.replaces == self.stream
+            if mark.stream == self.stream or not self.stream or older:
+                self.stream, self._born, self._stated = mark.stream, born, True
+            else:
+                # A process that reads back less far than this one does not know the name.
+                self._stated, self._state_at = False, -math.inf
+        elif not mark.stream and not self.stream and mark.proposed != self._lost_name:
+            self.stream, self._born = mark.proposed, offset
         if delivery.message_id != self.process or self.caught_up:
             return OTHERS_MARK
         self.caught_up, self.marked = True, offset

@@ -290,14 +290,38 @@ def stamped(body: bytes, offset: int) -> str:
     return f'{{"offset":{offset},{body[1:].decode()}'
 
 
-def marked(body: bytes) -> tuple[str, str]:
-    """Return the stream names that a mark states and proposes; "" for none."""
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Contents of a mark; "" and None for what it does not have.
+
+    Attributes:
+        stream: name that is stated.
+        proposed: name that is proposed.
+        born: offset of the proposal of the stated name.
+        replaces: name that the stated one replaces, because the stream has lost messages.
+    """
+
+    stream: str = ""
+    proposed: str = ""
+    born: int | None = None
+    replaces: str = ""
+
+
+def marked(body: bytes) -> Marked:
+    """Parse a mark; one of any other form has no contents."""
     try:
         said = loads(body.decode())
     except (ValueError, RecursionError):
-        return "", ""
-    stream, proposed = (said.get("stream"), said.get("proposed")) if isinstance(said, dict) else ("", "")
-    return _stream(stream), _stream(proposed)
+        return Marked()
+    if not isinstance(said, dict):
+        return Marked()
+    born = said.get("born")
+    return Marked(
+        _stream(said.get("stream")),
+        _stream(said.get("proposed")),
+        born if isinstance(born, int) and _whole(born) else None,
+        _stream(said.get("replaces")),
+    )
 
 
 def _stream(name: object) -> str:

@@ -100,9 +100,9 @@ class Settings:
     def configuration(self) -> str:
         """Return the text of rabbitmq.conf."""
         host = f"[{self.address}]" if ":" in self.address else self.address
-        lines = (f"listeners.tcp.1 = {host}:{self.port}", "log.file = false", "log.console = true")
-        lines = (*lines, "log.console.level = warning", *self._plugin_listeners(host))
-        return "\n".join((*lines, *self.lines, ""))
+        own = (f"listeners.tcp.1 = {host}:{self.port}", "log.file = false", "log.console = true")
+        listeners = self._plugin_listeners(host)
+        return "\n".join((*own, "log.console.level = warning", *listeners, *self.lines, ""))
 
     def _plugin_listeners(self, host: str) -> list[str]:
         """Return settings that have plugins listen on the server's own address only."""
