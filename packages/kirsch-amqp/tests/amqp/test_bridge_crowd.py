@@ -111,7 +111,7 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("provider", ["asyncio", "cherrypy"])
 def test_two_thousand_connections_in_fifty_rooms(provider, rabbit, many_files):
     with running(provider, rabbit.url, rabbit.name()) as application:

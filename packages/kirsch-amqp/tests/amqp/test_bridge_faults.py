@@ -105,7 +105,7 @@ class Sender:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("provider", ["cherrypy", "asyncio"])
+@pytest.mark.parametrize("provider", ["cherrypy", pytest.param("asyncio", marks=pytest.mark.soak)])
 def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provider, mortal):
     """kill -9 while 100 connections send; every fourth is closed meanwhile and resumes."""
     limits = Limits(rate=1000, burst=1000, unconfirmed=1000)
