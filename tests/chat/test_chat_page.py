@@ -1,6 +1,7 @@
 """The chat in Chromium: two windows at two instances, by mouse, by keyboard, on a phone."""
 
 import json
+import re
 
 import pika
 import pytest
@@ -39,6 +40,37 @@ def test_what_was_said_long_ago_is_found_by_scrolling(rabbit, pair, window, room
     expect(ada.page.get_by_role("button", name="Earlier messages")).to_be_hidden()
     ada.say("now")
     ada.should_show(texts[-1], "now")
+
+
+def test_what_was_typed_without_a_connection_outlives_a_reload(pair, window, room):
+    ada, cut, routes = window(pair[0], "Ada", room), [], []
+
+    def route(socket):
+        if cut:
+            socket.close()
+        else:
+            routes.append(socket)
+            socket.connect_to_server()
+
+    ada.page.route_web_socket(re.compile("/ws$"), route)
+    ada.page.reload()
+    ada.should_be_connected()
+    cut.append(True)
+    routes[-1].close()
+    expect(ada.page.locator("#state")).to_contain_text("connection lost")
+    for text in ("typed before", "and then"):
+        ada.say(text)
+    pending = ada.page.locator("#pending .text")
+    expect(pending).to_have_text(["typed before", "and then"])
+    ada.page.reload()
+    expect(pending).to_have_text(["typed before", "and then"])
+    cut.clear()
+    ada.should_be_connected()
+    expect(ada.texts).to_have_text(["typed before", "and then"])
+    expect(pending).to_have_count(0)
+    ada.page.reload()
+    expect(ada.texts).to_have_text(["typed before", "and then"])
+    expect(pending).to_have_count(0)
 
 
 def test_addresses_are_links_and_nothing_else_is(pair, window, room):

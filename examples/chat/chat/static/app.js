@@ -36,6 +36,7 @@ async function start() {
   byId("me").textContent = name;
   client = new KirschClient("/ws", { name, ...(await me.identity()) });
   me.remember(client);
+  client.on("unsent", () => me.remember(client));
   client.on("state", ({ state, retry }) => showState(state, retry));
   client.on("broker", () => showState(client.state));
   client.on("welcome", () => {
@@ -51,6 +52,8 @@ async function start() {
     showSide();
   });
   for (const room of [...ALWAYS, ...me.load("chat.rooms", [])].slice(0, MOST)) channelOf(room);
+  // What was typed before the page was loaded anew, and is on its way still.
+  for (const { room, number, data } of client.unsent) channels.get(room)?.pending.set(number, { text: data?.text });
   enter(wanted() ?? "lobby");
 }
 

@@ -5,6 +5,7 @@
 const NAME = "chat.name";
 const KEY = "chat.key";
 const NUMBER = "chat.number";
+const UNSENT = "chat.unsent";
 // ms: until what a reload leaves behind has let go of the key; until another window has said that it has it.
 const RELEASE = 1000;
 const ANSWER = 300;
@@ -31,11 +32,17 @@ export const keep = (storage, key, value) => {
 export const name = () => read("localStorage", NAME) ?? "";
 export const call = (text) => keep("localStorage", NAME, text);
 
-/** Key and number for a KirschClient, where this window has any of its own. */
+/** Key, number and what was not sent yet for a KirschClient, where this window has any of its own. */
 export async function identity() {
   const key = read("sessionStorage", KEY);
   if (!key || !(await hold(key))) return {};
-  return { key, number: Number(read("sessionStorage", NUMBER) ?? 0) };
+  let unsent = [];
+  try {
+    unsent = JSON.parse(read("sessionStorage", UNSENT)) ?? [];
+  } catch {
+    // It is not ours.
+  }
+  return { key, number: Number(read("sessionStorage", NUMBER) ?? 0), unsent };
 }
 
 // Whether nobody else has the key: nobody gets it then while this window is there.
@@ -76,6 +83,7 @@ export function remember(client) {
   if (client.key !== held) hold(client.key);
   keep("sessionStorage", KEY, client.key);
   keep("sessionStorage", NUMBER, client.number);
+  keep("sessionStorage", UNSENT, JSON.stringify(client.unsent));
 }
 
 /** What was kept as JSON, or `otherwise`. */

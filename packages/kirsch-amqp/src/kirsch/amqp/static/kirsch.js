@@ -247,10 +247,11 @@ export class Room extends Emitter {
  *
  * Options: `name`; `token`, a value or a function (async too) that gives one for each connection; `key`, the
  * client's secret, where it is to be the same one after the page was loaded anew (then `number` has to go on,
- * too: the highest number it has sent); `WebSocket`, the class to use.
+ * too: the highest number it has sent); `unsent`, what the property of that name said before the page was loaded
+ * anew: it is sent first; `WebSocket`, the class to use.
  *
  * Events: "state" ("connecting", "open", "waiting" with `retry`, the milliseconds until the next attempt,
- * "closed"), "welcome", "broker" ({connected}), "error" (KirschError), "closed" ({code, reason}: it will not
+ * "closed"), "welcome", "broker" ({connected}), "error" (KirschError), "unsent" (the property has changed), "closed" ({code, reason}: it will not
  * come back by itself; `connect()` has it try again).
  */
 export class KirschClient extends Emitter {
@@ -291,6 +292,12 @@ export class KirschClient extends Emitter {
     this.state = "closed";
     /** Whether the broker is there. */
     this.broker = false;
+    for (const { room, number, data } of options.unsent ?? []) {
+      // Nobody waits for a promise of it any more.
+      const reject = (error) => (this.#rooms.get(room) ?? this).emit("error", error);
+      this.#queue(room, number, data, () => {}, reject);
+      this.number = Math.max(this.number, number);
+    }
     this.connect();
   }
 
@@ -318,6 +325,11 @@ export class KirschClient extends Emitter {
     return room;
   }
 
+  /** What is not confirmed yet, in order: {room, number, data}. To be kept where it is to outlive the page. */
+  get unsent() {
+    return [...this.#outbox].map(([number, { room, data }]) => ({ room, number, data }));
+  }
+
   /** Messages that are not confirmed yet. */
   get unconfirmed() {
     return this.#outbox.size;
@@ -332,14 +344,23 @@ export class KirschClient extends Emitter {
   _send(room, data) {
     if (this.state === "closed") return Promise.reject(new KirschError(this.#closed, "the client is closed"));
     if (this.#outbox.size >= WAITING) return Promise.reject(new KirschError("full", "too much waits to be sent"));
-    const text = JSON.stringify({ type: "send", room, number: this.number + 1, data: data ?? null });
-    const size = new TextEncoder().encode(text).length;
+    const { size } = encoded(room, this.number + 1, data);
     if (size > this.#limits.message) return Promise.reject(this.#tooLarge());
     this.number += 1;
     return new Promise((resolve, reject) => {
-      this.#outbox.set(this.number, { text, size, resolve, reject, flying: false });
+      this.#queue(room, this.number, data, resolve, reject);
       this.#flush();
     });
+  }
+
+  #queue(room, number, data, resolve, reject) {
+    this.#outbox.set(number, { ...encoded(room, number, data), room, data, resolve, reject, flying: false });
+    this.emit("unsent", {});
+  }
+
+  #settled(number) {
+    this.#outbox.delete(number);
+    this.emit("unsent", {});
   }
 
   _leave(room) {
@@ -488,7 +509,7 @@ export class KirschClient extends Emitter {
         break;
       case "sent":
         this.#outbox.get(said.number)?.resolve();
-        this.#outbox.delete(said.number);
+        this.#settled(said.number);
         if (this.#outbox.size === 0) this.#narrow = false;
         this.#flush();
         break;
@@ -532,7 +553,7 @@ export class KirschClient extends Emitter {
         this.#flush();
       }, AGAIN);
     } else {
-      this.#outbox.delete(said.number);
+      this.#settled(said.number);
       waiting.reject(error);
       this.#flush();
     }
@@ -552,7 +573,7 @@ export class KirschClient extends Emitter {
       if (waiting.flying) continue;
       if (waiting.size > this.#limits.message) {
         // This server takes less than was known when it was said: it would end the connection.
-        this.#outbox.delete(number);
+        this.#settled(number);
         waiting.reject(this.#tooLarge());
         continue;
       }
@@ -561,6 +582,12 @@ export class KirschClient extends Emitter {
       this.#socket.send(waiting.text);
     }
   }
+}
+
+/** A message as it is sent, and its bytes. */
+function encoded(room, number, data) {
+  const text = JSON.stringify({ type: "send", room, number, data: data ?? null });
+  return { text, size: new TextEncoder().encode(text).length };
 }
 
 /** A secret of 192 bits. */
