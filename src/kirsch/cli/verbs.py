@@ -23,6 +23,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "up": ("up:up", "run an application here, or on a cluster"),
         "dev": ("dev:dev", "run an application while you write it"),
         "down": ("up:down", "stop an application"),
+        "serve": ("serve:serve", "serve a WSGI application over HTTP"),
     },
     "Change units": {
         "verify": ("verify:verify", "check unit files without submitting them"),
