@@ -128,7 +128,8 @@ def test_a_unit_that_exits_at_once_fails_after_its_limit(application: Applicatio
     application.sleeper("good.service")
     error = application.fails("up")
     assert (
-        error == "bad.service failed: exited with status 3, it was started 5 times in 10 s; last lines: oops"
+        error == "bad.service failed: exited with status 3; it was started 5 times within 10 s, so it is not "
+        "started again; last lines: oops"
     )
     assert application.ok("down") == ". is not up\n"
 

@@ -462,13 +462,15 @@ def test_start_limit():
     for _ in range(3):
         machine.die(3).elapse()
     assert machine.at == ("failed", "start-limit-hit")
-    assert machine.progress.reason == "exited with status 3, it was started 3 times in 10 s"
+    reason = "exited with status 3; it was started 3 times within 10 s, so it is not started again"
+    assert machine.progress.reason == reason
     assert machine.log[-3:] == [
         "Start request repeated too quickly.",
         "Failed with result 'start-limit-hit'.",
         "Failed to start x.service.",
     ]
     assert machine.feed(Start()).at == ("failed", "start-limit-hit")
+    assert machine.progress.reason == reason
     machine.now += 10
     assert machine.feed(Start()).at == ("running", "success")
 

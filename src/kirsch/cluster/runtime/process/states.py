@@ -227,8 +227,11 @@ class _Machine:
         recent = tuple(t for t in self.progress.starts if t > self.now - service.start_limit_interval)
         if 0 < service.start_limit_burst <= len(recent) and service.start_limit_interval > 0:
             self.log("Start request repeated too quickly.")
-            limit = f"it was started {len(recent)} times in {service.start_limit_interval:g} s"
-            self.refuse("start-limit-hit", ", ".join(filter(None, (self.progress.reason, limit))))
+            reason = self.progress.reason
+            if self.progress.result != "start-limit-hit":
+                limit = f"it was started {len(recent)} times within {service.start_limit_interval:g} s"
+                reason = "; ".join(filter(None, (reason, f"{limit}, so it is not started again")))
+            self.refuse("start-limit-hit", reason)
             return
         self.set(starts=(*recent, self.now), result="success", reason="", status="", main_exit=None)
         if service.condition or service.start_pre or service.type in ("oneshot", "notify"):
