@@ -64,12 +64,18 @@ def test_what_was_typed_without_a_connection_outlives_a_reload(pair, window, roo
     expect(pending).to_have_text(["typed before", "and then"])
     ada.page.reload()
     expect(pending).to_have_text(["typed before", "and then"])
+    more = [str(number) for number in range(10)]
+    for text in more:
+        ada.say(text)
+    # The list is folded.
+    expect(pending).to_have_text(["typed before", "and then", "0", "1", "2"])
+    expect(ada.page.locator("#pending")).to_contain_text("and 7 more are being sent")
     cut.clear()
     ada.should_be_connected()
-    expect(ada.texts).to_have_text(["typed before", "and then"])
+    expect(ada.texts).to_have_text(["typed before", "and then", *more])
     expect(pending).to_have_count(0)
     ada.page.reload()
-    expect(ada.texts).to_have_text(["typed before", "and then"])
+    expect(ada.texts).to_have_text(["typed before", "and then", *more])
     expect(pending).to_have_count(0)
 
 

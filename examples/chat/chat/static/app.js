@@ -11,6 +11,7 @@ const ALWAYS = ["lobby", "kitchen", "garden"];
 const DIRECTORY = "~rooms"; // where those who open a room say so
 const HISTORY = 50; // messages that one who comes in hears first
 const SAID = 3000; // ms between two signs that somebody types
+const FOLDED = 5; // messages that are shown while they wait
 const MOST = 40; // rooms that a window is in
 const LISTED = 500; // rooms that it lists
 const ROOM = /^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,39}$/u;
@@ -241,7 +242,11 @@ function send(channel, text) {
 }
 
 function showPending() {
-  const rows = [...(current?.pending ?? [])].map(([id, { text, error }]) => {
+  const pending = [...(current?.pending ?? [])];
+  // Those that were refused ask for an answer; of the others the first are enough.
+  const failed = pending.filter(([, { error }]) => error);
+  const waiting = pending.filter(([, { error }]) => !error);
+  const rows = [...failed, ...waiting.slice(0, FOLDED)].map(([id, { text, error }]) => {
     const row = make("li", error ? "failed" : "");
     row.append(make("span", "text", text), make("span", "muted", error ? ` ${error} ` : " sending …"));
     if (error) {
@@ -258,6 +263,7 @@ function showPending() {
     }
     return row;
   });
+  if (waiting.length > FOLDED) rows.push(make("li", "muted", `and ${waiting.length - FOLDED} more are being sent …`));
   byId("pending").replaceChildren(...rows);
   if (rows.length && log.stuck) log.toBottom();
 }

@@ -320,6 +320,26 @@ check(made[0].sent.length === 0 && made[0].readyState === 3, "first");
 check(made[1].sent.map(({ type }) => type).join() === "hello", "second");
 process.exit(0);
 """
+OFFLINE = """
+// The browser says that it is offline: that is seen at once, and the way back, too.
+const listeners = {};
+globalThis.addEventListener = (type, listener) => { listeners[type] = listener; };
+globalThis.removeEventListener = (type) => { delete listeners[type]; };
+const client = new KirschClient("http://x/ws", { WebSocket: Socket });
+await moment();
+made[0].open();
+made[0].say({ type: "welcome", client: "C", broker: true });
+check(client.state === "open", "open");
+listeners.offline();
+check(client.state === "waiting" && made[0].readyState === 3, "offline");
+listeners.offline();
+listeners.online();
+await moment();
+check(made.length === 2 && client.state === "connecting", "online");
+client.close();
+check(Object.keys(listeners).length === 0, "closed");
+process.exit(0);
+"""
 CLOSED = """
 // Closed while a token was fetched, which failed then: it stays closed.
 let fail = null;
@@ -474,6 +494,7 @@ process.exit(0);
 SCRIPTS = {
     "twice": TWICE,
     "closed": CLOSED,
+    "offline": OFFLINE,
     "copy": COPY,
     "hidden": HIDDEN,
     "refused": REFUSED,

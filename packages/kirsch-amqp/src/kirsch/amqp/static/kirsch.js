@@ -15,7 +15,9 @@
 const FIRST = 500;
 const LONGEST = 30_000;
 const SILENCE = 20_000;
-const PATIENCE = 10_000;
+// Where something was sent and is not answered, a shorter silence is told from a slow broker by a ping.
+const UNANSWERED = 5_000;
+const PATIENCE = 5_000;
 const AGAIN = 1_000;
 // How many messages wait to be confirmed before `send` refuses; how many of a room are told from their doubles.
 const WAITING = 1_000;
@@ -278,6 +280,9 @@ export class KirschClient extends Emitter {
   // Why it is.
   #closed = "closed";
   #online = () => this.#hurry();
+  #offline = () => {
+    if (this.state === "open" || this.state === "connecting") this.#lost(1006, "offline");
+  };
 
   constructor(url, options = {}) {
     super();
@@ -306,6 +311,7 @@ export class KirschClient extends Emitter {
     if (this.state === "connecting" || this.state === "open") return;
     clearTimeout(this.#timer);
     globalThis.addEventListener?.("online", this.#online);
+    globalThis.addEventListener?.("offline", this.#offline);
     this.#open();
   }
 
@@ -425,7 +431,7 @@ export class KirschClient extends Emitter {
       const now = Date.now();
       if (this.#asked && now - this.#asked > PATIENCE) {
         this.#lost(1006, "no sign of life");
-      } else if (!this.#asked && now - this.#heard > SILENCE) {
+      } else if (!this.#asked && now - this.#heard > (this.#outbox.size > 0 ? UNANSWERED : SILENCE)) {
         this.#asked = now;
         this._say({ type: "ping" });
       }
@@ -475,6 +481,7 @@ export class KirschClient extends Emitter {
     this.#drop();
     clearTimeout(this.#timer);
     globalThis.removeEventListener?.("online", this.#online);
+    globalThis.removeEventListener?.("offline", this.#offline);
     socket?.close();
     this.#closed = FINAL.get(code) ?? "closed";
     const error = new KirschError(this.#closed, reason || "the client is closed");
