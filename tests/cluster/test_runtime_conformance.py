@@ -147,6 +147,21 @@ async def test_a_unit_that_exits_at_once_fails_for_good(bench):
 
 
 @story
+async def test_an_order_to_start_does_not_count_what_was_before(bench):
+    name = await bench.service(
+        "ExecStart=/bin/sh -c 'test -e @FOLDER@/mended && exec sleep 1000; exit 3'\n"
+        "Restart=always\nRestartSec=10ms",
+        unit="StartLimitBurst=3\nStartLimitIntervalSec=1h",
+    )
+    await bench.runtime.start(name)
+    assert (await bench.until_sub(name, "failed")).result == "start-limit-hit"
+    (bench.folder / "mended").touch()
+    await bench.runtime.start(name)
+    state = await bench.until_sub(name, "running")
+    assert (state.active, state.result) == ("active", "success")
+
+
+@story
 async def test_a_running_unit_gets_another_file_at_its_next_start(bench):
     name = await bench.service("ExecStart=/bin/sh -c 'echo one; exec sleep 1000'")
     pid = (await bench.runtime.start(name)).pid

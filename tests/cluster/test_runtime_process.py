@@ -322,7 +322,6 @@ async def test_a_new_file_forgets_the_start_limit(bench):
     name = await bench.service(lines, unit="StartLimitIntervalSec=1h")
     await bench.runtime.start(name)
     assert (await bench.until_sub(name, "failed")).result == "start-limit-hit"
-    assert (await bench.runtime.start(name)).result == "start-limit-hit"
     await bench.service("ExecStart=sleep 1000", unit="StartLimitIntervalSec=1h")
     assert (await bench.runtime.start(name)).active == "active"
 

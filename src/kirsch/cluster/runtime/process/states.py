@@ -212,7 +212,8 @@ class _Machine:
 
     def start(self) -> None:
         if self.progress.sub in AT_REST:
-            self.set(restarts=0)
+            # An order, unlike a restart, begins the count of the start limit anew (systemctl's reset-failed).
+            self.set(restarts=0, starts=())
             self.begin()
         elif self.progress.start_job != "running" and self.progress.sub not in (*WATCHED, "exited"):
             self.set(start_job="queued")

@@ -107,7 +107,7 @@ class Loader:
                     log.warning("%s: its files cannot be removed: %s", unit.name, error.strerror)
         if owned:
             failed = [unit.service for unit in owned if unit.state.active == "failed"]
-            await asyncio.gather(*(self._reset(service) for service in failed))
+            await asyncio.gather(*(self.reset(service) for service in failed))
             try:
                 await self._reloads.ask()
             except BusError as error:
@@ -258,7 +258,7 @@ class Loader:
     async def _hold(self, unit: Unit, file: UnitFile) -> None:
         """Take a unit whose files stand. Starts with another file do not count for its start limit."""
         if unit.known.hash not in ("", file.hash):
-            await self._reset(unit.service)
+            await self.reset(unit.service)
         before = self._units.get(unit.name)
         if before is not None and before is not unit:
             self._units.disown(before)
@@ -341,7 +341,8 @@ class Loader:
             self._units.expected_reloads = max(self._units.expected_reloads - 1, 0)
             raise
 
-    async def _reset(self, service: str) -> None:
+    async def reset(self, service: str) -> None:
+        """Forget that a service failed, and how often it was started (systemctl reset-failed)."""
         try:
             await self._bus.manager("ResetFailedUnit", "s", service)
         except BusError:

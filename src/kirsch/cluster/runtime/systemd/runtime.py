@@ -120,6 +120,9 @@ class SystemdRuntime:
         unit.know(reason="", before="", reloading="", lines=(), limited=False, refused=False)
         try:
             async with self._held(unit):
+                if unit.at_rest:
+                    # An order, unlike a restart, begins the count of the start limit anew.
+                    await self._loader.reset(unit.service)
                 result = await self._units.job("StartUnit", unit, accepted)
                 while result == "canceled" and unit.stopping:
                     await asyncio.wait(tuple(unit.stopping))
