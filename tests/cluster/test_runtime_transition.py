@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.bus.child import Exit
-from kirsch.cluster.runtime.process.progress import (
+from kirsch.cluster.runtime.process.states import TRANSITIONS, Trigger, step
+from kirsch.cluster.runtime.progress import (
     ACTIVE,
     AT_REST,
     ControlExited,
@@ -29,7 +30,6 @@ from kirsch.cluster.runtime.process.progress import (
     Start,
     Stop,
 )
-from kirsch.cluster.runtime.process.states import TRANSITIONS, Trigger, step
 from kirsch.cluster.runtime.service import Service, read_service
 from kirsch.unit import UnitFile, UnitName
 

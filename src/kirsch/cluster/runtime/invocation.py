@@ -13,7 +13,7 @@ from kirsch.bus.child import ChildError, Command
 from kirsch.bus.command import resolve_credentials
 from kirsch.cluster.runtime.environment import parse_environment_file, unset
 from kirsch.cluster.runtime.host import Host
-from kirsch.cluster.runtime.process.progress import Progress
+from kirsch.cluster.runtime.progress import Progress
 from kirsch.cluster.runtime.service import Directory, Service
 from kirsch.cluster.runtime.status import signal_name
 

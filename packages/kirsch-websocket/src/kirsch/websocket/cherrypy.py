@@ -15,7 +15,6 @@ the header fields that they set, cookies too, are part of the response. Then the
 server, and the thread that answered is free.
 """
 
-import atexit
 import logging
 import socket
 import ssl as tls
@@ -30,7 +29,6 @@ try:
 except ModuleNotFoundError:
     raise ImportError("CherryPy is not installed: pip install 'kirsch-websocket[cherrypy]'") from None
 
-from cherrypy._cprequest import Hook
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
 
@@ -244,10 +242,10 @@ def serve(
     limits = limits or Limits()
     _site(application, policy, limits, stream)
     bus = Bus()
-    begin = WebSocketTool(bus).begin
     options = {"application": application, "policy": policy, "limits": limits, "stream": stream}
-    hook = Hook(begin, priority=60, **options)
-    pages = cherrypy.Application(_Nothing(), "", {"/": {"hooks.before_handler": hook}})
+    begin: Any = partial(WebSocketTool(bus).begin, **options)
+    begin.priority = 60  # CherryPy's order of hooks
+    pages = cherrypy.Application(_Nothing(), "", {"/": {"hooks.before_handler": begin}})
     pages.log.access = _no_access_log
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
@@ -262,8 +260,10 @@ def serve(
     host = host or "0.0.0.0"  # noqa: S104 - it was asked for
     adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)
     adapter.bind()
-    bus.start()
-    atexit.unregister(bus._clean_exit)
+    # As Bus.start does, but nothing is stopped, with a warning, when the interpreter ends.
+    bus.state = bus.states.STARTING
+    bus.publish("start")
+    bus.state = bus.states.STARTED
     return Server(bus, adapter, plugin, ssl is not None)
 
 

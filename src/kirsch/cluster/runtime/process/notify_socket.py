@@ -8,7 +8,7 @@ import struct
 import tempfile
 from pathlib import Path
 
-from kirsch.cluster.runtime.process.progress import Notified
+from kirsch.cluster.runtime.progress import Notified
 
 MAX_DATAGRAM = 4096  # bytes, as systemd's own
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD in the kernel

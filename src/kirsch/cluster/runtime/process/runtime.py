@@ -11,8 +11,8 @@ from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.runtime.process.notify_socket import NotifyFolder
-from kirsch.cluster.runtime.process.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.process.supervisor import Job, Supervisor
+from kirsch.cluster.runtime.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.service import check_options, read_service
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kirsch.bus.child import Exit
 from kirsch.cluster.runtime.command_line import CommandLine
-from kirsch.cluster.runtime.process.progress import (
+from kirsch.cluster.runtime.progress import (
     AT_REST,
     ENDING,
     STARTING,

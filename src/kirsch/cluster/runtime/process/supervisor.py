@@ -30,7 +30,8 @@ from kirsch.cluster.runtime.process.notify_socket import (
     parse_message,
 )
 from kirsch.cluster.runtime.process.processes import ProcessEnded, Processes, TreeEnded, run_once
-from kirsch.cluster.runtime.process.progress import (
+from kirsch.cluster.runtime.process.states import step
+from kirsch.cluster.runtime.progress import (
     AT_REST,
     Action,
     ControlExited,
@@ -50,7 +51,6 @@ from kirsch.cluster.runtime.process.progress import (
     Start,
     Stop,
 )
-from kirsch.cluster.runtime.process.states import step
 from kirsch.cluster.runtime.service import Service
 from kirsch.unit import UnitName
 
