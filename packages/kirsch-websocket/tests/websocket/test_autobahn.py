@@ -17,7 +17,7 @@ from tests.websocket.autobahn.suite import Outcome, Unavailable
 from tests.websocket.programs import ROOT, Program
 
 # Each agent takes half a minute, a few at a time; whoever asks first waits for what is before it.
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(900)]
 SERVERS, CLIENTS = agents.servers(), agents.clients()
 LIMIT = 400
 

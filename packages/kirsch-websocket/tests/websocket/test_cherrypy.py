@@ -652,7 +652,7 @@ def test_1000_idle_connections_with_10_threads(serve):
     hold(serve(), 1000)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_5000_idle_connections_with_10_threads(serve):
     hold(serve(), 5000)
 

@@ -51,7 +51,8 @@ class TestAlike:
             closer.start()
             close = peer.next()
             assert (close.code, close.reason) == (3000, "enough")
-            closer.join(PATIENCE)
+        closer.join(PATIENCE)
+        assert not closer.is_alive()
 
     @pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi"])
     def test_who_does_not_answer_is_not_waited_for(self, name):
