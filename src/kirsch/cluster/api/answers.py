@@ -70,7 +70,7 @@ def json_body(limit: int = MAX_UNIT_BODY) -> dict[str, Any]:
 
 
 def parse_json(content: bytes) -> Any:
-    """JSON in UTF-8. Raises ValueError, also for what is nested too deep."""
+    """Parse JSON in UTF-8. Raises ValueError, also for JSON that is nested too deep."""
     try:
         return json.loads(content.decode())
     except RecursionError:
@@ -146,7 +146,7 @@ def failed() -> None:
 
 
 def problem(status: str, message: str, traceback: str, version: str) -> bytes:
-    """CherryPy's error page, as problem+json; a traceback is for the log alone."""
+    """Return CherryPy's error page as problem+json; a traceback goes to the log only."""
     headers = cherrypy.serving.response.headers
     headers["Content-Type"] = "application/problem+json"
     code = int(status.split()[0])

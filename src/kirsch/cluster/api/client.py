@@ -71,7 +71,7 @@ class Client:
         return self._call("PATCH", path, body)
 
     def post(self, path: str, body: Any = None) -> Any:
-        """POST JSON, or nothing."""
+        """Send POST with a JSON body, or with none."""
         return self._call("POST", path, body or {})
 
     def delete(self, path: str) -> None:

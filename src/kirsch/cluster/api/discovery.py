@@ -119,7 +119,7 @@ def _page(name: str, values: str, kind: str) -> Schema:
 
 
 def _list(kind: str, path: str, page: str, *filters: str) -> Schema:
-    """GET of a list, page by page."""
+    """Describe the GET of a list, page by page."""
     query = {"type": "string", "location": "query"}
     return {
         "id": f"fleet.{kind}.List",

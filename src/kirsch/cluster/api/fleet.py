@@ -362,7 +362,7 @@ def error_page(status: str, message: str, traceback: str, version: str) -> bytes
 
 
 def supported(allow: str) -> str:
-    """Which methods a resource has, in words; empty when it has none."""
+    """Return the methods of a resource, in words; empty when it has none."""
     names = [method for method in METHODS if method in allow.split(", ")]
     if not names:
         return ""

@@ -310,7 +310,7 @@ def read_change(change: Any) -> Request:
 
 
 def check_local() -> None:
-    """Secrets leave a machine by no API: who may have them is root there. Raises HTTPError 403."""
+    """Refuse secrets to all but root on the machine itself. Raises HTTPError 403."""
     if cherrypy.request.remote.ip:
         raise cherrypy.HTTPError(403, "secrets are in it: ask at the machine's own Unix socket")
 

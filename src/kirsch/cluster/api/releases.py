@@ -19,7 +19,7 @@ NOTE: Mapping[str, type] = {"who": str, "message": str, "release": dict, "now": 
 
 
 def read_note(body: Mapping[str, Any]) -> Note:
-    """What is said of a change. Raises UnitError."""
+    """Read the note of a change: who made it, and why. Raises UnitError."""
     policy = read_policy(body["release"]) if "release" in body else Policy()
     return Note(body.get("who", ""), body.get("message", ""), policy, body.get("now", False))
 
@@ -43,7 +43,7 @@ def release_entity(release: Release) -> dict[str, Any]:
 
 
 class Releases(Collection["OfApplication"]):
-    """/releases."""
+    """Releases of all applications, at /releases."""
 
     def GET(self, **query: Any) -> bytes:
         """Releases of all applications, or of the one that is named, the newest first."""
@@ -55,13 +55,13 @@ class Releases(Collection["OfApplication"]):
         return json_answer({"releases": run(self.loop, read())})
 
     def item(self, name: str) -> "OfApplication":
-        """Those of one application."""
+        """Return the resource of one application's releases."""
         return OfApplication(self.api, name)
 
 
 @dataclass
 class OfApplication(Collection["OneRelease"]):
-    """/releases/APPLICATION."""
+    """Releases of one application, at /releases/APPLICATION."""
 
     application: str
 
@@ -79,13 +79,13 @@ class OfApplication(Collection["OneRelease"]):
         return json_answer({"release": release_entity(release)}, 202)
 
     def item(self, name: str) -> "OneRelease":
-        """One of them."""
+        """Return the resource of one release."""
         return OneRelease(self.api, self.application, name)
 
 
 @dataclass
 class OneRelease(Resource):
-    """/releases/APPLICATION/NUMBER."""
+    """One release, at /releases/APPLICATION/NUMBER."""
 
     application: str
     number: str

@@ -66,7 +66,7 @@ class Unix:
         yield connection
 
     def answered(self, connection: socket.socket) -> None:
-        """There is but one."""
+        """Do nothing: there is one place only."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
         """Yield ws+unix://PATH:TARGET."""
@@ -75,7 +75,7 @@ class Unix:
         yield f"ws+unix://{quote(str(self.path.absolute()))}:{target}"
 
     def context(self) -> None:
-        """None: it is no TLS."""
+        """Return no context: a Unix socket uses no TLS."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -116,7 +116,7 @@ class Https:
         return _place(self._last or self.endpoints[0])
 
     def connections(self) -> Iterator[socket.socket]:
-        """One to each machine that takes it within a second. Raises Unreachable."""
+        """Yield a connection to each machine that accepts one within a second. Raises Unreachable."""
         whys = {}
         for endpoint in self._in_order():
             try:

@@ -41,14 +41,14 @@ class Tunnel:
         return self._opened().connections()
 
     def answered(self, connection: socket.socket) -> None:
-        """There is but one."""
+        """Do nothing: there is one place only."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
-        """ws+unix://PATH:TARGET, of this side of the tunnel. Raises Unreachable."""
+        """Yield ws+unix://PATH:TARGET of this side of the tunnel. Raises Unreachable."""
         return self._opened().stream_urls(target)
 
     def context(self) -> None:
-        """None: it is ssh that protects it."""
+        """Return no context: ssh protects the connection."""
 
     def __str__(self) -> str:
         return f"{self.far}'s {FAR}, by ssh"

@@ -113,7 +113,7 @@ def log(message: str, level: int) -> None:
 
 
 def pass_on(name: str, stream: str, line: str) -> None:
-    """HAProxy's lines are the unit's."""
+    """Print HAProxy's lines as the unit's own."""
     print(line, file=sys.stdout if stream == "out" else sys.stderr, flush=True)
 
 

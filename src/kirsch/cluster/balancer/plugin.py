@@ -152,7 +152,7 @@ class BalancerPlugin(SimplePlugin):
                 return
 
     def _step(self, pid: int, endpoints: tuple[Endpoint, ...] | None) -> float | None:
-        """Bring HAProxy nearer to what it should be; the seconds after which to try again, None for never."""
+        """Take HAProxy one round nearer to the endpoints; returns the seconds until the next, or None."""
         if pid != self._attached:
             self._attach()
             self._attached = pid

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Parent:
-    """Whoever started this kirschd, at the other end of a socket; nobody if `fd` is None."""
+    """Process that started this kirschd, at the other end of a socket; none if `fd` is None."""
 
     def __init__(self, fd: int | None) -> None:
         self.socket = socket.socket(fileno=fd) if fd is not None else None

@@ -19,7 +19,8 @@ MAX_SOCKET_PATH = 107
 
 
 def setup(directory: Path, state: Path) -> Setup:
-    """Units run in `directory`; registry, journal and sockets lie in `state`. Raises DaemonError."""
+    """Set up a kirschd whose units run in `directory`, with registry, journal and sockets in `state`. Raises
+    DaemonError."""
     endpoints = state / "endpoints.sock"
     if len(os.fsencode(endpoints)) > MAX_SOCKET_PATH:
         raise DaemonError(
@@ -37,7 +38,7 @@ def setup(directory: Path, state: Path) -> Setup:
 
 
 def local_machine(state: Path) -> Machine:
-    """This machine, under an id that is kept in the state folder."""
+    """Return this machine, under an id that is kept in the state folder."""
     path = state / "machine-id"
     if not path.exists():
         path.write_text(uuid.uuid4().hex + "\n")

@@ -97,7 +97,7 @@ async def _runtime(settings: Settings) -> tuple[Any, Any, tuple[str, ...]]:
 
 
 async def _why_apart(settings: Settings) -> str:
-    """Why no unit can be in the cluster's flat network here; empty if one can, or if there is none."""
+    """Say why no unit can be in the cluster's flat network here; empty if one can, or if there is none."""
     if settings.network is None:
         return ""
     if settings.runtime != "systemd":
@@ -136,7 +136,7 @@ def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...], apart: 
 
 
 def _what_is_wrong(settings: Settings, error: OSError) -> str:
-    """ssl does not say which file it means."""
+    """Name the file that ssl's error is about, which ssl does not."""
     certificates = settings.certificates
     assert certificates is not None
     for path in (certificates.authority, certificates.certificate, certificates.key):

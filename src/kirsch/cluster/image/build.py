@@ -164,8 +164,10 @@ def _base(file: Containerfile, show: Show, runner: Runner) -> str:
 
 
 def _there(base: str, show: Show, runner: Runner) -> None:
-    """See to it that an image is here that a Containerfile needs: podman would look for a name of ours in a
-    registry on this computer, and say that it refuses. One that comes with kirsch is built."""
+    """Make sure that an image is here that a Containerfile needs; one that comes with kirsch is built.
+
+    podman would look for a local name in a registry on this computer, and report that it refuses.
+    """
     images = Images(runner)
     local = base.startswith(f"{LOCAL}/")
     if images.exists(base) or own_image(base, show, runner) or (not local and images.pullable(base)):

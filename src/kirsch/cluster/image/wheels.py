@@ -30,9 +30,10 @@ class Supply:
 
 
 def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
-    """Wheels for the requirements.txt of a build's folder. Raises ProvisionError, OSError.
+    """Return the wheels for the requirements.txt of a build's folder. Raises ProvisionError, OSError.
 
-    What was downloaded before is taken again, unless it is to be fresh."""
+    Earlier downloads are used again, unless `fresh`.
+    """
     file = context / REQUIREMENTS
     texts = list(named(file).values())
     named_here = {name for text in texts for name in _KIRSCH.findall(text)}

@@ -17,11 +17,11 @@ class Network(Protocol):
 
     @property
     def apart(self) -> str:
-        """Why no unit can be started in it here, to follow "waits"; empty if one can."""
+        """Reason why no unit can be started in it here, to follow "waits"; empty if one can."""
 
     @property
     def unwatched(self) -> str:
-        """Why it is not told at once of what others do to it; empty if it is."""
+        """Reason why changes by others are noticed late; empty if they are noticed at once."""
 
     @property
     def gateway(self) -> str:

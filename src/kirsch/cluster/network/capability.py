@@ -12,7 +12,8 @@ TRIAL = "kirsch-trial"
 
 
 async def why_not(address: str, mtu: int) -> str:
-    """Why a machine at `address` cannot, as it is asked of the kernel and of podman; empty if it can."""
+    """Say why a machine at `address` cannot be in the flat network, by its kernel and podman; empty if it
+    can."""
     try:
         IPv4Address(address)
     except AddressValueError:

@@ -85,7 +85,7 @@ class FlatNetwork:
 
     @property
     def apart(self) -> str:
-        """Why no unit can be started in it; empty if one can."""
+        """Reason why no unit can be started in it; empty if one can."""
         if self._stands and self._joined:
             return ""
         why = f" ({self._problem})" if self._problem else ""
@@ -93,7 +93,7 @@ class FlatNetwork:
 
     @property
     def unwatched(self) -> str:
-        """Why nothing tells of what others do to podman's networks: it is looked at now and then."""
+        """Reason why podman's networks are only looked at now and then; empty if changes are told."""
         return self._unwatched
 
     @property

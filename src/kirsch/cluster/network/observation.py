@@ -29,7 +29,7 @@ class CommandFailed(Exception):
 
 
 async def devices() -> tuple[Mapping[str, Link], frozenset[str], frozenset[tuple[str, str]]]:
-    """Network devices, and what the VXLAN port sends where. Raises CommandFailed."""
+    """Return the network devices, and what the VXLAN port sends where. Raises CommandFailed."""
     links = read_links(await output("ip", "-json", "-details", "address", "show"))
     if PORT not in links:
         return links, frozenset(), frozenset()
@@ -37,7 +37,7 @@ async def devices() -> tuple[Mapping[str, Link], frozenset[str], frozenset[tuple
 
 
 async def podman_network() -> PodmanNetwork | None:
-    """podman's network; None if it has none. Raises CommandFailed."""
+    """Return podman's network; None if it has none. Raises CommandFailed."""
     names = (await output("podman", "network", "ls", "--quiet")).split()
     return read_podman(await output("podman", "network", "inspect", NETWORK)) if NETWORK in names else None
 

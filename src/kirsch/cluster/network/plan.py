@@ -69,7 +69,8 @@ def _guard(desired: Desired, observed: Observed) -> Iterator[Command]:
 
 
 def podman_network(desired: Desired) -> PodmanNetwork:
-    """podman's network as it is to be. Its own DNS server would take port 53 of the gateway's address."""
+    """Return podman's network in its desired state. Its own DNS server would take port 53 of the gateway's
+    address."""
     return PodmanNetwork(
         subnet=str(desired.subnet),
         gateway=desired.subnet.gateway(desired.number),

@@ -195,7 +195,7 @@ class Joining:
         return replace(record, machines=(*record.machines, self.machine))
 
     def _settle(self) -> None:
-        """One that was drained when it left is not to be so now."""
+        """Uncordon a machine that was drained when it left before."""
         client = Client(transport_to(Where(cluster=self.record.name)))
         deadline = time.monotonic() + SEEN
         try:

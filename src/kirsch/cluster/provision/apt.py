@@ -32,7 +32,8 @@ class Source:
 
 
 def parse(texts: Mapping[str, str]) -> list[Source]:
-    """Sources of binary packages, from files by their names: *.list line by line, *.sources in deb822."""
+    """Read the sources of binary packages from files by their names: *.list line by line, *.sources in
+    deb822."""
     found: list[Source] = []
     for name, text in texts.items():
         found += _stanzas(text) if name.endswith(".sources") else _lines(text)

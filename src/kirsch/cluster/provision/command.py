@@ -133,7 +133,7 @@ class Runner:
             raise CommandError("", "interrupted")
 
     def together(self, machines: Sequence[Each], act: Callable[[Each], None]) -> None:
-        """Act on all of them at once, each in a thread; the first one's error is raised when all are done."""
+        """Act on all of them at once, each in a thread; raise the first one's error when all are done."""
         with ThreadPoolExecutor(max_workers=max(len(machines), 1)) as pool:
             try:
                 futures = [pool.submit(act, machine) for machine in machines]
@@ -144,7 +144,7 @@ class Runner:
                 raise
 
     def interrupt(self) -> None:
-        """End what runs, and run nothing more."""
+        """End the commands that run, and run no more."""
         with self._lock:
             self._interrupted = True
             for process in self._running:

@@ -33,7 +33,8 @@ EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr
 
 
 def target() -> Target:
-    """Whose wheels machines as containers need: Debian's Python on this computer's processor."""
+    """Return the target of wheels for machines as containers: Debian's Python on this computer's
+    processor."""
     return Target(recipe.PYTHON, platform.machine(), (2, 41))
 
 
@@ -182,7 +183,7 @@ class Images:
 
 @contextmanager
 def alone(image: str) -> Iterator[None]:
-    """One process makes an image, others wait for it."""
+    """Let one process make an image while others wait for it."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{image}.lock").open("w") as lock:
@@ -193,7 +194,7 @@ def alone(image: str) -> Iterator[None]:
 def bootstrap(
     tar: str, sources: str, suite: str = recipe.SUITE, packages: Sequence[str] = recipe.PACKAGES
 ) -> Command:
-    """mmdebstrap's command; the sources go by a pipe, for their URIs may hold passwords."""
+    """Return mmdebstrap's command; the sources go by a pipe, for their URIs may hold passwords."""
     return Command(
         (
             "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}",

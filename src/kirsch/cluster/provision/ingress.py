@@ -76,7 +76,7 @@ def publications(record: ClusterRecord) -> list[Publication]:
 
 
 def configuration(record: ClusterRecord) -> str:
-    """HAProxy's, for the machines that a cluster has now. Pure."""
+    """Compose HAProxy's configuration for the machines that a cluster has now. Pure."""
     parts = [BASE.format(name=record.name)]
     for number, port in enumerate(publications(record)):
         lines = [f"listen {backend(port)}", f"    bind :{FIRST_PORT + number}"]
@@ -99,7 +99,7 @@ def container(cluster: str) -> str:
 
 
 def create_container(record: ClusterRecord, image: str, limits: Limits) -> Command:
-    """podman's command for the container, not started yet. Pure."""
+    """Return podman's command that creates the container without starting it. Pure."""
     ports = [
         f"{port.address}:{port.host}:{FIRST_PORT + number}"
         for number, port in enumerate(publications(record))
@@ -167,7 +167,7 @@ def _running(record: ClusterRecord, runner: Runner) -> bool:
 
 
 def _wait(record: ClusterRecord, runner: Runner) -> None:
-    """Until HAProxy has the machines that it is to have."""
+    """Wait until HAProxy has exactly the record's machines."""
     wanted = {machine.name for machine in record.machines}
     deadline = time.monotonic() + READY
     while True:

@@ -1,6 +1,6 @@
-"""On a machine that leaves: stop its units and its dnsmasq, remove their files, and the flat network.
+"""Clean-up on a machine that leaves: stop its units and dnsmasq, remove their files and the flat network.
 
-Run by the machine's own kirsch, as `python -m kirsch.cluster.provision.leave`, once kirschd is stopped.
+The machine's own kirsch runs it, as `python -m kirsch.cluster.provision.leave`, once kirschd is stopped.
 """
 
 import asyncio

@@ -98,7 +98,7 @@ def execute(container: str, *argv: str, input: bytes = b"", timeout: float = SLO
 
 
 def remove_machines(names: Sequence[str]) -> Command:
-    """Containers, running or not; those that are not there are no error."""
+    """Remove containers, running or not; missing ones are no error."""
     return podman("rm", "--force", "--ignore", "--time", "0", "--volumes", *names)
 
 
@@ -126,7 +126,7 @@ MOST_FILES = 1 << 20
 
 
 def limits() -> Limits:
-    """Our own hard limits; podman itself has no more processes than there are ids for."""
+    """Return this process's hard limits; podman has no more processes than there are ids for."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = int(Path("/proc/sys/kernel/pid_max").read_text())

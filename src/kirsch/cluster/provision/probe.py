@@ -122,7 +122,7 @@ class Facts:
 
     @property
     def target(self) -> Target:
-        """Whose wheels it needs."""
+        """Target of the wheels that the host needs."""
         return Target(".".join(map(str, self.python)), self.architecture, self._glibc)
 
     @property
@@ -131,7 +131,7 @@ class Facts:
         return (numbers[0], numbers[1]) if self.libc[0] == "glibc" and len(numbers) == 2 else (0, 0)
 
     def refusal(self, cluster: str) -> str:
-        """Why it cannot be a machine of this cluster, with what to do; empty if it can."""
+        """Say why the host cannot be a machine of this cluster, and what to do; empty if it can."""
         version = ".".join(map(str, self.python))
         if not OLDEST <= self.python <= NEWEST:
             return f"its Python is {version}; kirsch needs one of {_dots(OLDEST)} to {_dots(NEWEST)}"
@@ -153,7 +153,7 @@ class Facts:
         return ""
 
     def overlap(self, network: str) -> str:
-        """Why the cluster's subnet cannot be its too; empty if it can."""
+        """Say why the cluster's subnet cannot be used on the host; empty if it can."""
         if not network:
             return ""
         others = [parsed for text in self.networks if (parsed := _parsed(text))]

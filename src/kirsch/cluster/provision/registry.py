@@ -102,7 +102,8 @@ def away(cluster: ClusterRecord) -> str:
 
 
 def settings() -> str:
-    """docker-registry's configuration; JSON is YAML too. Only the cluster's certificates are let in."""
+    """Compose docker-registry's configuration (JSON is YAML too), which admits only the cluster's
+    certificates."""
     return json.dumps(
         {
             "version": 0.1,

@@ -93,7 +93,7 @@ class Leaving:
                 raise ProvisionError(f"{error}; --force removes a machine that is away") from None
 
     def _wait(self, client: Client) -> None:
-        """Until its units are elsewhere, but for sticky ones if they go with it."""
+        """Wait until its units are elsewhere; with `force` sticky ones may stay."""
         before: set[str] | None = None
         deadline = 0.0
         while left := _left(client, self.machine):

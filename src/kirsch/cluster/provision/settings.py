@@ -113,7 +113,7 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
 
 
 def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
-    """/etc/default/etcd: etcd's flags as variables. TLS for peers and clients, with certificates of both."""
+    """Compose /etc/default/etcd: etcd's flags as variables, with TLS for peers and clients."""
     at = bracketed(machine.address)
     members = ",".join(f"{m.name}=https://{bracketed(m.address)}:2380" for m in cluster.members)
     variables = {

@@ -34,8 +34,11 @@ class ContainerShell:
 
 @dataclass(frozen=True, slots=True)
 class HostShell:
-    """On a host, as ssh finds it: a name, or USER@HOST, with a person's own settings and keys, or those of
-    `config`; by sudo unless who logs in is root."""
+    """Shell on a host over ssh: a name, or USER@HOST, with a person's own settings and keys or those of
+    `config`.
+
+    Commands run by sudo unless the user is root.
+    """
 
     destination: str
     port: int | None = None
@@ -44,7 +47,7 @@ class HostShell:
     sudo: bool = False
 
     def arguments(self) -> list[str]:
-        """ssh's, before the destination. It is not to ask anything: nobody would see it."""
+        """Return ssh's arguments before the destination; ssh must not ask, for nobody would see it."""
         words = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={LOGIN_TIMEOUT}", "-T"]
         words += ["-F", str(self.config)] if self.config else []
         words += ["-p", str(self.port)] if self.port else []

@@ -79,7 +79,7 @@ def _network(text: str, count: int) -> Subnet | None:
 
 
 def metadata_of_one(metadata: Sequence[str]) -> Mapping[str, str]:
-    """KEY=VALUE,… of one machine. Raises ProvisionError."""
+    """Read KEY=VALUE,… of one machine. Raises ProvisionError."""
     given: dict[str, dict[str, str]] = {"": {}}
     for text in metadata:
         _metadata(f":{text}", given)

@@ -34,7 +34,7 @@ def ssh_config(record: ClusterRecord) -> str:
 
 
 def login(record: ClusterRecord, machine: MachineRecord, command: Sequence[str] = ()) -> tuple[str, ...]:
-    """ssh's arguments for a shell on a machine, or for a command."""
+    """Return ssh's arguments for a shell on a machine, or for a command."""
     config = str(record.folder / "ssh/config")
     return ("ssh", "-F", config, machine.name, *remote(command))
 

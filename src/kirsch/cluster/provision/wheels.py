@@ -33,7 +33,7 @@ MACHINE = ("kirsch[machines]",)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whose wheels: a CPython (3.13), a machine's architecture as uname has it, and its glibc (2.41)."""
+    """Target of wheels: a CPython (3.13), an architecture as uname has it, and a glibc (2.41)."""
 
     python: str
     architecture: str
@@ -100,9 +100,10 @@ def _applies(requirement: Requirement, extra: str, environment: Mapping[str, str
 
 
 def download(requirements: Iterable[str], target: Target, folder: Path) -> Command:
-    """pip's command that downloads wheels for another Python, and pip itself to install them with.
+    """Return pip's command that downloads wheels for another Python, and pip itself to install them with.
 
-    Requirements are as on pip's command line: options (-r FILE) may be among them."""
+    Requirements are as on pip's command line: options (-r FILE) may be among them.
+    """
     platforms = [word for platform in target.platforms for word in ("--platform", platform)]
     return Command(
         (

@@ -126,7 +126,7 @@ def _login(service: Service, host: Host) -> dict[str, str]:
 
 
 def find_user(user: str) -> pwd.struct_passwd:
-    """By name or number. Raises ChildError when there is none."""
+    """Find a user by name or number. Raises ChildError when there is none."""
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:

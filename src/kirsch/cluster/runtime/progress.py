@@ -106,7 +106,7 @@ class ControlExited:
 
 @dataclass(frozen=True, slots=True)
 class Emptied:
-    """Nothing of all the unit's processes is left."""
+    """The last of the unit's processes has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class FileSecrets:
             return {}
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """None is: what is not there is made up."""
+        """Return no names: a secret that is not there is generated."""
         return []
 
     def version(self, name: str) -> float:

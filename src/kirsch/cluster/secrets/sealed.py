@@ -60,7 +60,7 @@ class SealedSecrets:
             raise SecretError(f"secret {name} cannot be opened here: {error}") from None
 
     async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
-        """Seal it and have the store keep it. Raises SecretError, RegistryError."""
+        """Seal a value and write it to the store. Raises SecretError, RegistryError."""
         sealed = self._key().seal(name, checked_value(value), self.clock())
         revision = await self.registry.put(keys.secret(name), sealed, unchanged=0)
         new = revision is not None
@@ -77,7 +77,7 @@ class SealedSecrets:
             raise nowhere(name)
 
     def _key(self) -> Key:
-        """This machine's. Raises SecretError."""
+        """Return this machine's key. Raises SecretError."""
         try:
             with self.key.open() as file:
                 mode = os.fstat(file.fileno()).st_mode

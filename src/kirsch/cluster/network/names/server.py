@@ -110,7 +110,7 @@ class Names:
                 listener()
 
     async def _start(self, address: str) -> str:
-        """Why it does not run; "" if it does."""
+        """Start dnsmasq; returns the reason why it does not run, "" if it does."""
         program = available()
         if not program:
             return MISSING

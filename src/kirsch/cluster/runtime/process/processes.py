@@ -21,7 +21,7 @@ LAST_LINES = 5  # of its output, that are kept
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnded:
-    """A process that was launched has ended; what it started may not have."""
+    """Event: a process that was launched has ended; its children may not have."""
 
     child: Child
     exit: Exit
@@ -29,7 +29,7 @@ class ProcessEnded:
 
 @dataclass(frozen=True, slots=True)
 class TreeEnded:
-    """Nothing is left of a process and of what it started."""
+    """Event: a process and all its descendants have ended."""
 
     child: Child
 
@@ -110,13 +110,13 @@ class Processes:
         return ""
 
     def forget(self, child: Child) -> None:
-        """Nothing is left of it."""
+        """Drop a child whose tree has ended."""
         self._children.pop(child, None)
 
     def _launch(
         self, service: Service, line: CommandLine, variables: Mapping[str, str], manager: Mapping[str, str]
     ) -> Child:
-        """In a thread: it reads files and waits until the command is executed."""
+        """Launch a command, in a thread: this reads files and waits for the execution."""
         environment = compose_environment(service, self._host, variables, manager)
         silent = {"out": service.standard_output == "null", "err": service.standard_error == "null"}
 

@@ -112,7 +112,7 @@ class ProcessRuntime:
         return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
 
     async def container_arguments(self, prepared: Prepared) -> tuple[str, ...]:
-        """Nothing: containers are processes here."""
+        """Return no arguments: containers are processes here."""
         return ()
 
     async def close(self) -> None:

@@ -223,7 +223,7 @@ class SystemdBus:
             self._joining = False
 
     async def _stay_connected(self) -> None:
-        """Until closed: connect again whenever the connection is lost."""
+        """Reconnect whenever the connection is lost, until closed."""
         while True:
             await self._lost()
             self._ready.clear()

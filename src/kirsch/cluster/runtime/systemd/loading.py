@@ -172,7 +172,7 @@ class Loader:
         return found
 
     async def _whose(self, service: str, load: str, active: str) -> str:
-        """Whose a unit of systemd's is that is not ours; "" if it is nobody's."""
+        """Say who owns a unit of systemd's that is not ours; "" if nobody does."""
         if not load:
             return await self._who_else(service)
         if load == "not-found" and active in ("inactive", "failed"):
@@ -185,7 +185,7 @@ class Loader:
         return f"{service} {what} on this machine{where}, and is not kirsch's: choose another name"
 
     async def _who_else(self, service: str) -> str:
-        """systemd lists a unit by its first name only."""
+        """Say who owns a name that is an alias: systemd lists a unit by its first name only."""
         try:
             other = await self._bus.property(unit_path(service), UNIT, "Id")
         except BusError as error:

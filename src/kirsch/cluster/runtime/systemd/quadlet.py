@@ -84,7 +84,7 @@ def refusals(output: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Without the folder it was tried in, which nobody knows."""
+    """Strip the name of the temporary folder from a message."""
     return re.sub(r" in /\S+$", "", text).removeprefix("file contains ")
 
 
@@ -100,7 +100,7 @@ class Generator:
 
     @classmethod
     def find(cls, root: Path, prefix: Sequence[str] = ()) -> "Generator | None":
-        """None where there is no Quadlet (before podman 4.4, or no podman at all). Blocks."""
+        """Find a machine's generator; None without Quadlet (before podman 4.4, or no podman). Blocks."""
         for path in GENERATORS:
             # A link of another machine leads astray here; that it is there is enough.
             if (root / path).exists() or (root / path).is_symlink():

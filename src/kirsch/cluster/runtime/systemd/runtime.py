@@ -233,7 +233,7 @@ class SystemdRuntime:
         await self._mark(unit, "")
 
     async def _mark(self, unit: Unit, mark: str) -> None:
-        """From now on that, for the next kirschd too."""
+        """Set a unit's mark, also for the next kirschd."""
         if unit.known.mark != mark:
             unit.know(mark=mark)
             self._units.publish(unit)
@@ -241,7 +241,7 @@ class SystemdRuntime:
             await self._marks.ask()
 
     async def _keep_marks(self) -> None:
-        """So that the next kirschd knows what was started, and what was stopped."""
+        """Write changed marks to disk, where the next kirschd reads them."""
         records = {unit.name: unit.record for unit in self._unkept if unit.owned}
         self._unkept.clear()
         for name, error in (await asyncio.to_thread(self._disk.record, records)).items():

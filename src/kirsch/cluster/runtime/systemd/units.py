@@ -67,7 +67,7 @@ class Unit:
 
     @classmethod
     def adopted(cls, found: Found) -> "Unit":
-        """One that an earlier kirschd left."""
+        """Make a unit that an earlier kirschd left."""
         unit = cls(found.name, found.record.service, found.file)
         unit.owned = True
         unit.enabled = found.record.enabled
