@@ -40,7 +40,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "secret": ("secret:secret", "set, list and remove secrets"),
     },
     "Look at units": {
-        "list-units": ("lists:list_units", "list the units that are on a machine, and their states (ps)"),
+        "list-units": ("lists:list_units", "list the units on machines, and their states (ps)"),
         "list-unit-files": ("lists:list_unit_files", "list all units that were submitted"),
         "status": ("units:status", "show the state of units, with their last lines"),
         "journal": ("journal:journal", "print what units wrote (logs)"),
