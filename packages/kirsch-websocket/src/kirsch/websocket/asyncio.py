@@ -72,7 +72,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """URL for clients."""
+        """URL that clients connect to."""
         return self._place.url
 
     async def serve_forever(self) -> None:

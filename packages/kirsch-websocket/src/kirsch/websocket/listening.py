@@ -34,7 +34,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """URL for clients."""
+        """URL that clients connect to."""
         scheme = "wss" if self._secure else "ws"
         if isinstance(self.address, str):
             return f"{scheme}+unix://{quote(self.address, errors='surrogateescape')}"

@@ -53,10 +53,11 @@ class Headers:
     def parse(cls, lines: list[str]) -> Self:
         """Return the fields of a head's lines. Raises ValueError for a line that is none."""
         headers = cls()
-        headers._read(lines)
+        headers.read(lines)
         return headers
 
-    def _read(self, lines: list[str]) -> None:
+    def read(self, lines: list[str]) -> None:
+        """Add the fields of a head's lines. Raises ValueError for a line that is none."""
         for line in lines:
             name, colon, value = line.partition(":")
             names = _names.get(name)

@@ -69,15 +69,15 @@ class Prepared(bytes):
     opcode: int
 
     def __new__(cls, data: str | Buffer) -> "Prepared":
-        """Make one of `str` or bytes."""
         if not isinstance(data, str | bytes | bytearray | memoryview):
             raise TypeError(f"a message for many is str or bytes, not {type(data).__name__}")
-        prepared = super().__new__(cls, data.encode() if isinstance(data, str) else data)
-        prepared.opcode = TEXT if isinstance(data, str) else BINARY
-        prepared._compressed = {}
-        return prepared
+        return super().__new__(cls, data.encode() if isinstance(data, str) else data)
 
-    _compressed: dict[object, bytes]
+    def __init__(self, data: str | Buffer) -> None:
+        """Make one of `str` or bytes."""
+        self.opcode = TEXT if isinstance(data, str) else BINARY
+        # Compressed forms, by `Codec.kind`.
+        self._compressed: dict[object, bytes] = {}
 
     @property
     def held(self) -> int:

@@ -227,7 +227,7 @@ class Proxy:
 
     @property
     def place(self) -> str:
-        """HOST:PORT, for messages."""
+        """HOST:PORT, as messages name the proxy."""
         return place(self.host, self.port)
 
     def connect(self, to: str, user_agent: str | None) -> bytes:

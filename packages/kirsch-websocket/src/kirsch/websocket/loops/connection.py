@@ -155,7 +155,7 @@ class Wakeup:
             yield self
 
     def wake(self) -> None:
-        """Resume the task."""
+        """Resume the task that waits, here and now."""
         self.awaited = False
         try:
             self._context.run(self._resume, self)

@@ -205,7 +205,7 @@ class Listener:
         self.loop.add_reader(sock.fileno(), self._accept, sock)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Close the listening sockets, and cancel TLS handshakes."""
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 self.loop.remove_reader(sock.fileno())
