@@ -113,7 +113,7 @@ def test_a_bad_release_is_taken_back_and_the_other_instance_never_stops(web: Web
         done = web.application.run("up", ".")
     assert done.returncode == 1, done.stdout + done.stderr
     said = done.stderr.removeprefix("kirsch: ")
-    assert said.startswith("release 2 of web failed at web@1.service")
+    assert said.startswith("release 2 of web failed: web@1.service")
     assert reason in said
     assert "runs the text it had before (ready: web@1.service, web@2.service)" in said
     if "no_such_module" in command:

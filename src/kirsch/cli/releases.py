@@ -53,7 +53,7 @@ COLUMNS: dict[str, Column] = {
 
 def _message(row: Row) -> str:
     failure = row["failure"]
-    return f"{failure['unit']}: {failure['reason']}" if failure else str(row["message"])
+    return f"{failure['unit']} {failure['reason']}" if failure else str(row["message"])
 
 
 @verb(
@@ -257,6 +257,8 @@ def follow(
             changed = [client.get(_path(row))["release"]]
         each: Row
         for each in changed:
+            if first and each["state"] == "waiting":
+                print("It waits for the release that is under way; --now takes its place.", flush=True)
             same = (each["application"], each["number"]) == (row["application"], row["number"])
             if same and (each["ended"] or each["state"] in ("paused", "canary")):
                 return each
@@ -282,7 +284,7 @@ def explained(client: Client, row: Row) -> str:
     if failure:
         machine = machine_names(client).get(failure["machine"], "") if failure["machine"] else ""
         where = f" on {machine}" if machine else ""
-        parts.append(f"{number} failed at {failure['unit']}{where}: {failure['reason']}.")
+        parts.append(f"{number} failed: {failure['unit']}{where} {failure['reason']}.")
         if lines := list(_last_lines(client, failure)):
             parts.append("Its last lines:")
             parts += [f"  {line}" for line in lines]

@@ -24,7 +24,7 @@ class Adopted:
 
 
 def mark(assignment: Assignment, options: Options, linked: Mapping[str, str]) -> str:
-    """What is kept beside a unit that is started."""
+    """Mark kept beside a unit that is started."""
     return to_json(
         {
             "assignment": json.loads(assignment.to_json()),
@@ -35,7 +35,7 @@ def mark(assignment: Assignment, options: Options, linked: Mapping[str, str]) ->
 
 
 def ending(assignment: Assignment, options: Options, linked: Mapping[str, str]) -> str:
-    """What is kept beside a unit that is stopped until it has: for no order that anybody gave, so that it is
+    """Mark kept beside a unit that is being stopped: for no order that anybody gave, so that it is
     stopped all the same if kirschd ends before, and started again when it is to be."""
     return mark(replace(assignment, order=STOPPED), options, linked)
 

@@ -4,15 +4,14 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from kirsch.cluster.agent.assignments import Assignments
 from kirsch.cluster.agent.cache import Cache
-from kirsch.cluster.agent.claim import Claims
 from kirsch.cluster.agent.membership import Membership
 from kirsch.cluster.agent.plan import STOPS_AT, Hold, Unload, View, alive, plan
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
-from kirsch.cluster.agent.share import Share
-from kirsch.cluster.agent.work import Work
+from kirsch.cluster.agent.work import Claims, Work
 from kirsch.cluster.model import Machine, UnitState
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.network.names.server import Names
@@ -55,7 +54,7 @@ class Agent:
         self.network = network
         self.names = names
         self.membership = Membership(machine.id, network, mirror, lease)
-        self.share = Share(machine.id, mirror, snapshots, lease, LostMachines(self._changed))
+        self.assignments = Assignments(machine.id, mirror, snapshots, lease, LostMachines(self._changed))
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
         claims = Claims(machine.id, mirror, lease, self.leased)
@@ -124,10 +123,13 @@ class Agent:
         self._publish()
 
     def view(self) -> View:
-        """What `plan` decides upon, now."""
+        """Return all that `plan` decides upon, as it is now."""
         known = self.mirror.revision > 0
-        assigned, running = {} if self._closing else self.share.assigned(), dict(self.runtime.states())
-        connected, elsewhere = self.share.connected, {} if self._closing else self.share.elsewhere()
+        assigned, running = {} if self._closing else self.assignments.assigned(), dict(self.runtime.states())
+        connected, elsewhere = (
+            self.assignments.connected,
+            {} if self._closing else self.assignments.elsewhere(),
+        )
         endpoints = self.snapshots.now().endpoints
         # What was moved back here before it was stopped is not this machine's alone yet.
         own = {name for name, unit in assigned.items() if unit.options.is_global or name not in elsewhere}
@@ -143,7 +145,7 @@ class Agent:
             busy=frozenset(self.work.busy),
             starting=frozenset(self.work.starting),
             elsewhere=elsewhere,
-            unread=frozenset() if self._closing else self.share.unread(),
+            unread=frozenset() if self._closing else self.assignments.unread(),
             linked=self.work.linked,
             lacking=self.preparation.lacking(assigned),
             outdated=self.preparation.outdated(
@@ -154,7 +156,7 @@ class Agent:
             connected=connected,
             joining=self._joining,
             silence=self.lease.silence / self.lease.TTL,
-            lapsed=self.share.lapsed(),
+            lapsed=self.assignments.lapsed(),
             apart=self.membership.apart,
             unaddressed=self.preparation.unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.work.cache.units.items()},
@@ -170,7 +172,7 @@ class Agent:
                 self._state_changed(name, state, ready=self._was_ready(name, view))
 
     def _was_ready(self, name: UnitName, view: View) -> bool:
-        """Whether an earlier kirschd has said so of a unit that runs: what uses it is not to lose it."""
+        """True if an earlier kirschd has said so of a unit that runs: what uses it is not to lose it."""
         address = self.addresses.known(name, view.assigned[name].options)
         here = (e for e in view.endpoints if (e.unit, e.machine) == (name.text, self.machine.id))
         return any(endpoint.ready and endpoint.address == address for endpoint in here)
@@ -203,8 +205,8 @@ class Agent:
         self._changed()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        self.share.lose(changed)
-        if any(self.share.matters(key) for key in changed):
+        self.assignments.lose(changed)
+        if any(self.assignments.matters(key) for key in changed):
             self._wake.set()
 
     def _named(self) -> None:
@@ -237,7 +239,7 @@ class Agent:
 
     def _publish(self) -> None:
         """Say what is: this machine, the states of its units, and where they serve."""
-        report, assigned = self.report, self.share.assigned()
+        report, assigned = self.report, self.assignments.assigned()
         report.begin()
         # A unit that could not even be loaded is this machine's all the same, and says why.
         unloaded = {

@@ -42,11 +42,11 @@ class HostAddresses:
         self.address = address
 
     def known(self, name: UnitName, options: Options) -> str:
-        """The machine's address."""
+        """Return the machine's own address, whichever the unit."""
         return self.address
 
     async def of(self, name: UnitName, options: Options) -> str:
-        """Every interface."""
+        """Return the address of every interface."""
         return "0.0.0.0"  # noqa: S104 - a unit on a machine of its own is to be reached
 
     def flat(self, name: UnitName, options: Options) -> str | None:
@@ -54,7 +54,7 @@ class HostAddresses:
         return ""
 
     def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
-        """There are none."""
+        """Do nothing: no address is given here."""
 
 
 class FlatAddresses(HostAddresses):
@@ -134,7 +134,7 @@ class LoopbackAddresses:
         return ""
 
     def want(self, units: Iterable[tuple[UnitName, Options]]) -> None:
-        """There are none."""
+        """Do nothing: no address is given here."""
 
     async def _own(self, name: UnitName) -> str:
         key = keys.address(name.text, keys.NO_SLOT)

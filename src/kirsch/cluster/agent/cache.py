@@ -1,4 +1,4 @@
-"""What a machine may start though the store is away: its sticky units, as they were assigned last.
+"""Cache of what a machine may start though the store is away: its sticky units, as they were assigned last.
 
 A file of mode 0600, written only where its text changes; values of secrets are sealed in it.
 """
@@ -29,7 +29,7 @@ class Cached:
 
     @property
     def assigned(self) -> Assigned:
-        """As the schedule would have it."""
+        """Return the unit as the schedule would have it."""
         file = self.prepared.file
         return Assigned(file, Options.parse(file, self.prepared.name), self.assignment)
 
@@ -39,7 +39,7 @@ Seal = Callable[[str, str], str]
 
 
 def plainly(name: str, text: str) -> str:
-    """As it is."""
+    """Return the text unchanged."""
     return text
 
 

@@ -1,4 +1,4 @@
-"""Whether a machine is in the flat network, and whether others are told."""
+"""Membership of a machine in the flat network, and the report of it to others."""
 
 from kirsch.cluster.model import keys
 from kirsch.cluster.network.base import Network
@@ -19,7 +19,7 @@ class Membership:
 
     @property
     def told(self) -> bool:
-        """Whether others are to be told."""
+        """True if others are to be told."""
         return self._told != 0
 
     @property
@@ -37,7 +37,7 @@ class Membership:
             self._told = self._lease.current
 
     def lapse(self) -> bool:
-        """Whether others were told under another lease than is current. From then on they are not, until the
+        """True if others were told under another lease than is current. From then on they are not, until the
         machine has stopped what is not its own any more."""
         if not self._told or self._told == self._lease.current:
             return False

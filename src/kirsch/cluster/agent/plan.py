@@ -1,4 +1,4 @@
-"""What an agent has to do next: its schedule against its runtime. Pure."""
+"""Next actions of an agent: its schedule compared with its runtime. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,7 +120,7 @@ def plan(view: View) -> list[Action]:
 
 
 def _follow(view: View) -> list[Action]:
-    """What the schedule asks for."""
+    """Return actions that follow the schedule."""
     names = sorted(view.assigned.keys() | view.running.keys())
     stopping = {name for name in names if _must_stop(name, view)}
     idle = [name for name in names if name not in view.busy or name in view.starting & stopping]
@@ -150,12 +150,12 @@ def _stops_alone(name: UnitName, view: View) -> bool:
 
 
 def alive(state: RuntimeState | None) -> bool:
-    """Whether processes of the unit may be there."""
+    """True if processes of the unit may be there."""
     return state is not None and state.active in ALIVE
 
 
 def _must_stop(name: UnitName, view: View) -> bool:
-    """Whether a unit that runs should not, or not like this."""
+    """True if a unit that runs should not, or not like this."""
     if not alive(view.running.get(name)):
         return False
     if _stops_alone(name, view):
@@ -174,8 +174,8 @@ def _must_stop(name: UnitName, view: View) -> bool:
 
 
 def misled(name: UnitName, view: View) -> list[str]:
-    """What a unit that runs is linked to and knows by an address that is another by now; nothing of a unit
-    with LinkUpdate=ignore."""
+    """Return the targets of a running unit that it knows by an address that is another by now; nothing of a
+    unit with LinkUpdate=ignore."""
     assigned, known = view.assigned.get(name), view.linked.get(name)
     if not known or assigned is None or assigned.options.link_update == "ignore":
         return []
@@ -211,7 +211,7 @@ def _why_not_stop(name: UnitName, view: View, stopping: set[UnitName]) -> str | 
 
 
 def _uses(user: UnitName, name: UnitName, view: View) -> bool:
-    """Whether `user` is linked to `name`."""
+    """True if `user` is linked to `name`."""
     options = view.loaded.get(user)
     return user != name and options is not None and any(links.targets(link, name) for link in options.links)
 

@@ -1,4 +1,4 @@
-"""Who listens on a port that a unit wants to publish."""
+"""Listeners on ports that units want to publish."""
 
 import errno
 import os

@@ -13,8 +13,8 @@ from kirsch.unit import Options, UnitFile, UnitName
 
 
 class Preparation:
-    """What the cluster adds to units on one machine. `endpoints` is the path of the socket that tells who is
-    ready; `names` answers for units' names, where that is done here."""
+    """Additions of the cluster to units on one machine. `endpoints` is the path of the socket that tells who
+    is ready; `names` answers for units' names, where that is done here."""
 
     def __init__(
         self, addresses: Addresses, secrets: Secrets, endpoints: str, names: Names | None = None

@@ -1,4 +1,4 @@
-"""What a machine says in the store: the states of its units, where they serve, and that it is there. Pure.
+"""Report of a machine to the store: the states of its units, where they serve, and that it is there. Pure.
 
 It is said anew at each change, of all units: what has not changed is not written out again.
 """
@@ -16,8 +16,8 @@ STARTS = UnitState("loaded", "activating", "start", "")
 
 
 def unit_state(state: RuntimeState, started: Assignment | None, hold: str, problem: str) -> UnitState:
-    """What is said of one unit. `started` is what it was last started for, None also until that is done: what
-    the runtime says until then is about an earlier start."""
+    """Return the reported state of one unit. `started` is what it was last started for, None also until that
+    is done: what the runtime says until then is about an earlier start."""
     if problem:
         state = replace(state, active="failed", sub="failed", result="resources", message=problem)
     elif state.load != "loaded" and state.active == "inactive" and started:
@@ -39,7 +39,7 @@ def unit_state(state: RuntimeState, started: Assignment | None, hold: str, probl
 
 @lru_cache(maxsize=8192)
 def text(state: UnitState) -> str:
-    """As it is stored."""
+    """Return the state as it is stored."""
     return state.to_json()
 
 

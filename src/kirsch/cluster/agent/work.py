@@ -1,13 +1,13 @@
-"""What is done with units on one machine, each in a task of its own, and what was done with them last."""
+"""Actions on units of one machine, each in a task of its own, and a record of the last ones."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached
-from kirsch.cluster.agent.claim import Claims
 from kirsch.cluster.agent.plan import (
     STOPS_AT,
     Action,
@@ -22,8 +22,11 @@ from kirsch.cluster.agent.plan import (
 )
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.model import Assignment, links
-from kirsch.cluster.registry.base import RegistryError
+from kirsch.cluster.agent.report import STARTS
+from kirsch.cluster.model import Assignment, keys, links
+from kirsch.cluster.registry.base import LeaseLost, RegistryError, Unavailable, Unchanged
+from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError
 from kirsch.unit import Options, UnitName
@@ -32,6 +35,32 @@ log = logging.getLogger(__name__)
 
 # Take a unit out of service, and return once that is seen, if there is time for that.
 Leave = Callable[[UnitName, bool], Awaitable[None]]
+
+
+class Claims:
+    """Units that one machine, by its id, takes for its own before it starts them. For one event loop."""
+
+    def __init__(self, machine: str, mirror: Mirror, lease: MachineLease, leased: LeasedKeys) -> None:
+        self._machine = machine
+        self._mirror = mirror
+        self._lease = lease
+        self._leased = leased
+
+    async def make(self, name: UnitName, assignment: Assignment) -> bool:
+        """Claim a unit; False if it is not this machine's to start, as far as the store knows now."""
+        entry = self._mirror.entries.get(keys.schedule(self._machine, name.text))
+        if entry is None or Assignment.parse(entry.value) != assignment:
+            return False
+        key, state = keys.state(name.text, self._machine), replace(STARTS, hash=assignment.hash)
+        try:
+            granted = await self._leased.claim(key, state.to_json(), Unchanged(entry.key, entry.modified))
+        except (LeaseLost, Unavailable):
+            return False
+        while not granted and self._mirror.entries.get(entry.key) == entry:
+            # Something else is in the store than was seen here: it comes.
+            await self._mirror.reached(self._mirror.revision + 1)
+        # By the time the store has answered it may be another machine's, which waits for this one.
+        return granted and self._lease.holds and self._mirror.entries.get(entry.key) == entry
 
 
 class Work:
@@ -166,8 +195,8 @@ class Work:
         return self.cache.units[name].linked
 
     def _sticky(self, view: View) -> dict[UnitName, Cached]:
-        """What this machine may start when it boots and nobody answers: what it has had, for what is only on
-        its way here may still be where it was."""
+        """Return the units this machine may start when it boots and nobody answers: what it has had, for what
+        is only on its way here may still be where it was."""
         units = {}
         for name, assigned in view.assigned.items():
             wanted = assigned.options.sticky and assigned.assignment.desired == "launched"

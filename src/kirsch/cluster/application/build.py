@@ -30,7 +30,7 @@ class Recipe:
 
 
 def recipes(application: Application) -> list[Recipe]:
-    """What is to be built for an application, each after what it begins with; not an image that nobody
+    """Return the images to build for an application, each after what it begins with; not an image that nobody
     says how to build. Raises ImageError."""
     found: dict[Reference, Recipe] = {}
     for name in [*images_of(application), *map(Reference.parse, application.images)]:
@@ -107,7 +107,7 @@ class _Long:
     name: str
 
     def begun(self, name: str) -> None:
-        """It may be a long one."""
+        """Do nothing: only steps that took long are shown."""
 
     def done(self, name: str, seconds: float) -> None:
         if seconds >= LONG:

@@ -38,7 +38,7 @@ class Embedded:
 
 
 def socket_path(state: Path) -> Path:
-    """Where a state folder's kirschd listens."""
+    """Return the socket of a state folder's kirschd."""
     return state / "kirsch.sock"
 
 
@@ -137,7 +137,7 @@ def ended(pid: int, timeout: float | None = None) -> bool:
 
 
 def _first_line(parent: socket.socket) -> dict[str, object]:
-    """What kirschd says of its start; nothing if it ends or stays silent too long."""
+    """Return kirschd's message about its start; nothing if it ends or stays silent too long."""
     parent.settimeout(START_TIMEOUT)
     data = b""
     try:

@@ -25,7 +25,7 @@ class ApplicationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an image is built from: the folder that is its context, and its Containerfile if that has another
+    """Source of an image: the folder that is its context, and its Containerfile if that has another
     name than usual."""
 
     folder: Path
@@ -34,9 +34,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What `kirsch up` runs. `units` maps names to texts, `files` names to paths as a person would write
-    them; `start` names what to start, in full; `open` is the address to show, empty if there is none;
-    `images` says what those are built from that units name as localhost/NAME."""
+    """An application as `kirsch up` runs it. `units` maps names to texts, `files` names to paths as a person
+    would write them; `start` names what to start, in full; `open` is the address to show, empty if there is
+    none; `images` says what those are built from that units name as localhost/NAME."""
 
     name: str
     directory: Path
@@ -50,7 +50,7 @@ class Application:
 
     @property
     def state(self) -> Path:
-        """Where kirsch keeps what belongs to it."""
+        """Folder of kirsch's own files."""
         return self.directory / ".kirsch"
 
 
@@ -165,7 +165,7 @@ def _dropped_in(folder: Path, texts: Mapping[str, str], only: str = "") -> dict[
 
 
 def _images(given: Mapping[str, Any], directory: Path) -> dict[str, Source]:
-    """[images.NAME] of kirsch.toml."""
+    """Return the sources in [images.NAME] of kirsch.toml."""
     found = {}
     for name, table in given.items():
         where = f"{directory / FILE}: images.{name}"
@@ -199,7 +199,7 @@ def _check(text_name: str, text: str, path: str) -> None:
 
 
 def is_unit(name: str) -> bool:
-    """Whether a file is meant to be a unit: by its ending; its name may still be a bad one."""
+    """True if a file is meant to be a unit: by its ending; its name may still be a bad one."""
     stem, dot, kind = name.rpartition(".")
     return bool(stem and dot) and kind in UNIT_TYPES and not name.startswith(".")
 
@@ -223,7 +223,7 @@ def resolve(name: str, known: Iterable[str], where: str = "") -> str:
 
 
 def _instances(service: str, known: Iterable[str]) -> str:
-    """What else a service's name may mean, as the end of an error; empty if nothing."""
+    """Return what else a service's name may mean, as the end of an error; empty if nothing."""
     found = sorted(name for name in known if name.startswith(f"{service}@"))
     instances = [name for name in found if not name.startswith(f"{service}@.")]
     if instances:

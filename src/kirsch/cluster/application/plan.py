@@ -1,4 +1,4 @@
-"""What it takes to bring an application onto a cluster, as values that can be printed first. Pure."""
+"""Steps that bring an application onto a cluster, as values that can be printed first. Pure."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ class Image:
     there: bool = False
 
     def at(self, registry: str) -> Reference:
-        """Its name there, by content."""
+        """Return the name by content in a registry."""
         return self.name.at(registry).tagged(self.content)
 
 
@@ -164,7 +164,7 @@ def _replacement(service: str, units: Sequence[tuple[str, Options]], running: in
 
 
 def plan(application: Application, images: Mapping[Reference, Image], now: Now) -> Plan:
-    """How a cluster gets from what it has to what an application's folder says."""
+    """Return the steps from what a cluster has to what an application's folder says."""
     texts = pinned_texts(application, images, now.registry)
     units = {name: texts[source(name, texts)] for name in dict.fromkeys([*texts, *application.start])}
     steps: list[Step] = [Push(image, image.at(now.registry)) for image in images.values() if not image.there]

@@ -40,11 +40,11 @@ class Target:
 
     @property
     def registry(self) -> Registry:
-        """Its own registry of images."""
+        """The cluster's own image registry."""
         return of_cluster(self.record)
 
     def now(self, application: Application) -> Now:
-        """What it has, as far as it matters to an application."""
+        """Return the present state, as far as it matters to an application."""
         lines = self.client.get(UNITS)["units"]
         return Now(
             self.registry.address,
@@ -135,8 +135,8 @@ class Target:
         )
 
     def address(self, application: Application) -> str:
-        """Where a person opens the application: the port of this computer that leads there, or else a
-        machine's own address; empty if it says no address."""
+        """Return the address at which a person opens the application: the port of this computer that leads
+        there, or else a machine's own address; empty if it says no address."""
         if not application.open:
             return ""
         return published(application.open, self.record.published) or _at_machine(
@@ -161,7 +161,7 @@ def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
 
 
 def application_path(name: str) -> str:
-    """Where the API has an application."""
+    """Return the path of an application in the API."""
     return f"/kirsch/v1/applications/{quote(name, safe='')}"
 
 
@@ -185,9 +185,9 @@ def _at_machine(address: str, record: ClusterRecord) -> str:
 
 
 def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[list[Mapping[str, Any]] | None, str]:
-    """How a unit is whose text is to have the hash `wanted`, of its lines, one a machine: the lines that are
-    not as they should be yet (None while nothing is known of that text), and why it never will be (empty if
-    it may). Pure."""
+    """Return the standing of a unit whose text is to have the hash `wanted`, of its lines, one a machine: the
+    lines that are not as they should be yet (None while nothing is known of that text), and why it never will
+    be (empty if it may). Pure."""
     told = list(lines)
     if not told or any(line["hash"] != wanted for line in told):
         return None, ""
@@ -200,8 +200,8 @@ def standing(lines: Iterable[Mapping[str, Any]], wanted: str) -> tuple[list[Mapp
 
 
 def meanwhile(lines: Iterable[Mapping[str, Any]], wanted: str) -> str:
-    """What somebody else has done to a unit whose text was to have the hash `wanted`, and that was to run;
-    empty if nothing. Pure."""
+    """Return what somebody else has done to a unit whose text was to have the hash `wanted`, and that was to
+    run; empty if nothing. Pure."""
     told = list(lines)
     if not told:
         return "somebody has destroyed it"

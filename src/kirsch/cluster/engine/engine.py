@@ -176,7 +176,7 @@ class Engine:
         return True
 
     def _writes(self, release: Release, step: rollout.Step) -> tuple[list[Operation], list[Condition]]:
-        """What a step writes, on condition that nobody has changed the same meanwhile."""
+        """Return the operations of a step, on condition that nobody has changed the same meanwhile."""
         writes: list[Operation] = []
         after, cluster = step.release, self.snapshots.now()
         if after != release:
@@ -195,7 +195,7 @@ class Engine:
         return writes, [Unchanged(key, entry.modified if entry else 0) for key, entry in entries]
 
     def _moving(self) -> bool:
-        """Whether units are on their way or are to be: what is done for one may let the next go."""
+        """True if units are on their way or are to be: what is done for one may let the next go."""
         cluster = self.snapshots.now()
         return bool(cluster.moves or cluster.active) or any(
             machine.drained for machine in cluster.machines.values()
@@ -219,7 +219,7 @@ class Engine:
         self._changed.set()
 
     def _matters(self, key: str) -> bool:
-        """Whether there may be something to decide. Of a unit that nobody wants and no machine has there is
+        """True if there may be something to decide. Of a unit that nobody wants and no machine has there is
         not: thousands can be submitted without a reconcile for each."""
         if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
             return True
@@ -233,13 +233,13 @@ class Engine:
         return wanted or name in cluster.schedule or self._left(name)
 
     def _left(self, name: UnitName) -> bool:
-        """Whether a unit that was destroyed has left an address."""
+        """True if a unit that was destroyed has left an address."""
         cluster = self.snapshots.now()
         return name in cluster.addresses and name not in cluster.units
 
 
 def operations(decision: Decision) -> list[Operation]:
-    """What a decision writes."""
+    """Return the operations that a decision writes."""
     match decision:
         case Withdraw(unit, machine):
             return [Delete(keys.schedule(machine, unit.text))]
@@ -258,7 +258,7 @@ def operations(decision: Decision) -> list[Operation]:
 
 def tell_release(release: Release) -> None:
     """Log how far a release is."""
-    why = f": {release.failure.unit}: {release.failure.reason}" if release.failure else ""
+    why = f": {release.failure.unit} {release.failure.reason}" if release.failure else ""
     log.info("release %d of %s is %s%s", release.number, release.application, release.state, why)
 
 

@@ -54,7 +54,7 @@ Step = Begin | Arrive | Stay | Leave
 
 
 def move_on(occupancy: Occupancy) -> list[Step]:
-    """What can be done of all moves now; `occupancy` is as it is afterwards."""
+    """Take all moves as far as possible; `occupancy` is as it is afterwards."""
     steps = [*_ordered(occupancy), *_drained(occupancy)]
     begun = {step.unit for step in steps if isinstance(step, Begin)}
     # One that has arrived where it is to leave again goes on: its next move takes the place of the last.
@@ -114,7 +114,7 @@ def _is_over(unit: Unit, move: Move, cluster: Cluster) -> bool:
 
 
 def _has_arrived(unit: Unit, machine: str, cluster: Cluster) -> bool:
-    """Whether a unit does on a machine what it is there for, or has failed at it: others are not to wait."""
+    """True if a unit does on a machine what it is there for, or has failed at it: others are not to wait."""
     state = cluster.states.get(unit.name, {}).get(machine)
     if state is None or not settled(unit, state):
         return False

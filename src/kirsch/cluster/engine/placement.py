@@ -1,4 +1,4 @@
-"""Where a unit can be put: filters that each give their reason, and an order among what is left. Pure.
+"""Placement of units: filters that each give their reason, and an order among what is left. Pure.
 
 fleet's rules (MachineID, MachineMetadata, MachineOf, Conflicts, Replaces; fewest units first, then the
 machine's id), and kirsch's own: capabilities, reservations, published ports, homes, spread.
@@ -33,7 +33,7 @@ ANYWHERE: frozenset[str | None] = frozenset({None, "0.0.0.0", "::"})  # noqa: S1
 
 @dataclass(slots=True)
 class Held:
-    """What one machine holds; what is asked of it for each unit anew is kept at hand.
+    """Units on one machine; what is asked of it for each unit anew is kept at hand.
 
     `choosy` are those of its `units` whose options can shut others out; `cpu` and `memory` are reserved.
     """
@@ -62,8 +62,9 @@ class Held:
 
 @dataclass(slots=True)
 class Occupancy:
-    """Who is where while a reconcile goes on: what each machine holds, changed by put() and take(). `moves`
-    are the units on their way, `disturbed` the machines that were given a unit which can send others away.
+    """Places of units while a reconcile goes on: what each machine holds, changed by put() and take().
+    `moves` are the units on their way, `disturbed` the machines that were given a unit which can send others
+    away.
 
     Kept at hand besides: the machines that are there in the order of how many units they hold, and how often
     each service is where a key of the metadata has a value, for the keys that were asked for.
@@ -81,7 +82,7 @@ class Occupancy:
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Occupancy":
-        """As the schedule stands, for units that still exist."""
+        """Return the places that the schedule says, for units that still exist."""
         held = {machine: Held() for machine in cluster.machines}
         occupancy = cls(cluster, held, moves=dict(cluster.moves))
         for name, machines in cluster.schedule.items():
@@ -123,7 +124,7 @@ class Occupancy:
         return self._having[demand]
 
     def instances(self, service: str, key: str) -> Mapping[str | None, int]:
-        """How many instances of a service are where the metadata's key has each of its values."""
+        """Count the instances of a service where the metadata's key has each of its values."""
         if key not in self._values:
             self._values[key] = {id: m.metadata.get(key) for id, m in self.cluster.machines.items()}
             self._spread[key] = {}
@@ -150,7 +151,7 @@ class Occupancy:
         return [held for name, held in self.held[machine].units.items() if name != unit.name]
 
     def choosy(self, unit: Unit, machine: str) -> Iterable[Unit]:
-        """Those of them whose options can shut this one out."""
+        """Return units there whose options can shut this one out."""
         if not self.held[machine].choosy:
             return ()
         return [held for name, held in self.held[machine].choosy.items() if name != unit.name]
@@ -199,7 +200,7 @@ def cordoned(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 
 def machine_id(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
-    """MachineID=."""
+    """The unit is bound to this machine by MachineID=."""
     wanted = unit.options.machine_id
     return f"MachineID={wanted} names another machine" if wanted not in (None, machine.id) else None
 
@@ -262,7 +263,7 @@ def ports(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 
 def meet(one: Published, other: Published) -> bool:
-    """Whether two published ports cannot be had together; 0 is any that is free."""
+    """True if two published ports cannot be had together; 0 is any that is free."""
     alike = (one.host, one.protocol) == (other.host, other.protocol) and one.host != 0
     return alike and (one.host_ip == other.host_ip or ANYWHERE & {one.host_ip, other.host_ip} != set())
 
@@ -383,5 +384,5 @@ def _by_spread(key: str, service: str, occupancy: Occupancy) -> Iterator[Machine
 
 
 def _replaces(unit: Unit, machine: Machine, occupancy: Occupancy) -> bool:
-    """Whether a machine has what the unit Replaces."""
+    """True if a machine has what the unit Replaces."""
     return any(matches(unit.options.replaces, name) for name in occupancy.held[machine.id].units)

@@ -1,4 +1,4 @@
-"""What should be, against what is: `reconcile(cluster) -> list[Decision]`. Pure.
+"""Comparison of what should be with what is: `reconcile(cluster) -> list[Decision]`. Pure.
 
 Five steps, each in the order of unit names: move what is to move; take off what may not stay where it is;
 put what has no place, what others are linked to before those; bring what stays up to date; say why of what
@@ -56,7 +56,7 @@ Decision = Assign | Withdraw | Begin | Arrive | GiveBack | Wait | Stay
 
 
 def reconcile(cluster: Cluster) -> list[Decision]:
-    """What the engine has to do so that the schedule is what people want."""
+    """Return decisions that make the schedule what people want."""
     occupancy = Occupancy.of(cluster)
     withdrawn: dict[tuple[UnitName, str], str] = dict(_orphans(cluster))
     waits: dict[UnitName, tuple[Refusal, ...]] = {}
@@ -98,7 +98,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
 
 
 def _orphans(cluster: Cluster) -> Iterator[tuple[tuple[UnitName, str], str]]:
-    """What is scheduled though nobody wants it."""
+    """Yield units that are scheduled though nobody wants them."""
     for name, machines in cluster.schedule.items():
         if name not in cluster.units:
             yield from (((name, machine), "it was destroyed") for machine in machines)

@@ -37,12 +37,12 @@ class Instance:
 
     @property
     def key(self) -> str:
-        """As a release names it."""
+        """Text by which a release names the instance."""
         return instance_key(self.unit.text, self.machine)
 
     @classmethod
     def parse(cls, key: str) -> "Instance":
-        """Back from `key`."""
+        """Return the instance that a key names."""
         unit, _, machine = key.partition(" ")
         return cls(UnitName.parse(unit), machine)
 
@@ -61,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a leader has seen of one try: since when the instance is on its way up (None while its old process
+    """A leader's observation of one try: since when the instance is on its way up (None while its old process
     stops, or it is ready) and since when it is ready without a restart; `wall` is when the try began, in
     seconds since the epoch."""
 
@@ -316,7 +316,7 @@ def _advance(chosen: list[Instance], view: View) -> Step:
             return Step(release, {})
         name, refusals = refused
         told = (f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
-        return _failed(view, Failure(name.text, "", f"no machine can have it: {'; '.join(told)}", view.wall))
+        return _failed(view, Failure(name.text, "", f"cannot be scheduled: {'; '.join(told)}", view.wall))
     keys = [instance.key for instance in chosen]
     served = [instance.key for instance in chosen if _serves(instance, cluster)]
     after = replace(release, advanced=(*release.advanced, *keys), served=(*release.served, *served))
@@ -359,13 +359,13 @@ def _trouble(instance: Instance, view: View) -> Failure | None:
     """Return why an instance will not come up, if that is so."""
     look, sight = _look(instance, view.cluster), view.sights.get(instance)
     if look.kind == "failed":
-        reason = f"it failed: {look.reason}"
+        reason = f"failed: {look.reason}"
     elif look.kind in ("over", "ready") or sight is None or sight.try_ != look.try_:
         return None
     elif look.restarts >= LOOP:
-        reason = f"it crashed {look.restarts} times: {look.reason}"
+        reason = f"crashed {look.restarts} times: {look.reason}"
     elif sight.since is not None and view.now - sight.since >= view.policy(instance.unit).deadline:
-        reason = f"it was not ready within {view.policy(instance.unit).deadline:g} s: {look.reason}"
+        reason = f"was not ready within {view.policy(instance.unit).deadline:g} s: {look.reason}"
     else:
         return None
     began = sight.wall if sight else view.wall

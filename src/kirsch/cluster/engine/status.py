@@ -1,4 +1,4 @@
-"""What can be said of each unit in one place: for tables, `status`, `why` and the progress of `up`. Pure."""
+"""Status of units: for tables, `status`, `why` and the progress of `up`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,21 +54,21 @@ class UnitStatus:
     reasons: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dictionary for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the engine can do nothing about: units that no machine can have, and why; and units that are to
-    leave their machine, and why no other can have them."""
+    """Units that the engine cannot place as wanted: units that no machine can have, and why; and units that
+    are to leave their machine, and why no other can have them."""
 
     waits: Mapping[UnitName, tuple[Refusal, ...]]
     stays: Mapping[UnitName, Stay]
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Held":
-        """As things are."""
+        """Return what the engine cannot do at present."""
         decisions = reconcile(cluster)
         return cls(
             {decision.unit: decision.refusals for decision in decisions if isinstance(decision, Wait)},
@@ -84,7 +84,7 @@ class Overview:
         self._lines: Sequence[UnitStatus] = ()
 
     def of(self, cluster: Cluster) -> Sequence[UnitStatus]:
-        """As statuses() has them."""
+        """Return the lines that statuses() makes, kept for one snapshot."""
         if cluster is not self._cluster:
             self._cluster, self._lines = cluster, statuses(cluster)
         return self._lines

@@ -39,7 +39,7 @@ class Machine:
     drained: bool = False
 
     def to_json(self) -> str:
-        """As it is stored under machines/ID."""
+        """Return the JSON stored under machines/ID."""
         values = asdict(self)
         del values["cordoned"], values["drained"]
         if not self.unwatched:
@@ -48,7 +48,7 @@ class Machine:
 
     @classmethod
     def parse(cls, text: str, settings: str | None = None) -> Self:
-        """From machines/ID and, if there is one, machine-settings/ID."""
+        """Parse the JSON of machines/ID and, if there is one, of machine-settings/ID."""
         values = json.loads(text)
         values["runs"] = tuple(values["runs"])
         changes = json.loads(settings) if settings else {}
@@ -65,7 +65,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one unit's slot serves. `env` is what its ExposeEnv= lets links see."""
+    """Address and ports at which one unit's slot serves. `env` is what its ExposeEnv= lets links see."""
 
     service: str
     unit: str
@@ -77,7 +77,7 @@ class Endpoint:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
-        """What anybody may read of it: everything but `env` and the machine."""
+        """Return the public fields: everything but `env` and the machine."""
         return {
             "service": self.service,
             "unit": self.unit,
@@ -88,12 +88,12 @@ class Endpoint:
         }
 
     def to_json(self) -> str:
-        """As it is stored under endpoints/SERVICE/NAME/SLOT."""
+        """Return the JSON stored under endpoints/SERVICE/NAME/SLOT."""
         return to_json(self.public() | {"env": dict(self.env), "machine": self.machine})
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From endpoints/SERVICE/NAME/SLOT."""
+        """Parse the JSON stored under endpoints/SERVICE/NAME/SLOT."""
         values = json.loads(text)
         ports = tuple(Port(p["number"], p["protocol"], p["name"]) for p in values.pop("ports"))
         return cls(**values, ports=ports)

@@ -1,4 +1,4 @@
-"""Where things lie in the registry: one function a kind of key, and the way back."""
+"""Keys of the registry: one function for each kind, and parsers."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def machine(machine_id: str) -> str:
 
 
 def machine_settings(machine_id: str) -> str:
-    """What people set on a machine; survives its absence."""
+    """Settings of a machine, made by people; they survive its absence."""
     return MACHINE_SETTINGS + machine_id
 
 
@@ -83,7 +83,7 @@ def release(application: str, number: int) -> str:
 
 
 def secret(name: str) -> str:
-    """A secret, sealed."""
+    """Sealed value of a secret."""
     return SECRETS + name
 
 

@@ -91,7 +91,7 @@ def hosts(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str
 
 
 def ready(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, Endpoint]:
-    """What a unit's links lead to that is ready, each by the unit and slot that serves."""
+    """Return the ready endpoints that a unit's links lead to, each by the unit and slot that serves."""
     return {f"{e.unit}/{e.slot}": e for link in links for e in endpoints_of(link, endpoints) if e.ready}
 
 

@@ -100,7 +100,7 @@ class Release:
         return unit.text in self.began and key not in self.advanced
 
     def to_json(self) -> str:
-        """As it is stored under releases/APPLICATION/NUMBER."""
+        """Return the JSON stored under releases/APPLICATION/NUMBER."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "targets"}
         values["policy"] = self.policy.changes()
         for name in ("began", "inherited"):
@@ -112,7 +112,7 @@ class Release:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From releases/APPLICATION/NUMBER."""
+        """Parse the JSON stored under releases/APPLICATION/NUMBER."""
         values = json.loads(text)
         values["policy"] = Policy().with_changes(values["policy"])
         for name in ("began", "inherited"):

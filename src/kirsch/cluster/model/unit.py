@@ -18,7 +18,7 @@ def to_json(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """What units/NAME holds. `order` counts the times somebody ordered a start: a running unit whose order
+    """Value of units/NAME. `order` counts the times somebody ordered a start: a running unit whose order
     goes up is restarted, a failed one tried again."""
 
     hash: str
@@ -26,12 +26,12 @@ class UnitRecord:
     order: int = 0
 
     def to_json(self) -> str:
-        """As it is stored under units/NAME."""
+        """Return the JSON stored under units/NAME."""
         return to_json(asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From units/NAME."""
+        """Parse the JSON stored under units/NAME."""
         return cls(**json.loads(text))
 
 
@@ -51,7 +51,7 @@ class Unit:
 
     @cached_property
     def undemanding(self) -> bool:
-        """Whether any machine that runs its type can have it, for all that it says itself."""
+        """True if any machine that runs its type can have it, for all that it says itself."""
         o = self.options
         bound = o.machine_id or o.machine_metadata or o.machine_of or o.sticky
         return not (bound or o.conflicts or o.published or o.cpu or o.memory)
@@ -75,43 +75,43 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What schedule/MACHINE/NAME holds: the text to load and what to do with it."""
+    """Value of schedule/MACHINE/NAME: the text to load and what to do with it."""
 
     hash: str
     desired: DesiredState
     order: int = 0
 
     def to_json(self) -> str:
-        """As it is stored under schedule/MACHINE/NAME."""
+        """Return the JSON stored under schedule/MACHINE/NAME."""
         return to_json(asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From schedule/MACHINE/NAME."""
+        """Parse the JSON stored under schedule/MACHINE/NAME."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What moves/NAME holds: the unit leaves `source` for `target`, or for any other machine if that is
+    """Value of moves/NAME: the unit leaves `source` for `target`, or for any other machine if that is
     empty. It is there until the unit is ready elsewhere."""
 
     source: str
     target: str = ""
 
     def to_json(self) -> str:
-        """As it is stored under moves/NAME."""
+        """Return the JSON stored under moves/NAME."""
         return to_json(asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From moves/NAME."""
+        """Parse the JSON stored under moves/NAME."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What states/NAME/MACHINE holds: systemd's words, and one line for a person. `order` is the order the
+    """Value of states/NAME/MACHINE: systemd's words, and one line for a person. `order` is the order the
     unit was last started for, -1 if it was not."""
 
     load: str
@@ -126,18 +126,18 @@ class UnitState:
     order: int = -1
 
     def to_json(self) -> str:
-        """As it is stored under states/NAME/MACHINE."""
+        """Return the JSON stored under states/NAME/MACHINE."""
         # Not asdict, which copies each value: an agent writes all its units' states at each change.
         return to_json({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From states/NAME/MACHINE."""
+        """Parse the JSON stored under states/NAME/MACHINE."""
         return cls(**json.loads(text))
 
 
 def settled(unit: Unit, state: UnitState | None) -> bool:
-    """Whether a unit's state already answers what was last asked of it."""
+    """True if a unit's state already answers what was last asked of it."""
     if state is None:
         return unit.desired == "inactive"
     if unit.desired != "launched":
@@ -146,6 +146,6 @@ def settled(unit: Unit, state: UnitState | None) -> bool:
 
 
 def finished(unit: Unit, state: UnitState | None) -> bool:
-    """Whether a unit that was started has ended well."""
+    """True if a unit that was started has ended well."""
     down = state is not None and state.active == "inactive" and state.result == "success"
     return down and unit.desired == "launched" and settled(unit, state)

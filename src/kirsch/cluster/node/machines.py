@@ -1,4 +1,4 @@
-"""What people set on machines, written down: metadata, over what a machine says of itself, and its marks.
+"""Settings that people make on machines: metadata, over what a machine says of itself, and its marks.
 
 It is kept under machine-settings/ID, apart from the machine, so that it outlasts the machine's absence.
 """
@@ -18,7 +18,7 @@ MACHINE_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """What is to change of one machine: metadata by key, where None takes it away, and its marks, where None
+    """Change of one machine: metadata by key, where None takes it away, and its marks, where None
     leaves them. A drained machine is cordoned; one that is not cordoned any more is not drained either."""
 
     metadata: Mapping[str, str | None] = field(default_factory=dict)

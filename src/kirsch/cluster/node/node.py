@@ -1,4 +1,4 @@
-"""What one kirschd holds, put together: registry, mirror, lease, engine, agent, units. For one event loop."""
+"""Parts of one kirschd, put together: registry, mirror, lease, engine, agent, units. For one event loop."""
 
 import asyncio
 import logging

@@ -17,7 +17,8 @@ POSTGRES_PORT = 5432
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """In what a command runs; `directory`, `user`, `group`, `umask` are None where they are the caller's.
+    """Context in which a command runs; `directory`, `user`, `group`, `umask` are None where they are the
+    caller's.
 
     `secrets` names those of the variables that nobody else is to see. `hosts` are names that links give,
     `dns` is who is asked for others. Of a unit whose processes run in a container `container` is what makes
@@ -37,7 +38,7 @@ class Context:
 
     @classmethod
     def of(cls, command: Command) -> "Context":
-        """What a runtime says a unit's commands have."""
+        """Return the context that a runtime gives a unit's commands."""
         return cls(
             dict(command.environment or {}),
             command.directory,
@@ -50,7 +51,7 @@ class Context:
 
 
 async def running(node: Node, name: UnitName) -> Context:
-    """What the processes of a running unit have. Raises Refused (404, 409), ChildError."""
+    """Return the context of a running unit's processes. Raises Refused (404, 409), ChildError."""
     if name not in node.cluster().units:
         raise Refused(404, f"there is no unit {name}")
     command = await node.runtime.context(name)
@@ -60,7 +61,8 @@ async def running(node: Node, name: UnitName) -> Context:
 
 
 async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) -> Context:
-    """What a new process of a unit would have, nothing where no unit is named, and the variables of links.
+    """Return the context that a new process of a unit would have, nothing where no unit is named, and the
+    variables of links.
 
     Raises Refused (404, 409), UnitError, ChildError, RegistryError, OSError.
     """
@@ -85,8 +87,8 @@ async def prepared(node: Node, name: UnitName | None, linked: Sequence[Link]) ->
 async def link_variables(
     cluster: Cluster, unit: UnitName, link: Link, kept: Secrets
 ) -> tuple[dict[str, str], set[str]]:
-    """What a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and if it
-    is a PostgreSQL what its clients open it by; and which values are secret. Raises Refused (404, 409),
+    """Return what a person's link gives: docker's variables, the target's secrets among its ALIAS_ENV_…, and
+    if it is a PostgreSQL what its clients open it by; and which values are secret. Raises Refused (404, 409),
     SecretError."""
     # One that was destroyed may serve until it has stopped.
     there = [each for each in cluster.endpoints if UnitName.parse(each.unit) in cluster.units]
@@ -105,8 +107,9 @@ async def link_variables(
 
 
 def postgres_variables(endpoint: Endpoint, secrets: Mapping[str, str]) -> dict[str, str]:
-    """What psql and all that uses libpq read (PostgreSQL's documentation, "Environment Variables"), of an
-    endpoint with PostgreSQL's port or the variables of its official image; nothing of any other. Pure."""
+    """Return the variables that psql and all users of libpq read (PostgreSQL's documentation, "Environment
+    Variables"), of an endpoint with PostgreSQL's port or the variables of its official image; nothing of any
+    other. Pure."""
     ports = [port.number for port in endpoint.ports if port.protocol == "tcp"]
     named = any(name.startswith("POSTGRES_") for name in endpoint.env)
     if not ports or not (named or POSTGRES_PORT in ports):

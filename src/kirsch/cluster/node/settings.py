@@ -1,4 +1,5 @@
-"""What /etc/kirsch/kirschd.toml says: which cluster a machine is of, how it is reached and reaches others."""
+"""Settings in /etc/kirsch/kirschd.toml: which cluster a machine is of, how it is reached and reaches
+others."""
 
 import re
 import tomllib

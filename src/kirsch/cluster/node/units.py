@@ -1,4 +1,4 @@
-"""What people want of units, written down: submit, set a state, destroy, all or nothing.
+"""Changes of units by people: submit, set a state, destroy, all or nothing.
 
 Deciding what to write is pure (`Draft`); `Units` reads, checks and writes, and tries again when
 somebody else was faster.
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody wants of one unit. `text` is its file, None to keep what is there (an instance takes its
+    """Request for one unit. `text` is its file, None to keep what is there (an instance takes its
     template's); `desired` None keeps the state; `file` is how errors name it; `again` starts it also where
     it is wanted launched already: a failed one is tried again, with `restart` a running one is restarted."""
 
@@ -64,7 +64,7 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a request did: `created` the units that are new, the runtime's warnings, and the releases that
+    """Outcome of a request: `created` the units that are new, the runtime's warnings, and the releases that
     replace units which run."""
 
     created: list[UnitName] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a person says about a change: who they are, why, how it is to be carried out; `at_once` has it
+    """Note of a person about a change: who they are, why, how it is to be carried out; `at_once` has it
     take the place of a release that is under way."""
 
     who: str = ""
@@ -137,7 +137,7 @@ class Draft:
         self._drop_text(unit.record.hash)
 
     def _count(self) -> "Counter[str]":
-        """How many units use each text; counted where somebody asks, for most drafts drop none."""
+        """Count the uses of each text; counted where somebody asks, for most drafts drop none."""
         if self._counted is None:
             self._counted = Counter(unit.record.hash for unit in self.units.values())
             for release in self.cluster.releases.values():
@@ -203,7 +203,7 @@ class Units:
         self.wall: Callable[[], float] = time.time
 
     def draft(self, requests: Sequence[Request], destroy: Iterable[UnitName] = ()) -> Outcome:
-        """What `change` would do, as far as can be said; nothing is done. Raises Refused, UnitError."""
+        """Return the outcome that `change` would have, and change nothing. Raises Refused, UnitError."""
         return self._draft(requests, tuple(destroy))[1]
 
     async def change(
@@ -467,7 +467,7 @@ class Units:
         return file, options
 
     def _tried(self, name: UnitName) -> bool:
-        """Whether the unit was started as last ordered and is down: then a start is an order to try again.
+        """True if the unit was started as last ordered and is down: then a start is an order to try again.
 
         One that is only loaded, or on its way, is not: it starts anyway, and must not be stopped for it.
         """

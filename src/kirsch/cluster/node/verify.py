@@ -19,7 +19,7 @@ NEEDS = ("Requires", "Requisite", "BindsTo")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What would become of a unit: `error` is why it would be refused or no machine can have it, empty where
+    """Verdict on a unit: `error` is why it would be refused or no machine can have it, empty where
     neither is so; `warnings` what would not be honoured, or is not there."""
 
     error: str = ""
@@ -36,7 +36,7 @@ def verify(name: str, data: bytes | str, file: str, check: Check) -> list[str]:
 
 
 def judge(texts: Mapping[str, str], cluster: Cluster, check: Check, missing: Missing) -> dict[str, Verdict]:
-    """What the machines that are there would make of units, by their names, were all started now."""
+    """Return the verdicts of the present machines on units, by their names, were all started now."""
     read, verdicts = dict[str, Unit](), dict[str, Verdict]()
     for name, text in texts.items():
         try:
@@ -81,7 +81,7 @@ def _hints(unit: Unit) -> Iterator[str]:
 
 
 def _lacks(unit: Unit, units: Iterable[UnitName], missing: Missing) -> Iterator[str]:
-    """What is not there that it names, or may be on another machine."""
+    """Yield what a unit names and is missing, or may be on another machine."""
     there = [name for name in units if not name.is_template and name != unit.name]
     for secret in dict.fromkeys(missing(secret.name for secret in unit.options.secrets)):
         yield f"secret {secret} is not set: kirsch secret set {secret} < FILE"

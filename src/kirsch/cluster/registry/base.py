@@ -1,4 +1,4 @@
-"""What a registry is: keys with revisions, leases and watches, in about a dozen methods.
+"""Protocol of a registry: keys with revisions, leases and watches, in about a dozen methods.
 
 The semantics are etcd's (v3): one revision for the whole store, counted up by every transaction that
 writes; a key remembers the revision it was created and last modified at. etcd's limits hold for every
@@ -135,7 +135,7 @@ class Registry(Protocol):
         """End a lease now: its keys are deleted. No error if it is gone already."""
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
-        """What happens below `prefix` from `from_revision` on (inclusive), one tuple a revision, in order.
+        """Yield changes below `prefix` from `from_revision` on (inclusive), one tuple a revision, in order.
 
         A change that was written before the call and after `from_revision` is delivered too; a
         `from_revision` of 0 means from now on, as in etcd. Raises Compacted when those are forgotten,

@@ -26,7 +26,7 @@ class StoreHealth:
 
     @property
     def answering(self) -> tuple[StoreMember, ...]:
-        """Members that answer."""
+        """Number of members that answer."""
         return tuple(member for member in self.members if member.role)
 
     @property

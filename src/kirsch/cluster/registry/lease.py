@@ -27,7 +27,8 @@ def boot_clock() -> float:
 
 
 class Heard:
-    """When the store was heard last, on the clock of this boot: for the kirschd that comes after this one.
+    """Time at which the store was heard last, on the clock of this boot: for the kirschd that comes after
+    this one.
 
     A small file on what a boot makes empty, as /run is; without a path nothing is kept. A file that cannot be
     read or written is none.
@@ -111,7 +112,7 @@ class MachineLease:
 
     @property
     def holds(self) -> bool:
-        """Whether the store cannot have ended the lease yet."""
+        """True if the store cannot have ended the lease yet."""
         return bool(self.current) and self.clock() - self._acknowledged < self.TTL
 
     async def run(self) -> None:
@@ -143,7 +144,7 @@ class MachineLease:
                 pass
 
     def holding(self) -> None:
-        """What the machine says hangs on the lease from now on. Until then an earlier one is what counts:
+        """Attach the machine's keys to the lease from now on. Until then an earlier one is what counts:
         when that ends the machine is lost, however well the store is heard."""
         self._holding = True
         self._hear()
@@ -217,7 +218,7 @@ class LeasedKeys:
         return await claim.granted
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write keys that differ, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -284,7 +285,7 @@ class LeasedKeys:
             self._settled.set()
 
     def _forget(self, deleted: list[str]) -> None:
-        """What was deleted long ago, and stayed so, is not watched any more: units come and go."""
+        """Stop watching keys that were deleted long ago: units come and go."""
         now = self.lease.clock()
         self._deleted |= dict.fromkeys(deleted, now)
         while self._deleted:
@@ -295,7 +296,7 @@ class LeasedKeys:
             self._own.discard(key)
 
     def _begin(self, written: list[str]) -> None:
-        """What is written without an answer is not known to be written, nor not to be."""
+        """Forget whether a write without an answer was made: it may have been, or not."""
         self._own.update(written)
         for key in written:
             self._deleted.pop(key, None)

@@ -1,4 +1,4 @@
-"""What registries that hold their store in this process share: reads, leases, timers and watches."""
+"""Base of registries that hold their store in this process: reads, leases, timers and watches."""
 
 import asyncio
 from abc import ABC, abstractmethod

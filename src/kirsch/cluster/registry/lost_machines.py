@@ -15,7 +15,7 @@ class LostMachines:
         self._since: dict[str, float] = {}
 
     def lose(self, machines: Iterable[str]) -> None:
-        """They were lost just now."""
+        """Note that machines were lost just now."""
         loop = asyncio.get_running_loop()
         for machine in machines:
             self._since[machine] = loop.time()
@@ -23,11 +23,11 @@ class LostMachines:
             loop.call_later(GRACE + 0.01, self._over)
 
     def see(self, lost: Set[str]) -> None:
-        """They are lost, and no others: those that were not before, since now."""
+        """Set the machines that are lost: those that were not before are lost since now."""
         self._since = {machine: since for machine, since in self._since.items() if machine in lost}
         self.lose(lost - self._since.keys())
 
     def lately(self) -> frozenset[str]:
-        """Those whose GRACE is not over."""
+        """Return machines whose GRACE is not over."""
         now = asyncio.get_running_loop().time()
         return frozenset(machine for machine, since in self._since.items() if now - since < GRACE)

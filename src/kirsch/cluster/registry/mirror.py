@@ -11,7 +11,7 @@ Listener = Callable[[frozenset[str]], None]
 
 
 class Mirror:
-    """What the registry holds below a prefix, as of `revision`. For one event loop.
+    """Entries of the registry below a prefix, as of `revision`. For one event loop.
 
     `run()` keeps it true until it is cancelled; when the store goes away the last picture stays, and when
     the store has forgotten what was missed everything is listed anew.

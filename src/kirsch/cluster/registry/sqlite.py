@@ -104,7 +104,7 @@ class SQLiteRegistry(LocalRegistry):
 
 
 def outcome(step: Callable[[Draft], Any], draft: Draft) -> Any:
-    """What a step returns, or the exception it raised: told to its caller once the draft is on disk."""
+    """Result of a step, or the exception it raised: told to its caller once the draft is on disk."""
     try:
         return step(draft)
     except Exception as error:

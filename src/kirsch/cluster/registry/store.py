@@ -76,7 +76,7 @@ class Store:
         return Listing(tuple(entries), self.revision)
 
     def changes(self, prefix: str, from_revision: int) -> Iterator[tuple[Change, ...]]:
-        """What happened below `prefix` from a revision on, one tuple a revision. Raises Compacted."""
+        """Return changes below `prefix` from a revision on, one tuple a revision. Raises Compacted."""
         for changes in self._history.since(from_revision):
             if found := tuple(change for change in changes if change.key.startswith(prefix)):
                 yield found
@@ -128,7 +128,7 @@ class Store:
 
     @property
     def next_expiry(self) -> float:
-        """When the next lease runs out; infinity when there is none."""
+        """Return the time at which the next lease runs out, or infinity."""
         return min((lease.expires for lease in self._leases.values()), default=float("inf"))
 
     def _apply(self, change: Change) -> None:

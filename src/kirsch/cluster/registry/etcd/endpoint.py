@@ -1,4 +1,4 @@
-"""Where a member of etcd listens, as people write it and as gRPC wants it."""
+"""Address of a member of etcd, as people write it and as gRPC wants it."""
 
 import ipaddress
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What an error of gRPC or etcd means for a caller: an error of the registry's, and whether to try again."""
+"""Meaning of errors of gRPC and etcd for a caller: an error of the registry's, and whether to try again."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from kirsch.cluster.registry.etcd.rpc import RpcError, StatusCode
 
 
 class Outcome(Enum):
-    """What became of the request that failed."""
+    """Outcome of a request that failed."""
 
     REFUSED = auto()  # etcd has said no, and would again
     UNREACHED = auto()  # there was no connection: nothing was sent

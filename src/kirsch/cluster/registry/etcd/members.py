@@ -123,7 +123,7 @@ def attempt_seconds(left: float, members: int) -> float:
 
 
 def being_cancelled() -> bool:
-    """Whether it is this task that is cancelled, and not the call that it waits for."""
+    """True if it is this task that is cancelled, and not the call that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

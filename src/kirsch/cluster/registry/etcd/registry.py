@@ -123,7 +123,7 @@ class EtcdRegistry:
             pass
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
-        """As Registry.watch; another member takes it up when one dies.
+        """Watch, as Registry.watch does; another member takes it up when one dies.
 
         From 0 is from the revision that this registry has seen last; before its first call, from when etcd
         takes the watch on.
@@ -147,7 +147,8 @@ class EtcdRegistry:
 
 
 def renewal_seconds(left: float) -> float:
-    """How long a renewal may take of a lease with `left` seconds: half, so that there is time for another."""
+    """Return how long a renewal may take of a lease with `left` seconds: half, so that there is time for
+    another."""
     return CALL_SECONDS if left <= 0 else min(CALL_SECONDS, max(left / 2, SHORTEST_SECONDS))
 
 

@@ -126,7 +126,7 @@ class Connection:
 
 
 def credentials(certificates: Certificates | None) -> grpc.ChannelCredentials | None:
-    """What TLS is spoken with; None for none. Raises RegistryError for files that cannot be read."""
+    """Return the credentials for TLS; None for none. Raises RegistryError for files that cannot be read."""
     if certificates is None:
         return None
     try:

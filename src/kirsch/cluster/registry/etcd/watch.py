@@ -54,7 +54,7 @@ async def watch(members: Members, prefix: str, revision: int) -> AsyncIterator[t
 
 
 def cancelled(answer: Any) -> RegistryError:
-    """What etcd means by ending a watch."""
+    """Return the meaning of the end of a watch."""
     if answer.compact_revision:
         return Compacted(f"the changes before revision {answer.compact_revision} are forgotten")
     return Unavailable(f"etcd ended the watch: {answer.cancel_reason}")

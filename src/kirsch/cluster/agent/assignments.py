@@ -11,8 +11,8 @@ from kirsch.cluster.registry.snapshot import Snapshots, read_name, read_unit
 from kirsch.unit import UnitName
 
 
-class Share:
-    """What the schedule has on a machine. `lost_machines` are the machines that it sees lost."""
+class Assignments:
+    """One machine's part of the schedule. `lost_machines` are the machines that it sees lost."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Share:
 
     @property
     def connected(self) -> bool:
-        """Whether the store has this machine, and this machine all that the store held when it took it in:
+        """True if the store has this machine, and this machine all that the store held when it took it in:
         what was decided while it was away is known."""
         entry = self.mirror.entries.get(keys.machine(self.machine))
         return entry is not None and entry.lease == self.lease.current and self.lease.holds
@@ -53,7 +53,7 @@ class Share:
         return assigned
 
     def unread(self) -> frozenset[UnitName]:
-        """What the schedule has here, and nobody a text of."""
+        """Return units that the schedule has here and of which the store has no text."""
         return frozenset(self._scheduled()) - self.assigned().keys()
 
     def elsewhere(self) -> dict[UnitName, str]:
@@ -72,7 +72,7 @@ class Share:
         return min(self.lost_machines.lately(), default="")
 
     def matters(self, key: str) -> bool:
-        """Whether a change has to do with this machine's units: most of what a large cluster does has not."""
+        """True if a change has to do with this machine's units: most of what a large cluster does has not."""
         match keys.kind(key):
             case keys.SCHEDULE:
                 return keys.pair(key).first == self.machine
