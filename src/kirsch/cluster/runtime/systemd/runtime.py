@@ -182,7 +182,7 @@ class SystemdRuntime:
 
     async def run(self, name: UnitName, argv: Sequence[str], timeout: float) -> int:
         """Run a command beside a running unit (its health check): its exit status, as in base. See
-        systemd_exec for what it has of the unit's."""
+        exec.py for what it has of the unit's."""
         unit = self._units.get(name)
         return await self._executor.run(unit, argv, timeout) if unit and unit.owned else NOT_EXECUTED
 
