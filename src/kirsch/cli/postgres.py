@@ -21,7 +21,7 @@ from kirsch.cli.verb import Options, argument, verb
     example="POSTGRES_PASSWORD=secret kirsch postgres",
 )
 def postgres(options: Options) -> int:
-    """Become PostgreSQL."""
+    """Make the database if there is none, and become the server."""
     from kirsch.sql.postgres.__main__ import main
 
     return main(options.arguments)

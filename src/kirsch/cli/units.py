@@ -100,7 +100,7 @@ def restart(options: Options) -> int:
 
 
 def scaled(text: str) -> tuple[str, int]:
-    """Parse SERVICE=N."""
+    """Parse SERVICE=N: a template without its @, and a number."""
     service, equals, number = text.partition("=")
     if not equals or not service or not number.isdecimal() or len(number) > 4:
         raise ValueError(f"{text!r} is not SERVICE=N, such as notes=3")

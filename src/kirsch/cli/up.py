@@ -66,6 +66,18 @@ def up(options: Options) -> int:
     return bring_up(options)
 
 
+def _update(application: Application, client: Client, options: Options) -> int:
+    """Bring an application that is up to what its folder says."""
+    before = _processes(client)
+    started, number = apply(client, application, note_of(options))
+    if number is not None:
+        _await_release(client, application, number, started, options.timeout, before)
+    _say_where(client, application, started)
+    changed = "it is up to date now" if number is not None else "nothing has changed"
+    print(f"It was up already; {changed}. Stop it with `kirsch down {options.directory}`.")
+    return 0
+
+
 def bring_up(options: Options, beside: Callable[[Application], None] | None = None) -> int:
     """Run an application as `kirsch up` does; `beside` is called once it is up."""
     on = getattr(options, "on", None)
@@ -77,16 +89,7 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
         return up_on(application, options)
     client = running(application.state)
     if client is not None:
-        if options.dry_run:
-            return _dry_run(application, client)
-        before = _processes(client)
-        started, number = apply(client, application, note_of(options))
-        if number is not None:
-            _await_release(client, application, number, started, options.timeout, before)
-        _say_where(client, application, started)
-        changed = "it is up to date now" if number is not None else "nothing has changed"
-        print(f"It was up already; {changed}. Stop it with `kirsch down {options.directory}`.")
-        return 0
+        return _dry_run(application, client) if options.dry_run else _update(application, client, options)
     if getattr(options, "dry_run", False):
         return _dry_run(application, None)
     # A service manager's stop is Ctrl-C by another name.
@@ -226,7 +229,7 @@ def _await_release(
 
 
 def _stage(line: Line, before: int) -> str:
-    """Where a unit is, for a person; empty when there is nothing to say."""
+    """Return the step of a unit, in words; empty if there is nothing to tell."""
     if line["finished"]:
         return "done"
     if line["ready"] and line["settled"]:
