@@ -115,6 +115,10 @@ def test_the_exit_status_is_the_commands(up: Application):
     assert up.run("run", "sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
     assert up.fails("run", "no-such-program") == "no-such-program: neither a unit nor a program on PATH"
     assert up.fails("run", "./server.py") == "./server.py: Permission denied"
+    for missing in ("no-such-program", "./none", "/none"):
+        assert up.fails("exec", "web", missing, status=127) == f"{missing}: there is no such program"
+    program = str(up.directory / "server.py")
+    assert up.fails("exec", "web", program) == f"{program}: Permission denied"
 
 
 @pytest.mark.root

@@ -24,6 +24,12 @@ class Failure(Exception):
     exit_status = 1
 
 
+class NoProgram(Failure):
+    """A command that does not exist, with the exit status that shells have for it."""
+
+    exit_status = 127
+
+
 class Misuse(Failure):
     """Options that do not go together."""
 

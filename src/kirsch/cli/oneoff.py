@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from kirsch.bus.command import ChildError, Command
 from kirsch.cli.completion import files, instances
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, NoProgram
 from kirsch.cli.foreground import foreground
 from kirsch.cli.machines import MACHINES
 from kirsch.cli.names import known_names
@@ -119,7 +119,10 @@ def execute(options: Options) -> int:
     context = client.get(unit_path(name, "/environment"))
     if _is_boxed(name, daemon):
         return _in_container(name, options.command, _given(options))
-    return _execute(context, options.command, context["environment"], _given(options))
+    environment, given = context["environment"], _given(options)
+    if not _exists(options.command[0], context["directory"], environment | given):
+        raise NoProgram(f"{options.command[0]}: there is no such program")
+    return _execute(context, options.command, environment, given)
 
 
 def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
@@ -228,6 +231,15 @@ def _execute(
         return foreground(replace(command, argv=(program, *argv[1:])))
     except ChildError as error:
         raise Failure(f"{argv[0]}: {error}") from None
+
+
+def _exists(program: str, directory: str, environment: Mapping[str, str]) -> bool:
+    """Return True if a program can be found, though perhaps not executed."""
+    if "/" in program:
+        return os.path.exists(os.path.join(directory, program))
+    if "PGHOST" in environment and _postgres_client(program):
+        return True
+    return shutil.which(program, path=environment.get("PATH")) is not None
 
 
 def _program(name: str, environment: Mapping[str, str]) -> str:
