@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import select
-import socket
+import socket as sockets
 import ssl
 import threading
 import time
@@ -75,7 +75,7 @@ class Server:
         self.name = fields.pop("Server", "kirsch").encode("latin-1")
         self.headers = tuple(fields.items())
         self.log = log
-        self._listener: socket.socket | None = None
+        self._listener: sockets.socket | None = None
         self._inode: int | None = None
         self._connections: dict[int, Connection] = {}
         self._addresses: dict[str, int] = {}
@@ -93,6 +93,11 @@ class Server:
     def ready(self) -> bool:
         """True while it listens."""
         return self._listener is not None
+
+    @property
+    def socket(self) -> sockets.socket | None:
+        """The socket that listens; CherryPy's ServerAdapter asks it for its port."""
+        return self._listener
 
     @property
     def busy(self) -> int:
@@ -113,11 +118,11 @@ class Server:
             self._inode = os.stat(self.address).st_ino
             name, port = "localhost", "80"
         else:
-            name = self.address[0] or socket.gethostname()
+            name = self.address[0] or sockets.gethostname()
             self.address = sock.getsockname()[:2]  # a port that was free is kept for the next start
             port = str(self.address[1])
             if name in ("0.0.0.0", "::"):  # noqa: S104
-                name = socket.gethostname()
+                name = sockets.gethostname()
         scheme = "http" if self.tls is None else "https"
         self._base = base_environ(name, port, scheme, {})
         self._listener = sock
@@ -302,7 +307,7 @@ class Server:
                 self._close_listener()
                 self._changed.notify_all()
 
-    def _accept(self, sock: socket.socket) -> None:
+    def _accept(self, sock: sockets.socket) -> None:
         for _ in range(self.limits.backlog):
             try:
                 client, address = sock.accept()
@@ -320,16 +325,16 @@ class Server:
             except OSError:
                 client.close()
 
-    def _begin(self, client: socket.socket, address: Any) -> None:
+    def _begin(self, client: sockets.socket, address: Any) -> None:
         """Take in a new connection."""
         client.setblocking(False)
         limits = self.limits
         host = ""
         more: dict[str, Any] = {}
-        if client.family == socket.AF_UNIX:
+        if client.family == sockets.AF_UNIX:
             more = peer_environ(client)
         else:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
             host = address[0]
             more = {"REMOTE_ADDR": host, "REMOTE_PORT": str(address[1])}
         refused = None
@@ -340,7 +345,7 @@ class Server:
         if refused is not None:
             if self.tls is None:
                 client.send(self._refusal(refused))
-                client.shutdown(socket.SHUT_WR)
+                client.shutdown(sockets.SHUT_WR)
             client.close()
             return
         if self.tls is not None:

@@ -112,13 +112,15 @@ class Exchange:
     def _head(self, length: int | None) -> bytes:
         if self._started is None:
             raise ResponseError("the application did not call start_response")
-        head = self.response.head(*self._started, length, self._idle)
-        self.sent = True
-        return head
+        if length == 0 and self.request.method == "HEAD":
+            length = None  # the length of what GET would answer is not known
+        return self.response.head(*self._started, length, self._idle)
 
     def _write(self, data: bytes, known: int | None = None) -> None:
         head = b"" if self.sent else self._head(known)
-        self._sink.write(head + self.response.piece(data))
+        piece = self.response.piece(data)  # where this fails first, there can be another answer
+        self.sent = True
+        self._sink.write(head + piece)
 
     def _send_file(self, body: FileWrapper) -> bool:
         part = None if self.sent else body.part()
@@ -129,6 +131,7 @@ class Exchange:
             length = self.response.plain_length
             if length is None:  # HEAD, 204, 304
                 part.close()
+                self.sent = True
                 self._sink.write(head)
                 return True
             if length > part.end - part.offset:
@@ -137,6 +140,7 @@ class Exchange:
         except BaseException:
             part.close()
             raise
+        self.sent = True
         self._sink.write_file(part, head)
         return True
 
