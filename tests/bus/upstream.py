@@ -1,7 +1,7 @@
 """A pytest plugin: has CherryPy's own tests (cherrypy.test, in its wheel) run against kirsch's HTTP server.
 
-`pytest -p tests.bus.upstream --pyargs cherrypy.test`. Nothing of the suite is changed; kirsch's error pages are
-left out, as for any server that is not told to conceal what CherryPy says.
+`pytest -p tests.bus.upstream --pyargs cherrypy.test`. Nothing of the suite is changed; kirsch's error pages
+are left out, as for any server that is not told to conceal what CherryPy says.
 """
 
 from typing import Any
