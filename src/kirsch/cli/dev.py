@@ -133,15 +133,20 @@ class Following:
                 _say(str(error))
 
     def _take_up(self, client: "Client", change: "Change") -> None:
+        from kirsch.cli.releases import wait
         from kirsch.cli.up import apply
-        from kirsch.cli.waiting import is_up, wait
+        from kirsch.cli.waiting import is_up
+        from kirsch.cli.waiting import wait as wait_until
         from kirsch.cluster.api.client import UNITS
         from kirsch.cluster.dev.reload import units_of_code
 
         named = change.shown
         if change.units:
             self.application = load(self.application.directory)
-            apply(client, self.application)
+            started, number = apply(client, self.application)
+            if number is not None:
+                row = {"application": self.application.name, "number": number, "start": started}
+                wait(client, row, self.timeout)
             _say(f"{named} changed: the application is up to date")
         if not change.code:
             return
@@ -149,8 +154,10 @@ class Following:
         # One after another, so that those behind a balancer are never away together.
         for name in units_of_code(self.application, launched):
             _say(f"{named} changed: restarting {name}")
-            client.patch(UNITS, {"change": [{"name": name, "desiredState": "launched", "again": True}]})
-            wait(client, [name], is_up, self.timeout)
+            change_of = {"name": name, "desiredState": "launched", "again": True}
+            for row in client.patch(UNITS, {"change": [change_of]})["releases"]:
+                wait(client, row, self.timeout)
+            wait_until(client, [name], is_up, self.timeout)
             _say(f"{name} is ready")
 
 

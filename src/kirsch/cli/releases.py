@@ -16,9 +16,8 @@ from kirsch.cli.output import Column, table
 from kirsch.cli.values import JSON, NO_BLOCK, NO_LEGEND, count, timeout
 from kirsch.cli.verb import Noun, Options, argument, flag, option, verb
 from kirsch.cli.waiting import events
-from kirsch.cluster.api.client import UNITS, Client, ClientError
+from kirsch.cluster.api.client import RELEASES, UNITS, Client, ClientError
 
-RELEASES = "/kirsch/v1/releases"
 # Lines of a unit that failed, as many as are shown, and as many as are looked through for them.
 SHOWN = 10
 READ = 1000

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kirsch.websocket.threaded import Connection
 
 UNITS = "/kirsch/v1/units"
+RELEASES = "/kirsch/v1/releases"
 TIMEOUT = 60.0
 # Seconds that each of several machines has to answer a GET, round after round; then it has all the time.
 PATIENCE = (5.0, 15.0)

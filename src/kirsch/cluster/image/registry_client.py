@@ -7,8 +7,9 @@ import ssl
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
-from kirsch.cluster.api.client import UNITS, Client, unit_path
+from kirsch.cluster.api.client import RELEASES, UNITS, Client, unit_path
 from kirsch.cluster.image.reference import ImageError, Reference, is_content_tag
 from kirsch.cluster.image.registry import Registry
 
@@ -131,6 +132,11 @@ def garbage_collect(client: RegistryClient, texts: Collection[str]) -> int:
 
 
 def texts_of(client: Client) -> list[str]:
-    """The texts of all units of a cluster. Raises ClientError."""
+    """Return the texts of all units of a cluster, and those that a release could bring back. Raises
+    ClientError."""
     names = {line["name"] for line in client.get(UNITS)["units"]}
-    return [client.get(unit_path(name))["text"] for name in sorted(names)]
+    texts = {client.get(unit_path(name))["text"] for name in names}
+    for row in client.get(RELEASES)["releases"]:
+        changes = client.get(f"{RELEASES}/{quote(row['application'], safe='')}/{row['number']}")["changes"]
+        texts |= {text for change in changes for text in (change["before"], change["after"]) if text}
+    return sorted(texts)
