@@ -148,6 +148,22 @@ class TestClients:
                 client.settimeout(5)
                 assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
 
+    @pytest.mark.parametrize(
+        "said",
+        [b"GET /fleet", b"PUT /fleet/v1/units/a.service HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"],
+        ids=["heads", "bodies"],
+    )
+    def test_300_halves_disturb_nobody(self, kirschd: Kirschd, said: bytes) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+        with ExitStack() as stack:
+            self.silent(kirschd, stack, 300, said)
+            for api in APIS:
+                for _ in range(10):
+                    begun = time.monotonic()
+                    assert kirschd.ask("GET", f"{api}/machines").status == 200
+                    assert time.monotonic() - begun < 1
+
     @pytest.mark.slow
     def test_slow_ones_time_out(self, kirschd: Kirschd) -> None:
         """One says nothing, one begins a head, one a body: none of them is kept for ever."""
