@@ -119,6 +119,10 @@ class Engine:
             await self._changed.wait()
             self._changed.clear()
             self._news.clear()
+            leader = self.mirror.entries.get(keys.LEADER)
+            if leader is None or leader.created != term.revision:
+                # The lease has ended. Without decisions nothing would be written, and nobody lead.
+                return
             own: set[int] = set()
             if self.snapshots.now().active and not await self._release(term, own):
                 return
@@ -205,7 +209,8 @@ class Engine:
         """The cluster now, with the machines that were lost a moment ago; looks again when that is over."""
         cluster = self.snapshots.now()
         used = {machine for machines in cluster.schedule.values() for machine in machines}
-        self._lost_machines.see(used - cluster.machines.keys())
+        there = {keys.last(entry.key) for entry in self.mirror.below(keys.MACHINES)}
+        self._lost_machines.see(used - there)
         return replace(cluster, lapsed=self._lost_machines.lately())
 
     def _take_notice(self, changed: frozenset[str]) -> None:
