@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kirsch.cluster.model import keys as names
 from kirsch.cluster.registry import Delete, MemoryRegistry, Put, Unavailable, Unchanged
 from kirsch.cluster.registry.lease import Heard, LeasedKeys, MachineLease
 from kirsch.cluster.registry.mirror import Mirror
@@ -51,6 +52,55 @@ def test_keys_are_what_is_wanted_and_come_back_after_a_lost_lease():
         assert (await registry.list("/")).entries == ()
 
     run(scenario())
+
+
+def test_what_vanishes_with_its_machine_is_held_until_it_is_back_or_lost():
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        mirror, given_up = Mirror(registry, names.ROOT), asyncio.Event()
+        task = asyncio.create_task(mirror.run())
+        machine, state, other = names.machine("m1"), names.state("a.service", "m1"), names.unit("a.service")
+        lease = await registry.grant(10)
+        puts = [Put(machine, "1", lease), Put(state, "1", lease), Put(other, "1")]
+        await mirror.reached(await registry.transact(puts))
+        revision = mirror.revision
+
+        await registry.revoke(lease)
+        await mirror.reached(revision + 1)
+        assert mirror.entries.keys() == {other}
+        assert [mirror.held(key).value for key in (machine, state)] == ["1", "1"]
+        assert [entry.key for entry in mirror.held_below(names.ROOT)] == sorted([machine, state, other])
+
+        lease = await registry.grant(10)
+        await mirror.reached(await registry.put(machine, "2", lease=lease))
+        assert mirror.held(machine).value == "2"
+        mirror.listen(lambda changed: given_up.set() if changed == {state} else None)
+        await given_up.wait()  # the state was not put back
+        assert mirror.held(state) is None
+        # A key that its machine deletes while it is there is gone at once.
+        await mirror.reached(await registry.put(state, "3", lease=lease))
+        await registry.delete(state)
+        await mirror.reached(mirror.revision + 1)
+        assert mirror.held(state) is None
+        assert mirror.held(machine).value == "2"
+        task.cancel()
+
+    run(scenario())
+
+
+def test_a_lease_that_vanished_is_told_in_one_line(caplog):
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with leased(registry) as (mirror, lease, keys):
+            keys.want({"/a": "1", "/b": "2"})
+            await keys.settled()
+            await registry.revoke(await lease.id())
+            await until(mirror, {})
+            await until(mirror, {"/a": "1", "/b": "2"})
+
+    run(scenario())
+    (line,) = [r.getMessage() for r in caplog.records if "ended lease" in r.getMessage()]
+    assert "0.0 s after its last renewal: 2 keys were written again under lease" in line
 
 
 def test_a_mirror_lists_anew_what_the_store_has_forgotten():

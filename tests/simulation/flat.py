@@ -24,6 +24,7 @@ class SimulatedNetwork:
 
     def __init__(self, registry: Registry, mirror: Mirror, machine: str, host: Host) -> None:
         self.mirror = mirror
+        self.may_stay: Callable[[], bool] = lambda: False
         self.machine = machine
         self.host = host
         self.stands = False
@@ -57,10 +58,14 @@ class SimulatedNetwork:
         await asyncio.get_running_loop().create_future()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        if keys.mesh(self.machine) in changed:
+        if keys.mesh(self.machine) in changed or keys.mesh(self.machine) in self.mirror.vanished:
             self._tell()
 
     def _tell(self) -> None:
-        self.host.joined = keys.mesh(self.machine) in self.mirror.entries
+        own = keys.mesh(self.machine)
+        joined = own in self.mirror.entries or (own in self.mirror.vanished and self.may_stay())
+        if self.host.joined and not joined:
+            self.host.partings += 1
+        self.host.joined = joined
         for listener in self._listeners:
             listener()

@@ -59,6 +59,8 @@ class Host:
         self.full = False
         # It is in the flat network.
         self.joined = False
+        # How often kirschd took it out of the flat network.
+        self.partings = 0
         self._pid = 0
 
     def alive(self, name: UnitName) -> bool:

@@ -15,6 +15,7 @@ from kirsch.cluster.engine.placement import matches
 from kirsch.cluster.model import Assignment, Endpoint, Unit, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.registry.lease import MachineLease
+from kirsch.cluster.registry.mirror import RETURN
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitName
 
@@ -59,6 +60,8 @@ class Invariants:
         self._away: dict[str, float] = {}
         # What a machine that came back has to stop before it starts anything.
         self._foreign: dict[str, set[UnitName]] = {}
+        # When a machine's keys vanished last, with its lease.
+        self._vanished: dict[str, float] = {}
 
     def committed(self, changes: Sequence[tuple[Change, ...]]) -> None:
         """The store has changed."""
@@ -85,6 +88,7 @@ class Invariants:
                 elif change.key.startswith(keys.MACHINES):
                     machine = keys.last(change.key)
                     if change.entry is None:
+                        self._vanished[machine] = self.now()
                         self._abandoned |= {(machine, name) for name in self._not_its_own(machine)}
                         self.lost(machine)
                     elif change.entry.created == change.entry.modified:
@@ -218,7 +222,7 @@ class Invariants:
         if address := machine.host.address(name):
             if keys.mesh(machine.id) in self.truth.entries:
                 self._check_address(machine, name, address)
-            elif known and self.truth.there(machine.id):
+            elif known and self.truth.there(machine.id) and not self._returns(machine.id):
                 self.broken(f"{name} starts on {machine.id}, which is not in the flat network")
         if options.sticky and known:
             self._check_home(machine, name)
@@ -236,6 +240,10 @@ class Invariants:
             if not known:
                 # From its cache: somebody moved it away while the machine could not be told.
                 self._abandoned.add(process)
+
+    def _returns(self, machine: str) -> bool:
+        """A machine's lease vanished a moment ago: others have it in the flat network for so long."""
+        return self.now() - self._vanished.get(machine, float("-inf")) < RETURN
 
     def _check_home(self, machine: SimulatedMachine, name: UnitName) -> None:
         """A sticky unit starts at home. Somebody may just have moved it: its new home waits for a machine

@@ -114,12 +114,37 @@ def stopped_then_started(seed: int) -> Scenario:
     return replace(scenario, manner=replace(STEADY, stop=1.5))
 
 
+def lease_revoked(seed: int) -> Scenario:
+    """A leader of the store's that was paused ends leases that live: one, all at once, one that is new."""
+    units: Units = [*_units(9), *((f"c{number}.container", ()) for number in range(6))]
+    units += [("data.service", ("Sticky=yes",)), ("stops.service", ("OnPartition=stop",))]
+    acts = [Act(20, "revoke", "m2"), *(Act(25, "revoke", f"m{number}") for number in (1, 2, 3))]
+    acts += [Act(30, "revoke", "m1"), Act(30.3, "revoke", "m1"), Act(30.6, "revoke", "m1")]
+    return _scenario("lease-revoked", seed, 3, units, acts)
+
+
+def leases_revoked(seed: int) -> Scenario:
+    """Leases that live are ended again and again while units start, move, stop and are destroyed."""
+    random = Random(seed)
+    units: Units = [*_units(6), *((f"c{number}.container", ()) for number in range(6))]
+    units += _units(3, "d", "Sticky=yes") + _units(3, "s", "OnPartition=stop") + _units(1, "g", "Global=true")
+    acts = [Act(random.uniform(4, 15), "start", name) for name, _ in units]
+    for name, _ in units:
+        verb = random.choice(("move", "move", "restart", "change", "load", "destroy"))
+        acts.append(Act(random.uniform(15, 40), verb, name))
+    acts += [Act(random.uniform(5, 42), "revoke", f"m{random.randint(1, 3)}") for _ in range(12)]
+    acts += [Act(43, "revoke", f"m{number}") for number in (1, 2, 3)]
+    return _scenario("leases-revoked", seed, 3, units, acts, start=[])
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
     "machine-lost": machine_lost,
     "machine-returns": machine_returns,
     "cut-off": cut_off,
+    "lease-revoked": lease_revoked,
+    "leases-revoked": leases_revoked,
     "leader-killed": leader_killed,
     "kirschd-killed": kirschd_killed,
     "disk-full": disk_full,

@@ -23,6 +23,7 @@ class Act:
     drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,
     but it is asked to go), killleader SECONDS, crashleader;
+    revoke MACHINE (the store ends its lease, though it was renewed);
     full, empty MACHINE (where units' files go); away, back (the store); die UNIT RESULT; calm (the network
     loses nothing any more).
     """

@@ -34,13 +34,15 @@ LATEST = 10.0
 @dataclass(slots=True)
 class Outcome:
     """How a simulation ended: what was broken first, empty if nothing was; when all was settled, in seconds;
-    what kirschd had the machines do (when, which, what, of which unit); and, where it was asked for, what
+    what kirschd had the machines do (when, which, what, of which unit); how often each machine left the flat
+    network, since it was booted last; and, where it was asked for, what
     happened."""
 
     scenario: Scenario
     broken: str = ""
     settled: float = 0.0
     orders: list[tuple[float, str, str, str]] = field(default_factory=list)
+    partings: dict[str, int] = field(default_factory=dict)
     trace: list[str] = field(default_factory=list)
 
 
@@ -113,6 +115,7 @@ class Simulation:
         play = asyncio.create_task(self._play())
         await asyncio.wait((play, self._broken), return_when=asyncio.FIRST_COMPLETED)
         for machine in self.machines.values():
+            self.outcome.partings[machine.id] = machine.host.partings
             machine.kill_kirschd()
         for task in (play, *self._orders):
             task.cancel()
@@ -191,6 +194,8 @@ class Simulation:
                 machine.link.cut()
             case "mend" if not machine.link.up:
                 machine.link.mend()
+            case "revoke":
+                self.store.revoke(keys.machine(machine.id))
             case "full" | "empty":
                 machine.host.full = act.verb == "full"
             case "renew":

@@ -66,6 +66,12 @@ class SimulatedStore:
         """As Registry.keep_alive."""
         return self._data.keep_alive(lease, self.loop.time())
 
+    def revoke(self, key: str) -> None:
+        """End the lease that a key hangs on, as a leader does whose clock is wrong."""
+        entry = self._data.get(key)
+        if entry is not None and entry.lease and not self.away:
+            self.write(lambda draft: draft.revoke(entry.lease))
+
     def changes(self, prefix: str, revision: int) -> "Sequence[tuple[Change, ...]]":
         """What happened below a prefix from a revision on. Raises Compacted."""
         if revision > self._data.revision:

@@ -66,6 +66,13 @@ def test_what_stops_when_cut_off_has_stopped_before_it_starts_elsewhere():
     assert all(at - 20 + MachineLease.RENEW > LEASE for at in started.values())
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_lease_that_vanished_though_it_was_renewed_has_no_effect(seed: int):
+    outcome = played("lease-revoked", seed)
+    assert [order for order in outcome.orders if order[0] > 19] == []
+    assert outcome.partings == {"m1": 0, "m2": 0, "m3": 0}
+
+
 def test_a_leader_that_is_killed_again_and_again_loses_no_unit_and_starts_none_twice():
     outcome = played("leader-killed")
     assert sorted(unit for _, _, unit in orders(outcome, "start")) == sorted(
@@ -126,6 +133,13 @@ def test_a_simulation_finds_what_is_broken(monkeypatch: pytest.MonkeyPatch):
     # An agent that does not stop what it should when it is cut off.
     monkeypatch.setattr("kirsch.cluster.agent.plan.STOPS_AT", 50.0)
     assert "has not stopped on m1" in simulate(NAMED["cut-off"](1)).broken
+
+
+def test_without_a_time_to_return_in_a_vanished_lease_has_effects(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kirsch.cluster.registry.mirror.RETURN", 0.0)
+    outcome = simulate(NAMED["lease-revoked"](1))
+    assert outcome.broken or [order for order in outcome.orders if order[0] > 19]
+    assert sum(outcome.partings.values())
 
 
 def test_a_seed_played_again_is_the_same_line_by_line():

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from kirsch.cluster.agent.assignments import Assignments
 from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.agent.membership import Membership
-from kirsch.cluster.agent.plan import STOPS_AT, Hold, Unload, View, alive, plan
+from kirsch.cluster.agent.plan import STOPS_AT, Assigned, Hold, Unload, View, alive, plan
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
@@ -71,6 +72,7 @@ class Agent:
         runtime.listen(self._state_changed)
         lease.listen(self._lease_changed)
         if network is not None:
+            network.may_stay = self._may_stay
             network.listen(self._networked)
         if names is not None:
             self._named()
@@ -131,11 +133,9 @@ class Agent:
             {} if self._closing else self.assignments.elsewhere(),
         )
         endpoints = self.snapshots.now().endpoints
-        # What was moved back here before it was stopped is not this machine's alone yet.
-        own = {name for name, unit in assigned.items() if unit.options.is_global or name not in elsewhere}
         if not connected:
             self._joining = True
-        elif not any(alive(state) for name, state in running.items() if name not in own):
+        elif not self._foreign(assigned, elsewhere):
             self._joining = False
         return View(
             assigned=assigned,
@@ -161,6 +161,17 @@ class Agent:
             unaddressed=self.preparation.unaddressed(assigned),
             cached={} if known else {name: unit.assigned for name, unit in self.work.cache.units.items()},
         )
+
+    def _foreign(self, assigned: Mapping[UnitName, Assigned], elsewhere: Mapping[UnitName, str]) -> bool:
+        """Return True if a unit runs here that is not this machine's alone."""
+        # What was moved back here before it was stopped is not this machine's alone yet.
+        own = {name for name, unit in assigned.items() if unit.options.is_global or name not in elsewhere}
+        return any(alive(state) for name, state in self.runtime.states().items() if name not in own)
+
+    def _may_stay(self) -> bool:
+        """Return True if the store was heard in time, so that no lease was to end, and moved nothing."""
+        in_time = self.lease.silence < self.lease.TTL
+        return in_time and not self._foreign(self.assignments.assigned(), self.assignments.elsewhere())
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""

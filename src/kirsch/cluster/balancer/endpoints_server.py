@@ -54,7 +54,7 @@ class EndpointsServer:
 
     def line(self) -> bytes:
         """Return the line that clients are sent now."""
-        known = (Endpoint.parse(entry.value) for entry in self.mirror.below(keys.ENDPOINTS))
+        known = (Endpoint.parse(entry.value) for entry in self.mirror.held_below(keys.ENDPOINTS))
         # What has no address yet can be nobody's server.
         endpoints = [endpoint.public() for endpoint in known if endpoint.address]
         return json.dumps({"endpoints": endpoints}).encode() + b"\n"

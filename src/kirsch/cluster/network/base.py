@@ -10,6 +10,8 @@ class Network(Protocol):
     """One machine's part of the flat network. For one event loop."""
 
     subnet: Subnet
+    may_stay: Callable[[], bool]
+    """True if this machine may stay in the network though its mesh key vanished; its agent sets this."""
 
     @property
     def stands(self) -> bool:

@@ -63,6 +63,7 @@ class FlatNetwork:
         folder: Path = FOLDER,
     ) -> None:
         self.subnet = subnet
+        self.may_stay: Callable[[], bool] = lambda: False
         self._allocator = Allocator(registry, mirror, subnet)
         self._mirror = mirror
         self._machine = machine
@@ -173,8 +174,8 @@ class FlatNetwork:
     def _desire(self, observed: Observed) -> Desired:
         """Return the desired state by the store's mesh keys; while the store is away, by its last ones."""
         own = keys.mesh(self._machine)
-        mesh = {entry.key: entry.value for entry in self._mirror.below(keys.MESH)}
-        joined = mesh.pop(own, None) is not None
+        mesh = {entry.key: entry.value for entry in self._mirror.held_below(keys.MESH)}
+        joined = mesh.pop(own, None) is not None and (own in self._mirror.entries or self.may_stay())
         indices = {link.index for link in observed.links.values()}
         return replace(
             self._desired,
@@ -216,5 +217,8 @@ class FlatNetwork:
         self._wake.set()
 
     def _take_notice(self, changed: frozenset[str]) -> None:
-        if any(key.startswith(keys.MESH) for key in changed):
+        # While the own key is missing, a unit that is put elsewhere decides whether this machine may stay.
+        missing = keys.mesh(self._machine) in self._mirror.vanished
+        own = keys.schedule(self._machine, "")
+        if any(key.startswith(keys.MESH) or (missing and key.startswith(own)) for key in changed):
             self._wake.set()

@@ -78,6 +78,8 @@ class MachineLease:
         self._acknowledged = float("-inf")
         self._acknowledged_at: float | None = None
         self._holding = False
+        # Seconds from its last renewal until the store said that the lease before this one is gone.
+        self.lost_after = 0.0
         self._granted = asyncio.Condition()
         self._doubted = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -96,6 +98,11 @@ class MachineLease:
     def doubt(self) -> None:
         """The store says that the lease is gone: ask now, not at the next renewal."""
         self._doubted.set()
+
+    async def other_than(self, lease: int) -> None:
+        """Return as soon as there is another lease than this one."""
+        async with self._granted:
+            await self._granted.wait_for(lambda: self.current not in (0, lease))
 
     @property
     def silence(self) -> float:
@@ -129,6 +136,7 @@ class MachineLease:
                 self._hear()
                 pause = self.RENEW
             except LeaseLost:
+                self.lost_after = self.clock() - self._acknowledged
                 self.current, self._holding = 0, False
                 continue
             except Unavailable as error:
@@ -227,11 +235,19 @@ class LeasedKeys:
             except LeaseLost:
                 self.lease.doubt()
                 self._changed.set()
-                await asyncio.sleep(self.RETRY)
+                await self._renewed()
             except Unavailable as error:
                 log.warning("states cannot be written, the registry is away: %s", error)
                 self._changed.set()
                 await asyncio.sleep(self.RETRY)
+
+    async def _renewed(self) -> None:
+        """Wait for a new lease: others take this machine for lost if its keys are not back at once."""
+        try:
+            async with asyncio.timeout(self.RETRY):
+                await self.lease.other_than(self._lease_id)
+        except TimeoutError:
+            pass
 
     def _look(self) -> None:
         if self.lease.current != self._lease_id:
@@ -264,6 +280,7 @@ class LeasedKeys:
 
     async def _write(self) -> None:
         lease = await self.lease.id()
+        before = self._lease_id if lease != self._lease_id else 0
         if lease != self._lease_id:
             self._lease_id, self._written, self._own, self._deleted = lease, {}, set(), {}
         self._correct()
@@ -281,6 +298,15 @@ class LeasedKeys:
         self._forget([operation.key for operation in operations if isinstance(operation, Delete)])
         if wanted and lease == self.lease.current:
             self.lease.holding()
+        if before:
+            log.warning(
+                "the store ended lease %x of this machine %.1f s after its last renewal: "
+                "%d keys were written again under lease %x",
+                before,
+                self.lease.lost_after,
+                len(wanted),
+                lease,
+            )
         if wanted is self._wanted:
             self._settled.set()
 

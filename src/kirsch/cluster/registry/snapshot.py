@@ -63,13 +63,14 @@ class Snapshots:
         return self._cluster
 
     def _read(self, changed: set[str]) -> Cluster:
-        before, entries = self._cluster, self._mirror.entries
+        before = self._cluster
         units, homes, moves = dict(before.units), dict(before.homes), dict(before.moves)
         schedule: ByMachine[Assignment] = dict(before.schedule)
         states: ByMachine[UnitState] = dict(before.states)
         addresses, releases = dict(before.addresses), dict(before.releases)
         for key in changed:
-            entry = entries.get(key)
+            # What vanished with its machine a moment ago is there until the machine is lost for sure.
+            entry = self._mirror.held(key)
             match keys.kind(key):
                 case keys.UNITS:
                     name = read_name(keys.last(key))
@@ -132,7 +133,7 @@ class Snapshots:
 
     def _machines(self) -> dict[str, Machine]:
         machines = {}
-        for entry in self._mirror.below(keys.MACHINES):
+        for entry in self._mirror.held_below(keys.MACHINES):
             settings = self._mirror.value(keys.machine_settings(keys.last(entry.key)))
             machine = Machine.parse(entry.value, settings)
             machines[machine.id] = machine
