@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a main process ended: by `code` or by `signal`. `lost`: its shim was killed, and it too."""
+    """End of a main process: by `code` or by `signal`. `lost`: its shim was killed, and it too."""
 
     code: int | None = None
     signal: int | None = None
@@ -104,12 +104,12 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether anything of the tree may be left, or any callback still to come."""
+        """Return True while anything of the tree may be left, or any callback is still to come."""
         return self._tree is not None and not self._gone.is_set()
 
     @property
     def main_exit(self) -> Exit | None:
-        """How the main process ended; None while it runs."""
+        """The main process's end; None while it runs."""
         return self._main_exit
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What to run, and as whom: values, and what the kernel has to be told."""
+"""Commands and the users they run as: values, and calls that tell the kernel."""
 
 import grp
 import os
@@ -48,7 +48,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What setuid(2), setgid(2) and setgroups(2) are called with; None: not called."""
+    """Arguments of setuid(2), setgid(2) and setgroups(2); None: not called."""
 
     uid: int | None = None
     gid: int | None = None

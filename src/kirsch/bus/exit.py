@@ -1,4 +1,4 @@
-"""How a process leaves: once, in order, from the main thread, whoever asks."""
+"""Exit of a process: once, in order, from the main thread, whoever asks."""
 
 import threading
 from typing import Any
@@ -23,7 +23,7 @@ class ExitPlugin(SimplePlugin):
 
     @property
     def asked(self) -> bool:
-        """Whether the bus has been asked to exit."""
+        """True once the bus has been asked to exit."""
         return self._asked.is_set()
 
     def __call__(self) -> None:
@@ -40,14 +40,14 @@ class ExitPlugin(SimplePlugin):
                 self._signals.set_handler(name, handler)
 
     def terminate(self) -> None:
-        """What SIGTERM does."""
+        """Handle SIGTERM."""
         self()
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Handle Ctrl-C."""
         self()
 
     def main(self) -> None:
-        """What bus.block() does ten times a second."""
+        """Exit once asked; bus.block() calls this ten times a second."""
         if self.asked and self.bus.state in (self.bus.states.STARTED, self.bus.states.STOPPED):
             self.bus.exit()

@@ -15,7 +15,7 @@ Check = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one named check says; `reason` is empty when it is well."""
+    """Result of one named check; `reason` is empty when it is well."""
 
     name: str
     reason: str = ""
@@ -27,7 +27,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the process is to get requests, and what each check says. `reason` is the process's own."""
+    """Readiness, and the result of each check. `reason` is the process's own."""
 
     reason: str = ""
     checks: tuple[Result, ...] = ()
@@ -80,11 +80,11 @@ class HealthPlugin(ExitPlugin):
         self._checks[name] = _Runner(name, check)
 
     def live(self) -> bool:
-        """Whether the process is worth keeping: its bus starts, runs or drains."""
+        """Return True while the process is worth keeping: its bus starts, runs or drains."""
         return self.bus.state in (self.bus.states.STARTING, self.bus.states.STARTED)
 
     def ready(self) -> Health:
-        """Whether requests are welcome. Runs every check, side by side."""
+        """Return readiness. Runs every check, side by side."""
         if self.draining:
             return Health("draining")
         if self.bus.state is not self.bus.states.STARTED:
@@ -107,7 +107,7 @@ class HealthPlugin(ExitPlugin):
         return _respond(environ, start_response, health.ok, health.to_json())
 
     def terminate(self) -> None:
-        """What SIGTERM does: drain, then exit; while draining, exit now."""
+        """Handle SIGTERM: drain, then exit; while draining, exit now."""
         if self.drain_seconds <= 0 or self.draining:
             self()
         elif not self.asked:
@@ -115,7 +115,7 @@ class HealthPlugin(ExitPlugin):
             threading.Thread(target=self._drain, name="drain", daemon=True).start()
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: exit now; once more, KeyboardInterrupt ends what that waits for."""
+        """Handle Ctrl-C: exit now; once more, KeyboardInterrupt ends what that waits for."""
         if self.asked:
             raise KeyboardInterrupt
         self()

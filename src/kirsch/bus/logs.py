@@ -41,7 +41,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class SyslogFormatter(logging.Formatter):
-    """What follows the priority: the logger's name as tag, and the message."""
+    """Text after the priority: the logger's name as tag, and the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.name}: {_message(record)}"

@@ -44,7 +44,7 @@ class MetricsPlugin(plugins.SimplePlugin):
         self.bus.subscribe("after_request", self.observe)
 
     def unsubscribe(self) -> None:
-        """Leave the bus."""
+        """Count no more requests."""
         super().unsubscribe()
         self.bus.unsubscribe("after_request", self.observe)
 

@@ -1,4 +1,4 @@
-"""When to start a process again: values in, a decision out. Times are seconds on the caller's clock."""
+"""Restarts of a process: values in, a decision out. Times are seconds on the caller's clock."""
 
 from dataclasses import dataclass
 from signal import SIGHUP, SIGINT, SIGPIPE, SIGTERM
@@ -39,7 +39,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whether and when to start again. A run of `settled` seconds or more ends the row of quick failures."""
+    """Terms of a restart. A run of `settled` seconds or more ends the row of quick failures."""
 
     restart: Literal["always", "on-failure", "no"] = "on-failure"
     backoff: Backoff = Backoff()
@@ -53,7 +53,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """When a process was started, oldest first, and how many of its last runs in a row were short."""
+    """Starts of a process, oldest first, and how many of its last runs in a row were short."""
 
     starts: tuple[float, ...] = ()
     failures: int = 0
@@ -85,7 +85,7 @@ class Failed:
 
 
 def after_exit(policy: Policy, history: History, how: Exit, now: float) -> Again | Done | Failed:
-    """What to do about a process that ended at `now`."""
+    """Decide about a process that ended at `now`."""
     clean = how.ok or (how.signal in CLEAN_SIGNALS and not how.lost)
     if policy.restart == "no" or (policy.restart == "on-failure" and clean):
         return Done() if clean else Failed(str(how))

@@ -55,7 +55,7 @@ class Tree:
                 pass
 
     def hear(self) -> list[int]:
-        """What the shim says now: the main process's status if it has ended. Sets `ended` and `lost`."""
+        """Report of the shim: the main process's status if it has ended. Sets `ended` and `lost`."""
         try:
             data = self.control.recv(4096)
         except OSError:
@@ -93,7 +93,7 @@ class Tree:
             pass
 
     def _request(self, command: Command, grace: float, keep: bool, stdin: int | None) -> bytes:
-        """What the shim needs to know. Environment and secrets go this way, never on a command line."""
+        """Orders for the shim. Environment and secrets go this way, never on a command line."""
         credentials = resolve_credentials(command.user, command.group)
         environment = dict(os.environ if command.environment is None else command.environment)
         environment[MARK] = self._token

@@ -28,12 +28,12 @@ class Tags:
         return cls(frozenset(re.findall(_TAG, field)))
 
     def matches_weakly(self, tag: str) -> bool:
-        """Whether `tag` is among them by the weak comparison, which If-None-Match asks for."""
+        """Return True if `tag` is among them by the weak comparison, which If-None-Match asks for."""
         return self.any or _strong(tag) in {_strong(each) for each in self.tags}
 
 
 def is_held(field: str, tag: str) -> bool:
-    """Whether whoever sent this If-None-Match has what `tag` names; a field that is none says no."""
+    """Return True if the sender of this If-None-Match has what `tag` names; a field that is none says no."""
     if field == tag:  # as nearly all send it
         return True
     try:

@@ -36,7 +36,7 @@ class File:
 
     @classmethod
     def read(cls, path: Traversable) -> "File":
-        """What is at `path`. Raises OSError, and KeyError as `of` does."""
+        """Read the file at `path`. Raises OSError, and KeyError as `of` does."""
         return cls.of(path.read_bytes(), path.name)
 
     def serve(self) -> bytes | None:
@@ -61,7 +61,7 @@ class Page:
         self._file = file
 
     def GET(self) -> bytes | None:
-        """The page."""
+        """Answer with the page."""
         return self._file.serve()
 
 

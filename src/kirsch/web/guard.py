@@ -1,4 +1,4 @@
-"""Who may ask: browsers that mean this site, and of their pages, for changes, its own alone."""
+"""Guards of a site: browsers that mean this site, and of their pages, for changes, its own alone."""
 
 import ipaddress
 import re
@@ -15,7 +15,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 @lru_cache(1000)
 def is_own_host(field: str, names: frozenset[str]) -> bool:
-    """Whether a Host field names this site and not a stranger's domain that was pointed at it.
+    """Return True if a Host field names this site and not a stranger's domain that was pointed at it.
 
     Addresses and names without a dot (localhost, a link's alias) are nobody's to register, so DNS
     rebinding cannot use them; other names must be among `names`.
@@ -28,7 +28,7 @@ def is_own_host(field: str, names: frozenset[str]) -> bool:
 
 
 def is_same_site(headers: Mapping[str, str]) -> bool:
-    """Whether a request that changes something was not sent by another site's page.
+    """Return True if a request that changes something was not sent by another site's page.
 
     Browsers say who asks in Sec-Fetch-Site (Fetch Metadata, W3C), older ones in Origin (RFC 6454);
     what is no browser sends neither.

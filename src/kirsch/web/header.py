@@ -1,4 +1,4 @@
-"""What browsers are told with every response, so that they keep strangers' scripts and frames away."""
+"""Header fields of every response, so that they keep strangers' scripts and frames away."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

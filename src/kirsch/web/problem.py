@@ -74,7 +74,7 @@ def unexpected() -> None:
 
 
 def is_for_people() -> bool:
-    """Whether the request is a browser's, for a page."""
+    """Return True if the request is a browser's, for a page."""
     return "text/html" in cherrypy.serving.request.headers.get("Accept", "")
 
 

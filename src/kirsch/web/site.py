@@ -1,4 +1,4 @@
-"""Where a site listens and how it behaves there, as the environment of a unit says."""
+"""Settings of a site, as the environment of a unit says."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where to listen (`address`, `port`), the name of this instance, the names, beside local ones, under
+    """Place to listen at (`address`, `port`), the name of this instance, the names, beside local ones, under
     which browsers may ask for the site, the seconds between SIGTERM and the end of service, and the format of
     the log."""
 

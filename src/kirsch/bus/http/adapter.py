@@ -53,7 +53,7 @@ class HTTPAdapter(ServerAdapter):
         self.bus.subscribe("drain", self.httpserver.drain)
 
     def unsubscribe(self) -> None:
-        """Leave the bus."""
+        """Neither start nor stop with the bus any more."""
         super().unsubscribe()
         self.bus.unsubscribe("drain", self.httpserver.drain)
 

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 
 class Phase(Enum):
-    """What a connection waits for from its client."""
+    """The next thing that a connection waits for from its client."""
 
     HANDSHAKE = auto()
     SILENT = auto()

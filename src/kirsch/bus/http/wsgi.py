@@ -23,7 +23,7 @@ _variables: dict[str, str] = {}
 
 
 class Sink(Protocol):
-    """What an answer is written to. Raises OSError once the client is gone."""
+    """Destination of an answer. Raises OSError once the client is gone."""
 
     def write(self, data: bytes) -> None: ...
 
