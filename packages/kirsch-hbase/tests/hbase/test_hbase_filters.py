@@ -102,8 +102,7 @@ def test_a_column_that_is_not_there_compares_with_nothing(table):
 @pytest.mark.parametrize(
     ("codec", "value"),
     [(INT, 1), (SHORT, 1), (DOUBLE, 1.0), (FLOAT, 1.0), (JSON, 1)],
-    ids=str,
-    ids=lambda codec: codec.name,
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_values_whose_bytes_do_not_sort_are_not_compared(table, codec, value):
     typed = table.connection.table(table.name, value=codec)
