@@ -40,11 +40,9 @@ class ExitPlugin(SimplePlugin):
                 self._signals.set_handler(name, handler)
 
     def terminate(self) -> None:
-        """Handle SIGTERM."""
         self()
 
     def interrupt(self) -> None:
-        """Handle Ctrl-C."""
         self()
 
     def main(self) -> None:

@@ -85,7 +85,7 @@ def releases(options: Options) -> int:
     example="kirsch release show notes 4",
 )
 def show(options: Options) -> int:
-    """Show one."""
+    """Print one release: its state, and the texts and images that it changes."""
     from difflib import unified_diff
 
     client = options.client()
@@ -294,7 +294,7 @@ def explained(client: Client, row: Row) -> str:
 
 
 def _last_lines(client: Client, failure: Row) -> Iterator[str]:
-    """What the unit wrote in the try that failed."""
+    """Yield the lines that the unit wrote in the try that failed."""
     if not failure["began"]:
         return
     try:
@@ -307,7 +307,7 @@ def _last_lines(client: Client, failure: Row) -> Iterator[str]:
 
 
 def _after(client: Client, row: Row) -> str:
-    """What runs now, and what to do."""
+    """Return what runs now, and what to do next."""
     again = "mend it and repeat the change"
     match row["state"]:
         case "rolled-back" | "aborted":

@@ -320,7 +320,7 @@ def _settings(made: _Import) -> str:
 
 
 def _image(name: str, service: Table) -> str:
-    """What an image that is built is called: its own name, or the service's."""
+    """Name of an image that is built: its own, or the service's."""
     named = str(service.get("image") or name)
     return named.partition(":")[0] if "/" not in named else name
 

@@ -423,7 +423,7 @@ def _claims(service: Service, application: Application) -> Iterator[Object]:
 
 
 def _placement(service: Service, services: list[Service]) -> Object:
-    """Where a pod may run, from the options that say so for machines."""
+    """Constraints on the nodes of a pod, from the options that say where a unit may run."""
     options, affinity, placed = service.options, dict[str, Any](), dict[str, Any]()
     if options.spread:
         key = TOPOLOGY.get(options.spread, options.spread)

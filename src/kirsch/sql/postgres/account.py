@@ -44,7 +44,7 @@ class Account:
         return subprocess.CompletedProcess(argv, process.returncode, output, errors)
 
     def may_enter(self, folder: Path) -> bool:
-        """Whether this account may use files below `folder`: asked of the kernel, which knows ACLs too."""
+        """Ask the kernel, which knows ACLs too, if this account may use files below `folder`."""
         return self.run(["test", "-x", str(folder)]).returncode == 0
 
     def own(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the server's programs lie: the wheel's, or those of a folder that is named, or of PATH."""
+"""Location of the server's programs: the wheel's, or those of a folder that is named, or of PATH."""
 
 import fcntl
 import importlib.metadata

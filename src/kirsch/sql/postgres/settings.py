@@ -1,4 +1,4 @@
-"""What the environment asks for, checked: values in, a value or one clear line out."""
+"""Settings read from the environment and checked: values in, a value or one clear line out."""
 
 import shlex
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class PostgresError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How PostgreSQL is to run. `password` is None where the environment has none."""
+    """Settings of one PostgreSQL. `password` is None where the environment has none."""
 
     data: Path
     user: str = "postgres"
