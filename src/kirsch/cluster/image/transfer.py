@@ -107,7 +107,7 @@ def fetch_script(names: Sequence[Reference]) -> str:
     Units find them as localhost/NAME too, when the registry is away. Pure."""
     images = shlex.join(map(str, names))
     script = f"command -v podman >/dev/null || exit 0; podman pull --quiet {images}"
-    # A tag by content is named with the registry always: see kirsch.cluster.rollout.
+    # A tag by content is named with the registry always: see kirsch.cluster.application.
     called = [name for name in names if not is_content_tag(name.tag)]
     return script + "".join(
         f" && podman tag {shlex.quote(str(n))} {shlex.quote(str(n.at(LOCAL)))}" for n in called
