@@ -69,6 +69,8 @@ class Loader:
         self._reloads = Shared(self._reload)
         # Units whose files were written since the last reload began.
         self._unread: set[UnitName] = set()
+        # Services of those among them that have another file than before.
+        self._renewed: set[str] = set()
         # What was written of each last: its file's hash, and what was added.
         self._made: dict[UnitName, tuple[str, str]] = {}
 
@@ -234,7 +236,7 @@ class Loader:
                 continue
             written.append(unit)
             self._made[each.name] = (each.prepared.file.hash, each.drop_in)
-            await self._hold(unit, each.prepared.file)
+            self._hold(unit, each.prepared.file)
             if result:
                 self._unread.add(unit.name)
                 await self._enable(unit)
@@ -255,10 +257,10 @@ class Loader:
                 results.append(error)
         return results
 
-    async def _hold(self, unit: Unit, file: UnitFile) -> None:
+    def _hold(self, unit: Unit, file: UnitFile) -> None:
         """Take a unit whose files stand. Starts with another file do not count for its start limit."""
         if unit.known.hash not in ("", file.hash):
-            await self.reset(unit.service)
+            self._renewed.add(unit.service)
         before = self._units.get(unit.name)
         if before is not None and before is not unit:
             self._units.disown(before)
@@ -333,6 +335,10 @@ class Loader:
 
     async def _reload(self) -> None:
         reading, self._unread = self._unread, set()
+        renewed, self._renewed = self._renewed, set()
+        # Not while files are written: systemd answers nothing during a reload, and each file would wait for
+        # one of its own.
+        await asyncio.gather(*(self.reset(service) for service in renewed))
         self._units.expected_reloads += 1
         try:
             await self._bus.manager("Reload")
