@@ -506,7 +506,8 @@ def test_an_instance_does_not_start_anew_while_another_s_machine_was_lost(units:
         wait_for(elsewhere, "the first starts elsewhere")
         now = units.lines()["pair@2.service"]
         assert (now["pid"], now["ready"]) == (before["pid"], True)
-        assert "starts anew once pair@1.service on machine" in now["message"]
+        release = units.client.get("/kirsch/v1/releases")["releases"][0]
+        assert (release["state"], release["replaced"]) == ("running", ["pair@1.service"])
         (units.folder / "go1").touch()
         wait_for(lambda: units.lines()["pair@2.service"]["pid"] != before["pid"], "the second starts anew")
     finally:
@@ -578,7 +579,7 @@ def test_events_are_a_websocket(units: Members):
         f"wss://{machine.address}:{machine.port}/kirsch/v1/events?unit=e.service",
         ssl=units.certificates.client(),
     ) as stream:
-        assert json.loads(stream.recv(30)) == {"units": [], "left": []}
+        assert json.loads(stream.recv(30)) == {"units": [], "left": [], "releases": []}
         units.ok(
             "start", "--no-block", units.unit("e.service", SLEEPER), units.unit("other.service", SLEEPER)
         )
