@@ -16,7 +16,10 @@ IMAGES_PATIENCE = 600
 IMAGES_NEED = ("podman", "runc", "docker-registry")
 # Those that build images, and run machines.
 LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE}
-MARKS = {"cluster": [pytest.mark.machines, pytest.mark.root, pytest.mark.faults]}
+MARKS = {
+    "cluster": [pytest.mark.machines, pytest.mark.root, pytest.mark.faults, pytest.mark.soak],
+    "image": [pytest.mark.soak],
+}
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 

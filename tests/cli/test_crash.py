@@ -82,7 +82,7 @@ def running(mark: str) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_kill_9_at_any_moment(application: Application):
     seed = random.randrange(1 << 32)

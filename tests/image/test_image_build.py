@@ -86,6 +86,7 @@ def test_the_articles_container_answers_and_serves_the_hosts_code(podman, web, a
     eventually(lambda: page(port) == "second", what="the changed page")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [1, 1_046_000, 1_047_000, 1_047_552, 1_060_000])
 def test_podman_takes_an_archive_of_whatever_length_in(podman, web, size):
     """Zeros behind its end that begin a part of what podman reads, 32 KiB, were an error."""
@@ -133,6 +134,7 @@ def test_a_build_tags_by_name_and_content_and_is_quick_the_second_time(podman, a
     assert by_content in podman.names()
 
 
+@pytest.mark.soak
 def test_two_builds_of_one_folder_have_one_content(podman, application):
     args = ["image", "build", application, "-t", podman.prefix, "--no-cache", "--json"]
     names = {json.loads(podman.kirsch(*args).stdout)["names"][0] for _ in range(2)}
@@ -143,6 +145,7 @@ def test_two_builds_of_one_folder_have_one_content(podman, application):
     assert flags.encode() == bytes([3, 0, 0, 0])
 
 
+@pytest.mark.soak
 def test_what_containerignore_names_stays_out(podman, application):
     kept = ["#1", "logs/kept.log"]
     for name in (*kept, "logs/old.log", "a/b/cache.tmp", "built/x", "noise.log", ".kirsch/secret"):
@@ -161,6 +164,7 @@ def test_what_containerignore_names_stays_out(podman, application):
     assert podman.podman("exec", name, "find", "/home/web", "-name", ".kirsch") == ""
 
 
+@pytest.mark.soak
 def test_the_content_is_other_with_every_change_that_counts(podman, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -187,6 +191,7 @@ def test_the_content_is_other_with_every_change_that_counts(podman, tmp_path):
     assert len(set(seen)) == 4
 
 
+@pytest.mark.soak
 def test_what_a_base_says_by_onbuild_is_in_its_content_and_in_that_of_what_begins_with_it(podman, tmp_path):
     base, folder = tmp_path / "base", tmp_path / "folder"
     base.mkdir()
@@ -213,6 +218,7 @@ def test_requirements_that_the_image_takes_no_wheels_of_are_left_alone(podman, t
     podman.kirsch("image", "build", tmp_path, "-t", podman.prefix)
 
 
+@pytest.mark.soak
 def test_who_keeps_files_to_himself_can_build(podman, application):
     kirsch = [KIRSCH, "image", "build", str(application), "-t", podman.prefix, "--no-cache"]
     done = podman._run(["sh", "-c", 'umask 077; exec "$@"', "sh", *kirsch])
@@ -221,6 +227,7 @@ def test_who_keeps_files_to_himself_can_build(podman, application):
     podman.kirsch("image", "build", application, "-t", podman.prefix)
 
 
+@pytest.mark.soak
 def test_images_are_tagged_listed_and_removed(podman, application):
     podman.kirsch("image", "build", application, "-t", podman.prefix)
     given = podman.kirsch("image", "tag", podman.prefix, f"{podman.prefix}:1.0").stdout
@@ -238,6 +245,7 @@ def test_images_are_tagged_listed_and_removed(podman, application):
     assert podman.names() == []
 
 
+@pytest.mark.soak
 def test_an_image_that_runs_is_not_removed_by_mistake(podman, application):
     podman.kirsch("image", "build", application, "-t", podman.prefix)
     podman.run(podman.prefix)
@@ -247,6 +255,7 @@ def test_an_image_that_runs_is_not_removed_by_mistake(podman, application):
     assert podman.names() == []
 
 
+@pytest.mark.soak
 def test_an_image_that_runs_by_another_name_is_not_removed_either(podman, application):
     podman.kirsch("image", "build", application, "-t", podman.prefix)
     podman.kirsch("image", "tag", podman.prefix, f"{podman.prefix}:1.0")
@@ -258,6 +267,7 @@ def test_an_image_that_runs_by_another_name_is_not_removed_either(podman, applic
     assert podman.names() == before
 
 
+@pytest.mark.soak
 def test_of_several_those_that_are_gone_are_told_before_the_one_that_is_not(podman, application):
     podman.kirsch("image", "build", application, "-t", podman.prefix)
     half = podman.kirsch("image", "rm", podman.prefix, f"{podman.prefix}:none", ok=False)
@@ -265,6 +275,7 @@ def test_of_several_those_that_are_gone_are_told_before_the_one_that_is_not(podm
     assert "there is no image" in half.stderr
 
 
+@pytest.mark.soak
 def test_what_failed_builds_leave_goes_with_prune(podman, tmp_path):
     def nameless() -> set[str]:
         return set(podman.podman("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
@@ -380,6 +391,7 @@ def test_without_podman_it_is_said_what_to_install(podman, tmp_path, monkeypatch
         assert refused.stderr == "kirsch: images need runc: apt-get install runc\n"
 
 
+@pytest.mark.soak
 def test_what_an_image_begins_with_is_made_where_kirsch_brings_it(podman, tmp_path):
     """A computer whose podman has nothing but Debian."""
     (tmp_path / "Containerfile").write_text("FROM localhost/kirsch/web\nCOPY text .\n")
@@ -407,6 +419,7 @@ def test_what_an_image_begins_with_is_made_where_kirsch_brings_it(podman, tmp_pa
         subprocess.run(["umount", memory], check=True)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_interrupted_leaves_nothing(podman, application, tmp_path, signum):
     before = set(podman.podman("ps", "--all", "--external", "--quiet").split())

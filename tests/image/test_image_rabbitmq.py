@@ -12,7 +12,7 @@ from tests.image.conftest import IMAGES, Podman
 
 # Of each attempt it says a dozen lines.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
-pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.machines, pytest.mark.soak, pytest.mark.root, pytest.mark.timeout(900)]
 PASSWORD = 'it\'s <<"a">>, ☃'
 
 

@@ -31,7 +31,7 @@ backend notes
     balance roundrobin
 """
 
-pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.machines, pytest.mark.soak, pytest.mark.root, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.image import Images
 from kirsch.cluster.provision.ingress import CONFIGURATION
 
-pytestmark = [pytest.mark.machines, pytest.mark.slow]
+pytestmark = [pytest.mark.machines, pytest.mark.soak]
 
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
 HERE = "\n[X-Kirsch]\nMachineMetadata=zone=d\n"

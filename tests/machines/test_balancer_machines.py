@@ -14,7 +14,7 @@ from tests.machines.trial import KIRSCH, Trial, eventually, podman
 
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
-pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.machines, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 IMAGES = Path(__file__).parents[2] / "images"
 IMAGE = "localhost/kirsch/haproxy"

@@ -14,7 +14,7 @@ from kirsch.cluster.provision.record import ClusterRecord
 from kirsch.websocket import Closed, HandshakeError
 from kirsch.websocket.threaded import Connection, connect
 
-pytestmark = [pytest.mark.machines, pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.machines, pytest.mark.root, pytest.mark.soak]
 
 CHAT = str(Path(__file__).parents[2] / "examples" / "chat")
 PATIENCE = 90

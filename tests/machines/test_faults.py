@@ -60,6 +60,7 @@ def assert_each_once(trial: Trial, names: list[str], pattern: str) -> None:
         assert on == [trial.by_id(lines[name]["machine"]).name], (name, on)
 
 
+@pytest.mark.soak
 def test_etcd_stopped_everywhere_for_a_minute(trial, measured):
     names = instances(trial, 30)
     before = trial.everywhere("s@*")
@@ -88,6 +89,7 @@ def test_etcd_stopped_everywhere_for_a_minute(trial, measured):
         assert units == before[machine]
 
 
+@pytest.mark.soak
 def test_one_member_of_etcd_killed(trial):
     names = instances(trial, 10)
     before = trial.everywhere("s@*")
@@ -166,6 +168,7 @@ def test_machine_cut_off_and_back(trial, measured):
     assert_each_once(trial, stops, "stops@*")
 
 
+@pytest.mark.soak
 def test_leading_kirschd_killed_again_and_again(trial, measured):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -204,6 +207,7 @@ def leading(trial: Trial):
     return trial.by_id(found[0])
 
 
+@pytest.mark.soak
 def test_adopted_after_kirschd_starts_anew(trial):
     names = instances(trial, 10)
     before = trial.everywhere("s@*")
@@ -218,6 +222,7 @@ def test_adopted_after_kirschd_starts_anew(trial):
     assert_each_once(trial, names, "s@*")
 
 
+@pytest.mark.soak
 def test_what_was_stopped_is_started_again_while_its_kirschd_is_away(trial):
     first = trial.machines[0]
     trial.submit("s@.service", f"{SLEEP}[X-Kirsch]\nMachineID={first.id}\n")
@@ -234,6 +239,7 @@ def test_what_was_stopped_is_started_again_while_its_kirschd_is_away(trial):
     assert after["s@2.service"] == before["s@2.service"]
 
 
+@pytest.mark.soak
 def test_a_full_run_on_one_machine(trial):
     full = trial.machines[-1]
     instances(trial, 6)

@@ -43,8 +43,8 @@ def test_the_registrys_settings_let_only_the_cluster_in():
     assert "LoadCredential=machine.key:/etc/kirsch/tls/machine.key" in SERVICE
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_each_machine_trusts_the_registry_and_one_is_it(cluster: ClusterRecord):
     home, *others = cluster.machines
@@ -60,8 +60,8 @@ def test_each_machine_trusts_the_registry_and_one_is_it(cluster: ClusterRecord):
     assert unit.strip() == "active"
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_an_image_is_sent_once_and_every_machine_takes_it(cluster: ClusterRecord, image: str):
     at = of_cluster(cluster).address
@@ -82,8 +82,8 @@ def test_an_image_is_sent_once_and_every_machine_takes_it(cluster: ClusterRecord
     act(runner, shell_of(cluster, cluster.machines[-1]), "it", f"podman pull --quiet {at}/{image}")
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
     cluster: ClusterRecord, image: str, tmp_path: Path
@@ -109,8 +109,8 @@ def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
     act(runner, shell, "it", f"podman pull --quiet {at}/{image}")
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_layers_go_only_while_nobody_can_send(cluster: ClusterRecord, image: str):
     at = of_cluster(cluster).address
@@ -129,8 +129,8 @@ def test_layers_go_only_while_nobody_can_send(cluster: ClusterRecord, image: str
     act(runner, shell, "it", f"podman pull --quiet {at}/{image}")
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_an_image_is_everywhere_before_it_is_needed(cluster: ClusterRecord, image: str):
     at = of_cluster(cluster).address
@@ -140,8 +140,8 @@ def test_an_image_is_everywhere_before_it_is_needed(cluster: ClusterRecord, imag
         act(Runner(), shell_of(cluster, machine), machine.name, f"podman image exists {at}/{image}")
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_a_stranger_is_not_let_in(cluster: ClusterRecord, image: str):
     kirsch("image", "push", image, "--on", cluster.name)
@@ -159,8 +159,8 @@ def kept(cluster: ClusterRecord) -> Iterator[ClusterRecord]:
     kirsch("cluster", "images", cluster.machines[0].name, "--cluster", cluster.name)
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.root
 def test_another_machine_keeps_the_images_when_the_one_that_did_is_gone(kept: ClusterRecord, image: str):
     first, second, _ = kept.machines

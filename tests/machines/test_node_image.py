@@ -24,8 +24,8 @@ def test_the_containerfile_says_what_the_recipe_says():
     }
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 def test_machines_begin_with_an_image_of_ones_own(tmp_path):
     computer = Computer(tmp_path, "tests-node")
     name = "kirsch/tests-node"
@@ -46,6 +46,7 @@ def test_machines_begin_with_an_image_of_ones_own(tmp_path):
 
 
 @pytest.mark.machines
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("image", "why"),
     [

@@ -29,8 +29,8 @@ def test_all_machines_are_meant_or_those_that_are_named():
         choose(record, ["attic"])
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 def test_a_cluster_is_switched_off_and_on_with_its_units(tmp_path):
     computer = Computer(tmp_path, f"tests-power-{os.getpid()}")
     try:
@@ -73,8 +73,8 @@ def test_a_cluster_is_switched_off_and_on_with_its_units(tmp_path):
         computer.close()
 
 
-@pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.soak
 def test_status_says_that_a_member_of_etcd_is_missing(tmp_path):
     computer = Computer(tmp_path, f"tests-etcd-{os.getpid()}")
     try:
