@@ -9,8 +9,20 @@ from hypothesis import strategies as st
 
 from kirsch.cluster.engine import rollout
 from kirsch.cluster.engine.reconcile import Assign, Withdraw, reconcile
-from kirsch.cluster.model import Assignment, Cluster, Endpoint, Machine, Release, Unit, UnitRecord, UnitState
-from kirsch.cluster.node.releases import steered
+from kirsch.cluster.model import (
+    Assignment,
+    Cluster,
+    Endpoint,
+    Machine,
+    Release,
+    Unit,
+    UnitRecord,
+    UnitState,
+    keys,
+)
+from kirsch.cluster.node.releases import opened, steered
+from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import Options, Policy, UnitFile, UnitName
 
 QUICK = Policy(healthy_for=5.0, deadline=60.0)
@@ -410,6 +422,82 @@ def test_a_release_waits_for_the_one_before():
     }
     alone = replace(alone, release=replace(made.release, targets=targets))
     assert rollout.step(alone).release.state == "running"
+
+
+def taken_over(made: World, new: dict[str, UnitFile]) -> World:
+    """A release that takes the place of the one under way."""
+    made.files.update((file.hash, file) for file in new.values())
+    active = () if made.release.over else (made.release,)
+    units = {name: file.hash for name, file in new.items()}
+    after = Release("app", made.release.number + 1, units, tuple(new), whole=True, policy=QUICK)
+    made.release, _, _ = opened(
+        after, True, replace(made.cluster, active=active), Mirror(MemoryRegistry(), keys.ROOT)
+    )
+    made.sights = {}
+    return made
+
+
+def test_one_that_took_anothers_place_takes_back_what_it_has_not_touched_itself():
+    old = instances(2)
+    made = world(old, instances(2, version="2"))
+    made.play(until=lambda world: "web@1.service" in world.touched)
+    # The second does not serve just now, so it is the first to be replaced.
+    two = UnitName.parse("web@2.service")
+    made.cluster = replace(
+        made.cluster, endpoints=tuple(e for e in made.cluster.endpoints if e.unit != two.text)
+    )
+    taken_over(made, instances(2, version="3", how=CRASHES))
+    assert made.play().state == "rolled-back"
+    assert "web@1.service" not in made.touched[1:-1]
+    assert {name: made.text(name) for name in old} == {name: file.hash for name, file in old.items()}
+    assert made.ready() == old.keys()
+
+
+def test_what_was_taken_over_is_kept_while_releases_follow_each_other_at_once():
+    old = instances(2)
+    made = world(old, instances(2, version="2", how=HANGS))
+    made.play(until=lambda world: "web@1.service" in world.touched)
+    # The next does not even begin.
+    taken_over(made, instances(2, version="3"))
+    taken_over(made, instances(2, version="4", how=HANGS))
+    assert made.play().state == "rolled-back"
+    assert {name: made.text(name) for name in old} == {name: file.hash for name, file in old.items()}
+    assert made.ready() == old.keys()
+
+
+def test_one_that_took_anothers_place_and_is_called_off_before_it_begins_takes_back_what_that_one_did():
+    old = instances(2)
+    made = world(old, instances(2, version="2", how=HANGS))
+    made.play(until=lambda world: "web@1.service" in world.touched)
+    taken_over(made, instances(2, version="3"))
+    made.release = steered(made.release, "abort", made.cluster)
+    assert made.play().state == "aborted"
+    assert made.text("web@1.service") == old["web@1.service"].hash
+    assert made.ready() == old.keys()
+
+
+def test_on_the_way_back_what_serves_waits_for_others_that_start_elsewhere():
+    made = world(instances(2), instances(2, version="2"))
+    made.play(until=lambda world: "web@1.service" in world.touched)
+    two = UnitName.parse("web@2.service")
+    before = made.cluster
+    (machine,) = before.schedule[two]
+    starts = replace(before.states[two][machine], active="activating", sub="start")
+    made.cluster = replace(
+        before,
+        states={**before.states, two: {machine: starts}},
+        endpoints=tuple(e for e in before.endpoints if e.unit != two.text),
+    )
+    made.release = steered(made.release, "abort", made.cluster)
+    made.touched.clear()
+    made.settle = lambda: None  # type: ignore[method-assign]
+    made.step()
+    made.step()
+    assert (made.release.state, made.touched) == ("rolling-back", [])
+    # One that does not come up in time is not waited for.
+    made.now += QUICK.deadline
+    made.step()
+    assert made.touched == ["web@1.service"]
 
 
 HOW = st.sampled_from([GOOD, GOOD, GOOD, CRASHES, HANGS, LOOPS])

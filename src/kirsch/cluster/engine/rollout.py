@@ -96,13 +96,20 @@ class View:
         keys = (key for key in self.release.restored if key in self.release.served)
         return [Instance.parse(key) for key in keys]
 
+    def unit(self, name: UnitName) -> Unit | None:
+        """A unit of the release with its new text, or of one that it took the place of, as it is; None for
+        one that is gone."""
+        return self.release.targets.get(name) or self.cluster.units.get(name)
+
     def policy(self, unit: UnitName) -> Policy:
         """The policy for a unit of the release."""
-        return policy_of(self.release, self.release.targets[unit])
+        found = self.unit(unit)
+        return policy_of(self.release, found) if found else self.release.policy
 
     def service(self, instance: Instance) -> tuple[bool, str]:
         """The service of an instance, as services are sorted: sticky ones last."""
-        return _service(self.release.targets[instance.unit])
+        unit = self.unit(instance.unit)
+        return _service(unit) if unit else (False, instance.unit.service)
 
     def end(self, state: ReleaseState, failure: Failure | None = None) -> "Step":
         """The release is over."""
@@ -125,8 +132,8 @@ def observe(
 ) -> dict[Instance, Sight]:
     """Return what is known of a release's instances, after another look at the cluster."""
     seen = {}
-    for key in release.restored if release.backwards else release.advanced:
-        instance = Instance.parse(key)
+    instances = _to_come(release, cluster) if release.backwards else map(Instance.parse, release.advanced)
+    for instance in instances:
         look, before = _look(instance, cluster), sights.get(instance)
         if before is None or before.try_ != look.try_:
             before = Sight(look.try_, None, None, look.restarts, wall)
@@ -144,7 +151,7 @@ def step(view: View) -> Step:
     """Return what is to be done next for a release."""
     release = view.release
     if release.state == "waiting":
-        if release.aborted:
+        if release.aborted and not release.inherited:
             return view.end("aborted")
         if any(_goes_first(other, release) for other in view.cluster.active):
             return Step(release, {})
@@ -169,7 +176,8 @@ def _goes_first(other: Release, release: Release) -> bool:
 
 def _begun(release: Release, cluster: Cluster) -> Release:
     """Return the release with what everything was like when it began."""
-    names = [UnitName.parse(text) for text in (*release.units, *release.gone)]
+    texts = dict.fromkeys((*release.units, *release.gone, *release.inherited))
+    names = [UnitName.parse(text) for text in texts]
     began = {name.text: cluster.units[name].record if name in cluster.units else None for name in names}
     # What the release before it has replaced by the same text is under watch from the beginning.
     advanced = [
@@ -384,10 +392,15 @@ def _failed(view: View, failure: Failure) -> Step:
 def _back(view: View, failure: Failure | None) -> Step:
     """Turn back. A first release has nothing to go back to: what it started stays."""
     release = view.release
-    first = not any(release.before(unit) for unit in (*release.units, *release.gone))
-    if first and release.advanced:
+    first = not any(release.before(unit) for unit in (*release.units, *release.gone, *release.inherited))
+    # What a release that it took the place of has replaced goes back with it, though it has not touched it.
+    units = [unit for name in release.inherited if (unit := view.unit(UnitName.parse(name))) is not None]
+    keys = (instance.key for unit in units for instance in _instances(unit, view.cluster))
+    advanced = tuple(dict.fromkeys((*release.advanced, *keys)))
+    if first and advanced:
         return view.end("aborted" if release.aborted else "failed", failure)
-    return Step(replace(release, state="rolling-back", failure=failure or release.failure), {})
+    failure = failure or release.failure
+    return Step(replace(release, state="rolling-back", advanced=advanced, failure=failure), {})
 
 
 def _backward(view: View) -> Step:
@@ -400,14 +413,20 @@ def _backward(view: View) -> Step:
             words = f"{failure.reason}; {instance.unit} did not come back with its old text either: {reason}"
             return view.end("failed", replace(failure, reason=words))
     left = [instance for instance in view.advanced if instance.key not in release.restored]
-    away = Counter(view.service(i) for i in view.restored if not _is_up(i, cluster))
+    waited = {*view.restored}
+    away = Counter(
+        view.service(i)
+        for i in _to_come(release, cluster)
+        if i not in left and (_is_coming(i, view) or (i in waited and not _is_up(i, cluster)))
+    )
     chosen: list[Instance] = []
     for instance in sorted(left, key=lambda each: (_serves(each, cluster), each)):
         service = view.service(instance)
         keeps = _serves(instance, cluster) and not _is_new(instance, release)
         if not keeps or away[service] < view.policy(instance.unit).at_a_time:
             chosen.append(instance)
-            away[service] += instance.key in release.served
+            before = release.before(instance.unit.text)
+            away[service] += before is not None and before.desired == "launched"
     if chosen := chosen[:LIMIT]:
         after = replace(release, restored=(*release.restored, *(instance.key for instance in chosen)))
         return Step(after, dict(_old_records(chosen, view)))
@@ -423,9 +442,9 @@ def _old_texts(view: View) -> list[tuple[UnitName, UnitRecord | None]]:
     for text, began in release.began.items():
         name = UnitName.parse(text)
         now, target = _current(name, view.cluster), release.targets.get(name)
-        if text in release.gone:
-            if now is None and began is not None:
-                found.append((name, began))
+        if text in release.gone and now is None:
+            if began is not None:
+                found.append((name, release.before(text)))
         elif text not in release.start and target is not None and now is not None:
             before = release.before(text)
             if now != before and now.hash == target.record.hash:
@@ -436,9 +455,12 @@ def _old_texts(view: View) -> list[tuple[UnitName, UnitRecord | None]]:
 def _old_records(chosen: Iterable[Instance], view: View) -> Iterator[tuple[UnitName, UnitRecord | None]]:
     for name in {instance.unit for instance in chosen}:
         now = _current(name, view.cluster)
+        release, text = view.release, name.text
         # What somebody has changed since is theirs.
-        if now is not None and (now.hash, now.desired) == (view.release.units[name.text], "launched"):
-            yield name, view.release.before(name.text)
+        if now is None or now.desired != "launched":
+            continue
+        if now.hash == release.units.get(text) or now == release.began.get(text):
+            yield name, release.before(text)
 
 
 def _stuck(instance: Instance, view: View) -> str:
@@ -450,6 +472,25 @@ def _stuck(instance: Instance, view: View) -> str:
         return ""
     deadline = view.policy(instance.unit).deadline
     return f"not ready within {deadline:g} s" if view.now - sight.since >= deadline else ""
+
+
+def _instances(unit: Unit, cluster: Cluster) -> list[Instance]:
+    """Return the instances of a unit: of a Global one, those on the machines that have it."""
+    places = cluster.schedule.get(unit.name, {}) if unit.options.is_global else {}
+    return [Instance(unit.name, machine) for machine in sorted(places)] or [Instance(unit.name)]
+
+
+def _to_come(release: Release, cluster: Cluster) -> dict[Instance, None]:
+    """Return the instances that have their old text again, or have it still."""
+    units = [unit for name, unit in release.targets.items() if name.text in release.start]
+    still = (i for unit in units for i in _instances(unit, cluster) if i.key not in release.advanced)
+    return dict.fromkeys((*map(Instance.parse, release.restored), *still))
+
+
+def _is_coming(instance: Instance, view: View) -> bool:
+    """True for an instance that is about to serve: until then others of its service go on to."""
+    kind = _look(instance, view.cluster).kind
+    return kind in ("starting", "stopping") and not _stuck(instance, view)
 
 
 def _is_up(instance: Instance, cluster: Cluster) -> bool:
@@ -475,8 +516,6 @@ def _due(instance: Instance, view: View, ready: float) -> float:
 def _wakes(view: View) -> Iterator[float]:
     """Times at which something is decided though nothing changes."""
     for instance, sight in view.sights.items():
-        if instance.unit not in view.release.targets:
-            continue
         if sight.ready is not None:
             yield _due(instance, view, sight.ready)
         elif sight.since is not None:

@@ -63,7 +63,8 @@ class Release:
     # goes back to. None is a unit that was not there.
     began: Mapping[str, UnitRecord | None] = field(default_factory=dict)
     inherited: Mapping[str, UnitRecord | None] = field(default_factory=dict)
-    # Instances that run the new text, or are to; those of them that served before; those that were sent back.
+    # Instances that run the new text, or are to; those of them that served before, also before a release that
+    # it took the place of; those that were sent back.
     advanced: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()

@@ -54,8 +54,15 @@ def opened(
         conditions.append(Unchanged(theirs, entry.modified if entry else 0))
         writes.append(Put(theirs, replace(other, state="superseded", ended=release.created).to_json()))
         touched = {key.partition(" ")[0] for key in other.advanced if key not in other.restored}
+        # It may itself have taken another's place, and not have touched yet what that one had replaced.
+        touched |= other.inherited.keys() - {key.partition(" ")[0] for key in other.restored}
         inherited = {unit: other.before(unit) for unit in sorted(touched)}
-        release = replace(release, inherited={**inherited, **release.inherited})
+        served = (key for key in other.served if key.partition(" ")[0] in touched)
+        release = replace(
+            release,
+            inherited={**inherited, **release.inherited},
+            served=tuple(dict.fromkeys((*release.served, *served))),
+        )
     return release, [*writes, Put(key, release.to_json())], conditions
 
 
