@@ -12,7 +12,7 @@ from tests.simulation.truth import Truth
 
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.engine.placement import matches
-from kirsch.cluster.model import Assignment, Endpoint, Unit, UnitRecord, UnitState, keys
+from kirsch.cluster.model import Assignment, Cluster, Endpoint, Unit, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.registry.lease import MachineLease
 from kirsch.cluster.registry.mirror import RETURN
@@ -56,7 +56,8 @@ class Invariants:
         # The addresses that a process's links gave it; at which each unit's slot was ready, ever.
         self._linked: dict[Process, Mapping[str, str]] = {}
         self._served: dict[str, set[str]] = {}
-        # Units that served, and since when they do not.
+        # Units that serve; those that served, and since when they do not.
+        self._serving: set[str] = set()
         self._away: dict[str, float] = {}
         # What a machine that came back has to stop before it starts anything.
         self._foreign: dict[str, set[UnitName]] = {}
@@ -138,15 +139,17 @@ class Invariants:
         endpoint = Endpoint.parse(entry.value) if entry else None
         if endpoint is None or not endpoint.ready:
             self._away.setdefault(unit, self.now())
+            self._serving.discard(unit)
             return
         self._away.pop(unit, None)
+        self._serving.add(unit)
         self._served.setdefault(f"{endpoint.unit}/{endpoint.slot}", set()).add(endpoint.address)
 
     def _replaced(self, unit: str, text: str, before: str | None) -> None:
         """An instance that serves gets another text only while all the others of its release serve, but for
-        what the engine cannot have seen yet."""
+        what the engine cannot have seen yet and, on the way back, for what will not serve."""
         name, record = UnitName.parse(unit), UnitRecord.parse(text)
-        if before is None or name.service != "w" or unit in self._away:
+        if before is None or name.service != "w" or unit not in self._serving:
             return
         old = UnitRecord.parse(before)
         if old.hash == record.hash or old.desired != "launched":
@@ -156,8 +159,19 @@ class Invariants:
             for other, since in self._away.items()
             if other != unit and other.startswith("w@") and self.now() - since > UNSEEN
         ]
+        cluster = self.truth.cluster() if away else None
+        if cluster and any(r.application == "w" and r.backwards for r in cluster.active):
+            # A release that waited for what is on no machine, or has failed, would never end.
+            away = [other for other in away if self._may_come(UnitName.parse(other), cluster)]
         if away:
             self.broken(f"{unit} is replaced while {', '.join(away)} does not serve")
+
+    @staticmethod
+    def _may_come(name: UnitName, cluster: Cluster) -> bool:
+        """Whether a unit that does not serve is on a machine and did not fail there."""
+        states = cluster.states.get(name, {})
+        on = cluster.schedule.get(name, {})
+        return any(machine not in states or states[machine].active != "failed" for machine in on)
 
     def _misled(self, process: Process) -> bool:
         """Whether what a process uses was at another address than it was told, so that it may start anew. By
