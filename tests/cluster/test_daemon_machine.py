@@ -204,6 +204,8 @@ class TestSettings:
         assert settings.metadata == {"zone": "a"}
         assert settings.certificates is not None
         assert str(settings.certificates.key) == "/k"
+        assert settings.rebalance == "auto"
+        assert Settings.parse('rebalance = "manual"\n' + GOOD).rebalance == "manual"
 
     @pytest.mark.parametrize(
         ("before", "after", "says"),
@@ -220,6 +222,11 @@ class TestSettings:
             ("0.0.0.0:7117", "7117", "is no ADDRESS:PORT"),
             ("0.0.0.0:7117", "0.0.0.0:70000", "is no ADDRESS:PORT"),
             ('"/k"', '"k"', "is to be a path from the root"),
+            (
+                'name = "n1"',
+                'name = "n1"\nrebalance = "yes"',
+                "rebalance is to be one of auto, manual, not 'yes'",
+            ),
             ('key = "/k"', "", "[tls] is to have authority, certificate, key"),
         ],
     )

@@ -9,6 +9,7 @@ from tests.simulation.truth import Truth
 from kirsch.cluster.agent.adoption import adopted
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.engine.moves import Stay
+from kirsch.cluster.engine.rebalance import rebalance
 from kirsch.cluster.engine.reconcile import Wait, reconcile
 from kirsch.cluster.model import Cluster, keys
 from kirsch.unit import UnitName
@@ -35,6 +36,9 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
             yield f"release {release.number} of {release.application} is {release.state}"
     decisions = reconcile(cluster)
     yield from (f"to be done: {d}" for d in decisions if not isinstance(d, Wait | Stay))
+    yield from (
+        f"to be moved: {d}" for d in rebalance(cluster, dict.fromkeys(cluster.machines, 0.0), 0.0).decisions
+    )
     waiting = {d.unit for d in decisions if isinstance(d, Wait) and d.refusals}
     for name, unit in sorted(cluster.units.items()):
         if unit.desired != "inactive" and not cluster.schedule.get(name) and name not in waiting:

@@ -106,6 +106,7 @@ class Kirschd:
         self.node.endpoints = NoSocket(self.node.mirror, NOWHERE)
         self.node.agent.work.cache = DiskCache(machine.disk)
         self.node.engine.wall = self.node.units.wall = machine.loop.time
+        self.node.engine.calm = machine.calm
         self.tasks: dict[asyncio.Task[object], None] = {}
 
     def start(self) -> None:
@@ -152,6 +153,7 @@ class SimulatedMachine:
         link: Link,
         random: Random,
         manner: Manner,
+        calm: float,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -159,6 +161,7 @@ class SimulatedMachine:
         self.link = link
         self.random = random
         self.manner = manner
+        self.calm = calm
         self.disk: dict[str, str] = {}
         self.host = Host(self.loop, random, manner)
         self.kirschd: Kirschd | None = None

@@ -137,6 +137,27 @@ def leases_revoked(seed: int) -> Scenario:
     return _scenario("leases-revoked", seed, 3, units, acts, start=[])
 
 
+def spread_again(seed: int) -> Scenario:
+    """A machine with a third of two services is lost and comes back; once calm, they are spread again."""
+    spread: Units = [(f"{service}@{n}.service", ("Spread=zone",)) for service in "pq" for n in (1, 2, 3)]
+    units = [*spread, *_units(6), ("data@1.service", ("Sticky=yes", "Spread=zone"))]
+    acts = [Act(20, "crash", "m2"), Act(50, "boot", "m2"), Act(130, "calm")]
+    scenario = _scenario("spread-again", seed, 3, units, acts)
+    machines = tuple(replace(machine, metadata={"zone": machine.id}) for machine in scenario.machines)
+    return replace(scenario, machines=machines, calm=60.0)
+
+
+def spread_to_and_fro(seed: int) -> Scenario:
+    """A machine leaves and returns again and again, too soon for anything to be moved to it but at last."""
+    units: Units = [(f"p@{number}.service", ("Spread=zone",)) for number in (1, 2, 3, 4)]
+    acts = [Act(20 + 30 * n, "crash", "m2") for n in range(4)]
+    acts += [Act(32 + 30 * n, "boot", "m2") for n in range(4)]
+    acts += [Act(200, "calm")]
+    scenario = _scenario("spread-to-and-fro", seed, 2, units, acts)
+    machines = tuple(replace(machine, metadata={"zone": machine.id}) for machine in scenario.machines)
+    return replace(scenario, machines=machines, calm=60.0)
+
+
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
     "member-lost": member_lost,
@@ -152,6 +173,8 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "addresses-moved-back": addresses_moved_back,
     "moved-at-once": moved_at_once,
     "stopped-then-started": stopped_then_started,
+    "spread-again": spread_again,
+    "spread-to-and-fro": spread_to_and_fro,
 }
 
 Units = list[tuple[str, tuple[str, ...]]]

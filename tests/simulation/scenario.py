@@ -40,7 +40,8 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """All of one simulation. `units` are names and the lines of their [X-Kirsch]; `remembers` is how many
-    revisions the store has a history of; `calm`: nothing but what is written here goes wrong."""
+    revisions the store has a history of; `calm` is the seconds until instances are moved to a machine for
+    the sake of Spread=."""
 
     name: str
     seed: int
@@ -50,6 +51,7 @@ class Scenario:
     weather: Weather = field(default_factory=Weather)
     manner: Manner = field(default_factory=Manner)
     remembers: int = 10_000
+    calm: float = 3.0
 
     def describe(self) -> list[str]:
         """For people, a line each."""

@@ -90,6 +90,7 @@ class Simulation:
                 Link(self._random(f"link {machine.id}"), scenario.weather),
                 self._random(f"host {machine.id}"),
                 scenario.manner,
+                scenario.calm,
             )
             for machine in scenario.machines
         }

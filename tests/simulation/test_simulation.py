@@ -123,6 +123,32 @@ def test_a_kirschd_that_comes_back_takes_nothing_out_of_the_endpoints():
     assert [line for line in written if '"ready":true' not in line] == []
 
 
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_machine_that_comes_back_gets_instances_again_once_it_is_calm_and_nothing_else_moves(seed: int):
+    outcome = played("spread-again", seed)
+    calm = 50 + 60
+    moved = {unit for _, _, unit in orders(outcome, "stop", 45)}
+    assert {unit.partition("@")[0] for unit in moved} == {"p", "q"}
+    assert len(orders(outcome, "stop", 45)) == len(moved) == 2
+    back = {(where, unit) for _, where, unit in orders(outcome, "start", 45)}
+    assert back == {("m2", unit) for unit in moved | {"data@1.service"}}
+    # One after another, each once the last is ready.
+    first, second = sorted(at for at, _, _ in orders(outcome, "stop", 45))
+    assert calm <= first < calm + 2
+    assert min(at for at, _, _ in orders(outcome, "start", first)) < second < calm + 10
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_machine_that_comes_and_goes_gets_instances_only_once_it_stays(seed: int):
+    outcome = played("spread-to-and-fro", seed)
+    stopped = orders(outcome, "stop")
+    assert len(stopped) == 2
+    assert all(where == "m1" and at >= 122 + 60 for at, where, _ in stopped)
+    assert sorted(unit for _, where, unit in orders(outcome, "start", 100) if where == "m2") == sorted(
+        unit for _, _, unit in stopped
+    )
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_no_named_fault_breaks_anything_whatever_the_times(name: str):
     for seed in range(2, 6):

@@ -60,7 +60,7 @@ async def _make(settings: Settings, machine_id: str) -> Node:
         if runtime.durable:
             endpoints = settings.run / "endpoints/shared/endpoints.sock"
             heard = Heard(settings.run / "heard")
-        return Node(
+        node = Node(
             registry,
             runtime,
             journal,
@@ -72,6 +72,9 @@ async def _make(settings: Settings, machine_id: str) -> Node:
             network=None if apart else _network(settings, machine_id),
             names=settings.run / "names",
         )
+        if settings.rebalance == "manual":
+            node.engine.calm = None
+        return node
     except BaseException:
         await registry.close()
         raise

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from kirsch.cluster.engine import rollout
 from kirsch.cluster.engine.moves import Arrive, Begin, Stay
+from kirsch.cluster.engine.rebalance import CALM, Sight, observe, rebalance
 from kirsch.cluster.engine.reconcile import Assign, Decision, GiveBack, Wait, Withdraw, reconcile
 from kirsch.cluster.model import Cluster, Release, keys, to_json
 from kirsch.cluster.registry.base import (
@@ -37,7 +38,7 @@ DECIDES_UPON = (
     *(keys.MACHINES, keys.MACHINE_SETTINGS, keys.UNITS, keys.SCHEDULE, keys.HOMES, keys.MOVES),
     keys.RELEASES,
 )
-# Moves and releases go on when a unit is ready.
+# Moves, releases and the rebalance go on when a unit is ready.
 MOVES_UPON = (keys.STATES, keys.ENDPOINTS)
 
 
@@ -45,6 +46,8 @@ class Engine:
     """Leads when it can, and reconciles at each change while it leads."""
 
     RETRY = 0.5
+    # Seconds after the last decision in which what it leads to may follow, before instances are rebalanced.
+    FOLLOWS = 1.0
 
     def __init__(
         self,
@@ -63,7 +66,13 @@ class Engine:
         self.reconciled: Callable[[float], object] = lambda seconds: None
         # Seconds since the epoch, for people.
         self.wall: Callable[[], float] = time.time
+        # Seconds until a machine is calm enough for instances to be moved to it; None: only people move them.
+        self.calm: float | None = CALM
         self._changed = asyncio.Event()
+        # Machines as this leader has seen them, and True while a Spread= is not met.
+        self._machines: dict[str, Sight] = {}
+        self._unmet = False
+        self._rebalance_timer: asyncio.TimerHandle | None = None
         # What this leader has seen of the instances of each release.
         self._sights: dict[tuple[str, int], rollout.Sights] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +123,8 @@ class Engine:
 
     async def _lead(self, term: Created) -> None:
         self._sights.clear()
+        self._machines.clear()
+        self._unmet = False
         self._changed.set()
         while True:
             await self._changed.wait()
@@ -127,8 +138,10 @@ class Engine:
             if self.snapshots.now().active and not await self._release(term, own):
                 return
             began = time.perf_counter()
-            decisions = reconcile(self._see())
+            cluster = self._see()
+            decisions = reconcile(cluster)
             self.reconciled(time.perf_counter() - began)
+            decisions = self._rebalance(cluster, decisions)
             for batch in batches(decisions):
                 revision = await self.registry.transact(batch, [term])
                 if revision is None:
@@ -140,6 +153,35 @@ class Engine:
                 self._changed.clear()
             for decision in decisions:
                 tell(decision)
+
+    def _rebalance(self, cluster: Cluster, decisions: list[Decision]) -> list[Decision]:
+        """Return the decisions, and a move where there is nothing else to do and a Spread= is not met."""
+        if self.calm is None:
+            return decisions
+        now, entries = asyncio.get_running_loop().time(), self.mirror.entries
+        # A machine that was written anew has come back, though nobody may have seen it leave.
+        records = {
+            id: (machine, entry.modified)
+            for id, machine in cluster.machines.items()
+            if (entry := entries.get(keys.machine(id))) is not None
+        }
+        self._machines = observe(records, self._machines, now)
+        if any(operations(decision) for decision in decisions):
+            self._look_again(now + self.FOLLOWS)
+            return decisions
+        plan = rebalance(cluster, {id: s.since + self.calm for id, s in self._machines.items()}, now)
+        self._unmet = bool(plan.refusals)
+        self._look_again(plan.wake)
+        return [*plan.decisions] or decisions
+
+    def _look_again(self, at: float | None) -> None:
+        """Look for instances to be rebalanced at a time, though nothing changes."""
+        if self._rebalance_timer is not None:
+            self._rebalance_timer.cancel()
+        if at is not None:
+            # A timer may fire a little early, and must find the time over.
+            loop = asyncio.get_running_loop()
+            self._rebalance_timer = loop.call_at(at + 0.01, lambda: self._hear(0))
 
     async def _release(self, term: Created, own: set[int]) -> bool:
         """Take each release a step further; False if this machine does not lead any more."""
@@ -229,7 +271,7 @@ class Engine:
         if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
             return True
         if key.startswith(MOVES_UPON):
-            return any(self.mirror.below(keys.MOVES)) or bool(self.snapshots.now().active)
+            return self._unmet or any(self.mirror.below(keys.MOVES)) or bool(self.snapshots.now().active)
         if not key.startswith(keys.UNITS):
             return key.startswith(DECIDES_UPON) or key == keys.LEADER
         name, cluster = read_name(keys.last(key)), self.snapshots.now()
@@ -270,6 +312,9 @@ def tell_release(release: Release) -> None:
 def tell(decision: Decision) -> None:
     """Log what was done; of what waits, `kirsch why` tells."""
     match decision:
+        case Begin(unit, move) if move.target:
+            # By reconcile alone a unit begins to move only from a drained machine, to any other.
+            log.info("%s is to move to %s, for its Spread= is not met", unit, move.target)
         case Withdraw(unit, machine, reason):
             log.info("%s leaves %s: %s", unit, machine, reason)
         case Assign(unit, machine, assignment):

@@ -417,7 +417,7 @@ def _backward(view: View) -> Step:
     away = Counter(
         view.service(i)
         for i in _to_come(release, cluster)
-        if i not in left and (_is_coming(i, view) or (i in waited and not _is_up(i, cluster)))
+        if i not in left and (_is_coming(i, view) or (i in waited and not is_up(i, cluster)))
     )
     chosen: list[Instance] = []
     for instance in sorted(left, key=lambda each: (_serves(each, cluster), each)):
@@ -430,7 +430,7 @@ def _backward(view: View) -> Step:
     if chosen := chosen[:LIMIT]:
         after = replace(release, restored=(*release.restored, *(instance.key for instance in chosen)))
         return Step(after, dict(_old_records(chosen, view)))
-    if not left and all(_is_up(instance, cluster) for instance in view.restored):
+    if not left and all(is_up(instance, cluster) for instance in view.restored):
         return view.end("aborted" if release.aborted else "rolled-back")
     return Step(release, {}, min((wake for wake in _wakes(view) if wake > view.now), default=None))
 
@@ -493,7 +493,8 @@ def _is_coming(instance: Instance, view: View) -> bool:
     return kind in ("starting", "stopping") and not _stuck(instance, view)
 
 
-def _is_up(instance: Instance, cluster: Cluster) -> bool:
+def is_up(instance: Instance, cluster: Cluster) -> bool:
+    """True if an instance is ready, or has nothing to do any more."""
     return _look(instance, cluster).kind in ("over", "ready")
 
 

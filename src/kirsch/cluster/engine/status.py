@@ -6,6 +6,7 @@ from typing import Any
 
 from kirsch.cluster.engine.moves import Stay
 from kirsch.cluster.engine.placement import Refusal
+from kirsch.cluster.engine.rebalance import CALM, Unmet, blocked, unmet
 from kirsch.cluster.engine.reconcile import Wait, reconcile
 from kirsch.cluster.model import Cluster, Endpoint, Unit, UnitState, finished, settled
 from kirsch.cluster.model.links import targets
@@ -60,11 +61,12 @@ class UnitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Units that the engine cannot place as wanted: units that no machine can have, and why; and units that
-    are to leave their machine, and why no other can have them."""
+    """Units that are not placed as wanted: units that no machine can have, and why; units that are to leave
+    their machine, and why no other can have them; and units that a Spread= that is not met would move."""
 
     waits: Mapping[UnitName, tuple[Refusal, ...]]
     stays: Mapping[UnitName, Stay]
+    unmet: Mapping[UnitName, Unmet]
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Held":
@@ -73,6 +75,7 @@ class Held:
         return cls(
             {decision.unit: decision.refusals for decision in decisions if isinstance(decision, Wait)},
             {decision.unit: decision for decision in decisions if isinstance(decision, Stay)},
+            {options[0].unit: options[0] for options in unmet(cluster).values()},
         )
 
 
@@ -174,7 +177,15 @@ def reasons(
     """Why a unit is not where, or as, people want it; empty when all is as it should be."""
     stay = held.stays.get(unit.name)
     found = _reasons(unit, machine, state, endpoint, cluster, held.waits.get(unit.name, ()))
+    if (spread := held.unmet.get(unit.name)) is not None:
+        found = (*found, _spreading(spread, cluster))
     return (*found, *_staying(stay)) if stay is not None and stay.machine == machine else found
+
+
+def _spreading(spread: Unmet, cluster: Cluster) -> str:
+    why = blocked(spread.unit.service, cluster)
+    moves = f"with rebalance=auto it moves to machine {spread.target} once that has been calm for {CALM:g} s"
+    return f"{spread.reason}; {moves}" + (f", but not yet: {why}" if why else "")
 
 
 def _staying(stay: Stay) -> tuple[str, ...]:

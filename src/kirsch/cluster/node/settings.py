@@ -16,11 +16,23 @@ from kirsch.cluster.network.subnet import Subnet, SubnetError
 MACHINE_ID = Path("/etc/machine-id")
 SECRETS = Path("/etc/kirsch/secrets.key")
 RUNTIMES = ("systemd", "process")
+REBALANCE = ("auto", "manual")
 # RFC 8200: what IPv6 asks of a link; and what Ethernet's jumbo frames leave.
 LEAST_MTU, MOST_MTU = 1280, 9000 - OVERHEAD
 METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
-TEXTS = ("cluster", "name", "address", "listen", "state", "run", "runtime", "machine-id", "secrets")
+TEXTS = (
+    "cluster",
+    "name",
+    "address",
+    "listen",
+    "state",
+    "run",
+    "runtime",
+    "machine-id",
+    "secrets",
+    "rebalance",
+)
 KNOWN = (*TEXTS, "etcd", "metadata", "network", "tls")
 
 
@@ -44,7 +56,8 @@ class Settings:
     only). `state` is what outlasts a reboot, `run` holds the sockets. `runtime` is "systemd", or "process"
     for a machine without it, whose units are children of kirschd. `machine_id` None is /etc/machine-id's.
     `secrets` is the file with the key that secrets are sealed with.
-    `network` None is a cluster without a flat network.
+    `network` None is a cluster without a flat network. `rebalance` is "auto", or "manual" for a leader that
+    moves nothing for the sake of Spread=.
     """
 
     cluster: str
@@ -60,6 +73,7 @@ class Settings:
     machine_id: str | None = None
     secrets: Path = SECRETS
     network: NetworkSettings | None = None
+    rebalance: str = "auto"
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
@@ -79,6 +93,9 @@ class Settings:
         runtime = texts.get("runtime", "systemd")
         if runtime not in RUNTIMES:
             raise SettingsError(f"runtime is to be one of {', '.join(RUNTIMES)}, not {runtime!r}")
+        rebalance = texts.get("rebalance", "auto")
+        if rebalance not in REBALANCE:
+            raise SettingsError(f"rebalance is to be one of {', '.join(REBALANCE)}, not {rebalance!r}")
         listen = _listen(texts["listen"]) if "listen" in texts else None
         if listen and certificates is None:
             raise SettingsError(
@@ -98,6 +115,7 @@ class Settings:
             machine_id=_machine_id("machine-id", texts["machine-id"]) if "machine-id" in texts else None,
             secrets=_absolute("secrets", texts.get("secrets", str(SECRETS))),
             network=_network(values.get("network")),
+            rebalance=rebalance,
         )
 
     @classmethod
