@@ -153,7 +153,7 @@ class SimulatedMachine:
         link: Link,
         random: Random,
         manner: Manner,
-        calm: float,
+        calm: float | None,
     ) -> None:
         self.machine = machine
         self.store = store

@@ -41,7 +41,7 @@ class Act:
 class Scenario:
     """All of one simulation. `units` are names and the lines of their [X-Kirsch]; `remembers` is how many
     revisions the store has a history of; `calm` is the seconds until instances are moved to a machine for
-    the sake of Spread=."""
+    the sake of Spread=, None where only people move them."""
 
     name: str
     seed: int
@@ -51,7 +51,7 @@ class Scenario:
     weather: Weather = field(default_factory=Weather)
     manner: Manner = field(default_factory=Manner)
     remembers: int = 10_000
-    calm: float = 3.0
+    calm: float | None = 3.0
 
     def describe(self) -> list[str]:
         """For people, a line each."""

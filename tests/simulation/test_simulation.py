@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from tests.simulation.command import play
@@ -136,6 +137,13 @@ def test_a_machine_that_comes_back_gets_instances_again_once_it_is_calm_and_noth
     first, second = sorted(at for at, _, _ in orders(outcome, "stop", 45))
     assert calm <= first < calm + 2
     assert min(at for at, _, _ in orders(outcome, "start", first)) < second < calm + 10
+
+
+def test_with_rebalance_manual_nothing_moves_by_itself():
+    outcome = simulate(replace(NAMED["spread-again"](1), calm=None))
+    assert orders(outcome, "stop", 45) == []
+    # The simulation tells that the spread could be better, and that nobody does it.
+    assert "to be moved: Begin" in outcome.broken
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
