@@ -17,7 +17,7 @@ from tests.simulation.scenario import Act, Scenario
 from tests.simulation.store import SimulatedStore
 from tests.simulation.truth import Truth
 
-from kirsch.cluster.model import keys
+from kirsch.cluster.model import Move, keys
 from kirsch.cluster.registry.base import Change
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
@@ -25,6 +25,8 @@ from kirsch.unit import Options, UnitFile, UnitName
 # Seconds after the last act in which all must be as it has to, and after that, in which nothing may change.
 SETTLES = 45.0
 STILL = 7.0
+# Seconds more for each unit that is rebalanced meanwhile: a stop and a start, each of which may take long.
+MOVE = 20.0
 # What is on its way at the first look has arrived at the last of so many, a second apart.
 AGREED = 3
 # What was lost is noticed, and what comes late has come, after so many seconds.
@@ -108,6 +110,8 @@ class Simulation:
             self._observe(machine)
         self._broken: asyncio.Future[None] = loop.create_future()
         self._orders: list[asyncio.Task[None]] = []
+        # Units that began to move to a certain machine.
+        self._moves = 0
         # The key of the last change.
         self._written = ""
 
@@ -144,7 +148,7 @@ class Simulation:
                 await asyncio.sleep(wait)
             self._do(act)
         calm = self.loop.time()
-        until = calm + SETTLES
+        moves = self._moves
         await asyncio.gather(*self._orders)
         if self.scenario.weather.lost or self.scenario.weather.late:
             await asyncio.sleep(LATEST)
@@ -152,8 +156,11 @@ class Simulation:
         while agreed < AGREED:
             left = next(unfinished(self.truth, self.machines, calm), None)
             agreed = 0 if left else agreed + 1
-            if self.loop.time() >= until:
-                return self.broken(f"{SETTLES:g} s after all faults: {left}")
+            moved = self._moves - moves
+            if moved > len(self.scenario.units):
+                return self.broken(f"{moved} moves after all faults")
+            if self.loop.time() >= calm + SETTLES + MOVE * moved:
+                return self.broken(f"{self.loop.time() - calm:g} s after all faults: {left}")
             await asyncio.sleep(1)
         self.outcome.settled = self.loop.time()
         revision = self.store.revision
@@ -221,6 +228,10 @@ class Simulation:
                 for change in revision:
                     what = f"= {change.entry.value}" if change.entry else "is gone"
                     self.note("store", f"{change.revision} {change.key.removeprefix(keys.ROOT)} {what}")
+        for change in (change for revision in changes for change in revision):
+            if change.entry is not None and change.key.startswith(keys.MOVES):
+                # A drain names no target.
+                self._moves += bool(Move.parse(change.entry.value).target)
         self._written = changes[-1][0].key
         self.invariants.committed(changes)
 
