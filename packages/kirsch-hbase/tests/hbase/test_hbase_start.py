@@ -85,6 +85,26 @@ def test_jars_that_are_not_hbase(hbase, tmp_path):
     assert said.startswith("NoJars: HBase's client is not among the jars")
 
 
+def test_pytest_s_end_leaves_java_its_signals(client):
+    """pytest enables faulthandler before Java starts, and disables it before Java ends."""
+    code = """
+import faulthandler
+import jpype
+from kirsch.hbase import jvm
+faulthandler.enable()
+jvm.start()
+faulthandler.disable()
+text = jvm.cls("java.lang.String")("x")
+for _ in range(10_000):
+    try:
+        text.compareTo(jpype.JObject(None, jvm.cls("java.lang.String")))
+    except jvm.cls("java.lang.NullPointerException"):
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_option_that_java_does_not_know(hbase):
     said, _ = told(f"connect({hbase.quorum!r}, options=['-XX:+NoSuchOption'])")
     assert said.startswith("NoJava: Java did not start")

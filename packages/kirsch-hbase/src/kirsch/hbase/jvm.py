@@ -4,6 +4,7 @@
 atexit functions run.
 """
 
+import faulthandler
 import os
 import threading
 from collections.abc import Sequence
@@ -53,6 +54,9 @@ def start(
         home = jdk.find(java)
         path = tuple(jar.find(jars))
         library = jdk.library(home)
+        # Java finds a null by SIGSEGV. faulthandler.disable() would put back the handler from before, as
+        # pytest does at its end, and the next null would end the process. Java reports crashes itself.
+        faulthandler.disable()
         try:
             jpype.startJVM(
                 str(library),
