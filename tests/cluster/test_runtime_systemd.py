@@ -11,6 +11,7 @@ from tests.cluster.runtime_bench import Bench, story
 
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.runtime.systemd.bus import BusError, SystemdBus
+from kirsch.cluster.runtime.systemd.journal import said
 from kirsch.cluster.runtime.systemd.runtime import SystemdRuntime
 from kirsch.unit import UnitFile, UnitName
 
@@ -439,6 +440,18 @@ async def test_a_start_that_systemd_refuses_has_failed_in_its_words(bench):
         assert (state.active, state.result) == ("failed", "resources"), name
         assert "alone.service" in state.message
         assert "efusing" in state.message
+
+
+@story
+async def test_words_that_journald_has_yet_to_take_in_are_waited_for(bench):
+    bench.machine.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+    try:
+        bench.machine.run("logger", "--tag=late", "the words")
+        reading = asyncio.create_task(said(bench.machine.prefix, ["SYSLOG_IDENTIFIER=late"], 5))
+        await bench.poll(lambda: reading.done() or bench.processes("--sync"))
+    finally:
+        bench.machine.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
+    assert await reading == ["the words"]
 
 
 @story

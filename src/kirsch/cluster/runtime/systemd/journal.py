@@ -236,6 +236,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 async def said(prefix: Sequence[str], matches: Sequence[str], lines: int) -> list[str]:
     """The last lines of the entries that match (FIELD=VALUE, journalctl(1)), oldest first; none where they
     cannot be had."""
+    # journald may not have taken the last of them in yet.
+    await _output([*prefix, "journalctl", "--sync"])
     entries = await _entries(prefix, [f"--lines={lines}", "--output-fields=MESSAGE", *matches])
     return _texts(entries)[-lines:]
 
