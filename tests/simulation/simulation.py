@@ -22,8 +22,10 @@ from kirsch.cluster.registry.base import Change
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import Options, UnitFile, UnitName
 
-# Seconds after the last act in which all must be as it has to, and after that, in which nothing may change.
+# Seconds after the last act, or the last step of a release, in which all must be as it has to; after the last
+# act in any case, for releases wait for each other; and after that, in which nothing may change.
 SETTLES = 45.0
+LONGEST = 300.0
 STILL = 7.0
 # Seconds more for each unit that is rebalanced meanwhile: a stop and a start, each of which may take long.
 MOVE = 20.0
@@ -142,13 +144,17 @@ class Simulation:
         if self.tracing:
             self.outcome.trace.append(f"{self.loop.time():10.6f} {who:7} {what}")
 
+    def _releases(self) -> list[str]:
+        """All releases, as far as they are."""
+        return [entry.value for entry in self.truth.below(keys.RELEASES)]
+
     async def _play(self) -> None:
         for act in self.scenario.acts:
             if (wait := act.at - self.loop.time()) > 0:
                 await asyncio.sleep(wait)
             self._do(act)
         calm = self.loop.time()
-        moves = self._moves
+        until, moves, releases = calm + SETTLES, self._moves, self._releases()
         await asyncio.gather(*self._orders)
         if self.scenario.weather.lost or self.scenario.weather.late:
             await asyncio.sleep(LATEST)
@@ -159,7 +165,10 @@ class Simulation:
             moved = self._moves - moves
             if moved > len(self.scenario.units):
                 return self.broken(f"{moved} moves after all faults")
-            if self.loop.time() >= calm + SETTLES + MOVE * moved:
+            before, releases = releases, self._releases()
+            if releases != before:
+                until = min(self.loop.time() + SETTLES, calm + LONGEST)
+            if self.loop.time() >= until + MOVE * moved:
                 return self.broken(f"{self.loop.time() - calm:g} s after all faults: {left}")
             await asyncio.sleep(1)
         self.outcome.settled = self.loop.time()
