@@ -142,6 +142,8 @@ class Bridge(SimplePlugin):
             amqp=amqp,
             lock=self.lock,
             soon=self.look_soon,
+            # A moment later the next message, which may have been sent behind a join, would have been read.
+            caught_up=lambda: self.registry.let_in(time.monotonic()),
         )
         self.registry = ConnectionRegistry(
             authenticate or (lambda hello, request: Identity(hello.name)),

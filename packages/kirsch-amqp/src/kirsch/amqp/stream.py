@@ -65,7 +65,8 @@ class _Receipt:
 class RoomStream:
     """Delivers the stream's messages to rooms, and reads again what members missed.
 
-    Its caller holds `lock`, except for `connect`. `soon` has `look` called in a moment.
+    Its caller holds `lock`, except for `connect`. `soon` has `look` called in a moment; `caught_up` is called
+    between this process's mark and the message after it.
 
     Attributes:
         queue: the stream's name on the broker.
@@ -86,6 +87,7 @@ class RoomStream:
         amqp: AMQPPlugin,
         lock: threading.RLock,
         soon: Callable[[], None],
+        caught_up: Callable[[], None],
     ) -> None:
         self.queue = queue
         self.consumer = consumer
@@ -98,6 +100,7 @@ class RoomStream:
         self._amqp = amqp
         self._lock = lock
         self._soon = soon
+        self._caught_up = caught_up
         # Publications that were not read from the stream yet, by message id and content.
         self._receipts: dict[tuple[str, str], list[_Receipt]] = {}
         # What ends the readings of FindEnd and FindFirst.
@@ -249,6 +252,7 @@ class RoomStream:
             return
         self._rooms.offset = self.consumer.offset
         if what is CAUGHT_UP:
+            self._caught_up()
             self._soon()
         elif what is DUPLICATE or what is CONFLICT:
             self._counters.doubles += 1
