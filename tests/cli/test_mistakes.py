@@ -226,7 +226,7 @@ class TestExtras:
         ("arguments", "missing"),
         [
             ("up", "cherrypy is not installed: pip install kirsch"),
-            ("dev", "cherrypy is not installed: pip install kirsch"),
+            ("dev", "inotify_simple is not installed: pip install kirsch"),
             ("balancer --config x", "cherrypy is not installed: pip install kirsch"),
             ("image list", "cryptography is not installed: pip install 'kirsch[machines]'"),
         ],

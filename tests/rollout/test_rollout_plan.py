@@ -20,10 +20,11 @@ from kirsch.cluster.application.plan import (
     Start,
     Submit,
     digest,
+    known_units,
     plan,
     secrets_of,
 )
-from kirsch.cluster.application.target import known_units, meanwhile, published, standing, waves
+from kirsch.cluster.application.target import meanwhile, published, standing, waves
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.unit import UnitFile
 

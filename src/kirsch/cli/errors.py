@@ -13,6 +13,7 @@ MISSING = {
     "click": "kirsch",
     "cherrypy": "kirsch",
     "httptools": "kirsch",
+    "inotify_simple": "kirsch",
     "prometheus_client": "kirsch",
     "cryptography": "'kirsch[machines]'",
 }
@@ -95,15 +96,16 @@ def _status(verb: Callable[[], int]) -> int:
             raise
         print(f"kirsch: {missing}", file=sys.stderr)
         return 1
+    except Failure as error:
+        print(f"kirsch: {error}", file=sys.stderr)
+        return error.exit_status
     except Exception as error:
         if not isinstance(error, _told()):
             raise
         from kirsch.cluster.provision.record import Interrupted
 
         print(f"kirsch: {error}", file=sys.stderr)
-        if isinstance(error, Interrupted):
-            return INTERRUPTED
-        return error.exit_status if isinstance(error, Failure) else 1
+        return INTERRUPTED if isinstance(error, Interrupted) else 1
 
 
 def _write_nowhere() -> None:
@@ -142,4 +144,4 @@ def _told() -> tuple[type[Exception], ...]:
     from kirsch.unit import UnitError
     from kirsch.websocket import WebSocketError
 
-    return (Failure, ClientError, ApplicationError, ProvisionError, UnitError, WatchError, WebSocketError)
+    return (ClientError, ApplicationError, ProvisionError, UnitError, WatchError, WebSocketError)

@@ -21,8 +21,7 @@ from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
-from kirsch.cluster.application.plan import Now, plan, steps_of
-from kirsch.cluster.application.target import application_path, known_units
+from kirsch.cluster.application.plan import Now, application_path, known_units, plan, steps_of
 
 Line = Mapping[str, Any]
 

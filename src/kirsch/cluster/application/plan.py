@@ -1,8 +1,10 @@
 """Steps that bring an application onto a cluster, as values that can be printed first. Pure."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
 
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
@@ -217,3 +219,20 @@ def source(name: str, texts: Mapping[str, str]) -> str:
 def digest(text: str) -> str:
     """A text's hash, as UnitFile has it."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
+    """Units as they are, of their lines, one a machine. Pure."""
+    found: dict[str, Known] = {}
+    for line in lines:
+        before = found.get(line["name"])
+        # What has run to its end has not failed, and is not run again.
+        down = line["active"] in ("failed", "inactive") and line["settled"] and not line["finished"]
+        failed = (line["desired"] == "launched" and down) or (before is not None and before.failed)
+        found[line["name"]] = Known(line["hash"], line["desired"], failed)
+    return found
+
+
+def application_path(name: str) -> str:
+    """Return the path of an application in the API."""
+    return f"/kirsch/v1/applications/{quote(name, safe='')}"

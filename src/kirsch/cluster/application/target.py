@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import Application
-from kirsch.cluster.application.plan import Image, Known, Now, Plan
+from kirsch.cluster.application.plan import Image, Now, Plan, application_path, known_units
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
 from kirsch.cluster.image.registry_client import RegistryClient
@@ -146,23 +146,6 @@ class Target:
     def names(self) -> dict[str, str]:
         """Machines' names, by their ids."""
         return {machine.id: machine.name for machine in self.record.machines}
-
-
-def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
-    """Units as they are, of their lines, one a machine. Pure."""
-    found: dict[str, Known] = {}
-    for line in lines:
-        before = found.get(line["name"])
-        # What has run to its end has not failed, and is not run again.
-        down = line["active"] in ("failed", "inactive") and line["settled"] and not line["finished"]
-        failed = (line["desired"] == "launched" and down) or (before is not None and before.failed)
-        found[line["name"]] = Known(line["hash"], line["desired"], failed)
-    return found
-
-
-def application_path(name: str) -> str:
-    """Return the path of an application in the API."""
-    return f"/kirsch/v1/applications/{quote(name, safe='')}"
 
 
 def published(address: str, ports: Iterable[str]) -> str:
