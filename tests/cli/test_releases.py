@@ -153,7 +153,7 @@ def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
     web.toml.write_text(POLICY)
     web.application.ok("up", "-d", "--now")
     wait_for(lambda: web.versions() == ["2", "2"], "both run the new text")
-    assert web.releases()[0][1] == "done"
+    wait_for(lambda: web.releases()[0][1] == "done", "the release is done")
 
 
 def test_rollback(web: Web):
