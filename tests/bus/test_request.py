@@ -462,3 +462,40 @@ def test_a_client_that_asks_is_told_to_continue():
     reader = Reader(Limits())
     reader.feed(post("/", "Content-Length: 5", "Expect: 100-Continue", body=b"x"))
     assert not reader.continues  # it did not wait
+
+
+class TestWithoutHttptools:
+    """Phones have nothing compiled."""
+
+    @pytest.fixture(autouse=True)
+    def plain(self, monkeypatch):
+        monkeypatch.setattr("kirsch.bus.http.request.httptools", None)
+
+    def test_a_head_is_read_in_whatever_pieces_it_comes(self):
+        head = b"PUT /x?y HTTP/1.1\r\nHost: a\r\nX-One:  1 \r\ncontent-length: 2\r\n\r\nhi"
+        for cut in range(1, len(head)):
+            reader = Reader(Limits())
+            reader.feed(head[:cut])
+            reader.feed(head[cut:])
+            request = reader.take()
+            assert request is not None
+            assert (request.method, request.target, request.fields["x-one"]) == ("PUT", "/x?y", "1")
+            assert request.body is not None
+            assert request.body.read() == b"hi"
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            b" Host: a",
+            b"Host : a",
+            b"Host: a\r\n folded",
+            b"Host: a\nX: b",
+            b"Host: a\0b",
+            b"Host: a\rb",
+            b"Host",
+        ],
+    )
+    def test_a_field_that_two_servers_could_read_differently_is_refused(self, lines):
+        with pytest.raises(Refused) as refused:
+            Reader(Limits()).feed(b"GET / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
+        assert refused.value.status == 400

@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import httptools
+try:
+    import httptools
+except ImportError:  # it is compiled, and phones have no such: fields are read by a pattern there
+    httptools = None  # type: ignore[assignment]
 
 from kirsch.bus.http.limits import Limits
 
@@ -34,6 +37,31 @@ class Refused(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class _PlainError(Exception):
+    """A head whose fields are malformed."""
+
+
+_MALFORMED: tuple[type[Exception], ...] = (
+    (_PlainError, httptools.HttpParserError) if httptools else (_PlainError,)
+)
+
+
+class _Plain:
+    """Parser of whole heads in place of httptools, where that cannot be had."""
+
+    def __init__(self, reader: "Reader") -> None:
+        self._reader = reader
+
+    def parse(self, head: bytes) -> None:
+        """Give the reader each field. Raises _PlainError."""
+        for line in head.split(b"\r\n")[1:-2]:
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                raise _PlainError("A header field is malformed")
+            self._reader.on_header(*field.groups())
+        self._reader.on_headers_complete()
 
 
 class Request:
@@ -147,12 +175,12 @@ class Reader:
                     return False
             if buffer == b"\r":
                 return False
-            self._parser = httptools.HttpRequestParser(self)
+            self._parser = httptools.HttpRequestParser(self) if httptools else _Plain(self)
         end = buffer.find(b"\r\n\r\n", max(self._fed - 3, 0), self._limits.header)
         size = len(buffer) if end < 0 else end + 4
         try:
             self._parse(buffer, size, end >= 0)
-        except httptools.HttpParserError as error:
+        except _MALFORMED as error:
             self._measure(end)
             raise Refused(400, f"{str(error).rstrip('.')}.") from None
         self._fed = size
@@ -167,6 +195,10 @@ class Reader:
 
     def _parse(self, buffer: bytes, size: int, whole: bool) -> None:
         """Have httptools parse what is new of a head. Raises HttpParserError."""
+        if httptools is None:
+            if whole:
+                self._parser.parse(buffer[:size])
+            return
         try:
             if not self._renamed:
                 self._parser.feed_data(memoryview(buffer)[self._fed : size])

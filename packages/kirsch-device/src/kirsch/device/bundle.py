@@ -55,7 +55,9 @@ import importlib, json
 before = set(sys.modules)
 sys.path.insert(0, sys.argv[1])
 importlib.import_module(sys.argv[2] + ".__main__")
-modules = {n: getattr(m, "__file__", None) for n, m in sys.modules.items() if n not in before}
+# A package whose import failed, and was done without, has left parts.
+there = {n: m for n, m in sys.modules.items() if n not in before and n.partition(".")[0] in sys.modules}
+modules = {n: getattr(m, "__file__", None) for n, m in there.items()}
 print(json.dumps({name: file for name, file in modules.items() if file}))
 """
 
