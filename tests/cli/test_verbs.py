@@ -237,7 +237,9 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     )
     up.unit("a.service", "[Service]\nExecStart=sleep 3\n")
     assert "--replace" in up.fails("submit", "units/a.service")
-    assert up.ok("submit", "--replace", "units/a.service") == "Unit a.service replaced\n"
+    replaced, release = up.ok("submit", "--replace", "units/a.service").splitlines()
+    assert replaced == "Unit a.service replaced"
+    assert release.startswith("Units that run are replaced by release ")
     assert "no kirschd answers" in up.fails("--endpoint", "unix:///nowhere.sock", "list-units")
     assert up.fails("--endpoint", "http://x", "list-units") == (
         "http://x: an endpoint is unix://PATH or https://HOST:PORT"
@@ -261,7 +263,7 @@ def test_folders_without_an_application(application: Application, tmp_path: Path
     for text, error in {
         'start = ["x"]': "kirsch.toml: start: there is no unit x",
         "start = 1": "kirsch.toml: start is to be a list of unit names",
-        "strat = 1": "kirsch.toml: unknown key 'strat'; there are name, open, start, images, cluster",
+        "strat = 1": "kirsch.toml: unknown key 'strat'; there are name, open, start, images, cluster, release",
         "start = [": "kirsch.toml: Invalid value (at end of document)",
     }.items():
         toml.write_text(text)
