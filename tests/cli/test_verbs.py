@@ -263,7 +263,9 @@ def test_folders_without_an_application(application: Application, tmp_path: Path
     for text, error in {
         'start = ["x"]': "kirsch.toml: start: there is no unit x",
         "start = 1": "kirsch.toml: start is to be a list of unit names",
-        "strat = 1": "kirsch.toml: unknown key 'strat'; there are name, open, start, images, cluster, release",
+        "strat = 1": (
+            "kirsch.toml: unknown key 'strat'; there are name, open, start, images, cluster, release"
+        ),
         "start = [": "kirsch.toml: Invalid value (at end of document)",
     }.items():
         toml.write_text(text)
