@@ -73,12 +73,12 @@ setup: $(READY)
 
 # What running the examples needs, and no more.
 $(RUNS): pyproject.toml $(PACKAGES:%=packages/kirsch-%/pyproject.toml)
-	@sh scripts/venv "$(PYTHON)" "$(VENV)" -e '.[postgres,machines]' $(patsubst %,-e packages/kirsch-%,$(filter-out robot,$(PACKAGES)))
+	@sh scripts/venv "$(PYTHON)" "$(VENV)" "$(filter-out robot,$(PACKAGES))" 'kirsch[postgres,machines]'
 	@touch $@
 
 # What working on kirsch needs besides.
 $(READY): pyproject.toml $(PACKAGES:%=packages/kirsch-%/pyproject.toml)
-	@sh scripts/venv "$(PYTHON)" "$(VENV)" -e '.[dev]' $(patsubst %,-e 'packages/kirsch-%[test]',$(PACKAGES))
+	@sh scripts/venv "$(PYTHON)" "$(VENV)" "$(PACKAGES)" 'kirsch[dev]' $(PACKAGES:%='kirsch-%[test]')
 	@touch $@ $(RUNS)
 
 debian:
