@@ -537,6 +537,12 @@ def test_errors_are_told_by_the_exceptions_within():
         "there is no snapshot s",
     )
     assert chain(("java.io.IOException", "")) == (errors.HBaseError, "")
+    for name, message in (
+        ("java.io.IOException", "Failed to get result within timeout, timeout=4000ms"),
+        ("java.io.InterruptedIOException", "Operation timeout exceeded before any action"),
+    ):
+        assert chain((name, message)) == (errors.Unavailable, f"HBase did not answer in time: {message}")
+    assert chain((wrapper, "Failed after attempts=3"))[0] is errors.Unavailable
     kind, words = chain(("a.WeirdException", "java.lang.IllegalStateException: what\n\tat a.b(c)"))
     assert (kind, words) == (errors.HBaseError, "IllegalStateException: what")
 

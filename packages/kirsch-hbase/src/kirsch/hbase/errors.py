@@ -190,6 +190,11 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
         re.compile(r"Can't get peerClusterId|Zookeeper .* could not be completed|KeeperErrorCode"),
         "",
     ),
+    (
+        Unavailable,
+        re.compile(r"((?:Failed to get result within|[Oo]peration) timeout.*)", re.S),
+        "HBase did not answer in time: {}",
+    ),
 )
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
@@ -227,14 +232,15 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
     for _, message in told:
         for kind, pattern, words in SAID:
             if match := pattern.search(message):
-                return kind, words.format(*match.groups()) if words else plain(message)
+                return kind, words.format(*map(plain, match.groups())) if words else plain(message)
     name, message = told[-1]
     for candidate, text in reversed(told):
         if plain(text):
             name, message = candidate, text
             break
     words = WRAPPERS[name].format(plain(message)) if name in WRAPPERS else f"{name}: {plain(message)}"
-    return HBaseError, words.removesuffix(": ")
+    kind = Unavailable if name.startswith("RetriesExhausted") else HBaseError
+    return kind, words.removesuffix(": ")
 
 
 def named(message: str) -> list[tuple[str, int]]:
