@@ -127,6 +127,57 @@ def test_a_bad_release_is_taken_back_and_the_other_instance_never_stops(web: Web
     assert web.versions() == ["3", "3"]
 
 
+def test_a_command_runs_once_before_the_first_instance_and_nothing_changes_if_it_fails(
+    application: Application,
+):
+    directory = application.directory
+    # It notes how many instances answer at that time.
+    (directory / "migrate.py").write_text(
+        "import os, sys\n"
+        "print('migrating as', os.environ['KIRSCH_UNIT'])\n"
+        "open('migrated', 'a').write(os.environ['VERSION'] + '\\n')\n"
+        "sys.exit('no such table' if os.environ['VERSION'] == '3' else 0)\n"
+    )
+    policy = POLICY + 'command = "python migrate.py"\n'
+    (directory / "kirsch.toml").write_text(policy)
+    text = UNIT.format(version="1")
+    application.unit("web@.service", text)
+    application.ok("up", "-d")
+    assert (directory / "migrated").read_text() == "1\n"
+    application.unit("web@.service", UNIT.format(version="2"))
+    planned = application.ok("up", "--dry-run")
+    assert "python migrate.py: once, as a unit like web@1.service, before" in planned
+    application.ok("up", "-d")
+    assert (directory / "migrated").read_text() == "1\n2\n"
+    before = {name: unit["pid"] for name, unit in application.units().items()}
+    assert before.keys() == {"web@1.service", "web@2.service"}
+    application.unit("web@.service", UNIT.format(version="3"))
+    done = application.run("up", "-d")
+    assert done.returncode == 1
+    assert "release 3 of web failed: web-release@3.service" in done.stderr
+    assert "  no such table\n" in done.stderr
+    assert "Nothing was changed (ready: web@1.service, web@2.service)." in done.stderr
+    assert {name: unit["pid"] for name, unit in application.units().items()} == before
+    assert (directory / "migrated").read_text() == "1\n2\n3\n"
+
+
+def test_what_takes_back_a_change_that_has_not_begun_takes_its_place(web: Web):
+    web.toml.write_text(POLICY + 'command = "sleep 1000"\n')
+    web.write("2")
+    directory = web.application.directory
+    asking = subprocess.Popen([*KIRSCH, "up", "."], cwd=directory, stderr=subprocess.DEVNULL)
+    wait_for(lambda: "web-release@2.service" in web.application.units(), "its command runs")
+    asking.kill()
+    asking.wait(DEADLINE)
+    # Nothing has changed yet, but would.
+    web.toml.write_text(POLICY)
+    web.write("1")
+    web.application.ok("up", "-d", "--now")
+    assert web.releases() == [(3, "done"), (2, "superseded"), (1, "done")]
+    assert web.versions() == ["1", "1"]
+    wait_for(lambda: web.application.units().keys() == {"web@1.service", "web@2.service"}, "it is ended")
+
+
 def test_the_one_who_asked_may_go_away(web: Web):
     web.write("2")
     directory = web.application.directory

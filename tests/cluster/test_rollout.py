@@ -21,13 +21,14 @@ from kirsch.cluster.model import (
     keys,
 )
 from kirsch.cluster.node.releases import opened, steered
+from kirsch.cluster.registry.base import Delete, Entry
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import Options, Policy, UnitFile, UnitName
 
 QUICK = Policy(healthy_for=5.0, deadline=60.0)
 MACHINES = tuple(Machine(f"m{n}", f"10.0.0.{n}", cpu=8.0) for n in (1, 2, 3))
-GOOD, CRASHES, HANGS, LOOPS = "good", "crashes", "hangs", "loops"
+GOOD, CRASHES, HANGS, LOOPS, ENDS = "good", "crashes", "hangs", "loops", "ends"
 
 
 def file_of(name: str, *lines: str, version: str = "1", how: str = GOOD) -> UnitFile:
@@ -67,7 +68,7 @@ class World:
         """One round of engine and agents; False where nothing will happen any more."""
         targets = {
             UnitName.parse(name): unit_of(name, self._file(digest), UnitRecord(digest))
-            for name, digest in self.release.units.items()
+            for name, digest in {**self.release.units, **self.release.commands}.items()
         }
         self.release = replace(self.release, targets=targets)
         self.cluster = replace(self.cluster, active=() if self.release.over else (self.release,))
@@ -126,8 +127,9 @@ class World:
             CRASHES: ("failed", "failed", 0),
             HANGS: ("activating", "start", 0),
             LOOPS: ("activating", "auto-restart", 3),
+            ENDS: ("inactive", "dead", 0),
         }[how]
-        result = "success" if how == GOOD else "exit-code"
+        result = "success" if how in (GOOD, ENDS) else "exit-code"
         return UnitState(
             "loaded", active, sub, assignment.hash, result, restarts=restarts, order=assignment.order
         )
@@ -530,3 +532,85 @@ def test_invariants(hows: list[str], at_a_time: int, canary: int, leaders: int):
         assert all(made.text(name) == (old if bad else new)[name].hash for name in old)
         assert made.ready() == old.keys()
     assert made.low.get("web", len(hows)) >= len(hows) - at_a_time
+
+
+COMMAND = "web-release@7.service"
+
+
+def with_command(made: World, how: str, *lines: str) -> World:
+    """The same with a command that ends, crashes, or goes on, as `how` has it."""
+    file = file_of(COMMAND, *lines, how=how)
+    made.files[file.hash] = file
+    made.release = replace(made.release, commands={COMMAND: file.hash})
+    return made
+
+
+def test_a_command_runs_once_before_anything_that_runs_is_touched():
+    template = {"web@.service": file_of("web@.service")}
+    new = {"web@.service": file_of("web@.service", version="2"), **instances(2, version="2")}
+    made = with_command(world(template | instances(2), new | {"new.service": file_of("n")}), ENDS)
+    assert made.play().state == "done"
+    assert made.touched[:2] == [COMMAND, COMMAND]
+    assert made.touched.count(COMMAND) == 2
+    assert UnitName.parse(COMMAND) not in made.cluster.units
+    assert made.release.commanded == {COMMAND: True}
+    assert made.text("web@1.service") == new["web@1.service"].hash
+
+
+def test_a_command_that_fails_leaves_everything_as_it_was():
+    old = {"web@.service": file_of("web@.service"), **instances(2)}
+    new = {"web@.service": file_of("web@.service", version="2"), **instances(2, version="2")}
+    made = with_command(world(old, new), CRASHES)
+    release = made.play()
+    assert release.state == "rolled-back"
+    assert (release.failure.unit, release.failure.reason) == (COMMAND, "failed: exit-code")
+    assert made.touched == [COMMAND, COMMAND]
+    assert {name.text: unit.record.hash for name, unit in made.cluster.units.items()} == {
+        name: file.hash for name, file in old.items()
+    }
+
+
+def test_a_command_takes_its_time_and_can_be_called_off():
+    made = with_command(world(instances(2), instances(2, version="2")), HANGS)
+    made.play()
+    assert (made.release.state, made.touched) == ("running", [COMMAND])
+    made.release = replace(made.release, aborted=True)
+    assert made.play().state == "aborted"
+    assert UnitName.parse(COMMAND) not in made.cluster.units
+
+
+def test_what_a_command_is_linked_to_is_started_first_where_it_does_not_run():
+    new = {
+        "db.service": file_of("db.service"),
+        "web@1.service": file_of("web@1.service", "Link=db"),
+        "other.service": file_of("other.service"),
+    }
+    made = with_command(world({}, new), ENDS, "Link=db")
+    assert made.play().state == "done"
+    assert made.touched[:3] == ["db.service", COMMAND, COMMAND]
+    assert set(made.touched[3:]) == {"web@1.service", "other.service"}
+
+
+def test_a_command_that_failed_is_run_again_when_the_release_is_resumed():
+    paused = replace(QUICK, on_failure="pause")
+    made = with_command(world(instances(1), instances(1, version="2"), paused), CRASHES)
+    assert made.play().state == "paused"
+    made = with_command(made, ENDS)
+    made.release = steered(made.release, "resume", made.cluster)
+    assert made.play().state == "done"
+    assert UnitName.parse(COMMAND) not in made.cluster.units
+
+
+def test_a_command_that_nobody_can_place_fails_the_release():
+    made = with_command(world(instances(1), instances(1, version="2")), ENDS, "MachineMetadata=disk=ssd")
+    release = made.play()
+    assert (release.state, release.failure.unit, made.touched) == ("rolled-back", COMMAND, [])
+
+
+def test_one_that_takes_the_place_of_a_release_ends_its_commands():
+    mirror = Mirror(MemoryRegistry(), keys.ROOT)
+    first = Release("app", 1, {}, state="running", commands={COMMAND: "x"}, commanded={COMMAND: False})
+    cluster = Cluster(releases={("app", 1): first}, active=(first,))
+    mirror.entries[keys.unit(COMMAND)] = Entry(keys.unit(COMMAND), "{}", 1, 1)
+    _, writes, _ = opened(Release("app", 2, {}), True, cluster, mirror)
+    assert Delete(keys.unit(COMMAND)) in writes

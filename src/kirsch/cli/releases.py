@@ -267,6 +267,12 @@ def follow(
     )
 
 
+def has_commands(client: Client, application: str, number: int) -> bool:
+    """Return True for a release that runs commands first: without these its units do not start."""
+    row = client.get(_path({"application": application, "number": number}))["release"]
+    return bool(row["commands"])
+
+
 def wait(client: Client, row: Row, timeout: float, shown: Callable[[Row], None] = lambda line: None) -> Row:
     """Wait for a release. Raises Failure with what went wrong, where, and what runs now."""
     names = row["start"]
@@ -311,6 +317,8 @@ def _after(client: Client, row: Row) -> str:
     again = "mend it and repeat the change"
     match row["state"]:
         case "rolled-back" | "aborted":
+            if row["failure"] and row["failure"]["unit"] in row["commands"]:
+                return f"Nothing was changed{_running(client, row['start'])}."
             if not row["failure"]:
                 words = "What it had replaced runs the text it had before"
             else:

@@ -9,7 +9,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
 from kirsch.cli.names import named
 from kirsch.cli.output import PROGRESS, Palette, Progress, Steps
-from kirsch.cli.releases import note_of, wait
+from kirsch.cli.releases import has_commands, note_of, wait
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client
@@ -60,7 +60,8 @@ def up_on(application: Application, options: Options) -> int:
         return 0
     known = now.units.keys() & set(planned.units)
     try:
-        if number is not None and any(now.units[name].desired == "launched" for name in known):
+        runs = any(now.units[name].desired == "launched" for name in known)
+        if number is not None and (runs or has_commands(target.client, application.name, number)):
             _await_release(target, planned, number, options.timeout)
         elif number is not None:
             _await_ready(target, planned, options.timeout)

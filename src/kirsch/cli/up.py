@@ -15,7 +15,7 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cli.output import PROGRESS, Palette, Progress
-from kirsch.cli.releases import note_of, wait
+from kirsch.cli.releases import has_commands, note_of, wait
 from kirsch.cli.values import timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError
@@ -100,8 +100,11 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
     except EmbeddedError as error:
         raise Failure(str(error)) from None
     try:
-        started, _ = apply(embedded.client, application, note_of(options))
-        _await_ready(embedded.client, application, started, options.timeout)
+        started, number = apply(embedded.client, application, note_of(options))
+        if number is not None and has_commands(embedded.client, application.name, number):
+            _await_release(embedded.client, application, number, started, options.timeout, {})
+        else:
+            _await_ready(embedded.client, application, started, options.timeout)
         _say_where(embedded.client, application, started)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from kirsch.unit.error import UnitError
+from kirsch.unit.file import UnitFile
 from kirsch.unit.value import parse_timespan
 
 OnFailure = Literal["rollback", "pause"]
@@ -16,6 +17,7 @@ class Policy:
     """Times are in seconds. `at_a_time` instances of a service are replaced together; each must be ready for
     `healthy_for` without a restart before the next, and become ready within `deadline`. After `canary`
     instances the release waits to be promoted; `promote` does that by itself after that time (0: never).
+    `command` runs once before the first instance is replaced, as a unit would (empty: nothing does).
     """
 
     at_a_time: int = 1
@@ -24,6 +26,7 @@ class Policy:
     canary: int = 0
     promote: float = 0.0
     on_failure: OnFailure = "rollback"
+    command: str = ""
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Policy":
         """Return the policy with some fields changed, by their names."""
@@ -85,6 +88,12 @@ def _on_failure(text: str) -> OnFailure:
     raise UnitError(f'"{text}" is neither rollback nor pause')
 
 
+def _command(text: str) -> str:
+    if "\n" in text or not text.strip():
+        raise UnitError("write the command in one line, as in ExecStart=")
+    return text.strip()
+
+
 _PARSE: Mapping[str, Callable[[str], Any]] = {
     "at_a_time": _at_least_one,
     "healthy_for": _bounded,
@@ -92,6 +101,7 @@ _PARSE: Mapping[str, Callable[[str], Any]] = {
     "canary": _count,
     "promote": _bounded,
     "on_failure": _on_failure,
+    "command": _command,
 }
 
 # The options of [X-Kirsch], with the field each one sets.
@@ -102,4 +112,55 @@ POLICY_OPTIONS = {
     "Canary": "canary",
     "Promote": "promote",
     "OnFailure": "on_failure",
+    "ReleaseCommand": "command",
 }
+
+# A command serves nobody, has no instances, and ends: these are about units that do, have and go on.
+_DROPPED: Mapping[str, frozenset[str]] = {
+    "Container": frozenset(
+        ("Exec", "PublishPort", "ContainerName", "HostName", "IP", "IP6", "Notify", "AutoUpdate")
+    ),
+    "Service": frozenset(
+        (
+            *("Type", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "Restart"),
+            *(
+                "RestartSec",
+                "RemainAfterExit",
+                "WatchdogSec",
+                "NotifyAccess",
+                "PIDFile",
+                "BusName",
+                "Sockets",
+            ),
+        )
+    ),
+}
+# What a command needs of [X-Kirsch].
+_KEPT = frozenset(("Link", "Secret", "MachineID", "MachineMetadata", "CPU", "Memory", "Endpoints"))
+
+
+def command_file(file: UnitFile, name: str, command: str) -> UnitFile:
+    """Return the file of a unit that runs a command once, with what another unit has: its image, links,
+    secrets, folders and variables. Raises UnitError."""
+    boxed = file.has("Container")
+    options: list[tuple[str, str, str]] = []
+    for section, key, value in file.options:
+        rules = "Service" if section == "X-Kirsch-Process" else section
+        if section == "Install" or key in _DROPPED.get(rules, ()):
+            continue
+        if section == "Container" and key.startswith("Health"):
+            continue
+        if section in ("X-Kirsch", "X-Fleet") and key not in _KEPT:
+            continue
+        options.append((section, key, value))
+    once = [("Type", "oneshot"), ("Restart", "no")]
+    options += [("Service", key, value) for key, value in once]
+    if boxed:
+        options.append(("Container", "Exec", command))
+    if file.has("X-Kirsch-Process"):
+        options += [("X-Kirsch-Process", key, value) for key, value in (*once, ("ExecStart", command))]
+    if not boxed:
+        options.append(("Service", "ExecStart", command))
+    # It is not to be begun anew because something that it is linked to has moved.
+    options.append(("X-Kirsch", "LinkUpdate", "ignore"))
+    return UnitFile.from_options(options, name)

@@ -37,6 +37,7 @@ def release_entity(release: Release) -> dict[str, Any]:
         "units": sorted(release.units),
         "start": list(release.start),
         "replaced": [key for key in release.advanced if key not in release.restored],
+        "commands": sorted(release.commands),
         "promoted": release.promoted,
         "failure": asdict(release.failure) if release.failure else None,
     }

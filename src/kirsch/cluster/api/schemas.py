@@ -87,6 +87,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "units": STRINGS,
             "start": STRINGS,
             "replaced": {**STRINGS, "description": "instances that have the new text, or are to get it"},
+            "commands": {**STRINGS, "description": "units that run once before the first instance"},
             "promoted": BOOLEAN,
             "failure": {"anyOf": [{"type": "null"}, ref("Failure")]},
         }

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kirsch.cluster.application import procfile
+from kirsch.cluster.model.release import commanded
 from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
 from kirsch.unit.release import read_policy
 
@@ -94,15 +95,19 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
             example = UnitName.parse(next(iter(files))).with_instance("1")
             raise ApplicationError(f'{directory} has only templates: write start = ["{example}"] into {FILE}')
     names = [*names, *(more.get("start", []) if cluster else [])]
+    start = tuple(resolve(name, files, f"{directory / FILE}: start") for name in names)
+    name = settings.get("name") or directory.resolve().name
+    release = _release(settings.get("release", {}), directory)
+    _check_command(name, release, {unit: texts.get(unit) or texts[_template(unit)] for unit in start})
     return Application(
-        name=settings.get("name") or directory.resolve().name,
+        name=name,
         directory=directory,
         units=texts,
         files={name: str(path) for name, path in files.items()},
-        start=tuple(resolve(name, files, f"{directory / FILE}: start") for name in names),
+        start=start,
         open=settings.get("open", ""),
         images=_images(settings.get("images", {}), directory),
-        release=_release(settings.get("release", {}), directory),
+        release=release,
     )
 
 
@@ -187,6 +192,16 @@ def _release(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
     except UnitError as error:
         raise ApplicationError(f"{directory / FILE}: {error}") from None
     return given
+
+
+def _check_command(application: str, release: Mapping[str, Any], units: Mapping[str, str]) -> None:
+    """Raises UnitError where it is not clear as which unit the command of [release] is to run."""
+    names = {name: UnitName.parse(name) for name in units}
+    commanded(
+        application,
+        read_policy(release),
+        {names[name]: Options.parse(UnitFile.parse(text, name), names[name]) for name, text in units.items()},
+    )
 
 
 def _check(text_name: str, text: str, path: str) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.image.reference import Reference
+from kirsch.cluster.model.release import commanded
 from kirsch.unit import Options, Policy, UnitFile, UnitName
 from kirsch.unit.release import read_policy
 
@@ -149,9 +150,22 @@ def steps_of(plan: Plan) -> list[str]:
     for name in plan.application.start:
         running[UnitName.parse(name).service] += 1
     policy = read_policy(plan.application.release)
+    lines += _commands(plan, policy)
     for service, units in sorted(services.items(), key=lambda item: item[1][0][1].sticky):
         lines.append(_replacement(service, units, running.get(service, 0), policy))
     return lines
+
+
+def _commands(plan: Plan, policy: Policy) -> Iterator[str]:
+    """Yield a line for each command that runs before anything is replaced."""
+    changed = {UnitName.parse(step.unit).service for step in plan.steps if isinstance(step, Submit)}
+    options = {}
+    for name in plan.application.start:
+        parsed = UnitName.parse(name)
+        options[parsed] = Options.parse(UnitFile.parse(plan.units[name], name), parsed)
+    for unit, command in commanded(plan.application.name, policy, options).items():
+        if unit.service in changed:
+            yield f"release  {command}: once, as a unit like {unit}, before anything that runs is replaced"
 
 
 def _replacement(service: str, units: Sequence[tuple[str, Options]], running: int, policy: Policy) -> str:

@@ -6,6 +6,9 @@ measured by the leader (`Sight`) and begin anew with the next one.
 Forwards, services are replaced one after another, those that others use first, sticky units last; of one
 service `at_a_time` instances together, those first that do not serve. Backwards, what does not serve goes
 back at once, and what serves as soon as enough others do: never do fewer serve because of a release.
+
+Commands of a release (migrations) are units of their own, which run before anything that runs is touched.
+Only what they are linked to and did not run before is started first.
 """
 
 from collections import Counter
@@ -16,7 +19,7 @@ from typing import Literal
 from kirsch.cluster.engine.placement import Refusal
 from kirsch.cluster.engine.reconcile import Wait, reconcile
 from kirsch.cluster.model import Cluster, Release, Unit, UnitRecord, UnitState, finished, settled
-from kirsch.cluster.model.links import used_first
+from kirsch.cluster.model.links import targets, used_first
 from kirsch.cluster.model.release import Failure, ReleaseState, instance_key, policy_of
 from kirsch.unit import Policy, UnitName
 
@@ -132,7 +135,8 @@ def observe(
 ) -> dict[Instance, Sight]:
     """Return what is known of a release's instances, after another look at the cluster."""
     seen = {}
-    instances = _to_come(release, cluster) if release.backwards else map(Instance.parse, release.advanced)
+    forwards = map(Instance.parse, (*release.advanced, *_commands_under_way(release)))
+    instances = _to_come(release, cluster) if release.backwards else forwards
     for instance in instances:
         look, before = _look(instance, cluster), sights.get(instance)
         if before is None or before.try_ != look.try_:
@@ -149,6 +153,16 @@ def observe(
 
 def step(view: View) -> Step:
     """Return what is to be done next for a release."""
+    done = _step(view)
+    if not (done.release.over or done.release.backwards):
+        return done
+    # A command that did not end well, or may still run, is not needed any more.
+    names = (UnitName.parse(name) for name in done.release.commanded)
+    left = {name: None for name in names if name in view.cluster.units}
+    return replace(done, records={**done.records, **left})
+
+
+def _step(view: View) -> Step:
     release = view.release
     if release.state == "waiting":
         if release.aborted and not release.inherited:
@@ -193,16 +207,20 @@ def _begun(release: Release, cluster: Cluster) -> Release:
 
 
 def _forward(view: View) -> Step:
-    for name in view.release.units:
+    for name in (*view.release.units, *view.release.commands):
         if UnitName.parse(name) not in view.release.targets:
             return _failed(view, Failure(name, "", "its text is not in the registry any more"))
     view = replace(view, release=_joined(view))
     for instance in view.advanced:
         if failure := _trouble(instance, view):
             return _failed(view, failure)
+    pending = list(_pending(view))
+    if any(not view.release.commanded.get(name) for name in view.release.commands):
+        if first := [i for i in _used_by_commands(view) if i in pending][:LIMIT]:
+            return _advance(first, view)
+        return _command(view)
     if texts := _texts(view):
         return Step(view.release, dict(texts[:LIMIT]))
-    pending = list(_pending(view))
     chosen = [instance for instance in pending if _is_new(instance, view.release)][:LIMIT]
     if chosen:
         return _advance(chosen, view)
@@ -212,6 +230,50 @@ def _forward(view: View) -> Step:
     left = {view.service(instance) for instance in (*pending, *unhealthy)}
     service = next(service for service in _services(view.release) if service in left)
     return _replace([instance for instance in pending if view.service(instance) == service], service, view)
+
+
+def _commands_under_way(release: Release) -> list[str]:
+    return [name for name, ended in release.commanded.items() if not ended]
+
+
+def _used_by_commands(view: View) -> list[Instance]:
+    """Return the new instances that commands are linked to, also through others."""
+    release = view.release
+    units = {name: unit for name, unit in release.targets.items() if name.text in release.start}
+    found: dict[UnitName, None] = {}
+    asking = [release.targets[UnitName.parse(name)] for name in release.commands]
+    while asking:
+        used = {n for n in units if any(targets(link, n) for u in asking for link in u.options.links)}
+        asking = [units[name] for name in sorted(used - found.keys())]
+        found |= dict.fromkeys(unit.name for unit in asking)
+    return [Instance(name) for name in found if _is_new(Instance(name), release)]
+
+
+def _command(view: View) -> Step:
+    """Run the next command, once."""
+    release, cluster = view.release, view.cluster
+    text = next(name for name in release.commands if not release.commanded.get(name))
+    name = UnitName.parse(text)
+    instance, unit = Instance(name), cluster.units.get(name)
+    if text not in release.commanded:
+        record = UnitRecord(release.commands[text], "launched", unit.record.order + 1 if unit else 1)
+        if not cluster.machines:
+            return Step(release, {})
+        if refused := _refused({name: replace(release.targets[name], record=record)}, cluster):
+            return _failed(view, Failure(text, "", _unplaced(refused[1]), view.wall))
+        return Step(replace(release, commanded={**release.commanded, text: False}), {name: record})
+    if unit is None or unit.desired != "launched":
+        return _failed(view, Failure(text, "", "was stopped before it had ended", view.wall))
+    look = _look(instance, cluster)
+    if look.kind == "over":
+        return Step(replace(release, commanded={**release.commanded, text: True}), {name: None})
+    state = cluster.states.get(name, {}).get(look.machine)
+    # While it runs it may take the time it needs; a person can call the release off.
+    runs = state is not None and settled(unit, state) and state.active == "activating"
+    if not runs and (failure := _trouble(instance, view)):
+        return _failed(view, failure)
+    wakes = [] if runs else [wake for wake in _wakes(view) if wake > view.now]
+    return Step(release, {}, min(wakes, default=None))
 
 
 def _replace(pending: list[Instance], service: tuple[bool, str], view: View) -> Step:
@@ -262,7 +324,7 @@ def _texts(view: View) -> list[tuple[UnitName, UnitRecord]]:
     """Return records of units that are not to run, and get another text: nothing starts anew for it."""
     found, release = [], view.release
     for name, target in release.targets.items():
-        if name.text in release.start:
+        if name.text in release.start or name.text in release.commands:
             continue
         began = release.began.get(name.text)
         record = replace(began, hash=target.record.hash) if began else UnitRecord(target.record.hash)
@@ -323,8 +385,7 @@ def _advance(chosen: list[Instance], view: View) -> Step:
         if not cluster.machines:
             return Step(release, {})
         name, refusals = refused
-        told = (f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
-        return _failed(view, Failure(name.text, "", f"cannot be scheduled: {'; '.join(told)}", view.wall))
+        return _failed(view, Failure(name.text, "", _unplaced(refusals), view.wall))
     keys = [instance.key for instance in chosen]
     served = [instance.key for instance in chosen if _serves(instance, cluster)]
     after = replace(release, advanced=(*release.advanced, *keys), served=(*release.served, *served))
@@ -337,6 +398,11 @@ def _refused(units: Mapping[UnitName, Unit], cluster: Cluster) -> tuple[UnitName
         if isinstance(decision, Wait) and decision.unit in units:
             return decision.unit, decision.refusals
     return None
+
+
+def _unplaced(refusals: Iterable[Refusal]) -> str:
+    told = (f"machine {r.machine}: {r.reason}" if r.machine else r.reason for r in refusals)
+    return f"cannot be scheduled: {'; '.join(told)}"
 
 
 def _gone(view: View) -> list[UnitName]:

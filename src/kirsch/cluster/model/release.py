@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
 from kirsch.cluster.model.unit import Unit, UnitRecord, to_json
-from kirsch.unit import Policy, UnitName
+from kirsch.unit import Options, Policy, UnitError, UnitName
 
 ReleaseState = Literal[
     "waiting",
@@ -54,6 +54,10 @@ class Release:
     gone: tuple[str, ...] = ()
     # True where `units` are all the units of the application.
     whole: bool = False
+    # Units that run once, before the first instance is replaced, and the hash of each one's text; those of
+    # them that were started, with True once they have ended well.
+    commands: Mapping[str, str] = field(default_factory=dict)
+    commanded: Mapping[str, bool] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     who: str = ""
     message: str = ""
@@ -107,8 +111,10 @@ class Release:
         for name in ("began", "inherited"):
             values[name] = {key: record and asdict(record) for key, record in values[name].items()}
         values["failure"] = self.failure and asdict(self.failure)
-        for name in ("units", "start", "restart", "gone", "advanced", "served", "restored"):
-            values[name] = dict(values[name]) if name == "units" else list(values[name])
+        for name in ("units", "commands", "commanded"):
+            values[name] = dict(values[name])
+        for name in ("start", "restart", "gone", "advanced", "served", "restored"):
+            values[name] = list(values[name])
         return to_json(values)
 
     @classmethod
@@ -127,7 +133,7 @@ class Release:
     def hashes(self) -> set[str]:
         """The texts that the release may still need."""
         records = (*self.began.values(), *self.inherited.values())
-        return {*self.units.values(), *(record.hash for record in records if record)}
+        return {*self.units.values(), *self.commands.values(), *(record.hash for record in records if record)}
 
 
 def instance_key(unit: str, machine: str = "") -> str:
@@ -138,3 +144,27 @@ def instance_key(unit: str, machine: str = "") -> str:
 def policy_of(release: Release, unit: Unit) -> Policy:
     """Return the policy for one unit: what its own file sets goes first."""
     return release.policy.with_changes(dict(unit.options.policy))
+
+
+def commanded(application: str, policy: Policy, units: Mapping[UnitName, Options]) -> dict[UnitName, str]:
+    """Return the units as which a release of these runs a command first, each with its command: one of each
+    service with ReleaseCommand=, and one for the application's own command. Raises UnitError."""
+    found: dict[str, tuple[UnitName, str]] = {}
+    for name in sorted(units):
+        if command := dict(units[name].policy).get("command"):
+            found.setdefault(name.service, (name, command))
+    if policy.command:
+        able = {
+            name.service: name
+            for name in sorted(units, reverse=True)
+            if name.type in ("service", "container") and not (units[name].sticky or units[name].is_global)
+        }
+        service = application if application in able else min(able, default="") if len(able) == 1 else ""
+        if not service:
+            among = f": {', '.join(sorted(able))}" if able else ""
+            raise UnitError(
+                "release: command: it is not clear which unit it is for; say it by ReleaseCommand= in that "
+                f"unit's [X-Kirsch]{among}"
+            )
+        found.setdefault(service, (able[service], policy.command))
+    return dict(found.values())

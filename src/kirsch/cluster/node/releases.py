@@ -1,14 +1,16 @@
 """Releases as people open and steer them; kirsch.cluster.engine.rollout carries them out. Pure."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from kirsch.cluster.model import Cluster, Release, keys
-from kirsch.cluster.model.release import KEPT
-from kirsch.cluster.registry.base import Condition, Operation, Put, Unchanged
+from kirsch.cluster.model import Cluster, Release, Unit, keys
+from kirsch.cluster.model.release import KEPT, commanded
+from kirsch.cluster.registry.base import Condition, Delete, Operation, Put, Unchanged
 from kirsch.cluster.registry.mirror import Mirror
+from kirsch.unit import UnitFile, UnitName
+from kirsch.unit.release import command_file
 
 Verb = Literal["pause", "resume", "promote", "abort"]
 VERBS: tuple[Verb, ...] = ("pause", "resume", "promote", "abort")
@@ -39,6 +41,28 @@ def old(application: str, cluster: Cluster) -> list[Release]:
     return [release for release in history(application, cluster)[KEPT:] if release.over]
 
 
+def commands(
+    release: Release, units: Mapping[UnitName, Unit], before: Mapping[UnitName, Unit]
+) -> dict[UnitName, UnitFile]:
+    """Return the units that run once before a release, for services of which a text changes. Raises
+    UnitError."""
+    start = {name: units[name] for name in map(UnitName.parse, release.start)}
+    changed = {
+        name.service
+        for name, unit in start.items()
+        if name not in before or before[name].record.hash != unit.record.hash
+    }
+    found = {}
+    every = commanded(
+        release.application, release.policy, {name: unit.options for name, unit in start.items()}
+    )
+    for source, command in every.items():
+        if source.service in changed:
+            name = UnitName.parse(f"{source.service}-release@{release.number}.{source.type}")
+            found[name] = command_file(start[source].file, name.text, command)
+    return found
+
+
 def opened(
     release: Release, at_once: bool, cluster: Cluster, mirror: Mirror
 ) -> tuple[Release, list[Operation], list[Condition]]:
@@ -53,6 +77,8 @@ def opened(
         entry = mirror.entries.get(theirs)
         conditions.append(Unchanged(theirs, entry.modified if entry else 0))
         writes.append(Put(theirs, replace(other, state="superseded", ended=release.created).to_json()))
+        # Nobody would end its commands.
+        writes += [Delete(keys.unit(n)) for n in other.commanded if keys.unit(n) in mirror.entries]
         touched = {key.partition(" ")[0] for key in other.advanced if key not in other.restored}
         # It may itself have taken another's place, and not have touched yet what that one had replaced.
         touched |= other.inherited.keys() - {key.partition(" ")[0] for key in other.restored}
@@ -86,6 +112,9 @@ def steered(release: Release, verb: Verb, cluster: Cluster) -> Release | str:
 def _resumed(release: Release, cluster: Cluster) -> Release:
     """Go on; the unit that failed is tried again."""
     failure, after = release.failure, replace(release, state="running", failure=None)
+    if failure is not None and failure.unit in release.commands:
+        left = {name: ended for name, ended in release.commanded.items() if name != failure.unit}
+        return replace(after, commanded=left)
     if failure is None or failure.unit not in release.start:
         return after
     again = [instance for instance in release.advanced if instance.partition(" ")[0] != failure.unit]

@@ -238,9 +238,11 @@ class Units:
             draft, outcome = self._draft(requests, gone)
             names = [request.name.text for request in requests]
             known = self.mirror.value(keys.application(application))
-            if not draft.operations and json.loads(known or "[]") == sorted(names):
-                return outcome
             cluster = self.snapshots.now()
+            # What one that is under way would still change is to be as it is asked for now.
+            going = any(release.application == application for release in cluster.active)
+            if not draft.operations and not going and json.loads(known or "[]") == sorted(names):
+                return outcome
             release = Release(
                 application,
                 releases.next_number(application, cluster),
@@ -255,12 +257,22 @@ class Units:
                 created=self.wall(),
             )
             texts = [draft.units[UnitName.parse(name)].file for name in names]
+            release, files = self._with_commands(release, draft)
+            texts += files
             mine = sorted({*json.loads(known or "[]"), *names})
             own = Put(keys.application(application), to_json(mine))
             if await self._put_release(release, texts, note, [own]):
                 outcome.releases.append(release)
                 return outcome
         raise Refused(409, BUSY)
+
+    def _with_commands(self, release: Release, draft: Draft) -> tuple[Release, list[UnitFile]]:
+        """Return a release with the units that run once before it, and their files. Raises UnitError."""
+        found = releases.commands(release, draft.units, draft.cluster.units)
+        for name, file in found.items():
+            self._read(Request(name), file.text, Outcome())
+        hashes = {name.text: file.hash for name, file in found.items()}
+        return replace(release, commands=hashes), list(found.values())
 
     def _is_again(self, name: UnitName, draft: Draft) -> bool:
         """True for a unit that is to start again though its text is the same."""
@@ -415,7 +427,9 @@ class Units:
                 message=note.message,
                 created=self.wall(),
             )
-            found.append((release, list({unit.file.hash: unit.file for unit in units}.values())))
+            release, files = self._with_commands(release, draft)
+            files += {unit.file.hash: unit.file for unit in units}.values()
+            found.append((release, files))
         return found
 
     async def destroy(self, name: UnitName) -> None:

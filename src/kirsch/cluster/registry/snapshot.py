@@ -125,7 +125,7 @@ class Snapshots:
         if release.over:
             return release
         targets = {}
-        for unit, digest in release.units.items():
+        for unit, digest in {**release.units, **release.commands}.items():
             if (text := self._mirror.value(keys.text(digest))) is not None:
                 name = read_name(unit)
                 targets[name] = Unit(name, *read_unit(name, text), UnitRecord(digest))
