@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.cli.application import KIRSCH, Application
 
-from kirsch.cli.units import _scaled as scaled
 from kirsch.cli.values import moment, regular
 from kirsch.cli.verbs import ALIASES, OTHERS, load, summaries
+from kirsch.cluster.model.release import scaled
 from kirsch.unit import UnitName
 
 
@@ -47,6 +47,43 @@ def test_scale(up: Application):
     assert "Unit notes@1.service launched on" in up.ok("scale", "notes=1")
     assert up.fails("scale", "nobody=1") == "there is no unit nobody@"
     assert "is not SERVICE=N" in up.fails("scale", "notes", status=2)
+
+
+def test_a_scale_is_kept_across_up_and_told(up: Application):
+    def instances() -> list[str]:
+        return [name for name in up.units() if name.startswith("notes@")]
+
+    up.ok("scale", "notes=3")
+    pids = {name: unit["pid"] for name, unit in up.units().items()}
+    done = up.run("up", "-d")
+    assert done.returncode == 0, done.stderr
+    assert "nothing has changed" in done.stdout
+    assert (
+        "notes has 3 instances by `kirsch scale`; kirsch.toml starts 2: `kirsch scale notes=2`" in done.stderr
+    )
+    assert {name: unit["pid"] for name, unit in up.units().items()} == pids
+    # Of another text too, and by a way back.
+    up.sleeper("notes@.service", "CPU=0.1")
+    up.ok("up", "-d")
+    assert instances() == ["notes@1.service", "notes@2.service", "notes@3.service"]
+    assert up.ok("scale", "notes=1") == "Destroyed notes@2.service\nDestroyed notes@3.service\n"
+    assert "nothing would change" in up.ok("up", "--dry-run")
+    up.ok("rollback", "1")
+    assert instances() == ["notes@1.service", "notes@2.service"]
+    done = up.run("up", "-d")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert instances() == ["notes@1.service", "notes@2.service"]
+
+
+def test_a_scale_that_cannot_be_is_taken_back(up: Application):
+    up.unit("notes@.service", "[Service]\nExecStart=/bin/sh -c 'test %i -lt 3 && exec sleep 1000'\n")
+    up.ok("up", "-d")
+    assert "failed: notes@3.service on " in up.run("scale", "notes=3").stderr
+    assert [name for name in up.units() if name.startswith("notes@")] == [
+        "notes@1.service",
+        "notes@2.service",
+    ]
+    assert up.run("up", "-d").stderr == ""
 
 
 def test_instances_that_are_there_stay_and_gaps_are_filled():

@@ -10,6 +10,7 @@ import pytest
 from tests.machines.conftest import KIRSCH
 from tests.machines.trial import Trial
 
+from kirsch.cluster.api.client import applied
 from kirsch.cluster.application.target import Target
 from kirsch.cluster.provision.record import ClusterRecord
 
@@ -100,7 +101,7 @@ def folder(tmp_path: Path, cluster: ClusterRecord) -> Iterator[Folder]:
     made = Folder(tmp_path, cluster.name)
     yield made
     target = Target.load(cluster.name)
-    names = target.units_of(made.name)
+    names = applied(target.client, made.name)["units"]
     there = {line["name"] for line in target.client.get("/kirsch/v1/units")["units"]}
     for name in [name for name in names if name in there]:
         target.client.delete(f"/kirsch/v1/units/{name}")

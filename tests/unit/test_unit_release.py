@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.cluster.model.release import commanded
+from kirsch.cluster.model.release import commanded, with_scale
 from kirsch.unit import Options, Policy, UnitError, UnitFile, UnitName
 from kirsch.unit.release import command_file, read_policy
 
@@ -97,3 +97,20 @@ def test_where_it_is_not_clear_whose_a_command_is_that_is_to_be_said():
 def test_a_command_is_one_line(text: str):
     with pytest.raises(UnitError, match="release: command: write the command in one line"):
         read_policy({"command": text})
+
+
+def test_a_scale_goes_before_the_folders_numbers():
+    start, scale = ["db.service", "web@1.service", "web@2.service", "lb.service"], {"web@.service": 3}
+    found, differs, told = with_scale(start, scale, ["web@1.service", "web@2.service", "web@4.service"])
+    assert found == ["db.service", "web@1.service", "web@2.service", "web@4.service", "lb.service"]
+    assert differs == scale
+    assert told == [
+        "web has 3 instances by `kirsch scale`; kirsch.toml starts 2: `kirsch scale web=2` goes back to that"
+    ]
+    assert with_scale(start, {"web@.service": 1}, start)[0] == ["db.service", "web@1.service", "lb.service"]
+
+
+@pytest.mark.parametrize("scale", [{}, {"web@.service": 2}, {"gone@.service": 3}])
+def test_a_scale_that_says_nothing_else_is_forgotten(scale: dict[str, int]):
+    start = ["web@1.service", "web@2.service"]
+    assert with_scale(start, scale, start) == (start, {}, [])

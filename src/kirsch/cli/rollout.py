@@ -12,7 +12,7 @@ from kirsch.cli.output import PROGRESS, Palette, Progress, Steps
 from kirsch.cli.releases import has_commands, note_of, wait
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
-from kirsch.cluster.api.client import UNITS, Client
+from kirsch.cluster.api.client import UNITS, Client, applied
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.build import made
 from kirsch.cluster.application.plan import Destroy, Plan, Submit, plan, steps_of
@@ -78,7 +78,7 @@ def down_on(application: Application, options: Options) -> int:
     """Stop an application's units on a cluster, those that use others first; they stay submitted."""
     target = Target.load(options.on)
     client = target.client
-    mine = set(target.units_of(application.name))
+    mine = set(applied(client, application.name)["units"])
     lines = [line for line in client.get(UNITS)["units"] if line["name"] in mine]
     running = [line for line in lines if line["desired"] != "inactive"]
     if not running:

@@ -1,13 +1,12 @@
 """submit, load, start, restart, scale, stop, unload, destroy, status, cat, why: verbs of units."""
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from os.path import isfile  # Path.is_file raises OSError for a name that is too long
 from pathlib import Path
@@ -29,8 +28,8 @@ from kirsch.cli.names import (
     recorded_names,
 )
 from kirsch.cli.output import machine
+from kirsch.cli.releases import MESSAGE, NOW, note_of, who
 from kirsch.cli.releases import wait as wait_for_release
-from kirsch.cli.releases import who
 from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
@@ -110,45 +109,38 @@ def scaled(text: str) -> tuple[str, int]:
 @verb(
     "scale",
     argument("services", "SERVICE=N", "a template without its @, and a number", many=True, type=scaled),
+    MESSAGE,
+    NOW,
     NO_BLOCK,
-    timeout(60),
+    timeout(180, "give up waiting after this time"),
     text="Instances have numbers, from 1 on. Those that are too many are stopped and forgotten, the highest "
-    "numbers first.",
+    "numbers first. It is a release. `kirsch up` keeps the number, and says where kirsch.toml has another.",
     example="kirsch scale notes=3",
 )
 def scale(options: Options) -> int:
-    """Start the instances that are missing, and destroy those that are too many."""
+    """Start instances that are missing, and destroy those that are too many, by a release."""
     client = options.client()
     lines = {line["name"]: line for line in client.get(UNITS)["units"]}
-    start: list[str] = []
-    spare: list[str] = []
-    for service, count in options.services:
-        template = UnitName.parse(resolve(f"{service}@", lines))
-        more, less = _scaled(template, count, map(UnitName.parse, lines))
-        start += [name for name in more if lines.get(name, {}).get("desired") != "launched"]
-        spare += less
-    if start:
-        _set(Options(**vars(options) | {"units": start}), "launched", is_up, "launched on")
-    if spare:
-        client.patch(UNITS, {"destroy": spare})
-    for name in spare:
-        print(f"Destroyed {name}")
-    if not start and not spare:
+    counts = {resolve(f"{service}@", lines): count for service, count in options.services}
+    answer = client.patch(UNITS, {"scale": counts, **note_of(options)})
+    opened: list[Line] = answer["releases"]
+    for row in opened:
+        if options.no_block:
+            print(f"release {row['number']} of {row['application']}: {row['state']}")
+            continue
+        wait_for_release(client, row, options.timeout)
+        now = {line["name"]: line for line in client.get(UNITS)["units"]}
+        for name in row["start"]:
+            if name in now and lines.get(name, {}).get("desired") != "launched":
+                line = now[name]
+                print(
+                    f"Unit {name} launched on {machine(line['machine'], line['machine_address'], full=False)}"
+                )
+        for name in row["gone"]:
+            print(f"Destroyed {name}")
+    if not opened:
         print("Nothing has changed.")
     return 0
-
-
-def _scaled(template: UnitName, count: int, units: Iterable[UnitName]) -> tuple[list[str], list[str]]:
-    """Return the instances that are to run, with the lowest numbers, and those that are too many. Pure."""
-    there = {
-        int(unit.instance): unit.text
-        for unit in units
-        if unit.template == template and unit.instance and unit.instance.isdecimal()
-    }
-    kept = sorted(there)[:count]
-    free = (number for number in itertools.count(1) if number not in there)
-    new = [template.with_instance(str(next(free))).text for _ in range(count - len(kept))]
-    return [*(there[number] for number in kept), *new], [there[number] for number in sorted(there)[count:]]
 
 
 @verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")

@@ -18,10 +18,10 @@ from kirsch.cli.output import PROGRESS, Palette, Progress
 from kirsch.cli.releases import has_commands, note_of, wait
 from kirsch.cli.values import timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
-from kirsch.cluster.api.client import UNITS, Client, ClientError
+from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
-from kirsch.cluster.application.plan import Now, application_path, known_units, plan, steps_of
+from kirsch.cluster.application.plan import Now, known_units, plan, steps_of
 
 Line = Mapping[str, Any]
 
@@ -174,8 +174,9 @@ def only_here(options: Options, verb: str) -> None:
 def _dry_run(application: Application, client: Client | None) -> int:
     """Print what `up` would do."""
     lines = client.get(UNITS)["units"] if client else []
-    former = client.get(application_path(application.name))["units"] if client else []
-    planned = plan(application, {}, Now("", known_units(lines), frozenset(former)))
+    known = applied(client, application.name) if client else {"units": [], "scale": {}}
+    now = Now("", known_units(lines), frozenset(known["units"]), scale=known["scale"])
+    planned = plan(application, {}, now)
     print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
     return 0
 

@@ -11,6 +11,8 @@ from kirsch.cluster.api.answers import flag, json_answer, json_body, parameters,
 from kirsch.cluster.api.releases import NOTE, read_note
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Unit, finished, keys, to_json
+from kirsch.cluster.model.release import with_scale
+from kirsch.cluster.node.releases import scale_of
 from kirsch.cluster.node.units import Note, Outcome, Refused, Request
 from kirsch.cluster.registry.base import Put
 from kirsch.unit import UnitName
@@ -22,15 +24,17 @@ class Applications(Resource):
     """One application, at /applications/NAME."""
 
     def GET(self, name: str, /, **query: Any) -> bytes:
-        """The units that came with an application, by name, whether they are still there or not."""
+        """The units that came with an application, by name, whether they are still there or not, and the
+        numbers of instances that people asked for, by template."""
         parameters(query)
 
-        async def read() -> str | None:
-            return self.node.mirror.value(keys.application(name))
+        async def read() -> tuple[str | None, Mapping[str, int]]:
+            return self.node.mirror.value(keys.application(name)), scale_of(name, self.node.cluster())
 
-        if (units := run(self.loop, read())) is None:
+        units, scale = run(self.loop, read())
+        if units is None:
             raise cherrypy.HTTPError(404, f"there is no application {name}")
-        return self.read_answer({"name": name, "units": json.loads(units)})
+        return self.read_answer({"name": name, "units": json.loads(units), "scale": dict(scale)})
 
     def PUT(self, name: str, /, **query: Any) -> bytes:
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME],
@@ -50,7 +54,7 @@ class Applications(Resource):
         if not all(isinstance(text, str) for text in (*units.values(), *files.values(), *start)):
             raise cherrypy.HTTPError(400, "names, texts and files are to be strings")
         note = read_note(body)
-        outcome = run(self.loop, self._apply(name, units, files, start, note, check))
+        outcome, start = run(self.loop, self._apply(name, units, files, start, note, check))
         number = outcome.releases[0].number if outcome.releases else None
         return json_answer({"start": start, "warnings": outcome.warnings, "release": number})
 
@@ -62,7 +66,12 @@ class Applications(Resource):
         start: list[str],
         note: Note,
         check: bool,
-    ) -> Outcome:
+    ) -> tuple[Outcome, list[str]]:
+        key, others = keys.application(name), self._others(name)
+        before = json.loads(self.node.mirror.value(key) or "[]")
+        cluster = self.node.cluster()
+        there = {unit.text for unit in cluster.units}
+        start, scale, told = with_scale(start, scale_of(name, cluster), there.intersection(before))
         requests = {
             unit: Request(UnitName.parse(unit), text, file=files.get(unit, ""))
             for unit, text in units.items()
@@ -76,16 +85,15 @@ class Applications(Resource):
             request = requests.get(known.name.text)
             if request and request.text == known.file.text:
                 requests[known.name.text] = replace(request, desired=None)
-        key, others = keys.application(name), self._others(name)
-        before = json.loads(self.node.mirror.value(key) or "[]")
-        there = {unit.text for unit in self.node.cluster().units}
         _refuse_foreign(requests.keys() & there, others)
         gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
         wanted = list(requests.values())
         would = self.node.units.draft(wanted, gone)
+        would.warnings += told
         if check:
-            return would
-        outcome = await self.node.units.release(name, wanted, gone, note)
+            return would, start
+        outcome = await self.node.units.release(name, wanted, gone, note, scale=scale)
+        outcome.warnings += told
         lost = {other: [unit for unit in theirs if unit not in requests] for other, theirs in others.items()}
         puts = [
             Put(keys.application(other), to_json(left))
@@ -95,7 +103,7 @@ class Applications(Resource):
         if puts:
             revision = await self.node.registry.transact(puts)
             await self.node.mirror.reached(revision or 0)
-        return outcome
+        return outcome, start
 
     def _others(self, name: str) -> dict[str, list[str]]:
         """The units that came with each other application. Where `kirsch up` runs one folder alone there is

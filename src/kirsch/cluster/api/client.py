@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -186,6 +186,22 @@ class Client:
 def unit_path(name: str, below: str = "") -> str:
     """The path of a unit, or of what lies below it."""
     return f"{UNITS}/{quote(name, safe='@:')}{below}"
+
+
+def application_path(name: str) -> str:
+    """Return the path of an application in the API."""
+    return f"/kirsch/v1/applications/{quote(name, safe='')}"
+
+
+def applied(client: Client, application: str) -> Mapping[str, Any]:
+    """Return the units that came with an application, and its scale; nothing if it never came."""
+    try:
+        known: Mapping[str, Any] = client.get(application_path(application))
+    except ClientError as error:
+        if error.status != 404:
+            raise
+        return {"units": [], "scale": {}}
+    return known
 
 
 def _url(path: str, query: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES, Cluster
 from kirsch.cluster.node import oneoff
 from kirsch.cluster.node.orders import order
-from kirsch.cluster.node.units import Refused, Request
+from kirsch.cluster.node.units import Outcome, Refused, Request
 from kirsch.cluster.node.verify import judge, verify
 from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.registry.health import StoreHealth
@@ -44,10 +44,13 @@ class Units(Collection["OneUnit"]):
 
     def PATCH(self, **query: Any) -> bytes:
         """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME],
-        "who"?, "message"?, "release"?, "now"?}. Releases replace units that run; the answer lists them."""
+        "who"?, "message"?, "release"?, "now"?}; or {"scale": {TEMPLATE: NUMBER}} with the last four. Releases
+        replace units that run; the answer lists them."""
         parameters(query)
         body = json_body()
-        check_fields(body, {"change": list, "destroy": list, **NOTE})
+        check_fields(body, {"change": list, "destroy": list, "scale": dict, **NOTE})
+        if "scale" in body:
+            return self._scaled(body)
         changes, names = body.get("change", []), body.get("destroy", [])
         if not all(isinstance(name, str) for name in names):
             raise cherrypy.HTTPError(400, "destroy is to be a list of names")
@@ -56,10 +59,16 @@ class Units(Collection["OneUnit"]):
         told = Counter([*(request.name for request in requests), *gone])
         if twice := [name for name, times in told.items() if times > 1]:
             raise cherrypy.HTTPError(400, f"{twice[0]} is named twice")
-        outcome = run(self.loop, self.node.units.change(requests, gone, read_note(body)))
-        created = [name.text for name in outcome.created]
-        opened = [release_entity(release) for release in outcome.releases]
-        return json_answer({"created": created, "warnings": outcome.warnings, "releases": opened})
+        return _changes(run(self.loop, self.node.units.change(requests, gone, read_note(body))))
+
+    def _scaled(self, body: dict[str, Any]) -> bytes:
+        counts = body["scale"]
+        if "change" in body or "destroy" in body:
+            raise cherrypy.HTTPError(400, "scale does not go with change and destroy")
+        if not all(type(count) is int and 0 <= count < 10000 for count in counts.values()):
+            raise cherrypy.HTTPError(400, "scale is to be numbers of instances, from 0 to 9999, by template")
+        wanted = {UnitName.parse(name): count for name, count in counts.items()}
+        return _changes(run(self.loop, self.node.units.scale(wanted, read_note(body))))
 
     def item(self, name: str) -> "OneUnit":
         """Return the resource of one unit."""
@@ -273,6 +282,16 @@ class Document(Resource):
         """Return the OpenAPI document of this API."""
         parameters(query)
         return json_answer(openapi.document())
+
+
+def _changes(outcome: Outcome) -> bytes:
+    return json_answer(
+        {
+            "created": [name.text for name in outcome.created],
+            "warnings": outcome.warnings,
+            "releases": [release_entity(release) for release in outcome.releases],
+        }
+    )
 
 
 def read_statuses(api: Api) -> Sequence[UnitStatus]:

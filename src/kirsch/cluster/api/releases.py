@@ -36,6 +36,7 @@ def release_entity(release: Release) -> dict[str, Any]:
         "ended": release.ended,
         "units": sorted(release.units),
         "start": list(release.start),
+        "gone": list(release.gone),
         "replaced": [key for key in release.advanced if key not in release.restored],
         "commands": sorted(release.commands),
         "promoted": release.promoted,

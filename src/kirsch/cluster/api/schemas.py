@@ -86,6 +86,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "ended": {**NUMBER, "description": "seconds since the epoch; 0: it is not over"},
             "units": STRINGS,
             "start": STRINGS,
+            "gone": {**STRINGS, "description": "units that are destroyed at the end"},
             "replaced": {**STRINGS, "description": "instances that have the new text, or are to get it"},
             "commands": {**STRINGS, "description": "units that run once before the first instance"},
             "promoted": BOOLEAN,
@@ -136,6 +137,11 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "change": _list(_object({"name": STRING, **_UNIT_CHANGE}, required=("name",))),
             "destroy": STRINGS,
+            "scale": {
+                "type": "object",
+                "description": "number of instances by template; alone, without change and destroy",
+                "additionalProperties": {**INTEGER, "minimum": 0, "maximum": 9999},
+            },
             **_NOTE,
         },
         required=(),
@@ -255,7 +261,17 @@ SCHEMAS: Mapping[str, Schema] = {
         required=("units", "start"),
         examples=[{"units": {"a.service": UNIT_FILE}, "start": ["a.service"]}],
     ),
-    "Applied": _read({"name": STRING, "units": STRINGS}),
+    "Applied": _read(
+        {
+            "name": STRING,
+            "units": STRINGS,
+            "scale": {
+                "type": "object",
+                "description": "numbers of instances that people asked for, by template",
+                "additionalProperties": INTEGER,
+            },
+        }
+    ),
     "Started": _object({"start": STRINGS, "warnings": STRINGS, "release": {"type": ["integer", "null"]}}),
     "Store": _object(
         {

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote
 
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.image.reference import Reference
-from kirsch.cluster.model.release import commanded
+from kirsch.cluster.model.release import commanded, with_scale
 from kirsch.unit import Options, Policy, UnitFile, UnitName
 from kirsch.unit.release import read_policy
 
@@ -40,12 +39,13 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class Now:
     """A cluster before the change: its registry's HOST:PORT, its units, the names of those that came with the
-    application before, the names of its secrets."""
+    application before, the names of its secrets, and the numbers of instances that people asked for."""
 
     registry: str
     units: Mapping[str, Known] = field(default_factory=dict)
     former: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
+    scale: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,13 @@ Step = Push | MakeSecret | Submit | Start | Destroy
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps, in order, and the units as they will be: their texts, and which of them run."""
+    """The steps, in order, and the units as they will be: their texts, and which of them run. The application
+    starts what people have scaled it to, `start` is what its folder says."""
 
     application: Application
     steps: tuple[Step, ...]
     units: Mapping[str, str]
+    start: tuple[str, ...] = ()
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -181,6 +183,9 @@ def _replacement(service: str, units: Sequence[tuple[str, Options]], running: in
 
 def plan(application: Application, images: Mapping[Reference, Image], now: Now) -> Plan:
     """Return the steps from what a cluster has to what an application's folder says."""
+    given = application.start
+    start, _, _ = with_scale(given, now.scale, now.former & now.units.keys())
+    application = replace(application, start=tuple(start))
     texts = pinned_texts(application, images, now.registry)
     units = {name: texts[source(name, texts)] for name in dict.fromkeys([*texts, *application.start])}
     steps: list[Step] = [Push(image, image.at(now.registry)) for image in images.values() if not image.there]
@@ -196,7 +201,7 @@ def plan(application: Application, images: Mapping[Reference, Image], now: Now) 
         elif before.failed and before.hash == digest(units[name]):
             steps.append(Start(name, again=True))
     gone = sorted(name for name in now.former if name not in units and name in now.units)
-    return Plan(application, (*steps, *map(Destroy, gone)), units)
+    return Plan(application, (*steps, *map(Destroy, gone)), units, given)
 
 
 def pinned_texts(
@@ -245,8 +250,3 @@ def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
         failed = (line["desired"] == "launched" and down) or (before is not None and before.failed)
         found[line["name"]] = Known(line["hash"], line["desired"], failed)
     return found
-
-
-def application_path(name: str) -> str:
-    """Return the path of an application in the API."""
-    return f"/kirsch/v1/applications/{quote(name, safe='')}"

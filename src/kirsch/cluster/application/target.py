@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from kirsch.cluster.api.client import UNITS, Client, ClientError
+from kirsch.cluster.api.client import UNITS, Client, ClientError, application_path, applied
 from kirsch.cluster.application import Application
-from kirsch.cluster.application.plan import Image, Now, Plan, application_path, known_units
+from kirsch.cluster.application.plan import Image, Now, Plan, known_units
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
 from kirsch.cluster.image.registry_client import RegistryClient
@@ -45,27 +45,18 @@ class Target:
 
     def now(self, application: Application) -> Now:
         """Return the present state, as far as it matters to an application."""
-        lines = self.client.get(UNITS)["units"]
+        lines, known = self.client.get(UNITS)["units"], applied(self.client, application.name)
         return Now(
             self.registry.address,
             known_units(lines),
-            frozenset(self.units_of(application.name)),
+            frozenset(known["units"]),
             self.secrets(),
+            known["scale"],
         )
 
     def secrets(self) -> frozenset[str]:
         """The names of those that are set; what units wait for is listed too, and is not."""
         return frozenset(each["name"] for each in self.client.get(SECRETS)["secrets"] if each["set"])
-
-    def units_of(self, application: str) -> list[str]:
-        """The units that came with an application; none if it never came."""
-        try:
-            units: list[str] = self.client.get(application_path(application))["units"]
-        except ClientError as error:
-            if error.status != 404:
-                raise
-            return []
-        return units
 
     def seen(self, images: Mapping[Reference, Image]) -> dict[Reference, Image]:
         """Images, with whether its registry has them."""
@@ -128,7 +119,7 @@ class Target:
                 # Instances take their template's text there.
                 "units": {name: text for name, text in plan.units.items() if name in application.units},
                 "files": dict(application.files),
-                "start": list(application.start),
+                "start": list(plan.start),
                 "release": dict(application.release),
                 **note,
             },

@@ -1,7 +1,8 @@
 """Releases: numbered changes of an application, which the engine carries out instance by instance. Pure."""
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
@@ -58,6 +59,9 @@ class Release:
     # them that were started, with True once they have ended well.
     commands: Mapping[str, str] = field(default_factory=dict)
     commanded: Mapping[str, bool] = field(default_factory=dict)
+    # Numbers of instances that people asked for, by template: they go before kirsch.toml's. None where the
+    # release says nothing of it.
+    scale: Mapping[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
     who: str = ""
     message: str = ""
@@ -113,6 +117,7 @@ class Release:
         values["failure"] = self.failure and asdict(self.failure)
         for name in ("units", "commands", "commanded"):
             values[name] = dict(values[name])
+        values["scale"] = None if self.scale is None else dict(self.scale)
         for name in ("start", "restart", "gone", "advanced", "served", "restored"):
             values[name] = list(values[name])
         return to_json(values)
@@ -168,3 +173,40 @@ def commanded(application: str, policy: Policy, units: Mapping[UnitName, Options
             )
         found.setdefault(service, (able[service], policy.command))
     return dict(found.values())
+
+
+def scaled(template: UnitName, count: int, units: Iterable[UnitName]) -> tuple[list[str], list[str]]:
+    """Return the instances that are to run, with the lowest numbers, and those that are too many."""
+    there = {
+        int(unit.instance): unit.text
+        for unit in units
+        if unit.template == template and unit.instance and unit.instance.isdecimal()
+    }
+    kept = sorted(there)[:count]
+    free = (number for number in itertools.count(1) if number not in there)
+    new = [template.with_instance(str(next(free))).text for _ in range(count - len(kept))]
+    return [*(there[number] for number in kept), *new], [there[number] for number in sorted(there)[count:]]
+
+
+def with_scale(
+    start: Sequence[str], scale: Mapping[str, int], there: Iterable[str]
+) -> tuple[list[str], dict[str, int], list[str]]:
+    """Return what an application starts where people have scaled it: the units, those of the numbers that
+    differ from its own, and a line on each. `there` are the units that it has now."""
+    found, differs, told = list(start), {}, []
+    for text, count in scale.items():
+        template = UnitName.parse(text)
+        mine = [name for name in found if UnitName.parse(name).template == template]
+        if not mine or len(mine) == count:
+            continue
+        known = [UnitName.parse(name) for name in {*there, *mine}]
+        kept, _ = scaled(template, count, known)
+        at = found.index(mine[0])
+        found = [name for name in found if name not in mine]
+        found[at:at] = kept
+        differs[text] = count
+        told.append(
+            f"{template.prefix} has {count} instances by `kirsch scale`; kirsch.toml starts {len(mine)}: "
+            f"`kirsch scale {template.prefix}={len(mine)}` goes back to that"
+        )
+    return found, differs, told

@@ -36,6 +36,14 @@ def history(application: str, cluster: Cluster) -> list[Release]:
     return sorted(mine, key=lambda release: -release.number)
 
 
+def scale_of(application: str, cluster: Cluster) -> Mapping[str, int]:
+    """Return the numbers of instances that people asked for, by template."""
+    for release in history(application, cluster):
+        if release.scale is not None and release.state not in ("rolled-back", "failed", "aborted"):
+            return release.scale
+    return {}
+
+
 def old(application: str, cluster: Cluster) -> list[Release]:
     """Return releases that need not be kept any more."""
     return [release for release in history(application, cluster)[KEPT:] if release.over]
@@ -67,6 +75,8 @@ def opened(
     release: Release, at_once: bool, cluster: Cluster, mirror: Mirror
 ) -> tuple[Release, list[Operation], list[Condition]]:
     """Return what to write to open a release; `at_once` has it take the place of one under way."""
+    if release.scale is None:
+        release = replace(release, scale=scale_of(release.application, cluster))
     key = keys.release(release.application, release.number)
     writes: list[Operation] = []
     conditions: list[Condition] = [Unchanged(key, 0)]

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from kirsch.cluster.engine.placement import matches
 from kirsch.cluster.model import Cluster, DesiredState, Release, Unit, UnitRecord, keys, links, to_json
+from kirsch.cluster.model.release import scaled
 from kirsch.cluster.node import releases
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
@@ -230,10 +231,17 @@ class Units:
         return outcome
 
     async def release(
-        self, application: str, requests: Sequence[Request], gone: Sequence[UnitName], note: Note
+        self,
+        application: str,
+        requests: Sequence[Request],
+        gone: Sequence[UnitName],
+        note: Note,
+        *,
+        scale: Mapping[str, int] | None = None,
+        whole: bool = True,
     ) -> Outcome:
-        """Have an application become as requests say, which are all its units, by a release; none where
-        nothing would change. Raises Refused, UnitError, RegistryError."""
+        """Have an application become as requests say, which are all its units if it is `whole`, by a release;
+        none where nothing would change. Raises Refused, UnitError, RegistryError."""
         for _ in range(TRIES):
             draft, outcome = self._draft(requests, gone)
             names = [request.name.text for request in requests]
@@ -241,7 +249,8 @@ class Units:
             cluster = self.snapshots.now()
             # What one that is under way would still change is to be as it is asked for now.
             going = any(release.application == application for release in cluster.active)
-            if not draft.operations and not going and json.loads(known or "[]") == sorted(names):
+            same = not whole or json.loads(known or "[]") == sorted(names)
+            if not draft.operations and not going and same:
                 return outcome
             release = Release(
                 application,
@@ -250,7 +259,8 @@ class Units:
                 tuple(r.name.text for r in requests if draft.units[r.name].desired == "launched"),
                 tuple(r.name.text for r in requests if self._is_again(r.name, draft)),
                 tuple(name.text for name in gone),
-                whole=True,
+                whole=whole,
+                scale=scale,
                 policy=note.policy,
                 who=note.who,
                 message=note.message,
@@ -260,11 +270,38 @@ class Units:
             release, files = self._with_commands(release, draft)
             texts += files
             mine = sorted({*json.loads(known or "[]"), *names})
-            own = Put(keys.application(application), to_json(mine))
-            if await self._put_release(release, texts, note, [own]):
+            own = [Put(keys.application(application), to_json(mine))] if whole else []
+            if await self._put_release(release, texts, note, own):
                 outcome.releases.append(release)
                 return outcome
         raise Refused(409, BUSY)
+
+    async def scale(self, counts: Mapping[UnitName, int], note: Note) -> Outcome:
+        """Have as many instances of templates, those with the lowest numbers, by a release of each
+        application. Raises Refused, UnitError, RegistryError."""
+        owners, cluster, outcome = releases.owners(self.mirror), self.snapshots.now(), Outcome()
+        groups: dict[str, dict[UnitName, int]] = {}
+        for template, count in counts.items():
+            if template not in cluster.units or not template.is_template:
+                raise Refused(404, f"there is no template {template}")
+            groups.setdefault(owners.get(template.text, template.service), {})[template] = count
+        for application, wanted in groups.items():
+            mine = json.loads(self.mirror.value(keys.application(application)) or "[]")
+            whole = all(template.text in mine for template in wanted)
+            there = [n for n in cluster.units if n.text in mine or (not whole and n.template in wanted)]
+            requests, gone = {name: Request(name) for name in there}, []
+            for template, count in wanted.items():
+                kept, spare = scaled(template, count, cluster.units)
+                requests |= {name: Request(name, desired="launched") for name in map(UnitName.parse, kept)}
+                gone += [UnitName.parse(name) for name in spare]
+            asked = [request for name, request in requests.items() if name not in gone]
+            numbers = {template.text: count for template, count in wanted.items()}
+            scale = {**releases.scale_of(application, cluster), **numbers}
+            done = await self.release(application, asked, gone, note, scale=scale, whole=whole)
+            outcome.created += done.created
+            outcome.warnings += done.warnings
+            outcome.releases += done.releases
+        return outcome
 
     def _with_commands(self, release: Release, draft: Draft) -> tuple[Release, list[UnitFile]]:
         """Return a release with the units that run once before it, and their files. Raises UnitError."""
@@ -317,6 +354,7 @@ class Units:
                 releases.next_number(application, cluster),
                 then.units,
                 then.start,
+                scale=then.scale,
                 gone=tuple(n for n in now if then.whole and n in there and n not in then.units),
                 whole=then.whole,
                 # What ran well before is not tried on some first.
