@@ -24,8 +24,9 @@ from kirsch.cluster.application.plan import (
     plan,
     secrets_of,
 )
-from kirsch.cluster.application.target import meanwhile, published, standing, waves
+from kirsch.cluster.application.target import meanwhile, standing, waves
 from kirsch.cluster.image.reference import ImageError, Reference
+from kirsch.cluster.provision.record import published
 from kirsch.unit import UnitFile
 
 REGISTRY = "10.0.0.1:5000"

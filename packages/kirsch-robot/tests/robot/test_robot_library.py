@@ -32,6 +32,13 @@ def test_every_keyword_is_typed_and_documented():
             assert argument["type"] or argument["name"] == "body", (keyword["name"], argument["name"])
 
 
+def test_it_needs_nothing_of_clusters_until_one_is_used():
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(['cryptography', 'grpc', 'dbus_fast']); import kirsch.robot"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_the_extra_it_says_which():
     # -S: without site-packages nothing of an extra is there.
     command = [sys.executable, "-S", "-c", "import kirsch.robot"]

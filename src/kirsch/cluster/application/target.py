@@ -17,7 +17,7 @@ from kirsch.cluster.image.transfer import distribute, push
 from kirsch.cluster.model.links import targets
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.endpoint import Where, transport_to
-from kirsch.cluster.provision.record import LOOPBACK, ClusterRecord, bracketed
+from kirsch.cluster.provision.record import ClusterRecord, bracketed, published
 from kirsch.cluster.provision.steps import Show
 from kirsch.cluster.secrets import made_up
 from kirsch.unit import Link, UnitName
@@ -137,19 +137,6 @@ class Target:
     def names(self) -> dict[str, str]:
         """Machines' names, by their ids."""
         return {machine.id: machine.name for machine in self.record.machines}
-
-
-def published(address: str, ports: Iterable[str]) -> str:
-    """The address at which this computer has a port that an address names, of those published
-    (HOST:PORT:MACHINE-PORT); empty if none leads there. Pure."""
-    url = urlsplit(address)
-    wanted = url.port or (443 if url.scheme == "https" else 80)
-    for each in ports:
-        host, port, inside = each.rsplit(":", 2)
-        if int(inside) == wanted:
-            shown = "localhost" if host == LOOPBACK else host
-            return url._replace(netloc=f"{shown}:{port}").geturl()
-    return ""
 
 
 def _at_machine(address: str, record: ClusterRecord) -> str:

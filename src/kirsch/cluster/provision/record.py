@@ -7,11 +7,12 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kirsch.cluster.model.certificates import Certificates
 
@@ -208,3 +209,16 @@ def _base(variable: str, otherwise: str) -> Path:
         return Path(given) if given.startswith("/") else Path.home() / otherwise
     except RuntimeError:
         raise ProvisionError(f"you have no home folder here: set HOME, or {variable}") from None
+
+
+def published(address: str, ports: Iterable[str]) -> str:
+    """The address at which this computer has a port that an address names, of those published
+    (HOST:PORT:MACHINE-PORT); empty if none leads there. Pure."""
+    url = urlsplit(address)
+    wanted = url.port or (443 if url.scheme == "https" else 80)
+    for each in ports:
+        host, port, inside = each.rsplit(":", 2)
+        if int(inside) == wanted:
+            shown = "localhost" if host == LOOPBACK else host
+            return url._replace(netloc=f"{shown}:{port}").geturl()
+    return ""

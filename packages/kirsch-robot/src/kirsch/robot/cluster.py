@@ -9,9 +9,8 @@ from pathlib import Path
 
 from kirsch.cluster.api.client import Client
 from kirsch.cluster.application import load
-from kirsch.cluster.application.target import published
 from kirsch.cluster.provision.endpoint import Where, transport_to
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, published
 from kirsch.robot.application import KIRSCH, Application, RunError
 from kirsch.robot.output import Moment
 from kirsch.robot.units import UnitStates
