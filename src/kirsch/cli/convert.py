@@ -10,7 +10,7 @@ from kirsch.cli.completion import files
 from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
-from kirsch.cluster.application import load
+from kirsch.cluster.application import Application, load
 from kirsch.unit import UnitName
 
 DIRECTORY = argument("directory", "DIR", "the application's folder; this one", optional=True, default=".")
@@ -43,6 +43,44 @@ def kubernetes(options: Options) -> int:
 
     application = load(Path(options.directory), cluster=True)
     made = exported(application, namespace=options.namespace, registry=options.registry, tag=options.tag)
+    _give(made.files, made.remarks, options.output)
+    return 0
+
+
+@export.verb(
+    "systemd",
+    "write an application as plain systemd and Quadlet files",
+    DIRECTORY,
+    OUTPUT,
+    text="For one machine without kirsch: links are variables and names of podman's network, secrets are "
+    "podman's, a balancer finds its servers by DNS. What only kirsch does is told on standard error.",
+    example="kirsch export systemd examples/notes -o /etc/containers/systemd",
+)
+def systemd(options: Options) -> int:
+    """Write the files, and say what could not be carried over."""
+    from kirsch.cluster.convert.systemd import export as exported
+
+    application = load(Path(options.directory), cluster=True)
+    made = exported(application, _configurations(application))
+    _give(made.files, made.remarks, options.output)
+    return 0
+
+
+@export.verb(
+    "compose",
+    "write an application as a compose file",
+    DIRECTORY,
+    OUTPUT,
+    text="compose.yaml has a service for each that kirsch.toml starts, as many replicas as instances, and "
+    "variables in place of links. What only kirsch does is a comment, and told on standard error.",
+    example="kirsch export compose examples/notes -o deploy",
+)
+def compose_file(options: Options) -> int:
+    """Write the file, and say what could not be carried over."""
+    from kirsch.cluster.convert.compose_export import export as exported
+
+    application = load(Path(options.directory), cluster=True)
+    made = exported(application, _configurations(application))
     _give(made.files, made.remarks, options.output)
     return 0
 
@@ -127,6 +165,70 @@ def fleet(options: Options) -> int:
     _give(made.files, made.remarks, options.output)
     print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
     return 0
+
+
+@import_.verb(
+    "procfile",
+    "make an application of a Procfile",
+    argument("file", "FILE", "the Procfile", optional=True, default="Procfile"),
+    flag("--force", help="write over files that are there"),
+    text="`kirsch up` runs a folder with a Procfile as it is. This writes the unit files, to be changed: "
+    "health, links, more instances.",
+    example="kirsch import procfile",
+)
+def procfile(options: Options) -> int:
+    """Write a unit file for each line."""
+    from kirsch.cluster.application.procfile import units as processes
+
+    file = Path(options.file)
+    folder = file.parent
+    try:
+        texts = processes(_text(file), file.parent)
+    except ValueError as error:
+        raise Failure(f"{file}:{error}") from None
+    if not texts:
+        raise Failure(f"{file} has no process: a line is NAME: COMMAND")
+    start = [name.removesuffix(".service") for name in texts]
+    made = {"kirsch.toml": f"start = {json.dumps(start)}\n"}
+    made |= {f"units/{name}": text for name, text in texts.items()}
+    _check_free(made, folder, force=options.force)
+    _give(made, (), str(folder))
+    print(f"Next: kirsch up {folder}")
+    return 0
+
+
+@import_.verb(
+    "quadlet",
+    "make an application of Quadlet files",
+    argument("files", "FILE", "Quadlet and unit files, or folders of them", many=True, complete=files),
+    option("-o", "--output", metavar="FOLDER", help="write there (this folder)", default="."),
+    flag("--force", help="write over files that are there"),
+    text="The files stay as they are: kirsch reads what Quadlet reads. What they gain by a line of "
+    "[X-Kirsch] is told.",
+    example="kirsch import quadlet ~/.config/containers/systemd -o notes",
+)
+def quadlet(options: Options) -> int:
+    """Copy the files, and say what they gain."""
+    from kirsch.cluster.convert import quadlet as converter
+
+    named = [Path(file) for file in options.files]
+    paths = [path for file in named for path in (sorted(file.iterdir()) if file.is_dir() else [file])]
+    texts = {path.name: _text(path) for path in paths if converter.is_unit(path.name)}
+    made = converter.read(texts)
+    if not texts:
+        raise Failure(f"there is no unit file in {', '.join(map(str, named))}")
+    _check_free(made.files, Path(options.output), force=options.force)
+    _give(made.files, made.remarks, options.output)
+    print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
+    return 0
+
+
+def _configurations(application: Application) -> dict[str, str]:
+    """The haproxy.cfg of each balancer of an application, by its path in the application's folder."""
+    from kirsch.cluster.convert.service import services_of
+
+    paths = {service.balancer_file for service in services_of(application)} - {""}
+    return {path: _text(application.directory / path) for path in sorted(paths)}
 
 
 def _check_free(made: Mapping[str, str], folder: Path, *, force: bool) -> None:

@@ -27,7 +27,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Change units": {
         "verify": ("verify:verify", "check unit files without submitting them"),
-        "import": ("convert:import_", "make an application of a compose file"),
+        "import": ("convert:import_", "make an application of files for another system"),
         "export": ("convert:export", "write an application for another system"),
         "submit": ("units:submit", "submit unit files"),
         "load": ("units:load", "put units on a machine without starting them"),

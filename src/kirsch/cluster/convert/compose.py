@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from kirsch.cluster.convert import Converted
 from kirsch.unit import UnitError, parse_size, parse_timespan
 
 # How long a chain of `extends` may be.
@@ -79,14 +80,6 @@ _PORT = re.compile(
 
 class ComposeError(Exception):
     """A compose file that cannot be read; the message names the file and the line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """Files of an application by path in its folder, and remarks for the person."""
-
-    files: Mapping[str, str]
-    remarks: tuple[str, ...]
 
 
 class Table(dict[str, Any]):
@@ -162,7 +155,7 @@ def read(
     environment: Mapping[str, str] | None = None,
     env_files: Mapping[str, str] | None = None,
     profiles: Collection[str] = (),
-) -> Imported:
+) -> Converted:
     """Return the application that a compose file describes. Raises ComposeError.
 
     `environment` gives variables their values ($NAME, ${NAME:-default}); `env_files` has the texts of files
@@ -199,7 +192,7 @@ def read(
         s for service in chosen.values() for s in _sources(service.get("secrets", []))
     ):
         made.remarks.append(f"set the secret {secret}: kirsch secret set {secret}")
-    return Imported(files, tuple(made.remarks))
+    return Converted(files, tuple(made.remarks))
 
 
 def _load(text: str, file: str) -> Table:

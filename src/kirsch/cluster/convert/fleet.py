@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from kirsch.cluster.convert import Converted
 from kirsch.unit import UnitFile, UnitName
 
 # Options of docker run that take a value, and the directive of [Container] that they become; "" is told.
@@ -74,14 +75,6 @@ _DOCKER = re.compile(r"(?:\S*/)?docker\Z")
 _ETCD = re.compile(r"\betcdctl\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """Files of an application by path in its folder, and remarks for the person."""
-
-    files: Mapping[str, str]
-    remarks: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class Run:
     """A `docker run` line: options as directives, the image, and its command."""
@@ -95,7 +88,7 @@ class Run:
     told: list[str] = field(default_factory=list)
 
 
-def read(texts: Mapping[str, str]) -> Imported:
+def read(texts: Mapping[str, str]) -> Converted:
     """Return the application of fleet's unit files, given by name. Raises UnitError."""
     files = {name: UnitFile.parse(text, name) for name, text in texts.items()}
     names = {name: UnitName.parse(name) for name in texts}
@@ -114,7 +107,7 @@ def read(texts: Mapping[str, str]) -> Imported:
             continue
         new = str(names[name]).removesuffix(f".{names[name].type}") + ".container"
         written[f"units/{new}"] = _container(name, file, runs[name], runs.keys(), containers, remarks)
-    return Imported(written, tuple(remarks))
+    return Converted(written, tuple(remarks))
 
 
 def docker_run(file: UnitFile) -> Run | None:

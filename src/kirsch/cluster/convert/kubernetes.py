@@ -6,18 +6,22 @@ remark for the person, never silently gone.
 
 import math
 import re
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from kirsch.cluster.application import Application
-from kirsch.cluster.model import Endpoint
-from kirsch.cluster.model.links import SERVING, exposed_environment, targets, variables
-from kirsch.unit import Link, Options, UnitFile, UnitName, expand, matches, parse_timespan, split_words
+from kirsch.cluster.convert import Converted
+from kirsch.cluster.convert.service import (
+    Service,
+    aliases_of,
+    dns_name,
+    services_of,
+)
+from kirsch.cluster.model.links import SERVING, targets, variables
+from kirsch.unit import matches, parse_timespan, split_words
 
 Object = dict[str, Any]
 
@@ -78,73 +82,15 @@ _TIME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """Files of YAML by name, in the order in which they are applied, and remarks for the person."""
-
-    files: Mapping[str, str]
-    remarks: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Service:
-    """One service of the application: its units that are started, and what their file says."""
-
-    name: str
-    units: list[UnitName]
-    file: UnitFile
-    options: Options
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def unit(self) -> UnitName:
-        """The unit that stands for all instances."""
-        return self.units[0]
-
-    @property
-    def kind(self) -> str:
-        """The kind of workload it becomes."""
-        if self.options.is_global:
-            return "DaemonSet"
-        return "StatefulSet" if self.options.sticky or self.volumes else "Deployment"
-
-    @property
-    def volumes(self) -> list[tuple[str, str, bool]]:
-        """Named volumes: name, path in the container, read-only."""
-        return [(host, path, ro) for host, path, ro in self.mounts if not host.startswith(("/", "."))]
-
-    @property
-    def mounts(self) -> list[tuple[str, str, bool]]:
-        """Everything that Volume= mounts: volume or path of the machine, path in the container, read-only."""
-        found = []
-        for entry in self.file.values("Container", "Volume"):
-            host, _, rest = entry.value.partition(":")
-            path, _, options = rest.partition(":")
-            found.append((host.removesuffix(".volume"), path, "ro" in options.split(",")))
-        return found
-
-    def texts(self, name: str, section: str = "Container") -> list[str]:
-        """The values of a directive, specifiers expanded as for the first unit."""
-        return [expand(entry.value, self.unit) for entry in self.file.values(section, name)]
-
-    def last(self, name: str, default: str = "", section: str = "Container") -> str:
-        """The last value of a directive."""
-        return (self.texts(name, section) or [default])[-1]
-
-    def on(self, name: str) -> bool:
-        """True if a directive is switched on."""
-        return self.last(name).lower() in ("true", "yes", "on", "1")
-
-
 def export(
     application: Application, *, namespace: str = "", registry: str = "", tag: str = "latest"
-) -> Exported:
+) -> Converted:
     """Return an application's Kubernetes objects. Raises UnitError for a unit file that is wrong.
 
     `registry` takes the place of localhost/ in names of images, with `tag`; with `namespace` every object
     names it, and it is made first.
     """
-    services = list(_services(application))
+    services = list(services_of(application))
     remarks: list[str] = []
     files: dict[str, str] = {}
     if namespace:
@@ -161,38 +107,7 @@ def export(
         create = "kubectl create secret generic"
         inside = f" --namespace {namespace}" if namespace else ""
         remarks += [f"create the secret: {create} {name}{inside} --from-file=value=FILE" for name in secrets]
-    return Exported(files, tuple(remarks))
-
-
-def _services(application: Application) -> Iterator[Service]:
-    """The services that are started, each after those it links to."""
-    found: dict[tuple[str, str], Service] = {}
-    for text in application.start:
-        name = UnitName.parse(text)
-        template = f"{name.service}@.{name.type}" if name.instance else text
-        source = application.units.get(text) or application.units[template]
-        key = (name.service, name.type)
-        if key in found:
-            found[key].units.append(name)
-            continue
-        file = UnitFile.parse(source, application.files.get(text) or application.files.get(template, text))
-        found[key] = Service(_dns(name.service), [name], file, Options.parse(file, name))
-    done: list[Service] = []
-
-    def add(service: Service, above: tuple[Service, ...]) -> None:
-        for other in found.values():
-            if other not in done and other not in (*above, service) and _links(service, other):
-                add(other, (*above, service))
-        if service not in done:
-            done.append(service)
-
-    for service in found.values():
-        add(service, ())
-    yield from done
-
-
-def _links(service: Service, other: Service) -> list[Link]:
-    return [link for link in service.options.links if any(targets(link, unit) for unit in other.units)]
+    return Converted(files, tuple(remarks))
 
 
 def _objects(
@@ -200,8 +115,8 @@ def _objects(
 ) -> Iterator[Object]:
     """The objects of one service; adds remarks about what has none."""
     match service.unit.type:
-        case "container" if backends := _balanced(service):
-            yield from _ingress(service, services, backends)
+        case "container" if service.backends:
+            yield from _ingress(service, services)
         case "container" if service.last("Type", section="Service") == "oneshot":
             yield from _cron_job(service, services, application, registry, tag)
         case "container":
@@ -216,8 +131,19 @@ def _objects(
 
 
 def _meta(service: Service, application: Application, name: str = "") -> Object:
-    labels = {LABEL: service.name, PART_OF: _dns(application.name), "app.kubernetes.io/managed-by": "kirsch"}
+    labels = {
+        LABEL: service.name,
+        PART_OF: dns_name(application.name),
+        "app.kubernetes.io/managed-by": "kirsch",
+    }
     return {"name": name or service.name, "labels": labels}
+
+
+def _kind(service: Service) -> str:
+    """The kind of workload that a service becomes."""
+    if service.options.is_global:
+        return "DaemonSet"
+    return "StatefulSet" if service.options.sticky or service.volumes else "Deployment"
 
 
 def _workload(
@@ -225,9 +151,9 @@ def _workload(
 ) -> Object:
     labels = {LABEL: service.name}
     spec: Object = {"selector": {"matchLabels": labels}}
-    pod = {"metadata": {"labels": labels | {PART_OF: _dns(application.name)}}}
+    pod = {"metadata": {"labels": labels | {PART_OF: dns_name(application.name)}}}
     pod["spec"] = _pod(service, services, registry, tag)
-    kind = service.kind
+    kind = _kind(service)
     if kind != "DaemonSet":
         spec["replicas"] = len(service.units)
     if kind == "StatefulSet":
@@ -290,7 +216,7 @@ def _environment(service: Service, services: list[Service]) -> Iterator[Object]:
         for word in split_words(text):
             name, _, value = word.partition("=")
             yield {"name": name, "value": value}
-    endpoints = [_endpoint(other) for other in services if other.unit.type in SERVING]
+    endpoints = [other.endpoint(other.name) for other in services if other.unit.type in SERVING]
     for link in service.options.links:
         if not any(targets(link, unit) for other in services for unit in other.units):
             service.remarks.append(f"Link={link.target} leads to no unit of the application")
@@ -304,20 +230,6 @@ def _environment(service: Service, services: list[Service]) -> Iterator[Object]:
         yield {"name": "CREDENTIALS_DIRECTORY", "value": CREDENTIALS}
 
 
-def _endpoint(service: Service) -> Endpoint:
-    """One endpoint for all instances: the name of their Service is the address."""
-    return Endpoint(
-        service=service.unit.service,
-        unit=service.unit.text,
-        slot="-",
-        machine="",
-        address=service.name,
-        ports=service.options.expose,
-        ready=True,
-        env=exposed_environment(service.file, service.options),
-    )
-
-
 def _ports(service: Service) -> list[Object]:
     return [
         {"containerPort": port.number, "protocol": port.protocol.upper()} | _named(port.name)
@@ -326,7 +238,7 @@ def _ports(service: Service) -> list[Object]:
 
 
 def _named(name: str | None) -> Object:
-    return {"name": _dns(name)[:15]} if name else {}
+    return {"name": dns_name(name)[:15]} if name else {}
 
 
 def _probes(service: Service) -> Object:
@@ -386,23 +298,23 @@ def _volumes(service: Service) -> tuple[list[Object], list[Object]]:
     for host, path, read_only in service.mounts:
         more = {"readOnly": True} if read_only else {}
         if not host.startswith(("/", ".")):
-            add(_dns(host), path, {"persistentVolumeClaim": {"claimName": _dns(host)}}, **more)
+            add(dns_name(host), path, {"persistentVolumeClaim": {"claimName": dns_name(host)}}, **more)
         elif host == "/dev/log":
             service.remarks.append("Volume=/dev/log is left out: Kubernetes reads what the container prints")
         else:
             service.remarks.append(f"Volume={host}: every node has to have this path, and nothing keeps it")
-            add(_dns(f"host{host}"), path, {"hostPath": {"path": host}}, **more)
+            add(dns_name(f"host{host}"), path, {"hostPath": {"path": host}}, **more)
     scratch = [text.partition(":")[0] for text in service.texts("Tmpfs")]
     if service.on("ReadOnly") and service.last("ReadOnlyTmpfs", "true") not in ("false", "no", "off", "0"):
         scratch += [path for path in SCRATCH if path not in scratch]
     for path in scratch:
-        add(_dns(f"tmpfs{path}"), path, {"emptyDir": {"medium": "Memory"}})
+        add(dns_name(f"tmpfs{path}"), path, {"emptyDir": {"medium": "Memory"}})
     for secret in service.options.secrets:
         if not secret.env:
             items = [{"key": "value", "path": secret.name}]
             source = {"secret": {"secretName": secret.name, "items": items}}
             add(
-                _dns(f"secret-{secret.name}"),
+                dns_name(f"secret-{secret.name}"),
                 f"{CREDENTIALS}/{secret.name}",
                 source,
                 subPath=secret.name,
@@ -416,7 +328,7 @@ def _claims(service: Service, application: Application) -> Iterator[Object]:
         yield {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": _meta(service, application, _dns(name)),
+            "metadata": _meta(service, application, dns_name(name)),
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         }
         service.remarks.append(f"the volume {name} asks for 1Gi: write what it needs into the claim")
@@ -475,14 +387,14 @@ def _endpoints(service: Service, services: list[Service], application: Applicati
     published = {(port.container, port.protocol): port for port in service.options.published}
     if not exposed and not published:
         return
-    aliases = {link.alias for other in services for link in _links(other, service)}
+    aliases = aliases_of(service, services)
     for name in [
         service.name,
-        *sorted({_dns(alias) for alias in aliases} - {other.name for other in services}),
+        *sorted({dns_name(alias) for alias in aliases} - {other.name for other in services}),
     ]:
         ports = [
             {
-                "name": _dns(exposed.get(key) or f"{key[1]}-{key[0]}")[:15],
+                "name": dns_name(exposed.get(key) or f"{key[1]}-{key[0]}")[:15],
                 "port": published[key].host or key[0] if key in published else key[0],
                 "targetPort": key[0],
                 "protocol": key[1].upper(),
@@ -500,31 +412,22 @@ def _endpoints(service: Service, services: list[Service], application: Applicati
         }
 
 
-def _balanced(service: Service) -> list[tuple[str, str]]:
-    """The services and ports that a unit balances, where its process is `kirsch balancer`."""
-    words = shlex.split(service.last("ExecStart", section="X-Kirsch-Process"), posix=True)
-    if words[:2] != ["kirsch", "balancer"]:
-        return []
-    named = [words[index + 1] for index, word in enumerate(words[:-1]) if word == "--backend"]
-    return [(name.partition("=")[2].partition(":")[0], name.rpartition(":")[2]) for name in named]
-
-
-def _ingress(service: Service, services: list[Service], backends: list[tuple[str, str]]) -> Iterator[Object]:
+def _ingress(service: Service, services: list[Service]) -> Iterator[Object]:
     """An Ingress in place of a balancer: its first backend takes every path."""
-    target, port = backends[0]
+    _, target, port = service.backends[0]
     other = next((each for each in services if each.unit.service == target), None)
     if other is None:
         service.remarks.append(
             f"its backend {target} is no service of the application, so nothing is exported"
         )
         return
-    chosen = {"number": int(port)} if port.isdecimal() else {"name": _dns(port)[:15]}
+    chosen = {"number": int(port)} if port.isdecimal() else {"name": dns_name(port)[:15]}
     backend = {"service": {"name": other.name, "port": chosen}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     service.remarks.append(
         "an Ingress takes HAProxy's place: the rules of its haproxy.cfg are not carried over"
     )
-    for name, _ in backends[1:]:
+    for _, name, _ in service.backends[1:]:
         service.remarks.append(f"the backend {name} needs a rule of its own in the Ingress")
     yield {
         "apiVersion": "networking.k8s.io/v1",
@@ -617,11 +520,6 @@ def _command(text: str) -> list[str]:
 
 def _cores(cpu: float) -> str:
     return f"{round(cpu * 1000)}m" if cpu else ""
-
-
-def _dns(text: str) -> str:
-    """A name as Kubernetes has them (RFC 1123)."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63] or "x"
 
 
 def _text(objects: Iterable[Object], remarks: Iterable[str]) -> str:
