@@ -67,17 +67,28 @@ class _Task(AbstractIOReference):
         loop: asyncio.AbstractEventLoop,
         work: Coroutine[Any, Any, Any],
         on_done: Callable[[Any], object],
+        discard: Callable[[Any], object] = lambda result: None,
     ) -> None:
         self._on_done = on_done
+        self._discard = discard
+        self._cancelled = False
         self._task = loop.create_task(work)
         self._task.add_done_callback(self._done)
 
     def cancel(self) -> bool:
+        # A task that has ended cannot be cancelled, and its callback may be yet to come: pika has given the
+        # connection up by then, and may not hear of it.
+        self._cancelled = True
         return self._task.cancel()
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
-        if not task.cancelled():
-            self._on_done(task.exception() or task.result())
+        if task.cancelled():
+            return
+        result = task.exception() or task.result()
+        if not self._cancelled:
+            self._on_done(result)
+        elif not isinstance(result, BaseException):
+            self._discard(result)
 
 
 class Services(AbstractIOServices):
@@ -140,7 +151,8 @@ class Services(AbstractIOServices):
             on_done((result, result.attach(protocol_factory())))
             result.resume()
 
-        return _Task(self._loop, self._stream(sock, ssl_context, server_hostname), done)
+        stream = self._stream(sock, ssl_context, server_hostname)
+        return _Task(self._loop, stream, done, discard=Transport.abort)
 
     async def _stream(
         self, sock: socket.socket, ssl_context: ssl.SSLContext | None, server_hostname: str | None
