@@ -1,6 +1,8 @@
 """What a Bridge does not let through, by docs/protocol.md, while others go on undisturbed."""
 
+import contextlib
 import json
+from collections import Counter
 
 import pytest
 from tests.amqp.applications import PROVIDERS, running
@@ -8,7 +10,7 @@ from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 
 from kirsch.amqp import Identity, Limits, Refused
-from kirsch.websocket import ClientOptions, HandshakeError
+from kirsch.websocket import ClientOptions, Closed, HandshakeError, Slow
 from kirsch.websocket.threaded import connect
 
 pytestmark = pytest.mark.services
@@ -217,8 +219,24 @@ def test_a_connection_is_in_so_many_rooms(application, others):
 
 
 def test_what_was_refused_is_counted(application):
-    refused, closed = application.bridge.counters.refused, application.bridge.counters.closed
-    assert refused["forbidden"] >= 4
-    assert refused["unauthenticated"] >= 2
+    counters = application.bridge.counters
+    before = Counter(counters.refused), Counter(counters.closed)
+    with visitor(application) as eve:
+        eve.say(type="join", room="secret")
+        assert eve.until("error")["code"] == "forbidden"
+        eve.ws.send("{")
+        assert eve.ended()[0] == 4400
+    for token in (None, "broken"):
+        with Visitor(application, hello=False) as eve:
+            eve.say(type="hello", name="Eve", token=token)
+            assert eve.ended()[0] == 4401
+    with visitor(application) as eve:
+        with contextlib.suppress(Closed, Slow):
+            for _ in range(10_000):
+                eve.ws.send(json.dumps({"type": "signal", "room": "flood", "data": 1}))
+        assert eve.ended()[0] == 4429
+    refused, closed = counters.refused - before[0], counters.closed - before[1]
+    assert (refused["forbidden"], refused["unauthenticated"]) == (1, 2)
     assert refused["rate"] >= LIMITS.burst
-    assert {4400, 4401, 4429} <= set(closed)
+    assert {4400: 1, 4401: 2}.items() <= closed.items()
+    assert closed[4429] >= 1
