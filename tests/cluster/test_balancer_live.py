@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -383,7 +384,7 @@ def test_one_that_comes_back_while_draining_stays(balancer, endpoints, webs):
     one, *_ = webs
     endpoints.set(one.endpoint())
     eventually(balancer.ready)
-    held, _ = held_by(one, balancer)
+    held, answer = held_by(one, balancer)
     endpoints.set(one.endpoint(ready=False))
     eventually(lambda: balancer.servers()["notes:1.container"].state is State.DRAIN)
     endpoints.set(one.endpoint())
@@ -391,6 +392,74 @@ def test_one_that_comes_back_while_draining_stays(balancer, endpoints, webs):
     assert balancer.get() == (200, "notes@1")
     one.release.set()
     held.join()
+    assert answer == [(200, "notes@1")]
+
+
+class Kept:
+    """A server that keeps connections. Once another is at its address, connections to the first one are reset
+    when they are used, as after the move of a unit."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.moved = False
+        self.old = set()
+        self.open = set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.open.add(client)
+                threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def move(self):
+        self.old = set(self.open)
+
+    def serve(self, client):
+        with suppress(OSError), client, client.makefile("rb") as lines:
+            while lines.readline():
+                length = 0
+                while (field := lines.readline()).strip():
+                    name, _, value = field.decode().partition(":")
+                    length = int(value) if name.lower() == "content-length" else length
+                lines.read(length)
+                if client in self.old:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def close(self):
+        self.listener.close()
+        for client in self.open:
+            client.close()
+
+
+def test_a_post_is_not_sent_to_what_was_at_an_address_before(stack, balancer, endpoints):
+    server = make(stack, Kept)
+    endpoint = {
+        "service": "notes",
+        "unit": "notes@1.container",
+        "slot": "-",
+        "address": "127.0.0.1",
+        "ports": [{"number": server.listener.getsockname()[1], "protocol": "tcp", "name": "http"}],
+        "ready": True,
+    }
+    endpoints.set(endpoint)
+    eventually(balancer.ready)
+    client = http.client.HTTPConnection("127.0.0.1", balancer.port, timeout=30)
+    stack.callback(client.close)
+    for _ in range(2):
+        client.request("POST", "/", b"one")
+        assert client.getresponse().read() == b"ok"
+    # Away for so short a time that its server is not deleted in between.
+    endpoints.set(endpoint | {"ready": False})
+    eventually(lambda: balancer.servers()["notes:1.container"].state is not State.READY)
+    server.move()
+    endpoints.set(endpoint)
+    eventually(balancer.ready)
+    client.request("POST", "/", b"two")
+    assert client.getresponse().read() == b"ok"
 
 
 def test_a_request_that_does_not_end_is_cut_after_the_drain_time(stack, tmp_path, endpoints, webs):

@@ -10,7 +10,7 @@ from kirsch.cluster.balancer.endpoints_server import EndpointsServer
 from kirsch.cluster.model import Endpoint, keys
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
-from kirsch.unit import Port
+from kirsch.unit import Port, UnitName
 
 WEB = Endpoint(
     "web", "web@1.service", "-", "m1", "10.0.0.1", (Port(80, "tcp", "http"),), True, {"A": "secret"}
@@ -71,6 +71,49 @@ def test_a_store_without_endpoints_is_told_too(tmp_path: Path):
         await mirror.load()
         assert await line(reader) == []
         writer.close()
+        await server.close()
+
+    asyncio.run(play())
+
+
+def test_what_stops_waits_until_balancers_that_answer_have_let_it_go(tmp_path: Path):
+    async def play() -> None:
+        registry = MemoryRegistry()
+        key = keys.endpoint("web", WEB.unit, "-")
+        await registry.put(key, WEB.to_json())
+        mirror = Mirror(registry, keys.ROOT)
+        server = EndpointsServer(mirror, tmp_path / "endpoints.sock")
+        await server.start()
+        following = asyncio.create_task(mirror.run())
+        silent, silent_writer = await asyncio.open_unix_connection(tmp_path / "endpoints.sock")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "endpoints.sock")
+        await line(silent)
+        first = json.loads(await reader.readline())
+        writer.write(b"%d\n" % first["number"])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        letting = asyncio.create_task(server.let_go(UnitName.parse(WEB.unit), "m1"))
+        await registry.delete(key)
+        second = json.loads(await reader.readline())
+        assert second["endpoints"] == []
+        # An answer to what was before is none to this.
+        writer.write(b"%d\n" % first["number"])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not letting.done()
+        writer.write(b"%d\n" % second["number"])
+        async with asyncio.timeout(20):
+            await letting
+        # One that does not answer any more is not waited for without end, one that is gone not at all.
+        await registry.put(key, WEB.to_json())
+        await reader.readline()
+        await registry.delete(key)
+        await server.let_go(UnitName.parse(WEB.unit), "m1")
+        writer.write(b"no number\n")
+        await reader.read()
+        writer.close()
+        silent_writer.close()
+        following.cancel()
         await server.close()
 
     asyncio.run(play())

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from kirsch.cluster.agent.assignments import Assignments
@@ -27,6 +27,10 @@ from kirsch.unit import UnitName
 log = logging.getLogger(__name__)
 
 SERVES = ("active", "reloading")
+
+
+async def _nobody_to_wait_for(name: UnitName, machine: str) -> None:
+    """Return at once."""
 
 
 class Agent:
@@ -61,6 +65,8 @@ class Agent:
         claims = Claims(machine.id, mirror, lease, self.leased)
         self.work = Work(runtime, preparation, cache, claims, self._leave, self._changed)
         self.readiness = Readiness(runtime, self._changed)
+        # Returns once this machine's balancers send nothing to a unit any more.
+        self.let_go: Callable[[UnitName, str], Awaitable[None]] = _nobody_to_wait_for
         self._holds: dict[UnitName, str] = {}
         self._timers: list[asyncio.TimerHandle] = []
         self._wake = asyncio.Event()
@@ -194,6 +200,7 @@ class Agent:
         self._publish()
         if patient:
             await self._seen()
+            await self.let_go(name, self.machine.id)
 
     async def _seen(self) -> None:
         """Return once the store has what was said last, or is not to be waited for any longer."""

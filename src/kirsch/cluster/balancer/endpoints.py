@@ -14,10 +14,12 @@ FIRST_DELAY = 0.05  # seconds between two attempts to connect, doubled up to:
 MOST_DELAY = 1.0
 
 
-def parse_endpoints(line: str | bytes) -> tuple[Endpoint, ...]:
-    """Read one line. Raises ValueError when it is none of the endpoints socket's."""
+def parse_endpoints(line: str | bytes) -> tuple[int, tuple[Endpoint, ...]]:
+    """Read one line: its number, 0 where it has none, and all endpoints. Raises ValueError when it is none of
+    the endpoints socket's."""
     try:
-        return tuple(
+        values = json.loads(line)
+        return int(values.get("number", 0)), tuple(
             Endpoint(
                 service=str(values["service"]),
                 unit=str(values["unit"]),
@@ -28,9 +30,9 @@ def parse_endpoints(line: str | bytes) -> tuple[Endpoint, ...]:
                 ports=tuple(Port(int(p["number"]), str(p["protocol"]), p["name"]) for p in values["ports"]),
                 ready=values["ready"] is True,
             )
-            for values in json.loads(line)["endpoints"]
+            for values in values["endpoints"]
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a line of endpoints: {error!r}") from error
 
 
@@ -53,6 +55,9 @@ class EndpointsFollower:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
+        # The number of the last line, and its endpoints.
+        self._number = 0
+        self._endpoints: tuple[Endpoint, ...] | None = None
         self._thread = threading.Thread(target=self._follow, name="endpoints", daemon=True)
 
     def start(self) -> None:
@@ -67,13 +72,23 @@ class EndpointsFollower:
                     self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
+    def applied(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """Say that servers are as these endpoints: what stops may go on with that."""
+        with self._lock:
+            if self._connection is not None and self._number and endpoints is self._endpoints:
+                with suppress(OSError):
+                    self._connection.sendall(b"%d\n" % self._number)
+
     def _follow(self) -> None:
         delay = FIRST_DELAY
         told = False
         while not self._stopping.is_set():
             try:
                 for line in self._lines():
-                    self._on_endpoints(parse_endpoints(line))
+                    number, endpoints = parse_endpoints(line)
+                    with self._lock:
+                        self._number, self._endpoints = number, endpoints
+                    self._on_endpoints(endpoints)
                     delay, told = FIRST_DELAY, False
                 trouble = "closed"
             except OSError as error:
@@ -99,4 +114,4 @@ class EndpointsFollower:
                     yield from lines
             finally:
                 with self._lock:
-                    self._connection = None
+                    self._connection, self._endpoints = None, None

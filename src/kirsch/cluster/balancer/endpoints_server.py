@@ -1,15 +1,36 @@
-"""The endpoints socket: one line of JSON with all endpoints at once, and again at each change. Read-only.
+"""The endpoints socket: one line of JSON with all endpoints at once, and again at each change.
 
-What a balancer sees of the cluster, and all it sees: services, units, addresses, ports, readiness.
+What a balancer sees of the cluster, and all it sees: services, units, addresses, ports, readiness. Each line
+has a number. A balancer may answer with that number, in a line, once its servers are as it was told: a unit
+that stops waits for that, so that no request is sent to it any more.
 """
 
 import asyncio
 import json
 import os
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kirsch.cluster.model import Endpoint, keys
 from kirsch.cluster.registry.mirror import Mirror
+from kirsch.unit import UnitName
+
+# Seconds for which a unit that stops waits for balancers of its machine.
+PATIENCE = 1.0
+# Bytes of the longest number that is read.
+LONGEST = 32
+
+
+@dataclass(eq=False, slots=True)
+class _Client:
+    """A balancer. `sent` is the number of the last line that it was sent, `applied` the one that it answered
+    last; None where it does not answer."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    line: bytes = b""
+    sent: int = 0
+    applied: int | None = None
 
 
 class EndpointsServer:
@@ -23,7 +44,10 @@ class EndpointsServer:
         self.mirror = mirror
         self.path = path
         self.shared = shared
-        self._clients: set[asyncio.Event] = set()
+        self._clients: set[_Client] = set()
+        self._number = 0
+        # Set, and made anew, when a client has answered or endpoints have changed.
+        self._news = asyncio.Event()
         self._server: asyncio.Server | None = None
         mirror.listen(self._take_notice)
 
@@ -52,41 +76,71 @@ class EndpointsServer:
         folder.mkdir(mode=0o755, exist_ok=True)
         folder.chmod(0o755)
 
+    async def let_go(self, unit: UnitName, machine: str) -> None:
+        """Return once no balancer here sends anything to a machine's unit, or after a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._serves(unit, machine) or any(map(self._is_behind, self._clients)):
+                    await self._news.wait()
+
+    def _serves(self, unit: UnitName, machine: str) -> bool:
+        known = (Endpoint.parse(entry.value) for entry in self.mirror.held_below(keys.ENDPOINTS))
+        return any(e.ready and (e.unit, e.machine) == (unit.text, machine) for e in known)
+
+    def _is_behind(self, client: _Client) -> bool:
+        """True for a client that answers, and has not yet to what is known now."""
+        if client.applied is None:
+            return False
+        return client.applied < client.sent or client.line != self.line()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
     def line(self) -> bytes:
-        """Return the line that clients are sent now."""
+        """Return the endpoints that clients are sent now."""
         known = (Endpoint.parse(entry.value) for entry in self.mirror.held_below(keys.ENDPOINTS))
         # What has no address yet can be nobody's server.
         endpoints = [endpoint.public() for endpoint in known if endpoint.address]
-        return json.dumps({"endpoints": endpoints}).encode() + b"\n"
+        return json.dumps(endpoints).encode()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        changed = asyncio.Event()
-        self._clients.add(changed)
-        gone = asyncio.create_task(reader.read(1))
-        last = b""
+        client = _Client()
+        self._clients.add(client)
+        gone = asyncio.create_task(self._listen(reader, client))
         # Until kirschd has read the store it knows of no endpoint, which is not to say that there is none.
         known = asyncio.create_task(self.mirror.reached(1))
         try:
             await asyncio.wait((known, gone), return_when=asyncio.FIRST_COMPLETED)
             while not gone.done():
-                changed.clear()
+                client.changed.clear()
                 line = self.line()
-                if line != last:
-                    writer.write(line)
+                if line != client.line:
+                    self._number += 1
+                    client.line, client.sent = line, self._number
+                    writer.write(b'{"number": %d, "endpoints": %s}\n' % (client.sent, line))
                     await writer.drain()
-                    last = line
-                news = asyncio.create_task(changed.wait())
+                news = asyncio.create_task(client.changed.wait())
                 await asyncio.wait((news, gone), return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
         except ConnectionError:
             pass
         finally:
-            self._clients.discard(changed)
+            self._clients.discard(client)
+            self._tell()
             known.cancel()
             gone.cancel()
             writer.close()
 
+    async def _listen(self, reader: asyncio.StreamReader, client: _Client) -> None:
+        """Take a client's answers until it goes, or says what is none."""
+        with suppress(ValueError, ConnectionError):  # a line too long, or a client that was killed
+            while (answer := await reader.readline()) and len(answer) <= LONGEST:
+                client.applied = max(int(answer), client.applied or 0)
+                self._tell()
+
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(key.startswith(keys.ENDPOINTS) for key in changed):
             for client in self._clients:
-                client.set()
+                client.changed.set()
+            self._tell()

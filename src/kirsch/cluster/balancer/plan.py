@@ -140,6 +140,10 @@ def keep(server: Server, address: str, port: int) -> list[Command]:
     commands = []
     if (server.address, server.port) != (address, port):
         commands.append(set_address(server.backend, server.name, address, port))
+    if server.state is State.DRAIN:
+        # Another may be at its address by now. In maintenance HAProxy closes idle connections to the one that
+        # was there before; it would send requests on them, which nobody answers.
+        commands.append(set_state(server.backend, server.name, State.MAINTENANCE))
     if server.state is not State.READY:
         commands.append(set_state(server.backend, server.name, State.READY))
     return commands

@@ -75,6 +75,8 @@ class BalancerPlugin(SimplePlugin):
         self._servers_told: Servers = {}
         self._ever: set[tuple[str, str]] = set()
         self._ready = False
+        # True where HAProxy did not take a command of the last round.
+        self._refused = False
         self._told: set[str] = set()
         self._lines: deque[str] = deque(maxlen=50)
 
@@ -159,6 +161,8 @@ class BalancerPlugin(SimplePlugin):
         if endpoints is None:
             return None
         unfinished = self._apply(endpoints)
+        if not self._refused and self._backends:
+            self._follower.applied(endpoints)
         if not self._ready:
             self._ready = True
             self._on_ready()
@@ -194,16 +198,16 @@ class BalancerPlugin(SimplePlugin):
         if target != self._servers_told:
             self._tell_servers(target)
         servers = [s for s in self._servers() if (s.backend, s.name) not in self._static]
-        refused = False
+        self._refused = False
         for command in plan(
             endpoints, servers, self._backends, self._options, self._drain, fixed=self._fixed
         ):
             try:
                 self._api.run(command)
             except HAProxyError as error:
-                refused = True
+                self._refused = True
                 self._warn_once(f"HAProxy refused '{command.line}': {error}")
-        return refused or superfluous(servers, target, self._fixed)
+        return self._refused or superfluous(servers, target, self._fixed)
 
     def _tell_servers(self, servers: Servers) -> None:
         self._servers_told = servers

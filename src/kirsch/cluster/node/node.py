@@ -77,6 +77,7 @@ class Node:
             self.names,
         )
         self.endpoints = EndpointsServer(self.mirror, endpoints, shared=runtime.durable)
+        self.agent.let_go = self.endpoints.let_go
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
         self.machines = Machines(registry, self.mirror)
         self._tasks: list[asyncio.Task[None]] = []
