@@ -297,7 +297,7 @@ def test_a_port_that_is_taken_is_told_with_who_has_it(application: Application):
         )
         error = application.fails("up")
     assert re.fullmatch(
-        rf"a\.container failed: port {port} is in use by python\S* \(process {os.getpid()}\); "
+        rf"a\.container failed: port {port} is in use by py\w+\S* \(process {os.getpid()}\); "
         r"stop that, or change PublishPort= \(a\.container:3\)",
         error,
     )

@@ -49,7 +49,7 @@ def kubernetes(options: Options) -> int:
 
 @export.verb(
     "systemd",
-    "write an application as plain systemd and Quadlet files",
+    "write an application as Quadlet files",
     DIRECTORY,
     OUTPUT,
     text="For one machine without kirsch: links are variables and names of podman's network, secrets are "

@@ -69,6 +69,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "metrics": ("metrics:metrics", "name a cluster's machines to Prometheus"),
     },
     "Other": {
+        "doctor": ("doctor:doctor", "say what this computer has and lacks"),
         "device": ("device:device", "make one file of an application, for a phone"),
         "postgres": ("postgres:postgres", "run PostgreSQL: the main process of a unit"),
         "balancer": ("balancer:balancer", "run HAProxy for the cluster's services"),
