@@ -39,7 +39,7 @@ class TestAPhonesPython:
 
     def test_nothing_is_compiled_but_pythons_own(self):
         assert run(f"{PHONE}\nimport _json, zlib").returncode == 0
-        assert "is compiled: a phone has no such" in run(f"{PHONE}\nimport gevent").stderr
+        assert "is compiled: a phone has no such" in run(f"{PHONE}\nimport httptools").stderr
 
     @pytest.mark.parametrize(
         "modules",
@@ -174,7 +174,7 @@ class TestApplications:
         ("text", "told"),
         [
             ("import multiprocessing", "ModuleNotFoundError: import of multiprocessing halted"),
-            ("import gevent", "cannot be imported as on a phone: ImportError: gevent"),
+            ("import httptools", "cannot be imported as on a phone: ImportError: httptools"),
             ("import no_such", "No module named 'no_such'"),
             ("def", "SyntaxError"),
             ("raise SystemExit(3)", "exit status 3"),
