@@ -1,14 +1,10 @@
 """A table of requests as bytes, and what is answered: by the server itself, and by HAProxy before it."""
 
 import re
-import shutil
 import socket
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.deadline import eventually
-from tests.port import free_port
 
 from kirsch.bus import Limits, http_server
 
@@ -210,23 +206,6 @@ def test_a_request_is_answered(address, application, name):
     assert application.bodies == []
 
 
-CONFIGURATION = """
-global
-    tune.bufsize 131072
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 10s
-    timeout server 10s
-    timeout http-request 1s
-    timeout http-keep-alive 1s
-    option http-buffer-request
-frontend web
-    bind 127.0.0.1:{port}
-    default_backend all
-backend all
-    server one {host}:{own}
-"""
 # HAProxy mends these, or answers them by itself; what comes to the server is sound.
 MENDED = (
     "both", "both, other order", "a length twice", "a list of lengths", "folded coding",
@@ -238,30 +217,16 @@ MENDED = (
 
 
 @pytest.mark.services
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
-def test_haproxy_and_the_server_agree(address, application, tmp_path):
+def test_haproxy_and_the_server_agree(address, application, haproxy):
     """Through HAProxy sound requests are answered alike, and others refused, unless HAProxy mends them."""
-    port = free_port()
-    file = tmp_path / "haproxy.cfg"
-    file.write_text(CONFIGURATION.format(port=port, host=address[0], own=address[1]))
-    process = subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: _listens(port))
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda row: talk(("127.0.0.1", port), row[0], end=False), TABLE.values()))
-        wrong = {}
-        for (name, (_, expected)), answer in zip(TABLE.items(), answers, strict=True):
-            found = statuses(answer)
-            mended = name in MENDED and found == [200]
-            refused = len(found) <= 1 and 200 not in found
-            if not (mended or (found == list(expected) if expected[0] == 200 else refused)):
-                wrong[name] = found
-        assert wrong == {}
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _listens(port):
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+    before = haproxy(address)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda row: talk(before, row[0], end=False), TABLE.values()))
+    wrong = {}
+    for (name, (_, expected)), answer in zip(TABLE.items(), answers, strict=True):
+        found = statuses(answer)
+        mended = name in MENDED and found == [200]
+        refused = len(found) <= 1 and 200 not in found
+        if not (mended or (found == list(expected) if expected[0] == 200 else refused)):
+            wrong[name] = found
+    assert wrong == {}
