@@ -71,27 +71,9 @@ def main() -> None:
     if not (VENV / "bin/granian").exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         subprocess.run([VENV / "bin/pip", "install", "-q", "granian"], check=True)
-    rounds, seconds = (1, 1) if options.quick else (3, 3)
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in SUBJECTS}
-    for _ in range(rounds):
-        for name in SUBJECTS:
-            samples[name].append(measure(name, seconds))
-    rows = []
-    for figure, unit in (("rate", "requests/s"), ("per CPU", "requests/CPU s"), ("p99", "ms")):
-        medians = {name: statistics.median(each[figure] for each in found) for name, found in samples.items()}
-        for name, value in medians.items():
-            ratio = round(value / medians["CherryPy on cheroot"], 2)
-            rows.append(
-                {
-                    "what": f"hello {figure}",
-                    "subject": name,
-                    "value": round(value, 1),
-                    "unit": unit,
-                    "ratio_to": "CherryPy on cheroot",
-                    "ratio": ratio,
-                }
-            )
-            print(f"{figure:8} {name:20} {value:10.1f} {unit:15} {ratio:.2f}")
+    rows = measure_all(*((1, 1) if options.quick else (3, 3)))
+    for row in rows:
+        print("{what:14} {subject:20} {value:10.1f} {unit:15} {ratio:.2f}".format_map(row))
     if options.json:
         versions = {name: version(name) for name in ("cherrypy", "cheroot", "httptools")}
         report = {
@@ -101,6 +83,29 @@ def main() -> None:
             "rows": rows,
         }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def measure_all(rounds: int, seconds: int) -> list[dict[str, object]]:
+    """Rows of a report: each subject's medians, beside those of CherryPy on cheroot."""
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in SUBJECTS}
+    for _ in range(rounds):
+        for name in SUBJECTS:
+            samples[name].append(measure(name, seconds))
+    rows: list[dict[str, object]] = []
+    for figure, unit in (("rate", "requests/s"), ("per CPU", "requests/CPU s"), ("p99", "ms")):
+        medians = {name: statistics.median(each[figure] for each in found) for name, found in samples.items()}
+        for name, value in medians.items():
+            rows.append(
+                {
+                    "what": f"hello {figure}",
+                    "subject": name,
+                    "value": round(value, 1),
+                    "unit": unit,
+                    "ratio_to": "CherryPy on cheroot",
+                    "ratio": round(value / medians["CherryPy on cheroot"], 2),
+                }
+            )
+    return rows
 
 
 def measure(name: str, seconds: int) -> dict[str, float]:

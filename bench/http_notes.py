@@ -4,7 +4,8 @@ The read is the newest 20 notes as JSON, the write inserts one and commits. Ever
 the same table in the same PostgreSQL, 10 threads (or tasks) at the database and 10 connections to it. Servers
 run on the last core, PostgreSQL and the client (wrk, 32 connections kept alive) share the first: what is
 measured is what a request costs a server. Five rounds, each subject once in each of them, the median of each
-figure. kirsch is examples/notes as it is: with its metrics, checks, headers and entity tags.
+figure. kirsch is examples/notes as it is: with its metrics, checks, headers and entity tags. A hello follows,
+as bench/http_hello.py alone has it.
 
 Peers are installed into .venv-bench, beside the project's .venv. wrk is Debian's.
 """
@@ -30,13 +31,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import http_hello
 import psycopg
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 VENV = HERE.parent / ".venv-bench"
 PACKAGES = (
-    "cherrypy>=18.10,<19", "django>=5.2,<5.3", "fastapi", "flask", "flask-sqlalchemy", "gunicorn",
+    "cherrypy>=18.10,<19", "django>=5.2,<5.3", "fastapi", "flask", "flask-sqlalchemy", "granian", "gunicorn",
     "psycopg[binary,pool]>=3.2", "sqlalchemy[asyncio]>=2.0.22,<2.2", "uvicorn[standard]",
 )  # fmt: skip
 CONNECTIONS = 32
@@ -68,6 +70,7 @@ def subjects() -> list[Subject]:
         "127.0.0.1:{port}",
     )
     uvicorn = (str(bin / "uvicorn"), "--no-access-log", "--port", "{port}")
+    granian = (str(bin / "granian"), "--workers", "1", "--no-access-log", "--port", "{port}", "--interface")
     return [
         Subject("kirsch", (sys.executable, "-m", "webapp"), HERE.parent / "examples/notes"),
         Subject("CherryPy", (python, "cherrypy_notes.py")),
@@ -75,6 +78,8 @@ def subjects() -> list[Subject]:
         Subject("Django", (*gunicorn, "django_notes:application")),
         Subject("FastAPI", (*uvicorn, "fastapi_notes:app")),
         Subject("FastAPI async", (*uvicorn, "fastapi_async_notes:app")),
+        Subject("Flask granian", (*granian, "wsgi", "--blocking-threads", "10", "flask_notes:app")),
+        Subject("FastAPI granian", (*granian, "asgi", "fastapi_async_notes:app")),
     ]
 
 
@@ -100,7 +105,7 @@ def main() -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "load": [round(load_before, 2), round(os.getloadavg()[0], 2)],
         "versions": versions(),
-        "rows": rows(samples),
+        "rows": rows(samples) + http_hello.measure_all(min(options.rounds, 3), options.seconds),
     }
     show(report)
     if options.json:
@@ -108,7 +113,7 @@ def main() -> None:
 
 
 def install_peers() -> None:
-    if not (VENV / "bin/uvicorn").exists():
+    if not (VENV / "bin/uvicorn").exists() or not (VENV / "bin/granian").exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         subprocess.run([VENV / "bin/pip", "install", "-q", *PACKAGES], check=True)
 
@@ -168,7 +173,7 @@ def show(report: dict[str, object]) -> None:
     for name in ("machine", "date", "load", "versions"):
         print(f"{name}: {report[name]}")
     for row in report["rows"]:
-        print("{what:12} {subject:14} {value:10.2f} {unit:10} {ratio:.2f}".format_map({"ratio": 1.0} | row))
+        print("{what:14} {subject:20} {value:10.2f} {unit:10} {ratio:.2f}".format_map({"ratio": 1.0} | row))
 
 
 def prepare_table(database: str) -> None:
@@ -261,7 +266,7 @@ def free_port() -> int:
 
 
 def versions() -> dict[str, str]:
-    names = "cherrypy cheroot sqlalchemy psycopg django fastapi flask gunicorn uvicorn"
+    names = "cherrypy cheroot sqlalchemy psycopg django fastapi flask granian gunicorn uvicorn"
     script = f"from importlib.metadata import version\nfor n in {names!r}.split(): print(n, version(n))"
     listed = subprocess.run([VENV / "bin/python", "-c", script], check=True, capture_output=True, text=True)
     found = dict(line.split() for line in listed.stdout.splitlines())
