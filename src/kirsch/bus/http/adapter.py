@@ -2,7 +2,7 @@
 
 import gc
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import cherrypy
@@ -95,20 +95,28 @@ def http_server(
     tls: ssl.SSLContext | None = None,
     reuse_port: bool = False,
     headers: Mapping[str, str] | None = None,
+    stream: Callable[[str, str], bool] | None = None,
 ) -> HTTPAdapter:
     """Return a server for a WSGI application (None: cherrypy.tree), subscribed to the bus.
 
     It listens on `host` and `port` (0: a free one, see `bind_addr` once it listens), or on a Unix socket of
     mode 0600 at `path`; with `tls` it speaks HTTPS, and offers http/1.1 by ALPN. With `reuse_port` several
-    processes may listen on one port, and the kernel spreads connections among them. `headers` are fields of
-    the answers that the server gives on its own, as `Server`.
+    processes may listen on one port, and the kernel spreads connections among them. `headers` and `stream`
+    are those of `Server`.
     """
     address: Address = path if path is not None else (host, port)
     if tls is not None:
         tls.set_alpn_protocols(["http/1.1"])
     application = cherrypy.tree if app is None else app
     server = Server(
-        address, application, limits, tls=tls, reuse_port=reuse_port, headers=headers, log=_bus_log(bus)
+        address,
+        application,
+        limits,
+        tls=tls,
+        reuse_port=reuse_port,
+        headers=headers,
+        stream=stream,
+        log=_bus_log(bus),
     )
     adapter = HTTPAdapter(bus, server, address)
     adapter.subscribe()

@@ -12,12 +12,14 @@ import struct
 import sys
 import termios
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
 
 from kirsch.bus.http.limits import Limits, Phase
 from kirsch.bus.http.output import FilePart, Output
-from kirsch.bus.http.request import Reader, Request
+from kirsch.bus.http.request import Reader, Refused, Request
 from kirsch.bus.http.response import CONTINUE
+from kirsch.bus.http.stream import Stream
 from kirsch.bus.http.wsgi import Environ, Handover
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
@@ -45,10 +47,16 @@ class Connection:
 
     __slots__ = (
         "armed", "close_after", "environ", "events", "fd", "handover", "host", "limits", "moved", "output",
-        "phase", "reader", "request", "since", "socket", "taken",
+        "phase", "reader", "request", "since", "socket", "streams", "taken", "waited",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, host: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: str,
+        limits: Limits,
+        streams: "Callable[[Connection, Request], bool]" = lambda connection, request: False,
+    ) -> None:
         self.socket = sock
         self.fd = sock.fileno()
         # The client's address, without its port; empty on a Unix socket.
@@ -71,6 +79,10 @@ class Connection:
         self.close_after = False
         # What takes it over after the answer that waits, a 101.
         self.handover: Handover | None = None
+        # Asked once a head has come whose body has not: True where the application reads that itself.
+        self.streams = streams
+        # Seconds that the application has waited for the body that is streamed.
+        self.waited = 0.0
 
     def late(self, now: float) -> bool:
         """True once its client has had its time, or has taken nothing of an answer for a while."""
@@ -115,6 +127,14 @@ class Connection:
 
     def receive(self) -> Request | None:
         """Read what has come: the next request once it is complete. Raises Refused, EOFError."""
+        data = self._read()
+        if data is None:
+            return None
+        self.reader.feed(data)
+        return self.next()
+
+    def _read(self) -> bytes | None:
+        """Read what has come, None where nothing has. Raises Refused, EOFError."""
         try:
             data = self.socket.recv(_PIECE)
             if isinstance(self.socket, ssl.SSLSocket):
@@ -127,8 +147,7 @@ class Connection:
         if not data:
             self.reader.end()
             raise EOFError
-        self.reader.feed(data)
-        return self.next()
+        return data
 
     def next(self) -> Request | None:
         """Take the next request of what was read; what is waited for follows from that. Raises Refused."""
@@ -136,20 +155,51 @@ class Connection:
         request = self.request = reader.take()
         if request is not None:
             return request
-        if reader.continues:
-            reader.continues = False
-            self.output.put(CONTINUE)
-            self.output.send(self.socket)  # a client that has just begun takes as little at once
-        if reader.in_body:
-            if self.phase is not Phase.BODY:
-                self.enter(Phase.BODY)
-        elif reader.started and self.phase is not Phase.HEAD:
+        coming = reader.coming
+        if coming is not None and self.phase is not Phase.BODY:
+            self.enter(Phase.BODY)
+            if self.streams(self, coming):
+                return self._stream(coming)
+        self._continue()
+        if coming is not None:
+            return None
+        if reader.started and self.phase is not Phase.HEAD:
             # The first request of a connection has its time since it was accepted.
             since = self.since
             silent = self.phase is Phase.SILENT
             self.enter(Phase.HEAD)
             self.since = since if silent else self.since
         return None
+
+    def _continue(self) -> None:
+        if self.reader.continues:
+            self.reader.continues = False
+            self.output.put(CONTINUE)
+            self.output.send(self.socket)  # a client that has just begun takes as little at once
+
+    def _stream(self, request: Request) -> Request:
+        """Return a request whose body is read from the connection while it comes."""
+        self.request = request
+        self.waited = 0.0
+        if "transfer-encoding" in request.fields:
+            request.length = None
+        request.body = cast(BinaryIO, Stream(request.body, self._more))
+        return request
+
+    def _more(self) -> bool:
+        """Wait for more of a body that is streamed; True at its end. Raises Refused, OSError."""
+        self._continue()
+        while (data := self._read()) is None:
+            left = self.limits.deadline(Phase.BODY, -self.waited, self.reader.received)
+            if left <= 0:
+                raise Refused(408, "The request's body came too slowly.")
+            began = time.monotonic()
+            poll = select.poll()
+            poll.register(self.fd, select.POLLIN)
+            poll.poll(left * 1000)
+            self.waited += time.monotonic() - began
+        self.reader.feed(data)
+        return self.reader.take() is not None
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer, or keep them until the client takes them.

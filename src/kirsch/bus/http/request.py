@@ -65,7 +65,7 @@ class _Plain:
 
 
 class Request:
-    """One request, complete with its body."""
+    """One request, complete with its body, unless that is streamed."""
 
     __slots__ = ("body", "fields", "keep_alive", "length", "method", "target", "trailers", "version")
 
@@ -127,9 +127,9 @@ class Reader:
         return self._request is not None or bool(self._buffer)
 
     @property
-    def in_body(self) -> bool:
-        """True between a request's head and the end of its body."""
-        return self._request is not None
+    def coming(self) -> Request | None:
+        """The request whose body still comes."""
+        return self._request
 
     def feed(self, data: bytes) -> None:
         """Take in bytes as they came. Raises Refused."""
@@ -409,7 +409,7 @@ class Reader:
         assert request is not None
         if request.length is not None:
             request.length = self.received
-        if request.body is not None:
+        if request.body is not None and request.body.seekable():
             request.body.seek(0)
         self._done = request
         self.continues = False

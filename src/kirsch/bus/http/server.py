@@ -23,7 +23,7 @@ from kirsch.bus.http import listener
 from kirsch.bus.http.connection import IN, Connection, Gone, HandshakeError, peer_environ
 from kirsch.bus.http.limits import Limits, Phase
 from kirsch.bus.http.listener import Address, ServerError, name_of
-from kirsch.bus.http.request import Refused
+from kirsch.bus.http.request import Refused, Request
 from kirsch.bus.http.response import Response, ResponseError, refusal
 from kirsch.bus.http.wsgi import Application, Exchange, base_environ, close_input, environ
 
@@ -51,8 +51,9 @@ class Server:
     """Serves one application at one address: `bind`, `serve`, `stop`, and again.
 
     `application` is WSGI's. `headers` are fields of the answers that the server gives on its own; the Server
-    among them is that of all answers that have none. `log` is called with a message, its level, and True
-    where a traceback belongs to it.
+    among them is that of all answers that have none. `stream`, called with method and path, returns True
+    where the application reads a body while it comes, on up to half of the threads; beyond that, bodies are
+    complete first. `log` is called with a message, its level, and True where a traceback belongs to it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         reuse_port: bool = False,
         headers: Mapping[str, str] | None = None,
+        stream: Callable[[str, str], bool] | None = None,
         log: Log = _log,
     ) -> None:
         self.address = address
@@ -74,11 +76,14 @@ class Server:
         fields = dict(headers or {})
         self.name = fields.pop("Server", "kirsch").encode("latin-1")
         self.headers = tuple(fields.items())
+        self.stream = stream
         self.log = log
         self._listener: sockets.socket | None = None
         self._inode: int | None = None
         self._connections: dict[int, Connection] = {}
         self._addresses: dict[str, int] = {}
+        # Those whose body an application reads.
+        self._streaming: set[Connection] = set()
         self._threads: list[threading.Thread] = []
         self._mutex = threading.Lock()
         self._changed = threading.Condition(self._mutex)
@@ -350,7 +355,7 @@ class Server:
             return
         if self.tls is not None:
             client = self.tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        connection = Connection(client, host, limits)
+        connection = Connection(client, host, limits, self._streams)
         connection.environ = {**self._base, **more}
         if self.tls is not None:
             connection.enter(Phase.HANDSHAKE)
@@ -360,6 +365,16 @@ class Server:
                 self._addresses[host] = self._addresses.get(host, 0) + 1
         connection.armed = True
         self._epoll.register(connection.fd, connection.events | _ONESHOT)
+
+    def _streams(self, connection: Connection, request: Request) -> bool:
+        """Return True where the application is to read the body of a request itself."""
+        if self.stream is None or not self.stream(request.method, request.path_and_query[0]):
+            return False
+        with self._mutex:
+            if len(self._streaming) >= self.limits.threads // 2:
+                return False
+            self._streaming.add(connection)
+        return True
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle longest, if one is."""
@@ -433,15 +448,15 @@ class Server:
         except Gone:
             return self._close(connection)
         except BaseException as error:
-            unsound = isinstance(error, ResponseError)
-            reason = f": {error}" if unsound else ""
-            self.log(f"{request.method} {request.target} failed{reason}", logging.ERROR, not unsound)
-            if exchange.sent:
-                return self._close(connection)
-            return self._refuse(
-                connection, Refused(500, "Something went wrong on the server; its log says what.")
-            )
+            refused = exchange.failed
+            if refused is None:
+                unsound = isinstance(error, ResponseError)
+                reason = f": {error}" if unsound else ""
+                self.log(f"{request.method} {request.target} failed{reason}", logging.ERROR, not unsound)
+                refused = Refused(500, "Something went wrong on the server; its log says what.")
+            return self._close(connection) if exchange.sent else self._refuse(connection, refused)
         finally:
+            self._streaming.discard(connection)
             close_input(request.body)
         connection.close_after = response.close
         if response.status == 101:
@@ -480,6 +495,7 @@ class Server:
         return None
 
     def _refuse(self, connection: Connection, refused: Refused) -> Connection | None:
+        self._streaming.discard(connection)
         connection.enter(Phase.ANSWER)
         connection.output.sent = 0
         try:
@@ -511,6 +527,7 @@ class Server:
         return None
 
     def _forget(self, connection: Connection) -> None:
+        self._streaming.discard(connection)
         if self._connections.pop(connection.fd, None) is not None and self.limits.per_address:
             with self._mutex:
                 left = self._addresses.get(connection.host, 1) - 1

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 from kirsch.bus.http.output import FilePart
-from kirsch.bus.http.request import Request
+from kirsch.bus.http.request import Refused, Request
 from kirsch.bus.http.response import Headers, Response, ResponseError
+from kirsch.bus.http.stream import Stream
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -70,6 +71,12 @@ class Exchange:
         self.sent = False
         """True once the answer's head was written."""
 
+    @property
+    def failed(self) -> Refused | None:
+        """The end of a streamed body that did not come in whole."""
+        body = self.request.body
+        return body.failed if isinstance(body, Stream) else None
+
     def run(self, application: Application, environ: Environ) -> None:
         """Have the application answer. Raises what it raises, ResponseError, and OSError of the sink."""
         body = application(environ, self.start_response)
@@ -112,6 +119,11 @@ class Exchange:
     def _head(self, length: int | None) -> bytes:
         if self._started is None:
             raise ResponseError("the application did not call start_response")
+        if self.failed is not None:
+            raise self.failed  # whatever the application makes of it
+        body = self.request.body
+        if isinstance(body, Stream) and not body.complete:
+            self.response.close = True  # the rest of it would pass for the next request
         if length == 0 and self.request.method == "HEAD":
             length = None  # the length of what GET would answer is not known
         return self.response.head(*self._started, length, self._idle)
@@ -148,9 +160,11 @@ class Exchange:
 def environ(request: Request, base: Environ, upgrade: Callable[[Handover], None]) -> Environ:
     """Return a request's environ, from what is the same for all of its connection.
 
-    The body is complete: CONTENT_LENGTH says its length, in whatever way it was sent. `%2F` stays as it is in
-    PATH_INFO, for it separates no segments; `kirsch.trailers` are the trailer fields, as pairs.
+    CONTENT_LENGTH says the body's length, in whatever way it was sent, unless it is streamed in chunks. `%2F`
+    stays as it is in PATH_INFO, for it separates no segments; `kirsch.trailers` are the trailer fields, as
+    pairs.
     """
+    body = request.body
     path, query = request.path_and_query
     if "%" in path:
         parts = _SLASH.split(path)
@@ -163,7 +177,7 @@ def environ(request: Request, base: Environ, upgrade: Callable[[Handover], None]
         "REQUEST_URI": request.target,
         "SERVER_PROTOCOL": request.version,
         "wsgi.errors": sys.stderr,
-        "wsgi.input": request.body or io.BytesIO(),
+        "wsgi.input": io.BufferedReader(body) if isinstance(body, Stream) else body or io.BytesIO(),
         "kirsch.trailers": request.trailers,
         "kirsch.upgrade": upgrade,
     }
