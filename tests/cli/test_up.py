@@ -64,6 +64,29 @@ def test_ctrl_c_stops_users_first(application: Application):
     assert not alive(pids)
 
 
+def test_a_unit_is_told_of_though_kirschd_ended_before_it_could_say_so(application: Application):
+    application.unit(
+        "slow.service",
+        """
+        [Service]
+        ExecStart=sleep 1000
+        ExecStop=sleep 1000
+        """,
+    )
+    application.ok("up", "-d")
+    daemon = application.kirschd()
+    pids = descendants(daemon)
+    down = subprocess.Popen(
+        [*KIRSCH, "down"], cwd=application.directory, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    application.started.append(down)
+    wait_for(lambda: application.units()["slow.service"]["active"] == "deactivating", "it is being stopped")
+    os.kill(daemon, signal.SIGKILL)
+    printed, _ = down.communicate(timeout=DEADLINE)
+    assert printed.splitlines() == ["  slow.service stopped", ". is down"]
+    wait_for(lambda: not alive(pids), "all processes of the application are gone")
+
+
 def test_up_shows_each_units_lines_and_only_what_is_printable(application: Application):
     application.unit(
         "talk.service",

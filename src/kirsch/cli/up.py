@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +35,8 @@ DIRECTORY = argument(
 )
 
 STOP_TIMEOUT = 120.0
-WATCH_TIMEOUT = 2.0
+# Seconds in which kirschd is to tell what runs before it is asked to stop that.
+WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
 
@@ -318,15 +319,16 @@ def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
     if not quietly:
         print("\nstopping; Ctrl-C again to kill", flush=True)
     try:
-        with _watched_stop(embedded.client, quietly=quietly):
+        with nullcontext() if quietly else _watched_stop(embedded.client):
             try:
                 embedded.client.post("/kirsch/v1/down")
             except ClientError:
                 pass  # it is on its way out, or gone
             embedded.tether.close()
-            if embedded.wait(STOP_TIMEOUT) is not None:
-                return
-    except KeyboardInterrupt:
+            if embedded.wait(STOP_TIMEOUT) is None:
+                raise TimeoutError
+        return
+    except (KeyboardInterrupt, TimeoutError):
         pass
     embedded.process.kill()
     embedded.wait()
@@ -334,24 +336,21 @@ def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
 
 
 @contextmanager
-def _watched_stop(client: Client, *, quietly: bool = False) -> Iterator[None]:
-    """Say of each unit when it has stopped, while the body waits."""
-    begun, done = threading.Event(), threading.Event()
+def _watched_stop(client: Client) -> Iterator[None]:
+    """Print each unit that has stopped, while the body waits until kirschd has ended."""
+    begun, given_up = threading.Event(), threading.Event()
+    runs: set[str] = set()
 
     def watch() -> None:
-        was: dict[str, str] = {}
         try:
             for event in client.stream("/kirsch/v1/events"):
                 for line in event["units"]:
-                    name, active = line["name"], line.get("active", "-")
-                    stopped = active in ("inactive", "failed", "-")
-                    if (
-                        stopped
-                        and was.get(name) not in (None, "inactive", "failed", "-")
-                        and not done.is_set()
-                    ):
+                    name = line["name"]
+                    if line.get("active", "-") not in ("inactive", "failed", "-"):
+                        runs.add(name)
+                    elif name in runs and not given_up.is_set():
+                        runs.remove(name)
                         print(f"  {name} stopped", flush=True)
-                    was[name] = active
                 begun.set()
         except ClientError:
             return
@@ -359,12 +358,13 @@ def _watched_stop(client: Client, *, quietly: bool = False) -> Iterator[None]:
             begun.set()
 
     thread = threading.Thread(target=watch, daemon=True)
-    if not quietly:
-        thread.start()
-        begun.wait(WATCH_TIMEOUT)  # a unit that stops before would not be told of
+    thread.start()
+    begun.wait(WATCH_TIMEOUT)  # a unit that stops before would not be told of
     try:
         yield
-        if not quietly:
-            thread.join(1.0)
+        thread.join(WATCH_TIMEOUT)
     finally:
-        done.set()
+        given_up.set()
+    # The last ones can stop so shortly before kirschd ends that it sends no event of them any more.
+    for name in sorted(runs):
+        print(f"  {name} stopped", flush=True)
