@@ -2,11 +2,13 @@
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from kirsch.cluster.agent.readiness import PACE
 from kirsch.robot import processes
 from kirsch.robot.application import Application
 from kirsch.robot.browser import Browser
@@ -91,14 +93,15 @@ def test_a_note_s_whole_life_by_keyboard(page):
 
 def test_instances_take_turns(page):
     expect(page.locator("#instance")).to_have_text(re.compile("^notes@[12]$"))
-    shown = []
+    shown, begun = [], time.monotonic()
     for number in range(10):
         write(page, f"turn {number}")
         shown.append(instance(page))
+    checks = (time.monotonic() - begun) / PACE.later + 1
     assert set(shown) == {"notes@1", "notes@2"}
-    # HAProxy's turns are also those of health checks, so that now and then one instance answers twice.
-    turns = sum(one != other for one, other in itertools.pairwise(shown))
-    assert turns >= 6, shown
+    # The balancer's own Health= is answered by an instance too: who then has the next turn had the last one.
+    again = sum(one == other for one, other in itertools.pairwise(shown))
+    assert again <= checks, shown
 
 
 def test_the_page_goes_on_while_an_instance_dies(page, kill):
