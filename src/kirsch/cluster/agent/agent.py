@@ -1,22 +1,40 @@
-"""The agent's edge: sees through the mirror and the runtime, lets `plan` decide, acts, and says what is."""
+"""The agent: compares what one machine is to run with what it runs, acts on the difference, and reports.
+
+Whatever changes (the mirror, the runtime, the lease, the network, a check of health, a task that is over)
+wakes `run`, which takes one step: `view` (desired and current), `plan` (the difference, pure), `_act`,
+`_publish`. A start or a stop goes on in a task of its own, `_start` or `_stop`.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kirsch.cluster.agent.assignments import Assignments
 from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.agent.membership import Membership
-from kirsch.cluster.agent.plan import STOPS_AT, Assigned, Hold, Unload, View, alive, plan
+from kirsch.cluster.agent.plan import (
+    STOPS_AT,
+    Action,
+    Assigned,
+    Hold,
+    Kill,
+    Start,
+    Stop,
+    Unload,
+    View,
+    alive,
+    misled,
+    plan,
+)
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.agent.readiness import Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
-from kirsch.cluster.agent.work import Claims, Work
-from kirsch.cluster.model import Machine, UnitState
+from kirsch.cluster.agent.work import Work
+from kirsch.cluster.model import Assignment, Machine, UnitState, keys
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.network.names.server import Names
-from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.base import LeaseLost, Registry, Unavailable, Unchanged
 from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
 from kirsch.cluster.registry.lost_machines import LostMachines
 from kirsch.cluster.registry.mirror import Mirror
@@ -62,8 +80,7 @@ class Agent:
         self.assignments = Assignments(machine.id, mirror, snapshots, lease, LostMachines(self._changed))
         self.report = Report(machine)
         self.leased = LeasedKeys(registry, mirror, lease)
-        claims = Claims(machine.id, mirror, lease, self.leased)
-        self.work = Work(runtime, preparation, cache, claims, self._leave, self._changed)
+        self.work = Work(runtime, preparation, cache, self._changed)
         self.readiness = Readiness(runtime, self._changed)
         # Returns once this machine's balancers send nothing to a unit any more.
         self.let_go: Callable[[UnitName, str], Awaitable[None]] = _nobody_to_wait_for
@@ -96,7 +113,11 @@ class Agent:
                 while True:
                     await self._wake.wait()
                     self._wake.clear()
-                    await self._step()
+                    view = self.view()
+                    self._prepare(view)
+                    actions = plan(view)
+                    await self._act(view, actions)
+                    self._publish()
         finally:
             self._running = False
             self._idle.set()
@@ -112,23 +133,6 @@ class Agent:
             self._changed()
             await self._idle.wait()
         await self.runtime.close()
-
-    async def _step(self) -> None:
-        view = self.view()
-        if view.known and not self._closing:
-            self._welcome(view)
-        if view.connected and not view.joining:
-            self.membership.enter()
-        self.addresses.want((name, view.assigned[name].options) for name in view.unaddressed)
-        actions = plan(view)
-        self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
-        await self.work.do(view, actions)
-        for action in actions:
-            if isinstance(action, Unload):
-                self.report.forget(action.unit)
-        if self._closing and not self.work.busy and not self.runtime.states():
-            self._idle.set()
-        self._publish()
 
     def view(self) -> View:
         """Return all that `plan` decides upon, as it is now."""
@@ -168,6 +172,81 @@ class Agent:
             cached={} if known else {name: unit.assigned for name, unit in self.work.cache.units.items()},
         )
 
+    def _prepare(self, view: View) -> None:
+        """Take up what ran before, join the network, and ask for addresses: what later plans are to find."""
+        if view.known and not self._closing:
+            self._welcome(view)
+        if view.connected and not view.joining:
+            self.membership.enter()
+        self.addresses.want((name, view.assigned[name].options) for name in view.unaddressed)
+
+    async def _act(self, view: View, actions: Sequence[Action]) -> None:
+        """Begin each action. What is to be loaded and unloaded is so when this returns."""
+        self._holds = {action.unit: action.reason for action in actions if isinstance(action, Hold)}
+        # Before anything is loaded: that may take long, and what has to end has little time.
+        for action in actions:
+            match action:
+                case Stop(name):
+                    if others := misled(name, view):
+                        log.info("%s starts anew: %s is at another address", name, ", ".join(others))
+                    self.work.begin(name, self._stop(name, patient=view.silence < STOPS_AT))
+                case Kill(name):
+                    await self.runtime.kill(name)
+        await self.work.load(view, actions)
+        for action in actions:
+            if isinstance(action, Start) and (name := action.unit) not in self.work.problems:
+                self.work.begin(name, self._start(name, claimed=name in view.assigned), starts=True)
+        gone = [action.unit for action in actions if isinstance(action, Unload)]
+        await self.work.unload(gone)
+        for name in gone:
+            self.report.forget(name)
+        if self._closing and not self.work.busy and not self.runtime.states():
+            self._idle.set()
+
+    async def _start(self, name: UnitName, claimed: bool) -> None:
+        """Start a unit, once the store has that this machine does: the next machine can see that."""
+        assignment = self.work.started[name]
+        if claimed and not await self._claim(name, assignment):
+            self.work.started.pop(name, None)
+            return
+        state = await self.runtime.start(name, self.work.mark(name, assignment))
+        log.info("%s: %s (%s)", name, state.active, state.sub)
+
+    async def _claim(self, name: UnitName, assignment: Assignment) -> bool:
+        """Claim a unit; False if it is not this machine's to start, as far as the store knows now."""
+        entry = self.mirror.entries.get(keys.schedule(self.machine.id, name.text))
+        if entry is None or Assignment.parse(entry.value) != assignment:
+            return False
+        key, state = keys.state(name.text, self.machine.id), replace(STARTS, hash=assignment.hash)
+        try:
+            granted = await self.leased.claim(key, state.to_json(), Unchanged(entry.key, entry.modified))
+        except (LeaseLost, Unavailable):
+            return False
+        while not granted and self.mirror.entries.get(entry.key) == entry:
+            # Something else is in the store than was seen here: it comes.
+            await self.mirror.reached(self.mirror.revision + 1)
+        # By the time the store has answered it may be another machine's, which waits for this one.
+        return granted and self.lease.holds and self.mirror.entries.get(entry.key) == entry
+
+    async def _stop(self, name: UnitName, patient: bool) -> None:
+        """Take a unit out of the endpoints, have that seen unless it has to end at once, and stop it."""
+        started = self.work.started.pop(name, None)
+        self.readiness.leave(name)
+        self._publish()
+        if patient:
+            await self._seen()
+            await self.let_go(name, self.machine.id)
+        await self.runtime.stop(name, self.work.ending(name, started))
+        log.info("%s: stopped", name)
+
+    async def _seen(self) -> None:
+        """Return once the store has what was said last, or is not to be waited for any longer."""
+        try:
+            async with asyncio.timeout(STOPS_AT * self.lease.TTL - self.lease.silence):
+                await self.leased.settled()
+        except TimeoutError:
+            log.warning("the store does not take what this machine says: units stop without")
+
     def _foreign(self, assigned: Mapping[UnitName, Assigned], elsewhere: Mapping[UnitName, str]) -> bool:
         """Return True if a unit runs here that is not this machine's alone."""
         # What was moved back here before it was stopped is not this machine's alone yet.
@@ -193,22 +272,6 @@ class Agent:
         address = self.addresses.known(name, view.assigned[name].options)
         here = (e for e in view.endpoints if (e.unit, e.machine) == (name.text, self.machine.id))
         return any(endpoint.ready and endpoint.address == address for endpoint in here)
-
-    async def _leave(self, name: UnitName, patient: bool) -> None:
-        """Take a unit out of the endpoints, and have that seen, unless it has to end at once."""
-        self.readiness.leave(name)
-        self._publish()
-        if patient:
-            await self._seen()
-            await self.let_go(name, self.machine.id)
-
-    async def _seen(self) -> None:
-        """Return once the store has what was said last, or is not to be waited for any longer."""
-        try:
-            async with asyncio.timeout(STOPS_AT * self.lease.TTL - self.lease.silence):
-                await self.leased.settled()
-        except TimeoutError:
-            log.warning("the store does not take what this machine says: units stop without")
 
     def _state_changed(self, name: UnitName, state: RuntimeState | None, ready: bool = False) -> None:
         options = self.work.options(name)

@@ -1,85 +1,35 @@
-"""Actions on units of one machine, each in a task of its own, and a record of the last ones."""
+"""A record of what is done to the units of one machine: loaded, started, and what is under way."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached
-from kirsch.cluster.agent.plan import (
-    STOPS_AT,
-    Action,
-    Assigned,
-    Kill,
-    Load,
-    Start,
-    Stop,
-    Unload,
-    View,
-    misled,
-)
+from kirsch.cluster.agent.plan import Action, Assigned, Load, Start, View
 from kirsch.cluster.agent.ports import taken
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.agent.report import STARTS
-from kirsch.cluster.model import Assignment, keys, links
-from kirsch.cluster.registry.base import LeaseLost, RegistryError, Unavailable, Unchanged
-from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
-from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.model import Assignment, links
+from kirsch.cluster.registry.base import RegistryError
 from kirsch.cluster.runtime.base import Prepared, Runtime, RuntimeState
 from kirsch.cluster.secrets import SecretError
 from kirsch.unit import Options, UnitName
 
 log = logging.getLogger(__name__)
 
-# Take a unit out of service, and return once that is seen, if there is time for that.
-Leave = Callable[[UnitName, bool], Awaitable[None]]
-
-
-class Claims:
-    """Units that one machine, by its id, takes for its own before it starts them. For one event loop."""
-
-    def __init__(self, machine: str, mirror: Mirror, lease: MachineLease, leased: LeasedKeys) -> None:
-        self._machine = machine
-        self._mirror = mirror
-        self._lease = lease
-        self._leased = leased
-
-    async def make(self, name: UnitName, assignment: Assignment) -> bool:
-        """Claim a unit; False if it is not this machine's to start, as far as the store knows now."""
-        entry = self._mirror.entries.get(keys.schedule(self._machine, name.text))
-        if entry is None or Assignment.parse(entry.value) != assignment:
-            return False
-        key, state = keys.state(name.text, self._machine), replace(STARTS, hash=assignment.hash)
-        try:
-            granted = await self._leased.claim(key, state.to_json(), Unchanged(entry.key, entry.modified))
-        except (LeaseLost, Unavailable):
-            return False
-        while not granted and self._mirror.entries.get(entry.key) == entry:
-            # Something else is in the store than was seen here: it comes.
-            await self._mirror.reached(self._mirror.revision + 1)
-        # By the time the store has answered it may be another machine's, which waits for this one.
-        return granted and self._lease.holds and self._mirror.entries.get(entry.key) == entry
-
 
 class Work:
-    """Has the runtime load, start, stop and unload units. For one event loop.
+    """Record of units that the agent has loaded and started, and of its tasks on them. For one event loop.
 
     `loaded` are the options of what the runtime holds, `started` the assignment that each unit was last
-    started for, `linked` the addresses that its links gave it then. `busy` are the units with an action under
+    started for, `linked` the addresses that its links gave it then. `busy` are the units with a task under
     way, `starting` those of them that are being started, `problems` says why one could not be. `changed` is
-    called when that is another, `leave` before a unit stops.
+    called when a task is over.
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        preparation: Preparation,
-        cache: Cache,
-        claims: Claims,
-        leave: Leave,
-        changed: Callable[[], None],
+        self, runtime: Runtime, preparation: Preparation, cache: Cache, changed: Callable[[], None]
     ) -> None:
         self.loaded: dict[UnitName, Options] = {}
         self.started: dict[UnitName, Assignment] = {}
@@ -90,8 +40,6 @@ class Work:
         self.cache = cache
         self._runtime = runtime
         self._preparation = preparation
-        self._claims = claims
-        self._leave = leave
         self._changed = changed
         # Of what is loaded, what an earlier kirschd left: most of its options is not known yet.
         self._left: set[UnitName] = set()
@@ -120,26 +68,8 @@ class Work:
         """A loaded unit's options; None where they are not all known."""
         return None if name in self._left else self.loaded.get(name)
 
-    async def do(self, view: View, actions: Sequence[Action]) -> None:
-        """Begin with what was decided upon a view. What is loaded and unloaded is so when this returns."""
-        # Before anything is loaded: that may take long, and what has to end has little time.
-        for action in actions:
-            match action:
-                case Stop(name):
-                    if others := misled(name, view):
-                        log.info("%s starts anew: %s is at another address", name, ", ".join(others))
-                    self.starting.discard(name)
-                    self._spawn(name, self._stop(name, patient=view.silence < STOPS_AT))
-                case Kill(name):
-                    await self._runtime.kill(name)
-        await self._load(view, actions)
-        for action in actions:
-            if isinstance(action, Start) and (name := action.unit) not in self.problems:
-                self.starting.add(name)
-                self._spawn(name, self._start(name, claimed=name in view.assigned))
-        await self._unload([action.unit for action in actions if isinstance(action, Unload)])
-
-    async def _unload(self, names: Sequence[UnitName]) -> None:
+    async def unload(self, names: Sequence[UnitName]) -> None:
+        """Have the runtime forget units that were stopped."""
         if not names:
             return
         await self._runtime.unload(names)
@@ -150,7 +80,7 @@ class Work:
             self._preparation.forget(name)
         self._changed()
 
-    async def _load(self, view: View, actions: Sequence[Action]) -> None:
+    async def load(self, view: View, actions: Sequence[Action]) -> None:
         """Load, all at once, what is to be loaded or started; a start counts from here, also if it fails."""
         prepared = []
         for action in actions:
@@ -215,25 +145,18 @@ class Work:
                 return f"port {port.host} is in use by {who}; stop that, or change PublishPort= ({where})"
         return None
 
-    async def _start(self, name: UnitName, claimed: bool) -> None:
-        """Start it, once the store has that this machine does: whoever gets it next can see that."""
-        assignment = self.started[name]
-        if claimed and not await self._claims.make(name, assignment):
-            self.started.pop(name, None)
-            return
-        state = await self._runtime.start(name, mark(assignment, self.loaded[name], self.linked[name]))
-        log.info("%s: %s (%s)", name, state.active, state.sub)
+    def mark(self, name: UnitName, started: Assignment) -> str:
+        """Return the mark of a unit that is started for an assignment."""
+        return mark(started, self.loaded[name], self.linked[name])
 
-    async def _stop(self, name: UnitName, patient: bool) -> None:
-        """Out of service first, so that balancers let go, unless nobody could see it; then stop."""
-        started = self.started.pop(name, None)
-        await self._leave(name, patient)
+    def ending(self, name: UnitName, started: Assignment | None) -> str:
+        """Return the mark of a unit that is being stopped; empty if it was not started here."""
         known = self.loaded.get(name, Options()), self.linked.get(name, {})
-        await self._runtime.stop(name, ending(started, *known) if started else "")
-        log.info("%s: stopped", name)
+        return ending(started, *known) if started else ""
 
-    def _spawn(self, name: UnitName, work: Coroutine[Any, Any, None]) -> None:
-        """Work on a unit; until it is done the unit is busy."""
+    def begin(self, name: UnitName, work: Coroutine[Any, Any, None], *, starts: bool = False) -> None:
+        """Work on a unit in a task; until it is done the unit is busy."""
+        (self.starting.add if starts else self.starting.discard)(name)
 
         async def guarded() -> None:
             try:
