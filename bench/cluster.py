@@ -26,7 +26,7 @@ import outcome
 from kirsch.cluster.api.client import Client
 from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.provision.ssh import login
+from kirsch.cluster.provision.shell import login
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"

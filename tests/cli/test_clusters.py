@@ -11,9 +11,8 @@ from kirsch.cli.errors import reported
 from kirsch.cli.main import main
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.record import ClusterRecord, Interrupted
-from kirsch.cluster.provision.site import FIRST_PORT, Site
-from kirsch.cluster.provision.specification import Specification
-from kirsch.cluster.provision.ssh import remote
+from kirsch.cluster.provision.shell import remote
+from kirsch.cluster.provision.specification import FIRST_PORT, Site, Specification
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,11 @@ def test_a_unit_is_told_of_though_kirschd_ended_before_it_could_say_so(applicati
     daemon = application.kirschd()
     pids = descendants(daemon)
     down = subprocess.Popen(
-        [*KIRSCH, "down"], cwd=application.directory, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [*KIRSCH, "down"],
+        cwd=application.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     application.started.append(down)
     wait_for(lambda: application.units()["slow.service"]["active"] == "deactivating", "it is being stopped")

@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 
 from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.node.settings import Settings
-from kirsch.cluster.provision import apt, install, podman, probe, recipe
+from kirsch.cluster.provision import install, podman, probe, recipe
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.image import bootstrap
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, etcd_environment, kirschd_toml
-from kirsch.cluster.provision.shell import HostShell
-from kirsch.cluster.provision.site import FIRST_PORT, PORTS, Site, sites
-from kirsch.cluster.provision.specification import MAX_MACHINES, Specification, metadata_of_one
-from kirsch.cluster.provision.ssh import known_host, ssh_config
+from kirsch.cluster.provision.shell import HostShell, known_host, ssh_config
+from kirsch.cluster.provision.specification import (
+    FIRST_PORT,
+    MAX_MACHINES,
+    PORTS,
+    Site,
+    Specification,
+    metadata_of_one,
+    sites,
+)
 from kirsch.unit import UnitFile
 
 SITE = Site(IPv4Network("10.201.7.0/24"), 21280)
@@ -225,14 +231,14 @@ def test_sources_are_read_in_both_forms():
         "Suites: trixie\nComponents: main\n",
     }
     wanted = "deb http://one/debian trixie main\ndeb http://two/security trixie-security main\n"
-    assert apt.mirror_lines(apt.parse(lists), "trixie") == wanted
-    assert apt.mirror_lines(apt.parse(stanzas), "trixie") == wanted
-    assert apt.mirror_lines(apt.parse({"sources.list": "deb http://x jammy main"}), "trixie") == ""
+    assert recipe.mirror_lines(lists, "trixie") == wanted
+    assert recipe.mirror_lines(stanzas, "trixie") == wanted
+    assert recipe.mirror_lines({"sources.list": "deb http://x jammy main"}, "trixie") == ""
 
 
 @given(st.dictionaries(st.sampled_from(["a.list", "b.sources"]), st.text()))
 def test_no_source_file_breaks_it(texts):
-    apt.mirror_lines(apt.parse(texts), "trixie")
+    recipe.mirror_lines(texts, "trixie")
 
 
 def test_an_image_is_another_when_what_it_is_made_of_is():

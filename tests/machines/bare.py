@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision import recipe
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.image import Images, bootstrap, sources
@@ -121,7 +121,7 @@ def base(runner: Runner) -> str:
     if not Images(runner).exists(image):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             tar = f"{folder}/base.tar"
-            runner.run(bootstrap(tar, apt.mirror_lines(apt.parse(sources()), SUITE), SUITE, PACKAGES))
+            runner.run(bootstrap(tar, recipe.mirror_lines(sources(), SUITE), SUITE, PACKAGES))
             change = f"LABEL {recipe.LABEL}={digest}"
             runner.run(podman("import", "--quiet", "--change", change, tar, image))
     return image

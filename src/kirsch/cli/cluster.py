@@ -336,7 +336,7 @@ def remove(options: Options) -> int:
 )
 def images(options: Options) -> int:
     """Have another machine keep the cluster's images."""
-    from kirsch.cluster.provision.registry_location import move_registry
+    from kirsch.cluster.provision.registry import move_registry
 
     name = _cluster(options)
     kept = move_registry(name, options.machine, Steps(sys.stdout))
@@ -358,7 +358,7 @@ def images(options: Options) -> int:
 def ssh_config(options: Options) -> int:
     """Print a configuration for ssh."""
     from kirsch.cluster.provision.record import ClusterRecord
-    from kirsch.cluster.provision.ssh import ssh_config as config
+    from kirsch.cluster.provision.shell import ssh_config as config
 
     print(config(ClusterRecord.load(_name(options))), end="")
     return 0

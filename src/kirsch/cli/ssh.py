@@ -74,7 +74,7 @@ def _record(where: Where) -> "ClusterRecord | None":
 def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Sequence[str]:
     """Return ssh's command with the cluster's own key. A machine's name needs no kirschd."""
     from kirsch.cluster.provision.record import ProvisionError
-    from kirsch.cluster.provision.ssh import login
+    from kirsch.cluster.provision.shell import login
 
     try:
         return login(record, record.machine(machine_name(target)), command)
@@ -85,7 +85,7 @@ def _to_own(record: "ClusterRecord", target: str, command: Sequence[str]) -> Seq
 
 def _to_other(client: Client, target: str, command: Sequence[str], tunnel: str | None) -> Sequence[str]:
     """Return ssh's command for the machine's address, with ssh's own configuration."""
-    from kirsch.cluster.provision.ssh import remote
+    from kirsch.cluster.provision.shell import remote
 
     jump = ["-J", tunnel] if tunnel else []
     there = _machine(client, target)["address"]

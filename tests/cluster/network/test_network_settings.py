@@ -15,8 +15,7 @@ from kirsch.cluster.provision.add import address_of
 from kirsch.cluster.provision.create import planned
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, kirschd_toml
-from kirsch.cluster.provision.site import Site
-from kirsch.cluster.provision.specification import Specification
+from kirsch.cluster.provision.specification import Site, Specification
 from kirsch.unit import UnitFile
 
 SITE = Site(Subnet.parse("10.201.7.0/24").network, 21000)

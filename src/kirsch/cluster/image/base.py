@@ -14,7 +14,7 @@ from pathlib import Path
 import kirsch.cluster
 from kirsch.cluster.image.containerfile import BASE, Containerfile
 from kirsch.cluster.image.reference import ImageError
-from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision import recipe
 from kirsch.cluster.provision.command import MissingProgram, Runner
 from kirsch.cluster.provision.image import EXCLUDED, Images, alone, bootstrap, sources
 from kirsch.cluster.provision.podman import podman
@@ -53,7 +53,7 @@ class Bases:
 
     def _bootstrap(self, file: Containerfile, reference: str) -> str:
         name = base_name(file.packages, platform.machine())
-        lines = apt.mirror_lines(apt.parse(sources()), recipe.SUITE)
+        lines = recipe.mirror_lines(sources(), recipe.SUITE)
         # Not in /tmp, which may be memory.
         with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
             tar = os.path.join(temporary, "base.tar")

@@ -26,8 +26,7 @@ from kirsch.cluster.provision.keyring import (
 from kirsch.cluster.provision.record import NAME, ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import registry_files
 from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
-from kirsch.cluster.provision.shell import HostShell, act
-from kirsch.cluster.provision.ssh import known_host
+from kirsch.cluster.provision.shell import HostShell, act, known_host
 from kirsch.cluster.provision.steps import Show, Step, perform
 from kirsch.cluster.provision.wheels import Wheels
 

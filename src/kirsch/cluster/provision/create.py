@@ -28,10 +28,8 @@ from kirsch.cluster.provision.keyring import (
 from kirsch.cluster.provision.podman import free, limits, subnets
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, clusters_folder
 from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, container_files, machine_files
-from kirsch.cluster.provision.shell import act, shell_of
-from kirsch.cluster.provision.site import POOL, Site, sites
-from kirsch.cluster.provision.specification import Specification
-from kirsch.cluster.provision.ssh import answers, known_host
+from kirsch.cluster.provision.shell import act, answers, known_host, shell_of
+from kirsch.cluster.provision.specification import POOL, Site, Specification, sites
 from kirsch.cluster.provision.steps import Show, Step, attempted, perform
 from kirsch.cluster.provision.wheels import Wheels
 from kirsch.cluster.secrets.seal import Key

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kirsch.cluster.provision import apt, recipe
+from kirsch.cluster.provision import recipe
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, CommandError, MissingProgram, Runner
 from kirsch.cluster.provision.install import LIBRARIES, OWN, WHEELS
@@ -142,7 +142,7 @@ class Images:
         self._commit(reference, image, digest, b"", script, "host")
 
     def _bootstrap(self, image: str, digest: str) -> None:
-        lines = apt.mirror_lines(apt.parse(sources()), recipe.SUITE)
+        lines = recipe.mirror_lines(sources(), recipe.SUITE)
         # Not in /tmp, which may be memory.
         with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
             tar = os.path.join(temporary, "base.tar")

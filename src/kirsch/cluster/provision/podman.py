@@ -11,7 +11,7 @@ from pathlib import Path
 from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.provision.site import Site
+from kirsch.cluster.provision.specification import Site
 
 LABEL = "io.kirsch.cluster"
 # In a container's own cgroup namespace systemd wants the whole tree of cgroups v2, whatever the host mounts.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kirsch.cluster.provision import podman
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
-from kirsch.cluster.provision.ssh import answers
+from kirsch.cluster.provision.shell import answers
 from kirsch.cluster.provision.status import machine_statuses
 from kirsch.cluster.provision.steps import Show, Step, perform
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from kirsch.cluster.provision.archive import File
-from kirsch.cluster.provision.authority import Pair
+from kirsch.cluster.provision.keyring import Pair
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
 
 HOME = "/opt/kirsch"

@@ -1,9 +1,9 @@
-"""Specification of a cluster as a person asked for it: number of machines, metadata, ports to publish.
-Pure."""
+"""Specification of a cluster as a person asked for it, and a site for it on this computer. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 
 from kirsch.cluster.network.subnet import DEFAULT, Subnet, SubnetError
 from kirsch.cluster.provision.record import ProvisionError, checked_name
@@ -116,3 +116,47 @@ def _publication(text: str) -> Publication:
             f"--publish {text}: write PORT-HERE:PORT-OF-THE-MACHINE, as 7070:8091, or an address before them"
         )
     return Publication(int(found[2]), int(found[3]), found[1] or "127.0.0.1")
+
+
+# One /24 a cluster. Ports go with the subnet, so that who has the one has the others: below the range that
+# Linux gives to outgoing connections (ip_local_port_range begins at 32768).
+POOL = IPv4Network("10.201.0.0/16")
+FIRST_PORT = 21000
+PORTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A subnet, and the ports of this computer for the machines in it, numbered from 0."""
+
+    subnet: IPv4Network
+    first_port: int
+
+    @property
+    def gateway(self) -> str:
+        """This computer, seen from the machines."""
+        return str(self.subnet[1])
+
+    def address(self, number: int) -> str:
+        """Return the address of a machine by its number."""
+        return str(self.subnet[11 + number])
+
+    def ssh_port(self, number: int) -> int:
+        """The port of this computer that leads to a machine's sshd."""
+        return self.first_port + 2 * number
+
+    def api_port(self, number: int) -> int:
+        """The port of this computer that leads to a machine's kirschd."""
+        return self.first_port + 2 * number + 1
+
+
+def sites(machines: int, taken: Iterable[IPv4Network], free: Callable[[int], bool]) -> Iterator[Site]:
+    """Sites for so many machines, the first to be tried first: no subnet of `taken` overlaps, and all ports
+    are `free`."""
+    used = list(taken)
+    for index, subnet in enumerate(POOL.subnets(new_prefix=24)):
+        first = FIRST_PORT + PORTS * index
+        if not any(subnet.overlaps(other) for other in used) and all(
+            free(port) for port in range(first, first + 2 * machines)
+        ):
+            yield Site(subnet, first)

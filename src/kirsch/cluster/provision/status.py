@@ -11,7 +11,7 @@ from kirsch.cluster.provision.command import CommandError, Runner
 from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.ingress import INGRESS, backend, publications, states
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, etcd_url
-from kirsch.cluster.provision.ssh import greets
+from kirsch.cluster.provision.shell import greets
 from kirsch.cluster.registry.health import StoreHealth
 
 # Seconds for a machine to answer: it is near, or it is not there.
