@@ -134,7 +134,7 @@ def _broker(core: str) -> Iterator[tuple[str, Server, int]]:
     """A RabbitMQ of its own, on one core: its URL, its process, and Web-STOMP's port."""
     sys.path[:0] = PYTHONPATH.split(":")
     from kirsch.amqp.rabbitmq import Settings, free_ports
-    from kirsch.bus.child import Child, Command
+    from kirsch.bus.process.child import Child, Command
 
     folder = Path(tempfile.mkdtemp(prefix="fanout-"))
     port, stomp = free_ports(2)

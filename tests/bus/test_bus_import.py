@@ -29,7 +29,7 @@ def test_children_need_no_cherrypy():
 
 
 def test_importing_the_package_imports_no_cherrypy():
-    assert run("import sys, kirsch.bus.child; print('cherrypy' in sys.modules)").stdout == "False\n"
+    assert run("import sys, kirsch.bus.process.child; print('cherrypy' in sys.modules)").stdout == "False\n"
 
 
 def test_every_public_name_is_there():

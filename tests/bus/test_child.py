@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kirsch.bus.child import Child, ChildError, Command, Exit
+from kirsch.bus.process.child import Child, ChildError, Command, Exit
 
 
 class Record:

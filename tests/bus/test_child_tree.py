@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.bus.child import Child, Command, Exit
+from kirsch.bus.process.child import Child, Command, Exit
 
 # Each prints 'ready' once all of it is there.
 DAEMON = """
@@ -47,7 +47,7 @@ while True:
 
 HOLDER = """
 import os, signal, sys
-from kirsch.bus.child import Child, Command
+from kirsch.bus.process.child import Child, Command
 mark, program = sys.argv[1:]
 environment = {**os.environ, "KIRSCH_TEST_MARK": mark}
 children = []
@@ -179,7 +179,7 @@ def test_a_process_without_the_environment_is_swept_by_its_output(mark, eventual
 def test_a_nested_child_goes_with_the_outer(mark, eventually):
     inner = f"""
 import sys
-from kirsch.bus.child import Child, Command
+from kirsch.bus.process.child import Child, Command
 child = Child(Command((sys.executable, "-c", {STAYS!r})), lambda stream, line: print(line, flush=True))
 child.start()
 child.wait()
@@ -234,7 +234,7 @@ def check_postgresql(programs: Path, data: Path, user: str | None, mark, eventua
     assert initdb.wait(60) == Exit(0), lines
     holder_program = f"""
 import os, signal
-from kirsch.bus.child import Child, Command
+from kirsch.bus.process.child import Child, Command
 argv = ({str(programs / "postgres")!r}, "-D", {str(data)!r}, "-h", "", "-k", {str(data)!r})
 environment = {{**os.environ, "KIRSCH_TEST_MARK": {mark.value!r}}}
 command = Command(argv, environment=environment, user={user!r}, directory="/")

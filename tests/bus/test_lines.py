@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.bus.lines import Lines
+from kirsch.bus.process.child import Lines
 
 
 def lines_of(*chunks: bytes, limit: int = 65536) -> list[str]:

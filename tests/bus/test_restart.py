@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.bus.child import Exit
-from kirsch.bus.restart import Again, Backoff, Done, Failed, History, Limit, Policy, after_exit
+from kirsch.bus.process.child import Exit
+from kirsch.bus.process.restart import Again, Backoff, Done, Failed, History, Limit, Policy, after_exit
 
 CRASH = Exit(1)
 exits = st.builds(Exit, code=st.integers(0, 255)) | st.builds(

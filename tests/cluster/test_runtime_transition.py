@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.process.states import TRANSITIONS, Trigger, step
 from kirsch.cluster.runtime.progress import (
     ACTIVE,

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.directives import SERVICE, UNIT, InProcess
 from kirsch.cluster.runtime.environment import EnvironmentFile
 from kirsch.cluster.runtime.service import Directory, Service, read_service

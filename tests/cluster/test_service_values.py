@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.command_line import expand_variables, parse_command_lines
 from kirsch.cluster.runtime.environment import parse_assignment, parse_environment_file, unset
 from kirsch.cluster.runtime.status import Statuses, describe, explain, parse_signal

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tests.simulation.host import Host
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.cluster.runtime.base import Prepared, RuntimeState, StateListener
 from kirsch.unit import UnitFile, UnitName
 

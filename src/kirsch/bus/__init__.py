@@ -1,13 +1,13 @@
 """One process: plugins for CherryPy's engine (`pip install kirsch`).
 
-Names are imported when they are first used, so that kirsch.bus.child, which needs no CherryPy, comes alone.
+Names are imported when they are first used, so that kirsch.bus.process.child, which needs no CherryPy, comes
+alone.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kirsch.bus.child import Child, ChildError, Command, Exit
     from kirsch.bus.dispatch import MethodDispatcher
     from kirsch.bus.exit import ExitPlugin
     from kirsch.bus.health import Health, HealthPlugin
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from kirsch.bus.loop import AsyncioPlugin
     from kirsch.bus.metrics import MetricsPlugin
     from kirsch.bus.notify import NotifyPlugin
-    from kirsch.bus.process import ProcessPlugin
-    from kirsch.bus.restart import Backoff, Limit
+    from kirsch.bus.process.child import Child, ChildError, Command, Exit
+    from kirsch.bus.process.plugin import ProcessPlugin
+    from kirsch.bus.process.restart import Backoff, Limit
 
 __all__ = [
     "SERVER_DEFAULTS",
@@ -45,21 +46,21 @@ __all__ = [
 _MODULES = {
     "SERVER_DEFAULTS": "http",
     "AsyncioPlugin": "loop",
-    "Backoff": "restart",
-    "Child": "child",
-    "ChildError": "child",
-    "Command": "child",
-    "Exit": "child",
+    "Backoff": "process.restart",
+    "Child": "process.child",
+    "ChildError": "process.child",
+    "Command": "process.child",
+    "Exit": "process.child",
     "ExitPlugin": "exit",
     "HTTPAdapter": "http",
     "Health": "health",
     "HealthPlugin": "health",
-    "Limit": "restart",
+    "Limit": "process.restart",
     "Limits": "http",
     "MethodDispatcher": "dispatch",
     "MetricsPlugin": "metrics",
     "NotifyPlugin": "notify",
-    "ProcessPlugin": "process",
+    "ProcessPlugin": "process.plugin",
     "ServerError": "http",
     "configure_logging": "logs",
     "http_server": "http",

@@ -14,8 +14,8 @@ import subprocess
 from types import FrameType
 from typing import NoReturn
 
-from kirsch.bus.command import ChildError, Command, resolve_credentials, resolve_limits
-from kirsch.bus.shim import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
+from kirsch.bus.process.command import ChildError, Command, resolve_credentials, resolve_limits
+from kirsch.bus.process.shim import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 
 # The terminal sends these to the command as well; what it does about them is its affair.
 SHARED = (signal.SIGINT, signal.SIGQUIT)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kirsch.bus.command import ChildError, Command
+from kirsch.bus.process.command import ChildError, Command
 from kirsch.cli.completion import files, instances
 from kirsch.cli.errors import Failure, NoProgram
 from kirsch.cli.foreground import foreground

@@ -12,7 +12,7 @@ from tests.deadline import eventually
 from tests.port import free_port
 
 from kirsch.amqp.rabbitmq import SERVER, Settings
-from kirsch.bus.child import Child
+from kirsch.bus.process.child import Child
 
 # A broker starts in 3 s, on a busy machine in more.
 STARTS = 90

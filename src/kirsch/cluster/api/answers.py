@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import cherrypy
 
 from kirsch.bus import AsyncioPlugin, MethodDispatcher
-from kirsch.bus.command import ChildError
+from kirsch.bus.process.command import ChildError
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import LimitExceeded, RegistryError
 from kirsch.cluster.secrets import SecretError

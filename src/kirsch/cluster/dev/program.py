@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kirsch.bus.command import Command as ChildCommand
+from kirsch.bus.process.command import Command as ChildCommand
 from kirsch.cluster.dev import syntax
 from kirsch.cluster.network.inotify import wanted
 from kirsch.cluster.provision.command import Command, CommandError, Runner

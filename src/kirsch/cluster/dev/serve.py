@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from kirsch.bus.child import Child, ChildError, Exit
-from kirsch.bus.command import Command
+from kirsch.bus.process.child import Child, ChildError, Exit
+from kirsch.bus.process.command import Command
 from kirsch.cluster.application import ApplicationError
 from kirsch.cluster.dev.program import Container, Process, there
 from kirsch.cluster.dev.reload import Check, Reload

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.cluster.model import Cluster, Endpoint, links
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.units import Refused

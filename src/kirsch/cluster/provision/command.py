@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from kirsch.bus.shim import descendants
+from kirsch.bus.process.shim import descendants
 from kirsch.cluster.provision.record import ProvisionError
 
 CREDENTIALS = re.compile(r"(\w+://)[^/@\s]*@")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.unit import UnitFile, UnitName
 
 # Variable with the path of the endpoints socket, for units with Endpoints=yes.

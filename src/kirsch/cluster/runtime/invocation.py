@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from kirsch.bus.child import ChildError, Command
-from kirsch.bus.command import resolve_credentials
+from kirsch.bus.process.child import ChildError, Command
+from kirsch.bus.process.command import resolve_credentials
 from kirsch.cluster.runtime.environment import parse_environment_file, unset
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.progress import Progress

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.command_line import CommandLine
 
 # systemd's sub states of a service, and the active state each belongs to.

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 
 EXEC = 203  # "EXEC": the command could not be executed
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kirsch.bus.child import Child, ChildError, Command, Exit
+from kirsch.bus.process.child import Child, ChildError, Command, Exit
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # Variables that the server inherits; never the password.

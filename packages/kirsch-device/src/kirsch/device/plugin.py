@@ -8,7 +8,7 @@ from typing import Any
 
 from cherrypy.process.plugins import SimplePlugin
 
-from kirsch.bus.restart import Backoff
+from kirsch.bus.process.restart import Backoff
 from kirsch.device.error import LocationError
 from kirsch.device.location import Location
 from kirsch.device.report import Failure, Report

@@ -19,7 +19,7 @@ from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus
 
 from kirsch.bus import Command, Exit, ExitPlugin, NotifyPlugin, ProcessPlugin
-from kirsch.bus.restart import Done, History, after_exit
+from kirsch.bus.process.restart import Done, History, after_exit
 from kirsch.hbase import jars, jdk
 from kirsch.hbase.errors import Invalid, StartError, Unavailable
 

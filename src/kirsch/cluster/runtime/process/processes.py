@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kirsch.bus.child import Child, ChildError, Command, Exit
+from kirsch.bus.process.child import Child, ChildError, Command, Exit
 from kirsch.cluster.runtime.base import NOT_EXECUTED, TIMED_OUT
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.host import Host

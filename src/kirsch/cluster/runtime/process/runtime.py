@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.invocation import compose_context

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.progress import (
     AT_REST,

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kirsch.bus.child import Child, ChildError
-from kirsch.bus.command import Command
+from kirsch.bus.process.child import Child, ChildError
+from kirsch.bus.process.command import Command
 from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.host import Host

@@ -18,7 +18,7 @@ from typing import Any
 
 from dbus_fast import Variant
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.cluster.runtime.base import NOT_EXECUTED, TIMED_OUT, Prepared
 from kirsch.cluster.runtime.directives import CONTEXT, PROCESS_SECTION, TRANSIENT
 from kirsch.cluster.runtime.host import STANDARD_PATH, Host

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kirsch.bus.command import Command
+from kirsch.bus.process.command import Command
 from kirsch.cluster.model.podman import quadlet_types
 from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
 from kirsch.cluster.runtime.systemd.bus import UNIT, BusError, SystemdBus

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.cluster.runtime.status import explain
 from kirsch.unit import UnitName

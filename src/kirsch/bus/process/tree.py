@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from signal import SIGKILL
 
-from kirsch.bus.command import ChildError, Command, resolve_credentials, resolve_limits
+from kirsch.bus.process.command import ChildError, Command, resolve_credentials, resolve_limits
 
 SHIM = str(Path(__file__).with_name("shim.py"))
 COLLECTED_WITHIN = 5.0  # seconds; a pid 1 that collects nothing is not waited for longer

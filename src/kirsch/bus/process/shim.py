@@ -1,8 +1,9 @@
 """The shim: stands between kirsch and one command, and leaves nothing of it behind.
 
-A program of its own, run by kirsch.bus.child as `python -I -S shim.py NAME`: standard library only, and lean,
-since every import is paid at each start. It is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so that
-whatever descends from the command ends up as its child, however often it forks and whatever session it makes.
+A program of its own, run by kirsch.bus.process.child as `python -I -S shim.py NAME`: standard library only,
+and lean, since every import is paid at each start. It is a child subreaper (prctl(2),
+PR_SET_CHILD_SUBREAPER), so that whatever descends from the command ends up as its child, however often it
+forks and whatever session it makes.
 When the parent is gone, even by kill -9, the shim kills its whole tree and ends.
 
 Standard input is the control channel, a stream socket; standard output and error are the command's.

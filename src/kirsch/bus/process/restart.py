@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from signal import SIGHUP, SIGINT, SIGPIPE, SIGTERM
 from typing import Literal
 
-from kirsch.bus.child import Exit
+from kirsch.bus.process.child import Exit
 
 CLEAN_SIGNALS = (SIGHUP, SIGINT, SIGTERM, SIGPIPE)  # systemd.service(5), SuccessExitStatus=
 

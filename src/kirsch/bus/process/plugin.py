@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from cherrypy.process.plugins import SimplePlugin
 
-from kirsch.bus.child import Child, ChildError, Command, Exit
-from kirsch.bus.restart import Again, Backoff, Failed, History, Limit, Policy, after_exit
+from kirsch.bus.process.child import Child, ChildError, Command, Exit
+from kirsch.bus.process.restart import Again, Backoff, Failed, History, Limit, Policy, after_exit
 
 
 class ProcessPlugin(SimplePlugin):
