@@ -70,7 +70,6 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Other": {
         "doctor": ("doctor:doctor", "say what this computer has and lacks"),
-        "device": ("device:device", "make one file of an application, for a phone"),
         "postgres": ("postgres:postgres", "run PostgreSQL: the main process of a unit"),
         "balancer": ("balancer:balancer", "run HAProxy for the cluster's services"),
         "completion": ("completion:completion", "print a script for a shell's completion"),

@@ -1,4 +1,7 @@
-"""device bundle: an application for a phone, as one file."""
+"""The verb `kirsch device`: an application for a phone, as one file.
+
+An entry point of the group kirsch.verbs.
+"""
 
 import json
 import shlex
@@ -9,6 +12,8 @@ import click
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.values import JSON
 from kirsch.cli.verb import Noun, Options, argument, option
+from kirsch.device.bundle import BundleError
+from kirsch.device.bundle import bundle as make
 
 device = Noun("device")
 FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
@@ -39,9 +44,6 @@ def bundle(options: Options) -> int:
         arguments = shlex.split(options.arguments)
     except ValueError as error:
         raise Misuse(f"--arguments {options.arguments!r}: {error}") from None
-    from kirsch.device.bundle import BundleError
-    from kirsch.device.bundle import bundle as make
-
     try:
         made = make(options.directory, options.output, arguments)
     except BundleError as error:
