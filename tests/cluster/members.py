@@ -214,10 +214,10 @@ class Members:
 
 
 @contextmanager
-def members(folder: Path, count: int) -> Iterator[Members]:
-    """A cluster for the time of a with statement: every machine is in it."""
+def members(folder: Path, count: int, voters: int = 1) -> Iterator[Members]:
+    """A cluster for the time of a with statement: every machine is in it; its etcd has so many `voters`."""
     authority = Authority(folder / "tls")
-    etcd = EtcdServer(folder / "etcd", authority=authority)
+    etcd = EtcdServer(folder / "etcd", voters, authority)
     made = Members(folder, etcd, authority, count)
     try:
         for machine in made.machines:

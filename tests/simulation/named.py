@@ -24,6 +24,14 @@ def store_away(seed: int) -> Scenario:
     return _scenario("store-away", seed, 3, [*units, ("late.service", ())], acts, start=units)
 
 
+def store_paused(seed: int) -> Scenario:
+    """The store is paused for longer than leases live, three times, and ends them all as it wakes up."""
+    units: Units = [*_units(9), *((f"c{number}.container", ()) for number in range(6))]
+    units += [("data.service", ("Sticky=yes",)), ("stops.service", ("OnPartition=stop",))]
+    acts = [Act(at + paused, verb) for at in (20, 50, 80) for paused, verb in ((0, "away"), (15, "wake"))]
+    return _scenario("store-paused", seed, 3, units, acts)
+
+
 def member_lost(seed: int) -> Scenario:
     """A member of the store is lost: for an election's time it does not answer."""
     return _scenario("member-lost", seed, 3, _units(12), [Act(20, "away"), Act(21.5, "back")])
@@ -160,6 +168,7 @@ def spread_to_and_fro(seed: int) -> Scenario:
 
 NAMED: dict[str, Callable[[int], Scenario]] = {
     "store-away": store_away,
+    "store-paused": store_paused,
     "member-lost": member_lost,
     "machine-lost": machine_lost,
     "machine-returns": machine_returns,

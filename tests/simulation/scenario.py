@@ -24,7 +24,8 @@ class Act:
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,
     but it is asked to go), killleader SECONDS, crashleader;
     revoke MACHINE (the store ends its lease, though it was renewed);
-    full, empty MACHINE (where units' files go); away, back (the store); die UNIT RESULT; calm (the network
+    full, empty MACHINE (where units' files go); away, back (the store), wake (it was paused, and ends
+    every lease that was not renewed meanwhile); die UNIT RESULT; calm (the network
     loses nothing any more).
     """
 

@@ -192,6 +192,8 @@ class Simulation:
                 self.store.go()
             case "back" if self.store.away:
                 self.store.come_back()
+            case "wake" if self.store.away:
+                self.store.come_back(renewed=False)
             case "calm":
                 for each in self.machines.values():
                     each.link.weather = Weather()

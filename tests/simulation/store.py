@@ -83,10 +83,12 @@ class SimulatedStore:
         self.away = True
         self._tell()
 
-    def come_back(self) -> None:
-        """Be there again, with all that there was."""
+    def come_back(self, *, renewed: bool = True) -> None:
+        """Be there again, with all that there was; leases are renewed, as by a new leader of etcd's, or as
+        old as they are."""
         self.away = False
-        self._data.renew_all(self.loop.time())
+        if renewed:
+            self._data.renew_all(self.loop.time())
         self._arm()
         self._tell()
 

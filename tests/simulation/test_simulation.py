@@ -74,6 +74,16 @@ def test_a_lease_that_vanished_though_it_was_renewed_has_no_effect(seed: int):
     assert outcome.partings == {"m1": 0, "m2": 0, "m3": 0}
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_store_that_was_paused_for_longer_than_leases_live_has_no_effect(seed: int):
+    outcome = played("store-paused", seed)
+    # But for what stops by itself, and starts again where it was.
+    late = [order for order in outcome.orders if order[0] > 19]
+    assert {unit for _, _, _, unit in late} == {"stops.service"}
+    assert len({where for _, where, _, _ in late}) == 1
+    assert outcome.partings == {"m1": 0, "m2": 0, "m3": 0}
+
+
 def test_a_leader_that_is_killed_again_and_again_loses_no_unit_and_starts_none_twice():
     outcome = played("leader-killed")
     assert sorted(unit for _, _, unit in orders(outcome, "start")) == sorted(

@@ -254,9 +254,8 @@ class Agent:
         return any(alive(state) for name, state in self.runtime.states().items() if name not in own)
 
     def _may_stay(self) -> bool:
-        """Return True if the store was heard in time, so that no lease was to end, and moved nothing."""
-        in_time = self.lease.silence < self.lease.TTL
-        return in_time and not self._foreign(self.assignments.assigned(), self.assignments.elsewhere())
+        """Return True if nothing that runs here is another machine's, as far as the store has told by now."""
+        return not self._foreign(self.assignments.assigned(), self.assignments.elsewhere())
 
     def _welcome(self, view: View) -> None:
         """Take up units that ran before this agent did: their options, and their health."""

@@ -54,6 +54,7 @@ class Node:
         self.snapshots = Snapshots(self.mirror)
         self.secrets = secrets(registry, self.mirror)
         self.lease = MachineLease(registry, clock, heard)
+        self.mirror.store_was_away = lambda: self.lease.store_was_away
         self.engine = Engine(registry, self.mirror, self.snapshots, self.lease, machine.id)
         where: Addresses = LoopbackAddresses(registry, self.mirror)
         self.network = network(registry, self.mirror) if network else None

@@ -77,6 +77,8 @@ class MachineLease:
         # Since when this lease is acknowledged, and whether the machine hangs on it yet.
         self._acknowledged = float("-inf")
         self._acknowledged_at: float | None = None
+        # When the store answered again after it had been away.
+        self._back = float("-inf")
         self._holding = False
         # Seconds from its last renewal until the store said that the lease before this one is gone.
         self.lost_after = 0.0
@@ -114,8 +116,17 @@ class MachineLease:
     def as_of(self) -> float | None:
         """Time (seconds since the epoch) of the last renewal that the store acknowledged; None while it
         answers."""
-        away = self.clock() - self._acknowledged >= self.RENEW + self.PATIENCE
-        return self._acknowledged_at if away else None
+        return self._acknowledged_at if self._is_away(self.clock()) else None
+
+    @property
+    def store_was_away(self) -> bool:
+        """True while the store is away, and for a lease's time after it is back: until then the leases of
+        other machines, which could not renew them either, say nothing of those machines."""
+        now = self.clock()
+        return self._is_away(now) or now - self._back < self.TTL
+
+    def _is_away(self, now: float) -> bool:
+        return self._acknowledged_at is not None and now - self._acknowledged >= self.RENEW + self.PATIENCE
 
     @property
     def holds(self) -> bool:
@@ -132,6 +143,8 @@ class MachineLease:
                     await self.registry.keep_alive(self.current)
                 else:
                     await self._grant()
+                if self._is_away(sent):
+                    self._back = sent
                 self._acknowledged, self._acknowledged_at = sent, time.time()
                 self._hear()
                 pause = self.RENEW

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from kirsch.cluster.model import keys
 from kirsch.cluster.registry.base import Change, Compacted, Entry, Registry, Unavailable
 
-# Seconds in which a live machine puts back what vanished with its lease.
-RETURN = 1.0
+# Seconds in which a live machine puts back what vanished with its lease; the second after the store was away,
+# when no machine could renew its lease: as long as a lease lives, which a new leader of etcd's gives it too.
+RETURN, LONG_RETURN = 1.0, 10.0
 
 Listener = Callable[[frozenset[str]], None]
 
@@ -23,7 +24,7 @@ class Mirror:
     A machine's lease can vanish although the machine lives and has renewed it: a leader of etcd's that was
     paused revokes leases by its old clock when it wakes up (etcd#15247, #16822). A live machine sees its keys
     go and puts them back at once, so what vanished with a machine's key is in `vanished` for RETURN seconds
-    more: `held` and `held_below` show it, `entries` does not.
+    more, LONG_RETURN where `store_was_away`: `held` and `held_below` show it, `entries` does not.
     """
 
     RETRY = 0.5
@@ -33,6 +34,7 @@ class Mirror:
         self.prefix = prefix
         self.entries: dict[str, Entry] = {}
         self.vanished: dict[str, Entry] = {}
+        self.store_was_away: Callable[[], bool] = lambda: False
         self._keys: list[str] = []
         self.revision = 0
         # The revision that everything was listed at last.
@@ -126,7 +128,8 @@ class Mirror:
             return
         vanished = {entry.key: entry for entry in entries if entry.lease in leases}
         self.vanished |= vanished
-        asyncio.get_running_loop().call_later(RETURN, self._give_up, vanished)
+        held = LONG_RETURN if self.store_was_away() else RETURN
+        asyncio.get_running_loop().call_later(held, self._give_up, vanished)
 
     def _give_up(self, vanished: Mapping[str, Entry]) -> None:
         lost = frozenset(key for key, entry in vanished.items() if self.vanished.get(key) is entry)
