@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,9 +149,10 @@ class Members:
             for number in range(1, count + 1)
         ]
 
-    @property
+    @cached_property
     def client(self) -> Client:
-        """Of whichever machine answers."""
+        """Of whichever machine answers. It is one for all: each would shake hands anew with each machine, and
+        what waits asks fifty times a second."""
         places = [(machine.address, machine.port) for machine in self.machines]
         return Client(Https(places, self.certificates, "cluster test"))
 

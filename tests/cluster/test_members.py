@@ -91,8 +91,9 @@ def test_the_life_of_a_unit_on_three_machines(cluster: Members):
 def units(cluster: Members) -> Iterator[Members]:
     """The cluster; what a test submitted is gone afterwards, and no machine has marks."""
     yield cluster
-    for machine in cluster.machines:
-        cluster.ok("uncordon", machine.id)
+    for machine in cluster.client.get("/kirsch/v1/machines")["machines"]:
+        if machine["cordoned"]:
+            cluster.ok("uncordon", machine["id"])
     if names := sorted(cluster.lines()):
         cluster.ok("destroy", *names)
 
@@ -506,7 +507,7 @@ def test_an_instance_does_not_start_anew_while_another_s_machine_was_lost(units:
         wait_for(elsewhere, "the first starts elsewhere")
         now = units.lines()["pair@2.service"]
         assert (now["pid"], now["ready"]) == (before["pid"], True)
-        release = units.client.get("/kirsch/v1/releases")["releases"][0]
+        release = units.client.get("/kirsch/v1/releases", application="pair")["releases"][0]
         assert (release["state"], release["replaced"]) == ("running", ["pair@1.service"])
         (units.folder / "go1").touch()
         wait_for(lambda: units.lines()["pair@2.service"]["pid"] != before["pid"], "the second starts anew")
