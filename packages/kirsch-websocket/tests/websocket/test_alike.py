@@ -50,7 +50,7 @@ def test_who_does_not_speak_tls_is_named(name, tmp_path, caplog):
 @pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
 def test_who_does_not_speak_tls_does_not_stop_the_clock(name, tmp_path):
     certificate = certify(tmp_path, "IP:127.0.0.1")
-    limits = Limits(handshake_timeout=1)
+    limits = Limits(handshake_timeout=0.2)
     with serving(name, WebSocket, ssl=certificate.server, limits=limits) as server:
         for _ in range(20):
             with socket.create_connection(server.address) as sock:
@@ -155,7 +155,7 @@ class Talking(WebSocket):
 def test_drain_raises_closed_when_the_peer_goes(name, begin, caplog):
     told, ends = threading.Event(), []
     application = type("Talking", (Talking,), {"begin": begin, "told": told, "ends": ends})
-    with serving(name, application, limits=Limits(close_timeout=1)) as server:
+    with serving(name, application, limits=Limits(close_timeout=0.2)) as server:
         with wire.dial(server.address) as peer:
             peer.sock.recv(1)
         assert told.wait(PATIENCE)

@@ -407,7 +407,7 @@ def test_a_peer_that_answers_pings_stays(pool):
         def ponged(self, data):
             self.told.put(("ponged", data))
 
-    echo = Ponged(limits=Limits(ping_interval=0.1, ping_timeout=0.5))
+    echo = Ponged(limits=Limits(ping_interval=0.1, ping_timeout=PATIENCE))
     with adopted(pool, echo) as peer:
         assert echo.told.get(timeout=PATIENCE)[0] == "opened"
         for _ in range(2):

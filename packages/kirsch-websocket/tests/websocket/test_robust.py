@@ -44,7 +44,7 @@ class Count:
 
 
 def check(caplog, pattern=None, times=None):
-    """At most a line for each peer, and no traceback; of some kind exactly so many."""
+    """At most a line for each peer, and no traceback; of some kind exactly so many, and none of another."""
     lines = [record.getMessage() for record in caplog.records if record.name == "kirsch.websocket"]
     assert [r.getMessage() for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR] == []
     assert all("\n" not in line for line in lines)
@@ -131,10 +131,11 @@ class TestAtEveryByte:
 
     def test_nothing_grows(self, begin):
         server = begin()
+        sizes = range(0, len(ALL) + 1, 3)
 
         def walk():
             count = Count(server)
-            for size in range(0, len(ALL) + 1, 3):
+            for size in sizes:
                 peer = Peer(server)
                 peer.send(ALL[:size])
                 peer.shut()
@@ -142,9 +143,12 @@ class TestAtEveryByte:
             gc.collect()
             return sys.getallocatedblocks()
 
-        walk()
-        before = walk()
-        assert min(walk() for _ in range(3)) - before < 500
+        # What peers leave behind grows with every walk. What is made once does not, however late that is: by
+        # a thread that had nothing to do until now, or by somebody else in this process.
+        blocks = [walk(), walk()]
+        while blocks[-1] - blocks[-2] >= len(sizes):
+            assert len(blocks) < 20, blocks
+            blocks.append(walk())
 
 
 class TestSlowly:
@@ -182,45 +186,53 @@ class TestSlowly:
         check(caplog)
 
     @of_one_style
-    def test_handshakes_that_do_not_end(self, begin, caplog):
-        server = begin(handshake_timeout=1)
+    def test_handshakes_that_do_not_end_keep_nobody_waiting(self, begin, caplog):
+        server = begin(handshake_timeout=None)
         count = Count(server)
         peers = [Peer(server) for _ in range(50)]
-        begun = time.monotonic()
         for number, peer in enumerate(peers):
             peer.send(REQUEST[: number * 2])
         works(server)
         for peer in peers:
-            assert peer.rest() == b""
-        assert time.monotonic() - begun < Limits().handshake_timeout
-        for peer in peers:
             peer.close()
         count.settled()
-        check(caplog, "no handshake in 1 s", 50)
+        check(caplog)
+
+    @of_one_style
+    def test_handshakes_that_do_not_end(self, begin, caplog):
+        server = begin(handshake_timeout=0.3)
+        count = Count(server)
+        peers = [Peer(server) for _ in range(50)]
+        for number, peer in enumerate(peers):
+            peer.send(REQUEST[: number * 2])
+        for peer in peers:
+            assert peer.rest() == b""
+            peer.close()
+        count.settled()
+        check(caplog, "no handshake in 0.3 s", 50)
 
     @of_one_style
     def test_one_that_goes_on_byte_by_byte(self, begin, caplog):
-        server = begin(handshake_timeout=1)
+        server = begin(handshake_timeout=0.3)
         count = Count(server)
-        peer = Peer(server)
-        peer.socket.settimeout(0.05)
         begun = time.monotonic()
-        for octet in REQUEST[:100]:
-            if not peer.send(bytes((octet,))):
-                break
+        peer = Peer(server)
+        peer.send(REQUEST[:-2] + b"X: ")
+        peer.socket.settimeout(0.05)
+
+        def goes_on():
             try:
-                if peer.socket.recv(1) == b"":
-                    break
+                return peer.send(b"x") and peer.socket.recv(1) != b""
             except TimeoutError:
-                continue
+                return True
             except ConnectionResetError:
-                break
-        else:
-            pytest.fail("it was let go on")
-        assert time.monotonic() - begun > 0.5
+                return False
+
+        eventually(lambda: not goes_on())
+        assert time.monotonic() - begun >= 0.3
         peer.close()
         count.settled()
-        check(caplog, "no handshake in 1 s", 1)
+        check(caplog, "no handshake in 0.3 s", 1)
 
 
 class TestHalfOpen:
@@ -235,7 +247,7 @@ class TestHalfOpen:
         check(caplog)
 
     def test_who_does_not_answer_a_close_frame(self, begin, caplog):
-        server = begin(close_timeout=1)
+        server = begin(close_timeout=0.3)
         count = Count(server)
         quiet = [Peer.greeted(server) for _ in range(5)] + [Peer(server) for _ in range(5)]
         begun = time.monotonic()
@@ -251,7 +263,7 @@ class TestHalfOpen:
         server.close = lambda: None
 
     def test_who_broke_the_protocol_and_stays(self, begin, caplog):
-        server = begin(close_timeout=1)
+        server = begin(close_timeout=0.3)
         count = Count(server)
         broken = [made(3), made(TEXT, b"\xff"), made(TEXT, b"a", key=None), b"\xff" * 100]
         peers = [Peer.greeted(server) for _ in broken]
@@ -268,7 +280,7 @@ class TestHalfOpen:
 
     @of_one_style
     def test_who_was_refused_and_stays(self, begin, caplog):
-        server = begin(handshake_timeout=1, close_timeout=1)
+        server = begin(close_timeout=0.3)
         count = Count(server)
         refused = [b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n" * 10]
         peers = [Peer(server) for _ in refused]

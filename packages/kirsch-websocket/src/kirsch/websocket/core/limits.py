@@ -52,3 +52,9 @@ class Limits:
         for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
             arguments.seconds(name, getattr(self, name), none=True)
         arguments.seconds("close_timeout", self.close_timeout, zero=True)
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two checks of the times: 1, and less where one of them is shorter than 4 s."""
+        times = (self.handshake_timeout, self.ping_interval, self.ping_timeout, self.close_timeout)
+        return max(0.05, min(1.0, *(time / 4 for time in times if time)))

@@ -42,6 +42,8 @@ class Ticker:
 
     def __init__(self) -> None:
         self._ticking: set[Wire] = set()
+        # Seconds between two ticks: those of the connection that needs the most.
+        self._interval = 1.0
         self._greenlet: gevent.Greenlet | None = None
 
     @classmethod
@@ -54,19 +56,24 @@ class Ticker:
 
     def add(self, wire: "Wire") -> None:
         self._ticking.add(wire)
+        interval = wire.websocket.limits.tick
+        if self._greenlet is not None and interval < self._interval:
+            self._greenlet.kill(block=False)
+            self._greenlet = None
         if self._greenlet is None:
+            self._interval = min(interval, self._interval)
             self._greenlet = gevent.spawn(self._tick)
 
     def discard(self, wire: "Wire") -> None:
         self._ticking.discard(wire)
         if not self._ticking and self._greenlet is not None:
             self._greenlet.kill(block=False)
-            self._greenlet = None
+            self._greenlet, self._interval = None, 1.0
 
     def _tick(self) -> None:
         loop = gevent.get_hub().loop
         while True:
-            gevent.sleep(1)
+            gevent.sleep(self._interval)
             now = loop.now()
             for wire in list(self._ticking):
                 try:

@@ -43,7 +43,7 @@ class Handshake:
     def begin(self) -> None:
         """Start the time limit."""
         self._connections.add(self)
-        Ticker.of(self.loop).add(self)
+        Ticker.of(self.loop).add(self, self._site.limits.tick)
 
     def received(self, data: bytes) -> None:
         """Process more of the request, and answer it once its head is complete."""

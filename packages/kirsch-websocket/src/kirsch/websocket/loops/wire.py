@@ -31,7 +31,7 @@ class Ticking(Protocol):
     """Connection or handshake with time limits."""
 
     def tick(self, now: float) -> None:
-        """Check the time limits; called once a second."""
+        """Check the time limits; called every `Limits.tick` seconds, or more often."""
 
 
 class Ticker:
@@ -46,7 +46,9 @@ class Ticker:
     def __init__(self) -> None:
         # No reference to the loop here, since the loop would then never be freed.
         self._ticking: set[Ticking] = set()
-        self._timed = False
+        # Seconds between two ticks: those of the connection that needs the most.
+        self._interval = 1.0
+        self._timer: asyncio.TimerHandle | None = None
         self.gathering: list[Any] = []
 
     @classmethod
@@ -56,11 +58,15 @@ class Ticker:
             ticker = cls._of[loop] = cls()
         return ticker
 
-    def add(self, ticking: Ticking) -> None:
+    def add(self, ticking: Ticking, interval: float) -> None:
+        """Tick something at least every `interval` seconds."""
         self._ticking.add(ticking)
-        if not self._timed:
-            self._timed = True
-            asyncio.get_running_loop().call_later(1, self._tick)
+        if self._timer is not None and interval < self._interval:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._interval = min(interval, self._interval)
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
 
     def discard(self, ticking: Ticking) -> None:
         self._ticking.discard(ticking)
@@ -76,9 +82,10 @@ class Ticker:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timed = bool(self._ticking)
-        if self._timed:
-            loop.call_later(1, self._tick)
+        if self._ticking:
+            self._timer = loop.call_later(self._interval, self._tick)
+        else:
+            self._timer, self._interval = None, 1.0
         now = loop.time()
         for ticking in list(self._ticking):
             try:
@@ -165,7 +172,7 @@ class Wire:
         """Start after the handshake, with the bytes that came behind it."""
         if self._connections is not None:
             self._connections.add(self)
-        Ticker.of(self.loop).add(self)
+        Ticker.of(self.loop).add(self, self.websocket.limits.tick)
         self.websocket.start(self)
         if rest:
             self.websocket.corked = True

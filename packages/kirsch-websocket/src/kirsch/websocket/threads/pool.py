@@ -26,8 +26,6 @@ log = logging.getLogger("kirsch.websocket")
 
 # Seconds after which the messages that a callback sent are written, though it has not returned.
 PATIENCE: Final = 0.005
-# Seconds between two checks of the time limits.
-TICK: Final = 1.0
 
 
 class Entry(Protocol):
@@ -37,7 +35,7 @@ class Entry(Protocol):
         """Handle events, and have the pool wait again."""
 
     def tick(self, now: float) -> None:
-        """Check the time limits, about once a second; `now` is monotonic."""
+        """Check the time limits, every `Limits.tick` seconds or more often; `now` is monotonic."""
 
     def close(self, code: int, reason: str) -> None:
         """Begin to end, since the pool is closing."""
@@ -102,9 +100,11 @@ class Pool:
         self.talking: set[Link] = set()
         # Links that have to check their messages that are sent on.
         self._relaxing: set[Link] = set()
+        # Seconds between two checks of the time limits: those of the connection that needs the most.
+        self._tick = 1.0
         # Threads of functions that iterate.
         self.handlers: set[threading.Thread] = set()
-        # True while the housekeeper waits for the next second, or to be alerted.
+        # True while the housekeeper waits for the next tick, or to be alerted.
         self.dozing = False
         self._alarm = threading.Event()
         self._lock = threading.Lock()
@@ -151,6 +151,7 @@ class Pool:
     def link(self, websocket: WebSocket, socket: sockets.socket) -> Link:
         """Return a link for a socket, without waiting for its events yet."""
         secure = isinstance(socket, ssl.SSLSocket)
+        self.tick_every(websocket.limits.tick)
         # Where each call can ask not to block, the socket may block: an iterating thread then just reads.
         socket.setblocking(bool(NOW) and not secure)
         if socket.family != sockets.AF_UNIX:
@@ -235,6 +236,12 @@ class Pool:
             finally:
                 link.waiting -= 1
 
+    def tick_every(self, interval: float) -> None:
+        """Check the time limits at least every `interval` seconds from now on."""
+        if interval < self._tick:
+            self._tick = interval
+            self.alert()
+
     def relax(self, link: Link) -> None:
         """Have the housekeeper call `link.relaxed()` soon."""
         self._relaxing.add(link)
@@ -252,10 +259,10 @@ class Pool:
             thread.start()
 
     def _keep(self) -> None:
-        """Tick every second; every few milliseconds write what slow callbacks have sent."""
+        """Check the time limits; every few milliseconds write what slow callbacks have sent."""
         seen: dict[Worker, int] = {}
         heard: dict[Link, int] = {}
-        following = time.monotonic() + TICK
+        ticked = time.monotonic()
         while not self.stopped:
             self._relax_links()
             busy = {worker: worker.handled for worker in self._workers if worker.entry is not None}
@@ -278,13 +285,13 @@ class Pool:
                 ):
                     self.dozing = False
                     continue
-                self._alarm.wait(following - time.monotonic() if self.entries else None)
+                self._alarm.wait(ticked + self._tick - time.monotonic() if self.entries else None)
                 self.dozing = False
             self._alarm.clear()
             seen, heard = busy, talking
             now = time.monotonic()
-            if now >= following:
-                following = now + TICK
+            if now >= ticked + self._tick:
+                ticked = now
                 for entry in list(self.entries.values()):
                     try:
                         entry.tick(now)

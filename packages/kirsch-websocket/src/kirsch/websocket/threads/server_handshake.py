@@ -36,6 +36,7 @@ class Listener:
         self._lock = threading.Lock()
         self._closed = self._full = False
         socket.setblocking(False)
+        pool.tick_every(site.limits.tick)
 
     def handle(self, events: int, buffer: memoryview) -> None:
         with self._lock:
@@ -58,7 +59,7 @@ class Listener:
             self._pool.poller.modify(self._fd, IN | ONCE)
 
     def tick(self, now: float) -> None:
-        """Accept again, after a second in which it was impossible."""
+        """Accept again, if it was impossible until now."""
         with self._lock:
             if self._full and not self._closed:
                 self._full = False
