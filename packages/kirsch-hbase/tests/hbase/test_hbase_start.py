@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.port import free_port
 
-from kirsch.hbase import Invalid, connect
+from kirsch.hbase import Invalid, Unavailable, connect
 from kirsch.hbase.server import xml
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
@@ -146,6 +146,11 @@ def test_something_else_answers(connection):
     said, seconds = told(listening + "connect('127.0.0.1:%d' % s.getsockname()[1])")
     assert "did not answer within 3 s" in said
     print(f"a socket that says nothing: told after {seconds:.2f} s")
+
+
+def test_a_wrong_znode_is_told(hbase, connection):
+    with pytest.raises(Unavailable, match="has no znode /elsewhere: check the quorum's /node"):
+        connect(f"{hbase.quorum}/elsewhere", timeout=2, patience=1)
 
 
 def test_bad_quorums(connection):

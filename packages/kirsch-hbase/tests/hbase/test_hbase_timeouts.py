@@ -1,79 +1,32 @@
-"""The timeout of a connection bounds every operation, whatever has happened to the server."""
+"""The decision when a call that does not end is interrupted: pure, without Java and without a clock."""
 
-import time
+from itertools import product
 
-import pytest
-from tests.deadline import eventually
-from tests.hbase.standalone import Standalone
+from kirsch.hbase.calls import GRACE, Watched
 
-from kirsch.hbase import HBaseError, Unavailable, connect
-
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
-TIMEOUT = 4.0
+DEADLINE = 100.0
 
 
-@pytest.fixture
-def own(tmp_path, client):
-    """A server that the test kills."""
-    server = Standalone(tmp_path).start()
-    yield server
-    server.kill()
+def test_each_call_is_interrupted_within_a_second_of_its_deadline():
+    """Whatever its thread does at each look."""
+    for runs in product((True, False), repeat=8):
+        watched = Watched(DEADLINE, None)
+        looks = iter(runs)
+        now = watched.again
+        while not watched.look(now, next(looks)):
+            assert watched.again > now
+            now = watched.again
+        assert DEADLINE + GRACE <= now < DEADLINE + 0.9
+        assert watched.interrupted
 
 
-def answered(operation):
-    try:
-        return operation()
-    except Unavailable:
-        return None
+def test_a_thread_that_waits_is_interrupted_at_once():
+    watched = Watched(DEADLINE, None)
+    assert watched.look(watched.again, runs=False)
 
 
-def test_every_operation_ends_in_time_after_the_server_was_killed(own):
-    with connect(own.quorum, patience=60) as preparing:
-        preparing.admin.create("t", "cf", splits=[b"m"])
-        table = preparing.table("t")
-        table.put_many((b"%05d" % number, {"cf:a": bytes(1000)}) for number in range(3000))
-    connection = connect(own.quorum, timeout=TIMEOUT, patience=60)
-    table, admin = connection.table("t"), connection.admin
-    # A busy machine may be slower than the timeout at first.
-    eventually(lambda: answered(lambda: table[b"00000"]), 120)
-    scan = table.scan()
-    next(scan)
-    mutator = table.mutator()
-    mutator.put(b"new", {"cf:a": b"1"})
-    own.kill()
-    operations = {
-        "get": lambda: table.get(b"00000"),
-        "get again": lambda: table.get(b"00001"),
-        "get of a region that is not known": lambda: table.get(b"z"),
-        "get_many": lambda: table.get_many([b"00000", b"z"]),
-        "exists": lambda: table.exists(b"z"),
-        "put": lambda: table.put(b"z", {"cf:a": b"1"}),
-        "increment": lambda: table.increment(b"z", "cf:n"),
-        "check_and_mutate": lambda: table.check_and_mutate(b"z", "cf:a", put={"cf:a": b"1"}),
-        "flush of a mutator": mutator.flush,
-        "the rest of a scan": lambda: list(scan),
-        "a new scan": lambda: list(table.scan()),
-        "locate": lambda: admin.regions.of("t", b"z"),
-        "regions": lambda: admin.regions.list("t"),
-        "tables": admin.tables,
-        "create": lambda: admin.create("u", "cf"),
-        "status": admin.cluster.status,
-    }
-    took = {}
-    for name, operation in operations.items():
-        begun = time.monotonic()
-        with pytest.raises(HBaseError) as raised:
-            operation()
-        took[name] = time.monotonic() - begun
-        assert isinstance(raised.value, Unavailable), f"{name}: {raised.value!r}"
-    begun = time.monotonic()
-    connection.close()
-    took["close"] = time.monotonic() - begun
-    print({name: round(seconds, 2) for name, seconds in took.items()})
-    # It is within a second where the machine has nothing else to do.
-    assert {name: seconds for name, seconds in took.items() if seconds > TIMEOUT + 2} == {}
-
-
-def test_a_wrong_znode_is_told(hbase, client):
-    with pytest.raises(Unavailable, match="has no znode /elsewhere: check the quorum's /node"):
-        connect(f"{hbase.quorum}/elsewhere", timeout=2, patience=1)
+def test_a_call_that_goes_on_is_interrupted_again():
+    watched = Watched(DEADLINE, None)
+    for now in (DEADLINE + 5, DEADLINE + 60):
+        assert watched.look(now, runs=True)
+        assert now < watched.again < now + 0.2

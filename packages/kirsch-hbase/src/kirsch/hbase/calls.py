@@ -27,8 +27,9 @@ T = TypeVar("T")
 # How long a chain of causes is followed.
 _DEPTH = 12
 # Seconds behind its deadline at which a call is interrupted, for Java's own error says more; from one look at
-# its thread to the next; and at which it is interrupted though its thread runs.
-GRACE, AGAIN, RUNNING = 0.6, 0.1, 2.0
+# its thread to the next; and at which it is interrupted though its thread runs. So each operation ends within
+# a second of its timeout.
+GRACE, AGAIN, RUNNING = 0.6, 0.1, 0.8
 # Seconds that the end of Python waits for calls that are under way.
 _JOIN = 2.0
 # A call is over only once nobody is about to interrupt it: else the thread's next one would be.
@@ -253,13 +254,25 @@ class Interrupter:
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A call with its deadline (monotonic seconds); `again` is when its thread is looked at next."""
+class Watched:
+    """A call with its deadline (monotonic seconds); `again` is when its thread is looked at next. Pure."""
 
     deadline: float
     thread: Any
-    again: float
+    again: float = 0.0
     interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.again = self.deadline + GRACE
+
+    def look(self, now: float, runs: bool) -> bool:
+        """Return whether to interrupt the thread, which runs or waits, and set the time of the next look."""
+        last = self.deadline + RUNNING
+        self.again = min(now + AGAIN, last) if now < last else now + AGAIN
+        if runs and now < last:
+            return False
+        self.interrupted = True
+        return True
 
 
 class Deadlines:
@@ -272,7 +285,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[int, _Watched] = {}
+        self._calls: dict[int, Watched] = {}
         self._numbers = count()
         self._wake = threading.Event()
         # The time until which the thread sleeps; before its start and without calls there is none.
@@ -282,7 +295,7 @@ class Deadlines:
     def run(self, seconds: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Call Java for about `seconds`. Raises TimeoutError, caused by Java's exception."""
         deadline = time.monotonic() + seconds
-        number, watched = next(self._numbers), _Watched(deadline, _own.java(), deadline + GRACE)
+        number, watched = next(self._numbers), Watched(deadline, _own.java())
         try:
             self._calls[number] = watched
             if watched.again < self._next:
@@ -314,12 +327,10 @@ class Deadlines:
             now = time.monotonic()
             with self._lock:
                 for watched in self._calls.values():
-                    if watched.again <= now:
-                        runs = str(watched.thread.getState().name()) == "RUNNABLE"
-                        if not runs or now > watched.deadline + RUNNING:
-                            watched.interrupted = True
-                            watched.thread.interrupt()
-                        watched.again = now + AGAIN
+                    if watched.again > now:
+                        continue
+                    if watched.look(now, str(watched.thread.getState().name()) == "RUNNABLE"):
+                        watched.thread.interrupt()
                 self._next = min((watched.again for watched in self._calls.values()), default=math.inf)
             self._wake.wait(None if self._next == math.inf else max(0.0, self._next - now))
 
