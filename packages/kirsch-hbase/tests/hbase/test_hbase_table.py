@@ -2,7 +2,7 @@
 
 import pytest
 
-from kirsch.hbase import JSON, LONG, UTF8, CodecError, Invalid, NotFound
+from kirsch.hbase import JSON, LONG, UTF8, CodecError, Disabled, Invalid, NotFound, composite
 
 pytestmark = pytest.mark.services
 
@@ -90,6 +90,33 @@ def test_scan(table):
             scanned(limit=bad)
 
 
+def test_keys_of_parts(connection, table):
+    points = connection.table(table.name, key=composite(UTF8, UTF8, LONG), value=LONG)
+    points.put_many(
+        ((metric, host, at), {"cf:": at})
+        for metric in ("cpu", "cpus")
+        for host in ("a", "b")
+        for at in range(3)
+    )
+    assert [row.key for row in points.scan(prefix=("cpu",))] == [
+        ("cpu", host, at) for host in ("a", "b") for at in range(3)
+    ]
+    assert [row.key for row in points.scan(prefix=("cpu", "b"), reverse=True, limit=2)] == [
+        ("cpu", "b", 2), ("cpu", "b", 1),
+    ]  # fmt: skip
+    assert points.count(start=("cpu", "a", 1), stop=("cpu", "b", 0)) == 2
+    assert points["cpus", "a", 2]["cf:"] == 2
+    assert points.count(prefix=("cp",)) == 0
+
+
+def test_what_has_no_parameter_is_set_on_javas_own(table):
+    table[b"row"] = {"cf:a": b"1"}
+    kinds = []
+    assert table.get(b"row", java=lambda get: kinds.append(str(get.getClass().getSimpleName()))) is not None
+    assert [row.key for row in table.scan(java=lambda scan: scan.withStopRow(b"row", True))] == [b"row"]
+    assert kinds == ["Get"]
+
+
 def test_what_is_not_there(connection, table):
     with pytest.raises(NotFound, match=r"^there is no table nope$"):
         connection.table("nope").get(b"row")
@@ -114,6 +141,15 @@ def test_what_is_asked_for_by_other_names(table):
         assert str(caught.value).startswith(words)
     with pytest.raises(Invalid, match=r"a put's values are {'family:qualifier': value}, not \[\('cf:a'"):
         table[b"row"] = [("cf:a", b"1")]
+
+
+def test_a_disabled_table_is_told_at_once(connection, table):
+    table[b"row"] = {"cf:a": b"1"}
+    connection.admin.disable(table.name)
+    for write in (lambda: table.put(b"row", {"cf:a": b"2"}), lambda: table.delete(b"row")):
+        with pytest.raises(Disabled, match=f"table {table.name} is disabled: enable it first") as caught:
+            write()
+        assert [key for key, _ in caught.value.failures] == [b"row"]
 
 
 def test_counters(table):

@@ -43,7 +43,7 @@ from kirsch.hbase import (
     jdk,
 )
 from kirsch.hbase.cell import TYPES, decode, decode_result, decode_rows, encode
-from kirsch.hbase.codec import codec
+from kirsch.hbase.codec import codec, composite
 from kirsch.hbase.filters import check, quoted
 from kirsch.hbase.mutation import (
     Erasure,
@@ -326,6 +326,45 @@ def test_codecs_come_back(text, number, truth, value, data):
     assert BOOLEAN.decode(BOOLEAN.encode(truth)) is truth
     assert JSON.decode(JSON.encode(value)) == json.loads(json.dumps(value)) == value
     assert BYTES.decode(BYTES.encode(data)) == data
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3)
+keys = st.tuples(words, st.integers(0, (1 << 63) - 1), st.binary(max_size=3))
+
+
+@given(st.lists(keys, max_size=6), keys)
+def test_composite_keys_sort_as_tuples_and_have_prefixes(some, one):
+    key = composite(UTF8, LONG, BYTES)
+    assert [key.decode(data) for data in sorted(key.encode(values) for values in some)] == sorted(some)
+    for size in range(4):
+        begin = key.prefix(one[:size])
+        assert key.encode(one).startswith(begin)
+        for other in some:
+            assert key.encode(other).startswith(begin) == (
+                other[:size] == one[:size]
+                if size < 3
+                else other[2].startswith(one[2]) and other[:2] == one[:2]
+            )
+
+
+def test_what_a_composite_key_refuses():
+    key = composite(UTF8, LONG)
+    for wrong, words in (
+        (("a",), "it has 1 parts, and the key has 2"),
+        (("a", 1, 2), "it has 3 parts"),
+        ("ab", "it is no tuple"),
+        (("a\0b", 1), "part 1 contains a zero byte"),
+        ((1, "a"), "cannot be encoded as utf-8"),
+    ):
+        with pytest.raises(CodecError, match=words):
+            key.encode(wrong)
+    with pytest.raises(CodecError, match="it has 3 parts"):
+        key.prefix(("a", 1, 2))
+    for wrong in (b"a", b"a\0", b"a\0" + bytes(9)):
+        with pytest.raises(CodecError):
+            key.decode(wrong)
+    with pytest.raises(CodecError, match="2 parts or more"):
+        composite(UTF8)
 
 
 def test_codecs_tell_what_they_cannot_do():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SHORT,
         UTF8,
         Codec,
+        composite,
     )
     from kirsch.hbase.connection import Connection, connect
     from kirsch.hbase.convert import to_java, to_python
@@ -95,6 +96,7 @@ __all__ = [
     "Throttled",
     "Unavailable",
     "Unsupported",
+    "composite",
     "connect",
     "java",
     "to_java",
@@ -105,7 +107,7 @@ _MODULES = {
     "admin": ("Admin",),
     "cell": ("Cell",),
     "codec": ("BOOLEAN", "BYTES", "CODECS", "DOUBLE", "FLOAT", "INT", "JSON", "LONG", "SHORT", "UTF8",
-        "Codec"),
+        "Codec", "composite"),
     "connection": ("Connection", "connect"),
     "convert": ("to_java", "to_python"),
     "errors": (

@@ -6,11 +6,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from kirsch.hbase import jvm
 from kirsch.hbase.calls import begin, call
-from kirsch.hbase.codec import BYTES, Codec
+from kirsch.hbase.codec import BYTES, Codec, K, V
 from kirsch.hbase.errors import Closed, HBaseError, Invalid, Unavailable
 from kirsch.hbase.names import table_name
 from kirsch.hbase.quorum import Quorum, ask, has_node
@@ -191,7 +191,21 @@ class Connection:
         self.check()
         return Admin(self, self.call(self.java.getAdmin))
 
-    def table(self, name: str, key: Codec | str = BYTES, value: Given = BYTES) -> "Table":
+    @overload
+    def table(self, name: str) -> "Table[bytes, bytes]": ...
+    @overload
+    def table(self, name: str, key: Codec[K]) -> "Table[K, bytes]": ...
+    @overload
+    def table(self, name: str, key: Codec[K], value: Codec[V]) -> "Table[K, V]": ...
+    @overload
+    def table(self, name: str, key: Codec[K], value: Given) -> "Table[K, Any]": ...
+    @overload
+    def table(self, name: str, *, value: Codec[V]) -> "Table[bytes, V]": ...
+    @overload
+    def table(self, name: str, *, value: Given) -> "Table[bytes, Any]": ...
+    @overload
+    def table(self, name: str, key: Codec[Any] | str = BYTES, value: Given = BYTES) -> "Table[Any, Any]": ...
+    def table(self, name: str, key: Codec[Any] | str = BYTES, value: Given = BYTES) -> "Table[Any, Any]":
         """Return a table by its name, `table` or `namespace:table`; it need not exist yet. `key` is the codec
         of its keys, `value` that of its values, or codecs by column (`cf:q`) or family (`cf`), "" for all
         others. Raises Invalid."""

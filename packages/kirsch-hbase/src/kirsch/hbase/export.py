@@ -79,7 +79,7 @@ def wide(scanner: "Scanner") -> Any:
     codecs = scanner.codecs
     keys: list[Any] = []
     columns: dict[bytes, dict[int, Any]] = {}
-    kinds: dict[bytes, Codec] = {}
+    kinds: dict[bytes, Codec[Any]] = {}
     for index, row in enumerate(_rows(scanner)):
         keys.append(row.key)
         for name, value in _newest(row):
@@ -136,11 +136,11 @@ def _newest(row: Row) -> Iterator[tuple[bytes, bytes]]:
             yield cell.column, cell.value
 
 
-def _decoder(kind: Codec) -> Any:
+def _decoder(kind: Codec[Any]) -> Any:
     return (lambda data: data.decode()) if kind is JSON else kind.decode
 
 
-def _type(pyarrow: Any, kind: Codec) -> Any:
+def _type(pyarrow: Any, kind: Codec[Any]) -> Any:
     named = _TYPES.get(kind)
     return getattr(pyarrow, named)() if named else None
 

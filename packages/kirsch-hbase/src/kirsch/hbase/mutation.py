@@ -24,6 +24,7 @@ FAMILY_VERSION = 3
 DURABILITIES = {"default": 0, "skip": 1, "async": 2, "sync": 3, "fsync": 4}
 # The attribute that Mutation.setTTL sets.
 _TTL = b"_ttl"
+_VISIBILITY = "VISIBILITY"
 _LONG = Struct(">q")
 # RegionSpecifier{type=REGION_NAME, value=""}: which region a row is in the client finds out.
 _REGION = b"\x0a\x04\x08\x01\x12\x00"
@@ -277,13 +278,23 @@ def check_stamp(timestamp: int | None) -> None:
         raise Invalid(f"timestamp={timestamp}: it is in milliseconds since 1970, and not negative")
 
 
-def settings(timestamp: int | None, ttl: float | None, durability: str) -> Settings:
+def settings(
+    timestamp: int | None = None,
+    ttl: float | None = None,
+    durability: str = "default",
+    attributes: Mapping[str, bytes] | None = None,
+    visibility: str | None = None,
+) -> Settings:
     """Return the settings of a whole mutation. Raises Invalid."""
-    if timestamp is None and ttl is None and durability == "default":
+    named = dict(attributes or {})
+    if visibility is not None:
+        # As Mutation.setCellVisibility does: a message CellVisibility.
+        named[_VISIBILITY] = _field(0x0A, visibility.encode())
+    if timestamp is None and ttl is None and durability == "default" and not named:
         return PLAIN
     if durability not in DURABILITIES:
         raise Invalid(f"durability={durability!r}: it is one of {', '.join(DURABILITIES)}")
     check_stamp(timestamp)
     if ttl is not None and not 0 < ttl <= LATEST // 1000:
         raise Invalid(f"ttl={ttl}: it is in seconds, and more than 0")
-    return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability)
+    return Settings(timestamp, max(1, round(ttl * 1000)) if ttl else 0, durability, tuple(named.items()))

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic
 
 from kirsch.hbase.cell import Cell
-from kirsch.hbase.codec import BYTES, Codec, codec
+from kirsch.hbase.codec import BYTES, Codec, K, V, codec
 from kirsch.hbase.errors import Invalid
 
 # "family:qualifier", or both apart, for a qualifier that is not text.
 Column = str | bytes | tuple[str | bytes, str | bytes]
-Given = Codec | str | Mapping[str, Codec | str]
+Given = Codec[Any] | str | Mapping[str, Codec[Any] | str]
 
 
 def column(given: Column) -> tuple[bytes, bytes]:
@@ -52,9 +52,9 @@ class Codecs:
 
     __slots__ = ("_by_column", "_value", "key", "plain")
 
-    def __init__(self, key: Codec | str = BYTES, value: Given = BYTES) -> None:
+    def __init__(self, key: Codec[Any] | str = BYTES, value: Given = BYTES) -> None:
         self.key = codec(key)
-        self._by_column: dict[bytes, Codec] = {}
+        self._by_column: dict[bytes, Codec[Any]] = {}
         if isinstance(value, Mapping):
             self._by_column = {name.encode(): codec(one) for name, one in value.items() if name}
             self._value = codec(value.get("", BYTES))
@@ -64,11 +64,11 @@ class Codecs:
         self.plain = self.key is BYTES and self._value is BYTES and not self._by_column
 
     @property
-    def single(self) -> Codec | None:
+    def single(self) -> Codec[Any] | None:
         """Return the codec of all values, if there is a single one."""
         return None if self._by_column else self._value
 
-    def of(self, family: bytes, qualifier: bytes) -> Codec:
+    def of(self, family: bytes, qualifier: bytes) -> Codec[Any]:
         """Return the codec of a column: its own, its family's, or the table's."""
         if not self._by_column:
             return self._value
@@ -86,7 +86,7 @@ class Codecs:
 PLAIN = Codecs()
 
 
-class Row(Mapping[bytes, Any]):
+class Row(Mapping[bytes, V], Generic[K, V]):
     """One row: `row.key`, `row["cf:q"]` the newest value of a column, `row.cells` all there is, in HBase's
     order.
 
@@ -103,9 +103,10 @@ class Row(Mapping[bytes, Any]):
         self._decoded = codecs.plain
 
     @property
-    def key(self) -> Any:
+    def key(self) -> K:
         """Return the key, decoded by the table's key codec."""
-        return self._key if self._codecs.plain else self._codecs.key.decode(self._key)
+        key: Any = self._key if self._codecs.plain else self._codecs.key.decode(self._key)
+        return key  # type: ignore[no-any-return]
 
     @property
     def cells(self) -> list[Cell]:
@@ -138,8 +139,9 @@ class Row(Mapping[bytes, Any]):
             self._columns = columns
         return self._columns
 
-    def __getitem__(self, name: Any) -> Any:
-        return self.cell(name).value
+    def __getitem__(self, name: Column) -> V:
+        value: Any = self.cell(name).value
+        return value  # type: ignore[no-any-return]
 
     def __contains__(self, name: object) -> bool:
         try:

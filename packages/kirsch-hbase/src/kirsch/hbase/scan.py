@@ -1,14 +1,15 @@
 """Scans: queries and ranges as values, and the iteration by blocks, with one block read ahead."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Generic, TypedDict
 
 import jpype
 
 from kirsch.hbase.block_transfer import next_rows, rows_of
 from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.cell import Cell
+from kirsch.hbase.codec import K, V
 from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.errors import Invalid, OtherJVM
 from kirsch.hbase.filters import java_filter
@@ -26,26 +27,45 @@ _INT = (1 << 31) - 1
 _LONG = (1 << 63) - 1
 
 
-class Which(TypedDict, total=False):
-    """Keyword arguments of what to read of each row, as in Query."""
+class Some(TypedDict, total=False):
+    """Keyword arguments of what to read of each of many rows."""
 
     columns: Column | Sequence[Column]
     versions: int | None
+
+
+class Which(Some, total=False):
+    """Keyword arguments of what to read of each row, as in Query."""
+
     time_range: tuple[int, int] | None
     timestamp: int | None
     filter: Any
+    java: Callable[[Any], object] | None
+
+
+class Span(Which, total=False):
+    """Keyword arguments of a scan, but for the key after which it begins."""
+
+    start: Any
+    stop: Any
+    prefix: Any
+    reverse: bool
+    limit: int | None
+    raw: bool
+    caching: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """Query of the cells of a row. `versions` None: all; `time_range` from (inclusive) to (exclusive), in
-    ms."""
+    ms; `java` gets the Java Get or Scan last, and sets what has no parameter here."""
 
     columns: Column | Sequence[Column] = ()
     versions: int | None = 1
     time_range: tuple[int, int] | None = None
     timestamp: int | None = None
     filter: Any = None
+    java: Callable[[Any], object] | None = None
 
     def apply(self, java: Any) -> Any:
         """Set the query on a Java Get or Scan. Raises Invalid."""
@@ -66,12 +86,14 @@ class Query:
             java.setTimeRange(*self.time_range)
         if self.filter is not None:
             java.setFilter(java_filter(self.filter))
+        if self.java is not None:
+            self.java(java)
         return java
 
     def message(self, row: bytes) -> bytes | None:
         """Encode a get of a row; None where it needs a Java Get. Raises Invalid."""
         self.check()
-        if self.filter is not None:
+        if self.filter is not None or self.java is not None:
             return None
         named = [self.columns] if isinstance(self.columns, str | bytes) else self.columns
         versions = _INT if self.versions is None else self.versions
@@ -151,7 +173,7 @@ def behind(prefix: bytes) -> bytes:
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else b""
 
 
-class Scanner(Iterable[Row]):
+class Scanner(Iterable[Row[K, V]], Generic[K, V]):
     """Rows of a scan, as an iterator that can be used once.
 
     It closes itself at its end, when it is interrupted or left, and when it is garbage-collected; `close` or
@@ -171,11 +193,11 @@ class Scanner(Iterable[Row]):
         self._blocks = Blocks(table, scan, limit, timeout)
         self._rows = _rows(self._blocks, codecs)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row[K, V]]:
         # The generator itself: it costs less a row than a method.
         return self._rows
 
-    def __next__(self) -> Row:
+    def __next__(self) -> Row[K, V]:
         return next(self._rows)
 
     def arrow(self, *, wide: bool = False) -> Any:
@@ -197,7 +219,7 @@ class Scanner(Iterable[Row]):
 
         return export.frame(self)
 
-    def block(self) -> list[Row] | None:
+    def block(self) -> list[Row[K, V]] | None:
         """Return the rows of the next block; None at the end."""
         block, codecs = self._blocks.next(), self.codecs
         return None if block is None else [Row(key, cells, codecs) for key, cells in block]
@@ -217,14 +239,14 @@ class Scanner(Iterable[Row]):
         self._rows.close()
         self._blocks.end()
 
-    def __enter__(self) -> "Scanner":
+    def __enter__(self) -> "Scanner[K, V]":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _rows(blocks: "Blocks", codecs: Codecs) -> Generator[Row, None, None]:
+def _rows(blocks: "Blocks", codecs: Codecs) -> Generator[Row[Any, Any], None, None]:
     """Yield the rows of blocks. The generator must not refer to the scanner, which refers to it: the cycle
     would keep both alive long after a loop was left."""
     try:
@@ -311,7 +333,7 @@ def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching
     """Return a Java Scan of a query and a range. Raises Invalid."""
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         raise Invalid(f"limit={limit!r}: it is a whole number, 0 or more")
-    scan = range_.apply(query.apply(hbase("client.Scan")()))
+    scan = range_.apply(hbase("client.Scan")())
     if limit and limit <= _INT:
         scan.setLimit(limit)
     if raw:
@@ -319,4 +341,4 @@ def java_scan(query: Query, range_: Range, limit: int | None, raw: bool, caching
     scan.setCacheBlocks(caching)
     # A request brings a block, not the three that 2 MiB would be: else the server rests while these are used.
     scan.setCaching(_MOST_ROWS)
-    return scan
+    return query.apply(scan)

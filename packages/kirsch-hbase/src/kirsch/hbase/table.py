@@ -4,27 +4,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 import jpype
 
 from kirsch.hbase.block_transfer import cells, gets, mutations, pack, sizes
 from kirsch.hbase.calls import call
 from kirsch.hbase.cell import Cell
-from kirsch.hbase.codec import LONG, Codec
+from kirsch.hbase.codec import LONG, Codec, K, V
 from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.convert import to_python
 from kirsch.hbase.errors import HBaseError, Invalid
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.mutation import PLAIN, Encoder, Values, block, get, row_of
+from kirsch.hbase.mutation import PLAIN, Encoder, block, get, row_of, settings
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
-from kirsch.hbase.scan import Query, Range, Scanner, Which, check_range, java_scan
+from kirsch.hbase.scan import Query, Range, Scanner, Some, Span, Which, check_range, java_scan
 from kirsch.hbase.writes import Batch, Mutator, Writes
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
 
+D = TypeVar("D")
 # Gets in one request, and as many versions as protobuf's number holds.
 _GETS = 500
 _EVERY = (1 << 31) - 1
@@ -42,18 +43,19 @@ OPERATORS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[K, V]):
     """A page of rows, and the key after which the next one begins."""
 
-    rows: list[Row]
-    after: Any
+    rows: list[Row[K, V]]
+    after: K | None
 
 
-class Table(Writes):
+class Table(Writes[K, V]):
     """Rows of a table, as a mapping. Safe for any number of threads.
 
     `table[key]` is a Row, or KeyError; `table[key] = {"cf:q": value}` writes these columns and keeps the
-    row's others; `del table[key]`; `key in table`; iterating gives the keys.
+    row's others; `del table[key]`; `key in table`; iterating gives the keys. K is the type of keys, V that of
+    values, as the codecs have them.
     """
 
     def __init__(self, connection: "Connection", name: str, codecs: Codecs) -> None:
@@ -73,12 +75,12 @@ class Table(Writes):
     # Reading
 
     @overload
-    def get(self, row: Any, default: None = None, **query: Unpack[Which]) -> Row | None: ...
+    def get(self, row: K, default: None = None, **query: Unpack[Which]) -> Row[K, V] | None: ...
     @overload
-    def get(self, row: Any, default: Any, **query: Unpack[Which]) -> Any: ...
-    def get(self, row: Any, default: Any = None, **query: Unpack[Which]) -> Any:
+    def get(self, row: K, default: D, **query: Unpack[Which]) -> Row[K, V] | D: ...
+    def get(self, row: K, default: Any = None, **query: Unpack[Which]) -> Any:
         """Return a row, or `default` where there is none. `query`: columns=, versions= (1; None: all),
-        time_range=, timestamp=, filter=."""
+        time_range=, timestamp=, filter=, java= (a function that is given the Java Get)."""
         key = self.encoder.key(row)
         found = self._cells(key, _query("get", query) if query else _ALL)
         return Row(key, found, self.codecs) if found else default
@@ -91,30 +93,31 @@ class Table(Writes):
         java = query.apply(hbase("client.Get")(key))
         return self._call(lambda table: cells(table.get(java)))  # type: ignore[no-any-return]
 
-    def exists(self, row: Any, **query: Unpack[Which]) -> bool:
+    def exists(self, row: K, **query: Unpack[Which]) -> bool:
         """Return whether a row has cells that match the query."""
         java = _query("exists", query).apply(hbase("client.Get")(self.encoder.key(row)))
         return bool(self._call(lambda table: table.exists(java)))
 
     def scan(
         self,
-        start: Any = None,
-        stop: Any = None,
+        start: K | None = None,
+        stop: K | None = None,
         *,
-        after: Any = None,
-        prefix: Any = None,
+        after: K | None = None,
+        prefix: K | tuple[Any, ...] | None = None,
         reverse: bool = False,
         limit: int | None = None,
         raw: bool = False,
         caching: bool = True,
         **query: Unpack[Which],
-    ) -> Scanner:
+    ) -> Scanner[K, V]:
         """Return the rows from `start` (inclusive) to `stop` (exclusive), or after the key `after`, or whose
-        keys begin with `prefix`, as an iterator that reads one block ahead. `reverse` reads from the last to
-        the first, with `start` above `stop`. `raw` includes delete markers. `caching` lets the server cache
-        the blocks it reads. `query` as for `get`."""
-        edges = {"start": start, "stop": stop, "after": after, "prefix": prefix}
+        keys begin with `prefix` (of a composite key: a tuple of its first parts), as an iterator that reads
+        one block ahead. `reverse` reads from the last to the first, with `start` above `stop`. `raw` includes
+        delete markers. `caching` lets the server cache the blocks it reads. `query` as for `get`."""
+        edges = {"start": start, "stop": stop, "after": after}
         encoded = {n: self.codecs.key.encode(v) if v is not None else None for n, v in edges.items()}
+        encoded["prefix"] = None if prefix is None else self.codecs.key.prefix(prefix)
         java = java_scan(
             _query("scan", query, _RANGE), Range(**encoded, reverse=reverse), limit, raw, caching
         )
@@ -123,9 +126,48 @@ class Table(Writes):
     # Writing
 
     def _add(self, action: bytes) -> None:
-        self.apply([action])
+        """Write one row by Java's put or delete: these tell at once that a table is disabled, and Table.batch
+        would try again until its timeout."""
+        data = block([action])
+        try:
+            self._call(self._write, data)
+        except HBaseError as error:
+            error.failures = error.failures or ((row_of(action), error),)
+            raise
 
-    def increment(self, row: Any, columns: Mapping[Any, int] | Column, amount: int = 1) -> Any:
+    @staticmethod
+    def _write(table: Any, data: bytes) -> None:
+        (change,) = mutations(data)
+        (table.put if isinstance(change, hbase("client.Put")) else table.delete)(change)
+
+    @overload
+    def increment(
+        self,
+        row: K,
+        columns: Column,
+        amount: int = 1,
+        *,
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
+    ) -> int: ...
+    @overload
+    def increment(
+        self,
+        row: K,
+        columns: Mapping[Any, int],
+        *,
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
+    ) -> dict[bytes, int]: ...
+    def increment(
+        self,
+        row: K,
+        columns: Mapping[Any, int] | Column,
+        amount: int = 1,
+        *,
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
+    ) -> Any:
         """Add to counters (8 bytes, a Java long). Return the new value of one column, or of a mapping
         {column: amount} a dict."""
         one = not isinstance(columns, Mapping)
@@ -134,37 +176,46 @@ class Table(Writes):
         for name, by in amounts.items():
             LONG.encode(by)
             java.addColumn(*column(name), jpype.JLong(by))
+        _attach(java, attributes, visibility)
         found = self._call(lambda table: cells(table.increment(java)))
         values = {cell.column: LONG.decode(cell.value) for cell in found}
         return next(iter(values.values())) if one else values
 
-    def counter(self, row: Any, name: Column) -> int:
+    def counter(self, row: K, name: Column) -> int:
         """Return a counter's value; 0 where there is none."""
         found = self._cells(self.encoder.key(row), Query((name,)))
         return int(LONG.decode(found[0].value)) if found else 0
 
-    def append(self, row: Any, values: Values) -> Row:
+    def append(
+        self,
+        row: K,
+        values: Mapping[Any, V],
+        *,
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
+    ) -> Row[K, V]:
         """Append to values. Return the row afterwards."""
         java = hbase("client.Append")(self.encoder.key(row))
         for value in self.encoder.values(values):
             java.addColumn(value.family, value.qualifier, value.value)
+        _attach(java, attributes, visibility)
         key = self.encoder.key(row)
         return Row(key, self._call(lambda table: cells(table.append(java))), self.codecs)
 
-    def mutate(self, row: Any, put: Values | None = None, delete: Iterable[Column] = ()) -> None:
+    def mutate(self, row: K, put: Mapping[Any, V] | None = None, delete: Iterable[Column] = ()) -> None:
         """Put and delete in one row atomically."""
         self.connection.call(self.java.mutateRow, self._mutations(row, put, delete))
 
     def check_and_mutate(
         self,
-        row: Any,
+        row: K,
         condition: Column | None = None,
         operator: str = "=",
         value: Any = None,
         *,
         filter: Any = None,
         time_range: tuple[int, int] | None = None,
-        put: Values | None = None,
+        put: Mapping[Any, V] | None = None,
         delete: Iterable[Column] = (),
     ) -> bool:
         """Put and delete in one row atomically, if a condition holds. Return whether it held.
@@ -189,7 +240,7 @@ class Table(Writes):
         built = call(builder.build, self._mutations(row, put, delete))
         return bool(self._call(lambda table: table.checkAndMutate(built)).isSuccess())
 
-    def _mutations(self, row: Any, put: Values | None, delete: Iterable[Column]) -> Any:
+    def _mutations(self, row: K, put: Mapping[Any, V] | None, delete: Iterable[Column]) -> Any:
         """Return a Java RowMutations. Raises Invalid."""
         actions = [] if put is None else [self.encoder.put(row, put, PLAIN)]
         if taken := list(delete) if not isinstance(delete, str | bytes) else [delete]:
@@ -198,16 +249,16 @@ class Table(Writes):
             raise Invalid("nothing to do: give it put= or delete=")
         return hbase("client.RowMutations").of(call(mutations, block(actions)))
 
-    def batch(self) -> Batch:
+    def batch(self) -> Batch[K, V]:
         """Return a batch: puts and deletes of many rows, sent together at the end of a `with`."""
         return Batch(self)
 
-    def mutator(self, buffer: int = 2 << 20) -> Mutator:
+    def mutator(self, buffer: int = 2 << 20) -> Mutator[K, V]:
         """Return a mutator: puts and deletes of any number of rows, sent while more are made; `buffer` is
         Java's, in bytes."""
         return Mutator(self, buffer)
 
-    def put_many(self, rows: Iterable[tuple[Any, Values]] | Mapping[Any, Values]) -> int:
+    def put_many(self, rows: Iterable[tuple[K, Mapping[Any, V]]] | Mapping[K, Mapping[Any, V]]) -> int:
         """Put any number of rows, keys and their values. Return their number."""
         count = 0
         with self.mutator() as mutator:
@@ -246,7 +297,7 @@ class Table(Writes):
     def _call(self, function: Any, *arguments: Any) -> Any:
         return self.connection.call(lambda: function(self.java, *arguments))
 
-    def get_many(self, keys: Iterable[Any], **query: Any) -> list[Row | None]:
+    def get_many(self, keys: Iterable[K], **query: Unpack[Some]) -> list[Row[K, V] | None]:
         """Return rows by their keys in that order, None for missing ones, in a few requests. `query` may have
         columns and versions only."""
         unknown = set(query) - {"columns", "versions"}
@@ -257,7 +308,7 @@ class Table(Writes):
         versions = query.get("versions", 1)
         Query(versions=versions).check()
         wanted = [self.encoder.key(key) for key in keys]
-        found: list[Row | None] = []
+        found: list[Row[K, V] | None] = []
         for begin in range(0, len(wanted), _GETS):
             some = wanted[begin : begin + _GETS]
             actions = [get(key, named, _EVERY if versions is None else versions) for key in some]
@@ -272,48 +323,56 @@ class Table(Writes):
         results = table.get(gets(data))
         return pack(results), sizes(results)
 
-    def count(self, **scan: Any) -> int:
+    def count(self, *, after: K | None = None, **scan: Unpack[Span]) -> int:
         """Count all rows, or those of a scan. Only their keys are transferred."""
-        given = scan.pop("filter", None)
+        given = scan.get("filter")
         keys = hbase("filter.FilterList")()
         if given is not None:
             keys.addFilter(java_filter(given))
         keys.addFilter(hbase("filter.FirstKeyOnlyFilter")())
         keys.addFilter(hbase("filter.KeyOnlyFilter")())
-        return sum(1 for _ in self.scan(filter=keys, **scan))
+        scan["filter"] = keys
+        return sum(1 for _ in self.scan(after=after, **scan))
 
-    def page(self, size: int, after: Any = None, **scan: Any) -> Page:
+    def page(self, size: int, after: K | None = None, **scan: Unpack[Span]) -> Page[K, V]:
         """Return a page of at most `size` rows after the key `after`: `page.rows`, and `page.after` for the
         next page, None at the end."""
         if size < 1:
             raise Invalid(f"a page of {size} rows: it has 1 at least")
-        rows = list(self.scan(after=after, limit=size + 1, **scan))
+        scan["limit"] = size + 1
+        rows = list(self.scan(after=after, **scan))
         return Page(rows[:size], rows[size - 1].key if len(rows) > size else None)
 
     # A mapping
 
-    def __getitem__(self, row: Any) -> Row:
+    def __getitem__(self, row: K) -> Row[K, V]:
         found = self.get(row)
         if found is None:
             raise KeyError(row)
         return found
 
-    def __setitem__(self, row: Any, values: Values) -> None:
+    def __setitem__(self, row: K, values: Mapping[Any, V]) -> None:
         self.put(row, values)
 
-    def __delitem__(self, row: Any) -> None:
+    def __delitem__(self, row: K) -> None:
         self.delete(row)
 
-    def __contains__(self, row: Any) -> bool:
+    def __contains__(self, row: K) -> bool:
         return self.exists(row)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         for row in self.scan(filter="FirstKeyOnlyFilter() AND KeyOnlyFilter()"):
             yield row.key
 
-    def items(self, **scan: Any) -> Iterator[tuple[Any, Row]]:
+    def items(self, *, after: K | None = None, **scan: Unpack[Span]) -> Iterator[tuple[K, Row[K, V]]]:
         """Yield keys and rows of a scan."""
-        return ((row.key, row) for row in self.scan(**scan))
+        return ((row.key, row) for row in self.scan(after=after, **scan))
+
+
+def _attach(java: Any, attributes: Mapping[str, bytes] | None, visibility: str | None) -> None:
+    """Set attributes of a Java Increment or Append."""
+    for name, value in settings(attributes=attributes, visibility=visibility).attributes:
+        java.setAttribute(name, value)
 
 
 def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Query:
@@ -328,7 +387,9 @@ def _query(method: str, given: Mapping[str, Any], besides: tuple[str, ...] = ())
         raise Invalid(f"{method} has no {unknown}=: {hint}") from None
 
 
-def _match(builder: Any, family: bytes, qualifier: bytes, operator: str, codec: Codec, value: Any) -> None:
+def _match(
+    builder: Any, family: bytes, qualifier: bytes, operator: str, codec: Codec[Any], value: Any
+) -> None:
     """Set the condition of a CheckAndMutate: a column's value compared with one. Raises Invalid."""
     compare, data = _operator(operator), codec.encode(value)
     if operator in ("=", "!=") or codec.ordered:

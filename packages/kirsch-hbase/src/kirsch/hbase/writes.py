@@ -1,51 +1,61 @@
 """Writes of rows: at once by a table, collected in a batch, or in blocks by a mutator."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic
 
 import jpype
 
 from kirsch.hbase.block_transfer import mutations, writer
 from kirsch.hbase.calls import Pending, begin, call, late, translated
+from kirsch.hbase.codec import K, V
 from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import cls, hbase
-from kirsch.hbase.mutation import Encoder, Values, block, settings
+from kirsch.hbase.mutation import Encoder, block, settings
 from kirsch.hbase.row import Column
 
 if TYPE_CHECKING:
     from kirsch.hbase.table import Table
 
 
-class Writes(ABC):
-    """Receiver of puts and deletes; `encoder` encodes them as actions."""
+class Writes(ABC, Generic[K, V]):
+    """Receiver of puts and deletes; `encoder` encodes them as actions.
+
+    `attributes` go to the server with a mutation; `visibility` is an expression of labels that its cells get.
+    """
 
     encoder: Encoder
 
     def put(
         self,
-        row: Any,
-        values: Values,
+        row: K,
+        values: Mapping[Any, V],
         *,
         timestamp: int | None = None,
         ttl: float | None = None,
         durability: str = "default",
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
     ) -> None:
         """Write values of one row, all or none of them. `timestamp` in ms (the server's time); `ttl`: seconds
         after which they are gone; `durability`: default, skip, async, sync or fsync."""
-        self._add(self.encoder.put(row, values, settings(timestamp, ttl, durability)))
+        whole = settings(timestamp, ttl, durability, attributes, visibility)
+        self._add(self.encoder.put(row, values, whole))
 
     def delete(
         self,
-        row: Any,
+        row: K,
         columns: Iterable[Column] = (),
         *,
         timestamp: int | None = None,
         all_versions: bool = True,
         durability: str = "default",
+        attributes: Mapping[str, bytes] | None = None,
+        visibility: str | None = None,
     ) -> None:
         """Delete a row, or families or columns of it: all versions up to `timestamp`, or one."""
-        whole = settings(None if columns else timestamp, None, durability)
+        whole = settings(None if columns else timestamp, None, durability, attributes, visibility)
         self._add(self.encoder.delete(row, columns, timestamp, all_versions, whole))
 
     @abstractmethod
@@ -58,10 +68,10 @@ BYTES = 1 << 18
 MOST = 2000
 
 
-class Mutations(Writes):
+class Mutations(Writes[K, V]):
     """Collection of a table's encoded puts and deletes."""
 
-    def __init__(self, table: "Table") -> None:
+    def __init__(self, table: "Table[K, V]") -> None:
         self.table = table
         self.encoder = table.encoder
         self._actions: list[bytes] = []
@@ -70,7 +80,7 @@ class Mutations(Writes):
         self._actions.append(action)
 
 
-class Batch(Mutations):
+class Batch(Mutations[K, V]):
     """Puts and deletes that are sent together at the end of a `with`, and none of them if it ends by an
     error.
 
@@ -87,7 +97,7 @@ class Batch(Mutations):
         if actions:
             self.table.apply(actions)
 
-    def __enter__(self) -> "Batch":
+    def __enter__(self) -> "Batch[K, V]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -95,7 +105,7 @@ class Batch(Mutations):
             self.send()
 
 
-class Mutator(Mutations):
+class Mutator(Mutations[K, V]):
     """Puts and deletes that are sent in blocks while more are made (Java's BufferedMutator). It is not
     thread-safe.
 
@@ -104,7 +114,7 @@ class Mutator(Mutations):
     its `failures` are their rows.
     """
 
-    def __init__(self, table: "Table", buffer: int) -> None:
+    def __init__(self, table: "Table[K, V]", buffer: int) -> None:
         super().__init__(table)
         self._timeout = table.connection.timeout
         parameters = hbase("client.BufferedMutatorParams")(hbase("TableName").valueOf(table.name))
@@ -124,7 +134,7 @@ class Mutator(Mutations):
 
     def _send(self) -> None:
         # It may raise what the block before has come to: this one is not lost, it is sent the next time.
-        self._wait()
+        self._wait(self._end())
         data, self._actions, self._size = block(self._actions), [], 0
         self._pending = begin(self._mutate, self.java, self._write, data)
         self._pending.handed_over()
@@ -139,11 +149,15 @@ class Mutator(Mutations):
             # One is refused, such as for a value that is too large, and so none of them has been taken.
             _one_by_one(java, mutations(data))
 
-    def _wait(self) -> None:
+    def _end(self) -> float:
+        """Return the time at which an operation that begins now is given up."""
+        return time.monotonic() + float(self._timeout)
+
+    def _wait(self, end: float) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
             try:
-                pending.result(self._timeout)
+                pending.result(max(0.0, end - time.monotonic()))
             except jpype.JException as error:
                 raise translated(error) from error
             except TimeoutError:
@@ -154,33 +168,45 @@ class Mutator(Mutations):
         was sent."""
         if self.java is None:
             raise Closed("this mutator is closed")
+        self._flush(self._end())
+
+    def _flush(self, end: float) -> None:
         failed = []
-        for step in (self._wait, self._rest, self._wait, self._flush):
+        for step in (self._wait, self._rest, self._wait, self._write_out):
             try:
-                step()
+                step(end)
             except HBaseError as error:
                 failed.append(error)
         if failed:
             raise joined(failed)
 
-    def _rest(self) -> None:
+    def _rest(self, _: float) -> None:
         if self._actions:
             self._send()
 
-    def _flush(self) -> None:
-        call(self.java.flush, limit=self._timeout)
+    def _write_out(self, end: float) -> None:
+        self._call(self.java.flush, end)
+
+    @staticmethod
+    def _call(function: Any, end: float) -> None:
+        # What came before may have used up the time of the whole: Java still tells what it knows.
+        call(function, limit=max(0.1, end - time.monotonic()))
 
     def close(self) -> None:
         """Flush and close the mutator."""
         if self.java is None:
             return
+        end = self._end()
         try:
-            self.flush()
+            self._flush(end)
         finally:
             java, self.java = self.java, None
-            call(java.close, limit=self._timeout)
+            if time.monotonic() < end:
+                self._call(java.close, end)
+            else:
+                begin(java.close)
 
-    def __enter__(self) -> "Mutator":
+    def __enter__(self) -> "Mutator[K, V]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
