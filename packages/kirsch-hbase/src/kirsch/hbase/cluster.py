@@ -17,18 +17,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A region server: `name` is `host,port,started`; memory in MB."""
+    """A region server: `name` is `host,port,started`; sizes in MB; counts since it was started."""
 
     name: str
     regions: int
     requests_a_second: int
     heap_used: float
     heap_most: float
+    requests: int
+    reads: int
+    writes: int
+    stores: int
+    files: int
+    files_size: float
+    memstore: float
+    coprocessors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionLoad:
+    """Load of a region: sizes in MB, those of indexes and Bloom filters in KB; `compacted` of
+    `compacting` cells; `major` is when its files became one, in ms (0: not yet)."""
+
+    name: bytes
+    server: str
+    stores: int
+    files: int
+    files_size: float
+    memstore: float
+    reads: int
+    filtered_reads: int
+    writes: int
+    index: float
+    bloom: float
+    compacting: int
+    compacted: int
+    major: int
+    locality: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationLoad:
+    """Replication by a server: to a `peer`, or from others, with none: times in ms, logs that wait."""
+
+    server: str
+    peer: str | None
+    age: int
+    queue: int | None = None
+    lag: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of the master or a region server, begun at `started` (ms)."""
+
+    server: str
+    started: int
+    state: str
+    description: str
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """State of a cluster as its master reports it."""
+    """State of a cluster as its master reports it. `in_transition` are regions that are being opened, closed,
+    split or merged; `loads` are there if they were asked for."""
 
     version: str
     id: str
@@ -39,6 +92,10 @@ class Status:
     regions: int
     average_load: float
     balancer: bool
+    coprocessors: tuple[str, ...]
+    in_transition: tuple[str, ...]
+    replication: tuple[ReplicationLoad, ...]
+    loads: tuple[RegionLoad, ...] = ()
 
 
 class Cluster:
@@ -52,20 +109,45 @@ class Cluster:
         self._call = connection.call
         self._java = java
 
-    def status(self) -> Status:
-        """Return the servers, the number of regions and the load."""
+    def status(self, regions: bool = False) -> Status:
+        """Return the servers, the number of regions and the load; with `regions` the load of each."""
         metrics = self._call(self._java.getClusterMetrics)
+        servers = sorted(
+            metrics.getLiveServerMetrics().entrySet(), key=lambda entry: str(entry.getKey().getServerName())
+        )
         return Status(
             str(metrics.getHBaseVersion()),
             str(metrics.getClusterId()),
             str(metrics.getMasterName()),
             tuple(str(name) for name in metrics.getBackupMasterNames()),
-            tuple(_server(entry) for entry in metrics.getLiveServerMetrics().entrySet()),
+            tuple(_server(entry) for entry in servers),
             tuple(str(name) for name in metrics.getDeadServerNames()),
             int(metrics.getRegionCount()),
             float(metrics.getAverageLoad()),
             bool(metrics.getBalancerOn()),
+            tuple(str(name) for name in metrics.getMasterCoprocessorNames()),
+            tuple(str(state.toDescriptiveString()) for state in metrics.getRegionStatesInTransition()),
+            tuple(load for entry in servers for load in _replication(entry)),
+            tuple(load for entry in servers for load in _loads(entry)) if regions else (),
         )
+
+    def tasks(self) -> list[Task]:
+        """Return the tasks of the master and the region servers, handlers of requests too."""
+        metrics = self._call(self._java.getClusterMetrics)
+        found = [("master", task) for task in metrics.getMasterTasks() or ()]
+        for entry in metrics.getLiveServerMetrics().entrySet():
+            name = str(entry.getKey().getServerName())
+            found += [(name, task) for task in entry.getValue().getTasks() or ()]
+        return [
+            Task(
+                name,
+                int(task.getStartTime()),
+                str(task.getState()),
+                str(task.getDescription()),
+                str(task.getStatus() or ""),
+            )
+            for name, task in found
+        ]
 
     def balance(self, force: bool = False) -> bool:
         """Distribute regions evenly over the servers. Return whether the balancer ran."""
@@ -215,16 +297,72 @@ def _names(servers: Any) -> list[str]:
     return sorted(str(server.getServerName()) for server in servers)
 
 
+def _megabytes(size: Any) -> float:
+    return float(size.get(hbase("Size$Unit").MEGABYTE))
+
+
+def _kilobytes(size: Any) -> float:
+    return float(size.get(hbase("Size$Unit").KILOBYTE))
+
+
 def _server(entry: Any) -> Server:
     metrics = entry.getValue()
-    megabyte = hbase("Size$Unit").MEGABYTE
+    regions = [*metrics.getRegionMetrics().values()]
     return Server(
         str(entry.getKey().getServerName()),
-        int(metrics.getRegionMetrics().size()),
+        len(regions),
         int(metrics.getRequestCountPerSecond()),
-        float(metrics.getUsedHeapSize().get(megabyte)),
-        float(metrics.getMaxHeapSize().get(megabyte)),
+        _megabytes(metrics.getUsedHeapSize()),
+        _megabytes(metrics.getMaxHeapSize()),
+        int(metrics.getRequestCount()),
+        sum(int(one.getReadRequestCount()) for one in regions),
+        sum(int(one.getWriteRequestCount()) for one in regions),
+        sum(int(one.getStoreCount()) for one in regions),
+        sum(int(one.getStoreFileCount()) for one in regions),
+        sum(_megabytes(one.getStoreFileSize()) for one in regions),
+        sum(_megabytes(one.getMemStoreSize()) for one in regions),
+        tuple(sorted(str(name) for name in metrics.getCoprocessorNames())),
     )
+
+
+def _loads(entry: Any) -> list[RegionLoad]:
+    return [
+        RegionLoad(
+            bytes(one.getRegionName()),
+            str(entry.getKey().getServerName()),
+            int(one.getStoreCount()),
+            int(one.getStoreFileCount()),
+            _megabytes(one.getStoreFileSize()),
+            _megabytes(one.getMemStoreSize()),
+            int(one.getReadRequestCount()),
+            int(one.getFilteredReadRequestCount()),
+            int(one.getWriteRequestCount()),
+            _kilobytes(one.getStoreFileUncompressedDataIndexSize()),
+            _kilobytes(one.getBloomFilterSize()),
+            int(one.getCompactingCellCount()),
+            int(one.getCompactedCellCount()),
+            int(one.getLastMajorCompactionTimestamp()),
+            float(one.getDataLocality()),
+        )
+        for one in entry.getValue().getRegionMetrics().values()
+    ]
+
+
+def _replication(entry: Any) -> list[ReplicationLoad]:
+    name, metrics = str(entry.getKey().getServerName()), entry.getValue()
+    found = [
+        ReplicationLoad(
+            name,
+            str(peer.getKey()),
+            int(load.getAgeOfLastShippedOp()),
+            int(load.getSizeOfLogQueue()),
+            int(load.getReplicationLag()),
+        )
+        for peer in metrics.getReplicationLoadSourceMap().entrySet()
+        for load in peer.getValue()
+    ]
+    sink = metrics.getReplicationLoadSink()
+    return found if sink is None else [*found, ReplicationLoad(name, None, int(sink.getAgeOfLastAppliedOp()))]
 
 
 @dataclass(frozen=True, slots=True)

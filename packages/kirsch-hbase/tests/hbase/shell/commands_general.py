@@ -1,6 +1,9 @@
 """general, configuration and procedures, each command against the server."""
 
+import re
+
 import pytest
+from tests.deadline import eventually
 
 from kirsch.hbase.shell.command import CommandError
 
@@ -14,7 +17,34 @@ def test_status(shell, name):
     assert server["STATE"] == "live"
     assert server["REGIONS"] > 0
     assert server["MAX_HEAP_MB"] > 100
+    assert server["STORES"] > 0
+    assert any("AccessController" in name for name in server["COPROCESSORS"])
+    _, out, _ = shell.says("status 'simple'")
+    assert re.match(
+        r"MASTER +\S+,\d+,\d+\nBACKUP_MASTERS +-\nAGGREGATE_LOAD +\d+\nREGIONS +\d+\n\nSERVER ", out
+    ), out
     assert any(row["REGION"].startswith(f"{name},") for row in shell("status 'detailed'"))
+    shell(f"put '{name}', 'r', 'f:q', 'v'; flush '{name}'; major_compact '{name}'")
+
+    def compacted():
+        return [
+            row
+            for row in shell("status 'detailed'")
+            if row["REGION"].startswith(f"{name},") and row["LAST_MAJOR"]
+        ]
+
+    (region,) = eventually(compacted, 60, "the load of a region that was compacted")
+    assert (region["STORES"], region["FILES"], region["WRITES"]) == (1, 1, 1)
+    _, out, _ = shell.says("status 'detailed'")
+    for line in (
+        r"VERSION +2\.",
+        r"IN_TRANSITION +-$",
+        r"MASTER_COPROCESSORS +.*AccessController",
+        r"DEAD +-$",
+    ):
+        assert re.search(f"^{line}", out, re.M), out
+    # A time is told as one.
+    assert re.search(rf"^{name},.* \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z +\S+$", out, re.M), out
     assert all(row["SIDE"] == "sink" for row in shell("status 'replication', 'sink'"))
     assert isinstance(shell("status 'replication'"), list)
     assert {"SERVER", "STATE", "TASK"} <= set(shell("status 'tasks'")[0])

@@ -30,10 +30,18 @@ class Grid(list[dict[str, Any]]):
     3
     """
 
-    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], noun: str = "row") -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        noun: str = "row",
+        head: "Facts | None" = None,
+    ) -> None:
         super().__init__(dict(zip(columns, row, strict=True)) for row in rows)
         self.columns = tuple(columns)
         self.noun = noun
+        # Facts that are shown above the table.
+        self.head = head
 
 
 class Facts(dict[str, Any]):
@@ -77,7 +85,7 @@ class Stream:
 
 GAP = "  "
 # Columns of milliseconds since 1970 that are shown as times. A cell's timestamp is not: one types it again.
-TIMES = ("CREATED", "START", "SUBMITTED", "LAST_UPDATE")
+TIMES = ("CREATED", "START", "SUBMITTED", "LAST_UPDATE", "LAST_MAJOR")
 # So many lines of a stream decide how wide its columns are.
 SAMPLE = 100
 BOLD, DIM, RED, CYAN = "1", "2", "31", "36"
@@ -97,6 +105,8 @@ def lines(value: Any, colour: bool = False) -> Iterator[str]:
     elif isinstance(value, Names):
         yield from _table((value.heading,), [(name,) for name in value], colour)
     elif isinstance(value, Grid):
+        if value.head is not None:
+            yield from [*_facts(value.head, colour), ""]
         yield from _table(value.columns, [list(row.values()) for row in value], colour)
     elif isinstance(value, Facts):
         yield from _facts(value, colour)

@@ -32,6 +32,16 @@ GROUPS = {
 }
 
 
+# Commands that HBase 2.4's shell lacks, and the first version whose servers answer them.
+NEWER = {
+    "change_sft": "2.5",
+    "change_sft_all": "2.5",
+    "flush_master_store": "2.5",
+    "list_unknownservers": "2.5",
+    "truncate_region": "2.6",
+}
+
+
 class UsageError(Exception):
     """A command was called with wrong arguments. The message says how to call it."""
 
@@ -65,6 +75,11 @@ class Command:
     def text(self) -> str:
         """Return the docstring behind the examples."""
         return "\n\n".join(self._parts[2:])
+
+    @property
+    def since(self) -> str:
+        """Return the first version of HBase whose shell has the command: 2.4 for all that are older."""
+        return NEWER.get(self.name, "2.4")
 
     @property
     def _parts(self) -> list[str]:
@@ -203,21 +218,17 @@ def bound(session: "Session") -> Iterator[tuple[str, Bound]]:
         yield alias, Bound(there[name], session)
 
 
-_NAMES = """
-ALL_METRICS ALLOW_PARTIAL_RESULTS ATTRIBUTES AUTHORIZATIONS BLOCKCACHE BLOCKSIZE BLOOMFILTER CACHE
-CACHE_BLOCKS CF CLASSNAME CLONE_SFT CLUSTER CLUSTER_KEY COLUMN COLUMNS COMPRESSION CONFIG CONFIGURATION
-CONSISTENCY COMPACTION_ENABLED DATA DATA_BLOCK_ENCODING DFS_REPLICATION DISABLE DISABLED DURABILITY ENABLED
-ENDPOINT_CLASSNAME ENDROW EVENTUAL FILTER FORMATTER FORMATTER_CLASS FLUSH_POLICY GLOBAL_BYPASS IN_MEMORY
-IN_MEMORY_COMPACTION INTERVAL ISOLATION_LEVEL IS_MOB IS_ROOT KEEP_DELETED_CELLS LIMIT MACHINE MAX_FILESIZE
-MAX_RESULT_SIZE MAXLENGTH MEMSTORE_FLUSHSIZE MERGE_ENABLED METADATA METHOD METRICS MIN_VERSIONS MOB_THRESHOLD
-NAME NAMESPACE NAMESPACES NO_INSERTS NO_WRITES NO_WRITES_COMPACTIONS NONE NORMALIZATION_ENABLED NUMREGIONS
-OWNER POLICY PRIORITY RAW READ READ_TYPE READONLY REGEX REGION_NAME REGION_REPLICA_ID REGION_REPLICATION
-REGIONSERVER REPLICATION_SCOPE REQUEST RESTORE_ACL REVERSED ROW ROWCOL ROWPREFIXFILTER SCOPE SERIAL
-SERVER_NAME SKIP_FLUSH SPACE SPLIT_ENABLED SPLIT_POLICY SPLITALGO SPLITS SPLITS_FILE STARTROW STATE STOPROW
-STORAGE_POLICY STRONG TABLE TABLE_CFS TABLE_NAME TABLE_NAMES THROTTLE THROTTLE_TYPE TIMERANGE TIMESTAMP TTL
-TYPE USER VALUE VERSIONS VISIBILITY WRITE
+# Values of options that HBase's shell has as constants.
+_VALUES = """
+CF CLUSTER DISABLE DISABLED ENABLED EVENTUAL IS_ROOT MACHINE NONE NO_INSERTS NO_WRITES NO_WRITES_COMPACTIONS
+READ REQUEST ROW ROWCOL SERVER_NAME SPACE STRONG THROTTLE VALUE WRITE
 """
-CONSTANTS = {name: name for name in _NAMES.split()}
+
+
+def constants() -> dict[str, str]:
+    """Return the constants of HBase's shell, which are text: options of all commands, and values."""
+    options = {option for command in commands().values() for option in command.options}
+    return {name: name for name in sorted({*_VALUES.split(), *options})}
 
 
 # The commands whose first argument is a table.

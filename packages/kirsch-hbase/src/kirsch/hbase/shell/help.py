@@ -5,7 +5,7 @@ from textwrap import wrap
 
 from kirsch.hbase.shell import ruby_syntax
 from kirsch.hbase.shell.answers import BOLD, Text, paint
-from kirsch.hbase.shell.command import ALIASES, GROUPS, Command, UsageError, commands
+from kirsch.hbase.shell.command import ALIASES, GROUPS, NEWER, Command, UsageError, commands
 
 INTRODUCTION = """\
 Type a command as you know it, scan 't1', {LIMIT => 10}, or as Python, scan('t1', limit=10). help 'dml' tells
@@ -47,7 +47,8 @@ def python_form(command: Command, example: str) -> str:
 
 
 def _command(command: Command, colour: bool) -> str:
-    lines = [f"{paint(command.name, BOLD, colour)} ({command.group}): {command.summary}", ""]
+    since = f", since HBase {command.since}" if command.name in NEWER else ""
+    lines = [f"{paint(command.name, BOLD, colour)} ({command.group}{since}): {command.summary}", ""]
     lines += [f"    {example}" for example in command.examples]
     if command.examples:
         lines += [

@@ -19,7 +19,6 @@ from kirsch.hbase.errors import HBaseError
 from kirsch.hbase.shell import ruby_syntax
 from kirsch.hbase.shell.answers import Stream
 from kirsch.hbase.shell.command import (
-    CONSTANTS,
     METHODS,
     Bound,
     CommandError,
@@ -27,6 +26,7 @@ from kirsch.hbase.shell.command import (
     UsageError,
     bound,
     commands,
+    constants,
 )
 from kirsch.hbase.shell.help import help_of
 from kirsch.hbase.shell.output import Output
@@ -67,7 +67,7 @@ class Interpreter:
         self.namespace: dict[str, Any] = {
             "__name__": "__main__",
             "__builtins__": builtins,
-            **CONSTANTS,
+            **constants(),
             **self._ours,
             "each": _each,
             **(names or {}),

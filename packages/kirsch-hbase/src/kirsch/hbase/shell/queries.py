@@ -1,8 +1,9 @@
-"""Reading of cells by commands: from options to Java's Get and Scan, and from cells to what is shown."""
+"""Reading of cells by commands: from options to the arguments of a Table's methods, and from cells to what is
+shown."""
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kirsch.hbase.shell.answers import Grid, Stream
@@ -24,8 +25,6 @@ _LIKE_FORMATTER = re.compile(r"to[A-Z]\w*")
 COLUMNS = ("ROW", "COLUMN", "TIMESTAMP", "VALUE")
 # The largest of Java's numbers.
 INT, LONG = (1 << 31) - 1, (1 << 63) - 1
-# Lines of a rewrite that go to the server at once.
-BLOCK = 1000
 META = "hbase:meta"
 Decode = Callable[[bytes], Any]
 
@@ -124,27 +123,20 @@ def _plain(value: Any) -> Any:
     return to_python(value)
 
 
-def _versions(session: Session, java: Any, value: Any) -> None:
+def _versions(value: Any) -> dict[str, Any]:
     if number(value, "VERSIONS", INT) < 1:
         raise CommandError("VERSIONS is 1 or more")
-    session.call(java.readVersions, number(value, "VERSIONS"))
+    return {"versions": number(value, "VERSIONS")}
 
 
-def _timestamp(session: Session, java: Any, value: Any) -> None:
-    stamp = session.java("java.lang.Long")(number(value, "TIMESTAMP")).longValue()
-    session.call(java.setTimestamp, stamp)
-
-
-def _time_range(session: Session, java: Any, value: Any) -> None:
+def _time_range(value: Any) -> dict[str, Any]:
     if len(many(value)) != 2:
         raise UsageError("TIMERANGE is written [FROM, TO], in ms")
-    session.call(java.setTimeRange, *(number(one, "TIMERANGE") for one in value))
+    return {"time_range": tuple(number(one, "TIMERANGE") for one in value)}
 
 
-def _filter(session: Session, java: Any, value: Any) -> None:
-    from kirsch.hbase.filters import java_filter
-
-    java.setFilter(java_filter(value))
+def _limit(value: Any) -> dict[str, Any]:
+    return {"limit": None if value == -1 else number(value, "LIMIT")}
 
 
 def _labels(session: Session, java: Any, value: Any) -> None:
@@ -164,30 +156,31 @@ def _number(setter: str, name: str, most: int) -> Callable[[Session, Any, Any], 
     return lambda session, java, value: session.call(getattr(java, setter), number(value, name, most))
 
 
-def _truth(setter: str) -> Callable[[Session, Any, Any], None]:
-    return lambda session, java, value: getattr(java, setter)(bool(value))
-
-
 def _nothing(session: Session, java: Any, value: Any) -> None:
     """Accept an option that has no effect here: rows come whole, in blocks bounded by bytes."""
 
 
-# Options of get and scan, and what sets each on a Java Get or Scan; those of a scan only; and options that
-# are read together. The parser, completion and help take them from here.
-BOTH: dict[str, Callable[[Session, Any, Any], None]] = {
+# Options of get and scan: arguments of a Table's methods; what only a Java Get or Scan has, and its setter;
+# what is of scans only; and options that are read together. Parser, completion and help take them from here.
+ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "VERSIONS": _versions,
-    "TIMESTAMP": _timestamp,
+    "TIMESTAMP": lambda value: {"timestamp": number(value, "TIMESTAMP")},
     "TIMERANGE": _time_range,
-    "FILTER": _filter,
+    "FILTER": lambda value: {"filter": value},
+}
+SETTERS: dict[str, Callable[[Session, Any, Any], None]] = {
     "AUTHORIZATIONS": _labels,
     "ATTRIBUTES": _attributes,
     "CONSISTENCY": _enum("setConsistency", "client.Consistency"),
     "REGION_REPLICA_ID": _number("setReplicaId", "REGION_REPLICA_ID", INT),
     "ISOLATION_LEVEL": _enum("setIsolationLevel", "client.IsolationLevel"),
-    "CACHE_BLOCKS": _truth("setCacheBlocks"),
+    "CACHE_BLOCKS": lambda session, java, value: java.setCacheBlocks(bool(value)),
 }
-SCAN_ONLY: dict[str, Callable[[Session, Any, Any], None]] = {
-    "RAW": _truth("setRaw"),
+SCAN_ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "RAW": lambda value: {"raw": bool(value)},
+    "LIMIT": _limit,
+}
+SCAN_SETTERS: dict[str, Callable[[Session, Any, Any], None]] = {
     "CACHE": _number("setCaching", "CACHE", INT),
     "MAX_RESULT_SIZE": _number("setMaxResultSize", "MAX_RESULT_SIZE", LONG),
     "READ_TYPE": _enum("setReadType", "client.Scan$ReadType"),
@@ -195,60 +188,64 @@ SCAN_ONLY: dict[str, Callable[[Session, Any, Any], None]] = {
     "ALLOW_PARTIAL_RESULTS": _nothing,
 }
 SHOWN = ("FORMATTER", "FORMATTER_CLASS", "MAXLENGTH")
-GET = ("COLUMN", "COLUMNS", *BOTH, *SHOWN)
-RANGE = (
-    "LIMIT", "STARTROW", "STOPROW", "ENDROW", "ROWPREFIXFILTER", "PREFIX", "REVERSED", "INCLUSIVE_STOP",
-)  # fmt: skip
+GET = ("COLUMN", "COLUMNS", *ARGUMENTS, *SETTERS, *SHOWN)
+RANGE = ("STARTROW", "STOPROW", "ENDROW", "ROWPREFIXFILTER", "PREFIX", "REVERSED", "INCLUSIVE_STOP")
 METRICS = ("ALL_METRICS", "METRICS")
-SCAN = ("COLUMN", "COLUMNS", *RANGE, *BOTH, *SCAN_ONLY, *METRICS, *SHOWN)
+SCAN = (*GET, *RANGE, *SCAN_ARGUMENTS, *SCAN_SETTERS, *METRICS)
 
 
-def query(
-    session: Session, java: Any, format_: Format, columns: Iterable[Any], options: dict[str, Any]
-) -> None:
-    """Set columns and options on a Java Get or Scan, and remove them from `options`."""
-    for column in columns:
-        family, qualifier = format_.column(column)
-        if qualifier is None:
-            java.addFamily(session.bytes(family))
-        else:
-            java.addColumn(session.bytes(family), session.bytes(qualifier))
+def reading(
+    session: Session, format_: Format, columns: Iterable[Any], options: dict[str, Any], scan: bool = False
+) -> dict[str, Any]:
+    """Return what to read of rows as arguments of a Table's `get` or `scan`, removed from `options`."""
+    given: dict[str, Any] = {}
+    named = [format_.column(one) for one in columns]
+    named += [format_.column(one) for name in ("columns", "column") for one in many(options.pop(name, None))]
+    given["columns"] = [family if qualifier is None else (family, qualifier) for family, qualifier in named]
     if "timerange" in options and options.get("versions") is None:
-        java.readAllVersions()
-    for name, apply in BOTH.items():
+        given["versions"] = None
+    for name, argument in {**ARGUMENTS, **(SCAN_ARGUMENTS if scan else {})}.items():
         if (value := options.pop(name.lower(), None)) is not None:
-            apply(session, java, value)
+            given.update(argument(value))
+    setting = [
+        (setter, value)
+        for name, setter in {**SETTERS, **(SCAN_SETTERS if scan else {})}.items()
+        if (value := options.pop(name.lower(), None)) is not None
+    ]
+
+    def set_all(java: Any) -> None:
+        for setter, value in setting:
+            setter(session, java, value)
+
+    if setting:
+        given["java"] = set_all
+    return given
 
 
-def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> tuple[Any, int | None]:
-    """Return a Java Scan of a command's options, and its limit. Raises UsageError for an unknown option."""
-    scan = session.java("client.Scan")()
-    columns = [*many(options.pop("columns", None)), *many(options.pop("column", None))]
-    query(session, scan, format_, columns, options)
-    for name, apply in SCAN_ONLY.items():
-        if (value := options.pop(name.lower(), None)) is not None:
-            apply(session, scan, value)
-    start = _either(options, "startrow", "start")
-    stop = _either(options, "stoprow", "endrow", "stop")
-    prefix = _either(options, "rowprefixfilter", "prefix")
-    backwards = bool(_either(options, "reversed", "reverse"))
+def scan_of(session: Session, format_: Format, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a Table's `scan`. Raises UsageError for an unknown option."""
+    given = reading(session, format_, (), options, scan=True)
+    edges = {
+        "start": _either(options, "startrow", "start"),
+        "stop": _either(options, "stoprow", "endrow", "stop"),
+        "prefix": _either(options, "rowprefixfilter", "prefix"),
+    }
+    given["reverse"] = bool(_either(options, "reversed", "reverse"))
     inclusive = bool(options.pop("inclusive_stop", False))
-    if prefix is not None:
-        _prefix(session, scan, data(prefix), start, stop, backwards)
-    else:
-        if start is not None:
-            session.call(scan.withStartRow, session.bytes(start))
-        if stop is not None:
-            session.call(scan.withStopRow, session.bytes(stop), inclusive)
-    if backwards:
-        scan.setReversed(True)
-    limit = options.pop("limit", None)
-    limit = None if limit is None or limit == -1 else number(limit, "LIMIT")
-    # A limit beyond Java's int is counted here only, as the rows come.
-    if limit and limit <= INT:
-        scan.setLimit(limit)
+    metrics = [options.pop(name.lower(), None) for name in METRICS]
     refuse("scan", options, SCAN, "a scan")
-    return scan, limit
+    edges = {name: data(value) for name, value in edges.items() if value is not None}
+    before = given.pop("java", None)
+
+    def set_all(java: Any) -> None:
+        if before is not None:
+            before(java)
+        if inclusive and "stop" in edges and "prefix" not in edges:
+            java.withStopRow(session.bytes(edges["stop"]), True)
+        if any(metrics):
+            java.setScanMetricsEnabled(True)
+
+    return {**given, **edges, "java": set_all}
 
 
 def refuse(command: str, options: Mapping[str, Any], known: Sequence[str], subject: str = "") -> None:
@@ -257,13 +254,6 @@ def refuse(command: str, options: Mapping[str, Any], known: Sequence[str], subje
         near = difflib.get_close_matches(name.upper(), known, 1)
         hint = f"; do you mean {near[0]}?" if near else f": help({command!r}) says which there are"
         raise UsageError(f"{subject or command} has no option {name.upper()}{hint}")
-
-
-def _prefix(session: Session, scan: Any, prefix: bytes, start: Any, stop: Any, backwards: bool) -> None:
-    from kirsch.hbase.scan import Range
-
-    first, last = (None if one is None else data(one) for one in (start, stop))
-    Range(first, last, prefix=prefix, reverse=backwards).apply(scan)
 
 
 def _either(options: dict[str, Any], *names: str) -> Any:
@@ -284,26 +274,24 @@ def number(value: Any, name: str, most: int = LONG) -> int:
     return value
 
 
-def scanned(session: Session, table: str, options: Mapping[str, Any]) -> Stream:
-    """Return the rows of a table as a stream."""
-    from kirsch.hbase.row import PLAIN
-    from kirsch.hbase.scan import Scanner
-
-    given = {key.lower(): value for key, value in options.items()}
-    format_ = Format(
+def format_of(session: Session, options: dict[str, Any]) -> Format:
+    """Return the formatters that options give, and remove them."""
+    return Format(
         session,
-        given.pop("formatter", None),
-        given.pop("formatter_class", None),
-        number(given.pop("maxlength", 0), "MAXLENGTH"),
+        options.pop("formatter", None),
+        options.pop("formatter_class", None),
+        number(options.pop("maxlength", 0), "MAXLENGTH"),
     )
-    metrics, every = given.pop("metrics", None), given.pop("all_metrics", False)
-    scan, limit = scan_of(session, format_, given)
-    if table == META:
+
+
+def scanned(session: Session, table: Any, options: Mapping[str, Any]) -> Stream:
+    """Return the rows of a Table as a stream."""
+    given = {key.lower(): value for key, value in options.items()}
+    format_ = format_of(session, given)
+    metrics, every = given.get("metrics"), given.get("all_metrics", False)
+    scanner = table.scan(**scan_of(session, format_, given))
+    if table.name == META:
         format_.decode_meta()
-    if metrics or every:
-        scan.setScanMetricsEnabled(True)
-    connection = session.connection
-    scanner = Scanner(connection.java_table(table), scan, PLAIN, limit, connection.timeout)
     stream = Stream(COLUMNS, iter(scanner), format_.lines, "row", scanner.close)
     if metrics or every:
         stream.after = lambda: _metrics(
@@ -319,45 +307,17 @@ def _metrics(scanner: Any, names: Iterable[str]) -> Grid:
     return Grid(("METRIC", "VALUE"), [(name, found[name]) for name in wanted], "metric")
 
 
-def rows_of(results: Any) -> list[Any]:
-    """Return the rows of Java Results."""
-    from kirsch.hbase.block_transfer import pack
-    from kirsch.hbase.compiled import decode_rows
-    from kirsch.hbase.row import PLAIN, Row
-
-    return [Row(key, cells, PLAIN) for key, cells in decode_rows(pack(results))]
-
-
-def rewrite(session: Session, table: Any, specification: Any, change: Callable[[Any], Any]) -> int:
-    """Rewrite the cells that a scan finds, each put changed. Return their number."""
+def rewrite(session: Session, table: Any, specification: Any, **settings: Any) -> int:
+    """Rewrite the cells that a scan finds, each put with settings of Table.put. Return their number."""
     options = {str(key): value for key, value in (specification or {}).items()}
-    name = str(session.table_name(table))
-    java = session.connection.java_table(name)
+    target = session.connection.table(text(table, "a table's name"))
     done = 0
-    for puts in _puts(session, scanned(session, name, options), change):
-        session.call(java.put, puts)
-        done += puts.size()
-        session.progress.say(f"{done:,} cells")
+    with target.mutator() as mutator:
+        for row in scanned(session, target, options):
+            for cell in row.cells:
+                if not cell.deletes:
+                    column = (cell.family, cell.qualifier)
+                    mutator.put(cell.row, {column: cell.value}, timestamp=cell.timestamp, **settings)
+                    done += 1
+            session.progress.say(f"{done:,} cells")
     return done
-
-
-def _puts(session: Session, rows: Iterable[Any], change: Callable[[Any], Any]) -> Iterator[Any]:
-    puts = session.java("java.util.ArrayList")()
-    for row in rows:
-        for cell in row.cells:
-            if cell.deletes:
-                continue
-            put = session.java("client.Put")(session.bytes(cell.row))
-            put.addColumn(
-                session.bytes(cell.family),
-                session.bytes(cell.qualifier),
-                cell.timestamp,
-                session.bytes(cell.value),
-            )
-            change(put)
-            puts.add(put)
-        if puts.size() >= BLOCK:
-            yield puts
-            puts = session.java("java.util.ArrayList")()
-    if puts.size():
-        yield puts

@@ -5,19 +5,8 @@ from typing import Any
 from kirsch.hbase.shell.answers import Names, Stream
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.queries import (
-    COLUMNS,
-    GET,
-    LONG,
-    SCAN,
-    Format,
-    number,
-    query,
-    refuse,
-    rows_of,
-    scanned,
-)
-from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
+from kirsch.hbase.shell.queries import COLUMNS, GET, LONG, SCAN, format_of, number, reading, refuse, scanned
+from kirsch.hbase.shell.session import Session, data, many, shown, text
 
 GROUP = "dml"
 COUNTER = 8
@@ -58,7 +47,7 @@ def scan(session: Session, table: Any, **options: Any) -> Stream:
 
     In Python the rows are iterated, once: for row in scan('t1'): row.key, row['c1:q'], row.cells.
     """
-    return scanned(session, _existing(session, table), options)
+    return scanned(session, _existing(_table(session, table)), options)
 
 
 @command(GROUP, options=GET)
@@ -73,20 +62,12 @@ def get(session: Session, table: Any, row: Any, *columns: Any, **options: Any) -
 
     """
     given = dict(options)
-    format_ = Format(
-        session,
-        given.pop("formatter", None),
-        given.pop("formatter_class", None),
-        number(given.pop("maxlength", 0), "MAXLENGTH"),
-    )
-    names = [name for one in columns for name in many(one)]
-    names += [*many(given.pop("columns", None)), *many(given.pop("column", None))]
-    java = session.call(session.java("client.Get"), session.bytes(row))
-    query(session, java, format_, names, given)
+    format_ = format_of(session, given)
+    asked = reading(session, format_, [name for one in columns for name in many(one)], given)
     refuse("get", given, GET)
-    result = session.call(_java(session, table).get, java)
-    rows = [] if result.isEmpty() else rows_of([result])
-    return Stream(COLUMNS[1:], iter(rows), lambda found: [line[1:] for line in format_.lines(found)], "row")
+    found = _table(session, table).get(data(row), **asked)
+    rows = [] if found is None else [found]
+    return Stream(COLUMNS[1:], iter(rows), lambda one: [line[1:] for line in format_.lines(one)], "row")
 
 
 @command(GROUP)
@@ -111,16 +92,14 @@ def put(
 
     Text is written in UTF-8, a number as its digits; "\\x00\\x01" in double quotes are bytes. TTL is in ms.
     """
-    family, qualifier = _column(column)
-    java = session.call(session.java("client.Put"), session.bytes(row))
-    value = b"" if value is None else value  # as in HBase's shell
-    if timestamp is None:
-        java.addColumn(session.bytes(family), session.bytes(qualifier), session.bytes(value))
-    else:
-        stamp = number(timestamp, "a timestamp")
-        java.addColumn(session.bytes(family), session.bytes(qualifier), stamp, session.bytes(value))
-    _attributes(session, java, attributes, visibility, ttl)
-    session.call(_java(session, table).put, java)
+    _table(session, table).put(
+        data(row),
+        # nil is empty, as in HBase's shell.
+        {_column(column): b"" if value is None else data(value)},
+        timestamp=_stamp(timestamp),
+        ttl=None if ttl is None else number(ttl, "TTL") / 1000,
+        **_labelled(attributes, visibility),
+    )
 
 
 @command(GROUP)
@@ -141,12 +120,13 @@ def delete(
 
     deleteall deletes all versions.
     """
-    family, qualifier = _column(column)
-    java = session.call(session.java("client.Delete"), session.bytes(row))
-    stamp = () if timestamp is None else (number(timestamp, "a timestamp"),)
-    java.addColumn(session.bytes(family), session.bytes(qualifier), *stamp)
-    _attributes(session, java, None, visibility, None)
-    session.call(_java(session, table).delete, java)
+    _table(session, table).delete(
+        data(row),
+        [_column(column)],
+        timestamp=_stamp(timestamp),
+        all_versions=False,
+        **_labelled(None, visibility),
+    )
 
 
 @command(GROUP)
@@ -171,38 +151,26 @@ def deleteall(
 
     A timestamp is the last one that is deleted. With a prefix CACHE rows go at once.
     """
-    target = _java(session, table)
+    target = _table(session, table)
     if (row is None) == (rowprefixfilter is None):
         raise UsageError("deleteall: of a row, or of those with ROWPREFIXFILTER => 'prefix'")
-    if row is not None:
-        session.call(target.delete, _delete(session, data(row), column, timestamp, visibility))
-        return
-    done = 0
-    deletes = session.java("java.util.ArrayList")()
-    name = _existing(session, table)
-    only_keys = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
-    for found in scanned(session, name, {"ROWPREFIXFILTER": rowprefixfilter, "FILTER": only_keys}):
-        deletes.add(_delete(session, found.key, column, timestamp, visibility))
-        if deletes.size() >= max(1, number(cache, "CACHE")):
-            done += deletes.size()
-            session.call(target.delete, deletes)
-            deletes = session.java("java.util.ArrayList")()
-            session.progress.say(f"{done:,} rows")
-    if deletes.size():
-        session.call(target.delete, deletes)
-
-
-def _delete(session: Session, row: bytes, column: Any, timestamp: int | None, visibility: str | None) -> Any:
-    stamp = () if timestamp is None else (number(timestamp, "a timestamp"),)
-    java = session.call(session.java("client.Delete"), session.bytes(row), *stamp)
+    which: dict[str, Any] = {"timestamp": _stamp(timestamp), **_labelled(None, visibility)}
     if column is not None:
-        family, colon, qualifier = data(column).partition(b":")
-        if colon:
-            java.addColumns(session.bytes(family), session.bytes(qualifier), *stamp)
-        else:
-            java.addFamily(session.bytes(family), *stamp)
-    _attributes(session, java, None, visibility, None)
-    return java
+        family, qualifier = _family_or_column(column)
+        which["columns"] = [family if qualifier is None else (family, qualifier)]
+    if row is not None:
+        target.delete(data(row), **which)
+        return
+    _existing(target)
+    done, batch = 0, target.batch()
+    only_keys = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
+    for found in target.scan(prefix=data(rowprefixfilter), filter=only_keys):
+        batch.delete(found.key, **which)
+        if len(batch) >= max(1, number(cache, "CACHE")):
+            done += len(batch)
+            batch.send()
+            session.progress.say(f"{done:,} rows")
+    batch.send()
 
 
 @command(GROUP)
@@ -221,12 +189,10 @@ def append(
     append 't1', 'r1', 'c1:q', 'value'
     append 't1', 'r1', 'c1:q', 'value', {VISIBILITY => 'PRIVATE|SECRET'}
     """
-    family, qualifier = _column(column)
-    java = session.call(session.java("client.Append"), session.bytes(row))
-    java.addColumn(session.bytes(family), session.bytes(qualifier), session.bytes(value))
-    _attributes(session, java, attributes, visibility, None)
-    result = session.call(_java(session, table).append, java)
-    return python_bytes(result.getValue(session.bytes(family), session.bytes(qualifier)))
+    where = _column(column)
+    labelled = _labelled(attributes, visibility)
+    appended = _table(session, table).append(data(row), {where: data(value)}, **labelled)
+    return bytes(appended[where])
 
 
 @command(GROUP)
@@ -250,14 +216,8 @@ def incr(
         raise CommandError(f"incr: a whole number is needed, not {amount!r}")
     if not -LONG <= amount <= LONG:
         raise CommandError(f"incr: a counter has 8 bytes, and {amount} does not fit")
-    family, qualifier = _column(column)
-    java = session.call(session.java("client.Increment"), session.bytes(row))
-    java.addColumn(
-        session.bytes(family), session.bytes(qualifier), session.java("java.lang.Long")(amount).longValue()
-    )
-    _attributes(session, java, attributes, visibility, None)
-    result = session.call(_java(session, table).increment, java)
-    return _counter(python_bytes(result.getValue(session.bytes(family), session.bytes(qualifier))), column)
+    labelled = _labelled(attributes, visibility)
+    return int(_table(session, table).increment(data(row), _column(column), amount, **labelled))
 
 
 @command(GROUP)
@@ -266,12 +226,9 @@ def get_counter(session: Session, table: Any, row: Any, column: Any) -> int | No
 
     get_counter 't1', 'r1', 'c1:q'
     """
-    family, qualifier = _column(column)
-    java = session.call(session.java("client.Get"), session.bytes(row))
-    java.addColumn(session.bytes(family), session.bytes(qualifier))
-    result = session.call(_java(session, table).get, java)
-    found = result.getValue(session.bytes(family), session.bytes(qualifier))
-    return None if found is None else _counter(python_bytes(found), column)
+    where = _column(column)
+    found = _table(session, table).get(data(row), columns=[where])
+    return None if found is None else _counter(found[where], column)
 
 
 def _counter(value: bytes, column: Any) -> int:
@@ -300,7 +257,7 @@ def count(session: Session, table: Any, interval: int | None = None, **options: 
     if "filter" not in given and not given.get("raw"):
         given["filter"] = "FirstKeyOnlyFilter() AND KeyOnlyFilter()"
     done = 0
-    for row in scanned(session, _existing(session, table), given):
+    for row in scanned(session, _existing(_table(session, table)), given):
         done += 1
         if done % 1000 == 0:
             session.progress.say(f"{done:,} rows, {shown(row.key)}")
@@ -309,31 +266,36 @@ def count(session: Session, table: Any, interval: int | None = None, **options: 
     return done
 
 
-def _existing(session: Session, table: Any) -> str:
-    """A table's name. That it is there is checked, for a scan would tell much later."""
-    name = session.table_name(table)
-    if not session.admin("tableExists", name):
-        raise CommandError(f"there is no table {name}")
-    return str(name)
+def _table(session: Session, name: Any) -> Any:
+    return session.connection.table(text(name, "a table's name"))
 
 
-def _java(session: Session, table: Any) -> Any:
-    return session.connection.java_table(str(session.table_name(table)))
+def _existing(table: Any) -> Any:
+    """Return a Table that is there. It is checked, for a scan would tell much later."""
+    if not table.connection.admin.exists(table.name):
+        raise CommandError(f"there is no table {table.name}")
+    return table
 
 
 def _column(column: Any) -> tuple[bytes, bytes]:
-    family, _, qualifier = data(column).partition(b":")
+    family, qualifier = _family_or_column(column)
+    return family, qualifier or b""
+
+
+def _family_or_column(column: Any) -> tuple[bytes, bytes | None]:
+    family, colon, qualifier = data(column).partition(b":")
     if not family:
         raise CommandError(f"{shown(data(column))!r} names no family: write 'FAMILY:QUALIFIER'")
-    return family, qualifier
+    return family, qualifier if colon else None
 
 
-def _attributes(
-    session: Session, java: Any, attributes: dict[str, Any] | None, visibility: str | None, ttl: int | None
-) -> None:
-    for name, value in (attributes or {}).items():
-        java.setAttribute(text(name), session.bytes(value))
-    if visibility is not None:
-        java.setCellVisibility(session.java("security.visibility.CellVisibility")(text(visibility)))
-    if ttl is not None:
-        java.setTTL(number(ttl, "TTL"))
+def _stamp(timestamp: Any) -> int | None:
+    return None if timestamp is None else number(timestamp, "a timestamp")
+
+
+def _labelled(attributes: dict[str, Any] | None, visibility: str | None) -> dict[str, Any]:
+    """Return the arguments of a write that have its attributes and visibility."""
+    return {
+        "attributes": {text(name): data(value) for name, value in (attributes or {}).items()},
+        "visibility": None if visibility is None else text(visibility),
+    }

@@ -1,13 +1,12 @@
 """general: about the cluster and this shell."""
 
 import base64
-import json
 from importlib import metadata
 from typing import Any
 
 from kirsch.hbase.shell.answers import Facts, Grid, Text
 from kirsch.hbase.shell.command import CommandError, command
-from kirsch.hbase.shell.session import Session, python_bytes, shown, text
+from kirsch.hbase.shell.session import Session, shown, text
 
 FORMATS = ("summary", "simple", "detailed", "replication", "tasks")
 
@@ -22,123 +21,117 @@ def status(session: Session, format: str = "summary", side: str = "both") -> Any
         status 'replication', 'source'
         status 'tasks'
 
-    'simple' has a line a server, 'detailed' a line a region; 'replication' may be followed by 'source' or
-    'sink'.
+    'simple' has a line a server, 'detailed' a line a region, each below what the master says of itself;
+    'replication' may be followed by 'source' or 'sink'.
     """
-    metrics = session.metrics()
-    if format == "summary":
-        return _summary(metrics)
-    if format == "simple":
-        return _servers(metrics)
-    if format == "detailed":
-        return _regions(metrics)
-    if format == "replication":
-        return _replication(metrics, side)
+    if format not in FORMATS:
+        raise CommandError(f"there is no status {format}: there are {', '.join(FORMATS)}")
     if format == "tasks":
         return processlist.function(session, "all")
-    raise CommandError(f"there is no status {format}: there are {', '.join(FORMATS)}")
+    found = session.connection.admin.cluster.status(regions=format == "detailed")
+    if format == "replication":
+        return _replication(found, side)
+    answers = {"summary": _summary, "simple": _servers, "detailed": _regions}
+    return answers[format](found)
 
 
-def _summary(metrics: Any) -> Facts:
-    live, dead = metrics.getLiveServerMetrics().size(), metrics.getDeadServerNames().size()
-    backups = metrics.getBackupMasterNames().size()
+def _summary(status: Any) -> Facts:
     facts = {
-        "MASTER": str(metrics.getMasterName()),
-        "BACKUP_MASTERS": int(backups),
-        "SERVERS": int(live),
-        "DEAD": int(dead),
-        "REGIONS": int(metrics.getRegionCount()),
-        "AVERAGE_LOAD": round(float(metrics.getAverageLoad()), 4),
-        "VERSION": str(metrics.getHBaseVersion()),
-        "CLUSTER_ID": str(metrics.getClusterId()),
+        "MASTER": status.master,
+        "BACKUP_MASTERS": len(status.backup_masters),
+        "SERVERS": len(status.servers),
+        "DEAD": len(status.dead),
+        "REGIONS": status.regions,
+        "AVERAGE_LOAD": round(status.average_load, 4),
+        "VERSION": status.version,
+        "CLUSTER_ID": status.id,
     }
     return Facts(
         facts,
-        f"1 active master, {backups} backup masters, {live} servers, {dead} dead, "
-        f"{facts['AVERAGE_LOAD']:.4f} average load",
+        f"1 active master, {len(status.backup_masters)} backup masters, {len(status.servers)} servers, "
+        f"{len(status.dead)} dead, {facts['AVERAGE_LOAD']:.4f} average load",
     )
 
 
-def _servers(metrics: Any) -> Grid:
-    rows = []
-    for name, server in dict(metrics.getLiveServerMetrics()).items():
-        rows.append(
-            (
-                str(name.getServerName()),
-                "live",
-                int(server.getRegionMetrics().size()),
-                int(server.getRequestCountPerSecond()),
-                int(server.getRequestCount()),
-                _size(server.getUsedHeapSize()),
-                _size(server.getMaxHeapSize()),
-            )
+def _master(status: Any) -> dict[str, Any]:
+    return {"MASTER": status.master, "BACKUP_MASTERS": list(status.backup_masters)}
+
+
+def _servers(status: Any) -> Grid:
+    rows: list[tuple[Any, ...]] = [
+        (
+            one.name,
+            "live",
+            one.regions,
+            one.requests_a_second,
+            one.requests,
+            one.reads,
+            one.writes,
+            one.stores,
+            one.files,
+            int(one.files_size),
+            int(one.memstore),
+            int(one.heap_used),
+            int(one.heap_most),
+            list(one.coprocessors),
         )
-    rows += [(str(name.getServerName()), "dead", 0, 0, 0, 0, 0) for name in metrics.getDeadServerNames()]
-    columns = ("SERVER", "STATE", "REGIONS", "REQUESTS/S", "REQUESTS", "HEAP_MB", "MAX_HEAP_MB")
-    return Grid(columns, rows, "server")
-
-
-def _regions(metrics: Any) -> Grid:
-    rows = []
-    for name, server in dict(metrics.getLiveServerMetrics()).items():
-        for region in server.getRegionMetrics().values():
-            rows.append(
-                (
-                    shown(python_bytes(region.getRegionName())),
-                    str(name.getServerName()),
-                    int(region.getStoreCount()),
-                    int(region.getStoreFileCount()),
-                    _size(region.getStoreFileSize()),
-                    _size(region.getMemStoreSize()),
-                    int(region.getReadRequestCount()),
-                    int(region.getWriteRequestCount()),
-                    round(float(region.getDataLocality()), 3),
-                )
-            )
+        for one in status.servers
+    ]
+    rows += [(name, "dead", *[0] * 11, []) for name in status.dead]
     columns = (
-        "REGION",
-        "SERVER",
-        "STORES",
-        "FILES",
-        "FILES_MB",
-        "MEMSTORE_MB",
-        "READS",
-        "WRITES",
-        "LOCALITY",
-    )
-    return Grid(columns, sorted(rows), "region")
+        "SERVER", "STATE", "REGIONS", "REQUESTS/S", "REQUESTS", "READS", "WRITES", "STORES", "FILES",
+        "FILES_MB", "MEMSTORE_MB", "HEAP_MB", "MAX_HEAP_MB", "COPROCESSORS",
+    )  # fmt: skip
+    load = sum(one.requests_a_second for one in status.servers)
+    head = {**_master(status), "AGGREGATE_LOAD": load, "REGIONS": sum(one.regions for one in status.servers)}
+    return Grid(columns, rows, "server", Facts(head))
 
 
-def _replication(metrics: Any, side: str) -> Grid:
+def _regions(status: Any) -> Grid:
+    rows = [
+        (
+            shown(one.name),
+            one.server,
+            one.stores,
+            one.files,
+            int(one.files_size),
+            int(one.memstore),
+            one.reads,
+            one.filtered_reads,
+            one.writes,
+            int(one.index),
+            int(one.bloom),
+            one.compacting,
+            one.compacted,
+            one.major or None,
+            round(one.locality, 3),
+        )
+        for one in status.loads
+    ]
+    columns = (
+        "REGION", "SERVER", "STORES", "FILES", "FILES_MB", "MEMSTORE_MB", "READS", "FILTERED_READS", "WRITES",
+        "INDEX_KB", "BLOOM_KB", "COMPACTING", "COMPACTED", "LAST_MAJOR", "LOCALITY",
+    )  # fmt: skip
+    head = {
+        "VERSION": status.version,
+        "IN_TRANSITION": list(status.in_transition),
+        **_master(status),
+        "MASTER_COPROCESSORS": list(status.coprocessors),
+        "SERVERS": [one.name for one in status.servers],
+        "DEAD": list(status.dead),
+    }
+    return Grid(columns, sorted(rows), "region", Facts(head))
+
+
+def _replication(status: Any, side: str) -> Grid:
     if side.lower() not in ("both", "source", "sink"):
         raise CommandError(f"there is no side {side}: there are source and sink")
-    rows: list[tuple[Any, ...]] = []
-    for name, server in dict(metrics.getLiveServerMetrics()).items():
-        where = str(name.getServerName())
-        if side.lower() != "sink":
-            for peer, loads in dict(server.getReplicationLoadSourceMap()).items():
-                for load in loads:
-                    rows.append(
-                        (
-                            where,
-                            "source",
-                            str(peer),
-                            int(load.getAgeOfLastShippedOp()),
-                            int(load.getSizeOfLogQueue()),
-                            int(load.getReplicationLag()),
-                        )
-                    )
-        sink = server.getReplicationLoadSink()
-        if side.lower() != "source" and sink is not None:
-            rows.append((where, "sink", None, int(sink.getAgeOfLastAppliedOp()), None, None))
+    found = [
+        (one.server, "sink" if one.peer is None else "source", one.peer, one.age, one.queue, one.lag)
+        for one in status.replication
+    ]
+    rows = [row for row in found if side.lower() in ("both", row[1])]
     return Grid(("SERVER", "SIDE", "PEER", "AGE_MS", "LOG_QUEUE", "LAG_MS"), rows, "line")
-
-
-def _size(size: Any) -> int:
-    """Return a size in megabytes."""
-    return int(
-        size.getLongValue() if str(size.getUnit()) == "MEGABYTE" else size.get(size.getUnit().MEGABYTE)
-    )
 
 
 @command("general")
@@ -149,7 +142,7 @@ def version(session: Session) -> Facts:
     """
     kirsch = metadata.version("kirsch-hbase")
     client = str(session.java("util.VersionInfo").getVersion())
-    server = str(session.metrics().getHBaseVersion())
+    server = session.connection.admin.cluster.status().version
     facts = {"CLIENT": client, "SERVER": server, "KIRSCH": kirsch}
     return Facts(facts, f"server {server}, client {client}, kirsch {kirsch}")
 
@@ -181,15 +174,11 @@ def processlist(session: Session, kind: str = "all", host: str = "") -> Grid:
     kinds = ("all", "general", "handler", "rpc", "operation")
     if kind not in kinds:
         raise CommandError(f"there is no kind {kind}: there are {', '.join(kinds)}")
-    metrics = session.metrics()
-    tasks = [("master", task) for task in metrics.getMasterTasks() or ()]
-    for name, server in dict(metrics.getLiveServerMetrics()).items():
-        tasks += [(str(name.getServerName()), task) for task in server.getTasks() or ()]
-    rows = []
-    for where, task in tasks:
-        description, state = str(task.getDescription()), str(task.getState())
-        if text(host, "a host") in where and _is(kind, description, state):
-            rows.append((where, int(task.getStartTime()), state, description, str(task.getStatus() or "")))
+    rows = [
+        (one.server, one.started, one.state, one.description, one.status)
+        for one in session.connection.admin.cluster.tasks()
+        if text(host, "a host") in one.server and _is(kind, one.description, one.state)
+    ]
     return Grid(("SERVER", "START", "STATE", "TASK", "STATUS"), rows, "task")
 
 
@@ -237,7 +226,7 @@ def list_procedures(session: Session) -> Grid:
             int(p.get("lastUpdate", 0)),
             _table(p.get("stateMessage", [])),
         )
-        for p in _json(session.admin("getProcedures"))
+        for p in session.connection.admin.procedures.list()
     ]
     return Grid(("PID", "NAME", "STATE", "SUBMITTED", "LAST_UPDATE", "TABLE"), rows, "procedure")
 
@@ -256,7 +245,7 @@ def list_locks(session: Session) -> Grid:
             (lock.get("exclusiveLockOwnerProcedure") or {}).get("procId"),
             len(lock.get("waitingProcedures") or ()),
         )
-        for lock in _json(session.admin("getLocks"))
+        for lock in session.connection.admin.procedures.locks()
     ]
     return Grid(("RESOURCE", "NAME", "LOCK", "OWNER_PID", "WAITING"), rows, "lock")
 
@@ -273,8 +262,3 @@ def _table(message: Any) -> str | None:
         )
         return table if namespace in ("", "default") else f"{namespace}:{table}"
     return next((found for one in message.values() if (found := _table(one))), None)
-
-
-def _json(answer: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(str(answer))
-    return found

@@ -171,7 +171,12 @@ def _grant_cells(session: Session, table: Any, rights: dict[Any, Any], specifica
     for user, letters in rights.items():
         made = kind.newBuilder().withActions(_actions(session, letters)).build()
         permissions.put(text(user, "a user's name"), made)
-    return rewrite(session, table, specification, lambda put: put.setACL(permissions))
+    put = session.java("client.Put")(session.bytes(b"any"))
+    session.call(put.setACL, permissions)
+    attributes = {
+        str(one.getKey()): python_bytes(one.getValue()) for one in put.getAttributesMap().entrySet()
+    }
+    return rewrite(session, table, specification, attributes=attributes)
 
 
 @command("visibility labels", keep_hashes=True, options=SCAN)
@@ -183,7 +188,5 @@ def set_visibility(
     set_visibility 't1', 'SECRET&!PUBLIC', {COLUMNS => ['f1', 'f2:q']}
     """
     session.connection.admin.labels.check()
-    expression = session.java("security.visibility.CellVisibility")(text(visibility, "a visibility"))
-    return rewrite(
-        session, table, {**(specification or {}), **more}, lambda put: put.setCellVisibility(expression)
-    )
+    expression = text(visibility, "a visibility")
+    return rewrite(session, table, {**(specification or {}), **more}, visibility=expression)
