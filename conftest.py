@@ -16,6 +16,7 @@ IMPOSSIBLE = (
     "there is no fleetctl",
     "there is no IPv6",
     "has no such argument",
+    "tests cannot be fetched",
     "machines as containers need root",
     "machines as containers need CAP_SYS_ADMIN",
 )

@@ -10,7 +10,7 @@ VENV = BENCH.parent / ".venv-bench"
 PYTHON = str(VENV / "bin/python")
 PACKAGES = (
     "aiohttp", "cherrypy>=18.10,<19", "cheroot>=11.1,<11.2", "gevent", "picows", "prometheus-client",
-    "tornado", "uvloop", "websockets", "ws4py", "wsproto",
+    "tornado", "uvicorn", "uvloop", "websockets", "ws4py", "wsproto",
 )  # fmt: skip
 ENVIRONMENT = {"PYTHONPATH": ":".join(map(str, (BENCH.parent / "src", *BENCH.parent.glob("packages/*/src"))))}
 PURE = {"KIRSCH_PURE": "1"}
@@ -53,6 +53,8 @@ PEER_SUBJECTS = (
     peer("aiohttp"),
     peer("websockets"),
     peer("websockets-sync"),
+    peer("uvicorn-websockets", "uvicorn", "websockets-sansio"),
+    peer("uvicorn-wsproto", "uvicorn", "wsproto"),
     peer("tornado"),
     peer("ws4py"),
     peer("ws4py-gevent", "ws4py", "gevent"),
@@ -62,6 +64,7 @@ KIRSCH_SUBJECTS = (
     own("asyncio-for", "for"),
     own("uvloop", "uvloop"),
     own("uvloop-for", "for", "uvloop"),
+    Subject("kirsch-uvicorn", ("uvicorn_server.py", "{role}", "kirsch.websocket.uvicorn:Protocol")),
     own("pure", **PURE),
     own("pure-for", "for", **PURE),
     command("threaded"),

@@ -1,7 +1,7 @@
 """WebSockets (RFC 6455 and 7692) with threads, asyncio, Tornado, gevent, CherryPy and WSGI.
 
 Each provider is a module that is imported by its name: `threaded`, `asyncio`, `tornado`, `gevent`, `cherrypy`
-and `wsgi`. The names below are imported when they are first used.
+and `wsgi`; `uvicorn` serves ASGI applications. The names below are imported when they are first used.
 """
 
 import importlib

@@ -186,7 +186,11 @@ class WebSocket(Protocol):
                     pass
         elif limits.ping_timeout is not None and now - self.__pinged >= limits.ping_timeout:
             log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
-            self.wire.abort()
+            self.silent()
+
+    def silent(self) -> None:
+        """End the connection, since the peer did not answer a ping in time."""
+        self.wire.abort()
 
     def wake(self) -> None:
         self.wire.wake()

@@ -115,8 +115,11 @@ class Redirect(HandshakeError):
         self.location = location
 
 
-def accept(request: Request, policy: Policy) -> Accepted:
+def accept(request: Request, policy: Policy, subprotocol: str | None = None) -> Accepted:
     """Answer a request (RFC 6455, 4.2.2). Raises HandshakeError with the status of the refusal.
+
+    `subprotocol` is one that the application has chosen already, in place of the policy's choice; ValueError
+    tells that the client did not offer it.
 
     405 for any method but GET, 400 for a malformed request, 426 without an upgrade to WebSocket or for
     another version than 13, 403 for an origin that `policy` does not accept.
@@ -129,11 +132,14 @@ def accept(request: Request, policy: Policy) -> Accepted:
             raise HandshakeError(403, f"the origin {origin[:200]!a} is not allowed")
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     answer = [_SWITCHING, b2a_base64(digest, newline=False).decode()]
-    subprotocol = agreement = None
-    if (offered := fields.get("sec-websocket-protocol")) is not None:
-        subprotocol = _choose(_split(offered), policy.subprotocols)
-        if subprotocol is not None:
-            answer += "\r\nSec-WebSocket-Protocol: ", subprotocol
+    agreement = None
+    offered = _offered(fields.get("sec-websocket-protocol", ""))
+    if subprotocol is None:
+        subprotocol = next((name for name in offered if name in policy.subprotocols), None)
+    elif subprotocol not in offered:
+        raise ValueError(f"the client did not offer the subprotocol {subprotocol[:40]!a}")
+    if subprotocol is not None:
+        answer += "\r\nSec-WebSocket-Protocol: ", subprotocol
     if (offers := fields.get("sec-websocket-extensions")) is not None:
         # A malformed offer is refused even where compression is off.
         found = deflate.negotiate(offers, policy.deflate or Deflate())
@@ -204,11 +210,13 @@ def _is_same(origin: str, host: str) -> bool:
     return port is not None and place.removesuffix(f":{port}") == host.removesuffix(f":{port}")
 
 
-def _choose(offered: list[str], spoken: tuple[str, ...]) -> str | None:
+def _offered(text: str) -> list[str]:
+    """Return the subprotocols that a client offers. Raises HandshakeError for what is no name."""
+    offered = _split(text)
     for subprotocol in offered:
         if TOKEN.fullmatch(subprotocol) is None:
             raise HandshakeError(400, f"{subprotocol[:40]!a} is no subprotocol's name")
-    return next((subprotocol for subprotocol in offered if subprotocol in spoken), None)
+    return offered
 
 
 def refusal(error: HandshakeError) -> bytes:
