@@ -295,6 +295,8 @@ class TestAgreeing:
                 "permessage-deflate; server_max_window_bits=9",
                 Agreement(server_max_window_bits=9),
             ),
+            # It is what a server does that says nothing.
+            ({"server_max_window_bits": 15}, "permessage-deflate", Agreement()),
         ],
     )
     def test_an_answer_that_fits_is_agreed_to(self, wish, answer, agreement):

@@ -334,6 +334,7 @@ class TestAccepting:
 
     def test_the_fields_are_there_for_servers_that_write_themselves(self):
         accepted = accept(request(), Policy(headers=(("X-A", "b: c"),)))
+        assert accept(request(), Policy(headers={"X-A": "b: c"})) == accepted
         assert accepted.headers == [
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
@@ -424,6 +425,15 @@ class TestAccepting:
         accepted = accept(got, Policy(subprotocols=("a", "b")))
         assert accepted.subprotocol == "b"
         assert b"\r\nSec-WebSocket-Protocol: b\r\n" in accepted.response
+
+    def test_an_application_may_have_chosen(self):
+        got = request(("Sec-WebSocket-Protocol", "x, b, a"))
+        accepted = accept(got, Policy(subprotocols=("x",)), "a")
+        assert accepted.subprotocol == "a"
+        assert b"\r\nSec-WebSocket-Protocol: a\r\n" in accepted.response
+        for asked in (got, request()):
+            with pytest.raises(ValueError, match="did not offer the subprotocol 'c'"):
+                accept(asked, Policy(), "c")
 
     def test_subprotocols_are_told_apart_by_case(self):
         assert accept(request(("Sec-WebSocket-Protocol", "CHAT")), Policy(("chat",))).subprotocol is None

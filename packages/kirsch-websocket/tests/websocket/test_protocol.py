@@ -260,7 +260,10 @@ class TestIterators:
         ("data", "frames"),
         [
             (lambda: iter(["a", "b"]), framed(TEXT, b"a", final=False) + framed(CONTINUATION, b"b")),
-            (lambda: [b"a", bytearray(b"b")], framed(BINARY, b"a", final=False) + framed(CONTINUATION, b"b")),
+            (
+                lambda: iter([b"a", bytearray(b"b")]),
+                framed(BINARY, b"a", final=False) + framed(CONTINUATION, b"b"),
+            ),
             (lambda: (x for x in [memoryview(b"abc")[::2]]), framed(BINARY, b"ac")),
             (lambda: iter(()), framed(BINARY)),
             (lambda: iter([""]), framed(TEXT)),
@@ -305,11 +308,27 @@ class TestIterators:
         events = told(server, client)
         assert events == [Ping(b"p"), "ab", "second", b"third", "fourth", Close(1001, "bye")]
 
+    @pytest.mark.parametrize("items", [["a", "b"], (b"a",), {"a"}])
+    def test_several_messages_are_not_one(self, core, items):
+        server = core.Protocol()
+        with pytest.raises(TypeError, match=r"; iter\(…\) makes one message of its items$"):
+            server.send(items)
+        assert not server.pending
+
     @pytest.mark.parametrize("data", [5, None, {"a": 1}, [5], [None, "a"], [["a"]], range(3)])
     def test_what_is_none_is_refused(self, core, data):
         server = core.Protocol()
-        with pytest.raises(TypeError, match=r"^a (message is str|binary message has a part that is)"):
+        with pytest.raises(TypeError, match=r"^a message is str"):
             server.send(data)
+        assert not server.pending
+        server.send("fine")
+        assert sent(server) == framed(TEXT, b"fine")
+
+    @pytest.mark.parametrize("items", [[5], [None, "a"], [["a"]]])
+    def test_a_wrong_first_item_is_refused(self, core, items):
+        server = core.Protocol()
+        with pytest.raises(TypeError, match=r"^a binary message has a part that is"):
+            server.send(iter(items))
         assert not server.pending
         server.send("fine")
         assert sent(server) == framed(TEXT, b"fine")
@@ -464,7 +483,7 @@ class TestClosing:
     @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, -1, 1 << 70])
     def test_a_code_that_cannot_be_sent_is_refused(self, core, code):
         server = core.Protocol()
-        with pytest.raises(ValueError, match=f"the close code {code} cannot be sent"):
+        with pytest.raises(ValueError, match=f"the close code {code} cannot be sent: 1000 to 1003, "):
             server.close(code)
         assert server.state == OPEN
 

@@ -388,7 +388,7 @@ def agree(value: str, wish: Deflate) -> Agreement:
         raise _misfit("server_no_context_takeover was asked for and is not there")
     asked = wish.server_max_window_bits
     server_bits = answer.get("server_max_window_bits", 15)
-    if asked is not None and ("server_max_window_bits" not in answer or server_bits > asked):
+    if asked is not None and server_bits > asked:
         raise _misfit(f"server_max_window_bits of {asked} at most was asked for and is not there")
     client_bits = min(answer.get("client_max_window_bits", 15), wish.client_max_window_bits or 15)
     client_alone = "client_no_context_takeover" in answer or wish.client_no_context_takeover

@@ -67,13 +67,13 @@ class Policy:
         origins: the pages whose scripts may connect: "https://example.com", "same" for pages of the host
             itself, "*" for any; None is ("same",). Clients without an Origin are no browsers, and accepted.
         deflate: the compression of messages, if the client supports it; None for none.
-        headers: further fields of the response.
+        headers: further fields of the response: pairs, or a mapping.
     """
 
     subprotocols: tuple[str, ...] = ()
     origins: Collection[str] | None = None
     deflate: Deflate | None = Deflate()  # noqa: RUF009 - it is frozen
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] | Fields = ()
 
     def __post_init__(self) -> None:
         arguments.kind("deflate", self.deflate, Deflate | None, "a kirsch.websocket.Deflate or None")
@@ -146,6 +146,8 @@ def accept(request: Request, policy: Policy, subprotocol: str | None = None) -> 
         if found is not None and policy.deflate is not None:
             agreement, extension = found
             answer += "\r\nSec-WebSocket-Extensions: ", extension
+    # Policy has made pairs of them.
+    assert isinstance(policy.headers, tuple)
     for name, value in policy.headers:
         answer.append(f"\r\n{name}: {value}")
     answer.append("\r\n\r\n")
@@ -287,7 +289,7 @@ class ClientHandshake:
         self.key = b64encode(nonce).decode()
         self.subprotocols = _tokens(subprotocols)
         self.deflate = deflate
-        further = _fields(headers.items() if isinstance(headers, Mapping) else headers)
+        further = _fields(headers)
         self.request = self._written(url, origin, further)
 
     def _written(self, url: Url, origin: str | None, further: tuple[tuple[str, str], ...]) -> bytes:
@@ -359,9 +361,9 @@ def _tokens(names: Iterable[str]) -> tuple[str, ...]:
     return tokens
 
 
-def _fields(pairs: Fields) -> tuple[tuple[str, str], ...]:
+def _fields(given: Mapping[str, str] | Fields) -> tuple[tuple[str, str], ...]:
     """Return further fields. Raises ValueError for an invalid one, and for those of the handshake."""
-    fields = tuple(pairs)
+    fields = tuple(given.items() if isinstance(given, Mapping) else given)
     for name, value in fields:
         if TOKEN.fullmatch(name) is None:
             raise ValueError(f"{name!a} is no header field's name")

@@ -8,7 +8,7 @@ from kirsch.websocket.core import arguments
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one connection. All are on by default; `None` turns one off.
+    """Limits of one connection. All are on by default; `None` turns one off, where its type has None.
 
     Attributes:
         message: the largest message, after decompression; a larger one closes the connection with 1009.

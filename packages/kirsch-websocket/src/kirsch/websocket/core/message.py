@@ -46,7 +46,9 @@ class Close:
 def check_close(code: int, reason: str) -> None:
     """Raise ValueError for a code that may not be sent, or a reason over 123 bytes (RFC 6455, 5.5)."""
     if not sendable(code):
-        raise ValueError(f"the close code {code} cannot be sent: 1000 and 3000 to 4999 can")
+        raise ValueError(
+            f"the close code {code} cannot be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999 can"
+        )
     if len(reason.encode()) > 123:
         raise ValueError("a close reason has 123 bytes at most")
 

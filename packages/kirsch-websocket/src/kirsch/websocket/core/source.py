@@ -22,7 +22,7 @@ def reading_source() -> bool:
 class Source:
     """Fragments of a message: text if the first item is `str`, else binary.
 
-    `data` is an iterable of str or of bytes, or has `read(size)`. Raises TypeError for anything else, and
+    `data` is an iterator of str or of bytes, or has `read(size)`. Raises TypeError for anything else, and
     what the iterator raises.
     """
 
@@ -124,6 +124,9 @@ def _items(data: Any) -> Iterator[Any]:
     read = getattr(data, "read", None)
     if read is not None:
         return iter(lambda: read(PIECE) or _END, _END)
-    if isinstance(data, Iterable) and not isinstance(data, dict):
-        return iter(data)
-    raise TypeError(f"a message is str, bytes, an iterator of either or a file, not {type(data).__name__}")
+    if isinstance(data, Iterator):
+        return data
+    hint = "; iter(…) makes one message of its items" if isinstance(data, Iterable) else ""
+    raise TypeError(
+        f"a message is str, bytes, an iterator of either or a file, not {type(data).__name__}{hint}"
+    )
