@@ -294,9 +294,8 @@ def serve(certificate):
         yield serve
     # The threads that all clients of a process share stay, whoever's they were.
     names = {thread.name for thread in threading.enumerate()}
-    assert not [
-        name for name in names if name.startswith("websocket") and not name.startswith("websocket-clients")
-    ]
+    shared = ("websocket-clients", "websocket-callbacks")
+    assert not [name for name in names if name.startswith("websocket") and not name.startswith(shared)]
 
 
 @pytest.fixture

@@ -186,6 +186,8 @@ class WebSocket(Protocol):
                     pass
         elif limits.ping_timeout is not None and now - self.__pinged >= limits.ping_timeout:
             log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
+            # The end may take longer than until the next tick.
+            self.__since, self.__pinged = now, None
             self.silent()
 
     def silent(self) -> None:

@@ -79,6 +79,8 @@ class Handshake:
         elif limit is not None and now - self._since >= limit:
             if not self._refused:
                 log.warning("%s: no handshake in %g s", self._peer, limit)
+            # A transport may take longer than until the next tick.
+            Ticker.of(self.loop).discard(self)
             self.abort()
 
     def close(self, code: int, reason: str) -> None:

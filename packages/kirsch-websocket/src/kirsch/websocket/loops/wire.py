@@ -46,9 +46,10 @@ class Ticker:
     def __init__(self) -> None:
         # No reference to the loop here, since the loop would then never be freed.
         self._ticking: set[Ticking] = set()
-        # Seconds between two ticks: those of the connection that needs the most.
-        self._interval = 1.0
-        self._timer: asyncio.TimerHandle | None = None
+        # Seconds between two ticks: those of the connection that needs the most; 0 while there is none.
+        self._interval = 0.0
+        # Number of the timer that counts: a shorter interval starts another one.
+        self._timer = 0
         self.gathering: list[Any] = []
 
     @classmethod
@@ -61,12 +62,10 @@ class Ticker:
     def add(self, ticking: Ticking, interval: float) -> None:
         """Tick something at least every `interval` seconds."""
         self._ticking.add(ticking)
-        if self._timer is not None and interval < self._interval:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._interval = min(interval, self._interval)
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
+        if not self._interval or interval < self._interval:
+            self._interval = interval
+            self._timer += 1
+            asyncio.get_running_loop().call_later(interval, self._tick, self._timer)
 
     def discard(self, ticking: Ticking) -> None:
         self._ticking.discard(ticking)
@@ -80,12 +79,14 @@ class Ticker:
         for pump in gathering:
             pump.flush_gathered()
 
-    def _tick(self) -> None:
+    def _tick(self, timer: int) -> None:
+        if timer != self._timer:
+            return
         loop = asyncio.get_running_loop()
         if self._ticking:
-            self._timer = loop.call_later(self._interval, self._tick)
+            loop.call_later(self._interval, self._tick, timer)
         else:
-            self._timer, self._interval = None, 1.0
+            self._interval = 0.0
         now = loop.time()
         for ticking in list(self._ticking):
             try:
