@@ -320,13 +320,13 @@ def test_a_function_that_does_not_take_messages_is_not_read_for():
             taken.put(len(message))
             ws.send("taken")
 
-    limits = Limits(inbox=100_000, message=1 << 20, ping_interval=0.1, ping_timeout=0.1)
+    limits = Limits(inbox=100_000, message=1 << 20)
     with serve(handler, limits=limits) as server, dial(server.address) as peer:
         peer.send(b"first")
         sender = threading.Thread(target=peer.send, args=[bytes(100_000)] * 100)
         sender.start()
         [ws] = server.connections
-        # The pool reads while the function does not, and stops; the peer is not taken for dead meanwhile.
+        # The pool reads while the function does not, and stops.
         assert ws.wire.wait(lambda: ws.full, PATIENCE)
         go.set()
         for _ in range(100):
@@ -334,6 +334,25 @@ def test_a_function_that_does_not_take_messages_is_not_read_for():
         sender.join()
         while peer.next() != "taken":
             pass
+
+
+def test_who_is_not_read_is_not_taken_for_dead():
+    go = threading.Event()
+    begun = queue.Queue()
+
+    def handler(ws):
+        begun.put(ws)
+        go.wait(PATIENCE)
+
+    limits = Limits(inbox=1000, ping_interval=0.1, ping_timeout=0.1)
+    # Messages right behind the request: nobody has the time to be silent.
+    messages = (b"\x82\xfe\x03\xe8" + bytes(4) + bytes(1000)) * 3
+    with serve(handler, limits=limits) as server, dial(server.address, REQUEST + messages):
+        ws = begun.get(timeout=PATIENCE)
+        assert ws.wire.wait(lambda: ws.full, PATIENCE)
+        # The clock has ticked often enough.
+        assert not ws.wire.wait(lambda: ws.wire.gone, 0.6)
+        go.set()
 
 
 def test_a_full_inbox_does_not_keep_the_answer_to_a_close_away():
