@@ -29,7 +29,7 @@ with serve(Echo) as server, connect(server.url) as ws:
 """
 # A program for each distribution, and what it prints.
 LINES = {
-    "kirsch": ("from kirsch.unit import Name; print(Name.parse('notes@1.container').instance)", "1"),
+    "kirsch": ("from kirsch.unit import UnitName; print(UnitName.parse('notes@1.container').instance)", "1"),
     "kirsch-websocket": (ECHO, "hello"),
     "kirsch-amqp": ("from kirsch.amqp import AMQPPlugin; print(AMQPPlugin.__name__)", "AMQPPlugin"),
     "kirsch-hbase": ("from kirsch.hbase import LONG; print(LONG.decode(LONG.encode(-7)))", "-7"),
