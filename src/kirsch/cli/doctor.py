@@ -28,7 +28,7 @@ SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an application needs of its computer: programs, Python, and the ports that it publishes."""
+    """Needs of an application: programs, and the ports that it publishes."""
 
     haproxy: bool = False
     postgres: bool = False
@@ -38,7 +38,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Computer:
-    """What a computer has; versions are empty for what is not there."""
+    """Facts about a computer; a version is empty for a program that is not there."""
 
     python: str
     application_python: str

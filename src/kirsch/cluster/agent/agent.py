@@ -48,7 +48,7 @@ SERVES = ("active", "reloading")
 
 
 async def _nobody_to_wait_for(name: UnitName, machine: str) -> None:
-    """Return at once."""
+    """Return at once: no balancer of this machine knows the unit."""
 
 
 class Agent:
