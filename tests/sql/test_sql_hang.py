@@ -4,10 +4,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from tests.deadline import eventually
 
-from kirsch.sql.connection import answers
+from kirsch.sql import Timeouts, make_engine
+from kirsch.sql.connection import GIVEN_UP, answers
 
 pytestmark = pytest.mark.services
 
@@ -65,6 +67,31 @@ def test_a_commit_that_hangs_has_an_unknown_outcome(run, make_postgres, tmp_path
         assert seconds < BOUND
 
 
+def test_the_promise_is_kept_by_the_sum_of_the_times():
+    """Whatever a request waits for; the tests here have slow machines, so their bound is another."""
+    timeouts = Timeouts()
+    assert timeouts.pool + GIVEN_UP <= 5  # a connection that was just used, then a statement
+    assert timeouts.pool + timeouts.connect <= 5  # a place in the pool, then a connection that is not made
+    assert GIVEN_UP <= 5  # a connection that is asked first, for it was idle
+
+
+def test_after_a_ping_that_hangs_no_connection_is_waited_for(make_postgres, monkeypatch):
+    """An application that nobody has asked for a while: its time would be up with the second of these."""
+    monkeypatch.setattr("kirsch.sql.engine.PING_AFTER_IDLE", 0.0)
+    server = make_postgres().start()
+    engine = make_engine(server.url)
+    with engine.connect() as connection:
+        connection.execute(text("select 1"))
+    opened = []
+    event.listen(engine, "do_connect", lambda *arguments: opened.append(arguments), insert=True)
+    with server.frozen(), pytest.raises(OperationalError, match=r"has not answered for 2\.5 s"):
+        engine.connect()
+    assert opened == []
+    with engine.connect() as connection:  # and then it goes on
+        assert connection.execute(text("select 1")).scalar_one() == 1
+    engine.dispose()
+
+
 def test_a_slow_statement_of_a_database_that_answers_is_waited_for(application):
     answer, seconds = timed(application.get, "/hold?seconds=3.5")
     assert answer.status == 200
@@ -88,8 +115,6 @@ def test_a_process_of_the_server_that_is_stuck_is_given_up(run, make_postgres, t
 
 
 def test_a_connection_that_waits_for_notifications_is_left_alone(postgres):
-    from kirsch.sql import Timeouts, make_engine
-
     engine = make_engine(postgres.url, Timeouts(statement=0.5))
     with engine.connect() as connection:
         connection.execute(text("listen here"))

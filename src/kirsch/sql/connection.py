@@ -21,6 +21,8 @@ from psycopg.pq import TransactionStatus
 PATIENCE = 1.0
 PROBE_TIMEOUT = 1.5
 TICK = 0.5
+# The longest time until a connection is ended whose server hangs.
+GIVEN_UP = TICK + PATIENCE + PROBE_TIMEOUT
 # PostgreSQL's SSLRequest message: any server answers it with one byte, before a login.
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
@@ -78,6 +80,11 @@ class Connection(psycopg.Connection[Any]):
         if since is None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
             return None
         return since
+
+    @property
+    def interrupted(self) -> bool:
+        """True once its server has stopped answering."""
+        return bool(self._interrupted)
 
     def interrupt(self, reason: str) -> None:
         """End the connection from another thread: its owner gets OperationalError(reason)."""

@@ -36,7 +36,8 @@ class Timeouts:
     """Limits on waiting for the database, in seconds.
 
     With the defaults a request is answered within 5 s if the database hangs: it may wait for a connection of
-    the pool, and then 3 s at most until kirsch.sql.connection.Watchdog gives up, or 2 s for a new connection.
+    the pool, and then `GIVEN_UP` s at most until kirsch.sql.connection.Watchdog gives up, or 2 s for a new
+    connection.
     """
 
     pool: float = 1.5  # for a free connection of the pool
@@ -132,6 +133,8 @@ def _check_at_checkout(engine: Engine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
+            if connection.interrupted:
+                raise  # a new connection would be waited for in vain, and the client has waited enough
             raise InvalidatePoolError from error
 
 
