@@ -39,7 +39,7 @@ PEERS = HERE / "peers"
 VENV = HERE.parent / ".venv-bench"
 PACKAGES = (
     "cherrypy>=18.10,<19", "django>=5.2,<5.3", "fastapi", "flask", "flask-sqlalchemy", "granian", "gunicorn",
-    "psycopg[binary,pool]>=3.2", "sqlalchemy[asyncio]>=2.0.22,<2.2", "uvicorn[standard]",
+    "psycopg[binary,pool]>=3.2", "sqlalchemy[asyncio]>=2.0.22", "uvicorn[standard]",
 )  # fmt: skip
 CONNECTIONS = 32
 PASSWORD = "bench"

@@ -1,0 +1,86 @@
+"""2,000 slow clients of four kinds for a minute: others are served as by a server that has none of them."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COUNT, SECONDS = 2000, 60
+APPLICATION = """
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+    size = 1 << 20 if environ["PATH_INFO"] == "/large" else 5
+    start_response("200 OK", [("Content-Length", str(size))])
+    return [b"x" * size]
+"""
+# What the server keeps in memory of each answer that is not read, and room for 2,000 connections.
+MEMORY = COUNT // 4 * (128 << 10) + (64 << 20)
+
+
+@contextmanager
+def serving(folder):
+    """`kirsch serve` of that application: its address and its process."""
+    (folder / "shop.py").write_text(APPLICATION)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kirsch.cli.main", "serve", "shop:application", "--port", "0", "--drain", "0"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr:
+            if found := re.search(r"Serving on ([0-9.]+):([0-9]+)", line):
+                break
+        yield found.groups(), process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def memory(process):
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    return int(line) << 10
+
+
+def program(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.bus.crowd", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_two_thousand_slow_clients_disturb_nobody(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    folders = [tmp_path / name for name in ("crowded", "quiet")]
+    for folder in folders:
+        folder.mkdir()
+    with serving(folders[0]) as (crowded, process), serving(folders[1]) as (quiet, _):
+        with program("quick", 2, *crowded, *quiet) as warm:
+            assert json.loads(warm.stdout.read())["statuses"].keys() == {"200"}
+        before = memory(process)
+        with program("slow", *crowded, COUNT, stdin=subprocess.PIPE) as slow:
+            assert slow.stdout.readline() == "ready\n"
+            with program("quick", SECONDS, *crowded, *quiet) as quick:
+                others = json.loads(quick.stdout.read())
+            slow.stdin.close()
+            found = json.loads(slow.stdout.read())
+        grown = memory(process) - before
+    print(others, found, f"{grown >> 20} MiB")
+    assert others["statuses"].keys() == {"200"}
+    assert others["p99"][0] < 2 * others["p99"][1]
+    assert grown < MEMORY
+    # Slow ones have their time, and are told when it is over; those that read have what they ask for.
+    assert found.keys() == {"silent 408", "head 408", "body 408", "reader 200", "open"}
+    assert found["open"] > COUNT * 0.9
