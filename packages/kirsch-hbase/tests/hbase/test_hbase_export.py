@@ -27,6 +27,22 @@ def test_pandas(typed):
     assert typed.scan(prefix="none").pandas().empty
 
 
+def test_pandas_back(connection, typed, name):
+    """What a scan gave is put into another table, whole numbers with missing ones too."""
+    typed["c"] = {"many:t": "no numbers"}
+    frame = typed.scan().pandas()
+    assert frame["cf:n"].dtype == "float64"
+    name = f"{name}back"
+    connection.admin.create(name, "cf", "many")
+    other = connection.table(name, key=UTF8, value={"cf:n": LONG, "cf:x": DOUBLE, "": UTF8})
+    assert other.put_many(frame) == 3
+    assert other.scan().pandas().equals(frame)
+    assert {row.key: dict(row) for row in other.scan()} == {row.key: dict(row) for row in typed.scan()}
+    frame["many:new"] = None
+    frame.loc["d"] = [None] * 4
+    assert other.put_many(frame) == 3
+
+
 def test_arrow_in_columns(typed):
     found = typed.scan().arrow(wide=True)
     assert {name: str(found.schema.field(name).type) for name in found.column_names} == {

@@ -246,7 +246,8 @@ class Connection:
 
     def call(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
         """Call any Java method, for at most `timeout` seconds (the connection's): Ctrl-C interrupts it, and
-        Java's exceptions are HBaseError."""
+        Java's exceptions are HBaseError. Raises Closed after `close`."""
+        self.check()
         return call(function, *arguments, limit=self.timeout if timeout is None else timeout)
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""A scan's cells in columns: for Arrow, pandas, and what reads these."""
+"""A scan's cells in columns: for Arrow, pandas, and what reads these; and a pandas frame as rows to put."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kirsch.hbase.cell import PUT
 from kirsch.hbase.codec import BOOLEAN, BYTES, DOUBLE, FLOAT, INT, JSON, LONG, SHORT, UTF8, Codec
 from kirsch.hbase.errors import HBaseError
-from kirsch.hbase.row import Codecs, Row
+from kirsch.hbase.row import Codecs, Row, column
 
 if TYPE_CHECKING:
     from kirsch.hbase.scan import Scanner
@@ -116,6 +116,22 @@ def frame(scanner: "Scanner") -> Any:
         lines.append(line)
     made = pandas.DataFrame(lines, index=pandas.Index(keys, name="row", dtype=object))
     return made[sorted(made.columns)]
+
+
+def puts(frame: Any, codecs: Codecs) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield the rows of a pandas.DataFrame as keys and values; what is missing is left out, and rows without
+    values are."""
+    names = [str(name) for name in frame.columns]
+    whole = {name for name in names if codecs.of(*column(name)) in (LONG, INT, SHORT)}
+    values = frame.astype(object).where(frame.notna(), None)
+    for key, *line in values.itertuples(name=None):
+        given = {name: value for name, value in zip(names, line, strict=True) if value is not None}
+        # pandas keeps whole numbers as floats where some of the column are missing.
+        for name in whole & set(given):
+            if isinstance(given[name], float) and given[name].is_integer():
+                given[name] = int(given[name])
+        if given:
+            yield key, given
 
 
 def _rows(scanner: "Scanner") -> Iterator[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload, runtime_checkable
 
 import jpype
 
@@ -40,6 +40,15 @@ OPERATORS = {
     ">": "GREATER",
     ">=": "GREATER_OR_EQUAL",
 }
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A pandas.DataFrame, of which nothing is imported."""
+
+    @property
+    def columns(self) -> Any: ...
+    def itertuples(self, index: bool = ..., name: str | None = ...) -> Iterable[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +267,21 @@ class Table(Writes[K, V]):
         Java's, in bytes."""
         return Mutator(self, buffer)
 
-    def put_many(self, rows: Iterable[tuple[K, Mapping[Any, V]]] | Mapping[K, Mapping[Any, V]]) -> int:
-        """Put any number of rows, keys and their values. Return their number."""
+    def put_many(
+        self, rows: Iterable[tuple[K, Mapping[Any, V]]] | Mapping[K, Mapping[Any, V]] | Frame
+    ) -> int:
+        """Put any number of rows: pairs of key and values, a mapping of these, or a pandas.DataFrame as
+        Scanner.pandas makes it. Return their number."""
+        pairs: Iterable[tuple[K, Mapping[Any, V]]]
+        if isinstance(rows, Frame):
+            from kirsch.hbase.export import puts
+
+            pairs = puts(rows, self.codecs)
+        else:
+            pairs = rows.items() if isinstance(rows, Mapping) else rows
         count = 0
         with self.mutator() as mutator:
-            for row, values in rows.items() if isinstance(rows, Mapping) else rows:
+            for row, values in pairs:
                 mutator.put(row, values)
                 count += 1
         return count
