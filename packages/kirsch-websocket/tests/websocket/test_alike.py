@@ -214,3 +214,36 @@ def test_no_host_is_every_address(name):
         assert server.url.endswith(f":{port}/")
         with wire.dial(("127.0.0.2", port)) as peer:
             peer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
+def test_what_was_sent_before_the_end_is_delivered_to_who_reads_slowly(name, caplog):
+    """It takes longer than close_timeout, which is for peers that read nothing."""
+    message = bytes(range(256)) * (8 << 12)
+
+    class Once(WebSocket):
+        def opened(self):
+            self.send(message)
+            self.close()
+
+    limits = Limits(message=None, close_timeout=1.5)
+    with serving(name, Once, limits=limits) as server, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        sock.settimeout(PATIENCE)
+        sock.connect(server.address)
+        sock.sendall(wire.REQUEST)
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += sock.recv(1000)
+        said, pause = said.partition(b"\r\n\r\n")[2], threading.Event()
+        parts, size = [said], len(said)
+        while size < len(message) + 14:
+            parts.append(sock.recv(1 << 20, socket.MSG_WAITALL if size + (1 << 20) < len(message) else 0))
+            assert parts[-1], f"it ended after {size} of {len(message)} bytes"
+            size += len(parts[-1])
+            pause.wait(0.3)
+        sock.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+    # A frame's head of ten bytes, the message, the close frame.
+    assert b"".join(parts)[10:-4] == message
+    assert not caplog.records

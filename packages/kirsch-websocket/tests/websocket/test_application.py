@@ -37,6 +37,7 @@ class Wire:
     def __init__(self):
         self.asked = []
         self.buffered = 0
+        self.outgoing = 0
 
     def wake(self):
         self.asked.append("wake")
@@ -418,6 +419,32 @@ class TestTime:
         assert websocket.wire.asked == ["wake"]
         websocket.tick(6)
         assert websocket.wire.asked == ["wake", "abort"]
+
+    def test_what_was_sent_before_a_close_has_the_time_it_needs(self, begun, caplog):
+        websocket = begun(limits=self.LIMITS)
+        websocket.tick(0)
+        websocket.close()
+        assert sent(websocket)
+        # The peer reads slowly, and does so for longer than the limit.
+        for now, ours, systems in ((1, 9, 9), (5, 8, 9), (9, 0, 9), (13, 0, 2), (17, 0, 0), (21, 0, 0)):
+            websocket.wire.buffered, websocket.wire.outgoing = ours, systems
+            websocket.tick(now)
+        assert websocket.wire.asked == ["wake"]
+        websocket.tick(22)
+        assert websocket.wire.asked == ["wake", "abort"]
+        assert websocket.unsent == 0
+        assert caplog.records == []
+
+    def test_what_is_cut_short_is_told(self, begun, caplog):
+        websocket = begun(limits=self.LIMITS)
+        websocket.close()
+        assert sent(websocket)
+        websocket.wire.buffered = 1000
+        for now in (0, 5):
+            websocket.tick(now)
+        assert websocket.wire.asked == ["wake", "abort"]
+        assert websocket.unsent == 1000
+        assert caplog.messages == ["peer: 1000 bytes were not sent: the peer has read nothing for 5 s"]
 
     def test_a_close_frame_that_waits_does_not_wait_forever(self, begun):
         def endless():

@@ -647,13 +647,11 @@ def hold(site, count):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_1000_idle_connections_with_10_threads(serve):
-    hold(serve(), 1000)
-
-
-@pytest.mark.soak
-def test_5000_idle_connections_with_10_threads(serve):
-    hold(serve(), 5000)
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(1000, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+)
+def test_idle_connections_with_10_threads(serve, count):
+    hold(serve(), count)
 
 
 def test_serve_has_every_path_be_a_websocket(certificate, tmp_path):

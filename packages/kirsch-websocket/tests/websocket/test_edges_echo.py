@@ -68,7 +68,7 @@ class Stuck(threading.Thread):
     def __init__(self, peer, said):
         super().__init__()
         self.sock, self.said, self.still = peer.sock.dup(), said, threading.Event()
-        self.sock.settimeout(0.5)
+        self.sock.settimeout(0.2)
 
     def run(self):
         left = memoryview(self.said)
@@ -81,7 +81,16 @@ class Stuck(threading.Thread):
         self.still.set()
 
 
-@pytest.mark.parametrize("kind", ["half a queue to a whole one", "the largest", "small", "all"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "all",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("half a queue to a whole one", "the largest", "small")
+        ),
+    ],
+)
 @pytest.mark.parametrize("form", ["class", "function", "late function"])
 @pytest.mark.parametrize("name", SERVERS)
 def test_an_echo_is_never_too_much(name, form, kind):

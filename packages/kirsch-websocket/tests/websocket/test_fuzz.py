@@ -5,7 +5,6 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from tests.source import PYTHONPATH
@@ -17,15 +16,12 @@ from tests.websocket.fuzz.targets import TARGETS
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_but_what_is_foreseen(name):
-    end = time.monotonic() + 0.7
-    for count, data in enumerate(inputs(SEEDS[name], seed=5)):
+    for data in itertools.islice(inputs(SEEDS[name], seed=5), len(SEEDS[name]) + 1000):
         try:
             TARGETS[name](data)
         except Exception:
             print(f"{name}: {data!r}")
             raise
-        if count > len(SEEDS[name]) + 100 and time.monotonic() > end:
-            break
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,7 +31,7 @@ from kirsch.websocket.gevent import connect, handler_class, reconnect, serve
 LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
 OPTIONS = ClientOptions(limits=LIMITS, proxy=None)
-SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20, LARGE]
+SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 PATIENCE = 20.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 FIELDS = {
@@ -182,13 +182,14 @@ class TestEcho:
         return mine, theirs
 
     @pytest.mark.parametrize("application", [Echo, echo], ids=["callbacks", "iteration"])
-    def test_of_every_size(self, options, application):
+    @pytest.mark.parametrize("sizes", [SIZES, pytest.param([LARGE], marks=pytest.mark.slow)], ids=len)
+    def test_of_every_size(self, options, application, sizes):
         mine, theirs = options
         with (
             serve(application, limits=LIMITS, **mine) as server,
             connect(server.url, options=OPTIONS, **theirs) as ws,
         ):
-            for size in SIZES:
+            for size in sizes:
                 text, binary = "é" * (size // 2), os.urandom(size)
                 ws.send(text)
                 ws.send(binary)

@@ -320,11 +320,12 @@ def thousands():
 class TestManyAtOnce:
     @pytest.mark.usefixtures("thousands")
     @pytest.mark.parametrize("begun", ["connected", "asking", "greeted", "talking", "closing"])
-    def test_a_thousand_reset(self, begin, caplog, begun):
+    @pytest.mark.parametrize("size", [100, pytest.param(1000, marks=pytest.mark.slow)])
+    def test_are_reset(self, begin, caplog, begun, size):
         server = begin()
-        count = Count(server)
+        left = Count(server)
         peers = []
-        for number in range(1000):
+        for number in range(size):
             match begun:
                 case "connected":
                     peers.append(Peer(server))
@@ -340,9 +341,9 @@ class TestManyAtOnce:
                 peer.send(made(CLOSE))
         for peer in peers:
             peer.reset()
-        count.settled()
+        left.settled()
         works(server)
-        count.settled()
+        left.settled()
         check(caplog)
 
 
@@ -374,8 +375,9 @@ class TestUnread:
         server = begin(queue=1 << 18)
         count = Count(server)
         peer = Peer.greeted(server, room=4096)
-        frames = b"".join(made(TEXT, f"{number:06}".encode() * 100) for number in range(10_000))
-        answers = b"".join(made(TEXT, f"{number:06}".encode() * 100, key=None) for number in range(10_000))
+        messages = [f"{number:06}".encode() * 500 for number in range(2000)]
+        frames = b"".join(made(TEXT, message) for message in messages)
+        answers = b"".join(made(TEXT, message, key=None) for message in messages)
         sender = threading.Thread(target=peer.send, args=(frames,))
         sender.start()
         assert peer.read(len(answers)) == answers

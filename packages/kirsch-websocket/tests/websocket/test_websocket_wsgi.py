@@ -186,9 +186,9 @@ def running(kind, folder):
 KINDS = ["gunicorn gthread", "gunicorn gthread, nothing kept alive", "gunicorn sync", "werkzeug", "our own"]
 
 
-@pytest.fixture(params=KINDS)
-def place(request, tmp_path):
-    with running(request.param, tmp_path) as place:
+@pytest.fixture(params=KINDS, scope="module")
+def place(request, tmp_path_factory):
+    with running(request.param, tmp_path_factory.mktemp("place")) as place:
         yield place
 
 
@@ -293,11 +293,12 @@ def test_gunicorn_has_nothing_left_of_connections_that_have_ended(kind, tmp_path
         assert place.settled() == before
 
 
-def test_1000_idle_connections_behind_gunicorn_with_10_threads(tmp_path):
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_idle_connections_behind_gunicorn_with_10_threads(tmp_path, count):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with running("gunicorn gthread", tmp_path) as place:
-        sockets = [place.ask()[1] for _ in range(1000)]
+        sockets = [place.ask()[1] for _ in range(count)]
         assert {place.get("/").text for _ in range(20)} == {"hello"}
         for sock in sockets:
             sock.sendall(HELLO)

@@ -1,9 +1,12 @@
-"""Listening sockets, their addresses, and the base of servers whose waiting blocks."""
+"""Sockets: addresses, what the system has to send, and the base of servers whose waiting blocks."""
 
+import array
 import contextlib
+import fcntl
 import os
 import socket as sockets
 import stat
+import termios
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -17,6 +20,16 @@ BACKLOG: Final = 1024
 def peer_name(address: Any) -> str:
     """Return a client's address as logs show it."""
     return place(*address[:2]) if isinstance(address, tuple) else "unix"
+
+
+def outgoing(socket: Any) -> int:
+    """Return how many bytes the system has that the peer's has not taken; 0 if it does not tell (tcp(7))."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, count)
+    except (OSError, ValueError):
+        return 0
+    return count[0]
 
 
 class Place:

@@ -54,7 +54,7 @@ class Client(Connection):
         message: Message = inbox.popleft()
         return message
 
-    def silent(self) -> None:
+    def unanswered(self) -> None:
         self.fail(ProtocolError(INTERNAL, "keepalive ping timeout"))
 
     def fail(self, error: ProtocolError) -> None:

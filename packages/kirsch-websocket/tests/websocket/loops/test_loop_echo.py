@@ -8,6 +8,7 @@ import pytest
 from tests.websocket.echoes import Echo
 from tests.websocket.echoes import echo_async as echo
 from tests.websocket.looped import (
+    LARGE,
     LIMITS,
     OPTIONS,
     PATIENCE,
@@ -22,17 +23,20 @@ from tests.websocket.looped import (
 
 from kirsch.websocket.asyncio import Connection, connect
 
+of_sizes = pytest.mark.parametrize("sizes", [SIZES, pytest.param([LARGE], marks=pytest.mark.slow)], ids=len)
+
 
 @on_loops
 class TestEcho:
     @pytest.mark.parametrize("application", [Echo, echo], ids=["callbacks", "iteration"])
-    async def test_of_every_size(self, serve, options, application):
+    @of_sizes
+    async def test_of_every_size(self, serve, options, application, sizes):
         mine, theirs = options
         async with (
             serve(application, limits=LIMITS, **mine) as server,
             connect(server.url, options=UNPACKED, **theirs) as ws,
         ):
-            for size in SIZES:
+            for size in sizes:
                 text, binary = "é" * (size // 2), os.urandom(size)
                 ws.send(text)
                 ws.send(binary)
@@ -40,12 +44,13 @@ class TestEcho:
                 assert bytes(await ws.recv(PATIENCE)) == binary
 
     @pytest.mark.parametrize("application", [Echo, echo], ids=["callbacks", "iteration"])
-    async def test_of_every_size_compressed(self, serve, application):
+    @of_sizes
+    async def test_of_every_size_compressed(self, serve, application, sizes):
         async with (
             serve(application, limits=LIMITS) as server,
             connect(server.url, options=OPTIONS) as ws,
         ):
-            for size in SIZES:
+            for size in sizes:
                 # It compresses well, and not beyond the limit.
                 text = ("".join(f"{number:07x}" for number in range(512)) * (size // 3584 + 1))[:size]
                 ws.send(text)

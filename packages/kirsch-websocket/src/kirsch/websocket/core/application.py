@@ -52,12 +52,14 @@ class WebSocket(Protocol):
         request: on a server, the handshake's request.
         subprotocol: the agreed subprotocol, or None.
         peer: the peer's address, for logs.
+        unsent: the bytes that waited to be sent when a peer that did not read them was given up.
     """
 
     streaming = False
     request: "Request | None" = None
     subprotocol: str | None = None
     peer: str = "?"
+    unsent: int = 0
     # Set by the provider.
     wire: Any
 
@@ -110,12 +112,21 @@ class WebSocket(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.wire.close_and_wait(close_code(kind))
+        if kind is None:
+            self.require_all_sent()
+
+    def require_all_sent(self) -> None:
+        """Raise Closed if the peer was given up before it had read everything."""
+        if self.unsent:
+            raise Closed(ABNORMAL, f"{self.unsent} bytes were not sent")
 
     # For providers.
 
     __since: float | None = None
     __pinged: float | None = None
     __closing: float | None = None
+    # Bytes that waited at the last tick of a connection that is closing.
+    __left = 0
 
     def start(self, wire: Wire) -> None:
         """Begin on a wire, and call `opened`."""
@@ -170,9 +181,16 @@ class WebSocket(Protocol):
         if self.state == CLOSED:
             return
         if self.state == CLOSING:
-            if self.__closing is None:
-                self.__closing = now
+            # Wires may tell what the system has that the peer's has not taken.
+            left = self.buffered + getattr(self.wire, "outgoing", 0)
+            if self.__closing is None or left != self.__left:
+                # The peer still reads what was sent before the close frame.
+                self.__closing, self.__left = now, left
             elif now - self.__closing >= limits.close_timeout:
+                if self.buffered and not self.unsent:
+                    self.unsent, silence = self.buffered, now - self.__closing
+                    text = "%s: %d bytes were not sent: the peer has read nothing for %g s"
+                    log.warning(text, self.peer, self.unsent, silence)
                 self.wire.abort()
         elif self.heard or self.__since is None:
             self.heard, self.__since, self.__pinged = False, now, None
@@ -188,9 +206,9 @@ class WebSocket(Protocol):
             log.info("%s: no sign of life in %g s", self.peer, now - self.__since)
             # The end may take longer than until the next tick.
             self.__since, self.__pinged = now, None
-            self.silent()
+            self.unanswered()
 
-    def silent(self) -> None:
+    def unanswered(self) -> None:
         """End the connection, since the peer did not answer a ping in time."""
         self.wire.abort()
 

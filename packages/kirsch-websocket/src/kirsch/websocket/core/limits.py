@@ -23,7 +23,8 @@ class Limits:
         inbox: the bytes of messages that wait to be taken from a Connection; while more wait, it is not read.
         ping_interval: the time after which a silent peer is pinged.
         ping_timeout: the time that the peer then has to send anything at all; 1006 after it.
-        close_timeout: the time from our close frame to the end of the connection; 0 does not wait.
+        close_timeout: the time from our close frame to the end of the connection, which begins anew whenever
+            the peer reads of what was sent before; 0 does not wait.
 
     Raises:
         ValueError: names the field, the wrong value and the allowed ones.

@@ -16,6 +16,7 @@ from kirsch.websocket.core.frame import ABNORMAL
 from kirsch.websocket.core.inbox import READ
 from kirsch.websocket.core.message import Close
 from kirsch.websocket.core.protocol import OPEN
+from kirsch.websocket.listening import outgoing
 
 log = logging.getLogger("kirsch.websocket")
 
@@ -232,6 +233,10 @@ class Wire:
     def buffered(self) -> int:
         return self._size
 
+    @property
+    def outgoing(self) -> int:
+        return outgoing(self._sock)
+
     def drain(self, timeout: float | None = None) -> None:
         """Block until at most a quarter of `limits.queue` waits. Raises Closed, TimeoutError."""
         websocket = self.websocket
@@ -249,12 +254,10 @@ class Wire:
         return bool(self.gone.wait(timeout))
 
     def close_and_wait(self, code: int) -> None:
-        """Close, and wait until the connection is gone; abort it after `close_timeout`."""
+        """Close, and wait until the connection is gone, which `close_timeout` limits: see `tick`."""
         websocket = self.websocket
         websocket.close(code)
-        if not websocket.wait_closed(websocket.limits.close_timeout):
-            self.abort()
-            self.gone.wait()
+        websocket.wait_closed()
 
     def tick(self, now: float) -> None:
         if not (self._listening or self._backlog):

@@ -134,6 +134,8 @@ class connect(Awaited, Generic[W]):  # noqa: N801 - it reads as a function: awai
             await websocket.finish_sending_on(websocket.limits.close_timeout)
         websocket.close(close_code(kind))
         await self._wire.wait_closed()
+        if kind is None:
+            websocket.require_all_sent()
 
 
 class ClientWire(TransportWire):

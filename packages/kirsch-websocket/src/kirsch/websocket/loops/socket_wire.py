@@ -8,6 +8,7 @@ from typing import Any
 
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.speedups import compiled
+from kirsch.websocket.listening import outgoing
 from kirsch.websocket.loops.pump import Pump
 from kirsch.websocket.loops.wire import Connections, Ticker, Wire
 
@@ -60,6 +61,10 @@ class DescriptorWire(Wire):
     @property
     def buffered(self) -> int:
         return self._left
+
+    @property
+    def outgoing(self) -> int:
+        return outgoing(self._socket)
 
     def _close_tls(self) -> None:
         """Send TLS's own end, where there is TLS."""

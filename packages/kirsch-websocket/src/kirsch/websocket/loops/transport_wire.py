@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 
 from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.listening import outgoing
 from kirsch.websocket.loops.wire import Connections, Wire
 
 # Bytes given to a transport at a time: it tells nothing about the progress of a larger piece.
@@ -67,6 +68,10 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
     @property
     def buffered(self) -> int:
         return self._left + self._transport.get_write_buffer_size()  # type: ignore[no-any-return]
+
+    @property
+    def outgoing(self) -> int:
+        return outgoing(self._transport.get_extra_info("socket"))
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         if self._transport.is_closing():

@@ -146,8 +146,8 @@ class Connections:
 class Wire:
     """Wire of one open connection.
 
-    A subclass calls `received` and `lost`, and gives `write`, `_end`, `_pause`, `_resume`, `abort` and
-    `buffered`.
+    A subclass calls `received` and `lost`, and gives `write`, `_end`, `_pause`, `_resume`, `abort`,
+    `buffered` and `outgoing`.
     """
 
     def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
@@ -231,6 +231,10 @@ class Wire:
 
     @property
     def buffered(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def outgoing(self) -> int:
         raise NotImplementedError
 
     async def drain(self, timeout: float | None = None) -> None:

@@ -124,12 +124,17 @@ class Link(Writer):
         return self.wait(lambda: self.websocket.state == CLOSED, timeout)
 
     def close_and_wait(self, code: int) -> None:
-        """Close, and wait until the connection is gone, which `close_timeout` and a tick limit."""
+        """Close, and wait until the connection is gone, which `close_timeout` limits."""
         websocket = self.websocket
         websocket.close(code)
-        if not websocket.wait_closed(websocket.limits.close_timeout + 2):
-            self.abort()
-            websocket.wait_closed(1)
+        left = -1
+        while not websocket.wait_closed(websocket.limits.close_timeout + 2):
+            if (now := websocket.buffered + self.outgoing) == left:
+                self.abort()
+                websocket.wait_closed(1)
+                break
+            # The peer still reads.
+            left = now
 
     # Ownership.
 

@@ -9,6 +9,7 @@ from threading import get_ident
 from typing import Final
 
 from kirsch.websocket.core.application import WebSocket
+from kirsch.websocket.listening import outgoing
 
 log = logging.getLogger("kirsch.websocket")
 
@@ -68,6 +69,11 @@ class Writer:
         self._asked = False
         self._unsent: list[bytes | memoryview] = []
         self._writing = threading.Lock()
+
+    @property
+    def outgoing(self) -> int:
+        """Bytes that the system has and the peer's has not."""
+        return outgoing(self.socket)
 
     def queue(self, data: bytes) -> None:
         """Write this first: the response of a handshake."""
