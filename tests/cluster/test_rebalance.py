@@ -1,5 +1,6 @@
 """Instances moved to where Spread= wants them: which, when, and that it ends."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.cluster.engine.moves import Begin
-from kirsch.cluster.engine.rebalance import Sight, observe, rebalance, unmet
+from kirsch.cluster.engine.rebalance import Sight, observe, planned, rebalance, unmet
 from kirsch.cluster.engine.reconcile import Arrive, Assign, Decision, Stay, Wait, Withdraw, reconcile
 from kirsch.cluster.engine.status import statuses
 from kirsch.cluster.model import (
@@ -22,7 +23,13 @@ from kirsch.cluster.model import (
     Unit,
     UnitRecord,
     UnitState,
+    keys,
 )
+from kirsch.cluster.node import orders
+from kirsch.cluster.registry.base import Delete
+from kirsch.cluster.registry.memory import MemoryRegistry
+from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.unit import Options, UnitFile, UnitName
 
 SPREAD = "Spread=zone"
@@ -230,6 +237,58 @@ def test_a_unit_says_that_its_spread_is_not_met_and_what_would_meet_it():
     }
     (reason,) = statuses(ready(TWICE, but={"w@2.service": "activating"}))[0].reasons
     assert reason.endswith("calm for 60 s, but not yet: w@2.service is not ready")
+
+
+def test_a_unit_that_its_spread_would_move_is_marked():
+    assert {line.name: line.spread for line in statuses(TWICE)} == {"w@1.service": True, "w@2.service": False}
+
+
+def test_all_moves_are_told_beforehand_and_what_stays_with_its_reason():
+    units = [(unit(f"w@{n}", SPREAD), "m1") for n in range(1, 6)]
+    state = cluster([ONE, TWO], [*units, (unit("v@1", SPREAD), "m2"), (unit("v@2", SPREAD), "m2")])
+    moves, stays = planned(state)
+    assert [(each.unit.text, each.source, each.target) for each in moves] == [
+        ("v@1.service", "m2", "m1"),
+        ("w@1.service", "m1", "m2"),
+        ("w@2.service", "m1", "m2"),
+    ]
+    assert stays == {}
+    moves, stays = planned(ready(state, but={"w@3.service": "activating"}))
+    assert [each.unit.text for each in moves] == ["v@1.service"]
+    assert stays == {"w": "w@3.service is not ready"}
+
+
+async def _ordered() -> None:
+    registry = MemoryRegistry()
+    mirror = Mirror(registry, keys.ROOT)
+    for each in (ONE, TWO):
+        await registry.put(keys.machine(each.id), each.to_json())
+    for each in (W1, W2):
+        await registry.put(keys.text(each.record.hash), each.file.text)
+        await registry.put(keys.unit(each.name.text), each.record.to_json())
+        assignment = Assignment(each.record.hash, "launched", 1)
+        await registry.put(keys.schedule("m1", each.name.text), assignment.to_json())
+        state = UnitState("loaded", "active", "running", each.record.hash, order=1)
+        await registry.put(keys.state(each.name.text, "m1"), state.to_json())
+        endpoint = Endpoint("w", each.name.text, "-", "m1", "10.0.0.1", ready=True)
+        await registry.put(keys.endpoint("w", each.name.text, "-"), endpoint.to_json())
+    following = asyncio.create_task(mirror.run())
+    await mirror.reached(1)
+    snapshots = Snapshots(mirror)
+    made, stays = await orders.rebalance(registry, mirror, snapshots)
+    assert made is not None
+    assert (made.unit, made.target, stays) == (W1.name, "m2", {})
+    assert snapshots.now().moves == {W1.name: Move("m1", "m2")}
+    # The next one waits until that is over.
+    waiting = asyncio.create_task(orders.rebalance(registry, mirror, snapshots))
+    over = [Delete(keys.move(W1.name.text)), Delete(keys.schedule("m1", W1.name.text))]
+    await registry.transact(over)
+    assert await waiting == (None, {})
+    following.cancel()
+
+
+def test_a_person_orders_the_next_move():
+    asyncio.run(_ordered())
 
 
 IDS = ("m1", "m2", "m3", "m4")

@@ -42,6 +42,7 @@ UNIT_COLUMNS: dict[str, Column] = {
     "ready": lambda row, full: "yes" if row["ready"] else "no",
     "address": _plain("address"),
     "restarts": _plain("restarts"),
+    "spread": lambda row, full: "not met" if row["spread"] else "",
 }
 FILE_COLUMNS: dict[str, Column] = {
     "unit": _plain("name"),
@@ -97,7 +98,8 @@ def list_units(options: Options) -> int:
 
     def show() -> str:
         rows = _meant(options, [row for row in client.get(UNITS)["units"] if row["machine"]])
-        return _text(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub"])
+        unmet = ["spread"] if any(row["spread"] for row in rows) else []
+        return _text(options, rows, UNIT_COLUMNS, ["unit", "machine", "active", "sub", *unmet])
 
     shown = show()
     print(shown, end="", flush=True)

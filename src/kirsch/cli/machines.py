@@ -1,13 +1,15 @@
-"""drain, cordon, uncordon, metadata: what is set on machines; and move, which takes one unit from one."""
+"""drain, cordon, uncordon, metadata: settings of machines; move, rebalance: units to other machines."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from kirsch.cli.completion import instances, machines
 from kirsch.cli.errors import Failure
-from kirsch.cli.names import full_names, machine_names, reasons_of
+from kirsch.cli.names import full_names, machine_names, named, reasons_of, recorded_names
 from kirsch.cli.output import machine
 from kirsch.cli.values import JSON, NO_BLOCK, pair, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
@@ -15,6 +17,7 @@ from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, ClientError, unit_path
 
 MACHINES = "/kirsch/v1/machines"
+REBALANCE = "/kirsch/v1/rebalance"
 MACHINE = "its id or the beginning of that, its host's name, or its address"
 SOME = argument("machines", "MACHINE", MACHINE, many=True, complete=machines)
 
@@ -130,18 +133,63 @@ def move(options: Options) -> int:
             print(f"Unit {name} stays where it is" if stays_there else f"Triggered unit {name} move")
         return 0
 
-    def stays(line: Line) -> str:
-        return "cannot move now, and will when it can" if line["stays"] else ""
-
-    def arrived(line: Line) -> bool:
-        return _is_past(line, order["from"]) and line["active"] != "failed"
-
-    for line in wait(client, [name], arrived, options.timeout, stays):
+    for line in _await_move(client, name, order["from"], options.timeout):
         if options.json:
             _print_move(name, order["from"], line["machine"], moved=True)
         else:
             print(_moved(line))
     return 0
+
+
+@verb(
+    "rebalance",
+    flag("--dry-run", help="say what would be moved, and move nothing"),
+    timeout(180, "give up waiting for one unit after this time"),
+    JSON,
+    text="Instances whose Spread= is not met move one after another, each once the one before is ready. It "
+    "does not wait until machines are calm. Run it again if it was interrupted.",
+    example="kirsch rebalance --dry-run",
+)
+def rebalance(options: Options) -> int:
+    """Move instances to where their Spread= wants them."""
+    client = options.client()
+    told = client.get(REBALANCE)
+    done: list[Line] = []
+    if options.dry_run:
+        done = told["moves"]
+    else:
+        for _ in told["moves"]:
+            told = client.post(REBALANCE, {})
+            for move in told["moves"]:
+                for line in _await_move(client, move["unit"], move["from"], options.timeout):
+                    done.append(move)
+                    if not options.json:
+                        print(_moved(line), flush=True)
+        told = client.get(REBALANCE)
+    if options.json:
+        print(json.dumps({"moves": done, "stays": told["stays"]}, indent=2))
+        return 1 if told["stays"] else 0
+    names = cache(lambda: machine_names(client, recorded_names(options)))
+    for move in done if options.dry_run else ():
+        target = names().get(move["to"], move["to"])
+        print(f"Unit {move['unit']} would move to {target}: {named(move['reason'], names())}")
+    for service, reason in told["stays"].items():
+        print(f"{service} stays as it is: {named(reason, names())}", file=sys.stderr)
+    if not done and not told["stays"]:
+        print("Nothing has to move.")
+    return 1 if told["stays"] else 0
+
+
+def _await_move(client: Client, name: str, source: str, timeout: float) -> list[Line]:
+    """Return a unit's lines once it runs elsewhere. Raises Failure when it cannot, or time is up."""
+
+    def stays(line: Line) -> str:
+        return "cannot move now, and will when it can" if line["stays"] else ""
+
+    def arrived(line: Line) -> bool:
+        return _is_past(line, source) and line["active"] != "failed"
+
+    return wait(client, [name], arrived, timeout, stays)
 
 
 def machine_path(name: str) -> str:

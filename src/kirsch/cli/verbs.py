@@ -64,6 +64,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "uncordon": ("machines:uncordon", "have units come to a machine again"),
         "metadata": ("machines:metadata", "set a machine's metadata, or print it"),
         "move": ("machines:move", "move a unit to another machine, a sticky one too"),
+        "rebalance": ("machines:rebalance", "move instances to where their Spread= wants them"),
         "cluster": ("cluster:cluster", "make clusters of machines, and change them"),
         "image": ("image:image", "build, send and remove images"),
         "metrics": ("metrics:metrics", "name a cluster's machines to Prometheus"),

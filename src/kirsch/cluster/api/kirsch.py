@@ -19,10 +19,11 @@ from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.releases import NOTE, Releases, read_note, release_entity
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
+from kirsch.cluster.engine.rebalance import Unmet, planned
 from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES, Cluster
 from kirsch.cluster.node import oneoff
-from kirsch.cluster.node.orders import order
+from kirsch.cluster.node.orders import order, rebalance
 from kirsch.cluster.node.units import Outcome, Refused, Request
 from kirsch.cluster.node.verify import judge, verify
 from kirsch.cluster.registry.base import RegistryError
@@ -158,6 +159,26 @@ class MoveUnit(Resource):
             self.loop, order(name, body.get("machine", ""), node.registry, node.mirror, node.snapshots)
         )
         return json_answer({"name": self.name, "from": move.source, "to": move.target}, 202)
+
+
+class Rebalance(Resource):
+    """Moves that a Spread= asks for, at /rebalance."""
+
+    def GET(self, **query: Any) -> bytes:
+        """Return the moves that would be made one after another, and why services stay as they are."""
+        parameters(query)
+
+        async def read() -> tuple[Sequence[Unmet], Mapping[str, str]]:
+            return planned(self.node.cluster())
+
+        return rebalance_answer(*run(self.loop, read()))
+
+    def POST(self, **query: Any) -> bytes:
+        """Have the first of them made, once no unit is moving."""
+        parameters(query)
+        node = self.node
+        move, refusals = run(self.loop, rebalance(node.registry, node.mirror, node.snapshots))
+        return rebalance_answer([move] if move else [], refusals, 202)
 
 
 class OneOff(Resource):
@@ -328,6 +349,15 @@ def read_change(change: Any) -> Request:
     return read_request(change["name"], {key: value for key, value in change.items() if key != "name"})
 
 
+def rebalance_answer(moves: Iterable[Unmet], refusals: Mapping[str, str], status: int = 200) -> bytes:
+    """Answer with moves, and with why services stay as they are."""
+    told = [
+        {"unit": each.unit.text, "from": each.source, "to": each.target, "reason": each.reason}
+        for each in moves
+    ]
+    return json_answer({"moves": told, "stays": dict(refusals)}, status)
+
+
 def check_local() -> None:
     """Refuse secrets to all but root on the machine itself. Raises HTTPError 403."""
     if cherrypy.request.remote.ip:
@@ -347,6 +377,7 @@ def tree(api: Api) -> Any:
     for name, kind in {
         "units": Units,
         "machines": Machines,
+        "rebalance": Rebalance,
         "endpoints": Endpoints,
         "secrets": Secrets,
         "environment": OneOff,

@@ -124,6 +124,18 @@ OPERATIONS = (
         body="MoveWanted",
     ),
     Operation(
+        "get /rebalance",
+        "planRebalance",
+        "List the moves that unmet Spread= options ask for, in their order",
+        _answer("Rebalance"),
+    ),
+    Operation(
+        "post /rebalance",
+        "rebalance",
+        "Make the first of these moves, once no unit is moving",
+        _answer("Rebalance", "The move has begun; none if there is none to make", "202"),
+    ),
+    Operation(
         "post /verify",
         "verify",
         "Check a unit file and submit nothing; a bad one is 400",

@@ -212,6 +212,12 @@ SCHEMAS: Mapping[str, Schema] = {
         required=(),
         examples=[{"machine": "n2"}],
     ),
+    "Rebalance": _object(
+        {
+            "moves": _list(_object({"unit": STRING, "from": STRING, "to": STRING, "reason": STRING})),
+            "stays": {**TEXTS, "description": "for each service that stays as it is why"},
+        }
+    ),
     "Moving": _object({"name": STRING, "from": STRING, "to": STRING}),
     "Endpoints": _read(
         {

@@ -98,6 +98,36 @@ def rebalance(cluster: Cluster, calm_from: Mapping[str, float], now: float) -> P
     return Plan((), refusals, min(wakes, default=None))
 
 
+def planned(cluster: Cluster) -> tuple[list[Unmet], Mapping[str, str]]:
+    """Return the moves that would be made one after another if all machines were calm, and for each service
+    that stays as it is why."""
+    found: list[Unmet] = []
+    while True:
+        plan = rebalance(cluster, dict.fromkeys(cluster.machines, 0.0), 0.0)
+        begin = next((decision for decision in plan.decisions if isinstance(decision, Begin)), None)
+        if begin is None:
+            return found, plan.refusals or {}
+        options = unmet(cluster)[begin.unit.service]
+        option = next(o for o in options if (o.unit, o.target) == (begin.unit, begin.move.target))
+        found.append(option)
+        cluster = _arrived(option, cluster)
+
+
+def _arrived(option: Unmet, cluster: Cluster) -> Cluster:
+    """Return the cluster once a unit is ready where it moves to."""
+    unit, source, target = option.unit, option.source, option.target
+    states = cluster.states.get(unit, {})
+    return replace(
+        cluster,
+        schedule={**cluster.schedule, unit: {target: cluster.schedule[unit][source]}},
+        states={**cluster.states, unit: {target: states[source]} if source in states else {}},
+        endpoints=tuple(
+            replace(each, machine=target) if (each.unit, each.machine) == (unit.text, source) else each
+            for each in cluster.endpoints
+        ),
+    )
+
+
 def unmet(cluster: Cluster) -> dict[str, list[Unmet]]:
     """Return for each service whose Spread= can be met better the moves that do, the best first."""
     services: dict[str, list[Unit]] = {}

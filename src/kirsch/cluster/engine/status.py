@@ -18,7 +18,8 @@ class UnitStatus:
     """One unit, on one machine or on none (`machine` empty).
 
     `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
-    done what it was last told; `refused`: no machine can have it; `finished`: it ran to its end, as a oneshot
+    done what it was last told; `refused`: no machine can have it; `spread`: a Spread= that is not met would
+    move it; `finished`: it ran to its end, as a oneshot
     does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it; `bound`:
     no other may have it, whatever else changes. `reasons` say why it is not where, or as, people want it.
     """
@@ -43,6 +44,7 @@ class UnitStatus:
     sticky: bool
     stays: bool
     bound: bool
+    spread: bool
     address: str
     ports: tuple[int, ...]
     published: tuple[int, ...]
@@ -137,6 +139,7 @@ def _status(
         sticky=unit.options.sticky,
         stays=unit.name in held.stays,
         bound=unit.name in held.stays and held.stays[unit.name].bound,
+        spread=unit.name in held.unmet,
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),

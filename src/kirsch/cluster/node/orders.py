@@ -1,5 +1,10 @@
-"""A person's order that a unit is to move, checked and written down; kirsch.cluster.engine.moves does it."""
+"""A person's order that units are to move, checked and written down; kirsch.cluster.engine.moves does it."""
 
+import asyncio
+from collections.abc import Mapping
+
+from kirsch.cluster.engine.rebalance import Unmet
+from kirsch.cluster.engine.rebalance import planned as rebalanced
 from kirsch.cluster.model import Cluster, Move, keys
 from kirsch.cluster.node.machines import find
 from kirsch.cluster.node.units import TRIES, Refused
@@ -26,6 +31,28 @@ def planned(name: UnitName, target: str, cluster: Cluster) -> Move:
     if machine is not None and machine.id == source and name not in cluster.moves:
         raise Refused(409, f"{name} is on {target} already")
     return Move(source, machine.id if machine else "")
+
+
+# Seconds for which the next move of a rebalance waits for the one before it to be over.
+PATIENCE = 10.0
+
+
+async def rebalance(
+    registry: Registry, mirror: Mirror, snapshots: Snapshots
+) -> tuple[Unmet | None, Mapping[str, str]]:
+    """Have one unit moved to where its Spread= wants it. Return the move, None if none can be made, and for
+    each service that stays as it is why. Raises Refused, RegistryError."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while snapshots.now().moves:
+                await mirror.reached(mirror.revision + 1)
+    except TimeoutError:
+        pass
+    moves, refusals = rebalanced(snapshots.now())
+    if not moves:
+        return None, refusals
+    await order(moves[0].unit, moves[0].target, registry, mirror, snapshots)
+    return moves[0], refusals
 
 
 async def order(
