@@ -38,7 +38,7 @@ def test_a_secret_is_set_listed_used_and_removed(application: Application):
     application.ok("up", "-d")
     address = application.units()["a.service"]["address"]
     before = get(address)["PASSWORD"]
-    assert given(application, "db", b'it\'s "chosen"\n').splitlines() == [
+    assert given(application, "db", b'it\'s "chosen"\n', "--no-restart").splitlines() == [
         "Secret db is changed",
         "Running units have the old value until they are restarted: kirsch restart a.service",
     ]
@@ -59,6 +59,42 @@ def test_a_secret_is_set_listed_used_and_removed(application: Application):
     # Here one that is missing is made up.
     restart(application)
     assert len(get(address)["PASSWORD"]) >= 24
+
+
+def test_running_units_are_restarted_by_a_release_one_after_another(application: Application):
+    application.server("a@.service", "Secret=db:PASSWORD")
+    (application.directory / "kirsch.toml").write_text('name = "shop"\nstart = ["a@1", "a@2"]\n')
+    application.ok("up", "-d")
+    addresses = [application.units()[f"a@{n}.service"]["address"] for n in (1, 2)]
+    assert given(application, "db", b"chosen").splitlines() == [
+        "Secret db is changed",
+        "Restarted a@1.service a@2.service",
+    ]
+    assert [get(address)["PASSWORD"] for address in addresses] == ["chosen", "chosen"]
+    newest = json.loads(application.ok("releases", "--json"))[0]
+    assert (newest["application"], newest["number"], newest["state"]) == ("shop", 2, "done")
+    assert newest["message"] == "secret db"
+    assert sorted(newest["replaced"]) == ["a@1.service", "a@2.service"]
+
+
+def test_what_it_cannot_do_is_said_of_a_database(application: Application):
+    application.unit(
+        "db.service",
+        "[Service]\nExecStart=sleep 1000\n[X-Kirsch]\nExpose=5432\nSecret=db:POSTGRES_PASSWORD\n",
+    )
+    application.ok("up", "-d")
+    before = application.units()["db.service"]["pid"]
+    done = subprocess.run(
+        [*KIRSCH, "secret", "set", "db"],
+        cwd=application.directory, input=b"new", capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (
+        b"db.service is a database that exists: its password is changed in it, by ALTER ROLE" in done.stderr
+    )
+    assert application.units()["db.service"]["pid"] == before
+    assert b"Restarted" in given(application, "db", b"newer", "--restart").encode()
+    assert application.units()["db.service"]["pid"] != before
 
 
 def test_a_terminal_is_asked_and_shows_nothing(application: Application):
