@@ -34,6 +34,9 @@ def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: flo
     for release in cluster.active:
         if release.state != "paused":
             yield f"release {release.number} of {release.application} is {release.state}"
+    yield from (
+        f"{name} is left" for name in cluster.units if "-release@" in name.text and not cluster.active
+    )
     decisions = reconcile(cluster)
     yield from (f"to be done: {d}" for d in decisions if not isinstance(d, Wait | Stay))
     yield from (
@@ -101,10 +104,12 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
 
 
 def _hangs(name: UnitName, machine: SimulatedMachine, cluster: Cluster) -> bool:
-    """Whether a unit never comes up with its text, and a release said so: it failed, for it had no other text
-    to go back to. What a later one goes back to may be that."""
+    """Whether a unit never comes up with its text, and no release has another for it: one failed, for there
+    was none to go back to, or another took its place and failed before it replaced the unit, by its command,
+    say. What a later one goes back to may be that."""
     held = machine.host.units[name]
-    said = (r for r in cluster.releases.values() if r.state == "failed" and name.text in r.units)
+    ends = ("failed", "superseded")
+    said = (r for r in cluster.releases.values() if r.state in ends and name.text in r.units)
     return HANGS in held.prepared.file.text and any(r.units[name.text] == held.state.hash for r in said)
 
 

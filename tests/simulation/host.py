@@ -11,6 +11,8 @@ from kirsch.unit import UnitName
 
 # What a text has in it whose processes end at their start, or never come up.
 CRASHES, HANGS = "# crashes", "# hangs"
+# What a text has in it whose processes end well as soon as they have started.
+ONCE = "Type=oneshot"
 FULL = "its file cannot be written: No space left on device"
 
 Listener = Callable[[UnitName, RuntimeState | None], None]
@@ -188,6 +190,9 @@ class Host:
     def _started(self, held: Held, fails: bool) -> None:
         if fails:
             self._end(held, "exit-code")
+            return
+        if ONCE in held.prepared.file.text:
+            self._end(held, "success")
             return
         self._become(held, active="active", sub="running")
         self._done(held.starts)

@@ -147,13 +147,15 @@ class Invariants:
 
     def _replaced(self, unit: str, text: str, before: str | None) -> None:
         """An instance that serves gets another text only while all the others of its release serve, but for
-        what the engine cannot have seen yet and, on the way back, for what will not serve."""
+        what the engine cannot have seen yet and, on the way back, for what will not serve; and a new one only
+        once the release's command has ended well."""
         name, record = UnitName.parse(unit), UnitRecord.parse(text)
         if before is None or name.service != "w" or unit not in self._serving:
             return
         old = UnitRecord.parse(before)
         if old.hash == record.hash or old.desired != "launched":
             return
+        self._check_commands(unit, record)
         away = [
             other
             for other, since in self._away.items()
@@ -165,6 +167,14 @@ class Invariants:
             away = [other for other in away if self._may_come(UnitName.parse(other), cluster)]
         if away:
             self.broken(f"{unit} is replaced while {', '.join(away)} does not serve")
+
+    def _check_commands(self, unit: str, record: UnitRecord) -> None:
+        for release in self.truth.cluster().active:
+            if release.state != "running" or unit not in release.advanced:
+                continue
+            ended = all(release.commanded.get(name) for name in release.commands)
+            if record.hash == release.units.get(unit) and not ended:
+                self.broken(f"{unit} is replaced before the command of release {release.number} has ended")
 
     @staticmethod
     def _may_come(name: UnitName, cluster: Cluster) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
 
+from tests.simulation.host import CRASHES
 from tests.simulation.machine import SimulatedMachine
 from tests.simulation.scenario import Act
 from tests.simulation.truth import Truth
@@ -13,7 +14,7 @@ from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.orders import order
 from kirsch.cluster.node.units import Note, Refused, Request
 from kirsch.cluster.registry.base import RegistryError
-from kirsch.unit import UnitName
+from kirsch.unit import Policy, UnitName
 
 # How long somebody waits for an answer, and how often they try.
 PATIENCE = 8.0
@@ -98,7 +99,9 @@ class People:
             Request(UnitName.parse(name), f"{self.texts[name]}# {act.argument} {version}\n", "launched")
             for name in names
         ]
-        await node.units.release(act.subject, requests, (), Note(at_once=self.random.random() < 0.3))
+        command = self.random.choice(("", "", "migrate", f"migrate {CRASHES}"))
+        note = Note(policy=Policy(command=command), at_once=self.random.random() < 0.3)
+        await node.units.release(act.subject, requests, (), note)
 
     def _request(self, act: Act, node: Node, version: int) -> Request:
         name, text = UnitName.parse(act.subject), self.texts[act.subject]

@@ -100,7 +100,9 @@ class Simulation:
         }
         texts = {name: unit_text(name, options) for name, options in scenario.units}
         names = {UnitName.parse(name): text for name, text in texts.items()}
-        options = {name: Options.parse(UnitFile.parse(text, name.text), name) for name, text in names.items()}
+        options = Known(
+            {name: Options.parse(UnitFile.parse(text, name.text), name) for name, text in names.items()}
+        )
         self.people = People(self.machines, texts, self.truth, self._random("people"), self.note)
         self.deadline = Deadline(self.truth, self.machines, loop, self.broken)
         self.invariants = Invariants(
@@ -262,6 +264,14 @@ class Simulation:
 
     def _random(self, what: str) -> Random:
         return Random(f"{self.scenario.seed} {what}")
+
+
+class Known(dict[UnitName, Options]):
+    """Options of units; those that no scenario names are commands of releases."""
+
+    def __missing__(self, name: UnitName) -> Options:
+        assert "-release@" in name.text, name
+        return Options(link_update="ignore")
 
 
 class Complaints(logging.Handler):

@@ -136,7 +136,9 @@ _DROPPED: Mapping[str, frozenset[str]] = {
     ),
 }
 # What a command needs of [X-Kirsch].
-_KEPT = frozenset(("Link", "Secret", "MachineID", "MachineMetadata", "CPU", "Memory", "Endpoints"))
+_KEPT = frozenset(
+    ("Link", "Secret", "MachineID", "MachineMetadata", "CPU", "Memory", "Endpoints", "Deadline")
+)
 
 
 def command_file(file: UnitFile, name: str, command: str) -> UnitFile:
