@@ -17,6 +17,7 @@ IMAGES_NEED = ("podman", "runc", "docker-registry")
 # Those that build images, and run machines.
 LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE}
 MARKS = {
+    "release": [pytest.mark.soak],
     "cluster": [pytest.mark.machines, pytest.mark.root, pytest.mark.faults, pytest.mark.soak],
     "image": [pytest.mark.soak],
 }
