@@ -3,7 +3,8 @@
 The read is the newest 20 notes as JSON, the write inserts one and commits. Every subject is one process with
 the same table in the same PostgreSQL, 10 threads (or tasks) at the database and 10 connections to it. Servers
 run on the last core, PostgreSQL and the client (wrk, 32 connections kept alive) share the first: what is
-measured is what a request costs a server. Five rounds, each subject once in each of them, the median of each
+measured is what a request costs a server; requests a second of its processor time are told too, which other
+programs on the machine disturb less. Five rounds, each subject once in each of them, the median of each
 figure. kirsch is examples/notes as it is: with its metrics, checks, headers and entity tags. A hello follows,
 as bench/http_hello.py alone has it.
 
@@ -44,6 +45,7 @@ PACKAGES = (
 CONNECTIONS = 32
 PASSWORD = "bench"
 SERVER_CORE, OTHER_CORE = str(max(os.sched_getaffinity(0))), str(min(os.sched_getaffinity(0)))
+FIGURES = {"rate": "requests/s", "per CPU": "requests/CPU s", "p50": "ms", "p99": "ms", "errors": ""}
 WORK = {"read": "report.lua", "write": "post.lua"}
 
 
@@ -127,13 +129,17 @@ def measure(
         ports = {s: stack.enter_context(server(s, database, folder)) for s in chosen}
         prepare_table(database)
         for subject in chosen:
-            load(ports[subject], "read", 1), load(ports[subject], "write", 1)  # warm
+            load(ports[subject][0], "read", 1), load(ports[subject][0], "write", 1)  # warm
         for number in range(rounds):
             # Not always after the same neighbour.
             for subject in random.sample(chosen, len(chosen)):
+                port, process = ports[subject]
                 for work in WORK:
                     prepare_table(database)
-                    sample = load(ports[subject], work, seconds)
+                    began = http_hello.processor_time(process.pid)
+                    sample = load(port, work, seconds)
+                    used = http_hello.processor_time(process.pid) - began
+                    sample["per CPU"] = sample.pop("requests") / used
                     samples.setdefault((subject.name, work), []).append(sample)
                     print(f"{number + 1} {subject.name} {work}: {sample}", file=sys.stderr)
     return samples
@@ -154,7 +160,7 @@ def load(port: int, work: str, seconds: int) -> dict[str, float]:
 def rows(samples: dict[tuple[str, str], list[dict[str, float]]]) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for work in WORK:
-        for figure, unit in (("rate", "requests/s"), ("p50", "ms"), ("p99", "ms"), ("errors", "")):
+        for figure, unit in FIGURES.items():
             medians = {
                 name: statistics.median(sample[figure] for sample in of)
                 for (name, w), of in samples.items()
@@ -217,8 +223,8 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(subject: Subject, database: str, folder: Path) -> Iterator[int]:
-    """A subject's server on the servers' core; its port."""
+def server(subject: Subject, database: str, folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """A subject's server on the servers' core: its port and its process."""
     port = free_port()
     environment = {
         "BENCH_DATABASE": database,
@@ -240,7 +246,7 @@ def server(subject: Subject, database: str, folder: Path) -> Iterator[int]:
     try:
         url = f"http://127.0.0.1:{port}/api/notes"
         wait_for(process, log, lambda: urllib.request.urlopen(url, timeout=5).read())
-        yield port
+        yield port, process
     finally:
         process.terminate()
         process.wait(30)
