@@ -21,7 +21,8 @@ ENDED = "the store ended lease "
 
 def places(cluster: Members) -> dict[str, tuple[str, int, str]]:
     """Where each unit is, and as which process."""
-    return {name: (line["machine"], line["pid"], line["active"]) for name, line in cluster.lines().items()}
+    lines = cluster.lines()
+    return {name: (lines[name]["machine"], lines[name]["pid"], lines[name]["active"]) for name in NAMES}
 
 
 def told(cluster: Members) -> list[int]:

@@ -10,6 +10,9 @@ import time
 import pytest
 from tests.machines.trial import Trial, eventually, podman
 
+from kirsch.cluster.network.state import PORT
+from kirsch.cluster.provision.record import etcd_url
+
 pytestmark = [pytest.mark.machines, pytest.mark.faults, pytest.mark.slow]
 
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
@@ -135,6 +138,37 @@ def test_machine_killed_and_back(trial, measured):
     )
     assert_each_once(trial, [f"s@{number}.service" for number in range(300)], "s@*")
     assert_each_once(trial, holders, "holds@*")
+
+
+@pytest.mark.soak
+def test_a_machine_with_etcd_s_leader_is_paused_and_the_others_lose_nothing(trial):
+    """As it wakes up, its etcd may end leases that live (etcd#15247, #16822)."""
+    names = instances(trial, 9)
+    urls = {member["url"]: member["role"] for member in trial.client.get("/kirsch/v1/store")["members"]}
+    paused = next(m for m in trial.machines if urls.get(etcd_url(m)) == "leader")
+    live = [machine for machine in trial.machines if machine is not paused]
+    before = {machine.name: trial.running(machine, "s@*") for machine in live}
+
+    def watch(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for machine in live:
+                # What the paused one had comes to them meanwhile.
+                assert before[machine.name].items() <= trial.running(machine, "s@*").items()
+
+    podman("pause", paused.container)
+    try:
+        watch(20)
+    finally:
+        podman("unpause", paused.container)
+    watch(5)
+    trial.until_present()
+    trial.until(lambda lines: all(lines[name]["active"] == "active" for name in names))
+    watch(1)
+    for machine in live:
+        lines = [text for _, text in trial.journal(machine, "kirschd")]
+        assert not [line for line in lines if f"ip link set {PORT} down" in line]
+        assert sum("the store ended lease" in line for line in lines) <= 1, lines
 
 
 def test_machine_cut_off_and_back(trial, measured):
