@@ -298,6 +298,33 @@ def test_a_lease_is_counted_from_the_sending_of_what_was_acknowledged():
     run(scenario())
 
 
+def test_a_store_that_was_away_is_told_so_for_a_while_after_it_is_back():
+    async def scenario() -> None:
+        clock, heard = [100.0], asyncio.Event()
+        lease = MachineLease(MemoryRegistry(), lambda: clock[0])
+        lease.RENEW = 0.01
+        lease.listen(heard.set)
+
+        async def later(seconds: float) -> bool:
+            """What is so after the next renewal."""
+            clock[0] += seconds
+            heard.clear()
+            await heard.wait()
+            heard.clear()
+            await heard.wait()
+            return lease.store_was_away
+
+        assert not lease.store_was_away  # nothing is known yet
+        task = asyncio.create_task(lease.run())
+        await lease.id()
+        assert not await later(1.0)
+        assert await later(lease.RENEW + lease.PATIENCE)
+        assert [await later(1.0) for _ in range(5)] == [True, True, True, True, False]
+        task.cancel()
+
+    run(scenario())
+
+
 def test_the_next_kirschd_of_a_boot_counts_on_from_where_the_last_one_heard_the_store(tmp_path: Path):
     async def scenario() -> None:
         clock = [100.0]

@@ -135,7 +135,10 @@ class Engine:
                 # The lease has ended. Without decisions nothing would be written, and nobody lead.
                 return
             own: set[int] = set()
-            if self.snapshots.now().active and not await self._release(term, own):
+            # What vanished with its machine looks as if it served, and may not: nothing is replaced until it
+            # is back, or lost.
+            releases = self.snapshots.now().active and not self.mirror.vanished
+            if releases and not await self._release(term, own):
                 return
             began = time.perf_counter()
             cluster = self._see()
@@ -156,7 +159,7 @@ class Engine:
 
     def _rebalance(self, cluster: Cluster, decisions: list[Decision]) -> list[Decision]:
         """Return the decisions, and a move where there is nothing else to do and a Spread= is not met."""
-        if self.calm is None:
+        if self.calm is None or self.mirror.vanished:
             return decisions
         now, entries = asyncio.get_running_loop().time(), self.mirror.entries
         # A machine that was written anew has come back, though nobody may have seen it leave.

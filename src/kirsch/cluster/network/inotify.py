@@ -44,7 +44,7 @@ class Watch:
             raise
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """End the watch: no change is told any more."""
         self._events.close()
 
     def fileno(self) -> int:

@@ -92,7 +92,7 @@ PerSourcePenalties no
 
 
 def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
-    """Compose /etc/kirsch/kirschd.toml."""
+    """Return the text of /etc/kirsch/kirschd.toml."""
     lines = [
         f"cluster = {_text(cluster.id)}",
         f"name = {_text(machine.name)}",

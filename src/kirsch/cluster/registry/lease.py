@@ -120,10 +120,11 @@ class MachineLease:
 
     @property
     def store_was_away(self) -> bool:
-        """True while the store is away, and for a lease's time after it is back: until then the leases of
-        other machines, which could not renew them either, say nothing of those machines."""
+        """True while the store is away, and for half a lease's time after it is back: leases that end then
+        say nothing of their machines, which could not renew them. A new leader of etcd's has them live anew,
+        and those that end later have had their time."""
         now = self.clock()
-        return self._is_away(now) or now - self._back < self.TTL
+        return self._is_away(now) or now - self._back < self.TTL / 2
 
     def _is_away(self, now: float) -> bool:
         return self._acknowledged_at is not None and now - self._acknowledged >= self.RENEW + self.PATIENCE

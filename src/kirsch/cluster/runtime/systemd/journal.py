@@ -90,7 +90,7 @@ class SystemdJournal:
             await _end(process)
 
     def close(self) -> None:
-        """End all followers."""
+        """End the stream of each follower."""
         self._closed = True
         for process in tuple(self._following):
             if process.returncode is None:
