@@ -41,6 +41,7 @@ class Mirror:
         self.listed = 0
         self._changed = asyncio.Condition()
         self._listeners: list[Listener] = []
+        self._timers: list[asyncio.TimerHandle] = []
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the keys of each change, after it was taken in."""
@@ -89,6 +90,13 @@ class Mirror:
 
     async def run(self) -> None:
         """Follow the registry until cancelled, or until it closes."""
+        try:
+            await self._follow()
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+
+    async def _follow(self) -> None:
         while True:
             try:
                 if not self.revision:
@@ -129,7 +137,9 @@ class Mirror:
         vanished = {entry.key: entry for entry in entries if entry.lease in leases}
         self.vanished |= vanished
         held = LONG_RETURN if self.store_was_away() else RETURN
-        asyncio.get_running_loop().call_later(held, self._give_up, vanished)
+        loop = asyncio.get_running_loop()
+        self._timers = [timer for timer in self._timers if timer.when() > loop.time()]
+        self._timers.append(loop.call_later(held, self._give_up, vanished))
 
     def _give_up(self, vanished: Mapping[str, Entry]) -> None:
         lost = frozenset(key for key, entry in vanished.items() if self.vanished.get(key) is entry)
