@@ -188,6 +188,9 @@ class Engine:
 
     async def _release(self, term: Created, own: set[int]) -> bool:
         """Take each release a step further; False if this machine does not lead any more."""
+        if any(key.startswith(keys.ENDPOINTS) for key in self.mirror.vanished):
+            # A machine may be lost: whether its instances serve is known once it is back, or given up.
+            return True
         wakes = []
         for release in self.snapshots.now().active:
             key = (release.application, release.number)
