@@ -135,9 +135,7 @@ class Engine:
                 # The lease has ended. Without decisions nothing would be written, and nobody lead.
                 return
             own: set[int] = set()
-            # What vanished with its machine looks as if it served, and may not: nothing is replaced until it
-            # is back, or lost.
-            releases = self.snapshots.now().active and not self.mirror.vanished
+            releases = self.snapshots.now().active and not self._held()
             if releases and not await self._release(term, own):
                 return
             began = time.perf_counter()
@@ -159,7 +157,7 @@ class Engine:
 
     def _rebalance(self, cluster: Cluster, decisions: list[Decision]) -> list[Decision]:
         """Return the decisions, and a move where there is nothing else to do and a Spread= is not met."""
-        if self.calm is None or self.mirror.vanished:
+        if self.calm is None or self._held():
             return decisions
         now, entries = asyncio.get_running_loop().time(), self.mirror.entries
         # A machine that was written anew has come back, though nobody may have seen it leave.
@@ -188,9 +186,6 @@ class Engine:
 
     async def _release(self, term: Created, own: set[int]) -> bool:
         """Take each release a step further; False if this machine does not lead any more."""
-        if any(key.startswith(keys.ENDPOINTS) for key in self.mirror.vanished):
-            # A machine may be lost: whether its instances serve is known once it is back, or given up.
-            return True
         wakes = []
         for release in self.snapshots.now().active:
             key = (release.application, release.number)
@@ -245,6 +240,11 @@ class Engine:
         guarded = [keys.release(after.application, after.number), *(keys.unit(n.text) for n in step.records)]
         entries = ((key, self.mirror.entries.get(key)) for key in guarded)
         return writes, [Unchanged(key, entry.modified if entry else 0) for key, entry in entries]
+
+    def _held(self) -> bool:
+        """True while a machine may be lost: what vanished with it looks as if it served, and may not, so
+        nothing is replaced until it is back or given up. Only keys whose return wakes the engine count."""
+        return any(key.startswith(DECIDES_UPON + MOVES_UPON) for key in self.mirror.vanished)
 
     def _moving(self) -> bool:
         """True if units are on their way or are to be: what is done for one may let the next go."""
