@@ -58,7 +58,8 @@ def start(package, stack, tmp_path_factory):
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "tests.bus.upstream", *options, "--pyargs", *names],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "WEBTEST_INTERACTIVE": "False"},
+        # CI=true is for our own tests: these skip what is not for this system.
+        env=os.environ | {"PYTHONPATH": str(ROOT), "WEBTEST_INTERACTIVE": "False", "CI": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

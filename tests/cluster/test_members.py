@@ -551,12 +551,12 @@ def test_units_of_one_application_are_not_taken_by_another(units: Members):
     # Once it is gone it can be another's, and the first does not take it back.
     units.ok("destroy", "db")
     put(units, "two", other, ["db.service"])
-    assert came_with(units, "one") == ["one.service"]
-    assert came_with(units, "two") == ["db.service", "two.service"]
+    wait_for(lambda: came_with(units, "one") == ["one.service"], "db.service is no longer of one")
+    wait_for(lambda: came_with(units, "two") == ["db.service", "two.service"], "db.service is of two")
     with pytest.raises(ClientError, match="came with application two"):
         put(units, "one", {"db.service": SLEEPER}, [])
     put(units, "one", {}, [])
-    assert units.lines().keys() == {"db.service", "two.service"}
+    wait_for(lambda: units.lines().keys() == {"db.service", "two.service"}, "one.service is gone")
 
 
 def test_what_another_machine_has_to_say_is_missed_when_it_is_away(units: Members):

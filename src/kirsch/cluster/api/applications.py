@@ -67,6 +67,9 @@ class Applications(Resource):
         note: Note,
         check: bool,
     ) -> tuple[Outcome, list[str]]:
+        # Another machine may have taken in an application a moment ago.
+        listing = await self.node.registry.list(keys.APPLICATIONS)
+        await self.node.mirror.reached(max((entry.modified for entry in listing.entries), default=0))
         key, others = keys.application(name), self._others(name)
         before = json.loads(self.node.mirror.value(key) or "[]")
         cluster = self.node.cluster()
@@ -85,7 +88,9 @@ class Applications(Resource):
             request = requests.get(known.name.text)
             if request and request.text == known.file.text:
                 requests[known.name.text] = replace(request, desired=None)
-        _refuse_foreign(requests.keys() & there, others)
+        # What a release under way brings may not be there yet, and is another's all the same.
+        coming = {unit for release in cluster.active for unit in release.units}
+        _refuse_foreign(requests.keys() & (there | coming), others)
         gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
         wanted = list(requests.values())
         would = self.node.units.draft(wanted, gone)
