@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.amqp.rabbit import Rabbit
 from tests.chat.conftest import Window
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined })"
 NO_CHANNELS = "delete window.BroadcastChannel"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

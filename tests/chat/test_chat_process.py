@@ -12,7 +12,7 @@ from tests.port import free_port
 from kirsch.websocket import ClientOptions, HandshakeError
 from kirsch.websocket.threaded import connect
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_scale(up: Application):
     assert "is not SERVICE=N" in up.fails("scale", "notes", status=2)
 
 
+@pytest.mark.slow
 def test_a_scale_is_kept_across_up_and_told(up: Application):
     def instances() -> list[str]:
         return [name for name in up.units() if name.startswith("notes@")]
@@ -75,6 +76,7 @@ def test_a_scale_is_kept_across_up_and_told(up: Application):
     assert instances() == ["notes@1.service", "notes@2.service"]
 
 
+@pytest.mark.slow
 def test_a_scale_that_cannot_be_is_taken_back(up: Application):
     up.unit("notes@.service", "[Service]\nExecStart=/bin/sh -c 'test %i -lt 3 && exec sleep 1000'\n")
     up.ok("up", "-d")

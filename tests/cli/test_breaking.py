@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.cli.application import KIRSCH, Application, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def short() -> Iterator[Path]:

@@ -9,6 +9,7 @@ import pytest
 from tests.cli.application import Application
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root alone can"),
 ]

@@ -131,6 +131,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.services
 @pytest.mark.parametrize(
     ("kind", "extras"),

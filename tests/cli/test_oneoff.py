@@ -15,6 +15,8 @@ import pytest
 from tests.cli.application import KIRSCH, Application, alive, descendants, wait_for
 from tests.cli.test_completion import read
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def up(application: Application) -> Application:

@@ -98,6 +98,7 @@ def test_a_good_release(web: Web):
     assert web.releases() == [(2, "done"), (1, "done")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
@@ -127,6 +128,7 @@ def test_a_bad_release_is_taken_back_and_the_other_instance_never_stops(web: Web
     assert web.versions() == ["3", "3"]
 
 
+@pytest.mark.slow
 def test_a_command_runs_once_before_the_first_instance_and_nothing_changes_if_it_fails(
     application: Application,
 ):
@@ -161,6 +163,7 @@ def test_a_command_runs_once_before_the_first_instance_and_nothing_changes_if_it
     assert (directory / "migrated").read_text() == "1\n2\n3\n"
 
 
+@pytest.mark.slow
 def test_what_takes_back_a_change_that_has_not_begun_takes_its_place(web: Web):
     web.toml.write_text(POLICY + 'command = "sleep 1000"\n')
     web.write("2")
@@ -178,6 +181,7 @@ def test_what_takes_back_a_change_that_has_not_begun_takes_its_place(web: Web):
     wait_for(lambda: web.application.units().keys() == {"web@1.service", "web@2.service"}, "it is ended")
 
 
+@pytest.mark.slow
 def test_the_one_who_asked_may_go_away(web: Web):
     web.write("2")
     directory = web.application.directory
@@ -191,6 +195,7 @@ def test_the_one_who_asked_may_go_away(web: Web):
     assert web.versions() == ["2", "2"]
 
 
+@pytest.mark.slow
 def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
     web.toml.write_text(POLICY.replace("500ms", "60s"))
     web.write("2")
@@ -207,6 +212,7 @@ def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
     wait_for(lambda: web.releases()[0][1] == "done", "the release is done")
 
 
+@pytest.mark.slow
 def test_rollback(web: Web):
     web.write("2")
     web.application.ok("up")
@@ -217,6 +223,7 @@ def test_rollback(web: Web):
     assert "there is no release 9 of web" in web.application.fails("rollback", "web", "9")
 
 
+@pytest.mark.slow
 def test_canaries_wait_to_be_promoted_or_called_off(web: Web):
     web.toml.write_text(POLICY + "canary = 1\n")
     web.write("2")
@@ -234,6 +241,7 @@ def test_canaries_wait_to_be_promoted_or_called_off(web: Web):
     assert "is over: it is aborted" in web.application.fails("release", "resume")
 
 
+@pytest.mark.slow
 def test_a_pause_on_failure(web: Web):
     web.toml.write_text(POLICY + 'on_failure = "pause"\n')
     switch: Path = web.application.directory / "broken"
@@ -251,6 +259,7 @@ def test_a_pause_on_failure(web: Web):
     assert web.versions() == ["2", "2"]
 
 
+@pytest.mark.slow
 def test_a_restart_waits_for_one_instance_after_another(web: Web):
     before = {name: unit["pid"] for name, unit in web.application.units().items()}
     with web.never_all_away():
@@ -260,6 +269,7 @@ def test_a_restart_waits_for_one_instance_after_another(web: Web):
     assert web.versions() == ["1", "1"]
 
 
+@pytest.mark.slow
 def test_what_the_settings_may_be(web: Web):
     web.toml.write_text(POLICY + "at_once = 1\n")
     assert "release: unknown key 'at_once'" in web.application.fails("up")

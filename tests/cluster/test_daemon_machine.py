@@ -131,6 +131,7 @@ class TestWhoIsLetIn:
             assert answer.status == 204
         connection.close()
 
+    @pytest.mark.slow
     def test_500_that_say_nothing_disturb_nobody(self, cluster: Members, machine: MemberMachine):
         """Half of them over TCP, where they do not even begin TLS; half at the Unix socket."""
         silent = []

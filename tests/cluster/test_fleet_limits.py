@@ -182,6 +182,7 @@ class TestClients:
         assert answers[2].startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("clients", [1, 8])
 def test_5000_units_at_once(tmp_path_factory: pytest.TempPathFactory, clients: int) -> None:

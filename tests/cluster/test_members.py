@@ -28,7 +28,7 @@ from kirsch.cluster.api.transport import Https
 from kirsch.cluster.provision.record import MachineRecord
 from kirsch.websocket.threaded import connect
 
-pytestmark = [needs_etcd, pytest.mark.services]
+pytestmark = [needs_etcd, pytest.mark.services, pytest.mark.slow]
 
 SLEEPER = "[Service]\nExecStart=sleep 1000\n"
 

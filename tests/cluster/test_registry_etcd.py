@@ -38,6 +38,7 @@ from kirsch.cluster.registry.etcd.registry import renewal_seconds
 from kirsch.cluster.registry.etcd.rpc import Connection, RpcError, StatusCode, messages
 from kirsch.cluster.registry.mirror import Mirror
 
+pytestmark = pytest.mark.slow
 # What a call may take beyond its deadline on a machine that is busy.
 LATE = 10.0
 

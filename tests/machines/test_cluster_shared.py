@@ -135,6 +135,7 @@ def test_verbs_go_through_a_tunnel(trial):
     assert "nobody.invalid" in lost.err
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_kirschd_that_hangs_is_started_again_and_a_unit_runs_once(trial):
     trial.submit("rest.service", "[Service]\nExecStart=/bin/sleep infinity\n")

@@ -57,6 +57,7 @@ def program(folder: Path, name: str, text: str) -> Path:
     return path.parent
 
 
+@pytest.mark.soak
 def test_clusters_come_side_by_side_and_go_without_a_trace(computer):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -184,6 +185,7 @@ def test_a_machine_that_is_away_is_seen(computer):
     assert parts(name) == []
 
 
+@pytest.mark.soak
 def test_who_interrupts_the_making_of_the_image_is_left_with_nothing(computer, tmp_path):
     # A podman that has no image, and asks no registry for one; an mmdebstrap that stops in the middle.
     graph = Path(tempfile.mkdtemp(dir="/var/tmp"))

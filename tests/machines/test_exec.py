@@ -36,6 +36,7 @@ def test_a_command_runs_where_the_unit_does(trial: Trial, units: list[str]):
         assert said == [there.name, "/usr", str(number)]
 
 
+@pytest.mark.soak
 def test_in_its_container(trial: Trial, units: list[str]):
     ended = trial.kirsch(
         "exec", "-e", "MORE=a b", "boxed@c.container", "sh", "-c", "echo $WORD $MORE; exit 3", check=False

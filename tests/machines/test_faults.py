@@ -171,6 +171,7 @@ def test_a_machine_with_etcd_s_leader_is_paused_and_the_others_lose_nothing(tria
         assert sum("the store ended lease" in line for line in lines) <= 1, lines
 
 
+@pytest.mark.soak
 def test_machine_cut_off_and_back(trial, measured):
     keeps = instances(trial, 12, TELLS, "keeps")
     stops = instances(trial, 12, TELLS + ON_PARTITION, "stops")

@@ -270,6 +270,7 @@ def test_when_a_machine_dies_its_units_are_elsewhere_at_their_addresses(flat: Fl
     assert flat.from_machine(dead, address, 2) == flat.hosts(lost)
 
 
+@pytest.mark.soak
 def test_a_machine_that_was_cut_off_does_not_bring_an_address_back(flat: Flat):
     lost = flat.names[0]
     address, away = flat.address(lost), flat.machine(lost)
@@ -314,6 +315,7 @@ BREAKAGES = {
 }
 
 
+@pytest.mark.soak
 def test_what_somebody_breaks_is_mended(flat: Flat):
     victim, other = flat.machine(flat.names[0]), flat.machine(flat.names[1])
     addresses, others = [flat.address(name) for name in flat.names], flat.hosts(flat.names[1])
@@ -331,6 +333,7 @@ def test_what_somebody_breaks_is_mended(flat: Flat):
     assert flat.from_container(flat.names[0], addresses[1]) == others
 
 
+@pytest.mark.soak
 def test_an_address_comes_back_when_its_unit_has_stopped_for_good_and_not_before(flat: Flat):
     text = WEB.replace("TimeoutStopSec=3", "ExecStop=/bin/sleep 4\nTimeoutStopSec=9")
     flat.trial.submit("slow.container", f"{text}MachineID={flat.trial.machines[0].id}\n")

@@ -155,6 +155,7 @@ def test_an_application_s_life_on_a_cluster(folder: Folder, trial: Trial):
     assert folder.started(trial).keys() == {f"{web}@1.service", f"{db}.service"}
 
 
+@pytest.mark.soak
 def test_what_cannot_be_is_said_and_changes_nothing(folder: Folder, trial: Trial):
     name = folder.name
     containerfile = folder.path / "Containerfile"

@@ -206,11 +206,13 @@ def test_a_release_goes_on_though_a_machine_that_is_back_is_not_in_the_network_y
     assert broken(range(seed, seed + 1)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_is_broken_in_some_hundred_clusters():
     assert broken(range(1, 201)) == []
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_is_broken_in_a_thousand_clusters():

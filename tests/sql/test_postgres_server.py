@@ -16,7 +16,7 @@ from tests.source import PYTHONPATH
 
 from kirsch.sql.postgres import client
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="root hands the server to another account")
 

@@ -11,7 +11,7 @@ from tests.deadline import eventually
 from kirsch.sql import Timeouts, make_engine
 from kirsch.sql.connection import GIVEN_UP, answers
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 THREADS = 10
 # 5 s are promised; a machine that runs two test files at once may take twice that.

@@ -173,6 +173,7 @@ def test_all_is_declared_anew_when_the_broker_was_killed(tmp_path):
         assert talk.said == ["connected", "lost", "connected"]
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["thread", "asyncio plugin"])
 def test_a_broker_that_answers_no_more_is_given_up(mortal, where):
@@ -242,6 +243,7 @@ def test_a_loop_that_is_none_is_refused():
         AMQPPlugin(Bus(), "amqp://h", loop="curio")
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_rabbitmq_without_a_service_leaves_nothing_behind(tmp_path):
     """SIGTERM stops it in order, and Erlang's port mapper with it; it keeps what was said."""

@@ -191,6 +191,7 @@ def _get(url):
         return error.code, json.loads(error.read())
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
     """The broker comes back without its data: what is said is heard, and who resumes is told of the gap."""

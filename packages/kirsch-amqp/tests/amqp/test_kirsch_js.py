@@ -10,7 +10,7 @@ from tests.deadline import eventually
 
 from kirsch.amqp import Identity, Limits, Refused, mount
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 PAGE = """<!doctype html><title>kirsch.js</title><script type="module">
 import { KirschClient, KirschError } from "/kirsch.js";

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.device.sl4a_stand_in import GPS, SECURITY, Sl4aStandIn, line_of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 # On a machine that does other things too.
 expect.set_options(timeout=15_000)
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

@@ -50,6 +50,7 @@ def started(hbase, cache, tmp_path):
     return start
 
 
+@pytest.mark.soak
 def test_it_is_used_where_it_fits(connection, cache, started):
     """`connection` has fetched the jars."""
     assert started() == 0

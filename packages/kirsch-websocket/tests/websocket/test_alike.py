@@ -216,6 +216,7 @@ def test_no_host_is_every_address(name):
             peer.close()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
 def test_what_was_sent_before_the_end_is_delivered_to_who_reads_slowly(name, caplog):
