@@ -228,28 +228,31 @@ def test_every_operation_ends_in_time_while_the_server_is_away(guarded, admin):
         full, waiting = table.mutator(buffer=1000), table.mutator()
         waiting.put(b"new", {"cf:a": b"1"})
         guarded.kill()
-        # It is on its way when it is flushed.
-        full.put(b"new", {"cf:a": bytes(1 << 19)})
-        once = {
-            "flush of a mutator": waiting.flush,
-            "close of a mutator that sends": full.close,
-            "the rest of a scan": lambda: list(scan),
-        }
-        all_end_in_time({**operations_of(hurried, "new2"), **once}, timeout, rounds=1)
-        all_end_in_time(operations_of(hurried, "new2"), timeout, rounds=1)
-        with Lateness() as lateness:
-            begun = time.monotonic()
-            leaving.close()
-            seconds = time.monotonic() - begun
-        assert seconds <= timeout + 1 + 5 * lateness.worst
-        with pytest.raises(Unavailable) as raised:
-            table.get(b"row")
-        assert "\n" not in str(raised.value)
-        with pytest.raises(
-            Unavailable, match=r"no ZooKeeper answers: 127\.0\.0\.1:\d+ refused the connection"
-        ):
-            connect(guarded.quorum)
-        guarded.start()
+        try:
+            # It is on its way when it is flushed.
+            full.put(b"new", {"cf:a": bytes(1 << 19)})
+            once = {
+                "flush of a mutator": waiting.flush,
+                "close of a mutator that sends": full.close,
+                "the rest of a scan": lambda: list(scan),
+            }
+            all_end_in_time({**operations_of(hurried, "new2"), **once}, timeout, rounds=1)
+            all_end_in_time(operations_of(hurried, "new2"), timeout, rounds=1)
+            with Lateness() as lateness:
+                begun = time.monotonic()
+                leaving.close()
+                seconds = time.monotonic() - begun
+            assert seconds <= timeout + 1 + 5 * lateness.worst
+            with pytest.raises(Unavailable) as raised:
+                table.get(b"row")
+            assert "\n" not in str(raised.value)
+            with pytest.raises(
+                Unavailable, match=r"no ZooKeeper answers: 127\.0\.0\.1:\d+ refused the connection"
+            ):
+                connect(guarded.quorum)
+        finally:
+            # Others use it, too.
+            guarded.start()
         eventually(lambda: back(table, b"00000"), 90, "the table")
 
 

@@ -405,7 +405,12 @@ class Regions:
         """Return the region of a row. Raises NotFound."""
         locator = self._connection.java.getRegionLocator(hbase("TableName").valueOf(table_name(table)))
         try:
-            return _region(self._call(locator.getRegionLocation, row, jpype.JBoolean(True)))
+            # In a thread of its own: a lookup that is interrupted may look again, for as long once more.
+            self._connection.check()
+            found = call(
+                locator.getRegionLocation, row, jpype.JBoolean(True), timeout=self._connection.timeout
+            )
+            return _region(found)
         finally:
             locator.close()
 
