@@ -405,12 +405,7 @@ class Regions:
         """Return the region of a row. Raises NotFound."""
         locator = self._connection.java.getRegionLocator(hbase("TableName").valueOf(table_name(table)))
         try:
-            # In a thread of its own: a lookup that is interrupted may look again, for as long once more.
-            self._connection.check()
-            found = call(
-                locator.getRegionLocation, row, jpype.JBoolean(True), timeout=self._connection.timeout
-            )
-            return _region(found)
+            return _region(self._call(locator.getRegionLocation, row, jpype.JBoolean(True)))
         finally:
             locator.close()
 
