@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kirsch.cli.completion import files
@@ -11,6 +11,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
 from kirsch.cluster.application import Application, load
+from kirsch.cluster.convert import Converted
 from kirsch.unit import UnitName
 
 DIRECTORY = argument("directory", "DIR", "the application's folder; this one", optional=True, default=".")
@@ -60,10 +61,7 @@ def systemd(options: Options) -> int:
     """Write the files, and say what could not be carried over."""
     from kirsch.cluster.convert.systemd import export as exported
 
-    application = load(Path(options.directory), cluster=True)
-    made = exported(application, _configurations(application))
-    _give(made.files, made.remarks, options.output)
-    return 0
+    return _exported(options, exported)
 
 
 @export.verb(
@@ -79,10 +77,7 @@ def compose_file(options: Options) -> int:
     """Write the file, and say what could not be carried over."""
     from kirsch.cluster.convert.compose_export import export as exported
 
-    application = load(Path(options.directory), cluster=True)
-    made = exported(application, _configurations(application))
-    _give(made.files, made.remarks, options.output)
-    return 0
+    return _exported(options, exported)
 
 
 @export.verb(
@@ -220,6 +215,14 @@ def quadlet(options: Options) -> int:
     _check_free(made.files, Path(options.output), force=options.force)
     _give(made.files, made.remarks, options.output)
     print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
+    return 0
+
+
+def _exported(options: Options, export: Callable[[Application, Mapping[str, str]], Converted]) -> int:
+    """Write an application for another system, its balancers' configurations with it."""
+    application = load(Path(options.directory), cluster=True)
+    made = export(application, _configurations(application))
+    _give(made.files, made.remarks, options.output)
     return 0
 
 

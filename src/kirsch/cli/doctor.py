@@ -18,8 +18,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.values import JSON
 from kirsch.cli.verb import Options, argument, verb
 from kirsch.cluster.application import Application, load
-from kirsch.unit import Options as UnitOptions
-from kirsch.unit import UnitFile, UnitName
+from kirsch.cluster.convert.service import services_of
 
 # Enough for some hundred units and their sockets.
 FILES, WATCHES, FREE = 1024, 8192, 1 << 30
@@ -105,17 +104,14 @@ def needs_of(application: Application) -> Needs:
     """Return what an application needs of its computer. Pure. Raises UnitError."""
     haproxy = postgres = podman = False
     ports: set[int] = set()
-    for text in application.start:
-        name = UnitName.parse(text)
-        template = f"{name.service}@.{name.type}" if name.instance else text
-        source = application.units.get(text) or application.units.get(template, "")
-        file = UnitFile.parse(source, application.files.get(text, text))
+    for service in services_of(application):
+        file = service.file
         section = "X-Kirsch-Process" if file.has("X-Kirsch-Process") else "Service"
         commands = " ".join(entry.value for entry in file.values(section, "ExecStart"))
         haproxy |= bool(re.search(r"\bkirsch balancer\b|\bhaproxy\b", commands))
         postgres |= bool(re.search(r"\bkirsch\.sql\.postgres\b|\bkirsch postgres\b", commands))
         podman |= file.has("Container") and section == "Service"
-        ports |= {port.host for port in UnitOptions.parse(file, name).published if port.host}
+        ports |= {port.host for port in service.options.published if port.host}
     return Needs(haproxy, postgres, podman, tuple(sorted(ports)))
 
 

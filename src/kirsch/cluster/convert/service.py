@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kirsch.cluster.application import Application
+from kirsch.cluster.balancer.config import SECTION
 from kirsch.cluster.model import Endpoint
 from kirsch.cluster.model.links import exposed_environment, targets
 from kirsch.unit import Link, Options, UnitFile, UnitName, expand
-
-# Sections of a HAProxy configuration that have servers.
-_BACKEND = re.compile(r"\s*(?:backend|listen)\s+(\S+)")
 
 
 @dataclass(slots=True)
@@ -133,7 +131,7 @@ def with_servers(text: str, balancer: Service, services: list[Service]) -> str:
     lines = []
     for line in text.splitlines():
         lines.append(line)
-        if not (section := _BACKEND.match(line)):
+        if not (section := SECTION.match(line)):
             continue
         for backend, target, port in balancer.backends:
             other = next((each for each in services if each.unit.service == target), None)
