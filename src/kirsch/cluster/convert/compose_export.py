@@ -8,6 +8,8 @@ import yaml
 from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
 from kirsch.cluster.convert.service import (
+    CONFIGURATION,
+    LOCAL,
     Service,
     aliases_of,
     links_between,
@@ -17,8 +19,6 @@ from kirsch.cluster.convert.service import (
 from kirsch.cluster.model.links import SERVING, variables
 from kirsch.unit import parse_timespan, split_words
 
-CONFIGURATION = "/usr/local/etc/haproxy/exported.cfg"
-LOCAL = "localhost/"
 # Directives that become one key each, as they are written.
 PLAIN = {
     "WorkingDir": "working_dir",

@@ -15,6 +15,8 @@ import yaml
 from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
 from kirsch.cluster.convert.service import (
+    CREDENTIALS,
+    LOCAL,
     Service,
     aliases_of,
     dns_name,
@@ -27,8 +29,6 @@ Object = dict[str, Any]
 
 LABEL = "app.kubernetes.io/name"
 PART_OF = "app.kubernetes.io/part-of"
-LOCAL = "localhost/"
-CREDENTIALS = "/run/credentials/kirsch"
 # Seconds that a pod answers after its Service has dropped it, for balancers that learn of it late.
 LEAVING = 3
 GRACE = 30

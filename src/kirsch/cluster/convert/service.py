@@ -11,6 +11,12 @@ from kirsch.cluster.model import Endpoint
 from kirsch.cluster.model.links import exposed_environment, targets
 from kirsch.unit import Link, Options, UnitFile, UnitName, expand
 
+# What images begin with that an application builds itself.
+LOCAL = "localhost/"
+# Where a container finds its secrets, and a balancer's haproxy.cfg.
+CREDENTIALS = "/run/credentials/kirsch"
+CONFIGURATION = "/usr/local/etc/haproxy/exported.cfg"
+
 
 @dataclass(slots=True)
 class Service:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
 from kirsch.cluster.convert.service import (
+    CONFIGURATION,
+    CREDENTIALS,
     Service,
     aliases_of,
     dns_name,
@@ -16,10 +18,8 @@ from kirsch.cluster.convert.service import (
 from kirsch.cluster.model.links import SERVING, host_name, variables
 from kirsch.unit import Options, UnitFile, UnitName, expand
 
-CREDENTIALS = "/run/credentials/kirsch"
 # What starts the units when the machine does.
 WANTED_BY = "multi-user.target default.target"
-CONFIGURATION = "/usr/local/etc/haproxy/exported.cfg"
 # Options about many machines: on one they have no meaning.
 PLACED = ("Sticky", "Spread", "Global", "Conflicts", "MachineOf", "MachineID", "MachineMetadata", "Replaces")
 Line = tuple[str, str, str]
