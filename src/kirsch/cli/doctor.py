@@ -19,6 +19,7 @@ from kirsch.cli.values import JSON
 from kirsch.cli.verb import Options, argument, verb
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.convert.service import services_of
+from kirsch.unit import Published
 
 # Enough for some hundred units and their sockets.
 FILES, WATCHES, FREE = 1024, 8192, 1 << 30
@@ -161,6 +162,7 @@ def diagnose(needs: Needs, computer: Computer, *, known: bool) -> Iterator[Findi
 
 def look(directory: Path, needs: Needs) -> Computer:
     """Look at this computer; programs are asked for their versions for at most five seconds each."""
+    from kirsch.cluster.agent.ports import taken
     from kirsch.cluster.provision.endpoint import SOCKET
     from kirsch.cluster.runtime.host import virtual_environment
     from kirsch.sql.postgres.binaries import client
@@ -181,7 +183,7 @@ def look(directory: Path, needs: Needs) -> Computer:
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         watches=_number("/proc/sys/fs/inotify/max_user_watches"),
         free=shutil.disk_usage(directory).free,
-        taken=tuple(port for port in needs.ports if _taken(port)),
+        taken=tuple(port for port in needs.ports if taken(Published(None, port, port), process=True)),
         kirschd=_listens(directory / SOCKET),
     )
 
@@ -205,17 +207,6 @@ def _number(path: str) -> int:
         return int(Path(path).read_text())
     except (OSError, ValueError):
         return sys.maxsize
-
-
-def _taken(port: int) -> bool:
-    """Return True if somebody listens on a port of this computer."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 def _listens(path: Path) -> bool:
