@@ -1,6 +1,7 @@
 """Images that podman really builds, and containers that really run them."""
 
 import http.client
+import io
 import json
 import os
 import platform
@@ -11,20 +12,26 @@ import socket
 import subprocess
 import threading
 import urllib.request
+from collections.abc import Callable
 
 import pytest
 from tests.deadline import eventually
 from tests.image.conftest import IMAGES, KIRSCH
 
+from kirsch.cli.output import Steps
+from kirsch.cluster.application import load
+from kirsch.cluster.application.build import made
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.containerfile import Containerfile
 from kirsch.cluster.image.lock import BUILD, shared
 from kirsch.cluster.image.reference import is_content_tag
 from kirsch.cluster.provision.archive import File, archive
-from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.podman import copy_in, limits, ulimits
 
 pytestmark = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
+
+BASE = "FROM scratch\nCOPY file /base\n"
 
 SLOW_MODULE = """\
 import threading
@@ -162,6 +169,61 @@ def test_what_containerignore_names_stays_out(podman, application):
     }  # fmt: skip
     # Where an application was up secrets lie there; nothing brings that into an image.
     assert podman.podman("exec", name, "find", "/home/web", "-name", ".kirsch") == ""
+
+
+class Counting(Runner):
+    """A runner that knows what it has run: the first words of each command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[str] = []
+
+    def run(self, command: Command) -> str:
+        self.ran.append(" ".join(command.argv[3:5]))
+        return super().run(command)
+
+    def stream(self, command: Command, read: Callable[[str], None]) -> None:
+        self.ran.append(command.argv[3])
+        super().stream(command, read)
+
+
+def test_where_nothing_has_changed_podman_is_asked_once_for_all_images(podman, tmp_path):
+    """Each build took seconds, though every step was cached."""
+    web, base = podman.prefix, f"{podman.prefix}-base"
+    for folder, text in ((tmp_path, f"FROM localhost/{base}\nCOPY file /\n"), (tmp_path / "base", BASE)):
+        folder.mkdir(exist_ok=True)
+        (folder / "Containerfile").write_text(text)
+        (folder / "file").write_text("1")
+    (tmp_path / "kirsch.toml").write_text(
+        f'name = "counted"\n[images."{web}"]\nbuild = "."\n[images."{base}"]\nbuild = "base"\n'
+    )
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units/web.container").write_text(f"[Container]\nImage=localhost/{web}\n")
+    said = io.StringIO()
+
+    def up() -> tuple[list[str], str]:
+        runner = Counting()
+        (image,) = made(load(tmp_path, cluster=True), runner, Steps(said)).values()
+        return runner.ran, image.content
+
+    first, content = up()
+    assert first.count("build") == 2
+    assert up() == (["image ls"], content)
+    # A change is built, and with it what begins with what has changed.
+    (tmp_path / "file").write_text("2")
+    changed, other = up()
+    assert (changed.count("build"), other != content) == (1, True)
+    (tmp_path / "base/file").write_text("2")
+    assert up()[0].count("build") == 2
+    last = up()
+    assert last[0] == ["image ls"]
+    # Somebody has given the name to another image, or taken it away.
+    podman.podman("tag", f"localhost/{base}", f"localhost/{web}")
+    again, content = up()
+    assert (again.count("build"), content) == (1, last[1])
+    podman.podman("image", "rm", "--force", f"localhost/{web}")
+    again, content = up()
+    assert (again.count("build"), content) == (1, last[1])
 
 
 @pytest.mark.soak

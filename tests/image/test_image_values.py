@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from kirsch.cluster.image import podman
 from kirsch.cluster.image.base import base_name
 from kirsch.cluster.image.build import planned
 from kirsch.cluster.image.containerfile import Containerfile, excluded, patterns
+from kirsch.cluster.image.fingerprint import taken
 from kirsch.cluster.image.lock import BUILD, exclusive, registry_lock, shared
 from kirsch.cluster.image.progress import Begun, Cached, Progress, reason
 from kirsch.cluster.image.reference import ImageError, content_tag, is_content_tag
@@ -280,3 +282,49 @@ def test_what_is_said_of_a_step_that_failed_begins_a_line(fails, end):
             steps.done("push x", 1.0)
     assert out.getvalue().endswith(end)
     assert out.getvalue().count("\n") == 1
+
+
+def test_a_fingerprint_changes_with_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    (tmp_path / "Containerfile").write_text("FROM docker.io/library/debian\nCOPY . /\n")
+    (tmp_path / ".containerignore").write_text("out\n**/cache\n")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "below").mkdir()
+
+    def found(id: str = "1", **arguments: str) -> str:
+        plan = planned(tmp_path, ["notes"], arguments)
+        fingerprint = taken(plan, {"docker.io/library/debian:latest": id})
+        assert fingerprint is not None
+        return repr(fingerprint)
+
+    first = found()
+    # What stays out of an image, and when files were written, changes nothing.
+    (tmp_path / "out").write_text("x")
+    (tmp_path / "below/cache").mkdir()
+    (tmp_path / "below/cache/x").write_text("x")
+    (tmp_path / ".kirsch").mkdir()
+    os.utime(tmp_path / "file", (1, 1))
+    assert found() == first
+    seen = [first, found("2"), found(http_proxy="http://elsewhere")]
+    (tmp_path / "file").write_text("y")
+    seen.append(found())
+    (tmp_path / "file").chmod(0o755)
+    seen.append(found())
+    (tmp_path / "link").unlink()
+    seen.append(found())
+    (tmp_path / "link").symlink_to("elsewhere")
+    seen.append(found())
+    (tmp_path / "empty").mkdir()
+    seen.append(found())
+    (tmp_path / ".containerignore").write_text("out\n!out\n**/cache\n")
+    seen.append(found())
+    (tmp_path / "Containerfile").write_text("FROM debian\nCOPY file /\n")
+    seen.append(found())
+    assert len(set(seen)) == len(seen)
+
+
+def test_files_from_elsewhere_are_podmans_to_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    (tmp_path / "Containerfile").write_text("FROM scratch\nADD --chmod=755 https://example.org/x /x\n")
+    assert taken(planned(tmp_path, ["notes"], {}), {}) is None

@@ -1,7 +1,7 @@
 """The images of an application: what each is made of, made in order, and known by content."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from kirsch.cluster.application.plan import Image, images_of
 from kirsch.cluster.image.base import own_folder
 from kirsch.cluster.image.build import build, inspected, planned
 from kirsch.cluster.image.containerfile import Containerfile, text_of
+from kirsch.cluster.image.fingerprint import keep, taken, unchanged
 from kirsch.cluster.image.reference import LOCAL, ImageError, Reference, content_tag
-from kirsch.cluster.image.store import known
+from kirsch.cluster.image.store import Image as Listed
+from kirsch.cluster.image.store import images as listing
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.steps import Show
 
@@ -64,22 +66,36 @@ def _recipe(name: Reference, application: Application) -> Recipe | None:
 
 
 def made(application: Application, runner: Runner, show: Show) -> dict[Reference, Image]:
-    """Build what is to be built, and say of each image that units name what it is. Raises ProvisionError."""
-    for recipe in recipes(application):
+    """Build what has changed, and say of each image that units name what it is. Raises ProvisionError."""
+    wanted = recipes(application)
+    there = _there(runner)
+    for recipe in wanted:
+        plan = planned(recipe.folder, [str(recipe.name)], {}, file=recipe.file)
+        ids = {name: image.id for name, image in there.items()}
+        fingerprint = taken(plan, ids)
+        if unchanged(plan, fingerprint, ids, runner):
+            continue
         step = f"image {recipe.name.path}"
         show.begun(step)
         began = time.monotonic()
-        plan = planned(recipe.folder, [str(recipe.name)], {}, file=recipe.file)
-        build(plan, _Long(show, recipe.name.path), runner)
+        built = build(plan, _Long(show, recipe.name.path), runner)
         show.done(step, time.monotonic() - began)
-    return {name: _image(name, application, runner) for name in images_of(application)}
+        there = _there(runner)
+        keep(plan, fingerprint, built, {name: image.id for name, image in there.items()})
+    return {name: _image(name, application, there, runner) for name in images_of(application)}
 
 
-def _image(name: Reference, application: Application, runner: Runner) -> Image:
-    try:
-        return Image(name, content_tag(inspected(known(str(name), runner), runner)))
-    except ImageError:
-        raise ImageError(_missing(name, _users(name, application))) from None
+def _there(runner: Runner) -> dict[str, Listed]:
+    """Return the images of this computer, by their full names: podman is asked once for all."""
+    found = listing(runner)
+    return {f"{image.name}:{tag}": image for image in found for tag in (image.content, image.tag) if tag}
+
+
+def _image(name: Reference, application: Application, there: Mapping[str, Listed], runner: Runner) -> Image:
+    known = there.get(str(name))
+    if known is None:
+        raise ImageError(_missing(name, _users(name, application)))
+    return Image(name, known.content or content_tag(inspected(known.id, runner)))
 
 
 def _users(name: Reference, application: Application) -> Sequence[str]:

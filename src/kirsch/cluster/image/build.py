@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image that was built: its id, its names, the one by its content first, its size in bytes."""
+    """An image that was built: its id, its names, the one by its content first, its size in bytes, and the
+    digest of its wheels (empty without any)."""
 
     id: str
     names: tuple[Reference, ...]
     size: int
+    wheels: str = ""
 
 
 class BuildError(ImageError):
@@ -137,7 +139,7 @@ def _build(plan: Plan, show: Show, runner: Runner) -> Built:
             raise _failure(progress, error) from None
         progress.end()
         id = id_file.read_text().strip().removeprefix("sha256:")
-    return _named(id, plan.names, runner)
+    return replace(_named(id, plan.names, runner), wheels=wheels.digest if wheels else "")
 
 
 def inspected(image: str, runner: Runner) -> dict[str, Any]:

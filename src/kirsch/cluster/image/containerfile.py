@@ -39,12 +39,15 @@ class Containerfile:
 
     arguments: dict[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
+    remote: bool = False
+    """True if files come from elsewhere (`ADD https://…`): they change though the folder does not."""
 
     @classmethod
     def parse(cls, text: str, given: dict[str, str] | None = None) -> "Containerfile":
         """The values of `given` stand in the place of defaults."""
         arguments: dict[str, str] = {}
         bases: list[str] = []
+        remote = False
         stages: set[str] = set()
         for word, rest in _instructions(text):
             if word == "ARG":
@@ -52,6 +55,7 @@ class Containerfile:
                     arguments[name] = (given or {}).get(name, value)
                 continue
             words = rest.split()
+            remote = remote or (word == "ADD" and any("://" in each or "git@" in each for each in words))
             flags = list(takewhile(lambda each: each.startswith("--"), words))
             if word == "FROM":
                 used = words[len(flags) : len(flags) + 1]
@@ -61,7 +65,7 @@ class Containerfile:
             bases += [each for each in images if each and each.lower() not in stages and not each.isdecimal()]
             if word == "FROM" and len(words) == len(flags) + 3 and words[-2].upper() == "AS":
                 stages.add(words[-1].lower())
-        return cls(arguments, tuple(dict.fromkeys(each for each in bases if each != "scratch")))
+        return cls(arguments, tuple(dict.fromkeys(each for each in bases if each != "scratch")), remote)
 
     @property
     def packages(self) -> tuple[str, ...]:

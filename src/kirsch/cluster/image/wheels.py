@@ -29,23 +29,36 @@ class Supply:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What wheels are chosen by: a digest of it all, and those of kirsch's own."""
+
+    digest: str
+    own: tuple[Path, ...]
+
+
+def chosen(context: Path, runner: Runner) -> Choice:
+    """Return the choice of wheels for the requirements.txt of a build's folder. Raises ProvisionError."""
+    texts = list(named(context / REQUIREMENTS).values())
+    named_here = {name for text in texts for name in _KIRSCH.findall(text)}
+    own = Wheels(runner).own(sorted(named_here)) if named_here else []
+    chosen_by = repr((texts, [wheel.parent.name for wheel in own], target()))
+    return Choice(hashlib.sha256(chosen_by.encode()).hexdigest()[:16], tuple(own))
+
+
 def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
     """Return the wheels for the requirements.txt of a build's folder. Raises ProvisionError, OSError.
 
     Earlier downloads are used again, unless `fresh`.
     """
     file = context / REQUIREMENTS
-    texts = list(named(file).values())
-    named_here = {name for text in texts for name in _KIRSCH.findall(text)}
-    own = Wheels(runner).own(sorted(named_here)) if named_here else []
-    chosen_by = repr((texts, [wheel.parent.name for wheel in own], target()))
-    digest = hashlib.sha256(chosen_by.encode()).hexdigest()[:16]
-    folder = cache_folder() / "image-wheels" / digest
+    choice = chosen(context, runner)
+    folder = cache_folder() / "image-wheels" / choice.digest
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     with made_once(folder) as new:
         if new:
-            found = [word for wheel in own for word in ("--find-links", str(wheel.parent))]
+            found = [word for wheel in choice.own for word in ("--find-links", str(wheel.parent))]
             command = download([*found, "-r", str(file)], target(), new)
             try:
                 runner.run(replace(command, timeout=LONG))
@@ -56,7 +69,7 @@ def supply(context: Path, runner: Runner, *, fresh: bool = False) -> Supply:
             new.chmod(0o755)
             for each in new.iterdir():
                 each.chmod(0o644)
-    return Supply(folder, digest)
+    return Supply(folder, choice.digest)
 
 
 def named(file: Path, seen: frozenset[Path] = frozenset()) -> dict[Path, str]:
