@@ -164,6 +164,22 @@ def test_a_megabyte_takes_no_time(data):
     assert bytes(file) == data
 
 
+@pytest.mark.parametrize("file", ["a.container", "units/a.kube"])
+def test_for_quadlet_a_backslash_before_spaces_continues(file):
+    text = "[Container]\nExec=one \\ \t\n  two=2\nImage=x\n"
+    parsed = UnitFile.parse(text, file)
+    assert parsed.get("Container", "Exec").value.split() == ["one", "two=2"]
+    assert parsed.get("Container", "Image").line == 4
+    assert parsed.text == text
+
+
+@pytest.mark.parametrize("file", ["a.service", ""])
+def test_for_systemd_it_does_not(file):
+    parsed = UnitFile.parse("[Service]\nA=one \\ \n  two=2\n", file)
+    assert parsed.get("Service", "A").value == "one \\"
+    assert parsed.get("Service", "two").value == "2"
+
+
 def test_equal_when_the_bytes_are():
     one, two = UnitFile.parse("[S]\nA=b\n", "one"), UnitFile.parse(b"[S]\nA=b\n", "two")
     assert one == two

@@ -54,6 +54,12 @@ def test_unknown():
     assert str(refused.value) == message
 
 
+@pytest.mark.parametrize("letter", ["H", "t", "u"])
+def test_one_that_only_a_machine_can_tell(letter):
+    with pytest.raises(UnitError, match=f"^systemd's specifier %{letter} is not known here; there are %n "):
+        expand(f"%{letter}", NAME)
+
+
 def test_an_instance_that_cannot_be_unescaped():
     with pytest.raises(UnitError, match="invalid escape in"):
         expand("%I", UnitName.parse(r"a@\y.service"))

@@ -99,6 +99,10 @@ def test_values_of_fleet(text, expected):
         ("100us", 0.0001),
         ("100µs", 0.0001),
         ("0", 0),
+        ("+5", 5),
+        (".5", 0.5),
+        ("1min +5", 65),
+        ("5s.5", 5.5),
         ("infinity", math.inf),
     ],
 )
@@ -107,7 +111,27 @@ def test_timespans(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "s", "-1", "1x", "1e3", "5 parsecs", "1,5s", "nan", "9" * 5000, "1.2.3", "٣"]
+    "text",
+    [
+        "",
+        " ",
+        "s",
+        "-1",
+        "1x",
+        "1e3",
+        "5 parsecs",
+        "1,5s",
+        "nan",
+        "9" * 5000,
+        "1.2.3",
+        "٣",
+        "+.5",
+        "++5",
+        "+ 5",
+        ".",
+        ".5.5",
+        "5.5.5",
+    ],
 )
 def test_no_timespans(text):
     with pytest.raises(UnitError, match="time span"):

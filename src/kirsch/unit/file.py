@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kirsch.unit.error import UnitError
+from kirsch.unit.name import QUADLET_TYPES
 from kirsch.unit.syntax import WHITESPACE, Entry, parse_entries
 
 
@@ -22,7 +23,8 @@ class Option(NamedTuple):
 class UnitFile:
     """A unit file as it was read; make one with `parse`. Two are equal when their bytes are.
 
-    `file` names it in errors. `sections` are in order of first appearance; one that appears twice is one.
+    `file` names it in errors, and its ending says whether Quadlet reads it. `sections` are in order of
+    first appearance; one that appears twice is one.
     """
 
     data: bytes
@@ -39,7 +41,8 @@ class UnitFile:
         line that is no assignment, section or comment, an unfinished section header, a line above 1 MiB.
         """
         data = _encode(data, file) if isinstance(data, str) else bytes(data)
-        sections, order = parse_entries(data.decode("utf-8", "surrogateescape"), file)
+        quadlet = file.rpartition(".")[2] in QUADLET_TYPES
+        sections, order = parse_entries(data.decode("utf-8", "surrogateescape"), file, quadlet=quadlet)
         grouped: dict[str, list[Entry]] = {section: [] for section in sections}
         for entry in order:
             grouped[entry.section].append(entry)

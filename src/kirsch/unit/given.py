@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
-from kirsch.unit.name import UnitName, expand, uses_instance
+from kirsch.unit.name import MACHINES, UnitName, expand, uses_instance
 from kirsch.unit.syntax import Entry, split_values
 
 SECTIONS = ("X-Kirsch", "X-Fleet")
@@ -26,7 +26,7 @@ OLD_OPTIONS = {
 # Options whose values hold no spaces, so that several stand on one line.
 _LISTS = frozenset(("MachineOf", "Conflicts", "Replaces", "Link", "ExposeEnv", "Secret"))
 
-_MACHINE_SPECIFIERS = {letter: f"%{letter}" for letter in "aAbBCdDEfgGhHlLmMoqsStTuUvVwWyY"}
+_MACHINE_SPECIFIERS = {letter: f"%{letter}" for letter in MACHINES}
 
 T = TypeVar("T")
 

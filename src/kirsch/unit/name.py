@@ -31,6 +31,8 @@ TEMPLATE_TYPES = frozenset(
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
 _ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})|\\|-")
+# Specifiers of systemd.unit(5) that only a machine, or its service manager, can tell.
+MACHINES = frozenset("aAbBCdDEfgGhHlLmMoqsStTuUvVwWyY")
 # Like systemd, a % before anything else than a letter or a digit stands for itself.
 _SPECIFIER = re.compile(r"%([A-Za-z0-9%])")
 _PART = re.compile(r"\*+|\?|\[\^?(?:[^\]\\-](?:-[^\]\\-])?)+\]|[^*?\[]", re.DOTALL)
@@ -188,7 +190,12 @@ def _specifier(letter: str, name: UnitName, extra: Mapping[str, str]) -> str:
         case "J":
             return unescape(name.prefix.rpartition("-")[2])
     known = " ".join(f"%{each}" for each in ("n", "N", "p", "P", "i", "I", "j", "J", *sorted(extra)))
-    raise UnitError(f"unknown specifier %{letter}; there are {known}, and %% for a percent sign")
+    what = (
+        f"systemd's specifier %{letter} is not known here"
+        if letter in MACHINES
+        else f"unknown specifier %{letter}"
+    )
+    raise UnitError(f"{what}; there are {known}, and %% for a percent sign")
 
 
 def matches(pattern: str, name: str) -> bool:

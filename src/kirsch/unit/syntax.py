@@ -59,15 +59,20 @@ class _Statement(NamedTuple):
         return line, offset - start + 1
 
 
-def parse_entries(text: str, file: str = "") -> tuple[tuple[str, ...], tuple[Entry, ...]]:
-    """The sections in order of first appearance, and all assignments in order. Raises UnitError."""
+def parse_entries(
+    text: str, file: str = "", *, quadlet: bool = False
+) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+    """Return the sections in order of first appearance, and all assignments in order. Raises UnitError.
+
+    A backslash continues its line; in a file for Quadlet also where spaces follow it.
+    """
     sections: dict[str, None] = {}
     entries: list[Entry] = []
     section = None
     if "\0" in text:
         before = _LINE_END.split(text[: text.index("\0")])
         raise UnitError("a NUL character: this is no unit file", file, len(before), len(before[-1]) + 1)
-    for statement in _statements(text, file):
+    for statement in _statements(text, file, quadlet):
         content = statement.text.strip(WHITESPACE)
         if not content:
             continue
@@ -79,7 +84,7 @@ def parse_entries(text: str, file: str = "") -> tuple[tuple[str, ...], tuple[Ent
     return tuple(sections), tuple(entries)
 
 
-def _statements(text: str, file: str) -> Iterator[_Statement]:
+def _statements(text: str, file: str, quadlet: bool) -> Iterator[_Statement]:
     source: list[str] = []
     parts: list[str] = []
     starts: list[tuple[int, int]] = []
@@ -92,11 +97,12 @@ def _statements(text: str, file: str) -> Iterator[_Statement]:
             if parts:
                 source.append(line)
             continue
-        if _is_continued(line):
+        shown = line.rstrip(WHITESPACE) if quadlet else line
+        if _is_continued(shown):
             source.append(line)
-            parts.append(f"{line[:-1]} ")
+            parts.append(f"{shown[:-1]} ")
             starts.append((offset, number))
-            offset += len(line)
+            offset += len(shown)
         elif parts:
             yield _statement([*source, line], [*parts, line], [*starts, (offset, number)], file)
             source, parts, starts, offset = [], [], [], 0

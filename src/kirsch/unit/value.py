@@ -24,13 +24,14 @@ _FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 # As many digits as 64 bits can hold: longer numbers are mistakes, and slow.
 _NUMBER = r"(\d{1,20}(?:\.\d{0,20})?)(?![\d.])"
-_TIMESPAN = re.compile(rf"{_NUMBER}[ \t]*([A-Za-zµμ]*)[ \t]*", re.ASCII)
+_SPAN = r"(\+?\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?![\d.+])"
+_TIMESPAN = re.compile(rf"{_SPAN}[ \t]*([A-Za-zµμ]*)[ \t]*", re.ASCII)
 _SIZE = re.compile(rf"{_NUMBER}[ \t]*([KMGTPEB]?)", re.ASCII)
 _CPU = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(%?)", re.ASCII)
 
 
 def parse_timespan(text: str) -> float:
-    """Seconds of a time span as in systemd.time(7): "5", "1min 30s", "1.5h"; "infinity" is math.inf."""
+    """Seconds of a time span as in systemd.time(7): "5", "+5", ".5", "1min 30s"; "infinity" is math.inf."""
     span = text.strip(" \t")
     if span == "infinity":
         return math.inf
