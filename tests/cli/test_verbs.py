@@ -126,7 +126,7 @@ def test_a_unit_that_exits_at_once_fails_after_its_limit(application: Applicatio
         "[Service]\nExecStart=/bin/sh -c 'echo oops; exit 3'\nRestart=on-failure\nRestartSec=10ms\n",
     )
     application.sleeper("good.service")
-    error = application.fails("up")
+    error = application.fails("up", "--exit-on-failure")
     assert (
         error == "bad.service failed: exited with status 3; it was started 5 times within 10 s, so it is not "
         "started again; last lines: oops"
@@ -342,7 +342,8 @@ def test_a_missing_program_is_one_line(application: Application):
 
 def test_kirschd_that_was_killed_is_told(up: Application):
     os.kill(up.kirschd(), signal.SIGKILL)
-    wait_for(lambda: "no kirschd answers" in up.run("list-units").stderr, "the CLI says that nobody answers")
+    wait_for(lambda: "no kirschd answers" in up.run("stop", "a").stderr, "the CLI says that nobody answers")
+    assert "was killed" in up.run("list-units").stderr
 
 
 def test_restart_is_stop_and_start(up: Application):

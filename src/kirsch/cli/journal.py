@@ -42,7 +42,7 @@ Line = Mapping[str, Any]
 )
 def journal(options: Options) -> int:
     """The last lines of units, and with --follow those to come."""
-    client = options.client()
+    client = options.reader()
     names = full_names(client, options.units) or sorted(
         {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
     )

@@ -94,7 +94,7 @@ COLUMNS = {
 )
 def list_units(options: Options) -> int:
     """Print a table of the units that are on a machine."""
-    client = options.client()
+    client = options.reader()
 
     def show() -> str:
         rows = _meant(options, [row for row in client.get(UNITS)["units"] if row["machine"]])
@@ -115,7 +115,7 @@ def list_units(options: Options) -> int:
 @verb("list-unit-files", PATTERNS, *TABLE, example="kirsch list-unit-files --full")
 def list_unit_files(options: Options) -> int:
     """Print a table of all units, each once."""
-    rows = _meant(options, _once(options.client().get(UNITS)["units"]))
+    rows = _meant(options, _once(options.reader().get(UNITS)["units"]))
     return _print(options, rows, FILE_COLUMNS, ["unit", "hash", "dstate", "state", "target"])
 
 

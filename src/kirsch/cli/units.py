@@ -191,7 +191,7 @@ def destroy(options: Options) -> int:
 @verb("status", ANY_UNITS, JSON, example="kirsch status notes@1")
 def status(options: Options) -> int:
     """Each unit's state and its last lines."""
-    client = options.client()
+    client = options.reader()
     names = full_names(client, options.units)
     if options.json:
         lines = [line for name in names for line in client.get(unit_path(name))["on"]]
@@ -212,7 +212,7 @@ def status(options: Options) -> int:
 @verb("cat", ANY_UNITS, example="kirsch cat notes@1")
 def cat(options: Options) -> int:
     """Print the files of units."""
-    client = options.client()
+    client = options.reader()
     for name in full_names(client, options.units):
         sys.stdout.write(client.get(unit_path(name))["text"])
     return 0
@@ -227,7 +227,7 @@ def cat(options: Options) -> int:
 )
 def why(options: Options) -> int:
     """Why units are not as people want them; all that are not, if none is named."""
-    client = options.client()
+    client = options.reader()
     names = full_names(client, options.units)
     found = []
     for line in client.get(UNITS)["units"]:

@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,21 @@ class Options(SimpleNamespace):
         from kirsch.cluster.provision.endpoint import transport_to
 
         return Client(transport_to(self.where()), TIMEOUT if timeout is None else timeout, _tell_age)
+
+    def reader(self) -> "Client":
+        """Return a client for a verb that only reads. An application that is not up is read from its folder,
+        which is said on standard error. Raises ClientError."""
+        where = self.where()
+        if not (where.endpoint or where.cluster or where.tunnel):
+            from kirsch.cluster.provision.endpoint import answers_here
+
+            if not answers_here():
+                from kirsch.cluster.application.remains import Remains
+
+                if (remains := Remains.find(Path.cwd())) is not None:
+                    print(f"kirsch: {remains.notice}", file=sys.stderr)
+                    return remains
+        return self.client()
 
 
 _told: set[str] = set()

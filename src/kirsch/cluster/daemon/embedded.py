@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.model import Machine
-from kirsch.cluster.node.node import Node
+from kirsch.cluster.node.node import LAST, Node
 from kirsch.cluster.registry.sqlite import SQLiteRegistry
 from kirsch.cluster.runtime.host import default_path
 from kirsch.cluster.runtime.journal import Journal
@@ -29,10 +29,12 @@ def setup(directory: Path, state: Path) -> Setup:
 
     async def make() -> Node:
         registry = await SQLiteRegistry.open(state / "registry.db")
+        (state / LAST).unlink(missing_ok=True)  # a kirschd that is killed leaves none
         journal = Journal(state / "journal")
         runtime = ProcessRuntime(state, journal, directory=directory, path=default_path(directory))
         secrets = FileSecrets(state / "secrets")
-        return Node(registry, runtime, journal, local_machine(state), lambda *store: secrets, endpoints)
+        machine = local_machine(state)
+        return Node(registry, runtime, journal, machine, lambda *store: secrets, endpoints, last=state / LAST)
 
     return Setup(make, state / "kirsch.sock")
 

@@ -1,7 +1,9 @@
 """Parts of one kirschd, put together: registry, mirror, lease, engine, agent, units. For one event loop."""
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from kirsch.cluster.agent.cache import Cache
 from kirsch.cluster.agent.preparation import Preparation
 from kirsch.cluster.balancer.endpoints_server import EndpointsServer
 from kirsch.cluster.engine.engine import Engine
+from kirsch.cluster.engine.status import statuses
 from kirsch.cluster.model import Cluster, Machine, keys
 from kirsch.cluster.network import addresses
 from kirsch.cluster.network.base import Network
@@ -27,6 +30,9 @@ from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.secrets import Secrets
 
 log = logging.getLogger(__name__)
+
+# File in an application's state folder: its units as they were before they were stopped.
+LAST = "last.json"
 
 
 class Node:
@@ -45,6 +51,7 @@ class Node:
         heard: Heard | None = None,
         network: Callable[[Registry, Mirror], Network] | None = None,
         names: Path | None = None,
+        last: Path | None = None,
     ) -> None:
         self.registry = registry
         self.runtime = runtime
@@ -81,6 +88,7 @@ class Node:
         self.agent.let_go = self.endpoints.let_go
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
         self.machines = Machines(registry, self.mirror)
+        self._last = last
         self._tasks: list[asyncio.Task[None]] = []
 
     def cluster(self) -> Cluster:
@@ -115,6 +123,7 @@ class Node:
 
     async def rest(self) -> None:
         """Say of every unit that it is not wanted any more: what `kirsch down` means."""
+        self._keep_last()
         wanted = [u.name for u in self.cluster().units.values() if u.desired != "inactive"]
         for start in range(0, len(wanted), MAX_OPERATIONS):
             part = wanted[start : start + MAX_OPERATIONS]
@@ -123,6 +132,7 @@ class Node:
     async def close(self) -> None:
         """Stop all units, users of others first, and leave. A durable runtime's units stay, and this machine
         stays in the cluster until its lease runs out: the next kirschd takes both up."""
+        self._keep_last()
         await self.agent.close()
         for task in self._tasks:
             task.cancel()
@@ -132,6 +142,19 @@ class Node:
         await self.endpoints.close()
         await self.registry.close()
         self.journal.close()
+
+    def _keep_last(self) -> None:
+        """Write down, once, how all units are before they are stopped: for who asks when nobody is here."""
+        path, self._last = self._last, None
+        if path is None or not self._tasks:
+            return
+        lines = [line.to_dict() for line in statuses(self.cluster())]
+        new = path.with_name(f"{path.name}.new")
+        try:
+            new.write_text(json.dumps({"at": time.time(), "units": lines}))
+            new.replace(path)
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", path, error.strerror)
 
     async def _guard(self, part: Coroutine[Any, Any, None], died: Callable[[], None]) -> None:
         try:

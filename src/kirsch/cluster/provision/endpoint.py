@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kirsch.cluster.api.client import ClientError
-from kirsch.cluster.api.transport import Https, Transport, Unix
+from kirsch.cluster.api.transport import Https, Transport, Unix, Unreachable
 
 if TYPE_CHECKING:
     from kirsch.cluster.model.certificates import Certificates
@@ -58,6 +58,16 @@ def transport_to(where: Where, directory: Path | None = None) -> Transport:
         0,
         f"no kirschd runs for {here}: start one with `kirsch up DIR`, or name one (--cluster, --endpoint)",
     )
+
+
+def answers_here() -> bool:
+    """Return True if a kirschd takes connections where one is meant when none is named."""
+    try:
+        for connection in transport_to(Where()).connections():
+            connection.close()
+    except (ClientError, Unreachable):
+        return False
+    return True
 
 
 def _there(path: Path) -> bool:
