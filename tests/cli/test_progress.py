@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from kirsch import terminal as terminal_of
-from kirsch.cli.output import Palette, Progress
+from kirsch.cli.output import Flood, Lines, Palette, Progress
 
 NAMES = ["db.service", "web@1.service"]
 
@@ -94,3 +94,39 @@ def test_a_terminal_without_a_size_has_what_the_environment_says():
 def test_what_units_write_stands_in_a_column():
     palette = Palette.for_stream(io.StringIO(), NAMES)
     assert [palette.column(name) for name in NAMES] == ["db.service    |", "web@1.service |"]
+
+
+def test_a_status_line_stays_the_last():
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 40))
+    with (
+        os.fdopen(theirs, "w") as out,
+        Lines(out, "http://localhost:8080/  Ctrl-C stops notes, which is long"),
+    ):
+        lines = Lines(out, "http://localhost:8080/  Ctrl-C stops notes, which is long")
+        lines.print("web | one")
+        lines.print("web | two")
+    shown = os.read(ours, 65536).decode().replace("\r\n", "\n")
+    os.close(ours)
+    status = "http://localhost:8080/  Ctrl-C stops no"  # cut: it never wraps
+    assert shown == "".join(
+        f"\r\x1b[K{text}" for text in (status, f"web | one\n{status}", f"web | two\n{status}", "")
+    )
+
+
+def test_in_a_file_there_is_no_status_line():
+    out = io.StringIO()
+    with Lines(out, "Ctrl-C stops it") as lines:
+        lines.print("web | one")
+    assert out.getvalue() == "web | one\n"
+
+
+def test_a_flood_is_counted():
+    flood = Flood(most=3)
+    assert flood.kept_back(1) == []
+    assert [flood.admits("web") for _ in range(5)] == [True, True, True, False, False]
+    assert flood.admits("db")
+    assert flood.kept_back(1) == []
+    assert flood.kept_back(2) == [("web", 2)]
+    assert flood.admits("web")
+    assert flood.kept_back(3) == []

@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from tests.cli.application import Application
+from tests.cli.application import Application, wait_for
+
+from kirsch.cli.up import waiting_for
 
 UNIT = """
     [Unit]
@@ -47,3 +49,54 @@ def test_another_try_that_fails_shows_its_own_lines(crashed: Application):
     assert "the second reason" in error
     assert "the first reason" not in error
     assert len(re.findall("it was started", error)) == 1
+
+
+def test_one_that_fails_at_the_start_does_not_end_the_others(application: Application):
+    application.unit("bad.service", "[Service]\nExecStart=sh -c 'echo broken; exit 3'\n")
+    application.sleeper("good.service")
+    application.sleeper("user.service", "Link=bad")
+    done = application.run("up", "-d")
+    assert done.returncode == 1
+    first, second, advice = done.stderr.splitlines()
+    assert first.startswith("kirsch: bad.service failed: exited with status 3")
+    assert second == "kirsch: user.service waits for bad"
+    assert "`kirsch journal bad.service`" in advice
+    assert "`kirsch start bad.service`" in advice
+    assert {name: unit["active"] for name, unit in application.units().items()} == {
+        "bad.service": "failed",
+        "good.service": "active",
+        "user.service": "inactive",
+    }
+    # As the advice has it, once that is mended.
+    (application.directory / "units/bad.service").write_text("[Service]\nExecStart=sleep 1000\n")
+    application.ok("submit", "--replace", "units/bad.service")
+    application.ok("start", "bad.service")
+    wait_for(lambda: application.units()["user.service"]["ready"], "what waited for it starts")
+
+
+def test_it_does_where_that_is_asked_for(application: Application):
+    application.unit("bad.service", "[Service]\nExecStart=false\n")
+    application.sleeper("good.service")
+    assert application.fails("up", "--exit-on-failure").startswith("bad.service failed: ")
+    assert "is not up" in application.run("list-units").stderr
+
+
+@pytest.mark.parametrize(
+    ("waiting", "hopeless"),
+    [
+        (("web.service",), {"web.service": "waits for db"}),
+        (("web.service", "lb.service"), {"web.service": "waits for db", "lb.service": "waits for web"}),
+        (("one.service",), {}),
+        ((), {}),
+    ],
+)
+def test_who_waits_for_one_that_failed(waiting: tuple[str, ...], hopeless: dict[str, str]):
+    links = {
+        "db.service": (),
+        "web.service": ("db",),
+        "lb.service": ("web",),
+        "one.service": ("app",),  # of which another instance runs
+        "app@1.service": (),
+        "app@2.service": (),
+    }
+    assert waiting_for(("db.service", "app@1.service"), links, waiting) == hopeless

@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,9 +82,12 @@ def _units(options: Options, folder: Path) -> int:
         raise Failure(f"{folder} is up already: `kirsch down {folder}` first")
     watch = Watch(folder)
 
-    def beside(application: Application) -> None:
-        _say(f"{folder} is watched")
-        following = Following(application, watch, options.timeout)
+    def beside(application: Application, show: Callable[[str], None]) -> None:
+        def say(text: str) -> None:
+            show("\n".join(f"dev: {line}" for line in text.splitlines()))
+
+        say(f"{folder} is watched")
+        following = Following(application, watch, options.timeout, say)
         threading.Thread(target=following.run, name="watch", daemon=True).start()
 
     options.detach = False
@@ -98,6 +101,7 @@ class Following:
     application: Application
     watch: "Watch"
     timeout: float
+    say: Callable[[str], None]
 
     def run(self) -> None:
         """Until the application has stopped."""
@@ -106,7 +110,7 @@ class Following:
         try:
             self._follow()
         except WatchError as error:
-            _say(f"{error}; changes are not seen any more")
+            self.say(f"{error}; changes are not seen any more")
 
     def _follow(self) -> None:
         from kirsch.cluster.api.client import ClientError
@@ -118,19 +122,19 @@ class Following:
 
         reload = Reload(self.application.directory, syntax.check)
         for paths in self.watch.changes():
-            _say_requirements(self.application.directory, paths)
+            _say_requirements(self.application.directory, paths, self.say)
             change = reload.changed(paths)
             for wrong in change.wrong.values():
-                _say(wrong)
+                self.say(wrong)
             if change.wrong:
-                _say("everything goes on as it was until that is mended")
+                self.say("everything goes on as it was until that is mended")
             client = running(self.application.state)
             if client is None:
                 return
             try:
                 self._take_up(client, change)
             except (ApplicationError, ClientError, Failure, UnitError) as error:
-                _say(str(error))
+                self.say(str(error))
 
     def _take_up(self, client: "Client", change: "Change") -> None:
         from kirsch.cli.releases import wait
@@ -147,18 +151,18 @@ class Following:
             if number is not None:
                 row = {"application": self.application.name, "number": number, "start": started}
                 wait(client, row, self.timeout)
-            _say(f"{named} changed: the application is up to date")
+            self.say(f"{named} changed: the application is up to date")
         if not change.code:
             return
         launched = [line["name"] for line in client.get(UNITS)["units"] if line["desired"] == "launched"]
         # One after another, so that those behind a balancer are never away together.
         for name in units_of_code(self.application, launched):
-            _say(f"{named} changed: restarting {name}")
+            self.say(f"{named} changed: restarting {name}")
             change_of = {"name": name, "desiredState": "launched", "again": True}
             for row in client.patch(UNITS, {"change": [change_of]})["releases"]:
                 wait(client, row, self.timeout)
             wait_until(client, [name], is_up, self.timeout)
-            _say(f"{name} is ready")
+            self.say(f"{name} is ready")
 
 
 def _module(options: Options, folder: Path) -> int:
@@ -212,7 +216,7 @@ def _renewed(options: Options, folder: Path, paths: frozenset[Path]) -> str:
     from kirsch.cluster.provision.record import ProvisionError
 
     if not options.container:
-        _say_requirements(folder, paths)
+        _say_requirements(folder, paths, _say)
         return ""
     built = containerfile(folder) is not None and not options.image
     changed = ", ".join((of_image if built else requirements)(folder, paths))
@@ -230,7 +234,7 @@ def _renewed(options: Options, folder: Path, paths: frozenset[Path]) -> str:
     return ""
 
 
-def _say_requirements(folder: Path, paths: Iterable[Path]) -> None:
+def _say_requirements(folder: Path, paths: Iterable[Path], say: Callable[[str], None]) -> None:
     """For a process: what is installed for our own Python is not ours to change."""
     from kirsch.cluster.dev.inputs import requirements
     from kirsch.cluster.image.wheels import REQUIREMENTS
@@ -239,7 +243,7 @@ def _say_requirements(folder: Path, paths: Iterable[Path]) -> None:
         file = folder / name if Path(name).name == REQUIREMENTS else folder / REQUIREMENTS
         if file.is_file():
             pip = shlex.join([sys.executable, "-m", "pip", "install", "-r", str(file)])
-            _say(f"{name} changed: `{pip}` brings what it names; the next change of code takes it up")
+            say(f"{name} changed: `{pip}` brings what it names; the next change of code takes it up")
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,9 @@
 """Output for people: tables, colours of units' names, and the progress of steps and units."""
 
 import os
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -91,6 +93,67 @@ class Palette:
         """Return the column before a line that `name` wrote, as wide as the widest name so far."""
         self.width = max(self.width, len(name))
         return f"{self.paint(name, name.ljust(self.width))} |"
+
+
+@dataclass(slots=True)
+class Lines:
+    """Lines on a terminal above a status line, which stays the last; elsewhere nothing but lines.
+
+    For any thread; as a context manager it takes the status line away at the end.
+    """
+
+    out: TextIO
+    status: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def on_terminal(self) -> bool:
+        """True if there is a status line."""
+        return self.out.isatty() and os.environ.get("TERM") != "dumb"
+
+    def __enter__(self) -> "Lines":
+        if self.on_terminal:
+            print(f"\r{ERASE}{self._last()}", end="", file=self.out, flush=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.on_terminal:
+            print(f"\r{ERASE}", end="", file=self.out, flush=True)
+
+    def print(self, text: str) -> None:
+        """Print a line, or several."""
+        with self.lock:
+            if self.on_terminal:
+                print(f"\r{ERASE}{text}\n{self._last()}", end="", file=self.out, flush=True)
+            else:
+                print(text, file=self.out, flush=True)
+
+    def _last(self) -> str:
+        """Return the status line, cut so that it never wraps."""
+        return self.status[: max(terminal.size(self.out).columns - 1, 0)]
+
+
+class Flood:
+    """Limit of the lines that one unit gets on a screen in a second; the others are counted. Pure."""
+
+    def __init__(self, most: int = 200) -> None:
+        self._most = most
+        self._second = 0
+        self._counts: Counter[str] = Counter()
+
+    def kept_back(self, second: int) -> list[tuple[str, int]]:
+        """Begin a second; units with how many lines were kept back in the one before."""
+        if second == self._second:
+            return []
+        told = [(unit, count - self._most) for unit, count in self._counts.items() if count > self._most]
+        self._second = second
+        self._counts.clear()
+        return told
+
+    def admits(self, unit: str) -> bool:
+        """Count a line, and return True if it may be shown."""
+        self._counts[unit] += 1
+        return self._counts[unit] <= self._most
 
 
 @dataclass(slots=True)

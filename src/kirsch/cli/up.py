@@ -1,10 +1,11 @@
 """up and down: an application on this computer."""
 
+import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from kirsch.cli.completion import clusters, folders
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
-from kirsch.cli.output import PROGRESS, Palette, Progress
+from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress
 from kirsch.cli.releases import has_commands, note_of, wait
 from kirsch.cli.values import timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
@@ -24,6 +25,7 @@ from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, 
 from kirsch.cluster.application.plan import Now, known_units, plan, steps_of
 
 Line = Mapping[str, Any]
+Say = Callable[[str], None]
 
 DIRECTORY = argument(
     "directory",
@@ -39,6 +41,8 @@ STOP_TIMEOUT = 120.0
 WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
+# What a CherryPy bus says of its own start.
+NOISE = re.compile(r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$")
 
 
 @verb(
@@ -53,9 +57,11 @@ BACKLOG = 200
     flag("--dry-run", help="say what would be done, and do nothing; with --on images are built"),
     option("-m", "--message", metavar="TEXT", help="why, for the history", default=""),
     flag("--now", help="take the place of a release that is under way"),
+    flag("--exit-on-failure", help="stop everything where a unit fails while it starts"),
     timeout(180, "give up after this time"),
     text="Its units are started in the order of their links, and their lines shown until Ctrl-C stops "
-    "them. If it is up already it is brought up to date.\n\n"
+    "them. If a unit fails the others run all the same, unless --exit-on-failure is given. If it is up "
+    "already it is brought up to date.\n\n"
     "On a cluster its images are built and sent to the cluster's own registry first. What has not changed "
     "is left alone, the instances of a service start anew one after another, and units that the folder has "
     "no more are destroyed. It goes on running when this verb ends.",
@@ -78,7 +84,9 @@ def _update(application: Application, client: Client, options: Options) -> int:
     return 0
 
 
-def bring_up(options: Options, beside: Callable[[Application], None] | None = None) -> int:
+def bring_up(
+    options: Options, beside: Callable[[Application, Callable[[str], None]], None] | None = None
+) -> int:
     """Run an application as `kirsch up` does; `beside` is called once it is up."""
     on = getattr(options, "on", None)
     only_here(options, "up")
@@ -96,6 +104,7 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     since = time.time()
+    failed: Mapping[str, str] = {}
     try:
         embedded = launch(application, attached=not options.detach)
     except EmbeddedError as error:
@@ -105,15 +114,19 @@ def bring_up(options: Options, beside: Callable[[Application], None] | None = No
         if number is not None and has_commands(embedded.client, application.name, number):
             _await_release(embedded.client, application, number, started, options.timeout, {})
         else:
-            _await_ready(embedded.client, application, started, options.timeout)
-        _say_where(embedded.client, application, started)
+            strict = getattr(options, "exit_on_failure", False)
+            failed = _await_ready(embedded.client, application, started, options.timeout, strict=strict)
+        _say_where(embedded.client, application, [name for name in started if name not in failed])
+        _say_failed(failed)
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
-            return 0
+            return 1 if failed else 0
         print("Ctrl-C stops it.\n", flush=True)
+        where = f"{application.open}  " if application.open else ""
+        lines = Lines(sys.stdout, f"{where}Ctrl-C stops {application.name}")
         if beside:
-            beside(application)
-        _follow(embedded, started, since)
+            beside(application, lines.print)
+        _follow(embedded, started, since, lines)
     except KeyboardInterrupt:
         _stop(embedded)
         if options.detach:
@@ -242,34 +255,87 @@ def _stage(line: Line, before: int) -> str:
     return _step(line, before)
 
 
-def _await_ready(client: Client, application: Application, names: list[str], timeout: float) -> None:
-    """Show each unit's way until all are ready. Raises Failure with the first that fails."""
+def _await_ready(
+    client: Client, application: Application, names: list[str], timeout: float, *, strict: bool
+) -> Mapping[str, str]:
+    """Show each unit's way until all are ready, or have failed, or wait for one that has: those, with why.
+
+    Raises Failure with the first that fails if `strict`, or if no other runs then.
+    """
     progress = Progress(sys.stdout, names)
-    waiting = set(names)
-    reasons: dict[str, str] = {}
+    waiting, runs, failed = set(names), set[str](), dict[str, str]()
+    links, reasons = dict.fromkeys(names, ()), dict[str, str]()
     if not names:
-        return
+        return {}
     for line in _lines(client, timeout):
         name = line["name"]
         if name not in names:
             continue
         waiting.add(name)
+        runs.discard(name)
+        failed.pop(name, None)
         reasons[name] = "; ".join(line["reasons"])
+        links[name] = tuple(line["links"])
         if line["finished"] or (line["ready"] and line["settled"]):
             waiting.discard(name)
+            runs |= set() if line["finished"] else {name}
         elif line["active"] == "failed" and line["settled"]:
-            raise Failure(f"{name} failed: {reasons_of(line, machine_names(client))}")
+            failed[name] = f"failed: {reasons_of(line, machine_names(client))}"
         elif line["refused"]:
-            raise Failure(f"{name} cannot be scheduled: {reasons_of(line, machine_names(client))}")
-        progress.step(name, _stage(line, 0))
-        if not waiting:
-            return
+            failed[name] = f"cannot be scheduled: {reasons_of(line, machine_names(client))}"
+        if failed and strict:
+            raise Failure(next(f"{name} {why}" for name, why in failed.items()))
+        progress.step(name, "failed" if name in failed else _stage(line, 0))
+        hopeless = failed | waiting_for(failed, links, waiting)
+        if waiting <= hopeless.keys():
+            if failed and not runs:
+                raise Failure(next(f"{name} {why}" for name, why in failed.items()))
+            return hopeless
     if progress.seconds < timeout:
         raise Failure(f"kirschd ended meanwhile; {application.state / 'kirschd.log'} may say why")
     late = ", ".join(
         f"{name} ({reasons.get(name) or progress.shown.get(name, 'not started')})" for name in sorted(waiting)
     )
     raise Failure(f"not ready after {timeout:g} s: {late}")
+
+
+def waiting_for(
+    failed: Collection[str], links: Mapping[str, Sequence[str]], waiting: Collection[str]
+) -> dict[str, str]:
+    """Return the units, of those waiting, that wait for one that failed or for one that waits so. Pure.
+
+    `links` are all units' targets. A service is hopeless once all its instances are.
+    """
+    waits: dict[str, str] = {}
+    while True:
+        hopeless = {*failed, *waits}
+        more = {
+            name: f"waits for {target}"
+            for name in waiting
+            for target in links[name]
+            if name not in hopeless and (meant := _called(target, links)) and meant <= hopeless
+        }
+        if not more:
+            return waits
+        waits |= more
+
+
+def _called(target: str, names: Collection[str]) -> set[str]:
+    """The units that a link's target names: one, or all instances of a service."""
+    stems = {name: name.rpartition(".")[0] for name in names}
+    return {name for name, stem in stems.items() if target in (name, stem, stem.partition("@")[0])}
+
+
+def _say_failed(failed: Mapping[str, str]) -> None:
+    """Say on standard error which units failed while the others run, and how to see more."""
+    for name, why in failed.items():
+        print(f"kirsch: {name} {why}", file=sys.stderr)
+    if failed:
+        name = next(iter(failed))
+        print(
+            f"The others run. `kirsch journal {name}` has its lines; `kirsch start {name}` tries it again.",
+            file=sys.stderr,
+        )
 
 
 def _step(line: Line, before: int) -> str:
@@ -305,13 +371,23 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
         print(f"  {palette.paint(name, name.ljust(width) if ports else name)}  {ports}".rstrip())
 
 
-def _follow(embedded: Embedded, names: list[str], since: float) -> None:
-    """Print every unit's lines since then, each unit in a colour of its own, until the stream ends."""
-    palette = Palette.for_stream(sys.stdout, names)
-    for line in embedded.client.stream("/kirsch/v1/journal", lines=BACKLOG):
-        if line["time"] < since:
-            continue
-        print(f"{palette.column(line['unit'])} {printable(line['text'])}", flush=True)
+def _follow(embedded: Embedded, names: list[str], since: float, lines: Lines) -> None:
+    """Print every unit's lines since then, each unit in a colour of its own, until the stream ends.
+
+    A terminal gets neither a flood nor what a bus says of its own start.
+    """
+    palette, flood = Palette.for_stream(sys.stdout, names), Flood()
+    with lines:
+        for line in embedded.client.stream("/kirsch/v1/journal", lines=BACKLOG):
+            if line["time"] < since or (lines.on_terminal and NOISE.search(line["text"])):
+                continue
+            if lines.on_terminal:
+                for unit, number in flood.kept_back(int(line["time"])):
+                    more = f"… {number} more lines in that second: `kirsch journal {unit}`"
+                    lines.print(f"{palette.column(unit)} {more}")
+                if not flood.admits(line["unit"]):
+                    continue
+            lines.print(f"{palette.column(line['unit'])} {printable(line['text'])}")
 
 
 def _stop(embedded: Embedded, *, quietly: bool = False) -> None:
