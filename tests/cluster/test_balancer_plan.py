@@ -133,9 +133,21 @@ def test_slots_of_a_global_unit_are_servers_apart():
 
 def test_backend_parse():
     assert Backend.parse("web=notes:http-alt") == Backend("web", "notes", "http-alt")
-    for text in ("", "notes", "notes=notes", "notes=notes:", "=notes:80", "a b=notes:80", "a/b=notes:80"):
+    assert Backend.parse("reads=webdb/replica:5432") == Backend("reads", "webdb", "5432", "replica")
+    wrong = ("", "notes", "notes=notes", "notes=notes:", "=notes:80", "a b=notes:80", "a/b=notes:80")
+    for text in (*wrong, "reads=webdb/:5432"):
         with pytest.raises(BalancerError, match="BACKEND=SERVICE:PORT"):
             Backend.parse(text)
+
+
+def test_a_backend_has_the_endpoints_of_its_role():
+    leader, reader = replace(ONE, role="primary"), replace(TWO, role="replica", leads=False)
+    nobody = replace(TWO, unit="notes@3.container", leads=False)
+    everyone = [leader, reader, nobody]
+    assert set(wanted(everyone, [NOTES])) == {("notes", "notes:1.container")}
+    assert set(wanted(everyone, [replace(NOTES, role="replica")])) == {("notes", "notes:2.container")}
+    line = json.dumps({"endpoints": [each.public() for each in everyone]})
+    assert parse_endpoints(line) == (0, tuple(everyone))
 
 
 def test_endpoints_are_read_as_they_are_served():

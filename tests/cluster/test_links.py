@@ -1,6 +1,7 @@
 """Links: docker's variables, who waits for whom, and circles."""
 
 import asyncio
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -134,6 +135,87 @@ def test_an_alias_goes_before_another_targets_name_and_nothing_leads_to_what_is_
     ]
     linked = [Link("b", "x"), Link("a", "b"), Link("c", "c")]
     assert links.hosts(linked, endpoints) == {"x": "127.9.9.2", "b": "127.9.9.1", "a": "127.9.9.1"}
+
+
+def instance(number: int, role: str, ready: bool = True, leading: str = "primary") -> Endpoint:
+    """An instance of webdb, which has the roles primary and replica."""
+    each = endpoint(f"webdb@{number}.container", f"10.0.0.{number}", Port(5432), ready=ready)
+    return replace(each, role=role, leads=role == leading)
+
+
+TRIO = [instance(1, "replica"), instance(2, "primary"), instance(3, "replica")]
+
+
+def test_a_service_with_roles_leads_to_the_first_of_them():
+    found = links.variables(NOTES, [Link("webdb", "postgres")], TRIO)
+    assert found["POSTGRES_PORT_5432_TCP_ADDR"] == "10.0.0.2"
+    assert links.hosts([Link("webdb", "postgres")], TRIO) == {"postgres": "10.0.0.2", "webdb": "10.0.0.2"}
+
+
+def test_the_numbered_variables_tell_of_all_that_may_come_to_lead():
+    found = links.variables(NOTES, [Link("webdb", "postgres")], TRIO)
+    numbered = [found[f"POSTGRES_{number}_PORT_5432_TCP_ADDR"] for number in (1, 2, 3)]
+    assert numbered == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def test_a_link_that_asks_for_a_role_is_given_no_other():
+    readers = Link("webdb", "reads", role="replica")
+    found = links.variables(NOTES, [readers], TRIO)
+    assert found["READS_PORT_5432_TCP_ADDR"] == found["READS_1_PORT_5432_TCP_ADDR"] == "10.0.0.1"
+    assert found["READS_2_PORT_5432_TCP_ADDR"] == "10.0.0.3"
+    assert "READS_3_PORT" not in found
+    assert links.hosts([readers], TRIO) == {"reads": "10.0.0.1", "webdb-replica": "10.0.0.1"}
+    assert links.unready([readers], [TRIO[1]]) == ["webdb/replica"]
+    assert links.unready([Link("webdb", "x")], [TRIO[0]]) == ["webdb"]
+
+
+def test_one_unit_is_linked_to_in_whatever_role():
+    assert links.endpoints_of(Link("webdb@3.container", "x"), TRIO) == TRIO[2:]
+
+
+def test_where_names_are_answered_the_variables_follow_the_role():
+    linked = [Link("webdb", "postgres"), Link("webdb", "reads", role="replica"), Link("n", "n")]
+    found = links.variables(NOTES, linked, [*TRIO, endpoint("n.service", "10.0.0.9", Port(80))], "x.internal")
+    assert found["POSTGRES_PORT_5432_TCP_ADDR"] == "webdb.x.internal"
+    assert found["POSTGRES_PORT"] == "tcp://webdb.x.internal:5432"
+    assert found["POSTGRES_1_PORT_5432_TCP_ADDR"] == "10.0.0.1"
+    assert found["READS_PORT_5432_TCP_ADDR"] == "webdb-replica.x.internal"
+    assert found["N_PORT_80_TCP_ADDR"] == "10.0.0.9"
+
+
+def test_nothing_starts_anew_when_another_leads():
+    linked = [Link("webdb", "postgres")]
+    known = links.addresses(linked, TRIO)
+    assert set(known.values()) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    after = [instance(1, "primary"), instance(2, "", ready=False), instance(3, "replica")]
+    assert links.moved(known, linked, after) == []
+
+
+def test_roles_are_stored_and_those_who_have_none_as_before():
+    for each in TRIO:
+        assert Endpoint.parse(each.to_json()) == each
+    unsettled = instance(1, "")
+    assert not unsettled.leads
+    assert Endpoint.parse(unsettled.to_json()) == unsettled
+    assert not {"role", "leads"} & json.loads(WEBDB.to_json()).keys(), "kirschds before roles read it"
+
+
+some_roles = st.sampled_from(["", "primary", "replica"])
+some_instances = st.lists(
+    st.builds(instance, st.integers(1, 5), some_roles, st.booleans()), unique_by=lambda each: each.unit
+)
+
+
+@given(some_instances, st.sampled_from(["", "primary", "replica"]))
+def test_a_link_leads_to_its_role_or_waits(instances: list[Endpoint], role: str):
+    link = Link("webdb", "db", role=role)
+    meant = {e.address for e in instances if e.ready and e.role == (role or "primary")}
+    assert bool(links.unready([link], instances)) == (not meant)
+    found = links.variables(NOTES, [link], instances)
+    assert bool(found) == bool(meant)
+    if meant:
+        assert found["DB_PORT_5432_TCP_ADDR"] in meant
+        assert links.hosts([link], instances)["db"] in meant
 
 
 aliases = st.sampled_from(["webdb", "n", "x", "A.b", "c-d"])

@@ -85,6 +85,22 @@ def test_what_is_on_the_same_machine_may_be_required_and_what_others_have_too():
     assert judged({"a.service": text}, db)["a.service"] == Verdict()
 
 
+def test_a_role_that_nobody_has_and_a_name_that_another_has():
+    roles = "Health=tcp://:80\nHealthRole=primary tcp://:81\nHealthRole=replica tcp://:82\n"
+    texts = {
+        "db@.service": f"{SERVICE}[X-Kirsch]\n{roles}",
+        "web.service": f"{LINKED}db db/replica db/arbiter\n",
+    }
+    db = there("db@1.service", f"{SERVICE}[X-Kirsch]\n{roles}")
+    verdicts = judged(texts, db)
+    assert verdicts["web.service"].warnings == ("Link=db/arbiter: db@1.service has no HealthRole=arbiter",)
+    assert verdicts["db@.service"] == Verdict()
+    taken = judged(texts, db, there("db-replica.service", SERVICE))
+    assert taken["db@.service"].warnings == (
+        "HealthRole=replica: the name db-replica leads to db-replica.service: give the role another name",
+    )
+
+
 def test_another_text_of_a_unit_that_is_there_takes_its_place():
     box = "[Container]\nImage=x\nPublishPort=80:80\n"
     old = there("a.container", box)

@@ -244,10 +244,16 @@ class TestLinks:
             ("webdb cache:c", [("webdb", "webdb"), ("cache", "c")]),
             ("webdb\nLink=webdb\nLink=cache", [("webdb", "webdb"), ("cache", "cache")]),
             ("db%i", [("db1", "db1")]),
+            ("webdb/replica", [("webdb", "webdb-replica")]),
+            ("webdb/replica:reads", [("webdb", "reads")]),
         ],
     )
     def test_links(self, value, expected):
         assert [(link.target, link.alias) for link in options(f"Link={value}").links] == expected
+
+    def test_a_link_asks_for_a_role(self):
+        read = options("Link=webdb:postgres webdb/replica").links
+        assert [(link.role, link.text) for link in read] == [("", "webdb"), ("replica", "webdb/replica")]
 
     def test_a_link_knows_where_it_stands(self):
         [link] = options("Link=webdb").links
@@ -263,7 +269,12 @@ class TestLinks:
                 '"notes@.container" is a template: link to its service "notes" or to an instance',
             ),
             ("notes@1", '"notes@1" is neither a service nor a unit: unit name must contain "."'),
-            ("a/b", '"a/b" is not the name of a service or a unit'),
+            ("a?b", '"a?b" is not the name of a service or a unit'),
+            ("a/B", '"B" cannot name a role: small letters'),
+            ("a/b/c", '"b/c" cannot name a role'),
+            ("a/", '"" cannot name a role'),
+            ("/b", "a link names a service or a unit"),
+            ("a@1.service/b", '"a@1.service" is one unit: a role is asked of a service, as in a/b'),
             ("webdb:1x", '"1x" cannot be an alias: it begins with a letter'),
             ("webdb:x=y", '"x=y" cannot be an alias'),
             (r"a\x2db.service", r'; give it one: "a\x2db.service:NAME"'),
@@ -443,6 +454,40 @@ class TestHealth:
     )
     def test_bad_values(self, text):
         assert refusal(f"HealthStartPeriod=1\n{text}", section="Container").startswith("n:3:")
+
+
+class TestRoles:
+    def test_each_has_a_check_of_its_own_in_the_order_of_the_file(self):
+        given = ("primary http://:8008/primary", "replica CMD test -e /replica")
+        read = options("\n".join(["Health=tcp://:5432", *(f"HealthRole={role}" for role in given)]))
+        primary, replica = read.roles
+        assert (primary.name, primary.check) == ("primary", Health("http", 8008, "/primary"))
+        assert (replica.name, replica.check.command) == ("replica", ("test", "-e", "/replica"))
+
+    def test_there_are_none_by_default(self):
+        assert options("Health=tcp://:80").roles == ()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (
+                "HealthRole=primary",
+                "'primary' is not a role and its check: write primary http://:8008/primary",
+            ),
+            ("HealthRole=Primary tcp://:80", '"Primary" cannot name a role'),
+            ("HealthRole=a tcp://:80/x", "nothing follows the port of a tcp check"),
+            ("HealthRole=a http://there:80/", "names a host"),
+            ("HealthRole=a none", "'a none' has no check"),
+            ("HealthRole=a tcp://:80\nHealthRole=a tcp://:81", 'the role "a" is given twice'),
+        ],
+    )
+    def test_what_is_none(self, text, message):
+        assert message in refusal(f"Health=tcp://:80\n{text}")
+
+    def test_readiness_comes_first(self):
+        assert refusal("HealthRole=a tcp://:80") == (
+            "n:2:12: HealthRole: a role is asked for once the unit is ready: give it a Health= too"
+        )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def _seconds(text: str) -> float:
 
 
 def _backend(text: str) -> Backend:
-    """Parse BACKEND=SERVICE:PORT, its errors as wrong usage."""
+    """Parse BACKEND=SERVICE[/ROLE]:PORT, its errors as wrong usage."""
     try:
         return Backend.parse(text)
     except BalancerError as error:
@@ -42,7 +42,7 @@ def _backend(text: str) -> Backend:
     ),
     option(
         "--backend",
-        metavar="BACKEND=SERVICE:PORT",
+        metavar="BACKEND=SERVICE[/ROLE]:PORT",
         type=_backend,
         repeat=True,
         help="a backend, and the service whose ready endpoints are its servers; may be repeated. Without "

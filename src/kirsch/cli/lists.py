@@ -40,6 +40,7 @@ UNIT_COLUMNS: dict[str, Column] = {
     "hash": lambda row, full: digest(row["fleet_hash"], full),
     "desc": _plain("description"),
     "ready": lambda row, full: "yes" if row["ready"] else "no",
+    "role": _plain("role"),
     "address": _plain("address"),
     "restarts": _plain("restarts"),
     "spread": lambda row, full: "not met" if row["spread"] else "",

@@ -433,6 +433,7 @@ def _status(line: Line, why: str, program: str) -> list[str]:
         "Machine": machine(line["machine"], line["machine_address"], full=False),
         "Address": " ".join([line["address"], *(str(port) for port in line["ports"])]).strip(),
         "Ready": "yes" if line["ready"] else "no",
+        "Role": line.get("role", ""),
         "Links": ", ".join(line["links"]),
         "Main PID": f"{line['pid'] or ''}" + (f" ({program})" if program else ""),
         "Restarts": str(line["restarts"] or ""),

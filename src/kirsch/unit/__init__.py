@@ -2,7 +2,7 @@
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import Option, UnitFile
-from kirsch.unit.health import Health
+from kirsch.unit.health import Health, Role
 from kirsch.unit.link import Link
 from kirsch.unit.name import (
     QUADLET_TYPES,
@@ -34,6 +34,7 @@ __all__ = [
     "Policy",
     "Port",
     "Published",
+    "Role",
     "Secret",
     "UnitError",
     "UnitFile",

@@ -13,7 +13,8 @@ SECTIONS = ("X-Kirsch", "X-Fleet")
 OPTIONS = (
     *("MachineID", "MachineMetadata", "MachineOf", "Conflicts", "Replaces", "Global", "Spread", "Link"),
     *("Expose", "ExposeEnv", "Health", "Sticky", "CPU", "Memory", "Secret", "OnPartition", "LinkUpdate"),
-    *("Endpoints", "AtATime", "HealthyFor", "Deadline", "Canary", "Promote", "OnFailure", "ReleaseCommand"),
+    *("Endpoints", "HealthRole", "AtATime", "HealthyFor", "Deadline", "Canary", "Promote", "OnFailure"),
+    "ReleaseCommand",
 )
 # Names that fleet had before and still read.
 OLD_OPTIONS = {

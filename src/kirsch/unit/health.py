@@ -1,4 +1,4 @@
-"""Readiness checks: Health= of [X-Kirsch], or HealthCmd= of Quadlet's [Container]."""
+"""Readiness checks, Health= of [X-Kirsch] or HealthCmd= of Quadlet's [Container], and roles: HealthRole=."""
 
 import json
 import math
@@ -12,6 +12,8 @@ from kirsch.unit.port import parse_number
 from kirsch.unit.value import parse_timespan
 
 _RETRIES = re.compile(r"[1-9][0-9]{0,8}")
+# A role is the end of a name in DNS: webdb-replica.
+_ROLE = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,37 @@ def parse_health(text: str) -> Health:
     if not path.isascii() or not path.isprintable() or " " in path:
         raise UnitError(f"{text!r}: a path has no spaces, and other characters than ASCII as %NN")
     return Health("http", parse_number(port), path)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role that an instance may have, such as primary, and the check that says whether it has it."""
+
+    name: str
+    check: Health
+
+
+def role_name(text: str) -> str:
+    """Return the text if it can name a role. Raises UnitError."""
+    if not _ROLE.fullmatch(text):
+        raise UnitError(
+            f'"{text}" cannot name a role: small letters, digits and "-" inside, a letter first, at most 32'
+        )
+    return text
+
+
+def parse_role(text: str) -> Role:
+    """Read ROLE CHECK of HealthRole=; a check is written as in Health= or HealthCmd=. Raises UnitError."""
+    words = text.split(None, 1)
+    if len(words) < 2:
+        raise UnitError(f"{text!r} is not a role and its check: write primary http://:8008/primary")
+    name, check = role_name(words[0]), words[1]
+    if check.startswith(("http:", "tcp:")):
+        return Role(name, parse_health(check))
+    command = health_command(check)
+    if not command:
+        raise UnitError(f"{text!r} has no check: write {name} http://:8008/{name}")
+    return Role(name, Health("command", command=command))
 
 
 def health_command(text: str) -> tuple[str, ...]:

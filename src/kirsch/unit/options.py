@@ -9,7 +9,15 @@ from typing import Any, Literal
 from kirsch.unit.error import UnitError
 from kirsch.unit.file import UnitFile
 from kirsch.unit.given import Given
-from kirsch.unit.health import Health, health_command, parse_health, parse_interval, parse_retries
+from kirsch.unit.health import (
+    Health,
+    Role,
+    health_command,
+    parse_health,
+    parse_interval,
+    parse_retries,
+    parse_role,
+)
 from kirsch.unit.link import Link, parse_link
 from kirsch.unit.name import UnitName, matches
 from kirsch.unit.port import Port, Published, parse_port, parse_published
@@ -53,6 +61,8 @@ class Options:
     expose: tuple[Port, ...] = ()
     expose_env: tuple[str, ...] = ()
     health: Health | None = None
+    # In the order of the file: the first is the one that the service's own name leads to.
+    roles: tuple[Role, ...] = ()
     sticky: bool = False
     cpu: float = 0.0
     memory: int = 0
@@ -85,6 +95,7 @@ class Options:
             expose=_ports(given),
             expose_env=tuple(dict.fromkeys(given.each("ExposeEnv", _variable))),
             health=_health(given),
+            roles=_roles(given),
             sticky=given.last("Sticky", parse_boolean, False),
             cpu=given.last("CPU", parse_cpu, 0.0),
             memory=given.last("Memory", parse_size, 0),
@@ -256,6 +267,19 @@ def _health(given: Given) -> Health | None:
     if health is None:
         return None
     return replace(health, interval=interval, timeout=timeout, retries=retries, start_period=start_period)
+
+
+def _roles(given: Given) -> tuple[Role, ...]:
+    roles: dict[str, Role] = {}
+    for entry, word in given.words("HealthRole"):
+        with given.file.at(entry):
+            role = parse_role(word)
+            if role.name in roles:
+                raise UnitError(f'the role "{role.name}" is given twice')
+            if _health(given) is None:
+                raise UnitError("a role is asked for once the unit is ready: give it a Health= too")
+            roles[role.name] = role
+    return tuple(roles.values())
 
 
 def _policy(given: Given) -> tuple[tuple[str, Any], ...]:

@@ -1,5 +1,6 @@
 """Names: which lead where, and what dnsmasq is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,35 @@ def test_a_service_leads_to_all_of_its_ready_instances():
     assert found["notes.kirsch.internal"] == ("10.210.128.2", "10.210.128.3")
     assert found["notes@1.kirsch.internal"] == found["notes-1.kirsch.internal"] == ("10.210.128.2",)
     assert not [name for name in found if "3" in name]
+
+
+def test_a_service_leads_to_its_leader_and_each_role_has_a_name():
+    def instance(number: int, role: str) -> Endpoint:
+        each = endpoint(f"webdb@{number}.container", f"10.0.0.{number}")
+        return replace(each, role=role, leads=role == "primary")
+
+    endpoints = [instance(1, "replica"), instance(2, "primary"), instance(3, "replica"), instance(4, "")]
+    units = names(*(each.unit for each in endpoints))
+    found = records(endpoints, units)
+    assert found["webdb.kirsch.internal"] == found["webdb-primary.kirsch.internal"] == ("10.0.0.2",)
+    assert found["webdb-replica.kirsch.internal"] == ("10.0.0.1", "10.0.0.3")
+    assert found["webdb-3.kirsch.internal"] == ("10.0.0.3",)
+    assert found["webdb-4.kirsch.internal"] == ("10.0.0.4",)
+    nobody = records(endpoints[2:], units)
+    assert "webdb.kirsch.internal" not in nobody
+    other = records(endpoints, [*units, *names("webdb-replica.service")])
+    assert "webdb-replica.kirsch.internal" not in other
+
+
+def test_the_name_of_a_global_unit_leads_to_the_machine_where_it_leads():
+    endpoints = [
+        replace(endpoint("db.container", "10.0.0.1", slot="a"), role="primary"),
+        replace(endpoint("db.container", "10.0.0.2", slot="b"), role="replica", leads=False),
+    ]
+    found = records(endpoints, names("db.container"))
+    assert found["db.kirsch.internal"] == ("10.0.0.1",)
+    assert found["db-replica.kirsch.internal"] == ("10.0.0.2",)
+    assert found["db.container.kirsch.internal"] == ("10.0.0.1", "10.0.0.2")
 
 
 def test_a_unit_that_is_called_so_keeps_its_name():

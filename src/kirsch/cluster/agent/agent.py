@@ -28,7 +28,7 @@ from kirsch.cluster.agent.plan import (
     plan,
 )
 from kirsch.cluster.agent.preparation import Preparation
-from kirsch.cluster.agent.readiness import Readiness
+from kirsch.cluster.agent.readiness import UNREADY, Condition, Readiness
 from kirsch.cluster.agent.report import STARTS, Report, unit_state
 from kirsch.cluster.agent.work import Work
 from kirsch.cluster.model import Assignment, Machine, UnitState, keys
@@ -264,22 +264,23 @@ class Agent:
                 continue
             self.work.take_up(name, view.assigned[name], state)
             if state.active in SERVES and not self.readiness.serves(name):
-                self._state_changed(name, state, ready=self._was_ready(name, view))
+                self._state_changed(name, state, self._known(name, view))
 
-    def _was_ready(self, name: UnitName, view: View) -> bool:
-        """True if an earlier kirschd has said so of a unit that runs: what uses it is not to lose it."""
+    def _known(self, name: UnitName, view: View) -> Condition:
+        """Return what an earlier kirschd has said of a unit that runs: what uses it is not to lose it."""
         address = self.addresses.known(name, view.assigned[name].options)
         here = (e for e in view.endpoints if (e.unit, e.machine) == (name.text, self.machine.id))
-        return any(endpoint.ready and endpoint.address == address for endpoint in here)
+        said = next((e for e in here if e.ready and e.address == address), None)
+        return Condition(True, said.role) if said else UNREADY
 
-    def _state_changed(self, name: UnitName, state: RuntimeState | None, ready: bool = False) -> None:
+    def _state_changed(self, name: UnitName, state: RuntimeState | None, known: Condition = UNREADY) -> None:
         options = self.work.options(name)
         serves = state is not None and state.active in SERVES and options is not None
         if serves and options is not None and (name not in self.work.busy or name in self.work.started):
             address = self.addresses.known(name, options)
             if self.network is not None and options.flat and address and not self.readiness.serves(name):
                 self.network.announce(address)
-            self.readiness.enter(name, options, address, ready)
+            self.readiness.enter(name, options, address, known)
         elif not serves:
             self.readiness.leave(name)
         self._changed()
@@ -330,9 +331,8 @@ class Agent:
         for name, state in (unloaded | dict(self.runtime.states())).items():
             report.state(name, self._state(name, state))
             if self.readiness.serves(name) and name in assigned:
-                ready = self.readiness.ready(name)
                 address = self.addresses.known(name, assigned[name].options)
-                report.endpoint(name, assigned[name], address, ready)
+                report.endpoint(name, assigned[name], address, self.readiness.condition(name))
         if self.membership.told:
             report.mesh()
         self.leased.want(report.end())

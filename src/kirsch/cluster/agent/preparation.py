@@ -6,6 +6,7 @@ from dataclasses import replace
 from kirsch.cluster.agent.allocation import Addresses
 from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.model import Endpoint, links
+from kirsch.cluster.network.names.records import DOMAIN
 from kirsch.cluster.network.names.server import Names
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.secrets import Secrets, variable
@@ -81,11 +82,12 @@ class Preparation:
         """A unit with all that the cluster adds to it here, but for secrets that it is to be `without`.
 
         Raises RegistryError, SecretError, OSError."""
+        dns = self.names.address if self.names is not None and options.flat else ""
         environment = {
             "KIRSCH_UNIT": name.text,
             "KIRSCH_INSTANCE": name.instance or "",
             "KIRSCH_ADDRESS": await self.addresses.of(name, options),
-            **links.variables(name, options.links, endpoints),
+            **links.variables(name, options.links, endpoints, DOMAIN if dns else ""),
         }
         credentials, secrets = {}, {}
         for secret in options.secrets:
@@ -98,7 +100,6 @@ class Preparation:
                 credentials[secret.name] = value
         hosts = links.hosts(options.links, endpoints)
         socket = self.endpoints if options.endpoints else ""
-        dns = self.names.address if self.names is not None and options.flat else ""
         return Prepared(
             name, file, environment, credentials, hosts=hosts, dns=dns, secrets=secrets, endpoints=socket
         )

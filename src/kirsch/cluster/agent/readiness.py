@@ -1,4 +1,4 @@
-"""Readiness of units: each one's Health= is checked again and again, at its own address."""
+"""Readiness and roles of units: each one's checks are made again and again, at its own address."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from kirsch.cluster.runtime.base import Runtime
-from kirsch.unit import Health, Options, UnitName
+from kirsch.unit import Health, Options, Role, UnitName
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,17 @@ TIMEOUT = 3.0
 RETRIES = 3
 
 RunCommand = Callable[[Sequence[str], float], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Last answer of a unit's checks: `role` is the role it has, "" for none."""
+
+    ready: bool = False
+    role: str = ""
+
+
+UNREADY = Condition()
 
 
 class Silent(Exception):
@@ -63,33 +74,49 @@ async def _connect(health: Health, address: str) -> bool:
         return len(status) > 1 and status[1].isdigit() and int(status[1]) < 400
 
 
+async def ask(health: Health, roles: Sequence[Role], address: str, run: RunCommand) -> Condition:
+    """Make a unit's checks once: of its roles it has the first that says so, while it is ready.
+
+    Raises Silent.
+    """
+    timeout = health.timeout or TIMEOUT
+    if not await check(health, address, run, timeout):
+        return UNREADY
+    for role in roles:
+        if await check(role.check, address, run, timeout):
+            return Condition(True, role.name)
+    return Condition(True)
+
+
 async def follow(
     health: Health | None,
     address: str,
     run: RunCommand,
-    tell: Callable[[bool], None],
+    tell: Callable[[Condition], None],
     pace: Pace = PACE,
-    ready: bool = False,
+    known: Condition = UNREADY,
+    roles: Sequence[Role] = (),
 ) -> None:
-    """Ask until cancelled, and tell each change from what it was. Without a Health= a unit that stays active
-    is ready."""
+    """Ask until cancelled, and tell each change from what is known. Without a Health= a unit that stays
+    active is ready."""
     if health is None:
         await asyncio.sleep(SETTLE)
-        tell(True)
+        tell(Condition(True))
         return
     silences = 0
     while True:
         try:
-            answer, silences = await check(health, address, run, health.timeout or TIMEOUT), 0
+            answer, silences = await ask(health, roles, address, run), 0
         except Silent:
             silences += 1
-            answer = ready and silences < (health.retries or RETRIES)
-        if answer != ready:
-            ready = answer
-            tell(ready)
+            answer = known if silences < (health.retries or RETRIES) else UNREADY
+        if answer != known:
+            known = answer
+            tell(known)
         # HealthInterval=disable is podman's word for HealthCmd= alone; here somebody waits for the answer.
         interval = health.interval if health.interval and isfinite(health.interval) else pace.later
-        await asyncio.sleep(interval if ready else pace.eager)
+        waited_for = not known.ready or (roles and not known.role)
+        await asyncio.sleep(min(pace.eager, interval) if waited_for else interval)
 
 
 class Readiness:
@@ -99,27 +126,27 @@ class Readiness:
         self.runtime = runtime
         self.changed = changed
         self._tasks: dict[UnitName, asyncio.Task[None]] = {}
-        self._ready: dict[UnitName, bool] = {}
+        self._conditions: dict[UnitName, Condition] = {}
 
     def serves(self, name: UnitName) -> bool:
         """True if the unit is active, and not on its way out."""
         return name in self._tasks
 
-    def ready(self, name: UnitName) -> bool:
-        """True if the unit's health check said so last."""
-        return self._ready.get(name, False)
+    def condition(self, name: UnitName) -> Condition:
+        """Return what the unit's checks said last."""
+        return self._conditions.get(name, UNREADY)
 
-    def enter(self, name: UnitName, options: Options, address: str, ready: bool = False) -> None:
-        """The unit became active, or is found so and was `ready`: ask after its health from now on."""
+    def enter(self, name: UnitName, options: Options, address: str, known: Condition = UNREADY) -> None:
+        """The unit became active, or is found so and was in a `known` condition: ask after it from now on."""
         if name not in self._tasks:
-            self._ready[name] = ready
+            self._conditions[name] = known
             self._tasks[name] = asyncio.create_task(
                 self._follow(name, options, address), name=f"health {name}"
             )
 
     def leave(self, name: UnitName) -> None:
         """The unit is no longer active, or is about to stop."""
-        self._ready.pop(name, None)
+        self._conditions.pop(name, None)
         if task := self._tasks.pop(name, None):
             task.cancel()
 
@@ -127,12 +154,12 @@ class Readiness:
         async def run(command: Sequence[str], timeout: float) -> int:
             return await self.runtime.run(name, command, timeout)
 
-        def tell(ready: bool) -> None:
-            self._ready[name] = ready
+        def tell(condition: Condition) -> None:
+            self._conditions[name] = condition
             self.changed()
 
-        asked = options.health
+        checks = [role.check for role in options.roles] + ([options.health] if options.health else [])
         boxed = self.runtime.durable and name.type == "container"
-        costly = boxed and asked is not None and asked.kind == "command"
+        costly = boxed and any(check.kind == "command" for check in checks)
         pace = IN_CONTAINER if costly else PACE
-        await follow(asked, address, run, tell, pace, self.ready(name))
+        await follow(options.health, address, run, tell, pace, self.condition(name), options.roles)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.agent.readiness import Condition
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState, keys, links
 from kirsch.cluster.runtime.base import RuntimeState
 from kirsch.unit import UnitName
@@ -50,7 +51,7 @@ class Report:
         self.machine = machine
         self.values: dict[str, str] = {}
         self._there = machine.to_json()
-        self._endpoints: dict[UnitName, tuple[Assigned, str, bool, str, str]] = {}
+        self._endpoints: dict[UnitName, tuple[Assigned, str, Condition, str, str]] = {}
 
     def become(self, machine: Machine) -> None:
         """The machine is otherwise from now on; its id and address stay."""
@@ -65,13 +66,13 @@ class Report:
         """Say how a unit is."""
         self.values[keys.state(name.text, self.machine.id)] = text(state)
 
-    def endpoint(self, name: UnitName, assigned: Assigned, address: str, ready: bool) -> None:
-        """Say where a unit serves."""
+    def endpoint(self, name: UnitName, assigned: Assigned, address: str, condition: Condition) -> None:
+        """Say where a unit serves, and in which role."""
         known = self._endpoints.get(name)
-        if known is None or known[0].file is not assigned.file or known[1:3] != (address, ready):
-            endpoint = self._endpoint(name, assigned, address, ready)
+        if known is None or known[0].file is not assigned.file or known[1:3] != (address, condition):
+            endpoint = self._endpoint(name, assigned, address, condition)
             key = keys.endpoint(endpoint.service, name.text, endpoint.slot)
-            self._endpoints[name] = known = (assigned, address, ready, key, endpoint.to_json())
+            self._endpoints[name] = known = (assigned, address, condition, key, endpoint.to_json())
         self.values[known[3]] = known[4]
 
     def mesh(self) -> None:
@@ -87,7 +88,8 @@ class Report:
         """The unit is not loaded any more."""
         self._endpoints.pop(name, None)
 
-    def _endpoint(self, name: UnitName, assigned: Assigned, address: str, ready: bool) -> Endpoint:
+    def _endpoint(self, name: UnitName, assigned: Assigned, address: str, condition: Condition) -> Endpoint:
+        roles = assigned.options.roles
         return Endpoint(
             service=name.service,
             unit=name.text,
@@ -95,6 +97,8 @@ class Report:
             machine=self.machine.id,
             address=address,
             ports=assigned.options.expose,
-            ready=ready,
+            ready=condition.ready,
             env=links.exposed_environment(assigned.file, assigned.options),
+            role=condition.role,
+            leads=not roles or condition.role == roles[0].name,
         )

@@ -230,7 +230,11 @@ SCHEMAS: Mapping[str, Schema] = {
                         "address": STRING,
                         "ports": _list(_PORT),
                         "ready": BOOLEAN,
-                    }
+                        # Of a unit with HealthRole= only.
+                        "role": STRING,
+                        "leads": BOOLEAN,
+                    },
+                    required=("service", "unit", "slot", "address", "ports", "ready"),
                 )
             )
         }

@@ -173,7 +173,7 @@ def meanwhile(lines: Iterable[Mapping[str, Any]], wanted: str) -> str:
 
 def waves(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Units in the order in which they are to stop: who uses others first. Pure."""
-    links = {line["name"]: line["links"] for line in lines}
+    links = {line["name"]: [link.partition("/")[0] for link in line["links"]] for line in lines}
     found: list[list[str]] = []
     while links:
         used = {

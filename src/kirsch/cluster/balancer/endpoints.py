@@ -29,6 +29,8 @@ def parse_endpoints(line: str | bytes) -> tuple[int, tuple[Endpoint, ...]]:
                 address=str(ip_address(values["address"])),
                 ports=tuple(Port(int(p["number"]), str(p["protocol"]), p["name"]) for p in values["ports"]),
                 ready=values["ready"] is True,
+                role=str(values.get("role", "")),
+                leads=values.get("leads", True) is True,
             )
             for values in values["endpoints"]
         )

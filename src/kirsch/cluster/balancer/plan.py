@@ -32,20 +32,26 @@ class BalancerError(Exception):
 class Backend:
     """A backend of HAProxy's file, and the service whose ready endpoints are its servers.
 
-    `port` is a port's number or its name in Expose=.
+    `port` is a port's number or its name in Expose=; `role` the role that they are to have, "" for the
+    one that the service's own name leads to.
     """
 
     name: str
     service: str
     port: str
+    role: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From BACKEND=SERVICE:PORT. Raises BalancerError."""
-        found = re.fullmatch(r"([\w.:-]+)=([^\s:=]+):([\w-]+)", text, re.ASCII)
+        """From BACKEND=SERVICE[/ROLE]:PORT. Raises BalancerError."""
+        found = re.fullmatch(r"([\w.:-]+)=([^\s:=/]+)(?:/([a-z0-9-]+))?:([\w-]+)", text, re.ASCII)
         if not found:
             raise BalancerError(f"{text}: write a backend as BACKEND=SERVICE:PORT, as in notes=notes:8080")
-        return cls(*found.groups())
+        return cls(found[1], found[2], found[4], found[3] or "")
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """True if the endpoint is to be one of its servers while it is ready."""
+        return endpoint.service == self.service and endpoint.serves_as(self.role)
 
     def port_of(self, endpoint: Endpoint) -> int | None:
         """The number of the TCP port meant, None when the endpoint exposes no such port."""
@@ -68,7 +74,7 @@ def without_port(endpoints: Iterable[Endpoint], backends: Iterable[Backend]) -> 
         f"{endpoint.unit} exposes no tcp port {backend.port}: it is no server of backend {backend.name}"
         for backend in backends
         for endpoint in endpoints
-        if endpoint.service == backend.service and backend.port_of(endpoint) is None
+        if backend.has(endpoint) and backend.port_of(endpoint) is None
     ]
 
 
@@ -81,7 +87,7 @@ def wanted(
     for backend in backends:
         for endpoint in endpoints:
             port = backend.port_of(endpoint)
-            if endpoint.ready and endpoint.service == backend.service and port is not None:
+            if endpoint.ready and backend.has(endpoint) and port is not None:
                 servers[backend.name, server_name(endpoint)] = (endpoint.address, port)
     return servers
 

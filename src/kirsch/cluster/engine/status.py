@@ -17,7 +17,8 @@ from kirsch.unit import UnitName
 class UnitStatus:
     """One unit, on one machine or on none (`machine` empty).
 
-    `state` is the current state in fleet's words, `ready` what its endpoint says. `settled`: the agent has
+    `state` is the current state in fleet's words, `ready` what its endpoint says, `role` the role it has
+    there. `settled`: the agent has
     done what it was last told; `refused`: no machine can have it; `spread`: a Spread= that is not met would
     move it; `finished`: it ran to its end, as a oneshot
     does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it; `bound`:
@@ -36,6 +37,7 @@ class UnitStatus:
     hash: str
     fleet_hash: str
     ready: bool
+    role: str
     settled: bool
     refused: bool
     finished: bool
@@ -131,6 +133,7 @@ def _status(
         hash=unit.record.hash,
         fleet_hash=unit.fleet_hash,
         ready=endpoint is not None and endpoint.ready,
+        role=endpoint.role if endpoint else "",
         settled=settled(unit, state),
         refused=unit.name in held.waits,
         finished=finished(unit, state),
@@ -143,7 +146,7 @@ def _status(
         address=endpoint.address if endpoint else "",
         ports=tuple(port.number for port in unit.options.expose),
         published=tuple(port.host for port in unit.options.published),
-        links=tuple(link.target for link in unit.options.links),
+        links=tuple(link.text for link in unit.options.links),
         result=state.result if state else "",
         message=state.message if state else "",
         restarts=state.restarts if state else 0,

@@ -65,7 +65,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Address and ports at which one unit's slot serves. `env` is what its ExposeEnv= lets links see."""
+    """Address and ports at which one unit's slot serves. `env` is what its ExposeEnv= lets links see.
+
+    `role` is the role it has at present, "" for none; `leads` is False where the service's own name is not to
+    lead here: its HealthRole= has roles, and this is not the first of them.
+    """
 
     service: str
     unit: str
@@ -75,10 +79,21 @@ class Endpoint:
     ports: tuple[Port, ...] = ()
     ready: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    role: str = ""
+    leads: bool = True
+
+    @property
+    def has_roles(self) -> bool:
+        """True if the unit has a HealthRole=."""
+        return bool(self.role) or not self.leads
+
+    def serves_as(self, role: str) -> bool:
+        """Return True if this is what users of the service in a role, "" for its own name, are led to."""
+        return self.role == role if role else self.leads
 
     def public(self) -> dict[str, Any]:
         """Return the public fields: everything but `env` and the machine."""
-        return {
+        values = {
             "service": self.service,
             "unit": self.unit,
             "slot": self.slot,
@@ -86,6 +101,8 @@ class Endpoint:
             "ports": [{"number": p.number, "protocol": p.protocol, "name": p.name} for p in self.ports],
             "ready": self.ready,
         }
+        # kirschds before it do not know roles.
+        return values | {"role": self.role, "leads": self.leads} if self.has_roles else values
 
     def to_json(self) -> str:
         """Return the JSON stored under endpoints/SERVICE/NAME/SLOT."""

@@ -32,44 +32,66 @@ def host_name(text: str) -> str:
 
 
 def endpoints_of(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """The endpoints a link means, in the order of their units and slots."""
+    """The endpoints a link means, in the order of their units and slots: of a service those in the role that
+    it asks for, of one unit all."""
+    return [e for e in _of_target(link, endpoints) if link.target != e.service or e.serves_as(link.role)]
+
+
+def _of_target(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return the endpoints of a link's target, whatever their role."""
     found = [endpoint for endpoint in endpoints if targets(link, UnitName.parse(endpoint.unit))]
     return sorted(found, key=lambda endpoint: (endpoint.unit, endpoint.slot))
 
 
+def _numbered(link: Link, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return the ready endpoints that a link's numbered variables tell of: of a service with roles every one,
+    if no role is asked for, as the next to lead is among them."""
+    found = endpoints_of(link, endpoints) if link.role else _of_target(link, endpoints)
+    return [endpoint for endpoint in found if endpoint.ready]
+
+
 def unready(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> list[str]:
     """The targets that have no ready endpoint yet: what a unit has to wait for."""
-    return [link.target for link in links if not any(e.ready for e in endpoints_of(link, endpoints))]
+    return [link.text for link in links if not any(e.ready for e in endpoints_of(link, endpoints))]
 
 
-def variables(unit: UnitName, links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:
+def variables(
+    unit: UnitName, links: Iterable[Link], endpoints: Sequence[Endpoint], domain: str = ""
+) -> dict[str, str]:
     """The environment that a unit's links give it.
 
     One endpoint gives ALIAS_PORT…, several give the first ready one under the plain names and each ready
     one under ALIAS_1_…, ALIAS_2_….
+
+    A role goes from instance to instance while the unit runs: where names below `domain` are answered for it,
+    the plain variables have the name of a service with roles in place of an address.
     """
     environment: dict[str, str] = {}
     for link in links:
         alias = re.sub(r"[-.]", "_", link.alias).upper()
-        ready = [endpoint for endpoint in endpoints_of(link, endpoints) if endpoint.ready]
-        if not ready:
+        first = next((endpoint for endpoint in endpoints_of(link, endpoints) if endpoint.ready), None)
+        if first is None:
             continue
-        environment |= _one(alias, f"/{unit}/{link.alias}", ready[0])
-        if len(ready) > 1:
-            for number, endpoint in enumerate(ready, 1):
-                environment |= _one(f"{alias}_{number}", f"/{unit}/{link.alias}_{number}", endpoint)
+        follows = domain and first.has_roles and link.target == first.service
+        host = f"{host_name(link.text)}.{domain}" if follows else first.address
+        environment |= _one(alias, f"/{unit}/{link.alias}", first, host)
+        if len(numbered := _numbered(link, endpoints)) > 1:
+            for number, endpoint in enumerate(numbered, 1):
+                environment |= _one(
+                    f"{alias}_{number}", f"/{unit}/{link.alias}_{number}", endpoint, endpoint.address
+                )
     return environment
 
 
-def _one(alias: str, name: str, endpoint: Endpoint) -> dict[str, str]:
+def _one(alias: str, name: str, endpoint: Endpoint, host: str) -> dict[str, str]:
     environment = {f"{alias}_NAME": name}
     ports = sorted(endpoint.ports, key=lambda port: (port.number, port.protocol))
     for port in ports:
         prefix = f"{alias}_PORT_{port.number}_{port.protocol.upper()}"
-        url = f"{port.protocol}://{endpoint.address}:{port.number}"
+        url = f"{port.protocol}://{host}:{port.number}"
         environment |= {
             prefix: url,
-            f"{prefix}_ADDR": endpoint.address,
+            f"{prefix}_ADDR": host,
             f"{prefix}_PORT": str(port.number),
             f"{prefix}_PROTO": port.protocol,
         }
@@ -86,13 +108,13 @@ def hosts(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str
         address = next((e.address for e in endpoints_of(link, endpoints) if e.ready), None)
         if address is not None:
             aliases[link.alias] = address
-            names.setdefault(host_name(link.target), address)
+            names.setdefault(host_name(link.text), address)
     return aliases | {name: address for name, address in names.items() if name and name not in aliases}
 
 
 def ready(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, Endpoint]:
-    """Return the ready endpoints that a unit's links lead to, each by the unit and slot that serves."""
-    return {f"{e.unit}/{e.slot}": e for link in links for e in endpoints_of(link, endpoints) if e.ready}
+    """Return the ready endpoints that a unit's links tell it of, each by the unit and slot that serves."""
+    return {f"{e.unit}/{e.slot}": e for link in links for e in _numbered(link, endpoints)}
 
 
 def addresses(links: Iterable[Link], endpoints: Sequence[Endpoint]) -> dict[str, str]:

@@ -97,7 +97,7 @@ async def link_variables(
         raise Refused(404, f"there is no unit or service {link.target} to link to")
     endpoint = next((endpoint for endpoint in found if endpoint.ready), None)
     if endpoint is None:
-        raise Refused(409, f"{link.target} is not ready: `kirsch why` says what it waits for")
+        raise Refused(409, f"{link.text} is not ready: `kirsch why` says what it waits for")
     options = cluster.units[UnitName.parse(endpoint.unit)].options
     secrets = {e.env: variable(e.name, await kept.get(e.name)) for e in options.secrets if e.env}
     known = replace(endpoint, env={**endpoint.env, **secrets})

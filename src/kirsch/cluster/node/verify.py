@@ -80,14 +80,21 @@ def _hints(unit: Unit) -> Iterator[str]:
             yield str(unit.file.error(message, entry))
 
 
-def _lacks(unit: Unit, units: Iterable[UnitName], missing: Missing) -> Iterator[str]:
+def _lacks(unit: Unit, units: Mapping[UnitName, Unit], missing: Missing) -> Iterator[str]:
     """Yield what a unit names and is missing, or may be on another machine."""
     there = [name for name in units if not name.is_template and name != unit.name]
     for secret in dict.fromkeys(missing(secret.name for secret in unit.options.secrets)):
         yield f"secret {secret} is not set: kirsch secret set {secret} < FILE"
     for link in unit.options.links:
-        if not any(targets(link, name) for name in there):
-            yield f"Link={link.target}: there is no unit {link.target}"
+        linked = [units[name] for name in there if targets(link, name)]
+        if not linked:
+            yield f"Link={link.text}: there is no unit {link.target}"
+        elif link.role and not any(role.name == link.role for each in linked for role in each.options.roles):
+            yield f"Link={link.text}: {linked[0].name} has no HealthRole={link.role}"
+    for role in unit.options.roles:
+        called = f"{unit.name.service}-{role.name}"
+        if other := next((name for name in there if name.service == called), None):
+            yield f"HealthRole={role.name}: the name {called} leads to {other}: give the role another name"
     for need in NEEDS:
         for word in (word for entry in unit.file.values("Unit", need) for word in entry.value.split()):
             other = next((n for n in there if word in (n.text, f"{n.text.rpartition('.')[0]}.service")), None)

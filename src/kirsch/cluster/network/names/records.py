@@ -1,4 +1,4 @@
-"""Which names lead to which addresses: UNIT.kirsch.internal, SERVICE.kirsch.internal. Pure.
+"""Which names lead to which addresses: UNIT, SERVICE and SERVICE-ROLE below kirsch.internal. Pure.
 
 `.internal` is the top of names that no public server will ever know (ICANN resolution 2024.07.29.06).
 """
@@ -20,8 +20,9 @@ _NAME = re.compile(r"(?=.{1,200}$)[A-Za-z0-9_@-]{1,63}(?:\.[A-Za-z0-9_@-]{1,63})
 def records(endpoints: Iterable[Endpoint], units: Iterable[UnitName]) -> dict[str, tuple[str, ...]]:
     """The addresses that each name leads to, both sorted: those of ready endpoints only.
 
-    A name that no host can have is there as one that it can, too (notes@1 as notes-1), unless one of `units`
-    is called that.
+    A name that no host can have is there as one that it can, too (notes@1 as notes-1, the role replica of
+    webdb as webdb-replica), unless one of `units` is called that. A service's own name leads to its
+    first role.
     """
     taken = {name for unit in units for name in _called(unit)}
     found: dict[str, set[str]] = {}
@@ -29,7 +30,8 @@ def records(endpoints: Iterable[Endpoint], units: Iterable[UnitName]) -> dict[st
         unit = read_name(endpoint.unit)
         if not endpoint.ready or not endpoint.address or unit.type not in SERVING:
             continue
-        for name in _called(unit):
+        called = [name for name in _called(unit) if name != unit.service or endpoint.leads]
+        for name in [*called, f"{unit.service}/{endpoint.role}"] if endpoint.role else called:
             spelled = host_name(name)
             for each in {name} if spelled in taken else {name, spelled}:
                 if _NAME.fullmatch(each):
