@@ -28,8 +28,9 @@ class Screen:
             stdin=other,
             stdout=other,
             stderr=other,
-            # COLUMNS and LINES as shells export them of another window.
-            env={**environment, "TERM": "xterm", "COLUMNS": "33", "LINES": "7"},
+            # COLUMNS and LINES as shells export them of another window; this terminal does not say where its
+            # cursor is (CPR).
+            env={**environment, "TERM": "xterm", "COLUMNS": "33", "LINES": "7", "PROMPT_TOOLKIT_NO_CPR": "1"},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
@@ -98,6 +99,8 @@ class Screen:
                 self.row = max(0, self.row - int(count or 1))
             elif command == "C":
                 self.column += int(count or 1)
+            elif command == "D":
+                self.column = max(0, self.column - int(count or 1))
             elif command == "K":
                 self.lines[self.row] = self.lines[self.row][: self.column]
             elif command == "J":

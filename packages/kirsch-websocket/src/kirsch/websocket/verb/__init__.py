@@ -82,7 +82,7 @@ def _mode(options: Options) -> Any:
         from kirsch.websocket.verb.measure import ping as mode
     elif options.bench is not None:
         from kirsch.websocket.verb.measure import bench as mode
-    elif _interactive(options) and find_spec("readline") is not None:
+    elif _interactive(options) and find_spec("prompt_toolkit") is not None:
         from kirsch.websocket.verb.terminal import talk as mode
     else:
         from kirsch.websocket.verb.pipe import pipe as mode
