@@ -17,7 +17,13 @@ from kirsch.cli.verbs import ALIASES, load, summaries
 NOUNS = {name: noun for name in summaries() if isinstance(noun := load(name), Noun)}
 VERBS = [
     *(name for name in summaries() if name not in ALIASES and (name not in NOUNS or NOUNS[name].otherwise)),
-    *(f"{name} {second}" for name, noun in NOUNS.items() for second in noun.commands),
+    *(
+        f"{name} {second}"
+        for name, noun in NOUNS.items()
+        for second, verb in noun.commands.items()
+        if not isinstance(verb, Noun)
+    ),
+    *(f"cluster user {third}" for third in NOUNS["cluster"].commands["user"].commands),
 ]
 
 

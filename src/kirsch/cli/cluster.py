@@ -12,7 +12,9 @@ import click
 from kirsch.cli.completion import clusters, machines
 from kirsch.cli.completion import images as images_here
 from kirsch.cli.errors import Failure, Misuse
+from kirsch.cli.names import cluster_name
 from kirsch.cli.output import Column, Steps, table
+from kirsch.cli.users import user
 from kirsch.cli.values import JSON, NO_LEGEND, YES, confirm, count
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 
@@ -284,7 +286,7 @@ def add(options: Options) -> int:
     from kirsch.cluster.provision.add import Invitation
     from kirsch.cluster.provision.add import add as join
 
-    name = _cluster(options)
+    name = cluster_name(options)
     invitation = Invitation(
         options.host,
         options.port,
@@ -315,7 +317,7 @@ def remove(options: Options) -> int:
     _extra()
     from kirsch.cluster.provision.remove import remove as leave
 
-    name = _cluster(options)
+    name = cluster_name(options)
     left = leave(name, options.machine, Steps(sys.stdout), force=options.force)
     print(f"{left.name} is no machine of {name} any more")
     if left.kept:
@@ -338,7 +340,7 @@ def images(options: Options) -> int:
     """Have another machine keep the cluster's images."""
     from kirsch.cluster.provision.registry import move_registry
 
-    name = _cluster(options)
+    name = cluster_name(options)
     kept = move_registry(name, options.machine, Steps(sys.stdout))
     print(f"\n{kept.machine} keeps the images of {name}, at {kept.address}")
     print("  `kirsch up DIR --on` and `kirsch image push --on` send them there; units start anew with")
@@ -364,25 +366,14 @@ def ssh_config(options: Options) -> int:
     return 0
 
 
+cluster.add_command(user)
+
+
 def _name(options: Options, otherwise: str = DEFAULT) -> str:
     """Return the cluster of NAME, --cluster or KIRSCH_CLUSTER. Raises Misuse."""
     if options.name and options.cluster and options.name != options.cluster:
         raise Misuse(f"{options.name} and --cluster {options.cluster} are two clusters: name one")
     return options.name or options.cluster or os.environ.get("KIRSCH_CLUSTER") or otherwise
-
-
-def _cluster(options: Options) -> str:
-    """Return the cluster that was named, or the only one."""
-    from kirsch.cluster.provision.record import ClusterRecord
-
-    named = options.cluster or os.environ.get("KIRSCH_CLUSTER")
-    if named:
-        return str(named)
-    names = ClusterRecord.names()
-    if len(names) == 1:
-        return names[0]
-    known = f"there are {', '.join(names)}" if names else "make one: `kirsch cluster create`"
-    raise Failure(f"which cluster? Name it with --cluster; {known}")
 
 
 def _summary(summary: "ClusterSummary") -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Names as people type and read them: units without their type, machines without their ids."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from kirsch.cli.errors import Failure
 from kirsch.cli.verb import Options
 from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import ApplicationError, resolve
@@ -117,3 +119,17 @@ def named(text: str, names: Mapping[str, str]) -> str:
 def reasons_of(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Why a unit is as it is, in one line. Pure."""
     return named("; ".join(line["reasons"]), names)
+
+
+def cluster_name(options: Options) -> str:
+    """Return the cluster that was named, or the only one."""
+    from kirsch.cluster.provision.record import ClusterRecord
+
+    named = options.cluster or os.environ.get("KIRSCH_CLUSTER")
+    if named:
+        return str(named)
+    names = ClusterRecord.names()
+    if len(names) == 1:
+        return names[0]
+    known = f"there are {', '.join(names)}" if names else "make one: `kirsch cluster create`"
+    raise Failure(f"which cluster? Name it with --cluster; {known}")

@@ -66,6 +66,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "move": ("machines:move", "move a unit to another machine, a sticky one too"),
         "rebalance": ("machines:rebalance", "move instances to where their Spread= wants them"),
         "cluster": ("cluster:cluster", "make clusters of machines, and change them"),
+        "audit": ("users:audit", "list who changed what in a cluster, and what was refused"),
         "image": ("image:image", "build, send and remove images"),
         "metrics": ("metrics:metrics", "name a cluster's machines to Prometheus"),
     },

@@ -313,6 +313,15 @@ def _tls_environ(sock: ssl.SSLSocket) -> Environ:
             "SSL_CLIENT_CERT": ssl.DER_cert_to_PEM_cert(encoded),
             "SSL_CLIENT_M_SERIAL": certificate.get("serialNumber", ""),
             "SSL_CLIENT_S_DN": ",".join(f"{name}={value}" for name, value in names),
-            "SSL_CLIENT_S_DN_CN": next((value for name, value in names if name == "commonName"), ""),
+            "SSL_CLIENT_S_DN_CN": _named(names, "commonName"),
+            "SSL_CLIENT_S_DN_O": _named(names, "organizationName"),
+            "SSL_CLIENT_I_DN_CN": _named(
+                [pair for part in certificate.get("issuer", ()) for pair in part], "commonName"
+            ),
         }
     return environ
+
+
+def _named(names: list[tuple[str, str]], wanted: str) -> str:
+    """Return the first value of a name in a certificate; empty if there is none."""
+    return next((value for name, value in names if name == wanted), "")

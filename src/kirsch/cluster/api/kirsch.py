@@ -13,6 +13,7 @@ import cherrypy
 from kirsch.cluster.api import answers, openapi
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.applications import Applications
+from kirsch.cluster.api.certificates import Audit, Certificates
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
@@ -380,6 +381,8 @@ def tree(api: Api) -> Any:
         "rebalance": Rebalance,
         "endpoints": Endpoints,
         "secrets": Secrets,
+        "certificates": Certificates,
+        "audit": Audit,
         "environment": OneOff,
         "events": Events,
         "journal": JournalLines,

@@ -12,7 +12,7 @@ from kirsch.cluster.api.schemas import SCHEMAS, STRINGS, YES_OR_NO, Schema, ref
 
 PROBLEMS = {
     "400": "The request is wrong; the detail says where",
-    "403": "The answer holds secrets: it is given at the machine's own Unix socket only",
+    "403": "The certificate's role does not allow it, or the answer holds secrets",
     "404": "There is no such thing",
     "408": "The body did not arrive in time",
     "409": "The request conflicts with the present state",
@@ -186,6 +186,33 @@ OPERATIONS = (
         query=(_query("force", "Also one that units use", YES_OR_NO),),
     ),
     Operation(
+        "get /certificates",
+        "listCertificates",
+        "List the certificates of users and machines",
+        _answer("Certificates"),
+    ),
+    Operation(
+        "put /certificates/{serial}",
+        "putCertificate",
+        "Have the cluster know a certificate, in place of those that its user had",
+        _answer("Certificate"),
+        body="CertificateIssued",
+    ),
+    Operation(
+        "delete /certificates/{serial}", "revokeCertificate", "Revoke a certificate", _nothing("Revoked")
+    ),
+    Operation(
+        "get /audit",
+        "readAudit",
+        "List the changes that people asked for, and what was refused",
+        _answer("Audit"),
+        query=(
+            _query("since", "Seconds since the epoch", {"type": "number", "minimum": 0, "maximum": 1e11}),
+            _query("entries", "Number of entries at most", _LINES),
+            _query(HERE, "Only of the machine that is asked", YES_OR_NO),
+        ),
+    ),
+    Operation(
         "get /events",
         "followUnits",
         "Stream all units' lines, then each that changes",
@@ -275,6 +302,15 @@ _NUMBER: Schema = {
     "example": 1,
 }
 
+_SERIAL: Schema = {
+    "name": "serial",
+    "in": "path",
+    "required": True,
+    "description": "The certificate's serial number, in hexadecimal",
+    "schema": {"type": "string", "pattern": "^[0-9A-F]{1,40}$"},
+    "example": "2F",
+}
+
 
 def document() -> dict[str, Any]:
     """Return the whole document, ready for JSON."""
@@ -299,6 +335,7 @@ def _paths() -> dict[str, Any]:
         method, path = operation.request.split(" ")
         names = [_name(path)] if "{name}" in path else []
         names += [_NUMBER] if "{number}" in path else []
+        names += [_SERIAL] if "{serial}" in path else []
         item = paths.setdefault(path, {"parameters": names} if names else {})
         item[method] = _item(operation)
     return paths

@@ -12,6 +12,7 @@ from kirsch.cluster.api.answers import json_answer
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.engine.status import Overview
+from kirsch.cluster.node.audit import AuditLog
 from kirsch.cluster.node.node import Node
 
 
@@ -28,6 +29,7 @@ class Api:
     peers: Peers
     member: bool
     stop: Callable[[], None]
+    audit: AuditLog | None = None
     overview: Overview = field(default_factory=Overview)
 
 

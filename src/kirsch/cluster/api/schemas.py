@@ -6,7 +6,9 @@ from typing import Any, get_args, get_type_hints
 
 from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES
+from kirsch.cluster.model.certificates import MACHINE, PEOPLE
 from kirsch.cluster.model.release import ReleaseState
+from kirsch.cluster.node.audit import AuditEntry
 from kirsch.cluster.node.releases import VERBS
 from kirsch.cluster.node.settings import METADATA_KEY
 from kirsch.cluster.secrets import MAX_SIZE
@@ -72,6 +74,18 @@ _NOTE: dict[str, Schema] = {
         "description": "release policy, as [release] of kirsch.toml",
     },
     "now": {**BOOLEAN, "description": "take the place of a release that is under way"},
+}
+_CERTIFICATE: dict[str, Schema] = {
+    "name": STRING,
+    "role": {"type": "string", "enum": [*PEOPLE, MACHINE]},
+    "until": {
+        **NUMBER,
+        "minimum": 0,
+        "maximum": 1e11,
+        "description": "end of its validity, in seconds since the epoch",
+    },
+    "machine": {**STRING, "description": "id of the machine that it is for"},
+    "revoked": BOOLEAN,
 }
 # Every schema by its name below #/components/schemas.
 SCHEMAS: Mapping[str, Schema] = {
@@ -264,6 +278,21 @@ SCHEMAS: Mapping[str, Schema] = {
         examples=[{"value": "aHVzaA=="}],
     ),
     "SecretChange": _object({"name": STRING, "created": BOOLEAN, "units": STRINGS}),
+    "CertificateIssued": _object(
+        _CERTIFICATE,
+        required=("name", "role", "until"),
+        examples=[{"name": "ann", "role": "view", "until": 4e9}],
+    ),
+    "Certificate": _object({"serial": STRING, **_CERTIFICATE}),
+    "Certificates": _read({"certificates": _list(ref("Certificate"))}),
+    "Audit": _object(
+        {
+            "entries": _list(
+                _object({name: _schema(hint) for name, hint in get_type_hints(AuditEntry).items()})
+            ),
+            "missing": {**STRINGS, "description": "machines that do not answer, with the reason"},
+        }
+    ),
     "Line": _object({"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
     "Lines": _object({"lines": _list(ref("Line"))}),
     "Application": _object(

@@ -21,6 +21,7 @@ from kirsch.bus import (
     configure_logging,
     http_server,
 )
+from kirsch.cluster.api.guard import Guard
 from kirsch.cluster.daemon.plugins import ApiPlugin, DaemonError, NodePlugin, Setup
 from kirsch.cluster.node.settings import Settings, SettingsError
 from kirsch.cluster.registry import RegistryError
@@ -109,10 +110,11 @@ def run(setup: Setup, parent: Parent, *, attached: bool) -> None:
     api = ApiPlugin(bus, loop, node, setup, leave)
     for plugin in (loop, node, api, notify, WebSocketPlugin(bus, STREAM_THREADS)):
         plugin.subscribe()
-    servers = [http_server(bus, path=str(setup.socket), limits=LIMITS)]
+    app = Guard(cherrypy.tree, node.current, setup.audit) if setup.audit is not None else None
+    servers = [http_server(bus, app, path=str(setup.socket), limits=LIMITS)]
     if setup.listen is not None:
         host, port = setup.listen
-        servers.append(http_server(bus, host=host, port=port, limits=LIMITS, tls=setup.tls))
+        servers.append(http_server(bus, app, host=host, port=port, limits=LIMITS, tls=setup.tls))
     cherrypy.server.unsubscribe()
     cherrypy.config.update({"engine.autoreload.on": False, "checker.on": False})
     leave.subscribe()

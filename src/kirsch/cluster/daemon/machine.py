@@ -10,6 +10,7 @@ from typing import Any
 from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.model import Machine
 from kirsch.cluster.network.base import Network
+from kirsch.cluster.node.audit import AuditLog
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.registry.base import Registry
@@ -45,6 +46,7 @@ def setup(settings: Settings) -> Setup:
         listen=settings.listen,
         tls=tls,
         certificates=settings.certificates,
+        audit=AuditLog(settings.state / "audit"),
     )
 
 

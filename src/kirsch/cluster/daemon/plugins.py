@@ -20,6 +20,7 @@ from kirsch.cluster.api.resource import Api
 from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.model import keys
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.audit import AuditLog
 from kirsch.cluster.node.metrics import ClusterCollector, reconcile_times
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.base import RegistryError, Unavailable
@@ -42,6 +43,8 @@ class Setup:
     tls: ssl.SSLContext | None = None
     # For requests to other machines.
     certificates: Certificates | None = None
+    # Changes that were asked for over the API; None: nobody else can ask here.
+    audit: AuditLog | None = None
 
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,10 @@ class NodePlugin(SimplePlugin):
         self._node: Node | None = None
         self._closing = asyncio.Lock()
         self._joining: concurrent.futures.Future[None] | None = None
+
+    def current(self) -> Node | None:
+        """Return the node once this machine has joined."""
+        return self.joined.result() if self.joined.done() else None
 
     def start(self) -> None:
         """Open the node, unless that was done before the bus started, where an error is one line."""
@@ -180,6 +187,7 @@ class ApiPlugin(SimplePlugin):
             Peers(self.setup.certificates),
             self.setup.member,
             self.stop_bus,
+            self.setup.audit,
         )
         self.metrics.add(ClusterCollector(node.cluster))
         node.engine.reconciled = reconcile_times(self.metrics.registry)

@@ -1,8 +1,36 @@
 """Certificates of a cluster's own authority: who may speak over TCP. For etcd, the API and its clients."""
 
+import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+# Roles that a person's certificate can have, each with more rights than the one before; and a machine's.
+VIEW, DEPLOY, ADMIN = PEOPLE = ("view", "deploy", "admin")
+MACHINE = "machine"
+# Beginning of the common name of the authority for users, which the API trusts and etcd does not.
+USERS_OF = "kirsch users of "
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate as the registry has it, by its serial number: until when it is valid (seconds since the
+    epoch), and the id of the machine that it is for."""
+
+    name: str
+    role: str
+    until: float
+    machine: str = ""
+    revoked: bool = False
+
+    def to_json(self) -> str:
+        """Return the value in the registry."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Issued":
+        """Read a value of the registry."""
+        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +40,8 @@ class Certificates:
     authority: Path
     certificate: Path
     key: Path
+    # The authority of users' certificates, for the API.
+    users: Path | None = None
 
     def client(self) -> ssl.SSLContext:
         """For connecting: the server must be of this authority and bear the name it was called by.
@@ -29,5 +59,7 @@ class Certificates:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.authority)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
+        if self.users is not None and self.users.exists():
+            context.load_verify_locations(self.users)
         context.load_cert_chain(self.certificate, self.key)
         return context

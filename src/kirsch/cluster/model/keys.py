@@ -20,6 +20,7 @@ MOVES = ROOT + "moves/"
 APPLICATIONS = ROOT + "applications/"
 RELEASES = ROOT + "releases/"
 SECRETS = ROOT + "secrets/"
+CERTIFICATES = ROOT + "certificates/"
 LEADER = ROOT + "leader"
 # The first address of this machine's loopback block: kept, so that an address is for life.
 LOOPBACK = ROOT + "loopback"
@@ -85,6 +86,11 @@ def release(application: str, number: int) -> str:
 def secret(name: str) -> str:
     """Sealed value of a secret."""
     return SECRETS + name
+
+
+def certificate(serial: str) -> str:
+    """A certificate that was issued, by its serial number in hexadecimal."""
+    return CERTIFICATES + serial
 
 
 def machine_number(machine_id: str) -> str:

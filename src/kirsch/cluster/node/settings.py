@@ -198,9 +198,12 @@ def _certificates(values: Any) -> Certificates | None:
     if values is None:
         return None
     names = ("authority", "certificate", "key")
-    if not isinstance(values, dict) or set(values) != set(names):
-        raise SettingsError(f"[tls] is to have {', '.join(names)}, and nothing else")
-    return Certificates(*(_absolute(f"tls.{name}", _text(values, name)) for name in names))
+    if not isinstance(values, dict) or set(values) - {"users"} != set(names):
+        raise SettingsError(f"[tls] is to have {', '.join(names)}, perhaps users, and nothing else")
+    paths = {
+        name: _absolute(f"tls.{name}", _text(values, name)) for name in (*names, "users") if name in values
+    }
+    return Certificates(**paths)
 
 
 def _absolute(key: str, text: str) -> Path:

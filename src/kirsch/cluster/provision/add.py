@@ -20,6 +20,7 @@ from kirsch.cluster.provision.keyring import (
     key_file,
     know_host,
     load_authority,
+    load_users,
     machine_pair,
     public_key,
 )
@@ -160,7 +161,7 @@ class Joining:
         pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
         secret = key_file(fetch(self.record, self.runner))
         libraries = Wheels(self.runner).libraries(self.own, self.known_facts.target)
-        files = machine_files(self.record, machine, signer.certificate, pair)
+        files = machine_files(self.record, machine, signer.certificate, pair, load_users(self.record))
         files += registry_files(self.record, machine)
         files += [secret, *(_wheel(path) for path in libraries)]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))

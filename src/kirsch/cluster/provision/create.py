@@ -20,6 +20,7 @@ from kirsch.cluster.provision.keyring import (
     generate,
     key_file,
     load_authority,
+    load_users,
     machine_pair,
     make_keys,
     public_key,
@@ -170,7 +171,7 @@ class Creation:
         def start(machine: MachineRecord) -> None:
             key = keys[machine.name]
             pair = machine_pair(signer, machine.name, machine.address)
-            files = machine_files(record, machine, signer.certificate, pair)
+            files = machine_files(record, machine, signer.certificate, pair, load_users(record))
             files += [secret, *container_files(machine, key.private, key.public, public)]
             files += registry.registry_files(record, machine)
             run(podman.create_volume(record.name, machine.name))

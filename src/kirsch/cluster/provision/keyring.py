@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kirsch.cluster.model.certificates import ADMIN, MACHINE, USERS_OF
 from kirsch.cluster.node.settings import SECRETS
 from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.command import Runner
@@ -30,6 +31,7 @@ from kirsch.cluster.provision.shell import act, known_host, shell_of, ssh_config
 from kirsch.cluster.secrets.seal import Key, Unsealable
 
 LIFETIME = timedelta(days=3650)
+USER_DAYS = 30
 # Clocks of machines may be behind ours.
 LEEWAY = timedelta(days=1)
 # The name in a person's certificate.
@@ -43,18 +45,28 @@ class Pair:
     certificate: bytes
     key: bytes = field(repr=False)
 
+    @property
+    def serial(self) -> str:
+        """Serial number of the certificate, in hexadecimal."""
+        return f"{x509.load_pem_x509_certificate(self.certificate).serial_number:X}"
 
-def authority(cluster: str) -> Pair:
-    """A new authority for the cluster of this id."""
+    @property
+    def until(self) -> float:
+        """End of the certificate's validity, in seconds since the epoch."""
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc.timestamp()
+
+
+def authority(cluster: str, beginning: str = "kirsch cluster ") -> Pair:
+    """A new authority for the cluster of this id; its common name begins so."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "kirsch"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"kirsch cluster {cluster}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{beginning}{cluster}"),
         ]
     )
     certificate = (
-        _builder(name, name, key.public_key())
+        _builder(name, name, key.public_key(), LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(authority=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -62,7 +74,7 @@ def authority(cluster: str) -> Pair:
     return _pair(certificate, key)
 
 
-def issue(signer: Pair, name: str, *hosts: str) -> Pair:
+def issue(signer: Pair, name: str, *hosts: str, role: str = ADMIN, lifetime: timedelta = LIFETIME) -> Pair:
     """A certificate of `signer` for a machine or a person, valid for these hosts: names or addresses.
 
     Raises ValueError for a signer that kirsch did not make.
@@ -72,10 +84,15 @@ def issue(signer: Pair, name: str, *hosts: str) -> Pair:
     if not isinstance(signing, ec.EllipticCurvePrivateKey):
         raise ValueError("the authority's key is none of kirsch's")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, role),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
     usage = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
     builder = (
-        _builder(subject, parent.subject, key.public_key())
+        _builder(subject, parent.subject, key.public_key(), lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
@@ -89,7 +106,7 @@ def issue(signer: Pair, name: str, *hosts: str) -> Pair:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -99,7 +116,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - LEEWAY)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
@@ -150,11 +167,12 @@ def generate() -> SSHKey:
 
 
 def make_keys(record: ClusterRecord) -> None:
-    """A new authority, a person's certificate, a key for ssh and its configuration. Raises OSError."""
-    signer = authority(record.id)
+    """New authorities, a person's certificate, a key for ssh and its configuration. Raises OSError."""
+    signer, users = authority(record.id), authority(record.id, USERS_OF)
     person = issue(signer, CLIENT)
     _write(record.folder / "tls", {
         "ca.crt": signer.certificate, "ca.key": signer.key,
+        "users.crt": users.certificate, "users.key": users.key,
         "client.crt": person.certificate, "client.key": person.key,
     })  # fmt: skip
     key = generate()
@@ -172,6 +190,14 @@ def load_authority(record: ClusterRecord) -> Pair:
     return Pair((tls / "ca.crt").read_bytes(), (tls / "ca.key").read_bytes())
 
 
+def load_users(record: ClusterRecord) -> Pair | None:
+    """The authority of users' certificates; None for a cluster that was made without. Raises OSError."""
+    tls = record.folder / "tls"
+    if not (tls / "users.key").exists():
+        return None
+    return Pair((tls / "users.crt").read_bytes(), (tls / "users.key").read_bytes())
+
+
 def public_key(record: ClusterRecord) -> str:
     """The line for authorized_keys of whoever may come in. Raises OSError."""
     return (record.folder / "ssh/id_ed25519.pub").read_text().strip()
@@ -179,7 +205,7 @@ def public_key(record: ClusterRecord) -> str:
 
 def machine_pair(signer: Pair, name: str, *addresses: str) -> Pair:
     """A machine's certificate: it is called by its name, its addresses, and by itself on loopback."""
-    return issue(signer, name, name, *addresses, "127.0.0.1", "localhost")
+    return issue(signer, name, name, *addresses, "127.0.0.1", "localhost", role=MACHINE)
 
 
 def write_ssh(record: ClusterRecord, known_hosts: str) -> None:

@@ -108,6 +108,7 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
         f'authority = "{TLS}/ca.crt"',
         f'certificate = "{TLS}/machine.crt"',
         f'key = "{TLS}/machine.key"',
+        f'users = "{TLS}/users.crt"',
     ]
     return "\n".join(lines) + "\n"
 
@@ -142,8 +143,11 @@ def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
     return "".join(f"ETCD_{name}={value}\n" for name, value in variables.items())
 
 
-def machine_files(cluster: ClusterRecord, machine: MachineRecord, authority: bytes, pair: Pair) -> list[File]:
-    """Return the files of every machine, container or host: kirschd's settings and keys."""
+def machine_files(
+    cluster: ClusterRecord, machine: MachineRecord, authority: bytes, pair: Pair, users: Pair | None
+) -> list[File]:
+    """Return the files of every machine, container or host: kirschd's settings and keys. `users` is the
+    authority of users' certificates."""
     files = [
         File(f"{FOLDER}/kirschd.toml", kirschd_toml(cluster, machine).encode(), 0o600),
         File(f"{TLS}/ca.crt", authority),
@@ -151,6 +155,8 @@ def machine_files(cluster: ClusterRecord, machine: MachineRecord, authority: byt
         File(f"{TLS}/machine.key", pair.key, 0o600),
         File(UNIT, KIRSCHD.encode()),
     ]
+    if users is not None:
+        files.append(File(f"{TLS}/users.crt", users.certificate))
     if machine.etcd:
         files += [
             File("/etc/default/etcd", etcd_environment(cluster, machine).encode()),
