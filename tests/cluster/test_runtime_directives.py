@@ -325,3 +325,25 @@ def test_a_path_of_ones_own(tmp_path):
         return bench.lines(name)
 
     assert asyncio.run(play()) == ["hello"]
+
+
+@story
+async def test_no_new_privileges_for_life(bench):
+    [line] = await output(bench, "NoNewPrivileges=yes", "grep NoNewPrivs /proc/self/status")
+    assert line.split() == ["NoNewPrivs:", "1"]
+
+
+@story
+async def test_the_score_for_the_oom_killer(bench):
+    assert await output(bench, "OOMScoreAdjust=500", "cat /proc/self/oom_score_adj") == ["500"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take capabilities away")
+@story
+async def test_an_empty_set_of_capabilities(bench):
+    [line] = await output(bench, "CapabilityBoundingSet=", "grep CapEff /proc/self/status")
+    assert int(line.split()[1], 16) == 0
+    lines = f"CapabilityBoundingSet=\nUser={pwd.getpwuid(65534).pw_name}\nWorkingDirectory=/"
+    [line] = await output(bench, lines, "grep CapBnd /proc/self/status")
+    assert int(line.split()[1], 16) == 0

@@ -2,16 +2,20 @@
 
 import math
 import signal
+import subprocess
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from kirsch.bus.process.child import Exit
 from kirsch.cluster.runtime.directives import SERVICE, UNIT, InProcess
 from kirsch.cluster.runtime.environment import EnvironmentFile
+from kirsch.cluster.runtime.known import NAMES
 from kirsch.cluster.runtime.service import Directory, Service, read_service
 from kirsch.unit import UnitError, UnitFile, UnitName
 
+SYSTEMD = "/lib/systemd/systemd"
 SPECIFIERS = {"t": "/state/run", "S": "/state/state", "h": "/root"}
 
 
@@ -138,7 +142,8 @@ def test_a_relative_path_is_for_the_process_section_only():
         ("ExecStart=/bin/true\nUMask=999", "UMask=: not an octal mode"),
         ("ExecStart=/bin/true\nEnvironment=1A=x", "not a name for a variable: '1A'"),
         ("ExecStart=/bin/true\nEnvironment=A", "not an assignment NAME=VALUE: A"),
-        ("ExecStart=/bin/true\nEnvironment=A=%y", "unknown specifier %y"),
+        ("ExecStart=/bin/true\nEnvironment=A=%z", "unknown specifier %z"),
+        ("ExecStart=/bin/true\nEnvironment=A=%y", "systemd's specifier %y is not known here"),
         ("ExecStart=/bin/true\nStateDirectory=../x", "StateDirectory=: not a relative path without '..'"),
         ("ExecStart=/bin/true\nStateDirectory=/x", "StateDirectory=: not a relative path"),
         ("ExecStart=/bin/true\nStateDirectory=a:b", "a symbolic link to a folder is not made"),
@@ -164,7 +169,11 @@ def test_what_is_not_honoured_is_named_with_its_place():
         "webdb.service:3:12: PrivateTmp= is not honoured by the process runtime",
         "webdb.service:4:11: MemoryMax= is not honoured by the process runtime",
     ]
-    assert warned("Typo=1") == ["webdb.service:3:6: Typo= is not honoured by the process runtime"]
+    assert warned("Typo=1") == ["webdb.service:3:1: Typo= is no directive of [Service]; did you mean Type=?"]
+    assert warned("Nonsense=1") == ["webdb.service:3:1: Nonsense= is no directive of [Service]"]
+    assert warned("MemryMax=1G") == [
+        "webdb.service:3:1: MemryMax= is no directive of [Service]; did you mean MemoryMax=?"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +185,7 @@ def test_what_is_not_honoured_is_named_with_its_place():
         ("StandardInput=socket", "StandardInput= is always null"),
         ("KillMode=process", "nothing outlives its unit here"),
         ("KillMode=none", "nothing outlives its unit here"),
-        ("LimitCPU=10", "LimitCPU= is not honoured"),
+        ("LimitLOCKS=10", "LimitLOCKS= is not honoured"),
     ],
 )
 def test_warnings(line, message):
@@ -314,3 +323,42 @@ def test_what_the_table_says_is_passed_over_is_warned_of(name):
 @pytest.mark.parametrize("name", [n for n, d in SERVICE.items() if d.process is InProcess.REFUSED])
 def test_what_the_table_says_is_refused_is_an_error(name):
     assert f"{name}= cannot be given to a plain process" in refused(f"ExecStart=/bin/true\n{name}=x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("ExecStrat=/bin/true", "ExecStrat= is no directive of [Service]; did you mean ExecStart=?"),
+        ("execstart=/bin/true", "did you mean ExecStart=?"),
+        ("Image=x", "Image= is no directive of [Service]: it belongs into [Container]"),
+        ("Wants=x", "Wants= is no directive of [Service]: it belongs into [Unit]"),
+        ("Link=db", "Link= is no directive of [Service]: it belongs into [X-Kirsch]"),
+    ],
+)
+def test_a_typo_is_what_is_told_where_a_command_is_missing(lines, message):
+    assert message in refused(lines)
+
+
+def test_every_directive_of_the_table_is_known():
+    assert set(SERVICE) <= NAMES["Service"]
+    assert set(UNIT) <= NAMES["Unit"]
+
+
+@pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="no systemd here")
+def test_every_directive_of_the_systemd_that_is_here_is_known():
+    said = subprocess.run([SYSTEMD, "--dump-configuration-items"], capture_output=True, text=True, check=True)
+    section = ""
+    for line in said.stdout.splitlines():
+        name, equals, _ = line.partition("=")
+        section = line.strip("[]") if line.startswith("[") else section
+        assert not equals or name in NAMES[section], (section, name)
+
+
+def test_hardening_that_a_process_can_have():
+    found = service(
+        "ExecStart=/bin/a\nNoNewPrivileges=yes\nOOMScoreAdjust=500\nCapabilityBoundingSet=\nLimitCPU=10"
+    )
+    assert (found.no_new_privileges, found.no_capabilities, found.oom_score) == (True, True, 500)
+    assert found.limits["CPU"] == (10, 10)
+    [warning] = warned("CapabilityBoundingSet=CAP_KILL")
+    assert warning.endswith("is honoured by the process runtime if it is empty")

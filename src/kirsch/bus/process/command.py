@@ -23,7 +23,9 @@ class Command:
 
     `argv[0]` is looked for in the PATH of `environment` (None: this process's own environment). `user` and
     `group` are names or numbers; with a user alone, its own groups. `limits` are soft and hard limits by
-    their names in setrlimit(2): {"NOFILE": (1024, 4096)}; -1 is infinity. `stdin` is a descriptor the command
+    their names in setrlimit(2): {"NOFILE": (1024, 4096)}; -1 is infinity.
+    `oom_score` goes to proc(5)'s oom_score_adj; `no_new_privileges` is for life (prctl(2)), and so is
+    `no_capabilities`, which only root can ask for. `stdin` is a descriptor the command
     reads (None: /dev/null), `fds` (3 and up) are more that it gets under the same numbers; both stay the
     caller's to close.
     """
@@ -36,6 +38,9 @@ class Command:
     umask: int | None = None
     nice: int = 0
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    oom_score: int | None = None
+    no_new_privileges: bool = False
+    no_capabilities: bool = False
     stdin: int | None = None
     fds: tuple[int, ...] = ()
 

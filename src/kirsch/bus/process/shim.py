@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # <linux/prctl.h>
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CONTROL = 0
 IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGUSR1", "SIGUSR2")
 
@@ -227,6 +228,11 @@ def become(request: dict[str, Any], failure: int, shim: int) -> None:
                 resource.setrlimit(limit, values)
         if request["nice"]:
             os.nice(request["nice"])
+        if request["oom_score"] is not None:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write(str(request["oom_score"]))
+        if request["no_capabilities"]:
+            drop_capabilities()
         stage = "user"
         if request["groups"] is not None:
             os.setgroups(request["groups"])
@@ -234,6 +240,8 @@ def become(request: dict[str, Any], failure: int, shim: int) -> None:
             os.setgid(request["gid"])
         if request["uid"] is not None:
             os.setuid(request["uid"])
+        if request["no_new_privileges"]:
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         # After setuid(2), which clears it; and the shim may have died before it was set.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != shim:
@@ -255,6 +263,15 @@ def become(request: dict[str, Any], failure: int, shim: int) -> None:
         os.write(failure, f"error {number} {stage}".encode())
     finally:
         os._exit(127)
+
+
+def drop_capabilities() -> None:
+    """Empty the bounding set (capabilities(7)): what is executed from then on has none, root or not."""
+    capability = 0
+    while prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if capability == 0:
+        raise OSError(errno.EPERM, "only root can do without capabilities")
 
 
 def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from kirsch.cluster.engine.status import Held, told
 from kirsch.cluster.model import Cluster, Unit, UnitRecord
 from kirsch.cluster.model.links import circle, exposed_environment, targets
+from kirsch.cluster.runtime.known import mistakes
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 Check = Callable[[UnitName, UnitFile], list[str]]
@@ -59,10 +60,14 @@ def judge(texts: Mapping[str, str], cluster: Cluster, check: Check, missing: Mis
 
 
 def _read(name: str, data: bytes | str, file: str) -> Unit:
-    """A unit that is to run. Of a template it is an instance: better checked now than at its start."""
+    """A unit that is to run. Of a template it is an instance: better checked now than at its start.
+
+    Raises UnitError also for a section or a directive that nobody knows."""
     parsed = UnitName.parse(name)
     instance = parsed.with_instance("1") if parsed.is_template else parsed
     unit = UnitFile.parse(data, file)
+    for mistake in mistakes(unit, parsed):
+        raise mistake
     return Unit(instance, unit, Options.parse(unit, instance), UnitRecord(unit.hash, "launched"))
 
 

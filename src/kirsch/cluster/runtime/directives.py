@@ -5,6 +5,7 @@ are in [Service] of a .service and in [X-Kirsch-Process] of a Quadlet .container
 """
 
 import enum
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from kirsch.cluster.runtime.command_line import CommandLine, parse_command_lines
 from kirsch.cluster.runtime.environment import EnvironmentFile, parse_assignment
+from kirsch.cluster.runtime.known import mistake
 from kirsch.cluster.runtime.status import Statuses, parse_signal
 from kirsch.unit import (
     Entry,
@@ -51,6 +53,10 @@ class Section:
     def warn(self, entry: Entry | None, message: str) -> None:
         """Add a warning that names the entry's place."""
         self.warnings.append(str(self.file.error(message, entry)))
+
+    def warn_of_name(self, entry: Entry, message: str) -> None:
+        """Add a warning at the entry's name."""
+        self.warnings.append(str(UnitError(message, self.file.file, entry.line, entry.name_column)))
 
     def entries(self, *names: str) -> list[Entry]:
         """Return the entries of these names in the file's order, those before an empty reset left out."""
@@ -232,6 +238,7 @@ _RESTARTS = ("no", "always", "on-success", "on-failure", "on-abnormal", "on-abor
 _SIZES = ("FSIZE", "DATA", "STACK", "CORE", "RSS", "AS", "MEMLOCK", "MSGQUEUE")
 _COUNTS = ("NOFILE", "NPROC", "SIGPENDING", "RTPRIO")
 LIMITS = dict.fromkeys(_SIZES, limit_parser(parse_size)) | dict.fromkeys(_COUNTS, limit_parser(int))
+LIMITS["CPU"] = limit_parser(lambda text: math.ceil(parse_timespan(text)))
 
 _SERVICE = (
     # systemd.service(5)
@@ -270,7 +277,8 @@ _SERVICE = (
     _sets("Nice", "nice", _integer(-20, 19), Beside.BOTH),
     *_all("LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitAS", InProcess.HONOURED, Beside.BOTH),
     *_all("LimitMEMLOCK LimitNOFILE LimitNPROC", InProcess.HONOURED, Beside.BOTH),
-    *_all("LimitRSS LimitMSGQUEUE LimitSIGPENDING LimitRTPRIO", InProcess.HONOURED, Beside.CONTEXT),
+    *_all("LimitRSS LimitMSGQUEUE LimitSIGPENDING LimitRTPRIO LimitCPU", InProcess.HONOURED, Beside.CONTEXT),
+    _sets("OOMScoreAdjust", "oom_score", _integer(-1000, 1000)),
     *_all("RuntimeDirectory StateDirectory CacheDirectory LogsDirectory", InProcess.HONOURED),
     *_all("RuntimeDirectoryMode StateDirectoryMode CacheDirectoryMode", InProcess.HONOURED),
     Directive("LogsDirectoryMode"),
@@ -283,7 +291,10 @@ _SERVICE = (
     *_all("DynamicUser ExtensionDirectories ExtensionImages ImportCredential", InProcess.REFUSED),
     *_all("LoadCredential LoadCredentialEncrypted MountImages", InProcess.REFUSED),
     *_all("NetworkNamespacePath RootHash SetCredential SetCredentialEncrypted", InProcess.REFUSED),
-    *_all("AmbientCapabilities CapabilityBoundingSet NoNewPrivileges", InProcess.WARNED, Beside.TRANSIENT),
+    _sets("NoNewPrivileges", "no_new_privileges", _last(parse_boolean), Beside.TRANSIENT),
+    # An empty one takes all capabilities away; others are warned of (see service.py).
+    Directive("CapabilityBoundingSet", beside=Beside.TRANSIENT),
+    *_all("AmbientCapabilities", InProcess.WARNED, Beside.TRANSIENT),
     *_all("LockPersonality MemoryDenyWriteExecute", InProcess.WARNED, Beside.TRANSIENT),
     *_all("SystemCallArchitectures SystemCallFilter", InProcess.WARNED, Beside.TRANSIENT),
     *_all("RestrictAddressFamilies RestrictNamespaces", InProcess.WARNED, Beside.TRANSIENT),
@@ -332,9 +343,11 @@ def check_service_section(section: Section) -> None:
     """Warn of directives that are not honoured. Raises UnitError where running without one would be wrong."""
     for entry in section.file.entries(section.section):
         directive = SERVICE.get(entry.name, Directive(entry.name, InProcess.WARNED))
-        if not entry.value:
+        if words := mistake(entry):
+            section.warn_of_name(entry, words)
+        elif not entry.value:
             continue
-        if directive.process is InProcess.WARNED:
+        elif directive.process is InProcess.WARNED:
             section.warn(entry, f"{entry.name}= is not honoured by the process runtime")
         elif directive.process is InProcess.REFUSED and entry.value.lower() not in _NOT_WANTED:
             message = f"{entry.name}= cannot be given to a plain process, and the unit needs it"
@@ -346,7 +359,9 @@ def check_other_sections(section: Section) -> None:
     checked."""
     file = section.file
     for entry in file.entries("Unit"):
-        if entry.value and entry.name not in UNIT:
+        if words := mistake(entry):
+            section.warn_of_name(entry, words)
+        elif entry.value and entry.name not in UNIT:
             _check_unit_directive(section, entry)
     for name in CONTAINER_ONLY:
         for entry in file.values("Container", name):

@@ -80,6 +80,9 @@ def compose_command(
         umask=service.umask,
         nice=service.nice,
         limits=service.limits,
+        oom_score=service.oom_score,
+        no_new_privileges=service.no_new_privileges,
+        no_capabilities=service.no_capabilities and os.geteuid() == 0,  # nobody else could
     )
 
 

@@ -24,8 +24,9 @@ from kirsch.cluster.runtime.directives import (
     read_path,
 )
 from kirsch.cluster.runtime.environment import EnvironmentFile
+from kirsch.cluster.runtime.known import mistake
 from kirsch.cluster.runtime.status import Statuses
-from kirsch.unit import Options, UnitFile, UnitName, parse_timespan
+from kirsch.unit import Options, UnitError, UnitFile, UnitName, parse_timespan
 
 NONE = Statuses()
 
@@ -68,6 +69,9 @@ class Service:
     umask: int = 0o022
     nice: int = 0
     limits: Limits = field(default_factory=dict)
+    oom_score: int | None = None
+    no_new_privileges: bool = False
+    no_capabilities: bool = False
     directories: tuple[Directory, ...] = ()
     runtime_directory_preserve: str = "no"
     standard_output: str = "journal"
@@ -125,6 +129,7 @@ def read_service(
         **read_fields(section.sibling("Unit"), UNIT),
         **_read_working_directory(section),
         "limits": _read_limits(section),
+        "no_capabilities": _read_capabilities(section),
         "directories": _read_directories(section),
         **_read_outputs(section),
         **_read_timeouts(section, kind),
@@ -197,6 +202,14 @@ def _read_working_directory(section: Section) -> dict[str, Any]:
 def _read_limits(section: Section) -> dict[str, tuple[int, int]]:
     found = ((name, section.last(f"Limit{name}", parser)) for name, parser in LIMITS.items())
     return {name: limit for name, limit in found if limit}
+
+
+def _read_capabilities(section: Section) -> bool:
+    """Return True if the unit is to have no capabilities; other sets of them are warned of."""
+    given = [e for e in section.file.entries(section.section) if e.name == "CapabilityBoundingSet"]
+    if given and given[-1].value:
+        section.warn(given[-1], "CapabilityBoundingSet= is honoured by the process runtime if it is empty")
+    return bool(given) and not given[-1].value
 
 
 def _read_directories(section: Section) -> tuple[Directory, ...]:
@@ -272,6 +285,11 @@ def _read_notification(section: Section, kind: str) -> dict[str, Any]:
 def _check_combinations(service: Service, section: Section) -> None:
     """Refuse directives that make sense one by one but not together (systemd.service(5))."""
     file = section.file
+    if not service.start:
+        # A typo of ExecStart= is the likeliest reason for what follows.
+        for entry in file.entries(section.section):
+            if words := mistake(entry):
+                raise UnitError(words, file.file, entry.line, entry.name_column)
     if not service.start and not (service.stop and service.remain_after_exit):
         raise file.error("it has no ExecStart=; without one it needs RemainAfterExit=yes and an ExecStop=")
     if not service.start and service.type != "oneshot":

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,11 @@ log = logging.getLogger(__name__)
 
 def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
     """Warnings for what a process of this unit would not have. Raises UnitError if it cannot run."""
-    warnings = read_service(name, file, host.specifiers)[1]
+    service, warnings = read_service(name, file, host.specifiers)
+    if service.no_capabilities and os.geteuid() != 0:
+        warnings.append(
+            f"{name}: CapabilityBoundingSet= is not honoured: only root can take capabilities away"
+        )
     return [*warnings, *check_options(file, Options.parse(file, name))]
 
 
