@@ -122,6 +122,16 @@ class TestSettings:
         assert (url.host, url.port, url.username, url.password) == ("127.9.8.7", 5433, "anna", "p@ss/word")
         assert (url.database, url.drivername) == ("notes", "postgresql+psycopg")
 
+    def test_a_database_of_several_servers(self, webapp):
+        members = {f"POSTGRES_{n}_PORT_5432_TCP_ADDR": f"10.0.0.{n}" for n in (1, 2, 3)}
+        settings = webapp.settings.Settings.from_environment(self.LINK | members)
+        hosts = ("127.9.8.7:5433", "10.0.0.1:5433", "10.0.0.2:5433", "10.0.0.3:5433")
+        assert settings.database.query["host"] == hosts
+        assert (settings.database.host, settings.database.port) == (None, None)
+        leader = {"POSTGRES_PORT_5432_TCP_ADDR": "10.0.0.2"}
+        again = webapp.settings.Settings.from_environment(self.LINK | members | leader)
+        assert again.database.query["host"] == ("10.0.0.2:5433", "10.0.0.1:5433", "10.0.0.3:5433")
+
     def test_what_has_a_default(self, webapp):
         settings = webapp.settings.Settings.from_environment({"DATABASE_URL": "postgres://a:b@c/d"})
         assert settings.site.instance == "127.0.0.1:8080"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
@@ -32,15 +33,26 @@ def _database(environment: Mapping[str, str]) -> URL:
     password = environment.get("POSTGRES_PASSWORD") or environment.get("POSTGRES_ENV_POSTGRES_PASSWORD")
     if not password:
         raise SettingsError("POSTGRES_PASSWORD is not set: give it to this unit, or set DATABASE_URL")
+    host = _required(environment, "POSTGRES_PORT_5432_TCP_ADDR", "link the unit (Link=webdb:postgres)")
+    port = port_of("POSTGRES_PORT_5432_TCP_PORT", environment.get("POSTGRES_PORT_5432_TCP_PORT") or "5432")
+    # Of a database with replicas each may come to lead: the link numbers them.
+    members = dict.fromkeys((host, *_members(environment)))
+    one = len(members) == 1
     return URL.create(
         DRIVER,
         username=user,
         password=password,
-        host=_required(environment, "POSTGRES_PORT_5432_TCP_ADDR", "link the unit (Link=webdb:postgres)"),
-        port=port_of("POSTGRES_PORT_5432_TCP_PORT", environment.get("POSTGRES_PORT_5432_TCP_PORT") or "5432"),
+        host=host if one else None,
+        port=port if one else None,
         # As in the official image, the database is named after the user unless it has a name.
         database=environment.get("POSTGRES_ENV_POSTGRES_DB") or user,
+        query={} if one else {"host": tuple(f"{each}:{port}" for each in members)},
     )
+
+
+def _members(environment: Mapping[str, str]) -> list[str]:
+    numbered = (environment.get(f"POSTGRES_{number}_PORT_5432_TCP_ADDR") for number in count(1))
+    return [address for address in takewhile(bool, numbered) if address]
 
 
 def _parse_url(text: str) -> URL:

@@ -1,6 +1,7 @@
 """SQLAlchemy's engine as kirsch uses it: psycopg, timeouts, and writing only in transactions that may."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ HOPELESS = ("authentication failed", "no password supplied", "does not exist")
 
 _IDLE = 0  # libpq's PQTRANS_IDLE
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
+READ_ONLY = "25006"  # read_only_sql_transaction
 _ABORTED = "25P02"  # in_failed_sql_transaction: a consequence of another error
+# libpq's URL of several hosts, which SQLAlchemy writes as postgresql://USER@/DATABASE?host=A:5432&host=B:5432.
+_SEVERAL = re.compile(r"(postgres(?:ql)?(?:\+psycopg)?://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)([^?#]*)\??(.*)")
 _plain: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
 
 
@@ -55,7 +59,14 @@ class DatabaseUnavailable(StartError):
 
 
 def database_url(url: str | URL) -> URL:
-    """Return the URL with its driver: postgres:// and postgresql:// mean psycopg 3."""
+    """Return the URL with its driver: postgres:// and postgresql:// mean psycopg 3.
+
+    Several hosts may stand in it, as libpq has them: postgresql://notes@10.0.0.1,10.0.0.2:5433/notes.
+    """
+    if isinstance(url, str) and (found := _SEVERAL.fullmatch(url)):
+        before, hosts, path, query = found.groups()
+        named = "&".join(f"host={host}" for host in hosts.split(","))
+        url = f"{before}{path or '/'}?{named}" + (f"&{query}" if query else "")
     parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -65,7 +76,9 @@ def database_url(url: str | URL) -> URL:
 def place(url: URL) -> str:
     """Return HOST:PORT/DATABASE for messages: no user, no password."""
     port = f":{url.port}" if url.port else ""
-    return f"{url.host or 'localhost'}{port}/{url.database or ''}"
+    hosts = url.query.get("host", ()) if not url.host else f"{url.host}{port}"
+    named = hosts if isinstance(hosts, str) else ",".join(hosts)
+    return f"{named or 'localhost'}/{url.database or ''}"
 
 
 def make_engine(url: str | URL, timeouts: Timeouts | None = None, **options: Any) -> Engine:
@@ -73,7 +86,10 @@ def make_engine(url: str | URL, timeouts: Timeouts | None = None, **options: Any
 
     The check costs no round trip (as pool_pre_ping does): see _check_at_checkout. A connection's default is
     read-only: transactions that may write begin as READ WRITE, so what runs outside of one cannot write.
-    Other drivers than psycopg get pool_pre_ping and nothing else.
+
+    Of several hosts the one is used that takes writes (target_session_attrs=read-write), unless the URL says
+    otherwise; where another takes over, connections to the old one are given up. Other drivers than psycopg
+    get pool_pre_ping and nothing else.
     """
     parsed = database_url(url)
     if parsed.get_driver_name() != "psycopg":
@@ -100,14 +116,47 @@ def _connect(engine: Engine, timeouts: Timeouts) -> None:
     # The server ends a statement at `statement`; twice that is for a process of the server that is stuck.
     watchdog = Watchdog(timeouts.statement * 2 or None)
 
+    hosts = Hosts()
+
     @event.listens_for(engine, "do_connect")
     def _open(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> "Connection":
-        given = settings | parameters
+        given = settings | hosts.ordered(parameters)
         given["options"] = f"{session} {parameters.get('options', '')}".rstrip()
         connection = Connection.connect(*arguments, **given)
+        hosts.remember(connection.info.host, str(connection.info.port))
         _permit_writing(connection)
         connection.watch(watchdog)
         return connection
+
+
+class Hosts:
+    """Order in which the hosts of a URL are asked: the one that answered last comes first."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, str] | None = None
+
+    def remember(self, host: str, port: str) -> None:
+        """Ask this host first from now on."""
+        self._last = host, port
+
+    def ordered(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return libpq's parameters of a connection with its hosts in order."""
+        hosts = str(parameters.get("host", "")).split(",")
+        if parameters.get("target_session_attrs") == "read-write" or (
+            len(hosts) > 1 and "target_session_attrs" not in parameters
+        ):
+            # Our sessions are read-only by default, so to libpq none of them is read-write.
+            parameters = parameters | {"target_session_attrs": "primary"}
+        ports = str(parameters.get("port", "")).split(",")
+        if len(hosts) < 2 or len(ports) not in (1, len(hosts)):
+            return parameters
+        pairs = list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
+        last = self._last
+        pairs.sort(key=lambda pair: (pair[0], pair[1] or "5432") != last)
+        return parameters | {
+            "host": ",".join(host for host, _ in pairs),
+            "port": ",".join(port for _, port in pairs),
+        }
 
 
 def _check_at_checkout(engine: Engine) -> None:
@@ -195,8 +244,17 @@ def _choose_transactions(engine: Engine) -> None:
     def _remember(context: Any) -> None:
         driver = context.connection and context.connection.connection.driver_connection
         error = context.original_exception
+        if driver and _moved(driver, error):
+            # The pool lets go of this connection, and of all that are as old.
+            context.is_disconnect = True
         if driver and driver.pgconn.transaction_status == _IN_ERROR and error.sqlstate != _ABORTED:
             driver.failure = error
+
+
+def _moved(driver: "Connection", error: BaseException) -> bool:
+    """True if a server refuses to write because it is a standby: another one leads by now."""
+    refused = getattr(error, "sqlstate", None) == READ_ONLY and not driver.reading
+    return refused and driver.info.parameter_status("in_hot_standby") == "on"
 
 
 def _reads_by_default(driver: "Connection") -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 
-from kirsch.sql.engine import HOPELESS
+from kirsch.sql.engine import HOPELESS, READ_ONLY
 
 # Connection lost, transaction rolled back for another's sake, out of resources.
 TRANSIENT_CLASSES = ("08", "40", "53")
@@ -15,7 +15,6 @@ TRANSIENT = frozenset({"55P03", "57P01", "57P02", "57P03", "57P05"})
 UNKNOWN = frozenset({"08007", "40003"})
 # query_canceled (statement_timeout), transaction_timeout.
 TOO_SLOW = frozenset({"57014", "25P04"})
-READ_ONLY = "25006"  # read_only_sql_transaction
 # RFC 9110, section 9.2.2.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
@@ -56,6 +55,8 @@ def answer_to(error: BaseException | None, repeatable: bool) -> Answer | None:
     if is_unknown(error):
         return REPEATABLE if repeatable else UNCERTAIN
     state = sqlstate(error.orig)
+    if state == READ_ONLY and error.connection_invalidated:
+        return BUSY  # of a standby: another server leads by now (kirsch.sql.engine)
     if state is None:
         return BUSY if _is_connection(error) else None
     if state in TOO_SLOW:

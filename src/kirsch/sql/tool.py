@@ -25,7 +25,8 @@ from typing import Any
 import cherrypy
 from cherrypy.lib import httputil, is_closable_iterator
 
-from kirsch.sql.errors import IDEMPOTENT, READ_ONLY, answer_to, sqlstate
+from kirsch.sql.engine import READ_ONLY
+from kirsch.sql.errors import IDEMPOTENT, answer_to, sqlstate
 
 # Priority of the commit among `before_finalize` hooks: after every tool (encode has 70, gzip 80).
 LAST = 1000
