@@ -389,6 +389,7 @@ class TestConnections:
         expect(bob.page.locator("#people li")).to_have_text(["Ada", "Bob (you)"], timeout=20_000)
         again.end()
 
+    @pytest.mark.soak
     @pytest.mark.slow
     def test_a_broker_that_is_killed_and_comes_back(self, instances, window, room, tmp_path):
         with Rabbit(tmp_path / "data") as mortal:

@@ -131,6 +131,7 @@ class TestWhoIsLetIn:
             assert answer.status == 204
         connection.close()
 
+    @pytest.mark.soak
     @pytest.mark.slow
     def test_500_that_say_nothing_disturb_nobody(self, cluster: Members, machine: MemberMachine):
         """Half of them over TCP, where they do not even begin TLS; half at the Unix socket."""
@@ -387,6 +388,7 @@ class TestTheServiceManager:
 
 @pytest.mark.slow
 class TestThousands:
+    @pytest.mark.soak
     def test_5000_units_by_one_verb(self, cluster: Members):
         """Submitted, listed, asked about, some loaded, all destroyed: and nothing of them is left in etcd."""
         folder = cluster.folder / "many"
@@ -406,6 +408,7 @@ class TestThousands:
         after = cluster.etcd.etcdctl("get", "--prefix", "--keys-only", "/kirsch/v1/texts/").split()
         assert after == before
 
+    @pytest.mark.soak
     def test_one_request_of_5000_is_all_or_nothing(self, cluster: Members):
         changes = [{"name": f"all{number:04}.service", "text": SLEEPER} for number in range(5000)]
         changes[-1]["text"] = "[X-Kirsch]\nLinks=x\n"

@@ -164,6 +164,7 @@ class TestClients:
                     assert kirschd.ask("GET", f"{api}/machines").status == 200
                     assert time.monotonic() - begun < 1
 
+    @pytest.mark.soak
     @pytest.mark.slow
     def test_slow_ones_time_out(self, kirschd: Kirschd) -> None:
         """One says nothing, one begins a head, one a body: none of them is kept for ever."""

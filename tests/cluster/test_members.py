@@ -416,6 +416,7 @@ def test_a_verb_waits_on_at_another_machine(units: Members):
         first.start()
 
 
+@pytest.mark.soak
 def test_a_picture_has_what_there_is_also_after_a_machine_has_left(units: Members):
     """Who waits until a Global unit is well everywhere does not wait for a machine that is no more."""
     first, second, third = units.machines
@@ -482,6 +483,7 @@ time.sleep(1000)
 """
 
 
+@pytest.mark.soak
 def test_an_instance_does_not_start_anew_while_another_s_machine_was_lost(units: Members):
     """Of two instances one serves: the lost one is about to be elsewhere, and is waited for there."""
     (units.folder / "notifies.py").write_text(NOTIFIES)

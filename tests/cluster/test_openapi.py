@@ -1,5 +1,6 @@
 """The OpenAPI document of /kirsch/v1 is true: schemathesis asks a real kirschd all that it describes."""
 
+import os
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -83,7 +84,7 @@ def session(kirschd: Client) -> Iterator[requests.Session]:
 
 @schema.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=100 if os.environ.get("KIRSCH_SOAK") else 8,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],

@@ -648,6 +648,7 @@ def test_in_a_thread_while_processes_are_started(one):
 # Three members.
 
 
+@pytest.mark.soak
 @pytest.mark.services
 @needs_etcd
 def test_members_killed_one_after_another(three):
@@ -704,6 +705,7 @@ def test_a_member_of_three_that_hangs(three, which):
     asyncio.run(story())
 
 
+@pytest.mark.soak
 @pytest.mark.services
 @needs_etcd
 def test_a_quiet_watch_notices_that_its_member_hangs(three):

@@ -391,6 +391,7 @@ async def test_what_others_do_to_a_unit_is_seen(bench):
     await bench.until_sub(name, "dead")
 
 
+@pytest.mark.soak
 @story
 async def test_no_change_is_lost_at_reloads(bench):
     names = [UnitName.parse(f"u@{number}.service") for number in range(40)]

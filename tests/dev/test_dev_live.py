@@ -263,6 +263,7 @@ class TestInAContainer:
         assert dev.end() == 0
         assert "kirsch-dev-" not in containers()
 
+    @pytest.mark.soak
     def test_a_new_image_is_taken_up_when_its_containerfile_changes(self, folder, tmp_path, started, web):
         """And one that cannot be built leaves all as it was."""
         word = uuid.uuid4().hex[:8]

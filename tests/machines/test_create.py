@@ -165,6 +165,7 @@ def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
     assert traces(name, []) == []
 
 
+@pytest.mark.soak
 def test_a_machine_that_is_away_is_seen(computer):
     name = computer.create("away")
     podman("kill", f"kirsch-{name}-n1")
@@ -219,6 +220,7 @@ def test_who_interrupts_the_making_of_the_image_is_left_with_nothing(computer, t
         shutil.rmtree(graph)
 
 
+@pytest.mark.soak
 def test_two_who_make_one_cluster_do_not_undo_each_other(computer):
     name = computer.name("both")
     both = [

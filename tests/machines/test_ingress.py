@@ -150,6 +150,7 @@ def test_one_that_ends_by_itself_is_started_again(ingress: Ingress):
     ingress.leads_to("n1", "n2")
 
 
+@pytest.mark.soak
 def test_a_machine_that_leaves_loses_nothing(ingress: Ingress):
     with requests(ingress) as answers:
         ingress.kirsch("cluster", "remove", "n2")

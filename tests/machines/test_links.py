@@ -68,6 +68,7 @@ def invocations(trial: Trial, *names: str) -> dict[str, str]:
     return shown
 
 
+@pytest.mark.soak
 def test_a_container_that_moves_takes_its_address_along_and_nobody_starts_anew(trial: Trial, unit: Submit):
     first, second, third = trial.machines
     unit(
@@ -173,6 +174,7 @@ def test_a_circle_of_links_is_refused_and_nothing_of_it_is_there(trial: Trial):
     assert not {"linka.service", "linkb.service"} & trial.lines().keys()
 
 
+@pytest.mark.soak
 def test_a_port_is_published_once_a_machine(trial: Trial, unit: Submit):
     first = trial.machines[0]
     published = BOX + "PublishPort=18099:80\n"
@@ -214,6 +216,7 @@ def test_a_health_command_makes_a_container_ready_and_not_ready(trial: Trial, un
     trial.until(lambda lines: waits in lines["linkuser.service"]["reasons"])
 
 
+@pytest.mark.soak
 def test_an_image_that_cannot_be_fetched_is_told_in_podmans_words(trial: Trial, unit: Submit):
     first = trial.machines[0]
     nobody = "[Container]\nImage=127.0.0.1:1/none:1\n[Service]\n"

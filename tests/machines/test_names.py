@@ -93,6 +93,7 @@ def test_each_machine_answers_for_units_and_services_and_containers_ask_it(
         assert other.split()[0] == instances["named@0.container"]
 
 
+@pytest.mark.soak
 def test_what_is_not_ready_has_no_name(trial: Trial, instances: dict[str, str]):
     sick, stopped, well = instances
     trial.kirsch("exec", sick, "rm", "/tmp/well")
@@ -127,6 +128,7 @@ def test_names_are_answered_while_kirschd_is_not_there(trial: Trial, instances: 
     assert trial.running(first, "kirsch-names.service") == before
 
 
+@pytest.mark.soak
 def test_what_ends_dnsmasq_does_not_end_names(trial: Trial, instances: dict[str, str]):
     first, everyone = trial.machines[0], sorted(instances.values())
     before = trial.running(first, "kirsch-names.service")
@@ -144,6 +146,7 @@ def test_what_ends_dnsmasq_does_not_end_names(trial: Trial, instances: dict[str,
 NO_INOTIFY = "[Service]\nSystemCallFilter=~inotify_init inotify_init1\nSystemCallErrorNumber=EMFILE\n"
 
 
+@pytest.mark.soak
 def test_a_dnsmasq_that_cannot_start_is_told_and_systemd_tries_on(trial: Trial, instances: dict[str, str]):
     first, everyone = trial.machines[0], sorted(instances.values())
     folder = "/run/systemd/system/kirsch-names.service.d"
@@ -183,6 +186,7 @@ def test_other_names_are_asked_of_the_machines_own_resolvers(trial: Trial, image
         trial.shell(first, f"{restore}systemctl stop trial-resolver; systemctl restart kirsch-names")
 
 
+@pytest.mark.soak
 def test_a_machine_without_dnsmasq_says_so(trial: Trial, image: str):
     third = trial.machines[2]
     there = trial.shell(third, "command -v dnsmasq").strip()

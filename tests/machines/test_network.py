@@ -250,6 +250,7 @@ def test_the_address_moves_with_the_unit_and_a_third_party_is_answered_soon(flat
         assert flat.from_machine(machine, address, 2) == flat.hosts(moving)
 
 
+@pytest.mark.soak
 def test_when_a_machine_dies_its_units_are_elsewhere_at_their_addresses(flat: Flat):
     lost = flat.names[0]
     address, dead, third = flat.address(lost), flat.machine(lost), flat.machine(flat.names[1])
@@ -359,6 +360,7 @@ def test_an_address_comes_back_when_its_unit_has_stopped_for_good_and_not_before
     eventually(lambda: "slow.container/-" not in flat.addresses())
 
 
+@pytest.mark.soak
 def test_a_machine_without_vxlan_gets_no_containers_and_why_says_so(flat: Flat):
     machine = flat.trial.machines[2]
     # What the kernel of such a machine says.
@@ -382,6 +384,7 @@ def test_a_machine_without_vxlan_gets_no_containers_and_why_says_so(flat: Flat):
     flat.trial.kirsch("destroy", "lacks.container")
 
 
+@pytest.mark.soak
 def test_units_find_their_addresses_again_after_kirschd_was_restarted(flat: Flat):
     before = {name: (flat.address(name), flat.hosts(name)) for name in flat.names}
     for machine in flat.trial.machines:

@@ -138,6 +138,7 @@ def test_its_status_and_its_pipes_are_ours(trial: Trial, database: str):
     assert left(trial) == []
 
 
+@pytest.mark.soak
 def test_a_units_container_again_beside_it_or_without_it(trial: Trial, database: str):
     trial.submit("runuser.container", USER)
     command = ("run", "-e", "COLOUR=blue", "runuser", "sh", "-c", "env; ls -d /data; getent hosts store")

@@ -159,6 +159,7 @@ def test_what_a_loss_of_power_left_at_podman_is_removed(trial: Trial, here: str,
     trial.until_present()
 
 
+@pytest.mark.soak
 def test_a_new_value_comes_with_a_restart(trial: Trial, here: str, secret):
     first = trial.machines[0]
     secret("trial.word", b"one")

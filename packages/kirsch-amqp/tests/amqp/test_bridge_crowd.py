@@ -247,6 +247,7 @@ def elsewhere(rabbit):
         process.stdout.close()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_members_of_a_process_that_was_killed_have_left_within_fifteen_seconds(rabbit, elsewhere):
     name = rabbit.name()

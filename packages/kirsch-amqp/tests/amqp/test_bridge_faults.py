@@ -397,6 +397,7 @@ def test_what_a_process_was_too_slow_to_read_is_told_of(rabbit):
         assert [said["type"] for said in bob.said].count("gap") == 1
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_who_reads_from_the_stream_as_the_broker_is_killed_misses_nothing(mortal):
     limits = Limits(rate=10_000, burst=10_000, bytes=64 << 20, bytes_burst=64 << 20, unconfirmed=10_000)

@@ -247,6 +247,7 @@ def test_peers(connection, table, name):
         peers.remove(name)
 
 
+@pytest.mark.soak
 def test_cluster(connection, alone):
     status = connection.admin.cluster.status()
     assert status.version.startswith("2.")

@@ -105,6 +105,7 @@ def test_control_c_in_a_mutator_waits_for_nothing(guarded, admin):
     assert {b"row", b"other"} <= set(table)
 
 
+@pytest.mark.soak
 def test_a_scan_goes_on_when_the_server_comes_back(guarded, admin):
     admin.admin.create("scanned", "cf")
     table = admin.table("scanned")
@@ -264,6 +265,7 @@ def back(table, key: bytes) -> bool:
         return False
 
 
+@pytest.mark.soak
 def test_it_stops_cleanly_and_keeps_its_data(guarded, admin):
     admin.admin.create("kept", "cf")
     admin.table("kept")[b"row"] = {"cf:a": b"1"}

@@ -230,6 +230,7 @@ def million(connection):
     return "million"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_control_c_ends_a_scan_at_once(hbase, million):

@@ -39,6 +39,7 @@ def test_the_environment_takes_the_python_versions() -> None:
     assert implementation(KIRSCH_PURE="0") == "cython"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(

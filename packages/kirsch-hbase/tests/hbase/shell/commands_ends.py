@@ -19,6 +19,7 @@ def own(tmp_path, client):
     server.kill()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_servers_are_stopped(shell, shell_of, own):
     session = type(shell.session)(lambda: connect(own.quorum, timeout=10, patience=60))
