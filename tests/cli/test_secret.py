@@ -124,4 +124,4 @@ def test_names_of_secrets_are_completed(application: Application):
     application.ok("up", "-d")
     for verb in (("rm",), ("set",), ("rm", "other")):
         assert "db" in application.ok("_complete", "secret", *verb, "").split()
-    assert application.ok("_complete", "secret", "").count("\t") == 3
+    assert application.ok("_complete", "secret", "").count("\t") == 4

@@ -16,7 +16,7 @@ from kirsch.cluster.model import Assignment, keys
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
-from kirsch.cluster.secrets import MAX_SIZE, FileSecrets, SealedSecrets, SecretError, made_up, variable
+from kirsch.cluster.secrets import MAX_SIZE, FileSecrets, Login, SealedSecrets, SecretError, made_up, variable
 from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 from kirsch.unit.options import secret_name
@@ -181,6 +181,40 @@ def test_files_are_the_owners_and_made_up_at_first_use(tmp_path: Path):
         assert await secrets.get("db") not in (value, "chosen\n")
 
     run(use())
+
+
+def test_a_login_goes_with_one_value_and_ends_with_it(key: Path, tmp_path: Path):
+    login = Login("notes", "notes_login_1")
+
+    async def use() -> None:
+        _, mirror, sealed_ones = await sealed(key)
+        following = follow(mirror)
+        for secrets in (sealed_ones, FileSecrets(tmp_path / "secrets")):
+            await secrets.put("db", b"old")
+            assert secrets.login("db") is None
+            await secrets.put("db", b"new", login=login)
+            assert (await secrets.get("db"), secrets.login("db")) == ("new", login)
+            assert list(secrets.stored()) == ["db"]
+            for _ in range(2):
+                await secrets.settle("db")
+                assert (await secrets.get("db"), secrets.login("db")) == ("new", None)
+            await secrets.put("db", b"newer", login=login)
+            await secrets.put("db", b"newest")
+            assert (await secrets.get("db"), secrets.login("db")) == ("newest", None)
+        # A power cut between the two files: what is there is the old value, and its owner's.
+        await secrets.put("db", b"x", login=login)
+        (tmp_path / "secrets/db").write_bytes(b"newest")
+        assert secrets.login("db") is None
+        following.cancel()
+
+    run(use())
+
+
+def test_a_login_stands_where_the_owner_is_named():
+    login = Login("notes", "notes_login_1")
+    given = {"DB_ENV_POSTGRES_USER": "notes", "OTHER_ENV_POSTGRES_USER": "other", "POSTGRES_USER": "notes"}
+    assert login.variables(given, "PASSWORD") == {"DB_ENV_POSTGRES_USER": "notes_login_1"}
+    assert login.variables({}, "PGPASSWORD") == {"PGUSER": "notes_login_1"}
 
 
 def test_a_variable_is_a_value_without_its_last_line_end():

@@ -1,7 +1,8 @@
-"""secret set, list, rm: values go one way, from a file or a terminal to the cluster."""
+"""secret set, rotate, list, rm: values go one way, from a file or a terminal to the cluster."""
 
 import base64
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.output import Column, table
 from kirsch.cli.releases import NOW, wait, who
 from kirsch.cli.values import JSON, NO_LEGEND, timeout
-from kirsch.cli.verb import Noun, Options, argument, flag
-from kirsch.cluster.api.client import UNITS, Client
+from kirsch.cli.verb import WHERE, Noun, Options, argument, flag
+from kirsch.cluster.api.client import UNITS, Client, unit_path
+from kirsch.cluster.secrets import made_up, rotation
 from kirsch.unit.options import secret_name
 
 SECRETS = "/kirsch/v1/secrets"
@@ -88,7 +90,8 @@ def set_(options: Options) -> int:
     if databases and not restart:
         print(
             f"{', '.join(databases)} is a database that exists: its password is changed in it, by ALTER "
-            "ROLE, and not by a restart. Units that have the new value cannot log in before that",
+            "ROLE, and not by a restart. Units that have the new value cannot log in before that. "
+            f"`kirsch secret rotate {options.name}` makes up a password, and changes all",
             file=sys.stderr,
         )
     return 0
@@ -103,6 +106,78 @@ def _restart(client: Client, units: Sequence[str], options: Options) -> None:
             wait(client, row, options.timeout)
         except Failure as error:
             raise Failure(f"secret {options.name} is changed, but {error}") from None
+
+
+@secret.verb(
+    "rotate",
+    "change a database's password, losing no request",
+    argument("name", "NAME", "the secret that the database and its users have", complete=secrets),
+    NOW,
+    timeout(180, "give up waiting for the restart after this time"),
+    JSON,
+    text="The password is made up. Until all users have it the old one is good too, so no request is lost. "
+    "It is for PostgreSQL whose POSTGRES_USER is its superuser, as that of images/postgres and of "
+    "kirsch.sql.postgres is; users are linked to it. A rotation that was interrupted goes on when this is "
+    "said again.",
+    example="kirsch secret rotate notes-database",
+)
+def rotate(options: Options) -> int:
+    """Change a database's password in the database and in the secret, and restart its users."""
+    client, name = options.client(), options.name
+    path = secret_path(name)
+    row = next((row for row in client.get(SECRETS)["secrets"] if row["name"] == name), None)
+    if row is None or row["set"] is None:
+        raise Failure(f"secret {name} is not set: `kirsch secret set {name} < FILE` sets it")
+    try:
+        lines = client.get(UNITS)["units"]
+        database = rotation.database(name, row["units"], lines)
+        users = rotation.running(name, row["units"], lines, database)
+        exposed = rotation.exposed(database, _text(client, database))
+        for unit in users:
+            rotation.told(unit, _text(client, unit), name, exposed)
+    except rotation.RotationError as error:
+        raise Failure(str(error)) from None
+    login = row["login"]
+    if login is None:
+        password = made_up()
+        verifier = rotation.verifier(password)
+        said = _psql(options, database, f"\\set verifier '{verifier}'\n{rotation.BEGIN}")
+        login = dict(zip(("owner", "role"), said.split("|"), strict=True))
+        value = base64.b64encode(password.encode()).decode()
+        client.put(path, {"value": value, "replace": True, "login": login})
+        lines = client.get(UNITS)["units"]
+        users = rotation.running(name, row["units"], lines, database)
+    elif not options.json:
+        print(f"A rotation of {name} was interrupted; it goes on", flush=True)
+    try:
+        _restart(client, users, options)
+    except (Failure, KeyboardInterrupt) as error:
+        print(f"The old password is good too until `kirsch secret rotate {name}` has ended", file=sys.stderr)
+        raise error from None
+    _psql(options, database, rotation.END, f"--set=role={login['role']}")
+    client.post(path, {"login": None})
+    if options.json:
+        print(json.dumps({"name": name, "database": database, "restarted": users}))
+    else:
+        print(f"{database} has another password, in secret {name}; restarted {' '.join(users) or 'nothing'}")
+    return 0
+
+
+def _text(client: Client, unit: str) -> str:
+    return str(client.get(unit_path(unit))["text"])
+
+
+def _psql(options: Options, database: str, commands: str, *more: str) -> str:
+    """Have a database carry commands out, as `kirsch run` opens it: the last line of the answer. Raises
+    Failure."""
+    where = [f"--{each}={given}" for each in WHERE if (given := getattr(options, each, None))]
+    psql = ["psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", *more]
+    argv = [sys.executable, "-m", "kirsch.cli.main", *where, "run", "--link", f"{database}:kirsch", database]
+    done = subprocess.run([*argv, *psql], input=commands, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip() or "psql said nothing").splitlines()[-1].removeprefix("kirsch: ")
+        raise Failure(f"{database} does not do it: {why}")
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 @secret.verb(

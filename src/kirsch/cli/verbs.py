@@ -37,7 +37,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "stop": ("units:stop", "stop units"),
         "unload": ("units:unload", "stop units and take them off their machine"),
         "destroy": ("units:destroy", "stop units and forget them"),
-        "secret": ("secret:secret", "set, list and remove secrets"),
+        "secret": ("secret:secret", "set, rotate, list and remove secrets"),
     },
     "Look at units": {
         "list-units": ("lists:list_units", "list the units on machines, and their states (ps)"),

@@ -93,7 +93,9 @@ class Preparation:
         for secret in options.secrets:
             if secret.name in without:
                 continue
-            value = await self.secrets.get(secret.name)
+            value, login = await self.secrets.get(secret.name), self.secrets.login(secret.name)
+            if login:
+                environment |= login.variables(environment, secret.env or "")
             if secret.env:
                 secrets[secret.env] = variable(secret.name, value)
             else:

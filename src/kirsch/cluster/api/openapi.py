@@ -178,6 +178,13 @@ OPERATIONS = (
         "put /secrets/{name}", "putSecret", "Set a secret", _changed("SecretChange"), body="SecretValue"
     ),
     Operation(
+        "post /secrets/{name}",
+        "settleSecret",
+        "End the time of a login: the owner has the password too",
+        _nothing("Ended"),
+        body="SecretSettled",
+    ),
+    Operation(
         "delete /secrets/{name}",
         "removeSecret",
         "Remove a secret",

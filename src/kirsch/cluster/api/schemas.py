@@ -264,15 +264,22 @@ SCHEMAS: Mapping[str, Schema] = {
                             "description": "seconds since the epoch; null: units wait for it",
                         },
                         "units": STRINGS,
+                        "login": {"anyOf": [{"type": "null"}, ref("SecretLogin")]},
                     }
                 )
             )
         }
     ),
+    "SecretLogin": {
+        **_object({"owner": STRING, "role": STRING}),
+        "description": "role that has the new password of a database while its owner has the old one",
+    },
+    "SecretSettled": _object({"login": {"type": "null"}}),
     "SecretValue": _object(
         {
             "value": {**STRING, "description": f"in base64, at most {MAX_SIZE >> 10} KiB without that"},
             "replace": {**BOOLEAN, "description": "false: 409 if it is there"},
+            "login": ref("SecretLogin"),
         },
         required=("value",),
         examples=[{"value": "aHVzaA=="}],

@@ -100,9 +100,14 @@ async def link_variables(
         raise Refused(409, f"{link.text} is not ready: `kirsch why` says what it waits for")
     options = cluster.units[UnitName.parse(endpoint.unit)].options
     secrets = {e.env: variable(e.name, await kept.get(e.name)) for e in options.secrets if e.env}
-    known = replace(endpoint, env={**endpoint.env, **secrets})
+    users: dict[str, str] = {}
+    for each in options.secrets:
+        login = kept.login(each.name)
+        if login and endpoint.env.get("POSTGRES_USER") == login.owner:
+            users["POSTGRES_USER"] = login.role
+    known = replace(endpoint, env={**endpoint.env, **secrets, **users})
     endpoints = [known if other is endpoint else other for other in there]
-    given = links.variables(unit, [link], endpoints) | postgres_variables(endpoint, secrets)
+    given = links.variables(unit, [link], endpoints) | postgres_variables(known, secrets)
     return given, set(secrets.values())
 
 

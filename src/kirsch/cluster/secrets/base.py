@@ -5,11 +5,14 @@ A value is bytes; in memory it is a str with surrogateescape, as everything that
 
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 # Bytes: what fits into a variable, of which execve(2) takes 128 KiB.
 MAX_SIZE = 64 << 10
 RANDOM = 24
+# The end of the variable by which a link tells of a database's user.
+USER = "_ENV_POSTGRES_USER"
 
 
 class SecretError(Exception):
@@ -18,6 +21,21 @@ class SecretError(Exception):
     def __init__(self, message: str, status: int = 409) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role by which units log in to a database while the password of the role's `owner` is changed: the
+    secret has the new password, and `role` alone has that already."""
+
+    owner: str
+    role: str
+
+    def variables(self, given: Mapping[str, str], env: str) -> dict[str, str]:
+        """Return variables of a unit that are other with this login: those of its links that name the owner,
+        and libpq's PGUSER where the variable of the password is its PGPASSWORD."""
+        users = [name for name, value in given.items() if value == self.owner and name.endswith(USER)]
+        return dict.fromkeys([*users, *(["PGUSER"] if env == "PGPASSWORD" else [])], self.role)
 
 
 class Secrets(Protocol):
@@ -41,8 +59,15 @@ class Secrets(Protocol):
     async def get(self, name: str) -> str:
         """Return the value of a secret."""
 
-    async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
+    def login(self, name: str) -> Login | None:
+        """Return the login that goes with a password; None for the database's owner, and for any other
+        secret."""
+
+    async def put(self, name: str, value: bytes, *, replace: bool = True, login: Login | None = None) -> bool:
         """Set it; whether it is new. One that is there is an error if it is not to be replaced."""
+
+    async def settle(self, name: str) -> None:
+        """End the time of a login: the owner has the password too."""
 
     async def remove(self, name: str) -> None:
         """Remove a secret and its value."""

@@ -1,11 +1,13 @@
 """Secrets of the embedded cluster: made up at random at first use, kept in files that only we can read."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from kirsch.cluster.secrets.base import SecretError, checked_value, exists, made_up, nowhere
+from kirsch.cluster.secrets.base import Login, SecretError, checked_value, exists, made_up, nowhere
 
 
 class FileSecrets:
@@ -53,21 +55,46 @@ class FileSecrets:
             raise SecretError(f"the secret in {path} is empty")
         return value.decode("utf-8", "surrogateescape")
 
-    async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
+    def login(self, name: str) -> Login | None:
+        """Return the login of the value that the secret's file has now."""
+        path = self._path(name)
+        try:
+            told = json.loads(_login(path).read_bytes())
+            same = told["of"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            return Login(told["owner"], told["role"]) if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    async def put(self, name: str, value: bytes, *, replace: bool = True, login: Login | None = None) -> bool:
         """Write its file. Raises SecretError."""
         path, there = self._path(name), self._path(name).exists()
         if there and not replace:
             raise exists(name)
         try:
-            _write(path, checked_value(value))
+            checked_value(value)
+            if login:
+                # It counts from the moment when the value is there.
+                told = {"of": hashlib.sha256(value).hexdigest(), "owner": login.owner, "role": login.role}
+                _write(_login(path), json.dumps(told).encode())
+            _write(path, value)
+            if not login:
+                _login(path).unlink(missing_ok=True)
         except OSError as error:
             raise SecretError(f"the secret in {path}: {error.strerror}") from None
         return not there
+
+    async def settle(self, name: str) -> None:
+        """Remove the login's file. Raises SecretError."""
+        try:
+            _login(self._path(name)).unlink(missing_ok=True)
+        except OSError as error:
+            raise SecretError(f"the login of {self._path(name)}: {error.strerror}") from None
 
     async def remove(self, name: str) -> None:
         """Remove its file. Raises SecretError."""
         try:
             self._path(name).unlink()
+            _login(self._path(name)).unlink(missing_ok=True)
         except FileNotFoundError:
             raise nowhere(name) from None
         except OSError as error:
@@ -75,6 +102,11 @@ class FileSecrets:
 
     def _path(self, name: str) -> Path:
         return self.directory / quote(name, safe="")
+
+
+def _login(path: Path) -> Path:
+    """Return the file of the login that goes with a secret's; no secret is called so."""
+    return path.with_name(f".{path.name}.login")
 
 
 def _write(path: Path, value: bytes) -> bytes:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,11 +52,13 @@ class Key:
         """Text of the key in its file."""
         return base64.b64encode(self.secret).decode() + "\n"
 
-    def seal(self, name: str, value: bytes, at: float) -> str:
-        """A value of the registry: when it was set, and what nobody can read without the key."""
+    def seal(self, name: str, value: bytes, at: float, login: Sequence[str] = ()) -> str:
+        """A value of the registry: when it was set, what nobody can read without the key, and for all to see
+        the login that goes with it."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._cipher().encrypt(nonce, value, _bound(name, at))
-        return json.dumps({"set": at, "sealed": base64.b64encode(sealed).decode()})
+        sealed = nonce + self._cipher().encrypt(nonce, value, _bound(name, at, login))
+        stored = {"set": at, "sealed": base64.b64encode(sealed).decode()}
+        return json.dumps(stored | ({"login": login} if login else {}))
 
     def open(self, name: str, stored: str) -> bytes:
         """Return the sealed value. Raises Unsealable."""
@@ -64,7 +67,7 @@ class Key:
         try:
             sealed = base64.b64decode(json.loads(stored)["sealed"], validate=True)
             nonce, rest = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
-            return self._cipher().decrypt(nonce, rest, _bound(name, set_at(stored)))
+            return self._cipher().decrypt(nonce, rest, _bound(name, set_at(stored), login_of(stored)))
         except (InvalidTag, ValueError, KeyError, TypeError):
             raise Unsealable("it was sealed with another key, or changed in the store") from None
 
@@ -82,5 +85,14 @@ def set_at(stored: str) -> float:
         return 0.0
 
 
-def _bound(name: str, at: float) -> bytes:
-    return json.dumps([CONTEXT, name, at]).encode()
+def login_of(stored: str) -> list[str]:
+    """Return the login that goes with a secret: its owner and its role; nothing where there is none."""
+    try:
+        login = json.loads(stored).get("login", ())
+    except (ValueError, AttributeError):
+        return []
+    return [str(each) for each in login] if isinstance(login, list) else []
+
+
+def _bound(name: str, at: float, login: Sequence[str]) -> bytes:
+    return json.dumps([CONTEXT, name, at, *login]).encode()

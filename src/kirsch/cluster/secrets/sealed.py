@@ -9,8 +9,8 @@ from pathlib import Path
 from kirsch.cluster.model import keys
 from kirsch.cluster.registry.base import Registry
 from kirsch.cluster.registry.mirror import Mirror
-from kirsch.cluster.secrets.base import SecretError, checked_value, exists, nowhere
-from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
+from kirsch.cluster.secrets.base import Login, SecretError, checked_value, exists, nowhere
+from kirsch.cluster.secrets.seal import Key, Unsealable, login_of, set_at
 
 
 class SealedSecrets:
@@ -59,9 +59,15 @@ class SealedSecrets:
         except Unsealable as error:
             raise SecretError(f"secret {name} cannot be opened here: {error}") from None
 
-    async def put(self, name: str, value: bytes, *, replace: bool = True) -> bool:
+    def login(self, name: str) -> Login | None:
+        """Return the login that the store has of the secret."""
+        found = login_of(self.mirror.value(keys.secret(name)) or "")
+        return Login(*found) if len(found) == 2 else None
+
+    async def put(self, name: str, value: bytes, *, replace: bool = True, login: Login | None = None) -> bool:
         """Seal a value and write it to the store. Raises SecretError, RegistryError."""
-        sealed = self._key().seal(name, checked_value(value), self.clock())
+        bound = (login.owner, login.role) if login else ()
+        sealed = self._key().seal(name, checked_value(value), self.clock(), bound)
         revision = await self.registry.put(keys.secret(name), sealed, unchanged=0)
         new = revision is not None
         if not new and not replace:
@@ -70,6 +76,20 @@ class SealedSecrets:
         # Who asks this machine next is to see it.
         await self.mirror.reached(revision or 0)
         return new
+
+    async def settle(self, name: str) -> None:
+        """Seal the value anew, without its login. Raises SecretError, RegistryError."""
+        entry = self.mirror.entries.get(keys.secret(name))
+        if entry is None:
+            raise nowhere(name)
+        if not login_of(entry.value):
+            return
+        value = (await self.get(name)).encode("utf-8", "surrogateescape")
+        sealed = self._key().seal(name, value, set_at(entry.value))
+        revision = await self.registry.put(keys.secret(name), sealed, unchanged=entry.modified)
+        if revision is None:
+            raise SecretError(f"secret {name} was changed meanwhile: say it again")
+        await self.mirror.reached(revision)
 
     async def remove(self, name: str) -> None:
         """Have the store forget it. Raises SecretError, RegistryError."""
