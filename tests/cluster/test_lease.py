@@ -243,6 +243,24 @@ def test_a_claim_is_written_where_its_condition_holds_and_nowhere_else():
     run(scenario())
 
 
+def test_a_claim_stays_until_it_is_left_out_of_what_is_wanted():
+    """A machine that had claimed a unit took that back at once, by what it had wanted before; so the next one
+    started the unit too (simulator, seed 2552)."""
+
+    async def scenario() -> None:
+        async with leased(MemoryRegistry()) as (mirror, _, keys):
+            keys.want({"/a": "1"})
+            await keys.settled()
+            assert await keys.claim("/state", "starts", Unchanged("/none", 0))
+            assert await keys.claim("/b", "starts", Unchanged("/none", 0))
+            # The write that granted the second has written all else that differs.
+            await until(mirror, {"/a": "1", "/state": "starts", "/b": "starts"})
+            keys.want({"/a": "2", "/b": "runs"})
+            await until(mirror, {"/a": "2", "/b": "runs"})
+
+    run(scenario())
+
+
 def test_of_claims_that_go_together_only_those_are_refused_whose_own_condition_does_not_hold():
     async def scenario() -> None:
         registry = MemoryRegistry()

@@ -367,6 +367,8 @@ class LeasedKeys:
         if revision is None:
             return False
         self._revision = max(self._revision, revision)
+        # What is wanted now was put together before the claims were made.
+        self._wanted = {**self._wanted, **{claim.put.key: claim.put.value for claim in claims}}
         for claim in claims:
             self._written[claim.put.key] = claim.put.value
             claim.answer(True)
