@@ -706,3 +706,50 @@ def header(machine: Any, units: Members, path: str) -> str | None:
         return connection.getresponse().headers["Kirsch-As-Of"]
     finally:
         connection.close()
+
+
+# A balancer that answers the line in which the web is not ready only after a while, in which the web could
+# have been stopped.
+BALANCER = """\
+import json, os, pathlib, socket, select
+follower = socket.socket(socket.AF_UNIX)
+follower.connect(os.environ["KIRSCH_ENDPOINTS"])
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+served = False
+for line in follower.makefile():
+    told = json.loads(line)
+    serves = any(each["ready"] and each["service"] == "drained" for each in told["endpoints"])
+    if served and not serves:
+        stopped = os.open("stopped", os.O_RDONLY | os.O_NONBLOCK)
+        select.select([stopped], [], [], 0.3)
+        pathlib.Path("answered").touch()
+    follower.sendall(b"%d\\n" % told["number"])
+    served = serves
+"""
+# Whoever stops it learns whether the balancer had answered.
+DRAINED = """\
+import os, pathlib, signal, socket, sys
+def stop(*_):
+    pathlib.Path("order").write_text("after" if pathlib.Path("answered").exists() else "before")
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+while True:
+    signal.pause()
+"""
+
+
+def test_a_unit_stops_once_balancers_of_other_machines_have_let_it_go(units: Members, tmp_path: Path):
+    os.mkfifo(tmp_path / "stopped")
+    for name, text in (("balancer.py", BALANCER), ("drained.py", DRAINED)):
+        (tmp_path / name).write_text(text)
+    service = (
+        f"[Service]\nType=notify\nWorkingDirectory={tmp_path}\nExecStart={sys.executable} %s\n[X-Kirsch]\n"
+    )
+    far, near = units.machines[1], units.machines[0]
+    balancer = service % "balancer.py" + f"Endpoints=yes\nMachineID={far.id}\n"
+    drained = service % "drained.py" + f"Expose=1\nMachineID={near.id}\n"
+    units.ok("start", units.unit("follows.service", balancer), units.unit("drained.service", drained))
+    eventually(lambda: units.lines()["drained.service"]["ready"])
+    units.ok("stop", "drained")
+    assert (tmp_path / "order").read_text() == "after"

@@ -17,6 +17,7 @@ from kirsch.cluster.api.certificates import Audit, Certificates
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
+from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.releases import NOTE, Releases, read_note, release_entity
 from kirsch.cluster.api.resource import Api, Collection, Resource
 from kirsch.cluster.api.secrets import Secrets
@@ -255,10 +256,14 @@ class Endpoints(Resource):
     """Endpoints of all units, at /endpoints."""
 
     def GET(self, **query: Any) -> bytes:
-        """Return the endpoints of all units, and their readiness."""
-        parameters(query)
+        """Return the endpoints of all units, and their readiness; with `left`, a unit, and `on`, its machine,
+        once no balancer here sends requests to it, or after a while."""
+        values = parameters(query, "left", "on", HERE)
+        left, machine = single(values, "left", ""), single(values, "on", "")
 
         async def read() -> list[dict[str, Any]]:
+            if left:
+                await self.node.endpoints.let_go(UnitName.parse(left), machine)
             return [endpoint.public() for endpoint in self.node.cluster().endpoints]
 
         return self.read_answer({"endpoints": run(self.loop, read())})

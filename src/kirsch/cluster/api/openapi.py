@@ -170,7 +170,17 @@ OPERATIONS = (
         "Forget the number and addresses of a machine that left, by its whole id",
         _nothing("Forgotten"),
     ),
-    Operation("get /endpoints", "listEndpoints", "List the endpoints of units", _answer("Endpoints")),
+    Operation(
+        "get /endpoints",
+        "listEndpoints",
+        "List the endpoints of units",
+        _answer("Endpoints"),
+        query=(
+            _query("left", "Once no balancer here sends to this unit, or after 2 s", {"type": "string"}),
+            _query("on", "Id of that unit's machine", {"type": "string"}),
+            _query(HERE, "Of the machine that is asked; it answers so in any case", YES_OR_NO),
+        ),
+    ),
     Operation(
         "get /secrets", "listSecrets", "List the names of secrets, never their values", _answer("Secrets")
     ),

@@ -1,19 +1,24 @@
-"""The APIs of the cluster's other machines, for what they alone can answer: journals, processes."""
+"""The APIs of other machines, for what they alone can answer: journals, processes, balancers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.api.transport import Https
+from kirsch.cluster.balancer.endpoints_server import PATIENCE
 from kirsch.cluster.model import Cluster, Machine
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.units import Refused
 from kirsch.unit import UnitName
 from kirsch.websocket import ClientOptions, Closed, Limits, WebSocketError
 from kirsch.websocket.asyncio import connect
 
 TIMEOUT = 10.0
+ENDPOINTS = "/kirsch/v1/endpoints"
 # What one machine answers for itself alone, and asks no other.
 HERE = "here"
 OPTIONS = ClientOptions(proxy=None, deflate=None, limits=Limits(message=1 << 24, handshake_timeout=3.0))
@@ -26,11 +31,11 @@ class Peers:
         self.certificates = certificates
         self._context = certificates.client() if certificates else None
 
-    def get(self, machine: Machine, path: str, **query: Any) -> Any:
+    def get(self, machine: Machine, path: str, *, timeout: float = TIMEOUT, **query: Any) -> Any:
         """Send GET to one machine about itself alone, and return its answer. For threads. Raises Refused."""
         reach = self._reach(machine)
         try:
-            return Client(reach, timeout=TIMEOUT).get(path, **query, **{HERE: "yes"})
+            return Client(reach, timeout=timeout).get(path, **query, **{HERE: "yes"})
         except ClientError as error:
             if error.status == 0:
                 raise Refused(503, f"machine {_named(machine)} does not answer") from None
@@ -46,10 +51,31 @@ class Peers:
         except (TimeoutError, Closed, WebSocketError, OSError):
             raise Refused(503, f"machine {_named(machine)} does not answer any more") from None
 
+    async def let_go(self, node: Node, unit: UnitName, machine: str) -> None:
+        """Return once no balancer of any machine sends anything to a machine's unit, or after a while."""
+        cluster = node.cluster()
+        others = [cluster.machines[id] for id in sorted(balancing(cluster) - {node.machine.id})]
+
+        def ask(other: Machine) -> None:
+            # One that is away has no balancer that could send anything, or none that could be told.
+            with suppress(Refused):
+                self.get(other, ENDPOINTS, timeout=PATIENCE, left=unit.text, on=machine)
+
+        asked = [asyncio.to_thread(ask, other) for other in others]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(node.endpoints.let_go(unit, machine), *asked)
+
     def _reach(self, machine: Machine) -> Https:
         if self.certificates is None or not machine.api:
             raise Refused(503, f"machine {_named(machine)} has no API that other machines can ask")
         return Https(((machine.address, machine.api),), self.certificates, _named(machine))
+
+
+def balancing(cluster: Cluster) -> set[str]:
+    """Return the machines that are there and have balancers: units that follow the endpoints. Pure."""
+    following = [name for name, unit in cluster.units.items() if unit.options.endpoints]
+    return {id for name in following for id in cluster.schedule.get(name, ()) if id in cluster.machines}
 
 
 def machines_of(names: Iterable[UnitName], cluster: Cluster) -> dict[str, list[UnitName]]:

@@ -16,8 +16,8 @@ from kirsch.cluster.model import Endpoint, keys
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import UnitName
 
-# Seconds for which a unit that stops waits for balancers of its machine.
-PATIENCE = 1.0
+# Seconds for which a unit that stops waits for balancers.
+PATIENCE = 2.0
 # Bytes of the longest number that is read.
 LONGEST = 32
 

@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,14 @@ class ApiPlugin(SimplePlugin):
 
     def _mount(self, joined: "concurrent.futures.Future[Node]") -> None:
         node = joined.result()
+        peers = Peers(self.setup.certificates)
+        if self.setup.member:
+            node.agent.let_go = partial(peers.let_go, node)
         api = Api(
             node,
             self.loop,
             Streams(self.bus, self.loop),
-            Peers(self.setup.certificates),
+            peers,
             self.setup.member,
             self.stop_bus,
             self.setup.audit,
