@@ -35,11 +35,13 @@ from kirsch.cluster.application.templates import TEMPLATES
 def init(options: Options) -> int:
     """Write the files, and say what to type next."""
     folder = Path(options.directory)
-    folder.mkdir(parents=True, exist_ok=True)
     extras = [each.strip() for each in options.extras.split(",") if each.strip()]
     if extras and not options.template:
         raise Failure(f"--with {options.extras} goes with --template: there is code to write that uses it")
-    _check(folder, options)
+    if not options.template and not folder.is_dir():
+        raise Failure(f"{folder}: no such directory; with --template it is made")
+    if folder.is_dir():
+        _check(folder, options)
     if not options.template and (
         compose := next((each for each in COMPOSE if (folder / each).is_file()), None)
     ):

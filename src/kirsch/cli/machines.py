@@ -15,6 +15,7 @@ from kirsch.cli.values import JSON, NO_BLOCK, pair, timeout
 from kirsch.cli.verb import Options, argument, flag, verb
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, ClientError, unit_path
+from kirsch.cluster.api.transport import Unix
 
 MACHINES = "/kirsch/v1/machines"
 REBALANCE = "/kirsch/v1/rebalance"
@@ -35,7 +36,7 @@ SOME = argument("machines", "MACHINE", MACHINE, many=True, complete=machines)
 )
 def drain(options: Options) -> int:
     """Move all units off machines, one after another, and cordon them."""
-    client = options.client()
+    client = _of_several(options)
     before: list[Line] = client.get(UNITS)["units"]
     drained = [_mark(client, options, name, {"drained": True}) for name in options.machines]
     told = []
@@ -70,10 +71,23 @@ def drain(options: Options) -> int:
 @verb("cordon", SOME, text="Those it has stay.", example="kirsch cordon n1")
 def cordon(options: Options) -> int:
     """Let no more units be scheduled to machines."""
-    client = options.client()
+    client = _of_several(options)
     for name in options.machines:
         print(f"Machine {_shown(_mark(client, options, name, {'cordoned': True}))} takes no more units")
     return 0
+
+
+def alone(client: Client) -> bool:
+    """Return True if the client speaks to an application on this computer, which has no other machine."""
+    return isinstance(client.transport, Unix) and client.transport.path.parent.name == ".kirsch"
+
+
+def _of_several(options: Options) -> Client:
+    """Return the client, but of an application on this computer alone. Raises ClientError, Failure."""
+    client = options.client()
+    if alone(client):
+        raise Failure("this computer is the only machine of the application: no unit can leave it")
+    return client
 
 
 @verb("uncordon", SOME, example="kirsch uncordon n1")
@@ -121,7 +135,7 @@ def metadata(options: Options) -> int:
 )
 def move(options: Options) -> int:
     """Move a unit, a sticky one too."""
-    client = options.client()
+    client = _of_several(options)
     [name] = full_names(client, [options.unit])
     wanted = {"machine": machine_name(options.machine)} if options.machine else {}
     order = client.post(unit_path(name, "/move"), wanted)

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from kirsch.cli.completion import files, instances, machines
 from kirsch.cli.errors import Failure
-from kirsch.cli.machines import MACHINE, MACHINES, machine_name
+from kirsch.cli.machines import MACHINE, MACHINES, alone, machine_name
 from kirsch.cli.names import full_names
 from kirsch.cli.verb import Options, argument, verb
 from kirsch.cluster.api.client import UNITS, Client
@@ -89,6 +89,8 @@ def _to_other(client: Client, target: str, command: Sequence[str], tunnel: str |
 
     jump = ["-J", tunnel] if tunnel else []
     there = _machine(client, target)["address"]
+    if alone(client):
+        raise Failure(f"{target} is this computer: `kirsch exec UNIT sh` is a shell beside a unit")
     return ["ssh", *jump, there, *remote(command)]
 
 

@@ -121,7 +121,7 @@ def scale(options: Options) -> int:
     """Start instances that are missing, and destroy those that are too many, by a release."""
     client = options.client()
     lines = {line["name"]: line for line in client.get(UNITS)["units"]}
-    counts = {resolve(f"{service}@", lines): count for service, count in options.services}
+    counts = {_template(service, lines): count for service, count in options.services}
     answer = client.patch(UNITS, {"scale": counts, **note_of(options)})
     opened: list[Line] = answer["releases"]
     for row in opened:
@@ -141,6 +141,18 @@ def scale(options: Options) -> int:
     if not opened:
         print("Nothing has changed.")
     return 0
+
+
+def _template(service: str, known: Collection[str]) -> str:
+    """Return the template of a service. Raises ApplicationError, Failure."""
+    try:
+        return resolve(f"{service}@", known)
+    except ApplicationError:
+        if plain := [name for name in known if name.rpartition(".")[0] == service]:
+            raise Failure(
+                f"{plain[0]} is no template: only instances of one, {service}@, have a number"
+            ) from None
+        raise
 
 
 @verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")

@@ -287,7 +287,9 @@ class Noun(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         found = self.get_command(ctx, args[0])
         if found is None and not ctx.resilient_parsing:
-            raise click.UsageError(f"{self.name} what? There are {', '.join(self.commands)}", ctx.parent)
+            alike = get_close_matches(args[0], self.commands, n=1)
+            hint = f"; did you mean {alike[0]}?" if alike else ""
+            raise click.UsageError(f"{self.name} what? There are {', '.join(self.commands)}{hint}", ctx)
         return args[0], found, args[1:]
 
 
@@ -379,9 +381,14 @@ def _listed(rows: Sequence[tuple[str, str]]) -> str:
     return formatter.getvalue().rstrip("\n")
 
 
-def message(error: click.UsageError) -> str:
+def verb_of(arguments: Sequence[str]) -> list[str]:
+    """Return the verb of a command line, for an error that click has no place of."""
+    return [next(word for word in arguments if word in summaries())] if {*arguments} & {*summaries()} else []
+
+
+def message(error: click.UsageError, arguments: Sequence[str] = ()) -> str:
     """Return one line for wrong usage, with the page that helps."""
-    path = error.ctx.command_path if error.ctx else "kirsch"
+    path = error.ctx.command_path if error.ctx else " ".join(["kirsch", *verb_of(arguments)])
     return f"{_words(error)} (see {path} --help)"
 
 
@@ -390,6 +397,7 @@ def _words(error: click.UsageError) -> str:
         case click.NoSuchOption():
             word = error.option_name
             known = [name for p in error.ctx.command.params for name in p.opts] if error.ctx else []
+            known += ["--help", "--version"] if error.ctx and error.ctx.parent is None else ["--help"]
             alike = get_close_matches(word, known, n=1) if word.startswith("--") else []
             return f"unrecognized arguments: {word}" + (f"; did you mean {alike[0]}?" if alike else "")
         case click.MissingParameter(param=click.Parameter() as param):
@@ -414,7 +422,7 @@ def carry_out(arguments: list[str]) -> int:
         return end.exit_code
     except click.UsageError as error:
         title = getattr(error.ctx.command if error.ctx else None, "title", "kirsch")
-        print(f"{title}: {message(error)}", file=sys.stderr)
+        print(f"{title}: {message(error, arguments)}", file=sys.stderr)
         return 2
     except Incomplete as error:
         print(f"kirsch: {error.message}", end="", file=sys.stderr)
