@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from tests.cli.application import DEADLINE, KIRSCH, Application, alive, descendants, wait_for
 
+import kirsch.cli.up as up_module
+from kirsch.cli.main import main
+from kirsch.sql.postgres import data
+
 
 def get(address: str) -> dict:
     with urllib.request.urlopen(f"http://{address}:8080/", timeout=10) as answer:
@@ -351,3 +355,40 @@ def test_a_reader_that_has_enough_is_no_error(application: Application):
     command = f"{KIRSCH[0]} -m kirsch.cli.main list-units --json | head -n 1"
     done = subprocess.run(command, shell=True, cwd=application.directory, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[\n", "")
+
+
+class TestVolumes:
+    KEEPS = (
+        "[Service]\nStateDirectory=store\nExecStart=sh -c 'echo 1 >> $$STATE_DIRECTORY/n; exec sleep 1000'\n"
+    )
+
+    def test_down_keeps_data_unless_it_is_to_go(self, application: Application):
+        application.unit("a.service", self.KEEPS)
+        store = application.directory / ".kirsch/state/store"
+        assert "Data of store: .kirsch/state/store\n" in application.ok("up", "-d")
+        application.ok("down")
+        assert store.is_dir()
+        application.ok("up", "-d")
+        assert application.ok("down", "--volumes").splitlines()[-2:] == [". is down", "removed .kirsch/state"]
+        assert not store.exists()
+        # Once more, and where it is not up: there is nothing left, which is no error.
+        assert application.ok("down", "--volumes") == ". is not up\n"
+        assert application.ok("journal", "a")
+
+    def test_data_that_postgres_keeps_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        """As root: a link leads there. A link to anywhere else is not followed."""
+        assert data.ELSEWHERE == up_module.ELSEWHERE
+        elsewhere, mine = tmp_path / "elsewhere", tmp_path / "mine"
+        monkeypatch.setattr(up_module, "ELSEWHERE", elsewhere)
+        (elsewhere / "webdb-1").mkdir(parents=True)
+        mine.mkdir()
+        for name, target in (("webdb", elsewhere / "webdb-1"), ("other", mine)):
+            (tmp_path / ".kirsch/state" / name).mkdir(parents=True)
+            (tmp_path / ".kirsch/state" / name / "data").symlink_to(target)
+        assert main(["down", str(tmp_path), "--volumes"]) == 0
+        assert str(elsewhere / "webdb-1") in capsys.readouterr().out
+        assert [path.name for path in elsewhere.iterdir()] == []
+        assert mine.is_dir()
+        assert not (tmp_path / ".kirsch/state").exists()

@@ -1,6 +1,7 @@
 """up and down: an application on this computer."""
 
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress
 from kirsch.cli.releases import has_commands, note_of, wait
-from kirsch.cli.values import timeout
+from kirsch.cli.values import YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
@@ -37,6 +38,10 @@ DIRECTORY = argument(
 )
 
 STOP_TIMEOUT = 120.0
+# Folders of StateDirectory= and CacheDirectory=, and where kirsch.sql.postgres keeps data as root: a package
+# that is not imported, for it needs SQLAlchemy, which applications without a database do not have.
+KEPT = ("state", "cache")
+ELSEWHERE = Path("/var/lib/kirsch/postgres")
 # Seconds in which kirschd is to tell what runs before it is asked to stop that.
 WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
@@ -145,7 +150,9 @@ def bring_up(
     "down",
     DIRECTORY,
     option("--on", metavar="CLUSTER", help="on this cluster; its units stay submitted", complete=clusters),
-    text="Its data stays.",
+    flag("--volumes", help="remove what its units keep too, databases among it"),
+    YES,
+    text="Its data stays, unless --volumes is given. On a terminal that asks first.",
     example="kirsch down examples/notes",
 )
 def down(options: Options) -> int:
@@ -155,17 +162,23 @@ def down(options: Options) -> int:
     if options.on:
         from kirsch.cli.rollout import down_on
 
+        if options.volumes:
+            raise Misuse("--volumes is about this computer: what a cluster keeps stays on its machines")
         return down_on(load(directory, cluster=True), options)
     state = (directory.parent if directory.is_file() else directory) / ".kirsch"
     if not state.is_dir():
         raise Failure(f"{directory} is not up: it has no .kirsch folder")
     client = running(state)
+    kept = [path for name in KEPT if (path := state / name).is_dir()] if options.volumes else []
+    if kept and not options.yes:
+        confirm(f"This removes {', '.join(map(str, [*kept, *databases(state).values()]))}.", "yes")
     if client is None:
         if pid := owner(state):
             raise Failure(
                 f"{directory} is up, but its kirschd (process {pid}) does not answer: end it by kill {pid}"
             )
         print(f"{directory} is not up")
+        _remove(state, kept)
         return 0
     pid = client.get("/kirsch/v1/daemon")["pid"]
     with _watched_stop(client):
@@ -173,7 +186,25 @@ def down(options: Options) -> int:
         if not ended(pid, STOP_TIMEOUT):
             raise Failure(f"kirschd (process {pid}) still stops units after {STOP_TIMEOUT:g} s")
     print(f"{directory} is down")
+    _remove(state, kept)
     return 0
+
+
+def databases(state: Path) -> dict[str, Path]:
+    """The folders where PostgreSQL keeps data that is not below a state folder, by the unit's folder there.
+
+    As root it lies elsewhere, as its account may not enter what is root's; a link leads there.
+    """
+    links = [path for path in (state / "state").glob("*/data") if path.is_symlink()]
+    return {path.parent.name: path.resolve() for path in links if path.resolve().parent == ELSEWHERE}
+
+
+def _remove(state: Path, kept: Sequence[Path]) -> None:
+    """Remove what units of an application keep, whose kirschd has ended."""
+    for path in [*databases(state).values(), *kept] if kept else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+            print(f"removed {path}")
 
 
 def only_here(options: Options, verb: str) -> None:
@@ -369,6 +400,9 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
     for name in names:
         ports = " ".join(f"{lines[name]['address']}:{port}" for port in lines[name]["ports"])
         print(f"  {palette.paint(name, name.ljust(width) if ports else name)}  {ports}".rstrip())
+    state = application.state / "state"
+    for folder in sorted(state.iterdir()) if state.is_dir() else ():
+        print(f"Data of {folder.name}: {databases(application.state).get(folder.name, folder)}")
 
 
 def _follow(embedded: Embedded, names: list[str], since: float, lines: Lines) -> None:
