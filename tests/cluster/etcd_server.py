@@ -213,12 +213,16 @@ class Authority:
         )
         (folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def certificates(self, name: str, *addresses: str) -> Certificates:
-        """A certificate for `name` and these addresses, with its key."""
+    def certificates(self, name: str, *addresses: str, common_name: bool = True) -> Certificates:
+        """A certificate for `name` and these addresses, with its key.
+
+        Without a common name it is no user of etcd's: whoever has it logs in with a password.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(name), *(x509.IPAddress(ipaddress.ip_address(a)) for a in addresses)]
+        kind = NameOID.COMMON_NAME if common_name else NameOID.ORGANIZATION_NAME
         certificate = (
-            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key())
+            self._builder(x509.Name([x509.NameAttribute(kind, name)]), key.public_key())
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),

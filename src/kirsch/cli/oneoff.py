@@ -86,7 +86,7 @@ def run(options: Options) -> int:
     if not isinstance(client.transport, Unix):
         words = [unit, *argv] if unit else argv
         flags = [f"--link={link}" for link in options.link]
-        return _elsewhere(options, _place(client, unit), "run", flags, words)
+        return _elsewhere(options, _place(client, unit), "run", flags, words, _given(options))
     query: dict[str, Any] = {"link": options.link} | ({"unit": unit} if unit else {})
     context = client.get("/kirsch/v1/environment", **query)
     on_systemd = client.get("/kirsch/v1/daemon")["runtime"] == "systemd"
@@ -112,17 +112,27 @@ def execute(options: Options) -> int:
     """A command in what a running unit's processes have, on the unit's machine."""
     client = options.client()
     name = resolve(options.unit, known_names(client, [options.unit]))
+    return within(options, client, name, options.command, _given(options))
+
+
+def within(
+    options: Options, client: Client, name: str, command: Sequence[str], given: Mapping[str, str]
+) -> int:
+    """Run a command in what a running unit's processes have, and variables that are given; its exit status.
+
+    Raises Failure, ClientError.
+    """
     daemon = client.get("/kirsch/v1/daemon")
     on = {line["machine"] for line in client.get(UNITS, unit=name)["units"]} - {""}
     if on and (not isinstance(client.transport, Unix) or daemon["machine"] not in on):
-        return _elsewhere(options, name, "exec", [], [name, *options.command])
+        return _elsewhere(options, name, "exec", [], [name, *command], given)
     context = client.get(unit_path(name, "/environment"))
     if _is_boxed(name, daemon):
-        return _in_container(name, options.command, _given(options))
-    environment, given = context["environment"], _given(options)
-    if not _exists(options.command[0], context["directory"], environment | given):
-        raise NoProgram(f"{options.command[0]}: there is no such program")
-    return _execute(context, options.command, environment, given)
+        return _in_container(name, command, given)
+    environment = context["environment"]
+    if not _exists(command[0], context["directory"], environment | dict(given)):
+        raise NoProgram(f"{command[0]}: there is no such program")
+    return _execute(context, command, environment, given)
 
 
 def _is_boxed(name: str, daemon: Mapping[str, Any]) -> bool:
@@ -163,14 +173,20 @@ def _place(client: Client, unit: str | None) -> str:
     return str(min(able, key=lambda machine: (machine["id"] != nearest, machine["id"]))["id"])
 
 
-def _elsewhere(options: Options, target: str, verb: str, flags: Sequence[str], words: Sequence[str]) -> int:
+def _elsewhere(
+    options: Options,
+    target: str,
+    verb: str,
+    flags: Sequence[str],
+    words: Sequence[str],
+    given: Mapping[str, str],
+) -> int:
     """The same on a machine, or on a unit's, by ssh."""
     from kirsch.cli.ssh import log_in
     from kirsch.cluster.provision.settings import HOME
 
-    given = _given(options)
     if given:
-        os.environ[CARRIER] = carried = base64.b64encode(json.dumps(given).encode()).decode()
+        os.environ[CARRIER] = carried = base64.b64encode(json.dumps(dict(given)).encode()).decode()
         if len(carried) > CARRIED:
             raise Failure(f"--env: a machine takes {CARRIED >> 10} KiB of variables at most")
     command = [f"{HOME}/bin/kirsch", verb, *(["--carried"] if given else []), *flags, *words]

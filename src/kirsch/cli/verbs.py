@@ -55,6 +55,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Run a command": {
         "run": ("oneoff:run", "run a one-off command"),
         "exec": ("oneoff:execute", "run a command beside a running unit"),
+        "db": ("db:db", "look after databases with replicas"),
         "ssh": ("ssh:ssh", "log in to a machine of a cluster, or run a command there"),
     },
     "Manage machines": {

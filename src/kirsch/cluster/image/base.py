@@ -71,7 +71,7 @@ class Bases:
 
 
 OWN_PREFIX = "kirsch/"
-OWN_NAMES = ("web", "postgres", "haproxy", "rabbitmq")
+OWN_NAMES = ("web", "postgres", "postgres-ha", "haproxy", "rabbitmq")
 
 
 def own_folder(path: str) -> Path | None:

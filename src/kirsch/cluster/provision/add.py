@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.provision import ingress, install, probe
+from kirsch.cluster.provision.account import admit
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
@@ -173,6 +174,8 @@ class Joining:
         self._undo(install.LEAVE)
 
     def _kirschd(self) -> None:
+        # etcd may ask who everybody is, once a database has an account there.
+        admit(self.record, self.machine.name, self.runner)
         # Of Type=notify: ready once the machine is in the cluster.
         self._act(install.start("kirschd.service"))
         self._settle()

@@ -77,19 +77,16 @@ def authority(cluster: str, beginning: str = "kirsch cluster ") -> Pair:
 def issue(signer: Pair, name: str, *hosts: str, role: str = ADMIN, lifetime: timedelta = LIFETIME) -> Pair:
     """A certificate of `signer` for a machine or a person, valid for these hosts: names or addresses.
 
-    Raises ValueError for a signer that kirsch did not make.
+    Without a name it has no common name, so that it is no user of etcd's. Raises ValueError for a signer that
+    kirsch did not make.
     """
     parent = x509.load_pem_x509_certificate(signer.certificate)
     signing = load_pem_private_key(signer.key, None)
     if not isinstance(signing, ec.EllipticCurvePrivateKey):
         raise ValueError("the authority's key is none of kirsch's")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, role),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
+    common_name = [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, role), *common_name])
     usage = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
     builder = (
         _builder(subject, parent.subject, key.public_key(), lifetime)

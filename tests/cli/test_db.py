@@ -1,0 +1,91 @@
+"""`kirsch db`: three members of a database as units of an application here, with a real etcd."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cli.application import Application, wait_for
+from tests.cluster.etcd_server import needs_etcd
+from tests.sql.patroni_members import PATIENCE, SERVE, confined_etcd, member_command, member_environment
+
+from kirsch.cluster.api.client import Client
+from kirsch.unit import UnitName
+
+UNIT = """\
+[Service]
+ExecStartPre={chown}
+ExecStart={serve}
+StateDirectory=webdb-%i
+Environment={environment}
+Environment=PGDATA=%S/webdb-%i/data POSTGRES_SOCKETS=%S/webdb-%i
+Environment=PATRONICTL_CONFIG_FILE=%S/webdb-%i/patroni.json
+TimeoutStopSec=60
+[X-Kirsch]
+Expose=5432
+Health=http://:8008/readiness
+HealthRole=primary http://:8008/primary
+HealthRole=replica http://:8008/replica
+"""
+
+
+@pytest.fixture
+def database(application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    """An application with webdb@1, webdb@2 and webdb@3."""
+    etcd, account = confined_etcd(tmp_path_factory.mktemp("etcd"))
+    owner, command = member_command()
+    variables = member_environment(account)
+    variables["PATH"] = f"{SERVE.parent}:{variables['PATH']}"
+    for name in ("POSTGRES_ETCD", "POSTGRES_PASSWORD"):
+        file = application.directory / name.lower()
+        file.write_text(variables.pop(name))
+        variables[f"{name}_FILE"] = str(file)
+    words = " ".join(f"{name}={value}" for name, value in variables.items())
+    chown = f"chown {owner} %S/webdb-%i" if owner else "true"
+    unit = UNIT.format(chown=chown, serve=shlex.join(command), environment=words)
+    application.unit("webdb@.service", unit)
+    (application.directory / "kirsch.toml").write_text('start = ["webdb@1", "webdb@2", "webdb@3"]\n')
+    try:
+        yield application
+    finally:
+        application.run("down", ".")
+        etcd.stop()
+
+
+@needs_etcd
+@pytest.mark.services
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_database_is_looked_after_by_its_service(database: Application):
+    database.ok("up", "-d")
+    kirschd = Client(database.directory / ".kirsch/kirsch.sock")
+
+    def roles() -> dict[str, str]:
+        """By the number of an instance."""
+        lines = kirschd.get("/kirsch/v1/units")["units"]
+        names = [(UnitName.parse(line["name"]), line["role"]) for line in lines]
+        return {name.instance: role for name, role in names if name.instance}
+
+    def settled() -> bool:
+        return sorted(roles().values()) == ["primary", "replica", "replica"]
+
+    def members() -> list[dict[str, Any]]:
+        return json.loads(database.ok("db", "status", "--json"))
+
+    wait_for(settled, "one leads, two follow", PATIENCE)
+    wait_for(lambda: "Sync Standby" in {each["Role"] for each in members()}, "one is in step", PATIENCE)
+    assert {each["Member"] for each in members()} == {"webdb-1", "webdb-2", "webdb-3"}
+    first = next(number for number, role in roles().items() if role == "primary")
+    assert database.ok("db", "psql", "webdb", "-Atc", "select pg_is_in_recovery()") == "f\n"
+    assert "webdb" in database.ok("db", "status")
+    assert (
+        database.fails("db", "status", "other") == "no instance of other has a role: there is no such service"
+    )
+    wrong = database.fails("db", "failover", "--to", "webdb@9")
+    assert wrong.startswith("webdb@9 is none of webdb@")
+
+    second = next(each["Member"][-1] for each in members() if each["Role"] == "Sync Standby")
+    database.ok("db", "switchover", "webdb", "--to", f"webdb@{second}")
+    wait_for(lambda: roles()[second] == "primary" and settled(), "another leads", PATIENCE)
+    assert roles()[first] == "replica"
