@@ -37,7 +37,7 @@ def database(application: Application, tmp_path_factory: pytest.TempPathFactory)
     owner, command = member_command()
     variables = member_environment(account)
     variables["PATH"] = f"{SERVE.parent}:{variables['PATH']}"
-    for name in ("POSTGRES_ETCD", "POSTGRES_PASSWORD"):
+    for name in ("POSTGRES_ETCD", "POSTGRES_PASSWORD", "POSTGRES_REPLICATION_PASSWORD"):
         file = application.directory / name.lower()
         file.write_text(variables.pop(name))
         variables[f"{name}_FILE"] = str(file)
@@ -77,7 +77,8 @@ def test_a_database_is_looked_after_by_its_service(database: Application):
     wait_for(lambda: "Sync Standby" in {each["Role"] for each in members()}, "one is in step", PATIENCE)
     assert {each["Member"] for each in members()} == {"webdb-1", "webdb-2", "webdb-3"}
     first = next(number for number, role in roles().items() if role == "primary")
-    assert database.ok("db", "psql", "webdb", "-Atc", "select pg_is_in_recovery()") == "f\n"
+    asked = "select pg_is_in_recovery(), current_user, current_database()"
+    assert database.ok("db", "psql", "webdb", "-Atc", asked) == "f|notes|notes\n"
     assert "webdb" in database.ok("db", "status")
     assert (
         database.fails("db", "status", "other") == "no instance of other has a role: there is no such service"

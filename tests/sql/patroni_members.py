@@ -71,6 +71,7 @@ def member_environment(account: dict[str, Any]) -> dict[str, str]:
         "POSTGRES_BIN": str(psql.parent),
         "POSTGRES_USER": "notes",
         "POSTGRES_PASSWORD": PASSWORD,
+        "POSTGRES_REPLICATION_PASSWORD": "among members",
     }
 
 

@@ -19,7 +19,12 @@ import pytest
 from tests.cluster.etcd_server import needs_etcd
 from tests.sql.patroni_members import PASSWORD, SERVE, Member, Trio, Writer, confined_etcd
 
-UNIT = {"KIRSCH_UNIT": "webdb@2.container", "POSTGRES_PASSWORD": PASSWORD, "KIRSCH_ADDRESS": "0.0.0.0"}
+UNIT = {
+    "KIRSCH_UNIT": "webdb@2.container",
+    "KIRSCH_ADDRESS": "0.0.0.0",
+    "POSTGRES_PASSWORD": PASSWORD,
+    "POSTGRES_REPLICATION_PASSWORD": "among members",
+}
 ACCOUNT = {
     "hosts": ["10.0.0.1:2379", "10.0.0.2:2379"],
     "username": "webdb",
@@ -61,6 +66,8 @@ class TestConfiguration:
         logins = one["postgresql"]["authentication"]
         assert logins == other["postgresql"]["authentication"]
         assert one["restapi"]["authentication"] == other["restapi"]["authentication"]
+        rotated = serve.configuration(UNIT | {"POSTGRES_PASSWORD": "another"}, "10.0.0.1")
+        assert rotated == one, "the owner's password may change while members run"
         words = [each["password"] for each in logins.values()] + [
             one["restapi"]["authentication"]["password"]
         ]
@@ -74,13 +81,15 @@ class TestConfiguration:
         file = tmp_path / "word"
         file.write_text("w\n")
         there = {key: value for key, value in UNIT.items() if key != "POSTGRES_PASSWORD"}
-        made = serve.configuration(there | {"POSTGRES_PASSWORD_FILE": str(file)}, "10.0.0.1")
-        assert made["postgresql"]["authentication"]["superuser"]["password"] == "w"
+        assert serve.given(there | {"POSTGRES_PASSWORD_FILE": str(file)}, "POSTGRES_PASSWORD") == "w"
+        serve.configuration(there | {"POSTGRES_PASSWORD_FILE": str(file)}, "10.0.0.1")
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             ({"POSTGRES_PASSWORD": ""}, "set POSTGRES_PASSWORD"),
+            ({"POSTGRES_REPLICATION_PASSWORD": ""}, "set POSTGRES_REPLICATION_PASSWORD"),
+            ({"POSTGRES_USER": "patroni"}, "POSTGRES_USER: patroni, replicator, rewind are members' own"),
             ({"POSTGRES_SYNC": "yes"}, "POSTGRES_SYNC=yes: write on, off or quorum"),
             ({"POSTGRES_CLUSTER": "a/b"}, "POSTGRES_CLUSTER=a/b: letters"),
             ({"POSTGRES_PASSWORD_FILE": "/w"}, "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set"),
