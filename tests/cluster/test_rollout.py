@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -137,7 +138,7 @@ class World:
     def _serve(self, states: dict, counts: Callable[[UnitState, UnitState | None], bool]) -> None:
         old = {(name, m): s for name, places in self._last.items() for m, s in places.items()}
         endpoints = tuple(
-            Endpoint(name.service, name.text, "-", machine, "127.0.0.1", ready=True)
+            Endpoint(name.service, name.text, "-", machine, "127.0.0.1", ready=True, **self._role(name))
             for name, places in states.items()
             for machine, state in places.items()
             if state.active == "active" and counts(state, old.get((name, machine)))
@@ -149,6 +150,12 @@ class World:
         self._last = states
 
     _last: dict = field(default_factory=dict)
+    # The unit that leads, where there are roles.
+    leads: str = ""
+
+    def _role(self, name: UnitName) -> dict[str, Any]:
+        leads = name.text == self.leads
+        return {"role": "primary" if leads else "replica", "leads": leads} if self.leads else {}
 
     def _file(self, digest: str) -> UnitFile:
         return self.files[digest]
@@ -210,6 +217,15 @@ def test_a_good_release_replaces_instances_one_after_another():
     assert all(made.text(name) == file.hash for name, file in new.items())
     # Each has been ready for five seconds.
     assert made.now == pytest.approx(15.0)
+
+
+def test_the_instance_that_leads_is_replaced_last():
+    made = world(instances(3), instances(3, version="2"))
+    made.leads = "web@1.service"
+    made.settle()
+    assert made.play().state == "done"
+    assert made.touched == ["web@2.service", "web@3.service", "web@1.service"]
+    assert made.low == {"web": 2}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ Each step is decided from the release and the cluster alone, so that any leader 
 measured by the leader (`Sight`) and begin anew with the next one.
 
 Forwards, services are replaced one after another, those that others use first, sticky units last; of one
-service `at_a_time` instances together, those first that do not serve. Backwards, what does not serve goes
-back at once, and what serves as soon as enough others do: never do fewer serve because of a release.
+service `at_a_time` instances together, those first that do not serve, the one that leads (HealthRole=) last.
+Backwards, what does not serve goes back at once, and what serves as soon as enough others do: never do fewer
+serve because of a release.
 
 Commands of a release (migrations) are units of their own, which run before anything that runs is touched.
 Only what they are linked to and did not run before is started first.
@@ -298,7 +299,7 @@ def _replace(pending: list[Instance], service: tuple[bool, str], view: View) -> 
             return replace(wait, release=replace(release, state="canary"))
     if room <= 0:
         return wait
-    first = sorted(pending, key=lambda instance: (_serves(instance, view.cluster), instance))
+    first = sorted(pending, key=lambda instance: (_rank(instance, view.cluster), instance))
     return _advance(first[:room], replace(view, release=replace(release, state="running")))
 
 
@@ -486,7 +487,7 @@ def _backward(view: View) -> Step:
         if i not in left and (_is_coming(i, view) or (i in waited and not is_up(i, cluster)))
     )
     chosen: list[Instance] = []
-    for instance in sorted(left, key=lambda each: (_serves(each, cluster), each)):
+    for instance in sorted(left, key=lambda each: (_rank(each, cluster), each)):
         service = view.service(instance)
         keeps = _serves(instance, cluster) and not _is_new(instance, release)
         if not keeps or away[service] < view.policy(instance.unit).at_a_time:
@@ -591,8 +592,14 @@ def _wakes(view: View) -> Iterator[float]:
 
 def _serves(instance: Instance, cluster: Cluster) -> bool:
     """True if the instance is ready, with whichever text."""
+    return _rank(instance, cluster) > 0
+
+
+def _rank(instance: Instance, cluster: Cluster) -> int:
+    """Rank by which instances are replaced: those that do not serve (0) first, the one that leads (2) last."""
     places = {instance.machine} if instance.machine else cluster.schedule.get(instance.unit, {}).keys()
-    return any(e.ready for e in cluster.endpoints if e.unit == instance.unit.text and e.machine in places)
+    here = (e for e in cluster.endpoints if e.unit == instance.unit.text and e.machine in places)
+    return max((1 + (e.has_roles and e.leads) for e in here if e.ready), default=0)
 
 
 def _look(instance: Instance, cluster: Cluster) -> Look:
