@@ -596,7 +596,7 @@ def _serves(instance: Instance, cluster: Cluster) -> bool:
 
 
 def _rank(instance: Instance, cluster: Cluster) -> int:
-    """Rank by which instances are replaced: those that do not serve (0) first, the one that leads (2) last."""
+    """Rank by which instances are replaced: what does not serve (0) first, the one that leads (2) last."""
     places = {instance.machine} if instance.machine else cluster.schedule.get(instance.unit, {}).keys()
     here = (e for e in cluster.endpoints if e.unit == instance.unit.text and e.machine in places)
     return max((1 + (e.has_roles and e.leads) for e in here if e.ready), default=0)
