@@ -100,3 +100,17 @@ def test_who_waits_for_one_that_failed(waiting: tuple[str, ...], hopeless: dict[
         "app@2.service": (),
     }
     assert waiting_for(("db.service", "app@1.service"), links, waiting) == hopeless
+
+
+def test_a_second_start_that_is_taken_back_is_told_at_once(application: Application):
+    """Once it has run, a start is a release, which goes back where an instance crashes again and again."""
+    good = "[Service]\nExecStart=sleep 1000\nRestart=on-failure\n"
+    application.unit("web.service", good)
+    application.ok("up", "-d")
+    application.ok("down")
+    application.unit("web.service", good.replace("sleep 1000", "sh -c 'echo forgotten; exit 1'"))
+    done = application.run("up", "-d", timeout=60)
+    assert done.returncode == 1
+    assert "web.service" in done.stderr
+    assert "forgotten" in done.stderr
+    assert "is not up" in application.run("why", "web").stderr

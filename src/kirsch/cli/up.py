@@ -17,7 +17,7 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress
-from kirsch.cli.releases import has_commands, note_of, wait
+from kirsch.cli.releases import explained, has_commands, listed, note_of, wait
 from kirsch.cli.values import YES, confirm, timeout
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
@@ -120,7 +120,9 @@ def bring_up(
             _await_release(embedded.client, application, number, started, options.timeout, {})
         else:
             strict = getattr(options, "exit_on_failure", False)
-            failed = _await_ready(embedded.client, application, started, options.timeout, strict=strict)
+            failed = _await_ready(
+                embedded.client, application, number, started, options.timeout, strict=strict
+            )
         _say_where(embedded.client, application, [name for name in started if name not in failed])
         _say_failed(failed)
         if options.detach:
@@ -287,7 +289,13 @@ def _stage(line: Line, before: int) -> str:
 
 
 def _await_ready(
-    client: Client, application: Application, names: list[str], timeout: float, *, strict: bool
+    client: Client,
+    application: Application,
+    number: int | None,
+    names: list[str],
+    timeout: float,
+    *,
+    strict: bool,
 ) -> Mapping[str, str]:
     """Show each unit's way until all are ready, or have failed, or wait for one that has: those, with why.
 
@@ -298,7 +306,7 @@ def _await_ready(
     links, reasons = dict.fromkeys(names, ()), dict[str, str]()
     if not names:
         return {}
-    for line in _lines(client, timeout):
+    for line in _lines(client, application.name, number, timeout):
         name = line["name"]
         if name not in names:
             continue
@@ -385,10 +393,19 @@ def _processes(client: Client) -> dict[str, int]:
     return {line["name"]: line["pid"] for line in client.get(UNITS)["units"] if line["pid"]}
 
 
-def _lines(client: Client, timeout: float) -> Iterator[Line]:
-    """Units' lines as they change, until time is up or the stream ends."""
+def _lines(client: Client, application: str, number: int | None, timeout: float) -> Iterator[Line]:
+    """Units' lines as they change, until time is up or the stream ends.
+
+    Raises Failure once the release that starts them is taken back: what it started is stopped then.
+    """
+    first = True
     for event in client.stream("/kirsch/v1/events", timeout=timeout):
         yield from (line for line in event["units"] if not line.get("gone"))
+        rows = listed(client, application) if first else event.get("releases", ())
+        first = False
+        for row in rows:
+            if (row["application"], row["number"], row["state"]) == (application, number, "rolled-back"):
+                raise Failure(explained(client, row))
 
 
 def _say_where(client: Client, application: Application, names: list[str]) -> None:
