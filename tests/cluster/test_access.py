@@ -17,7 +17,7 @@ from kirsch.cluster.api.access import ROLES, Identity, needed_role, refusal
 from kirsch.cluster.api.openapi import OPERATIONS
 from kirsch.cluster.model.certificates import USERS_OF, Certificates, Issued
 from kirsch.cluster.node.audit import AuditEntry, AuditLog, merged, superfluous
-from kirsch.cluster.provision.keyring import authority
+from kirsch.cluster.node.authority import authority
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 from kirsch.cluster.provision.users import User, users
 

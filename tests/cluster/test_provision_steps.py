@@ -14,10 +14,11 @@ from importlib.metadata import distribution
 import pytest
 
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.authority import authority, issue
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.destroy import destroy_steps
-from kirsch.cluster.provision.keyring import authority, generate, issue
+from kirsch.cluster.provision.keyring import generate
 from kirsch.cluster.provision.record import Interrupted, ProvisionError
 from kirsch.cluster.provision.steps import Step, attempted, perform
 from kirsch.cluster.provision.wheels import (

@@ -18,8 +18,8 @@ from kirsch.cluster.image.registry import Registry, explain, of_cluster, registr
 from kirsch.cluster.image.registry_client import RegistryClient, garbage_collect
 from kirsch.cluster.image.transfer import TRIES, by_proxy, certificate_folder, transfer
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.node.authority import authority, issue
 from kirsch.cluster.provision.command import Command, Runner
-from kirsch.cluster.provision.keyring import authority, issue
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 live = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from tests.machines.trial import eventually
+from tests.machines.trial import KIRSCH, eventually
 
 pytestmark = pytest.mark.machines
 
@@ -68,6 +68,72 @@ def test_etcd_speaks_to_nobody_without_a_certificate(trial):
         machine, f"curl --silent --show-error http://{machine.address}:2379/health 2>&1 || true"
     )
     assert "health" not in plain
+
+
+OLDER = """
+from datetime import timedelta
+from pathlib import Path
+from kirsch.cluster.node.authority import Pair, renew
+tls = Path("/etc/kirsch/tls")
+file = tls / "machine.crt"
+signer = Pair.read(tls / "ca.crt", tls / "ca.key")
+file.write_bytes(renew(signer, file.read_bytes(), timedelta(hours=1)))
+"""
+
+
+def test_a_certificate_that_is_about_to_end_is_renewed_and_etcd_uses_it(trial):
+    machine = trial.machines[2]
+    trial.shell(machine, f"/opt/kirsch/bin/python -c '{OLDER}'")
+    before = trial.shell(machine, "cat /etc/kirsch/tls/machine.crt; systemctl restart kirschd")
+    after = trial.shell(machine, "cat /etc/kirsch/tls/machine.crt")
+    assert after != before
+    assert trial.shell(machine, "cat /run/kirsch-etcd/machine.crt") == after
+    ended = int(
+        trial.shell(machine, "openssl x509 -checkend 2500000 -in /etc/kirsch/tls/machine.crt; echo $?")[-2]
+    )
+    assert ended == 0
+    at = f"{machine.address}:2379"
+    asked = f"openssl s_client -connect {at} -CAfile /etc/kirsch/tls/ca.crt -cert /etc/kirsch/tls/machine.crt"
+    seen = trial.shell(
+        machine,
+        f"echo | {asked} -key /etc/kirsch/tls/machine.key 2>/dev/null | openssl x509 -noout -serial; "
+        "openssl x509 -noout -serial -in /etc/kirsch/tls/machine.crt",
+    ).split()
+    assert seen[0] == seen[1]
+    listed = {each["serial"]: each for each in trial.client.get("/kirsch/v1/certificates")["certificates"]}
+    eventually(lambda: {m.id for m in trial.machines} <= {each["machine"] for each in listed.values()})
+    trial.until_present(machine)
+
+
+def test_a_backup_brings_units_and_secrets_back(trial):
+    word, file = trial.folder / "word", trial.folder / "kept.backup"
+    word.write_text("correct horse\n")
+    text = "[Service]\nExecStart=/bin/sleep infinity\n[X-Kirsch]\nSecret=kept\nMachineMetadata=zone=b\n"
+    path = trial.write("kept.service", text)
+    subprocess.run(
+        [KIRSCH, "--cluster", trial.record.name, "secret", "set", "kept"],
+        input=b"hush",
+        check=True,
+        timeout=60,
+    )
+    trial.kirsch("start", path)
+    trial.kirsch("cluster", "backup", str(file), "--passphrase-file", str(word))
+    assert "hush" not in file.read_text()
+    again = trial.kirsch("cluster", "backup", str(file), "--passphrase-file", str(word), check=False)
+    assert (again.status, "is there: give another name" in again.err) == (1, True)
+    trial.kirsch("destroy", "kept.service")
+    trial.kirsch("secret", "rm", "kept")
+    word.write_text("other")
+    wrong = trial.kirsch("cluster", "restore", str(file), "--passphrase-file", str(word), check=False)
+    assert "the passphrase is not that of the backup" in wrong.err
+    word.write_text("correct horse")
+    trial.kirsch("cluster", "restore", str(file), "--passphrase-file", str(word))
+    trial.until(lambda lines: "kept.service" in lines and lines["kept.service"]["active"] == "active")
+    assert trial.machine_of("kept.service").name == "n2"
+    trial.kirsch("destroy", "kept.service")
+    trial.kirsch("secret", "rm", "kept")
+    for machine in trial.machines:
+        assert trial.shell(machine, "ls /var/lib/kirsch/backups").endswith("Z.json\n")
 
 
 def test_etcd_has_a_member_on_each_of_three(trial):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kirsch.cli.backup import BACKUP, RESTORE
 from kirsch.cli.completion import clusters, machines
 from kirsch.cli.completion import images as images_here
 from kirsch.cli.errors import Failure, Misuse
@@ -366,7 +367,8 @@ def ssh_config(options: Options) -> int:
     return 0
 
 
-cluster.add_command(user)
+for each in (BACKUP, RESTORE, user):
+    cluster.add_command(each)
 
 
 def _name(options: Options, otherwise: str = DEFAULT) -> str:

@@ -46,6 +46,7 @@ ROLES: Mapping[str, str] = {
             "GET /endpoints": VIEW,
             "GET /secrets": VIEW,
             "PUT /secrets/{name}": DEPLOY,
+            "POST /secrets/{name}": DEPLOY,
             "DELETE /secrets/{name}": DEPLOY,
             "GET /events": VIEW,
             "GET /journal": VIEW,
@@ -60,8 +61,11 @@ ROLES: Mapping[str, str] = {
             "POST /down": ADMIN,
             "GET /openapi.json": VIEW,
             "GET /certificates": ADMIN,
+            "POST /certificates": MACHINE,
             "PUT /certificates/{serial}": ADMIN,
             "DELETE /certificates/{serial}": ADMIN,
+            "GET /backup": ADMIN,
+            "PUT /backup": ADMIN,
             "GET /audit": MACHINE,  # each machine has its part
         }.items()
         for method, path in [request.split()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.cluster.api.access import plain_serial
+from kirsch.cluster.api.access import Identity, plain_serial
 from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Collection, Resource
@@ -47,6 +47,46 @@ class Certificates(Collection["OneCertificate"]):
             ]
 
         return self.read_answer({"certificates": run(self.loop, read())})
+
+    def POST(self, **query: Any) -> bytes:
+        """Issue a new certificate for the machine that asks with a valid one: the same key, name and
+        hosts."""
+        parameters(query)
+        json_body()
+        environ = cherrypy.request.wsgi_environ
+        if "SSL_CLIENT_CERT" not in environ:
+            raise Refused(409, "a certificate is renewed over TCP, with the one before")
+        identity = Identity.of(environ)
+        if identity.user or identity.role != MACHINE:
+            raise Refused(409, f"{identity.name} is no machine: make a new one by `kirsch cluster user add`")
+        own = self.api.peers.certificates
+        if own is None:
+            raise Refused(503, "this machine has no authority")
+        from kirsch.cluster.node.authority import facts, renew, signer
+
+        try:
+            authority = signer(own)
+        except OSError as error:
+            raise Refused(503, f"this machine's authority cannot be used: {error.strerror}") from None
+        if authority is None:
+            raise Refused(503, "this machine has no authority's key: ask one that keeps etcd")
+        made = renew(authority, environ["SSL_CLIENT_CERT"].encode())
+        known = facts(made)
+        issued = Issued(known.name, MACHINE, known.until)
+        run(self.loop, self._enter(identity.serial, known.serial, issued))
+        return json_answer({"certificate": made.decode()})
+
+    async def _enter(self, before: str, serial: str, issued: Issued) -> None:
+        """Have it known for the same machine, so that it can be revoked; not if that has happened
+        meanwhile."""
+        entry = self.node.mirror.entries.get(keys.certificate(before))
+        if entry is None:
+            raise Refused(503, "the certificate is not known yet: ask again in a moment")
+        known = Issued.parse(entry.value)
+        made = Put(keys.certificate(serial), replace(issued, machine=known.machine).to_json())
+        unchanged = Unchanged(entry.key, entry.modified)
+        if known.revoked or await self.node.registry.transact([made], [unchanged]) is None:
+            raise Refused(409, f"the certificate of {issued.name} was revoked")
 
     def item(self, name: str) -> "OneCertificate":
         """Return the resource of one certificate."""

@@ -13,6 +13,7 @@ import cherrypy
 from kirsch.cluster.api import answers, openapi
 from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.applications import Applications
+from kirsch.cluster.api.backup import BackupResource
 from kirsch.cluster.api.certificates import Audit, Certificates
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.journal import JournalLines
@@ -388,6 +389,7 @@ def tree(api: Api) -> Any:
         "secrets": Secrets,
         "certificates": Certificates,
         "audit": Audit,
+        "backup": BackupResource,
         "environment": OneOff,
         "events": Events,
         "journal": JournalLines,

@@ -169,6 +169,7 @@ OPERATIONS = (
         "forgetMachine",
         "Forget the number and addresses of a machine that left, by its whole id",
         _nothing("Forgotten"),
+        problems=(*ALWAYS, "409"),
     ),
     Operation(
         "get /endpoints",
@@ -209,6 +210,13 @@ OPERATIONS = (
         _answer("Certificates"),
     ),
     Operation(
+        "post /certificates",
+        "renewCertificate",
+        "Issue a new certificate for the machine that asks with a valid one",
+        _answer("RenewedCertificate"),
+        body="Nothing",
+    ),
+    Operation(
         "put /certificates/{serial}",
         "putCertificate",
         "Have the cluster know a certificate, in place of those that its user had",
@@ -228,6 +236,14 @@ OPERATIONS = (
             _query("entries", "Number of entries at most", _LINES),
             _query(HERE, "Only of the machine that is asked", YES_OR_NO),
         ),
+    ),
+    Operation("get /backup", "getBackup", "Show what people put into the registry", _answer("Backup")),
+    Operation(
+        "put /backup",
+        "restoreBackup",
+        "Write entries of a backup that are not there yet",
+        _answer("Written"),
+        body="BackupPart",
     ),
     Operation(
         "get /events",

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from kirsch.cluster.api.client import Client, ClientError
-from kirsch.cluster.api.transport import Https
+from kirsch.cluster.api.transport import Https, Unreachable
 from kirsch.cluster.balancer.endpoints_server import PATIENCE
 from kirsch.cluster.model import Cluster, Machine
 from kirsch.cluster.model.certificates import Certificates
@@ -29,26 +29,35 @@ class Peers:
 
     def __init__(self, certificates: Certificates | None) -> None:
         self.certificates = certificates
-        self._context = certificates.client() if certificates else None
 
     def get(self, machine: Machine, path: str, *, timeout: float = TIMEOUT, **query: Any) -> Any:
         """Send GET to one machine about itself alone, and return its answer. For threads. Raises Refused."""
-        reach = self._reach(machine)
+        return self._ask(machine, lambda client: client.get(path, **query, **{HERE: "yes"}), timeout)
+
+    def post(self, machine: Machine, path: str) -> Any:
+        """Send POST without a body to one machine, and return its answer. For threads. Raises Refused."""
+        return self._ask(machine, lambda client: client.post(path))
+
+    def _ask(self, machine: Machine, request: Callable[[Client], Any], timeout: float = TIMEOUT) -> Any:
+        client = Client(self._reach(machine), timeout=timeout)
         try:
-            return Client(reach, timeout=timeout).get(path, **query, **{HERE: "yes"})
+            return request(client)
         except ClientError as error:
             if error.status == 0:
                 raise Refused(503, f"machine {_named(machine)} does not answer") from None
             raise Refused(error.status, str(error)) from None
+        finally:
+            client.close()
 
     async def follow(self, machine: Machine, path: str, query: str) -> AsyncIterator[Any]:
         """A machine's stream, until either ends it. For the event loop. Raises Refused."""
-        [url] = self._reach(machine).stream_urls(f"{path}?{query}&{HERE}=yes")
+        reach = self._reach(machine)
+        [url] = reach.stream_urls(f"{path}?{query}&{HERE}=yes")
         try:
-            async with connect(url, options=OPTIONS, ssl=self._context) as stream:
+            async with connect(url, options=OPTIONS, ssl=reach.context()) as stream:
                 async for message in stream:
                     yield json.loads(message)
-        except (TimeoutError, Closed, WebSocketError, OSError):
+        except (TimeoutError, Closed, WebSocketError, OSError, Unreachable):
             raise Refused(503, f"machine {_named(machine)} does not answer any more") from None
 
     async def let_go(self, node: Node, unit: UnitName, machine: str) -> None:

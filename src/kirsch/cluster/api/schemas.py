@@ -291,6 +291,8 @@ SCHEMAS: Mapping[str, Schema] = {
         examples=[{"name": "ann", "role": "view", "until": 4e9}],
     ),
     "Certificate": _object({"serial": STRING, **_CERTIFICATE}),
+    "RenewedCertificate": _object({"certificate": {**STRING, "description": "PEM"}}),
+    "Nothing": {"type": "object", "examples": [{}]},
     "Certificates": _read({"certificates": _list(ref("Certificate"))}),
     "Audit": _object(
         {
@@ -300,6 +302,9 @@ SCHEMAS: Mapping[str, Schema] = {
             "missing": {**STRINGS, "description": "machines that do not answer, with the reason"},
         }
     ),
+    "Backup": _object({"made": NUMBER, "machines": TEXTS, "entries": TEXTS}),
+    "BackupPart": _object({"entries": TEXTS}, examples=[{"entries": {}}]),
+    "Written": _object({"written": INTEGER}),
     "Line": _object({"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
     "Lines": _object({"lines": _list(ref("Line"))}),
     "Application": _object(

@@ -1,5 +1,6 @@
 """kirschd on a machine of a cluster: etcd, and systemd or, where there is none, processes."""
 
+import asyncio
 import os
 import resource
 import ssl
@@ -8,9 +9,11 @@ from functools import partial
 from typing import Any
 
 from kirsch.cluster.daemon.plugins import DaemonError, Setup
+from kirsch.cluster.daemon.renewal import Renewal
 from kirsch.cluster.model import Machine
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.node.audit import AuditLog
+from kirsch.cluster.node.backup import Nightly
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.registry.base import Registry
@@ -27,10 +30,12 @@ def setup(settings: Settings) -> Setup:
     """Set up a machine's kirschd by its settings. Raises DaemonError, SettingsError."""
     _raise_limit()
     machine_id = settings.machine()
-    tls = None
+    tls = renewal = None
     if settings.certificates is not None:
+        renewal = Renewal(settings.certificates)
         try:
-            tls = settings.certificates.server()
+            renewal.at_start()
+            renewal.tls = tls = settings.certificates.server()
             settings.certificates.client()
         except (OSError, ssl.SSLError) as error:
             raise DaemonError(_what_is_wrong(settings, error)) from None
@@ -47,7 +52,17 @@ def setup(settings: Settings) -> Setup:
         tls=tls,
         certificates=settings.certificates,
         audit=AuditLog(settings.state / "audit"),
+        upkeep=partial(_upkeep, settings, renewal) if renewal is not None else None,
     )
+
+
+async def _upkeep(settings: Settings, renewal: Renewal, node: Node) -> None:
+    """Look after the certificate, and make backups where the authority's key is."""
+    tasks = [renewal.run(node)]
+    if renewal.signs:
+        nightly = Nightly(settings.state / "backups", settings.cluster)
+        tasks.append(nightly.run(node.mirror, node.cluster))
+    await asyncio.gather(*tasks)
 
 
 async def _make(settings: Settings, machine_id: str) -> Node:

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ class Setup:
     certificates: Certificates | None = None
     # Changes that were asked for over the API; None: nobody else can ask here.
     audit: AuditLog | None = None
+    # What goes on as long as the machine is in the cluster.
+    upkeep: Callable[[Node], Coroutine[Any, Any, None]] | None = None
 
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ class NodePlugin(SimplePlugin):
         self._node: Node | None = None
         self._closing = asyncio.Lock()
         self._joining: concurrent.futures.Future[None] | None = None
+        self._upkeep: asyncio.Task[None] | None = None
 
     def current(self) -> Node | None:
         """Return the node once this machine has joined."""
@@ -141,6 +144,8 @@ class NodePlugin(SimplePlugin):
         log.info("machine %s is in the cluster", node.machine.id)
         self.notify.status("in the cluster")
         self.notify.release()
+        if self.setup.upkeep is not None:
+            self._upkeep = asyncio.create_task(self.setup.upkeep(node))
 
     async def _wait_aloud(self) -> None:
         """Say what is waited for, and have the service manager wait too."""
@@ -154,6 +159,9 @@ class NodePlugin(SimplePlugin):
     async def _close(self) -> None:
         async with self._closing:
             node, self._node = self._node, None
+            if self._upkeep is not None:
+                self._upkeep.cancel()
+                await asyncio.gather(self._upkeep, return_exceptions=True)
             if node is not None:
                 await node.close()
 

@@ -2,12 +2,15 @@
 
 import json
 import ssl
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # Roles that a person's certificate can have, each with more rights than the one before; and a machine's.
 VIEW, DEPLOY, ADMIN = PEOPLE = ("view", "deploy", "admin")
 MACHINE = "machine"
+# File of the authority's key, beside its certificate, on machines that keep etcd.
+KEY = "ca.key"
 # Beginning of the common name of the authority for users, which the API trusts and etcd does not.
 USERS_OF = "kirsch users of "
 
@@ -31,6 +34,14 @@ class Issued:
     def parse(cls, text: str) -> "Issued":
         """Read a value of the registry."""
         return cls(**json.loads(text))
+
+
+def revoked_machines(certificates: Iterable[Issued]) -> frozenset[str]:
+    """Return the ids of machines all of whose certificates were revoked. Pure."""
+    known = [issued for issued in certificates if issued.machine]
+    return frozenset(each.machine for each in known if each.revoked) - {
+        each.machine for each in known if not each.revoked
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from kirsch.cluster.model import keys
+from kirsch.cluster.model.certificates import Issued, revoked_machines
 from kirsch.cluster.network.allocation import Allocator
 from kirsch.cluster.network.observation import CommandFailed, devices, guard, guards, output, podman_network
 from kirsch.cluster.network.plan import plan
@@ -175,6 +176,8 @@ class FlatNetwork:
         """Return the desired state by the store's mesh keys; while the store is away, by its last ones."""
         own = keys.mesh(self._machine)
         mesh = {entry.key: entry.value for entry in self._mirror.held_below(keys.MESH)}
+        for machine in revoked_machines(Issued.parse(e.value) for e in self._mirror.below(keys.CERTIFICATES)):
+            mesh.pop(keys.mesh(machine), None)
         joined = mesh.pop(own, None) is not None and (own in self._mirror.entries or self.may_stay())
         indices = {link.index for link in observed.links.values()}
         return replace(
@@ -220,5 +223,8 @@ class FlatNetwork:
         # While the own key is missing, a unit that is put elsewhere decides whether this machine may stay.
         missing = keys.mesh(self._machine) in self._mirror.vanished
         own = keys.schedule(self._machine, "")
-        if any(key.startswith(keys.MESH) or (missing and key.startswith(own)) for key in changed):
+        if any(
+            key.startswith((keys.MESH, keys.CERTIFICATES)) or (missing and key.startswith(own))
+            for key in changed
+        ):
             self._wake.set()

@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kirsch.cluster.model import NAME, Cluster, Machine, keys, to_json
+from kirsch.cluster.model.certificates import Issued, revoked_machines
 from kirsch.cluster.node.units import TRIES, Refused
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Delete, Put, Registry, Unchanged
 from kirsch.cluster.registry.mirror import Mirror
 
+THERE = (
+    "machine {} is there, and uses its number: stop kirschd on it, or have it join again "
+    "(`kirsch cluster add`) and leave"
+)
 MACHINE_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -112,7 +117,10 @@ class Machines:
     async def forget(self, machine: str) -> None:
         """Give back what a machine had in the flat network, by its id: its number, and the addresses of
         Global units there. One that is there takes another number when its kirschd starts. Raises
-        RegistryError."""
+        RegistryError, and Refused (409) for one that was removed and runs on."""
+        issued = [Issued.parse(entry.value) for entry in self.mirror.below(keys.CERTIFICATES)]
+        if machine in revoked_machines(issued) and keys.machine(machine) in self.mirror.entries:
+            raise Refused(409, THERE.format(machine))
         gone = [keys.machine_number(machine)]
         gone += [e.key for e in self.mirror.below(keys.ADDRESSES) if keys.last(e.key) == machine]
         for start in range(0, len(gone), MAX_OPERATIONS):

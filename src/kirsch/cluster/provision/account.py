@@ -12,8 +12,9 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 
+from kirsch.cluster.node.authority import issue
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.keyring import issue, load_authority
+from kirsch.cluster.provision.keyring import load_authority
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import TLS
 from kirsch.cluster.provision.shell import act, shell_of

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.node.authority import LEAF, LIFETIME
 from kirsch.cluster.provision import ingress, install, probe
 from kirsch.cluster.provision.account import admit
 from kirsch.cluster.provision.archive import File, archive
@@ -159,10 +160,13 @@ class Joining:
         machine, signer = self.machine, load_authority(self.record)
         if self.known_facts.cluster:
             self._act(install.LEAVE)  # of an earlier time
-        pair = machine_pair(signer, machine.name, *dict.fromkeys((machine.address, machine.host)))
+        # Machines of a cluster that was made without an authority for users cannot renew certificates.
+        lifetime = LEAF if load_users(self.record) else LIFETIME
+        hosts = dict.fromkeys((machine.address, machine.host))
+        pair = machine_pair(signer, machine.name, *hosts, lifetime=lifetime)
         secret = key_file(fetch(self.record, self.runner))
         libraries = Wheels(self.runner).libraries(self.own, self.known_facts.target)
-        files = machine_files(self.record, machine, signer.certificate, pair, load_users(self.record))
+        files = machine_files(self.record, machine, signer, pair, load_users(self.record))
         files += registry_files(self.record, machine)
         files += [secret, *(_wheel(path) for path in libraries)]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kirsch.cluster.network.subnet import Subnet
+from kirsch.cluster.node.authority import LEAF
 from kirsch.cluster.provision import ingress, install, podman, registry
 from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import CommandError, Runner
@@ -170,8 +171,8 @@ class Creation:
 
         def start(machine: MachineRecord) -> None:
             key = keys[machine.name]
-            pair = machine_pair(signer, machine.name, machine.address)
-            files = machine_files(record, machine, signer.certificate, pair, load_users(record))
+            pair = machine_pair(signer, machine.name, machine.address, lifetime=LEAF)
+            files = machine_files(record, machine, signer, pair, load_users(record))
             files += [secret, *container_files(machine, key.private, key.public, public)]
             files += registry.registry_files(record, machine)
             run(podman.create_volume(record.name, machine.name))

@@ -1,6 +1,7 @@
 """Which kirschd to speak to: as a person says, as the environment does, or the one of where we are."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SOCKET = ".kirsch/kirsch.sock"
 SYSTEM_SOCKET = Path("/run/kirsch/kirsch.sock")
+# Two thirds of the 30 days of a certificate, in seconds.
+RENEWAL_AGE = 20 * 24 * 3600.0
 TLS_VARIABLES = ("KIRSCH_TLS_AUTHORITY", "KIRSCH_TLS_CERTIFICATE", "KIRSCH_TLS_KEY")
 
 
@@ -150,9 +153,23 @@ def _record(cluster: str) -> "ClusterRecord":
     from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 
     try:
-        return ClusterRecord.load(cluster)
+        record = ClusterRecord.load(cluster)
+        _look_after(record)
+        return record
     except ProvisionError as error:
         # Who destroyed a cluster may not think of what the shell still has.
         named = os.environ.get("KIRSCH_CLUSTER") == cluster
         hint = "; KIRSCH_CLUSTER names it: `unset KIRSCH_CLUSTER` for what runs here" if named else ""
         raise ClientError(0, f"{error}{hint}") from None
+
+
+def _look_after(record: "ClusterRecord") -> None:
+    """Renew one's own certificate in time; nothing of cryptography is loaded while its file is young."""
+    try:
+        age = time.time() - record.certificates.certificate.stat().st_mtime
+        if age > RENEWAL_AGE and (record.folder / "tls/ca.key").exists():
+            from kirsch.cluster.provision.keyring import renew_person
+
+            renew_person(record)
+    except (OSError, ValueError, ImportError):
+        pass  # the certificate may hold still; the API says if it does not

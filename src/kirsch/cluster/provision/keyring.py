@@ -1,28 +1,16 @@
-"""Keys of a cluster: for TLS and ssh, in files that only their owner can read, and for its sealed secrets.
+"""Keys of a cluster: for TLS and ssh, in files that only their owner can read, and for its sealed secrets."""
 
-The authority and the certificates that it signs (RFC 5280) are ECDSA on P-256: all of etcd, gRPC's BoringSSL
-and OpenSSL take it.
-"""
-
+import os
+import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from kirsch.cluster.model.certificates import ADMIN, MACHINE, USERS_OF
+from kirsch.cluster.model.certificates import MACHINE, USERS_OF
+from kirsch.cluster.node.authority import LEAF, Pair, authority, due, facts, issue, renew, signer
 from kirsch.cluster.node.settings import SECRETS
 from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.command import Runner
@@ -30,120 +18,8 @@ from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, Provis
 from kirsch.cluster.provision.shell import act, known_host, shell_of, ssh_config
 from kirsch.cluster.secrets.seal import Key, Unsealable
 
-LIFETIME = timedelta(days=3650)
-USER_DAYS = 30
-# Clocks of machines may be behind ours.
-LEEWAY = timedelta(days=1)
 # The name in a person's certificate.
 CLIENT = "client"
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate and its private key, both PEM."""
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-
-    @property
-    def serial(self) -> str:
-        """Serial number of the certificate, in hexadecimal."""
-        return f"{x509.load_pem_x509_certificate(self.certificate).serial_number:X}"
-
-    @property
-    def until(self) -> float:
-        """End of the certificate's validity, in seconds since the epoch."""
-        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc.timestamp()
-
-
-def authority(cluster: str, beginning: str = "kirsch cluster ") -> Pair:
-    """A new authority for the cluster of this id; its common name begins so."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "kirsch"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{beginning}{cluster}"),
-        ]
-    )
-    certificate = (
-        _builder(name, name, key.public_key(), LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return _pair(certificate, key)
-
-
-def issue(signer: Pair, name: str, *hosts: str, role: str = ADMIN, lifetime: timedelta = LIFETIME) -> Pair:
-    """A certificate of `signer` for a machine or a person, valid for these hosts: names or addresses.
-
-    Without a name it has no common name, so that it is no user of etcd's. Raises ValueError for a signer that
-    kirsch did not make.
-    """
-    parent = x509.load_pem_x509_certificate(signer.certificate)
-    signing = load_pem_private_key(signer.key, None)
-    if not isinstance(signing, ec.EllipticCurvePrivateKey):
-        raise ValueError("the authority's key is none of kirsch's")
-    key = ec.generate_private_key(ec.SECP256R1())
-    common_name = [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []
-    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, role), *common_name])
-    usage = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
-    builder = (
-        _builder(subject, parent.subject, key.public_key(), lifetime)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
-        )
-    )
-    if hosts:
-        builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_host, hosts))), critical=False)
-    return _pair(builder.sign(signing, hashes.SHA256()), key)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LEEWAY)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _host(text: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(text))
-    except ValueError:
-        return x509.DNSName(text)
-
-
-def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
-    return Pair(
-        certificate.public_bytes(Encoding.PEM),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +42,7 @@ def generate() -> SSHKey:
 def make_keys(record: ClusterRecord) -> None:
     """New authorities, a person's certificate, a key for ssh and its configuration. Raises OSError."""
     signer, users = authority(record.id), authority(record.id, USERS_OF)
-    person = issue(signer, CLIENT)
+    person = issue(signer, CLIENT, lifetime=LEAF)
     _write(record.folder / "tls", {
         "ca.crt": signer.certificate, "ca.key": signer.key,
         "users.crt": users.certificate, "users.key": users.key,
@@ -200,9 +76,27 @@ def public_key(record: ClusterRecord) -> str:
     return (record.folder / "ssh/id_ed25519.pub").read_text().strip()
 
 
-def machine_pair(signer: Pair, name: str, *addresses: str) -> Pair:
+def machine_pair(signer: Pair, name: str, *addresses: str, lifetime: timedelta) -> Pair:
     """A machine's certificate: it is called by its name, its addresses, and by itself on loopback."""
-    return issue(signer, name, name, *addresses, "127.0.0.1", "localhost", role=MACHINE)
+    return issue(signer, name, name, *addresses, "127.0.0.1", "localhost", role=MACHINE, lifetime=lifetime)
+
+
+def renew_person(record: ClusterRecord) -> None:
+    """Renew the certificate of whoever made the cluster, where two thirds of its time have passed and the
+    authority's key is here. Raises OSError."""
+    certificates = record.certificates
+    authority = signer(certificates)
+    if authority is None:
+        return
+    before = certificates.certificate.read_bytes()
+    known = facts(before)
+    if due(known.start, known.until, time.time()):
+        fresh = certificates.certificate.with_name("client.crt.new")
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(renew(authority, before))
+        fresh.rename(certificates.certificate)
+    else:
+        os.utime(certificates.certificate, (time.time(), known.start))
 
 
 def write_ssh(record: ClusterRecord, known_hosts: str) -> None:

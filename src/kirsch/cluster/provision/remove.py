@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kirsch.cluster.api.client import Client, ClientError
-from kirsch.cluster.node.machines import MACHINE_ID
+from kirsch.cluster.node.machines import MACHINE_ID, THERE
 from kirsch.cluster.provision import ingress, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
@@ -16,7 +16,7 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 
 # Seconds in which one of its units is to leave it.
 PATIENCE = 60.0
-MACHINES = "/kirsch/v1/machines"
+MACHINES, CERTIFICATES = "/kirsch/v1/machines", "/kirsch/v1/certificates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Leaving:
         if self.machine.container:
             steps.append(Step("machine", self._destroy))
         steps.append(Step("number", self._forget))
+        steps.append(Step("certificate", self._revoke))
         return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
 
     def _drain(self) -> None:
@@ -152,6 +153,16 @@ class Leaving:
             if not self.force:
                 raise ProvisionError(f"{error}; --force removes a machine that is away") from None
 
+    def _revoke(self) -> None:
+        """Revoke the machine's certificates: API and etcd refuse it from now on, should it come back."""
+        with _client(self.record) as client:
+            try:
+                for each in client.get(CERTIFICATES)["certificates"]:
+                    if each["machine"] == self.machine.id and not each["revoked"]:
+                        client.delete(f"{CERTIFICATES}/{each['serial']}")
+            except ClientError as error:
+                raise ProvisionError(str(error)) from None
+
     def _destroy(self) -> None:
         # The container's volume bears the same name.
         self.runner.run(podman.remove_machines([self.machine.container]))
@@ -165,10 +176,7 @@ def _give_back(record: ClusterRecord, machine: str) -> None:
     with _client(record) as client:
         try:
             if any(there["id"] == machine for there in client.get(MACHINES)["machines"]):
-                raise ProvisionError(
-                    f"machine {machine} is there, and uses its number: stop kirschd on it, or have it join "
-                    "again (`kirsch cluster add`) and leave"
-                )
+                raise ProvisionError(THERE.format(machine))
             client.delete(f"{MACHINES}/{machine}")
         except ClientError as error:
             raise ProvisionError(str(error)) from None

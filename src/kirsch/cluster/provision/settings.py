@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from kirsch.cluster.node.authority import Pair, revocations
 from kirsch.cluster.provision.archive import File
-from kirsch.cluster.provision.keyring import Pair
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
 
 HOME = "/opt/kirsch"
@@ -13,8 +13,9 @@ TLS = f"{FOLDER}/tls"
 API_PORT = 7117
 UNIT = "/etc/systemd/system/kirschd.service"
 ETCD_UNIT = "etcd.service"
-# systemd.exec(5), LoadCredential=: where etcd, which is not root, finds what only root can read.
-CREDENTIALS = f"/run/credentials/{ETCD_UNIT}"
+# Where etcd, which is not root, finds copies of what only root can read. It reads certificates and the list
+# of revoked ones anew at each handshake, so kirschd replaces them there (kirsch.cluster.daemon.renewal).
+ETCD_TLS = "/run/kirsch-etcd"
 
 # Units are systemd's children, not kirschd's: a restart leaves them alone whatever KillMode= is. It writes
 # units below /run and networks below /etc/containers, speaks to systemd over D-Bus, makes network devices.
@@ -45,7 +46,7 @@ RuntimeDirectoryMode=0755
 RuntimeDirectoryPreserve=yes
 NoNewPrivileges=yes
 ProtectSystem=strict
-ReadWritePaths=/run -/etc/containers -/var/lib/containers -/var/lib/cni
+ReadWritePaths=/run -{TLS} -/etc/containers -/var/lib/containers -/var/lib/cni
 ProtectHome=yes
 PrivateTmp=yes
 ProtectClock=yes
@@ -70,9 +71,10 @@ ETCD_DROP_IN = f"""\
 StartLimitIntervalSec=0
 
 [Service]
-LoadCredential=ca.crt:{TLS}/ca.crt
-LoadCredential=machine.crt:{TLS}/machine.crt
-LoadCredential=machine.key:{TLS}/machine.key
+RuntimeDirectory=kirsch-etcd
+RuntimeDirectoryMode=0700
+ExecStartPre=+/bin/sh -c 'cd {TLS} && for each in ca.crt machine.crt machine.key revoked.crl; do \
+    cp --preserve=mode $each {ETCD_TLS}/ && chown --reference={ETCD_TLS} {ETCD_TLS}/$each || exit 1; done'
 Restart=always
 RestartSec=1
 """
@@ -133,10 +135,11 @@ def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
             f"{peer}{name}": value
             for peer in ("", "PEER_")
             for name, value in {
-                "TRUSTED_CA_FILE": f"{CREDENTIALS}/ca.crt",
-                "CERT_FILE": f"{CREDENTIALS}/machine.crt",
-                "KEY_FILE": f"{CREDENTIALS}/machine.key",
+                "TRUSTED_CA_FILE": f"{ETCD_TLS}/ca.crt",
+                "CERT_FILE": f"{ETCD_TLS}/machine.crt",
+                "KEY_FILE": f"{ETCD_TLS}/machine.key",
                 "CLIENT_CERT_AUTH": "true",
+                "CRL_FILE": f"{ETCD_TLS}/revoked.crl",
             }.items()
         },
     }
@@ -144,13 +147,16 @@ def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
 
 
 def machine_files(
-    cluster: ClusterRecord, machine: MachineRecord, authority: bytes, pair: Pair, users: Pair | None
+    cluster: ClusterRecord, machine: MachineRecord, signer: Pair, pair: Pair, users: Pair | None
 ) -> list[File]:
-    """Return the files of every machine, container or host: kirschd's settings and keys. `users` is the
-    authority of users' certificates."""
+    """Return the files of every machine, container or host: kirschd's settings and keys.
+
+    `signer` is the cluster's authority, whose key goes to machines that keep etcd, for they renew
+    certificates; `users` the authority of users' certificates.
+    """
     files = [
         File(f"{FOLDER}/kirschd.toml", kirschd_toml(cluster, machine).encode(), 0o600),
-        File(f"{TLS}/ca.crt", authority),
+        File(f"{TLS}/ca.crt", signer.certificate),
         File(f"{TLS}/machine.crt", pair.certificate),
         File(f"{TLS}/machine.key", pair.key, 0o600),
         File(UNIT, KIRSCHD.encode()),
@@ -159,6 +165,8 @@ def machine_files(
         files.append(File(f"{TLS}/users.crt", users.certificate))
     if machine.etcd:
         files += [
+            File(f"{TLS}/ca.key", signer.key, 0o600),
+            File(f"{TLS}/revoked.crl", revocations(signer, []), 0o600),
             File("/etc/default/etcd", etcd_environment(cluster, machine).encode()),
             File(f"/etc/systemd/system/{ETCD_UNIT}.d/kirsch.conf", ETCD_DROP_IN.encode()),
             _wanted(ETCD_UNIT, f"/usr/lib/systemd/system/{ETCD_UNIT}"),

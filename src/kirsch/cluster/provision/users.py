@@ -9,9 +9,10 @@ from typing import Any
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.model.certificates import PEOPLE
+from kirsch.cluster.node.authority import issue
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.endpoint import Where, transport_to
-from kirsch.cluster.provision.keyring import CLIENT, issue, load_users
+from kirsch.cluster.provision.keyring import CLIENT, load_users
 from kirsch.cluster.provision.record import NAME, ClusterRecord, ProvisionError
 
 CERTIFICATES = "/kirsch/v1/certificates"

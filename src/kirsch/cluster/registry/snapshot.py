@@ -17,6 +17,7 @@ from kirsch.cluster.model import (
     UnitState,
     keys,
 )
+from kirsch.cluster.model.certificates import Issued, revoked_machines
 from kirsch.cluster.registry.base import Entry
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import Options, UnitFile, UnitName
@@ -25,7 +26,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 ByMachine = dict[UnitName, Mapping[str, Value]]
 
-MACHINE_KINDS = {keys.MACHINES, keys.MACHINE_SETTINGS}
+MACHINE_KINDS = {keys.MACHINES, keys.MACHINE_SETTINGS, keys.CERTIFICATES}
 
 
 @lru_cache(maxsize=65536)
@@ -133,7 +134,11 @@ class Snapshots:
 
     def _machines(self) -> dict[str, Machine]:
         machines = {}
+        # One that was removed while it was cut off may still have its connection to the store.
+        revoked = revoked_machines(Issued.parse(e.value) for e in self._mirror.below(keys.CERTIFICATES))
         for entry in self._mirror.held_below(keys.MACHINES):
+            if keys.last(entry.key) in revoked:
+                continue
             settings = self._mirror.value(keys.machine_settings(keys.last(entry.key)))
             machine = Machine.parse(entry.value, settings)
             machines[machine.id] = machine

@@ -56,6 +56,15 @@ class Members:
                     raise closed() from None
                 raise
 
+    async def replace(self, connections: Sequence[Connection]) -> None:
+        """Use other connections to the same members; watches go over to them at once, calls with time."""
+        before, self.connections = self.connections, tuple(connections)
+        for connection in before:
+            connection.end_watches()
+        await asyncio.sleep(CALL_SECONDS + SHORTEST_SECONDS)
+        for connection in before:
+            await connection.close()
+
     async def health(self) -> StoreHealth:
         """Ask all members for their status, at once. Raises Unavailable only when closed."""
         if self.closed:

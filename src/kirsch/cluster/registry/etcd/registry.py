@@ -59,6 +59,13 @@ class EtcdRegistry:
         secret = credentials(certificates)
         return cls(Members([Connection(endpoint, secret) for endpoint in parsed]))
 
+    async def renew(self, certificates: Certificates) -> None:
+        """Connect anew with other certificates; calls that are under way end on the old connections.
+
+        Raises RegistryError for certificates that cannot be read."""
+        secret = credentials(certificates)
+        await self._members.replace([Connection(old.endpoint, secret) for old in self._members.connections])
+
     async def get(self, key: str) -> Entry | None:
         answer, _ = await self._call(message.get_request(key))
         return message.entry(answer.kvs[0]) if answer.kvs else None
