@@ -1,4 +1,7 @@
-"""The README's tour, typed as it stands there: what is printed is what the page says, but for numbers."""
+"""The README's tour and the pages of frameworks, typed as they stand there.
+
+What is printed is what the page says, but for numbers.
+"""
 
 import os
 import re
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kirsch.robot.application import Application
+from kirsch.robot.application import Application, free_port
 
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "examples/notes"
@@ -32,10 +35,14 @@ def notes() -> Iterator[Application]:
         application.remove()
 
 
-def tour() -> Iterator[tuple[str, list[str]]]:
-    """The commands of the second terminal, each with the lines that follow it."""
+def tour() -> str:
+    """The part of the README that is typed into the second terminal."""
     text = (ROOT / "README.md").read_text()
-    text = text[text.index("in a second terminal") : text.index("Go back to the first terminal")]
+    return text[text.index("in a second terminal") : text.index("Go back to the first terminal")]
+
+
+def commands_of(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a page, each with the lines that follow it."""
     lines = iter([line[4:] for line in text.splitlines() if line.startswith("    ")])
     typed, printed, until = "", list[str](), ""
     for line in lines:
@@ -72,6 +79,17 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> list[str]:
     return printed
 
 
+def check(typed: str, told: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Type a command, and compare what it prints with what the page says."""
+    command = typed.partition(" #")[0]
+    deadline = time.monotonic() + (30 if command.startswith("kirsch journal") else 0)
+    # A person takes a while to type: what a unit is to have written by then is waited for.
+    while not (same := told_and_printed(told, run(command, folder, environment))):
+        if time.monotonic() > deadline:
+            break
+    assert same, f"{typed} is told otherwise than {same.printed}"
+
+
 @dataclass(frozen=True)
 class Same:
     """Lines of the page beside those that were printed; true if they say the same."""
@@ -95,16 +113,10 @@ def told_and_printed(told: list[str], printed: list[str]) -> Same:
 
 def test_the_tour_is_as_it_says(notes: Application):
     environment = {**notes.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    commands = [(typed, told) for typed, told in tour() if not typed.startswith("export PATH")]
+    commands = [(typed, told) for typed, told in commands_of(tour()) if not typed.startswith("export PATH")]
     assert len(commands) > 8
     for typed, told in commands:
-        command = typed.partition(" #")[0]
-        deadline = time.monotonic() + (30 if command.startswith("kirsch journal") else 0)
-        # A person takes a while to type: what a unit is to have written by then is waited for.
-        while not (same := told_and_printed(told, run(command, notes.directory, environment))):
-            if time.monotonic() > deadline:
-                break
-        assert same, f"{typed} is told otherwise than {same.printed}"
+        check(typed, told, notes.directory, environment)
 
 
 def test_what_up_says_is_as_it_says(notes: Application):
@@ -113,3 +125,32 @@ def test_what_up_says_is_as_it_says(notes: Application):
     told = {words(line) for line in block.splitlines()}
     said = {words(line) for line in str(notes.output).splitlines()}
     assert told - {""} <= said
+
+
+@pytest.mark.parametrize("page", ["flask", "django", "fastapi"])
+def test_the_page_of_a_framework_is_as_it_says(tmp_path: Path, page: str):
+    """In the environment that is active, where the framework is: what makes another is passed over."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KIRSCH_")}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix}
+    port, folder = free_port(), tmp_path
+    text = (ROOT / f"docs/{page}.md").read_text().replace("localhost:8080", f"localhost:{port}")
+    try:
+        for typed, told in commands_of(text):
+            if ".venv" in typed:
+                continue
+            check(typed, told, folder, environment)
+            if typed == "mkdir site && cd site":
+                folder = tmp_path / "site"
+            if typed.startswith("kirsch init"):
+                _adapt(folder, port)
+    finally:
+        subprocess.run([sys.executable, "-m", "kirsch.cli.main", "down", "."], cwd=folder, env=environment)
+
+
+def _adapt(folder: Path, port: int) -> None:
+    """Take another port, for others may have this one, and watch instances less long than people would."""
+    for name in ("kirsch.toml", "haproxy.cfg", "units/lb.container"):
+        path = folder / name
+        path.write_text(path.read_text().replace("8080", str(port)))
+    with (folder / "kirsch.toml").open("a") as file:
+        file.write('\n[release]\nhealthy_for = "100ms"\n')
