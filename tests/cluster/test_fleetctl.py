@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.cli.application import wait_for
+from tests.cli.application import KIRSCH, wait_for
 from tests.cluster.live import Answer, Kirschd, kirschd_in, options
 
 pytestmark = pytest.mark.services
@@ -291,3 +291,20 @@ def test_more_than_a_page(kirschd: Kirschd, run: Run) -> None:
             path = f"/fleet/v1/units/page{number:03}.service"
             assert connection.ask("PUT", path, body).status == 201
     assert len(rows(run("list-unit-files"))) == 250
+
+
+def test_kirsch_knows_what_fleetctl_has_submitted(kirschd: Kirschd, run: Run) -> None:
+    """fleet's API has options only: the same file with a comment is no other unit."""
+    path = kirschd.directory / "sleeper.service"
+    run("submit", "sleeper.service")
+    path.write_text("# What sleeps.\n" + path.read_text())
+
+    def kirsch(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*KIRSCH, "--endpoint", f"unix://{kirschd.socket}", *words]
+        return subprocess.run(command, cwd=kirschd.directory, capture_output=True, text=True, timeout=60)
+
+    assert kirsch("submit", "sleeper.service").stdout == "Unit sleeper.service is there already\n"
+    started = kirsch("start", "sleeper.service")
+    assert (started.returncode, started.stderr) == (0, "")
+    path.write_text(path.read_text().replace("1000", "2000"))
+    assert "differs from the unit that was submitted" in kirsch("submit", "sleeper.service").stderr

@@ -267,7 +267,7 @@ def _submit(client: Client, paths: Sequence[Path], *, replace: bool) -> set[str]
     changes, done = [], []
     for path, file in files:
         line = known.get(path.name)
-        same = line is not None and line["hash"] == file.hash
+        same = line is not None and line["hash"] in _hashes(file)
         if line is not None and not same and not replace:
             raise Failure(f"{path}: differs from the unit that was submitted; --replace replaces that")
         changes.append({"name": path.name, "text": file.text, "file": str(path)})
@@ -398,7 +398,7 @@ def _resolved(given: str, known: Collection[str]) -> list[str]:
 def _tell_other_texts(paths: Sequence[Path], lines: Mapping[str, Line]) -> None:
     """Warn of files whose unit was submitted with another text: the submitted one is what is started."""
     for path in paths:
-        if path.name in lines and isfile(path) and lines[path.name]["hash"] != _hash(path):
+        if path.name in lines and isfile(path) and lines[path.name]["hash"] not in _hashes_at(path):
             print(
                 f"warning: {path}: differs from the unit that was submitted, which is used; "
                 f"`kirsch submit --replace {path}` replaces it",
@@ -406,12 +406,24 @@ def _tell_other_texts(paths: Sequence[Path], lines: Mapping[str, Line]) -> None:
             )
 
 
-def _hash(path: Path) -> str:
-    """A unit file's hash, as UnitFile has it; empty where it cannot be read."""
+def _hashes_at(path: Path) -> set[str]:
+    """A unit file's hashes; of one that is not well-formed that of its bytes, of none none."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        data = path.read_bytes()
     except OSError:
-        return ""
+        return set()
+    try:
+        return _hashes(UnitFile.parse(data, str(path)))
+    except UnitError:
+        return {hashlib.sha256(data).hexdigest()}
+
+
+def _hashes(file: UnitFile) -> set[str]:
+    """The hashes of a text, and of the same options as fleetctl sends them: without comments."""
+    try:
+        return {file.hash, UnitFile.from_options(file.options).hash}
+    except UnitError:
+        return {file.hash}
 
 
 def _program(client: Client, pid: int) -> str:
