@@ -230,6 +230,9 @@ def test_a_machine_that_is_a_container_leaves_with_all_that_it_was(cluster, kirs
     kirsch("destroy", "data.service", "free.service")
     known = json.loads(kirsch("cluster", "status", cluster, "--json").stdout)["machines"]
     assert [machine["machine"] for machine in known] == ["n1"]
+    asked = "curl --silent --unix-socket /run/kirsch/kirsch.sock http://localhost/kirsch/v1/certificates"
+    listed = json.loads(podman("exec", f"kirsch-{cluster}-n1", "sh", "-c", asked))["certificates"]
+    assert {each["name"]: each["revoked"] for each in listed} == {"n1": False, "n2": True}
 
 
 def test_destroying_a_cluster_frees_the_hosts_that_joined(computer, bare, cluster, kirsch):
