@@ -1,8 +1,10 @@
 """Certificates of machines: renewed by kirschd itself, and refused once they are revoked."""
 
 import json
+import os
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from kirsch.cluster.model.certificates import Certificates, Issued, revoked_mach
 from kirsch.cluster.node.authority import (
     LEAF,
     LEEWAY,
+    Pair,
     authority,
     due,
     facts,
@@ -25,6 +28,9 @@ from kirsch.cluster.node.authority import (
     renew,
     revocations,
 )
+from kirsch.cluster.provision.endpoint import Where, transport_to
+from kirsch.cluster.provision.keyring import make_keys
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 CERTIFICATES = "/kirsch/v1/certificates"
 
@@ -66,6 +72,31 @@ def test_a_machine_is_revoked_once_all_its_certificates_are():
     assert revoked_machines([]) == frozenset()
     assert revoked_machines([of("a", True), of("b", False), of("", True)]) == {"a"}
     assert revoked_machines([of("a", True), of("a", False)]) == frozenset()
+
+
+def test_whoever_made_a_cluster_gets_a_new_certificate_by_the_next_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    machine = MachineRecord("n1", "1", "127.0.0.1")
+    record = ClusterRecord("blue", "c0ffee", "2026-12-02", "", (machine,), complete=True)
+    record.save()
+    make_keys(record)
+    file = record.certificates.certificate
+    young = file.read_bytes()
+    month_ago = time.time() - 30 * 86400
+    os.utime(file, (month_ago, month_ago))
+    transport_to(Where(cluster="blue"))
+    # It was copied, or restored: its file is older than it.
+    assert file.read_bytes() == young
+    signer = Pair.read(record.certificates.authority, record.certificates.authority.with_name("ca.key"))
+    old = renew(signer, young, timedelta(hours=1))
+    file.write_bytes(old)
+    os.utime(file, (month_ago, month_ago))
+    transport_to(Where(cluster="blue"))
+    assert facts(file.read_bytes()).until > facts(old).until
+    assert file.stat().st_mode & 0o777 == 0o600
+    record.certificates.client()
 
 
 class Issuer:
