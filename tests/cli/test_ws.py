@@ -144,9 +144,6 @@ class TestEveryProvider:
         line = fails("ws", "serve", "192.0.2.1:0", "--provider", provider)
         assert line == "cannot listen on 192.0.2.1:0: Cannot assign requested address"
 
-
-@pytest.mark.parametrize("provider", PROVIDERS[:-1])
-class TestAllButWSGI:
     def test_tls(self, provider, certificate):
         cert, key = str(certificate.file), str(certificate.key)
         tls = ("--ssl-cert", cert, "--ssl-key", key)
@@ -164,6 +161,47 @@ class TestAllButWSGI:
             assert path.stat().st_mode & 0o077 == 0
             assert ok("ws", url, "-1", stdin=b"hello\n") == b"hello\n"
         assert not path.exists()
+
+
+APP = """
+async def app(scope, receive, send):
+    if scope["type"] != "websocket":
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": f"{scope['path']} {event['text']}"})
+"""
+
+
+class TestASGI:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        (tmp_path / "asgi_application.py").write_text(APP)
+        monkeypatch.chdir(tmp_path)
+
+    def test_an_application_is_served(self, certificate, tmp_path):
+        application = ("--asgi", "asgi_application:app")
+        logged = r"127\.0\.0\.1:\d+: .*1009.*\n"
+        with serving("0", *application, "--max-size", "1K", log=logged) as url:
+            assert ok("ws", f"{url}there", "-1", stdin=b"hello\n") == b"/there hello\n"
+            assert "closed: 1009" in fails("ws", url, "-1", stdin=b"x" * 1025)
+        with serving("--unix", str(tmp_path / "socket"), *application) as url:
+            assert ok("ws", url, "-1", stdin=b"hello\n") == b"/ hello\n"
+        assert not (tmp_path / "socket").exists()
+        cert, key = str(certificate.file), str(certificate.key)
+        with serving("0", *application, "--ssl-cert", cert, "--ssl-key", key) as url:
+            assert ok("ws", url, "-1", "--insecure", stdin=b"hello\n") == b"/ hello\n"
+
+    def test_what_cannot_be_served(self):
+        line = fails("ws", "serve", "0", "--asgi", "asgi_application:none")
+        assert line == 'Attribute "none" not found in module "asgi_application".'
+        line = fails("ws", "serve", "0", "--asgi", "nowhere:app")
+        assert line == 'Could not import module "nowhere".'
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = fails("ws", "serve", str(port), "--asgi", "asgi_application:app")
+        assert line == f"cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
 @pytest.mark.parametrize("provider", ["asyncio", "tornado"])
@@ -199,8 +237,12 @@ def test_a_provider_that_is_not_installed(module, provider, extra):
         (("0", "--threads", "2"), "--threads is for threaded, cherrypy, wsgi"),
         (("0", "--provider", "gevent", "--loop", "uvloop"), "--loop is for asyncio, tornado"),
         (
-            ("--unix", "/x", "--provider", "wsgi"),
-            "wsgi listens on a port, without TLS: let a proxy before it speak that",
+            ("0", "--asgi", "a:b", "--origin", "x"),
+            "--origin does not go with --asgi: the application decides",
+        ),
+        (
+            ("0", "--asgi", "a:b", "--provider", "gevent"),
+            "--provider does not go with --asgi: uvicorn serves the application",
         ),
         (("0", "--subprotocol", ","), "',' is no subprotocol's name"),
     ],

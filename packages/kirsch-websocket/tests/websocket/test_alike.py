@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 import stat
 import threading
@@ -15,12 +16,25 @@ from tests.process import Before
 from tests.websocket import wire
 from tests.websocket.serving import BLOCKING, LOOPED, provider, serving
 
-from kirsch.websocket import Backoff, Closed, HandshakeError, Limits, WebSocket
+from kirsch.websocket import (
+    Backoff,
+    ClientOptions,
+    Closed,
+    HandshakeError,
+    Headers,
+    Limits,
+    Policy,
+    Response,
+    State,
+    WebSocket,
+)
+from kirsch.websocket.threaded import connect
 
 PATIENCE = 20
+SERVERS = (*BLOCKING, *LOOPED, "wsgi")
 
 
-@pytest.mark.parametrize("name", [*BLOCKING, *LOOPED])
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_unix_socket_is_its_owners(name, tmp_path):
     path = str(tmp_path / "socket")
     with serving(name, WebSocket, unix=path):
@@ -207,7 +221,7 @@ def test_functions_are_given_messages_in_chunks(name):
         assert [peer.next(), peer.next()] == ["True 4", "False 100000"]
 
 
-@pytest.mark.parametrize("name", [*BLOCKING, *LOOPED, "wsgi"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_no_host_is_every_address(name):
     with serving(name, WebSocket, None) as server:
         port = server.address[1]
@@ -248,3 +262,271 @@ def test_what_was_sent_before_the_end_is_delivered_to_who_reads_slowly(name, cap
     # A frame's head of ten bytes, the message, the close frame.
     assert b"".join(parts)[10:-4] == message
     assert not caplog.records
+
+
+def exchange(address, request):
+    """The response to a request: its head, and a body as long as that says."""
+    with socket.create_connection(address, PATIENCE) as sock:
+        sock.sendall(request)
+        said = b""
+        while b"\r\n\r\n" not in said:
+            data = sock.recv(1 << 16)
+            assert data, said
+            said += data
+        head, _, body = said.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        while length is not None and len(body) < int(length[1]):
+            body += sock.recv(1 << 16)
+        return head + b"\r\n\r\n" + body
+
+
+def status(said):
+    return int(said.split(b" ", 2)[1])
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_heads_that_are_no_http_are_refused(name):
+    fields = {
+        b"X-A: a\r\n b": 400,  # obs-fold (RFC 9112, 5.2)
+        b"X-A: a\0b": 400,
+        b"X-A : a": 400,
+        b": a": 400,
+        b"X-A: a\rb": 400,
+        b"Host: other": 400,
+        b"X-A: " + b"a" * 20_000: 431,
+    }
+    with serving(name, Echo) as server:
+        for field, refused in fields.items():
+            said = exchange(server.address, wire.REQUEST[:-2] + field + b"\r\n\r\n")
+            assert status(said) == refused, field
+        assert status(exchange(server.address, wire.REQUEST)) == 101
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_head_that_does_not_come_is_not_waited_for(name):
+    with (
+        serving(name, Echo, limits=Limits(handshake_timeout=0.2)) as server,
+        socket.create_connection(server.address, PATIENCE) as sock,
+    ):
+        sock.sendall(wire.REQUEST[:-2])
+        # It is dropped, or told why.
+        with contextlib.suppress(ConnectionResetError):
+            while sock.recv(4096):
+                pass
+
+
+@pytest.mark.parametrize("name", SERVERS)
+class TestPolicy:
+    def test_requests_are_answered_in_place_of_a_handshake(self, name, caplog):
+        def process(request):
+            match request.path:
+                case "/health":
+                    return Response(200, "OK", Headers({"Content-Type": "text/x-health"}), b"fine")
+                case "/login":
+                    return Response(401, headers=Headers({"WWW-Authenticate": "Basic"}), body=b"who?")
+                case "/old":
+                    return Response(302, headers=Headers({"Location": "/new"}))
+                case "/refused":
+                    raise HandshakeError(403, "not you", (("X-Y", "z"),))
+                case "/failed":
+                    raise LookupError("of mine")
+            return None
+
+        with serving(name, Echo, policy=Policy(process_request=process)) as server:
+
+            def ask(path, request=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
+                head, _, body = exchange(
+                    server.address, request.replace(b" / ", f" {path} ".encode())
+                ).partition(b"\r\n\r\n")
+                return status(head), head.lower().split(b"\r\n"), body
+
+            code, head, body = ask("/health")
+            assert (code, body) == (200, b"fine")
+            assert b"content-type: text/x-health" in head
+            assert b"content-length: 4" in head
+            code, head, body = ask("/login", wire.REQUEST)
+            assert (code, body) == (401, b"who?")
+            assert b"www-authenticate: basic" in head
+            code, head, _ = ask("/old", wire.REQUEST)
+            assert code == 302
+            assert any(line.startswith(b"location:") and line.endswith(b"/new") for line in head)
+            code, head, body = ask("/refused", wire.REQUEST)
+            assert (code, body) == (403, b"not you\n")
+            assert b"x-y: z" in head
+            code, _, body = ask("/failed", wire.REQUEST)
+            assert (code, body) == (500, b"the application failed\n")
+            assert ask("/", wire.REQUEST)[0] == 101
+        failures = [record for record in caplog.records if record.exc_info]
+        assert [str(record.exc_info[1]) for record in failures] == ["of mine"]
+        # A health page is asked for again and again.
+        assert not [record for record in caplog.records if "(HTTP status 200)" in record.getMessage()]
+
+    def test_subprotocols_and_fields_are_chosen_for_each_request(self, name):
+        def choose(request, offered):
+            if request.query == "none":
+                return None
+            if not offered:
+                raise HandshakeError(400, "say what you speak")
+            return offered[-1]
+
+        policy = Policy(subprotocols=choose, headers=lambda request: {"Set-Cookie": f"query={request.query}"})
+        with serving(name, Echo, policy=policy) as server:
+
+            def ask(query, *subprotocols):
+                options = ClientOptions(subprotocols=subprotocols, proxy=None)
+                return connect(f"{server.url}?{query}", options=options)
+
+            with ask("x", "a", "b") as ws:
+                assert ws.subprotocol == "b"
+                assert ws.response.status == 101
+                assert ws.response.headers.get("set-cookie") == "query=x"
+            with ask("none", "a") as ws:
+                assert ws.subprotocol is None
+            with pytest.raises(HandshakeError, match="400"):
+                ask("y")
+
+
+class Where(WebSocket):
+    def opened(self):
+        self.send(f"{self.request.path} {dict(self.path_params)}")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_routes(name):
+    routes = {
+        "/rooms/lobby": Echo,
+        "/rooms/{room}": Where,
+        "/rooms/{room}/users/{user}": Where,
+        "/käse": Where,
+    }
+    with serving(name, routes) as server:
+
+        def first(path):
+            with wire.dial(server.address, wire.REQUEST.replace(b" / ", f" {path} ".encode())) as peer:
+                return peer.next()
+
+        assert first("/rooms/a%20b?x=1") == "/rooms/a%20b {'room': 'a b'}"
+        assert first("/rooms/1/users/2") == "/rooms/1/users/2 {'room': '1', 'user': '2'}"
+        assert first("/k%C3%A4se").endswith(" {}")
+        with wire.dial(server.address, wire.REQUEST.replace(b" / ", b" /rooms/lobby ")) as peer:
+            peer.send("exact")
+            assert peer.next() == "exact"
+        for path in (b"/rooms/", b"/rooms", b"/rooms/1/users", b"/rooms/1/users/2/3"):
+            assert status(exchange(server.address, wire.REQUEST.replace(b" / ", b" " + path + b" "))) == 404
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_know_their_connections(name):
+    with serving(name, Echo) as server:
+        with wire.dial(server.address) as peer:
+            peer.send("there")
+            assert peer.next() == "there"
+            (websocket,) = server.connections
+            assert isinstance(websocket, Echo)
+            assert websocket.state == State.OPEN
+            peer.close()
+            assert peer.next().code == 1000
+            assert peer.next() is None
+        eventually(lambda: server.connections == [])
+        assert websocket.state == State.CLOSED
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_round_trips(name):
+    """With the peer that answers, and with one that does not; `latency` is the last one's."""
+    seen, done = [], threading.Event()
+
+    def function(ws):
+        seen.append(ws.latency)
+        seen.append(ws.round_trip(PATIENCE))
+        seen.append(ws.latency)
+        try:
+            ws.round_trip()
+        except Closed as closed:
+            seen.append(closed.code)
+        done.set()
+
+    async def coroutine(ws):
+        seen.append(ws.latency)
+        seen.append(await ws.round_trip(PATIENCE))
+        seen.append(ws.latency)
+        try:
+            await ws.round_trip()
+        except Closed as closed:
+            seen.append(closed.code)
+        done.set()
+
+    with (
+        serving(name, coroutine if name in LOOPED else function) as server,
+        wire.dial(server.address) as peer,
+    ):
+        ping = peer.next()
+        peer.protocol.answer(ping)
+        peer.flush()
+        assert peer.next().data != ping.data
+        peer.close(3000)
+        assert done.wait(PATIENCE)
+    before, seconds, latency, code = seen
+    assert before is None
+    assert 0 < seconds == latency < PATIENCE
+    assert code == 3000
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_send_may_be_awaited_and_then_waits_for_the_peer(name):
+    """What is sent in this way, as with websockets, meets no Slow however slowly it is read."""
+    size, count = 100_000, 200
+
+    async def handler(ws):
+        for number in range(count):
+            await ws.send(number.to_bytes(4) * (size // 4))
+        await ws.send("end")
+
+    limits = Limits(queue=200_000)
+    with (
+        serving(name, handler, policy=Policy(deflate=None), limits=limits) as server,
+        wire.dial(server.address) as peer,
+    ):
+        for number in range(count):
+            assert peer.next() == number.to_bytes(4) * (size // 4)
+        assert peer.next() == "end"
+        assert peer.next().code == 1000
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_kind_of_a_message_may_be_said(name):
+    class Kinds(WebSocket):
+        def opened(self):
+            self.send("hällo".encode(), text=True)
+            self.send("hällo", text=False)
+            self.send("hällo", text=True)
+            with pytest.raises(UnicodeDecodeError):
+                self.send(b"\xff", text=True)
+            with pytest.raises(TypeError, match="text= is for str and bytes, not list"):
+                self.send(["a"], text=True)
+            self.close()
+
+    with serving(name, Kinds) as server, wire.dial(server.address) as peer:
+        assert [peer.next() for _ in range(3)] == ["hällo", "hällo".encode(), "hällo"]
+        assert peer.next().code == 1000
+
+
+class Views(WebSocket):
+    views = True
+
+    def received_message(self, message):
+        self.send(f"{type(message).__name__} {len(message)}")
+
+
+class Bytes(Views):
+    views = False
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_binary_messages_are_bytes_and_views_for_who_asks_for_them(name):
+    with serving(name, {"/views": Views, "/bytes": Bytes}) as server:
+        for path, kind in (("/views", "memoryview"), ("/bytes", "bytes")):
+            with wire.dial(server.address, wire.REQUEST.replace(b" / ", f" {path} ".encode())) as peer:
+                for size in (0, 10, 70_000, 1 << 20):
+                    peer.send(bytes(size))
+                    assert peer.next() == f"{kind} {size}"

@@ -318,6 +318,7 @@ class TestAgreeing:
             ({}, "permessage-deflate; server_max_window_bits"),
             ({}, "permessage-deflate; server_max_window_bits=16"),
             ({"server_no_context_takeover": True}, "permessage-deflate"),
+            ({"server_max_window_bits": 14}, "permessage-deflate"),
             ({"server_max_window_bits": 10}, "permessage-deflate"),
             ({"server_max_window_bits": 10}, "permessage-deflate; server_max_window_bits=11"),
         ],
@@ -615,3 +616,38 @@ class TestCorruption:
         with pytest.raises(ProtocolError, match="corrupt") as caught:
             Agreement().codec(client=False, limits=LIMITS).decompress(data, True)
         assert caught.value.code == 1007
+
+
+class TestEnd:
+    """A message whose last bytes are missing is refused, not delivered."""
+
+    @pytest.mark.parametrize("alone", [False, True])
+    @pytest.mark.parametrize("message", [b"Hello", b'{"id": 1, "name": "x"}' * 20, bytes(range(256)) * 20])
+    @pytest.mark.parametrize("level", [0, 1, 6])
+    def test_each_byte_that_is_missing_is_missed(self, alone, message, level):
+        agreement = Agreement(client_no_context_takeover=alone, level=level)
+        whole = agreement.codec(client=True, limits=LIMITS).compress(message)
+        for length in range(1, len(whole)):
+            reader = agreement.codec(client=False, limits=LIMITS)
+            if whole[:length] == b"\x00":
+                # That is a message of its own, an empty one.
+                continue
+            code, said = 1007, message
+            try:
+                said = reader.decompress(whole[:length], True)
+            except ProtocolError as error:
+                code = error.code
+            # Where it is taken, only bits that mean nothing are missing.
+            assert (code, said) == (1007, message)
+        assert agreement.codec(client=False, limits=LIMITS).decompress(whole, True) == message
+
+    def test_what_follows_can_still_refer_back(self):
+        ours, peer = pair()
+        for _ in range(3):
+            assert peer.decompress(ours.compress(bytes(range(256))), True) == bytes(range(256))
+        assert len(ours.compress(bytes(range(256)))) < 20
+
+    def test_an_empty_message_may_have_no_bytes_at_all(self):
+        ours, peer = pair()
+        assert peer.decompress(b"", True) == b""
+        assert peer.decompress(ours.compress(b"next"), True) == b"next"

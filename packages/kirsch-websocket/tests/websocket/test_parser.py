@@ -182,7 +182,7 @@ class TestAnySequence:
             assert needed[-1] == 2
             whole = [event for event in events if not isinstance(event, Ping | Pong)]
             assert whole == [expected.decode() if text else expected]
-            assert text or isinstance(whole[0], memoryview if len(expected) >= LARGE else bytes)
+            assert type(whole[0]) is (str if text else bytes)
             assert sum(isinstance(event, Pong) for event in events) == len(fragments)
 
     @settings(max_examples=300)
@@ -489,6 +489,58 @@ class TestStreaming:
             tracemalloc.stop()
 
 
+class TestViews:
+    """Binary messages are `bytes`, of any size and however they come; memoryviews for who asks for them."""
+
+    @pytest.mark.parametrize("views", [False, True])
+    @pytest.mark.parametrize(
+        "sizes", [[0], [5], [LARGE], [2 * DIRECT], [3, 4], [DIRECT, 5, 2 * DIRECT, 1], [7, 0]]
+    )
+    @pytest.mark.parametrize("direct", [False, True])
+    def test_one_type_always(self, both, views, sizes, direct):
+        fragments = [bytes(range(256)) * (size // 256) + b"x" * (size % 256) for size in sizes]
+        data = b"".join(
+            made(CONTINUATION if number else BINARY, fragment, final=number == len(fragments) - 1)
+            for number, fragment in enumerate(fragments)
+        )
+        for core in both:
+            for pieces in ([data], [data[:9], data[9:]]):
+                events, failed, _ = fed(core.Parser(views=views), pieces, direct)
+                assert failed is None
+                (message,) = events
+                assert type(message) is (memoryview if views else bytes)
+                assert message == b"".join(fragments)
+                assert not views or message.readonly
+
+    def test_of_what_was_compressed(self, core):
+        codecs = [Agreement().codec(client=client, limits=Limits()) for client in (True, False)]
+        payload = codecs[0].compress(b"hello" * 100_000)
+        for views, kind in ((False, bytes), (True, memoryview)):
+            parser = core.Parser(codec=codecs[1], views=views)
+            parser.feed(made(BINARY, payload[:100], bits=0x40, final=False))
+            parser.feed(made(CONTINUATION, payload[100:]))
+            (message,) = parser.events
+            assert type(message) is kind
+            assert message == b"hello" * 100_000
+            payload = codecs[0].compress(b"hello" * 100_000)
+
+    def test_a_buffer_that_is_kept_does_no_harm(self, core):
+        parser = core.Parser()
+        parser.feed(made(BINARY, length=2 * DIRECT, final=False, key=bytes(4)))
+        kept = parser.get_buffer()
+        kept[:] = bytes(len(kept))
+        parser.advance(len(kept))
+        parser.feed(made(CONTINUATION, b"abc" * DIRECT))
+        (message,) = parser.events
+        assert message == bytes(2 * DIRECT) + b"abc" * DIRECT
+
+    def test_thousands_of_fragments(self, core):
+        parser = core.Parser()
+        parser.feed(made(BINARY, b"a", final=False) + made(CONTINUATION, b"b", final=False) * 50_000)
+        parser.feed(made(CONTINUATION, b"c"))
+        assert parser.events == [b"a" + b"b" * 50_000 + b"c"]
+
+
 class TestMemory:
     @pytest.mark.parametrize("fragments", [1, 4])
     def test_a_large_message_takes_little_more_than_itself(self, core, fragments):
@@ -653,8 +705,8 @@ class TestBothAreAlike:
     def test_in_what_they_are_made_with(self, both):
         names = set(inspect.signature(both[0].Parser).parameters)
         for core in both:
-            core.Parser(client=True, limits=Limits(), codec=None, stream=False)
-            assert names == {"client", "limits", "codec", "stream"}
+            core.Parser(client=True, limits=Limits(), codec=None, stream=False, views=False)
+            assert names == {"client", "limits", "codec", "stream", "views"}
             with pytest.raises(TypeError):
                 core.Parser(True)
             with pytest.raises(TypeError):

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from kirsch.websocket import Limits, Policy, WebSocket
-from kirsch.websocket.wsgi import WebSockets, serve
+from kirsch.websocket.wsgi import Server, WebSockets, serve
 
 APPLICATION = """
 from kirsch.websocket import Limits, Policy, WebSocket
@@ -178,7 +178,7 @@ def running(kind, folder):
             yield place
         server.server_close()
     else:
-        with serve(ours.websockets, policy=ours.policy, limits=ours.limits) as server:
+        with Server(ours) as server:
             yield Place(server.address[1])
     ours.close()
 
@@ -378,4 +378,4 @@ def test_a_tls_socket_is_not_taken():
 
 
 def test_names_of_the_module_are_what_applications_need():
-    assert WebSockets({}, policy=Policy(), limits=Limits()).websockets == {}
+    assert WebSockets({}, policy=Policy(), limits=Limits()).site.application == {}

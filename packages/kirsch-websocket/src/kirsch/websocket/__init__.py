@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kirsch.websocket.core.errors import WebSocketError as WebSocketError
     from kirsch.websocket.core.handshake import Policy as Policy
     from kirsch.websocket.core.handshake import refusal as refusal
+    from kirsch.websocket.core.headers import Headers as Headers
     from kirsch.websocket.core.headers import HeadReader as HeadReader
     from kirsch.websocket.core.headers import Request as Request
     from kirsch.websocket.core.headers import Response as Response
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kirsch.websocket.core.message import Prepared as Prepared
     from kirsch.websocket.core.opening import ClientOptions as ClientOptions
     from kirsch.websocket.core.room import Room as Room
+    from kirsch.websocket.core.sending import State as State
     from kirsch.websocket.core.site import Site as Site
     from kirsch.websocket.core.speedups import Parser as Parser
     from kirsch.websocket.core.speedups import Protocol as Protocol
@@ -50,6 +52,7 @@ _MODULES = {
     "Event": "message",
     "HandshakeError": "errors",
     "HeadReader": "headers",
+    "Headers": "headers",
     "Limits": "limits",
     "Message": "message",
     "Parser": "speedups",
@@ -65,6 +68,7 @@ _MODULES = {
     "Room": "room",
     "Site": "site",
     "Slow": "errors",
+    "State": "sending",
     "Url": "url",
     "WebSocket": "application",
     "WebSocketError": "errors",

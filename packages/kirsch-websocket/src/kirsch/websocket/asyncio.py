@@ -75,6 +75,11 @@ class Server:
         """URL that clients connect to."""
         return self._place.url
 
+    @property
+    def connections(self) -> list[WebSocket]:
+        """List of the open connections."""
+        return self._listener.connections.open
+
     async def serve_forever(self) -> None:
         """Serve until cancelled; then close."""
         try:

@@ -21,7 +21,6 @@ import ssl as tls
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 try:
@@ -36,11 +35,11 @@ from kirsch.websocket.core import arguments
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
 from kirsch.websocket.core.frame import GOING_AWAY
-from kirsch.websocket.core.handshake import Accepted, Policy, request_from_environ
+from kirsch.websocket.core.handshake import Accepted, Policy, content, phrase, request_from_environ
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import check_close
 from kirsch.websocket.core.site import Site
-from kirsch.websocket.listening import Listening, Place, peer_name
+from kirsch.websocket.listening import Listening, Place, http_server, peer_name
 from kirsch.websocket.threaded import Application, factory
 from kirsch.websocket.threads.pool import Pool
 
@@ -57,8 +56,6 @@ _UNSUPPORTED = (
     "this server does not hand over connections: kirsch.websocket.cherrypy needs environ['kirsch.upgrade'], "
     "as kirsch.bus.http_server and cherrypy.server with SERVER_DEFAULTS of kirsch.bus give it"
 )
-# Seconds that a handshake may take where no limit is set.
-LONG = 3600.0
 
 
 class WebSocketPlugin(SimplePlugin):
@@ -159,7 +156,7 @@ class WebSocketTool(cherrypy.Tool):
             if upgrade is None:
                 raise HandshakeError(501, _UNSUPPORTED)
         except HandshakeError as error:
-            log.warning("%s: %s", name, error)
+            log.log(error.level, "%s: %s", name, error)
             raise _Refused(error) from None
         request.websocket = websocket
         answer = Accepted(response, websocket.subprotocol, None).headers
@@ -235,9 +232,6 @@ def serve(
 
     Raises ServerError, in one line, if it cannot listen.
     """
-    from kirsch.bus import Limits as ServerLimits
-    from kirsch.bus import http_server
-
     arguments.listening(host, port, ssl, unix)
     limits = limits or Limits()
     _site(application, policy, limits, stream)
@@ -249,16 +243,9 @@ def serve(
     pages.log.access = _no_access_log
     plugin = WebSocketPlugin(bus, threads)
     plugin.subscribe()
-    # Only handshakes are served here, so their limits are those of requests.
-    take_on = ServerLimits(
-        threads=threads,
-        timeout=limits.handshake_timeout or LONG,
-        shutdown=limits.close_timeout,
-        header=limits.handshake,
-        body=limits.handshake,
-    )
     host = host or "0.0.0.0"  # noqa: S104 - it was asked for
-    adapter = http_server(bus, pages, host=host, port=port, path=unix, limits=take_on, tls=ssl)
+    http, server_limits = http_server(limits, threads)
+    adapter = http.http_server(bus, pages, host=host, port=port, path=unix, limits=server_limits, tls=ssl)
     adapter.bind()
     # As Bus.start does, but nothing is stopped, with a warning, when the interpreter ends.
     bus.state = bus.states.STARTING
@@ -284,20 +271,21 @@ class _Refused(cherrypy.HTTPError):
     """Handshake that failed: its response is a line of text, where CherryPy's errors are pages."""
 
     def __init__(self, error: HandshakeError) -> None:
-        super().__init__(error.status, error.reason)
-        self._headers = error.headers
+        # CherryPy's errors begin at 400.
+        super().__init__(max(error.status, 400), error.reason)
+        self.code = self.status = error.status
+        self._fields, self._body = content(error)
 
     def set_response(self) -> None:
         response = cherrypy.serving.response
         for name in _BODY:
             response.headers.pop(name, None)
-        response.status = f"{self.code} {HTTPStatus(self.code).phrase}"
-        response.headers["Content-Type"] = "text/plain; charset=utf-8"
-        for name, value in self._headers:
+        response.status = f"{self.code} {phrase(self.code)}"
+        for name, value in self._fields:
             response.headers[name] = value
         if "Upgrade" in response.headers:
             response.headers["Connection"] = "Upgrade"
-        response.body = f"{self._message}\n".encode("utf-8", "backslashreplace")
+        response.body = self._body
 
 
 def _site(

@@ -110,7 +110,7 @@ class Handler(WSGIHandler):
         try:
             websocket, response = self._open(name)
         except HandshakeError as error:
-            log.warning("%s: %s", name, error)
+            log.log(error.level, "%s: %s", name, error)
             self._say(str(error.status), refusal(error))
             return
         try:
@@ -123,7 +123,7 @@ class Handler(WSGIHandler):
 
     def _wanted(self) -> bool:
         if isinstance(self.site.application, Mapping):
-            return self.path.partition("?")[0] in self.site.application
+            return self.site.route(self.path.partition("?")[0]) is not None
         return "websocket" in self.headers.get("Upgrade", "").lower()
 
     def _open(self, name: str) -> tuple[WebSocket, bytes]:
@@ -224,6 +224,11 @@ class Server(Listening):
         self._server.start()
         super().__init__(self._place)
 
+    @property
+    def connections(self) -> list[WebSocket]:
+        """List of the open connections."""
+        return [wire.websocket for wire in self._wires]
+
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         check_close(code, reason)
         self._server.close()
@@ -263,7 +268,7 @@ class Server(Listening):
                 request = reader.feed(data)
             websocket, response = self.site.open(request, name)
         except HandshakeError as error:
-            log.warning("%s: %s", name, error)
+            log.log(error.level, "%s: %s", name, error)
             with contextlib.suppress(OSError):
                 sock.sendall(refusal(error))
                 # If bytes came after the socket is closed, the system would drop the answer.

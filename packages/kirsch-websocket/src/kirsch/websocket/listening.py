@@ -11,10 +11,13 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.url import place
 
 # Connections that may wait to be accepted.
 BACKLOG: Final = 1024
+# Seconds that a handshake may take where no limit is set.
+LONG: Final = 3600.0
 
 
 def peer_name(address: Any) -> str:
@@ -111,6 +114,27 @@ def listener(host: str | None, port: int, backlog: int = BACKLOG) -> sockets.soc
             raise no_such_host(host, error) from None
         family = found[0][0]
     return sockets.create_server((host or "", port), family=family, backlog=backlog)
+
+
+def http_server(limits: Limits, threads: int) -> tuple[Any, Any]:
+    """Return the module of kirsch's HTTP server, and its limits where it has only handshakes to answer.
+
+    Raises ImportError where it is not installed.
+    """
+    try:
+        from kirsch.bus import http
+    except ModuleNotFoundError:
+        raise ImportError(
+            "kirsch's HTTP server is not installed: pip install 'kirsch-websocket[cherrypy]'"
+        ) from None
+    return http, http.Limits(
+        threads=threads,
+        timeout=limits.handshake_timeout or LONG,
+        shutdown=limits.close_timeout,
+        target=limits.handshake,
+        header=limits.handshake,
+        body=limits.handshake,
+    )
 
 
 def no_such_host(host: str | None, error: sockets.gaierror) -> sockets.gaierror:

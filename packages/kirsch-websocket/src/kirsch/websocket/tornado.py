@@ -27,7 +27,7 @@ from kirsch.websocket.asyncio import Application, Connection, Stream, connect, f
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import HandshakeError
 from kirsch.websocket.core.frame import GOING_AWAY
-from kirsch.websocket.core.handshake import Policy
+from kirsch.websocket.core.handshake import Policy, content, phrase
 from kirsch.websocket.core.headers import Headers, Request
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import check_close
@@ -70,7 +70,7 @@ class Handler(RequestHandler):
         try:
             websocket, response = self._open()
         except HandshakeError as error:
-            log.warning("%s: %s", self._peer(), error)
+            log.log(error.level, "%s: %s", self._peer(), error)
             self._refuse(error)
             return
         self.set_status(101)
@@ -96,16 +96,21 @@ class Handler(RequestHandler):
         asked = self.request
         if asked.version == "HTTP/1.0":
             raise HandshakeError(505, "HTTP/1.0: a WebSocket needs HTTP/1.1")
-        request = Request(asked.method or "", asked.uri or "", Headers(asked.headers.get_all()))
+        fields = list(asked.headers.get_all())
+        size = sum(len(name) + len(value) + 4 for name, value in fields) + len(asked.uri or "")
+        if size > self.site.limits.handshake:
+            raise HandshakeError(431, f"a head of more than {self.site.limits.handshake} bytes")
+        request = Request(asked.method or "", asked.uri or "", Headers(fields))
         return self.site.open(request, self._peer())
 
     def _refuse(self, error: HandshakeError) -> None:
         self.clear()
-        self.set_status(error.status)
-        for name, value in error.headers:
+        self.clear_header("Content-Type")
+        self.set_status(error.status, phrase(error.status))
+        fields, body = content(error)
+        for name, value in fields:
             self.add_header(name, value)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{error.reason}\n")
+        self.finish(body)
 
     def _peer(self) -> str:
         """Return the peer as the application sees it: with `xheaders`, the client behind a proxy."""
@@ -162,7 +167,8 @@ class serve(loops.serve):  # noqa: N801 - the base class reads as a function too
         http = HTTPServer(
             TornadoApplication([(".*", made)], log_function=_unlogged),
             ssl_options=self._context,
-            max_header_size=limits.handshake,
+            # Tornado drops without an answer what exceeds this; the handler refuses less.
+            max_header_size=4 * limits.handshake,
             idle_connection_timeout=limits.handshake_timeout,
             # A handshake has no body, and Tornado would take 100 MiB before it calls the handler.
             max_body_size=limits.handshake,

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from kirsch.websocket.core.deflate import Deflate
 from kirsch.websocket.core.errors import Closed, HandshakeError, ProtocolError, Slow
 from kirsch.websocket.core.frame import ABNORMAL, INTERNAL, NORMAL
-from kirsch.websocket.core.handshake import Policy, accept, refusal
+from kirsch.websocket.core.handshake import Policy, accept, phrase, refusal
 from kirsch.websocket.core.headers import HeadReader, Request
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import Message
@@ -136,7 +136,7 @@ class Protocol(asyncio.Protocol):
             assert isinstance(request, Request)
             accept(request, self._policy())
         except HandshakeError as error:
-            log.warning("%s: %s", self._peer, error)
+            log.log(error.level, "%s: %s", self._peer, error)
             self._transport.write(refusal(error))
             self._finish()
             return
@@ -343,17 +343,16 @@ class Protocol(asyncio.Protocol):
         names = {name.lower() for name, _ in own}
         if b"transfer-encoding" in names:
             fields = ()
-        try:
-            phrase = HTTPStatus(status).phrase
-        except ValueError:
-            phrase = "Refused"
         every = [
             *self._state.default_headers,
             *((name, value) for name, value in own if name.lower() != b"connection"),
             *((name, value) for name, value in fields if name not in names),
             (b"connection", b"close"),
         ]
-        lines = [b"HTTP/1.1 %d %s" % (status, phrase.encode()), *(b"%s: %s" % field for field in every)]
+        lines = [
+            b"HTTP/1.1 %d %s" % (status, phrase(status).encode()),
+            *(b"%s: %s" % field for field in every),
+        ]
         self._transport.write(b"\r\n".join([*lines, b"", b""]))
 
     def _finish(self) -> None:

@@ -13,24 +13,28 @@ import atexit
 import logging
 import os
 import socket
-import ssl
+import ssl as tls
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from http import HTTPStatus
-from socketserver import ThreadingMixIn
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from kirsch.websocket.core import arguments
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import HandshakeError
 from kirsch.websocket.core.frame import GOING_AWAY
-from kirsch.websocket.core.handshake import Accepted, Policy, request_from_environ
+from kirsch.websocket.core.handshake import (
+    Accepted,
+    Policy,
+    content,
+    phrase,
+    quote_path,
+    request_from_environ,
+)
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import check_close
 from kirsch.websocket.core.site import Site
-from kirsch.websocket.listening import BACKLOG, Listening, Place, no_such_host, peer_name
+from kirsch.websocket.listening import Listening, Place, http_server, peer_name
 from kirsch.websocket.threaded import Application, factory
 from kirsch.websocket.threads.pool import Pool
 
@@ -74,13 +78,8 @@ class WebSockets:
         stream: bool = False,
         threads: int = 10,
     ) -> None:
-        # Checks the arguments now, not at the first request.
-        Site(websockets, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
-        self.websockets = websockets
+        self.site = Site(websockets, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
         self.application = application
-        self.policy = policy or Policy()
-        self.limits = limits or Limits()
-        self.stream = stream
         arguments.whole("threads", threads, 1)
         self.threads = threads
         self._lock = threading.Lock()
@@ -90,21 +89,16 @@ class WebSockets:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         handshake = "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
-        found = self.websockets
-        if isinstance(found, Mapping):
-            found = found.get(environ.get("PATH_INFO", ""))  # type: ignore[assignment]
-        if self.application is not None and (found is None or not handshake):
+        path = quote_path(str(environ.get("PATH_INFO", "")))
+        if self.application is not None and (not handshake or self.site.route(path) is None):
             return self.application(environ, start_response)
         name = _peer(environ)
         try:
-            if found is None:
-                raise HandshakeError(404, "there is no WebSocket at this path")
-            site = Site(found, self.policy, self.limits, partial(factory, stream=self.stream))
-            websocket, response = site.open(request_from_environ(environ), name)
+            websocket, response = self.site.open(request_from_environ(environ), name, path)
             upgrade = environ.get("kirsch.upgrade")
             taken = Taken(environ) if upgrade is None else None
         except HandshakeError as error:
-            log.warning("%s: %s", name, error)
+            log.log(error.level, "%s: %s", name, error)
             return _refuse(error, environ, start_response)
         if taken is None:
             assert upgrade is not None
@@ -137,6 +131,12 @@ class WebSockets:
                 atexit.register(self._pool.close)
             return self._pool
 
+    @property
+    def connections(self) -> list[WebSocket]:
+        """List of the open connections of this process."""
+        pool = self._pool
+        return [] if pool is None or self._process != os.getpid() else pool.connections
+
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         """Close every connection, as the end of the process does; the arguments are those of Server.close."""
         check_close(code, reason)
@@ -166,7 +166,7 @@ class Taken(list[bytes]):
             raise HandshakeError(501, _UNSUPPORTED)
         if type(given).__module__.startswith(("gevent", "eventlet")):
             raise HandshakeError(501, "this server's sockets are gevent's: take kirsch.websocket.gevent")
-        if isinstance(given, ssl.SSLSocket) or not isinstance(given, socket.socket):
+        if isinstance(given, tls.SSLSocket) or not isinstance(given, socket.socket):
             raise HandshakeError(501, "this server speaks TLS itself: with WSGI let a proxy before it do so")
         self.socket = given.dup()
         ended, self._end = socket.socketpair()
@@ -181,33 +181,46 @@ class Taken(list[bytes]):
 
 
 class Server(Listening):
-    """Server for development: Python's own WSGI server, with a thread for each handshake.
+    """kirsch's HTTP server with WebSockets, and the WSGI application beside them.
 
     Attributes:
-        address: (host, port).
+        address: (host, port), or the path of a Unix socket.
         url: the URL for clients.
     """
 
-    def __init__(self, websockets: WebSockets, host: str | None, port: int) -> None:
+    def __init__(
+        self,
+        websockets: WebSockets,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: tls.SSLContext | None = None,
+        unix: str | None = None,
+    ) -> None:
+        """Listen, and serve. Raises ServerError, in one line, if it cannot listen."""
+        http, limits = http_server(websockets.site.limits, websockets.threads)
+        if ssl is not None:
+            ssl.set_alpn_protocols(["http/1.1"])
+        address = unix if unix is not None else (host or "0.0.0.0", port)  # noqa: S104 - it was asked for
         self._websockets = websockets
-        try:
-            timeout = {"timeout": websockets.limits.handshake_timeout}
-            self._server = _Server((host or "", port), type("_Handler", (_Handler,), timeout))
-        except socket.gaierror as error:
-            raise no_such_host(host, error) from None
-        self._server.set_app(websockets)
-        super().__init__(Place(self._server.socket.getsockname(), secure=False))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
-        self._thread.start()
+        self._server = http.Server(address, websockets, limits, tls=ssl)
+        self._server.serve()
+        super().__init__(Place(self._server.address, ssl is not None))
+        self._closed = threading.Event()
+
+    @property
+    def connections(self) -> list[WebSocket]:
+        """List of the open connections."""
+        return self._websockets.connections
 
     def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
         check_close(code, reason)
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         self._websockets.close(code, reason, timeout)
+        self._closed.set()
 
     def _wait(self) -> None:
-        self._thread.join()
+        self._closed.wait()
 
 
 def serve(
@@ -217,43 +230,18 @@ def serve(
     *,
     policy: Policy | None = None,
     limits: Limits | None = None,
+    ssl: tls.SSLContext | None = None,
+    unix: str | None = None,
     stream: bool = False,
     threads: int = 10,
 ) -> Server:
-    """Listen, and serve behind Python's own WSGI server. The arguments are those of WebSockets.
+    """Listen, and serve behind kirsch's HTTP server: host, port, ssl and unix are those of Server.
 
-    Raises OSError if it cannot listen.
+    The other arguments are those of WebSockets. Raises ServerError, in one line, if it cannot listen.
     """
-    arguments.listening(host, port)
+    arguments.listening(host, port, ssl, unix)
     websockets = WebSockets(application, policy=policy, limits=limits, stream=stream, threads=threads)
-    return Server(websockets, host, port)
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    request_queue_size = BACKLOG
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # The parent's method asks the resolver for the host's name, which may take long.
-        socket.socket.bind(self.socket, self.server_address)
-        self.server_name, self.server_port = "localhost", self.socket.getsockname()[1]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("%s: the handshake broke off", client_address, exc_info=True)
-
-
-class _Handler(WSGIRequestHandler):
-    def get_environ(self) -> Environ:
-        return {
-            **super().get_environ(),
-            "SERVER_PROTOCOL": self.request_version,
-            "REMOTE_PORT": str(self.client_address[1]),
-            "kirsch.socket": self.connection,
-        }
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        log.debug(format, *arguments)
+    return Server(websockets, host, port, ssl=ssl, unix=unix)
 
 
 def _peer(environ: Environ) -> str:
@@ -273,11 +261,10 @@ def _received(environ: Environ) -> bytes:
 
 
 def _refuse(error: HandshakeError, environ: Environ, start_response: StartResponse) -> list[bytes]:
-    body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
-    fields = list(error.headers)
+    fields, body = content(error)
     if not str(environ.get("SERVER_SOFTWARE", "")).startswith(("gunicorn", "kirsch", "Werkzeug")):
         # Other servers refuse hop-by-hop fields from an application (PEP 3333).
         fields = [(name, value) for name, value in fields if name.lower() != "upgrade"]
-    fields += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", fields)
+    fields.append(("Content-Length", str(len(body))))
+    start_response(f"{error.status} {phrase(error.status)}", fields)
     return [body]

@@ -11,6 +11,7 @@ cdef class Parser:
     cdef object _codec
     cdef bint _masked
     cdef bint _stream
+    cdef bint _views
     cdef Py_ssize_t _largest
     cdef Py_ssize_t _frame
     cdef Py_ssize_t _fragments
@@ -31,8 +32,9 @@ cdef class Parser:
     cdef bint _begun
     cdef Py_ssize_t _count
     cdef Py_ssize_t _size
-    cdef bytes _small
-    cdef bytearray _payload
+    # Its bytes; or those pieces of it that came decompressed.
+    cdef bytes _message
+    cdef object _pieces
     cdef object _text
     cdef Utf8 _utf8
     cdef object _rest
@@ -50,5 +52,7 @@ cdef class Parser:
     cdef int _chunks(self, bytes piece, bint last) except -1
     cdef int _chunk(self, bytes piece, bint last) except -1
     cdef int _finish(self) except -1
+    cdef int _resize(self, Py_ssize_t size) except -1
+    cdef byte *_target(self) noexcept
     cdef int _fill(self) except -1
     cdef int _checked(self, const byte *data, Py_ssize_t size, bint last) except -1

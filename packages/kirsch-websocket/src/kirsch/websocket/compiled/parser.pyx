@@ -5,16 +5,16 @@ The generator is the same, but the bytes it is fed are pointers, and it is resum
 message: those are taken by `_messages` before it.
 """
 
-from cpython.bytearray cimport (
-    PyByteArray_AS_STRING,
-    PyByteArray_FromStringAndSize,
-    PyByteArray_Resize,
-)
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_Append
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
+
+from io import BytesIO
 
 from kirsch.websocket.compiled.frame cimport Utf8, byte, is_text, lay, turned
 
@@ -23,6 +23,10 @@ from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import Chunk, Ping, Pong, Text, invalid_text
 from kirsch.websocket.core.parser import parse_close
 
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    Py_ssize_t Py_REFCNT(PyObject *object)
 
 cdef enum:
     TEXT = 0x1
@@ -33,7 +37,6 @@ cdef enum:
     FIN = 0x80
     RSV1 = 0x40
     RESERVED = 0x30
-    LARGE = 64 << 10
     DIRECT = 256 << 10
     BROKEN = 1002
     INVALID = 1007
@@ -46,13 +49,24 @@ cdef Py_ssize_t SPARE = 64
 cdef Limits_default = Limits()
 
 
+cdef class Unfinished:
+    """Writable buffer of a bytes object that is being received, and that nobody has yet."""
+
+    cdef bytes _data
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(
+            buffer, self, PyBytes_AS_STRING(self._data), PyBytes_GET_SIZE(self._data), False, flags
+        )
+
+
 cdef class Parser:
     """Parser of the bytes that a server (`client=True`: we are the client) or a client sends.
 
     See `kirsch.websocket.core.parser`.
     """
 
-    def __init__(self, *, bint client=False, limits=Limits_default, codec=None, bint stream=False):
+    def __init__(self, *, bint client=False, limits=Limits_default, codec=None, bint stream=False, bint views=False):
         self.events = []
         self._masked = not client
         self._largest = NONE if limits.message is None else limits.message
@@ -60,6 +74,7 @@ cdef class Parser:
         self._fragments = NONE if limits.fragments is None else limits.fragments
         self._codec = codec
         self._stream = stream
+        self._views = views
         self._frames = self._parse()
         self._send = self._frames.send
         self.needed = next(self._frames)
@@ -82,7 +97,7 @@ cdef class Parser:
         if self._rest is None or count < 0 or count > self._length - self._done:
             raise ValueError("there is no such room")
         self._rest = None
-        target = <byte *>PyByteArray_AS_STRING(self._payload) + self._size - self._length + self._done
+        target = self._target() + self._done
         if self._masked:
             lay(target, target, count, turned(self._key, self._done))
         self._done += count
@@ -93,7 +108,7 @@ cdef class Parser:
         """Drop an unfinished message; nothing more will come."""
         if self._frames is not None:
             self._frames.close()
-        self._rest = self._payload = self._small = self._text = None
+        self._rest = self._message = self._pieces = self._text = None
         # The codec may hold hundreds of KiB.
         self._codec = None
         self.needed = 0
@@ -216,7 +231,7 @@ cdef class Parser:
                     lay(target, at, length, key)
                 else:
                     memcpy(target, at, length)
-                PyList_Append(events, payload if length < LARGE else memoryview(payload))
+                PyList_Append(events, memoryview(payload) if self._views else payload)
             at += length
             self._at = at
         self._at = at
@@ -323,31 +338,42 @@ cdef class Parser:
     cdef int _place(self) except -1:
         """Make room for the frame's payload at its final place."""
         try:
-            if self._count == 1 and self._final and self._length < LARGE:
-                self._small = PyBytes_FromStringAndSize(NULL, self._length)
-            elif self._payload is None:
-                self._payload = PyByteArray_FromStringAndSize(NULL, self._length)
-            else:
-                try:
-                    PyByteArray_Resize(self._payload, self._size)
-                except BufferError:
-                    # A caller still holds the buffer of an earlier frame.
-                    self._payload = bytearray(self._payload)
-                    PyByteArray_Resize(self._payload, self._size)
-        except MemoryError:
+            if self._message is None:
+                self._message = PyBytes_FromStringAndSize(NULL, self._length)
+            elif PyBytes_GET_SIZE(self._message) < self._size:
+                # There is room for more, since a message may have thousands of fragments.
+                self._resize(self._size if self._final else self._size + (self._size >> 3))
+        except (MemoryError, OverflowError):
             raise ProtocolError(TOO_BIG, f"a frame of {self._length} bytes: no memory for it") from None
         return 0
+
+    cdef int _resize(self, Py_ssize_t size) except -1:
+        """Change the size of the message's buffer, which nobody has seen yet."""
+        cdef bytes message = self._message
+        cdef PyObject *raw = <PyObject *>message
+        cdef Py_ssize_t kept = min(size, PyBytes_GET_SIZE(message))
+        Py_INCREF(message)
+        self._message = message = None
+        if Py_REFCNT(raw) == 1:
+            _PyBytes_Resize(&raw, size)
+            self._message = <bytes>raw
+        else:
+            # A caller still holds the buffer of an earlier frame.
+            self._message = PyBytes_FromStringAndSize(NULL, size)
+            memcpy(PyBytes_AS_STRING(self._message), PyBytes_AS_STRING(<bytes>raw), kept)
+        Py_DECREF(<bytes>raw)
+        return 0
+
+    cdef byte *_target(self) noexcept:
+        """Return where the frame's payload belongs."""
+        return <byte *>PyBytes_AS_STRING(self._message) + self._size - self._length
 
     cdef int _fill(self) except -1:
         """Take the payload bytes that are here; return True if that is all of them."""
         cdef Py_ssize_t left = self._length - self._done
         cdef Py_ssize_t count = min(left, self._end - self._at)
-        cdef byte *target
-        if self._small is not None:
-            target = <byte *>PyBytes_AS_STRING(self._small)
-        else:
-            target = <byte *>PyByteArray_AS_STRING(self._payload) + self._size - self._length
-        target += self._done
+        cdef byte *target = self._target() + self._done
+        cdef Unfinished unfinished
         if count > 0:
             if self._masked:
                 lay(target, self._at, count, turned(self._key, self._done))
@@ -362,8 +388,10 @@ cdef class Parser:
         if count == left:
             return True
         if left - count >= DIRECT:
+            unfinished = Unfinished.__new__(Unfinished)
+            unfinished._data = self._message
             start = self._size - self._length + self._done
-            self._rest = memoryview(self._payload)[start : start + left - count]
+            self._rest = memoryview(unfinished)[start : start + left - count]
         return False
 
     cdef int _checked(self, const byte *data, Py_ssize_t size, bint last) except -1:
@@ -399,12 +427,12 @@ cdef class Parser:
             piece = self._codec.decompress(piece, last)
         if self._text is not None:
             self._text.add(piece, last)
-        if last and self._payload is None:
-            self._small = piece
-        elif self._payload is None:
-            self._payload = bytearray(piece)
-        else:
-            self._payload += piece
+        if last and self._pieces is None:
+            self._message = piece
+            return 0
+        if self._pieces is None:
+            self._pieces = BytesIO()
+        self._pieces.write(piece)
         return 0
 
     cdef int _chunks(self, bytes piece, bint last) except -1:
@@ -425,30 +453,26 @@ cdef class Parser:
 
     cdef int _finish(self) except -1:
         """Emit the complete message."""
-        cdef bytes small = self._small
-        cdef bytearray payload = self._payload
+        cdef bytes message
         cdef int opcode = self._opcode
-        self._small = self._payload = self._text = None
+        if self._pieces is not None:
+            # It does not copy them.
+            self._message = self._pieces.getvalue()
+        elif self._message is None:
+            self._message = b""
+        elif not self._compressed and PyBytes_GET_SIZE(self._message) > self._size:
+            self._resize(self._size)
+        message = self._message
+        self._message = self._pieces = self._text = None
         self._opcode = 0
         self._count = self._size = 0
         self._begun = False
         if self._stream:
             return 0
         if opcode == TEXT:
-            if small is not None:
-                self.events.append(_decode(PyBytes_AS_STRING(small), len(small)))
-            elif payload is not None:
-                self.events.append(_decode(PyByteArray_AS_STRING(payload), len(payload)))
-            else:
-                self.events.append("")
-        elif small is not None:
-            self.events.append(small if len(small) < LARGE else memoryview(small))
-        elif payload is None:
-            self.events.append(b"")
-        elif len(payload) < LARGE:
-            self.events.append(bytes(payload))
+            self.events.append(_decode(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)))
         else:
-            self.events.append(memoryview(payload).toreadonly())
+            self.events.append(memoryview(message) if self._views else message)
         return 0
 
 

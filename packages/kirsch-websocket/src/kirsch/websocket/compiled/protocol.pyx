@@ -22,11 +22,15 @@ cdef class Protocol(Sending):
     See `kirsch.websocket.core.protocol`.
     """
 
+    views = False
+
     def __init__(
         self, *, bint client=False, limits=default_limits, codec=None, bint stream=False, entropy=os.urandom
     ):
         Sending.__init__(self, client=client, limits=limits, codec=codec, entropy=entropy)
-        self._parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
+        self._parser = Parser(
+            client=client, limits=limits, codec=codec, stream=stream, views=self.views
+        )
         self.heard = True
 
     def receive(self, data):

@@ -14,6 +14,7 @@ cdef class Sending:
     cdef public bint corked
     cdef public object guard
     cdef public unsigned long thread
+    cdef public object room
     cdef object _codec
     cdef Py_ssize_t _minimum
     cdef object _entropy

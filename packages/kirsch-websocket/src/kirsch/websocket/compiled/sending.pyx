@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 from kirsch.websocket.compiled.frame cimport byte, header, lay
 
 from kirsch.websocket.core.errors import Closed, ProtocolError, Slow
-from kirsch.websocket.core.message import Close, Ping, Prepared, check_close, frozen
+from kirsch.websocket.core.message import Close, Ping, Prepared, check_close, frozen, of_type
 from kirsch.websocket.core.sending import FREE, _wrong_thread
 from kirsch.websocket.core.source import Incoming, Relay, Source
 
@@ -99,19 +99,26 @@ cdef class Sending:
         """Bytes that wait to be taken."""
         return self._size + self._waiting
 
-    def send(self, data):
+    def send(self, data, text=None):
         """Queue a message: `str` is text, bytes are binary; an iterator's items, or a file, are one message.
 
         A message that is received in chunks is sent on as they come.
 
-        Never blocks, and returns None: there is nothing to await.
+        Never blocks. On asyncio and Tornado it may be awaited, which waits while the peer reads slowly.
+
+        Args:
+            data: the message.
+            text: True sends bytes as text, False `str` as a binary message; None decides by the type.
 
         Raises:
             Closed: the connection is closing or closed.
             Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
             TypeError: the argument is no message.
+            ValueError: bytes to be sent as text are not UTF-8.
             RuntimeError: on asyncio, Tornado and gevent, in another thread than the connection's.
         """
+        if text is not None:
+            data = of_type(data, text)
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             self._stream(data)
         elif self.guard is None:
@@ -121,6 +128,7 @@ cdef class Sending:
                 self._send(data)
         if not self._notified and (not self.corked or self._size >= BATCH):
             self._notify()
+        return self.room
 
     def ping(self, bytes data not None=b""):
         """Send a ping; the peer's Pong carries `data` back, 125 bytes at most.

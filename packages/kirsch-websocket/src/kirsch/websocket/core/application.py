@@ -1,18 +1,19 @@
 """WebSocket: the class that applications extend, the same for every provider, with the names of ws4py."""
 
 import logging
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from typing import Protocol as Interface
 
 from kirsch.websocket.core.errors import Closed, ProtocolError
 from kirsch.websocket.core.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
 from kirsch.websocket.core.message import Chunk, Close, Event, Message, Ping, Pong
-from kirsch.websocket.core.protocol import CLOSED, CLOSING
+from kirsch.websocket.core.protocol import CLOSED, CLOSING, OPEN
 from kirsch.websocket.core.speedups import Protocol
 
 if TYPE_CHECKING:
-    from kirsch.websocket.core.headers import Request
+    from kirsch.websocket.core.headers import Request, Response
 
 log = logging.getLogger("kirsch.websocket")
 
@@ -49,7 +50,11 @@ class WebSocket(Protocol):
 
     Attributes:
         streaming: True to get messages in chunks, by `received_chunk`.
+        views: True to get binary messages as read-only memoryviews; those in fragments are copied once less.
         request: on a server, the handshake's request.
+        response: on a client, the handshake's response.
+        path_params: on a server, the parts of the path that a route such as "/rooms/{room}" names.
+        latency: the seconds that the last ping took which this library sent by itself or by `round_trip`.
         subprotocol: the agreed subprotocol, or None.
         peer: the peer's address, for logs.
         unsent: the bytes that waited to be sent when a peer that did not read them was given up.
@@ -57,6 +62,9 @@ class WebSocket(Protocol):
 
     streaming = False
     request: "Request | None" = None
+    response: "Response | None" = None
+    path_params: Mapping[str, str] = MappingProxyType({})
+    latency: float | None = None
     subprotocol: str | None = None
     peer: str = "?"
     unsent: int = 0
@@ -69,7 +77,7 @@ class WebSocket(Protocol):
         """Start: the handshake is done."""
 
     def received_message(self, message: Message) -> None:
-        """Process a message: text is `str`; binary is `bytes`, from 64 KiB on a read-only memoryview."""
+        """Process a message: text is `str`; binary is `bytes`, or a read-only memoryview if `views`."""
 
     def received_chunk(self, data: str | bytes, first: bool, final: bool) -> None:
         """Process a part of a message, if `streaming`."""
@@ -94,6 +102,14 @@ class WebSocket(Protocol):
         Blocks with other providers. Raises Closed, and TimeoutError after `timeout` seconds.
         """
         return self.wire.drain(timeout)
+
+    def round_trip(self, timeout: float | None = None) -> Any:
+        """Ping the peer, and return the seconds until its pong: an awaitable with asyncio and Tornado.
+
+        Blocks with other providers, so do not call it in a callback. Raises Closed, and TimeoutError after
+        `timeout` seconds.
+        """
+        return self.wire.round_trip(timeout)
 
     def wait_closed(self, timeout: float | None = None) -> Any:
         """Wait until the connection is gone and return True, or False after `timeout` seconds.
@@ -125,6 +141,9 @@ class WebSocket(Protocol):
     __since: float | None = None
     __pinged: float | None = None
     __closing: float | None = None
+    # Pings that wait for their pong, by their data: when they were sent, and what is called then.
+    __pings: dict[bytes, tuple[float, Callable[[float], object]]] | None = None
+    __number = 0
     # Bytes that waited at the last tick of a connection that is closing.
     __left = 0
 
@@ -198,7 +217,7 @@ class WebSocket(Protocol):
             if limits.ping_interval is not None and now - self.__since >= limits.ping_interval:
                 self.__pinged = now
                 try:
-                    self.ping()
+                    self.__ping(b"", _ignore)
                 except Closed:
                     # Another thread began to close just now.
                     pass
@@ -207,6 +226,42 @@ class WebSocket(Protocol):
             # The end may take longer than until the next tick.
             self.__since, self.__pinged = now, None
             self.unanswered()
+
+    def ping_for(self, ponged: Callable[[float], object]) -> None:
+        """Ping the peer, and have `ponged(seconds)` called when it has answered. Raises Closed."""
+        self.__number += 1
+        self.__ping(b"%d" % self.__number, ponged)
+
+    def __clock(self) -> float:
+        """Return the seconds of the wire's clock; 0 where it has none."""
+        seconds: float = getattr(self.wire, "clock", float)()
+        return seconds
+
+    def __ping(self, data: bytes, ponged: Callable[[float], object]) -> None:
+        if self.__pings is None:
+            self.__pings = {}
+        self.__pings[data] = self.__clock(), ponged
+        self.ping(data)
+
+    def __ponged(self, data: bytes) -> None:
+        pings = self.__pings
+        if pings is None or data not in pings:
+            return
+        # A peer may answer the last of several pings only (RFC 6455, 5.5.3).
+        for each in list(pings):
+            at, ponged = pings.pop(each)
+            seconds = self.__clock() - at
+            ponged(seconds)
+            if each == data:
+                self.latency = seconds
+                break
+
+    def no_pong(self, timeout: float | None) -> Exception:
+        """Return the error of `round_trip` without a pong."""
+        if self.state == OPEN and timeout is not None:
+            return TimeoutError(f"no pong in {timeout:g} s")
+        close = self.close_received or self.close_sent or Close(ABNORMAL, "")
+        return Closed(close.code, close.reason)
 
     def unanswered(self) -> None:
         """End the connection, since the peer did not answer a ping in time."""
@@ -234,9 +289,14 @@ class WebSocket(Protocol):
         if isinstance(event, Chunk):
             self.received_chunk(event.data, event.first, event.final)
         elif isinstance(event, Pong):
+            self.__ponged(event.data)
             self.ponged(event.data)
         elif isinstance(event, Ping | Close):
             self.answer(event)
+
+
+def _ignore(seconds: float) -> None:
+    """Take no notice of a pong."""
 
 
 def close_code(raised: type[BaseException] | None) -> int:

@@ -15,6 +15,8 @@ from kirsch.websocket.core.limits import Limits
 NAME: Final = "permessage-deflate"
 # Every compressed message ends in these bytes, which are not sent (RFC 7692, 7.2.1).
 TAIL: Final = b"\x00\x00\xff\xff"
+# The tail, and an empty block that ends the stream: read as such only where a message may end.
+_END: Final = TAIL + b"\x01\x00\x00\xff\xff"
 # Up to this size a message may have any ratio.
 RATIO_FREE: Final = 1 << 20
 # Bytes decompressed at a time, and bytes given to zlib at a time, since zlib copies its unused input.
@@ -107,10 +109,10 @@ class Codec:
         "_kind",
         "_largest",
         "_left",
+        "_owed",
         "_produced",
         "_ratio",
         "_received",
-        "_tail",
         "_window",
         "minimum",
     )
@@ -133,9 +135,10 @@ class Codec:
         # Bytes of the current message, before and after decompression.
         self._received = 0
         self._produced = 0
-        # Input of the current slice that zlib has not taken yet, and True if that ends in the tail.
+        # Input of the current slice that zlib has not taken yet.
         self._left: bytes | None = None
-        self._tail = False
+        # True if the inflater was not given the tail of the last message yet.
+        self._owed = False
         # Number of final blocks of the current message.
         self._finals = 0
 
@@ -169,12 +172,13 @@ class Codec:
     def decompress(self, data: Bytes, final: bool) -> bytes:
         """Decompress a part of a message's payload, `final` for the last.
 
-        Raises ProtocolError 1009 beyond the limits of size and ratio, 1007 for corrupt data.
+        Raises ProtocolError 1009 beyond the limits of size and ratio, 1007 for data that is corrupt or ends
+        too early.
         """
         if len(data) > _SLICE:
             return _joined(self.pieces(data, final))
         # Nearly every message needs only one call of zlib.
-        out: bytes = self._start(data, final)
+        out: bytes = self._start(data)
         if self._left is not None:
             out = _joined(chain((out,), self._rest()))
         if final:
@@ -189,17 +193,20 @@ class Codec:
         view = memoryview(data)
         size = len(data)
         for begin in range(0, size or 1, _SLICE):
-            end = begin + _SLICE
-            yield self._start(view[begin:end], final and end >= size)
+            yield self._start(view[begin : begin + _SLICE])
             yield from self._rest()
         if final:
             self._end()
 
-    def _start(self, data: Bytes, last: bool) -> bytes:
+    def _start(self, data: Bytes) -> bytes:
         """Decompress the beginning of a slice; `_left` is not None if there is more."""
+        if not len(data):
+            return b""
         self._received += len(data)
-        self._tail = last
-        return self._step(b"".join((data, TAIL)) if last else data)
+        if self._owed:
+            self._owed = False
+            data = b"".join((TAIL, data))
+        return self._step(data)
 
     def _rest(self) -> Iterator[bytes]:
         while self._left is not None:
@@ -230,13 +237,13 @@ class Codec:
             left = inflater.unused_data
             self._finals += 1
             # The offset of the block's end, independent of how the message is cut.
-            ended = self._received + (4 if self._tail else 0) - len(left)
+            ended = self._received - len(left)
             if self._finals > _FINAL_BLOCKS + ended // _FINAL_EVERY:
                 raise ProtocolError(1007, "a compressed message of too many final blocks")
-            # The tail alone is no block: the sender left out the block that it ends.
-            self._left = None if not left or (self._tail and left == TAIL) else left
+            self._left = left or None
         else:
-            self._left = inflater.unconsumed_tail or None
+            # zlib may hold back what there was no room for, without any input left.
+            self._left = inflater.unconsumed_tail or (b"" if size == asked else None)
         return out
 
     def _too_large(self, most: int) -> ProtocolError:
@@ -245,6 +252,18 @@ class Codec:
         return ProtocolError(1009, f"a message that is more than {self._ratio} times its compressed size")
 
     def _end(self) -> None:
+        inflater = self._inflater
+        # A final block has no tail, and some senders leave out the empty block of an empty message (7.2.3.6).
+        if inflater is not None and self._received:
+            # zlib does not tell where it is, so the test is done by a copy if more messages are to come.
+            inflater = inflater if self._forget else inflater.copy()
+            try:
+                whole = not inflater.decompress(_END) and inflater.eof and not inflater.unused_data
+            except zlib.error:
+                whole = False
+            if not whole:
+                raise ProtocolError(1007, "a compressed message that is corrupt: its end is missing")
+            self._owed = not self._forget
         self._received = self._produced = self._finals = 0
         if self._forget:
             self._inflater = None

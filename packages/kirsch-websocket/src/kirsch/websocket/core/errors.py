@@ -1,5 +1,7 @@
 """Exceptions of this package."""
 
+import logging
+
 
 class WebSocketError(Exception):
     """Base class of this package's exceptions."""
@@ -20,14 +22,23 @@ class ProtocolError(WebSocketError):
 class HandshakeError(WebSocketError):
     """The handshake failed: HTTP status, reason and header fields of the response.
 
-    A server sends that response, a client has received it; `status` is 0 where there was none.
+    A server sends that response, with the reason as its body if `body` is None; a client has received it;
+    `status` is 0 where there was none.
     """
 
-    def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = (), body: bytes | None = None
+    ) -> None:
         super().__init__(f"{reason} (HTTP status {status})" if status else reason)
         self.status = status
         self.reason = reason
         self.headers = headers
+        self.body = body
+
+    @property
+    def level(self) -> int:
+        """Level of logging: a page that was asked for is no failure."""
+        return logging.INFO if 200 <= self.status < 400 else logging.WARNING
 
 
 class Closed(WebSocketError):

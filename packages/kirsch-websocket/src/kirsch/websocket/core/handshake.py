@@ -4,10 +4,11 @@ import hashlib
 import re
 from base64 import b64encode
 from binascii import b2a_base64
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from inspect import iscoroutinefunction
+from typing import Any, Final
 from urllib.parse import quote
 
 from kirsch.websocket.core import arguments, deflate
@@ -53,9 +54,12 @@ _OWN: Final = frozenset(
         "sec-websocket-version",
     )
 )
+# Fields of a response that the server writes itself.
+_FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 _SAFE: Final = "/:@!$&'()*+,;=~"
 
 Fields = Iterable[tuple[str, str]]
+Select = Callable[[Request, list[str]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +67,42 @@ class Policy:
     """Conditions on which a server accepts a client.
 
     Attributes:
-        subprotocols: the supported ones; the first that the client offers is chosen, or none.
+        subprotocols: the supported ones; the first that the client offers is chosen, or none. Or a function
+            of the request and of what the client offers, which returns one of these, or None.
         origins: the pages whose scripts may connect: "https://example.com", "same" for pages of the host
             itself, "*" for any; None is ("same",). Clients without an Origin are no browsers, and accepted.
         deflate: the compression of messages, if the client supports it; None for none.
-        headers: further fields of the response: pairs, or a mapping.
+        headers: further fields of the response: pairs, a mapping, or a function of the request that returns
+            either.
+        process_request: a function of the request, called before anything of it is checked but its head. It
+            returns None, or a Response that answers the request in place of a handshake (a health page, a
+            challenge, a redirect).
+
+    The functions may refuse a request by raising HandshakeError. They must not block.
     """
 
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] | Select = ()
     origins: Collection[str] | None = None
     deflate: Deflate | None = Deflate()  # noqa: RUF009 - it is frozen
-    headers: Mapping[str, str] | Fields = ()
+    headers: Mapping[str, str] | Fields | Callable[[Request], Mapping[str, str] | Fields] = ()
+    process_request: Callable[[Request], Response | None] | None = None
 
     def __post_init__(self) -> None:
         arguments.kind("deflate", self.deflate, Deflate | None, "a kirsch.websocket.Deflate or None")
         origins = ("same",) if self.origins is None else self.origins
         origins = (origins,) if isinstance(origins, str) else origins
         object.__setattr__(self, "origins", frozenset(origin.rstrip("/").lower() for origin in origins))
-        object.__setattr__(self, "subprotocols", _tokens(self.subprotocols))
-        object.__setattr__(self, "headers", _fields(self.headers))
+        if not callable(self.subprotocols):
+            object.__setattr__(self, "subprotocols", _tokens(self.subprotocols))
+        if not callable(self.headers):
+            object.__setattr__(self, "headers", _fields(self.headers))
+        for name in ("subprotocols", "headers", "process_request"):
+            if iscoroutinefunction(value := getattr(self, name)):
+                raise TypeError(
+                    f"{name} is a plain function, since a handshake does not wait: not {value.__name__}"
+                )
+        if self.process_request is not None and not callable(self.process_request):
+            raise TypeError(f"process_request is a function, not {arguments.shown(self.process_request)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +156,12 @@ def accept(request: Request, policy: Policy, subprotocol: str | None = None) -> 
     agreement = None
     offered = _offered(fields.get("sec-websocket-protocol", ""))
     if subprotocol is None:
-        subprotocol = next((name for name in offered if name in policy.subprotocols), None)
-    elif subprotocol not in offered:
+        choice = policy.subprotocols
+        if callable(choice):
+            subprotocol = choice(request, offered)
+        else:
+            subprotocol = next((name for name in offered if name in choice), None)
+    if subprotocol is not None and subprotocol not in offered:
         raise ValueError(f"the client did not offer the subprotocol {subprotocol[:40]!a}")
     if subprotocol is not None:
         answer += "\r\nSec-WebSocket-Protocol: ", subprotocol
@@ -146,9 +171,9 @@ def accept(request: Request, policy: Policy, subprotocol: str | None = None) -> 
         if found is not None and policy.deflate is not None:
             agreement, extension = found
             answer += "\r\nSec-WebSocket-Extensions: ", extension
-    # Policy has made pairs of them.
-    assert isinstance(policy.headers, tuple)
-    for name, value in policy.headers:
+    # Policy has made pairs of those that are given.
+    further: Any = _fields(policy.headers(request)) if callable(policy.headers) else policy.headers
+    for name, value in further:
         answer.append(f"\r\n{name}: {value}")
     answer.append("\r\n\r\n")
     return Accepted("".join(answer).encode("latin-1"), subprotocol, agreement)
@@ -223,21 +248,35 @@ def _offered(text: str) -> list[str]:
 
 def refusal(error: HandshakeError) -> bytes:
     """Return the response for an error, in bytes; the connection is to be closed after it."""
-    status = error.status if 300 <= error.status <= 599 else 500
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Refused"
-    body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
-    upgrade = ", Upgrade" if any(name.lower() == "upgrade" for name, _ in error.headers) else ""
+    status = error.status if (300 if error.body is None else 200) <= error.status <= 599 else 500
+    fields, body = content(error)
+    upgrade = ", Upgrade" if any(name.lower() == "upgrade" for name, _ in fields) else ""
     lines = [
-        f"HTTP/1.1 {status} {phrase}",
-        *(_CONTROL.sub(" ", f"{name}: {value}") for name, value in error.headers),
-        "Content-Type: text/plain; charset=utf-8",
+        f"HTTP/1.1 {status} {phrase(status)}",
+        *(_CONTROL.sub(" ", f"{name}: {value}") for name, value in fields),
         f"Content-Length: {len(body)}",
         f"Connection: close{upgrade}",
     ]
     return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Refused" if status >= 300 else "Answered"
+
+
+def content(error: HandshakeError) -> tuple[list[tuple[str, str]], bytes]:
+    """Return fields and body of the response for an error: its own body, or its reason as a line of text."""
+    body = error.body
+    if body is None:
+        body = f"{error.reason}\n".encode("utf-8", "backslashreplace")
+    fields = [(name, value) for name, value in error.headers if name.lower() not in _FRAMING]
+    if body and not any(name.lower() == "content-type" for name, _ in fields):
+        fields.append(("Content-Type", "text/plain; charset=utf-8"))
+    return fields, body
 
 
 def request_from_environ(environ: Mapping[str, object]) -> Request:
@@ -257,12 +296,16 @@ def request_from_environ(environ: Mapping[str, object]) -> Request:
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
             fields.append((name.replace("_", "-").title(), str(environ[name])))
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    target = quote(path.encode("latin-1", "replace"), safe=_SAFE) or "/"
+    target = quote_path(f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}") or "/"
     query = environ.get("QUERY_STRING")
     return Request(
         str(environ.get("REQUEST_METHOD", "")), f"{target}?{query}" if query else target, Headers(fields)
     )
+
+
+def quote_path(path: str) -> str:
+    """Return a path that a WSGI server has decoded in the form in which it stands in a request."""
+    return quote(path.encode("latin-1", "replace"), safe=_SAFE)
 
 
 class ClientHandshake:

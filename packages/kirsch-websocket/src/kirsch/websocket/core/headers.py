@@ -1,8 +1,8 @@
 """The head of an HTTP message (RFC 9112): a request or a response up to its empty line, and its fields."""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from kirsch.websocket.core.errors import HandshakeError
@@ -36,15 +36,18 @@ Parameters = tuple[tuple[str, str | None], ...]
 
 
 class Headers:
-    """Header fields in their order; names are case-insensitive, and may be repeated (RFC 9110, 5)."""
+    """Header fields in their order; names are case-insensitive, and may be repeated (RFC 9110, 5).
+
+    `fields` is pairs, or a mapping.
+    """
 
     __slots__ = ("_lower", "_values", "_written")
 
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, fields: Iterable[tuple[str, str]] | Mapping[str, str] = ()) -> None:
         self._written: list[str] = []
         self._lower: list[str] = []
         self._values: list[str] = []
-        for name, value in fields:
+        for name, value in fields.items() if isinstance(fields, Mapping) else fields:
             self._written.append(name)
             self._lower.append(name.lower())
             self._values.append(value)
@@ -147,11 +150,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Head of a response, with its status and reason phrase."""
+    """Head of a response, with its status and reason phrase; `body` is for responses that a server writes."""
 
     status: int
-    reason: str
-    headers: Headers
+    reason: str = ""
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
 
 
 class HeadReader:

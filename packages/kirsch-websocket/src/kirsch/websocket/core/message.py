@@ -2,16 +2,13 @@
 
 import codecs
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kirsch.websocket.core.errors import ProtocolError
 from kirsch.websocket.core.frame import BINARY, INVALID, NO_CODE, TEXT, Buffer, sendable
 
 if TYPE_CHECKING:
     from kirsch.websocket.core.deflate import Codec
-
-# From this size on a binary message is a view of the buffer it was received in, not a copy.
-LARGE: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +129,13 @@ def decode(data: Buffer) -> str:
         raise invalid_text() from None
 
 
-def whole(data: bytes | bytearray) -> bytes | memoryview:
-    """Return a binary message as applications get it."""
-    return bytes(data) if len(data) < LARGE else memoryview(data).toreadonly()
+def of_type(data: object, text: bool) -> str | bytes:
+    """Return a message as `str` if `text`, else as bytes. Raises ValueError for bytes that are not UTF-8."""
+    if isinstance(data, str):
+        return data if text else data.encode()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"text= is for str and bytes, not {type(data).__name__}")
+    return str(data, "utf-8") if text else bytes(data)
 
 
 def frozen(data: Buffer) -> bytes | memoryview:

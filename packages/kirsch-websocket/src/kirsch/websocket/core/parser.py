@@ -5,6 +5,7 @@ beside RFC 6455. `kirsch.websocket.compiled.parser` does the same; tests compare
 """
 
 from collections.abc import Generator, Iterable
+from io import SEEK_CUR, SEEK_END, BytesIO
 from typing import Any, Final, Protocol
 
 from kirsch.websocket.core.errors import ProtocolError
@@ -26,7 +27,7 @@ from kirsch.websocket.core.frame import (
     sendable,
 )
 from kirsch.websocket.core.limits import Limits
-from kirsch.websocket.core.message import Chunk, Close, Event, Ping, Pong, Text, decode, whole
+from kirsch.websocket.core.message import Chunk, Close, Event, Ping, Pong, Text, decode
 
 # From this many missing bytes on, a payload is read directly into the buffer that it stays in.
 DIRECT: Final = 256 << 10
@@ -64,19 +65,24 @@ class Parser:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         codec: Decompressor | None = None,
         stream: bool = False,
+        views: bool = False,
     ) -> None:
-        """`codec` decompresses, None for no compression; `stream` gives messages in Chunks."""
+        """`codec` decompresses, None for no compression; `stream` gives messages in Chunks.
+
+        `views` gives binary messages as read-only memoryviews, where others get `bytes`.
+        """
         self.events: list[Event] = []
         self._masked = not client
         self._limits = limits
         self._codec = codec
         self._stream = stream
+        self._views = views
         # Bytes that were fed and not used yet; all are used before the generator waits for more.
         self._fed: bytes | memoryview = b""
         # The buffer for the rest of a large payload, while it is read.
         self._rest: memoryview | None = None
         # Of the current message: its payload so far, and the decoder if it is text.
-        self._payload = bytearray()
+        self._payload = BytesIO()
         self._text: Text | None = None
         self._begin_message(0, False)
         self._steps = self._parse()
@@ -100,7 +106,7 @@ class Parser:
     def close(self) -> None:
         """Drop an unfinished message; nothing more will come."""
         self._steps.close()
-        self._fed, self._rest, self._payload = b"", None, bytearray()
+        self._fed, self._rest, self._payload = b"", None, BytesIO()
         # The codec may hold hundreds of KiB.
         self._codec = None
         self.needed = 0
@@ -169,15 +175,12 @@ class Parser:
 
     def _data_directly(self, length: int, key: bytes, done: int, final: bool) -> Steps:
         """Read the last `length` bytes of a payload into the message; `done` came before them."""
-        start = len(self._payload)
+        start = self._payload.tell()
         try:
-            if start:
-                self._append(bytes(length))
-            else:
-                self._payload = bytearray(length)
-        except MemoryError:
+            self._make_room(length)
+        except (MemoryError, OverflowError):
             raise ProtocolError(TOO_BIG, f"a frame of {done + length} bytes: no memory for it") from None
-        rest = memoryview(self._payload)[start:]
+        rest = self._payload.getbuffer()[start:]
         while rest:
             self._rest = rest if len(rest) >= DIRECT else None
             sent = yield len(rest)
@@ -265,7 +268,7 @@ class Parser:
         self._opcode, self._compressed = opcode, compressed
         self._frames = self._size = 0
         self._chunked = False
-        self._payload = bytearray()
+        self._payload = BytesIO()
         self._text = Text() if opcode == TEXT else None
 
     def _add(self, piece: bytes, last: bool) -> None:
@@ -282,10 +285,18 @@ class Parser:
 
     def _append(self, piece: bytes) -> None:
         try:
-            self._payload += piece
+            self._payload.write(piece)
         except BufferError:
             # A caller still holds the buffer of an earlier frame.
-            self._payload = self._payload + piece
+            self._payload = BytesIO(self._payload.getvalue())
+            self._payload.seek(0, SEEK_END)
+            self._payload.write(piece)
+
+    def _make_room(self, size: int) -> None:
+        """Add so many bytes, which are to be overwritten."""
+        self._append(b"")
+        self._payload.seek(size - 1, SEEK_CUR)
+        self._append(b"\0")
 
     def _add_chunks(self, piece: bytes, last: bool) -> None:
         """Emit a piece of a streamed message."""
@@ -304,7 +315,12 @@ class Parser:
 
     def _end_message(self) -> None:
         if not self._stream:
-            self.events.append(whole(self._payload) if self._text is None else decode(self._payload))
+            # Nothing is copied, unless a caller still holds a buffer.
+            payload = self._payload.getvalue()
+            if self._text is not None:
+                self.events.append(decode(payload))
+            else:
+                self.events.append(memoryview(payload) if self._views else payload)
         self._begin_message(0, False)
 
 

@@ -28,7 +28,10 @@ class Protocol(Sending):
 
     Attributes:
         heard: True if bytes came since it was set to False.
+        views: True to get binary messages as read-only memoryviews. For subclasses.
     """
+
+    views = False
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Protocol(Sending):
     ) -> None:
         super().__init__(client=client, limits=limits, codec=codec, entropy=entropy)
         self.heard = True
-        self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream)
+        self.__parser = Parser(client=client, limits=limits, codec=codec, stream=stream, views=self.views)
 
     def receive(self, data: Buffer) -> list[Event]:
         """Return the events that `data` completes; a violation of the protocol sets `error` and closes."""

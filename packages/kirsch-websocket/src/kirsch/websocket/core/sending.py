@@ -6,8 +6,9 @@ No I/O and no clock. This is the reference; `kirsch.websocket.compiled.sending` 
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from enum import IntEnum
 from threading import get_ident
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kirsch.websocket.core.errors import Closed, ProtocolError, Slow
 from kirsch.websocket.core.frame import (
@@ -27,15 +28,24 @@ from kirsch.websocket.core.frame import (
     mask,
 )
 from kirsch.websocket.core.limits import Limits
-from kirsch.websocket.core.message import Close, Event, Ping, Prepared, check_close, frozen
+from kirsch.websocket.core.message import Close, Event, Ping, Prepared, check_close, frozen, of_type
 from kirsch.websocket.core.source import Incoming, Relay, Source
 
 if TYPE_CHECKING:
     from kirsch.websocket.core.deflate import Codec
 
-OPEN: Final = 1
-CLOSING: Final = 2
-CLOSED: Final = 3
+
+class State(IntEnum):
+    """State of a connection: `ws.state == State.OPEN`."""
+
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+OPEN: Final = State.OPEN
+CLOSING: Final = State.CLOSING
+CLOSED: Final = State.CLOSED
 
 # Bytes that are returned at a time; no more are gathered before.
 BATCH: Final = 256 << 10
@@ -60,6 +70,7 @@ class Sending:
         corked: True while messages are gathered.
         guard: a lock, where several threads send; only one thread takes.
         thread: the ident of the only thread that may send; 0 for any.
+        room: what `send` returns: an awaitable that waits for room in the queue, where the provider has one.
     """
 
     def __init__(
@@ -72,13 +83,14 @@ class Sending:
     ) -> None:
         self.client = client
         self.limits = limits
-        self.state = OPEN
+        self.state: int = OPEN
         self.error: ProtocolError | None = None
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
         self.corked = False
         self.guard: AbstractContextManager[object] | None = None
         self.thread = 0
+        self.room: Any = None
         self.__codec = codec
         self.__keys = Keys(entropy)
         self.__out: list[bytes | memoryview] = []
@@ -122,19 +134,28 @@ class Sending:
         """Bytes that wait to be taken."""
         return self.__size + self.__waiting
 
-    def send(self, data: str | Buffer | Iterator[str] | Iterator[bytes] | Incoming) -> None:
+    def send(
+        self, data: str | Buffer | Iterator[str] | Iterator[bytes] | Incoming, text: bool | None = None
+    ) -> Any:
         """Queue a message: `str` is text, bytes are binary; an iterator's items, or a file, are one message.
 
         A message that is received in chunks is sent on as they come.
 
-        Never blocks, and returns None: there is nothing to await.
+        Never blocks. On asyncio and Tornado it may be awaited, which waits while the peer reads slowly.
+
+        Args:
+            data: the message.
+            text: True sends bytes as text, False `str` as a binary message; None decides by the type.
 
         Raises:
             Closed: the connection is closing or closed.
             Slow: more than `limits.queue` bytes wait besides the largest message; nothing was queued.
             TypeError: the argument is no message.
+            ValueError: bytes to be sent as text are not UTF-8.
             RuntimeError: on asyncio, Tornado and gevent, in another thread than the connection's.
         """
+        if text is not None:
+            data = of_type(data, text)
         if not isinstance(data, str | bytes | bytearray | memoryview):
             self.__stream(data)
         elif self.guard is None:
@@ -143,6 +164,7 @@ class Sending:
             with self.guard:
                 self.__send(data)
         self.__notify()
+        return self.room
 
     def ping(self, data: bytes = b"") -> None:
         """Send a ping; the peer's Pong carries `data` back, 125 bytes at most.

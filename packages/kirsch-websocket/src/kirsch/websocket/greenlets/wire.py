@@ -3,12 +3,13 @@
 import logging
 import socket
 import threading
+import time
 from collections import deque
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import Closed
@@ -90,6 +91,8 @@ class Wire:
     One greenlet at a time writes, the one that set `_writing`: the reading greenlet as long as nothing
     blocks, else another that lives until all is written.
     """
+
+    clock = staticmethod(time.perf_counter)
 
     def __init__(self, sock: Any, websocket: WebSocket, wires: "set[Wire]") -> None:
         self.websocket = websocket
@@ -248,6 +251,15 @@ class Wire:
         if self._over:
             close = websocket.close_received or websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
+
+    def round_trip(self, timeout: float | None = None) -> float:
+        """Ping the peer, and return the seconds until its pong. Raises Closed, TimeoutError."""
+        pong = AsyncResult()
+        self.websocket.ping_for(pong.set)
+        gevent.wait([pong, self.gone], timeout, count=1)
+        if pong.ready():
+            return float(pong.get())
+        raise self.websocket.no_pong(timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Block until the connection is gone and return True, or False after `timeout` seconds."""

@@ -56,7 +56,7 @@ class Handshake:
             assert isinstance(request, Request)
             websocket, response = self._site.open(request, self._peer)
         except HandshakeError as error:
-            log.warning("%s: %s", self._peer, error)
+            log.log(error.level, "%s: %s", self._peer, error)
             self._refused, self._since = True, None
             # The peer may still be sending, and would lose the answer if the connection were closed at once.
             if self._send(refusal(error)):

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Generator
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
@@ -104,6 +105,11 @@ class Connections:
         self._empty: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def open(self) -> list[WebSocket]:
+        """List of the open connections; others are in their handshake."""
+        return [each.websocket for each in self._all if isinstance(each, Wire)]
+
     def add(self, connection: Any) -> None:
         self._all.add(connection)
 
@@ -150,9 +156,12 @@ class Wire:
     `buffered` and `outgoing`.
     """
 
+    clock = staticmethod(time.perf_counter)
+
     def __init__(self, websocket: WebSocket, connections: Connections | None = None) -> None:
         self.websocket = websocket
         websocket.thread = threading.get_ident()
+        websocket.room = self
         self._connections = connections
         self.loop = asyncio.get_running_loop()
         self._buffer = shared.buffer
@@ -250,6 +259,29 @@ class Wire:
         if self._lost:
             close = self.websocket.close_received or self.websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until a quarter of `limits.queue` waits, if it is more than half now. Raises Closed."""
+        if self.websocket.buffered > self.websocket.limits.queue // 2:
+            yield from self.drain().__await__()
+
+    async def round_trip(self, timeout: float | None = None) -> float:
+        """Ping the peer, and return the seconds until its pong. Raises Closed, TimeoutError."""
+        pong: asyncio.Future[float] = self.loop.create_future()
+
+        def ponged(seconds: float) -> None:
+            if not pong.done():
+                pong.set_result(seconds)
+
+        self.websocket.ping_for(ponged)
+        if self._gone is None:
+            self._gone = self.loop.create_future()
+        ends: list[asyncio.Future[Any]] = [pong, self._gone]
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if pong.done():
+            return pong.result()
+        pong.cancel()
+        raise self.websocket.no_pong(timeout)
 
     async def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the connection is gone and return True, or False after `timeout` seconds."""

@@ -81,6 +81,8 @@ class Link(Writer):
         "visits",
     )
 
+    clock = staticmethod(time.perf_counter)
+
     def __init__(self, pool: Host, websocket: WebSocket, socket: sockets.socket) -> None:
         super().__init__(websocket, socket)
         # A client may send before a thread of the pool has begun with it.
@@ -118,6 +120,23 @@ class Link(Writer):
         if self.eof or self.gone:
             close = websocket.close_received or websocket.close_sent or Close(ABNORMAL, "")
             raise Closed(close.code, close.reason)
+
+    def round_trip(self, timeout: float | None = None) -> float:
+        """Ping the peer, and return the seconds until its pong. Raises Closed, TimeoutError."""
+        pongs: list[float] = []
+
+        def ponged(seconds: float) -> None:
+            pongs.append(seconds)
+            self.changed()
+
+        self.websocket.ping_for(ponged)
+        if self.iterated:
+            # The thread that iterates would read, and waits here.
+            self.leave_to_pool()
+        self.wait(lambda: bool(pongs) or self.websocket.state == CLOSED, timeout)
+        if pongs:
+            return pongs[0]
+        raise self.websocket.no_pong(timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Block until the connection is gone and return True, or False after `timeout` seconds."""

@@ -197,7 +197,7 @@ class ServerHandshake:
 
     def _refuse(self, error: HandshakeError) -> None:
         """Answer with the reason, and shut down our side; the client ends the connection."""
-        log.warning("%s: %s", self._peer, error)
+        log.log(error.level, "%s: %s", self._peer, error)
         self._refused = True
         self._late = time.monotonic() + self._site.limits.close_timeout
         # It is far smaller than the buffer of a new socket.

@@ -43,7 +43,14 @@ CLIENT = (
 SERVER = (
     "Every message goes back as it came, text as text, binary as binary. Prints where it "
     "listens once it does. SIGTERM and Ctrl-C end it; its connections are closed with 1001 first, and those "
-    "that do not answer within 10 seconds are ended."
+    "that do not answer within 10 seconds are ended.\n\n"
+    "Unlike a server of your own it takes pages of any origin, messages of 64 MiB with any ratio of "
+    "compression, and queues 256 MiB or four messages for a client; it raises its limit of open files as far "
+    "as it may. Other limits are the library's: 16 KiB and 10 seconds for a handshake, a ping after 20 s "
+    "of silence and the end 20 seconds later.\n\n"
+    "With --asgi an application is served in place of the echo, by uvicorn with this library's WebSockets: "
+    "FastAPI, Starlette, Django Channels. --max-size, --no-compress, --loop and the options of address and "
+    "of TLS hold for it."
 )
 
 
@@ -308,7 +315,7 @@ ws = Noun(
 
 @ws.verb(
     "serve",
-    "serve an echo",
+    "serve an echo, or an ASGI application",
     argument(
         "place",
         "[HOST:]PORT",
@@ -335,6 +342,7 @@ ws = Noun(
     ),
     option("--subprotocol", metavar="NAME", repeat=True, help="speak it; may be repeated"),
     flag("--no-compress", help="do without permessage-deflate"),
+    option("--asgi", metavar="MODULE:APP", help="serve this ASGI application by uvicorn, not an echo"),
     option("--threads", metavar="N", type=count, help="threaded, cherrypy, wsgi: of so many threads (10)"),
     option(
         "--loop",

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.verb import Options
 from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
 from kirsch.websocket.core.url import place
+from kirsch.websocket.listening import Place, listener, unix_socket
 
 # A provider stops reading when half of the queue waits: at most one more read's messages come then.
 QUEUE = 256 << 20
@@ -26,8 +29,10 @@ INSTALL = {
     "gevent": "'kirsch-websocket[gevent]'",
     "cherrypy": "'kirsch-websocket[cherrypy]'",
     "httptools": "'kirsch-websocket[cherrypy]'",
+    "uvicorn": "uvicorn",
     "uvloop": "uvloop",
 }
+PROVIDER = "asyncio"
 THREADED = ("threaded", "cherrypy", "wsgi")
 LOOPED = ("asyncio", "tornado")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -56,6 +61,8 @@ class Setting:
     limits: Limits
     threads: int
     loop: str | None
+    asgi: str | None = None
+    certificate: tuple[str, str | None] | None = None
 
     @property
     def common(self) -> dict[str, Any]:
@@ -77,7 +84,10 @@ def serve(options: Options) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        _PROVIDERS[options.provider](setting, options.provider)
+        if options.asgi is not None:
+            _asgi(setting)
+        else:
+            _PROVIDERS[options.provider](setting, options.provider)
     except ImportError as error:
         if error.name is None:
             # The provider itself says what it needs.
@@ -113,8 +123,12 @@ def _setting(options: Options) -> Setting:
         raise Misuse(f"--threads is for {', '.join(THREADED)}")
     if options.loop is not None and options.provider not in LOOPED:
         raise Misuse(f"--loop is for {', '.join(LOOPED)}")
-    if options.provider == "wsgi" and (options.unix is not None or options.ssl_cert is not None):
-        raise Misuse("wsgi listens on a port, without TLS: let a proxy before it speak that")
+    if options.asgi is not None:
+        for name in ("origin", "subprotocol", "threads"):
+            if getattr(options, name):
+                raise Misuse(f"--{name} does not go with --asgi: the application decides")
+        if options.provider != PROVIDER:
+            raise Misuse("--provider does not go with --asgi: uvicorn serves the application")
     host, port = options.place or ("", 0)
     try:
         policy = Policy(subprotocols=tuple(options.subprotocol), origins=tuple(options.origin) or ("*",))
@@ -132,6 +146,8 @@ def _setting(options: Options) -> Setting:
         limits=Limits(message=options.max_size, queue=max(QUEUE, 4 * options.max_size), ratio=None),
         threads=options.threads or 10,
         loop=options.loop,
+        asgi=options.asgi,
+        certificate=(options.ssl_cert, options.ssl_key) if options.ssl_cert is not None else None,
     )
 
 
@@ -179,8 +195,6 @@ def _in_threads(setting: Setting, provider: str) -> None:
     """threaded, and the servers that leave their connections to such threads."""
     module = import_module(f"kirsch.websocket.{provider}")
     how = setting.common | {"threads": setting.threads}
-    if provider == "wsgi":
-        del how["ssl"], how["unix"]
     with _signals() as wait, module.serve(Echo, setting.host, setting.port, **how) as server:
         _say(server.url)
         wait()
@@ -200,6 +214,51 @@ def _gevent(setting: Setting, provider: str) -> None:
         for handler, number in zip(handlers, SIGNALS, strict=True):
             handler.cancel()
             signal.signal(number, signal.SIG_DFL)
+
+
+def _asgi(setting: Setting) -> None:
+    """An ASGI application, on uvicorn with this library's WebSockets."""
+    import uvicorn
+    from uvicorn.importer import ImportFromStringError, import_from_string
+
+    from kirsch.websocket.uvicorn import Protocol
+
+    assert setting.asgi is not None
+    sys.path.insert(0, os.getcwd())
+    try:
+        application = import_from_string(setting.asgi)
+    except ImportFromStringError as error:
+        raise Failure(str(error)) from None
+    certificate, key = setting.certificate or (None, None)
+    config = uvicorn.Config(
+        application,
+        ws=Protocol,
+        loop=setting.loop or "auto",
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        ws_max_size=setting.limits.message or sys.maxsize,
+        ws_per_message_deflate=setting.policy.deflate is not None,
+        log_level="warning",
+    )
+    sock = listener(setting.host, setting.port) if setting.unix is None else unix_socket(setting.unix)
+    listening = Place(sock.getsockname(), certificate is not None)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                _say(listening.url)
+
+    # uvicorn raises the signal that ended it once more.
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    server = Server(config)
+    try:
+        server.run(sockets=[sock])
+    finally:
+        listening.remove()
+    if not server.started:
+        raise Failure(f"{setting.asgi} did not start")
 
 
 @contextlib.contextmanager
