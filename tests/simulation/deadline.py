@@ -10,6 +10,7 @@ from tests.simulation.truth import Truth
 from kirsch.cluster.engine.reconcile import Wait, reconcile
 from kirsch.cluster.model import keys
 from kirsch.cluster.registry.lost_machines import GRACE
+from kirsch.cluster.registry.mirror import LONG_RETURN
 from kirsch.unit import UnitName
 
 # After the end of the lease. What OnPartition=stop has killed is waited for first, and what follows it comes
@@ -49,18 +50,24 @@ class Deadline:
         if entry and not self._leads(self.machines[entry.value], entry.lease):
             # Somebody else has to be elected first, and has not even begun.
             return
+        held = LONG_RETURN if any(map(self._was_apart, self.machines.values())) else 0.0
         for name, places in sorted(cluster.schedule.items()):
             unit = cluster.units.get(name)
             if unit is None or machine not in places or unit.options.sticky or unit.options.is_global:
                 continue
             follows = unit.options.on_partition == "stop" or unit.options.machine_of is not None
-            until = (GRACE + ORDER if follows else AFTER) + (0.0 if entry else ELECTION)
+            until = (GRACE + ORDER if follows else AFTER) + (0.0 if entry else ELECTION) + held
             self.loop.call_later(until, self._look, name, machine, began)
 
     def _leads(self, machine: SimulatedMachine, lease: int) -> bool:
         """Whether a machine's kirschd is the one that was elected, and can be heard."""
         kirschd = machine.kirschd
         return kirschd is not None and kirschd.node.lease.current == lease and machine.link.up
+
+    def _was_apart(self, machine: SimulatedMachine) -> bool:
+        """Return True if a machine's kirschd, which may lead, holds lost machines for longer: the store was
+        away for it until a moment ago."""
+        return machine.kirschd is not None and machine.kirschd.node.lease.store_was_away
 
     def _look(self, name: UnitName, lost: str, began: float) -> None:
         cluster = self.truth.cluster()

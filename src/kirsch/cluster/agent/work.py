@@ -132,7 +132,8 @@ class Work:
             wanted = assigned.options.sticky and assigned.assignment.desired == "launched"
             had = name in self.started and name not in self.starting
             if wanted and had and (prepared := self._prepared.get(name)):
-                units[name] = Cached(prepared, assigned.assignment, self.linked.get(name, {}))
+                # Its next assignment may be known, and its text not here yet.
+                units[name] = Cached(prepared, self.started[name], self.linked.get(name, {}))
             elif wanted and name in self.cache.units:
                 units[name] = self.cache.units[name]
         return units
