@@ -117,5 +117,5 @@ Nothing Is Left After Ctrl-C
     Nothing Should Be Left
     Nobody Should Listen At    /
     Nobody Should Listen At    ${statistics}
-    Run Kirsch    list-units    status=1
-    Error Should Say    kirsch up
+    Run Kirsch    list-units
+    Error Should Say    is not up

@@ -9,6 +9,7 @@ import pytest
 from kirsch.cluster.agent.adoption import adopted, ending, mark
 from kirsch.cluster.agent.cache import Cache, Cached, dump, parse
 from kirsch.cluster.agent.plan import Assigned
+from kirsch.cluster.agent.readiness import Condition
 from kirsch.cluster.agent.report import Report, unit_state
 from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitState
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
@@ -109,7 +110,7 @@ def test_a_report_says_states_endpoints_and_last_the_machine():
     for ready in (False, True):
         report.begin()
         report.state(DB, UnitState("loaded", "active", "running", FILE.hash))
-        report.endpoint(DB, assigned, "10.0.0.1", ready)
+        report.endpoint(DB, assigned, "10.0.0.1", Condition(ready))
         said = report.end()
         assert list(said) == [
             "/kirsch/v1/states/db.service/m1",
