@@ -36,7 +36,8 @@ sys.exit(main())
 AS_NOBODY = """
 import os, sys
 import kirsch.cli.dev, kirsch.cli.lists, kirsch.cli.up, kirsch.cli.verb
-import kirsch.cluster.network.inotify, kirsch.cluster.provision.record, kirsch.websocket
+import kirsch.cluster.application.remains
+import kirsch.cluster.network.inotify, kirsch.cluster.provision.record, kirsch.websocket.core.errors
 from kirsch.cli.main import main
 os.setgroups([])
 os.setgid(65534)
