@@ -77,7 +77,9 @@ def test_a_unit_that_cannot_be_prepared_is_alone_with_it(application: Applicatio
     secrets = application.directory / ".kirsch/secrets"
     secrets.mkdir(parents=True, mode=0o700)
     (secrets / "tok").write_bytes(b"a\0b")
-    assert application.fails("up").endswith("secret tok is empty, or has a NUL: it can be no variable")
+    assert application.fails("up", "--exit-on-failure").endswith(
+        "secret tok is empty, or has a NUL: it can be no variable"
+    )
     (secrets / "tok").write_text("good")
     application.ok("up", "-d")
     (application.directory / "units/worse.container").write_text(
