@@ -26,7 +26,8 @@ from kirsch.cluster.provision.record import cache_folder
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What an image is built from, and `id`, what was built. `wheels` is empty where the image takes none."""
+    """Digests of all that an image is built from, and the `id` of the image that was. `wheels` is empty where it
+    takes none."""
 
     inputs: str
     bases: Mapping[str, str]

@@ -31,7 +31,7 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What wheels are chosen by: a digest of it all, and those of kirsch's own."""
+    """Digest of all that decides which wheels are chosen, and the wheels of kirsch's own."""
 
     digest: str
     own: tuple[Path, ...]

@@ -33,7 +33,7 @@ class Key:
 
     @classmethod
     def generate(cls) -> "Key":
-        """Generate a key."""
+        """Return a new key, of the system's random bytes."""
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
