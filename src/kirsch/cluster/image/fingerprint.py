@@ -26,7 +26,7 @@ from kirsch.cluster.provision.record import cache_folder
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Digests of all that an image is built from, and the `id` of the image that was. `wheels` is empty where it
+    """Digests of all that an image is built from, and the `id` of that image. `wheels` is empty where it
     takes none."""
 
     inputs: str
