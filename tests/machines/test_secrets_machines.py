@@ -196,10 +196,10 @@ def test_a_machine_without_the_key_says_so(trial: Trial, here: str, secret):
     trial.shell(first, "mv /etc/kirsch/secrets.key /etc/kirsch/away.key")
     try:
         trial.submit(
-            "sealed.service", f"[Service]\nExecStart=/bin/sleep 1000\n{here}Secret=trial.word:WORD\n"
+            "sealed-key.service", f"[Service]\nExecStart=/bin/sleep 1000\n{here}Secret=trial.word:WORD\n"
         )
-        trial.kirsch("start", "--no-block", "sealed")
-        eventually(lambda: "this machine has no key for secrets" in trial.kirsch("why", "sealed").out)
+        trial.kirsch("start", "--no-block", "sealed-key")
+        eventually(lambda: "this machine has no key for secrets" in trial.kirsch("why", "sealed-key").out)
     finally:
         trial.shell(first, "mv /etc/kirsch/away.key /etc/kirsch/secrets.key")
-    trial.kirsch("start", "sealed")
+    trial.kirsch("start", "sealed-key")
