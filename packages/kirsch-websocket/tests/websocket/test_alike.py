@@ -428,7 +428,7 @@ def test_servers_know_their_connections(name):
             assert peer.next().code == 1000
             assert peer.next() is None
         eventually(lambda: server.connections == [])
-        assert websocket.state == State.CLOSED
+        eventually(lambda: websocket.state == State.CLOSED)
 
 
 @pytest.mark.parametrize("name", SERVERS)
