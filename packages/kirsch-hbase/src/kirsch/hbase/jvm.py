@@ -5,6 +5,7 @@ atexit functions run.
 """
 
 import faulthandler
+import gc
 import os
 import threading
 from collections.abc import Sequence
@@ -96,6 +97,8 @@ def _mark_fork() -> None:
     _forked = jpype.isJVMStarted()
     # The JVM of the parent is not ours to shut down, and would be waited for.
     jpype.config.onexit = False
+    # JPype has Java collect garbage when Python does, and no thread of the JVM is left to do it.
+    gc.callbacks[:] = [each for each in gc.callbacks if getattr(each, "__module__", "") != "_jpype"]
 
 
 os.register_at_fork(after_in_child=_mark_fork)
