@@ -1,6 +1,5 @@
 """cluster backup, restore: a cluster in a file."""
 
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +20,13 @@ PASSPHRASE = option(
 def backup(options: Options) -> int:
     """Write a backup of a cluster to a file that only its owner can read."""
     from kirsch.cluster.provision.backup import back_up
+    from kirsch.cluster.secrets.files import write_file
 
     cluster = cluster_name(options)
     if options.file.exists():
         raise Failure(f"{options.file} is there: give another name")
     made = back_up(cluster, _passphrase(options, new=True))
-    fresh = options.file.with_name(f".{options.file.name}.new")
-    fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(made.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(options.file)
+    write_file(options.file, made.to_json().encode())
     units = sum("/units/" in key for key in made.entries)
     print(
         f"{options.file} has {units} unit{'' if units == 1 else 's'} of {cluster}, its secrets and its keys"

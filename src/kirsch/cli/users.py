@@ -1,7 +1,6 @@
 """cluster user add, list, remove: people with a role; audit: who changed what."""
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from datetime import datetime
@@ -45,13 +44,12 @@ USER = argument("name", "NAME", "at most 32 of a-z, 0-9 and -")
 def add(options: Options) -> int:
     """Make a user's certificate, and write it with the cluster's record to an archive."""
     from kirsch.cluster.provision.users import add_user
+    from kirsch.cluster.secrets.files import write_file
 
     cluster = cluster_name(options)
     path = options.out or Path(f"{options.name}.tar")
     content = add_user(cluster, options.name, options.role, options.days)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
+    write_file(path, content)
     print(f"{options.name} has the role {options.role} in {cluster} for {options.days} days")
     print(f"{path} is for the user alone: mkdir -p ~/.local/share/kirsch/clusters && "
           f"tar -xf {path} -C ~/.local/share/kirsch/clusters")  # fmt: skip

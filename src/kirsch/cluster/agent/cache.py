@@ -5,7 +5,6 @@ A file of mode 0600, written only where its text changes; values of secrets are 
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from kirsch.cluster.agent.plan import Assigned
 from kirsch.cluster.model import Assignment, to_json
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.secrets import SecretError
+from kirsch.cluster.secrets.files import write_file
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 log = logging.getLogger(__name__)
@@ -119,13 +119,7 @@ class Cache:
     def write(self, text: str) -> None:
         """Replace the file, whole or not at all. Raises OSError."""
         assert self.path is not None
-        draft = self.path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self.path)
+        write_file(self.path, text.encode())
 
     def _load(self) -> dict[UnitName, Cached]:
         try:

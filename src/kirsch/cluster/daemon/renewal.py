@@ -7,7 +7,6 @@ replaced.
 
 import asyncio
 import logging
-import os
 import ssl
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ from kirsch.cluster.model.certificates import KEY, MACHINE, Certificates, Issued
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import RegistryError
+from kirsch.cluster.secrets.files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -146,18 +146,6 @@ class Renewal:
 
     def _replace(self, path: Path, content: bytes) -> None:
         """Replace a file and etcd's copy of it, each whole or not at all. Raises OSError."""
-        _replaced(path, content, None)
+        write_file(path, content)
         if self.etcd.is_dir():
-            _replaced(self.etcd / path.name, content, self.etcd.stat())
-
-
-def _replaced(path: Path, content: bytes, owner: os.stat_result | None) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-        if owner is not None:
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-    fresh.rename(path)
+            write_file(self.etcd / path.name, content, self.etcd.stat())

@@ -7,7 +7,6 @@ Secrets stay sealed. Each machine that keeps etcd makes one a night, and keeps t
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from kirsch.cluster.model.certificates import PEOPLE, Issued
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import Entry
 from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.secrets.files import write_file
 from kirsch.unit import UnitError, UnitName
 
 log = logging.getLogger(__name__)
@@ -179,13 +179,7 @@ class Nightly:
         """Write a backup, whole or not at all, and remove those before the last three. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{datetime.fromtimestamp(backup.made, UTC):%Y-%m-%dT%H%M%SZ}.json"
-        fresh = path.with_name(f".{path.name}.new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(backup.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        write_file(path, backup.to_json().encode())
         for old in self._made()[:-KEPT]:
             old.unlink(missing_ok=True)
         return path

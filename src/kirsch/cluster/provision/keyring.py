@@ -16,6 +16,7 @@ from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.shell import act, known_host, shell_of, ssh_config
+from kirsch.cluster.secrets.files import write_file
 from kirsch.cluster.secrets.seal import Key, Unsealable
 
 # The name in a person's certificate.
@@ -60,7 +61,7 @@ def make_keys(record: ClusterRecord) -> None:
 def load_authority(record: ClusterRecord) -> Pair:
     """The cluster's own authority. Raises OSError."""
     tls = record.folder / "tls"
-    return Pair((tls / "ca.crt").read_bytes(), (tls / "ca.key").read_bytes())
+    return Pair.read(tls / "ca.crt", tls / "ca.key")
 
 
 def load_users(record: ClusterRecord) -> Pair | None:
@@ -68,7 +69,7 @@ def load_users(record: ClusterRecord) -> Pair | None:
     tls = record.folder / "tls"
     if not (tls / "users.key").exists():
         return None
-    return Pair((tls / "users.crt").read_bytes(), (tls / "users.key").read_bytes())
+    return Pair.read(tls / "users.crt", tls / "users.key")
 
 
 def public_key(record: ClusterRecord) -> str:
@@ -91,10 +92,7 @@ def renew_person(record: ClusterRecord) -> None:
     before = certificates.certificate.read_bytes()
     known = facts(before)
     if due(known.start, known.until, time.time()):
-        fresh = certificates.certificate.with_name("client.crt.new")
-        fresh.touch(mode=0o600)
-        fresh.write_bytes(renew(authority, before))
-        fresh.rename(certificates.certificate)
+        write_file(certificates.certificate, renew(authority, before))
     else:
         os.utime(certificates.certificate, (time.time(), known.start))
 

@@ -48,7 +48,7 @@ class FileSecrets:
         """The secret of that name; a new one if there is none. Raises SecretError."""
         path = self._path(name)
         try:
-            value = path.read_bytes() if path.exists() else _write(path, made_up().encode())
+            value = path.read_bytes() if path.exists() else write_file(path, made_up().encode())
         except OSError as error:
             raise SecretError(f"the secret in {path}: {error.strerror}") from None
         if not value:
@@ -75,8 +75,8 @@ class FileSecrets:
             if login:
                 # It counts from the moment when the value is there.
                 told = {"of": hashlib.sha256(value).hexdigest(), "owner": login.owner, "role": login.role}
-                _write(_login(path), json.dumps(told).encode())
-            _write(path, value)
+                write_file(_login(path), json.dumps(told).encode())
+            write_file(path, value)
             if not login:
                 _login(path).unlink(missing_ok=True)
         except OSError as error:
@@ -109,14 +109,19 @@ def _login(path: Path) -> Path:
     return path.with_name(f".{path.name}.login")
 
 
-def _write(path: Path, value: bytes) -> bytes:
-    """Write a secret, whole or not at all: a torn one would lock a database for ever."""
+def write_file(path: Path, content: bytes, owner: os.stat_result | None = None) -> bytes:
+    """Write a file that only its owner can read, whole or not at all, and return its content.
+
+    The owner is that of `owner`, if it is given. Raises OSError.
+    """
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(value)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
-        os.fsync(fd)
+        os.fsync(descriptor)
+        if owner is not None:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
     fresh.rename(path)
-    return value
+    return content
