@@ -220,7 +220,13 @@ def members(folder: Path, count: int, voters: int = 1) -> Iterator[Members]:
     """A cluster for the time of a with statement: every machine is in it; its etcd has so many `voters`."""
     authority = Authority(folder / "tls")
     etcd = EtcdServer(folder / "etcd", voters, authority)
-    made = Members(folder, etcd, authority, count)
+    with running(Members(folder, etcd, authority, count)) as made:
+        yield made
+
+
+@contextmanager
+def running(made: Members) -> Iterator[Members]:
+    """Run a cluster's machines for the time of a with statement; its etcd ends with them."""
     try:
         for machine in made.machines:
             machine.spawn()
@@ -230,4 +236,4 @@ def members(folder: Path, count: int, voters: int = 1) -> Iterator[Members]:
     finally:
         for machine in made.machines:
             machine.close()
-        etcd.stop()
+        made.etcd.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.etcd_server import Authority, EtcdServer, needs_etcd
-from tests.cluster.members import Members
+from tests.cluster.members import Members, running
 
 from kirsch.cluster.api.access import ROLES, Identity, needed_role, refusal
 from kirsch.cluster.api.openapi import OPERATIONS
@@ -163,16 +163,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
         (tls / name).write_bytes(content)
     for machine in made.machines:
         machine.config.write_text(f'{machine.config.read_text()}users = "{tls / "users.crt"}"\n')
-    try:
-        for machine in made.machines:
-            machine.spawn()
-        for machine in made.machines:
-            machine.await_told(b"READY=1")
+    with running(made):
         yield made
-    finally:
-        for machine in made.machines:
-            machine.close()
-        etcd.stop()
 
 
 def spoken(certificates: Certificates, host: str, port: int) -> bytes:

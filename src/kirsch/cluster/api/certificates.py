@@ -174,7 +174,7 @@ class Audit(Resource):
             except Refused as error:
                 missing.append(str(error))
                 return []
-            return [AuditEntry(**values | {"names": tuple(values["names"])}) for values in found]
+            return [AuditEntry.parse(values) for values in found]
 
         others = [] if here else run(self.loop, self._others())
         if others:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 DAYS = 90
 MOST_BYTES = 64 << 20
@@ -33,6 +34,11 @@ class AuditEntry:
     names: tuple[str, ...]
     status: int
     machine: str
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> "AuditEntry":
+        """Return the entry of a JSON object. Raises KeyError, TypeError."""
+        return cls(**values | {"names": tuple(values["names"])})
 
 
 class AuditLog:
@@ -109,8 +115,7 @@ def _entries(path: Path) -> Iterator[AuditEntry]:
         return  # it was too old meanwhile
     for line in text.splitlines():
         try:
-            values = json.loads(line)
-            yield AuditEntry(**values | {"names": tuple(values["names"])})
+            yield AuditEntry.parse(json.loads(line))
         except (ValueError, KeyError, TypeError):
             continue  # the machine lost its power while it was written
 
