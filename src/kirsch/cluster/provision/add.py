@@ -9,14 +9,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.node.authority import LEAF, LIFETIME
 from kirsch.cluster.provision import ingress, install, probe
 from kirsch.cluster.provision.account import admit
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
-from kirsch.cluster.provision.endpoint import Where, transport_to
+from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.keyring import (
     fetch,
     key_file,
@@ -203,9 +203,8 @@ class Joining:
 
     def _settle(self) -> None:
         """Uncordon a machine that was drained when it left before."""
-        client = Client(transport_to(Where(cluster=self.record.name)))
         deadline = time.monotonic() + SEEN
-        try:
+        with connected(self.record.name) as client:
             while True:
                 try:
                     client.patch(f"/kirsch/v1/machines/{self.machine.id}", {"cordoned": False})
@@ -216,8 +215,6 @@ class Joining:
                         raise ProvisionError(str(error)) from None
                 self.runner.check()
                 time.sleep(0.1)
-        finally:
-            client.close()
 
     def _undo(self, script: str) -> None:
         # A runner of its own: the other one runs nothing more once it was interrupted.

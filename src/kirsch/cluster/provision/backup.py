@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.model import NAME, keys
 from kirsch.cluster.node.backup import Backup, moved, parts
 from kirsch.cluster.provision import install
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.endpoint import Where, transport_to
+from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.keyring import fetch, key_file
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError, clusters_folder
 from kirsch.cluster.provision.settings import TLS
@@ -37,11 +37,8 @@ def passphrase_key(passphrase: str, salt: bytes) -> Key:
 def back_up(cluster: str, passphrase: str) -> Backup:
     """Return a backup of the cluster and of its keys. Raises ProvisionError, ClientError, OSError."""
     record, runner = ClusterRecord.load(cluster), Runner()
-    client = Client(transport_to(Where(cluster=cluster)))
-    try:
+    with connected(cluster) as client:
         found = client.get(PATH)
-    finally:
-        client.close()
     folder = record.folder
     files = {
         str(path.relative_to(folder)): path.read_text()
@@ -107,13 +104,11 @@ class Restoration:
 
     def _check(self) -> None:
         """Raises ProvisionError for a cluster that is in use."""
-        client = self._client()
         try:
-            units = {unit["name"] for unit in client.get("/kirsch/v1/units")["units"]}
+            with connected(self.record.name) as client:
+                units = {unit["name"] for unit in client.get("/kirsch/v1/units")["units"]}
         except ClientError as error:
             raise ProvisionError(str(error)) from None
-        finally:
-            client.close()
         known = {keys.last(key) for key in self.backup.entries if keys.kind(key) == keys.UNITS}
         if others := sorted(units - known):
             raise ProvisionError(
@@ -143,16 +138,11 @@ class Restoration:
             path.write_bytes(content)
 
     def _write(self) -> None:
-        client = self._client()
         try:
-            there = client.get("/kirsch/v1/machines")["machines"]
-            now = {machine["metadata"].get(NAME, ""): machine["id"] for machine in there}
-            for part in parts(moved(self.backup.entries, self.backup.machines, now)):
-                client.put(PATH, {"entries": part})
+            with connected(self.record.name) as client:
+                there = client.get("/kirsch/v1/machines")["machines"]
+                now = {machine["metadata"].get(NAME, ""): machine["id"] for machine in there}
+                for part in parts(moved(self.backup.entries, self.backup.machines, now)):
+                    client.put(PATH, {"entries": part})
         except ClientError as error:
             raise ProvisionError(str(error)) from None
-        finally:
-            client.close()
-
-    def _client(self) -> Client:
-        return Client(transport_to(Where(cluster=self.record.name)))

@@ -2,11 +2,12 @@
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kirsch.cluster.api.client import ClientError
+from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.api.transport import Https, Transport, Unix, Unreachable
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Where:
             endpoint = environment["ENDPOINT"]
             tunnel = None if endpoint else environment["TUNNEL"]
         return cls(endpoint, cluster or os.environ.get("KIRSCH_CLUSTER") or None, tunnel)
+
+
+def connected(cluster: str) -> "closing[Client]":
+    """Return a client of a cluster's API, for a with statement, which closes it. Raises ClientError."""
+    return closing(Client(transport_to(Where(cluster=cluster))))
 
 
 def transport_to(where: Where, directory: Path | None = None) -> Transport:

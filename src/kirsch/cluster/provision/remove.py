@@ -1,8 +1,6 @@
 """A machine leaves its cluster: its units move away, then all of kirsch goes from it, or all of it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kirsch.cluster.api.client import Client, ClientError
@@ -10,7 +8,7 @@ from kirsch.cluster.node.machines import MACHINE_ID, THERE
 from kirsch.cluster.provision import ingress, podman, registry
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
-from kirsch.cluster.provision.endpoint import Where, transport_to
+from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.steps import Show, Step, perform
 
@@ -81,7 +79,7 @@ class Leaving:
         return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
 
     def _drain(self) -> None:
-        with _client(self.record) as client:
+        with connected(self.record.name) as client:
             try:
                 if all(there["id"] != self.machine.id for there in client.get(MACHINES)["machines"]):
                     raise ClientError(404, f"{self.machine.name} is away")
@@ -112,7 +110,7 @@ class Leaving:
             time.sleep(0.2)
 
     def _settle(self) -> None:
-        with _client(self.record) as client:
+        with connected(self.record.name) as client:
             try:
                 client.patch(self._path, {"cordoned": False})
             except ClientError as error:
@@ -124,7 +122,7 @@ class Leaving:
         then it still uses them, and would return with them."""
         if not self.gone:
             return
-        with _client(self.record) as client:
+        with connected(self.record.name) as client:
             try:
                 client.delete(self._path)
             except ClientError as error:
@@ -155,7 +153,7 @@ class Leaving:
 
     def _revoke(self) -> None:
         """Revoke the machine's certificates: API and etcd refuse it from now on, should it come back."""
-        with _client(self.record) as client:
+        with connected(self.record.name) as client:
             try:
                 for each in client.get(CERTIFICATES)["certificates"]:
                     if each["machine"] == self.machine.id and not each["revoked"]:
@@ -173,22 +171,13 @@ class Leaving:
 def _give_back(record: ClusterRecord, machine: str) -> None:
     """The number and addresses of a machine that was removed though it could not be reached. Raises
     ProvisionError."""
-    with _client(record) as client:
+    with connected(record.name) as client:
         try:
             if any(there["id"] == machine for there in client.get(MACHINES)["machines"]):
                 raise ProvisionError(THERE.format(machine))
             client.delete(f"{MACHINES}/{machine}")
         except ClientError as error:
             raise ProvisionError(str(error)) from None
-
-
-@contextmanager
-def _client(record: ClusterRecord) -> Iterator[Client]:
-    client = Client(transport_to(Where(cluster=record.name)))
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _left(client: Client, machine: MachineRecord) -> dict[str, bool]:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.model.certificates import PEOPLE
 from kirsch.cluster.node.authority import issue
 from kirsch.cluster.provision.archive import File, archive
-from kirsch.cluster.provision.endpoint import Where, transport_to
+from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.keyring import CLIENT, load_users
 from kirsch.cluster.provision.record import NAME, ClusterRecord, ProvisionError
 
@@ -52,11 +52,8 @@ def add_user(cluster: str, name: str, role: str, days: int) -> bytes:
             f"cluster {cluster} has no authority for users here: it was made elsewhere, or by an older kirsch"
         )
     pair = issue(signer, name, role=role, lifetime=timedelta(days=days))
-    client = Client(transport_to(Where(cluster=cluster)))
-    try:
+    with connected(cluster) as client:
         client.put(f"{CERTIFICATES}/{pair.serial}", {"name": name, "role": role, "until": pair.until})
-    finally:
-        client.close()
     folder, values = record.name, asdict(record)
     files = [
         File(f"{folder}/cluster.json", (json.dumps(values, indent=2) + "\n").encode(), 0o600),
@@ -69,26 +66,19 @@ def add_user(cluster: str, name: str, role: str, days: int) -> bytes:
 
 def list_users(cluster: str) -> list[User]:
     """Return the users that have a valid certificate. Raises ClientError."""
-    client = Client(transport_to(Where(cluster=cluster)))
-    try:
+    with connected(cluster) as client:
         now = time.time()
         return [user for user in users(client.get(CERTIFICATES)["certificates"]) if user.until > now]
-    finally:
-        client.close()
 
 
 def remove_user(cluster: str, name: str) -> None:
-    """Revoke a user's certificates. Raises ProvisionError, ClientError."""
-    client = Client(transport_to(Where(cluster=cluster)))
+    """Revoke a user's certificates. Raises ProvisionError."""
     try:
-        found = [user for user in users(client.get(CERTIFICATES)["certificates"]) if user.name == name]
-        if not found:
-            raise ProvisionError(
-                f"cluster {cluster} has no user {name}: `kirsch cluster user list` names them"
-            )
-        for user in found:
-            client.delete(f"{CERTIFICATES}/{user.serial}")
+        with connected(cluster) as client:
+            found = [user for user in users(client.get(CERTIFICATES)["certificates"]) if user.name == name]
+            for user in found:
+                client.delete(f"{CERTIFICATES}/{user.serial}")
     except ClientError as error:
         raise ProvisionError(str(error)) from None
-    finally:
-        client.close()
+    if not found:
+        raise ProvisionError(f"cluster {cluster} has no user {name}: `kirsch cluster user list` names them")
