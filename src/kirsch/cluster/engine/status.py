@@ -18,11 +18,10 @@ class UnitStatus:
     """One unit, on one machine or on none (`machine` empty).
 
     `state` is the current state in fleet's words, `ready` what its endpoint says, `role` the role it has
-    there. `settled`: the agent has
-    done what it was last told; `refused`: no machine can have it; `spread`: a Spread= that is not met would
-    move it; `finished`: it ran to its end, as a oneshot
-    does; `checked`: it has a Health=; `stays`: it is to leave its machine, and no other can have it; `bound`:
-    no other may have it, whatever else changes. `reasons` say why it is not where, or as, people want it.
+    there. `settled`: the agent has done what it was last told; `refused`: no machine can have it; `spread`: a
+    Spread= that is not met would move it; `finished`: it ran to its end, as a oneshot does; `checked`: it has
+    a Health=; `stays`: it is to leave its machine, and no other can have it; `bound`: no other may have it,
+    whatever else changes. `reasons` say why it is not where, or as, people want it.
     """
 
     name: str
