@@ -50,6 +50,7 @@ ROLES: Mapping[str, str] = {
             "DELETE /secrets/{name}": DEPLOY,
             "GET /events": VIEW,
             "GET /journal": VIEW,
+            "GET /figures": VIEW,
             "GET /applications/{name}": VIEW,
             "PUT /applications/{name}": DEPLOY,
             "GET /store": VIEW,

@@ -4,6 +4,7 @@ import concurrent.futures
 import html
 import json
 import logging
+import re
 import sys
 from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
@@ -23,6 +24,8 @@ MAX_BODY = 1 << 20
 MAX_UNIT_BODY = 4 * MAX_BODY
 TIMEOUT = 30.0
 RETRY_AFTER = "1"
+MOST_SECONDS = 1e11
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 
 Value = TypeVar("Value")
 
@@ -108,6 +111,14 @@ def flag(values: Mapping[str, list[str]], name: str) -> bool:
     if found not in ("yes", "no"):
         raise cherrypy.HTTPError(400, f"{name} is to be yes or no")
     return found == "yes"
+
+
+def seconds(values: Mapping[str, list[str]], name: str) -> float:
+    """A parameter that is a time since the epoch; 0 where it is not given. Raises HTTPError 400."""
+    found = single(values, name, "0")
+    if not _SECONDS.fullmatch(found) or not 0 <= float(found) <= MOST_SECONDS:
+        raise cherrypy.HTTPError(400, f"{name} is to be a number of seconds")
+    return float(found)
 
 
 def status_of(error: BaseException | None) -> int | None:

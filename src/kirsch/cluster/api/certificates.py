@@ -10,7 +10,17 @@ from typing import Any
 import cherrypy
 
 from kirsch.cluster.api.access import Identity, plain_serial
-from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run, single
+from kirsch.cluster.api.answers import (
+    MOST_SECONDS,
+    empty,
+    flag,
+    json_answer,
+    json_body,
+    parameters,
+    run,
+    seconds,
+    single,
+)
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Collection, Resource
 from kirsch.cluster.model import Machine, keys
@@ -22,8 +32,6 @@ from kirsch.cluster.registry.base import Delete, Put, Unchanged
 MOST_ENTRIES = 10_000
 # How many machines are asked at once.
 AT_ONCE = 8
-MOST_SECONDS = 1e11
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "role": (str,),
@@ -156,12 +164,10 @@ class Audit(Resource):
         """The last entries, merged by time: since=SECONDS (since the epoch), entries=N; with here=yes those
         of this machine alone. Machines that do not answer are in `missing`."""
         given = parameters(query, "since", "entries", HERE)
-        since, entries = single(given, "since", "0"), single(given, "entries", "100")
-        if not _SECONDS.fullmatch(since) or not 0 <= float(since) <= MOST_SECONDS:
-            raise cherrypy.HTTPError(400, "since is to be a number of seconds")
+        since, entries = seconds(given, "since"), single(given, "entries", "100")
         if not re.fullmatch("[0-9]{1,5}", entries, re.ASCII) or int(entries) > MOST_ENTRIES:
             raise cherrypy.HTTPError(400, f"entries is to be a number from 0 to {MOST_ENTRIES}")
-        return json_answer(self._read(float(since), int(entries), flag(given, HERE)))
+        return json_answer(self._read(since, int(entries), flag(given, HERE)))
 
     def _read(self, since: float, most: int, here: bool) -> dict[str, Any]:
         log = self.api.audit

@@ -7,7 +7,9 @@ from typing import Any
 
 import cherrypy
 
-from kirsch.cluster.api.answers import parameters
+from kirsch.cluster.api.answers import flag, parameters
+from kirsch.cluster.api.figures import Feed, own_news
+from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.releases import release_entity
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.engine.status import UnitStatus
@@ -25,12 +27,20 @@ class Events(Resource):
     def GET(self, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has
         "gone". `left` says which units are not any more on which machines ("" for none); `releases` are those
-        under way, and those that changed."""
-        units = frozenset(parameters(query, "unit").get("unit", ()))
+        under way, and those that changed. With figures=yes also the figures of each machine, every five
+        seconds; with here=yes then those of this machine, and nothing else."""
+        given = parameters(query, "unit", "figures", HERE)
+        units, figures, here = frozenset(given.get("unit", ())), flag(given, "figures"), flag(given, HERE)
         if not self.api.streams.wanted():
             cherrypy.response.headers["Upgrade"] = "websocket"
             raise cherrypy.HTTPError(426, "this is a stream: ask for it by WebSocket")
-        self.api.streams.open(lambda: self._changes(units))
+        self.api.streams.open(lambda: self._source(units, figures, here))
+
+    def _source(self, units: Collection[str], figures: bool, here: bool) -> AsyncIterator[dict[str, Any]]:
+        if figures and here:
+            return own_news(self.node, units)
+        changes = self._changes(units)
+        return Feed(self.node, self.api.peers, units).read(changes) if figures else changes
 
     async def _changes(self, units: Collection[str]) -> AsyncIterator[dict[str, Any]]:
         changed = asyncio.Event()

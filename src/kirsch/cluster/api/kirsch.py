@@ -16,6 +16,7 @@ from kirsch.cluster.api.applications import Applications
 from kirsch.cluster.api.backup import BackupResource
 from kirsch.cluster.api.certificates import Audit, Certificates
 from kirsch.cluster.api.events import Events
+from kirsch.cluster.api.figures import FiguresResource
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.peers import HERE
@@ -393,6 +394,7 @@ def tree(api: Api) -> Any:
         "environment": OneOff,
         "events": Events,
         "journal": JournalLines,
+        "figures": FiguresResource,
         "applications": Applications,
         "store": Store,
         "releases": Releases,

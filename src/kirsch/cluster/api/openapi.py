@@ -70,6 +70,7 @@ def _query(name: str, description: str, schema: Schema) -> Schema:
 
 _OF_UNITS = _query("unit", "Only this unit; may be repeated", STRINGS)
 _LINES: Schema = {"type": "integer", "minimum": 0, "maximum": 10000}
+_TIME: Schema = {"type": "number", "minimum": 0, "maximum": 1e11}
 _DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
 
 OPERATIONS = (
@@ -232,7 +233,7 @@ OPERATIONS = (
         "List the changes that people asked for, and what was refused",
         _answer("Audit"),
         query=(
-            _query("since", "Seconds since the epoch", {"type": "number", "minimum": 0, "maximum": 1e11}),
+            _query("since", "Seconds since the epoch", _TIME),
             _query("entries", "Number of entries at most", _LINES),
             _query(HERE, "Only of the machine that is asked", YES_OR_NO),
         ),
@@ -251,7 +252,11 @@ OPERATIONS = (
         "Stream all units' lines, then each that changes",
         _stream("UnitNews"),
         problems=(*ALWAYS, "426"),
-        query=(_OF_UNITS,),
+        query=(
+            _OF_UNITS,
+            _query("figures", "Also the figures of each machine, every 5 s", YES_OR_NO),
+            _query(HERE, "Nothing but the figures of the machine that is asked", YES_OR_NO),
+        ),
     ),
     Operation(
         "get /journal",
@@ -261,6 +266,20 @@ OPERATIONS = (
         query=(
             _OF_UNITS,
             _query("lines", "Number of lines at most", _LINES),
+            _query(HERE, "Only of the machine that is asked", YES_OR_NO),
+        ),
+    ),
+    Operation(
+        "get /figures",
+        "readFigures",
+        "Read what units, machines and backends of balancers use and do, of the last hour",
+        _answer("Figures"),
+        query=(
+            _OF_UNITS,
+            _query("machine", "Only this machine, by its id; may be repeated", STRINGS),
+            _query(
+                "since", "Samples after this time, in seconds since the epoch; the last one without", _TIME
+            ),
             _query(HERE, "Only of the machine that is asked", YES_OR_NO),
         ),
     ),

@@ -56,6 +56,14 @@ def _schema(hint: Any) -> Schema:
     return _list(SCALARS[get_args(hint)[0]]) if isinstance(hint, GenericAlias) else SCALARS[hint]
 
 
+_NUMBERS: Schema = _list({"type": ["number", "null"]})
+_USAGE: dict[str, Schema] = {
+    "cpu": {**_NUMBERS, "description": "cores used"},
+    "memory": {**_NUMBERS, "description": "bytes used"},
+    "read": {**_NUMBERS, "description": "bytes a second from disks"},
+    "written": {**_NUMBERS, "description": "bytes a second to disks"},
+    "processes": _NUMBERS,
+}
 _DESIRED: Schema = {"type": "string", "enum": list(DESIRED_STATES)}
 _PORT: Schema = _object({"number": INTEGER, "protocol": STRING, "name": {"type": ["string", "null"]}})
 _OPTIONAL: Schema = {"type": ["string", "null"]}
@@ -136,7 +144,12 @@ SCHEMAS: Mapping[str, Schema] = {
             "units": _list({"anyOf": [ref("Unit"), ref("Gone")]}),
             "left": _list(ref("Left")),
             "releases": _list(ref("Release")),
-        }
+            "figures": {
+                **ref("MachineFigures"),
+                "description": "one sample of one machine, where figures=yes was asked for",
+            },
+        },
+        required=("units", "left", "releases"),
     ),
     "UnitWithText": _read({"name": STRING, "text": STRING, "on": _list(ref("Unit"))}),
     "UnitChange": _object(
@@ -307,6 +320,58 @@ SCHEMAS: Mapping[str, Schema] = {
     "Written": _object({"written": INTEGER}),
     "Line": _object({"unit": STRING, "machine": STRING, "time": NUMBER, "stream": STRING, "text": STRING}),
     "Lines": _object({"lines": _list(ref("Line"))}),
+    "Figures": _object(
+        {
+            "machines": _list(ref("MachineFigures")),
+            "missing": {**STRINGS, "description": "machines that do not answer, with the reason"},
+        }
+    ),
+    "MachineFigures": _object(
+        {
+            "machine": STRING,
+            "interval": {**NUMBER, "description": "seconds between two samples"},
+            "times": {
+                **_list(NUMBER),
+                "description": "of the samples, in seconds since the epoch; each list of numbers has one for "
+                "each of them, or null",
+            },
+            "cores": NUMBER,
+            "memorySize": {**INTEGER, "description": "in bytes"},
+            "diskSize": {**INTEGER, "description": "of the disk with kirschd's state, in bytes"},
+            "diskFree": INTEGER,
+            **_USAGE,
+            "units": _list(
+                _object(
+                    {
+                        "name": STRING,
+                        **_USAGE,
+                        "peak": {"type": ["integer", "null"], "description": "most memory since its start"},
+                        "restarts": INTEGER,
+                        "readySince": {"type": ["number", "null"], "description": "seconds since the epoch"},
+                    }
+                )
+            ),
+            "backends": {
+                **_list(
+                    _object(
+                        {
+                            "unit": {**STRING, "description": "the balancer"},
+                            "backend": STRING,
+                            "server": {**STRING, "description": "empty for the backend as a whole"},
+                            "requests": {**_NUMBERS, "description": "a second"},
+                            "errors": {**_NUMBERS, "description": "a second"},
+                            "latency": {
+                                **_NUMBERS,
+                                "description": "mean of the last 1024 answers, in seconds",
+                            },
+                            "queue": {**_NUMBERS, "description": "requests that wait"},
+                        }
+                    )
+                ),
+                "description": "of HAProxy, as the machine's balancers report them",
+            },
+        }
+    ),
     "Application": _object(
         {"units": TEXTS, "files": TEXTS, "start": STRINGS, **_NOTE},
         required=("units", "start"),

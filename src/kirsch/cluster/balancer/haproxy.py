@@ -6,7 +6,7 @@ See HAProxy's management guide, section 9.3, "Unix Socket commands" (2.6).
 import csv
 import io
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,6 +48,18 @@ class Server:
     state: State
     sessions: int = 0
     since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BackendCounts:
+    """Counts of a backend, or of one of its servers, since HAProxy was started.
+
+    `latency` is the mean time of the last 1024 answers, in seconds; `queue` is how many requests wait."""
+
+    requests: int
+    errors: int
+    latency: float
+    queue: int
 
 
 def add_server(backend: str, name: str, address: str, port: int, options: str) -> Command:
@@ -137,6 +149,32 @@ def parse_statistics(text: str) -> list[dict[str, str]]:
     except csv.Error as error:
         raise HAProxyError(f"an answer to `show stat` that is no CSV: {error}") from error
     return [dict(zip(names, row, strict=False)) for row in rows if len(row) > 1]
+
+
+def backend_counts(statistics: str, backends: Collection[str]) -> dict[tuple[str, str], BackendCounts]:
+    """Read from `show stat` what some backends and their servers did, by both names; "" for a backend as a
+    whole. Raises HAProxyError."""
+    found = {}
+    for row in parse_statistics(statistics):
+        if row["pxname"] not in backends or row["svname"] == "FRONTEND":
+            continue
+        whole = row["svname"] == "BACKEND"
+        refused, answered = _number(row, "econ") + _number(row, "eresp"), _number(row, "hrsp_5xx")
+        # A backend counts the 503 that HAProxy answers for a server that cannot be reached; servers do not.
+        errors = (answered or refused) if whole else answered + refused
+        found[row["pxname"], "" if whole else row["svname"]] = BackendCounts(
+            _number(row, "stot"),
+            errors,
+            (_number(row, "rtime") or _number(row, "ttime")) / 1000,
+            _number(row, "qcur"),
+        )
+    return found
+
+
+def _number(row: Mapping[str, str], name: str) -> int:
+    """A field of the statistics; 0 where the backend's mode has none."""
+    value = row.get(name, "")
+    return int(value) if value.isdecimal() else 0
 
 
 def first_line(text: str) -> str:

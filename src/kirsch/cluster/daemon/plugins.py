@@ -82,7 +82,7 @@ class NodePlugin(SimplePlugin):
         self._node: Node | None = None
         self._closing = asyncio.Lock()
         self._joining: concurrent.futures.Future[None] | None = None
-        self._upkeep: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def current(self) -> Node | None:
         """Return the node once this machine has joined."""
@@ -136,6 +136,7 @@ class NodePlugin(SimplePlugin):
         except BaseException:
             await self._close()
             raise
+        self._tasks.append(asyncio.create_task(node.sampler.run()))
         self.joined.set_result(node)
         if not self.setup.member:
             return
@@ -145,7 +146,7 @@ class NodePlugin(SimplePlugin):
         self.notify.status("in the cluster")
         self.notify.release()
         if self.setup.upkeep is not None:
-            self._upkeep = asyncio.create_task(self.setup.upkeep(node))
+            self._tasks.append(asyncio.create_task(self.setup.upkeep(node)))
 
     async def _wait_aloud(self) -> None:
         """Say what is waited for, and have the service manager wait too."""
@@ -159,9 +160,9 @@ class NodePlugin(SimplePlugin):
     async def _close(self) -> None:
         async with self._closing:
             node, self._node = self._node, None
-            if self._upkeep is not None:
-                self._upkeep.cancel()
-                await asyncio.gather(self._upkeep, return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             if node is not None:
                 await node.close()
 

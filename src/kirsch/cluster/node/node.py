@@ -20,6 +20,7 @@ from kirsch.cluster.network import addresses
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.network.names.server import Names
 from kirsch.cluster.node.machines import Machines
+from kirsch.cluster.node.sampler import Sampler
 from kirsch.cluster.node.units import Request, Units
 from kirsch.cluster.registry.base import MAX_OPERATIONS, Registry
 from kirsch.cluster.registry.lease import Heard, MachineLease, boot_clock
@@ -88,6 +89,7 @@ class Node:
         self.agent.let_go = self.endpoints.let_go
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
         self.machines = Machines(registry, self.mirror)
+        self.sampler = Sampler(runtime, machine, self.cluster, (cache or last or endpoints).parent)
         self._last = last
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -66,6 +66,16 @@ class RuntimeState:
     mark: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessGroup:
+    """Place of a unit's processes: the control group that systemd gave `service`, in which process `main` is,
+    or all that descends from some `ancestors` of kirsch's own."""
+
+    service: str = ""
+    main: int = 0
+    ancestors: tuple[int, ...] = ()
+
+
 StateListener = Callable[[UnitName, RuntimeState | None], None]
 
 
@@ -85,6 +95,9 @@ class Runtime(Protocol):
 
     def states(self) -> Mapping[UnitName, RuntimeState]:
         """Every unit that is loaded, as it stands now."""
+
+    def groups(self) -> Mapping[UnitName, ProcessGroup]:
+        """Where the processes of each running unit are."""
 
     async def load(self, units: Sequence[Prepared]) -> None:
         """Make units known, or known anew with another file or environment (which a running one gets at its

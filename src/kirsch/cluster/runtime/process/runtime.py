@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kirsch.bus.process.command import Command
-from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, ProcessGroup, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.journal import Journal
@@ -64,6 +64,12 @@ class ProcessRuntime:
     def states(self) -> Mapping[UnitName, RuntimeState]:
         """Every unit that is loaded, as it stands now."""
         return {name: unit.state for name, unit in self._units.items()}
+
+    def groups(self) -> Mapping[UnitName, ProcessGroup]:
+        """Return the shims of each unit that runs: all its processes descend from them."""
+        return {
+            name: ProcessGroup(ancestors=shims) for name, unit in self._units.items() if (shims := unit.shims)
+        }
 
     async def load(self, units: Sequence[Prepared]) -> None:
         """Make units known, or known anew: a running one gets file and environment at its next start."""

@@ -122,6 +122,11 @@ class Supervisor:
     def at_rest(self) -> bool:
         return self._progress.sub in AT_REST
 
+    @property
+    def shims(self) -> tuple[int, ...]:
+        """Processes that all of the unit's own descend from."""
+        return tuple(child.shim_pid for child in self._processes.left() if child.shim_pid)
+
     def load(self, prepared: Prepared, service: Service | None, error: str = "") -> None:
         """Take another file and environment for the next start; no service when the file cannot be run: then
         a start is refused, and only restarts by itself go on with the last good one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from kirsch.bus.process.command import Command
 from kirsch.cluster.model.podman import quadlet_types
-from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, RuntimeState, StateListener
+from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, ProcessGroup, RuntimeState, StateListener
 from kirsch.cluster.runtime.systemd.bus import UNIT, BusError, SystemdBus
 from kirsch.cluster.runtime.systemd.disk import Disk
 from kirsch.cluster.runtime.systemd.exec import Executor
@@ -91,6 +91,12 @@ class SystemdRuntime:
     def states(self) -> Mapping[UnitName, RuntimeState]:
         """Every unit that is loaded, as it stands now."""
         return {unit.name: unit.state for unit in self._units}
+
+    def groups(self) -> Mapping[UnitName, ProcessGroup]:
+        """Return the control group of each unit that runs."""
+        return {
+            unit.name: ProcessGroup(unit.service, unit.state.pid) for unit in self._units if unit.state.pid
+        }
 
     async def load(self, units: Sequence[Prepared]) -> None:
         """Make units known, or known anew, by one reload of systemd's. What runs gets its new file at its

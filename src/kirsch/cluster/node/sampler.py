@@ -1,0 +1,85 @@
+"""Samples of this machine for its figures, every five seconds."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kirsch.cluster.balancer.haproxy import BackendCounts
+from kirsch.cluster.model import Cluster, Machine
+from kirsch.cluster.node.figures import INTERVAL, Figures, Sample, UnitSample
+from kirsch.cluster.runtime.base import ProcessGroup, Runtime
+from kirsch.cluster.runtime.usage import Usage, UsageReader
+from kirsch.unit import UnitName
+
+log = logging.getLogger(__name__)
+
+# A balancer that has not reported for so many seconds has ended.
+SILENCE = 2 * INTERVAL
+
+Reports = Mapping[tuple[str, str], BackendCounts]
+
+
+class Sampler:
+    """Takes samples for `figures`. `folder` is on the disk that is watched. For one event loop."""
+
+    def __init__(
+        self, runtime: Runtime, machine: Machine, cluster: Callable[[], Cluster], folder: Path
+    ) -> None:
+        self.figures = Figures()
+        self.machine = machine
+        self._runtime = runtime
+        self._cluster = cluster
+        self._folder = folder
+        self._reader = UsageReader()
+        self._reports: dict[str, tuple[float, Reports]] = {}
+        # Set, and replaced, at the next sample.
+        self.sampled = asyncio.Event()
+
+    async def run(self) -> None:
+        """Take samples until cancelled. A machine without figures goes on with everything else."""
+        due = time.monotonic()
+        while True:
+            try:
+                await self.sample()
+            except Exception:
+                log.exception("no figures could be taken")
+            # A machine that slept does not make up for what it missed.
+            due = max(due + INTERVAL, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    async def sample(self) -> None:
+        """Take one sample now."""
+        states = self._runtime.states()
+        at, clock = time.time(), time.monotonic()
+        machine, used, disk = await asyncio.to_thread(self._read, self._runtime.groups())
+        own = self.machine.id
+        ready = {each.unit for each in self._cluster().endpoints if each.machine == own and each.ready}
+        units = {
+            name.text: UnitSample(used.get(name), state.pid, state.since, state.restarts, name.text in ready)
+            for name, state in states.items()
+        }
+        backends = {
+            (unit, *key): counts
+            for unit, (reported, report) in self._reports.items()
+            if clock - reported < SILENCE
+            for key, counts in report.items()
+        }
+        self.figures.add(Sample(at, clock, machine, units, backends, *disk))
+        sampled, self.sampled = self.sampled, asyncio.Event()
+        sampled.set()
+
+    def report(self, unit: str, report: Reports) -> None:
+        """Take in what a balancer here says of its backends."""
+        now = time.monotonic()
+        self._reports = {name: each for name, each in self._reports.items() if now - each[0] < SILENCE}
+        self._reports[unit] = now, report
+
+    def _read(
+        self, groups: Mapping[UnitName, ProcessGroup]
+    ) -> tuple[Usage, Mapping[UnitName, Usage], tuple[int, int]]:
+        disk = os.statvfs(self._folder)
+        sizes = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+        return self._reader.machine(), self._reader.units(groups), sizes
