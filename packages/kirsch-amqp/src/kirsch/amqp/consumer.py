@@ -9,7 +9,7 @@ A stream has a name, by which browsers recognise it: a random one that processes
 process that begins to read proposes a name, and the oldest proposal holds. A process that has read
 everything states the name, with the offset of its proposal, and repeats it every few hours for processes
 that begin later. A process that has not read back as far as the proposal may state a younger name: it is
-told the older one.
+told the older one, and keeps what it has in memory: the stream is the same.
 """
 
 import math
@@ -211,6 +211,8 @@ class StreamConsumer:
         self._lost_name = ""
         # Name in the last Renamed.
         self._told = ""
+        # True if the name that was taken last is an older one of the same stream.
+        self._same_stream = False
         # True once somebody stated the name; and when to state it next.
         self._stated = False
         self._state_at = -math.inf
@@ -288,7 +290,7 @@ class StreamConsumer:
         if is_mark and self.caught_up and self.stream != self._told:
             before, self._told = self._told, self.stream
             if before:
-                if found is not CAUGHT_UP:
+                if found is not CAUGHT_UP and not self._same_stream:
                     events.append(Missed(self.offset))
                 # A browser that has received everything may come back with this name and offset.
                 events.append(Renamed(self.stream, self.offset))
@@ -301,6 +303,7 @@ class StreamConsumer:
             born = offset if mark.born is None else mark.born
             older = mark.born is None or born < self._born or mark.replaces == self.stream
             if mark.stream == self.stream or not self.stream or older:
+                self._same_stream = mark.born is not None and mark.replaces != self.stream
                 self.stream, self._born, self._stated = mark.stream, born, True
             else:
                 # A process that reads back less far than this one does not know the name.
