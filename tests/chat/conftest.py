@@ -145,8 +145,9 @@ class Window:
         self.page.keyboard.press("Enter")
         expect(self.page.locator("#room-name")).to_have_text(room)
 
-    def should_be_connected(self) -> None:
-        expect(self.page.locator("#state")).to_have_text("connected", timeout=30_000)
+    def should_be_connected(self, broker: bool = True) -> None:
+        text = "connected" if broker else "the broker is away, messages wait"
+        expect(self.page.locator("#state")).to_have_text(text, timeout=30_000)
 
 
 Open = Callable[..., Window]
@@ -159,7 +160,9 @@ def window(browser: Browser) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
-    def open_it(instance: Instance, name: str, room: str = "", **options: Any) -> Window:
+    def open_it(
+        instance: Instance, name: str, room: str = "", *, broker: bool = True, **options: Any
+    ) -> Window:
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.set_default_timeout(15_000)
@@ -169,7 +172,7 @@ def window(browser: Browser) -> Iterator[Open]:
         page.get_by_label("What are you called?").fill(name)
         page.keyboard.press("Enter")
         opened = Window(page, name)
-        opened.should_be_connected()
+        opened.should_be_connected(broker)
         return opened
 
     yield open_it

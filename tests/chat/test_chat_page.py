@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import pika
 import pytest
@@ -77,6 +78,66 @@ def test_what_was_typed_without_a_connection_outlives_a_reload(pair, window, roo
     ada.page.reload()
     expect(ada.texts).to_have_text(["typed before", "and then", *more])
     expect(pending).to_have_count(0)
+
+
+def test_what_is_typed_and_not_sent_outlives_a_reload(pair, window, room):
+    ada = window(pair[0], "Ada", room)
+    ada.box.press_sequentially("half a sent")
+    ada.page.reload()
+    expect(ada.box).to_have_value("half a sent")
+    ada.box.press_sequentially("ence")
+    ada.page.keyboard.press("Enter")
+    ada.should_show("half a sentence")
+    ada.page.reload()
+    ada.should_show("half a sentence")
+    expect(ada.box).to_have_value("")
+
+
+class Crowd:
+    """Another process with many members in a room, as its events tell of it."""
+
+    def __init__(self, rabbit, room, count):
+        self.url, self.over = rabbit.url, threading.Event()
+        members = {f"client-{number}": f"Person {number:03}" for number in range(count)}
+        self.state = {"event": "state", "process": "crowd", "version": 1, "rooms": {room: members}}
+        self.thread = threading.Thread(target=self.stay)
+
+    def stay(self):
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            channel = connection.channel()
+            while True:
+                channel.basic_publish("chat.events", "", json.dumps(self.state).encode())
+                if self.over.wait(1):
+                    break
+            channel.basic_publish("chat.events", "", b'{"event":"bye","process":"crowd"}')
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.thread.join()
+
+
+def test_a_message_changes_only_what_it_is_about_though_many_are_here(rabbit, pair, window, room):
+    ada, bob = window(pair[0], "Ada", room), window(pair[1], "Bob", room)
+    with Crowd(rabbit, room, 497):
+        expect(ada.page.locator("#people-count")).to_have_text("499")
+        people = ada.page.locator("#people li")
+        expect(people).to_have_count(101)
+        expect(people.last).to_have_text("and 399 more")
+        ada.page.evaluate(
+            """() => {
+              window.changes = 0;
+              const count = (found) => { window.changes += found.length; };
+              for (const id of ["people", "rooms", "pending"])
+                new MutationObserver(count).observe(document.getElementById(id), { childList: true, subtree: true });
+            }"""
+        )
+        for number in range(10):
+            bob.say(str(number))
+        ada.should_show(*map(str, range(10)))
+        assert ada.page.evaluate("changes") == 0
 
 
 def test_addresses_are_links_and_nothing_else_is(pair, window, room):
@@ -403,8 +464,12 @@ class TestConnections:
             # It is shown when the server sends it back, and no earlier.
             expect(ada.page.locator("#pending")).to_contain_text("while it is away sending …")
             ada.should_show("before")
+            # Whoever comes now finds the page, with what is in memory.
+            assert one.readiness()["ready"]
+            late = window(two, "Late", room, broker=False)
+            late.should_show("before")
             mortal.start()
-            for each in (ada, bob):
+            for each in (ada, bob, late):
                 expect(each.texts).to_have_text(["before", "while it is away"], timeout=60_000)
                 each.should_be_connected()
             for each in (one, two):

@@ -4,7 +4,7 @@ import { KirschClient } from "/kirsch.js";
 import { Channel } from "./channel.js";
 import { Log, make } from "./log.js";
 import * as me from "./me.js";
-import { showPeople, showRooms, showTyping, showUnread } from "./side.js";
+import { showBadge, showPeople, showRooms, showTyping, showUnread } from "./side.js";
 
 const byId = (id) => document.getElementById(id);
 const ALWAYS = ["lobby", "kitchen", "garden"];
@@ -14,6 +14,7 @@ const SAID = 3000; // ms between two signs that somebody types
 const FOLDED = 5; // messages that are shown while they wait
 const MOST = 40; // rooms that a window is in
 const LISTED = 500; // rooms that it lists
+const SEEN = "chat.seen."; // and a room's name: when the last message that was read there was said
 const ROOM = /^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,39}$/u;
 
 const channels = new Map();
@@ -113,7 +114,8 @@ function showState(state, retry = 0) {
 function channelOf(name) {
   if (!channels.has(name)) {
     known.add(name);
-    channels.set(name, new Channel(client.join(name, { last: HISTORY }), me.load("chat.seen", {})[name] ?? 0, changed));
+    channels.set(name, new Channel(client.join(name, { last: HISTORY }), me.load(SEEN + name, 0), changed));
+    channels.get(name).draft = me.drafts()[name] ?? "";
   }
   return channels.get(name);
 }
@@ -142,6 +144,7 @@ function enter(name) {
 function leave(name) {
   channels.get(name)?.room.leave();
   channels.delete(name);
+  me.draft(name, "");
   current = null;
   area.value = "";
   enter("lobby");
@@ -159,25 +162,32 @@ function wanted() {
 
 const keepRooms = () => me.store("chat.rooms", [...channels.keys()].filter((name) => !ALWAYS.includes(name)));
 
+// Only what has changed is shown anew: many may be here, and much may be said.
 function changed(channel, what, detail) {
   if (what === "error") complain(`${channel.name}: ${detail.message}`);
-  if (channel !== current) {
-    if (what === "message") showSide();
-    return;
+  const said = what === "message" || what === "gap";
+  if (channel === current) {
+    if (said) {
+      log.add(detail, channel.messages);
+      readCurrent();
+      showEmpty();
+      if (detail.own) showPending();
+    } else if (what === "presence") {
+      showPeopleSoon();
+    } else if (what !== "typing") {
+      showAll();
+    }
+    if (said || what === "typing") showTyping(current.typists(client.client));
   }
-  if (what === "message" || what === "gap") {
-    log.add(detail, channel.messages);
-    readCurrent();
-    showPending();
-  }
-  showAll();
+  if (said) showNews(channel);
 }
 
 // It is read when it is on the screen.
 function readCurrent() {
   if (!current || document.hidden || !log.atBottom()) return;
+  const before = current.seen;
   current.read();
-  me.store("chat.seen", { ...me.load("chat.seen", {}), [current.name]: current.seen });
+  if (current.seen !== before) me.store(SEEN + current.name, current.seen);
 }
 
 // Messages from before those that are here: read from the broker's stream.
@@ -187,19 +197,44 @@ async function earlier(channel) {
 
 function showAll() {
   log.setMore(current.more);
-  byId("empty").hidden = !current.room.joined || current.messages.length > 0 || current.more;
+  showEmpty();
   showPending();
-  showPeople(current.room.members, current.room.count, client.client);
+  showPeopleSoon();
   showTyping(current.typists(client.client));
   showSide();
+}
+
+function showEmpty() {
+  byId("empty").hidden = !current.room.joined || current.messages.length > 0 || current.more;
+}
+
+// Once a frame, however many come and go.
+let peopleChanged = false;
+function showPeopleSoon() {
+  if (peopleChanged) return;
+  peopleChanged = true;
+  requestAnimationFrame(() => {
+    peopleChanged = false;
+    if (current) showPeople(current.room.members, current.room.count, client.client);
+  });
+}
+
+function showNews(channel) {
+  if (!current) return;
+  showBadge(channel.name, channel.unread);
+  showTotal();
+}
+
+function showTotal() {
+  const total = [...channels.values()].reduce((sum, { unread }) => sum + unread, 0);
+  showUnread(total, total - current.unread, current.name);
 }
 
 function showSide() {
   if (!current) return;
   const others = [...known].filter((name) => !ALWAYS.includes(name)).sort((a, b) => a.localeCompare(b));
   showRooms([...ALWAYS, ...others], channels, current.name, { enter, leave, always: ALWAYS });
-  const total = [...channels.values()].reduce((sum, { unread }) => sum + unread, 0);
-  showUnread(total, total - current.unread, current.name);
+  showTotal();
 }
 
 byId("open-room").addEventListener("submit", (event) => {
@@ -255,6 +290,7 @@ function showPending() {
       again.addEventListener("click", () => {
         current.pending.delete(id);
         area.value = area.value ? `${text}\n${area.value}` : text;
+        me.draft(current.name, area.value);
         grow();
         showPending();
         area.focus();
@@ -275,6 +311,7 @@ byId("composer").addEventListener("submit", (event) => {
   area.value = "";
   said = 0;
   grow();
+  me.draft(current.name, "");
   send(current, text);
   area.focus();
 });
@@ -285,6 +322,7 @@ area.addEventListener("keydown", (event) => {
 });
 area.addEventListener("input", () => {
   grow();
+  me.draft(current.name, area.value);
   if (area.value.trim() && Date.now() - said > SAID) {
     said = Date.now();
     current.room.signal({ typing: true });

@@ -6,6 +6,7 @@ const NAME = "chat.name";
 const KEY = "chat.key";
 const NUMBER = "chat.number";
 const UNSENT = "chat.unsent";
+const DRAFTS = "chat.drafts";
 // ms: until what a reload leaves behind has let go of the key; until another window has said that it has it.
 const RELEASE = 1000;
 const ANSWER = 300;
@@ -29,6 +30,15 @@ export const keep = (storage, key, value) => {
   }
 };
 
+const parsed = (storage, key, otherwise) => {
+  try {
+    return JSON.parse(read(storage, key)) ?? otherwise;
+  } catch {
+    // It is not ours.
+    return otherwise;
+  }
+};
+
 export const name = () => read("localStorage", NAME) ?? "";
 export const call = (text) => keep("localStorage", NAME, text);
 
@@ -36,12 +46,7 @@ export const call = (text) => keep("localStorage", NAME, text);
 export async function identity() {
   const key = read("sessionStorage", KEY);
   if (!key || !(await hold(key))) return {};
-  let unsent = [];
-  try {
-    unsent = JSON.parse(read("sessionStorage", UNSENT)) ?? [];
-  } catch {
-    // It is not ours.
-  }
+  const unsent = parsed("sessionStorage", UNSENT, []);
   return { key, number: Number(read("sessionStorage", NUMBER) ?? 0), unsent };
 }
 
@@ -86,13 +91,15 @@ export function remember(client) {
   keep("sessionStorage", UNSENT, JSON.stringify(client.unsent));
 }
 
-/** What was kept as JSON, or `otherwise`. */
-export function load(key, otherwise) {
-  try {
-    return JSON.parse(read("localStorage", key)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
+/** What is typed and was not sent, by room. */
+export const drafts = () => parsed("sessionStorage", DRAFTS, {});
+
+/** Keep what is typed in a room, so that it outlives a reload; "" forgets it. */
+export function draft(room, text) {
+  const { [room]: _, ...others } = drafts();
+  keep("sessionStorage", DRAFTS, JSON.stringify(text ? { ...others, [room]: text } : others));
 }
 
+/** What was kept as JSON, or `otherwise`. */
+export const load = (key, otherwise) => parsed("localStorage", key, otherwise);
 export const store = (key, value) => keep("localStorage", key, JSON.stringify(value));

@@ -3,6 +3,8 @@
 import { hue, make } from "./log.js";
 
 const byId = (id) => document.getElementById(id);
+const SHOWN = 100; // people that are listed by name: a page with thousands of them would be slow
+const order = new Intl.Collator();
 
 /** Show the rooms: `names` in order, `channels` of those that this window is in. `enter` and `leave` are told. */
 export function showRooms(names, channels, current, { enter, leave, always }) {
@@ -15,11 +17,7 @@ export function showRooms(names, channels, current, { enter, leave, always }) {
     button.dataset.room = name;
     button.append(make("span", "", name));
     if (name === current) button.setAttribute("aria-current", "true");
-    if (channel?.unread) {
-      const badge = make("span", "unread", String(channel.unread));
-      badge.append(make("span", "unseen", " unread"));
-      button.append(badge);
-    }
+    if (channel?.unread) button.append(badge(channel.unread));
     button.addEventListener("click", () => enter(name));
     item.append(button);
     if (name === current && !always.includes(name)) {
@@ -34,19 +32,35 @@ export function showRooms(names, channels, current, { enter, leave, always }) {
   if (focused) byId("rooms").querySelector(`[data-room="${CSS.escape(focused)}"]`)?.focus();
 }
 
-/** What is unread elsewhere: on the button for small screens, and in the window's title. */
-export function showUnread(total, elsewhere, room) {
-  const badge = byId("menu-unread");
-  badge.hidden = !elsewhere;
-  badge.textContent = String(elsewhere);
-  document.title = `${total ? `(${total}) ` : ""}${room} – Chat`;
+function badge(unread) {
+  const made = make("span", "unread", String(unread));
+  made.append(make("span", "unseen", " unread"));
+  return made;
 }
 
-/** Who is in the room. */
+/** What is unread in one room, which is in the list already. */
+export function showBadge(name, unread) {
+  const button = byId("rooms").querySelector(`[data-room="${CSS.escape(name)}"]`);
+  const shown = button?.querySelector(".unread");
+  if (unread && shown) shown.firstChild.data = String(unread);
+  else if (unread) button?.append(badge(unread));
+  else shown?.remove();
+}
+
+/** What is unread elsewhere: on the button for small screens, and in the window's title. */
+export function showUnread(total, elsewhere, room) {
+  const button = byId("menu-unread");
+  button.hidden = !elsewhere;
+  button.textContent = String(elsewhere);
+  const title = `${total ? `(${total}) ` : ""}${room} – Chat`;
+  if (document.title !== title) document.title = title;
+}
+
+/** Who is in the room: so many by name, and how many more. */
 export function showPeople(members, count, own) {
   byId("people-count").textContent = String(count);
-  const people = [...members].sort(([, a], [, b]) => a.localeCompare(b));
-  byId("people").replaceChildren(...people.map(([client, name]) => {
+  const people = [...members].sort(([, a], [, b]) => order.compare(a, b));
+  byId("people").replaceChildren(...people.slice(0, SHOWN).map(([client, name]) => {
     const item = make("li");
     const dot = make("span", "dot");
     dot.style.setProperty("--hue", hue(client));
@@ -56,6 +70,7 @@ export function showPeople(members, count, own) {
     if (client === own) item.append(make("span", "muted", " (you)"));
     return item;
   }));
+  if (people.length > SHOWN) byId("people").append(make("li", "muted", `and ${people.length - SHOWN} more`));
 }
 
 /** Who is typing. */
