@@ -102,6 +102,16 @@ def test_live_and_ready_are_pages(bus, health):
     }
 
 
+def test_a_check_that_is_not_required_is_shown_and_decides_nothing(bus, health):
+    health.add("broker", lambda: False, required=False)
+    bus.start()
+    status, _, body = ask(health.readyz)
+    assert status == "200 OK"
+    assert json.loads(body)["checks"] == {"broker": {"ok": False, "reason": "not well", "required": False}}
+    health.add("disk", lambda: False)
+    assert ask(health.readyz)[0] == "503 Service Unavailable"
+
+
 def test_other_methods_have_no_page(bus, health):
     bus.start()
     assert ask(health.readyz, "HEAD")[::2] == ("200 OK", b"")

@@ -130,8 +130,9 @@ def test_a_message_changes_only_what_it_is_about_though_many_are_here(rabbit, pa
             """() => {
               window.changes = 0;
               const count = (found) => { window.changes += found.length; };
+              const all = { childList: true, subtree: true };
               for (const id of ["people", "rooms", "pending"])
-                new MutationObserver(count).observe(document.getElementById(id), { childList: true, subtree: true });
+                new MutationObserver(count).observe(document.getElementById(id), all);
             }"""
         )
         for number in range(10):

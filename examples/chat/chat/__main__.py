@@ -52,7 +52,9 @@ def serve(settings: Settings) -> None:
     cherrypy.tree.mount(application(bridge, settings))
     mount(cherrypy.tree)
     health = HealthPlugin(bus, drain=site.drain)
-    health.add("rabbitmq", bridge.check)
+    # Without the broker there is still what was said before: a reason to stay in the balancer.
+    health.add("rooms", bridge.check_serving)
+    health.add("rabbitmq", bridge.check, required=False)
     health.mount(cherrypy.tree)
     metrics = MetricsPlugin(bus)
     metrics.add(BridgeCollector(bridge))

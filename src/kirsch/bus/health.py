@@ -15,10 +15,11 @@ Check = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Result of one named check; `reason` is empty when it is well."""
+    """Result of one named check; `reason` is empty when it is well. Readiness depends on it if `required`."""
 
     name: str
     reason: str = ""
+    required: bool = True
 
     @property
     def ok(self) -> bool:
@@ -34,10 +35,14 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        return not self.reason and all(check.ok for check in self.checks)
+        return not self.reason and all(check.ok or not check.required for check in self.checks)
 
     def to_json(self) -> str:
-        checks = {check.name: {"ok": check.ok, "reason": check.reason} for check in self.checks}
+        checks = {
+            check.name: {"ok": check.ok, "reason": check.reason}
+            | ({} if check.required else {"required": False})
+            for check in self.checks
+        }
         return json.dumps({"ready": self.ok, "reason": self.reason, "checks": checks})
 
 
@@ -75,9 +80,12 @@ class HealthPlugin(ExitPlugin):
 
     stop.priority = 0  # type: ignore[attr-defined]
 
-    def add(self, name: str, check: Check) -> None:
-        """Have readiness depend on a check; one of the same name is replaced."""
-        self._checks[name] = _Runner(name, check)
+    def add(self, name: str, check: Check, *, required: bool = True) -> None:
+        """Have readiness depend on a check; one of the same name is replaced.
+
+        One that is not `required` is shown, and decides nothing.
+        """
+        self._checks[name] = _Runner(name, check, required)
 
     def live(self) -> bool:
         """Return True while the process is worth keeping: its bus starts, runs or drains."""
@@ -136,8 +144,9 @@ class HealthPlugin(ExitPlugin):
 class _Runner:
     """Runs one check in a thread of its own, for one that hangs must hang alone."""
 
-    def __init__(self, name: str, check: Check) -> None:
+    def __init__(self, name: str, check: Check, required: bool) -> None:
         self.name = name
+        self.required = required
         self._check = check
         self._lock = threading.Lock()
         self._running: Future[Result] | None = None
@@ -158,9 +167,9 @@ class _Runner:
         try:
             said = self._check()
         except Exception as error:
-            result.set_result(Result(self.name, str(error) or type(error).__name__))
+            result.set_result(Result(self.name, str(error) or type(error).__name__, self.required))
         else:
-            result.set_result(Result(self.name, "not well" if said is False else ""))
+            result.set_result(Result(self.name, "not well" if said is False else "", self.required))
 
 
 def _run(runners: Iterable[_Runner], timeout: float) -> Iterable[Result]:
@@ -170,7 +179,8 @@ def _run(runners: Iterable[_Runner], timeout: float) -> Iterable[Result]:
         if future.done():
             yield future.result()
         else:
-            yield Result(runner.name, f"no answer within {time.monotonic() - runner.since:.1f} s")
+            late = f"no answer within {time.monotonic() - runner.since:.1f} s"
+            yield Result(runner.name, late, runner.required)
 
 
 def _respond(environ: dict[str, Any], start_response: Callable[..., Any], ok: bool, text: str) -> list[bytes]:

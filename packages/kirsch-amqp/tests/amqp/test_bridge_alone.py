@@ -3,6 +3,7 @@
 import contextlib
 import json
 import subprocess
+from functools import partial
 
 import pytest
 from cherrypy.process.wspbus import Bus
@@ -15,8 +16,8 @@ from kirsch.amqp import AMQPPlugin, Bridge, Limits, Refused, Rejected
 from kirsch.amqp.consumer import DUPLICATE, Mark, Message, StreamConsumer
 from kirsch.amqp.javascript import script
 from kirsch.amqp.loops import GeventLoop
-from kirsch.amqp.message import Delivery
-from kirsch.amqp.protocol import MARK, MESSAGE
+from kirsch.amqp.message import Delivery, Publication
+from kirsch.amqp.protocol import MARK, MESSAGE, Send, envelope
 
 
 def nowhere():
@@ -84,6 +85,39 @@ def started():
     finally:
         bridge.stop()
         amqp.stop()
+
+
+def test_what_is_in_memory_is_served_while_the_broker_is_away():
+    """As far as it goes, whatever more the stream has; what is sent waits."""
+    kept = {"memory": (64 << 20, 3, 1 << 20)}
+    with running("asyncio", nowhere(), "alone", ready=False, **kept) as application:
+        bridge = application.bridge
+        with Visitor(application, "Early") as early:
+            # Nothing was read yet: nobody is let in.
+            early.say(type="join", room="lobby", last=50)
+            early.say(type="ping")
+            early.until("pong")
+            assert "joined" not in [said["type"] for said in early.said]
+            with pytest.raises(RuntimeError, match=r"Connection refused|not been connected"):
+                bridge.check_serving()
+        for number in range(1, 6):
+            body = envelope("lobby", "c", "Ada", Send("lobby", number, number), 0)
+            publication = Publication("e", "lobby", body, kind=MESSAGE, message_id=f"c:{number}")
+            application.inside(partial(arrive, bridge, publication, number))
+        mark = Publication("e", "kirsch", b'{"proposed":"A"}', kind=MARK, message_id=bridge.process)
+        application.inside(partial(arrive, bridge, mark, 6))
+        bridge.check_serving()
+        with pytest.raises(RuntimeError):
+            bridge.check()
+        with Visitor(application, "Late") as late:
+            joined = late.join("lobby", last=50)
+            assert late.said[0]["broker"] is False
+            assert (joined["complete"], joined["more"]) == (True, True)
+            assert late.messages(3) == [3, 4, 5]
+            late.send("lobby", 1, "later")
+            late.say(type="ping")
+            late.until("pong")
+            assert not [said for said in late.said if said["type"] in ("error", "sent")]
 
 
 def test_a_mark_that_the_broker_refused_is_set_again():

@@ -220,6 +220,15 @@ class Bridge(SimplePlugin):
         with self.lock:
             return self.registry.connections
 
+    def check_serving(self) -> None:
+        """Check for HealthPlugin: raises RuntimeError until the stream was read, also if the broker is away.
+
+        Afterwards rooms are served from memory while the broker is away, and what is sent waits for it.
+        """
+        if not self.stream.consumer.caught_up:
+            self.amqp.check()
+            raise RuntimeError(f"{self.amqp.broker}: earlier messages are still being read")
+
     def check(self) -> None:
         """Check for HealthPlugin: raises RuntimeError, in one line, while messages neither go nor come."""
         self.amqp.check()

@@ -198,8 +198,13 @@ class ConnectionRegistry:
         return not self._rooms.far(join.room, since) or self._stream.first_known(time.monotonic())
 
     def _searched(self, waiting: _Waiting) -> bool:
-        """Return True once a room's last messages are in memory, or were looked for in the stream."""
+        """Return True once a room's last messages are in memory, or were looked for in the stream.
+
+        While the broker is away, those in memory have to do.
+        """
         join = waiting.join
+        if not self._amqp.connected:
+            return True
         if waiting.searched is None:
             missing = self._rooms.lacking(join.room, min(join.last, protocol.PAGE))
             waiting.searched = not missing
