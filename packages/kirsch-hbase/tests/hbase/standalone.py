@@ -34,6 +34,9 @@ OPTIONS = (
     "--set=hbase.master.balancer.rejection.buffer.enabled=true",
     "--set=hbase.regionservers=2",
     "--set=hbase.regionserver.port=0",
+    # The balancer spreads its moves over five minutes; and it looks a second for plans where a moment does.
+    "--set=hbase.balancer.max.balancing=1000",
+    "--set=hbase.master.balancer.stochastic.maxSteps=1000",
     # A busy machine must not look dead.
     "--set=zookeeper.session.timeout=120000",
     "--set=hbase.zookeeper.property.tickTime=6000",

@@ -78,7 +78,10 @@ def _configuration(
         "hbase.client.scanner.timeout.period": milliseconds,
         "hbase.rpc.timeout": milliseconds,
         "hbase.client.retries.number": "1000",
-        "hbase.client.pause": "100",
+        # Java waits for most of what its Admin does by asking again, at first after a pause, later after up
+        # to 200 pauses. With its default, 100 ms, it takes a third longer to make a table.
+        "hbase.client.pause": "20",
+        "hbase.client.pause.server.overloaded": "100",
         "hbase.ipc.client.connect.max.retries": "0",
         "zookeeper.registry.async.get.timeout": milliseconds,
         "zookeeper.recovery.retry": "1000",

@@ -26,6 +26,8 @@ from kirsch.hbase.errors import Invalid, StartError, Unavailable
 MAIN = "org.apache.hadoop.hbase.master.HMaster"
 # What the master logs when it serves (HMaster.finishActiveMasterInitialization).
 READY = "Master has completed initialization"
+# What RSGroupInfoManagerImpl logs when it knows the groups; until then no table can be made.
+GROUPS_READY = "GroupBasedLoadBalancer is now online"
 ACCESS_CONTROLLER = "org.apache.hadoop.hbase.security.access.AccessController"
 VISIBILITY_CONTROLLER = "org.apache.hadoop.hbase.security.visibility.VisibilityController"
 GROUPS_ENDPOINT = "org.apache.hadoop.hbase.rsgroup.RSGroupAdminEndpoint"
@@ -86,6 +88,10 @@ class Settings:
             "hbase.master.wait.on.regionservers.maxtostart": "1",
             "hbase.master.wait.on.regionservers.interval": "100",
             "hbase.regionserver.msginterval": "200",
+            # The master collects regions to assign for 150 ms, then requests to a server for as long. There
+            # are few here, and a person who makes a table waits for both.
+            "hbase.assignment.dispatch.wait.msec": "5",
+            "hbase.procedure.remote.dispatcher.delay.msec": "5",
             # All is one process: who is slow on a busy machine is not dead.
             "zookeeper.session.timeout": "120000",
             "hbase.zookeeper.property.tickTime": "6000",
@@ -113,6 +119,10 @@ class Settings:
             values["hbase.master.loadbalancer.class"] = GROUPS_BALANCER
         return {**values, **self.extra}
 
+    def awaited(self) -> set[str]:
+        """Return what the server logs, in any order, before it is up."""
+        return {READY, GROUPS_READY} if self.groups else {READY}
+
     def files(self, verbose: bool = False) -> dict[str, str]:
         """Return the files of its configuration folder; `verbose` logs warnings too."""
         logging = LOGGING.format(level="WARN" if verbose else "ERROR")
@@ -131,10 +141,11 @@ class Settings:
         ]  # fmt: skip
 
 
-# Errors, and of the master that it is up.
+# Errors, and of the master and its groups that they are up.
 LOGGING = """\
 log4j.rootLogger={level}, out
 log4j.logger.org.apache.hadoop.hbase.master.HMaster=INFO
+log4j.logger.org.apache.hadoop.hbase.rsgroup=INFO
 log4j.appender.out=org.apache.log4j.ConsoleAppender
 log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%p %c{{1}}: %m%n
@@ -238,7 +249,12 @@ class ServerPlugin(SimplePlugin):
         self.failed = False
         self._begun = time.monotonic()
         self._last: list[str] = []
-        self.ready = False
+        self._awaited = settings.awaited()
+
+    @property
+    def ready(self) -> bool:
+        """Return whether the master has served."""
+        return not self._awaited
 
     def subscribe(self) -> None:
         super().subscribe()
@@ -252,9 +268,10 @@ class ServerPlugin(SimplePlugin):
         """Detect readiness, and show warnings and errors."""
         if name != "hbase":
             return
-        if not self.ready and READY in line:
-            self.ready = True
-            self.bus.publish("hbase-ready", time.monotonic() - self._begun)
+        if seen := {mark for mark in self._awaited if mark in line}:
+            self._awaited -= seen
+            if not self._awaited:
+                self.bus.publish("hbase-ready", time.monotonic() - self._begun)
         elif not line.startswith("INFO "):
             self._last = [*self._last[-20:], line]
             print(line, file=sys.stderr, flush=True)

@@ -23,7 +23,12 @@ def test_status(shell, name):
     assert re.match(
         r"MASTER +\S+,\d+,\d+\nBACKUP_MASTERS +-\nAGGREGATE_LOAD +\d+\nREGIONS +\d+\n\nSERVER ", out
     ), out
-    assert any(row["REGION"].startswith(f"{name},") for row in shell("status 'detailed'"))
+    # The master hears of a region by its server's next report.
+    eventually(
+        lambda: any(row["REGION"].startswith(f"{name},") for row in shell("status 'detailed'")),
+        30,
+        "the load of the new region",
+    )
     shell(f"put '{name}', 'r', 'f:q', 'v'; flush '{name}'; major_compact '{name}'")
 
     def compacted():
