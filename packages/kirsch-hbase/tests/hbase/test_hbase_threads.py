@@ -1,8 +1,12 @@
 """One connection and one table for many threads at once."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jpype
 import pytest
+
+from kirsch.hbase import java
 
 pytestmark = pytest.mark.services
 
@@ -32,3 +36,25 @@ def test_scans_side_by_side_and_left_half_way(table):
     with table.scan(b"01000") as scanner:
         assert next(scanner).key == b"01000"
     assert list(scanner) == []
+
+
+def test_a_call_that_waits_for_the_lock_of_a_thread_that_was_given_up(connection):
+    """No interrupt ends that wait; HBase's client makes it behind a lookup that nobody waits for any more."""
+    guarded, ended, held = java("java.lang.StringBuffer")("abc"), [], threading.Event()
+
+    def hold():
+        with jpype.synchronized(guarded):
+            held.set()
+            try:
+                java("java.lang.Thread").sleep(600_000)
+            except java("java.lang.InterruptedException"):
+                ended.append("interrupted")
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    held.wait()
+    assert connection.call(guarded.length, timeout=0.2) == 3
+    holder.join()
+    assert ended == ["interrupted"]
+    # The thread's next call is not interrupted.
+    connection.call(java("java.lang.Thread").sleep, 1)

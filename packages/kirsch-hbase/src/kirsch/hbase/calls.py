@@ -329,10 +329,29 @@ class Deadlines:
                 for watched in self._calls.values():
                     if watched.again > now:
                         continue
-                    if watched.look(now, str(watched.thread.getState().name()) == "RUNNABLE"):
+                    state = str(watched.thread.getState().name())
+                    if watched.look(now, state == "RUNNABLE"):
                         watched.thread.interrupt()
+                        if state == "BLOCKED":
+                            self._free(watched.thread)
                 self._next = min((watched.again for watched in self._calls.values()), default=math.inf)
             self._wake.wait(None if self._next == math.inf else max(0.0, self._next - now))
+
+    def _free(self, thread: Any) -> None:
+        """Interrupt the owner of the monitor that a thread waits for, a wait which no interrupt ends.
+
+        HBase's client looks hbase:meta up in threads of its own, which hold a monitor meanwhile and are left
+        to themselves when the call that they look it up for is given up. An owner that is another of our
+        calls has a deadline itself.
+        """
+        threads = cls("java.lang.management.ManagementFactory").getThreadMXBean()
+        found = threads.getThreadInfo(thread.getId())
+        owner = -1 if found is None else int(found.getLockOwnerId())
+        if owner in {int(watched.thread.getId()) for watched in self._calls.values()}:
+            return
+        for one in cls("java.lang.Thread").getAllStackTraces().keySet():
+            if int(one.getId()) == owner:
+                one.interrupt()
 
 
 workers = Workers()
