@@ -218,6 +218,12 @@ def test_quotas(connection, table, name):
     quotas.limit_space(1 << 30, "NO_WRITES", table=name)
     found = {quota.type: (quota.limit, quota.unit) for quota in quotas.list(table=name)}
     assert found == {"REQUEST_NUMBER": (5, "min"), "SPACE": (1 << 30, "NO_WRITES")}
+    quotas.throttle(7, type="WRITE_NUMBER", table=name, scope="CLUSTER")
+    (written,) = [quota for quota in quotas.list(table=name) if quota.type == "WRITE_NUMBER"]
+    assert (written.limit, "SCOPE => CLUSTER" in written.text) == (7, True)
+    quotas.unthrottle(type="WRITE_NUMBER", table=name)
+    assert {quota.type for quota in quotas.list(table=name)} == set(found)
+    assert [one.policy for one in quotas.usage() if one.subject == name] in ([], [None])
     quotas.unthrottle(table=name)
     quotas.free_space(table=name)
     assert quotas.list(table=name) == []
@@ -225,6 +231,8 @@ def test_quotas(connection, table, name):
         quotas.throttle(5)
     with pytest.raises(Invalid, match="there is no throttle"):
         quotas.throttle(5, "week", table=name)
+    with pytest.raises(Invalid, match="is of all of them: name 'all'"):
+        quotas.throttle(5, servers="localhost:16020")
 
 
 def test_peers(connection, table, name):

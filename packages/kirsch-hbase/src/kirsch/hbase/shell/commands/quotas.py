@@ -3,16 +3,16 @@
 import re
 from typing import Any
 
+from kirsch.hbase.names import table_name
+from kirsch.hbase.quota import ALL_SERVERS, TYPES
 from kirsch.hbase.shell.answers import Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, text
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
-TIMES = {"sec": "SECONDS", "min": "MINUTES", "hour": "HOURS", "day": "DAYS"}
 _RATE = re.compile(r"(\d+)(req|CU|[BKMGTP])/(sec|min|hour|day)", re.I)
 _SIZE = re.compile(r"(\d+)\s*([BKMGTP]?)B?", re.I)
-ALL_SERVERS = "all"
 
 
 rows(
@@ -81,88 +81,53 @@ def set_quota(
     THROTTLE_TYPE is READ, WRITE or REQUEST, SCOPE is MACHINE or CLUSTER; POLICY is NO_INSERTS, NO_WRITES,
     NO_WRITES_COMPACTIONS or DISABLE.
     """
+    quotas = session.connection.admin.quotas
     kind = str(type).upper() or ("" if global_bypass is None else "GLOBAL_BYPASS")
     if kind == "THROTTLE":
-        settings = _throttle(
-            session, limit, user, table, namespace, regionserver, str(throttle_type).upper(), scope
-        )
+        whose = _whose(user, table, namespace, regionserver)
+        throttled = str(throttle_type).upper()
+        if _none(limit):
+            quotas.unthrottle(type="" if throttled == "REQUEST" else f"{throttled}_NUMBER", **whose)
+        else:
+            number, what, unit = _rate(str(limit), throttled)
+            quotas.throttle(number, unit, type=what, scope=str(scope).upper(), **whose)
     elif kind == "SPACE":
-        settings = _space(session, limit, table, namespace, policy)
+        if (table is None) == (namespace is None):
+            raise UsageError("set_quota: TYPE => SPACE goes with one of TABLE and NAMESPACE")
+        whose = _whose(None, table, namespace, None)
+        if _none(limit):
+            quotas.free_space(**whose)
+        elif policy is None:
+            raise UsageError(
+                "set_quota: TYPE => SPACE needs a POLICY: NO_INSERTS, NO_WRITES, NO_WRITES_COMPACTIONS or "
+                "DISABLE"
+            )
+        else:
+            quotas.limit_space(bytes_of(str(limit)), str(policy).upper(), **whose)
     elif kind == "GLOBAL_BYPASS":
         if user is None or global_bypass is None:
             raise UsageError("set_quota: GLOBAL_BYPASS goes with USER, and is true or false")
-        settings = _factory(session).bypassGlobals(text(user, "a user's name"), bool(global_bypass))
+        quotas.exempt(text(user, "a user's name"), bool(global_bypass))
     else:
         raise CommandError(f"{type or 'no type'} is no TYPE of quota: there are THROTTLE and SPACE")
-    session.admin("setQuota", settings)
 
 
-def _factory(session: Session) -> Any:
-    return session.java("quotas.QuotaSettingsFactory")
-
-
-def _throttle(
-    session: Session,
-    limit: Any,
-    user: str | None,
-    table: Any,
-    namespace: str | None,
-    server: str | None,
-    kind: str,
-    scope: str,
-) -> Any:
-    target: list[Any] = []
+def _whose(user: str | None, table: Any, namespace: str | None, server: str | None) -> dict[str, str]:
+    """Return the subject of a quota as Quotas takes it. Raises UsageError, CommandError."""
+    whose = {}
     if user is not None:
-        subject = "User"
-        target.append(text(user, "a user's name"))
-        if table is not None:
-            target.append(session.table_name(table))
-        elif namespace is not None:
-            target.append(text(namespace, "a namespace's name"))
-    elif table is not None:
-        subject, target = "Table", [session.table_name(table)]
+        whose["user"] = text(user, "a user's name")
+    if table is not None:
+        whose["table"] = table_name(text(table, "a table's name"))
     elif namespace is not None:
-        subject, target = "Namespace", [text(namespace, "a namespace's name")]
-    elif server is not None:
-        subject, target = "RegionServer", [text(server, "a server's name")]
-        if target[0] != ALL_SERVERS:
+        whose["namespace"] = text(namespace, "a namespace's name")
+    if not whose and server is not None:
+        whose["servers"] = text(server, "a server's name")
+        if whose["servers"] != ALL_SERVERS:
             raise CommandError("a quota of region servers is of all of them: REGIONSERVER => 'all'")
-    else:
+    if not whose:
         raise UsageError("set_quota: of whom? USER, TABLE, NAMESPACE or REGIONSERVER")
-    factory = _factory(session)
-    if _none(limit):
-        if kind == "REQUEST":
-            return session.call(getattr(factory, f"unthrottle{subject}"), *target)
-        throttle = session.enum("quotas.ThrottleType", f"{kind}_NUMBER")
-        return session.call(getattr(factory, f"unthrottle{subject}ByThrottleType"), *target, throttle)
-    number, throttle, unit = _rate(str(limit), kind)
-    arguments = [
-        *target,
-        session.enum("quotas.ThrottleType", throttle),
-        session.java("java.lang.Long")(number),
-        session.java("java.util.concurrent.TimeUnit").valueOf(unit),
-    ]
-    if subject != "RegionServer":
-        arguments.append(session.enum("quotas.QuotaScope", scope))
-    return session.call(getattr(factory, f"throttle{subject}"), *arguments)
-
-
-def _space(session: Session, limit: Any, table: Any, namespace: str | None, policy: str | None) -> Any:
-    factory = _factory(session)
-    if (table is None) == (namespace is None):
-        raise UsageError("set_quota: TYPE => SPACE goes with one of TABLE and NAMESPACE")
-    target = session.table_name(table) if table is not None else text(namespace, "a namespace's name")
-    of = "Table" if table is not None else "Namespace"
-    if _none(limit):
-        return session.call(getattr(factory, f"remove{of}SpaceLimit"), target)
-    if policy is None:
-        raise UsageError(
-            "set_quota: TYPE => SPACE needs a POLICY: NO_INSERTS, NO_WRITES, NO_WRITES_COMPACTIONS or DISABLE"
-        )
-    size = session.java("java.lang.Long")(bytes_of(str(limit)))
-    return session.call(
-        getattr(factory, f"limit{of}Space"), target, size, session.enum("quotas.SpaceViolationPolicy", policy)
-    )
+    return whose
 
 
 def _none(limit: Any) -> bool:
@@ -170,7 +135,7 @@ def _none(limit: Any) -> bool:
 
 
 def _rate(limit: str, kind: str) -> tuple[int, str, str]:
-    """Of `10M/sec`: the number, ThrottleType and TimeUnit. Raises CommandError."""
+    """Return the number, type and unit of a throttle such as `10M/sec`. Raises CommandError."""
     match = _RATE.fullmatch(limit.strip())
     if match is None or not int(match.group(1)):
         raise CommandError(f"{limit or 'nothing'} is no limit: write 10req/sec, 5CU/min, 10M/hour …, or NONE")
@@ -180,7 +145,7 @@ def _rate(limit: str, kind: str) -> tuple[int, str, str]:
     what = {"req": "NUMBER", "cu": "CAPACITY_UNIT"}.get(unit, "SIZE")
     if what == "SIZE":
         number *= UNITS[unit.upper()]
-    return number, f"{kind}_{what}", TIMES[match.group(3).lower()]
+    return number, f"{kind}_{what}", match.group(3).lower()
 
 
 def bytes_of(size: str) -> int:
@@ -207,25 +172,19 @@ def list_quotas(
     list_quotas USER => 'bob.*', TABLE => 't1'
     list_quotas NAMESPACE => 'ns.*'
     """
-    quota_filter = session.java("quotas.QuotaFilter")()
-    for value, setter in (
-        (user, "setUserFilter"),
-        (table, "setTableFilter"),
-        (namespace, "setNamespaceFilter"),
-        (regionserver, "setRegionServerFilter"),
-    ):
-        if value is not None:
-            getattr(quota_filter, setter)(text(value, "a pattern"))
+    given = {"user": user, "table": table, "namespace": namespace, "servers": regionserver}
+    patterns = {name: text(value, "a pattern") for name, value in given.items() if value is not None}
     rows = []
-    for quota in session.admin("getQuota", quota_filter):
+    for quota in session.connection.admin.quotas.list(**patterns):
+        whose = quota.whose
         owner = {
-            "USER": quota.getUserName(),
-            "TABLE": quota.getTableName(),
-            "NAMESPACE": quota.getNamespace(),
-            "REGIONSERVER": quota.getRegionServer(),
+            "USER": whose.user,
+            "TABLE": whose.table,
+            "NAMESPACE": whose.namespace,
+            "REGIONSERVER": whose.servers,
         }
-        named = ", ".join(f"{key} => {value}" for key, value in owner.items() if value is not None)
-        rows.append((named, str(quota.getQuotaType().name()), str(quota)))
+        named = ", ".join(f"{key} => {value}" for key, value in owner.items() if value)
+        rows.append((named, "THROTTLE" if quota.type in TYPES else quota.type, quota.text))
     return Grid(("OWNER", "TYPE", "QUOTA"), rows, "quota")
 
 
@@ -240,32 +199,12 @@ def list_quota_snapshots(
     list_quota_snapshots NAMESPACE => 'ns1'
     list_quota_snapshots REGIONSERVER => 'host:16020'
     """
-    found: dict[Any, Any] = {}
+    quotas = session.connection.admin.quotas
     if regionserver is not None:
-        found = dict(session.admin("getRegionServerSpaceQuotaSnapshots", session.server(regionserver)))
-    elif table is not None:
-        name = session.table_name(table)
-        found = {name: session.admin("getCurrentSpaceQuotaSnapshot", name)}
-    elif namespace is not None:
-        found = {namespace: session.admin("getCurrentSpaceQuotaSnapshot", text(namespace))}
+        found = quotas.usage(server=str(session.server(regionserver).getServerName()))
+    elif table is not None or namespace is not None:
+        found = quotas.usage(**_whose(None, table, namespace, None))
     else:
-        for server in session.live():
-            found.update(dict(session.admin("getRegionServerSpaceQuotaSnapshots", server)))
-    rows = []
-    for name, view in found.items():
-        if view is None or (namespace and table and str(name) != str(table)):
-            continue
-        state = view.getQuotaStatus()
-        policy = state.getPolicy().orElse(None) if state.isInViolation() else None
-        rows.append(
-            (
-                str(name),
-                int(view.getUsage()),
-                int(view.getLimit()),
-                bool(state.isInViolation()),
-                None if policy is None else str(policy.name()),
-            )
-        )
-    return Grid(
-        ("TABLE", "USAGE", "LIMIT", "VIOLATION", "POLICY"), sorted(rows, key=lambda r: r[0]), "snapshot"
-    )
+        found = quotas.usage()
+    rows = [(one.subject, one.used, one.limit, one.policy is not None, one.policy) for one in found]
+    return Grid(("TABLE", "USAGE", "LIMIT", "VIOLATION", "POLICY"), rows, "snapshot")
