@@ -32,7 +32,8 @@ def family_name(text: str | bytes) -> bytes:
     """Check a family's name. Raises Invalid."""
     if not isinstance(text, str | bytes):
         raise Invalid(f"{text!r} is no family's name: it must be a str")
-    name = text.encode() if isinstance(text, str) else text
+    # Bytes that are no text are told apart as Python tells file names (PEP 383).
+    name = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     told = name.decode(errors="backslashreplace")
     if not name or name[:1] == b"." or set(name) & set(b":/\\") or name == b"recovered.edits":
         raise Invalid(f"{told!r} is no family's name: it is not empty, has no : / or \\, and no . first")

@@ -89,24 +89,31 @@ class Family:
         builder = hbase("client.ColumnFamilyDescriptorBuilder").newBuilder(family_name(self.name))
         return _built(builder, self.words(), self.configuration)
 
+    def with_words(
+        self, words: Mapping[str, str], configuration: Mapping[str, str] | None = None
+    ) -> "Family":
+        """Return the family with some attributes changed, as HBase names and writes them, and some settings.
+        Raises Invalid."""
+        changed, others = _read(words)
+        # Only what is changed is checked: the rest may be of a newer server.
+        checked = Family(
+            self.name, **{"versions": self.versions, "min_versions": self.min_versions, **changed}
+        )
+        values = {
+            one.name: getattr(checked if one.name in changed else self, one.name) for one in fields(self)
+        }
+        values["attributes"] = {**self.attributes, **others}
+        values["configuration"] = {**self.configuration, **(configuration or {})}
+        return self._as_it_is(self.name, values)
+
     @classmethod
     def of_java(cls, descriptor: Any) -> "Family":
         """Return the family of a Java ColumnFamilyDescriptor."""
-        words = {
-            _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
-        }
-        given: dict[str, Any] = {}
-        for here, there in _ATTRIBUTES.items():
-            if there in words:
-                try:
-                    given[here] = _value(here, words[there])
-                except ValueError:
-                    continue  # it stays among the attributes
-                del words[there]
+        given, words = _read(_words(descriptor))
         configuration = {str(e.getKey()): str(e.getValue()) for e in descriptor.getConfiguration().entrySet()}
         others = {name: word for name, word in words.items() if name not in configuration}
         return cls._as_it_is(
-            str(descriptor.getNameAsString()), {**given, "attributes": others, "configuration": configuration}
+            _text(descriptor.getName()), {**given, "attributes": others, "configuration": configuration}
         )
 
 
@@ -160,9 +167,7 @@ class Schema:
     @classmethod
     def of_java(cls, descriptor: Any) -> "Schema":
         """Return the schema of a Java TableDescriptor."""
-        words = {
-            _text(entry.getKey()): _text(entry.getValue()) for entry in descriptor.getValues().entrySet()
-        }
+        words = _words(descriptor)
         coprocessors = tuple(_coprocessor(one) for one in descriptor.getCoprocessorDescriptors())
         return cls(
             str(descriptor.getTableName().getNameAsString()),
@@ -190,6 +195,11 @@ def coprocessor(name: str, jar: str, priority: int, values: Mapping[str, str]) -
     if not jar and not values and priority == _PRIORITY:
         return name
     return f"{jar}|{name}|{priority}|{','.join(f'{key}={value}' for key, value in values.items())}"
+
+
+def coprocessor_class(given: str) -> str:
+    """Return the class of a coprocessor, given as Schema has it."""
+    return given.split("|")[1] if "|" in given else given
 
 
 def families(given: Iterable["Family | str | Mapping[str, Any]"]) -> tuple[Family, ...]:
@@ -220,14 +230,41 @@ def of_fields(given: Mapping[str, Any], old: Family | None = None) -> Family:
 
 def _built(builder: Any, words: Mapping[str, str], configuration: Mapping[str, str]) -> Any:
     for name, word in words.items():
-        builder.setValue(name, word)
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            builder.setValue(name.encode(), word.encode(errors="surrogateescape"))
+        else:
+            builder.setValue(name, word)
     for name, word in configuration.items():
         (builder.setConfiguration if hasattr(builder, "setConfiguration") else builder.setValue)(name, word)
     return builder.build()
 
 
+def _words(descriptor: Any) -> dict[str, str]:
+    """Return the values of a Java descriptor."""
+    return {
+        _text(entry.getKey().get()): _text(entry.getValue().get())
+        for entry in descriptor.getValues().entrySet()
+    }
+
+
 def _text(value: Any) -> str:
-    return bytes(value.get()).decode(errors="backslashreplace")
+    """Return a Java byte[] as text, from which the bytes can be made again, such as those of a key that
+    encrypts a family."""
+    return bytes(value).decode(errors="surrogateescape")
+
+
+def _read(words: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a Family's fields among attributes, and the other attributes."""
+    others = dict(words)
+    found: dict[str, Any] = {}
+    for here, there in _ATTRIBUTES.items():
+        if there in others:
+            try:
+                found[here] = _value(here, others[there])
+            except ValueError:
+                continue  # it stays among the attributes
+            del others[there]
+    return found, others
 
 
 def _word(value: Any) -> str:

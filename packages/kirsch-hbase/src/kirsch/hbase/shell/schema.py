@@ -1,68 +1,73 @@
-"""Tables' and families' options as people type them, and Java's builders that take them."""
+"""Options of tables and families as people type them, as what kirsch.hbase's Schema takes."""
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from kirsch.hbase.names import family_name
+from kirsch.hbase.schema import Family, Schema
 from kirsch.hbase.shell.command import CommandError, UsageError
-from kirsch.hbase.shell.session import Session, data, many, text
+from kirsch.hbase.shell.session import Session, many, text
 
-# Each option's setter, and what it takes: int, long, short, bool, str, size (a number, or text such as 10MB),
-# or the name of an enum.
+# What each option takes: int, long, short, bool, str, size and time (a number, or text such as 10MB, 1 DAY),
+# or the name of one of Java's enums.
+_COMPRESSION = "io.compress.Compression$Algorithm"
 FAMILY = {
-    "VERSIONS": ("setMaxVersions", "int"),
-    "MIN_VERSIONS": ("setMinVersions", "int"),
-    "TTL": ("setTimeToLive", "time"),
-    "BLOCKSIZE": ("setBlocksize", "size"),
-    "BLOOMFILTER": ("setBloomFilterType", "regionserver.BloomType"),
-    "COMPRESSION": ("setCompressionType", "io.compress.Compression$Algorithm"),
-    "COMPRESSION_COMPACT": ("setCompactionCompressionType", "io.compress.Compression$Algorithm"),
-    "COMPRESSION_COMPACT_MAJOR": ("setMajorCompactionCompressionType", "io.compress.Compression$Algorithm"),
-    "COMPRESSION_COMPACT_MINOR": ("setMinorCompactionCompressionType", "io.compress.Compression$Algorithm"),
-    "DATA_BLOCK_ENCODING": ("setDataBlockEncoding", "io.encoding.DataBlockEncoding"),
-    "INDEX_BLOCK_ENCODING": ("setIndexBlockEncoding", "io.encoding.IndexBlockEncoding"),
-    "IN_MEMORY": ("setInMemory", "bool"),
-    "IN_MEMORY_COMPACTION": ("setInMemoryCompaction", "MemoryCompactionPolicy"),
-    "BLOCKCACHE": ("setBlockCacheEnabled", "bool"),
-    "CACHE_DATA_ON_WRITE": ("setCacheDataOnWrite", "bool"),
-    "CACHE_INDEX_ON_WRITE": ("setCacheIndexesOnWrite", "bool"),
-    "CACHE_BLOOMS_ON_WRITE": ("setCacheBloomsOnWrite", "bool"),
-    "EVICT_BLOCKS_ON_CLOSE": ("setEvictBlocksOnClose", "bool"),
-    "PREFETCH_BLOCKS_ON_OPEN": ("setPrefetchBlocksOnOpen", "bool"),
-    "KEEP_DELETED_CELLS": ("setKeepDeletedCells", "KeepDeletedCells"),
-    "REPLICATION_SCOPE": ("setScope", "int"),
-    "COMPRESS_TAGS": ("setCompressTags", "bool"),
-    "ENCRYPTION": ("setEncryptionType", "str"),
-    "IS_MOB": ("setMobEnabled", "bool"),
-    "MOB_THRESHOLD": ("setMobThreshold", "long"),
-    "MOB_COMPACT_PARTITION_POLICY": ("setMobCompactPartitionPolicy", "client.MobCompactPartitionPolicy"),
-    "DFS_REPLICATION": ("setDFSReplication", "short"),
-    "STORAGE_POLICY": ("setStoragePolicy", "str"),
-    "NEW_VERSION_BEHAVIOR": ("setNewVersionBehavior", "bool"),
+    "VERSIONS": "int",
+    "MIN_VERSIONS": "int",
+    "TTL": "time",
+    "BLOCKSIZE": "size",
+    "BLOOMFILTER": "regionserver.BloomType",
+    "COMPRESSION": _COMPRESSION,
+    "COMPRESSION_COMPACT": _COMPRESSION,
+    "COMPRESSION_COMPACT_MAJOR": _COMPRESSION,
+    "COMPRESSION_COMPACT_MINOR": _COMPRESSION,
+    "DATA_BLOCK_ENCODING": "io.encoding.DataBlockEncoding",
+    "INDEX_BLOCK_ENCODING": "io.encoding.IndexBlockEncoding",
+    "IN_MEMORY": "bool",
+    "IN_MEMORY_COMPACTION": "MemoryCompactionPolicy",
+    "BLOCKCACHE": "bool",
+    "CACHE_DATA_ON_WRITE": "bool",
+    "CACHE_INDEX_ON_WRITE": "bool",
+    "CACHE_BLOOMS_ON_WRITE": "bool",
+    "EVICT_BLOCKS_ON_CLOSE": "bool",
+    "PREFETCH_BLOCKS_ON_OPEN": "bool",
+    "KEEP_DELETED_CELLS": "KeepDeletedCells",
+    "REPLICATION_SCOPE": "int",
+    "COMPRESS_TAGS": "bool",
+    "ENCRYPTION": "str",
+    "IS_MOB": "bool",
+    "MOB_THRESHOLD": "long",
+    "MOB_COMPACT_PARTITION_POLICY": "client.MobCompactPartitionPolicy",
+    "DFS_REPLICATION": "short",
+    "STORAGE_POLICY": "str",
+    "NEW_VERSION_BEHAVIOR": "bool",
 }
 TABLE = {
-    "MAX_FILESIZE": ("setMaxFileSize", "size"),
-    "MEMSTORE_FLUSHSIZE": ("setMemStoreFlushSize", "size"),
-    "READONLY": ("setReadOnly", "bool"),
-    "COMPACTION_ENABLED": ("setCompactionEnabled", "bool"),
-    "SPLIT_ENABLED": ("setSplitEnabled", "bool"),
-    "MERGE_ENABLED": ("setMergeEnabled", "bool"),
-    "NORMALIZATION_ENABLED": ("setNormalizationEnabled", "bool"),
-    "NORMALIZER_TARGET_REGION_COUNT": ("setNormalizerTargetRegionCount", "int"),
-    "NORMALIZER_TARGET_REGION_SIZE": ("setNormalizerTargetRegionSize", "long"),
-    "NORMALIZER_TARGET_REGION_SIZE_MB": ("setNormalizerTargetRegionSize", "long"),
-    "DURABILITY": ("setDurability", "client.Durability"),
-    "PRIORITY": ("setPriority", "int"),
-    "FLUSH_POLICY": ("setFlushPolicyClassName", "str"),
-    "SPLIT_POLICY": ("setRegionSplitPolicyClassName", "str"),
-    "REGION_REPLICATION": ("setRegionReplication", "int"),
-    "REGION_MEMSTORE_REPLICATION": ("setRegionMemStoreReplication", "bool"),
-    "ERASURE_CODING_POLICY": ("setErasureCodingPolicy", "str"),
-    "OWNER": ("setOwnerString", "str"),
+    "MAX_FILESIZE": "size",
+    "MEMSTORE_FLUSHSIZE": "size",
+    "READONLY": "bool",
+    "COMPACTION_ENABLED": "bool",
+    "SPLIT_ENABLED": "bool",
+    "MERGE_ENABLED": "bool",
+    "NORMALIZATION_ENABLED": "bool",
+    "NORMALIZER_TARGET_REGION_COUNT": "int",
+    "NORMALIZER_TARGET_REGION_SIZE": "long",
+    "NORMALIZER_TARGET_REGION_SIZE_MB": "long",
+    "DURABILITY": "client.Durability",
+    "PRIORITY": "int",
+    "FLUSH_POLICY": "str",
+    "SPLIT_POLICY": "str",
+    "REGION_REPLICATION": "int",
+    "REGION_MEMSTORE_REPLICATION": "bool",
+    "ERASURE_CODING_POLICY": "str",
+    "OWNER": "str",
 }
+# What HBase keeps under another name.
+_KEPT = {"NORMALIZER_TARGET_REGION_SIZE": "NORMALIZER_TARGET_REGION_SIZE_MB"}
 # The largest of Java's numbers.
 MOST = {"short": (1 << 15) - 1, "int": (1 << 31) - 1, "long": (1 << 63) - 1}
+_UNITS = {"size": "BYTE", "time": "TIME_INTERVAL"}
 MAPS = ("CONFIGURATION", "METADATA")
 # What a hash has that says which family it is, or what is to be done.
 NAMES = ("NAME", "METHOD", "CLASSNAME")
@@ -77,68 +82,65 @@ def upper(given: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def family(session: Session, name: Any, options: Mapping[str, Any], old: Any = None) -> Any:
-    """A ColumnFamilyDescriptor: a new one, or an old one changed. Raises CommandError, UsageError,
-    Invalid."""
-    builders = session.java("client.ColumnFamilyDescriptorBuilder")
-    source = session.bytes(family_name(data(name))) if old is None else old
-    builder = session.call(builders.newBuilder, source)
-    for key, value in options.items():
+def with_family(session: Session, table: Schema, name: str, given: Mapping[str, Any]) -> Schema:
+    """Return a table with a family of these options. Raises CommandError, UsageError, HBaseError."""
+    old = next((family for family in table.families if family.name == name), None) or Family(name)
+    attributes, configuration, _ = _options(session, "a family", FAMILY, given)
+    return table.with_family(old.with_words(attributes, configuration))
+
+
+def with_options(session: Session, table: Schema, given: Mapping[str, Any]) -> Schema:
+    """Return a table with options. Raises CommandError, UsageError, HBaseError."""
+    attributes, configuration, coprocessors = _options(session, "a table", TABLE, given)
+    # HBase keeps both in one place, where Schema tells them apart by their names.
+    words = {**attributes, **configuration}
+    return replace(
+        table,
+        attributes={**table.attributes, **{name: word for name, word in words.items() if "." not in name}},
+        configuration={**table.configuration, **{name: word for name, word in words.items() if "." in name}},
+        coprocessors=(*table.coprocessors, *coprocessors),
+    )
+
+
+def _options(
+    session: Session, what: str, known: Mapping[str, str], given: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Return attributes by the names that HBase keeps them under, settings that differ, and coprocessors."""
+    attributes: dict[str, str] = {}
+    configuration: dict[str, str] = {}
+    coprocessors: list[str] = []
+    for key, value in given.items():
         if key in NAMES:
             continue
         if key in MAPS:
-            setter = builder.setConfiguration if key == "CONFIGURATION" else builder.setValue
-            for setting, one in _map(key, value).items():
-                session.call(setter, setting, one)
-        elif key in FAMILY:
-            _set(session, builder, FAMILY[key], key, value)
+            (configuration if key == "CONFIGURATION" else attributes).update(_map(key, value))
+        elif key in known:
+            attributes[_KEPT.get(key, key)] = _word(session, known[key], key, value)
+        elif known is TABLE and key.lower().startswith(COPROCESSOR):
+            coprocessors.extend(text(one) for one in many(value))
         else:
-            raise UsageError(_unknown("a family", key, FAMILY))
-    return builder.build()
+            raise UsageError(_unknown(what, key, known))
+    return attributes, configuration, coprocessors
 
 
-def table(session: Session, builder: Any, options: Mapping[str, Any]) -> None:
-    """Set a table's options on a TableDescriptorBuilder. Raises CommandError, UsageError."""
-    for key, value in options.items():
-        if key in NAMES:
-            continue
-        if key in MAPS:
-            for setting, one in _map(key, value).items():
-                session.call(builder.setValue, setting, one)
-        elif key.lower().startswith(COPROCESSOR):
-            for one in many(value):
-                session.call(
-                    builder.setCoprocessor if "|" not in text(one) else builder.addCoprocessorWithSpec,
-                    text(one),
-                )
-        elif key in TABLE:
-            _set(session, builder, TABLE[key], key, value)
-        else:
-            raise UsageError(_unknown("a table", key, TABLE))
-
-
-def _set(session: Session, builder: Any, how: tuple[str, str], key: str, value: Any) -> None:
-    setter, kind = how
-    method = getattr(builder, setter)
-    if kind in ("int", "long", "short"):
-        boxes = {"int": "java.lang.Integer", "long": "java.lang.Long", "short": "java.lang.Short"}
-        boxed = session.java(boxes[kind]).valueOf(str(_whole(key, value, MOST[kind])))
-        session.call(method, getattr(boxed, f"{kind}Value")())
-    elif kind == "bool":
-        session.call(method, _truth(key, value))
-    elif kind == "str":
-        session.call(method, text(value, key))
-    elif kind == "size" or kind == "time":
+def _word(session: Session, kind: str, key: str, value: Any) -> str:
+    """Return an option's value as HBase keeps it."""
+    if kind in MOST:
+        return str(_whole(key, value, MOST[kind]))
+    if kind == "bool":
+        return str(_truth(key, value)).lower()
+    if kind == "str":
+        return text(value, key)
+    if kind in _UNITS:
         if kind == "time" and str(value).upper() == "FOREVER":
-            value = 2**31 - 1
-        session.call(method, str(_whole(key, value)) if str(value).strip().isdecimal() else text(value, key))
-    else:
-        session.call(method, _named(session, kind, key, value))
-
-
-def _named(session: Session, kind: str, key: str, value: Any) -> Any:
+            return str(MOST["int"])
+        if str(value).strip().isdecimal():
+            return str(_whole(key, value))
+        printer = session.java("util.PrettyPrinter")
+        unit = session.enum("util.PrettyPrinter$Unit", _UNITS[kind])
+        return str(session.call(printer.valueOf, text(value, key), unit))
     try:
-        return session.enum(kind, value)
+        return str(session.enum(kind, value).name())
     except CommandError as error:
         raise CommandError(f"{key}: {error}") from None
 
@@ -170,14 +172,3 @@ def _unknown(what: str, key: str, known: Mapping[str, Any]) -> str:
     return f"{what} has no option {key}" + (
         f"; do you mean {near[0]}?" if near else ": help('create') says which"
     )
-
-
-def attributes(descriptor: Any) -> dict[str, str]:
-    """Return the attributes of a descriptor of a table or family, as text."""
-    found = {}
-    for key, value in dict(descriptor.getValues()).items():
-        found[bytes(key.get()).decode()] = bytes(value.get()).decode(errors="backslashreplace")
-    configuration = getattr(descriptor, "getConfiguration", None)
-    for key, value in dict(configuration() if configuration else {}).items():
-        found[f"CONFIGURATION {key}"] = str(value)
-    return dict(sorted(found.items()))

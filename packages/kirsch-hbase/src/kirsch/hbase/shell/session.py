@@ -275,6 +275,11 @@ def data(value: Any) -> bytes:
     raise CommandError(f"{value!r} is {type(value).__name__}; text, bytes or a number is needed")
 
 
+def family_text(value: Any) -> str:
+    """Return a family's name that a person types; bytes that are no text stay so by surrogates (PEP 383)."""
+    return data(value).decode(errors="surrogateescape")
+
+
 def text(value: Any, what: str = "a name") -> str:
     """Return the text of what a person types. Raises CommandError."""
     if isinstance(value, bytes):

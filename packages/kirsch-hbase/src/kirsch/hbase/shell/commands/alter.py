@@ -1,11 +1,13 @@
 """Group `ddl`: changing tables."""
 
+from dataclasses import replace
 from typing import Any
 
+from kirsch.hbase.schema import Schema, coprocessor_class
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts
 from kirsch.hbase.shell.command import CommandError, UsageError, command
-from kirsch.hbase.shell.session import Session, data, many, shown, text
+from kirsch.hbase.shell.session import Session, data, family_text, many, shown, text
 
 GROUP = "ddl"
 ALTER = ("NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME")
@@ -36,8 +38,7 @@ def alter(session: Session, table: Any, *changes: Any, **options: Any) -> None:
 
     A family that is not there is made.
     """
-    future = _alter(session, table, changes, options)
-    session.call(future.get)
+    _alter(session, table, changes, options)
 
 
 @command(GROUP, keep_hashes=True, options=ALTER)
@@ -46,7 +47,7 @@ def alter_async(session: Session, table: Any, *changes: Any, **options: Any) -> 
 
     alter_async 't1', NAME => 'f1', VERSIONS => 5
     """
-    _alter(session, table, changes, options)
+    _alter(session, table, changes, options, wait=False)
 
 
 @command(GROUP)
@@ -63,66 +64,59 @@ def alter_status(session: Session, table: Any) -> Facts:
     return Facts({"REGIONS": total, "UPDATED": total - moving}, f"{total - moving}/{total} regions updated")
 
 
-def _alter(session: Session, table: Any, changes: Any, options: Any) -> Any:
-    name = session.table_name(table)
-    descriptor = session.admin("getDescriptor", name)
-    builder = session.java("client.TableDescriptorBuilder").newBuilder(descriptor)
+def _alter(session: Session, table: Any, changes: Any, options: Any, wait: bool = True) -> None:
+    admin = session.connection.admin
+    altered: Schema = admin.schema(str(session.table_name(table)))
     given = [*changes, *([options] if options else [])]
     if not given:
         raise UsageError("alter: change what? alter 't1', NAME => 'f1', VERSIONS => 5")
     for change in given:
         if isinstance(change, dict):
-            _change(session, builder, descriptor, schema.upper(change))
+            altered = _changed(session, altered, schema.upper(change))
         else:
-            _family(session, builder, descriptor, data(change), {})
-    return session.admin("modifyTableAsync", builder.build())
+            altered = schema.with_family(session, altered, family_text(change), {})
+    admin.alter(altered, wait=wait)
 
 
-def _change(session: Session, builder: Any, descriptor: Any, change: dict[str, Any]) -> None:
+def _changed(session: Session, table: Schema, change: dict[str, Any]) -> Schema:
     method = change.get("METHOD")
     if "DELETE" in change:
         method, change = "delete", {"NAME": change["DELETE"]}
     if method is not None:
-        _method(session, builder, descriptor, text(method).lower(), change)
-    elif "NAME" in change:
-        _family(session, builder, descriptor, data(change["NAME"]), change)
-    else:
-        schema.table(session, builder, change)
+        return _by_method(session, table, text(method).lower(), change)
+    if "NAME" in change:
+        return schema.with_family(session, table, family_text(change["NAME"]), change)
+    return schema.with_options(session, table, change)
 
 
-def _family(session: Session, builder: Any, descriptor: Any, name: bytes, change: dict[str, Any]) -> None:
-    old = descriptor.getColumnFamily(session.bytes(name))
-    made = schema.family(session, name, change, old)
-    if old is None:
-        session.call(builder.setColumnFamily, made)
-    else:
-        session.call(builder.modifyColumnFamily, made)
-
-
-def _method(session: Session, builder: Any, descriptor: Any, method: str, change: dict[str, Any]) -> None:
+def _by_method(session: Session, table: Schema, method: str, change: dict[str, Any]) -> Schema:
     if method not in METHODS:
         raise CommandError(f"there is no METHOD {method}: there are {', '.join(METHODS)}")
     if method == "table_remove_coprocessor":
         if "CLASSNAME" not in change:
             raise UsageError("alter: table_remove_coprocessor goes with CLASSNAME => 'CLASS'")
         for one in many(change["CLASSNAME"]):
-            if not descriptor.hasCoprocessor(text(one)):
+            kept = tuple(spec for spec in table.coprocessors if coprocessor_class(spec) != text(one))
+            if kept == table.coprocessors:
                 raise CommandError(f"the table has no coprocessor {text(one)}")
-            session.call(builder.removeCoprocessor, text(one))
-        return
+            table = replace(table, coprocessors=kept)
+        return table
     if method == "table_att":
-        schema.table(session, builder, {key: value for key, value in change.items() if key != "METHOD"})
-        return
+        return schema.with_options(session, table, change)
     if "NAME" not in change:
         raise UsageError(f"alter: METHOD => '{method}' goes with NAME => 'WHICH'")
     for one in many(change["NAME"]):
         if method == "delete":
-            if not descriptor.hasColumnFamily(session.bytes(one)):
-                raise CommandError(
-                    f"there is no family {shown(data(one))} in table {descriptor.getTableName()}"
-                )
-            session.call(builder.removeColumnFamily, session.bytes(one))
+            name = family_text(one)
+            if name not in [family.name for family in table.families]:
+                raise CommandError(f"there is no family {shown(data(one))} in table {table.name}")
+            table = table.without_family(name)
         else:
-            if descriptor.getValue(text(one)) is None:
-                raise CommandError(f"{text(one)} is not set in table {descriptor.getTableName()}")
-            session.call(builder.removeValue, session.bytes(one))
+            if text(one) not in {**table.attributes, **table.configuration}:
+                raise CommandError(f"{text(one)} is not set in table {table.name}")
+            table = replace(
+                table,
+                attributes={k: v for k, v in table.attributes.items() if k != text(one)},
+                configuration={k: v for k, v in table.configuration.items() if k != text(one)},
+            )
+    return table

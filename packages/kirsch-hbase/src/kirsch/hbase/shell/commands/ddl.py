@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from kirsch.hbase.errors import HBaseError
+from kirsch.hbase.schema import Family, Schema
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.session import Session, data, java_bytes, many, python_bytes, shown, text
+from kirsch.hbase.shell.session import Session, data, family_text, many, python_bytes, shown, text
 
 GROUP = "ddl"
-# How schema.attributes marks settings that differ for a family.
+# How `describe` marks settings that differ for a family.
 SETTING = "CONFIGURATION "
 SPLITS = ("SPLITS", "SPLITS_FILE", "NUMREGIONS", "SPLITALGO")
 REGION_COLUMNS = ("SERVER_NAME", "REGION_NAME", "START_KEY", "END_KEY", "SIZE", "REQ", "LOCALITY")
@@ -78,32 +79,25 @@ def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
     table's: MAX_FILESIZE, MEMSTORE_FLUSHSIZE, READONLY, DURABILITY, SPLIT_POLICY, REGION_REPLICATION,
     PRIORITY, … Answers the table, for a variable.
     """
-    name = session.table_name(table)
-    builder = session.java("client.TableDescriptorBuilder").newBuilder(name)
+    made = Schema(str(session.table_name(table)))
     splitting: dict[str, Any] = {}
-    there: set[bytes] = set()
-    family: bytes | None
     for given in [*families, *([options] if options else [])]:
-        if not isinstance(given, dict):
-            family, hash_ = data(given), {}
-        else:
-            hash_ = schema.upper(given)
-            family = data(hash_["NAME"]) if "NAME" in hash_ else None
-        if family is None:
+        hash_ = schema.upper(given) if isinstance(given, dict) else {"NAME": given}
+        if "NAME" not in hash_:
             splitting.update({key: hash_.pop(key) for key in SPLITS if key in hash_})
-            schema.table(session, builder, hash_)
-        elif family in there:
-            raise CommandError(f"family {shown(family)} is named twice")
-        else:
-            there.add(family)
-            builder.setColumnFamily(schema.family(session, family, hash_))
-    if not there:
+            made = schema.with_options(session, made, hash_)
+            continue
+        family = family_text(hash_["NAME"])
+        if family in [one.name for one in made.families]:
+            raise CommandError(f"family {family} is named twice")
+        made = schema.with_family(session, made, family, hash_)
+    if not made.families:
         raise UsageError("create: a table needs a family: create 't1', 'f1'")
-    _create(session, builder.build(), splitting)
-    return session.table(str(name))
+    session.connection.admin.create(made, splits=_splits(splitting))
+    return session.table(made.name)
 
 
-def _create(session: Session, descriptor: Any, splitting: dict[str, Any]) -> None:
+def _splits(splitting: dict[str, Any]) -> list[bytes]:
     keys = [data(key) for key in many(splitting.get("SPLITS"))]
     if "SPLITS_FILE" in splitting:
         path = Path(text(splitting["SPLITS_FILE"], "a file"))
@@ -113,13 +107,7 @@ def _create(session: Session, descriptor: Any, splitting: dict[str, Any]) -> Non
             raise CommandError(f"{path}: {error.strerror}") from None
     if "NUMREGIONS" in splitting or "SPLITALGO" in splitting:
         keys += _split_by(splitting.get("NUMREGIONS"), splitting.get("SPLITALGO"))
-    if not keys:
-        session.admin("createTable", descriptor)
-        return
-    import jpype
-
-    array = jpype.JArray(jpype.JArray(jpype.JByte))([java_bytes(key) for key in keys])
-    session.admin("createTable", descriptor, array)
+    return keys
 
 
 def _split_by(regions: Any, algorithm: Any) -> list[bytes]:
@@ -148,25 +136,23 @@ def describe(session: Session, table: Any) -> Facts:
     describe 't1'
     describe 'ns1:t1'
     """
-    name = session.table_name(table)
-    descriptor = session.admin("getDescriptor", name)
-    enabled = bool(session.admin("isTableEnabled", name))
-    families = [
-        {"NAME": shown(python_bytes(f.getName())), **_for_ever(schema.attributes(f))}
-        for f in descriptor.getColumnFamilies()
-    ]
-    settings = {k: v for k, v in schema.attributes(descriptor).items() if k != "IS_META"}
-    quotas = _quotas(session, str(name))
+    admin = session.connection.admin
+    name = str(session.table_name(table))
+    found, enabled = admin.schema(name), admin.enabled(name)
+    families = [{"NAME": _printable(family.name), **_family(family)} for family in found.families]
+    coprocessors = {f"{schema.COPROCESSOR}${n}": spec for n, spec in enumerate(found.coprocessors, 1)}
+    settings = _sorted({**found.attributes, **found.configuration, **coprocessors})
+    quotas = _quotas(session, name)
     # The statement can be pasted back.
     hashes = [_hash(settings, schema.TABLE)] if settings else []
     hashes += [_hash(family, {"NAME": None, **schema.FAMILY}) for family in families]
     lines = [
         f"Table {name} is {'enabled' if enabled else 'disabled'}",
-        ",\n  ".join([f"create {_quoted(str(name))}", *hashes]),
+        ",\n  ".join([f"create {_quoted(name)}", *hashes]),
         *(f"Quota: {quota}" for quota in quotas),
     ]
     facts = {
-        "TABLE": str(name),
+        "TABLE": name,
         "ENABLED": enabled,
         "ATTRIBUTES": settings,
         "FAMILIES": families,
@@ -176,10 +162,8 @@ def describe(session: Session, table: Any) -> Facts:
 
 
 def _quotas(session: Session, table: str) -> list[str]:
-    wanted = session.java("quotas.QuotaFilter")()
-    wanted.setTableFilter(re.escape(table))
     try:
-        return [str(quota) for quota in session.admin("getQuota", wanted)]
+        return [quota.text for quota in session.connection.admin.quotas.list(table=re.escape(table))]
     except HBaseError:
         return []  # Quotas are off, or for administrators only.
 
@@ -203,12 +187,21 @@ def _quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _for_ever(attributes: dict[str, str]) -> dict[str, str]:
-    """TTL as HBase's own shell has it."""
-    for_ever = str((1 << 31) - 1)
-    return {
-        key: "FOREVER" if (key, value) == ("TTL", for_ever) else value for key, value in attributes.items()
-    }
+def _family(family: Family) -> dict[str, str]:
+    """Return a family's attributes, TTL as HBase's own shell has it, and its settings."""
+    words = family.words()
+    if family.ttl is None:
+        words["TTL"] = "FOREVER"
+    return _sorted({**words, **{f"{SETTING}{key}": value for key, value in family.configuration.items()}})
+
+
+def _sorted(values: Mapping[str, str]) -> dict[str, str]:
+    return {key: _printable(value) for key, value in sorted(values.items())}
+
+
+def _printable(value: str) -> str:
+    """Return a text that kirsch.hbase.schema has of bytes, with those that are no text as \\xNN."""
+    return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 @command(GROUP)
