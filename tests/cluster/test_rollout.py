@@ -355,6 +355,42 @@ def test_a_first_release_that_fails_has_nothing_to_go_back_to():
     assert made.ready() == {"a.service"}
 
 
+def test_what_did_not_run_before_stays_as_it_is_if_the_release_fails():
+    """As after `kirsch down`, or a first try that failed: units are known, and none of them runs."""
+    old = instances(2)
+    made = world(old, instances(1, version="2") | {"web@2.service": file_of("x", version="2", how=CRASHES)})
+    stopped = {
+        name: replace(unit, record=replace(unit.record, desired="inactive"))
+        for name, unit in made.cluster.units.items()
+    }
+    made.cluster = replace(made.cluster, units=stopped)
+    made.settle()
+    release = made.play()
+    assert (release.state, release.failure.unit) == ("failed", "web@2.service")
+    assert made.ready() == {"web@1.service"}
+    assert {unit.desired for unit in made.cluster.units.values()} == {"launched"}
+
+
+def test_what_serves_now_is_not_taken_back_to_what_did_not():
+    """The text before was no good either: one of its service serves with the new text, and goes on to."""
+    old = instances(3, how=CRASHES) | {"db.service": file_of("db.service")}
+    new = instances(2, version="2") | {"web@3.service": file_of("x", version="2", how=CRASHES)}
+    made = world(old, new | {"db.service": file_of("db.service", version="2")})
+    release = made.play()
+    assert (release.state, release.failure.unit) == ("rolled-back", "web@3.service")
+    assert {"web@1.service", "web@2.service"} <= made.ready()
+    assert made.text("web@3.service") == new["web@3.service"].hash
+    assert made.text("db.service") == old["db.service"].hash
+    assert "db.service" in made.ready()
+
+
+def test_a_service_of_which_nothing_ever_served_has_its_old_text_again():
+    old = instances(2, how=CRASHES)
+    made = world(old, instances(2, version="2", how=CRASHES))
+    assert made.play().state == "rolled-back"
+    assert all(made.text(name) == file.hash for name, file in old.items())
+
+
 def test_canaries_wait_to_be_promoted_and_a_rollback_does_not():
     new = instances(3, version="2")
     made = world(instances(3), new, replace(QUICK, canary=1))

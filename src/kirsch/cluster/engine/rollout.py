@@ -13,7 +13,7 @@ Only what they are linked to and did not run before is started first.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -66,8 +66,8 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Sight:
     """A leader's observation of one try: since when the instance is on its way up (None while its old process
-    stops, or it is ready) and since when it is ready without a restart; `wall` is when the try began, in
-    seconds since the epoch."""
+    stops, or it is ready) and since when it is ready without a restart; `wall` is when the try began, or the
+    old process was last seen to stop, in seconds since the epoch."""
 
     try_: tuple[str, int, str]
     since: float | None
@@ -146,7 +146,10 @@ def observe(
         if look.kind == "ready":
             same = before.ready is not None and before.restarts == look.restarts
             ready = before.ready if same else now
-        elif look.kind != "stopping":
+        elif look.kind == "stopping":
+            # Its try begins once what ran before has ended: its last lines are not of this one.
+            before = replace(before, wall=wall)
+        else:
             since = before.since if before.since is not None else now
         seen[instance] = replace(before, since=since, ready=ready, restarts=look.restarts)
     return seen
@@ -457,17 +460,42 @@ def _failed(view: View, failure: Failure) -> Step:
 
 
 def _back(view: View, failure: Failure | None) -> Step:
-    """Turn back. A first release has nothing to go back to: what it started stays."""
+    """Turn back. Where nothing ran before there is nothing to go back to: what was started stays."""
     release = view.release
-    first = not any(release.before(unit) for unit in (*release.units, *release.gone, *release.inherited))
+    befores = [release.before(unit) for unit in (*release.units, *release.gone, *release.inherited)]
+    # A person who calls a release off has stopped again what was stopped.
+    first = not any(before and (release.aborted or before.desired == "launched") for before in befores)
     # What a release that it took the place of has replaced goes back with it, though it has not touched it.
     units = [unit for name in release.inherited if (unit := view.unit(UnitName.parse(name))) is not None]
     keys = (instance.key for unit in units for instance in _instances(unit, view.cluster))
     advanced = tuple(dict.fromkeys((*release.advanced, *keys)))
-    if first and advanced:
-        return view.end("aborted" if release.aborted else "failed", failure)
     failure = failure or release.failure
+    better = set() if release.aborted or failure is None else _better(view)
+    if advanced and (first or all(Instance.parse(key).unit.service in better for key in advanced)):
+        return view.end("aborted" if release.aborted else "failed", failure)
+    if better and failure is not None:
+        reason = f"{failure.reason}; {', '.join(sorted(better))} did not serve before and keeps the new text"
+        failure = replace(failure, reason=reason)
+        release = _keeping(release, better, view.cluster)
     return Step(replace(release, state="rolling-back", advanced=advanced, failure=failure), {})
+
+
+def _better(view: View) -> set[str]:
+    """Return services that serve with the new text, and did not with the one before: a rollback would take
+    them down."""
+    release, cluster = view.release, view.cluster
+    still = [i for i in _to_come(release, cluster) if _serves(i, cluster)]
+    before = {instance.unit.service for instance in (*map(Instance.parse, release.served), *still)}
+    replaced = [instance for instance in view.advanced if not _is_new(instance, release)]
+    return {i.unit.service for i in replaced if _serves(i, cluster)} - before
+
+
+def _keeping(release: Release, services: Collection[str], cluster: Cluster) -> Release:
+    """Return a release for which units of some services go back to what they have now."""
+    kept = [name for name in map(UnitName.parse, release.units) if name.service in services]
+    records = {name.text: _current(name, cluster) for name in kept}
+    inherited = {unit: record for unit, record in release.inherited.items() if unit not in records}
+    return replace(release, began={**release.began, **records}, inherited=inherited)
 
 
 def _backward(view: View) -> Step:
