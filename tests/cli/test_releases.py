@@ -212,6 +212,19 @@ def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
     wait_for(lambda: web.releases()[0][1] == "done", "the release is done")
 
 
+def test_mistakes_are_one_line_and_a_status(web: Web):
+    fails = web.application.fails
+    none = "there are no releases of nothing; there are some of web"
+    assert fails("releases", "nothing") == none
+    assert fails("release", "show", "nothing") == none
+    assert fails("release", "abort", "nothing", "2") == none
+    assert fails("rollback", "nothing") == "there are no releases of nothing"
+    assert fails("rollback") == "web has no earlier release that went well"
+    assert fails("release", "show", "web", "9") == "there is no release 9 of web"
+    assert fails("release", "promote", "web") == "release 1 of web is over: it is done"
+    assert web.releases() == [(1, "done")]
+
+
 @pytest.mark.slow
 def test_rollback(web: Web):
     web.write("2")

@@ -161,6 +161,14 @@ def test_a_name_that_is_nearly_right(up: Application):
     assert up.fails("stop", "walrus") == "there is no unit walrus"
 
 
+def test_a_type_that_is_nearly_right_names_no_instance(up: Application):
+    up.ok("submit", str(up.sleeper("web@.service")))
+    assert up.fails("start", "web@1.servce") == "there is no unit web@1.servce; did you mean web@1.service?"
+    up.ok("start", "web@v1.2")
+    assert "web@v1.2.service" in up.units()
+    up.ok("stop", "web@v1.2")
+
+
 def test_names_are_resolved_where_one_answers(up: Application):
     up.unit("a.container", "[Container]\nImage=x\n[X-Kirsch-Process]\nExecStart=sleep 1000\n")
     up.ok("submit", "units/a.container")

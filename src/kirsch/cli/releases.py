@@ -66,7 +66,7 @@ def _message(row: Row) -> str:
 )
 def releases(options: Options) -> int:
     """List releases, the newest first."""
-    rows = listed(options.client(), options.application)
+    rows = _history(options.client(), options.application)
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
@@ -206,6 +206,16 @@ def listed(client: Client, application: str = "") -> list[Row]:
     return rows
 
 
+def _history(client: Client, application: str) -> list[Row]:
+    """Return releases, the newest first. Raises Failure where the application that is named has none."""
+    rows = listed(client, application)
+    if application and not rows:
+        names = sorted({row["application"] for row in listed(client)})
+        among = f"; there are some of {', '.join(names)}" if names else ""
+        raise Failure(f"there are no releases of {application}{among}")
+    return rows
+
+
 def _named(options: Options) -> str:
     """The application that was named; a number alone is a release's."""
     if options.application.isdigit() and options.number is None:
@@ -224,7 +234,7 @@ def _only(client: Client) -> str:
 def _meant(client: Client, options: Options, states: Sequence[str] = ()) -> Row:
     """The release that a person means: the newest where no number is given. Raises Failure."""
     application = _named(options)
-    rows = listed(client, application)
+    rows = _history(client, application)
     if options.number is not None:
         rows = [row for row in rows if row["number"] == options.number]
     under_way = [row for row in rows if row["state"] in states]

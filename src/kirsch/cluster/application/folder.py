@@ -231,10 +231,21 @@ def resolve(name: str, known: Iterable[str], where: str = "") -> str:
     found = sorted({other.rpartition(".")[2] for other in known if _answers(name, other)})
     if not found:
         raise ApplicationError(f"{prefix}there is no unit {name}{_instances(name, known)}")
+    stem, _, kind = name.rpartition(".")
+    if stem and f"{name}.{found[0]}" not in known and _is_type(kind):
+        # The name of an instance may have dots; what follows the last one is rather a type than a part of it.
+        raise ApplicationError(f"{prefix}there is no unit {name}; did you mean {stem}.{found[0]}?")
     if len(found) > 1:
         choices = ", ".join(f"{name}.{kind}" for kind in found)
         raise ApplicationError(f"{prefix}{name} could be {choices}: say which")
     return f"{name}.{found[0]}"
+
+
+def _is_type(word: str) -> bool:
+    """True for a type of units, or what is nearly one."""
+    from difflib import get_close_matches
+
+    return bool(get_close_matches(word, UNIT_TYPES, n=1, cutoff=ALIKE))
 
 
 def _instances(service: str, known: Iterable[str]) -> str:
