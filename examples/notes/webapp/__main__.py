@@ -31,9 +31,6 @@ from .settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 THREADS = 10
-# Seconds for which a connection may be idle. HAProxy is to close it first: a request that it sends while this
-# end closes is lost, and it may not send a POST again.
-IDLE = 3600.0
 
 
 def main() -> int:
@@ -70,7 +67,7 @@ def serve(settings: Settings) -> None:
     metrics.mount(cherrypy.tree)
     cherrypy.server.unsubscribe()
     headers = {"Server": "notes", "X-Kirsch-Instance": site.instance}
-    tree, limits = labelled(cherrypy.tree, headers), Limits(threads=THREADS, idle=IDLE)
+    tree, limits = labelled(cherrypy.tree, headers), Limits(threads=THREADS)
     http_server(bus, tree, host=site.address, port=site.port, limits=limits, headers=headers).bind()
     bus.signal_handler.subscribe()
     for plugin in (database, health, metrics, NotifyPlugin(bus, health.live)):

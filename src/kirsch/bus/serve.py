@@ -12,10 +12,6 @@ from kirsch.bus import HealthPlugin, Limits, MetricsPlugin, NotifyPlugin, config
 
 Wsgi = Callable[..., Any]
 
-# Seconds for which a connection may be idle. A balancer is to close it first: a request that it sends while
-# this end closes is lost.
-IDLE = 3600.0
-
 
 class LoadError(Exception):
     """An application that cannot be loaded, in one line."""
@@ -71,7 +67,7 @@ def serve(
         answer: Wsgi = own.get(environ["PATH_INFO"], counted)
         return answer(environ, start_response)
 
-    http_server(bus, route, host=host, port=port, path=path, limits=Limits(threads=threads, idle=IDLE)).bind()
+    http_server(bus, route, host=host, port=port, path=path, limits=Limits(threads=threads)).bind()
     bus.signal_handler.subscribe()
     for plugin in (health, metrics, NotifyPlugin(bus, health.live)):
         plugin.subscribe()

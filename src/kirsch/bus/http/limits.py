@@ -43,8 +43,9 @@ class Limits:
     """Open connections up to which one is kept after its answer."""
     timeout: float = 15.0
     """Longest wait for a head, and the slack of the minimum rate; 408."""
-    idle: float = 60.0
-    """Longest wait for another request on a connection; it is closed."""
+    idle: float = 3600.0
+    """Longest wait for another request on a connection; it is closed. A balancer is to close it first: a
+    request that it sends while this end closes is lost, and it may not send a POST again."""
     rate: int = 500
     """Bytes a second that a client sends or takes at least, beyond `timeout`; 408."""
     shutdown: float = 30.0

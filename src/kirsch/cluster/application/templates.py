@@ -251,6 +251,8 @@ defaults
 
 frontend http
     bind "${KIRSCH_ADDRESS}:8080"
+    # What may have been done is not asked for again.
+    http-request disable-l7-retry unless METH_GET || METH_HEAD
     default_backend web
 
 backend web

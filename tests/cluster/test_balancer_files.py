@@ -1,0 +1,154 @@
+"""HAProxy's files that kirsch ships or shows, with a real HAProxy: no POST is sent twice, none is lost on a
+connection that its server closes."""
+
+import http.client
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from tests.deadline import eventually
+
+from kirsch.bus import Limits
+from kirsch.cluster.application.templates import HAPROXY
+from kirsch.cluster.balancer.config import filled, haproxy
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(
+        not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="haproxy is not installed"
+    ),
+]
+
+ROOT = Path(__file__).parents[2]
+
+
+def block(page: str) -> str:
+    """The configuration that a page of the documentation shows first."""
+    found = re.search(r"```(?:cfg|haproxy)\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert found, page
+    return found[1]
+
+
+FILES = {
+    "notes": (ROOT / "examples/notes/balancer/haproxy.cfg").read_text(),
+    "chat": (ROOT / "examples/chat/balancer/haproxy.cfg").read_text(),
+    "kirsch init": HAPROXY["configuration"].replace("@READY@", "/"),
+    "docs/balancer.md": block("balancer.md"),
+    "docs/tutorial.md": block("tutorial.md"),
+}
+
+
+class Server:
+    """A server that keeps connections. It answers each request, or closes in place of an answer if it `dies`.
+
+    `requests` are the methods that it was sent."""
+
+    def __init__(self, dies: bool) -> None:
+        self.dies = dies
+        self.requests: list[str] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self.listener.close()
+        for client in self._open:
+            client.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self._open.append(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, client.makefile("rb") as lines:
+            while line := lines.readline():
+                self.requests.append(line.decode().split()[0])
+                length = 0
+                while (field := lines.readline()).strip():
+                    name, _, value = field.decode().partition(":")
+                    length = int(value) if name.lower() == "content-length" else length
+                lines.read(length)
+                if self.dies:
+                    return
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as found:
+        yield found
+
+
+def before(server: Server, text: str, folder: Path, stack: ExitStack) -> http.client.HTTPConnection:
+    """A client of HAProxy with a file's text, whose one backend has the server."""
+    address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(2, 255)}"
+    backend = re.findall(r"^backend (\S+)", text, re.MULTILINE)[0]
+    file = folder / "haproxy.cfg"
+    file.write_text(filled(text, {(backend, "one"): ("127.0.0.1", server.port)}, ""))
+    (port,) = re.findall(r"^frontend (?:web|http)\n\s+bind .*:(\d+)", text, re.MULTILINE)
+    environment = {name: value for name, value in os.environ.items() if name != "SYSLOG"}
+    process = subprocess.Popen(
+        [haproxy(), "-db", "-f", str(file)], env=environment | {"KIRSCH_ADDRESS": address}
+    )
+    stack.callback(process.wait, 20)
+    stack.callback(process.kill)
+
+    def listens() -> bool:
+        assert process.poll() is None
+        with suppress(OSError), socket.create_connection((address, int(port)), 5):
+            return True
+        return False
+
+    eventually(listens)
+    client = http.client.HTTPConnection(address, int(port), timeout=30)
+    stack.callback(client.close)
+    return client
+
+
+def ask(client: http.client.HTTPConnection, method: str) -> int:
+    client.request(method, "/", b"one" if method == "POST" else None)
+    response = client.getresponse()
+    response.read()
+    return response.status
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_post_that_has_no_answer_is_not_sent_again_and_a_get_is(
+    name: str, tmp_path: Path, stack: ExitStack
+):
+    server = Server(dies=True)
+    stack.callback(server.close)
+    client = before(server, FILES[name], tmp_path, stack)
+    assert ask(client, "POST") == 502
+    assert server.requests == ["POST"]
+    client.close()
+    assert ask(client, "GET") == 502
+    assert server.requests.count("GET") > 1
+
+
+def test_a_post_is_lost_without_a_word_where_its_server_closes_the_connection(
+    tmp_path: Path, stack: ExitStack
+):
+    """HAProxy leaves it to the client to send it again, and says nothing. That is why a server keeps idle
+    connections for longer than HAProxy does, which needs seconds to close what it has no use for."""
+    assert Limits().idle >= 3600
+    server = Server(dies=False)
+    stack.callback(server.close)
+    client = before(server, FILES["notes"], tmp_path, stack)
+    assert ask(client, "POST") == 200
+    server.dies = True
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(client, "POST")
+    assert server.requests == ["POST", "POST"]
