@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -210,6 +211,32 @@ def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
     web.application.ok("up", "-d", "--now")
     wait_for(lambda: web.versions() == ["2", "2"], "both run the new text")
     wait_for(lambda: web.releases()[0][1] == "done", "the release is done")
+
+
+def test_a_release_tells_its_images_and_of_when_its_secrets_are(web: Web):
+    web.application.unit(
+        "db.container",
+        "[Container]\nImage=localhost/db:k-1\n[X-Kirsch]\nSecret=word:WORD\n"
+        "[X-Kirsch-Process]\nExecStart=sleep 1000\n",
+    )
+    web.toml.write_text(POLICY.replace('"web@2"]', '"web@2", "db"]'))
+    web.application.ok("up")
+    web.application.unit(
+        "db.container",
+        "[Container]\nImage=localhost/db:k-2\n[X-Kirsch]\nSecret=word:WORD\n"
+        "[X-Kirsch-Process]\nExecStart=sleep 1000\n",
+    )
+    web.application.ok("up")
+    (secret,) = json.loads(web.application.ok("secret", "list", "--json"))
+    found = json.loads(web.application.ok("release", "show", "web", "3", "--json"))
+    assert found["images"] == ["localhost/db:k-2"]
+    assert found["release"]["secrets"] == {"word": secret["set"]}
+    shown = web.application.ok("release", "show", "web", "3")
+    assert "    Images: localhost/db:k-2\n" in shown
+    assert re.search(r"   Secrets: word of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n", shown)
+    # What is brought back has the secrets that there are now.
+    web.application.ok("rollback", "web", "2")
+    assert "of 20" in web.application.ok("release", "show", "web", "4")
 
 
 def test_mistakes_are_one_line_and_a_status(web: Web):

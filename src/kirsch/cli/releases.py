@@ -80,7 +80,8 @@ def releases(options: Options) -> int:
     APPLICATION,
     NUMBER,
     JSON,
-    text="Texts that it changes are shown as diff(1) does. A release that failed says at which instance, "
+    text="It names its units' images, and its secrets by the time at which they had been set. Texts that it "
+    "changes are shown as diff(1) does. A release that failed says at which instance, "
     "with its last lines.",
     example="kirsch release show notes 4",
 )
@@ -99,6 +100,8 @@ def show(options: Options) -> int:
         "Created": f"{_time(row['created'])} by {row['who'] or 'somebody'}",
         "Ended": _time(row["ended"]),
         "Message": row["message"],
+        "Images": ", ".join(found["images"]),
+        "Secrets": ", ".join(f"{name} of {_time(at) or 'later'}" for name, at in row["secrets"].items()),
         "Replaced": ", ".join(row["replaced"]),
         "Destroyed": ", ".join(found["gone"]),
     }

@@ -11,7 +11,7 @@ from kirsch.cluster.api.resource import Collection, Resource
 from kirsch.cluster.model import Release, keys
 from kirsch.cluster.node import releases
 from kirsch.cluster.node.units import Note, Refused
-from kirsch.unit import Policy
+from kirsch.unit import Policy, UnitFile
 from kirsch.unit.release import read_policy
 
 # What a request may say of a change, besides the change itself.
@@ -39,9 +39,15 @@ def release_entity(release: Release) -> dict[str, Any]:
         "gone": list(release.gone),
         "replaced": [key for key in release.advanced if key not in release.restored],
         "commands": sorted(release.commands),
+        "secrets": dict(release.secrets),
         "promoted": release.promoted,
         "failure": asdict(release.failure) if release.failure else None,
     }
+
+
+def images_of(text: str) -> set[str]:
+    """Return the images that a unit's text names."""
+    return {entry.value.strip() for entry in UnitFile.parse(text).values("Container", "Image")}
 
 
 class Releases(Collection["OfApplication"]):
@@ -93,11 +99,14 @@ class OneRelease(Resource):
     number: str
 
     def GET(self, **query: Any) -> bytes:
-        """The release, and of each unit that it changes the texts before and after (null for none)."""
+        """The release, its images, and of each unit that it changes the texts before and after (null for
+        none)."""
         parameters(query)
 
         async def read() -> dict[str, Any]:
             release = self._find()
+            texts = (self.node.mirror.value(keys.text(digest)) for digest in release.units.values())
+            images = {image for text in texts if text for image in images_of(text)}
             changes = []
             for name, digest in sorted(release.units.items()):
                 before = release.before(name)
@@ -109,7 +118,12 @@ class OneRelease(Resource):
                             "after": self.node.mirror.value(keys.text(digest)),
                         }
                     )
-            return {"release": release_entity(release), "changes": changes, "gone": list(release.gone)}
+            return {
+                "release": release_entity(release),
+                "images": sorted(images),
+                "changes": changes,
+                "gone": list(release.gone),
+            }
 
         return json_answer(run(self.loop, read()))
 

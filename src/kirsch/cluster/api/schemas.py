@@ -111,6 +111,11 @@ SCHEMAS: Mapping[str, Schema] = {
             "gone": {**STRINGS, "description": "units that are destroyed at the end"},
             "replaced": {**STRINGS, "description": "instances that have the new text, or are to get it"},
             "commands": {**STRINGS, "description": "units that run once before the first instance"},
+            "secrets": {
+                "type": "object",
+                "additionalProperties": NUMBER,
+                "description": "when each secret of its units had been set (Unix time); 0: it was not",
+            },
             "promoted": BOOLEAN,
             "failure": {"anyOf": [{"type": "null"}, ref("Failure")]},
         }
@@ -122,6 +127,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "ReleaseWithTexts": _object(
         {
             "release": ref("Release"),
+            "images": {**STRINGS, "description": "images of its containers"},
             "changes": _list(_object({"unit": STRING, "before": _OPTIONAL, "after": _OPTIONAL})),
             "gone": STRINGS,
         }

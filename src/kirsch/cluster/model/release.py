@@ -62,6 +62,9 @@ class Release:
     # Numbers of instances that people asked for, by template: they go before kirsch.toml's. None where the
     # release says nothing of it.
     scale: Mapping[str, int] | None = None
+    # When each secret that its units ask for had been set, in seconds since the epoch, as the release was
+    # opened; 0 for one that was not.
+    secrets: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     who: str = ""
     message: str = ""
@@ -115,7 +118,7 @@ class Release:
         for name in ("began", "inherited"):
             values[name] = {key: record and asdict(record) for key, record in values[name].items()}
         values["failure"] = self.failure and asdict(self.failure)
-        for name in ("units", "commands", "commanded"):
+        for name in ("units", "commands", "commanded", "secrets"):
             values[name] = dict(values[name])
         values["scale"] = None if self.scale is None else dict(self.scale)
         for name in ("start", "restart", "gone", "advanced", "served", "restored"):

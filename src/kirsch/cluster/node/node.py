@@ -87,7 +87,7 @@ class Node:
         )
         self.endpoints = EndpointsServer(self.mirror, endpoints, shared=runtime.durable)
         self.agent.let_go = self.endpoints.let_go
-        self.units = Units(registry, self.mirror, self.snapshots, runtime.check)
+        self.units = Units(registry, self.mirror, self.snapshots, runtime.check, self.secrets.stored)
         self.machines = Machines(registry, self.mirror)
         self.sampler = Sampler(runtime, machine, self.cluster, (cache or last or endpoints).parent)
         self._last = last

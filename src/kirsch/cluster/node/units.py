@@ -195,11 +195,20 @@ class Units:
     `check` is the runtime's: what it would not honour in a file, or UnitError for what it cannot run.
     """
 
-    def __init__(self, registry: Registry, mirror: Mirror, snapshots: Snapshots, check: Check) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        snapshots: Snapshots,
+        check: Check,
+        secrets: Callable[[], Mapping[str, float]],
+    ) -> None:
         self.registry = registry
         self.mirror = mirror
         self.snapshots = snapshots
         self.check = check
+        # The names of the secrets, and when each was set.
+        self.secrets = secrets
         # Seconds since the epoch, for people.
         self.wall: Callable[[], float] = time.time
 
@@ -261,6 +270,7 @@ class Units:
                 tuple(name.text for name in gone),
                 whole=whole,
                 scale=scale,
+                secrets=self._secrets(draft.units[UnitName.parse(name)] for name in names),
                 policy=note.policy,
                 who=note.who,
                 message=note.message,
@@ -311,6 +321,12 @@ class Units:
         hashes = {name.text: file.hash for name, file in found.items()}
         return replace(release, commands=hashes), list(found.values())
 
+    def _secrets(self, units: Iterable[Unit]) -> dict[str, float]:
+        """Return when each secret that units ask for was set; 0 for one that is not set."""
+        stored = self.secrets()
+        names = {secret.name for unit in units for secret in unit.options.secrets}
+        return {name: stored.get(name, 0.0) for name in sorted(names)}
+
     def _is_again(self, name: UnitName, draft: Draft) -> bool:
         """True for a unit that is to start again though its text is the same."""
         before, after = draft.cluster.units.get(name), draft.units[name]
@@ -355,6 +371,7 @@ class Units:
                 then.units,
                 then.start,
                 scale=then.scale,
+                secrets={name: self.secrets().get(name, 0.0) for name in then.secrets},
                 gone=tuple(n for n in now if then.whole and n in there and n not in then.units),
                 whole=then.whole,
                 # What ran well before is not tried on some first.
@@ -460,6 +477,7 @@ class Units:
                 {unit.name.text: unit.record.hash for unit in units},
                 names,
                 tuple(unit.name.text for unit in units if self._is_again(unit.name, draft)),
+                secrets=self._secrets(units),
                 policy=note.policy,
                 who=note.who,
                 message=note.message,
