@@ -1,7 +1,7 @@
 """A simulated machine: its power, its kirschd, its link to the store, and a disk that outlives all three."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from random import Random
@@ -41,6 +41,9 @@ class NoSecrets(FileSecrets):
     """There are none."""
 
     def __init__(self, *store: object) -> None: ...
+
+    def stored(self) -> Mapping[str, float]:
+        return {}
 
     def version(self, name: str) -> float:
         return 0.0

@@ -145,6 +145,14 @@ def leases_revoked(seed: int) -> Scenario:
     return _scenario("leases-revoked", seed, 3, units, acts, start=[])
 
 
+def stopped_then_released(seed: int) -> Scenario:
+    """A service is stopped, and started by a release of which one instance crashes."""
+    units: Units = [(f"w@{number}.service", ()) for number in (1, 2, 3)]
+    acts = [Act(4, "release", "w", "runs"), Act(25, "release", "w", "crashes 2")]
+    acts += [Act(20, "load", name) for name, _ in units]
+    return _scenario("stopped-then-released", seed, 3, units, acts, start=[])
+
+
 def spread_again(seed: int) -> Scenario:
     """A machine with a third of two services is lost and comes back; once calm, they are spread again."""
     spread: Units = [(f"{service}@{n}.service", ("Spread=zone",)) for service in "pq" for n in (1, 2, 3)]
@@ -182,6 +190,7 @@ NAMED: dict[str, Callable[[int], Scenario]] = {
     "addresses-moved-back": addresses_moved_back,
     "moved-at-once": moved_at_once,
     "stopped-then-started": stopped_then_started,
+    "stopped-then-released": stopped_then_released,
     "spread-again": spread_again,
     "spread-to-and-fro": spread_to_and_fro,
 }

@@ -93,10 +93,12 @@ class People:
         await order(name, target, node.registry, node.mirror, node.snapshots)
 
     async def _release(self, act: Act, node: Node, version: int) -> None:
-        """Another text for all instances of a service."""
+        """Another text for all instances of a service; of HOW NUMBER only that one is not well."""
         names = [name for name in self.texts if name.startswith(f"{act.subject}@")]
+        how, _, number = act.argument.partition(" ")
+        hows = {name: how if f"@{number}" in name else "runs" for name in names}
         requests = [
-            Request(UnitName.parse(name), f"{self.texts[name]}# {act.argument} {version}\n", "launched")
+            Request(UnitName.parse(name), f"{self.texts[name]}# {hows[name]} {version}\n", "launched")
             for name in names
         ]
         command = self.random.choice(("", "", "migrate", f"migrate {CRASHES}"))

@@ -18,7 +18,8 @@ TTL = 10.0
 class Act:
     """One thing that happens, `at` seconds after the beginning. By verb, with subject and argument:
 
-    people: release SERVICE HOW (all its instances get another text, which runs, crashes or hangs); submit,
+    people: release SERVICE HOW (all its instances get another text, which runs, crashes or hangs; with a
+    number only that instance does, and the others run); submit,
     start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE (or to any);
     drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,

@@ -126,6 +126,16 @@ def test_what_was_stopped_is_started_again_though_kirschd_ended_meanwhile():
     }
 
 
+def test_what_was_stopped_and_starts_again_is_not_stopped_for_one_that_does_not_come_up():
+    started = []
+    for seed in range(1, 6):
+        outcome = played("stopped-then-released", seed)
+        assert orders(outcome, "stop", 22) == []
+        # Where the release's command fails nothing is started.
+        started.append({unit for _, _, unit in orders(outcome, "start", 25) if unit.startswith("w@")})
+    assert {f"w@{number}.service" for number in (1, 2, 3)} in started
+
+
 def test_a_kirschd_that_comes_back_takes_nothing_out_of_the_endpoints():
     outcome = simulate(NAMED["kirschd-killed"](1), trace=True)
     assert outcome.broken == ""

@@ -11,7 +11,7 @@ from typing import Any
 import cherrypy
 
 from kirsch.cluster.api import answers, openapi
-from kirsch.cluster.api.answers import empty, json_answer, json_body, parameters, run, single
+from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run, single
 from kirsch.cluster.api.applications import Applications
 from kirsch.cluster.api.backup import BackupResource
 from kirsch.cluster.api.certificates import Audit, Certificates
@@ -262,6 +262,8 @@ class Endpoints(Resource):
         once no balancer here sends requests to it, or after a while."""
         values = parameters(query, "left", "on", HERE)
         left, machine = single(values, "left", ""), single(values, "on", "")
+        # It answers of the machine that is asked in any case; only yes and no are values, as elsewhere.
+        flag(values, HERE)
 
         async def read() -> list[dict[str, Any]]:
             if left:
