@@ -45,6 +45,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "status": ("units:status", "show the state of units, with their last lines"),
         "journal": ("journal:journal", "print what units wrote (logs)"),
         "why": ("units:why", "say why units are not where, or as, people want them"),
+        "dashboard": ("dashboard:dashboard", "show units and machines in a browser"),
         "cat": ("units:cat", "print units' files, byte for byte"),
     },
     "Releases": {

@@ -84,7 +84,7 @@ class Client:
         from kirsch.websocket import Closed
 
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._open(_url(path, query)) as stream:
+        with self.connect(path, **query) as stream:
             while True:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
                 try:
@@ -98,10 +98,12 @@ class Client:
         while self._kept:
             self._kept.pop().close()
 
-    def _open(self, target: str) -> "Connection":
+    def connect(self, path: str, **query: Any) -> "Connection":
+        """Open a stream, for whoever ends it from another thread, by closing it."""
         from kirsch.websocket import ClientOptions, HandshakeError, Limits
         from kirsch.websocket.threaded import connect
 
+        target = _url(path, query)
         limits = Limits(message=MAX_MESSAGE, handshake_timeout=STREAM_ANSWER, close_timeout=1.0)
         options = ClientOptions(proxy=None, deflate=None, limits=limits)
         try:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 READS = ("GET", "HEAD", "OPTIONS")
 # Names of an entry, and bytes of a body that they are looked for in.
 MOST_NAMES, MOST_BODY = 20, 4 << 20
+# Key of the WSGI environment for the Identity that a request was allowed for.
+IDENTITY = "kirsch.identity"
 AWAY = "503 Service Unavailable", "this machine is not in the cluster yet: the store is away"
 
 
@@ -44,6 +46,7 @@ class Guard:
         why = refusal(identity, issued, method, path)
         if issued is not None and identity.user:
             identity = Identity(identity.name, issued.role, identity.serial, user=True)
+        environ[IDENTITY] = identity
         # Secrets are in the answers of some that only read.
         if not why and method in READS and not path.endswith(ENVIRONMENT):
             return self.application(environ, start_response)

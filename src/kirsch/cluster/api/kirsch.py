@@ -17,6 +17,7 @@ from kirsch.cluster.api.backup import BackupResource
 from kirsch.cluster.api.certificates import Audit, Certificates
 from kirsch.cluster.api.events import Events
 from kirsch.cluster.api.figures import FiguresResource
+from kirsch.cluster.api.guard import IDENTITY, identify
 from kirsch.cluster.api.journal import JournalLines
 from kirsch.cluster.api.machines import Machines
 from kirsch.cluster.api.peers import HERE
@@ -26,6 +27,7 @@ from kirsch.cluster.api.secrets import Secrets
 from kirsch.cluster.engine.rebalance import Unmet, planned
 from kirsch.cluster.engine.status import UnitStatus
 from kirsch.cluster.model import DESIRED_STATES, Cluster
+from kirsch.cluster.model.certificates import ADMIN
 from kirsch.cluster.node import oneoff
 from kirsch.cluster.node.orders import order, rebalance
 from kirsch.cluster.node.units import Outcome, Refused, Request
@@ -277,15 +279,20 @@ class Daemon(Resource):
     """This kirschd, at /daemon."""
 
     def GET(self, **query: Any) -> bytes:
-        """This kirschd: its process, its machine, what runs units there, its version."""
+        """This kirschd: its process, its machine, what runs units there, its version; and the name and role
+        of who asks."""
         parameters(query)
-        machine = self.node.machine
+        machine, environ = self.node.machine, cherrypy.request.wsgi_environ
+        # Where an application runs on this computer alone, only its user gets here, and there is no guard.
+        identity = environ.get(IDENTITY) or identify(environ)
         return json_answer(
             {
                 "pid": os.getpid(),
                 "machine": machine.id,
                 "runtime": machine.runtime,
                 "version": metadata.version("kirsch"),
+                "user": identity.name,
+                "role": identity.role or ADMIN,
             }
         )
 

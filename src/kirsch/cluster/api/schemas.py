@@ -415,7 +415,16 @@ SCHEMAS: Mapping[str, Schema] = {
             "alarms": STRINGS,
         }
     ),
-    "Daemon": _object({"pid": INTEGER, "machine": STRING, "runtime": STRING, "version": STRING}),
+    "Daemon": _object(
+        {
+            "pid": INTEGER,
+            "machine": STRING,
+            "runtime": STRING,
+            "version": STRING,
+            "user": {**STRING, "description": "name of who asks"},
+            "role": {**STRING, "description": "role of who asks"},
+        }
+    ),
     "Down": _object({"down": BOOLEAN}),
     "Problem": _object({"type": STRING, "title": STRING, "status": INTEGER, "detail": STRING}),
 }

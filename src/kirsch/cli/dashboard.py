@@ -1,0 +1,58 @@
+"""dashboard: a page of the cluster, in this computer's browser."""
+
+import os
+import sys
+import webbrowser
+
+import click
+
+from kirsch.cli.errors import Failure
+from kirsch.cli.machines import alone
+from kirsch.cli.names import recorded_names
+from kirsch.cli.verb import Options, flag, option, verb
+from kirsch.cluster.api.client import Client
+
+
+@verb(
+    "dashboard",
+    option(
+        "--port", metavar="PORT", type=click.IntRange(0, 65535), default=0, help="its port (one that is free)"
+    ),
+    flag("--no-browser", help="print the address, and open no browser"),
+    text="It serves the page itself, on 127.0.0.1, until Ctrl-C, and speaks to kirschd as every verb does: "
+    "the cluster has no port for it, and buttons can do what you may. The address that it prints works "
+    "once, for one browser.\n\n"
+    "From another computer: `ssh -L PORT:127.0.0.1:PORT HOST kirsch dashboard --port PORT`.",
+    example="kirsch dashboard",
+)
+def dashboard(options: Options) -> int:
+    """Serve the dashboard until Ctrl-C."""
+    client = options.client()
+    client.get("/kirsch/v1/daemon")  # there is nothing to show otherwise: the error says what to do
+    from kirsch.bus import ServerError
+    from kirsch.cluster.dashboard.server import Dashboard
+
+    try:
+        page = Dashboard(client, recorded_names(options), _place(client), options.port)
+    except ServerError as error:
+        raise Failure(str(error)) from None
+
+    def opened() -> None:
+        print(f"Open {page.address}\nCtrl-C ends it.", flush=True)
+        if not options.no_browser and _has_screen():
+            webbrowser.open(page.address)
+
+    page.run(opened)
+    return 0
+
+
+def _place(client: Client) -> str:
+    """Return what people call the place of a kirschd: an application's folder, a cluster's name."""
+    if alone(client):
+        return str(client.transport).removesuffix("/.kirsch/kirsch.sock")
+    return str(client.transport)
+
+
+def _has_screen() -> bool:
+    """Return True on a desktop; elsewhere the browser that is found might run in the terminal."""
+    return sys.stdout.isatty() and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,245 @@
+"""The dashboard in Chromium: what it shows, what its buttons do, and for whom."""
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests.cli.application import DEADLINE, Application, wait_for
+from tests.dashboard.conftest import Dashboard, opened
+
+from kirsch.cluster.api.client import Client
+
+pytestmark = pytest.mark.services
+
+PAGES = ("#/", "#/unit/shop%401.service", "#/application/shop", "#/events")
+# In so many ms the page tells what kirschd knows.
+SOON = 2000
+
+
+@pytest.fixture(scope="module")
+def let_in(browser: Browser, dashboard: Dashboard) -> Iterator[list[dict[str, Any]]]:
+    """The cookies of a browser that has opened the address, which works once."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(dashboard.address)
+    expect(page.locator("h1")).to_contain_text("units")
+    assert "token" not in page.url
+    yield context.cookies()
+    context.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, dashboard: Dashboard, let_in: Any) -> Iterator[Callable[..., Page]]:
+    """Opens a page by its hash; options are a context's. Fails the test on any script error."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_it(below: str = "#/", **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        contexts[-1].add_cookies(let_in)
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if "Content Security" in line.text else None)
+        page.goto(f"http://{dashboard.host}{dashboard.path}{below}")
+        expect(page.locator("h1")).to_be_visible()
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page]) -> Page:
+    return open_page()
+
+
+def kirschd_of(application: Application) -> Client:
+    return Client(application.directory / ".kirsch/kirsch.sock")
+
+
+def process_of(application: Application, unit: str) -> int:
+    return kirschd_of(application).get(f"/kirsch/v1/units/{unit}")["on"][0]["pid"]
+
+
+@pytest.fixture
+def healed(application: Application) -> Iterator[None]:
+    yield
+    application.ok("start", "shop@1", "shop@2", "till")
+
+
+def cell(page: Page, unit: str) -> Any:
+    return page.locator("a.cell", has_text=re.compile(rf"{re.escape(unit)}\b"))
+
+
+class TestOverview:
+    def test_all_is_well(self, page: Page):
+        expect(page.locator("h1")).to_have_text("All 3 units are as they should be.")
+        expect(page.locator(".machine a.cell")).to_have_count(3)
+        expect(cell(page, "shop@1")).to_contain_text("ready")
+        expect(page.locator(".wrong")).to_be_hidden()
+
+    def test_an_instance_that_dies_is_told_of_first(self, page: Page, application: Application, healed: None):
+        expect(cell(page, "shop@1")).to_contain_text("ready")
+        events = kirschd_of(application).stream("/kirsch/v1/events", timeout=DEADLINE)
+        next(events)
+        os.kill(process_of(application, "shop@1.service"), signal.SIGKILL)
+        for event in events:
+            if ("shop@1.service", "failed") in [
+                (line["name"], line.get("active")) for line in event["units"]
+            ]:
+                break
+        wrong = page.locator(".wrong li").first
+        expect(wrong).to_contain_text("shop@1 failed", timeout=SOON)
+        expect(wrong).to_contain_text("was killed by SIGKILL", timeout=SOON)
+        expect(page.locator("h1")).to_have_text("1 of 3 units is not as wanted.", timeout=SOON)
+        expect(page).to_have_title("(1) Overview – kirsch")
+
+        wrong.get_by_role("button", name="Start").click()
+        page.get_by_role("dialog").get_by_role("button", name="Start").click()
+        expect(page.locator("#done")).to_contain_text("Start shop@1: it is ready")
+        expect(page.locator("h1")).to_have_text("All 3 units are as they should be.")
+        expect(wrong).to_be_hidden()
+
+    @pytest.mark.slow
+    def test_kirschd_ends_and_is_back(self, browser: Browser, tmp_path: Path):
+        made = Application(tmp_path)
+        made.sleeper("one.service")
+        made.ok("up", "-d")
+        try:
+            with opened(tmp_path) as dashboard:
+                page = browser.new_context().new_page()
+                page.goto(dashboard.address)
+                expect(page.locator("h1")).to_have_text("The unit is as it should be.")
+                made.ok("down", ".")
+                expect(page.get_by_role("alert")).to_contain_text("no kirschd")
+                made.ok("up", "-d")
+                expect(page.get_by_role("alert")).to_be_hidden(timeout=20_000)
+                expect(page.locator("h1")).to_have_text("The unit is as it should be.")
+                page.context.close()
+        finally:
+            made.close()
+
+
+class TestUnit:
+    def test_stop_asks_once_and_tells(self, open_page: Callable[..., Page], healed: None):
+        page = open_page("#/unit/till.service")
+        expect(page.locator("h1")).to_contain_text("ready")
+        stop = page.get_by_role("button", name="Stop", exact=True)
+        stop.click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        stop.click()
+        expect(page.get_by_role("dialog")).to_contain_text("Stop till?")
+        page.keyboard.press("Escape")
+        expect(page.locator("h1")).to_contain_text("ready")
+        stop.click()
+        page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+        expect(page.locator("#done")).to_contain_text("it is not running")
+        expect(page.locator("h1")).to_contain_text("not running")
+        expect(stop).to_have_attribute("aria-disabled", "true")
+        stop.press("Enter")
+        expect(page.locator("#done")).to_contain_text("It does not run.")
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.keyboard.press("Tab")
+        page.get_by_role("dialog").get_by_role("button", name="Start").press("Enter")
+        expect(page.locator("h1")).to_contain_text("ready")
+
+    def test_restart(self, open_page: Callable[..., Page], application: Application):
+        before = process_of(application, "till.service")
+        page = open_page("#/unit/till.service")
+        page.get_by_role("button", name="Restart").click()
+        page.get_by_role("dialog").get_by_role("button", name="Restart").click()
+        wait_for(lambda: process_of(application, "till.service") not in (0, before), "another process")
+        expect(page.locator("h1")).to_contain_text("ready")
+
+    def test_it_says_what_a_unit_is(self, open_page: Callable[..., Page]):
+        page = open_page("#/unit/till.service")
+        facts = page.locator("dl")
+        expect(facts).to_contain_text("active (running) since")
+        expect(facts).to_contain_text("shop@1 shop@2 (shop)")
+        facts.get_by_role("link", name="shop@1").click()
+        expect(page.locator("h1")).to_contain_text("shop@1")
+        row = page.get_by_role("row", name=re.compile("Health="))
+        expect(row).to_contain_text("the check that says whether the unit is ready")
+        expect(row).to_contain_text("by kirsch, everywhere")
+        expect(page.get_by_role("button", name="Move…")).to_have_attribute(
+            "title", "There is no other machine."
+        )
+
+    def test_the_journal_is_searched_paused_and_kept(self, open_page: Callable[..., Page]):
+        page = open_page("#/unit/shop%401.service")
+        journal = page.get_by_role("log")
+        expect(journal).to_contain_text("serving shop@1.service")
+        page.get_by_label("Search the journal").fill("SERVING")
+        expect(journal.locator("div").first).to_contain_text("serving shop@1.service")
+        expect(page.locator(".log [role=status]")).to_have_text(re.compile(r"\d+ of \d+ lines"))
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download").click()
+        assert download.value.suggested_filename == "shop@1.log"
+        text = Path(download.value.path()).read_text()
+        assert re.fullmatch(r"(\d{4}-\d\d-\d\dT[\d:.]+Z shop@1\.service serving shop@1\.service\n)+", text)
+
+    def test_there_is_no_such_unit(self, open_page: Callable[..., Page]):
+        expect(open_page("#/unit/none.service").locator("h1")).to_contain_text("there is no such unit")
+
+
+def test_an_application_is_a_graph_with_a_history(open_page: Callable[..., Page]):
+    page = open_page("#/application/shop")
+    expect(page.get_by_role("link", name="till: ready, uses shop@1, shop@2")).to_be_visible()
+    expect(page.locator("path.link")).to_have_count(2)
+    expect(page.locator(".releases li").first).to_have_text(re.compile(r"Release \d+ runs now"))
+
+
+def test_events_are_searched(open_page: Callable[..., Page], application: Application):
+    page = open_page("#/events")
+    expect(page.locator(".events")).to_contain_text("Release 1 of shop was opened")
+    application.ok("restart", "till")
+    expect(page.locator(".events")).to_contain_text("till is ready")
+    page.get_by_label("Units").uncheck()
+    expect(page.locator(".events")).not_to_contain_text("till is ready")
+    page.get_by_label("Search the events").fill("nothing is called so")
+    expect(page.locator(".events li")).to_have_count(0)
+
+
+class TestLooks:
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_axe_finds_nothing_serious(self, open_page: Callable[..., Page], scheme: str):
+        page = open_page(color_scheme=scheme)
+        machine = page.locator(".machine h2 a").get_attribute("href")
+        for below in (*PAGES, machine):
+            page.goto(f"{page.url.partition('#')[0]}{below}")
+            expect(page.locator("main :is(.cell, li, tbody td)").first).to_be_visible()
+            found = Axe().run(page).response["violations"]
+            serious = [each for each in found if each["impact"] in ("serious", "critical")]
+            assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == [], below
+
+    @pytest.mark.parametrize(("width", "height"), [(360, 640), (3840, 2160)])
+    def test_nothing_stands_over_the_edge(self, open_page: Callable[..., Page], width: int, height: int):
+        page = open_page(viewport={"width": width, "height": height})
+        for below in PAGES:
+            page.goto(f"{page.url.partition('#')[0]}{below}")
+            expect(page.locator("main :is(.cell, li, tbody td)").first).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    def test_by_keyboard(self, page: Page):
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#main")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        expect(page.locator("a.cell").first).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_contain_text("shop@1")
+        expect(page.locator("#main")).to_be_focused()
