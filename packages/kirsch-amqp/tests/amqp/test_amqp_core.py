@@ -781,7 +781,9 @@ def test_who_is_behind_after_joining_is_told_who_is_there_once_it_has_heard_the_
 
 def test_changes_are_told_though_others_who_do_not_care_are_behind():
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Members("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    others = Members(
+        "here", "events", rooms, 500, lambda publication: None, lambda: None, lambda order: None, float
+    )
     caring, quiet = Reluctant(), Reluctant()
     for member in (caring, quiet):
         rooms.join("r", member, None, 0, 0.0)
@@ -797,7 +799,9 @@ def test_changes_are_told_though_others_who_do_not_care_are_behind():
 
 def test_processes_that_were_there_at_the_same_time_are_remembered():
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Members("here", "events", rooms, 500, lambda publication: None, lambda: None)
+    others = Members(
+        "here", "events", rooms, 500, lambda publication: None, lambda: None, lambda order: None, float
+    )
     assert others.know("here")
     assert not others.know("there")
     for body in (b'{"event":"beat","process":"there","version":0}', b'{"event":"bye","process":"there"}'):
@@ -813,7 +817,7 @@ def test_processes_that_were_there_at_the_same_time_are_remembered():
 def test_who_comes_and_goes_while_the_broker_is_away_is_not_kept():
     told = []
     rooms = Rooms(slow="drop", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
-    others = Members("here", "events", rooms, 500, told.append, lambda: None)
+    others = Members("here", "events", rooms, 500, told.append, lambda: None, lambda order: None, float)
     there = Presence("there", 10.0)
     there.hear(others.presence.state(), 0.0)
     for number in range(1000):

@@ -17,15 +17,17 @@ if find_spec("pika") is None or find_spec("cherrypy") is None:
     raise ImportError("kirsch.amqp needs pika and CherryPy: pip install kirsch-amqp", name="pika")
 
 if TYPE_CHECKING:
+    from kirsch.amqp.access import Identity, Ticket
     from kirsch.amqp.bridge import Bridge
     from kirsch.amqp.broker import Broker, BrokerError, broker_from
-    from kirsch.amqp.connection import Identity, Refused
+    from kirsch.amqp.connection import Refused
     from kirsch.amqp.javascript import mount
     from kirsch.amqp.limits import Limits
     from kirsch.amqp.message import Delivery, Publication, Rejected
     from kirsch.amqp.metrics import BridgeCollector
     from kirsch.amqp.plugin import AMQPPlugin
     from kirsch.amqp.protocol import Hello
+    from kirsch.amqp.tokens import Tokens
     from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "Queue",
     "Refused",
     "Rejected",
+    "Ticket",
+    "Tokens",
     "broker_from",
     "mount",
 ]
@@ -60,12 +64,14 @@ _MODULES = {
     "Delivery": "message",
     "Exchange": "topology",
     "Hello": "protocol",
-    "Identity": "connection",
+    "Identity": "access",
     "Limits": "limits",
     "Publication": "message",
     "Queue": "topology",
     "Refused": "connection",
     "Rejected": "message",
+    "Ticket": "access",
+    "Tokens": "tokens",
     "broker_from": "broker",
     "mount": "javascript",
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -11,8 +12,9 @@ from typing import Any, Literal
 from cherrypy.process.plugins import SimplePlugin
 
 from kirsch.amqp import protocol
+from kirsch.amqp.access import Direction, Identity, Order, Ticket, refusal
 from kirsch.amqp.batching import Batching
-from kirsch.amqp.connection import Connection, Direction, Identity
+from kirsch.amqp.connection import Connection
 from kirsch.amqp.consumer import StreamConsumer
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.loops import ThreadLoop
@@ -21,7 +23,7 @@ from kirsch.amqp.message import Delivery, Publication, Settled
 from kirsch.amqp.metrics import Counters, Figure
 from kirsch.amqp.plugin import AMQPPlugin
 from kirsch.amqp.protocol import Send, Signal
-from kirsch.amqp.registry import Authenticate, ConnectionRegistry
+from kirsch.amqp.registry import Authenticate, ConnectionRegistry, Tickets
 from kirsch.amqp.room import Rooms
 from kirsch.amqp.stream import PATIENCE, RoomStream
 from kirsch.amqp.topology import Binding, Consumer, Exchange, Queue
@@ -64,6 +66,8 @@ class Bridge(SimplePlugin):
         authorise: takes an Identity, a room and "read" (join) or "write" (send, signal); returns True to
             allow. Without it everything is allowed.
         check: takes an Identity, a room and a message's data; returns the data to be sent, or raises Refused.
+        tickets: takes a ticket, a room and a user; returns the Ticket that it is, or None. Without it nobody
+            may join private rooms, whose names begin with "!".
         origins: origins of pages that may connect, as Policy takes them; the same host by default.
         limits: limits of each connection.
         slow: treatment of a reader whose queue is full. "close" closes it with 1013; "drop" sends it nothing
@@ -87,6 +91,7 @@ class Bridge(SimplePlugin):
         authenticate: Authenticate | None = None,
         authorise: Authorise | None = None,
         check: Check | None = None,
+        tickets: Tickets | None = None,
         origins: Collection[str] | None = None,
         limits: Limits | None = None,
         slow: Literal["close", "drop"] = "close",
@@ -132,6 +137,8 @@ class Bridge(SimplePlugin):
             self.limits.roster,
             lambda publication: self.bus.publish("ws2amqp", publication),
             self.look_soon,
+            lambda order: self.registry.carry_out(order),
+            time.time,
         )
         self.stream = RoomStream(
             f"{name}.history",
@@ -148,6 +155,8 @@ class Bridge(SimplePlugin):
         self.registry = ConnectionRegistry(
             authenticate or (lambda hello, request: Identity(hello.name)),
             lambda connection, room: self.allowed(connection, room, "read"),
+            lambda connection, room: self._refusal(connection, room, "read"),
+            tickets or (lambda ticket, room, user: None),
             amqp=amqp,
             stream=self.stream,
             rooms=self.rooms,
@@ -240,6 +249,38 @@ class Bridge(SimplePlugin):
         with self.lock:
             return self.presence.presence.members(room)
 
+    def users(self, room: str) -> dict[str, list[str]]:
+        """Return the users in a room, in all processes, each with its clients."""
+        with self.lock:
+            return self.presence.presence.users(room)
+
+    def kick(self, user: str = "", room: str = "", reason: str = "") -> None:
+        """End a user's connections in all processes, or its membership of a room; it may come back.
+
+        Without a user all members of the room leave it.
+        """
+        self._order("kick", user, room, math.inf, reason)
+
+    def ban(self, user: str = "", room: str = "", *, seconds: float = math.inf, reason: str = "") -> None:
+        """Kick, and let nobody back in until the ban has expired, or is lifted.
+
+        With a room only that is closed to the user, whatever its ticket; without a user the room is closed to
+        everybody. Processes tell each other the bans; when all of them end, the bans do.
+        """
+        self._order("ban", user, room, time.time() + seconds, reason)
+
+    def lift(self, user: str = "", room: str = "") -> None:
+        """Lift the ban of a user and room."""
+        self._order("lift", user, room, math.inf, "")
+
+    def _order(
+        self, do: Literal["kick", "ban", "lift"], user: str, room: str, until: float, reason: str
+    ) -> None:
+        if not user and not room:
+            raise ValueError(f"{do} needs a user, a room, or both")
+        with self.lock:
+            self.presence.order(Order(do, user, room, until, reason, time.time()))
+
     def send(self, room: str, data: Any, name: str = "", settled: Settled | None = None) -> None:
         """Send a message from the application itself. Raises ValueError for an impossible room name.
 
@@ -282,16 +323,26 @@ class Bridge(SimplePlugin):
         self, connection: Connection, room: str, direction: Direction, number: int | None = None
     ) -> bool:
         """Return True if a connection may read or write in a room; tell it if not."""
+        if shut := self._refusal(connection, room, direction):
+            connection.refuse("forbidden", shut, room, number)
+            return False
         if self._authorise(connection.identity, room, direction):
             return True
         connection.refuse("forbidden", f"you may not {direction} here", room, number)
         return False
 
+    def _refusal(self, connection: Connection, room: str, direction: Direction) -> str:
+        """Return why a connection may not read or write in a room, whatever the application says; or ""."""
+        now, user = time.time(), connection.user
+        ticket: Ticket | None = connection.tickets.get(room)
+        return self.presence.bans.reason(user, room, now) or refusal(user, room, direction, ticket, now)
+
     def publish(self, connection: Connection, send: Send, settled: Settled) -> None:
         """Publish a message; it comes back to all members from the broker. Raises Refused."""
         send = Send(send.room, send.number, self._check(connection.identity, send.room, send.data))
-        client, name = connection.client_id, connection.identity.name
-        body = protocol.envelope(send.room, client, name, send, int(time.time() * 1000))
+        client, identity = connection.client_id, connection.identity
+        at = int(time.time() * 1000)
+        body = protocol.envelope(send.room, client, identity.name, send, at, identity.id)
         known = protocol.message_id(client, send.number)
         content = protocol.content(send.room, send.data)
         with self.lock:

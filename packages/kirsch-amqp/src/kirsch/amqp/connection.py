@@ -1,30 +1,15 @@
 """One browser's connection: reads its commands, keeps its limits, and tells it what became of them."""
 
 import time
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kirsch.amqp import protocol
+from kirsch.amqp.access import Direction, Identity, Ticket
 from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Conflict, Rejected, Settled
 from kirsch.amqp.metrics import Counters
-from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Send, Signal
+from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Refresh, Send, Signal
 from kirsch.websocket import Closed, WebSocket
-
-Direction = Literal["read", "write"]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The application's `authenticate` returns one for a Hello.
-
-    Attributes:
-        name: name that others in a room see.
-        user: any object of the application, for `authorise` and `check`; it is never sent.
-    """
-
-    name: str = ""
-    user: Any = None
 
 
 class Refused(Exception):
@@ -39,6 +24,8 @@ class Registry(Protocol):
     def closed(self, connection: "Connection", code: int) -> None: ...
 
     def hello(self, connection: "Connection", hello: Hello) -> None: ...
+
+    def refresh(self, connection: "Connection", refresh: Refresh) -> None: ...
 
     def join(self, connection: "Connection", join: Join) -> None: ...
 
@@ -73,6 +60,7 @@ class Connection(WebSocket):
         client_id: public name of the client; "" before its hello.
         identity: the result of `authenticate`.
         rooms: names of the rooms it has joined.
+        tickets: tickets of the private rooms it has joined, or waits to join.
     """
 
     bridge: ClassVar[Server]
@@ -82,6 +70,7 @@ class Connection(WebSocket):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.rooms: set[str] = set()
+        self.tickets: dict[str, Ticket] = {}
         # A token for each message that is not settled; set operations are safe from any thread.
         self._unconfirmed: set[object] = set()
         self.opened_at = now = time.monotonic()
@@ -90,6 +79,11 @@ class Connection(WebSocket):
         self._bytes = Bucket(limits.bytes, limits.bytes_burst, now)
         # Messages that may still be refused before the connection is closed.
         self._refusals = limits.burst
+
+    @property
+    def user(self) -> str:
+        """Name of the user: its id, or the client's own name."""
+        return self.identity.id or self.client_id
 
     def opened(self) -> None:
         self.bridge.registry.opened(self)
@@ -139,6 +133,8 @@ class Connection(WebSocket):
                 self.bridge.registry.leave(self, command.room)
             case Hello():
                 self.bridge.registry.hello(self, command)
+            case Refresh():
+                self.bridge.registry.refresh(self, command)
             case Ping():
                 self.say(type="pong")
 

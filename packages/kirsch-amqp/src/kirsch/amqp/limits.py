@@ -16,6 +16,7 @@ class Limits:
             `burst` refusals the connection is closed with 4429.
         bytes, bytes_burst: the same for bytes.
         rooms: rooms of a connection.
+        connections: connections of a user at one process; further ones are closed with 4429.
         unconfirmed: messages of a connection that the broker has not confirmed; more are refused.
         hello: seconds until the first message, else 4408.
         queue: bytes that wait for a reader; the Bridge's `slow` says what happens beyond it.
@@ -30,6 +31,7 @@ class Limits:
     bytes: float = 256 << 10
     bytes_burst: int = 1 << 20
     rooms: int = 50
+    connections: int = 100
     unconfirmed: int = 100
     hello: float = 10.0
     queue: int = 256 << 10
@@ -39,7 +41,7 @@ class Limits:
     ping_timeout: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("message", "burst", "bytes_burst", "rooms", "unconfirmed", "queue"):
+        for name in ("message", "burst", "bytes_burst", "rooms", "connections", "unconfirmed", "queue"):
             arguments.whole(name, getattr(self, name), 1)
         arguments.whole("roster", self.roster, 0)
         for name in ("rate", "bytes", "hello", "stalled", "ping_interval", "ping_timeout"):

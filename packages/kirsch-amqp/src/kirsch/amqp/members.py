@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kirsch.amqp import protocol
+from kirsch.amqp.access import Bans, Order, read_order
 from kirsch.amqp.message import Publication
 from kirsch.amqp.room import Room, Rooms
 from kirsch.websocket import Prepared
@@ -21,6 +22,8 @@ BEAT, TTL = 3.0, 11.0
 KNOWN = 10_000
 
 Event = Mapping[str, Any]
+# Name and user of a member, as events have them; user "" for one without an id.
+Who = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,12 @@ class Change:
 
     room: str
     client: str
-    name: str
+    who: Who
     here: bool
+
+    @property
+    def name(self) -> str:
+        return self.who[0]
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class _Process:
 
     heard: float
     version: int = -1
-    rooms: dict[str, dict[str, str]] = field(default_factory=dict)
+    rooms: dict[str, dict[str, Who]] = field(default_factory=dict)
 
 
 class Presence:
@@ -60,12 +67,12 @@ class Presence:
         self.process = process
         self.ttl = ttl
         self._most = most
-        self._own: dict[str, dict[str, str]] = {}
+        self._own: dict[str, dict[str, Who]] = {}
         self._version = 0
-        self._untold: dict[tuple[str, str], str | None] = {}
+        self._untold: dict[tuple[str, str], Who | None] = {}
         self._others: dict[str, _Process] = {}
-        # Room, client: the number of processes in which the client is in the room, and its name.
-        self._rooms: dict[str, dict[str, tuple[int, str]]] = {}
+        # Room, client: the number of processes in which the client is in the room, and who it is.
+        self._rooms: dict[str, dict[str, tuple[int, Who]]] = {}
         # Room, client: the first change and the last since `take`.
         self._changes: dict[str, dict[str, tuple[Change, Change]]] = {}
         # Rooms that were too large for names when they were told last.
@@ -73,7 +80,17 @@ class Presence:
 
     def members(self, room: str) -> list[tuple[str, str]]:
         """Return clients and names, sorted by name."""
-        found = [(client, name) for client, (_, name) in self._rooms.get(room, {}).items()]
+        return [(client, name) for client, name, _ in self._members(room)]
+
+    def users(self, room: str) -> dict[str, list[str]]:
+        """Return users, each with its clients; a client without an id is its own user."""
+        found: dict[str, list[str]] = {}
+        for client, _, user in self._members(room):
+            found.setdefault(user or client, []).append(client)
+        return found
+
+    def _members(self, room: str) -> list[tuple[str, str, str]]:
+        found = [(client, *who) for client, (_, who) in self._rooms.get(room, {}).items()]
         return sorted(found, key=lambda member: (member[1].casefold(), member[0]))
 
     def count(self, room: str) -> int:
@@ -86,13 +103,12 @@ class Presence:
 
     # This process's members.
 
-    def enter(self, room: str, client: str, name: str) -> list[Change]:
+    def enter(self, room: str, client: str, name: str, user: str = "") -> list[Change]:
         members = self._own.setdefault(room, {})
         if client in members:
             return []
-        members[client] = name
-        self._untold[room, client] = name
-        return list(self._came(room, client, name))
+        members[client] = self._untold[room, client] = name, user
+        return list(self._came(room, client, (name, user)))
 
     def leave(self, room: str, client: str) -> list[Change]:
         members = self._own.get(room, {})
@@ -111,7 +127,7 @@ class Presence:
         if not self._untold:
             return None
         self._version += 1
-        changes = [[room, client, name] for (room, client), name in self._untold.items()]
+        changes = [[room, client, who] for (room, client), who in self._untold.items()]
         self._untold.clear()
         return {"event": "changes", "process": self.process, "version": self._version, "changes": changes}
 
@@ -178,17 +194,17 @@ class Presence:
         process = self._others.pop(name, None)
         return [] if process is None else self._replace(process, {})
 
-    def _replace(self, process: _Process, rooms: dict[str, dict[str, str]]) -> list[Change]:
+    def _replace(self, process: _Process, rooms: dict[str, dict[str, Who]]) -> list[Change]:
         before, process.rooms = process.rooms, rooms
         changes: list[Change] = []
         # A client that stays must not be seen to leave.
         for room, members in rooms.items():
-            for client, name in members.items():
+            for client, who in members.items():
                 known = before.get(room, {})
                 if client not in known:
-                    changes += self._came(room, client, name)
-                elif known[client] != name:
-                    changes += self._renamed(room, client, name)
+                    changes += self._came(room, client, who)
+                elif known[client] != who:
+                    changes += self._renamed(room, client, who)
         for room, members in before.items():
             for client in members:
                 if client not in rooms.get(room, ()):
@@ -200,42 +216,43 @@ class Presence:
         for each in told:
             if not (isinstance(each, list) and len(each) == 3 and all(isinstance(e, str) for e in each[:2])):
                 continue
-            room, client, name = each
+            room, client, said = each
+            who = _who(said)
             members = process.rooms.setdefault(room, {})
-            if isinstance(name, str) and client not in members:
-                members[client] = name
-                changes += self._came(room, client, name)
-            elif isinstance(name, str) and members[client] != name:
-                members[client] = name
-                changes += self._renamed(room, client, name)
-            elif name is None and client in members:
+            if who is not None and client not in members:
+                members[client] = who
+                changes += self._came(room, client, who)
+            elif who is not None and members[client] != who:
+                members[client] = who
+                changes += self._renamed(room, client, who)
+            elif said is None and client in members:
                 del members[client]
                 changes += self._went(room, client)
             if not members:
                 del process.rooms[room]
         return changes
 
-    def _came(self, room: str, client: str, name: str) -> Iterator[Change]:
+    def _came(self, room: str, client: str, who: Who) -> Iterator[Change]:
         members = self._rooms.setdefault(room, {})
-        count, _ = members.get(client, (0, ""))
-        members[client] = count + 1, name
+        count, _ = members.get(client, (0, who))
+        members[client] = count + 1, who
         if not count:
-            yield self._changed(Change(room, client, name, True))
+            yield self._changed(Change(room, client, who, True))
 
-    def _renamed(self, room: str, client: str, name: str) -> Iterator[Change]:
+    def _renamed(self, room: str, client: str, who: Who) -> Iterator[Change]:
         yield from self._went(room, client)
-        yield from self._came(room, client, name)
+        yield from self._came(room, client, who)
 
     def _went(self, room: str, client: str) -> Iterator[Change]:
         members = self._rooms[room]
-        count, name = members[client]
+        count, who = members[client]
         if count > 1:
-            members[client] = count - 1, name
+            members[client] = count - 1, who
             return
         del members[client]
         if not members:
             del self._rooms[room]
-        yield self._changed(Change(room, client, name, False))
+        yield self._changed(Change(room, client, who, False))
 
     def _changed(self, change: Change) -> Change:
         of_room = self._changes.setdefault(change.room, {})
@@ -255,7 +272,7 @@ class Presence:
         count = self.count(room)
         if count > self._most:
             return {"count": count}
-        return {"count": count, "members": protocol.members(self.members(room))}
+        return {"count": count, "members": protocol.members(self._members(room))}
 
     def take(self) -> Iterator[tuple[str, str]]:
         """Yield each room that has changed, with the message that tells the change."""
@@ -272,7 +289,7 @@ class Presence:
                 said |= self.whole(room)
             else:
                 for name, here in (("joined", True), ("left", False)):
-                    clients = [(each.client, each.name) for each in told if each.here == here]
+                    clients = [(each.client, *each.who) for each in told if each.here == here]
                     said[name] = protocol.members(clients)
             yield room, protocol.text(**said)
 
@@ -280,22 +297,33 @@ class Presence:
 def _is_news(first: Change, last: Change) -> bool:
     """Return False if the two changes undo each other."""
     was_here = not first.here
-    return was_here != last.here or (was_here and first.name != last.name)
+    return was_here != last.here or (was_here and first.who != last.who)
 
 
-def _rooms(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _who(said: object) -> Who | None:
+    """Read name and user of a member; a name alone is one without an id."""
+    match said:
+        case str():
+            return said, ""
+        case [str() as name, str() as user]:
+            return name, user
+    return None
+
+
+def _rooms(told: Mapping[str, Any]) -> dict[str, dict[str, Who]]:
     return {
-        room: {client: name for client, name in members.items() if isinstance(name, str)}
+        room: {client: who for client, said in members.items() if (who := _who(said)) is not None}
         for room, members in told.items()
         if isinstance(members, dict)
     }
 
 
 class Members:
-    """Exchanges presence and signals with other processes, and tells this process's browsers.
+    """Exchanges presence, signals and orders with other processes, and tells this process's browsers.
 
     Its caller holds the Bridge's lock. `publish` takes publications for the broker; `soon` has `tell` called
-    in a moment.
+    in a moment; `carry_out` shuts this process's connections out, as an order says;
+    `clock` returns seconds since 1970.
     """
 
     def __init__(
@@ -306,8 +334,13 @@ class Members:
         roster: int,
         publish: Callable[[Publication], Any],
         soon: Callable[[], None],
+        carry_out: Callable[[Order], None],
+        clock: Callable[[], float],
     ) -> None:
         self.process = process
+        self._clock = clock
+        self.bans = Bans()
+        self._carry_out = carry_out
         self.presence = Presence(process, TTL, roster)
         self._exchange = exchange
         self._rooms = rooms
@@ -316,13 +349,27 @@ class Members:
         self._beaten = 0.0
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def enter(self, room: str, client: str, name: str) -> None:
-        self.presence.enter(room, client, name)
+    def enter(self, room: str, client: str, name: str, user: str = "") -> None:
+        self.presence.enter(room, client, name, user)
         self._tell_soon()
 
     def leave(self, room: str, client: str) -> None:
         self.presence.leave(room, client)
         self._tell_soon()
+
+    def order(self, order: Order) -> None:
+        """Carry out an order of this process's, and tell the others."""
+        self._take(order)
+        self._send({"event": "order", "process": self.process} | order.to_json())
+
+    def _take(self, order: Order) -> None:
+        if order.do == "kick" or self.bans.take(order):
+            self._carry_out(order)
+
+    def _heard_order(self, said: Any) -> None:
+        order = read_order(said, self._clock()) if isinstance(said, dict) else None
+        if order is not None:
+            self._take(order)
 
     def signal(self, room: str, client: str, name: str, data: Any) -> None:
         """Send a signal of a connection here to the members in every process."""
@@ -342,10 +389,22 @@ class Members:
         if event.get("event") == "signal":
             self._signal(event)
             return
+        if event.get("event") == "order":
+            self._heard_order(event)
+            return
+        if event.get("event") == "state" and isinstance(event.get("orders"), list):
+            for each in event["orders"]:
+                self._heard_order(each)
         _, answers = self.presence.hear(event, now)
         self._tell_soon()
         for answer in answers:
-            self._send(answer)
+            self._send(self._with_orders(answer))
+
+    def _with_orders(self, event: Event) -> Event:
+        """Return a state with the bans that stand: a process that begins learns them so."""
+        if event["event"] != "state":
+            return event
+        return {**event, "orders": [order.to_json() for order in self.bans.standing(self._clock())]}
 
     def know(self, process: str) -> bool:
         """Return True for a process that has run at the same time as this one, though it may have ended."""
@@ -361,7 +420,7 @@ class Members:
     def connected(self, now: float) -> None:
         """Exchange states with the other processes: the broker is there."""
         self.presence.excuse(now)
-        self._send(self.presence.state())
+        self._send(self._with_orders(self.presence.state()))
         self._send(self.presence.ask())
 
     def second(self, now: float, connected: bool) -> None:

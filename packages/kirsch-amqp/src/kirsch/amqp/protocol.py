@@ -13,6 +13,7 @@ VERSION: Final = 1
 # Close codes of the Bridge's own (RFC 6455, 7.4.2), beside 1001, 1003, 1009, 1011 and 1013.
 MALFORMED: Final = 4400
 UNAUTHENTICATED: Final = 4401
+BANNED: Final = 4403
 NO_HELLO: Final = 4408
 REPLACED: Final = 4409
 TOO_MANY: Final = 4429
@@ -65,7 +66,7 @@ class Hello:
 class Join:
     """Join a room: receive messages after the offset `since` of `stream`, or the `last` ones, and new ones.
 
-    `process` is the process that told the client the offset.
+    `process` is the process that told the client the offset. A private room needs a `ticket`.
     """
 
     room: str
@@ -74,6 +75,7 @@ class Join:
     presence: bool = True
     stream: str = ""
     process: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,14 @@ class Ping:
     """Ask for a sign of life: a page cannot send WebSocket pings."""
 
 
-Command = Hello | Join | History | Leave | Send | Signal | Ping
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Authenticate again, with another token, before the first one expires."""
+
+    token: Any
+
+
+Command = Hello | Join | History | Leave | Send | Signal | Ping | Refresh
 
 
 def read(text: str) -> Command:
@@ -143,7 +152,7 @@ def _hello(said: Mapping[str, Any]) -> Hello:
 
 def _join(said: Mapping[str, Any]) -> Join:
     since, last, presence = said.get("since"), said.get("last", 0), said.get("presence", True)
-    stream, process = said.get("stream", ""), said.get("process", "")
+    stream, process, ticket = said.get("stream", ""), said.get("process", ""), said.get("ticket", "")
     # -1 is what `joined` says where nothing was said before.
     if since is not None and not (type(since) is int and -1 <= since < _NUMBERS):
         raise Malformed("since is a whole number, the offset of the last message you have")
@@ -155,7 +164,9 @@ def _join(said: Mapping[str, Any]) -> Join:
         raise Malformed("stream is a text, that of joined")
     if not isinstance(process, str):
         raise Malformed("process is a text, that of joined")
-    return Join(_room(said), since, last, presence, stream, process)
+    if not isinstance(ticket, str):
+        raise Malformed("ticket is a text")
+    return Join(_room(said), since, last, presence, stream, process, ticket)
 
 
 def _history(said: Mapping[str, Any]) -> History:
@@ -188,6 +199,10 @@ def _ping(_: Mapping[str, Any]) -> Ping:
     return Ping()
 
 
+def _refresh(said: Mapping[str, Any]) -> Refresh:
+    return Refresh(said.get("token"))
+
+
 _READERS: dict[str, Callable[[Mapping[str, Any]], Command]] = {
     "hello": _hello,
     "join": _join,
@@ -196,6 +211,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Command]] = {
     "send": _send,
     "signal": _signal,
     "ping": _ping,
+    "refresh": _refresh,
 }
 
 
@@ -253,11 +269,10 @@ def dumps(value: Any) -> str:
     return written
 
 
-def envelope(room: str, client: str, name: str, send: Send, at: int) -> bytes:
+def envelope(room: str, client: str, name: str, send: Send, at: int, user: str = "") -> bytes:
     """Return a message as the stream has it: as browsers get it, but without its offset."""
-    return text(
-        type="message", room=room, client=client, name=name, number=send.number, at=at, data=send.data
-    ).encode()
+    sender = {"client": client, "name": name} | ({"user": user} if user else {})
+    return text(type="message", room=room, **sender, number=send.number, at=at, data=send.data).encode()
 
 
 def content(room: str, data: Any) -> str:
@@ -338,6 +353,8 @@ def sender(message_id: str | None) -> tuple[str, int]:
     return (client, int(number)) if number.isascii() and number.isdecimal() and client else ("", 0)
 
 
-def members(found: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """Return clients and names as JSON objects."""
-    return [{"client": client, "name": name} for client, name in found]
+def members(found: Sequence[tuple[str, str, str]]) -> list[dict[str, str]]:
+    """Return clients, names and users as JSON objects; a client without an id is its own user."""
+    return [
+        {"client": client, "name": name} | ({"user": user} if user else {}) for client, name, user in found
+    ]

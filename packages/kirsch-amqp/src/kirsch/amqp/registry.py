@@ -4,21 +4,23 @@ Called in the provider's threads.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_urlsafe
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.connection import Connection, Identity, Refused
+from kirsch.amqp.access import Identity, Order, Ticket, is_private
+from kirsch.amqp.connection import Connection, Refused
 from kirsch.amqp.history import Page
 from kirsch.amqp.limits import Limits
 from kirsch.amqp.members import Members
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
-from kirsch.amqp.protocol import Hello, History, Join
+from kirsch.amqp.protocol import Hello, History, Join, Refresh
 from kirsch.amqp.room import Rooms
 from kirsch.amqp.stream import RoomStream
 
@@ -26,6 +28,8 @@ log = logging.getLogger("kirsch.amqp")
 
 Authenticate = Callable[[Hello, Any], Identity | None]
 MayRead = Callable[[Connection, str], bool]
+Tickets = Callable[[str, str, str], Ticket | None]
+Shut = Callable[[Connection, str], str]
 
 # Seconds until an offset, a stream or a process that is unknown here is considered gone.
 AHEAD = 3.0
@@ -52,13 +56,16 @@ class _Waiting:
 class ConnectionRegistry:
     """Connections of one process: strangers until their hello, then clients, each with one connection.
 
-    `may_read` tells a connection that it may not join a room. `soon` has `let_in` called in a moment.
+    `may_read` tells a connection that it may not join a room; `shut` returns why it may not, without asking
+    the application. `tickets` reads a ticket for a room and a user. `soon` has `let_in` called in a moment.
     """
 
     def __init__(
         self,
         authenticate: Authenticate,
         may_read: MayRead,
+        shut: Shut,
+        tickets: Tickets,
         *,
         amqp: AMQPPlugin,
         stream: RoomStream,
@@ -71,6 +78,8 @@ class ConnectionRegistry:
     ) -> None:
         self._authenticate = authenticate
         self._may_read = may_read
+        self._shut = shut
+        self._tickets = tickets
         self._amqp = amqp
         self._stream = stream
         self._rooms = rooms
@@ -80,6 +89,7 @@ class ConnectionRegistry:
         self._lock = lock
         self._soon = soon
         self._clients: dict[str, Connection] = {}
+        self._users: dict[str, set[Connection]] = {}
         self._strangers: set[Connection] = set()
         # Joins that wait until the stream has been read so far.
         self._held: dict[Connection, dict[str, _Waiting]] = {}
@@ -105,17 +115,18 @@ class ConnectionRegistry:
             return
         key = hello.key or token_urlsafe(24)
         hello = Hello(key, hello.name, hello.token)
-        try:
-            identity = self._authenticate(hello, connection.request)
-        except Refused as error:
-            identity, reason = None, str(error)
-        else:
-            reason = "who are you?"
+        identity = self._identify(connection, hello)
         if identity is None:
-            self._counters.refuse("unauthenticated")
-            connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
             return
+        user = identity.id or hello.client
         with self._lock:
+            if banned := self._members.bans.reason(user, "", time.time()):
+                connection.dismiss(protocol.BANNED, _short(banned))
+                return
+            others = self._users.get(user, set()) - {self._clients.get(hello.client)}
+            if len(others) >= self._limits.connections:
+                connection.dismiss(protocol.TOO_MANY, "this user has too many connections")
+                return
             self._strangers.discard(connection)
             other = self._clients.get(hello.client)
             if other is not None:
@@ -124,18 +135,52 @@ class ConnectionRegistry:
                 other.dismiss(protocol.REPLACED, "the client has another connection")
             connection.client_id, connection.identity = hello.client, identity
             self._clients[hello.client] = connection
+            self._users.setdefault(user, set()).add(connection)
             connection.say(
                 type="welcome",
                 version=protocol.VERSION,
                 client=hello.client,
                 key=key,
                 name=identity.name,
+                user=user,
+                expires=_seconds_left(identity),
                 broker=self._amqp.connected,
                 limits={
                     "message": self._limits.message,
                     "unconfirmed": self._limits.unconfirmed,
                 },
             )
+
+    def _identify(self, connection: Connection, hello: Hello) -> Identity | None:
+        """Have the application authenticate a client; close the connection if it does not."""
+        try:
+            identity, reason = self._authenticate(hello, connection.request), "who are you?"
+        except Refused as error:
+            identity, reason = None, str(error)
+        if identity is not None and identity.expires <= time.time():
+            identity, reason = None, "the token has expired"
+        if identity is None:
+            self._counters.refuse("unauthenticated")
+            connection.dismiss(protocol.UNAUTHENTICATED, _short(reason))
+        return identity
+
+    def refresh(self, connection: Connection, refresh: Refresh) -> None:
+        """Authenticate a client again; leave the rooms that it may not read any more."""
+        before = connection.identity
+        identity = self._identify(connection, Hello("", before.name, refresh.token))
+        if identity is None:
+            return
+        if identity.id != before.id:
+            connection.dismiss(protocol.UNAUTHENTICATED, "this is another user")
+            return
+        # Others have been told the name already.
+        connection.identity = replace(identity, name=before.name)
+        with self._lock:
+            rooms = connection.rooms | self._held.get(connection, {}).keys()
+        for room in rooms:
+            if not self._may_read(connection, room):
+                self.expel(connection, room, "you may not read here any more")
+        connection.say(type="refreshed", expires=_seconds_left(identity))
 
     def join(self, connection: Connection, join: Join) -> None:
         most = self._limits.rooms
@@ -144,7 +189,14 @@ class ConnectionRegistry:
         if len(rooms) >= most and join.room not in rooms:
             connection.refuse("too-many-rooms", f"{most} rooms at most", join.room)
             return
+        before = connection.tickets.get(join.room)
+        if is_private(join.room):
+            ticket = self._tickets(join.ticket, join.room, connection.user)
+            if ticket is not None:
+                connection.tickets[join.room] = ticket
         if not self._may_read(connection, join.room):
+            if before is None:
+                connection.tickets.pop(join.room, None)
             return
         with self._lock:
             waiting = _Waiting(join)
@@ -165,8 +217,13 @@ class ConnectionRegistry:
             self._paging.add(connection)
 
             def done(page: Page) -> None:
-                if connection in self._paging:
-                    self._paging.discard(connection)
+                if connection not in self._paging:
+                    return
+                self._paging.discard(connection)
+                # It may have been shut out while the page was read.
+                if shut := self._shut(connection, history.room):
+                    connection.refuse("forbidden", shut, history.room)
+                else:
                     self._send_page(connection, history.room, page)
 
             before = min(history.before, self._rooms.offset + 1)
@@ -238,6 +295,11 @@ class ConnectionRegistry:
         join = waiting.join
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
             return
+        if shut := self._shut(connection, join.room):
+            # A ticket may have expired while the join waited.
+            connection.tickets.pop(join.room, None)
+            connection.refuse("forbidden", shut, join.room)
+            return
         now = time.monotonic()
         if waiting.since is None:
             offset, complete = self._rooms.join(
@@ -250,7 +312,7 @@ class ConnectionRegistry:
             self._rooms.gaps += 1
         connection.rooms.add(join.room)
         # The other members are told a moment later, all changes at once.
-        self._members.enter(join.room, connection.client_id, connection.identity.name)
+        self._members.enter(join.room, connection.client_id, connection.identity.name, connection.identity.id)
         if join.presence:
             room.quiet.discard(id(connection))
         else:
@@ -272,8 +334,30 @@ class ConnectionRegistry:
             self._leave(connection, room)
             connection.say(type="left", room=room)
 
+    def expel(self, connection: Connection, room: str, reason: str) -> None:
+        """Have a connection leave a room, and tell it why."""
+        with self._lock:
+            held = self._held.get(connection, {}).pop(room, None)
+            connection.tickets.pop(room, None)
+            if held is not None or room in connection.rooms:
+                self._leave(connection, room)
+                connection.say(type="left", room=room, reason=reason)
+
+    def carry_out(self, order: Order) -> None:
+        """Shut out the connections that an order is about."""
+        if order.do == "lift":
+            return
+        meant = self._users.get(order.user, ()) if order.user else self._clients.values()
+        for connection in tuple(meant):
+            if order.room:
+                self.expel(connection, order.room, order.reason or "you were removed from this room")
+            else:
+                self._forget(connection)
+                connection.dismiss(protocol.BANNED, _short(order.reason or "you were removed"))
+
     def _leave(self, connection: Connection, name: str) -> None:
         connection.rooms.discard(name)
+        connection.tickets.pop(name, None)
         room = self._rooms.get(name)
         if room is not None:
             self._rooms.discard(room, connection)
@@ -284,6 +368,11 @@ class ConnectionRegistry:
             self._leave(connection, room)
         self._held.pop(connection, None)
         self._paging.discard(connection)
+        connection.tickets.clear()
+        of_user = self._users.get(connection.user, set())
+        of_user.discard(connection)
+        if not of_user:
+            self._users.pop(connection.user, None)
         if self._clients.get(connection.client_id) is connection:
             del self._clients[connection.client_id]
 
@@ -302,7 +391,14 @@ class ConnectionRegistry:
                 self._held.setdefault(connection, {})[name] = waiting
 
     def late(self, now: float) -> None:
-        """Close connections that have sent no hello in time."""
+        """Close connections that have sent no hello in time, or whose token has expired; end tickets."""
+        clock = time.time()
+        for connection in self.connections:
+            if connection.identity.expires <= clock:
+                connection.dismiss(protocol.UNAUTHENTICATED, "the token has expired")
+            for room, ticket in tuple(connection.tickets.items()):
+                if ticket.expires <= clock:
+                    self.expel(connection, room, "the ticket has expired")
         late = [each for each in self._strangers if now - each.opened_at > self._limits.hello]
         for connection in late:
             self._strangers.discard(connection)
@@ -317,6 +413,11 @@ class ConnectionRegistry:
     def waiting(self) -> bool:
         """True while joins wait."""
         return bool(self._held)
+
+
+def _seconds_left(identity: Identity) -> int | None:
+    """Return the seconds until an identity expires, for a client whose clock may be wrong; None: never."""
+    return None if identity.expires == math.inf else max(0, int(identity.expires - time.time()))
 
 
 def _short(reason: str) -> str:

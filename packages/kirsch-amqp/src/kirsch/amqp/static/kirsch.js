@@ -19,6 +19,8 @@ const SILENCE = 20_000;
 const UNANSWERED = 5_000;
 const PATIENCE = 5_000;
 const AGAIN = 1_000;
+// A token is renewed when so much of its time is left, at least.
+const EARLY = 0.2;
 // How many messages wait to be confirmed before `send` refuses; how many of a room are told from their doubles.
 const WAITING = 1_000;
 const REMEMBERED = 2_000;
@@ -28,6 +30,7 @@ const FINAL = new Map([
   [1009, "too-large"],
   [4400, "malformed"],
   [4401, "unauthenticated"],
+  [4403, "banned"],
   [4409, "replaced"],
 ]);
 // Errors after which the same message may be sent again.
@@ -67,24 +70,31 @@ class Emitter {
 }
 
 /**
- * A room that a client is in, until `leave()`.
+ * A room that a client is in, until `leave()`, or until the server has it leave.
+ *
+ * Options: `last`, `presence`; `ticket` of a private room: a text, or a function (async too) that gives one each time.
  *
  * Events: "message" ({room, client, name, number, at, data, offset, own}), "signal" ({client, name, data}),
  * "presence" ({joined, left}, arrays of {client, name}; `members` and `count` are up to date), "joined"
- * ({complete}), "gap" (messages were missed that are not kept any more), "error" (KirschError).
+ * ({complete}), "gap" (messages were missed that are not kept any more), "left" ({reason}: the server has us leave),
+ * "error" (KirschError).
  */
 export class Room extends Emitter {
   #client;
   #last;
+  #ticket;
+  // client → its user, where it has an id.
+  #users = new Map();
   #seen = new Set();
   // Offset below which `history` begins; null before the first `joined`. The page that is being waited for.
   #oldest = null;
   #page = null;
 
-  constructor(client, name, { last = 0, presence = true } = {}) {
+  constructor(client, name, { last = 0, presence = true, ticket } = {}) {
     super();
     this.#client = client;
     this.#last = last;
+    this.#ticket = ticket;
     this.name = name;
     this.presence = presence;
     /** The last message's offset; null before the first `joined`. */
@@ -131,6 +141,17 @@ export class Room extends Emitter {
     this.#client._leave(this);
   }
 
+  /** The users who are there: user → {name, clients}. Somebody with three windows is there once. */
+  get people() {
+    const people = new Map();
+    for (const [client, name] of this.members) {
+      const user = this.#users.get(client) ?? client;
+      if (people.has(user)) people.get(user).clients.push(client);
+      else people.set(user, { name, clients: [client] });
+    }
+    return people;
+  }
+
   #ask(limit) {
     if (!this.joined) return Promise.reject(new KirschError("away", "there is no connection"));
     if (this.#page) return Promise.reject(new KirschError("busy", "wait for the page that you asked for"));
@@ -146,8 +167,18 @@ export class Room extends Emitter {
 
   // For KirschClient.
 
-  _join() {
+  /** Whether a ticket has to be asked for each time. */
+  get _asks() {
+    return typeof this.#ticket === "function";
+  }
+
+  async _ticket() {
+    return this.#ticket(this.name);
+  }
+
+  _join(ticket = this.#ticket) {
     const said = { type: "join", room: this.name };
+    if (ticket !== undefined) said.ticket = ticket;
     if (!this.presence) said.presence = false;
     if (this.offset !== null) {
       said.since = this.offset;
@@ -193,6 +224,7 @@ export class Room extends Emitter {
         break;
       case "left":
         this.joined = false;
+        if (said.reason !== undefined) this.emit("left", said);
         break;
       default:
         this.emit(said.type, said);
@@ -232,6 +264,7 @@ export class Room extends Emitter {
       joined = said.members.filter(({ client }) => !this.members.has(client));
       left = [...this.members].filter(([client]) => !now.has(client)).map(([client, name]) => ({ client, name }));
       this.members = now;
+      this.#users.clear();
     } else {
       joined = joined.filter(({ client, name }) => this.members.get(client) !== name);
       left = left.filter(({ client }) => this.members.has(client));
@@ -239,6 +272,8 @@ export class Room extends Emitter {
       for (const { client } of left) this.members.delete(client);
     }
     if (said.count !== undefined) this.count = said.count;
+    for (const { client, user } of [...(said.members ?? []), ...joined]) if (user) this.#users.set(client, user);
+    for (const { client } of left) if (!this.members.has(client)) this.#users.delete(client);
     if (said.count > this.members.size) this.members.clear();
     this.emit("presence", { joined, left });
   }
@@ -264,6 +299,7 @@ export class KirschClient extends Emitter {
   #failures = 0;
   #timer = null;
   #watch = null;
+  #refresh = null;
   #heard = 0;
   // When it was asked for a sign of life that has not come; 0 if it was not.
   #asked = 0;
@@ -292,8 +328,9 @@ export class KirschClient extends Emitter {
     this.key = options.key ?? random();
     this.number = options.number ?? 0;
     this.name = options.name ?? "";
-    /** What others know us by, once welcome. */
+    /** What others know us by, once welcome; and the user that we are. */
     this.client = "";
+    this.user = "";
     this.state = "closed";
     /** Whether the broker is there. */
     this.broker = false;
@@ -326,7 +363,7 @@ export class KirschClient extends Emitter {
     if (room === undefined) {
       room = new Room(this, name, options);
       this.#rooms.set(name, room);
-      if (this.#greeted) this._say(room._join());
+      if (this.#greeted) this.#join(room);
     }
     return room;
   }
@@ -410,7 +447,7 @@ export class KirschClient extends Emitter {
       if (token !== undefined) hello.token = token;
       this._say(hello);
       this.#greeted = true;
-      for (const room of this.#rooms.values()) this._say(room._join());
+      for (const room of this.#rooms.values()) this.#join(room);
     };
     socket.onmessage = ({ data }) => {
       if (socket === this.#socket) this.#hear(JSON.parse(data));
@@ -419,6 +456,36 @@ export class KirschClient extends Emitter {
       if (socket === this.#socket) this.#lost(code, reason);
     };
     this.#listen();
+  }
+
+  async #join(room) {
+    if (!room._asks) {
+      this._say(room._join());
+      return;
+    }
+    const socket = this.#socket;
+    try {
+      const ticket = await room._ticket();
+      if (socket === this.#socket && this.#rooms.get(room.name) === room) this._say(room._join(ticket));
+    } catch (error) {
+      room.emit("error", new KirschError("ticket", String(error)));
+    }
+  }
+
+  // The token is renewed before it expires, without another connection, where a function gives it.
+  #expires(seconds) {
+    clearTimeout(this.#refresh);
+    if (typeof this.#options.token !== "function" || typeof seconds !== "number") return;
+    const socket = this.#socket;
+    this.#refresh = setTimeout(async () => {
+      try {
+        const token = await this.#options.token();
+        if (socket === this.#socket) this._say({ type: "refresh", token });
+      } catch (error) {
+        // The server ends the connection when the token has expired: it is asked for again then.
+        this.emit("error", new KirschError("token", String(error)));
+      }
+    }, Math.min(Math.max(1000, seconds * (1 - EARLY) * 1000), 2 ** 31 - 1));
   }
 
   #listen() {
@@ -449,6 +516,7 @@ export class KirschClient extends Emitter {
 
   #drop() {
     clearInterval(this.#watch);
+    clearTimeout(this.#refresh);
     clearTimeout(this.#paused);
     this.#paused = null;
     this.#narrow = false;
@@ -507,6 +575,8 @@ export class KirschClient extends Emitter {
         this.#welcome = true;
         this.#failures = 0;
         this.client = said.client;
+        this.user = said.user ?? said.client;
+        this.#expires(said.expires);
         this.broker = said.broker;
         this.#limits = { ...this.#limits, ...said.limits };
         this.#set("open");
@@ -532,6 +602,18 @@ export class KirschClient extends Emitter {
         break;
       case "pong":
         break;
+      case "refreshed":
+        this.#expires(said.expires);
+        break;
+      case "left": {
+        const room = this.#rooms.get(said.room);
+        room?._hear(said, this.client);
+        if (said.reason === undefined || room === undefined) break;
+        // Whoever gives a ticket each time says whether there is another.
+        if (room._asks) this.#join(room);
+        else this.#rooms.delete(said.room);
+        break;
+      }
       default:
         // A copy of this page has our key: what it has used is no number for what we say next.
         if (said.type === "message" && said.client === this.client) this.number = Math.max(this.number, said.number);
@@ -548,7 +630,7 @@ export class KirschClient extends Emitter {
       (room ?? this).emit("error", error);
       if (room !== undefined && !room.joined && PASSING.has(said.code)) {
         setTimeout(() => {
-          if (this.#welcome && !room.joined && this.#rooms.get(room.name) === room) this._say(room._join());
+          if (this.#welcome && !room.joined && this.#rooms.get(room.name) === room) this.#join(room);
         }, AGAIN);
       }
     } else if (PASSING.has(said.code)) {
