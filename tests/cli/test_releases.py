@@ -323,3 +323,12 @@ def test_a_plan_says_how_units_are_replaced(web: Web):
         "release  web@1.service, web@2.service: 1 at a time, each ready for 0.5 s before the next"
     )
     assert web.versions() == ["1", "1"]
+
+
+def test_the_only_instance_of_a_service_is_said_to_be_away_before_it_is_replaced(web: Web):
+    web.toml.write_text(POLICY.replace(', "web@2"', ""))
+    words = "is away for a moment, for it is the only instance of web"
+    assert words not in web.application.ok("up")
+    web.write("2")
+    assert f"release  web@1.service: it {words}" in web.application.ok("up", "--dry-run")
+    assert web.application.ok("up").startswith(f"web@1.service {words}\n")

@@ -23,7 +23,7 @@ from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
-from kirsch.cluster.application.plan import Now, known_units, plan, steps_of
+from kirsch.cluster.application.plan import Now, Plan, alone, known_units, plan, steps_of
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -80,6 +80,8 @@ def up(options: Options) -> int:
 def _update(application: Application, client: Client, options: Options) -> int:
     """Bring an application that is up to what its folder says."""
     before = _processes(client)
+    for line in alone(_planned(application, client)):
+        print(line, flush=True)
     started, number = apply(client, application, note_of(options))
     if number is not None:
         _await_release(client, application, number, started, options.timeout, before)
@@ -218,12 +220,17 @@ def only_here(options: Options, verb: str) -> None:
             raise Misuse(f"--{name} is not for {verb}, which is about this computer{instead}")
 
 
-def _dry_run(application: Application, client: Client | None) -> int:
-    """Print what `up` would do."""
+def _planned(application: Application, client: Client | None) -> Plan:
+    """Return what `up` would do."""
     lines = client.get(UNITS)["units"] if client else []
     known = applied(client, application.name) if client else {"units": [], "scale": {}}
     now = Now("", known_units(lines), frozenset(known["units"]), scale=known["scale"])
-    planned = plan(application, {}, now)
+    return plan(application, {}, now)
+
+
+def _dry_run(application: Application, client: Client | None) -> int:
+    """Print what `up` would do."""
+    planned = _planned(application, client)
     print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
     return 0
 

@@ -142,20 +142,40 @@ class Plan:
 def steps_of(plan: Plan) -> list[str]:
     """Return the steps as lines, with how units that run are replaced."""
     lines = [str(step) for step in plan.steps]
-    replaced = [step.unit for step in plan.steps if isinstance(step, Submit) and step.runs]
+    policy = read_policy(plan.application.release)
+    lines += _commands(plan, policy)
+    services = _replaced(plan)
+    for service, units in sorted(services.items(), key=lambda item: item[1][0][1].sticky):
+        lines.append(_replacement(service, units, _is_alone(service, units, plan), policy))
+    return lines
+
+
+def alone(plan: Plan) -> list[str]:
+    """Return a line for each unit that is away for a moment, for it is replaced and nobody else serves."""
+    found = (
+        (service, units) for service, units in _replaced(plan).items() if _is_alone(service, units, plan)
+    )
+    return [f"{units[0][0]} {_away(service)}" for service, units in sorted(found)]
+
+
+def _replaced(plan: Plan) -> dict[str, list[tuple[str, Options]]]:
+    """Return the units that run and get another text, by service."""
     services: dict[str, list[tuple[str, Options]]] = {}
-    for name in sorted(replaced):
+    for name in sorted(step.unit for step in plan.steps if isinstance(step, Submit) and step.runs):
         parsed = UnitName.parse(name)
         options = Options.parse(UnitFile.parse(plan.units[name], name), parsed)
         services.setdefault(parsed.service, []).append((name, options))
-    running = {UnitName.parse(name).service: 0 for name in plan.application.start}
-    for name in plan.application.start:
-        running[UnitName.parse(name).service] += 1
-    policy = read_policy(plan.application.release)
-    lines += _commands(plan, policy)
-    for service, units in sorted(services.items(), key=lambda item: item[1][0][1].sticky):
-        lines.append(_replacement(service, units, running.get(service, 0), policy))
-    return lines
+    return services
+
+
+def _is_alone(service: str, units: Sequence[tuple[str, Options]], plan: Plan) -> bool:
+    """True where the one instance of a service is replaced."""
+    count = sum(UnitName.parse(name).service == service for name in plan.application.start)
+    return count == 1 and not units[0][1].is_global
+
+
+def _away(service: str) -> str:
+    return f"is away for a moment, for it is the only instance of {service}"
 
 
 def _commands(plan: Plan, policy: Policy) -> Iterator[str]:
@@ -170,12 +190,12 @@ def _commands(plan: Plan, policy: Policy) -> Iterator[str]:
             yield f"release  {command}: once, as a unit like {unit}, before anything that runs is replaced"
 
 
-def _replacement(service: str, units: Sequence[tuple[str, Options]], running: int, policy: Policy) -> str:
+def _replacement(service: str, units: Sequence[tuple[str, Options]], alone: bool, policy: Policy) -> str:
     """Return how the instances of a service are replaced, as a line."""
     policy = policy.with_changes(dict(units[0][1].policy))
     names = ", ".join(name for name, _ in units)
-    if running == 1 and not units[0][1].is_global:
-        return f"release  {names}: it is away for a moment, for it is the only instance of {service}"
+    if alone:
+        return f"release  {names}: it {_away(service)}"
     words = f"{policy.at_a_time} at a time, each ready for {policy.healthy_for:g} s before the next"
     canary = f"; after {policy.canary} it waits to be promoted" if policy.canary else ""
     return f"release  {names}: {words}{canary}"
