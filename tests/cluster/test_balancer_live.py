@@ -21,7 +21,7 @@ import pytest
 from tests.deadline import PATIENCE, eventually
 from tests.port import free_port
 
-from kirsch.cluster.balancer.haproxy import RuntimeAPI, State, parse_statistics
+from kirsch.cluster.balancer.haproxy import RuntimeAPI, State, parse_states, parse_statistics
 
 pytestmark = [
     pytest.mark.services,
@@ -378,6 +378,30 @@ def test_draining_loses_no_request_in_flight(balancer, endpoints, webs):
     held.join()
     assert answer == [(200, "notes@1")]
     eventually(lambda: set(balancer.servers()) == {"notes:2.container"})
+
+
+@pytest.mark.slow
+def test_the_drain_time_begins_with_the_drain(stack, tmp_path, endpoints, webs):
+    """Not when its server's state changed last, for which HAProxy takes the moment at which it came up."""
+    balancer = make(stack, Balancer, tmp_path, "--drain", "6")
+    balancer.wait_ready()
+    one, two, _ = webs
+    endpoints.set(one.endpoint())
+    eventually(balancer.ready)
+
+    def unchanged():
+        (state,) = parse_states(balancer.api.ask("show servers state notes"))
+        return int(state["srv_time_since_last_change"])
+
+    eventually(lambda: unchanged() > 6)
+    held, answer = held_by(one, balancer)
+    endpoints.set(two.endpoint())
+    eventually(lambda: balancer.servers()["notes:1.container"].state is State.DRAIN)
+    held.join(1)
+    assert answer == []
+    one.release.set()
+    held.join()
+    assert answer == [(200, "notes@1")]
 
 
 def test_one_that_comes_back_while_draining_stays(balancer, endpoints, webs):

@@ -17,6 +17,7 @@ from kirsch.cluster.balancer.plan import (
     plan,
     server_name,
     superfluous,
+    timed,
     wanted,
     without_port,
 )
@@ -44,6 +45,23 @@ def test_a_new_endpoint_gets_a_server_with_its_checks():
         "add server notes/notes:1.container 127.5.6.2:8080 weight 2",
         "set server notes/notes:1.container state ready",
     ]
+
+
+def test_the_drain_time_begins_with_the_drain_whatever_haproxy_tells():
+    """HAProxy 3 counts from when a server came up: a request in flight was cut in the next round."""
+    servers, since = timed([SERVER], {}, now=100.0)
+    assert (servers, since) == ([SERVER], {})
+    draining = replace(SERVER, state=State.DRAIN, sessions=1)
+    servers, since = timed([draining], since, now=100.1)
+    assert lines([], servers) == []
+    servers, since = timed([draining], since, now=130.0)
+    assert lines([], servers) == []
+    servers, since = timed([draining], since, now=130.2)
+    assert lines([], servers) == ["shutdown sessions server notes/notes:1.container"]
+    # One that has come back meanwhile has all its time again.
+    servers, since = timed([SERVER], since, now=131.0)
+    servers, since = timed([draining], since, now=200.0)
+    assert lines([], servers) == []
 
 
 def test_one_that_haproxy_began_with_is_never_deleted_and_may_come_back():

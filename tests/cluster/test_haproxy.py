@@ -39,9 +39,9 @@ notes,n3,,0,0,0,,0,0,0,"MAINT, by hand",1,
 
 def test_servers():
     assert parse_servers(STATES, STATISTICS) == (
-        Server("notes", "notes:1.container", "127.5.6.2", 8080, State.READY, sessions=0, since=10),
-        Server("notes", "notes:2.container", "127.5.6.3", 8080, State.DRAIN, sessions=3, since=4),
-        Server("notes", "n3", "::1", 8081, State.MAINTENANCE, sessions=0, since=0),
+        Server("notes", "notes:1.container", "127.5.6.2", 8080, State.READY, sessions=0),
+        Server("notes", "notes:2.container", "127.5.6.3", 8080, State.DRAIN, sessions=3),
+        Server("notes", "n3", "::1", 8081, State.MAINTENANCE, sessions=0),
     )
 
 

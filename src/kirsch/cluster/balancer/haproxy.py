@@ -38,7 +38,7 @@ class Server:
     """A server of a backend as it stands.
 
     `port` is 0 when its line names none; `sessions` counts requests in flight and waiting for it; `since`
-    is the seconds since its state last changed.
+    is the seconds for which it has been sent no new ones, which HAProxy 3 does not tell (`plan.timed`).
     """
 
     backend: str
@@ -47,7 +47,7 @@ class Server:
     port: int
     state: State
     sessions: int = 0
-    since: int = 0
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,6 @@ def parse_servers(states: str, statistics: str) -> tuple[Server, ...]:
                         port=int(state["srv_port"]),
                         state=admin_state(int(state["srv_admin_state"])),
                         sessions=int(row["scur"] or 0) + int(row["qcur"] or 0),
-                        since=int(state["srv_time_since_last_change"]),
                     )
                 )
             except (KeyError, ValueError) as error:

@@ -1,8 +1,8 @@
 """From the endpoints there are and the servers HAProxy has to the commands in between: pure."""
 
 import re
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 from kirsch.cluster.balancer.haproxy import (
@@ -119,6 +119,17 @@ def plan(
         if key not in target:
             commands += remove(server, drain, fixed=key in fixed)
     return commands
+
+
+def timed(
+    servers: Iterable[Server], began: Mapping[tuple[str, str], float], now: float
+) -> tuple[list[Server], dict[tuple[str, str], float]]:
+    """Return servers with the seconds for which each is sent no new requests, and when that began: `began`
+    is what the round before has returned."""
+    servers = list(servers)
+    out = {(s.backend, s.name) for s in servers if s.state is not State.READY}
+    since = {key: began.get(key, now) for key in out}
+    return [replace(s, since=now - since.get((s.backend, s.name), now)) for s in servers], since
 
 
 def superfluous(

@@ -1,8 +1,9 @@
 """The balancer on the bus: HAProxy's servers follow the endpoints."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cherrypy.process.plugins import SimplePlugin
@@ -18,6 +19,7 @@ from kirsch.cluster.balancer.plan import (
     BalancerError,
     plan,
     superfluous,
+    timed,
     wanted,
     without_port,
 )
@@ -74,6 +76,8 @@ class BalancerPlugin(SimplePlugin):
         self._fixed: frozenset[tuple[str, str]] = frozenset()
         self._servers_told: Servers = {}
         self._ever: set[tuple[str, str]] = set()
+        # When each server that is not ready began to be so.
+        self._since: Mapping[tuple[str, str], float] = {}
         self._ready = False
         # True where HAProxy did not take a command of the last round.
         self._refused = False
@@ -178,6 +182,7 @@ class BalancerPlugin(SimplePlugin):
             self._probe(backend)
         there = frozenset((server.backend, server.name) for server in self._servers())
         self._static, self._fixed = there - self._ever, there & self._ever
+        self._since = {}
         self._told.clear()
 
     def _probe(self, backend: Backend) -> None:
@@ -197,7 +202,8 @@ class BalancerPlugin(SimplePlugin):
         target = wanted(endpoints, self._backends)
         if target != self._servers_told:
             self._tell_servers(target)
-        servers = [s for s in self._servers() if (s.backend, s.name) not in self._static]
+        found = [s for s in self._servers() if (s.backend, s.name) not in self._static]
+        servers, self._since = timed(found, self._since, time.monotonic())
         self._refused = False
         for command in plan(
             endpoints, servers, self._backends, self._options, self._drain, fixed=self._fixed
