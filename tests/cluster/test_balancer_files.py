@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
+CHECK = "/checked"
 
 
 def block(page: str) -> str:
@@ -47,13 +48,13 @@ FILES = {
 
 
 class Server:
-    """A server that keeps connections. It answers each request, or closes in place of an answer if it `dies`.
-
-    `requests` are the methods that it was sent."""
+    """A server that keeps connections. It answers each request, or closes in place of an answer if it `dies`;
+    checks it answers when it may. `requests` are the methods that it was sent, but for checks."""
 
     def __init__(self, dies: bool) -> None:
         self.dies = dies
         self.requests: list[str] = []
+        self.checked, self.may_answer = threading.Event(), threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -74,12 +75,17 @@ class Server:
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client, client.makefile("rb") as lines:
             while line := lines.readline():
-                self.requests.append(line.decode().split()[0])
+                method, path, _ = line.decode().split()
                 length = 0
                 while (field := lines.readline()).strip():
                     name, _, value = field.decode().partition(":")
                     length = int(value) if name.lower() == "content-length" else length
                 lines.read(length)
+                if path == CHECK:
+                    self.checked.set()
+                    self.may_answer.wait(30)
+                else:
+                    self.requests.append(method)
                 if self.dies:
                     return
                 client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -91,12 +97,14 @@ def stack() -> Iterator[ExitStack]:
         yield found
 
 
-def before(server: Server, text: str, folder: Path, stack: ExitStack) -> http.client.HTTPConnection:
+def before(
+    server: Server, text: str, folder: Path, stack: ExitStack, options: str = ""
+) -> http.client.HTTPConnection:
     """A client of HAProxy with a file's text, whose one backend has the server."""
     address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(2, 255)}"
     backend = re.findall(r"^backend (\S+)", text, re.MULTILINE)[0]
     file = folder / "haproxy.cfg"
-    file.write_text(filled(text, {(backend, "one"): ("127.0.0.1", server.port)}, ""))
+    file.write_text(filled(text, {(backend, "one"): ("127.0.0.1", server.port)}, options))
     (port,) = re.findall(r"^frontend (?:web|http)\n\s+bind .*:(\d+)", text, re.MULTILINE)
     environment = {name: value for name, value in os.environ.items() if name != "SYSLOG"}
     process = subprocess.Popen(
@@ -136,6 +144,24 @@ def test_a_post_that_has_no_answer_is_not_sent_again_and_a_get_is(
     client.close()
     assert ask(client, "GET") == 502
     assert server.requests.count("GET") > 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_instance_that_is_slow_to_answer_a_check_is_not_taken_out(
+    name: str, tmp_path: Path, stack: ExitStack
+):
+    server = Server(dies=False)
+    stack.callback(server.close)
+    stack.callback(server.may_answer.set)
+    text = re.sub(r"option httpchk .*\n", "", FILES[name]).replace(
+        "balance ", f"option httpchk GET {CHECK}\n    balance "
+    )
+    client = before(server, text, tmp_path, stack, "check inter 50ms fall 1 rise 1")
+    assert server.checked.wait(20)
+    # A second check begins only once HAProxy has given the first one up.
+    server.checked.clear()
+    assert not server.checked.wait(0.5)
+    assert ask(client, "POST") == 200
 
 
 def test_a_post_is_lost_without_a_word_where_its_server_closes_the_connection(

@@ -245,6 +245,8 @@ defaults
     timeout connect 2s
     timeout client 30s
     timeout server 30s
+    # A machine that is away is known in a second; an instance may take longer to answer a check.
+    timeout check 5s
     retries 3
     retry-on conn-failure empty-response response-timeout
     option redispatch 1
