@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from kirsch.hbase import DOUBLE, LONG, UTF8
+from kirsch.hbase import DOUBLE, LONG, UTF8, composite
 
 pytest.importorskip("pyarrow", reason="kirsch-hbase[frames] is not installed")
 pytestmark = pytest.mark.services
@@ -77,3 +77,14 @@ def test_arrow_in_batches(table):
     sizes = [batch.num_rows for batch in table.scan().arrow_batches()]
     assert sum(sizes) == 20_000
     assert len(sizes) > 3
+
+
+def test_pandas_with_keys_of_several_parts(connection, table):
+    parts = connection.table(table.name, key=composite(UTF8, LONG), value=LONG)
+    parts["a", 1] = {"cf:n": 1}
+    parts["a", 2] = {"cf:n": 2}
+    frame = parts.scan(prefix=("a",)).pandas()
+    assert list(frame.index) == [("a", 1), ("a", 2)]
+    frame["cf:n"] *= 10
+    assert parts.put_many(frame) == 2
+    assert [row["cf:n"] for row in parts.scan()] == [10, 20]

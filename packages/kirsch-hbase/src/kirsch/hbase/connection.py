@@ -102,6 +102,9 @@ def _configuration(
     # is Netty's alone.
     if not configuration.getBoolean("hbase.client.netty.tls.enabled", False):
         configuration.setIfUnset(RPC_CLIENT, BLOCKING)
+    if configuration.get("hadoop.security.authentication") == "kerberos":
+        # Else Hadoop's login is that of its own core-site.xml.
+        jvm.cls("org.apache.hadoop.security.UserGroupInformation").setConfiguration(configuration)
     return configuration
 
 

@@ -114,7 +114,9 @@ def frame(scanner: "Scanner") -> Any:
             family, _, qualifier = name.partition(b":")
             line[name.decode(errors="backslashreplace")] = codecs.of(family, qualifier).decode(value)
         lines.append(line)
-    made = pandas.DataFrame(lines, index=pandas.Index(keys, name="row", dtype=object))
+    # A key of several parts stays one label.
+    index = pandas.Index(keys, name="row", dtype=object, tupleize_cols=False)
+    made = pandas.DataFrame(lines, index=index)
     return made[sorted(made.columns)]
 
 

@@ -11,6 +11,7 @@ from kirsch.hbase.names import namespace_name, table_name
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
 
+Unit = Literal["sec", "min", "hour", "day"]
 UNITS = {"sec": "SECONDS", "min": "MINUTES", "hour": "HOURS", "day": "DAYS"}
 TYPES = (
     "REQUEST_NUMBER", "REQUEST_SIZE", "WRITE_NUMBER", "WRITE_SIZE", "READ_NUMBER", "READ_SIZE",
@@ -85,7 +86,7 @@ class Quotas:
     def throttle(
         self,
         limit: int,
-        unit: Literal["sec", "min", "hour", "day"] = "sec",
+        unit: Unit = "sec",
         *,
         type: str = "REQUEST_NUMBER",
         user: str = "",

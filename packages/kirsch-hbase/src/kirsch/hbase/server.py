@@ -126,7 +126,10 @@ class Settings:
     def files(self, verbose: bool = False) -> dict[str, str]:
         """Return the files of its configuration folder; `verbose` logs warnings too."""
         logging = LOGGING.format(level="WARN" if verbose else "ERROR")
-        return {"hbase-site.xml": xml(self.site()), "log4j.properties": logging}
+        site = self.site()
+        # Hadoop's login reads its own file only.
+        hadoop = {name: value for name, value in site.items() if name.startswith("hadoop.")}
+        return {"hbase-site.xml": xml(site), "core-site.xml": xml(hadoop), "log4j.properties": logging}
 
     def command(self, java: Path, jars: Sequence[Path]) -> list[str]:
         """Return the server's command line."""

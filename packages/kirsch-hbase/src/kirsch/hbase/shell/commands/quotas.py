@@ -1,10 +1,10 @@
 """quotas: limits of requests and of space (hbase.quota.enabled)."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from kirsch.hbase.names import table_name
-from kirsch.hbase.quota import ALL_SERVERS, TYPES
+from kirsch.hbase.quota import ALL_SERVERS, TYPES, Quotas, Unit
 from kirsch.hbase.shell.answers import Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
@@ -85,31 +85,36 @@ def set_quota(
     kind = str(type).upper() or ("" if global_bypass is None else "GLOBAL_BYPASS")
     if kind == "THROTTLE":
         whose = _whose(user, table, namespace, regionserver)
-        throttled = str(throttle_type).upper()
-        if _none(limit):
-            quotas.unthrottle(type="" if throttled == "REQUEST" else f"{throttled}_NUMBER", **whose)
-        else:
-            number, what, unit = _rate(str(limit), throttled)
-            quotas.throttle(number, unit, type=what, scope=str(scope).upper(), **whose)
+        _throttle(quotas, limit, str(throttle_type).upper(), str(scope).upper(), whose)
     elif kind == "SPACE":
         if (table is None) == (namespace is None):
             raise UsageError("set_quota: TYPE => SPACE goes with one of TABLE and NAMESPACE")
-        whose = _whose(None, table, namespace, None)
-        if _none(limit):
-            quotas.free_space(**whose)
-        elif policy is None:
-            raise UsageError(
-                "set_quota: TYPE => SPACE needs a POLICY: NO_INSERTS, NO_WRITES, NO_WRITES_COMPACTIONS or "
-                "DISABLE"
-            )
-        else:
-            quotas.limit_space(bytes_of(str(limit)), str(policy).upper(), **whose)
+        _limit_space(quotas, limit, policy, _whose(None, table, namespace, None))
     elif kind == "GLOBAL_BYPASS":
         if user is None or global_bypass is None:
             raise UsageError("set_quota: GLOBAL_BYPASS goes with USER, and is true or false")
         quotas.exempt(text(user, "a user's name"), bool(global_bypass))
     else:
         raise CommandError(f"{type or 'no type'} is no TYPE of quota: there are THROTTLE and SPACE")
+
+
+def _throttle(quotas: Quotas, limit: Any, kind: str, scope: str, whose: dict[str, str]) -> None:
+    if _none(limit):
+        quotas.unthrottle(type="" if kind == "REQUEST" else f"{kind}_NUMBER", **whose)
+        return
+    number, type_, unit = _rate(str(limit), kind)
+    quotas.throttle(number, unit, type=type_, scope=scope, **whose)
+
+
+def _limit_space(quotas: Quotas, limit: Any, policy: str | None, whose: dict[str, str]) -> None:
+    if _none(limit):
+        quotas.free_space(**whose)
+        return
+    if policy is None:
+        raise UsageError(
+            "set_quota: TYPE => SPACE needs a POLICY: NO_INSERTS, NO_WRITES, NO_WRITES_COMPACTIONS or DISABLE"
+        )
+    quotas.limit_space(bytes_of(str(limit)), str(policy).upper(), **whose)
 
 
 def _whose(user: str | None, table: Any, namespace: str | None, server: str | None) -> dict[str, str]:
@@ -134,7 +139,7 @@ def _none(limit: Any) -> bool:
     return limit is None or str(limit).upper() == "NONE"
 
 
-def _rate(limit: str, kind: str) -> tuple[int, str, str]:
+def _rate(limit: str, kind: str) -> tuple[int, str, Unit]:
     """Return the number, type and unit of a throttle such as `10M/sec`. Raises CommandError."""
     match = _RATE.fullmatch(limit.strip())
     if match is None or not int(match.group(1)):
@@ -145,7 +150,7 @@ def _rate(limit: str, kind: str) -> tuple[int, str, str]:
     what = {"req": "NUMBER", "cu": "CAPACITY_UNIT"}.get(unit, "SIZE")
     if what == "SIZE":
         number *= UNITS[unit.upper()]
-    return number, f"{kind}_{what}", match.group(3).lower()
+    return number, f"{kind}_{what}", cast(Unit, match.group(3).lower())
 
 
 def bytes_of(size: str) -> int:
