@@ -582,6 +582,12 @@ def test_errors_are_told_by_the_exceptions_within():
     ):
         assert chain((name, message)) == (errors.Unavailable, f"HBase did not answer in time: {message}")
     assert chain((wrapper, "Failed after attempts=3"))[0] is errors.Unavailable
+    # However it is wrapped: of all that Java says of it, this is what one has to know.
+    late = ("java.net.SocketTimeoutException", "callTimeout=20000, callDuration=22109")
+    kind, words = chain(
+        late, ("java.lang.RuntimeException", "Found no valid authentication method from options")
+    )
+    assert (kind, "run kinit" in words) == (errors.Denied, True)
     kind, words = chain(("a.WeirdException", "java.lang.IllegalStateException: what\n\tat a.b(c)"))
     assert (kind, words) == (errors.HBaseError, "IllegalStateException: what")
 

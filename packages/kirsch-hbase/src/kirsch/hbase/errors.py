@@ -196,6 +196,8 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
         "HBase did not answer in time: {}",
     ),
 )
+# What Java says, among much else, where a client without a ticket comes to a server that wants Kerberos.
+_NO_TICKET = re.compile("no valid authentication method|GSS initiate failed|Failed to find any Kerberos")
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
     "RetriesExhaustedException": "HBase did not answer in time: {}",
@@ -224,6 +226,11 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
         told.append((name.rpartition(".")[2].rpartition("$")[2], message))
         # A server's exception arrives as text: its name and message, then the server's stack.
         told.extend((found, _rest(message, end)) for found, end in named(message))
+    if any(_NO_TICKET.search(message) for _, message in told):
+        return Denied, (
+            "HBase wants Kerberos, and there is no valid ticket: run kinit, or set hbase.client.keytab.file "
+            "and hbase.client.keytab.principal"
+        )
     for name, message in told:
         if name in RULES:
             # A class that the client lacks arrives twice, its message only the second time.
