@@ -1,11 +1,13 @@
 """Figures of a real kirschd: GET /figures, and the stream that sends them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import pytest
 from tests.cli.application import wait_for
-from tests.cluster.live import Kirschd, kirschd_in, options, unit_path
+from tests.cluster.live import Connection, Kirschd, kirschd_in, options, unit_path
 
 from kirsch.cluster.api.client import Client
 
@@ -70,6 +72,55 @@ def test_events_have_no_figures_unless_they_are_asked_for(kirschd: Kirschd) -> N
     for message in Client(kirschd.socket).stream("/kirsch/v1/events", timeout=10):
         assert sorted(message) == ["left", "releases", "units"]
         break
+
+
+HAPROXY = """defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend web
+    bind unix@{socket}
+    default_backend web
+backend web
+    http-request return status 500 if {{ path /fails }}
+"""
+LB = """[Service]
+Type=notify
+ExecStart=kirsch balancer --config {config} --backend web=web:http
+[X-Kirsch]
+Endpoints=yes
+"""
+WEB = """[Service]
+ExecStart=python -m http.server --bind ${KIRSCH_ADDRESS} 8080
+[X-Kirsch]
+Expose=8080 http
+Health=http://:8080/
+"""
+
+
+def test_a_balancer_reports_what_its_backends_do(kirschd: Kirschd) -> None:
+    config, socket = kirschd.directory / "haproxy.cfg", kirschd.directory / "web.sock"
+    config.write_text(HAPROXY.format(socket=socket))
+    for name, text in {"web.service": WEB, "lb.service": LB.format(config=config)}.items():
+        body = {"desiredState": "launched", "options": options(text)}
+        assert kirschd.fleet("PUT", unit_path(name), body).status == 201
+
+    def asked() -> bool:
+        with suppress(OSError, HTTPException):
+            return Connection(socket).ask("GET", "/").status == 200
+        return False
+
+    wait_for(asked, "the service answers through the balancer")
+
+    def counted() -> bool:
+        Connection(socket).ask("GET", "/fails")
+        backends = figures(kirschd, "?unit=lb.service")["backends"]
+        found = {each["server"]: each for each in backends if each["backend"] == "web"}
+        whole = found.get("")
+        return bool(len(found) == 2 and whole and whole["requests"][0] and whole["errors"][0])
+
+    wait_for(counted, "a report with requests and errors")
 
 
 def test_what_is_wrong_with_a_request_is_said(kirschd: Kirschd) -> None:

@@ -80,6 +80,7 @@ def run(
         RuntimeAPI(str(configuration.socket)),
         backends,
         endpoints,
+        unit=os.environ.get("KIRSCH_UNIT", ""),
         options=options,
         drain=drain,
         on_servers=lambda servers: configuration.fill(servers, options),

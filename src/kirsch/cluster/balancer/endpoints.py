@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 
+from kirsch.cluster.balancer.report import report_interval
 from kirsch.cluster.model import Endpoint
 from kirsch.unit import Port
 
@@ -57,6 +58,8 @@ class EndpointsFollower:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
+        # Seconds between two reports that kirschd wants; 0: none.
+        self.report_interval = 0.0
         # The number of the last line, and its endpoints.
         self._number = 0
         self._endpoints: tuple[Endpoint, ...] | None = None
@@ -81,6 +84,13 @@ class EndpointsFollower:
                 with suppress(OSError):
                     self._connection.sendall(b"%d\n" % self._number)
 
+    def report(self, line: bytes) -> None:
+        """Send what the backends did; it does not matter if kirschd is away."""
+        with self._lock:
+            if self._connection is not None:
+                with suppress(OSError):
+                    self._connection.sendall(line)
+
     def _follow(self) -> None:
         delay = FIRST_DELAY
         told = False
@@ -90,6 +100,7 @@ class EndpointsFollower:
                     number, endpoints = parse_endpoints(line)
                     with self._lock:
                         self._number, self._endpoints = number, endpoints
+                        self.report_interval = report_interval(line)
                     self._on_endpoints(endpoints)
                     delay, told = FIRST_DELAY, False
                 trouble = "closed"

@@ -2,24 +2,27 @@
 
 What a balancer sees of the cluster, and all it sees: services, units, addresses, ports, readiness. Each line
 has a number. A balancer may answer with that number, in a line, once its servers are as it was told: a unit
-that stops waits for that, so that no request is sent to it any more.
+that stops waits for that, so that no request is sent to it any more. Each line also says how often, in
+seconds, a balancer is to report what its backends did.
 """
 
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kirsch.cluster.balancer.report import Counts, read_report
 from kirsch.cluster.model import Endpoint, keys
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import UnitName
 
 # Seconds for which a unit that stops waits for balancers.
 PATIENCE = 2.0
-# Bytes of the longest number that is read.
-LONGEST = 32
+# Bytes of the longest line that is read.
+LONGEST = 1 << 20
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +47,9 @@ class EndpointsServer:
         self.mirror = mirror
         self.path = path
         self.shared = shared
+        # Told of each report; seconds between two of a balancer's.
+        self.on_report: Callable[[str, Counts], None] | None = None
+        self.report_interval = 0.0
         self._clients: set[_Client] = set()
         self._number = 0
         # Set, and made anew, when a client has answered or endpoints have changed.
@@ -58,7 +64,7 @@ class EndpointsServer:
         self.path.unlink(missing_ok=True)
         before = os.umask(0o111 if self.shared else 0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self.path)
+            self._server = await asyncio.start_unix_server(self._serve, self.path, limit=LONGEST)
         finally:
             os.umask(before)
 
@@ -118,7 +124,8 @@ class EndpointsServer:
                 if line != client.line:
                     self._number += 1
                     client.line, client.sent = line, self._number
-                    writer.write(b'{"number": %d, "endpoints": %s}\n' % (client.sent, line))
+                    answer = (client.sent, self.report_interval, line)
+                    writer.write(b'{"number": %d, "figures": %g, "endpoints": %s}\n' % answer)
                     await writer.drain()
                 news = asyncio.create_task(client.changed.wait())
                 await asyncio.wait((news, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -135,9 +142,18 @@ class EndpointsServer:
     async def _listen(self, reader: asyncio.StreamReader, client: _Client) -> None:
         """Take a client's answers until it goes, or says what is none."""
         with suppress(ValueError, ConnectionError):  # a line too long, or a client that was killed
-            while (answer := await reader.readline()) and len(answer) <= LONGEST:
-                client.applied = max(int(answer), client.applied or 0)
-                self._tell()
+            while answer := await reader.readline():
+                if answer.startswith(b"{"):
+                    self._take_report(answer)
+                else:
+                    client.applied = max(int(answer), client.applied or 0)
+                    self._tell()
+
+    def _take_report(self, line: bytes) -> None:
+        """Pass a balancer's report on. Raises ValueError where it is none."""
+        unit, counts = read_report(line)
+        if self.on_report is not None:
+            self.on_report(unit, counts)
 
     def _take_notice(self, changed: frozenset[str]) -> None:
         if any(key.startswith(keys.ENDPOINTS) for key in changed):

@@ -6,7 +6,7 @@ See HAProxy's management guide, section 9.3, "Unix Socket commands" (2.6).
 import csv
 import io
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -150,13 +150,11 @@ def parse_statistics(text: str) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=False)) for row in rows if len(row) > 1]
 
 
-def backend_counts(statistics: str, backends: Collection[str]) -> dict[tuple[str, str], BackendCounts]:
-    """Read from `show stat` what some backends and their servers did, by both names; "" for a backend as a
-    whole. Raises HAProxyError."""
+def backend_counts(statistics: str) -> dict[tuple[str, str], BackendCounts]:
+    """Read from `show stat` what backends and their servers did, by both names; "" for a backend as a whole.
+    Raises HAProxyError."""
     found = {}
     for row in parse_statistics(statistics):
-        if row["pxname"] not in backends or row["svname"] == "FRONTEND":
-            continue
         whole = row["svname"] == "BACKEND"
         refused, answered = _number(row, "econ") + _number(row, "eresp"), _number(row, "hrsp_5xx")
         # A backend counts the 503 that HAProxy answers for a server that cannot be reached; servers do not.
@@ -218,3 +216,7 @@ class RuntimeAPI:
                 # By its number, for a frontend may have the same name. 4: servers only; -1: all of them.
                 servers += parse_servers(states, self.ask(f"show stat {rows[0]['be_id']} 4 -1"))
         return tuple(servers)
+
+    def counts(self) -> dict[tuple[str, str], BackendCounts]:
+        """What all backends and servers did, see backend_counts. Raises HAProxyError."""
+        return backend_counts(self.ask("show stat -1 6 -1"))  # 2: backends, 4: servers

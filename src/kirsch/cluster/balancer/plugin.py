@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cherrypy.process.plugins import SimplePlugin
@@ -23,6 +24,7 @@ from kirsch.cluster.balancer.plan import (
     wanted,
     without_port,
 )
+from kirsch.cluster.balancer.report import write_report
 from kirsch.cluster.model import Endpoint
 
 PROCESS = "haproxy"
@@ -37,7 +39,7 @@ class BalancerPlugin(SimplePlugin):
 
     `on_servers` is called with all servers each time that they change: a HAProxy that is started then is to
     begin with them. `on_ready` is called once, when HAProxy listens and the first endpoints were applied;
-    `on_failed`, with why, when this cannot go on.
+    `on_failed`, with why, when this cannot go on. `unit` is the name under which it reports what backends do.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class BalancerPlugin(SimplePlugin):
         backends: Sequence[Backend],
         endpoints: str,
         *,
+        unit: str = "",
         options: str = SERVER_OPTIONS,
         drain: float = DRAIN_SECONDS,
         on_servers: Callable[[Servers], None] = lambda servers: None,
@@ -56,6 +59,7 @@ class BalancerPlugin(SimplePlugin):
         super().__init__(bus)
         self._api = api
         self._backends = backends
+        self._unit = unit
         self._options = options
         self._drain = drain
         self._on_servers = on_servers
@@ -79,6 +83,7 @@ class BalancerPlugin(SimplePlugin):
         # When each server that is not ready began to be so.
         self._since: Mapping[tuple[str, str], float] = {}
         self._ready = False
+        self._report_due = 0.0
         # True where HAProxy did not take a command of the last round.
         self._refused = False
         self._told: set[str] = set()
@@ -149,7 +154,7 @@ class BalancerPlugin(SimplePlugin):
                 wait = None
                 continue
             try:
-                wait = self._step(pid, endpoints)
+                wait = self._report(self._step(pid, endpoints))
             except OSError:
                 # HAProxy does not listen yet, or no more: news of its end are on their way.
                 wait = LISTENING_AGAIN
@@ -171,6 +176,20 @@ class BalancerPlugin(SimplePlugin):
             self._ready = True
             self._on_ready()
         return ASK_AGAIN if unfinished else None
+
+    def _report(self, wait: float | None) -> float | None:
+        """Tell kirschd what the backends did, where it wants that; return the seconds until the next step, or
+        None."""
+        interval = self._follower.report_interval
+        if not interval or not self._unit:
+            return wait
+        now = time.monotonic()
+        if now >= self._report_due:
+            self._report_due = now + interval
+            with suppress(HAProxyError):
+                self._follower.report(write_report(self._unit, self._api.counts()))
+        left = self._report_due - now
+        return left if wait is None else min(wait, left)
 
     def _attach(self) -> None:
         """Meet a new HAProxy: are the backends there, do they take servers, which have they from the file?"""

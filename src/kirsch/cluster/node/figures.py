@@ -22,6 +22,8 @@ DECIMALS = {"cpu": 4, "requests": 2, "errors": 2, "latency": 4}
 MISSING = math.nan
 
 Backend = tuple[str, str, str]  # unit, backend, server; "" for the backend as a whole
+# When a balancer counted (`clock` of a sample), and what.
+Reported = tuple[float, BackendCounts]
 Numbers = list[float | None]
 
 
@@ -44,7 +46,7 @@ class Sample:
     clock: float
     machine: Usage
     units: Mapping[str, UnitSample]
-    backends: Mapping[Backend, BackendCounts] = field(default_factory=dict)
+    backends: Mapping[Backend, Reported] = field(default_factory=dict)
     disk_size: int = 0
     disk_free: int = 0
 
@@ -97,14 +99,13 @@ class Figures:
             _renew(self._units, sample.units, FIELDS, self._kept)
             for name, unit in sample.units.items():
                 known = before.units.get(name) if before else None
-                earlier = known.usage if known is not None and known.pid == unit.pid else None
-                values = usage_rates(earlier, unit.usage, seconds)
+                past = known.usage if known is not None and known.pid == unit.pid else None
+                values = usage_rates(past, unit.usage, seconds)
                 self._units[name].put(slot, values)
             _renew(self._backends, sample.backends, BACKEND_FIELDS, self._kept)
-            for key, counts in sample.backends.items():
-                self._backends[key].put(
-                    slot, backend_rates(before.backends.get(key) if before else None, counts, seconds)
-                )
+            for key, reported in sample.backends.items():
+                earlier = before.backends.get(key) if before else None
+                self._backends[key].put(slot, backend_rates(earlier, reported))
             self._note(before, sample)
 
     def _note(self, before: Sample | None, sample: Sample) -> None:
@@ -193,12 +194,14 @@ def usage_rates(before: Usage | None, now: Usage | None, seconds: float) -> dict
     return found
 
 
-def backend_rates(before: BackendCounts | None, now: BackendCounts, seconds: float) -> dict[str, float]:
+def backend_rates(before: Reported | None, now: Reported) -> dict[str, float]:
     """Return a row of BACKEND_FIELDS; a HAProxy that was started anew counts from 0. Pure."""
-    found = {"latency": now.latency, "queue": float(now.queue)}
-    if before is not None and seconds > 0 and now.requests >= before.requests:
-        found["requests"] = (now.requests - before.requests) / seconds
-        found["errors"] = max(now.errors - before.errors, 0) / seconds
+    clock, counts = now
+    found = {"latency": counts.latency, "queue": float(counts.queue)}
+    if before is not None and clock > before[0] and counts.requests >= before[1].requests:
+        seconds = clock - before[0]
+        found["requests"] = (counts.requests - before[1].requests) / seconds
+        found["errors"] = max(counts.errors - before[1].errors, 0) / seconds
     return found
 
 

@@ -19,6 +19,7 @@ from kirsch.cluster.model import Cluster, Machine, keys
 from kirsch.cluster.network import addresses
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.network.names.server import Names
+from kirsch.cluster.node.figures import INTERVAL
 from kirsch.cluster.node.machines import Machines
 from kirsch.cluster.node.sampler import Sampler
 from kirsch.cluster.node.units import Request, Units
@@ -90,6 +91,7 @@ class Node:
         self.units = Units(registry, self.mirror, self.snapshots, runtime.check, self.secrets.stored)
         self.machines = Machines(registry, self.mirror)
         self.sampler = Sampler(runtime, machine, self.cluster, (cache or last or endpoints).parent)
+        self.endpoints.report_interval, self.endpoints.on_report = INTERVAL, self.sampler.report
         self._last = last
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kirsch.cluster.balancer.haproxy import BackendCounts
+from kirsch.cluster.balancer.report import Counts
 from kirsch.cluster.model import Cluster, Machine
 from kirsch.cluster.node.figures import INTERVAL, Figures, Sample, UnitSample
 from kirsch.cluster.runtime.base import ProcessGroup, Runtime
@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 # A balancer that has not reported for so many seconds has ended.
 SILENCE = 2 * INTERVAL
-
-Reports = Mapping[tuple[str, str], BackendCounts]
 
 
 class Sampler:
@@ -34,7 +32,7 @@ class Sampler:
         self._cluster = cluster
         self._folder = folder
         self._reader = UsageReader()
-        self._reports: dict[str, tuple[float, Reports]] = {}
+        self._reports: dict[str, tuple[float, Counts]] = {}
         # Set, and replaced, at the next sample.
         self.sampled = asyncio.Event()
 
@@ -62,7 +60,7 @@ class Sampler:
             for name, state in states.items()
         }
         backends = {
-            (unit, *key): counts
+            (unit, *key): (reported, counts)
             for unit, (reported, report) in self._reports.items()
             if clock - reported < SILENCE
             for key, counts in report.items()
@@ -71,8 +69,11 @@ class Sampler:
         sampled, self.sampled = self.sampled, asyncio.Event()
         sampled.set()
 
-    def report(self, unit: str, report: Reports) -> None:
-        """Take in what a balancer here says of its backends."""
+    def report(self, unit: str, report: Counts) -> None:
+        """Take in what a balancer here says of its backends, if there is such a unit."""
+        units = self._cluster().units.values()
+        if not any(each.options.endpoints and each.name.text == unit for each in units):
+            return
         now = time.monotonic()
         self._reports = {name: each for name, each in self._reports.items() if now - each[0] < SILENCE}
         self._reports[unit] = now, report
