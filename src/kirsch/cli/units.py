@@ -215,7 +215,7 @@ def status(options: Options) -> int:
             print()
         for line in client.get(unit_path(name))["on"]:
             why = reasons_of(line, machines()) if line["reasons"] else ""
-            print("\n".join(_status(line, why, _program(client, line["pid"]))))
+            print("\n".join(describe(line, why, _program(client, line["pid"]))))
         for record in client.get("/kirsch/v1/journal", unit=name, lines=10)["lines"]:
             print(shown(record, with_unit=False))
     return 0
@@ -445,8 +445,8 @@ def _program(client: Client, pid: int) -> str:
     return found or ""
 
 
-def _status(line: Line, why: str, program: str) -> list[str]:
-    """A unit's state, as systemctl shows it."""
+def describe(line: Line, why: str, program: str) -> list[str]:
+    """Return the lines of a unit's state, as systemctl shows it."""
     mark = {"active": "●", "failed": "×"}.get(line["active"], "○")
     title = f"{mark} {line['name']}" + (f" - {line['description']}" if line["description"] else "")
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["since"])) if line["since"] else ""

@@ -43,6 +43,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "list-units": ("lists:list_units", "list the units on machines, and their states (ps)"),
         "list-unit-files": ("lists:list_unit_files", "list all units that were submitted"),
         "status": ("units:status", "show the state of units, with their last lines"),
+        "top": ("top:top", "show what machines and units use, live"),
         "journal": ("journal:journal", "print what units wrote (logs)"),
         "why": ("units:why", "say why units are not where, or as, people want them"),
         "dashboard": ("dashboard:dashboard", "show units and machines in a browser"),
@@ -117,7 +118,6 @@ OTHERS = {
     "rm": "destroy UNIT",
     "show": "status UNIT, or cat UNIT",
     "taint": "cordon MACHINE",
-    "top": "status UNIT",
     "units": "list-units",
 }
 # Options that name a kirschd: before the verb, or after it.
