@@ -38,6 +38,15 @@ def test_names_that_are_none(name, told):
         words.named(name)
 
 
+def test_windows_of_a_browser_are_one_person_whose_secret_is_not_told():
+    secret = "s" * 32
+    one, two = words.named("Ada", secret), words.named("Countess", secret)
+    assert one.id == two.id != words.named("Ada", "t" * 32).id
+    assert secret not in one.id
+    for none in (None, "", "short", 7, {}, "é" * 32):
+        assert words.named("Ada", none).id == ""
+
+
 @pytest.mark.parametrize("room", ["lobby", "a-b", "кухня", "x" * 40, "~rooms", "2"])
 def test_rooms(room):
     assert words.is_room(room)

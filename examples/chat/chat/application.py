@@ -27,7 +27,7 @@ def bridge_of(bus: Any, amqp: AMQPPlugin) -> Bridge:
         bus,
         amqp,
         "chat",
-        authenticate=lambda hello, request: words.named(hello.name),
+        authenticate=lambda hello, request: words.named(hello.name, hello.token),
         authorise=lambda identity, room, direction: words.is_room(room),
         check=lambda identity, room, data: words.checked(room, data),
         limits=LIMITS,

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import Any
 
 from kirsch.amqp import Identity, Refused
@@ -12,6 +14,7 @@ ROOMS = ("lobby", "kitchen", "garden")
 DIRECTORY = "~rooms"
 LONGEST_NAME = 40
 LONGEST_TEXT = 4000
+_PERSON = re.compile("[A-Za-z0-9_-]{32}")
 _ROOM = re.compile(r"[\w][\w-]{0,39}")
 # Joiners, which scripts and emoji need: invisible between characters of ASCII.
 _JOINERS = "\u200c\u200d"
@@ -19,15 +22,25 @@ _JOINERS = "\u200c\u200d"
 _UNSEEMLY = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def named(name: str) -> Identity:
-    """Who calls themselves so. Raises Refused."""
+def named(name: str, person: Any = None) -> Identity:
+    """Who calls themselves so. Raises Refused.
+
+    `person` is a secret of the browser's, the same in all its windows: they are one user.
+    """
     if not name.strip():
         raise Refused("Say what you are called.")
     if len(name) > LONGEST_NAME:
         raise Refused(f"A name has {LONGEST_NAME} characters at most.")
     if _UNSEEMLY.search(name) or _invisible(name) or not any(letter.isalnum() for letter in name):
         raise Refused("A name has letters or digits, and nothing that cannot be seen.")
-    return Identity(name)
+    return Identity(name, id=_public(person))
+
+
+def _public(person: Any) -> str:
+    """Return a name of the person for everybody, which does not tell the secret."""
+    if not isinstance(person, str) or not _PERSON.fullmatch(person):
+        return ""
+    return urlsafe_b64encode(sha256(f"chat person {person}".encode()).digest()[:12]).decode()
 
 
 def _invisible(name: str) -> bool:

@@ -36,7 +36,7 @@ async function start() {
     return;
   }
   byId("me").textContent = name;
-  client = new KirschClient("/ws", { name, ...(await me.identity()) });
+  client = new KirschClient("/ws", { name, token: me.person(), ...(await me.identity()) });
   me.remember(client);
   client.on("unsent", () => me.remember(client));
   client.on("state", ({ state, retry }) => showState(state, retry));
@@ -215,7 +215,7 @@ function showPeopleSoon() {
   peopleChanged = true;
   requestAnimationFrame(() => {
     peopleChanged = false;
-    if (current) showPeople(current.room.members, current.room.count, client.client);
+    if (current) showPeople(current.room.people, current.room.count, client.user);
   });
 }
 

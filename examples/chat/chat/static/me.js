@@ -1,8 +1,9 @@
-// Who this window is. The browser keeps the name; the window keeps a key, so that it is the same one after a reload.
+// Who this window is. The browser keeps the name and a secret by which all its windows are one person; the window keeps a key, so that it is the same one after a reload.
 // Storage may be refused; then it is another each time. A window that was duplicated has a copy of the key: it is known
 // by that the other one holds it.
 
 const NAME = "chat.name";
+const PERSON = "chat.person";
 const KEY = "chat.key";
 const NUMBER = "chat.number";
 const UNSENT = "chat.unsent";
@@ -41,6 +42,17 @@ const parsed = (storage, key, otherwise) => {
 
 export const name = () => read("localStorage", NAME) ?? "";
 export const call = (text) => keep("localStorage", NAME, text);
+
+/** The browser's secret, by which its windows are one person. */
+export function person() {
+  let secret = read("localStorage", PERSON);
+  if (!secret) {
+    const bytes = crypto.getRandomValues(new Uint8Array(24));
+    secret = btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+    keep("localStorage", PERSON, secret);
+  }
+  return secret;
+}
 
 /** Key, number and what was not sent yet for a KirschClient, where this window has any of its own. */
 export async function identity() {

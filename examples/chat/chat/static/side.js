@@ -57,17 +57,18 @@ export function showUnread(total, elsewhere, room) {
 }
 
 /** Who is in the room: so many by name, and how many more. */
-export function showPeople(members, count, own) {
-  byId("people-count").textContent = String(count);
-  const people = [...members].sort(([, a], [, b]) => order.compare(a, b));
-  byId("people").replaceChildren(...people.slice(0, SHOWN).map(([client, name]) => {
+export function showPeople(known, count, own) {
+  // Of a room that is too large for names only the number of windows is known.
+  byId("people-count").textContent = String(known.size || count);
+  const people = [...known].sort(([, a], [, b]) => order.compare(a.name, b.name));
+  byId("people").replaceChildren(...people.slice(0, SHOWN).map(([user, { name, clients }]) => {
     const item = make("li");
     const dot = make("span", "dot");
-    dot.style.setProperty("--hue", hue(client));
+    dot.style.setProperty("--hue", hue(clients[0]));
     const text = make("span", "", name);
     text.dir = "auto";
     item.append(dot, text);
-    if (client === own) item.append(make("span", "muted", " (you)"));
+    if (user === own) item.append(make("span", "muted", " (you)"));
     return item;
   }));
   if (people.length > SHOWN) byId("people").append(make("li", "muted", `and ${people.length - SHOWN} more`));

@@ -1,6 +1,8 @@
 """kirsch.js in Chromium, against a Bridge on CherryPy."""
 
 import contextlib
+import time
+from dataclasses import replace
 
 import pytest
 from tests.amqp.applications import Application
@@ -8,7 +10,7 @@ from tests.amqp.rabbit import Rabbit
 from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 
-from kirsch.amqp import Identity, Limits, Refused, mount
+from kirsch.amqp import Hello, Identity, Limits, Refused, Tokens, mount
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -176,6 +178,43 @@ def test_a_page_that_was_cut_off_comes_back_and_misses_nothing(pages, page):
     assert page.evaluate("room.said") == list(range(1, 36))
     assert page.evaluate("room.gaps") == 0
     assert page.evaluate("client.unconfirmed") == 0
+
+
+def test_users_have_tickets_and_tokens_that_are_renewed(rabbit, browser):
+    """One user in two windows: a private room, a token that is renewed, a direct message, a kick."""
+    secret = Tokens("of the tests, and long enough for it", "test")
+
+    def issue(hello, request):
+        # The page's function gave what it was asked for so many times.
+        identity = secret.authenticate(Hello(token=secret.issue("ada", "Ada")), request)
+        return replace(identity, expires=time.time() + 2) if hello.token == 1 else identity
+
+    with Pages(rabbit, authenticate=issue, tickets=secret.admit) as pages:
+        ticket = secret.ticket("!plans", "ada")
+        with opened(browser, pages) as page, opened(browser, pages) as other:
+            page.evaluate("() => { client.close(); window.asked = 0; begin({ token: () => ++asked }) }")
+            for each in (page, other):
+                each.evaluate("ticket => enter('!plans', { ticket })", ticket)
+            for each in (page, other):
+                each.wait_for_function("room.joined && room.count === 2")
+            assert page.evaluate("[client.user, [...room.people.keys()].join()].join()") == "ada,ada"
+            assert page.evaluate("room.people.get('ada').clients.length") == 2
+            # It was renewed, and the connection is the same.
+            page.wait_for_function("asked === 2 && client.state === 'open'")
+            page.evaluate(
+                """() => {
+                  client.join('@ada').on('message', ({ data, user }) => { window.direct = [data, user]; });
+                }"""
+            )
+            page.wait_for_function("client.join('@ada').joined")
+            assert other.evaluate("outcome(client.join('@ada').send('psst'))") == "sent"
+            page.wait_for_function("window.direct?.join() === 'psst,ada'")
+            page.evaluate("room.on('left', ({ reason }) => { window.left = reason }); undefined")
+            pages.application.bridge.kick("ada", "!plans", "enough")
+            page.wait_for_function("window.left === 'enough' && !room.joined")
+            assert page.evaluate("outcome(room.send(1))") == "forbidden"
+            pages.application.bridge.ban("ada", reason="for good")
+            page.wait_for_function("window.over === 4403 && client.state === 'closed'")
 
 
 def test_more_than_the_rate_is_sent_in_the_end(page):
