@@ -8,7 +8,7 @@ import pytest
 from tests.port import free_port
 
 from kirsch.hbase import jars
-from kirsch.hbase.server import READY, Settings, prepare
+from kirsch.hbase.server import GROUPS_READY, READY, Settings, prepare
 
 SERVE = """
 import sys
@@ -16,7 +16,8 @@ from pathlib import Path
 from kirsch.bus import Command
 from kirsch.hbase.server import serve
 from kirsch.hbase.server import Settings
-sys.exit(serve(Settings(Path(sys.argv[1])), Command((sys.executable, "-c", sys.argv[2]))))
+settings = Settings(Path(sys.argv[1]), groups=len(sys.argv) > 3)
+sys.exit(serve(settings, Command((sys.executable, "-c", sys.argv[2]))))
 """
 UP = f"print('INFO HMaster: {READY}', flush=True)"
 
@@ -38,6 +39,19 @@ def test_it_does_not_stay_without_its_hbase(tmp_path, program, status, said):
     assert (done.returncode, done.stderr.count("Traceback")) == (status, 0), done.stderr
     assert said in done.stderr
     assert ("HBase is up" in done.stdout) == (UP in program)
+
+
+@pytest.mark.parametrize(("line", "up"), [("", False), (f"INFO RSGroupStartupWorker: {GROUPS_READY}", True)])
+def test_a_server_with_groups_is_up_once_it_knows_them(tmp_path, line, up):
+    """Until then it makes no table."""
+    program = f"{UP}; print({line!r}, flush=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, str(tmp_path), program, "groups"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "HBase is up" in done.stdout) == (0 if up else 1, up), done.stderr
 
 
 def test_a_folder_that_is_named_from_here(tmp_path, monkeypatch):

@@ -681,7 +681,7 @@ def test_java_is_looked_for(tmp_path):
 
 
 def test_a_servers_settings_are_xml(tmp_path):
-    extra = {"a<b": "x&y", "hbase.quota.enabled": "false"}
+    extra = {"a<b": "x&y", "hbase.quota.enabled": "false", "hadoop.security.authentication": "kerberos"}
     settings = ServerSettings(tmp_path, port=5, access=True, labels=True, extra=extra)
     root = ElementTree.fromstring(settings.files()["hbase-site.xml"])
     values = {one.findtext("name"): one.findtext("value") for one in root}
@@ -689,6 +689,9 @@ def test_a_servers_settings_are_xml(tmp_path):
     assert values["hbase.quota.enabled"] == "false"
     assert values["hbase.zookeeper.property.clientPort"] == "5"
     assert values["hbase.coprocessor.master.classes"].count(",") == 1
+    # Hadoop reads a file of its own, too.
+    (only,) = ElementTree.fromstring(settings.files()["core-site.xml"])
+    assert (only.findtext("name"), only.findtext("value")) == ("hadoop.security.authentication", "kerberos")
     assert "log4j.rootLogger=ERROR" in settings.files()["log4j.properties"]
     command = settings.command(Path("java"), [Path("a.jar")])
     assert command[-3:] == [f"{tmp_path}/conf:a.jar", "org.apache.hadoop.hbase.master.HMaster", "start"]
