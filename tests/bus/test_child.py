@@ -189,6 +189,23 @@ def test_output_waits_while_a_callback_runs():
     assert child.wait(20) == Exit(0)
 
 
+def test_what_is_written_before_an_error_comes_before_it(tmp_path):
+    os.mkfifo(tmp_path / "written")
+    lines = []
+
+    def busy(stream: str, line: str) -> None:
+        lines.append((stream, line))
+        if line == "first":
+            (tmp_path / "written").read_bytes()
+
+    # All but the first is written while that one is handed over.
+    script = "echo first; exec 3> written; echo second; echo error >&2; exec 3>&-; exit 3"
+    child = Child(Command(("sh", "-c", script), directory=str(tmp_path)), busy)
+    child.start()
+    assert child.wait(20) == Exit(3)
+    assert lines == [("out", "first"), ("out", "second"), ("err", "error")]
+
+
 def test_an_error_in_a_callback_stops_nothing(caplog):
     def broken(stream: str, line: str) -> None:
         raise RuntimeError("broken listener")

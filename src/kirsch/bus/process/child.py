@@ -9,7 +9,7 @@ import logging
 import os
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
@@ -164,20 +164,20 @@ class Child:
             while not tree.ended:
                 ready = {key.fileobj for key, _ in selector.select()}
                 # Output first: what a process wrote before it ended comes before its end.
-                for stream in streams:
-                    if not stream.ended:
-                        self._deliver(stream)
-                        if stream.ended:
-                            selector.unregister(stream.fd)
+                reading = [stream for stream in streams if not stream.ended]
+                self._deliver(reading)
+                for stream in reading:
+                    if stream.ended:
+                        selector.unregister(stream.fd)
                 if tree.control in ready:
                     for status in tree.hear():
                         self._main_ended(Exit.from_status(status))
         if tree.lost:
             tree.sweep()
             self._main_ended(Exit(signal=SIGKILL, lost=True))
+        while self._deliver([stream for stream in streams if not stream.ended]):
+            pass
         for stream in streams:
-            while self._deliver(stream):
-                pass
             self._hand_over(stream, stream.lines.close())  # somebody outside the tree holds the pipe
         tree.close()
         self._call(self._on_exit, self._main_exit)
@@ -188,17 +188,18 @@ class Child:
             self._main_exit = how
             self._call(self._on_main_exit, how)
 
-    def _deliver(self, stream: "_Stream") -> bool:
-        """Hand over what waits in a pipe; False when nothing did."""
-        try:
-            data = os.read(stream.fd, CHUNK)
-        except BlockingIOError:
-            return False
-        stream.ended = not data
-        self._hand_over(stream, stream.lines.feed(data) if data else stream.lines.close())
-        return bool(data)
+    def _deliver(self, streams: Sequence["_Stream"]) -> bool:
+        """Hand over what waits in pipes; False when nothing did.
 
-    def _hand_over(self, stream: "_Stream", lines: list[str]) -> None:
+        They are read from the last to the first, errors before output: output that was written before an
+        error then comes before it.
+        """
+        found = [(stream, stream.read()) for stream in reversed(streams)]
+        for stream, lines in reversed(found):
+            self._hand_over(stream, lines or ())
+        return any(lines is not None for _, lines in found)
+
+    def _hand_over(self, stream: "_Stream", lines: Sequence[str]) -> None:
         for line in lines:
             self._call(self._on_line, stream.name, line)
 
@@ -221,6 +222,15 @@ class _Stream:
         self.lines = Lines(line_limit)
         self.ended = False
         os.set_blocking(self.fd, False)
+
+    def read(self) -> list[str] | None:
+        """Lines of what waits in the pipe; None when nothing does, and it has not ended."""
+        try:
+            data = os.read(self.fd, CHUNK)
+        except BlockingIOError:
+            return None
+        self.ended = not data
+        return self.lines.feed(data) if data else self.lines.close()
 
 
 class Lines:
