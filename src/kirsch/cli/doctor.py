@@ -165,11 +165,15 @@ def look(directory: Path, needs: Needs) -> Computer:
     from kirsch.cluster.agent.ports import taken
     from kirsch.cluster.provision.endpoint import SOCKET
     from kirsch.cluster.runtime.host import virtual_environment
-    from kirsch.sql.postgres.binaries import client
     from kirsch.websocket.core.speedups import compiled
 
+    try:
+        from kirsch.sql.postgres.binaries import client
+    except ImportError:  # without the extra `sql`
+        postgres = None
+    else:
+        postgres = client("postgres")
     own = virtual_environment(directory, os.environ)
-    postgres = client("postgres")
     return Computer(
         python=f"{sys.version_info.major}.{sys.version_info.minor} ({sys.executable})",
         application_python=str(own / "bin/python") if own else "",
