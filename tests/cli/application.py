@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cli import commands
 
 KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
 DEADLINE = 30.0
@@ -100,14 +101,7 @@ class Application:
     def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one command line in the application's folder."""
         environment = {k: v for k, v in os.environ.items() if k != "KIRSCH_ENDPOINT"}
-        return subprocess.run(
-            [*KIRSCH, *arguments],
-            cwd=self.directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return commands.run(arguments, self.directory, environment, timeout)
 
     def ok(self, *arguments: str) -> str:
         """What a command prints that succeeds."""
