@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.cli.application import descendants
 from tests.machines.computer import KIRSCH, LONG, Computer, parts, podman, traces, words_of
 from tests.machines.trial import eventually
 
@@ -147,6 +148,15 @@ def told(fifo: Path, process: "subprocess.Popen[str]") -> str:
         return reading.read(100).decode().strip()
 
 
+def commands(pid: int) -> list[str]:
+    """The command lines of all that descends from a process."""
+    return [
+        path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        for each in descendants(pid)
+        if (path := Path(f"/proc/{each}/cmdline")).exists()
+    ]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
     name = computer.name("stop")
@@ -159,7 +169,10 @@ def test_who_interrupts_it_is_left_with_nothing(computer, tmp_path, number):
     )  # fmt: skip
     told(fifo, process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"it did not end; it waits for {commands(process.pid)}")
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "kirsch: etcd: interrupted; nothing is left behind"
     assert traces(name, []) == []
