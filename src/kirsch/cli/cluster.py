@@ -330,6 +330,27 @@ def remove(options: Options) -> int:
 
 
 @cluster.verb(
+    "upgrade",
+    "have all machines run the kirsch that runs here",
+    NAME,
+    option("--wheel", metavar="FILE", type=FILE, help="kirsch's wheel to install instead"),
+    text="kirschd is replaced on one machine after another, and units run on. If a machine does not come up, "
+    "all go back to what they ran before. A version is upgraded to the same or the next minor one.",
+    example="kirsch cluster upgrade",
+)
+def upgrade(options: Options) -> int:
+    """Replace kirschd on all machines of a cluster."""
+    _extra()
+    from kirsch.cluster.provision.record import ClusterRecord
+    from kirsch.cluster.provision.upgrade import Upgrade
+
+    work = Upgrade(ClusterRecord.load(_name(options)), options.wheel)
+    work.perform(Steps(sys.stdout))
+    print(f"\nall machines of {work.record.name} run kirsch {work.version}")
+    return 0
+
+
+@cluster.verb(
     "images",
     "have another machine keep the cluster's images",
     MACHINE,

@@ -37,11 +37,44 @@ _LAST_WORDS = r"""
 """
 
 
-def start(unit: str) -> str:
-    """Start a unit of Type=notify, now and at every boot; fails with its own last words."""
+def start(unit: str, verb: str = "start") -> str:
+    """Start a unit of Type=notify, now and at every boot, or restart it; fails with its own last words."""
     # enable says on standard error where it made a link, start where to look for what went wrong.
-    started = f"systemctl enable --quiet {unit} && systemctl start {unit} 2>/dev/null"
+    started = f"systemctl enable --quiet {unit} && systemctl {verb} {unit} 2>/dev/null"
     return f"systemctl daemon-reload; {started} && exit 0; {_LAST_WORDS.format(unit=unit)}"
+
+
+# An upgrade: the environment that is to come and the one that was, beside the one that runs, each with the
+# text of its kirschd.service, and the mark of the wheels that it was made from.
+_NEXT, _BEFORE = f"{HOME}.next", f"{HOME}.before"
+_UNIT_TEXT, _MARK = "share/kirschd.service", "share/wheels"
+# Two renames may have been cut short by a loss of power.
+_HEAL = f"test -d {HOME} || mv {_BEFORE} {HOME}"
+INSTALLED = (
+    f"{_HEAL}; {HOME}/bin/python -c "
+    "'from importlib.metadata import version; print(version(\"kirsch\"))' && "
+    f"cat {HOME}/{_MARK} 2>/dev/null || :"
+)
+# Scripts in bin/ name the folder that pip ran in, and the folder is renamed.
+PREPARE = (
+    f"set -e; rm -rf {_NEXT}; python3 -m venv --without-pip {_NEXT}; mkdir -p {_NEXT}/share; "
+    f"mv {WHEELS}/pip-*.whl {_NEXT}/share/pip.whl; "
+    f"{_PIP_INSTALL.replace(HOME, _NEXT)} {WHEELS}/*.whl; "
+    f"mv {WHEELS}/kirschd.service {_NEXT}/{_UNIT_TEXT}; mv {WHEELS}/mark {_NEXT}/{_MARK}; rm -rf {WHEELS}; "
+    f"grep -lI '^#!{_NEXT}/' {_NEXT}/bin/* | xargs -r sed -i '1s|{_NEXT}/|{HOME}/|'"
+)
+RESTART = start("kirschd.service", "restart")
+EXCHANGE = (
+    f"set -e; test -d {_NEXT}; rm -rf {_BEFORE}; cp {UNIT} {HOME}/{_UNIT_TEXT}; "
+    f"mv {HOME} {_BEFORE}; mv {_NEXT} {HOME}; cp {HOME}/{_UNIT_TEXT} {UNIT}; {RESTART}"
+)
+DISCARD = f"rm -rf {_NEXT} {WHEELS}"
+FINISH = f"{DISCARD} {_BEFORE}"
+# Run again what ran before, where an upgrade has not been finished.
+GO_BACK = (
+    f"{_HEAL}; test -d {_BEFORE} || exit 0; set -e; rm -rf {_NEXT}; mv {HOME} {_NEXT}; mv {_BEFORE} {HOME}; "
+    f"cp {HOME}/{_UNIT_TEXT} {UNIT}; {RESTART}"
+)
 
 
 # A tar archive on the standard input, unpacked by what every machine has: Python.

@@ -30,7 +30,7 @@ def start(name: str, machines: Sequence[str], show: Show) -> ClusterRecord:
     steps = [
         Step("machines", boot),
         Step("sshd", lambda: runner.together(chosen, lambda machine: answers(machine, runner))),
-        Step("kirschd", lambda: _join(record, chosen, runner)),
+        Step("kirschd", lambda: until_well(record, chosen, runner)),
     ]
     perform(steps, show, "what has started goes on")
     return record
@@ -65,8 +65,11 @@ def choose(record: ClusterRecord, names: Sequence[str]) -> list[MachineRecord]:
     return [machine for machine in chosen if machine.container]
 
 
-def _join(record: ClusterRecord, machines: Sequence[MachineRecord], runner: Runner) -> None:
-    wanted, deadline = {machine.name for machine in machines}, time.monotonic() + READY
+def until_well(
+    record: ClusterRecord, machines: Sequence[MachineRecord], runner: Runner, seconds: float = READY
+) -> None:
+    """Wait until machines are in the cluster, and well. Raises ProvisionError."""
+    wanted, deadline = {machine.name for machine in machines}, time.monotonic() + seconds
     while True:
         ill = {each.machine.name: each.kirschd for each in machine_statuses(record) if not each.well}
         if not wanted & ill.keys():
@@ -74,5 +77,6 @@ def _join(record: ClusterRecord, machines: Sequence[MachineRecord], runner: Runn
         runner.check()
         if time.monotonic() > deadline:
             name = min(wanted & ill.keys())
-            raise ProvisionError(f"{name}: {ill[name] or 'it is not well'} after {READY:.0f} s")
+            after = f" after {seconds:.0f} s" if seconds else ""
+            raise ProvisionError(f"{name}: {ill[name] or 'it is not well'}{after}")
         time.sleep(0.1)
