@@ -34,6 +34,14 @@ class TransportWire(Wire, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
+    def begin(self, rest: bytes = b"") -> None:
+        # While more waits than `drain` waits for, the transport has paused writing, and will call
+        # `resume_writing`.
+        low, high = self._transport.get_write_buffer_limits()
+        if (enough := self.websocket.limits.queue // 4) < high:
+            self._transport.set_write_buffer_limits(enough, min(low, enough))
+        super().begin(rest)
+
     def get_buffer(self, sizehint: int) -> memoryview:
         buffer = self.websocket.get_buffer()
         self._direct = buffer is not None

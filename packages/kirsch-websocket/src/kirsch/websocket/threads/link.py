@@ -256,6 +256,9 @@ class Link(Writer):
         self.feeding = True
         websocket.start(self)
         if initial:
+            # The response of the handshake does not wait for a callback that blocks.
+            if self.buffered:
+                self.flush()
             websocket.feed(initial)
         self.feeding = False
         if websocket.pending or self.buffered:
@@ -282,10 +285,11 @@ class Link(Writer):
         if self.initial is not None:
             return
         if self.iterated:
+            unread = not (self.owner or self.away)
             if not self.owner and self.visits == self._visited and not (self.away and self.armed):
                 self.leave_to_pool()
             self._visited = self.visits
-            idle = websocket.full and not websocket.echoing  # type: ignore[attr-defined]
+            idle = unread or (websocket.full and not websocket.echoing)  # type: ignore[attr-defined]
         else:
             idle = self.owner != 0
         if idle:
