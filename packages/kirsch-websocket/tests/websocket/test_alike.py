@@ -14,10 +14,9 @@ from tests.certificate import certify
 from tests.deadline import eventually
 from tests.process import Before
 from tests.websocket import wire
-from tests.websocket.serving import BLOCKING, LOOPED, provider, serving
+from tests.websocket.serving import BLOCKING, LOOPED, serving
 
 from kirsch.websocket import (
-    Backoff,
     ClientOptions,
     Closed,
     HandshakeError,
@@ -79,43 +78,6 @@ def test_who_does_not_speak_tls_does_not_stop_the_clock(name, tmp_path):
                 raise
             except OSError:
                 pass
-
-
-@contextlib.contextmanager
-def answering(*statuses):
-    """A server that answers each connection with one of these, in turn."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def run():
-            for status in statuses:
-                sock, _ = listener.accept()
-                with sock:
-                    sock.settimeout(PATIENCE)
-                    head = b""
-                    while not head.endswith(b"\r\n\r\n"):
-                        head += sock.recv(4096)
-                    sock.sendall(f"HTTP/1.1 {status} So\r\nContent-Length: 0\r\n\r\n".encode())
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("name", ["threaded", "asyncio", "gevent"])
-def test_reconnect_gives_up_where_no_time_heals(name, caplog):
-    caplog.set_level(logging.INFO, "kirsch.websocket")
-    reconnect = provider(name).reconnect
-    with answering(503, 429, 501, 404) as url:
-        connections = reconnect(url, backoff=Backoff(start=0))
-        with pytest.raises(HandshakeError, match="404"):
-            asyncio.run(anext(connections)) if name == "asyncio" else next(connections)
-    # Until then it says why there is no connection.
-    assert caplog.messages == [
-        f"the server refuses: {status} 'So' (HTTP status {status}): trying again in 0.0 s"
-        for status in (503, 429, 501)
-    ]
 
 
 class Talking(WebSocket):

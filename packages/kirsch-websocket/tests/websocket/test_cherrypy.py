@@ -557,14 +557,6 @@ def test_a_limit_closes_with_its_code(site):
     assert closed.value.rcvd.code == 1009
 
 
-def test_an_exception_closes_with_1011(site):
-    with site.connect("/failing") as ws:
-        ws.send("x")
-        with pytest.raises(ConnectionClosed) as closed:
-            ws.recv(timeout=10)
-    assert closed.value.rcvd.code == 1011
-
-
 def test_a_broadcast_on_the_bus_reaches_all(site):
     with site.connect() as one, site.connect("/room/blue") as other:
         assert other.recv(timeout=10) == "? in blue"

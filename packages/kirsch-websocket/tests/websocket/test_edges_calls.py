@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 from tests.websocket import wire
-from tests.websocket.test_alike import BLOCKING, LOOPED, PATIENCE, provider, serving
+from tests.websocket.serving import BLOCKING, LOOPED, PATIENCE, provider, serving
 
 from kirsch.websocket import Closed, Limits, WebSocket
 
@@ -40,31 +40,6 @@ class TestAlike:
         assert str(close.replace(return_annotation=close.empty)) == (
             "(self, code: int = 1001, reason: str = '', timeout: float | None = None)"
         )
-
-    @pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi"])
-    def test_peers_are_told_what_close_is_given(self, name):
-        server = provider(name).serve(Echo)
-        with wire.dial(server.address) as peer:
-            peer.send("there")
-            assert peer.next() == "there"
-            closer = threading.Thread(target=server.close, args=(3000, "enough", PATIENCE))
-            closer.start()
-            close = peer.next()
-            assert (close.code, close.reason) == (3000, "enough")
-        closer.join(PATIENCE)
-        assert not closer.is_alive()
-
-    @pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi"])
-    def test_who_does_not_answer_is_not_waited_for(self, name):
-        limits = Limits(close_timeout=10 * PATIENCE)
-        server = provider(name).serve(Echo, limits=limits)
-        with wire.dial(server.address) as peer:
-            peer.send("there")
-            assert peer.next() == "there"
-            closer = threading.Thread(target=server.close, kwargs={"timeout": 0.1})
-            closer.start()
-            closer.join(PATIENCE)
-            assert not closer.is_alive()
 
     @pytest.mark.parametrize("name", SERVERS)
     def test_drain_and_wait_closed_take_a_timeout(self, name):
@@ -212,20 +187,6 @@ def test_too_many_fields_are_refused_and_logged(name, caplog):
         assert b" 431 " in sock.recv(4096).split(b"\r\n")[0]
         peer = "{}:{}".format(*sock.getsockname())
     assert f"{peer}: more than 10 header fields (HTTP status 431)" in caplog.messages
-
-
-@pytest.mark.parametrize("name", ["threaded", "cherrypy", "wsgi"])
-@pytest.mark.parametrize(("code", "reason"), [(1006, ""), (1001, "x" * 124)])
-def test_what_cannot_be_said_closes_no_server(name, code, reason):
-    with provider(name).serve(Echo) as server, wire.dial(server.address) as peer:
-        peer.send("there")
-        assert peer.next() == "there"
-        with pytest.raises(ValueError, match="close"):
-            server.close(code, reason)
-        peer.send("still")
-        assert peer.next() == "still"
-        with wire.dial(server.address) as other:
-            other.close()
 
 
 def test_a_task_that_waits_is_told_of_the_end():

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from tests.websocket import wire
-from tests.websocket.test_alike import BLOCKING, LOOPED, PATIENCE, serving
+from tests.websocket.serving import BLOCKING, LOOPED, PATIENCE, serving
 
 from kirsch.websocket import Limits, WebSocket
 

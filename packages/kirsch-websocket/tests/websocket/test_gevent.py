@@ -5,13 +5,11 @@ import gc
 import logging
 import os
 import struct
-from collections import deque
 
 import pytest
 from tests.websocket.echoes import Echo, echo
 
 from kirsch.websocket.core.application import WebSocket
-from kirsch.websocket.core.backoff import Backoff
 from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
 from kirsch.websocket.core.frame import header, mask
 from kirsch.websocket.core.handshake import Policy
@@ -26,7 +24,7 @@ import gevent.pywsgi
 import gevent.queue
 import gevent.socket
 
-from kirsch.websocket.gevent import connect, handler_class, reconnect, serve
+from kirsch.websocket.gevent import connect, handler_class, serve
 
 LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
@@ -166,54 +164,6 @@ def until_slow(ws):
             return sent
         gevent.sleep(0)
     raise AssertionError("there is no limit")
-
-
-class TestEcho:
-    @pytest.fixture(params=["plain", "wsgi", "tls", "wsgi-tls", "unix"])
-    def options(self, request, certificate, tmp_path):
-        """A server's, and a client's."""
-        kinds, mine, theirs = request.param.split("-"), {}, {}
-        if "wsgi" in kinds:
-            mine["wsgi"] = page
-        if "tls" in kinds:
-            mine["ssl"], theirs["ssl"] = certificate.server, certificate.client
-        if "unix" in kinds:
-            mine["unix"] = str(tmp_path / "socket")
-        return mine, theirs
-
-    @pytest.mark.parametrize("application", [Echo, echo], ids=["callbacks", "iteration"])
-    @pytest.mark.parametrize("sizes", [SIZES, pytest.param([LARGE], marks=pytest.mark.slow)], ids=len)
-    def test_of_every_size(self, options, application, sizes):
-        mine, theirs = options
-        with (
-            serve(application, limits=LIMITS, **mine) as server,
-            connect(server.url, options=OPTIONS, **theirs) as ws,
-        ):
-            for size in sizes:
-                text, binary = "é" * (size // 2), os.urandom(size)
-                ws.send(text)
-                ws.send(binary)
-                assert ws.recv(PATIENCE) == text
-                assert bytes(ws.recv(PATIENCE)) == binary
-
-    @pytest.mark.parametrize("application", [Echo, echo], ids=["callbacks", "iteration"])
-    def test_of_many_at_once(self, application):
-        with serve(application) as server, connect(server.url, options=OPTIONS) as ws:
-            for number in range(10_000):
-                ws.send(str(number))
-            assert [ws.recv(PATIENCE) for _ in range(10_000)] == [str(number) for number in range(10_000)]
-
-    def test_without_compression_and_of_several_clients(self):
-        plain = ClientOptions(deflate=None, proxy=None)
-        with serve(echo) as server:
-            clients = [connect(server.url, options=plain) for _ in range(50)]
-            for number, ws in enumerate(clients):
-                ws.send(f"{number}" * 1000)
-            for number, ws in enumerate(clients):
-                assert ws.recv(PATIENCE) == f"{number}" * 1000
-            for ws in clients:
-                with ws:
-                    pass
 
 
 class TestOneServerForAll:
@@ -408,13 +358,6 @@ class TestHandshake:
         (record,) = caplog.records
         assert record.exc_info is None
 
-    def test_a_certificate_that_is_not_trusted(self, certificate):
-        with (
-            serve(Echo, ssl=certificate.server) as server,
-            pytest.raises(HandshakeError, match="certificate"),
-        ):
-            connect(server.url, options=OPTIONS)
-
     def test_frames_right_behind_the_head(self, wsgi):
         frames = masked(b"one") + masked(b"two")
         for cut in (0, 1, 9, len(frames)):
@@ -441,10 +384,6 @@ class TestHandshake:
             assert there.request.path == "/path"
             assert there.request.query == "a=b"
             assert there.peer.startswith("127.0.0.1:")
-
-    def test_nobody_there(self):
-        with pytest.raises(HandshakeError, match="nothing listens"):
-            connect("ws://127.0.0.1:1/", options=OPTIONS)
 
     def test_where_one_listens_already(self, tmp_path):
         with serve(Echo) as server, pytest.raises(OSError, match="in use"):
@@ -476,25 +415,6 @@ class TestHandshake:
 
 
 class TestSlowReader:
-    def test_the_sender_is_told_and_can_wait(self, wsgi):
-        application, told = recorder()
-        limits = Limits(queue=1 << 20)
-        with (
-            serve(application, limits=limits, policy=Policy(deflate=None), **wsgi) as server,
-            Raw(server) as raw,
-        ):
-            raw.head()
-            there = told.get(timeout=PATIENCE)[1]
-            sent = until_slow(there)
-            assert there.buffered <= limits.queue + 110_000
-            with pytest.raises(TimeoutError):
-                there.wire.drain(0.01)
-            waiting = gevent.spawn(there.drain)
-            for _ in range(sent):
-                assert raw.frame() == (0x82, bytes(50_000))
-            waiting.get(timeout=PATIENCE)
-            assert there.buffered == 0
-
     def test_who_waits_is_told_of_the_end(self, wsgi):
         application, told = recorder()
         with serve(application, limits=Limits(queue=100_000), **wsgi) as server:
@@ -508,255 +428,6 @@ class TestSlowReader:
             with pytest.raises(Closed):
                 waiting.get(timeout=PATIENCE)
             assert told.get(timeout=PATIENCE) == ("closed", 1006, "")
-
-    def test_who_does_not_read_is_not_read(self, wsgi):
-        class Loud(WebSocket):
-            most = 0
-
-            def received_message(self, message):
-                try:
-                    self.send(bytes(10_000))
-                except Slow:
-                    Loud.most = -1
-                Loud.most = max(Loud.most, self.buffered)
-
-        limits = Limits(queue=1 << 20, ping_interval=None)
-        with (
-            serve(Loud, limits=limits, policy=Policy(deflate=None), **wsgi) as server,
-            Raw(server) as raw,
-        ):
-            raw.head()
-            asked = masked(b"x" * 10_000)
-            total = 3000
-            sending = gevent.spawn(raw.sock.sendall, asked * total)
-            # It cannot end: the server does not read it all, as nobody reads the answers.
-            sending.join(timeout=0.5)
-            assert not sending.dead
-            for _ in range(total):
-                assert raw.frame() == (0x82, bytes(10_000))
-            sending.get(timeout=PATIENCE)
-            assert 0 < Loud.most <= limits.queue + 20_000
-
-    def test_messages_nobody_takes_stay_with_the_sender(self, wsgi):
-        go, done = gevent.event.Event(), gevent.event.Event()
-        taken = deque()
-
-        def slow(ws):
-            go.wait()
-            for message in ws:
-                taken.append(len(message))
-            done.set()
-
-        with serve(slow, limits=Limits(inbox=100_000), **wsgi) as server, Raw(server) as raw:
-            raw.head()
-            sending = gevent.spawn(raw.sock.sendall, masked(b"x" * 10_000) * 3000 + BYE)
-            sending.join(timeout=0.5)
-            assert not sending.dead
-            go.set()
-            sending.get(timeout=PATIENCE)
-            assert raw.frame()[0] == 0x88
-            assert done.wait(PATIENCE)
-            assert taken == deque([10_000] * 3000)
-
-    def test_a_full_inbox_does_not_keep_the_answer_to_a_close_away(self):
-        go, over, ends = gevent.event.Event(), gevent.event.Event(), gevent.queue.Queue()
-
-        def close(ws):
-            go.wait()
-            ws.close(4000, "enough")
-            over.wait()
-            taken = 0
-            try:
-                while True:
-                    taken += len(ws.recv())
-            except Closed as closed:
-                ends.put((closed.code, taken))
-
-        limits = Limits(inbox=100_000, close_timeout=10 * PATIENCE)
-        with serve(close, limits=limits) as server, Raw(server) as raw:
-            raw.head()
-            sending = gevent.spawn(raw.sock.sendall, masked(bytes(10_000)) * 3000)
-            sending.join(timeout=0.5)
-            assert not sending.dead
-            go.set()
-            assert raw.frame() == (0x88, (4000).to_bytes(2) + b"enough")
-            sending.get(timeout=PATIENCE)
-            raw.send((4000).to_bytes(2), 0x88)
-            assert raw.ended()
-            over.set()
-            code, taken = ends.get(timeout=PATIENCE)
-            assert code == 4000
-            assert 100_000 < taken < 3_000_000
-
-    def test_who_is_behind_is_not_taken_for_dead(self):
-        """Who is not read cannot answer a ping, be it that the inbox is full or that a callback blocks."""
-        go = gevent.event.Event()
-
-        def behind(ws):
-            go.wait()
-            for message in ws:
-                ws.send(str(len(message)))
-
-        def block(self, message):
-            go.wait()
-            self.send("done")
-
-        def nothing_comes(raw):
-            raw.sock.settimeout(1)
-            with pytest.raises(TimeoutError):
-                raw.more()
-            raw.sock.settimeout(PATIENCE)
-
-        paths = {"/function": behind, "/class": recorder(received_message=block)[0]}
-        limits = Limits(inbox=1000, ping_interval=0.1, ping_timeout=0.1)
-        with (
-            serve(paths, limits=limits) as server,
-            Raw(server, path="/function") as one,
-            Raw(server, path="/class") as other,
-        ):
-            for raw in (one, other):
-                raw.head()
-                raw.send(bytes(2000))
-            waiting = [gevent.spawn(nothing_comes, raw) for raw in (one, other)]
-            gevent.joinall(waiting, raise_error=True)
-            go.set()
-            assert one.frame() == (0x81, b"2000")
-            assert other.frame() == (0x81, b"done")
-
-
-class TestEnd:
-    def test_where_messages_are_left(self, wsgi):
-        """Neither side takes them; both come to their end at once."""
-
-        def ignorant(ws):
-            ws.send("x" * 2_000_000)
-
-        server = serve(ignorant, **wsgi)
-        with connect(server.url, options=OPTIONS) as ws:
-            ws.send("x" * 2_000_000)
-            gevent.sleep(0)
-        assert ws.close_received.code == 1000
-        server.close()
-
-    def test_by_an_exception_of_the_client(self, wsgi):
-        application, told = recorder()
-        with serve(application, **wsgi) as server:
-            with pytest.raises(LookupError), connect(server.url, options=OPTIONS):
-                raise LookupError
-            told.get(timeout=PATIENCE)
-            assert told.get(timeout=PATIENCE) == ("closed", 1011, "")
-
-    def test_by_the_client(self, wsgi):
-        application, told = recorder()
-        with serve(application, **wsgi) as server:
-            ws = connect(server.url, options=OPTIONS)
-            told.get(timeout=PATIENCE)
-            ws.close(4000, "enough")
-            assert told.get(timeout=PATIENCE) == ("closed", 4000, "enough")
-            with pytest.raises(Closed) as closed:
-                ws.recv(PATIENCE)
-            assert closed.value.code == 4000
-
-    def test_by_the_server(self, wsgi):
-        application, told = recorder(opened=lambda self: self.close(4001, "go"))
-        with serve(application, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            with pytest.raises(Closed) as closed:
-                ws.recv(PATIENCE)
-            assert (closed.value.code, closed.value.reason) == (4001, "go")
-            assert told.get(timeout=PATIENCE) == ("closed", 4001, "go")
-
-    def test_of_a_function(self, wsgi):
-        with serve(lambda ws: ws.send("bye"), **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            assert list(ws) == ["bye"]
-
-    def test_by_reset(self, wsgi):
-        application, told = recorder()
-        with serve(application, **wsgi) as server:
-            with Raw(server) as raw:
-                raw.head()
-                told.get(timeout=PATIENCE)
-                raw.reset()
-            assert told.get(timeout=PATIENCE) == ("closed", 1006, "")
-
-    def test_after_an_error_what_is_written_arrives(self, wsgi):
-        """The peer is still sending: the answer would be lost if the socket was closed at once."""
-        application, told = recorder()
-        with serve(application, **wsgi) as server, Raw(server) as raw:
-            raw.head()
-            raw.sock.sendall(b"\x82\x01x" + bytes(1 << 20))
-            first, payload = raw.frame()
-            assert (first, payload[:2]) == (0x88, (1002).to_bytes(2))
-            assert raw.ended()
-            raw.sock.close()
-            told.get(timeout=PATIENCE)
-            assert told.get(timeout=PATIENCE)[:2] == ("closed", 1002)
-
-    def test_of_a_peer_that_does_not_close(self, wsgi):
-        """It has close_timeout to do so."""
-        application, told = recorder(opened=lambda self: self.close())
-        with serve(application, limits=Limits(close_timeout=0.1), **wsgi) as server, Raw(server) as raw:
-            raw.head()
-            assert raw.frame()[0] == 0x88
-            assert raw.ended()
-            assert told.get(timeout=PATIENCE) == ("closed", 1006, "")
-
-    def test_of_a_peer_that_is_silent(self, wsgi):
-        application, told = recorder()
-        limits = Limits(ping_interval=0.1, ping_timeout=0.1)
-        with serve(application, limits=limits, **wsgi) as server, Raw(server) as raw:
-            raw.head()
-            assert raw.frame()[0] == 0x89
-            assert raw.ended()
-            told.get(timeout=PATIENCE)
-            assert told.get(timeout=PATIENCE) == ("closed", 1006, "")
-
-    def test_a_clock_that_fails_stops_no_other(self, caplog):
-        def fail(self, now):
-            raise LookupError("of mine")
-
-        broken, _ = recorder(tick=fail)
-        limits = Limits(ping_interval=0.1, ping_timeout=None)
-        with (
-            serve({"/broken": broken, "/": Echo}, limits=limits) as server,
-            Raw(server, path="/broken") as other,
-            Raw(server) as raw,
-        ):
-            other.head()
-            raw.head()
-            assert raw.frame()[0] == 0x89
-        assert "the clock goes on" in caplog.messages
-
-    @pytest.mark.parametrize("name", ["opened", "received_message"])
-    def test_by_an_exception(self, wsgi, caplog, name):
-        def fail(self, *arguments):
-            raise LookupError("of mine")
-
-        application, _ = recorder(**{name: fail})
-        with serve(application, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            ws.send("hello")
-            with pytest.raises(Closed) as closed:
-                ws.recv(PATIENCE)
-            assert closed.value.code == 1011
-        assert [record.exc_info[0] for record in caplog.records] == [LookupError]
-
-    def test_by_an_exception_of_a_function(self, wsgi, caplog):
-        def fail(ws):
-            raise LookupError("of mine")
-
-        with serve(fail, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            with pytest.raises(Closed) as closed:
-                next(ws)
-            assert closed.value.code == 1011
-        assert [record.exc_info[0] for record in caplog.records] == [LookupError]
-
-    def test_an_exception_in_closed_is_logged(self, wsgi, caplog):
-        def fail(self, code, reason):
-            raise LookupError("of mine")
-
-        application, _ = recorder(closed=fail)
-        with serve(application, **wsgi) as server, connect(server.url, options=OPTIONS):
-            pass
-        assert [record.exc_info[0] for record in caplog.records] == [LookupError]
 
 
 class TestServerClose:
@@ -793,16 +464,6 @@ class TestServerClose:
             assert closed == [1001, 1001, 1006, 1006]
             with pytest.raises(HandshakeError):
                 connect(server.url, options=OPTIONS)
-
-    def test_not_with_what_cannot_be_said(self, wsgi):
-        with serve(Echo, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            for code, reason in ((1006, ""), (1001, "x" * 124)):
-                with pytest.raises(ValueError, match="close"):
-                    server.close(code, reason)
-            ws.send("still")
-            assert ws.recv(PATIENCE) == "still"
-            with connect(server.url, options=OPTIONS):
-                pass
 
     def test_ends_serve_forever(self):
         server = serve(Echo)
@@ -864,24 +525,6 @@ class TestBlocking:
             gevent.spawn(there.send, "news").get()
             assert ws.recv(PATIENCE) == "news"
 
-    def test_recv_has_a_timeout(self, wsgi):
-        with serve(echo, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
-            with pytest.raises(TimeoutError, match="no message in 0"):
-                ws.recv(0.01)
-            ws.send("hello")
-            assert ws.recv(PATIENCE) == "hello"
-
-
-class TestWith:
-    def test_closes_a_client_with_callbacks(self):
-        application, told = recorder()
-        with serve(application) as server:
-            with connect(server.url, Echo, options=OPTIONS) as ws:
-                told.get(timeout=PATIENCE)[1].send("hello")
-                assert told.get(timeout=PATIENCE) == ("message", "hello")
-            assert ws.wait_closed(0)
-            assert told.get(timeout=PATIENCE) == ("closed", 1000, "")
-
 
 class TestStreams:
     def test_a_message_is_taken_in_chunks_and_sent_from_them(self):
@@ -897,42 +540,6 @@ class TestStreams:
                 data = os.urandom(size)
                 ws.send(data)
                 assert bytes(ws.recv(PATIENCE)) == data
-
-    def test_what_is_not_read_is_left_out(self):
-        def first(ws):
-            for message in ws:
-                for chunk in message:
-                    ws.send(chunk[:1])
-                    break
-
-        with serve(first, stream=True) as server, connect(server.url, options=OPTIONS) as ws:
-            for data in ("a" * 3_000_000, "b", "c" * 3_000_000):
-                ws.send(data)
-                assert ws.recv(PATIENCE) == data[0]
-
-    def test_what_was_skipped_has_no_end(self):
-        def read(ws):
-            first = next(ws)
-            ws.send("begun")
-            next(ws)
-            try:
-                ws.send("".join(first))
-            except RuntimeError as error:
-                ws.send(str(error))
-
-        with serve(read, stream=True) as server, Raw(server) as raw:
-            raw.head()
-            raw.send(b"one", 0x01)
-            assert raw.frame() == (0x81, b"begun")
-            raw.sock.sendall(masked(b"more", 0x80) + masked(b"two"))
-            assert b"was dropped when the next one was asked for" in raw.frame()[1]
-
-    def test_a_client_takes_chunks_too(self):
-        with serve(Echo) as server, connect(server.url, options=OPTIONS, stream=True) as ws:
-            ws.send("x" * 1_000_000)
-            message = ws.recv(PATIENCE)
-            assert message.text
-            assert "".join(message) == "x" * 1_000_000
 
 
 def test_a_bomb_does_not_fill_the_inbox():
@@ -957,29 +564,3 @@ def test_a_bomb_does_not_fill_the_inbox():
             assert ws.recv(PATIENCE) == str(1 << 20)
     # One read may bring many messages; here one write was one.
     assert most[0] < 64 << 20
-
-
-def test_a_client_comes_back():
-    seen = []
-
-    def once(ws):
-        ws.send("hello")
-
-    with serve(once) as server:
-        clients = reconnect(server.url, backoff=Backoff(0.01, maximum=0.01), options=OPTIONS)
-        for ws in clients:
-            seen.extend(ws)
-            if len(seen) == 3:
-                break
-        clients.close()
-    assert seen == ["hello"] * 3
-
-
-def test_a_client_gives_up_when_the_delays_end():
-    with pytest.raises(HandshakeError, match="nothing listens"):
-        list(reconnect("ws://127.0.0.1:1/", backoff=Backoff(0, attempts=2), options=OPTIONS))
-
-
-def test_a_client_does_not_come_back_where_it_is_not_wanted():
-    with serve({"/": Echo}) as server, pytest.raises(HandshakeError, match="404"):
-        list(reconnect(f"{server.url}other", options=OPTIONS))

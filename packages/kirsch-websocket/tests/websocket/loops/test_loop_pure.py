@@ -8,7 +8,7 @@ import pytest
 
 from kirsch.websocket.core import speedups
 
-PURE = "at_once and plain or TestSlowReader and plain or TestInbox or TestWrites or by_reset"
+PURE = "at_once and plain or TestSlowReader and plain or TestStreams or TestInbox or TestWrites or by_reset"
 
 
 @pytest.mark.slow
@@ -16,6 +16,7 @@ PURE = "at_once and plain or TestSlowReader and plain or TestInbox or TestWrites
 @pytest.mark.skipif(not speedups.compiled, reason="what runs is the Python version")
 def test_without_what_is_compiled():
     """The socket's pump in Python does the same."""
+    folder = os.path.dirname(__file__)
     ran = subprocess.run(
         [
             sys.executable,
@@ -24,9 +25,12 @@ def test_without_what_is_compiled():
             "-q",
             "-p",
             "no:cacheprovider",
-            os.path.dirname(__file__),
+            folder,
+            *(os.path.join(folder, "..", f"test_contract_{name}.py") for name in ("messages", "end")),
+            "-m",
+            "not slow and not soak",
             "-k",
-            f"not uvloop and not tornado and ({PURE})",
+            f"asyncio and ({PURE})",
         ],
         env=os.environ | {"KIRSCH_PURE": "1"},
         cwd=os.getcwd(),

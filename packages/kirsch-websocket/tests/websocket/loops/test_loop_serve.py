@@ -200,22 +200,6 @@ class TestServerClose:
             assert (await closed(ws))[0] == 1001
             await soon(done.wait())
 
-    async def test_not_with_what_cannot_be_said(self, serve):
-        async with serve(Echo) as server, connect(server.url, options=OPTIONS) as ws:
-            for code, reason in ((1006, ""), (1001, "x" * 124)):
-                with pytest.raises(ValueError, match="close"):
-                    await server.close(code, reason)
-            ws.send("still")
-            assert await ws.recv(PATIENCE) == "still"
-            async with connect(server.url, options=OPTIONS):
-                pass
-
-    async def test_twice_at_once(self, serve):
-        async with serve(echo) as server, connect(server.url, options=OPTIONS) as ws:
-            async with asyncio.timeout(5):
-                await asyncio.gather(server.close(), server.close())
-            assert (await closed(ws))[0] == 1001
-
 
 # Tornado keeps the last loop itself, until it makes another.
 @pytest.mark.parametrize("provider", ["asyncio", "uvloop"], indirect=True)

@@ -1,11 +1,9 @@
 """Who reads slowly, or not at all, on a loop: its sender is told, and can wait."""
 
 import asyncio
-import contextlib
 
 import pytest
 from tests.websocket.looped import (
-    LARGE,
     PATIENCE,
     PLAIN,
     Raw,
@@ -20,52 +18,10 @@ from tests.websocket.looped import (
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import Closed, Slow
 from kirsch.websocket.core.limits import Limits
-from kirsch.websocket.core.protocol import BATCH
 
 
 @on_loops
 class TestSlowReader:
-    async def test_the_sender_is_told_and_can_wait(self, serve, ssl):
-        application, told = recorder()
-        limits = Limits(queue=1 << 20)
-        async with (
-            serve(application, limits=limits, policy=PLAIN, ssl=ssl[0]) as server,
-            Raw(server, ssl=ssl[1]) as raw,
-        ):
-            await raw.head()
-            there = (await soon(told.get()))[1]
-            sent = await until_slow(there)
-            # TLS has two of what is taken at a time in its hands; of messages two are more than the limit.
-            assert there.buffered <= limits.queue + 2 * BATCH + 110_000
-            waiting = asyncio.create_task(there.drain())
-            for _ in range(sent):
-                assert await raw.frame() == (0x82, bytes(50_000))
-            await soon(waiting)
-            assert there.buffered <= limits.queue // 4
-
-    async def test_one_message_may_be_larger_than_the_queue(self, serve, ssl):
-        application, told = recorder()
-        async with (
-            serve(application, limits=Limits(queue=1000), policy=PLAIN, ssl=ssl[0]) as server,
-            Raw(server, ssl=ssl[1]) as raw,
-        ):
-            await raw.head()
-            there = (await soon(told.get()))[1]
-            there.send(bytes(LARGE))
-            # What the wire has taken is in no queue: one more may wait then, but not two.
-            more = 0
-            with contextlib.suppress(Slow):
-                while True:
-                    there.send(bytes(1100))
-                    more += 1
-            assert more < 2
-            assert await raw.frame() == (0x82, bytes(LARGE))
-            for _ in range(more):
-                assert await raw.frame() == (0x82, bytes(1100))
-            await soon(there.drain())
-            there.send(b"x")
-            assert await raw.frame() == (0x82, b"x")
-
     async def test_who_waits_is_told_of_the_end(self, serve, ssl):
         application, told = recorder()
         async with (

@@ -4,13 +4,9 @@ import asyncio
 import contextlib
 import socket
 
-import pytest
 from tests.websocket.echoes import Echo
 from tests.websocket.looped import (
-    BYE,
     LARGE,
-    OPTIONS,
-    PATIENCE,
     Raw,
     lines,
     masked,
@@ -28,7 +24,7 @@ from kirsch.websocket.core.opening import ClientOptions
 class TestTime:
     """What takes time is done at once."""
 
-    async def test_is_up(self, provider, serve, handled, caplog, certificate):
+    async def test_is_up(self, provider, serve, caplog, certificate):
         limits = Limits(handshake_timeout=0.5)
         async with (
             serve(Echo, limits=limits) as server,
@@ -46,12 +42,6 @@ class TestTime:
             # There it is a connection of Tornado's like any other, for other requests.
             if provider.name != "tornado":
                 group.create_task(self.a_refused_one_that_stays(serve))
-            group.create_task(self.no_close(serve))
-            group.create_task(self.no_pong(serve))
-            group.create_task(self.a_pong(serve))
-            group.create_task(self.no_server_that_closes(serve))
-            group.create_task(self.a_full_inbox(handled))
-            group.create_task(self.a_clock_that_fails(serve))
             group.create_task(self.a_message_on_its_way(serve, None, None))
             group.create_task(self.a_message_on_its_way(serve, certificate.server, certificate.client))
             # This one has done it, and stays.
@@ -63,8 +53,7 @@ class TestTime:
         late = [record for record in lines(caplog) if "no handshake in 0.5 s" in record.getMessage()]
         # Tornado has no word for it.
         assert len(late) == (0 if provider.name == "tornado" else 3)
-        failed = [record.getMessage() for record in caplog.records if record.exc_info]
-        assert set(failed) == {"the clock goes on"}
+        assert [record for record in caplog.records if record.exc_info] == []
 
     async def no_handshake(self, address, ssl):
         reader, writer = await asyncio.open_connection(*address, ssl=ssl)
@@ -86,68 +75,10 @@ class TestTime:
                     await soon(raw.writer.drain())
                     await asyncio.sleep(0.05)
 
-    async def no_close(self, serve):
-        """The peer has close_timeout to answer."""
-        application, told = recorder(opened=lambda self: self.close())
-        async with serve(application, limits=Limits(close_timeout=0.1)) as server, Raw(server) as raw:
-            await raw.head()
-            assert (await raw.frame())[0] == 0x88
-            assert await raw.ended()
-            assert await soon(told.get()) == ("closed", 1006, "")
-
-    async def a_clock_that_fails(self, serve):
-        """It stops no other, whichever is first."""
-        ticks = asyncio.Queue()
-
-        def fail(self, now):
-            ticks.put_nowait(now)
-            raise LookupError("of mine")
-
-        application, _ = recorder(tick=fail)
-        async with serve(application) as server, Raw(server) as raw:
-            await raw.head()
-            for _ in range(3):
-                await soon(ticks.get())
-
-    async def no_pong(self, serve):
-        application, told = recorder()
-        limits = Limits(ping_interval=0.1, ping_timeout=0.1)
-        async with serve(application, limits=limits) as server, Raw(server) as raw:
-            await raw.head()
-            assert (await raw.frame())[0] == 0x89
-            assert await raw.ended()
-            assert (await soon(told.get()))[0] == "opened"
-            assert await soon(told.get()) == ("closed", 1006, "")
-
-    async def a_pong(self, serve):
-        """Who answers stays: it is pinged again."""
-        pongs = asyncio.Queue()
-        application, told = recorder(ponged=lambda self, data: pongs.put_nowait(data))
-        limits = Limits(ping_interval=0.1, ping_timeout=PATIENCE)
-        async with (
-            serve(application, limits=limits) as server,
-            connect(server.url, options=OPTIONS) as ws,
-        ):
-            for _ in range(3):
-                await soon(pongs.get())
-            assert (await soon(told.get()))[0] == "opened"
-            ws.send("hello")
-            assert await soon(told.get()) == ("message", "hello")
-
-    async def no_server_that_closes(self, serve):
-        application, told = recorder(closed=lambda self, code, reason: None)
-        options = ClientOptions(limits=Limits(close_timeout=0.1), proxy=None)
-        async with serve(application) as server:
-            ws = connect(server.url, options=options)
-            async with ws:
-                there = (await soon(told.get()))[1]
-                there.wire.hold(True)
-            there.wire.abort()
-
     async def a_message_on_its_way(self, serve, mine, theirs):
         """Who takes long to read a large one is there, whatever it is asked meanwhile."""
         application, told = recorder()
-        limits = Limits(ping_interval=1, ping_timeout=1, message=None)
+        limits = Limits(ping_interval=0.5, ping_timeout=0.5, message=None)
         options = ClientOptions(limits=limits, proxy=None, deflate=None)
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
@@ -160,7 +91,7 @@ class TestTime:
             there = (await soon(told.get()))[1]
             there.wire.hold(True)
             ws.send(bytes(2 * LARGE))
-            until = asyncio.get_running_loop().time() + 3.5
+            until = asyncio.get_running_loop().time() + 1.75
             while asyncio.get_running_loop().time() < until:
                 there.wire.hold(False)
                 for _ in range(3):
@@ -169,23 +100,3 @@ class TestTime:
                 await asyncio.sleep(0.04)
             there.wire.hold(False)
             assert (await soon(told.get())) == ("message", bytes(2 * LARGE))
-
-    async def a_full_inbox(self, handled):
-        """Who is not read cannot answer a ping: the peer is there all the same."""
-        begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-        async def wait(ws):
-            async for _ in ws:
-                begun.set()
-                await soon(go.wait())
-            done.set()
-
-        limits = Limits(inbox=1000, ping_interval=0.1, ping_timeout=0.1)
-        async with handled(wait, limits=limits) as raw:
-            raw.writer.write(masked(bytes(2000)) * 3)
-            await soon(begun.wait())
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(raw.reader.read(), 1)
-            go.set()
-            raw.writer.write(BYE)
-            await soon(done.wait())

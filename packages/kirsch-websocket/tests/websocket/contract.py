@@ -1,0 +1,69 @@
+"""Providers as the tests of their common contract see them, and applications that tell what happens."""
+
+import contextlib
+import queue
+import time
+
+from tests.deadline import eventually
+from tests.websocket import serving
+from tests.websocket.serving import PATIENCE
+
+from kirsch.websocket import Policy, WebSocket
+
+PLAIN = Policy(deflate=None)
+
+
+class Provider:
+    """A provider, as a test sees it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.looped = serving.on_a_loop(name)
+
+    @contextlib.contextmanager
+    def serve(self, application, **options):
+        with serving.serving(self.name, application, **options) as server:
+            yield server
+
+    def function(self, coroutine):
+        return serving.function(self.name, coroutine)
+
+    async def wait(self, event):
+        await serving.wait(self.name, event)
+
+
+class Told(queue.SimpleQueue):
+    """What an application tells a test."""
+
+    def next(self):
+        return self.get(timeout=PATIENCE)
+
+
+def recorder(**methods):
+    """An application class that tells what happens to it; `methods` in place of its own."""
+    told = Told()
+
+    class Recorder(WebSocket):
+        def opened(self):
+            told.put(("opened", self))
+
+        def received_message(self, message):
+            told.put(("message", message))
+
+        def closed(self, code, reason):
+            told.put(("closed", code, reason))
+
+    for name, method in methods.items():
+        setattr(Recorder, name, method)
+    return Recorder, told
+
+
+def still(count, least=0):
+    """A number once it is at least so large, and has not changed for a while."""
+    eventually(lambda: count() >= least)
+    same, before = 0, count()
+    while same < 50:
+        time.sleep(0.002)
+        now = count()
+        same, before = (same + 1, now) if now == before else (0, now)
+    return before
