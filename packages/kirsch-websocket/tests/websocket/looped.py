@@ -21,7 +21,6 @@ LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
 OPTIONS = ClientOptions(limits=LIMITS, proxy=None)
 UNPACKED = ClientOptions(limits=LIMITS, proxy=None, deflate=None)
-SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 PATIENCE = 20.0
 FIELDS = {
     "Host": "127.0.0.1",

@@ -29,7 +29,6 @@ from kirsch.websocket.gevent import connect, handler_class, serve
 LARGE = 16 << 20
 LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
 OPTIONS = ClientOptions(limits=LIMITS, proxy=None)
-SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 PATIENCE = 20.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 FIELDS = {
@@ -150,9 +149,6 @@ class Raw:
 
 def masked(payload, first=0x82):
     return header(first, len(payload), True) + b"abcd" + mask(payload, b"abcd")
-
-
-BYE = masked((1000).to_bytes(2), 0x88)
 
 
 def until_slow(ws):

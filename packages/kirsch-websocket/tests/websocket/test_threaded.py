@@ -26,8 +26,6 @@ from kirsch.websocket import (
 from kirsch.websocket.core.backoff import Backoff
 from kirsch.websocket.threaded import Connection, Stream, connect, reconnect, serve
 
-LARGE = Limits(message=32 << 20, queue=32 << 20)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm():

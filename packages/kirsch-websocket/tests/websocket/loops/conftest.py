@@ -66,14 +66,3 @@ def handled(serve):
 def ssl(request, certificate):
     """What the server and a client have."""
     return (certificate.server, certificate.client) if request.param == "tls" else (None, None)
-
-
-@pytest.fixture(params=["plain", "tls", "unix"])
-def options(request, certificate, tmp_path):
-    """A server's, and a client's."""
-    match request.param:
-        case "tls":
-            return {"ssl": certificate.server}, {"ssl": certificate.client}
-        case "unix":
-            return {"unix": str(tmp_path / "socket")}, {}
-    return {}, {}
