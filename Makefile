@@ -9,7 +9,7 @@ APP ?= examples/notes
 # What machines as containers need.
 MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -69,6 +69,12 @@ hbase-commands: $(READY)
 SEEDS ?= 1000000
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
+
+# Random faults on three machines: the same SEED has the same plan, `TURNS=5` kills each machine five times in turn.
+ROUNDS ?= 12
+SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
+faults: $(READY) debian-test
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) --seed $(SEED) $(TURNS:%=--turns %)
 
 setup: $(READY)
 
