@@ -175,6 +175,12 @@ class TestUnit:
             "title", "There is no other machine."
         )
 
+    def test_its_figures_are_plotted(self, open_page: Callable[..., Page]):
+        page = open_page("#/unit/shop%401.service")
+        memory = page.get_by_role("img", name=re.compile("^Memory since .* now, at most .* [KM]iB$"))
+        # The first sample is taken some seconds after kirschd has started.
+        expect(memory).to_be_visible(timeout=20_000)
+
     def test_the_journal_is_searched_paused_and_kept(self, open_page: Callable[..., Page]):
         page = open_page("#/unit/shop%401.service")
         journal = page.get_by_role("log")

@@ -1,6 +1,7 @@
 """up and down: an application on this computer."""
 
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -130,7 +131,7 @@ def bring_up(
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 1 if failed else 0
-        print("Ctrl-C stops it.\n", flush=True)
+        print(f"Ctrl-C stops it. `kirsch {_inside(options.directory)}dashboard` shows it.\n", flush=True)
         where = f"{application.open}  " if application.open else ""
         lines = Lines(sys.stdout, f"{where}Ctrl-C stops {application.name}")
         if beside:
@@ -218,6 +219,13 @@ def only_here(options: Options, verb: str) -> None:
             cluster = given if name == "cluster" else "CLUSTER"
             instead = f"; on a cluster: `kirsch {verb} --on {cluster}`" if hasattr(options, "on") else ""
             raise Misuse(f"--{name} is not for {verb}, which is about this computer{instead}")
+
+
+def _inside(directory: str) -> str:
+    """Return what leads a verb into a folder that this one is not."""
+    folder = Path(directory)
+    folder = folder.parent if folder.is_file() else folder
+    return "" if folder.resolve() == Path.cwd() else f"-C {shlex.quote(str(folder))} "
 
 
 def _planned(application: Application, client: Client | None) -> Plan:

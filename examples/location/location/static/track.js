@@ -39,16 +39,18 @@ export class Track {
     if (!here) return;
     const places = this.places.map((place) => plane(place, here));
     const own = this.own && plane(this.own, here);
-    const seen = own ? [...places, own] : places;
+    const radius = here.accuracy ?? 0;
+    // The circle around the phone is to be seen in whole, wherever in the picture that is.
+    const seen = [...places, ...(own ? [own] : []), [-radius, -radius], [radius, radius]];
     const [left, right] = [Math.min(...seen.map(([x]) => x)), Math.max(...seen.map(([x]) => x))];
     const [low, high] = [Math.min(...seen.map(([, y]) => y)), Math.max(...seen.map(([, y]) => y))];
-    const across = Math.max(SMALLEST, right - left, ((high - low) * (WIDTH - 2 * MARGIN)) / (HEIGHT - 2 * MARGIN), 2.2 * (here.accuracy ?? 0));
+    const across = Math.max(SMALLEST, right - left, ((high - low) * (WIDTH - 2 * MARGIN)) / (HEIGHT - 2 * MARGIN));
     const scale = (WIDTH - 2 * MARGIN) / across;
     const to = ([x, y]) => [WIDTH / 2 + (x - (left + right) / 2) * scale, HEIGHT / 2 - (y - (low + high) / 2) * scale];
     const [x, y] = to([0, 0]);
     this.part("way").setAttribute("points", places.map((place) => to(place).map((n) => n.toFixed(1)).join(",")).join(" "));
     set(this.part("here"), { cx: x, cy: y });
-    set(this.part("circle"), { cx: x, cy: y, r: (here.accuracy ?? 0) * scale });
+    set(this.part("circle"), { cx: x, cy: y, r: radius * scale });
     if (own) this.part("browser-mark").setAttribute("transform", `translate(${to(own).join(" ")})`);
     const length = LENGTHS.findLast((each) => each * scale < WIDTH / 3) ?? LENGTHS[0];
     this.part("scale").querySelector("line").setAttribute("x2", 24 + length * scale);

@@ -12,6 +12,7 @@ READS = (
     "/daemon",
     "/endpoints",
     "/events",
+    "/figures",
     "/journal",
     "/machines",
     "/machines/{name}",

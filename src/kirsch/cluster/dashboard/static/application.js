@@ -1,5 +1,6 @@
 // One application: its units and their links as a graph, its releases as a line in time.
 
+import { traffic } from "./figures.js";
 import { h, keyed, s } from "./dom.js";
 import { KINDS, RELEASES, isTemplate, kindOf, layers, linked, short, time } from "./words.js";
 
@@ -18,10 +19,10 @@ export class Application {
     const { cluster } = this;
     const mine = cluster.applications.get(this.name) ?? new Set();
     const lines = cluster.units.filter((line) => mine.has(line.name) && (line.desired !== "inactive" || line.machine));
-    const told = JSON.stringify(lines.map((line) => [line.name, kindOf(line), line.links, line.role]));
+    const told = JSON.stringify(lines.map((line) => [line.name, kindOf(line), line.links, line.role])) + cluster.sampled;
     if (told !== this.told) {
       this.told = told;
-      this.graph.replaceChildren(drawn(lines));
+      this.graph.replaceChildren(drawn(lines, cluster.figures));
     }
     const releases = cluster.releasesOf(this.name);
     const done = releases.filter((release) => release.state === "done");
@@ -48,7 +49,7 @@ export class Application {
 }
 
 /** Units as boxes in columns, users left of what they use, an arrow for each link. */
-function drawn(lines) {
+function drawn(lines, figures) {
   const names = [...new Set(lines.map((line) => line.name))].filter((name) => !isTemplate(name));
   const worst = new Map();
   for (const line of lines) if (KINDS[kindOf(worst.get(line.name) ?? line)][2] !== "bad") worst.set(line.name, line);
@@ -67,6 +68,11 @@ function drawn(lines) {
     const [from, to, middle] = [x1 + WIDTH, x2 - 7, (x1 + WIDTH + x2) / 2];
     return s("path", { class: "link", "marker-end": "url(#arrow)", d: `M${from},${y1 + HEIGHT / 2}C${middle},${y1 + HEIGHT / 2} ${middle},${y2 + HEIGHT / 2} ${to},${y2 + HEIGHT / 2}` });
   }));
+  const rates = [...links].flatMap(([name, targets]) => targets.map((target) => {
+    const [x1] = place.get(name);
+    const [x2, y2] = place.get(target);
+    return s("text", { class: "rate", x: (x1 + WIDTH + x2) / 2, y: y2 + HEIGHT / 2 - 6 }, traffic(figures, name, target));
+  }));
   const boxes = names.map((name) => {
     const [x, y] = place.get(name);
     const [sign, words, tone] = KINDS[kindOf(worst.get(name))];
@@ -78,7 +84,7 @@ function drawn(lines) {
   });
   return s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "graph", role: "group", "aria-label": "Units and their links" },
     s("defs", {}, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 1, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, s("path", { d: "M0,0L8,4L0,8z" }))),
-    arrows, boxes);
+    arrows, rates, boxes);
 }
 
 const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);

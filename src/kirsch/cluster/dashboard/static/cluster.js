@@ -15,6 +15,8 @@ export class Cluster extends EventTarget {
   releases = new Map(); // by application/number
   applications = new Map(); // name -> Set of unit names
   happenings = []; // {at, unit, kind, text}, the latest last
+  figures = new Map(); // by machine: the last sample
+  sampled = 0; // counts them
   trouble = "";
   ready = false;
 
@@ -24,15 +26,27 @@ export class Cluster extends EventTarget {
   }
 
   start() {
-    new api.Stream("events", {
-      message: (event, first) => this.take(event, first),
+    let whole = true;
+    new api.Stream("events?figures=yes", {
+      message: (event) => {
+        if (event.figures) return this.#sample(event.figures);
+        this.take(event, whole);
+        whole = false;
+      },
       state: (reason) => {
+        whole = true;
         this.trouble = reason;
         this.#tell();
       },
     });
     this.#readMachines();
     setInterval(() => { if (!document.hidden) this.#readMachines(); }, MACHINES_AGAIN);
+  }
+
+  #sample(figures) {
+    this.figures.set(figures.machine, figures);
+    this.sampled += 1;
+    this.#tell();
   }
 
   /** Take a message of /events: the first has all lines, those after it what changed. */

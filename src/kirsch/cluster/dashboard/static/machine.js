@@ -1,5 +1,6 @@
 // One machine: what it has and runs, its settings.
 
+import { Plots } from "./figures.js";
 import { h, keyed, setText } from "./dom.js";
 import { KINDS, kindOf, short, span } from "./words.js";
 
@@ -11,8 +12,9 @@ export class Machine {
     this.problems = h("ul", { class: "reasons" });
     this.buttons = h("div", { class: "buttons" });
     this.facts = h("div", { class: "facts" });
+    this.plots = new Plots(cluster, { machine: id });
     this.units = h("tbody");
-    this.element = h("div", {}, this.heading, this.marks, this.problems, this.buttons, this.facts,
+    this.element = h("div", {}, this.heading, this.marks, this.problems, this.buttons, this.facts, this.plots.element,
       h("section", {}, h("h2", {}, "Units"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units" },
         h("table", {}, h("thead", {}, h("tr", {}, ["Unit", "State", "Restarts", "For"].map((name) => h("th", { scope: "col" }, name)))), this.units))));
   }
@@ -37,6 +39,7 @@ export class Machine {
       ].filter(([, value]) => value);
       this.facts.replaceChildren(h("dl", {}, rows.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))));
     }
+    this.plots.update();
     const lines = cluster.units.filter((line) => line.machine === id);
     keyed(this.units, lines, (line) => line.name, (line) => h("tr", {}, h("td", {}, h("a", { href: `#/unit/${encodeURIComponent(line.name)}` }, short(line.name))), h("td"), h("td"), h("td")),
       (row, line) => {

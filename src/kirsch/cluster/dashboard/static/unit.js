@@ -1,6 +1,7 @@
 // One unit: its state and why, its buttons, its file line by line, its journal.
 
 import { fileOf } from "./api.js";
+import { Plots } from "./figures.js";
 import { h, keyed, setText } from "./dom.js";
 import { Journal } from "./journal.js";
 import { KINDS, kindOf, linked, named, short, span, time } from "./words.js";
@@ -15,12 +16,13 @@ export class Unit {
     this.buttons = actions.unitButtons(name);
     this.refused = h("p", { class: "hint" });
     this.facts = h("div", { class: "facts" });
+    this.plots = new Plots(cluster, { unit: name });
     this.file = h("table", { class: "file" });
     this.journal = new Journal(cluster, [name]);
     this.element = h("div", {},
       h("h1", {}, this.sign, " ", short(name), " ", this.state), this.description, this.reasons,
       h("div", { class: "buttons" }, Object.values(this.buttons)), this.refused,
-      this.facts,
+      this.facts, this.plots.element,
       this.journal.element,
       h("section", {}, h("h2", {}, "Unit file"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Unit file" }, this.file)));
     if (part === "journal") queueMicrotask(() => this.journal.element.scrollIntoView());
@@ -40,6 +42,7 @@ export class Unit {
     setText(this.description, worst.description);
     const reasons = [...new Set(lines.flatMap((line) => line.reasons))].map((text) => named(text, this.cluster.nameOf));
     keyed(this.reasons, reasons, (text) => text, (text) => h("li", {}, text), () => {});
+    this.plots.update();
     this.actions.allowUnit(this.buttons, lines);
     setText(this.refused, this.cluster.session.refused["PUT /units/{name}"] ?? "");
     keyed(this.facts, lines, (line) => line.machine || "none", () => h("dl", {}), (list, line) => this.#facts(list, line));
