@@ -334,6 +334,7 @@ def test_kick_and_ban_hold_in_every_process(pair):
         late = Visitor(one, "Bob", hello=False)
         late.say(type="hello", key=late.key, token=TOKENS.issue("bob"))
         assert late.ended() == (4403, "for an hour")
+        eventually(lambda: one.bridge.members("club") == [])
         assert ada.join("club")["count"] == 1
         with pytest.raises(ValueError, match="kick needs a user"):
             one.bridge.kick()
