@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.cluster.etcd_server import Authority, EtcdServer, needs_etcd
 from tests.cluster.members import Members, running
+from tests.dashboard.conftest import opened
 
 from kirsch.cluster.api.access import ROLES, Identity, needed_role, refusal
 from kirsch.cluster.api.openapi import OPERATIONS
@@ -192,6 +193,22 @@ class TestUsers:
             tar.extractall(home / "kirsch/clusters", filter="data")
         nothing = {name: "" for name in cluster.environment() if name.startswith("KIRSCH_")}
         return {**nothing, "XDG_DATA_HOME": str(home), "KIRSCH_CLUSTER": "test"}
+
+    def test_the_dashboard_has_the_role_of_its_person(self, cluster: Members):
+        path = cluster.unit("d.service", SLEEPER)
+        cluster.ok("submit", path)
+        zoe = self.user(cluster, "zoe", "view")
+        with opened(cluster.folder, cluster.environment() | zoe) as dashboard:
+            dashboard.enter()
+            session = dashboard("GET", "session").json()
+            assert (session["user"], session["role"]) == ("zoe", "view")
+            assert session["refused"]["PUT /units/{name}"] == "zoe has the role view; this needs deploy"
+            assert dashboard("GET", "kirsch/v1/units/d.service").status == 200
+            stop = dashboard("PUT", "kirsch/v1/units/d.service", {"desiredState": "loaded"})
+            assert stop.status == 403
+            assert "zoe has the role view" in stop.json()["detail"]
+        cluster.ok("destroy", "d")
+        cluster.ok("cluster", "user", "remove", "zoe", "--cluster", "test")
 
     def test_roles_hold_and_what_was_done_or_refused_is_in_the_audit_log(self, cluster: Members):
         path = cluster.unit("u.service", SLEEPER)
