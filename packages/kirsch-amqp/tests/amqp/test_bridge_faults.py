@@ -361,7 +361,8 @@ def test_what_the_stream_has_lost_of_its_oldest_is_said_on_joining(rabbit):
             joined = bob.join("lobby", **since)
             assert not joined["complete"]
             first = bob.messages(1)[0][0]
-            assert bob.said[-1]["offset"] == joined["offset"] + 1
+            # The process may have stated the stream's name in between.
+            assert bob.said[-1]["offset"] - joined["offset"] in (1, 2)
             assert 1 < first <= 100
             assert [number for number, _ in bob.messages(100 - first)] == list(range(first + 1, 101))
             assert not [said for said in bob.said if said["type"] == "gap"]
