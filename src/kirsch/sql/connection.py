@@ -125,7 +125,7 @@ class Connection(psycopg.Connection[Any]):
             raise
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and its copy of the socket, and end its watch."""
         super().close()
         if self._watchdog:
             self._watchdog.discard(self)
@@ -147,7 +147,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def add(self, connection: Connection) -> None:
-        """Watch a connection."""
+        """Watch a connection until it is discarded."""
         with self._lock:
             self._connections.add(connection)
             if self._thread is None:

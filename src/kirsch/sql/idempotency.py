@@ -73,7 +73,7 @@ _KEEP = update(idempotency_keys).where(idempotency_keys.c.key == bindparam("want
 
 
 def install() -> None:
-    """Make `cherrypy.tools.idempotency` known."""
+    """Install the tool as `cherrypy.tools.idempotency`, once."""
     if not hasattr(cherrypy.tools, "idempotency"):
         cherrypy.tools.idempotency = IdempotencyTool()
 

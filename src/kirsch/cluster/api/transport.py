@@ -69,7 +69,7 @@ class Unix:
         """Do nothing: there is one place only."""
 
     def stream_urls(self, target: str) -> Iterator[str]:
-        """Yield ws+unix://PATH:TARGET."""
+        """Yield the one URL, ws+unix://PATH:TARGET."""
         from urllib.parse import quote
 
         yield f"ws+unix://{quote(str(self.path.absolute()))}:{target}"

@@ -218,5 +218,5 @@ class RuntimeAPI:
         return tuple(servers)
 
     def counts(self) -> dict[tuple[str, str], BackendCounts]:
-        """What all backends and servers did, see backend_counts. Raises HAProxyError."""
+        """Return the counts of all backends and servers, see backend_counts. Raises HAProxyError."""
         return backend_counts(self.ask("show stat -1 6 -1"))  # 2: backends, 4: servers

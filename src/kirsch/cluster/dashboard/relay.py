@@ -45,17 +45,17 @@ class Relay:
         return json_answer(asked(lambda: self._client.get(target, **query)))
 
     def PUT(self, *path: str) -> bytes:
-        """Change."""
+        """Pass a PUT on to kirschd."""
         target, body = _target("PUT", path), _body()
         return json_answer(asked(lambda: self._client.put(target, body)))
 
     def PATCH(self, *path: str) -> bytes:
-        """Change a part."""
+        """Pass a PATCH on to kirschd."""
         target, body = _target("PATCH", path), _body()
         return json_answer(asked(lambda: self._client.patch(target, body)))
 
     def POST(self, *path: str) -> bytes:
-        """Order."""
+        """Pass a POST on to kirschd."""
         target, body = _target("POST", path), _body()
         return json_answer(asked(lambda: self._client.post(target, body)))
 
@@ -70,7 +70,7 @@ class Stream(WebSocket):
         self._left = False
 
     def opened(self) -> None:
-        """Begin to read."""
+        """Begin to read kirschd's stream, in a thread."""
         threading.Thread(target=self._run, name="dashboard stream", daemon=True).start()
 
     def closed(self, code: int, reason: str) -> None:

@@ -63,7 +63,7 @@ class Series:
             row[slot] = values.get(name, MISSING)
 
     def read(self, slots: Sequence[slice]) -> dict[str, "array[float]"]:
-        """Copy some rows."""
+        """Return copies of the rows in some slots, by field."""
         return {name: sum((row[part] for part in slots), array("f")) for name, row in self.rows.items()}
 
 

@@ -97,7 +97,7 @@ class Runtime(Protocol):
         """Every unit that is loaded, as it stands now."""
 
     def groups(self) -> Mapping[UnitName, ProcessGroup]:
-        """Where the processes of each running unit are."""
+        """Return the groups of processes of units that run."""
 
     async def load(self, units: Sequence[Prepared]) -> None:
         """Make units known, or known anew with another file or environment (which a running one gets at its

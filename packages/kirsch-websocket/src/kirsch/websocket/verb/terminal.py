@@ -73,7 +73,7 @@ class Terminal:
             raise Ended from None
 
     async def draw(self) -> None:
-        """Show what waits."""
+        """Print the lines that wait above the prompt."""
         if self._waiting:
             await run_in_terminal(self._print)
 
