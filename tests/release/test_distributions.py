@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,14 @@ def test_two_of_the_six_compile(wheels):
     compiled = {path.name.partition("-")[0] for path in wheels.glob("*.whl") if "none-any" not in path.name}
     assert len(list(wheels.glob("*.whl"))) == 6
     assert compiled == {"kirsch_hbase", "kirsch_websocket"}
+
+
+def test_the_dashboard_s_pages_are_in_its_wheel(wheels):
+    [wheel] = wheels.glob("kirsch-*.whl")
+    static = ROOT / "src/kirsch/cluster/dashboard/static"
+    with zipfile.ZipFile(wheel) as files:
+        held = {Path(name).name for name in files.namelist() if "/dashboard/static/" in name}
+    assert held == {path.name for path in static.iterdir()}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
