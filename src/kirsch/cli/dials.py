@@ -94,7 +94,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Choices of the person at the screen. `unit` is the one that is shown alone, by its status and its journal."""
+    """Choices of the person at the screen.
+
+    `unit` is the one that is shown alone, by its status and its journal.
+    """
 
     sort: str = "cpu"
     pattern: str = ""
