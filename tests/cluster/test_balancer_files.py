@@ -178,3 +178,25 @@ def test_a_post_is_lost_without_a_word_where_its_server_closes_the_connection(
     with pytest.raises(http.client.RemoteDisconnected):
         ask(client, "POST")
     assert server.requests == ["POST", "POST"]
+
+
+@pytest.mark.parametrize("name", ["notes", "chat"])
+def test_a_browser_gets_a_page_where_no_instance_is_ready(name: str, tmp_path: Path, stack: ExitStack):
+    server = Server(dies=False)
+    stack.callback(server.close)
+    client = before(server, FILES[name], tmp_path, stack, "disabled")
+    client.request("GET", "/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    response = client.getresponse()
+    assert (response.status, response.getheader("Retry-After")) == (503, "1")
+    assert response.getheader("Content-Type") == "text/html; charset=utf-8"
+    assert "<meta http-equiv=refresh" in response.read().decode()
+
+
+def test_a_program_gets_a_problem_where_no_instance_is_ready(tmp_path: Path, stack: ExitStack):
+    server = Server(dies=False)
+    stack.callback(server.close)
+    client = before(server, FILES["notes"], tmp_path, stack, "disabled")
+    client.request("GET", "/api/notes", headers={"Accept": "*/*"})
+    response = client.getresponse()
+    assert (response.status, response.getheader("Content-Type")) == (503, "application/problem+json")
+    assert "no instance of the notes is ready" in response.read().decode()

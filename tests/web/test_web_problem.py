@@ -119,6 +119,14 @@ def test_a_problem_says_all_it_has(ask):
     assert ShopRequest.back not in page
 
 
+def test_a_page_that_may_be_asked_for_again_asks_by_itself(ask):
+    refresh = '<meta http-equiv="refresh" content="5">'
+    assert refresh in ask("/shut", accept=BROWSER).body
+    # What was sent would not be sent again.
+    assert refresh not in ask("/shut", "POST", accept=BROWSER).body
+    assert "refresh" not in ask("/nowhere", accept=BROWSER).body
+
+
 def test_what_nobody_foresaw_is_in_the_log_alone(ask, caplog):
     answer = ask("/broken")
     assert answer.status == 500

@@ -17,7 +17,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-{styles}
+{refresh}{styles}
 <main class="fault"><h1>{title}</h1><p>{detail}</p>{more}</main>
 </html>
 """
@@ -27,6 +27,7 @@ class Problem(cherrypy.HTTPError):
     """An error a client is told of: its status, in one sentence what is wrong, and further fields.
 
     `more` is HTML that stands below the sentence on the page that people get; `Request.back` if not given.
+    A page with Retry-After among its headers asks for itself again.
     """
 
     def __init__(
@@ -116,4 +117,14 @@ def _page(title: str, detail: str, more: str | None) -> str:
         f'<link rel="stylesheet" href="{html.escape(path)}">' for path in getattr(request, "styles", ())
     )
     below = getattr(request, "back", "") if more is None else more
-    return _PAGE.format(title=title, styles=styles, detail=html.escape(detail), more=below)
+    return _PAGE.format(
+        title=title, refresh=_refresh(), styles=styles, detail=html.escape(detail), more=below
+    )
+
+
+def _refresh() -> str:
+    """The tag that has a page asked for again where the response says when to; empty elsewhere."""
+    seconds = cherrypy.serving.response.headers.get("Retry-After", "")
+    if cherrypy.serving.request.method not in ("GET", "HEAD") or not seconds.isdecimal():
+        return ""
+    return f'<meta http-equiv="refresh" content="{seconds}">\n'
