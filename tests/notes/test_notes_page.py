@@ -124,6 +124,15 @@ class TestNotes:
         expect(page).to_have_title("Notes")
         assert page.locator("main script, .note img").count() == 0
 
+    def test_addresses_are_links(self, page):
+        text = "See https://example.org/a?b=c#d, and javascript:alert(1)."
+        add(page, text)
+        expect(texts(page)).to_have_text([text])
+        links = page.locator(".note .text a")
+        expect(links).to_have_count(1)
+        expect(links).to_have_attribute("href", "https://example.org/a?b=c#d")
+        expect(links).to_have_attribute("rel", "noopener noreferrer nofollow")
+
     def test_which_instance_answered(self, page):
         expect(page.locator("#instance")).to_have_text("notes@1")
 

@@ -5,6 +5,18 @@ import { showTime } from "./time.js";
 
 const template = document.getElementById("card");
 
+/** A text with its addresses as links. Marks behind an address end the sentence. */
+function linked(text) {
+  return text.split(/(https?:\/\/[^\s<>"]*[^\s<>".,:;!?)\]'’])/u).map((part, number) => {
+    if (number % 2 === 0) return part;
+    const link = document.createElement("a");
+    link.href = link.textContent = part;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer nofollow";
+    return link;
+  });
+}
+
 /** Calls of the page a card needs: announce(text), added(note), and removed(card) once its note is gone. */
 export class Card {
   constructor(note, page) {
@@ -29,7 +41,7 @@ export class Card {
   show(note) {
     this.note = note;
     this.element.dataset.id = note.id;
-    this.text.textContent = note.text;
+    this.text.replaceChildren(...linked(note.text));
     showTime(this.time, note);
     const name = note.text.trim().slice(0, 60);
     this.editButton.setAttribute("aria-label", `Edit: ${name}`);
