@@ -169,12 +169,26 @@ def test_a_control_group_is_read_with_those_below_it(
 
 
 def test_a_report_comes_back_as_it_went() -> None:
-    counts = {("notes", ""): BackendCounts(3, 1, 0.25, 2), ("notes", "notes-1"): BackendCounts(3, 0, 0.0, 0)}
+    counts = {
+        ("notes", ""): BackendCounts(3, 1, 0.25, 2),
+        ("notes", "notes:1.container"): BackendCounts(3, 0, 0.0, 0),
+    }
     assert read_report(write_report("lb.container", counts)) == ("lb.container", counts)
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b"{", b'{"unit": 1, "backends": [[1]]}', b'{"unit": 1, "backends": 2}']
+    "line",
+    [
+        b"{}",
+        b"{",
+        b'{"unit": 1, "backends": [[1]]}',
+        b'{"unit": 1, "backends": 2}',
+        b'{"unit": "a", "backends": [["b", "", 1, 1, NaN, 1]]}',
+        b'{"unit": "a", "backends": [["b", "", 1, 1, Infinity, 1]]}',
+        b'{"unit": "a", "backends": [["b", "", 1, 1, 0.1, 1e300]]}',
+        b'{"unit": "a", "backends": [["b", "", 1, 1, 0.1, -1]]}',
+        b'{"unit": "a", "backends": [["b", "", 1%s, 1, 0.1, 1]]}' % (400 * b"0"),
+    ],
 )
 def test_what_is_no_report_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a balancer's report"):

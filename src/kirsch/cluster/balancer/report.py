@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 from kirsch.cluster.balancer.haproxy import BackendCounts
@@ -11,6 +12,8 @@ Counts = Mapping[tuple[str, str], BackendCounts]
 
 # More backends and servers than these of one balancer are left out.
 MOST = 2000
+# A number that is larger is none that HAProxy counts.
+LARGEST = 1e15
 
 
 def write_report(unit: str, counts: Counts) -> bytes:
@@ -30,6 +33,9 @@ def read_report(line: bytes) -> tuple[str, Counts]:
             (str(backend), str(server)): BackendCounts(int(requests), int(errors), float(latency), int(queue))
             for backend, server, requests, errors, latency, queue in values["backends"][:MOST]
         }
+        for each in counts.values():
+            if not all(0 <= number <= LARGEST for number in astuple(each)):
+                raise ValueError(each)
         return str(values["unit"]), counts
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a balancer's report: {error!r}") from error
