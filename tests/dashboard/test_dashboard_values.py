@@ -83,6 +83,12 @@ def test_each_line_has_a_meaning_and_a_place():
     assert restart["honoured"] == "as a process, and under systemd"
 
 
+def test_lines_end_where_systemd_ends_them():
+    rows = explained("shop.service", "[Service]\nEnvironment=A=\x0c\u2028b\r\nRestart=always\n")
+    assert [row["text"] for row in rows] == ["[Service]", "Environment=A=\x0c\u2028b", "Restart=always"]
+    assert rows[2]["meaning"] == "when it is started again"
+
+
 def test_what_cannot_be_read_is_shown_all_the_same():
     assert explained("shop.service", "no section\n") == [
         {"text": "no section", "meaning": "", "honoured": ""}

@@ -23,7 +23,7 @@ _LETTERS |= {"\\": "\\", '"': '"', "'": "'"}
 MAX_LINE = 1024 * 1024  # bytes, continuations joined; systemd's own limit
 
 # systemd takes a lone carriage return, and the two in either order, for one end of a line.
-_LINE_END = re.compile(r"\r\n|\n\r|\n|\r")
+LINE_END = re.compile(r"\r\n|\n\r|\n|\r")
 _BAD_IN_SECTION = re.compile(r"""[\x00-\x1f\x7f"'\\\[\]]""")
 _COMMENT = frozenset("#;")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -70,7 +70,7 @@ def parse_entries(
     entries: list[Entry] = []
     section = None
     if "\0" in text:
-        before = _LINE_END.split(text[: text.index("\0")])
+        before = LINE_END.split(text[: text.index("\0")])
         raise UnitError("a NUL character: this is no unit file", file, len(before), len(before[-1]) + 1)
     for statement in _statements(text, file, quadlet):
         content = statement.text.strip(WHITESPACE)
@@ -89,7 +89,7 @@ def _statements(text: str, file: str, quadlet: bool) -> Iterator[_Statement]:
     parts: list[str] = []
     starts: list[tuple[int, int]] = []
     offset = 0
-    for number, line in enumerate(_LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)), 1):
+    for number, line in enumerate(LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)), 1):
         if not parts and not line.strip(WHITESPACE):
             continue
         if _is_comment(line):

@@ -17,6 +17,7 @@ from kirsch.cluster.runtime.directives import (
 from kirsch.cluster.runtime.known import mistake
 from kirsch.unit import Entry, UnitError, UnitFile, UnitName
 from kirsch.unit.given import SECTIONS
+from kirsch.unit.syntax import LINE_END
 
 KIRSCH: Mapping[str, str] = {
     "AtATime": "a release replaces so many instances at once",
@@ -137,7 +138,7 @@ def explained(name: str, text: str) -> list[dict[str, Any]]:
             for entry in file.entries(section)
         }
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(LINE_END.split(text.rstrip("\r\n")), 1):
         meaning, honoured = entries.get(number, ("", ""))
         rows.append({"text": line, "meaning": meaning, "honoured": honoured})
     return rows
