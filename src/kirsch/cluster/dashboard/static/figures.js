@@ -23,8 +23,8 @@ function milliseconds(value) {
   return `${(1000 * value).toFixed(value < 0.01 ? 1 : 0)} ms`;
 }
 
-/** The name that a balancer has for a unit: HAProxy allows no @. */
-const serverOf = (unit) => unit.replace("@", ":");
+/** The name that a balancer has for a unit: HAProxy allows few signs, and no @. */
+const serverOf = (unit) => unit.replace("@", ":").replace(/[^\w.:-]/g, "_");
 
 /** What goes from a balancer to a unit now, in words; empty if nothing is known. */
 export function traffic(figures, balancer, unit) {
