@@ -95,13 +95,15 @@ def show(options: Options) -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     row = found["release"]
+    # A kirschd of the version before has neither images nor secrets.
+    secrets = row.get("secrets", {})
     fields = {
         "State": row["state"],
         "Created": f"{_time(row['created'])} by {row['who'] or 'somebody'}",
         "Ended": _time(row["ended"]),
         "Message": row["message"],
-        "Images": ", ".join(found["images"]),
-        "Secrets": ", ".join(f"{name} of {_time(at) or 'later'}" for name, at in row["secrets"].items()),
+        "Images": ", ".join(found.get("images", ())),
+        "Secrets": ", ".join(f"{name} of {_time(at) or 'later'}" for name, at in secrets.items()),
         "Replaced": ", ".join(row["replaced"]),
         "Destroyed": ", ".join(found["gone"]),
     }
