@@ -127,6 +127,9 @@ def test_kirschd_s_own_words_come_through(entered: Dashboard):
     missing = entered("GET", "kirsch/v1/units/none.service")
     assert (missing.status, missing.json()["detail"]) == (404, "there is no unit none.service")
     assert entered("GET", "file/none.service").status == 404
+    for name in ("self", "path", "query"):
+        answer = entered("GET", f"kirsch/v1/figures?{name}=1")
+        assert (answer.status, name in answer.json()["detail"]) == (400, True)
     wrong = entered("PUT", UNIT, {"desiredState": "asleep"})
     assert wrong.status == 400
     assert "desiredState" in wrong.json()["detail"]

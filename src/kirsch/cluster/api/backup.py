@@ -16,7 +16,7 @@ KEYS = 60
 class BackupResource(Resource):
     """Contents of the registry, at /backup."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return them as they are now."""
         parameters(query)
 
@@ -26,7 +26,7 @@ class BackupResource(Resource):
         found = asdict(run(self.loop, read()))
         return json_answer({name: found[name] for name in ("made", "machines", "entries")})
 
-    def PUT(self, **query: Any) -> bytes:
+    def PUT(self, /, **query: Any) -> bytes:
         """Write entries: {"entries": {KEY: VALUE}}. One that is there with another value is refused, and
         nothing after it is written; what is there already stays, so that a return can be done again."""
         parameters(query)

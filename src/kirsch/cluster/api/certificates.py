@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,8 +29,6 @@ from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import Delete, Put, Unchanged
 
 MOST_ENTRIES = 10_000
-# How many machines are asked at once.
-AT_ONCE = 8
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "role": (str,),
@@ -44,7 +41,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 class Certificates(Collection["OneCertificate"]):
     """All certificates that are valid or were revoked, at /certificates."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """List all certificates that the registry has."""
         parameters(query)
 
@@ -56,7 +53,7 @@ class Certificates(Collection["OneCertificate"]):
 
         return self.read_answer({"certificates": run(self.loop, read())})
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Issue a new certificate for the machine that asks with a valid one: the same key, name and
         hosts."""
         parameters(query)
@@ -107,7 +104,7 @@ class OneCertificate(Resource):
 
     serial: str
 
-    def PUT(self, **query: Any) -> bytes:
+    def PUT(self, /, **query: Any) -> bytes:
         """Have a certificate known: {"name", "role", "until", "machine"?, "revoked"?}. A user's takes the
         place of those that the user had."""
         parameters(query)
@@ -117,7 +114,7 @@ class OneCertificate(Resource):
         run(self.loop, self._put(issued))
         return json_answer({"serial": self.serial, **asdict(issued)})
 
-    def DELETE(self, **query: Any) -> None:
+    def DELETE(self, /, **query: Any) -> None:
         """Revoke a certificate; the API refuses it from then on, and etcd where it is a machine's."""
         parameters(query)
         run(self.loop, self._revoke())
@@ -160,7 +157,7 @@ def read_issued(body: dict[str, Any]) -> Issued:
 class Audit(Resource):
     """Audit log of all machines, at /audit."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """The last entries, merged by time: since=SECONDS (since the epoch), entries=N; with here=yes those
         of this machine alone. Machines that do not answer are in `missing`."""
         given = parameters(query, "since", "entries", HERE)
@@ -172,21 +169,10 @@ class Audit(Resource):
     def _read(self, since: float, most: int, here: bool) -> dict[str, Any]:
         log = self.api.audit
         parts = [log.read(since, most)] if log is not None else []
-        missing: list[str] = []
-
-        def ask(machine: Machine) -> list[AuditEntry]:
-            try:
-                found = self.api.peers.get(machine, "/kirsch/v1/audit", since=since, entries=most)["entries"]
-            except Refused as error:
-                missing.append(str(error))
-                return []
-            return [AuditEntry.parse(values) for values in found]
-
         others = [] if here else run(self.loop, self._others())
-        if others:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                parts += pool.map(ask, others)
-        return {"entries": [asdict(entry) for entry in merged(parts, most)], "missing": sorted(missing)}
+        answers, missing = self.api.peers.get_all(others, "/kirsch/v1/audit", since=since, entries=most)
+        parts += ([AuditEntry.parse(values) for values in answer["entries"]] for answer in answers)
+        return {"entries": [asdict(entry) for entry in merged(parts, most)], "missing": missing}
 
     async def _others(self) -> Sequence[Machine]:
         machines = self.node.cluster().machines

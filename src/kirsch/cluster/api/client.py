@@ -56,7 +56,7 @@ class Client:
         self._stale = stale
         self._kept: list[socket.socket] = []
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """Send GET and return the JSON of the answer."""
         answer = self._call("GET", _url(path, query))
         if self._stale and isinstance(answer, dict) and "asOf" in answer:
@@ -98,7 +98,7 @@ class Client:
         while self._kept:
             self._kept.pop().close()
 
-    def connect(self, path: str, **query: Any) -> "Connection":
+    def connect(self, path: str, /, **query: Any) -> "Connection":
         """Open a stream, for whoever ends it from another thread, by closing it."""
         from kirsch.websocket import ClientOptions, HandshakeError, Limits
         from kirsch.websocket.threaded import connect

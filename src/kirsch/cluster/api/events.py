@@ -24,7 +24,7 @@ PAUSE = 4
 class Events(Resource):
     """Stream of units' changes, at /events."""
 
-    def GET(self, **query: Any) -> None:
+    def GET(self, /, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has
         "gone". `left` says which units are not any more on which machines ("" for none); `releases` are those
         under way, and those that changed. With figures=yes also the figures of each machine, every five

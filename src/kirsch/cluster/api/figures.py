@@ -3,13 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
 from kirsch.cluster.api.answers import flag, json_answer, parameters, run, seconds
-from kirsch.cluster.api.journal import AT_ONCE
 from kirsch.cluster.api.peers import HERE, Peers
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Machine
@@ -28,7 +26,7 @@ RETRY = 5.0
 class FiguresResource(Resource):
     """Figures of all machines, at /figures."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """The figures of all machines, or those named, since a time or of the last sample; with here=yes
         those of this machine alone. `missing` has the machines that do not answer."""
         given = parameters(query, "unit", "machine", "since", HERE)
@@ -36,24 +34,12 @@ class FiguresResource(Resource):
         since = seconds(given, "since") if "since" in given else None
         own = self.node.machine
         found = [machine_figures(self.node, since, units)] if not only or own.id in only else []
-        missing: list[str] = []
         others = [] if flag(given, HERE) else run(self.loop, self._others(only))
         asked: dict[str, Any] = {"unit": units} | ({} if since is None else {"since": since})
-
-        def ask(machine: Machine) -> list[dict[str, Any]]:
-            try:
-                answer: list[dict[str, Any]] = self.api.peers.get(machine, PATH, **asked)["machines"]
-            except Refused as error:
-                missing.append(str(error))
-                return []
-            return answer
-
-        if others:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                for part in pool.map(ask, others):
-                    found += part
+        answers, missing = self.api.peers.get_all(others, PATH, **asked)
+        found += [machine for answer in answers for machine in answer["machines"]]
         found.sort(key=lambda each: str(each["machine"]))
-        return json_answer({"machines": found, "missing": sorted(missing)})
+        return json_answer({"machines": found, "missing": missing})
 
     async def _others(self, only: Collection[str]) -> Sequence[Machine]:
         machines, own = self.node.cluster().machines, self.node.machine.id

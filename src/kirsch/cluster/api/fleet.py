@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class FleetUnits(Collection["FleetUnit"]):
     """Resource /units of fleet's API."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """A page of units, sorted by name."""
         return read_answer(self, run(self.loop, self._read(read_page(query))))
 
@@ -54,11 +54,11 @@ class FleetUnit(Resource):
 
     name: str
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the unit as fleet has it."""
         return read_answer(self, run(self.loop, self._read()))
 
-    def PUT(self, **query: Any) -> None:
+    def PUT(self, /, **query: Any) -> None:
         """Create the unit, replace its options, or set its desired state."""
         body = read_body(dict)
         given = body.get("name") or self.name
@@ -74,7 +74,7 @@ class FleetUnit(Resource):
         empty()
         cherrypy.response.status = status
 
-    def DELETE(self, **query: Any) -> None:
+    def DELETE(self, /, **query: Any) -> None:
         """Destroy the unit for good."""
         run(self.loop, self._destroy())
         empty()
@@ -115,7 +115,7 @@ class FleetUnit(Resource):
 class FleetStates(Collection["FleetState"]):
     """Resource /state of fleet's API."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """A page of what systemd says of units, of all or of those on one machine or of one name."""
         return read_answer(self, run(self.loop, self._read(read_page(query, "machineID", "unitName"))))
 
@@ -143,7 +143,7 @@ class FleetState(Resource):
 
     name: str
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """The unit's state, of a Global one that on its first machine."""
         return read_answer(self, run(self.loop, self._read()))
 
@@ -158,11 +158,11 @@ class FleetState(Resource):
 class FleetMachines(Resource):
     """Resource /machines of fleet's API."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """A page of the machines that are there."""
         return read_answer(self, run(self.loop, self._read(read_page(query))))
 
-    def PATCH(self, **query: Any) -> None:
+    def PATCH(self, /, **query: Any) -> None:
         """Change machines' metadata: a list of {op, path, value}, all of it or nothing."""
         metadata: dict[str, dict[str, str | None]] = {}
         for operation in read_body(list):
@@ -185,7 +185,7 @@ class FleetMachines(Resource):
 class FleetRoot(Resource):
     """/fleet/v1 itself, which has no method, and all below it that is not there."""
 
-    def GET(self, *path: str, **query: Any) -> None:
+    def GET(self, /, *path: str, **query: Any) -> None:
         """Raises HTTPError 404, 405."""
         cherrypy.response.headers["Allow"] = ""
         raise cherrypy.HTTPError(404, "there is no such resource") if path else cherrypy.HTTPError(405)
@@ -196,7 +196,7 @@ class FleetRoot(Resource):
 class FleetDiscovery(Resource):
     """Resource /discovery of fleet's API."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the description of this API, for generated clients."""
         return json_answer(discovery.document())
 

@@ -10,21 +10,19 @@ import cherrypy
 
 from kirsch.cluster.api.answers import flag, json_answer, parameters, run, single
 from kirsch.cluster.api.following import PATH, Following, Line, line_of, missing
-from kirsch.cluster.api.peers import HERE, machines_of
+from kirsch.cluster.api.peers import AT_ONCE, HERE, machines_of
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Cluster, Machine
 from kirsch.cluster.node.units import Refused
 from kirsch.unit import UnitName
 
 MAX_LINES = 10_000
-# How many machines are asked at once.
-AT_ONCE = 8
 
 
 class JournalLines(Resource):
     """Lines of units, at /journal."""
 
-    def GET(self, **query: Any) -> bytes | None:
+    def GET(self, /, **query: Any) -> bytes | None:
         """The last lines of units, merged by time; as a stream also each that comes, of all units if none is
         named. With here=yes those of this machine alone."""
         given = parameters(query, "unit", "lines", HERE)

@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 class Units(Collection["OneUnit"]):
     """All units, at /units."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """All units, or those named; a Global one has a line for each machine."""
         units = frozenset(parameters(query, "unit").get("unit", ()))
         found = (s for s in read_statuses(self.api) if not units or s.name in units)
         return self.read_answer({"units": [status.to_dict() for status in found]})
 
-    def PATCH(self, **query: Any) -> bytes:
+    def PATCH(self, /, **query: Any) -> bytes:
         """Many at once, all or nothing: {"change"?: [{"name", and as a PUT has it}], "destroy"?: [NAME],
         "who"?, "message"?, "release"?, "now"?}; or {"scale": {TEMPLATE: NUMBER}} with the last four. Releases
         replace units that run; the answer lists them."""
@@ -92,7 +92,7 @@ class OneUnit(Resource):
         self.environment = Environment(self.api, self.name)
         self.move = MoveUnit(self.api, self.name)
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """The unit's lines (a Global one has one a machine) and its text."""
         parameters(query)
         mine = [status.to_dict() for status in read_statuses(self.api) if status.name == self.name]
@@ -100,7 +100,7 @@ class OneUnit(Resource):
             raise cherrypy.HTTPError(404, f"there is no unit {self.name}")
         return self.read_answer({"name": self.name, "text": run(self.loop, self._text()), "on": mine})
 
-    def PUT(self, **query: Any) -> bytes:
+    def PUT(self, /, **query: Any) -> bytes:
         """Submit the unit, change it, set its state: {"text"?, "desiredState"?, "file"?, "again"?}."""
         parameters(query)
         request = read_request(self.name, json_body())
@@ -115,7 +115,7 @@ class OneUnit(Resource):
             201 if outcome.created else 200,
         )
 
-    def DELETE(self, **query: Any) -> None:
+    def DELETE(self, /, **query: Any) -> None:
         """Destroy the unit for good."""
         parameters(query)
         run(self.loop, self.node.units.destroy(UnitName.parse(self.name)))
@@ -134,7 +134,7 @@ class Environment(Resource):
 
     name: str
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the context of the unit's processes that run here now."""
         parameters(query)
         check_local()
@@ -155,7 +155,7 @@ class MoveUnit(Resource):
 
     name: str
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Have the unit moved, a sticky one too: {"machine"?}, to any other if none is named."""
         parameters(query)
         body = json_body()
@@ -170,7 +170,7 @@ class MoveUnit(Resource):
 class Rebalance(Resource):
     """Moves that a Spread= asks for, at /rebalance."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the moves that would be made one after another, and why services stay as they are."""
         parameters(query)
 
@@ -179,7 +179,7 @@ class Rebalance(Resource):
 
         return rebalance_answer(*run(self.loop, read()))
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Have the first of them made, once no unit is moving."""
         parameters(query)
         node = self.node
@@ -190,7 +190,7 @@ class Rebalance(Resource):
 class OneOff(Resource):
     """Context of one-off commands, at /environment."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the context of a one-off command: unit=NAME as that unit's, link=TARGET[:ALIAS] with
         links."""
         given = parameters(query, "unit", "link")
@@ -204,7 +204,7 @@ class OneOff(Resource):
 class Verify(Resource):
     """Check of one unit file, at /verify."""
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Check a unit file, and submit nothing: {"name", "text", "file"?}. A bad one is 400."""
         parameters(query)
         body = json_body()
@@ -220,7 +220,7 @@ class Verify(Resource):
 class Trial(Resource):
     """Check of many unit files against the machines, at /trial."""
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Check unit files together against the machines that are there, and submit nothing: {"units": {NAME:
         TEXT}}. Each has an error, empty if it would run, and warnings."""
         parameters(query)
@@ -249,7 +249,7 @@ class Trial(Resource):
 class Store(Resource):
     """Health of the store, at /store."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the health of the store's members; a local store has none, and is well."""
         parameters(query)
         health = run(self.loop, self.node.registry.health())
@@ -259,7 +259,7 @@ class Store(Resource):
 class Endpoints(Resource):
     """Endpoints of all units, at /endpoints."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the endpoints of all units, and their readiness; with `left`, a unit, and `on`, its machine,
         once no balancer here sends requests to it, or after a while."""
         values = parameters(query, "left", "on", HERE)
@@ -278,7 +278,7 @@ class Endpoints(Resource):
 class Daemon(Resource):
     """This kirschd, at /daemon."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """This kirschd: its process, its machine, what runs units there, its version; and the name and role
         of who asks."""
         parameters(query)
@@ -300,7 +300,7 @@ class Daemon(Resource):
 class Down(Resource):
     """End of this kirschd and its units, at /down."""
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Stop all units, those that use others first, and end this kirschd."""
         parameters(query)
         if self.api.member:
@@ -316,7 +316,7 @@ class Down(Resource):
 class Document(Resource):
     """This API's description, at /openapi.json."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the OpenAPI document of this API."""
         parameters(query)
         return json_answer(openapi.document())

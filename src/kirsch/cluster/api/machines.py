@@ -33,7 +33,7 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
 class Machines(Collection["OneMachine"]):
     """All machines, at /machines."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Every machine that is there."""
         parameters(query)
 
@@ -54,7 +54,7 @@ class OneMachine(Resource):
 
     name: str
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Return the machine with its settings."""
         parameters(query)
 
@@ -63,7 +63,7 @@ class OneMachine(Resource):
 
         return self.read_answer(run(self.loop, read()))
 
-    def PATCH(self, **query: Any) -> None:
+    def PATCH(self, /, **query: Any) -> None:
         """Set what people set: {"cordoned"?, "drained"?, "metadata"?: {KEY: TEXT}}; null takes a key away. It
         holds for when a machine that is away is back."""
         parameters(query)
@@ -71,7 +71,7 @@ class OneMachine(Resource):
         run(self.loop, self._change(change))
         empty()
 
-    def DELETE(self, **query: Any) -> None:
+    def DELETE(self, /, **query: Any) -> None:
         """Forget what a machine had in the flat network: it has left. By its whole id, for most are gone by
         then."""
         parameters(query)

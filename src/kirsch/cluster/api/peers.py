@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,8 @@ from kirsch.websocket import ClientOptions, Closed, Limits, WebSocketError
 from kirsch.websocket.asyncio import connect
 
 TIMEOUT = 10.0
+# How many machines are asked at once.
+AT_ONCE = 8
 ENDPOINTS = "/kirsch/v1/endpoints"
 # What one machine answers for itself alone, and asks no other.
 HERE = "here"
@@ -33,6 +36,23 @@ class Peers:
     def get(self, machine: Machine, path: str, *, timeout: float = TIMEOUT, **query: Any) -> Any:
         """Send GET to one machine about itself alone, and return its answer. For threads. Raises Refused."""
         return self._ask(machine, lambda client: client.get(path, **query, **{HERE: "yes"}), timeout)
+
+    def get_all(self, machines: Sequence[Machine], path: str, **query: Any) -> tuple[list[Any], list[str]]:
+        """Return the answers of several machines, each about itself alone, and why others do not answer. For
+        threads."""
+        missing: list[str] = []
+
+        def ask(machine: Machine) -> list[Any]:
+            try:
+                return [self.get(machine, path, **query)]
+            except Refused as error:
+                missing.append(str(error))
+                return []
+
+        if not machines:
+            return [], []
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [answer for found in pool.map(ask, machines) for answer in found], sorted(missing)
 
     def post(self, machine: Machine, path: str) -> Any:
         """Send POST without a body to one machine, and return its answer. For threads. Raises Refused."""

@@ -53,7 +53,7 @@ def images_of(text: str) -> set[str]:
 class Releases(Collection["OfApplication"]):
     """Releases of all applications, at /releases."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Releases of all applications, or of the one that is named, the newest first."""
         application = single(parameters(query, "application"), "application", "")
 
@@ -73,7 +73,7 @@ class OfApplication(Collection["OneRelease"]):
 
     application: str
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Open a release that brings an earlier one back: {"number"?, "who"?, "message"?, "now"?}, the last
         good one but one if no number is given."""
         parameters(query)
@@ -98,7 +98,7 @@ class OneRelease(Resource):
     application: str
     number: str
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """The release, its images, and of each unit that it changes the texts before and after (null for
         none)."""
         parameters(query)
@@ -127,7 +127,7 @@ class OneRelease(Resource):
 
         return json_answer(run(self.loop, read()))
 
-    def POST(self, **query: Any) -> bytes:
+    def POST(self, /, **query: Any) -> bytes:
         """Steer the release: {"do": "pause" | "resume" | "promote" | "abort"}."""
         parameters(query)
         verb = json_body().get("do")

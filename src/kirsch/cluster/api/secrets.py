@@ -22,7 +22,7 @@ MAX_BODY = 2 * MAX_SIZE
 class Secrets(Collection["OneSecret"]):
     """All secrets, at /secrets."""
 
-    def GET(self, **query: Any) -> bytes:
+    def GET(self, /, **query: Any) -> bytes:
         """Their names, when each was set, and which units use it; those that units wait for too."""
         parameters(query)
         return self.read_answer({"secrets": run(self.loop, self._listed())})
@@ -52,7 +52,7 @@ class OneSecret(Resource):
 
     name: str
 
-    def PUT(self, **query: Any) -> bytes:
+    def PUT(self, /, **query: Any) -> bytes:
         """Set it: {"value", "replace"?, "login"?}, the value in base64; with replace false only if it is new.
         `login`, {"owner", "role"}, is who logs in with it until the owner has it too."""
         parameters(query)
@@ -63,7 +63,7 @@ class OneSecret(Resource):
         answer = {"name": name, "created": created, "units": list(run(self.loop, self._users()))}
         return json_answer(answer, 201 if created else 200)
 
-    def POST(self, **query: Any) -> None:
+    def POST(self, /, **query: Any) -> None:
         """End the time of a login: {"login": null}."""
         parameters(query)
         name = secret_name(self.name)
@@ -72,7 +72,7 @@ class OneSecret(Resource):
         run(self.loop, self.node.secrets.settle(name))
         empty()
 
-    def DELETE(self, **query: Any) -> None:
+    def DELETE(self, /, **query: Any) -> None:
         """Forget it; one that units use only with force=yes."""
         force = flag(parameters(query, FORCE), FORCE)
         name = secret_name(self.name)

@@ -62,7 +62,7 @@ class Remains(Client):
         how = "was killed" if self.killed else "ended"
         return f"{self.state.parent} is not up; this is as of {at}, when it {how}"
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """Answer as kirschd would have: units, a unit, lines of the journal, no machine."""
         match path.removeprefix("/kirsch/v1/").partition("/"):
             case "units", _, "":

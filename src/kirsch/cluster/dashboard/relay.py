@@ -35,7 +35,7 @@ class Relay:
         self._client = client
         self._tool = WebSocketTool(bus)
 
-    def GET(self, *path: str, **query: Any) -> bytes | None:
+    def GET(self, /, *path: str, **query: Any) -> bytes | None:
         """Read, or follow a stream."""
         target = _target("GET", path)
         if "Upgrade" in cherrypy.serving.request.headers and target.removeprefix(API) in STREAMS:
