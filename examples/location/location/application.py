@@ -16,7 +16,7 @@ from kirsch.websocket.cherrypy import WebSocketTool
 cherrypy.tools.websocket = WebSocketTool()
 
 from .settings import Settings  # noqa: E402  the tool has to be there when resources are made
-from .token import Token, check  # noqa: E402
+from .token import Secret, Token, check  # noqa: E402
 from .where import Where  # noqa: E402
 
 STATIC = files(__package__) / "static"
@@ -33,11 +33,11 @@ class Root:
 
     exposed = True
 
-    def __init__(self, plugin: LocationPlugin, token: str) -> None:
+    def __init__(self, plugin: LocationPlugin, secret: Secret | None) -> None:
         self.location = Where(plugin, Page(File.read(STATIC / "index.html")))
         self.static = Static(STATIC, LOOK)
-        if token:
-            self.token = Token(token)
+        if secret is not None:
+            self.token = Token(secret)
 
     def GET(self) -> None:
         """It is at /location."""
@@ -46,12 +46,13 @@ class Root:
 
 def application(plugin: LocationPlugin, settings: Settings) -> Any:
     """The site as a CherryPy application."""
-    site = cherrypy.Application(Root(plugin, settings.token), "", configuration(settings))
+    secret = Secret(settings.token) if settings.token else None
+    site = cherrypy.Application(Root(plugin, secret), "", configuration(settings, secret))
     site.request_class = Request
     return site
 
 
-def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
+def configuration(settings: Settings, secret: Secret | None) -> dict[str, dict[str, Any]]:
     """CherryPy's configuration, path by path."""
     general: dict[str, Any] = {
         "request.dispatch": MethodDispatcher(),
@@ -61,5 +62,5 @@ def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
         **PROBLEMS,
     }
     # Parameters have been read then.
-    asked = {"hooks.before_handler.token": check(settings.token)} if settings.token else {}
+    asked = {"hooks.before_handler.token": check(secret)} if secret is not None else {}
     return {"/": general, "/location": asked}

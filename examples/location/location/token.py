@@ -3,6 +3,9 @@
 # ruff: noqa: N802  CherryPy dispatches to methods named as HTTP names them.
 
 import hmac
+import math
+import threading
+import time
 from collections.abc import Callable
 
 import cherrypy
@@ -10,7 +13,12 @@ import cherrypy
 from kirsch.web import Problem, is_for_people
 
 COOKIE = "location-token"
+# So many wrong tokens of one address, and then one in so many seconds; so many addresses are remembered.
+GUESSES = 20
+PAUSE = 3.0
+ADDRESSES = 1000
 WRONG = "This token is not the one on the phone's screen."
+SLOWLY = "There were too many wrong tokens from this address. Try again in a moment."
 MISSING = "Whoever asks has to know the token on the phone's screen."
 _FORM = """<form method="post" action="/token" class="card token">
 <label for="token">Token</label>
@@ -18,19 +26,58 @@ _FORM = """<form method="post" action="/token" class="card token">
 <button class="button primary">Show the location</button></form>"""
 
 
+class Guesses:
+    """Wrong tokens of each address, by which whoever guesses is slowed down. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # When each address would have no guess behind it any more, in seconds that only grow.
+        self._until: dict[str, float] = {}
+
+    def wait(self, address: str, now: float) -> float:
+        """Return the seconds until an address may try again; 0 if it may now."""
+        with self._lock:
+            return max(self._until.get(address, 0.0) - now - (GUESSES - 1) * PAUSE, 0.0)
+
+    def count(self, address: str, now: float) -> None:
+        """Count a wrong token. The addresses that were wrong last are remembered."""
+        with self._lock:
+            self._until[address] = max(self._until.pop(address, 0.0), now) + PAUSE
+            if len(self._until) > ADDRESSES:
+                del self._until[next(iter(self._until))]
+
+
+class Secret:
+    """The token, with which tokens of requests are compared: slowly, where many were wrong."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self._guesses = Guesses()
+
+    def known(self, given: object) -> bool:
+        """Compare what the request gives with the token. Raises Problem where there were too many guesses."""
+        address, now = cherrypy.serving.request.remote.ip, time.monotonic()
+        if wait := self._guesses.wait(address, now):
+            raise Problem(429, SLOWLY, {"Retry-After": str(math.ceil(wait))})
+        if isinstance(given, str) and is_token(given, self.token):
+            return True
+        self._guesses.count(address, now)
+        return False
+
+
 class Token:
     """/token: where people type the token."""
 
     exposed = True
 
-    def __init__(self, token: str) -> None:
-        self._token = token
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
 
     def POST(self, token: object = "") -> None:
         """Take it, and show the location."""
-        if not isinstance(token, str) or not is_token(token, self._token):
+        if not self._secret.known(token):
             raise refusal(WRONG)
-        remember(self._token)
+        remember(self._secret.token)
         raise cherrypy.HTTPRedirect("/location", 303)
 
 
@@ -39,7 +86,7 @@ def is_token(given: str, token: str) -> bool:
     return hmac.compare_digest(_plain(given), _plain(token))
 
 
-def check(token: str) -> Callable[[], None]:
+def check(secret: Secret) -> Callable[[], None]:
     """The hook that lets those pass who know the token: by cookie, by Authorization, or in the address.
 
     A browser that has it in the address gets it as a cookie, and an address without it.
@@ -48,18 +95,18 @@ def check(token: str) -> Callable[[], None]:
     def refuse() -> None:
         request = cherrypy.serving.request
         cookie = request.cookie.get(COOKIE)
-        if cookie is not None and is_token(cookie.value, token):
+        if cookie is not None and secret.known(cookie.value):
             return
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and is_token(credentials, token):
+        if scheme.lower() == "bearer" and secret.known(credentials):
             return
         in_address = request.params.get("token")
         if in_address is None:
             raise refusal(MISSING)
-        if not isinstance(in_address, str) or not is_token(in_address, token):
+        if not secret.known(in_address):
             raise refusal(WRONG)
         if request.method in ("GET", "HEAD") and is_for_people():
-            remember(token)
+            remember(secret.token)
             raise cherrypy.HTTPRedirect(request.path_info, 303)
         del request.params["token"]
 

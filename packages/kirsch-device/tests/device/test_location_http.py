@@ -218,6 +218,19 @@ class TestToken:
         # What is looked at to type it is no secret; nor is whether this lives.
         assert ask(shared, "/static/app.css").status == ask(shared, "/readyz").status == 200
 
+    def test_who_guesses_is_slowed_down_and_others_are_not(self, start):
+        shared = start("--share", "--source", "fixed:1,2")
+        statuses = []
+        while 429 not in statuses and len(statuses) < 500:
+            statuses.append(ask(shared, f"/location?token={len(statuses)}").status)
+        assert len(statuses) > 20
+        assert set(statuses[:-1]) == {401}
+        assert statuses[-1] == 429
+        other = http.client.HTTPConnection("127.0.0.1", shared.port, 20, source_address=("127.0.0.2", 0))
+        with closing(other):
+            other.request("GET", f"/location?token={shared.token}")
+            assert other.getresponse().status == 200
+
     def test_with_it(self, shared):
         for token in (shared.token, shared.token.lower().replace("-", "")):
             assert ask(shared, Authorization=f"Bearer {token}").json["latitude"] == 1
