@@ -15,7 +15,7 @@ from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client, applied
 from kirsch.cluster.application import Application
 from kirsch.cluster.application.build import made
-from kirsch.cluster.application.plan import Destroy, Plan, Submit, alone, plan, steps_of
+from kirsch.cluster.application.plan import Destroy, Plan, Submit, interruptions, plan, steps_of
 from kirsch.cluster.application.target import Target, meanwhile, standing, waves
 from kirsch.cluster.image.lock import registry_lock, shared
 
@@ -42,7 +42,7 @@ def up_on(application: Application, options: Options) -> int:
         # A unit that is refused is told before images are sent and secrets made.
         warnings = target.check(planned)
         if not options.dry_run:
-            for line in alone(planned):
+            for line in interruptions(planned):
                 print(line, flush=True)
             with steps:
                 warnings, number = target.carry_out(planned, steps, note_of(options))

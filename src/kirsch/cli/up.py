@@ -24,7 +24,7 @@ from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
-from kirsch.cluster.application.plan import Now, Plan, alone, known_units, plan, steps_of
+from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -81,7 +81,7 @@ def up(options: Options) -> int:
 def _update(application: Application, client: Client, options: Options) -> int:
     """Bring an application that is up to what its folder says."""
     before = _processes(client)
-    for line in alone(_planned(application, client)):
+    for line in interruptions(_planned(application, client)):
         print(line, flush=True)
     started, number = apply(client, application, note_of(options))
     if number is not None:

@@ -150,7 +150,7 @@ def steps_of(plan: Plan) -> list[str]:
     return lines
 
 
-def alone(plan: Plan) -> list[str]:
+def interruptions(plan: Plan) -> list[str]:
     """Return a line for each unit that is away for a moment, for it is replaced and nobody else serves."""
     found = (
         (service, units) for service, units in _replaced(plan).items() if _is_alone(service, units, plan)
