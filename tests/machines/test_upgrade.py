@@ -37,6 +37,7 @@ def test_the_same_and_the_next_minor_version_are_taken(new):
 )
 def test_other_versions_are_refused(new, reason):
     assert refusal("n1", "0.3.1", new) == reason
+    assert "n1 has no kirsch in /opt/kirsch" in refusal("n1", "", new)
 
 
 def next_wheel(folder: Path, version: str, broken: bool = False) -> Path:

@@ -18,7 +18,7 @@ from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.power import until_well
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
-from kirsch.cluster.provision.settings import KIRSCHD
+from kirsch.cluster.provision.settings import HOME, KIRSCHD
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.status import machine_statuses
 from kirsch.cluster.provision.steps import Show, Step, perform
@@ -33,6 +33,8 @@ def refusal(machine: str, there: str, new: str) -> str:
 
     The registry and the API are understood by the versions next to each other alone.
     """
+    if not there:
+        return f"{machine} has no kirsch in {HOME}: its kirschd was not installed by `kirsch cluster`"
     before, after = (Version(text).release[:2] for text in (there, new))
     following = ((before[0], before[1] + 1), (before[0] + 1, 0))
     if after == before or after in following:
