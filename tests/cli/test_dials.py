@@ -149,6 +149,9 @@ def test_what_left_is_gone(picture: Picture) -> None:
     picture.take({"units": [{"name": "webdb.container", "gone": True}], "left": []})
     picture.take({"units": [], "left": [{"name": "notes@2.container", "machine": "b" * 32}]})
     assert names(picture, View()) == ["notes@1"]
+    # A stream that was opened again begins with all units.
+    picture.take({"units": [line("till.service", "b" * 32)], "left": []}, whole=True)
+    assert names(picture, View()) == ["till.service"]
 
 
 def test_a_machine_that_sends_no_samples_is_gone(picture: Picture) -> None:

@@ -40,8 +40,11 @@ class Picture:
     used: dict[Key, Row] = field(default_factory=dict)
     past: dict[Key, "deque[float | None]"] = field(default_factory=dict)
 
-    def take(self, message: Row) -> None:
-        """Take in a message of /events."""
+    def take(self, message: Row, whole: bool = False) -> None:
+        """Take in a message of /events; `whole` is one with all units, and others than its have gone."""
+        if whole:
+            there = {(line["name"], line["machine"]) for line in message["units"]}
+            self._drop([key for key in self.lines if key not in there])
         for line in message["units"]:
             if line.get("gone"):
                 self._drop([key for key in self.lines if key[0] == line["name"]])

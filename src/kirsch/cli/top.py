@@ -68,11 +68,14 @@ def top(options: Options) -> int:
     picture = Picture(machine_names(client, recorded_names(options)))
     once = options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty())
     picture.take({"units": client.get(UNITS)["units"], "left": []})
-    for figures in client.get(FIGURES, **({} if once else {"since": time.time() - BEFORE}))["machines"]:
+    answer = client.get(FIGURES, **({} if once else {"since": time.time() - BEFORE}))
+    for figures in answer["machines"]:
         if figures["times"]:
             picture.measure(figures)
     if once:
         _print(picture, options)
+        for reason in answer["missing"]:
+            print(f"kirsch: {reason}: its figures are missing here", file=sys.stderr)
         return 0
     # Otherwise Esc is waited for, to see whether it begins the sequence of another key.
     os.environ.setdefault("ESCDELAY", "25")
@@ -119,7 +122,8 @@ class _Screen:
         self._client = client
         self._picture = picture
         self._view = View()
-        self._messages: queue.SimpleQueue[dict[str, Any] | str] = queue.SimpleQueue()
+        # A message with True if it has all units, or why there are no more.
+        self._messages: queue.SimpleQueue[tuple[dict[str, Any], bool] | str] = queue.SimpleQueue()
         self._styles: dict[str, int] = {}
 
     def run(self, window: "curses.window") -> None:
@@ -185,7 +189,7 @@ class _Screen:
             message = self._messages.get()
             if isinstance(message, str):
                 raise Failure(message)
-            self._picture.take(message)
+            self._picture.take(*message)
             found = True
         return found
 
@@ -212,8 +216,11 @@ class _Screen:
         client = self._options.client()
         try:
             while True:
+                whole = True
                 for message in client.stream(EVENTS, figures="yes"):
-                    self._messages.put(message)
+                    # Samples may come before the first message with units.
+                    self._messages.put((message, whole and "figures" not in message))
+                    whole = whole and "figures" in message
                 if not client.transport.several:
                     self._messages.put("kirschd has ended")
                     return
