@@ -22,7 +22,7 @@ from kirsch.cluster.api.client import Client
     text="It serves the page itself, on 127.0.0.1, until Ctrl-C, and speaks to kirschd as every verb does: "
     "the cluster has no port for it, and buttons can do what you may. The address that it prints works "
     "once, for one browser.\n\n"
-    "From another computer: `ssh -L PORT:127.0.0.1:PORT HOST kirsch dashboard --port PORT`.",
+    "From another computer: `ssh -t -L PORT:127.0.0.1:PORT HOST kirsch dashboard --port PORT`.",
     example="kirsch dashboard",
 )
 def dashboard(options: Options) -> int:
