@@ -126,4 +126,3 @@ function showCell(item, line) {
   setText(link.children[0], sign);
   setText(link.children[2], ` ${words}`);
 }
-

@@ -94,7 +94,7 @@ export const RELEASES = {
 };
 export const isOver = (release) => ["done", "rolled-back", "aborted", "failed", "superseded"].includes(release.state);
 
-/** One assignment of the audit log, in words. */
+/** One entry of the audit log, in words. */
 export function audited(entry) {
   const request = `${entry.method} ${entry.path.replace("/kirsch/v1", "")} ${entry.names.join(" ")}`.trim();
   return entry.status < 400 ? request : `${request}: refused (${entry.status})`;
