@@ -96,10 +96,14 @@ def read_order(event: Mapping[str, Any], now: float) -> Order | None:
         return None
     if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (until, at)):
         return None
-    user, room, reason = texts
-    if not user and not room:
+    try:
+        until, at = float(until), float(at)
+    except OverflowError:
         return None
-    return Order(do, user, room, float(until), reason[:100], min(float(at), now + AHEAD))
+    user, room, reason = texts
+    if math.isnan(until) or math.isnan(at) or not (user or room):
+        return None
+    return Order(do, user, room, until, reason[:100], min(at, now + AHEAD))
 
 
 def _age(order: Order) -> tuple[float, str, float, str]:

@@ -395,7 +395,9 @@ class ConnectionRegistry:
         clock = time.time()
         for connection in self.connections:
             if connection.identity.expires <= clock:
+                self._forget(connection)
                 connection.dismiss(protocol.UNAUTHENTICATED, "the token has expired")
+                continue
             for room, ticket in tuple(connection.tickets.items()):
                 if ticket.expires <= clock:
                     self.expel(connection, room, "the ticket has expired")

@@ -78,7 +78,8 @@ class Tokens:
 
     def _read(self, token: object, audience: str) -> dict[str, Any]:
         """Return the claims of a token, or none if it is not good."""
-        if not isinstance(token, str) or len(token) > MOST:
+        # A JWT is ASCII; PyJWT raises UnicodeEncodeError for a lone surrogate, which JSON can have.
+        if not isinstance(token, str) or not token.isascii() or len(token) > MOST:
             return {}
         try:
             claims: dict[str, Any] = jwt.decode(
