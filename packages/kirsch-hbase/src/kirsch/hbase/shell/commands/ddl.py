@@ -89,7 +89,7 @@ def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
             continue
         family = family_text(hash_["NAME"])
         if family in [one.name for one in made.families]:
-            raise CommandError(f"family {family} is named twice")
+            raise CommandError(f"family {_printable(family)} is named twice")
         made = schema.with_family(session, made, family, hash_)
     if not made.families:
         raise UsageError("create: a table needs a family: create 't1', 'f1'")
