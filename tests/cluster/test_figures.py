@@ -1,6 +1,8 @@
 """Figures: samples in, rates out; what /proc and control groups say; reports of balancers."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from kirsch.cluster.balancer.haproxy import BackendCounts, backend_counts
 from kirsch.cluster.balancer.report import read_report, report_interval, write_report
 from kirsch.cluster.node.figures import Figures, Sample, UnitSample
 from kirsch.cluster.runtime.base import ProcessGroup
+from kirsch.cluster.runtime.process.notify_socket import descends_from
 from kirsch.cluster.runtime.usage import Process, Usage, UsageReader, descendants, parse_io, parse_process
 
 STAT = b"42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 30 20 20 0 1 0 9 1000 25 1844 1"
@@ -146,6 +149,17 @@ COUNTED = {
     "sys/fs/cgroup/system.slice/a.service/memory.peak": "9000\n",
     "sys/fs/cgroup/system.slice/a.service/io.stat": "254:0 rbytes=1 wbytes=2\n",
 }
+
+
+def test_a_process_may_have_any_name() -> None:
+    renamed = "open('/proc/self/comm', 'wb').write(b'\\xff) S 1'); print('renamed', flush=True); input()"
+    command = [sys.executable, "-c", renamed]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"renamed\n"
+        assert descends_from(process.pid, {os.getpid()})
+        process.stdin.write(b"\n")
 
 
 @pytest.mark.parametrize(

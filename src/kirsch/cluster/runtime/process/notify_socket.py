@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from kirsch.cluster.runtime.progress import Notified
+from kirsch.cluster.runtime.usage import parse_process
 
 MAX_DATAGRAM = 4096  # bytes, as systemd's own
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD in the kernel
@@ -105,8 +106,8 @@ def descends_from(pid: int, ancestors: set[int]) -> bool:
     """Return True if a process is one of `ancestors` or descends from one; False once it is gone."""
     while pid > 1 and pid not in ancestors:
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
+            process = parse_process(Path(f"/proc/{pid}/stat").read_bytes())
         except OSError:
             return False
-        pid = int(stat.rpartition(")")[2].split()[1])
+        pid = process.parent
     return pid in ancestors
