@@ -2,7 +2,9 @@
 
 import http.server
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -10,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.cli.application import descendants
+from tests.deadline import eventually
 
 from kirsch.cli.main import main
 from kirsch.cluster.image.lock import registry_lock, shared
@@ -310,6 +314,36 @@ class TestLive:
         assert f"{content} is removed" in gone
         assert content not in podman.names()
         assert f"localhost/{podman.prefix}:latest" in podman.names()
+
+    def test_what_a_killed_build_uses_is_no_reason_not_to_prune(self, podman, web, tmp_path):
+        for text in ("FROM {}\nENV A=1\n", "FROM {}\nENV A=2\n"):
+            (tmp_path / "Containerfile").write_text(text.format(web))
+            podman.kirsch("image", "build", tmp_path, "-t", podman.prefix)
+            if "1" in text:
+                self.break_off(podman, f"FROM localhost/{podman.prefix}\nRUN sleep 600\n")
+        try:
+            podman.kirsch("image", "prune")
+        finally:
+            podman.podman("rm", "--force", *self.working(podman))
+        assert f"localhost/{podman.prefix}:latest" in podman.names()
+
+    def break_off(self, podman, containerfile: str) -> None:
+        """Kill a build in its first step."""
+        command = ["podman", "--runtime", "runc", "build", "--file", "-", "--tag", f"{podman.prefix}-broken"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=podman.environment) as building:
+            assert building.stdin
+            building.stdin.write(containerfile.encode())
+            building.stdin.close()
+            eventually(lambda: self.working(podman))
+            for each in descendants(building.pid):
+                os.kill(each, signal.SIGKILL)
+
+    @staticmethod
+    def working(podman) -> list[str]:
+        """The containers of builds from the test's image."""
+        words = ("ps", "--all", "--external", "--format", "{{.ID}} {{.Names}}")
+        lines = [line.split() for line in podman.podman(*words).splitlines()]
+        return [id for id, *names in lines if any(podman.prefix in name for name in names)]
 
     @staticmethod
     def push(podman, image: str, registry: Registry) -> None:

@@ -66,5 +66,6 @@ def prune() -> Command:
 
 
 def users(image: str) -> Command:
-    """The names of the containers that were made from an image, running or not."""
-    return podman("ps", "--all", "--filter", f"ancestor={image}", "--format", "{{.Names}}")
+    """The names of the containers that were made from an image: running or not, and those that a build which
+    was killed has left."""
+    return podman("ps", "--all", "--external", "--filter", f"ancestor={image}", "--format", "{{.Names}}")
