@@ -100,7 +100,10 @@ def test_what_a_unit_names_by_content_stays_and_what_nobody_names_goes(
     kirsch("--cluster", cluster.name, "submit", unit)
     runner, shell = Runner(), shell_of(cluster, cluster.machines[-1])
     pull = shell.command(f"podman pull --quiet {first}")
+    runner.run(pull)
     kirsch("image", "prune", "--on", cluster.name)
+    # On the machine, without asking the registry.
+    runner.run(shell.command(f"podman image exists {first}"))
     runner.run(pull)
     kirsch("--cluster", cluster.name, "destroy", unit.name)
     kirsch("image", "prune", "--on", cluster.name)

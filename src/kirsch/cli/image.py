@@ -225,8 +225,8 @@ def pull(options: Options) -> int:
     "remove images that have been replaced",
     ON,
     text="They are those with no name but that of their content, or none at all, unless a container uses "
-    "them; on a cluster, all that no container uses, and of its registry those by their content alone that "
-    "no unit names.",
+    "them; on a cluster, all that no container uses and neither a unit names nor a release could bring back, "
+    "and of its registry those of them that have no name but that of their content.",
     example="kirsch image prune --on kirsch",
 )
 def prune(options: Options) -> int:
@@ -262,13 +262,14 @@ def _prune_cluster(name: str) -> int:
     with exclusive(registry_lock(registry.address)) as alone:
         if not alone:
             raise ImageError(f"something is being sent to {name}, or removed there: do this again later")
+        texts = None
         try:
             texts = texts_of(Client(transport_to(Where(cluster=name))))
             with RegistryClient(registry) as client:
                 print(f"registry: {_removed(garbage_collect(client, texts))}")
         except (ClientError, ImageError) as error:
             print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
-        counts, left = prune_machines(cluster, Runner())
+        counts, left = prune_machines(cluster, texts, Runner())
     for machine, count in counts.items():
         print(f"{machine}: {_removed(count)}")
     for reason in left:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kirsch.cluster.image import podman
@@ -110,19 +111,41 @@ def prune(runner: Runner, busy: Callable[[], None]) -> Iterator[str]:
             busy()
 
 
-# Images that no container of a machine was made from; layers of its registry that no image has any more.
-ON_MACHINE = f"{{ ! command -v podman >/dev/null || podman image prune --all --force; }} && {{ {CLEAN}; }}"
+# Names of images on a machine; of one without podman none.
+NAMES = "! command -v podman >/dev/null || podman image ls --format '{{.Repository}}:{{.Tag}}'"
+# Some of them, of which no container was made; images without a name; layers that no image of a registry has.
+REMOVE = (
+    "for name in {names}; do "
+    'podman ps --all --external --quiet --filter ancestor="$name" | grep -q . || '
+    '{{ podman image rm "$name" >/dev/null && echo "$name"; }}; done; '
+    "{{ ! command -v podman >/dev/null || podman image prune --force; }} && {{ {clean}; }}"
+)
 
 
-def prune_machines(cluster: ClusterRecord, runner: Runner) -> tuple[dict[str, int], list[str]]:
-    """Remove from a cluster's machines the images that no container there uses: how many, by the machines'
-    names, and why some could not be asked, for a person."""
+def removable(names: Iterable[str], texts: Collection[str]) -> list[str]:
+    """Return the names of images that are in no text. Pure."""
+    named = (name for name in names if not name.endswith(":<none>"))
+    return sorted(name for name in named if not any(name in text for text in texts))
+
+
+def prune_machines(
+    cluster: ClusterRecord, texts: Collection[str] | None, runner: Runner
+) -> tuple[dict[str, int], list[str]]:
+    """Remove from a cluster's machines the images that no container uses and no text names.
+
+    `texts` are those of units, and those that a release could bring back; None where they are not known:
+    then only images without a name go. Returns how many went, by the machines' names, and why some machines
+    could not be asked, for a person.
+    """
     counts: dict[str, int] = {}
     left: list[str] = []
 
     def prune_one(machine: MachineRecord) -> None:
+        shell = shell_of(cluster, machine)
         try:
-            said = act(runner, shell_of(cluster, machine), machine.name, ON_MACHINE)
+            there = [] if texts is None else act(runner, shell, machine.name, NAMES).split()
+            names = shlex.join(removable(there, texts or ()))
+            said = act(runner, shell, machine.name, REMOVE.format(names=names, clean=CLEAN))
         except ProvisionError as error:
             left.append(str(error))
         else:
