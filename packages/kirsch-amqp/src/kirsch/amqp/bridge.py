@@ -323,8 +323,8 @@ class Bridge(SimplePlugin):
         self, connection: Connection, room: str, direction: Direction, number: int | None = None
     ) -> bool:
         """Return True if a connection may read or write in a room; tell it if not."""
-        if shut := self._refusal(connection, room, direction):
-            connection.refuse("forbidden", shut, room, number)
+        if reason := self._refusal(connection, room, direction):
+            connection.refuse("forbidden", reason, room, number)
             return False
         if self._authorise(connection.identity, room, direction):
             return True

@@ -29,7 +29,7 @@ log = logging.getLogger("kirsch.amqp")
 Authenticate = Callable[[Hello, Any], Identity | None]
 MayRead = Callable[[Connection, str], bool]
 Tickets = Callable[[str, str, str], Ticket | None]
-Shut = Callable[[Connection, str], str]
+Refusal = Callable[[Connection, str], str]
 
 # Seconds until an offset, a stream or a process that is unknown here is considered gone.
 AHEAD = 3.0
@@ -56,15 +56,15 @@ class _Waiting:
 class ConnectionRegistry:
     """Connections of one process: strangers until their hello, then clients, each with one connection.
 
-    `may_read` tells a connection that it may not join a room; `shut` returns why it may not, without asking
-    the application. `tickets` reads a ticket for a room and a user. `soon` has `let_in` called in a moment.
+    `may_read` tells a connection that it may not join a room; `refusal` returns why it may not, whatever the
+    application says. `tickets` reads a ticket for a room and a user. `soon` has `let_in` called in a moment.
     """
 
     def __init__(
         self,
         authenticate: Authenticate,
         may_read: MayRead,
-        shut: Shut,
+        refusal: Refusal,
         tickets: Tickets,
         *,
         amqp: AMQPPlugin,
@@ -78,7 +78,7 @@ class ConnectionRegistry:
     ) -> None:
         self._authenticate = authenticate
         self._may_read = may_read
-        self._shut = shut
+        self._refusal = refusal
         self._tickets = tickets
         self._amqp = amqp
         self._stream = stream
@@ -221,8 +221,8 @@ class ConnectionRegistry:
                     return
                 self._paging.discard(connection)
                 # It may have been shut out while the page was read.
-                if shut := self._shut(connection, history.room):
-                    connection.refuse("forbidden", shut, history.room)
+                if reason := self._refusal(connection, history.room):
+                    connection.refuse("forbidden", reason, history.room)
                 else:
                     self._send_page(connection, history.room, page)
 
@@ -295,10 +295,10 @@ class ConnectionRegistry:
         join = waiting.join
         if connection.close_sent is not None or self._clients.get(connection.client_id) is not connection:
             return
-        if shut := self._shut(connection, join.room):
+        if reason := self._refusal(connection, join.room):
             # A ticket may have expired while the join waited.
             connection.tickets.pop(join.room, None)
-            connection.refuse("forbidden", shut, join.room)
+            connection.refuse("forbidden", reason, join.room)
             return
         now = time.monotonic()
         if waiting.since is None:
