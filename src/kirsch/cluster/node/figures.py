@@ -121,15 +121,6 @@ class Figures:
                 peaks[name] = unit.pid, most
         self._ready_since, self._peaks = ready, peaks
 
-    def peak(self, name: str) -> int | None:
-        """Return the most memory that a unit had since it started; None where it has no processes."""
-        found = self._peaks.get(name)
-        return found[1] if found else None
-
-    def ready_since(self, name: str) -> float | None:
-        """Return since when a unit is ready, in seconds since the epoch; None where it is not."""
-        return self._ready_since.get(name)
-
     def read(self, since: float | None = None, units: Collection[str] = ()) -> dict[str, Any]:
         """Return what the API has of this machine: the samples after a time, or the last one; of all units if
         none is named."""
