@@ -156,8 +156,8 @@ class Quotas:
         return {str(e.getKey()): int(e.getValue()) for e in found.entrySet()}
 
     def usage(self, *, table: str = "", namespace: str = "", server: str = "") -> list[Usage]:
-        """Return the use of limits of space: of a table or namespace as the master knows it, else of all
-        tables as a server (`host,port,started`) knows it, else as any server does."""
+        """Return how much of their limits of space tables use: a table or a namespace, as the master counts it;
+        else all tables, as one server (`host,port,started`) counts them, or as all servers do."""
         if table or namespace:
             subject = hbase("TableName").valueOf(table_name(table)) if table else namespace_name(namespace)
             found = [(str(subject), self._call(self._java.getCurrentSpaceQuotaSnapshot, subject))]
