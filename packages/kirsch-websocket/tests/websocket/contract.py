@@ -6,9 +6,10 @@ import time
 
 from tests.deadline import eventually
 from tests.websocket import serving
+from tests.websocket.echoes import recording
 from tests.websocket.serving import PATIENCE
 
-from kirsch.websocket import Policy, WebSocket
+from kirsch.websocket import Policy
 
 PLAIN = Policy(deflate=None)
 
@@ -42,20 +43,7 @@ class Told(queue.SimpleQueue):
 def recorder(**methods):
     """An application class that tells what happens to it; `methods` in place of its own."""
     told = Told()
-
-    class Recorder(WebSocket):
-        def opened(self):
-            told.put(("opened", self))
-
-        def received_message(self, message):
-            told.put(("message", message))
-
-        def closed(self, code, reason):
-            told.put(("closed", code, reason))
-
-    for name, method in methods.items():
-        setattr(Recorder, name, method)
-    return Recorder, told
+    return recording(told.put, methods), told
 
 
 def still(count, least=0):

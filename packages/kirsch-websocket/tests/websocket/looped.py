@@ -10,9 +10,10 @@ import os
 import socket
 import struct
 
-from kirsch.websocket.core.application import WebSocket
+from tests.websocket.echoes import recording
+from tests.websocket.wire import masked
+
 from kirsch.websocket.core.errors import Closed, Slow
-from kirsch.websocket.core.frame import header, mask
 from kirsch.websocket.core.handshake import Policy
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.opening import ClientOptions
@@ -104,20 +105,7 @@ def on_loops(cls):
 def recorder(**more):
     """An application class that tells a queue what happens to it."""
     told = asyncio.Queue()
-
-    class Recorder(WebSocket):
-        def opened(self):
-            told.put_nowait(("opened", self))
-
-        def received_message(self, message):
-            told.put_nowait(("message", message))
-
-        def closed(self, code, reason):
-            told.put_nowait(("closed", code, reason))
-
-    for name, method in more.items():
-        setattr(Recorder, name, method)
-    return Recorder, told
+    return recording(told.put_nowait, more), told
 
 
 async def closed(ws):
@@ -191,10 +179,6 @@ class Raw:
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
-
-
-def masked(payload, first=0x82):
-    return header(first, len(payload), True) + b"abcd" + mask(payload, b"abcd")
 
 
 BYE = masked((1000).to_bytes(2), 0x88)

@@ -7,11 +7,10 @@ import os
 import struct
 
 import pytest
-from tests.websocket.echoes import Echo, echo
+from tests.websocket.echoes import Echo, echo, recording
+from tests.websocket.wire import masked
 
-from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
-from kirsch.websocket.core.frame import header, mask
 from kirsch.websocket.core.handshake import Policy
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.opening import ClientOptions
@@ -48,20 +47,7 @@ def page(environ, start_response):
 def recorder(**more):
     """An application class that tells a queue what happens to it."""
     told = gevent.queue.Queue()
-
-    class Recorder(WebSocket):
-        def opened(self):
-            told.put(("opened", self))
-
-        def received_message(self, message):
-            told.put(("message", message))
-
-        def closed(self, code, reason):
-            told.put(("closed", code, reason))
-
-    for name, method in more.items():
-        setattr(Recorder, name, method)
-    return Recorder, told
+    return recording(told.put, more), told
 
 
 def living():
@@ -145,10 +131,6 @@ class Raw:
 
     def __exit__(self, *error):
         self.sock.close()
-
-
-def masked(payload, first=0x82):
-    return header(first, len(payload), True) + b"abcd" + mask(payload, b"abcd")
 
 
 def until_slow(ws):
