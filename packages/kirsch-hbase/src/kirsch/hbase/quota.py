@@ -156,7 +156,7 @@ class Quotas:
         return {str(e.getKey()): int(e.getValue()) for e in found.entrySet()}
 
     def usage(self, *, table: str = "", namespace: str = "", server: str = "") -> list[Usage]:
-        """Return how much of their limits of space tables use: a table or a namespace, as the master counts it;
+        """Return how much of their limits of space tables use: one table or namespace, as the master counts;
         else all tables, as one server (`host,port,started`) counts them, or as all servers do."""
         if table or namespace:
             subject = hbase("TableName").valueOf(table_name(table)) if table else namespace_name(namespace)
