@@ -63,6 +63,19 @@ def test_a_unit_that_ended_has_no_numbers_and_one_that_left_is_forgotten() -> No
     assert figures.read(since=0)["units"][0]["memory"] == [None, None, None, 1000]
 
 
+def test_totals_do_not_shrink_when_a_process_takes_its_part_away() -> None:
+    figures = Figures()
+    for number, cpu in enumerate((10.0, 12.0, 3.0, 4.0)):
+        figures.add(sample(number, using(cpu)))
+    totals = figures.totals("a.service")
+    assert totals is not None
+    assert (totals.cpu, totals.read) == (13.0, 1300)
+    figures.add(sample(4, using(0.5, pid=8)))
+    totals = figures.totals("a.service")
+    assert totals is not None
+    assert totals.cpu == 0.5
+
+
 @pytest.mark.parametrize("number", [1, 4, 5, 6, 10, 13])
 def test_the_ring_keeps_the_last_samples(number: int) -> None:
     figures = Figures(kept=5)

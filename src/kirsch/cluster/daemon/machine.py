@@ -44,6 +44,8 @@ def setup(settings: Settings) -> Setup:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise DaemonError(f"cannot keep anything in {folder}: {error.strerror}") from None
+    signs = renewal is not None and renewal.signs
+    backups = Nightly(settings.state / "backups", settings.cluster) if signs else None
     return Setup(
         lambda: _make(settings, machine_id),
         settings.run / "kirsch.sock",
@@ -52,16 +54,16 @@ def setup(settings: Settings) -> Setup:
         tls=tls,
         certificates=settings.certificates,
         audit=AuditLog(settings.state / "audit"),
-        upkeep=partial(_upkeep, settings, renewal) if renewal is not None else None,
+        upkeep=partial(_upkeep, renewal, backups) if renewal is not None else None,
+        backups=backups,
     )
 
 
-async def _upkeep(settings: Settings, renewal: Renewal, node: Node) -> None:
+async def _upkeep(renewal: Renewal, backups: Nightly | None, node: Node) -> None:
     """Look after the certificate, and make backups where the authority's key is."""
     tasks = [renewal.run(node)]
-    if renewal.signs:
-        nightly = Nightly(settings.state / "backups", settings.cluster)
-        tasks.append(nightly.run(node.mirror, node.cluster))
+    if backups is not None:
+        tasks.append(backups.run(node.mirror, node.cluster))
     await asyncio.gather(*tasks)
 
 

@@ -22,7 +22,8 @@ from kirsch.cluster.api.streams import Streams
 from kirsch.cluster.model import keys
 from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.node.audit import AuditLog
-from kirsch.cluster.node.metrics import ClusterCollector, reconcile_times
+from kirsch.cluster.node.backup import Nightly
+from kirsch.cluster.node.metrics import ClusterCollector, NodeCollector, reconcile_times
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.registry.base import RegistryError, Unavailable
 
@@ -48,6 +49,8 @@ class Setup:
     audit: AuditLog | None = None
     # What goes on as long as the machine is in the cluster.
     upkeep: Callable[[Node], Coroutine[Any, Any, None]] | None = None
+    # Those that `upkeep` makes, for metrics of their age.
+    backups: Nightly | None = None
 
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,8 @@ log = logging.getLogger(__name__)
 RETRY = 1.0
 # How often the service manager is asked to wait longer, in seconds.
 PATIENCE = 10.0
+# Seconds that the event loop has to tell its metrics; Prometheus waits for ten.
+METRICS_TIMEOUT = 8.0
 
 
 class NodePlugin(SimplePlugin):
@@ -203,6 +208,8 @@ class ApiPlugin(SimplePlugin):
             self.setup.audit,
         )
         self.metrics.add(ClusterCollector(node.cluster))
+        ask = partial(self.loop.run, timeout=METRICS_TIMEOUT)
+        self.metrics.add(NodeCollector(node, ask, self.setup.backups))
         node.engine.reconciled = reconcile_times(self.metrics.registry)
         cherrypy.tree.mount(kirsch.tree(api), "/kirsch/v1", {"/": CONFIG})
         cherrypy.tree.mount(fleet.tree(api), "/fleet/v1", {"/": fleet.CONFIG})

@@ -165,7 +165,7 @@ class Nightly:
     async def run(self, mirror: Mirror, now: Callable[[], Cluster]) -> None:
         """Make them until cancelled; `now` returns the cluster as it is known."""
         while True:
-            pause = self._left()
+            pause = self.newest() + INTERVAL - time.time()
             if pause <= 0:
                 pause = INTERVAL
                 try:
@@ -187,10 +187,10 @@ class Nightly:
     def _made(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
 
-    def _left(self) -> float:
-        """Return the seconds until the next is due."""
+    def newest(self) -> float:
+        """Return when the last was made, in seconds since the epoch; 0 where there is none."""
         made = self._made()
         try:
-            return made[-1].stat().st_mtime + INTERVAL - time.time() if made else 0.0
+            return made[-1].stat().st_mtime if made else 0.0
         except OSError:
             return 0.0

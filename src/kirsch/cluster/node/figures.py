@@ -7,7 +7,7 @@ import math
 import threading
 from array import array
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kirsch.cluster.balancer.haproxy import BackendCounts
@@ -80,7 +80,7 @@ class Figures:
         self._backends: dict[Backend, Series] = {}
         self._last: Sample | None = None
         self._ready_since: dict[str, float] = {}
-        self._peaks: dict[str, tuple[int, int]] = {}
+        self._totals: dict[str, Usage] = {}
 
     @property
     def last(self) -> Sample | None:
@@ -109,17 +109,25 @@ class Figures:
             self._note(before, sample)
 
     def _note(self, before: Sample | None, sample: Sample) -> None:
-        """Keep since when units are ready, and the most memory that they had since they started."""
+        """Keep since when units are ready, and their totals since they started."""
         ready = {}
-        peaks = {}
+        totals = {}
         for name, unit in sample.units.items():
             if unit.ready:
                 ready[name] = self._ready_since.get(name, sample.at if before else unit.since)
             if unit.usage is not None:
-                pid, peak = self._peaks.get(name, (unit.pid, 0))
-                most = max(unit.usage.peak or unit.usage.memory, peak if pid == unit.pid else 0)
-                peaks[name] = unit.pid, most
-        self._ready_since, self._peaks = ready, peaks
+                known = before.units.get(name) if before else None
+                past = known.usage if known is not None and known.pid == unit.pid else None
+                totals[name] = add_usage(self._totals.get(name), past, unit.usage)
+        self._ready_since, self._totals = ready, totals
+
+    def totals(self, name: str) -> Usage | None:
+        """Return a unit's use since it started, of which no total shrinks; None where it has no processes."""
+        return self._totals.get(name)
+
+    def ready_since(self, name: str) -> float | None:
+        """Return since when a unit is ready, in seconds since the epoch; None where it is not."""
+        return self._ready_since.get(name)
 
     def read(self, since: float | None = None, units: Collection[str] = ()) -> dict[str, Any]:
         """Return what the API has of this machine: the samples after a time, or the last one; of all units if
@@ -138,7 +146,7 @@ class Figures:
                 for key, series in self._backends.items()
                 if not units or key[0] in units
             }
-            last, ready, peaks = self._last, dict(self._ready_since), dict(self._peaks)
+            last, ready, totals = self._last, self._ready_since, self._totals
         return {
             "interval": INTERVAL,
             "times": times,
@@ -149,7 +157,7 @@ class Figures:
                 {
                     "name": name,
                     **_numbers(rows),
-                    "peak": peaks[name][1] if name in peaks else None,
+                    "peak": totals[name].peak if name in totals else None,
                     "restarts": now.restarts,
                     "readySince": ready.get(name),
                 }
@@ -183,6 +191,21 @@ def usage_rates(before: Usage | None, now: Usage | None, seconds: float) -> dict
         for name in ("cpu", "read", "written"):
             found[name] = max(getattr(now, name) - getattr(before, name), 0) / seconds
     return found
+
+
+def add_usage(total: Usage | None, before: Usage | None, now: Usage) -> Usage:
+    """Add to a unit's totals what was used since the sample before; without one they begin anew. Pure."""
+    peak = now.peak or now.memory
+    if total is None or before is None:
+        return replace(now, peak=peak)
+    return Usage(
+        total.cpu + max(now.cpu - before.cpu, 0.0),
+        now.memory,
+        total.read + max(now.read - before.read, 0),
+        total.written + max(now.written - before.written, 0),
+        now.processes,
+        max(total.peak, peak),
+    )
 
 
 def backend_rates(before: Reported | None, now: Reported) -> dict[str, float]:
