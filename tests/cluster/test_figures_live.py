@@ -36,6 +36,8 @@ def figures(kirschd: Kirschd, query: str = "") -> dict[str, Any]:
     return machine
 
 
+# A sample is taken every five seconds, and a rate needs two.
+@pytest.mark.slow
 def test_a_unit_that_works_has_cpu_memory_and_processes(kirschd: Kirschd) -> None:
     def busy() -> bool:
         units = {unit["name"]: unit for unit in figures(kirschd)["units"]}
@@ -99,6 +101,7 @@ Health=http://:8080/
 """
 
 
+@pytest.mark.slow
 def test_a_balancer_reports_what_its_backends_do(kirschd: Kirschd) -> None:
     config, socket = kirschd.directory / "haproxy.cfg", kirschd.directory / "web.sock"
     config.write_text(HAPROXY.format(socket=socket))
