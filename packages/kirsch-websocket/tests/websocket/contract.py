@@ -4,14 +4,19 @@ import contextlib
 import queue
 import time
 
+import pytest
 from tests.deadline import eventually
 from tests.websocket import serving
 from tests.websocket.echoes import recording
 from tests.websocket.serving import PATIENCE
 
-from kirsch.websocket import Policy
+from kirsch.websocket import Limits, Policy
 
 PLAIN = Policy(deflate=None)
+LARGE = 16 << 20
+LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
+SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
+of_sizes = pytest.mark.parametrize("sizes", [SIZES, pytest.param([LARGE], marks=pytest.mark.slow)], ids=len)
 
 
 class Provider:

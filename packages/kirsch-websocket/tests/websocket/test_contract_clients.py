@@ -7,10 +7,9 @@ import threading
 
 import pytest
 from tests.websocket import serving, wire
-from tests.websocket.contract import PLAIN, Told, recorder
+from tests.websocket.contract import LIMITS, PLAIN, Told, of_sizes, recorder
 from tests.websocket.echoes import Echo, echo
 from tests.websocket.serving import CLIENTS, PATIENCE
-from tests.websocket.test_contract_messages import LIMITS, of_sizes
 
 from kirsch.websocket import (
     Backoff,
@@ -38,16 +37,6 @@ def name(request):
 @pytest.fixture
 def client(name):
     return serving.Client(name)
-
-
-@pytest.fixture(params=["plain", "tls", "unix"])
-def way(request, certificate, tmp_path):
-    """Arguments of the server and of the client."""
-    if request.param == "tls":
-        return {"ssl": certificate.server}, {"ssl": certificate.client}
-    if request.param == "unix":
-        return {"unix": str(tmp_path / "socket")}, {}
-    return {}, {}
 
 
 def on(client, *arguments, **options):

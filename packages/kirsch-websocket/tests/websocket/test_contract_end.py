@@ -9,25 +9,15 @@ from ssl import SSLError
 import pytest
 from tests.process import Before
 from tests.websocket import wire
-from tests.websocket.contract import Provider, Told, recorder
+from tests.websocket.contract import Told, recorder
 from tests.websocket.echoes import Echo, echo, echo_async
-from tests.websocket.serving import PATIENCE, SERVERS
+from tests.websocket.serving import PATIENCE
 from tests.websocket.wire import closing, masked
 
 from kirsch.websocket import Close, Closed, HandshakeError, Limits, Ping
 from kirsch.websocket.threaded import connect
 
 NORMAL = (1000, 1001, None)
-
-
-@pytest.fixture(params=SERVERS)
-def provider(request):
-    return Provider(request.param)
-
-
-@pytest.fixture(params=["plain", "tls"])
-def ssl(request, certificate):
-    return (certificate.server, certificate.client) if request.param == "tls" else (None, None)
 
 
 def failures(caplog):

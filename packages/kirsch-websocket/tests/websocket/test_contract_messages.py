@@ -10,27 +10,17 @@ import time
 import pytest
 from tests.deadline import eventually
 from tests.websocket import wire
-from tests.websocket.contract import PLAIN, Provider, Told, still
+from tests.websocket.contract import LARGE, LIMITS, PLAIN, Told, of_sizes, still
 from tests.websocket.echoes import Echo, echo, echo_async
-from tests.websocket.serving import PATIENCE, SERVERS
+from tests.websocket.serving import PATIENCE
 from tests.websocket.wire import closing, masked
 
 from kirsch.websocket import ClientOptions, Close, Closed, Deflate, Limits, Ping, Slow, WebSocket
 from kirsch.websocket.core.protocol import BATCH
 from kirsch.websocket.threaded import connect
 
-LARGE = 16 << 20
-LIMITS = Limits(message=2 * LARGE, queue=2 * LARGE)
-SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 # The largest that comes with one read.
 READ = 256 << 10
-
-of_sizes = pytest.mark.parametrize("sizes", [SIZES, pytest.param([LARGE], marks=pytest.mark.slow)], ids=len)
-
-
-@pytest.fixture(params=SERVERS)
-def provider(request):
-    return Provider(request.param)
 
 
 @pytest.fixture(params=["callbacks", "function"])
@@ -39,21 +29,6 @@ def application(request, provider):
     if request.param == "callbacks":
         return Echo
     return echo_async if provider.looped else echo
-
-
-@pytest.fixture(params=["plain", "tls", "unix"])
-def way(request, provider, certificate, tmp_path):
-    """Arguments of the server and of who dials it."""
-    if request.param == "tls":
-        return {"ssl": certificate.server}, {"ssl": certificate.client}
-    if request.param == "unix":
-        return {"unix": str(tmp_path / "socket")}, {}
-    return {}, {}
-
-
-@pytest.fixture(params=["plain", "tls"])
-def ssl(request, certificate):
-    return (certificate.server, certificate.client) if request.param == "tls" else (None, None)
 
 
 class TestEcho:
