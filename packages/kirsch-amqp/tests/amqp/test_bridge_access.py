@@ -317,6 +317,20 @@ def test_a_token_expires_unless_it_is_refreshed(pair):
 
 
 @pytest.mark.services
+def test_whoever_refreshes_is_authenticated_by_its_own_key(rabbit):
+    def authenticate(hello, request):
+        return Identity(hello.name, id=hello.client, expires=time.time() + hello.token)
+
+    with (
+        running("cherrypy", rabbit.url, rabbit.name(), authenticate=authenticate) as application,
+        Visitor(application, "Ada", hello=False) as ada,
+    ):
+        ada.hello(token=60)
+        ada.say(type="refresh", token=6000)
+        assert ada.until("refreshed")["expires"] > 5000
+
+
+@pytest.mark.services
 def test_kick_and_ban_hold_in_every_process(pair):
     one, two = pair
     with come(one, "ada") as ada, come(two, "bob") as bob:

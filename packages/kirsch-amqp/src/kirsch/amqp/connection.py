@@ -58,6 +58,7 @@ class Connection(WebSocket):
     Attributes:
         bridge: the Bridge it belongs to.
         client_id: public name of the client; "" before its hello.
+        hello: its first message.
         identity: the result of `authenticate`.
         rooms: names of the rooms it has joined.
         tickets: tickets of the private rooms it has joined, or waits to join.
@@ -65,6 +66,7 @@ class Connection(WebSocket):
 
     bridge: ClassVar[Server]
     client_id = ""
+    hello = Hello()
     identity = Identity()
 
     def __init__(self, **arguments: Any) -> None:

@@ -133,7 +133,7 @@ class ConnectionRegistry:
                 # The client came back before its old connection was found to be dead.
                 self._forget(other)
                 other.dismiss(protocol.REPLACED, "the client has another connection")
-            connection.client_id, connection.identity = hello.client, identity
+            connection.client_id, connection.hello, connection.identity = hello.client, hello, identity
             self._clients[hello.client] = connection
             self._users.setdefault(user, set()).add(connection)
             connection.say(
@@ -167,7 +167,7 @@ class ConnectionRegistry:
     def refresh(self, connection: Connection, refresh: Refresh) -> None:
         """Authenticate a client again; leave the rooms that it may not read any more."""
         before = connection.identity
-        identity = self._identify(connection, Hello("", before.name, refresh.token))
+        identity = self._identify(connection, replace(connection.hello, token=refresh.token))
         if identity is None:
             return
         if identity.id != before.id:

@@ -36,7 +36,7 @@ const FINAL = new Map([
 // Errors after which the same message may be sent again.
 const PASSING = new Set(["rate", "busy", "unconfirmed"]);
 
-/** Why a message was not sent: `code` is the protocol's, or "closed", "full", "too-large", "away". */
+/** Why something was not done: `code` is the protocol's, or "closed", "full", "too-large", "away", "token", "ticket". */
 export class KirschError extends Error {
   constructor(code, reason) {
     super(reason);
