@@ -199,7 +199,7 @@ def test_users_have_tickets_and_tokens_that_are_renewed(rabbit, browser):
                 each.wait_for_function("room.joined && room.count === 2")
             assert page.evaluate("[client.user, [...room.people.keys()].join()].join()") == "ada,ada"
             assert page.evaluate("room.people.get('ada').clients.length") == 2
-            # It was renewed, and the connection is the same.
+            # It was renewed: by a refresh, or by another connection where a busy machine was late for that.
             page.wait_for_function("asked === 2 && client.state === 'open'")
             page.evaluate(
                 """() => {
