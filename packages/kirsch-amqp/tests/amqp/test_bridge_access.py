@@ -160,6 +160,8 @@ def test_a_ticket_is_for_a_room_and_a_user():
         TOKENS.ticket("lobby")
     with pytest.raises(ValueError, match="32 bytes"):
         Tokens("short")
+    with pytest.raises(ValueError, match="does not end with"):
+        Tokens(SECRET, "test.ticket")
 
 
 # With a broker.

@@ -15,6 +15,8 @@ except ImportError as error:
 
 # Bytes that a secret has at least (RFC 7518, 3.2).
 LEAST = 32
+# End of the audience of tickets.
+TICKET = ".ticket"
 # Largest token that is read, in characters.
 MOST = 8192
 
@@ -39,6 +41,9 @@ class Tokens:
         self._secret = secret.encode() if isinstance(secret, str) else secret
         if len(self._secret) < LEAST:
             raise ValueError(f"the secret of tokens has {LEAST} bytes at least")
+        # Other tokens' tickets would be identities of these.
+        if name.endswith(TICKET):
+            raise ValueError(f"the name of tokens does not end with {TICKET}")
         self._name = name
 
     def issue(
@@ -54,7 +59,7 @@ class Tokens:
         if not is_private(room):
             raise ValueError(f"{room!r} is not private: names of private rooms begin with !")
         claims = {"room": room, "write": write} | ({"sub": user} if user else {})
-        return self._sign(claims, f"{self._name}.ticket", seconds)
+        return self._sign(claims, self._name + TICKET, seconds)
 
     def authenticate(self, hello: Hello, request: Any) -> Identity | None:
         """Return the identity that a hello's token tells; for the Bridge's `authenticate`."""
@@ -67,7 +72,7 @@ class Tokens:
 
     def admit(self, ticket: str, room: str, user: str) -> Ticket | None:
         """Return what a ticket allows a user in a room; for the Bridge's `tickets`."""
-        claims = self._read(ticket, f"{self._name}.ticket")
+        claims = self._read(ticket, self._name + TICKET)
         if claims.get("room") != room or claims.get("sub", user) != user:
             return None
         return Ticket(claims.get("write") is True, _expires(claims))
