@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from tests.amqp.applications import PROVIDERS, running
@@ -199,8 +200,9 @@ def test_who_does_not_read_misses_the_oldest_where_that_is_wanted(provider, rabb
                 heard.append(said["data"]["n"])
             elif said["type"] == "gap":
                 gap += 1
-        assert gap == 1
         assert heard == sorted(set(heard))
+        # Each hole is told of, once; the system's buffers may have let it catch up between two of them.
+        assert gap == sum(after != before + 1 for before, after in pairwise([-1, *heard])) >= 1
         assert heard[-10:] == list(range(number - 10, number))
         assert number - len(heard) > 0
         # It hears at once again.
