@@ -254,8 +254,12 @@ def test_mistakes_are_one_line_and_a_status(web: Web):
 
 @pytest.mark.slow
 def test_rollback(web: Web):
+    # A rollback tries nothing on some first, though the release had canaries.
+    web.toml.write_text(POLICY + "canary = 1\n")
     web.write("2")
     web.application.ok("up")
+    web.application.ok("release", "promote")
+    wait_for(lambda: web.releases()[0] == (2, "done"), "the release is done")
     assert "back to release 1" in web.application.ok("rollback")
     assert web.versions() == ["1", "1"]
     web.application.ok("rollback", "web", "2")

@@ -312,6 +312,17 @@ def test_services_go_in_the_order_of_their_links_and_sticky_ones_last():
     assert made.touched == ["web@1.service", "a.service", "db.service"]
 
 
+def test_sticky_instances_are_replaced_alone_there_and_back():
+    lines = ("Sticky=yes", "AtATime=3")
+    made = world(instances(3, *lines), instances(3, *lines, version="2"))
+    assert made.play().state == "done"
+    assert made.low == {"web": 2}
+    new = instances(3, *lines, version="2") | {"web@3.service": file_of("web@3.service", *lines, how=CRASHES)}
+    bad = world(instances(3, *lines), new)
+    assert bad.play().state == "rolled-back"
+    assert bad.low == {"web": 2}
+
+
 def test_new_units_start_at_once_and_those_that_are_gone_are_destroyed_at_the_end():
     old = instances(1) | {"old.service": file_of("old.service")}
     new = instances(1, version="2") | {"new.service": file_of("new.service")}
@@ -399,6 +410,20 @@ def test_canaries_wait_to_be_promoted_and_a_rollback_does_not():
     made.release = steered(made.release, "promote", made.cluster)
     assert made.play().state == "done"
     assert made.touched == list(new)
+
+
+def test_a_restart_has_no_canaries():
+    same = instances(3, "Canary=1")
+    made = world(same, same, replace(QUICK, canary=1), restart=same)
+    assert made.play().state == "done"
+    assert made.touched == list(same)
+
+
+def test_what_is_promoted_from_the_beginning_has_no_canaries():
+    """As a rollback is."""
+    made = world(instances(3, "Canary=1"), instances(3, "Canary=1", version="2"))
+    made.release = replace(made.release, promoted=True)
+    assert made.play().state == "done"
 
 
 def test_canaries_are_promoted_by_time_and_watched_until_then():

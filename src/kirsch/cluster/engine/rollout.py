@@ -4,7 +4,8 @@ Each step is decided from the release and the cluster alone, so that any leader 
 measured by the leader (`Sight`) and begin anew with the next one.
 
 Forwards, services are replaced one after another, those that others use first, sticky units last; of one
-service `at_a_time` instances together, those first that do not serve, the one that leads (HealthRole=) last.
+service `at_a_time` instances together (of sticky ones each alone), those first that do not serve, and last
+the one that leads (HealthRole=).
 Backwards, what does not serve goes back at once, and what serves as soon as enough others do: never do fewer
 serve because of a release.
 
@@ -109,6 +110,11 @@ class View:
         """The policy for a unit of the release."""
         found = self.unit(unit)
         return policy_of(self.release, found) if found else self.release.policy
+
+    def at_a_time(self, instance: Instance) -> int:
+        """Number of instances of a service that may be away together: one where they are sticky."""
+        sticky, _ = self.service(instance)
+        return 1 if sticky else self.policy(instance.unit).at_a_time
 
     def service(self, instance: Instance) -> tuple[bool, str]:
         """The service of an instance, as services are sorted: sticky ones last."""
@@ -289,8 +295,9 @@ def _replace(pending: list[Instance], service: tuple[bool, str], view: View) -> 
     release, policy = view.release, view.policy(pending[0].unit)
     replaced = [i for i in view.advanced if not _is_new(i, release) and view.service(i) == service]
     unhealthy = [instance for instance in replaced if not _healthy(instance, view)]
-    room = policy.at_a_time - len(unhealthy)
-    if policy.canary and not release.promoted:
+    room = view.at_a_time(pending[0]) - len(unhealthy)
+    # A text that runs already is not tried on some first.
+    if policy.canary and not release.promoted and not all(_keeps_text(i, release) for i in pending):
         room = min(room, policy.canary - len(replaced))
         if len(replaced) >= policy.canary and not unhealthy and policy.promote:
             ready = [sight.ready or 0.0 for i in replaced if (sight := view.sights.get(i)) is not None]
@@ -518,7 +525,7 @@ def _backward(view: View) -> Step:
     for instance in sorted(left, key=lambda each: (_rank(each, cluster), each)):
         service = view.service(instance)
         keeps = _serves(instance, cluster) and not _is_new(instance, release)
-        if not keeps or away[service] < view.policy(instance.unit).at_a_time:
+        if not keeps or away[service] < view.at_a_time(instance):
             chosen.append(instance)
             before = release.before(instance.unit.text)
             away[service] += before is not None and before.desired == "launched"
@@ -600,9 +607,14 @@ def _healthy(instance: Instance, view: View) -> bool:
         return True
     if look.kind != "ready" or sight is None or sight.ready is None or sight.try_ != look.try_:
         return False
-    began = view.release.began.get(instance.unit.text)
-    same = began is not None and began.hash == view.release.units[instance.unit.text]
-    return _is_new(instance, view.release) or same or view.now >= _due(instance, view, sight.ready)
+    at_once = _is_new(instance, view.release) or _keeps_text(instance, view.release)
+    return at_once or view.now >= _due(instance, view, sight.ready)
+
+
+def _keeps_text(instance: Instance, release: Release) -> bool:
+    """True where the instance ran the release's text before: it is only started anew."""
+    began = release.began.get(instance.unit.text)
+    return began is not None and began.hash == release.units[instance.unit.text]
 
 
 def _due(instance: Instance, view: View, ready: float) -> float:

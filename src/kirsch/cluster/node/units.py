@@ -374,8 +374,9 @@ class Units:
                 secrets={name: self.secrets().get(name, 0.0) for name in then.secrets},
                 gone=tuple(n for n in now if then.whole and n in there and n not in then.units),
                 whole=then.whole,
+                policy=then.policy,
                 # What ran well before is not tried on some first.
-                policy=then.policy.with_changes({"canary": 0}),
+                promoted=True,
                 who=note.who,
                 message=note.message or f"back to release {then.number}",
                 created=self.wall(),
