@@ -164,6 +164,26 @@ def test_an_instance_that_is_slow_to_answer_a_check_is_not_taken_out(
     assert ask(client, "POST") == 200
 
 
+@pytest.mark.parametrize("name", ["notes", "chat", "docs/tutorial.md"])
+def test_half_requests_of_one_address_leave_others_their_connections(
+    name: str, tmp_path: Path, stack: ExitStack
+):
+    server = Server(dies=False)
+    stack.callback(server.close)
+    text = "global\n    maxconn 30\n" + re.sub(r" +maxconn \d+\n", "", FILES[name])
+    text, limits = re.subn(r"conn_cur gt \d+", "conn_cur gt 5", text)
+    text, times = re.subn(r"timeout (client|http-request) .*", r"timeout \1 1h", text)
+    assert (limits, times) == (1, 2)
+    client = before(server, text, tmp_path, stack)
+    for _ in range(40):
+        with suppress(ConnectionError):
+            half = stack.enter_context(socket.create_connection((client.host, client.port), 5))
+            half.sendall(b"GET / HTTP/1.1\r\n")
+    other = http.client.HTTPConnection(client.host, client.port, timeout=10, source_address=("127.0.0.2", 0))
+    stack.callback(other.close)
+    assert ask(other, "GET") == 200
+
+
 def test_a_post_is_lost_without_a_word_where_its_server_closes_the_connection(
     tmp_path: Path, stack: ExitStack
 ):
