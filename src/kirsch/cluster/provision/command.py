@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,6 +21,8 @@ CAUSE = 120
 AGAIN = 5
 # Seconds from SIGTERM to SIGKILL.
 GRACE = 10.0
+# Seconds from one look for signals to the next.
+ATTENTION = 1.0
 
 Each = TypeVar("Each")
 
@@ -137,6 +139,9 @@ class Runner:
         with ThreadPoolExecutor(max_workers=max(len(machines), 1)) as pool:
             try:
                 futures = [pool.submit(act, machine) for machine in machines]
+                # A signal that comes just before a wait without a timeout is seen only after it.
+                while wait(futures, ATTENTION).not_done:
+                    pass
                 for future in futures:
                     future.result()
             except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import os
 import socket as sockets
 import stat
 import termios
+import threading
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ from kirsch.websocket.core.url import place
 BACKLOG: Final = 1024
 # Seconds that a handshake may take where no limit is set.
 LONG: Final = 3600.0
+# Seconds from one look for signals to the next.
+ATTENTION: Final = 1.0
 
 
 def peer_name(address: Any) -> str:
@@ -61,6 +64,15 @@ class Place:
         if self._inode is not None and _inode(self.address) == self._inode:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.address)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for an event in a way that Ctrl-C ends.
+
+    A signal that comes just before a wait without a timeout is seen only after it.
+    """
+    while not event.wait(ATTENTION):
+        pass
 
 
 class Listening:

@@ -23,7 +23,7 @@ from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.core.site import Factory, Site, check_client, client_connection, refuse_coroutines
 from kirsch.websocket.core.url import Url
 from kirsch.websocket.dial import dial, reconnections
-from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix_socket
+from kirsch.websocket.listening import BACKLOG, Listening, Place, listener, unix_socket, wait_for
 from kirsch.websocket.threads.connection import Connection, Stream
 from kirsch.websocket.threads.pool import Pool
 from kirsch.websocket.threads.server_handshake import Listener
@@ -100,7 +100,7 @@ class Server(Listening):
         self._closed.set()
 
     def _wait(self) -> None:
-        self._closed.wait()
+        wait_for(self._closed)
 
 
 def serve(

@@ -34,7 +34,7 @@ from kirsch.websocket.core.handshake import (
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import check_close
 from kirsch.websocket.core.site import Site
-from kirsch.websocket.listening import Listening, Place, http_server, peer_name
+from kirsch.websocket.listening import Listening, Place, http_server, peer_name, wait_for
 from kirsch.websocket.threaded import Application, factory
 from kirsch.websocket.threads.pool import Pool
 
@@ -220,7 +220,7 @@ class Server(Listening):
         self._closed.set()
 
     def _wait(self) -> None:
-        self._closed.wait()
+        wait_for(self._closed)
 
 
 def serve(
