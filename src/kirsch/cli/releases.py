@@ -257,6 +257,12 @@ def _path(row: Row) -> str:
     return f"{RELEASES}/{quote(row['application'], safe='')}/{row['number']}"
 
 
+def _is_held_up(client: Client, row: Row) -> bool:
+    """True if a release before this one is under way; else it waits for the engine's next step alone."""
+    rows = client.get(RELEASES, application=row["application"])["releases"]
+    return any(each["number"] < row["number"] and each["state"] in UNDER_WAY for each in rows)
+
+
 def follow(
     client: Client, row: Row, names: Sequence[str], timeout: float, shown: Callable[[Row], None]
 ) -> Row:
@@ -271,7 +277,7 @@ def follow(
             changed = [client.get(_path(row))["release"]]
         each: Row
         for each in changed:
-            if first and each["state"] == "waiting":
+            if first and each["state"] == "waiting" and _is_held_up(client, row):
                 print("It waits for the release that is under way; --now takes its place.", flush=True)
             same = (each["application"], each["number"]) == (row["application"], row["number"])
             if same and (each["ended"] or each["state"] in ("paused", "canary")):
