@@ -269,12 +269,14 @@ def test_signals_to_what_is_gone_do_nothing():
 
 def test_fifty_children_leave_no_descriptor_and_no_thread():
     Record("true").run()
-    before = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+    before, threads = set(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(50):
         Record("true").run()
     with pytest.raises(ChildError):
         Record("no-such-program").child.start()
-    assert (sorted(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # What other tests left may end meanwhile.
+    assert set(os.listdir("/proc/self/fd")) <= before
+    assert threading.active_count() <= threads
 
 
 def test_children_can_be_started_from_many_threads_at_once():
