@@ -259,7 +259,7 @@ def _path(row: Row) -> str:
 
 def _is_held_up(client: Client, row: Row) -> bool:
     """True if a release before this one is under way; else it waits for the engine's next step alone."""
-    rows = client.get(RELEASES, application=row["application"])["releases"]
+    rows = listed(client, row["application"])
     return any(each["number"] < row["number"] and each["state"] in UNDER_WAY for each in rows)
 
 
