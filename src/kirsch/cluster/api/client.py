@@ -1,18 +1,16 @@
 """A client of kirsch's API, on little of the standard library: the CLI starts fast."""
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
-from kirsch.cluster.api.exchange import BadAnswer, Silent, exchange
 from kirsch.cluster.api.transport import Transport, Unix, Unreachable
 
 if TYPE_CHECKING:
-    import socket
-
     from kirsch.websocket.threaded import Connection
 
 UNITS = "/kirsch/v1/units"
@@ -26,6 +24,8 @@ REPEATABLE = ("GET", "PUT", "DELETE")
 STREAM_ANSWER = 5.0
 # A stream's first message has all units.
 MAX_MESSAGE = 256 << 20
+# Bytes of a line of an answer's head.
+MAX_LINE = 64 << 10
 
 
 class ClientError(Exception):
@@ -38,6 +38,14 @@ class ClientError(Exception):
 
 class Slow(ClientError):
     """A machine took the request and has not answered in time."""
+
+
+class BadAnswer(Exception):
+    """Error: the answer is not valid HTTP, or it broke off."""
+
+
+class Silent(BadAnswer):
+    """The connection ended before a byte of the answer came: the server had closed it."""
 
 
 class Client:
@@ -161,7 +169,7 @@ class Client:
             error = error or ClientError(0, str(unreachable))
         raise error or ClientError(0, f"no kirschd answers at {self.transport}")
 
-    def _connections(self, repeatable: bool) -> "Iterator[socket.socket]":
+    def _connections(self, repeatable: bool) -> Iterator[socket.socket]:
         """Connections to try: one that was kept, unless all must be well at the first try, for the server may
         have closed it; then fresh ones."""
         if repeatable:
@@ -183,6 +191,68 @@ class Client:
         if isinstance(error, Silent):
             return ClientError(0, f"kirschd at {self.transport} ends connections unanswered{done}")
         return ClientError(0, f"kirschd at {self.transport} broke off its answer: {error}{done}")
+
+
+def exchange(
+    connection: socket.socket, method: str, target: str, host: str, body: bytes | None
+) -> tuple[int, bytes, bool]:
+    """Send a request in HTTP/1.1 (RFC 9112) as kirschd speaks it. Return the answer's status and body, and
+    whether the connection is good for another request.
+
+    Raises BadAnswer, and OSError as the socket does. The standard library's client takes longer to import
+    than most verbs take to run.
+    """
+    head = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
+    if body is not None:
+        head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    request = "\r\n".join([*head, "", ""]).encode("ascii") + (body or b"")
+    try:
+        connection.sendall(request)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it may have answered before it had read all
+    with connection.makefile("rb") as answer:
+        return _read(answer)
+
+
+def _read(answer: BinaryIO) -> tuple[int, bytes, bool]:
+    try:
+        line = answer.readline(MAX_LINE)
+    except ConnectionResetError:
+        raise Silent("the connection was reset") from None
+    if not line:
+        raise Silent("no answer came")
+    version, _, rest = line.partition(b" ")
+    if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+        raise BadAnswer("what answers there does not speak HTTP")
+    fields: dict[bytes, bytes] = {}
+    while (line := answer.readline(MAX_LINE)) not in (b"\r\n", b""):
+        name, _, value = line.partition(b":")
+        fields[name.strip().lower()] = value.strip().lower()
+    if not line:
+        raise BadAnswer("the answer broke off")
+    kept = fields.get(b"connection") != b"close"
+    if fields.get(b"transfer-encoding") == b"chunked":
+        return int(rest[:3]), _read_chunks(answer), kept
+    if b"content-length" not in fields:
+        return int(rest[:3]), b"" if rest[:3] == b"204" else answer.read(), kept and rest[:3] == b"204"
+    return int(rest[:3]), _exactly(answer, int(fields[b"content-length"])), kept
+
+
+def _read_chunks(answer: BinaryIO) -> bytes:
+    pieces = []
+    while size := int(answer.readline(MAX_LINE).partition(b";")[0] or b"0", 16):
+        pieces.append(_exactly(answer, size))
+        answer.readline(MAX_LINE)
+    while answer.readline(MAX_LINE) not in (b"\r\n", b""):
+        pass
+    return b"".join(pieces)
+
+
+def _exactly(answer: BinaryIO, size: int) -> bytes:
+    data = answer.read(size)
+    if len(data) < size:
+        raise BadAnswer("the answer broke off")
+    return data
 
 
 def unit_path(name: str, below: str = "") -> str:
