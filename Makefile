@@ -36,7 +36,7 @@ test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 # What takes minutes each: many rounds of faults, more examples for hypothesis, 10,000 simulated clusters, all of
 # Autobahn, guided fuzzing.
 soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	@sh scripts/debian krb5-kdc krb5-admin-server
+	@sh scripts/debian krb5-kdc krb5-admin-server pgbackrest postgresql
 	KIRSCH_SOAK=1 $(PYTEST) -m "soak or hypothesis" $(PYTEST_ARGS)
 	$(MAKE) simulation SEEDS=10000
 	$(MAKE) autobahn fuzz SECONDS=300

@@ -71,7 +71,7 @@ def test_a_database_is_looked_after_by_its_service(database: Application):
         return sorted(roles().values()) == ["primary", "replica", "replica"]
 
     def members() -> list[dict[str, Any]]:
-        return json.loads(database.ok("db", "status", "--json"))
+        return json.loads(database.ok("db", "status", "--json"))["members"]
 
     wait_for(settled, "one leads, two follow", PATIENCE)
     wait_for(lambda: "Sync Standby" in {each["Role"] for each in members()}, "one is in step", PATIENCE)
@@ -79,7 +79,11 @@ def test_a_database_is_looked_after_by_its_service(database: Application):
     first = next(number for number, role in roles().items() if role == "primary")
     asked = "select pg_is_in_recovery(), current_user, current_database()"
     assert database.ok("db", "psql", "webdb", "-Atc", asked) == "f|notes|notes\n"
-    assert "webdb" in database.ok("db", "status")
+    shown = database.ok("db", "status")
+    assert "webdb" in shown
+    assert "Backups: none; set PGBACKREST_REPO1_PATH" in shown
+    assert "no place for backups is named" in database.fails("db", "backup", "webdb")
+    assert database.fails("db", "restore", "--to", "noon", "webdb").startswith("--to noon: write a time as")
     assert (
         database.fails("db", "status", "other") == "no instance of other has a role: there is no such service"
     )

@@ -1,6 +1,8 @@
 """Three members of images/postgres-ha as processes here, and writers who count what is acknowledged."""
 
 import base64
+import importlib.machinery
+import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +15,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -33,6 +37,18 @@ ETCD_PASSWORD = "etcds"
 # Patroni allows no shorter ttl than 20 s; a computer with others at work takes its time besides.
 PATIENCE = 120
 PACE = 0.02
+
+
+@cache
+def image_program(name: str) -> ModuleType:
+    """Return a program of images/postgres-ha as a module."""
+    path = str(SERVE.with_name(name))
+    loader = importlib.machinery.SourceFileLoader(f"postgres_ha_{name}", path)
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def confined_etcd(folder: Path) -> tuple[EtcdServer, dict[str, Any]]:

@@ -1,7 +1,5 @@
 """images/postgres-ha: three members under Patroni with a real etcd, and what was acknowledged meanwhile."""
 
-import importlib.machinery
-import importlib.util
 import json
 import random
 import shutil
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.etcd_server import needs_etcd
-from tests.sql.patroni_members import PASSWORD, SERVE, Member, Trio, Writer, confined_etcd
+from tests.sql.patroni_members import PASSWORD, SERVE, Member, Trio, Writer, confined_etcd, image_program
 
 UNIT = {
     "KIRSCH_UNIT": "webdb@2.container",
@@ -37,13 +35,7 @@ ACCOUNT = {
 
 @pytest.fixture(scope="module")
 def serve() -> ModuleType:
-    """The image's program as a module."""
-    loader = importlib.machinery.SourceFileLoader("postgres_ha_serve", str(SERVE))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return image_program("serve")
 
 
 class TestConfiguration:

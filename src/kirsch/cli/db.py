@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from kirsch.cli.cluster import DEFAULT
 from kirsch.cli.completion import files, instances
@@ -62,19 +63,38 @@ def _patroni(options: Options, client: Client, words: Sequence[str]) -> int:
     return within(options, client, name.text, ["patronictl", *words], {})
 
 
+def _backups(options: Options, client: Client, words: Sequence[str], *, leading: bool = False) -> int:
+    """Run the image's program for backups in an instance, the one that leads or else a replica."""
+    name = _instances(client, options.service)[-1 if leading else 0]
+    return within(options, client, name.text, ["serve", "backups", *words], {})
+
+
+def _moment(text: str) -> str:
+    """Return a time in UTC, of one that is ours where it names no zone. Raises Failure."""
+    try:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise Failure(
+            f"--to {text}: write a time as '2026-12-01 14:00' or '2026-12-01 14:00:30+01:00'"
+        ) from None
+    if moment > datetime.now(UTC):
+        raise Failure(f"--to {text} is yet to come: write a time that has passed")
+    return moment.isoformat(" ")
+
+
 @db.verb(
     "status",
-    "show the instances of a database",
+    "show the instances of a database, and its last backup",
     SERVICE,
     JSON,
     text="It says which instance leads and how far the others are behind. Sync Standby has all that was "
-    "acknowledged: it leads next.",
+    "acknowledged: it leads next. Of backups it says when the last was made, and up to when changes are "
+    "kept.",
     example="kirsch db status webdb",
 )
 def status(options: Options) -> int:
-    """Print Patroni's own table of the instances."""
-    more = ["--format", "json"] if options.json else ["--extended"]
-    return _patroni(options, options.client(), ["list", *more])
+    """Print Patroni's own table of the instances, and how backups are."""
+    return _backups(options, options.client(), ["status", *(["--json"] if options.json else [])])
 
 
 @db.verb(
@@ -123,6 +143,46 @@ def psql(options: Options) -> int:
     client = options.client()
     leader = _instances(client, options.service)[-1]
     return within(options, client, leader.text, ["serve", "psql", *options.arguments], {})
+
+
+@db.verb(
+    "backup",
+    "make a base backup now",
+    argument("service", "SERVICE", "a service such as webdb", complete=instances),
+    flag("--diff", help="only what has changed since the last full one"),
+    text="One is made each day by itself, and each week a full one, where the units name a repository. From "
+    "then on the database can be had as of any moment.",
+    example="kirsch db backup webdb",
+)
+def backup(options: Options) -> int:
+    """Make a base backup, in the leader."""
+    return _backups(
+        options, options.client(), ["take", "--type", "diff" if options.diff else "full"], leading=True
+    )
+
+
+@db.verb(
+    "restore",
+    "run a command with the database as it was",
+    option("--to", metavar="TIME", help="as '2026-12-01 14:00', in our time zone (the last that is kept)"),
+    flag("--check", help="read all of it and say so, to try a backup"),
+    argument("service", "SERVICE", "a service such as webdb", complete=instances),
+    argument("command", "COMMAND", "a client of PostgreSQL (psql)", many=True, optional=True),
+    rest=True,
+    text="It is restored beside a replica, on that one's disk, and removed after the command. What runs is "
+    "as it was: take from the old one what is missing. A new database begins as an old one by "
+    "POSTGRES_RESTORE_TO=TIME in its units.",
+    example="kirsch db restore --to '2026-12-01 14:00' webdb pg_dump --table notes",
+)
+def restore(options: Options) -> int:
+    """Run a command with the database as it was, in a replica."""
+    if options.command and options.command[0].startswith("-"):
+        raise Failure(f"{options.command[0]}: write options before {options.service}")
+    if options.check and options.command:
+        raise Failure("--check runs no command: leave one of them out")
+    to = ["--to", _moment(options.to)] if options.to else []
+    command = [] if options.check else (options.command or ["psql"])
+    return _backups(options, options.client(), ["restore", *to, *command])
 
 
 @db.verb(
