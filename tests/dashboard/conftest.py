@@ -13,6 +13,14 @@ from urllib.parse import urlsplit
 import pytest
 from tests.cli.application import DEADLINE, KIRSCH, Application
 
+TILL = """[Service]
+ExecStart=sh -c 'echo opened; echo "WARNING: few coins"; echo "ERROR: no coins" >&2; exec sleep 1000'
+[X-Kirsch]
+Link=shop
+CPU=0.1
+Memory=64M
+"""
+
 
 @dataclass
 class Answer:
@@ -81,7 +89,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
     made = Application(tmp_path_factory.mktemp("dashboard"))
     (made.directory / "kirsch.toml").write_text('name = "shop"\nstart = ["shop@1", "shop@2", "till"]\n')
     made.server("shop@.service", "# How many a machine has does not matter.", "Sticky=no")
-    made.sleeper("till.service", "Link=shop")
+    made.unit("till.service", TILL)
     try:
         made.ok("up", "-d")
         yield made

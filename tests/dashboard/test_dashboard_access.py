@@ -2,11 +2,14 @@
 
 import base64
 import http.client
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.cli.application import Application
+from tests.cli.application import KIRSCH, Application
+from tests.cli.screen import Screen
 from tests.dashboard.conftest import Dashboard, opened
 
 pytestmark = pytest.mark.services
@@ -151,3 +154,25 @@ def test_a_person_who_runs_nothing_is_told_so(tmp_path):
     made = Application(tmp_path)
     assert re.search("no kirschd runs", made.fails("dashboard"))
     assert "port" in made.run("dashboard", "--port", "many").stderr
+
+
+def test_the_address_is_on_no_command_line(application: Application, tmp_path: Path):
+    """Everybody on a computer can read the command line of a browser that is opened."""
+    shown = tmp_path / "shown"
+    browser = tmp_path / "browser"
+    # What a browser does with the page that it is given is to read it.
+    browser.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$1" >{shown}.part\n'
+        f'cat "${{1#file://}}" >>{shown}.part; mv {shown}.part {shown}\n'
+    )
+    browser.chmod(0o755)
+    environment = {**os.environ, "BROWSER": str(browser), "DISPLAY": ":99"}
+    with Screen([*KIRSCH, "-C", str(application.directory), "dashboard"], environment) as screen:
+        screen.wait(shown.exists)
+        screen.type("\x03")
+        assert screen.status() == 0
+    given, text = shown.read_text().split("\n", 1)
+    assert given.startswith("file:///")
+    assert "token" not in given
+    assert re.search(r"url=http://127\.0\.0\.1:\d+/[0-9a-f]{16}/\?token=", text)
+    assert not Path(given.removeprefix("file://")).parent.exists()

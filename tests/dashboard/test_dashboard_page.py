@@ -196,8 +196,48 @@ class TestUnit:
         text = Path(download.value.path()).read_text()
         assert re.fullmatch(r"(\d{4}-\d\d-\d\dT[\d:.]+Z shop@1\.service serving shop@1\.service\n)+", text)
 
+    def test_the_journal_has_levels(self, open_page: Callable[..., Page]):
+        page = open_page("#/unit/till.service")
+        journal = page.get_by_role("log")
+        expect(journal).to_contain_text("no coins")
+        for level, words in {
+            "errors": ["ERROR: no coins"],
+            "standard error": ["ERROR: no coins"],
+            "warnings and errors": ["WARNING: few coins", "ERROR: no coins"],
+        }.items():
+            page.get_by_label("Lines of").select_option(label=level)
+            texts = set(journal.locator("div > span").all_inner_texts())
+            assert texts == set(words), level
+
+    @pytest.mark.parametrize(
+        ("line", "level"),
+        [
+            ("<3>out of coins", "error"),
+            ("<4>few coins", "warning"),
+            ("<6>ERROR is no word of its own", ""),
+            ('{"time": 1, "level": "WARNING", "text": "few"}', "warning"),
+            ('{"severity":"error"}', "error"),
+            ("2026-12-02 08:00:00 UTC [7] FATAL:  no such role", "error"),
+            ("2026/12/02 08:00:00 [warn] 7#7: few", "warning"),
+            ("an error in lower case, and TERRORS", ""),
+        ],
+    )
+    def test_levels_of_lines(self, page: Page, line: str, level: str):
+        found = page.evaluate("async (line) => (await import('./static/words.js')).levelOf(line)", line)
+        assert found == level
+
     def test_there_is_no_such_unit(self, open_page: Callable[..., Page]):
         expect(open_page("#/unit/none.service").locator("h1")).to_contain_text("there is no such unit")
+
+
+def test_a_machine_shows_what_it_has_and_what_is_reserved(open_page: Callable[..., Page], page: Page):
+    page.locator(".machine h2 a").click()
+    expect(page.locator("dl")).to_have_count(2)
+    use = page.locator("dl").last
+    expect(use).to_contain_text(re.compile(r"0\.1 of \d+ cores reserved, \d+\.\d\d used"), timeout=20_000)
+    expect(use).to_contain_text(re.compile(r"64 MiB of [\d.]+ [GM]iB reserved, [\d.]+ [GM]iB used"))
+    expect(use).to_contain_text(re.compile(r"[\d.]+ GiB of [\d.]+ GiB free"))
+    expect(page.get_by_role("row", name="till")).to_be_visible()
 
 
 def test_an_application_is_a_graph_with_a_history(open_page: Callable[..., Page]):

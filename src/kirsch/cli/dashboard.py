@@ -2,7 +2,9 @@
 
 import os
 import sys
+import tempfile
 import webbrowser
+from pathlib import Path
 
 import click
 
@@ -37,13 +39,26 @@ def dashboard(options: Options) -> int:
     except ServerError as error:
         raise Failure(str(error)) from None
 
-    def opened() -> None:
-        print(f"Open {page.address}\nCtrl-C ends it.", flush=True)
-        if not options.no_browser and _has_screen():
-            webbrowser.open(page.address)
+    with tempfile.TemporaryDirectory(prefix="kirsch-dashboard-") as folder:
 
-    page.run(opened)
+        def opened() -> None:
+            print(f"Open {page.address}\nCtrl-C ends it.", flush=True)
+            if not options.no_browser and _has_screen():
+                webbrowser.open(_way_in(Path(folder), page.address))
+
+        page.run(opened)
     return 0
+
+
+def _way_in(folder: Path, address: str) -> str:
+    """Write a page that leads to an address, and return its own: everybody on this computer can read a
+    browser's command line, and this folder only its owner."""
+    file = folder / "open.html"
+    file.write_text(
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={address}">'
+        f'<title>Dashboard</title><a href="{address}">Dashboard</a>'
+    )
+    return file.as_uri()
 
 
 def _place(client: Client) -> str:

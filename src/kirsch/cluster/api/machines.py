@@ -9,6 +9,7 @@ import cherrypy
 from kirsch.cluster.api.answers import empty, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
 from kirsch.cluster.model import Machine, keys
+from kirsch.cluster.model.certificates import Issued
 from kirsch.cluster.node.machines import MACHINE_ID, SettingsChange, find, known
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.settings import METADATA_KEY
@@ -18,6 +19,9 @@ KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict
 
 def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
     """A machine as the API has it; `leads` says whether its engine is the one that decides."""
+    cpu, memory = node.cluster().reserved(machine.id)
+    issued = (Issued.parse(entry.value) for entry in node.mirror.below(keys.CERTIFICATES))
+    ends = [each.until for each in issued if each.machine == machine.id and not each.revoked]
     return {
         "id": machine.id,
         "address": machine.address,
@@ -27,6 +31,13 @@ def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
         "cordoned": machine.cordoned,
         "drained": machine.drained,
         "leads": node.mirror.value(keys.LEADER) == machine.id,
+        "cpu": machine.cpu,
+        "memory": machine.memory,
+        "reservedCpu": cpu,
+        "reservedMemory": memory,
+        "number": int(node.mirror.value(keys.machine_number(machine.id)) or 0),
+        "meshed": node.mirror.value(keys.mesh(machine.id)) is not None,
+        "certificateEnds": max(ends, default=None),
     }
 
 

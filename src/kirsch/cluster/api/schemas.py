@@ -224,6 +224,13 @@ SCHEMAS: Mapping[str, Schema] = {
             "cordoned": BOOLEAN,
             "drained": BOOLEAN,
             "leads": {**BOOLEAN, "description": "its engine is the elected leader"},
+            "cpu": {**NUMBER, "description": "cores"},
+            "memory": {**INTEGER, "description": "bytes"},
+            "reservedCpu": {**NUMBER, "description": "cores that its units reserve"},
+            "reservedMemory": {**INTEGER, "description": "bytes that its units reserve"},
+            "number": {**INTEGER, "description": "its number in the flat network, 0 for none"},
+            "meshed": {**BOOLEAN, "description": "it is in the flat network"},
+            "certificateEnds": {"type": ["number", "null"], "description": "seconds since the epoch"},
         }
     ),
     "Machines": _read({"machines": _list(ref("Machine"))}),

@@ -138,3 +138,12 @@ class Cluster:
     releases: Mapping[tuple[str, int], Release] = field(default_factory=dict)
     # Those of them that are not over, in the order of their keys.
     active: tuple[Release, ...] = ()
+
+    def reserved(self, machine: str) -> tuple[float, int]:
+        """Return the cores and the bytes of memory that units on a machine reserve."""
+        held = [
+            self.units[name].options
+            for name, places in self.schedule.items()
+            if machine in places and name in self.units
+        ]
+        return sum(each.cpu for each in held), sum(each.memory for each in held)

@@ -75,17 +75,13 @@ def _machines(cluster: Cluster) -> Iterator[Metric]:
         ),
     }
     for machine in cluster.machines.values():
-        held = [
-            cluster.units[name].options
-            for name, places in cluster.schedule.items()
-            if machine.id in places and name in cluster.units
-        ]
+        cpu, memory = cluster.reserved(machine.id)
         values = {
             "cpu": machine.cpu,
             "memory": machine.memory,
             "cordoned": machine.cordoned or machine.drained,
-            "reserved cpu": sum(options.cpu for options in held),
-            "reserved memory": sum(options.memory for options in held),
+            "reserved cpu": cpu,
+            "reserved memory": memory,
         }
         for key, value in values.items():
             families[key].add_metric((machine.id,), float(value))

@@ -2,7 +2,7 @@
 
 import { traffic } from "./figures.js";
 import { h, keyed, s } from "./dom.js";
-import { KINDS, RELEASES, isTemplate, kindOf, layers, linked, short, time } from "./words.js";
+import { KINDS, RELEASES, isTemplate, kindOf, layers, linked, short, span, time } from "./words.js";
 
 const [WIDTH, HEIGHT, GAP_X, GAP_Y] = [170, 44, 90, 16];
 
@@ -10,7 +10,7 @@ export class Application {
   constructor({ cluster, actions }, [name]) {
     Object.assign(this, { cluster, actions, name, title: name });
     this.graph = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units and their links" });
-    this.releases = h("ol", { class: "releases" });
+    this.releases = h("ol", { class: "releases", reversed: true, tabindex: "0", "aria-label": "Releases, the latest first" });
     this.element = h("div", {}, h("h1", {}, name), h("section", {}, h("h2", {}, "Units"), this.graph),
       h("section", {}, h("h2", {}, "Releases"), this.releases));
   }
@@ -26,11 +26,12 @@ export class Application {
     }
     const releases = cluster.releasesOf(this.name);
     const done = releases.filter((release) => release.state === "done");
+    const before = new Map(releases.map((release, index) => [release.number, releases[index - 1]]));
     keyed(this.releases, releases.toReversed(), (release) => String(release.number), () => h("li"),
-      (item, release) => this.#release(item, release, release === done.at(-1)));
+      (item, release) => this.#release(item, release, release === done.at(-1), before.get(release.number)));
   }
 
-  #release(item, release, current) {
+  #release(item, release, current, earlier) {
     const told = JSON.stringify([release, current]);
     if (item.dataset.told === told) return;
     item.dataset.told = told;
@@ -39,7 +40,9 @@ export class Application {
     if (release.state === "done" && !current) buttons.push(this.actions.rollbackButton(release));
     item.replaceChildren(...[
       h("h3", {}, `Release ${release.number}`, current ? h("small", {}, " runs now") : null),
-      h("p", {}, `${RELEASES[release.state] ?? release.state} · ${time(release.created)}${release.who ? ` · ${release.who}` : ""}`),
+      h("p", {}, h("time", { datetime: new Date(release.created * 1000).toISOString() }, time(release.created)),
+        `${earlier ? `, ${span(release.created - earlier.created)} after release ${earlier.number}` : ""}${release.who ? `, by ${release.who}` : ""}`),
+      h("p", {}, RELEASES[release.state] ?? release.state),
       release.message ? h("p", {}, release.message) : null,
       release.failure ? h("p", { class: "bad" }, Object.values(release.failure).filter((part) => typeof part === "string").join(": ")) : null,
       h("p", { class: "hint" }, release.replaced.length ? `${release.replaced.length} of ${release.units.length} replaced` : ""),

@@ -14,7 +14,8 @@ const PLOTS = {
   latency: ["Latency", milliseconds],
 };
 
-function bytes(value) {
+/** A size in words: 12 MiB. */
+export function bytes(value) {
   const [size, unit] = value >= 2 ** 30 ? [value / 2 ** 30, "GiB"] : value >= 2 ** 20 ? [value / 2 ** 20, "MiB"] : [value / 1024, "KiB"];
   return `${size.toFixed(size < 10 ? 1 : 0)} ${unit}`;
 }

@@ -2,7 +2,7 @@
 
 import { Stream, encode } from "./api.js";
 import { h, setText } from "./dom.js";
-import { short, time } from "./words.js";
+import { levelOf, short, time } from "./words.js";
 
 const LINES = 500; // that are read at first
 const MOST = 5000; // that the page keeps
@@ -15,7 +15,8 @@ export class Journal {
     this.list = h("div", { class: "journal", tabindex: "0", role: "log", "aria-label": "Journal", "aria-live": "off" });
     this.search = h("input", { type: "search", placeholder: "Search", "aria-label": "Search the journal", oninput: () => this.#show() });
     this.level = h("select", { "aria-label": "Lines of", onchange: () => this.#show() },
-      h("option", { value: "" }, "all lines"), h("option", { value: "stderr" }, "standard error"),
+      h("option", { value: "" }, "all lines"), h("option", { value: "warning" }, "warnings and errors"),
+      h("option", { value: "error" }, "errors"), h("option", { value: "err" }, "standard error"),
       h("option", { value: "kirsch" }, "kirsch itself"));
     this.pause = h("button", { type: "button", class: "button", "aria-pressed": "false", onclick: () => this.#toggle() }, "Pause");
     this.count = h("span", { class: "hint", role: "status" });
@@ -57,13 +58,16 @@ export class Journal {
   }
 
   #row(line) {
-    return h("div", { class: line.stream === "stderr" ? "stderr" : line.stream === "kirsch" ? "own" : "" },
+    return h("div", { class: line.stream === "kirsch" ? "own" : levelOf(line.text) },
       h("time", {}, time(line.time)), this.units.length > 1 ? h("b", {}, short(line.unit)) : null, h("span", {}, line.text));
   }
 
   #matches(line) {
     const sought = this.search.value.toLowerCase();
-    return (!sought || line.text.toLowerCase().includes(sought)) && (!this.level.value || line.stream === this.level.value);
+    const { value } = this.level;
+    const level = levelOf(line.text);
+    return (!sought || line.text.toLowerCase().includes(sought))
+      && (!value || value === line.stream || value === level || (value === "warning" && level === "error"));
   }
 
   #show() {

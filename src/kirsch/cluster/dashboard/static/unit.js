@@ -1,6 +1,6 @@
 // One unit: its state and why, its buttons, its file line by line, its journal.
 
-import { fileOf } from "./api.js";
+import { fileOf, read } from "./api.js";
 import { Plots } from "./figures.js";
 import { h, keyed, setText } from "./dom.js";
 import { Journal } from "./journal.js";
@@ -8,7 +8,7 @@ import { KINDS, kindOf, linked, named, short, span, time } from "./words.js";
 
 export class Unit {
   constructor({ cluster, actions }, [name, part]) {
-    Object.assign(this, { cluster, actions, name, title: short(name) });
+    Object.assign(this, { cluster, actions, name, title: short(name), ports: {} });
     this.sign = h("span", { class: "sign", "aria-hidden": "true" });
     this.state = h("span", { class: "words" });
     this.description = h("p", { class: "marks" });
@@ -47,6 +47,7 @@ export class Unit {
     setText(this.refused, this.cluster.session.refused["PUT /units/{name}"] ?? "");
     keyed(this.facts, lines, (line) => line.machine || "none", () => h("dl", {}), (list, line) => this.#facts(list, line));
     if (this.hash !== worst.hash) this.#readFile(worst.hash);
+    if (worst.published.length && this.address !== worst.address) this.#readPorts(worst.address);
   }
 
   #facts(list, line) {
@@ -54,6 +55,7 @@ export class Unit {
     const names = cluster.units.map((each) => each.name);
     const unit = (name) => h("a", { href: `#/unit/${encodeURIComponent(name)}` }, short(name));
     const application = cluster.applicationOf(line.name);
+    const host = cluster.machines.size > 1 ? cluster.machines.get(line.machine)?.address ?? "localhost" : "localhost";
     const rows = [
       ["Wanted", { launched: "to run", loaded: "loaded, not to run", inactive: "not to run" }[line.desired]],
       ["State", line.active === "-" ? "" : `${line.active} (${line.sub})${line.since ? ` since ${time(line.since)}, ${span(Date.now() / 1000 - line.since)}` : ""}`],
@@ -61,17 +63,35 @@ export class Unit {
       ["Role", line.role],
       ["Machine", line.machine && h("a", { href: `#/machine/${line.machine}` }, cluster.nameOf(line.machine))],
       ["Address", line.address && `${line.address}${line.ports.length ? `:${line.ports.join(", ")}` : ""}`],
-      ["Published", line.published.length && line.published.map((port) => [h("a", { href: `http://localhost:${port}/`, target: "_blank", rel: "noopener" }, `localhost:${port}`), " "])],
+      ["Published", line.published.length && line.published.map((port) => [h("a", { href: `http://${host}:${port}/`, target: "_blank", rel: "noopener" }, this.#portName(port, `${host}:${port}`)), " "])],
       ["Uses", line.links.length && line.links.map((link) => [...linked(link, names).map((name) => [unit(name), " "]), h("small", {}, `(${link}) `)])],
       ["Application", application && h("a", { href: `#/application/${encodeURIComponent(application)}` }, application)],
       ["Restarts", line.restarts ? String(line.restarts) : ""],
       ["Result", line.result && line.result !== "success" ? line.result : ""],
       ["Process", line.pid ? String(line.pid) : ""],
     ].filter(([, value]) => value);
-    const told = JSON.stringify([line, application]);
+    const told = JSON.stringify([line, application, host, this.ports]);
     if (list.dataset.told === told) return;
     list.dataset.told = told;
     list.replaceChildren(...rows.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+  }
+
+  /** What a published port is called: HAProxy's statistics are a page of their own. */
+  #portName(port, address) {
+    const name = this.ports[port];
+    return name === "statistics" ? `HAProxy's statistics (${address})` : name ? `${address} (${name})` : address;
+  }
+
+  /** Read the names of ports, which endpoints have. */
+  async #readPorts(address) {
+    this.address = address;
+    try {
+      const { endpoints } = await read("endpoints");
+      this.ports = Object.fromEntries(endpoints.filter((each) => each.unit === this.name).flatMap((each) => each.ports).map((port) => [port.number, port.name]));
+      this.update();
+    } catch {
+      this.address = null; // it is tried again with the next change
+    }
   }
 
   async #readFile(hash) {

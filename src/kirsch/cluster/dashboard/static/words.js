@@ -64,6 +64,18 @@ export function span(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+const LEVEL = /^<([0-7])>|^\{.*"(?:level|levelname|severity)" *: *"?(\w+)|\b(EMERG|ALERT|CRIT(?:ICAL)?|FATAL|PANIC|ERROR|WARN(?:ING)?)\b|\[(emerg|alert|crit|error|warn)\]/;
+const LONGEST_HEAD = 200;
+
+/** The level of a line of a journal, "error", "warning" or "": by sd-daemon(3)'s prefix, a line of JSON's field, or
+    the word that programs write in capitals or brackets. */
+export function levelOf(text) {
+  const [, prefix, ...words] = LEVEL.exec(text.slice(0, LONGEST_HEAD)) ?? [];
+  if (prefix) return prefix < "4" ? "error" : prefix === "4" ? "warning" : "";
+  const word = words.find(Boolean)?.toLowerCase() ?? "";
+  return word.startsWith("warn") ? "warning" : /^(emerg|alert|crit|fatal|panic|err)/.test(word) ? "error" : "";
+}
+
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 /** The names of units that a link of a unit means: one unit, or all instances of a service. */
