@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cherrypy
 import pytest
 
 from kirsch.bus import SERVER_DEFAULTS, HTTPAdapter, Limits, ServerError, http_server
@@ -284,9 +285,24 @@ def test_the_defaults_reach_cherrypys_own_server(path):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_the_defaults_name_nothing_that_cherrypy_does_not_know():
-    import cherrypy
+@pytest.mark.parametrize("served", ["another application", "the tree", "itself", "with its own class"])
+def test_a_server_changes_the_error_pages_of_what_it_serves_alone(bus, served):
+    """Of CherryPy's applications; CherryPy's own tests, in test_upstream, want CherryPy's pages."""
+    application = cherrypy.tree.mount(None, "/pages")
+    if served == "with its own class":
+        application.request_class = type("Own", (application.request_class,), {})
+    before = application.request_class
+    applications = {"another application": hello, "itself": application}
+    http_server(bus, applications.get(served), port=0)
+    try:
+        bus.start()
+        assert (application.request_class is not before) == (served in ("the tree", "itself"))
+        assert cherrypy.Application.request_class is cherrypy.Application(None).request_class
+    finally:
+        del cherrypy.tree.apps["/pages"]
 
+
+def test_the_defaults_name_nothing_that_cherrypy_does_not_know():
     for name in SERVER_DEFAULTS:
         space, _, attribute = name.partition(".")
         if space == "server":

@@ -2,7 +2,6 @@
 
 `pytest -p tests.bus.upstream --pyargs cherrypy.test.test_core cheroot.test.test_conn`. Nothing of the suites
 is changed. A test in APART is expected to fail: it is an error when it passes, and when no test has its name.
-kirsch's error pages are left out, as for any server that is not told to conceal what CherryPy says.
 """
 
 import contextlib
@@ -140,9 +139,6 @@ class CherryPys(Named, ApplicationServer):
     def __init__(self, adapter: Any = cherrypy.server) -> None:
         super().__init__(adapter)
         self.timeout = adapter.socket_timeout
-
-    def start(self) -> None:
-        Server.start(self)
 
 
 class Supervisor(cherrypy.test.helper.LocalWSGISupervisor):

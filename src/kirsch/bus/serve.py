@@ -57,7 +57,7 @@ def serve(
     configure_logging(log)
     bus = cherrypy.engine
     cherrypy.server.unsubscribe()
-    cherrypy.config.update({"engine.autoreload.on": False})
+    cherrypy.config.update({"engine.autoreload.on": False, "request.show_tracebacks": False})
     health = HealthPlugin(bus, drain=drain)
     metrics = MetricsPlugin(bus)
     own = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": metrics.metrics}

@@ -66,7 +66,8 @@ class HTTPAdapter(ServerAdapter):
         if self.running:
             return
         self.bind()
-        conceal(cherrypy.tree)
+        conceal(self.httpserver.application)
+        _conceal_as_configured()
         settle_memory()
         self.httpserver.serve()
         self.running = True
@@ -142,7 +143,7 @@ class ApplicationServer(Server):
         adapter.bus.subscribe("drain", self.drain)
 
     def start(self) -> None:
-        conceal(cherrypy.tree)
+        _conceal_as_configured()
         super().start()
 
 
@@ -185,8 +186,16 @@ class DiscreetRequest(cherrypy.Application.request_class):
     error_page: ClassVar[dict[str, Any]] = {"default": error_page}
 
 
-def conceal(tree: Any) -> None:
-    """Have the applications of a tree, unless they have a request class of their own, use DiscreetRequest."""
-    for application in tree.apps.values():
-        if getattr(application, "request_class", None) is cherrypy.Application.request_class:
-            application.request_class = DiscreetRequest
+def conceal(application: Any) -> None:
+    """Have a CherryPy application, or those of a tree, unless they have a request class of their own, use
+    DiscreetRequest. Any other WSGI application is left as it is."""
+    tree = isinstance(application, type(cherrypy.tree))
+    for each in application.apps.values() if tree else (application,):
+        if getattr(each, "request_class", None) is cherrypy.Application.request_class:
+            each.request_class = DiscreetRequest
+
+
+def _conceal_as_configured() -> None:
+    """Have `request.show_tracebacks` hold where a request fails before CherryPy reads it for a path, too."""
+    if not cherrypy.config.get("request.show_tracebacks", True):
+        conceal(cherrypy.tree)
