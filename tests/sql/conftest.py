@@ -134,6 +134,20 @@ def make_postgres() -> Iterator[Callable[..., Postgres]]:
         shutil.rmtree(postgres.data.parent)
 
 
+@pytest.fixture
+def pair(make_postgres: Callable[..., Postgres]) -> tuple[Postgres, Postgres]:
+    """A server, and a standby that replays nothing, of which it does not know."""
+    leader, standby = make_postgres(), make_postgres()
+    for server in (leader, standby):
+        server.start()
+        with server.connect() as connection:
+            connection.execute("create table marks (word text)")
+    standby.stop()
+    (Path(standby.data).resolve() / "standby.signal").touch()
+    standby.start()
+    return leader, standby
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The server that the tests of this worker share."""

@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 import cherrypy
-from sqlalchemy import String, event, func, insert, literal, literal_column, make_url, select, table, text
+from sqlalchemy import String, event, func, insert, literal, literal_column, select, table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.functions import GenericFunction
@@ -15,6 +15,7 @@ from kirsch.sql import (
     PoolCollector,
     SQLAlchemyPlugin,
     Timeouts,
+    database_url,
     idempotency_keys,
     install,
     session_scope,
@@ -429,7 +430,7 @@ cherrypy.config.update(
 timeouts = Timeouts(pool=float(pool_timeout), statement=float(statement))
 plugin = SQLAlchemyPlugin(cherrypy.engine, url, pool_size=int(pool_size), timeouts=timeouts)
 plugin.subscribe()
-other = make_url(url).set(database="postgres")
+other = database_url(url).set(database="postgres")
 SQLAlchemyPlugin(cherrypy.engine, other, name="postgres", pool_size=1).subscribe()
 
 

@@ -1,7 +1,6 @@
 """A database of several servers: which one is used, and what follows when another takes over."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -67,20 +66,6 @@ def test_what_the_url_asks_for_is_asked_for():
     assert hosts.ordered(one | {"target_session_attrs": "read-write"})["target_session_attrs"] == "primary"
     reads = {"host": "a,b", "port": "5432", "target_session_attrs": "prefer-standby"}
     assert hosts.ordered(reads)["target_session_attrs"] == "prefer-standby"
-
-
-@pytest.fixture
-def pair(make_postgres: Callable[..., Any]) -> Any:
-    """A server, and a standby that replays nothing, of which it does not know."""
-    leader, standby = make_postgres(), make_postgres()
-    for server in (leader, standby):
-        server.start()
-        with server.connect() as connection:
-            connection.execute("create table marks (word text)")
-    standby.stop()
-    (Path(standby.data).resolve() / "standby.signal").touch()
-    standby.start()
-    return leader, standby
 
 
 @pytest.fixture

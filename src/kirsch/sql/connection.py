@@ -4,12 +4,15 @@ SQLAlchemy's pool holds these (kirsch.sql.engine makes them). A server that hang
 open, and its own statement_timeout does not run, so the client has to give up: Watchdog does.
 """
 
+import errno
 import select
+import selectors
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from typing import Any
 from weakref import WeakSet
 
@@ -17,14 +20,18 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-# A statement that waits this long has its server probed, which then has this long to answer. Seconds.
-PATIENCE = 1.0
-PROBE_TIMEOUT = 1.5
-TICK = 0.5
+# A server that is waited for and has given no sign of life for this long is probed, and then has this long to
+# answer. Seconds.
+PATIENCE = 0.75
+PROBE_TIMEOUT = 1.25
+TICK = 0.25
 # The longest time until a connection is ended whose server hangs.
 GIVEN_UP = TICK + PATIENCE + PROBE_TIMEOUT
 # PostgreSQL's SSLRequest message: any server answers it with one byte, before a login.
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
+
+# What a kernel says that is there, of a server that is not.
+_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT)
 
 Address = tuple[str, int]
 
@@ -142,6 +149,8 @@ class Watchdog:
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
+        # When a server was probed last that answered (monotonic).
+        self._heard: dict[Address, float] = {}
         self._connections: WeakSet[Connection] = WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -171,35 +180,67 @@ class Watchdog:
             del connections
 
     def _look(self, connections: Iterable[Connection], now: float) -> None:
-        late = [c for c in connections if (since := c.command_since()) and now - since >= PATIENCE]
-        for address in {connection.address for connection in late}:
-            asked = time.monotonic()
-            if answers(address):
-                continue
-            reason = f"the database has not answered for {PATIENCE + PROBE_TIMEOUT:g} s"
-            for connection in connections:
-                since = connection.command_since()
-                if connection.address == address and since and since <= asked:
-                    connection.interrupt(reason)
-        for connection in late:
+        waiting = [(c, since) for c in connections if (since := c.command_since())]
+        if any(now - max(since, self._heard.get(c.address, 0.0)) >= PATIENCE for c, since in waiting):
+            # All of them at once: one server's silence is not to take the time of another's.
+            addresses = {c.address for c, _ in waiting}
+            hanging = silent(addresses)
+            self._heard = dict.fromkeys(addresses - hanging, now)
+            self._interrupt(connections, hanging, PATIENCE, PATIENCE + PROBE_TIMEOUT)
+        if self._limit:
+            self._interrupt(connections, {c.address for c, _ in waiting}, self._limit, self._limit)
+
+    @staticmethod
+    def _interrupt(
+        connections: Iterable[Connection], addresses: Collection[Address], least: float, seconds: float
+    ) -> None:
+        """End the connections to these addresses whose commands have waited for `least` seconds."""
+        now = time.monotonic()
+        for connection in connections:
             since = connection.command_since()
-            if self._limit and since and now - since >= self._limit:
-                connection.interrupt(f"the database has not answered for {self._limit:g} s")
+            if connection.address in addresses and since and now - since >= least:
+                connection.interrupt(f"the database has not answered for {seconds:g} s")
 
 
-def answers(address: Address, timeout: float = PROBE_TIMEOUT) -> bool:
-    """Return False if there is a PostgreSQL server that does not answer a new connection in time."""
+def silent(addresses: Collection[Address], timeout: float = PROBE_TIMEOUT) -> set[Address]:
+    """Return those of some addresses of PostgreSQL's that do not answer a new connection in time.
+
+    A host is a number or a folder, for names take time themselves. A server that has ended is not silent:
+    its kernel refuses.
+    """
+    hanging = set(addresses)
+    until = time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+        for address in addresses:
+            probe = stack.enter_context(socket.socket(_family(address[0])))
+            probe.setblocking(False)
+            code = probe.connect_ex(_place(address))
+            if code in _REFUSED:
+                hanging.remove(address)
+            elif code in (0, errno.EINPROGRESS):
+                selector.register(probe, selectors.EVENT_WRITE, address)
+        while selector.get_map() and (left := until - time.monotonic()) > 0:
+            for key, events in selector.select(left):
+                asked, address = key.fileobj, key.data
+                assert isinstance(asked, socket.socket)
+                code = asked.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if events & selectors.EVENT_READ or code in _REFUSED:
+                    hanging.remove(address)
+                    selector.unregister(asked)
+                elif code:
+                    selector.unregister(asked)
+                else:
+                    asked.send(SSL_REQUEST)
+                    selector.modify(asked, selectors.EVENT_READ, address)
+    return hanging
+
+
+def _family(host: str) -> socket.AddressFamily:
+    if host.startswith("/"):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _place(address: Address) -> Address | str:
     host, port = address
-    local = host.startswith("/")
-    try:
-        with socket.socket(socket.AF_UNIX) if local else socket.create_connection(address, timeout) as probe:
-            probe.settimeout(timeout)
-            if local:
-                probe.connect(f"{host}/.s.PGSQL.{port}")
-            probe.sendall(SSL_REQUEST)
-            probe.recv(1)
-    except (ConnectionRefusedError, ConnectionResetError):
-        pass  # a server that has ended closes its connections itself
-    except OSError:
-        return False
-    return True
+    return f"{host}/.s.PGSQL.{port}" if host.startswith("/") else address

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,13 +40,14 @@ _plain: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
 class Timeouts:
     """Limits on waiting for the database, in seconds.
 
-    With the defaults a request is answered within 5 s if the database hangs: it may wait for a connection of
-    the pool, and then `GIVEN_UP` s at most until kirsch.sql.connection.Watchdog gives up, or 2 s for a new
-    connection.
+    With the defaults a request is answered within 5 s if the database hangs, and if all of several hosts do:
+    it may wait for a connection of the pool, and then `GIVEN_UP` s at most until
+    kirsch.sql.connection.Watchdog gives up, or for a new connection (`PROBE_TIMEOUT` where there are several
+    addresses, and `connect`).
     """
 
     pool: float = 1.5  # for a free connection of the pool
-    connect: int = 2  # for a new connection, each address; libpq knows no shorter
+    connect: int = 2  # for a new connection, each address that answers; psycopg knows no shorter
     statement: float = 30.0  # for a statement (statement_timeout); 0: no limit
     network: float = 4.0  # for the other end's kernel (tcp_user_timeout)
 
@@ -120,7 +122,7 @@ def _connect(engine: Engine, timeouts: Timeouts) -> None:
 
     @event.listens_for(engine, "do_connect")
     def _open(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> "Connection":
-        given = settings | hosts.ordered(parameters)
+        given = settings | answering(hosts.ordered(parameters))
         given["options"] = f"{session} {parameters.get('options', '')}".rstrip()
         connection = Connection.connect(*arguments, **given)
         hosts.remember(connection.info.host, str(connection.info.port))
@@ -157,6 +159,45 @@ class Hosts:
             "host": ",".join(host for host, _ in pairs),
             "port": ",".join(port for _, port in pairs),
         }
+
+
+def answering(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return libpq's parameters of a connection without the addresses that do not answer.
+
+    Each would take `Timeouts.connect` seconds, one after the other. A single address is not asked first.
+    Raises OperationalError where none is left.
+    """
+    from psycopg import OperationalError
+
+    from kirsch.sql.connection import silent
+
+    if "hostaddr" in parameters or not parameters.get("host"):
+        return parameters
+    hosts, ports = parameters["host"].split(","), str(parameters.get("port") or 5432).split(",")
+    pairs = zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False)
+    try:
+        places = [(host, each, port or "5432") for host, port in pairs for each in _addresses(host)]
+    except OSError:  # libpq says which name it is
+        return parameters
+    if len(places) < 2:
+        return parameters
+    hanging = silent({(address, int(port)) for _, address, port in places})
+    left = [place for place in places if (place[1], int(place[2])) not in hanging]
+    if not left:
+        raise OperationalError(f"none of {len(places)} addresses of {parameters['host']} answers")
+    return parameters | {
+        "host": ",".join(host for host, _, _ in left),
+        "hostaddr": ",".join("" if host == address else address for host, address, _ in left),
+        "port": ",".join(port for _, _, port in left),
+    }
+
+
+def _addresses(host: str) -> list[str]:
+    """Return the addresses of a host, which may be a folder with a socket. Raises OSError."""
+    if host.startswith("/"):
+        return [host]
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _check_at_checkout(engine: Engine) -> None:
