@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 
@@ -192,16 +193,63 @@ def test_who_takes_an_answer_too_slowly_is_closed(start, eventually):
 
 def test_an_answer_beyond_its_limit_waits_for_its_reader(start, application, eventually):
     """The application's thread does then, so that no answer without an end fills the disk."""
-    address = start(answer=1 << 20)
-    with connect(address) as sock:
+    address = start(answer=1 << 20, spool=2 << 20)
+    before = removed_files()
+    with connect(address) as sock, connect(address) as other:
         sock.sendall(GET.replace(b"/ ", b"/pieces ", 1))
-        eventually(lambda: start.server.busy == 1)
+        eventually(lambda: [file for file in removed_files() - before if file.stat().st_size > 2 << 20])
+        assert get(address).body == b"hello"
+        # Half of the threads may wait, which is one; another such client is sent away.
+        other.sendall(GET.replace(b"/ ", b"/pieces ", 1))
+        assert application.closed.acquire(timeout=60)
         assert get(address).body == b"hello"
         eventually(lambda: start.server.busy == 1)
         received = 0
         while received < LARGE:
-            received += len(sock.recv(1 << 20))
+            piece = sock.recv(1 << 20)
+            assert piece
+            received += len(piece)
         eventually(lambda: start.server.busy == 0)
+        with contextlib.suppress(ConnectionResetError):
+            assert len(read_all(other)) < LARGE
+
+
+def test_an_answer_has_as_much_room_as_others_leave(start, application, eventually):
+    """However long it is, it holds no thread; its file is gone with it."""
+    before = removed_files()
+    address = start(answer=1 << 20)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * THREADS):
+            stack.enter_context(connect(address)).sendall(GET.replace(b"/ ", b"/pieces ", 1))
+        for _ in range(2 * THREADS):
+            assert application.closed.acquire(timeout=60)
+        eventually(lambda: start.server.busy == 0)
+        assert get(address).body == b"hello"
+    eventually(lambda: removed_files() <= before)
+
+
+def removed_files() -> set[Path]:
+    """Descriptors of files that have no name any more."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if descriptor.readlink().name.endswith("(deleted)"):
+                found.add(descriptor)
+    return found
+
+
+def test_a_file_is_sent_by_the_kernel(start, application, monkeypatch):
+    """os.sendfile() is called as ever, and tells what it has sent."""
+    sent = []
+    sendfile = os.sendfile
+
+    def told(*arguments):
+        sent.append(sendfile(*arguments))
+        return sent[-1]
+
+    monkeypatch.setattr(os, "sendfile", told)
+    assert get(start(), "/file").body == application.file.read_bytes()
+    assert sum(sent) == LARGE
 
 
 def test_busy_threads_keep_others_waiting_and_then_away(start, application):

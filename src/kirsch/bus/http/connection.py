@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from kirsch.bus.http.limits import Limits, Phase
-from kirsch.bus.http.output import FilePart, Output
+from kirsch.bus.http.output import FilePart, Output, Spool
 from kirsch.bus.http.request import Reader, Refused, Request
 from kirsch.bus.http.response import CONTINUE
 from kirsch.bus.http.stream import Stream
@@ -55,6 +55,7 @@ class Connection:
         sock: socket.socket,
         host: str,
         limits: Limits,
+        spool: Spool,
         streams: "Callable[[Connection, Request], bool]" = lambda connection, request: False,
     ) -> None:
         self.socket = sock
@@ -63,7 +64,7 @@ class Connection:
         self.host = host
         self.limits = limits
         self.reader = Reader(limits)
-        self.output = Output(limits.memory)
+        self.output = Output(limits.memory, spool)
         self.environ: Environ = {}
         # A complete request that nobody has answered yet.
         self.request: Request | None = None
@@ -204,7 +205,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Send bytes of an answer, or keep them until the client takes them.
 
-        Beyond `Limits.answer` this waits. Raises Gone.
+        Beyond `Limits.spool` this waits. Raises Gone; Full where too many wait already.
         """
         output = self.output
         try:
@@ -215,8 +216,9 @@ class Connection:
                 self.enter(Phase.ANSWER, OUT)
                 data = data[count:]
             output.put(data)
-            if not output.send(self.socket) and output.size > self.limits.answer:
-                self._relieve()
+            if not output.send(self.socket) and output.crowded(self.limits.answer):
+                with output.waiting():
+                    self._relieve()
         except OSError as error:
             raise Gone from error
 
@@ -239,10 +241,10 @@ class Connection:
         return count
 
     def _relieve(self) -> None:
-        """Wait until half of what waits is gone."""
+        """Wait until the client has taken half of its share, or there is room again."""
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
-        while self.output.size > self.limits.answer // 2:
+        while self.output.crowded(self.limits.answer // 2):
             if self.late(time.monotonic()):
                 raise TimeoutError("the client takes the answer too slowly")
             poll.poll(min(self.limits.timeout, 1.0) * 1000)

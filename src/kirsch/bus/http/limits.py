@@ -58,8 +58,11 @@ class Limits:
     """A body; 413 beyond. 0: any size."""
     memory: int = 128 * 1024
     """A body, or the part of an answer that its client has not taken, kept in memory; a file has the rest."""
+    spool: int = 1024 * 1024 * 1024
+    """Files of all answers. Beyond, no answer's file grows over `answer`: the application's thread waits for
+    the client, and where half of the threads do so already, the client is cut off."""
     answer: int = 64 * 1024 * 1024
-    """The part of an answer that its client has not taken; beyond, the application's thread waits for it."""
+    """The part of an answer that its client has not taken, and that has room whatever others have."""
 
     def deadline(self, phase: Phase, since: float, count: int = 0) -> float:
         """Return when a wait ends that began at `since`, where `count` bytes came or left in it."""

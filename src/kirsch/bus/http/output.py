@@ -1,34 +1,79 @@
 """Bytes that wait until a client takes them: in memory up to a size, then in a file."""
 
+import contextlib
 import os
 import socket
 import ssl
 import tempfile
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 _PIECE = 1 << 18
 
 
 class FilePart:
-    """A part of a file that is sent as it is, then closed. A spool's `end` grows as it is written."""
+    """A part of a file that is sent as it is, then closed. The `end` of a spool's grows as it is written."""
 
-    def __init__(self, descriptor: int, offset: int, end: int) -> None:
+    def __init__(self, descriptor: int, offset: int, end: int, spool: "Spool | None" = None) -> None:
         self.descriptor = descriptor
         self.offset = offset
         self.end = end
+        self._spool = spool
+
+    def write(self, data: bytes) -> None:
+        """Add bytes to a spool's file. Raises OSError."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self.descriptor, view, self.end)
+            self.end += written
+            if self._spool:
+                self._spool.add(written)
+            view = view[written:]
 
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+            if self._spool:
+                self._spool.add(-self.end)
+
+
+class Full(Exception):
+    """An answer that its client takes too slowly, where there is no room for more of such."""
+
+
+class Spool:
+    """Files of all answers that wait for their clients: together up to `size` bytes.
+
+    Beyond that up to `waiters` answers wait until there is room again.
+    """
+
+    def __init__(
+        self, size: int, waiters: int, make: Callable[[], BinaryIO] = tempfile.TemporaryFile
+    ) -> None:
+        self.size = size
+        self.make = make
+        self.used = 0
+        self.waiters = threading.Semaphore(waiters)
+        self._mutex = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        """True where no more is to be added."""
+        return self.used > self.size
+
+    def add(self, count: int) -> None:
+        """Take account of bytes that were written, or below zero of those of a file that was closed."""
+        with self._mutex:
+            self.used += count
 
 
 class Output:
     """A queue of bytes and of parts of files. Sending raises OSError as the socket does."""
 
-    def __init__(self, memory: int, spool: Callable[[], BinaryIO] = tempfile.TemporaryFile) -> None:
+    def __init__(self, memory: int, spool: Spool) -> None:
         self._memory = memory
         self._spool = spool
         self._parts: deque[bytes | memoryview | FilePart] = deque()
@@ -38,6 +83,20 @@ class Output:
         """Bytes that wait."""
         self.sent = 0
         """Bytes that were sent of the present answer."""
+
+    def crowded(self, share: int) -> bool:
+        """True where more than `share` bytes wait here, and there is no room for more than that."""
+        return self.size > share and self._spool.full
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Take one of the places of those that wait until there is room. Raises Full where there is none."""
+        if not self._spool.waiters.acquire(blocking=False):
+            raise Full
+        try:
+            yield
+        finally:
+            self._spool.waiters.release()
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -52,14 +111,10 @@ class Output:
             self._parts.append(data)
             return
         if overflow is None:
-            with self._spool() as file:
-                overflow = self._overflow = FilePart(os.dup(file.fileno()), 0, 0)
+            with self._spool.make() as file:
+                overflow = self._overflow = FilePart(os.dup(file.fileno()), 0, 0, self._spool)
             self._parts.append(overflow)
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(overflow.descriptor, view, overflow.end)
-            overflow.end += written
-            view = view[written:]
+        overflow.write(data)
 
     def put_file(self, part: FilePart) -> None:
         """Add part of a file, which is this queue's from now on."""

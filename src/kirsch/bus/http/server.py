@@ -23,6 +23,7 @@ from kirsch.bus.http import listener
 from kirsch.bus.http.connection import IN, Connection, Gone, HandshakeError, peer_environ
 from kirsch.bus.http.limits import Limits, Phase
 from kirsch.bus.http.listener import Address, ServerError, name_of
+from kirsch.bus.http.output import Full, Spool
 from kirsch.bus.http.request import Refused, Request
 from kirsch.bus.http.response import Response, ResponseError, refusal
 from kirsch.bus.http.wsgi import Application, Exchange, base_environ, close_input, environ
@@ -84,6 +85,7 @@ class Server:
         self._addresses: dict[str, int] = {}
         # Those whose body an application reads.
         self._streaming: set[Connection] = set()
+        self._spool = Spool(self.limits.spool, self.limits.threads // 2)
         self._threads: list[threading.Thread] = []
         self._mutex = threading.Lock()
         self._changed = threading.Condition(self._mutex)
@@ -355,7 +357,7 @@ class Server:
             return
         if self.tls is not None:
             client = self.tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        connection = Connection(client, host, limits, self._streams)
+        connection = Connection(client, host, limits, self._spool, self._streams)
         connection.environ = {**self._base, **more}
         if self.tls is not None:
             connection.enter(Phase.HANDSHAKE)
@@ -446,6 +448,14 @@ class Server:
         try:
             exchange.run(self.application, environ(request, connection.environ, exchange.upgrade))
         except Gone:
+            return self._close(connection)
+        except Full:
+            self.log(
+                f"{request.method} {request.target}: closed, for the client takes its answer too slowly, and "
+                f"the answers that wait for clients have {limits.spool} bytes of files already",
+                logging.WARNING,
+                False,
+            )
             return self._close(connection)
         except BaseException as error:
             refused = exchange.failed
