@@ -1,47 +1,42 @@
-"""CherryPy's and cheroot's own tests, which their wheels bring, against kirsch's HTTP server.
+"""CherryPy's and cheroot's own tests against kirsch's HTTP server.
 
-All modules are run but those in LEFT_OUT; single tests that do not hold are in `tests.bus.upstream.APART`.
-Both give the reasons.
+Tests that do not hold are in tests.bus.apart, each with its reason. The tests are those of the
+wheels, which are those of the sdists (test_the_wheels_have_the_sdists_tests).
 """
 
+import ast
 import contextlib
+import filecmp
 import os
 import subprocess
 import sys
+import tarfile
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.bus.apart import APART, NOT_RUN
 
 PACKAGES = ("cheroot.test", "cherrypy.test")
 ROOT = Path(__file__).parents[2]
-_NO_SERVER = "it starts no server"
-_CLOCK = "it is about CherryPy's tool alone, and whether it passes depends on how quick the machine is"
-LEFT_OUT = {
-    "cherrypy.test.test_bus": _NO_SERVER,
-    "cherrypy.test.test_caching": _CLOCK,
-    "cherrypy.test.test_config_server": "its ports are fixed; of a long head it wants 413, RFC 6585 has 431",
-    "cherrypy.test.test_httputil": _NO_SERVER,
-    "cherrypy.test.test_native": "it tests CherryPy's server without WSGI",
-    "cherrypy.test.test_plugins": _NO_SERVER,
-    "cherrypy.test.test_routes": "it needs Routes",
-    "cherrypy.test.test_session": _CLOCK,
-    "cherrypy.test.test_states": "it starts CherryPy's own server in processes, and interrupts cheroot",
-    "cheroot.test.test__compat": _NO_SERVER,
-    "cheroot.test.test_cli": _NO_SERVER,
-    "cheroot.test.test_dispatch": _NO_SERVER,
-    "cheroot.test.test_errors": _NO_SERVER,
-    "cheroot.test.test_makefile": _NO_SERVER,
-    "cheroot.test.test_server": "it tests cheroot's threads, queues and servers without WSGI",
-    "cheroot.test.test_ssl": "it tests cheroot's TLS adapters",
-}
 
 
-def modules(package: str) -> list[str]:
+def modules(package: str) -> dict[str, Path]:
     spec = find_spec(package)
     assert spec is not None
     files = Path(spec.submodule_search_locations[0]).glob("test_*.py")
-    return sorted(f"{package}.{file.stem}" for file in files)
+    return {f"{package}.{file.stem}": file for file in sorted(files)}
+
+
+def names_of_tests(file: Path) -> set[str]:
+    """The names of a module's tests, which may not be importable here."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test")}
+
+
+def not_run(module: str) -> set[str]:
+    return {name for name, reason in APART.get(module, {}).items() if reason in NOT_RUN}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +48,19 @@ def started(tmp_path_factory):
 
 def start(package, stack, tmp_path_factory):
     folder = tmp_path_factory.mktemp(package)
-    options = ["-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider"]
-    names = [name for name in modules(package) if name not in LEFT_OUT]
+    options = [
+        "-q",
+        "-rs",
+        "--show-capture=no",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+        "-p",
+        "no:cacheprovider",
+    ]
+    # A module of which nothing is run is not imported: it may need what is not installed.
+    names = [name for name, file in modules(package).items() if names_of_tests(file) - not_run(name)]
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "tests.bus.upstream", *options, "--pyargs", *names],
         cwd=ROOT,
@@ -73,8 +79,35 @@ def start(package, stack, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_upstreams_tests_pass(started, package):
-    found = modules(package)
-    assert [name for name in LEFT_OUT if name.startswith(package) and name not in found] == []
     run = started[package]
     output, _ = run.communicate()
+    print(output)
     assert run.returncode == 0, output[-5000:]
+
+
+def test_what_is_apart_is_there():
+    """Also in modules that are not imported."""
+    tests = {name: names_of_tests(file) for package in PACKAGES for name, file in modules(package).items()}
+    known = {(module, name) for module, names in tests.items() for name in [*names, "test_gc"]}
+    listed = {
+        (module, name.partition("[")[0].rpartition(".")[2])
+        for module, names in APART.items()
+        for name in names
+    }
+    assert sorted(listed - known) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("package", "name"), [("cheroot", "cheroot"), ("cherrypy", "CherryPy")])
+def test_the_wheels_have_the_sdists_tests(package, name, tmp_path):
+    options = ["--no-deps", "--no-binary", ":all:", "--dest", str(tmp_path)]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", *options, f"{name}=={version(name)}"]
+    subprocess.run(pip, check=True, timeout=250)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    (sdist,) = tmp_path.glob(f"*/{package}/test")
+    files = [str(file.relative_to(sdist)) for file in sdist.rglob("*") if file.is_file()]
+    wheel = next(iter(modules(f"{package}.test").values())).parent
+    assert filecmp.cmpfiles(sdist, wheel, files, shallow=False)[1:] == ([], [])
+    assert len(files) > 10

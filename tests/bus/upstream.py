@@ -1,7 +1,7 @@
 """A pytest plugin: has the tests of CherryPy and of cheroot run against kirsch's HTTP server.
 
 `pytest -p tests.bus.upstream --pyargs cherrypy.test.test_core cheroot.test.test_conn`. Nothing of the suites
-is changed. A test in APART is expected to fail: it is an error when it passes, and when no test has its name.
+is changed. Tests that do not hold are in tests.bus.apart.
 """
 
 import contextlib
@@ -14,57 +14,12 @@ import cherrypy
 import cherrypy._cpwsgi_server  # cheroot's own server is its base
 import cherrypy.test.helper
 import pytest
+from tests.bus.apart import APART, NOT_RUN
 from tests.port import free_port
 
 from kirsch.bus.http import ApplicationServer, Limits, Server
 from kirsch.bus.http.request import Refused
 
-_INSIDE = "it replaces or reads what is inside cheroot"
-_CONNECT = "CONNECT is for proxies: 501"
-_OTHER_HOST = "a target whose authority differs from Host is refused: 400"
-_AT_ONCE = "the head that is sent is malformed (its first line has no end), and refused at once: 400"
-# Tests that do not hold for kirsch's server, and why.
-APART = {
-    "cheroot.test.test_conn": {
-        "test_HTTP11_Timeout[False]": _AT_ONCE,
-        "test_broken_connection_during_http_communication_fallback": _INSIDE,
-        "test_broken_connection_during_tcp_fin": _INSIDE,
-        "test_invalid_selected_connection": _INSIDE,
-        "test_kb_int_from_http_handler": "no exception of an application ends the server: 500",
-        "test_keepalive": "answers say HTTP/1.1, so Connection: close is said to clients of HTTP/1.0 too",
-        "test_keepalive_conn_management": _INSIDE,
-        "test_remains_alive_post_unhandled_exception": _INSIDE,
-        "test_streaming_10[False]": "the body is a list, whose length is known and said",
-        "test_streaming_11[False]": "the body is a list, whose length is known and said",
-        "test_unhandled_exception_in_request_handler": _INSIDE,
-    },
-    "cheroot.test.test_core": {
-        "test_http_connect_request": _CONNECT,
-        "test_malformed_http_method": "cheroot has words for a method that is malformed",
-        "test_malformed_request_line[GET / HTTP/2.15-505-Cannot fulfill request]": "2.15 is no version: 400",
-        "test_parse_uri_asterisk_uri": "PATH_INFO is what was sent, `*`; cheroot puts a slash before it",
-        "test_parse_uri_unsafe_uri": "it sends no Host: 400",
-        "test_send_header_before_closing": _INSIDE,
-    },
-    "cheroot.test.test_wsgi": {
-        "test_gateway_start_response_called_twice": _INSIDE,
-        "test_gateway_write_needs_start_response_called_before": _INSIDE,
-    },
-    "cherrypy.test.test_conn": {
-        "test_Chunked_Encoding": "it sends both Content-Length and Transfer-Encoding: 400",
-        "test_HTTP11_Timeout": _AT_ONCE,
-        "test_queue_full": "half requests hold no thread, so the sixteenth client is answered",
-    },
-    "cherrypy.test.test_request_obj": {
-        "testAbsoluteURIPathInfo": _OTHER_HOST,
-        "test_CONNECT_method": _CONNECT,
-        "test_CONNECT_method_invalid_authority": _CONNECT,
-        "test_dangerous_host": "a Host that is no host and port is refused: 400",
-    },
-    "cherrypy.test.test_static": {
-        "test_null_bytes": "NUL in a target is refused: 400",
-    },
-}  # fmt: skip
 # cheroot's words for what kirsch says in its own, so that tests which read them see the statuses too.
 WORDS = {
     r"Invalid char in url path\.": "Malformed Request-URI",
@@ -208,19 +163,21 @@ cherrypy._cpwsgi_server.cheroot.wsgi.Server = Cheroots
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the tests of APART to fail; those that go about inside cheroot are not run."""
+    """Expect the tests of APART to fail, or do not run them."""
     left = {
-        (module.__name__, name)
-        for module in {item.module for item in items}
-        for name in APART.get(module.__name__, ())
+        (module, name)
+        for module in {item.module.__name__ for item in items}
+        for name in APART.get(module, ())
     }
     for item in items:
-        listed = APART.get(item.module.__name__, {})
-        for name in (item.name, item.originalname):
-            if name in listed:
-                left.discard((item.module.__name__, name))
-                run = listed[name] is not _INSIDE and "ends the server" not in listed[name]
-                item.add_marker(pytest.mark.xfail(reason=listed[name], strict=True, run=run))
+        module = item.module.__name__
+        listed = APART.get(module, {})
+        qualified = f"{item.cls.__name__}.{item.name}" if item.cls else ""
+        for name in (qualified, item.name, item.originalname):
+            if reason := listed.get(name):
+                left.discard((module, name))
+                mark = pytest.mark.xfail(reason=reason, strict=True, run=reason not in NOT_RUN)
+                item.add_marker(mark, append=False)
                 break
     if left:
         raise pytest.UsageError(f"there are no such tests any more: {sorted(left)}")
