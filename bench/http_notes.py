@@ -5,8 +5,9 @@ the same table in the same PostgreSQL, 10 threads (or tasks) at the database and
 run on the last core, PostgreSQL and the client (wrk, 32 connections kept alive) share the first: what is
 measured is what a request costs a server; requests a second of its processor time are told too, which other
 programs on the machine disturb less. Five rounds, each subject once in each of them, the median of each
-figure. kirsch is examples/notes as it is: with its metrics, checks, headers and entity tags. A hello follows,
-as bench/http_hello.py alone has it.
+figure. kirsch is examples/notes as it is: with its metrics, checks, headers and entity tags. Django commits
+each statement by itself; "Django atomic" has ATOMIC_REQUESTS, so that an error undoes what a view wrote, as
+with kirsch. A hello follows, as bench/http_hello.py alone has it.
 
 Peers are installed into .venv-bench, beside the project's .venv. wrk is Debian's.
 """
@@ -78,6 +79,7 @@ def subjects() -> list[Subject]:
         Subject("CherryPy", (python, "cherrypy_notes.py")),
         Subject("Flask", (*gunicorn, "flask_notes:app")),
         Subject("Django", (*gunicorn, "django_notes:application")),
+        Subject("Django atomic", ("env", "BENCH_ATOMIC=1", *gunicorn, "django_notes:application")),
         Subject("FastAPI", (*uvicorn, "fastapi_notes:app")),
         Subject("FastAPI async", (*uvicorn, "fastapi_async_notes:app")),
         Subject("Flask granian", (*granian, "wsgi", "--blocking-threads", "10", "flask_notes:app")),

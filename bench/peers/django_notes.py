@@ -1,4 +1,7 @@
-"""The notes with Django: its ORM in its default mode (autocommit), its pool, a model and two views."""
+"""The notes with Django: its ORM, its pool, a model and two views.
+
+By default Django commits each statement by itself; $BENCH_ATOMIC has a transaction around each view.
+"""
 
 import json
 import os
@@ -20,6 +23,7 @@ settings.configure(
             "USER": "notes",
             "PASSWORD": os.environ["BENCH_PASSWORD"],
             "NAME": "notes",
+            "ATOMIC_REQUESTS": "BENCH_ATOMIC" in os.environ,
             "OPTIONS": {"pool": {"min_size": 10, "max_size": 10}},
         }
     },

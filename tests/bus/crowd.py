@@ -1,7 +1,8 @@
 """Programs for test_http_crowd: slow clients of four kinds, and a quick one that asks two servers in turns.
 
 `python -m tests.bus.crowd slow HOST PORT COUNT`, until its standard input ends, and
-`... quick SECONDS HOST PORT HOST PORT`. Both print what became of them as JSON.
+`... quick SECONDS ROUNDS HOST PORT HOST PORT`, until either has passed. Both
+print what became of them as JSON.
 """
 
 import http.client
@@ -60,8 +61,10 @@ def slow(host, port, count):
     statuses = Counter()
     kinds = list(KINDS)
     clients = [Slow(kinds[n % len(kinds)], (host, int(port)), statuses) for n in range(int(count))]
-    for client in clients:
-        client.turn()
+    # All have begun once those that read have their answers' beginning.
+    while sum(statuses.values()) < len(clients) // len(kinds):
+        for client in clients:
+            client.turn()
     print("ready", flush=True)
     while True:
         for number, client in enumerate(clients):
@@ -72,12 +75,12 @@ def slow(host, port, count):
             client.turn()
 
 
-def quick(seconds, *places):
+def quick(seconds, rounds, *places):
     addresses = [(host, int(port)) for host, port in zip(places[::2], places[1::2], strict=True)]
     connections = [http.client.HTTPConnection(*address, timeout=60) for address in addresses]
     times, statuses = [[] for _ in addresses], Counter()
-    until = time.monotonic() + float(seconds)
-    while time.monotonic() < until:
+    until, left = time.monotonic() + float(seconds), int(rounds)
+    while time.monotonic() < until and (left := left - 1) >= 0:
         for connection, taken in zip(connections, times, strict=True):
             began = time.perf_counter()
             connection.request("GET", "/")

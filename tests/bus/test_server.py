@@ -6,6 +6,8 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import cherrypy
@@ -51,6 +53,29 @@ def test_an_application_is_served_on_a_free_port(bus):
     bus.start()
     assert server.bind_addr[1] != 0
     assert get(connect(server)).body == b"hello"
+
+
+def test_answers_have_the_date(bus):
+    """The server's, in RFC 9110's form, also where it refuses; the application's where it has one."""
+
+    def application(environ, start_response):
+        own = [("Date", "Sun, 06 Nov 1994 08:49:37 GMT")] if environ["PATH_INFO"] == "/own" else []
+        start_response("200 OK", [("Content-Length", "0"), *own])
+        return []
+
+    server = http_server(bus, application, port=0, limits=Limits(body=1))
+    bus.start()
+    connection = connect(server)
+    assert get(connection, "/own").headers.get_all("Date") == ["Sun, 06 Nov 1994 08:49:37 GMT"]
+    before = int(time.time())
+    answers = [get(connection)]
+    connection.request("POST", "/", b"too long")
+    answers.append(connection.getresponse())
+    for answer in answers:
+        (date,) = answer.headers.get_all("Date")
+        assert before <= parsedate_to_datetime(date).timestamp() <= time.time()
+        assert date.endswith(" GMT")
+    assert [answer.status for answer in answers] == [200, 413]
 
 
 def test_without_an_application_it_is_cherrypys_tree(bus):

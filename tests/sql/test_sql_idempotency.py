@@ -1,8 +1,13 @@
 """`tools.idempotency`: a POST that is sent twice is carried out once."""
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -106,6 +111,69 @@ def test_a_connection_lost_before_the_commit_leaves_no_key(application, postgres
     assert application.post("/order?fault=killed", key, '{"name": "killed"}').status == 503
     assert lines(postgres, "killed") == 0
     assert application.post("/order", key, '{"name": "again"}').status == 201
+
+
+class Wire:
+    """TCP to a server: `lose` has the next COMMIT carried out, and its answer lost with the connection."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.lose = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                lost = threading.Event()
+                threading.Thread(target=self.ask, args=(client, server, lost), daemon=True).start()
+                threading.Thread(target=self.answer, args=(server, client, lost), daemon=True).start()
+
+    def ask(self, client: socket.socket, server: socket.socket, lost: threading.Event) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                if b"COMMIT" in data and self.lose.is_set():
+                    self.lose.clear()
+                    lost.set()
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+    def answer(self, server: socket.socket, client: socket.socket, lost: threading.Event) -> None:
+        with suppress(OSError), client, server:
+            while (data := server.recv(65536)) and not lost.is_set():
+                client.sendall(data)
+            # Closed alone it would stay open while the other thread reads from it.
+            client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def wire(postgres) -> Iterator[Wire]:
+    wire = Wire(postgres.port)
+    yield wire
+    wire.listener.close()
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_after_a_commit_whose_answer_was_lost_the_key_finds_it(run, postgres, wire, tmp_path, key, keyed):
+    """The change was made, and who asks again with the key is answered as the first time."""
+    url = postgres.url.replace(str(postgres.port), str(wire.listener.getsockname()[1]))
+    name = f"lost {keyed}"
+    body, headers = json.dumps({"name": name}), key if keyed else {}
+    with run(SimpleNamespace(url=url), tmp_path / "log") as application:
+        assert application.post("/order", {}, body).status == 201
+        wire.lose.set()
+        first = application.post("/order", headers, body)
+        assert "may or may not be made" in first.text
+        assert (first.status, first.headers["Retry-After"]) == ((503, "2") if keyed else (500, None))
+        assert lines(postgres, name) == 2
+        if keyed:
+            again = application.post("/order", headers, body)
+            assert again.status == 201
+            assert json.loads(again.text)["name"] == name
+            assert again.headers["Location"] == f"/orders/{json.loads(again.text)['number']}"
+            assert lines(postgres, name) == 2
 
 
 def test_a_redirect_is_an_answer_too(application, postgres, key):

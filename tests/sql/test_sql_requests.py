@@ -252,6 +252,15 @@ def test_autocommit_that_is_asked_for_writes(application, word):
     assert application.get(f"/select_then_write?word={word}-2&how=text&status=200").status == 500
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_safe_method_cannot_write_in_autocommit_either(application, word, method):
+    """Where HTTPError(409) would have come too late to undo it."""
+    assert application.get(f"/autocommit?word={word}", method).status == 500
+    assert not application.has(word)
+    assert application.post(f"/autocommit?word={word}").status == 409
+    assert application.has(word)
+
+
 @pytest.mark.parametrize("path", ["swallowed", "swallowed_redirect", "swallowed_stream"])
 def test_a_swallowed_error_is_not_answered_well(application, word, path):
     """PostgreSQL answers COMMIT of a failed transaction with ROLLBACK, and no error."""
