@@ -17,6 +17,7 @@ IMPOSSIBLE = (
     "there is no IPv6",
     "has no such argument",
     "tests cannot be fetched",
+    "git has no release before this one",
     "machines as containers need root",
     "machines as containers need CAP_SYS_ADMIN",
 )
