@@ -70,11 +70,13 @@ SEEDS ?= 1000000
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
 
-# Random faults on three machines: the same SEED has the same plan, `TURNS=5` kills each machine five times in turn.
+# Random faults on three machines, or FAULTY=5: the same SEED has the same plan, `TURNS=5` kills each machine five
+# times in turn.
 ROUNDS ?= 12
+FAULTY ?= 3
 SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 faults: $(READY) debian-test
-	$(BIN)/python -m tests.faults --rounds $(ROUNDS) --seed $(SEED) $(TURNS:%=--turns %)
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) --seed $(SEED) --machines $(FAULTY) $(TURNS:%=--turns %)
 
 setup: $(READY)
 

@@ -125,4 +125,5 @@ def start(trial: Trial) -> None:
         ("page@.container", PAGE), (STORE, KEEPS), ("once@.service", RUNS_ONCE), (BALANCER, BALANCES),
     ):  # fmt: skip
         trial.submit(name, text)
-    trial.kirsch("start", STORE, *PAGES, *ONCE, BALANCER)
+    # Whoever plays a round waits until all is well.
+    trial.kirsch("start", "--no-block", STORE, *PAGES, *ONCE, BALANCER)

@@ -176,8 +176,8 @@ def _namespace_of(container: str) -> str:
 
 
 @contextmanager
-def machines(name: str, folder: Path) -> Iterator[Trial]:
-    """A cluster that is there, or one of three machines of its own, of which nothing is left."""
+def machines(name: str, count: int, folder: Path) -> Iterator[Trial]:
+    """A cluster that is there, or one of so many machines of its own, of which nothing is left."""
     if name:
         yield Trial(ClusterRecord.load(name), folder)
         return
@@ -185,7 +185,7 @@ def machines(name: str, folder: Path) -> Iterator[Trial]:
     os.environ["XDG_DATA_HOME"] = str(computer.data)
     try:
         made = computer.create(
-            "c", "--machines", "3", "--metadata", "zone=a/b/c", "--publish", f"{free_port()}:8091"
+            "c", "--machines", str(count), "--metadata", "zone=a/b/c", "--publish", f"{free_port()}:8091"
         )
         yield Trial(ClusterRecord.load(made), folder)
         words = words_of(made)
@@ -203,17 +203,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="whose plan (any)")
     parser.add_argument("--first", type=int, default=0, help="the round to begin with (0)")
     parser.add_argument("--turns", type=int, default=0, help="instead: kill each machine so often, in turn")
-    parser.add_argument("--cluster", default="", help="use the machines of one that is there")
+    parser.add_argument("--machines", type=int, choices=(3, 5), default=3, help="how many (3)")
+    parser.add_argument("--cluster", default="", help="use the machines of one that is there, so many")
     parser.add_argument("--plan", action="store_true", help="print the plan, and break nothing")
     asked = parser.parse_args(argv)
-    planned = turns(asked.turns, 3) if asked.turns else plan(asked.seed, asked.first + asked.rounds, 3)
+    count = asked.machines
+    planned = (
+        turns(asked.turns, count) if asked.turns else plan(asked.seed, asked.first + asked.rounds, count)
+    )
     chosen = planned[asked.first :]
     print(f"seed {asked.seed}", flush=True)
     if asked.plan:
         for each in chosen:
             print(each.number, *each.faults, sep="\n    ")
         return 0
-    with tempfile.TemporaryDirectory() as folder, machines(asked.cluster, Path(folder)) as trial:
+    with tempfile.TemporaryDirectory() as folder, machines(asked.cluster, count, Path(folder)) as trial:
         run = Run(trial)
         try:
             return _rounds(run, chosen)
