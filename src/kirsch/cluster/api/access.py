@@ -45,6 +45,7 @@ ROLES: Mapping[str, str] = {
             "DELETE /machines/{name}": ADMIN,
             "GET /endpoints": VIEW,
             "GET /secrets": VIEW,
+            "POST /secrets": ADMIN,
             "PUT /secrets/{name}": DEPLOY,
             "POST /secrets/{name}": DEPLOY,
             "DELETE /secrets/{name}": DEPLOY,

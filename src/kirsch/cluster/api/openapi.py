@@ -187,6 +187,13 @@ OPERATIONS = (
         "get /secrets", "listSecrets", "List the names of secrets, never their values", _answer("Secrets")
     ),
     Operation(
+        "post /secrets",
+        "sealSecrets",
+        "Seal all secrets with the key that seals on the machine that is asked",
+        _answer("Sealed"),
+        body="Nothing",
+    ),
+    Operation(
         "put /secrets/{name}", "putSecret", "Set a secret", _changed("SecretChange"), body="SecretValue"
     ),
     Operation(

@@ -311,6 +311,7 @@ SCHEMAS: Mapping[str, Schema] = {
         examples=[{"value": "aHVzaA=="}],
     ),
     "SecretChange": _object({"name": STRING, "created": BOOLEAN, "units": STRINGS}),
+    "Sealed": _object({"sealed": {**INTEGER, "description": "how many another key had sealed"}}),
     "CertificateIssued": _object(
         _CERTIFICATE,
         required=("name", "role", "until"),

@@ -27,6 +27,12 @@ class Secrets(Collection["OneSecret"]):
         parameters(query)
         return self.read_answer({"secrets": run(self.loop, self._listed())})
 
+    def POST(self, /, **query: Any) -> bytes:
+        """Seal all secrets anew that were sealed with another key than the one that seals on this machine."""
+        parameters(query)
+        json_body()
+        return json_answer({"sealed": run(self.loop, self.node.secrets.reseal())})
+
     def item(self, name: str) -> "OneSecret":
         """Return the resource of one secret."""
         return OneSecret(self.api, name)

@@ -44,13 +44,13 @@ def make_keys(record: ClusterRecord) -> None:
     """New authorities, a person's certificate, a key for ssh and its configuration. Raises OSError."""
     signer, users = authority(record.id), authority(record.id, USERS_OF)
     person = issue(signer, CLIENT, lifetime=LEAF)
-    _write(record.folder / "tls", {
+    write_private(record.folder / "tls", {
         "ca.crt": signer.certificate, "ca.key": signer.key,
         "users.crt": users.certificate, "users.key": users.key,
         "client.crt": person.certificate, "client.key": person.key,
     })  # fmt: skip
     key = generate()
-    _write(record.folder / "ssh", {
+    write_private(record.folder / "ssh", {
         "id_ed25519": key.private,
         "id_ed25519.pub": f"{key.public} kirsch-{record.name}\n".encode(),
         "known_hosts": b"",
@@ -100,7 +100,7 @@ def renew_person(record: ClusterRecord) -> None:
 def write_ssh(record: ClusterRecord, known_hosts: str) -> None:
     """The configuration for ssh, and the machines' own keys. Raises OSError."""
     folder = record.folder / "ssh"
-    _write(folder, {"config": ssh_config(record).encode(), "known_hosts": known_hosts.encode()})
+    write_private(folder, {"config": ssh_config(record).encode(), "known_hosts": known_hosts.encode()})
 
 
 def know_host(record: ClusterRecord, machine: MachineRecord, lines: str) -> None:
@@ -120,7 +120,8 @@ def _known_hosts(record: ClusterRecord, but: MachineRecord) -> str:
     return "".join(line for line in lines if not line.startswith(known_host(but, "")[:-1]))
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
+def write_private(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files that only their owner can read, in a folder that is made if need be. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name
@@ -133,10 +134,10 @@ def key_file(key: Key) -> File:
     return File(str(SECRETS), key.text.encode(), 0o600)
 
 
-def fetch(record: ClusterRecord, runner: Runner) -> Key:
-    """The key, of any machine that is there, for one that joins. Raises ProvisionError."""
+def fetch(record: ClusterRecord, runner: Runner, *machines: MachineRecord) -> Key:
+    """The key, of any machine that is there, or of those that are given. Raises ProvisionError."""
     reasons = []
-    for machine in record.machines:
+    for machine in machines or record.machines:
         try:
             return Key.parse(act(runner, shell_of(record, machine), machine.name, f"cat {SECRETS}"))
         except Unsealable as error:

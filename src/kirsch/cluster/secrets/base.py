@@ -69,6 +69,9 @@ class Secrets(Protocol):
     async def settle(self, name: str) -> None:
         """End the time of a login: the owner has the password too."""
 
+    async def reseal(self) -> int:
+        """Seal all with the present key alone: how many were sealed with another."""
+
     async def remove(self, name: str) -> None:
         """Remove a secret and its value."""
 

@@ -90,6 +90,10 @@ class FileSecrets:
         except OSError as error:
             raise SecretError(f"the login of {self._path(name)}: {error.strerror}") from None
 
+    async def reseal(self) -> int:
+        """Do nothing: these secrets are plain files."""
+        return 0
+
     async def remove(self, name: str) -> None:
         """Remove its file. Raises SecretError."""
         try:

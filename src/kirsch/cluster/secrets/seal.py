@@ -6,6 +6,7 @@ does not open.
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -27,9 +28,11 @@ class Unsealable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A cluster's key. Its text is base64, one line."""
+    """A cluster's key. Its text is base64, one line; while keys are rotated a second line is another key, by
+    which what is sealed opens too."""
 
     secret: bytes = field(repr=False)
+    other: "Key | None" = field(default=None, repr=False)
 
     @classmethod
     def generate(cls) -> "Key":
@@ -39,18 +42,24 @@ class Key:
     @classmethod
     def parse(cls, text: str) -> "Key":
         """From its text. Raises Unsealable."""
+        line, _, rest = text.strip().partition("\n")
         try:
-            secret = base64.b64decode(text.strip(), validate=True)
+            secret = base64.b64decode(line, validate=True)
         except (binascii.Error, ValueError):
             secret = b""
         if len(secret) != KEY_BYTES:
             raise Unsealable(f"it is no key: {KEY_BYTES} bytes in base64")
-        return cls(secret)
+        return cls(secret, cls.parse(rest) if rest else None)
 
     @property
     def text(self) -> str:
         """Text of the key in its file."""
-        return base64.b64encode(self.secret).decode() + "\n"
+        return base64.b64encode(self.secret).decode() + "\n" + (self.other.text if self.other else "")
+
+    @property
+    def mark(self) -> str:
+        """Digest that tells this key from others, and reveals nothing of it."""
+        return hashlib.sha256(self.secret).hexdigest()
 
     def seal(self, name: str, value: bytes, at: float, login: Sequence[str] = ()) -> str:
         """A value of the registry: when it was set, what nobody can read without the key, and for all to see
@@ -62,6 +71,15 @@ class Key:
 
     def open(self, name: str, stored: str) -> bytes:
         """Return the sealed value. Raises Unsealable."""
+        try:
+            return self.open_alone(name, stored)
+        except Unsealable:
+            if self.other is None:
+                raise
+            return self.other.open(name, stored)
+
+    def open_alone(self, name: str, stored: str) -> bytes:
+        """Return a value that was sealed with this very key. Raises Unsealable."""
         from cryptography.exceptions import InvalidTag
 
         try:

@@ -91,6 +91,29 @@ class SealedSecrets:
             raise SecretError(f"secret {name} was changed meanwhile: say it again")
         await self.mirror.reached(revision)
 
+    async def reseal(self) -> int:
+        """Seal what another key of this machine's sealed with the first: how many. Raises SecretError,
+        RegistryError."""
+        key, count = self._key(), 0
+        for entry in list(self.mirror.below(keys.SECRETS)):
+            name, stored = keys.last(entry.key), entry.value
+            try:
+                key.open_alone(name, stored)
+                continue
+            except Unsealable:
+                pass
+            try:
+                value = key.open(name, stored)
+            except Unsealable as error:
+                raise SecretError(f"secret {name} cannot be opened here: {error}") from None
+            sealed = key.seal(name, value, set_at(stored), login_of(stored))
+            revision = await self.registry.put(entry.key, sealed, unchanged=entry.modified)
+            if revision is None:
+                raise SecretError(f"secret {name} was changed meanwhile: say it again")
+            await self.mirror.reached(revision)
+            count += 1
+        return count
+
     async def remove(self, name: str) -> None:
         """Have the store forget it. Raises SecretError, RegistryError."""
         if not await self.registry.delete(keys.secret(name)):
