@@ -9,7 +9,7 @@ from tests.cluster.etcd_server import EtcdServer, needs_etcd
 from tests.cluster.members import Members, members
 
 from kirsch.cluster.model.certificates import Certificates
-from kirsch.cluster.provision.account import account_name, admission, script
+from kirsch.cluster.provision.account import account_name, admission, dismissal, script
 from kirsch.cluster.provision.record import ProvisionError
 
 
@@ -76,3 +76,8 @@ def test_machines_go_on_and_a_database_has_its_own_prefix_alone(cluster: Members
     assert run(f"{joining} get /kirsch/v1/leader").returncode != 0
     assert run(admission(["n3"], etcdctl(cluster.etcd))).returncode == 0
     assert run(f"{joining} get /kirsch/v1/leader").returncode == 0
+    # One that leaves is none of etcd's users any more; it may be said twice.
+    for _ in range(2):
+        assert run(dismissal("n3", etcdctl(cluster.etcd))).returncode == 0
+    assert run(f"{joining} get /kirsch/v1/leader").returncode != 0
+    assert "n3" not in run(f"{etcdctl(cluster.etcd)} user list").stdout.split()

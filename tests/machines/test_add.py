@@ -102,7 +102,7 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
 
     # A unit that can go nowhere else keeps the host; one that can goes.
     kept = kirsch("cluster", "remove", "n1", status=1)
-    assert "keeps the cluster's registry" in kept.stderr
+    assert "keeps the cluster's images" in kept.stderr
     (tmp_path / "here.service").write_text(SLEEP)
     kirsch("submit", "--replace", str(tmp_path / "here.service"))
     # One that does not leave after all is an ingress as before.

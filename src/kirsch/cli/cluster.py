@@ -351,6 +351,64 @@ def upgrade(options: Options) -> int:
 
 
 @cluster.verb(
+    "etcd",
+    "have other machines keep the cluster's registry",
+    NAME,
+    option(
+        "--replace",
+        metavar="MACHINE",
+        repeat=True,
+        help="a machine that is to keep it no longer; may be repeated",
+        complete=machines,
+    ),
+    option("--voters", metavar="N", type=click.Choice(("1", "3", "5")), help="how many are to: 1, 3 or 5"),
+    text="They are as many as before, from as many zones (--metadata zone=) as there are. A machine that is "
+    "lost leaves etcd first; others join as learners, and vote once they have all data. kirschd restarts on "
+    "each machine, and units run on. Done again it goes on where it ended.",
+    example="kirsch cluster etcd kirsch --replace n3",
+)
+def etcd(options: Options) -> int:
+    """Choose the machines that keep the registry."""
+    _extra()
+    from kirsch.cluster.provision.record import ClusterRecord
+    from kirsch.cluster.provision.voters import Voters
+
+    record = ClusterRecord.load(_name(options))
+    leaving = [record.machine(name).name for name in options.replace]
+    work = Voters(record, leaving, int(options.voters or 0))
+    work.perform(Steps(sys.stdout))
+    print(f"\n{', '.join(work.wanted)} keep the registry of {record.name}")
+    for name in work.accounts:
+        print(f"  {name} knows those of before: kirsch db account {name} --renew, and restart its units")
+    return 0
+
+
+@cluster.verb(
+    "rotate",
+    "replace all keys of a cluster by new ones",
+    NAME,
+    text="New are its authorities, all certificates, ssh's key and the key that secrets are sealed with. "
+    "Machines first trust both old and new, then use the new, then forget the old; kirschd and etcd restart, "
+    "one machine after another, and units run on. If it ends half way, do it again. Users need new archives "
+    "afterwards.",
+    example="kirsch cluster rotate",
+)
+def rotate(options: Options) -> int:
+    """Replace all keys of a cluster, and name the users that need new archives."""
+    _extra()
+    from kirsch.cluster.provision.record import ClusterRecord
+    from kirsch.cluster.provision.rotate import Rotation
+    from kirsch.cluster.provision.users import list_users
+
+    work = Rotation(ClusterRecord.load(_name(options)))
+    work.perform(Steps(sys.stdout))
+    print(f"\n{work.record.name} has new keys")
+    for each in list_users(work.record.name):
+        print(f"  {each.name} needs a new archive: kirsch cluster user add {each.name} --role {each.role}")
+    return 0
+
+
+@cluster.verb(
     "images",
     "have another machine keep the cluster's images",
     MACHINE,

@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from kirsch.cluster.node.authority import issue
 from kirsch.cluster.provision.command import Runner
@@ -60,6 +61,13 @@ def admission(machines: Sequence[str], etcdctl: str = ETCDCTL) -> str:
     return "\n".join(lines)
 
 
+def dismissal(machine: str, etcdctl: str = ETCDCTL) -> str:
+    """Return the script that removes a machine's user from etcd. May be repeated. Pure."""
+    user = shlex.quote(machine)
+    there = f"etcd user get {user} >/dev/null 2>&1"
+    return f"{_function(etcdctl)}; {there} || exit 0; etcd user delete {user} >/dev/null"
+
+
 def script(service: str, machines: Sequence[str], etcdctl: str = ETCDCTL) -> str:
     """Return the script that makes a database's account, or gives it another password, which it reads from
     standard input; then etcd asks everybody who they are. May be repeated. Pure."""
@@ -91,7 +99,7 @@ def make_account(record: ClusterRecord, service: str, runner: Runner) -> bytes:
     signer = load_authority(record)
     # kirschd's API knows no such role, and refuses whoever has it.
     pair = issue(signer, "", role=ROLE)
-    _on_a_member(record, runner, script(name, machines), f"{password}\n".encode())
+    on_a_member(record, runner, script(name, machines), f"{password}\n".encode())
     account = {
         "hosts": [url.partition("://")[2] for url in record.etcd],
         "username": name,
@@ -105,15 +113,28 @@ def make_account(record: ClusterRecord, service: str, runner: Runner) -> bytes:
 
 def admit(record: ClusterRecord, machine: str, runner: Runner) -> None:
     """Let a machine that joins use etcd. Raises ProvisionError."""
-    _on_a_member(record, runner, admission([machine]))
+    on_a_member(record, runner, admission([machine]))
 
 
-def _on_a_member(record: ClusterRecord, runner: Runner, words: str, given: bytes = b"") -> None:
+def dismiss(record: ClusterRecord, machine: str, runner: Runner) -> None:
+    """Remove the user of a machine that left. Raises ProvisionError."""
+    others = tuple(each for each in record.machines if each.name != machine)
+    on_a_member(replace(record, machines=others), runner, dismissal(machine))
+
+
+def database_accounts(record: ClusterRecord, runner: Runner) -> list[str]:
+    """Return the databases that have an account. Raises ProvisionError."""
+    names = on_a_member(record, runner, f"{ETCDCTL} user list").split()
+    return sorted(set(names) - {ROOT, *(machine.name for machine in record.machines)})
+
+
+def on_a_member(record: ClusterRecord, runner: Runner, words: str, given: bytes = b"") -> str:
+    """Run a script on the first machine that keeps etcd where it succeeds: what it prints. Raises
+    ProvisionError."""
     reasons = []
     for member in record.members:
         try:
-            act(runner, shell_of(record, member), member.name, words, given)
-            return
+            return act(runner, shell_of(record, member), member.name, words, given)
         except ProvisionError as error:
             runner.check()
             reasons.append(str(error))

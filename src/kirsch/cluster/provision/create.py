@@ -33,11 +33,10 @@ from kirsch.cluster.provision.settings import PRIVATE_FOLDERS_OF_CONTAINERS, con
 from kirsch.cluster.provision.shell import act, answers, known_host, shell_of
 from kirsch.cluster.provision.specification import POOL, Site, Specification, sites
 from kirsch.cluster.provision.steps import Show, Step, attempted, perform
+from kirsch.cluster.provision.voters import choose, recommended
 from kirsch.cluster.provision.wheels import Wheels
 from kirsch.cluster.secrets.seal import Key
 
-# etcd's members: one cannot be lost, of three one can. Two could lose none, and there are two to lose.
-MEMBERS = 3
 # The Debian packages of programs that must be here.
 PROGRAMS = {
     "podman": "podman",
@@ -222,7 +221,6 @@ class Creation:
 def planned(specification: Specification, id: str, site: Site) -> ClusterRecord:
     """The record of a cluster that is to be made at a site."""
     count = len(specification.machines)
-    members = MEMBERS if count >= MEMBERS else 1
     machines = tuple(
         MachineRecord(
             name=name,
@@ -231,11 +229,12 @@ def planned(specification: Specification, id: str, site: Site) -> ClusterRecord:
             ssh_port=site.ssh_port(number),
             api_port=site.api_port(number),
             container=podman.object_name(specification.name, name),
-            etcd=number < members,
             metadata=specification.metadata[number],
         )
         for number, name in enumerate(specification.machines)
     )
+    voters = choose(machines, recommended(count))
+    machines = tuple(replace(machine, etcd=machine.name in voters) for machine in machines)
     return ClusterRecord(
         name=specification.name,
         id=id,

@@ -5,7 +5,16 @@ The machine needs no pip: pip's own wheel is among those it is given, and runs f
 
 import shlex
 
-from kirsch.cluster.provision.settings import FOLDER, HOME, TLS, UNIT
+from kirsch.cluster.provision.settings import (
+    ETCD_DATA,
+    ETCD_DEFAULTS,
+    ETCD_FOLDER,
+    ETCD_UNIT,
+    FOLDER,
+    HOME,
+    TLS,
+    UNIT,
+)
 
 # Where wheels lie until they are installed.
 WHEELS = "/opt/kirsch-wheels"
@@ -95,6 +104,14 @@ LEAVE = (
     f"test ! -d /etc/containers/certs.d || {{ find /etc/containers/certs.d -lname '{TLS}/*' -delete; "
     "find /etc/containers/certs.d -type d -empty -delete; }; "
     "systemctl daemon-reload; systemctl reset-failed kirschd.service 2>/dev/null || :"
+)
+
+
+# A machine that keeps the registry no more.
+WITHOUT_ETCD = (
+    f"test ! -e {ETCD_FOLDER}/kirsch.conf || {{ systemctl disable --quiet --now {ETCD_UNIT}; "
+    f"rm -rf {ETCD_DATA} {ETCD_DEFAULTS} {ETCD_FOLDER} {TLS}/ca.key {TLS}/revoked.crl; "
+    "systemctl daemon-reload; }"
 )
 
 

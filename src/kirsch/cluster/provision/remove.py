@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.node.machines import MACHINE_ID, THERE
 from kirsch.cluster.provision import ingress, podman, registry
+from kirsch.cluster.provision.account import dismiss
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.destroy import expel, forget
 from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.steps import Show, Step, perform
+from kirsch.cluster.provision.voters import Voters
 
 # Seconds in which one of its units is to leave it.
 PATIENCE = 60.0
@@ -53,12 +55,10 @@ class Leaving:
 
     def check(self) -> None:
         """Raises ProvisionError if it cannot leave."""
-        if self.machine.etcd:
-            count = len(self.record.members)
-            which = "the only one" if count == 1 else f"one of {count}"
+        if len(self.record.machines) == 1:
             raise ProvisionError(
-                f"{self.machine.name} keeps the cluster's registry ({which} that does): it goes when the "
-                f"cluster does; `kirsch drain {self.machine.name}` moves its units away"
+                f"{self.machine.name} is the only machine: `kirsch cluster destroy {self.record.name}` "
+                "removes it with the cluster"
             )
         if registry.registry_machine(self.record) == self.machine:
             raise ProvisionError(
@@ -69,6 +69,9 @@ class Leaving:
     def steps(self) -> list[Step]:
         """All that is to be done, in order."""
         steps = [Step("units", self._drain, self._settle)]
+        if self.machine.etcd:
+            # Another machine keeps the registry in its place.
+            steps += Voters(self.record, [self.machine.name], runner=self.runner).prepare()
         if self.record.published:
             steps.append(Step("ingress", self._close, self._open))
         steps.append(Step("kirschd", self._leave))
@@ -76,6 +79,7 @@ class Leaving:
             steps.append(Step("machine", self._destroy))
         steps.append(Step("number", self._forget))
         steps.append(Step("certificate", self._revoke))
+        steps.append(Step("etcd's user", self._dismiss))
         return [*steps, Step("record", lambda: forget(self.record.name, self.machine))]
 
     def _drain(self) -> None:
@@ -160,6 +164,10 @@ class Leaving:
                         client.delete(f"{CERTIFICATES}/{each['serial']}")
             except ClientError as error:
                 raise ProvisionError(str(error)) from None
+
+    def _dismiss(self) -> None:
+        # Another machine may keep the registry since.
+        dismiss(ClusterRecord.load(self.record.name), self.machine.name, self.runner)
 
     def _destroy(self) -> None:
         # The container's volume bears the same name.

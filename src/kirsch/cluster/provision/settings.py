@@ -13,6 +13,8 @@ TLS = f"{FOLDER}/tls"
 API_PORT = 7117
 UNIT = "/etc/systemd/system/kirschd.service"
 ETCD_UNIT = "etcd.service"
+ETCD_DATA, ETCD_DEFAULTS = "/var/lib/etcd/kirsch", "/etc/default/etcd"
+ETCD_FOLDER = f"/etc/systemd/system/{ETCD_UNIT}.d"
 # Where etcd, which is not root, finds copies of what only root can read. It reads certificates and the list
 # of revoked ones anew at each handshake, so kirschd replaces them there (kirsch.cluster.daemon.renewal).
 ETCD_TLS = "/run/kirsch-etcd"
@@ -99,7 +101,7 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
         f"cluster = {_text(cluster.id)}",
         f"name = {_text(machine.name)}",
         f"address = {_text(machine.address)}",
-        f"etcd = [{', '.join(map(_text, cluster.etcd))}]",
+        etcd_setting(cluster),
         f'listen = "0.0.0.0:{API_PORT}"',
         "",
         "[metadata]",
@@ -115,18 +117,29 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
-def etcd_environment(cluster: ClusterRecord, machine: MachineRecord) -> str:
-    """Compose /etc/default/etcd: etcd's flags as variables, with TLS for peers and clients."""
+def etcd_setting(cluster: ClusterRecord) -> str:
+    """Return the line of kirschd.toml that names etcd's members."""
+    return f"etcd = [{', '.join(map(_text, cluster.etcd))}]"
+
+
+def peer_url(machine: MachineRecord) -> str:
+    """Return the URL of a machine's etcd for its other members."""
+    return f"https://{bracketed(machine.address)}:2380"
+
+
+def etcd_environment(cluster: ClusterRecord, machine: MachineRecord, *, joining: bool = False) -> str:
+    """Compose /etc/default/etcd: etcd's flags as variables, with TLS for peers and clients. `joining` is for
+    a member of an etcd that is there."""
     at = bracketed(machine.address)
-    members = ",".join(f"{m.name}=https://{bracketed(m.address)}:2380" for m in cluster.members)
+    members = ",".join(f"{m.name}={peer_url(m)}" for m in cluster.members)
     variables = {
         "NAME": machine.name,
-        "DATA_DIR": "/var/lib/etcd/kirsch",
+        "DATA_DIR": ETCD_DATA,
         "INITIAL_CLUSTER": members,
-        "INITIAL_CLUSTER_STATE": "new",
+        "INITIAL_CLUSTER_STATE": "existing" if joining else "new",
         "INITIAL_CLUSTER_TOKEN": cluster.id,
         "LISTEN_PEER_URLS": "https://0.0.0.0:2380",
-        "INITIAL_ADVERTISE_PEER_URLS": f"https://{at}:2380",
+        "INITIAL_ADVERTISE_PEER_URLS": peer_url(machine),
         "LISTEN_CLIENT_URLS": "https://0.0.0.0:2379",
         "ADVERTISE_CLIENT_URLS": f"https://{at}:2379",
         "AUTO_COMPACTION_MODE": "periodic",
@@ -165,13 +178,22 @@ def machine_files(
         files.append(File(f"{TLS}/users.crt", users.certificate))
     if machine.etcd:
         files += [
-            File(f"{TLS}/ca.key", signer.key, 0o600),
-            File(f"{TLS}/revoked.crl", revocations(signer, []), 0o600),
-            File("/etc/default/etcd", etcd_environment(cluster, machine).encode()),
-            File(f"/etc/systemd/system/{ETCD_UNIT}.d/kirsch.conf", ETCD_DROP_IN.encode()),
+            *etcd_files(cluster, machine, signer),
             _wanted(ETCD_UNIT, f"/usr/lib/systemd/system/{ETCD_UNIT}"),
         ]
     return files
+
+
+def etcd_files(
+    cluster: ClusterRecord, machine: MachineRecord, signer: Pair, *, joining: bool = False
+) -> list[File]:
+    """Return the files of a machine that keeps etcd: its settings, and the authority's key."""
+    return [
+        File(f"{TLS}/ca.key", signer.key, 0o600),
+        File(f"{TLS}/revoked.crl", revocations(signer, []), 0o600),
+        File(ETCD_DEFAULTS, etcd_environment(cluster, machine, joining=joining).encode()),
+        File(f"{ETCD_FOLDER}/kirsch.conf", ETCD_DROP_IN.encode()),
+    ]
 
 
 def container_files(

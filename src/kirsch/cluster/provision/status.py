@@ -141,7 +141,11 @@ def registry_status(record: ClusterRecord, machines: Sequence[MachineRecord]) ->
             client.close()
         names = {etcd_url(each): each.name for each in record.members}
         roles = {names.get(each.url, each.url): each.role or "silent" for each in health.members}
-        return RegistryStatus(health, roles, health.problem(names, f"kirsch cluster start {record.name}"))
+        switch_on, replace = (
+            f"kirsch cluster start {record.name}",
+            f"kirsch cluster etcd {record.name} --replace",
+        )
+        return RegistryStatus(health, roles, health.problem(names, switch_on, replace))
     why = f": {'; '.join(reasons)}" if reasons else ""
     return RegistryStatus(None, {}, f"etcd's state is not known, for no machine's kirschd answers{why}")
 

@@ -50,10 +50,11 @@ class StoreHealth:
         found = (error for member in self.members for error in member.errors if "alarm" in error)
         return tuple(dict.fromkeys(error.rpartition("alarm:")[2].strip() for error in found))
 
-    def problem(self, names: Mapping[str, str], switch_on: str = "") -> str:
+    def problem(self, names: Mapping[str, str], switch_on: str = "", replace: str = "") -> str:
         """Return one sentence that says what is wrong and what to do; empty if all is well.
 
-        `names` are the members' machines by URL; `switch_on` is a command that starts machines.
+        `names` are the members' machines by URL; `switch_on` is a command that starts machines,
+        `replace` the beginning of one that has another take a machine's place.
         """
         missing = [names.get(member.url, member.url) for member in self.members if not member.role]
         advice = f"switch {'it' if len(missing) == 1 else 'them'} on"
@@ -75,7 +76,8 @@ class StoreHealth:
             spare = len(self.answering) - len(self.members) // 2 - 1
             after = "the next loss stops all changes" if not spare else f"{spare} more may be lost"
             does = "do" if len(missing) > 1 else "does"
-            return f"etcd's {' and '.join(missing)} {does} not answer, and {after}: {advice}"
+            for_good = f", or replace it if it is lost for good (`{replace} {missing[0]}`)" if replace else ""
+            return f"etcd's {' and '.join(missing)} {does} not answer, and {after}: {advice}{for_good}"
         return ""
 
     def to_dict(self) -> dict[str, Any]:
