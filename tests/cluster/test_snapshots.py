@@ -1,17 +1,32 @@
 """A cluster read by its changes is the cluster read whole, whatever changes, and in whatever order."""
 
 import asyncio
+import json
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kirsch.cluster.model import Assignment, Endpoint, Machine, UnitRecord, UnitState, keys
+from kirsch.cluster.model import (
+    Assignment,
+    Endpoint,
+    Machine,
+    Move,
+    Release,
+    UnitRecord,
+    UnitState,
+    keys,
+    to_json,
+)
+from kirsch.cluster.model.certificates import Issued
+from kirsch.cluster.model.release import Failure
 from kirsch.cluster.registry.base import Delete, Operation, Put
 from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.registry.snapshot import Snapshots
 from kirsch.cluster.registry.store import Store
-from kirsch.unit import UnitFile
+from kirsch.unit import Policy, UnitFile
 
 NAMES = ("a.service", "b@1.service", "b@.service")
 MACHINES = ("m1", "m2")
@@ -85,3 +100,40 @@ def test_a_machine_keeps_its_name_whatever_was_set_once():
     for value in ('"zz"', "null"):
         machine = Machine.parse(said, f'{{"metadata":{{"hostname":{value},"zone":"b"}}}}')
         assert machine.metadata == {"hostname": "n1", "zone": "b"}
+
+
+RECORD = UnitRecord("0", "launched", 3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        RECORD,
+        Assignment("0", "launched", 3),
+        Move("m1"),
+        UnitState("loaded", "active", "running", "0"),
+        Machine("m1", "10.0.0.1", {"zone": "a"}),
+        Endpoint("s", "s@1.service", "-", "m1", "127.1.2.3"),
+        Issued("n1", "machine", 1.0),
+        Release(
+            "app",
+            1,
+            {"a.service": "0"},
+            policy=Policy(canary=1),
+            began={"a.service": RECORD},
+            inherited={"b.service": None},
+            failure=Failure("a.service", "m1", "failed"),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_newer_kirschd_writes_besides_is_left_out(value: Any):
+    """While a cluster is upgraded machine by machine, kirschds of two versions read the same entries."""
+    values = json.loads(value.to_json())
+    newer = values | {"later": "x"}
+    for name in ("failure", "policy"):
+        if name in values:
+            newer[name] = values[name] | {"later": "x"}
+    if "began" in values:
+        newer["began"] = {unit: record | {"later": "x"} for unit, record in values["began"].items()}
+    assert type(value).parse(to_json(newer)) == value

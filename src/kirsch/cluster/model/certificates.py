@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kirsch.cluster.model.unit import known_fields
+
 # Roles that a person's certificate can have, each with more rights than the one before; and a machine's.
 VIEW, DEPLOY, ADMIN = PEOPLE = ("view", "deploy", "admin")
 MACHINE = "machine"
@@ -33,7 +35,7 @@ class Issued:
     @classmethod
     def parse(cls, text: str) -> "Issued":
         """Read a value of the registry."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 def revoked_machines(certificates: Iterable[Issued]) -> frozenset[str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from kirsch.cluster.model.release import Release
-from kirsch.cluster.model.unit import Assignment, Move, Unit, UnitState, to_json
+from kirsch.cluster.model.unit import Assignment, Move, Unit, UnitState, known_fields, to_json
 from kirsch.unit import Port, UnitName
 
 # The metadata that has a machine's own name.
@@ -49,7 +49,7 @@ class Machine:
     @classmethod
     def parse(cls, text: str, settings: str | None = None) -> Self:
         """Parse the JSON of machines/ID and, if there is one, of machine-settings/ID."""
-        values = json.loads(text)
+        values = known_fields(cls, json.loads(text))
         values["runs"] = tuple(values["runs"])
         changes = json.loads(settings) if settings else {}
         for key, value in changes.get("metadata", {}).items():
@@ -111,7 +111,7 @@ class Endpoint:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under endpoints/SERVICE/NAME/SLOT."""
-        values = json.loads(text)
+        values = known_fields(cls, json.loads(text))
         ports = tuple(Port(p["number"], p["protocol"], p["name"]) for p in values.pop("ports"))
         return cls(**values, ports=ports)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
-from kirsch.cluster.model.unit import Unit, UnitRecord, to_json
+from kirsch.cluster.model.unit import Unit, UnitRecord, known_fields, to_json
 from kirsch.unit import Options, Policy, UnitError, UnitName
 
 ReleaseState = Literal[
@@ -128,11 +128,14 @@ class Release:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under releases/APPLICATION/NUMBER."""
-        values = json.loads(text)
-        values["policy"] = Policy().with_changes(values["policy"])
+        values = known_fields(cls, json.loads(text))
+        values["policy"] = Policy(**known_fields(Policy, values["policy"]))
         for name in ("began", "inherited"):
-            values[name] = {key: record and UnitRecord(**record) for key, record in values[name].items()}
-        values["failure"] = values["failure"] and Failure(**values["failure"])
+            values[name] = {
+                key: record and UnitRecord(**known_fields(UnitRecord, record))
+                for key, record in values[name].items()
+            }
+        values["failure"] = values["failure"] and Failure(**known_fields(Failure, values["failure"]))
         for name in ("start", "restart", "gone", "advanced", "served", "restored"):
             values[name] = tuple(values[name])
         return cls(**values)

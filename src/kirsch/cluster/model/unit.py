@@ -1,6 +1,7 @@
 """Units as values: what people want of one, where it is put, and what its machine says. Pure."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -14,6 +15,11 @@ DESIRED_STATES: tuple[DesiredState, ...] = ("inactive", "loaded", "launched")
 def to_json(value: Any) -> str:
     """Compact JSON with sorted keys, so that equal values are equal texts."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def known_fields(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a dataclass has fields for: a newer kirschd of the cluster may write others."""
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class UnitRecord:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under units/NAME."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Assignment:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under schedule/MACHINE/NAME."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class Move:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under moves/NAME."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class UnitState:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the JSON stored under states/NAME/MACHINE."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 def settled(unit: Unit, state: UnitState | None) -> bool:
