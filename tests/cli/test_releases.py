@@ -286,6 +286,28 @@ def test_canaries_wait_to_be_promoted_or_called_off(web: Web):
 
 
 @pytest.mark.slow
+def test_what_changes_no_text_and_waits_keeps_the_one_that_comes(web: Web):
+    web.toml.write_text(POLICY + "canary = 1\n")
+    web.write("2")
+    web.application.ok("up")
+    assert web.releases()[0] == (2, "canary")
+    web.application.ok("scale", "web=3", "--no-block")
+    web.application.ok("restart", "web@1", "web@2", "--no-block")
+    web.application.ok("release", "promote", "web", "2")
+    wait_for(lambda: [state for _, state in web.releases()[:3]] == ["done"] * 3, "all are done")
+    web.addresses.append(web.application.units()["web@3.service"]["address"])
+    assert web.versions() == ["2", "2", "2"]
+    # One that waits may find more instances than there were when it was asked for.
+    web.write("3")
+    web.application.ok("up")
+    web.application.ok("scale", "web=5", "--no-block")
+    web.application.ok("scale", "web=2", "--no-block")
+    web.application.ok("release", "promote", "web", "5")
+    wait_for(lambda: web.releases()[0] == (7, "done"), "all are done")
+    assert web.application.units().keys() == {"web@1.service", "web@2.service"}
+
+
+@pytest.mark.slow
 def test_a_pause_on_failure(web: Web):
     web.toml.write_text(POLICY + 'on_failure = "pause"\n')
     switch: Path = web.application.directory / "broken"

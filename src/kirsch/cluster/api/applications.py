@@ -91,9 +91,9 @@ class Applications(Resource):
         # What a release under way brings may not be there yet, and is another's all the same.
         coming = {unit for release in cluster.active for unit in release.units}
         _refuse_foreign(requests.keys() & (there | coming), others)
-        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
+        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there | coming]
         wanted = list(requests.values())
-        would = self.node.units.draft(wanted, gone)
+        would = self.node.units.draft(wanted, [unit for unit in gone if unit.text in there])
         would.warnings += told
         if check:
             return would, start

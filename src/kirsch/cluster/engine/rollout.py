@@ -23,7 +23,7 @@ from kirsch.cluster.engine.reconcile import Wait, reconcile
 from kirsch.cluster.model import Cluster, Release, Unit, UnitRecord, UnitState, finished, settled
 from kirsch.cluster.model.links import targets, used_first
 from kirsch.cluster.model.release import Failure, ReleaseState, instance_key, policy_of
-from kirsch.unit import Policy, UnitName
+from kirsch.unit import Options, Policy, UnitName
 
 # Restarts in one try from which a unit does not come up any more.
 LOOP = 3
@@ -200,6 +200,7 @@ def _goes_first(other: Release, release: Release) -> bool:
 
 def _begun(release: Release, cluster: Cluster) -> Release:
     """Return the release with what everything was like when it began."""
+    release = _with_kept_texts(release, cluster)
     texts = dict.fromkeys((*release.units, *release.gone, *release.inherited))
     names = [UnitName.parse(text) for text in texts]
     began = {name.text: cluster.units[name].record if name in cluster.units else None for name in names}
@@ -214,6 +215,21 @@ def _begun(release: Release, cluster: Cluster) -> Release:
         and not target.options.is_global
     ]
     return replace(release, state="running", began=began, advanced=tuple(advanced))
+
+
+def _with_kept_texts(release: Release, cluster: Cluster) -> Release:
+    """Return the release with the present texts of units whose text it does not change: a release that it
+    waited for may have changed them."""
+    units, targets = dict(release.units), dict(release.targets)
+    for text in release.kept:
+        name = UnitName.parse(text)
+        template = name.template
+        found = cluster.units.get(name) or (cluster.units.get(template) if template else None)
+        if found is not None:
+            options = found.options if found.name == name else Options.parse(found.file, name)
+            units[text] = found.record.hash
+            targets[name] = Unit(name, found.file, options, UnitRecord(found.record.hash))
+    return replace(release, units=units, targets=targets)
 
 
 def _forward(view: View) -> Step:

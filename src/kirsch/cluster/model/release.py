@@ -53,6 +53,9 @@ class Release:
     start: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    # Units whose text is not changed: it is the one that they have when the release begins, and of new ones
+    # their template's.
+    kept: tuple[str, ...] = ()
     # True where `units` are all the units of the application.
     whole: bool = False
     # Units that run once, before the first instance is replaced, and the hash of each one's text; those of
@@ -121,7 +124,7 @@ class Release:
         for name in ("units", "commands", "commanded", "secrets"):
             values[name] = dict(values[name])
         values["scale"] = None if self.scale is None else dict(self.scale)
-        for name in ("start", "restart", "gone", "advanced", "served", "restored"):
+        for name in ("start", "restart", "gone", "kept", "advanced", "served", "restored"):
             values[name] = list(values[name])
         return to_json(values)
 
@@ -136,8 +139,8 @@ class Release:
                 for key, record in values[name].items()
             }
         values["failure"] = values["failure"] and Failure(**known_fields(Failure, values["failure"]))
-        for name in ("start", "restart", "gone", "advanced", "served", "restored"):
-            values[name] = tuple(values[name])
+        for name in ("start", "restart", "gone", "kept", "advanced", "served", "restored"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
     @property

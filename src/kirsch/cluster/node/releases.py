@@ -36,6 +36,13 @@ def history(application: str, cluster: Cluster) -> list[Release]:
     return sorted(mine, key=lambda release: -release.number)
 
 
+def coming(application: str, cluster: Cluster) -> Iterator[UnitName]:
+    """Yield the units that releases of an application which are not over have."""
+    for release in cluster.active:
+        if release.application == application:
+            yield from map(UnitName.parse, release.units)
+
+
 def scale_of(application: str, cluster: Cluster) -> Mapping[str, int]:
     """Return the numbers of instances that people asked for, by template."""
     for release in history(application, cluster):
@@ -58,6 +65,7 @@ def commands(
     changed = {
         name.service
         for name, unit in start.items()
+        if name.text not in release.kept
         if name not in before or before[name].record.hash != unit.record.hash
     }
     found = {}
@@ -93,9 +101,13 @@ def opened(
         # It may itself have taken another's place, and not have touched yet what that one had replaced.
         touched |= other.inherited.keys() - {key.partition(" ")[0] for key in other.restored}
         inherited = {unit: other.before(unit) for unit in sorted(touched)}
+        # What that one had replaced has its old text again where this one changes none.
+        back = {unit: record.hash for unit, record in inherited.items() if record and unit in release.kept}
         served = (key for key in other.served if key.partition(" ")[0] in touched)
         release = replace(
             release,
+            units={**release.units, **back},
+            kept=tuple(unit for unit in release.kept if unit not in back),
             inherited={**inherited, **release.inherited},
             served=tuple(dict.fromkeys((*release.served, *served))),
         )

@@ -173,6 +173,11 @@ class Draft:
         self.operations.append(operation)
 
 
+def _kept(requests: Iterable[Request]) -> tuple[str, ...]:
+    """Return the units whose text requests do not change."""
+    return tuple(request.name.text for request in requests if request.text is None)
+
+
 def parts(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
     """Requests in parts that a transaction holds: first all texts, then all desired states."""
     part: list[Request] = []
@@ -252,7 +257,8 @@ class Units:
         """Have an application become as requests say, which are all its units if it is `whole`, by a release;
         none where nothing would change. Raises Refused, UnitError, RegistryError."""
         for _ in range(TRIES):
-            draft, outcome = self._draft(requests, gone)
+            # What a release that is under way brings may not be there yet.
+            draft, outcome = self._draft(requests, [n for n in gone if n in self.snapshots.now().units])
             names = [request.name.text for request in requests]
             known = self.mirror.value(keys.application(application))
             cluster = self.snapshots.now()
@@ -268,6 +274,7 @@ class Units:
                 tuple(r.name.text for r in requests if draft.units[r.name].desired == "launched"),
                 tuple(r.name.text for r in requests if self._is_again(r.name, draft)),
                 tuple(name.text for name in gone),
+                _kept(requests),
                 whole=whole,
                 scale=scale,
                 secrets=self._secrets(draft.units[UnitName.parse(name)] for name in names),
@@ -298,10 +305,11 @@ class Units:
         for application, wanted in groups.items():
             mine = json.loads(self.mirror.value(keys.application(application)) or "[]")
             whole = all(template.text in mine for template in wanted)
-            there = [n for n in cluster.units if n.text in mine or (not whole and n.template in wanted)]
+            present = {*cluster.units, *releases.coming(application, cluster)}
+            there = [n for n in sorted(present) if n.text in mine or (not whole and n.template in wanted)]
             requests, gone = {name: Request(name) for name in there}, []
             for template, count in wanted.items():
-                kept, spare = scaled(template, count, cluster.units)
+                kept, spare = scaled(template, count, present)
                 requests |= {name: Request(name, desired="launched") for name in map(UnitName.parse, kept)}
                 gone += [UnitName.parse(name) for name in spare]
             asked = [request for name, request in requests.items() if name not in gone]
@@ -364,7 +372,8 @@ class Units:
             if isinstance(then, str):
                 raise Refused(404, then)
             now = json.loads(self.mirror.value(keys.application(application)) or "[]")
-            there = {name.text for name in cluster.units}
+            present = {*cluster.units, *releases.coming(application, cluster)}
+            there = {name.text for name in present}
             release = Release(
                 application,
                 releases.next_number(application, cluster),
@@ -478,6 +487,7 @@ class Units:
                 {unit.name.text: unit.record.hash for unit in units},
                 names,
                 tuple(unit.name.text for unit in units if self._is_again(unit.name, draft)),
+                kept=_kept(request for request in requests if request.name.text in names),
                 secrets=self._secrets(units),
                 policy=note.policy,
                 who=note.who,
