@@ -579,6 +579,31 @@ def test_on_the_way_back_what_serves_waits_for_others_that_start_elsewhere():
     assert made.touched == ["web@1.service"]
 
 
+def leaving(name: str) -> World:
+    """A release in the moment when it has replaced an instance, and its machine has not seen that yet."""
+    made = world(instances(2), instances(2, version="2"))
+    made.play(until=lambda world: world.now > 4)
+    made.settle = lambda: None  # type: ignore[method-assign]
+    made.play(until=lambda world: name in world.touched)
+    assert name in made.ready()
+    made.touched.clear()
+    return made
+
+
+def test_on_the_way_back_what_is_about_to_stop_goes_first():
+    made = leaving("web@2.service")
+    made.release = steered(made.release, "abort", made.cluster)
+    made.step()
+    made.step()
+    assert made.touched == ["web@2.service"]
+
+
+def test_one_that_took_anothers_place_replaces_first_what_is_about_to_stop():
+    made = taken_over(leaving("web@2.service"), instances(2, version="3"))
+    made.step()
+    assert made.touched == ["web@2.service"]
+
+
 HOW = st.sampled_from([GOOD, GOOD, GOOD, CRASHES, HANGS, LOOPS])
 
 

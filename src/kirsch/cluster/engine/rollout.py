@@ -325,7 +325,7 @@ def _replace(pending: list[Instance], service: tuple[bool, str], view: View) -> 
             return replace(wait, release=replace(release, state="canary"))
     if room <= 0:
         return wait
-    first = sorted(pending, key=lambda instance: (_rank(instance, view.cluster), instance))
+    first = sorted(pending, key=lambda instance: (_turn(instance, view.cluster), instance))
     return _advance(first[:room], replace(view, release=replace(release, state="running")))
 
 
@@ -538,9 +538,9 @@ def _backward(view: View) -> Step:
         if i not in left and (_is_coming(i, view) or (i in waited and not is_up(i, cluster)))
     )
     chosen: list[Instance] = []
-    for instance in sorted(left, key=lambda each: (_rank(each, cluster), each)):
+    for instance in sorted(left, key=lambda each: (_turn(each, cluster), each)):
         service = view.service(instance)
-        keeps = _serves(instance, cluster) and not _is_new(instance, release)
+        keeps = _turn(instance, cluster) > 0 and not _is_new(instance, release)
         if not keeps or away[service] < view.at_a_time(instance):
             chosen.append(instance)
             before = release.before(instance.unit.text)
@@ -651,8 +651,14 @@ def _serves(instance: Instance, cluster: Cluster) -> bool:
     return _rank(instance, cluster) > 0
 
 
+def _turn(instance: Instance, cluster: Cluster) -> int:
+    """Return the turn in which an instance is replaced: before others (0) what does not serve, and what still
+    does but was told to start anew; last (2) the one that leads."""
+    return _rank(instance, cluster) if is_up(instance, cluster) else 0
+
+
 def _rank(instance: Instance, cluster: Cluster) -> int:
-    """Rank by which instances are replaced: what does not serve (0) first, the one that leads (2) last."""
+    """Return 0 for an instance that does not serve, 2 for one that leads, and 1 for others."""
     places = {instance.machine} if instance.machine else cluster.schedule.get(instance.unit, {}).keys()
     here = (e for e in cluster.endpoints if e.unit == instance.unit.text and e.machine in places)
     return max((1 + (e.has_roles and e.leads) for e in here if e.ready), default=0)
