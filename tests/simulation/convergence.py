@@ -11,7 +11,7 @@ from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.engine.moves import Stay
 from kirsch.cluster.engine.rebalance import rebalance
 from kirsch.cluster.engine.reconcile import Wait, reconcile
-from kirsch.cluster.model import Cluster, keys
+from kirsch.cluster.model import Cluster, Release, keys
 from kirsch.unit import UnitName
 
 
@@ -57,13 +57,27 @@ def _released(cluster: Cluster) -> Iterator[str]:
     for application in {name for name, _ in cluster.releases}:
         mine = [release for (name, _), release in cluster.releases.items() if name == application]
         last = max(mine, key=lambda release: release.number)
-        if not last.whole or last.state not in ("done", "rolled-back"):
+        # One that is called off and had nothing to go back to leaves what it started.
+        back = last.state == "rolled-back" or (last.state == "aborted" and any(last.began.values()))
+        if not last.whole or not (back or last.state == "done"):
             continue
+        yield from _scaled(last, cluster)
         for name in last.units:
             unit, before = cluster.units.get(UnitName.parse(name)), last.before(name)
             wanted = last.units[name] if last.state == "done" else before and before.hash
             if (unit.record.hash if unit else None) != wanted:
                 yield f"release {last.number} of {application} is {last.state}, and {name} has another text"
+
+
+def _scaled(last: Release, cluster: Cluster) -> Iterator[str]:
+    """A release that is done has left as many instances as people asked for, and nothing that is gone."""
+    if last.state != "done":
+        return
+    yield from (f"{name} is left" for name in last.gone if UnitName.parse(name) in cluster.units)
+    for template, count in (last.scale or {}).items():
+        there = [name for name in cluster.units if name.template == UnitName.parse(template)]
+        if len(there) != count:
+            yield f"{template} has {len(there)} instances, not {count}"
 
 
 def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
@@ -104,11 +118,11 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
 
 
 def _hangs(name: UnitName, machine: SimulatedMachine, cluster: Cluster) -> bool:
-    """Whether a unit never comes up with its text, and no release has another for it: one failed, for there
-    was none to go back to, or another took its place and failed before it replaced the unit, by its command,
-    say. What a later one goes back to may be that."""
+    """Whether a unit never comes up with its text, and no release has another for it: one failed or was
+    called off, for there was none to go back to, or another took its place and failed before it replaced the
+    unit, by its command, say. What a later one goes back to may be that."""
     held = machine.host.units[name]
-    ends = ("failed", "superseded")
+    ends = ("failed", "aborted", "superseded")
     said = (r for r in cluster.releases.values() if r.state in ends and name.text in r.units)
     return HANGS in held.prepared.file.text and any(r.units[name.text] == held.state.hash for r in said)
 

@@ -12,7 +12,7 @@ from tests.simulation.truth import Truth
 
 from kirsch.cluster.agent.plan import alive
 from kirsch.cluster.engine.placement import matches
-from kirsch.cluster.model import Assignment, Cluster, Endpoint, Unit, UnitRecord, UnitState, keys
+from kirsch.cluster.model import Assignment, Cluster, Endpoint, Release, Unit, UnitRecord, UnitState, keys
 from kirsch.cluster.registry.base import Change, Entry
 from kirsch.cluster.registry.lease import MachineLease
 from kirsch.cluster.registry.mirror import RETURN
@@ -59,6 +59,10 @@ class Invariants:
         # Units that serve; those that served, and since when they do not.
         self._serving: set[str] = set()
         self._away: dict[str, float] = {}
+        # Units that serve and are about to be replaced, with the records before; the texts that releases gave
+        # each of their units.
+        self._leaving: dict[str, str] = {}
+        self._texts: dict[str, set[str]] = {}
         # What a machine that came back has to stop before it starts anything.
         self._foreign: dict[str, set[UnitName]] = {}
         # When a machine's keys vanished last, with its lease.
@@ -78,8 +82,11 @@ class Invariants:
                     rescheduled = True
                 elif change.key.startswith(keys.ENDPOINTS):
                     self._endpoint(keys.pair(change.key).first, change.entry)
-                elif change.key.startswith(keys.UNITS) and change.entry is not None:
-                    self._replaced(keys.last(change.key), change.entry.value, records.get(change.key))
+                elif change.key.startswith(keys.UNITS):
+                    after = change.entry.value if change.entry else None
+                    self._released(UnitName.parse(keys.last(change.key)), after, records.get(change.key))
+                    if after is not None:
+                        self._replaced(keys.last(change.key), after, records.get(change.key))
                 elif change.key.startswith(keys.HOMES) and change.entry is not None:
                     self._settles(UnitName.parse(keys.last(change.key)), change.entry)
                 elif change.key.startswith(keys.ADDRESSES):
@@ -138,35 +145,78 @@ class Invariants:
     def _endpoint(self, unit: str, entry: Entry | None) -> None:
         endpoint = Endpoint.parse(entry.value) if entry else None
         if endpoint is None or not endpoint.ready:
-            self._away.setdefault(unit, self.now())
+            if keys.unit(unit) in self.truth.entries:
+                self._away.setdefault(unit, self.now())
             self._serving.discard(unit)
+            self._leaving.pop(unit, None)
             return
         self._away.pop(unit, None)
         self._serving.add(unit)
         self._served.setdefault(f"{endpoint.unit}/{endpoint.slot}", set()).add(endpoint.address)
 
+    def _released(self, name: UnitName, text: str | None, before: str | None) -> None:
+        """A unit of the service that has releases gets a text only from one that is under way: the new one,
+        or on the way back the one before. Until a release is promoted only its canaries have its text."""
+        if name.service != "w":
+            return
+        if text is None:
+            self._away.pop(name.text, None)
+            self._leaving.pop(name.text, None)
+        else:
+            self._texts.setdefault(name.text, set()).add(UnitRecord.parse(text).hash)
+        hashes = [UnitRecord.parse(each).hash if each else None for each in (text, before)]
+        if hashes[0] == hashes[1]:
+            return
+        active = [r for r in self.truth.cluster().active if r.application == "w"]
+        if not any(self._wants(release, name.text, hashes[0]) for release in active):
+            states = [f"{release.number} {release.state}" for release in active]
+            self.broken(f"{name} gets a text from no release: {', '.join(states)}")
+        for release in active:
+            began = {unit: record for unit, record in release.began.items() if record}
+            tried = [
+                key
+                for key in release.advanced
+                if key in began and began[key].desired == "launched" and began[key].hash != release.units[key]
+            ]
+            forward = release.state in ("running", "canary") and not release.promoted
+            if forward and 0 < release.policy.canary < len(tried):
+                self.broken(f"release {release.number} has replaced {', '.join(tried)}")
+
+    @staticmethod
+    def _wants(release: Release, unit: str, digest: str | None) -> bool:
+        """Whether a release gives a unit a text now, or, for None, destroys it."""
+        if release.backwards:
+            before = release.before(unit)
+            return digest == (before.hash if before else None)
+        if release.state not in ("running", "canary"):
+            return False
+        return unit in release.gone if digest is None else release.units.get(unit) == digest
+
     def _replaced(self, unit: str, text: str, before: str | None) -> None:
-        """An instance that serves gets another text only while all the others of its release serve, but for
-        what the engine cannot have seen yet and, on the way back, for what will not serve; and a new one only
-        once the release's command has ended well."""
+        """Of the instances of a release no more are away than it replaces at a time, as one that serves gets
+        another text: but for what the engine cannot have seen yet and, on the way back, for what will not
+        serve; and a new text only once the release's command has ended well."""
         name, record = UnitName.parse(unit), UnitRecord.parse(text)
+        if self._leaving.get(unit) == text:
+            # It is as it was before it was even stopped.
+            del self._leaving[unit]
         if before is None or name.service != "w" or unit not in self._serving:
             return
         old = UnitRecord.parse(before)
         if old.hash == record.hash or old.desired != "launched":
             return
         self._check_commands(unit, record)
-        away = [
-            other
-            for other, since in self._away.items()
-            if other != unit and other.startswith("w@") and self.now() - since > UNSEEN
-        ]
-        cluster = self.truth.cluster() if away else None
-        if cluster and any(r.application == "w" and r.backwards for r in cluster.active):
+        away = {other for other, since in self._away.items() if self.now() - since > UNSEEN}
+        away = {other for other in away if other != unit and other.startswith("w@")}
+        cluster = self.truth.cluster()
+        releases = [r for r in cluster.active if r.application == "w" and r.state != "waiting"]
+        if any(release.backwards for release in releases):
             # A release that waited for what is on no machine, or has failed, would never end.
-            away = [other for other in away if self._may_come(UnitName.parse(other), cluster)]
-        if away:
-            self.broken(f"{unit} is replaced while {', '.join(away)} does not serve")
+            away = {other for other in away if self._may_come(UnitName.parse(other), cluster)}
+        away |= self._leaving.keys() - {unit}
+        if len(away) >= max((release.policy.at_a_time for release in releases), default=1):
+            self.broken(f"{unit} is replaced while {', '.join(sorted(away))} does not serve")
+        self._leaving.setdefault(unit, before)
 
     def _check_commands(self, unit: str, record: UnitRecord) -> None:
         for release in self.truth.cluster().active:
@@ -240,6 +290,8 @@ class Invariants:
         process, options = (machine.id, name), self.options[name]
         mark = json.loads(state.mark)
         assignment = Assignment(**mark["assignment"])
+        if name.service == "w" and state.hash not in self._texts.get(name.text, ()):
+            self.broken(f"{name} starts on {machine.id} with a text that no release gave it")
         if not options.is_global:
             self._check_alone(machine, name, options)
         known = machine.kirschd is not None and machine.kirschd.node.mirror.revision > 0

@@ -1,6 +1,6 @@
 """What happens in a simulated cluster: machines, units, and acts at their times. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tests.simulation.host import Manner
@@ -19,7 +19,9 @@ class Act:
     """One thing that happens, `at` seconds after the beginning. By verb, with subject and argument:
 
     people: release SERVICE HOW (all its instances get another text, which runs, crashes or hangs; with a
-    number only that instance does, and the others run); submit,
+    number only that instance does, and the others run; with NAME=VALUE the policy has that); steer SERVICE
+    VERB (the release under way: pause, resume, promote, abort; `settle` ends all that wait for a person);
+    scale SERVICE NUMBER; rollback SERVICE; submit,
     start, restart, load, unload, destroy UNIT; change UNIT (another text); move UNIT MACHINE (or to any);
     drain, cordon, uncordon MACHINE; set MACHINE KEY=VALUE. Faults: crash, boot, cut, mend
     MACHINE; kill MACHINE SECONDS (kirschd, which comes back after those), renew MACHINE SECONDS (kirschd too,
@@ -102,8 +104,8 @@ FAULTS = (
 )
 
 
-def random_scenario(seed: int) -> Scenario:
-    """The scenario of a seed."""
+def random_scenario(seed: int, steered: bool = True) -> Scenario:
+    """The scenario of a seed; `steered` has people steer releases and scale their service, too."""
     random = Random(seed)
     machines = tuple(
         Machine(
@@ -131,6 +133,10 @@ def random_scenario(seed: int) -> Scenario:
         acts += [Act(4, "release", "w", "runs")]
         for _ in range(random.randint(1, 3)):
             acts.append(Act(random.uniform(8, OVER), "release", "w", random.choice(HOWS)))
+        if steered:
+            more = Random(f"{seed} releases")
+            units += (("w@.service", units[-1][1]),)
+            acts = [replace(act, argument=_policy(more, act)) for act in acts] + _steered(more)
     acts += _healed(ids)
     return Scenario(
         f"seed {seed}",
@@ -204,6 +210,30 @@ def _order(random: Random, ids: list[str], names: list[str]) -> Act:
             return Act(at, verb, machine, f"zone={random.choice('ab')}")
         case _:
             return Act(at, verb, name)
+
+
+def _policy(random: Random, act: Act) -> str:
+    """The argument of a release, with more of its policy."""
+    if act.verb != "release":
+        return act.argument
+    names = ("at_a_time=2", "canary=1", "canary=1 promote=3", "on_failure=pause")
+    return " ".join((act.argument, *(name for name in names if random.random() < 0.2)))
+
+
+def _steered(random: Random) -> list[Act]:
+    """People steer releases, and in the end leave none that waits for them."""
+    acts = [Act(OVER + 0.1, "steer", "w", "settle")]
+    for _ in range(random.randint(1, 5)):
+        verb = random.choice(("pause", "resume", "resume", "promote", "abort", "scale", "scale", "rollback"))
+        at = random.uniform(8, OVER)
+        match verb:
+            case "scale":
+                acts.append(Act(at, verb, "w", str(random.randint(1, 4))))
+            case "rollback":
+                acts.append(Act(at, verb, "w"))
+            case _:
+                acts.append(Act(at, "steer", "w", verb))
+    return acts
 
 
 def _healed(ids: list[str]) -> list[Act]:

@@ -100,9 +100,7 @@ class Simulation:
         }
         texts = {name: unit_text(name, options) for name, options in scenario.units}
         names = {UnitName.parse(name): text for name, text in texts.items()}
-        options = Known(
-            {name: Options.parse(UnitFile.parse(text, name.text), name) for name, text in names.items()}
-        )
+        options = Known({name: options_of(name, text) for name, text in names.items()})
         self.people = People(self.machines, texts, self.truth, self._random("people"), self.note)
         self.deadline = Deadline(self.truth, self.machines, loop, self.broken)
         self.invariants = Invariants(
@@ -267,9 +265,12 @@ class Simulation:
 
 
 class Known(dict[UnitName, Options]):
-    """Options of units; those that no scenario names are commands of releases."""
+    """Options of units; those that no scenario names are instances of its templates, and commands of
+    releases."""
 
     def __missing__(self, name: UnitName) -> Options:
+        if name.template in self:
+            return self[name.template]
         assert "-release@" in name.text, name
         return Options(link_update="ignore")
 
@@ -290,6 +291,12 @@ class Complaints(logging.Handler):
         if record.levelno >= logging.ERROR:
             error = record.exc_info[1] if record.exc_info else None
             self.simulation.broken(f"logged: {text}: {error!r}")
+
+
+def options_of(name: UnitName, text: str) -> Options:
+    """The options of a unit; a template's are those of its instances."""
+    name = name.with_instance("1") if name.is_template else name
+    return Options.parse(UnitFile.parse(text, name.text), name)
 
 
 def unit_text(name: str, options: tuple[str, ...]) -> str:
