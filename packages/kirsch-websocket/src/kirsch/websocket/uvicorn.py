@@ -1,36 +1,49 @@
 """WebSockets of ASGI applications on uvicorn: `uvicorn --ws kirsch.websocket.uvicorn:Protocol app:app`.
 
 uvicorn reads a request, and hands the connection over if it asks for a WebSocket. The application accepts or
-refuses it; once accepted, the connection is on a wire of asyncio like any other.
+refuses it; once accepted, the connection is on a wire of asyncio like any other. Beside an ASGI application
+WebSockets has paths of its own, with callbacks and functions.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from kirsch.websocket.asyncio import Application, factory
+from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.deflate import Deflate
 from kirsch.websocket.core.errors import Closed, HandshakeError, ProtocolError, Slow
-from kirsch.websocket.core.frame import ABNORMAL, INTERNAL, NORMAL
-from kirsch.websocket.core.handshake import Policy, accept, phrase, refusal
+from kirsch.websocket.core.frame import ABNORMAL, GOING_AWAY, INTERNAL, NORMAL
+from kirsch.websocket.core.handshake import Policy, accept, content, phrase, refusal
 from kirsch.websocket.core.headers import HeadReader, Request
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import Message
 from kirsch.websocket.core.protocol import OPEN
+from kirsch.websocket.core.site import Site
 from kirsch.websocket.listening import peer_name
 from kirsch.websocket.loops.connection import Connection
 from kirsch.websocket.loops.transport_wire import TransportWire, end_writing
+from kirsch.websocket.loops.wire import Connections
 
-__all__ = ["Disconnected", "Protocol"]
+__all__ = ["Disconnected", "Protocol", "WebSockets"]
 
 # Close code of a server that restarts (IANA's registry).
 RESTART: Final = 1012
 # Bytes that are kept of a client that sends before it was accepted.
 EARLY: Final = 64 << 10
 
+# Name of our extension of ASGI, by which WebSockets takes a connection.
+EXTENSION: Final = "kirsch.websocket"
+
 Event = dict[str, Any]
 Fields = list[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+ASGIApplication = Callable[[Event, Receive, Send], Awaitable[object]]
 
 log = logging.getLogger("uvicorn.error")
 
@@ -72,6 +85,75 @@ class Client(Connection):
             super().closed(code, reason)
 
 
+class WebSockets:
+    """ASGI application with WebSockets at paths of its own, which passes all else to another application.
+
+    Args:
+        websockets: a class that extends WebSocket, or `async def handler(ws: Connection)`, for every path; or
+            a mapping of paths to these.
+        application: answers all other requests; without it they get 404 and 426.
+        policy: the accepted origins, subprotocols and compression.
+        limits: the limits of each connection; uvicorn's options are for the application's.
+        stream: True to give functions each message as a Stream, in chunks.
+    """
+
+    def __init__(
+        self,
+        websockets: Application | Mapping[str, Application],
+        application: ASGIApplication | None = None,
+        *,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        stream: bool = False,
+    ) -> None:
+        self.site = Site(websockets, policy or Policy(), limits or Limits(), partial(factory, stream=stream))
+        self.application = application
+        self._connections = Connections()
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        """Answer a request (ASGI 3)."""
+        if scope["type"] == "lifespan":
+            if self.application is not None:
+                await self.application(scope, receive, send)
+            return
+        path = _path(scope)
+        route = self.site.route(path)
+        if self.application is not None and (scope["type"] != "websocket" or route is None):
+            await self.application(scope, receive, send)
+        elif scope["type"] == "websocket":
+            taken = scope.get("extensions", {}).get(EXTENSION)
+            if taken is None:
+                raise RuntimeError("run it by uvicorn --ws kirsch.websocket.uvicorn:Protocol")
+            taken["take"](self.site, path, self._connections)
+        else:
+            await _refuse(HandshakeError(404 if route is None else 426, "there are WebSockets only"), send)
+
+    @property
+    def connections(self) -> list[WebSocket]:
+        """List of the open connections; those of the application are not among them."""
+        return self._connections.open
+
+    async def close(self, code: int = GOING_AWAY, reason: str = "", timeout: float | None = None) -> None:
+        """Close every connection; abort those that do not answer within `timeout` or `close_timeout`."""
+        timeout = self.site.limits.close_timeout if timeout is None else timeout
+        await self._connections.close(code, reason, timeout)
+
+
+class Taken(TransportWire):
+    """Wire of a connection of WebSockets, whose end uvicorn is told of too."""
+
+    def __init__(self, websocket: WebSocket, connections: Connections, protocol: "Protocol") -> None:
+        super().__init__(websocket, connections)
+        self._protocol = protocol
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._protocol.track(super().run(work))
+
+    def lost(self) -> None:
+        super().lost()
+        self._protocol.ended()
+
+
 class Protocol(asyncio.Protocol):
     """Connection that uvicorn hands over: its request, the application, and the WebSocket once accepted.
 
@@ -107,6 +189,8 @@ class Protocol(asyncio.Protocol):
         # Set once the application has accepted or refused the connection, or it is gone.
         self._decided = asyncio.Event()
         self._client: Client | None = None
+        # A connection that WebSockets took from the application.
+        self._taken: WebSocket | None = None
         # Status and fields of a refusal whose head was not written yet.
         self._refusal: tuple[int, Fields] | None = None
         # True while a refusal's body is still to come; True once nothing can be sent any more.
@@ -141,9 +225,13 @@ class Protocol(asyncio.Protocol):
             self._finish()
             return
         self._request, self._early = request, self._head.rest
-        task = self._loop.create_task(self._run(request))
+        self.track(self._loop.create_task(self._run(request)))
+
+    def track(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Have uvicorn wait for a task when it stops."""
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
+        return task
 
     def connection_lost(self, error: Exception | None) -> None:
         """See the end of a connection that was not accepted; the others' wire sees theirs."""
@@ -153,6 +241,8 @@ class Protocol(asyncio.Protocol):
         """End the connection, since uvicorn stops."""
         if self._client is not None:
             self._close(self._client, RESTART, "")
+        elif self._taken is not None:
+            self._taken.close(RESTART)
         elif not self._decided.is_set() and self._request is not None:
             self._respond(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
@@ -230,6 +320,30 @@ class Protocol(asyncio.Protocol):
                 log.error("%s: the ASGI application returned before it accepted or closed", self._peer)
             self._leave(NORMAL)
 
+    def _take(self, site: Site, path: str, connections: Connections) -> None:
+        """Answer the request in the application's place, and serve the WebSocket."""
+        request = self._request
+        assert request is not None
+        if self._over or self._refusing or self._decided.is_set():
+            return
+        try:
+            websocket, response = site.open(request, self._peer, path)
+        except HandshakeError as error:
+            log.log(error.level, "%s: %s", self._peer, error)
+            self._transport.write(refusal(error))
+            self._finish()
+            return
+        self._taken = websocket
+        self._log("accepted")
+        self._begin(Taken(websocket, connections, self), response)
+
+    def _begin(self, wire: TransportWire, response: bytes) -> None:
+        self._decided.set()
+        self._transport.write(response)
+        self._transport.set_protocol(wire)
+        self._transport.resume_reading()
+        wire.attach(self._transport, self._early)
+
     def _scope(self, request: Request) -> Event:
         root: str = self._config.root_path
         peer, local = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
@@ -252,7 +366,7 @@ class Protocol(asyncio.Protocol):
             ],
             "subprotocols": request.headers.tokens("Sec-WebSocket-Protocol"),
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, EXTENSION: {"take": self._take}},
         }
 
     # The WebSocket.
@@ -270,13 +384,8 @@ class Protocol(asyncio.Protocol):
         codec = accepted.deflate and accepted.deflate.codec(client=False, limits=self._limits)
         client = self._client = Client(self, limits=self._limits, codec=codec)
         client.request, client.subprotocol, client.peer = request, accepted.subprotocol, self._peer
-        self._decided.set()
         self._log("accepted")
-        self._transport.write(accepted.response)
-        wire = TransportWire(client)
-        self._transport.set_protocol(wire)
-        self._transport.resume_reading()
-        wire.attach(self._transport, self._early)
+        self._begin(TransportWire(client), accepted.response)
 
     async def _send(self, client: Client, event: Event) -> None:
         data = event.get("bytes")
@@ -305,6 +414,8 @@ class Protocol(asyncio.Protocol):
             self._close(self._client, code, reason)
             # Nobody takes them.
             self._client.dismiss()
+        elif self._taken is not None:
+            return
         elif self._refusing:
             # The response is cut short, which a client sees by its length.
             self._send_head(())
@@ -380,6 +491,21 @@ def _checked(status: int, fields: Fields) -> tuple[int, Fields]:
         if any(byte in name + value for byte in b"\r\n\0"):
             raise RuntimeError(f"{name!r} has a line break in its value")
     return status, fields
+
+
+def _path(scope: Event) -> str:
+    """Return the path as it stands in the request, below the application's root."""
+    raw = scope.get("raw_path")
+    path: str = quote(scope["path"]) if raw is None else raw.decode("latin-1")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def _refuse(error: HandshakeError, send: Send) -> None:
+    fields, body = content(error)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields]
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _unexpected(kind: str, *expected: str) -> RuntimeError:
