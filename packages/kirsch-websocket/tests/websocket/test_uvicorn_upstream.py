@@ -1,7 +1,7 @@
-"""uvicorn's own WebSocket tests, which its source distribution brings, with our protocol.
+"""uvicorn's and Starlette's own tests of WebSockets, from their source distributions, with our protocol.
 
-Left out, each with its reason, is what asks for the insides or the words of uvicorn's protocols, and where a
-client is told more here.
+Left out, each with its reason, is what asks for the insides or the words of uvicorn's protocols or of
+Starlette's test client, and where a client is told more here.
 """
 
 import fcntl
@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 # Git knows this folder as one to ignore.
-FOLDER = Path(__file__).parents[4] / "build" / "uvicorn"
+FOLDER = Path(__file__).parents[4] / "build" / "upstream"
+PEERS = Path(__file__).parent / "peers"
 NEEDED = ("httpx2", "wsproto")
-OURS = """
+UVICORN = """
 import pytest
 from kirsch.websocket.uvicorn import Protocol
 
@@ -47,6 +48,15 @@ LEFT_OUT = (
     *("test_client_connection_lost", "test_connection_lost_before_handshake_complete"),
     *("test_send_close_on_server_shutdown", "test_server_keepalive_ping_timeout"),
 )
+STARLETTE = """
+from starlette_client import test_client_factory
+"""
+OF_ITS_CLIENT = (
+    # The host and the header fields that Starlette's client says it has.
+    *("test_websocket_url", "test_websocket_port", "test_websocket_headers"),
+    # An event that no message on a connection becomes.
+    "test_receive_wrong_message_type",
+)
 
 
 def pip(*arguments: str) -> None:
@@ -54,38 +64,35 @@ def pip(*arguments: str) -> None:
         [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False, timeout=300
     )
     if done.returncode:
-        pytest.skip(f"uvicorn's tests cannot be fetched: {done.stderr.strip()[-500:]}")
+        pytest.skip(f"the tests cannot be fetched: {done.stderr.strip()[-500:]}")
 
 
-@pytest.fixture
-def source() -> Path:
-    """The unpacked source distribution of the uvicorn that is installed; what its tests need is in `deps`."""
-    name = f"uvicorn-{version('uvicorn')}"
+def source(package: str, conftest: str, text: str) -> Path:
+    """Unpack the source distribution of the version that is installed; what its tests need is in `deps`."""
+    name = f"{package}-{version(package)}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (FOLDER / "deps").exists():
+            pip("install", "--quiet", "--upgrade", "--target", str(FOLDER / "new-deps"), *NEEDED)
+            (FOLDER / "new-deps").rename(FOLDER / "deps")
         if not (FOLDER / name).exists():
-            pip("install", "--quiet", "--upgrade", "--target", str(FOLDER / "deps"), *NEEDED)
             wanted = name.replace("-", "==")
-            pip("download", "--quiet", "--no-deps", "--no-binary=uvicorn", "--dest", str(FOLDER), wanted)
+            pip("download", "--quiet", "--no-deps", f"--no-binary={package}", "--dest", str(FOLDER), wanted)
             with tarfile.open(FOLDER / f"{name}.tar.gz") as archive:
                 archive.extractall(FOLDER / "new", filter="data")
-            (FOLDER / "new" / name / "tests/protocols/conftest.py").write_text(OURS)
             (FOLDER / "new" / name).rename(FOLDER / name)
+        (FOLDER / name / conftest).write_text(text)
     return FOLDER / name
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_uvicorns_tests_pass(source: Path) -> None:
+def run(source: Path, files: tuple[str, ...], chosen: str, *path: Path) -> None:
     options = ["-q", "-c", os.devnull, "--rootdir", str(source), "--confcutdir", str(source)]
-    options += ["-p", "no:cacheprovider", "tests/protocols/test_websocket.py"]
-    chosen = f"httptools and not ({' or '.join(LEFT_OUT)})"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-k", chosen],
+        [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", *files, "-k", chosen],
         cwd=source,
         env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-        | {"PYTHONPATH": str(FOLDER / "deps")},
+        | {"PYTHONPATH": os.pathsep.join(map(str, (FOLDER / "deps", *path)))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -93,3 +100,18 @@ def test_uvicorns_tests_pass(source: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_uvicorns_tests_pass() -> None:
+    folder = source("uvicorn", "tests/protocols/conftest.py", UVICORN)
+    run(folder, ("tests/protocols/test_websocket.py",), f"httptools and not ({' or '.join(LEFT_OUT)})")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_starlettes_tests_pass() -> None:
+    folder = source("starlette", "tests/conftest.py", STARLETTE)
+    files = tuple(f"tests/test_{name}.py" for name in ("websockets", "endpoints", "routing"))
+    run(folder, files, f"websocket and not ({' or '.join(OF_ITS_CLIENT)})", PEERS)
