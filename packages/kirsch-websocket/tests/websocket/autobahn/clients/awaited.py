@@ -1,6 +1,9 @@
-"""How our asynchronous clients echo; with asyncio and with Tornado they are written alike."""
+"""Autobahn's echo client on a provider that is awaited: `awaited.py PROVIDER URL AGENT`."""
 
+import asyncio
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from kirsch.websocket.core.errors import Closed
@@ -31,3 +34,8 @@ async def run(connect: Callable[..., Any], url: str, agent: str) -> None:
     """Every case, with a provider's `connect`."""
     for case in range(1, await count(connect, url) + 1):
         await echo(connect, f"{url}/runCase?case={case}&agent={agent}")
+
+
+if __name__ == "__main__":
+    provider, *arguments = sys.argv[1:]
+    asyncio.run(run(import_module(f"kirsch.websocket.{provider}").connect, *arguments))
