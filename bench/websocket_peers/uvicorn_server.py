@@ -4,23 +4,11 @@ import socket
 import sys
 
 import uvicorn
-from ready import BACKLOG, LARGEST, ROLE, ready
+from asgi_app import app
+from ready import BACKLOG, LARGEST, ready
 
 PROTOCOL = sys.argv[2] if len(sys.argv) > 2 else "websockets-sansio"
 LOOP = sys.argv[3] if len(sys.argv) > 3 else "asyncio"
-
-
-async def app(scope, receive, send):
-    await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        data = event.get("bytes")
-        if ROLE == "length":
-            await send({"type": "websocket.send", "text": str(len(data or event["text"]))})
-        elif data is not None:
-            await send({"type": "websocket.send", "bytes": data})
-        else:
-            await send({"type": "websocket.send", "text": event["text"]})
-
 
 config = uvicorn.Config(
     app,

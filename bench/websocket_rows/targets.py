@@ -11,15 +11,25 @@ LARGE, IDLE, PARSING = "256 MiB in one message, ", "5,000 idle connections, ", "
 
 # What, of whom, how many times whose figure at least.
 TIMES = [
+    *((FLIGHT + size, "kirsch-asyncio", 0.85, "raw") for size in (B64, KIB)),
     *(
-        (FLIGHT + size, "kirsch-asyncio", by, "picows")
-        for size, by in ((B64, 6), (KIB, 4), (KIB64, 1.4), (MIB, 1))
+        (FLIGHT + size, f"kirsch-{name}", 0.7, "raw")
+        for name in ("threaded", "cherrypy")
+        for size in (B64, KIB)
+    ),
+    (FLIGHT + KIB64, "kirsch-asyncio", 0.95, "raw"),
+    (FLIGHT + KIB64, "kirsch-asyncio", 1.2, "picows"),
+    (FLIGHT + MIB, "kirsch-asyncio", 1, "picows"),
+    *(
+        (f"echo, 1 in flight, {size}", name, 1, "picows")
+        for name in ("kirsch-asyncio", "kirsch-asyncio-for")
+        for size in (B64, KIB, KIB64, MIB)
     ),
     *(
-        (FLIGHT + size, "kirsch-asyncio-for", by, "picows")
-        for size, by in ((B64, 4), (KIB, 3), (KIB64, 1.3), (MIB, 1))
+        (FLIGHT + size, "kirsch-uvicorn", 1, other)
+        for other in ("uvicorn-websockets", "uvicorn-wsproto", "granian")
+        for size in (B64, KIB, KIB64)
     ),
-    *((f"echo, 1 in flight, {size}", "kirsch-asyncio", 1, "picows") for size in (B64, KIB, KIB64, MIB)),
     (FLIGHT + B64, "kirsch-threaded", 5, "websockets-sync"),
     (FLIGHT + B64, "kirsch-tornado", 10, "tornado"),
     *((FLIGHT + B64, f"kirsch-{name}", 10, "ws4py") for name in ("gevent", "cherrypy", "wsgi")),
@@ -38,7 +48,7 @@ MOST = [
     (LARGE + "growth in a frame", "kirsch-asyncio", 1.01 * 256),
     (LARGE + "growth in fragments", "kirsch-asyncio", 1.1 * 256),
     (LARGE + "growth streamed", "kirsch-asyncio", 5),
-    (IDLE + "memory", "kirsch-asyncio", 10),
+    (IDLE + "memory", "kirsch-asyncio", 4),
 ]
 
 
