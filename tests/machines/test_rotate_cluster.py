@@ -14,7 +14,8 @@ from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.node.authority import Pair, authority
 from kirsch.cluster.provision.keyring import generate
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.provision.rotate import Change, Phase, machine_keys, sealing, trusted
+from kirsch.cluster.provision.rotate import KNOW_USERS, Change, Phase, machine_keys, sealing, trusted
+from kirsch.cluster.provision.settings import kirschd_toml
 from kirsch.cluster.secrets.seal import Key, Unsealable
 
 OLD, NEW = Key.generate(), Key.generate()
@@ -55,6 +56,18 @@ def test_the_authority_s_key_is_on_machines_that_keep_etcd(etcd: bool):
     assert files["/etc/kirsch/tls/ca.crt"].content == made.certificate + b"old\n"
     trusting = {file.path for file in machine_keys(Phase.TRUST, change, machine, None, NEW)}
     assert trusting == {f"/etc/kirsch/{name}" for name in ("tls/ca.crt", "tls/users.crt", "secrets.key")}
+
+
+def test_a_machine_of_an_older_kirsch_learns_of_users_once(tmp_path):
+    machine = MachineRecord("n1", "1", "10.0.0.1")
+    now = kirschd_toml(ClusterRecord("c", "id", "now", "10.0.0.0/24", (machine,)), machine)
+    before = "".join(line for line in now.splitlines(keepends=True) if not line.startswith("users = "))
+    assert before != now
+    file = tmp_path / "kirschd.toml"
+    file.write_text(before)
+    for _ in range(2):
+        run("sh", "-c", KNOW_USERS.replace("/etc/kirsch/kirschd.toml", str(file)))
+        assert file.read_text() == now
 
 
 @pytest.mark.machines

@@ -37,7 +37,8 @@ from kirsch.cluster.provision.keyring import (
 from kirsch.cluster.provision.power import until_well
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.registry import UNIT as IMAGES
-from kirsch.cluster.provision.settings import ETCD_UNIT, TLS
+from kirsch.cluster.provision.settings import ETCD_UNIT, TLS, etcd_files
+from kirsch.cluster.provision.settings import FOLDER as SETTINGS_FOLDER
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.steps import Show, Step, perform
 from kirsch.cluster.secrets.files import write_file
@@ -50,6 +51,10 @@ SECRETS = "/kirsch/v1/secrets"
 HEALS = 20.0
 # What a machine keeps for a boot without the store is sealed with the old key; kirschd writes it anew.
 FORGET = "rm -f /var/lib/kirsch/schedule.json"
+# An older kirsch wrote no such setting.
+_SETTINGS, _KEY = f"{SETTINGS_FOLDER}/kirschd.toml", f'key = "{TLS}/machine.key"'
+_USERS = f'users = "{TLS}/users.crt"'
+KNOW_USERS = f"grep --quiet '^users = ' {_SETTINGS} || sed -i 's|^{_KEY}$|&\\n{_USERS}|' {_SETTINGS}"
 
 
 class Phase(StrEnum):
@@ -66,7 +71,7 @@ class Change:
 
     old: bytes  # certificate of the authority
     new: Pair
-    old_users: bytes
+    old_users: bytes  # empty for a cluster that had no authority for users
     new_users: Pair
     old_ssh: str  # line of authorized_keys
     new_ssh: SSHKey = field(repr=False)
@@ -126,11 +131,6 @@ class Rotation:
 
     def perform(self, show: Show) -> None:
         """Do all steps that are left. Raises ProvisionError; done again it goes on."""
-        if load_users(self.record) is None:
-            raise ProvisionError(
-                f"cluster {self.record.name} has no authority for users here: it was made elsewhere, or by "
-                "an older kirsch"
-            )
         work: dict[str, Callable[[], None]] = {
             "new keys": self._make,
             Phase.TRUST: partial(self._pass, Phase.TRUST),
@@ -168,12 +168,11 @@ class Rotation:
     def _make(self) -> None:
         """Make new keys, and remember the old as far as they are needed."""
         record, users = self.record, load_users(self.record)
-        assert users is not None
         shutil.rmtree(self.folder, ignore_errors=True)
         made, made_users, ssh = authority(record.id), authority(record.id, USERS_OF), generate()
         write_private(self.folder, {
             "old.crt": load_authority(record).certificate, "new.crt": made.certificate, "new.key": made.key,
-            "old-users.crt": users.certificate,
+            "old-users.crt": users.certificate if users else b"",
             "new-users.crt": made_users.certificate, "new-users.key": made_users.key,
             "old.pub": public_key(record).encode(), "new": ssh.private, "new.pub": ssh.public.encode(),
         })  # fmt: skip
@@ -199,9 +198,13 @@ class Rotation:
             pair = None
             if phase is Phase.USE:
                 pair = machine_pair(change.new, machine.name, *hosts, lifetime=LEAF)
-            self._act(machine, install.UNPACK, archive(machine_keys(phase, change, machine, pair, secret)))
+            files = machine_keys(phase, change, machine, pair, secret)
+            if phase is Phase.USE and machine.etcd and not change.old_users:
+                # Machines of a cluster of an older kirsch could not renew their certificates.
+                files += etcd_files(self.record, machine, change.new)
+            self._act(machine, install.UNPACK, archive(files))
             if phase is Phase.TRUST:
-                self._act(machine, install.authorize(machine.user, self._line(change)))
+                self._act(machine, f"{install.authorize(machine.user, self._line(change))}; {KNOW_USERS}")
             if phase is Phase.DROP:
                 self._act(machine, f"{install.unauthorize(machine.user, change.old_ssh)}; {FORGET}")
             self._restart(machine)
