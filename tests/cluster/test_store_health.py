@@ -54,6 +54,11 @@ def test_one_sentence_says_what_is_wrong_and_what_to_do(store, problem):
     assert StoreHealth.from_dict(store.to_dict()) == store
 
 
+def test_a_member_that_is_lost_for_good_can_be_replaced():
+    problem = health("leader", "follower", "").problem(NAMES, "start", "etcd --replace")
+    assert problem.endswith("(`start n3`), or replace it if it is lost for good (`etcd --replace n3`)")
+
+
 async def told(server) -> StoreHealth:
     registry = await EtcdRegistry.open(server.endpoints, server.certificates)
     try:

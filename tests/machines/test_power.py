@@ -88,7 +88,8 @@ def test_status_says_that_a_member_of_etcd_is_missing(tmp_path):
         assert (ill.returncode, ill.stderr) == (
             1,
             "kirsch: etcd's n3 does not answer, and the next loss stops all changes: "
-            f"switch it on (`kirsch cluster start {name} n3`)\n",
+            f"switch it on (`kirsch cluster start {name} n3`), or replace it if it is lost for good "
+            f"(`kirsch cluster etcd {name} --replace n3`)\n",
         )
         assert computer.kirsch("cluster", "stop", name, "n2").returncode == 0
         lost = json.loads(computer.kirsch("cluster", "status", name, "--json").stdout)

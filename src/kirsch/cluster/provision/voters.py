@@ -112,13 +112,14 @@ class Voters:
         if self.count and len(self.wanted) < self.count:
             raise ProvisionError(f"{len(able)} machines can keep etcd, not {self.count}")
         gone = [member.name for member in members if member.name not in self.wanted]
-        silent = [name for name in gone if name not in self._answering(gone)]
+        answering = self._answering(gone)
+        silent = [name for name in gone if name not in answering]
         # A lost member counts for the quorum until it is removed.
         steps = [Step(f"etcd without {name}", partial(self._remove, name)) for name in silent]
         steps += [
             Step(f"etcd of {name}", partial(self._add, name)) for name in self.wanted if name not in now
         ]
-        steps.append(Step("kirschd", self._tell))
+        steps.append(Step("etcd's members", self._tell))
         steps += [
             Step(f"etcd without {name}", partial(self._remove, name)) for name in gone if name not in silent
         ]
@@ -131,7 +132,7 @@ class Voters:
     @property
     def accounts(self) -> list[str]:
         """Databases that know the members by their account."""
-        return database_accounts(self.record, self.runner)
+        return database_accounts(ClusterRecord.load(self.record.name), self.runner)
 
     def _members(self) -> list[Member]:
         names = {peer_url(machine): machine.name for machine in self.record.machines}
