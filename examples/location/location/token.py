@@ -4,19 +4,14 @@
 
 import hmac
 import math
-import threading
 import time
 from collections.abc import Callable
 
 import cherrypy
 
-from kirsch.web import Problem, is_for_people
+from kirsch.web import Guesses, Problem, is_for_people
 
 COOKIE = "location-token"
-# So many wrong tokens of one address, and then one in so many seconds; so many addresses are remembered.
-GUESSES = 20
-PAUSE = 3.0
-ADDRESSES = 1000
 WRONG = "This token is not the one on the phone's screen."
 SLOWLY = "There were too many wrong tokens from this address. Try again in a moment."
 MISSING = "Whoever asks has to know the token on the phone's screen."
@@ -24,27 +19,6 @@ _FORM = """<form method="post" action="/token" class="card token">
 <label for="token">Token</label>
 <input id="token" name="token" autocomplete="off" autocapitalize="characters" required autofocus>
 <button class="button primary">Show the location</button></form>"""
-
-
-class Guesses:
-    """Wrong tokens of each address, by which whoever guesses is slowed down. For any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # When each address would have no guess behind it any more, in seconds that only grow.
-        self._until: dict[str, float] = {}
-
-    def wait(self, address: str, now: float) -> float:
-        """Return the seconds until an address may try again; 0 if it may now."""
-        with self._lock:
-            return max(self._until.get(address, 0.0) - now - (GUESSES - 1) * PAUSE, 0.0)
-
-    def count(self, address: str, now: float) -> None:
-        """Count a wrong token. The addresses that were wrong last are remembered."""
-        with self._lock:
-            self._until[address] = max(self._until.pop(address, 0.0), now) + PAUSE
-            if len(self._until) > ADDRESSES:
-                del self._until[next(iter(self._until))]
 
 
 class Secret:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.machines import alone
 from kirsch.cli.names import recorded_names
 from kirsch.cli.verb import Options, flag, option, verb
 from kirsch.cluster.api.client import Client
+
+USERS = "KIRSCH_DASHBOARD_USERS"
 
 
 @verb(
@@ -21,10 +23,17 @@ from kirsch.cluster.api.client import Client
         "--port", metavar="PORT", type=click.IntRange(0, 65535), default=0, help="its port (one that is free)"
     ),
     flag("--no-browser", help="print the address, and open no browser"),
+    option(
+        "--listen",
+        metavar="[ADDRESS:]PORT",
+        help="serve other computers too, with a login; users are in KIRSCH_DASHBOARD_USERS",
+    ),
     text="It serves the page itself, on 127.0.0.1, until Ctrl-C, and speaks to kirschd as every verb does: "
     "the cluster has no port for it, and buttons can do what you may. The address that it prints works "
     "once, for one browser.\n\n"
-    "From another computer: `ssh -t -L PORT:127.0.0.1:PORT HOST kirsch dashboard --port PORT`.",
+    "From another computer: `ssh -t -L PORT:127.0.0.1:PORT HOST kirsch dashboard --port PORT`.\n\n"
+    "With --listen it runs as a unit, behind a balancer. KIRSCH_DASHBOARD_USERS has a line for each user: "
+    "NAME ROLE PASSWORD, with a role of view, deploy, admin.",
     example="kirsch dashboard",
 )
 def dashboard(options: Options) -> int:
@@ -32,10 +41,16 @@ def dashboard(options: Options) -> int:
     client = options.client()
     client.get("/kirsch/v1/daemon")  # there is nothing to show otherwise: the error says what to do
     from kirsch.bus import ServerError
-    from kirsch.cluster.dashboard.server import Dashboard
+    from kirsch.cluster.dashboard.login import Login, UsersError, parse_users
+    from kirsch.cluster.dashboard.server import HOST, Dashboard
 
+    listen, login = (HOST, options.port), None
     try:
-        page = Dashboard(client, recorded_names(options), _place(client), options.port)
+        if options.listen:
+            listen, login = _listen(options.listen), Login(parse_users(os.environ.get(USERS, "")))
+        page = Dashboard(client, recorded_names(options), _place(client), listen, login)
+    except UsersError as error:
+        raise Failure(f"{USERS}: {error}") from None
     except ServerError as error:
         raise Failure(str(error)) from None
 
@@ -43,11 +58,19 @@ def dashboard(options: Options) -> int:
 
         def opened() -> None:
             print(f"Open {page.address}\nCtrl-C ends it.", flush=True)
-            if not options.no_browser and _has_screen():
+            if not (options.no_browser or login) and _has_screen():
                 webbrowser.open(_way_in(Path(folder), page.address))
 
         page.run(opened)
     return 0
+
+
+def _listen(text: str) -> tuple[str, int]:
+    """Read ADDRESS:PORT, or PORT alone: then the unit's address."""
+    address, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Misuse(f"--listen is [ADDRESS:]PORT, and not {text!r}")
+    return address.strip("[]") or os.environ.get("KIRSCH_ADDRESS") or "127.0.0.1", int(port)
 
 
 def _way_in(folder: Path, address: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kirsch.web.etag import TagError, Tags, is_held
     from kirsch.web.file import File, Page, Static, files_below
-    from kirsch.web.guard import is_own_host, is_same_site, own_site
+    from kirsch.web.guard import Guesses, is_own_host, is_same_site, own_site
     from kirsch.web.header import HEADERS, labelled
     from kirsch.web.look import LOOK
     from kirsch.web.problem import PROBLEMS, Problem, Request, is_for_people
@@ -30,6 +30,7 @@ __all__ = [
     "LOOK",
     "PROBLEMS",
     "File",
+    "Guesses",
     "Page",
     "Problem",
     "Request",
@@ -51,7 +52,7 @@ __all__ = [
 _MODULES = {
     "etag": ("TagError", "Tags", "is_held"),
     "file": ("File", "Page", "Static", "files_below"),
-    "guard": ("is_own_host", "is_same_site", "own_site"),
+    "guard": ("Guesses", "is_own_host", "is_same_site", "own_site"),
     "header": ("HEADERS", "labelled"),
     "look": ("LOOK",),
     "problem": ("PROBLEMS", "Problem", "Request", "is_for_people"),

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -9,6 +10,10 @@ import cherrypy
 
 from kirsch.web.problem import Problem
 
+# So many wrong guesses of one address, and then one in so many seconds; so many addresses are remembered.
+GUESSES = 20
+PAUSE = 3.0
+ADDRESSES = 1000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 
@@ -25,6 +30,27 @@ def is_own_host(field: str, names: frozenset[str]) -> bool:
         return False
     name = match[1].rstrip(".")
     return "." not in name or name.endswith(".localhost") or name in names or _is_address(name)
+
+
+class Guesses:
+    """Wrong tokens or passwords of each address, by which whoever guesses is slowed down. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # When each address would have no guess behind it any more, in seconds that only grow.
+        self._until: dict[str, float] = {}
+
+    def wait(self, address: str, now: float) -> float:
+        """Return the seconds until an address may try again; 0 if it may now."""
+        with self._lock:
+            return max(self._until.get(address, 0.0) - now - (GUESSES - 1) * PAUSE, 0.0)
+
+    def count(self, address: str, now: float) -> None:
+        """Count a wrong one. The addresses that were wrong last are remembered."""
+        with self._lock:
+            self._until[address] = max(self._until.pop(address, 0.0), now) + PAUSE
+            if len(self._until) > ADDRESSES:
+                del self._until[next(iter(self._until))]
 
 
 def is_same_site(headers: Mapping[str, str]) -> bool:

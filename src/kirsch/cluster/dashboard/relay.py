@@ -3,6 +3,7 @@
 # ruff: noqa: N802  CherryPy dispatches to methods named as HTTP names them.
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,15 @@ from urllib.parse import quote
 
 import cherrypy
 
+from kirsch.cluster.api.access import Identity, refusal
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.dashboard.requests import API, STREAMS, is_allowed
 from kirsch.web import Problem
 from kirsch.websocket import Closed, Limits, WebSocket
 from kirsch.websocket.cherrypy import WebSocketTool
 from kirsch.websocket.threaded import Connection
+
+log = logging.getLogger(__name__)
 
 JSON = "application/json"
 MAX_BODY = 1 << 20
@@ -31,13 +35,15 @@ class Relay:
 
     exposed = True
 
-    def __init__(self, client: Client, bus: Any) -> None:
+    def __init__(self, client: Client, bus: Any, identity: Callable[[], Identity | None]) -> None:
+        """`identity` returns the user who sends the present request, where there are several."""
         self._client = client
+        self._identity = identity
         self._tool = WebSocketTool(bus)
 
     def GET(self, /, *path: str, **query: Any) -> bytes | None:
         """Read, or follow a stream."""
-        target = _target("GET", path)
+        target = self._target("GET", path)
         if "Upgrade" in cherrypy.serving.request.headers and target.removeprefix(API) in STREAMS:
             self._tool.begin(application=Stream, limits=LIMITS, deflate=None)
             cherrypy.serving.request.websocket.follow(self._client, target, query)
@@ -46,18 +52,30 @@ class Relay:
 
     def PUT(self, *path: str) -> bytes:
         """Pass a PUT on to kirschd."""
-        target, body = _target("PUT", path), _body()
+        target, body = self._target("PUT", path), _body()
         return json_answer(asked(lambda: self._client.put(target, body)))
 
     def PATCH(self, *path: str) -> bytes:
         """Pass a PATCH on to kirschd."""
-        target, body = _target("PATCH", path), _body()
+        target, body = self._target("PATCH", path), _body()
         return json_answer(asked(lambda: self._client.patch(target, body)))
 
     def POST(self, *path: str) -> bytes:
         """Pass a POST on to kirschd."""
-        target, body = _target("POST", path), _body()
+        target, body = self._target("POST", path), _body()
         return json_answer(asked(lambda: self._client.post(target, body)))
+
+    def _target(self, method: str, path: tuple[str, ...]) -> str:
+        """Return the path at kirschd. Raises Problem."""
+        if not is_allowed(method, path):
+            raise Problem(403, "The dashboard does not pass this request on to kirschd.")
+        target = "/".join((API, *(quote(segment, safe="@:") for segment in path)))
+        if identity := self._identity():
+            if why := refusal(identity, None, method, target):
+                raise Problem(403, why)
+            if method != "GET":
+                log.info("%s (%s) asked for %s %s", identity.name, identity.role, method, target)
+        return target
 
 
 class Stream(WebSocket):
@@ -94,13 +112,6 @@ class Stream(WebSocket):
     def _end(self, code: int, reason: str) -> None:
         short = reason.encode()[:MAX_REASON].decode(errors="ignore")
         self.close(code, short)
-
-
-def _target(method: str, path: tuple[str, ...]) -> str:
-    """Return the path at kirschd. Raises Problem."""
-    if not is_allowed(method, path):
-        raise Problem(403, "The dashboard does not pass this request on to kirschd.")
-    return "/".join((API, *(quote(segment, safe="@:") for segment in path)))
 
 
 def _body() -> Any:

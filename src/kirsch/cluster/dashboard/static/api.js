@@ -17,6 +17,7 @@ export const unitPath = (name, below = "") => `units/${encode(name)}${below}`;
 export const encode = (name) => encodeURIComponent(name).replaceAll("%40", "@").replaceAll("%3A", ":");
 
 export const session = () => ask("GET", "session");
+export const logOut = () => ask("DELETE", "session");
 export const fileOf = (name) => ask("GET", `file/${encode(name)}`);
 export const read = (path) => ask("GET", API + path);
 export const change = (method, path, body) => ask(method, API + path, body);
@@ -44,7 +45,7 @@ export class Stream {
 
   #open() {
     const url = new URL(API + this.path, document.baseURI);
-    url.protocol = "ws:";
+    url.protocol = url.protocol.replace("http", "ws");
     const socket = this.socket = new WebSocket(url);
     let first = true;
     socket.addEventListener("message", (event) => {

@@ -1,6 +1,6 @@
 // The dashboard: which page is shown, and what stands around it.
 
-import { session } from "./api.js";
+import { logOut, session } from "./api.js";
 import { Actions } from "./actions.js";
 import { Application } from "./application.js";
 import { Cluster } from "./cluster.js";
@@ -27,6 +27,7 @@ async function begin() {
   }
   setText(byId("where"), known.where);
   setText(byId("who"), `${known.user}, ${known.role}`);
+  if (known.login) byId("who").after(" ", h("button", { type: "button", class: "button", onclick: leave }, "Log out"));
   const cluster = new Cluster(known);
   const context = { cluster, actions: new Actions(cluster, byId("done")) };
   const open = () => {
@@ -44,6 +45,11 @@ async function begin() {
   });
   open();
   cluster.start();
+}
+
+async function leave() {
+  await logOut();
+  location.assign("login");
 }
 
 function show(cluster) {
