@@ -100,6 +100,27 @@ The Page Goes On Working While An Instance Is Killed
     Foot Of The Page Should Come To Name    notes@2
     No Script Should Have Failed
 
+A Failing Instance Is Found By Looking
+    [Documentation]    A person sees in the dashboard that something is wrong, which instance it is and why, reads
+    ...    its last lines, starts it again, and sees that all is well.
+    [Tags]    faults    browser    dashboard
+    Open Dashboard
+    Dashboard Should Say    All 4 units are as they should be.
+    Kill Unit Until It Fails    notes@2
+    Dashboard Should Say    1 of 4 units is not as wanted.
+    Part Should Show    .wrong li p    notes@2 failed: .*killed.*
+    Follow Link    Journal
+    Page Should Show    notes@2
+    Part Should Show    h1 .words    failed
+    Page Should Show    killed
+    Press Button    Start
+    Page Should Show    Start notes@2?
+    Press Keys    Tab    Enter
+    Page Should Show    Start notes@2: it is ready
+    Follow Link    Overview
+    Dashboard Should Say    All 4 units are as they should be.
+    No Script Should Have Failed
+
 Notes Are Still There After Down And Up
     [Tags]    data
     ${note} =    Create Note    Kept over night

@@ -77,6 +77,7 @@ KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
 # It stops when we are killed (util-linux's setpriv(1), prctl(2) PR_SET_PDEATHSIG).
 TETHERED = ("setpriv", "--pdeathsig", "TERM")
 UP = r"Ctrl-C stops it\."
+OPEN = r"^Open \S+$"
 UP_AT = r"^\S+ is up: (\S+)$"
 STOP_TIMEOUT = 60.0
 GRACE = 5.0
@@ -102,6 +103,7 @@ class Application:
     output: Output | None = None
     states: UnitStates | None = None
     _up: subprocess.Popen[str] | None = None
+    _dashboard: subprocess.Popen[str] | None = None
     _family: set[processes.Process] = field(default_factory=set)
     _elsewhere: set[Path] = field(default_factory=set)
 
@@ -153,8 +155,37 @@ class Application:
         self.states = UnitStates(Client(self.directory / ".kirsch" / "kirsch.sock"))
         return self.address
 
+    def open_dashboard(self, timeout: float) -> str:
+        """`kirsch dashboard`; returns its address, which works once. Raises RunError."""
+        self.close_dashboard()
+        self._dashboard = subprocess.Popen(
+            [*TETHERED, *KIRSCH, "dashboard", "--no-browser"],
+            cwd=self.directory,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        assert self._dashboard.stdout is not None
+        output = Output(self._dashboard.stdout)
+        found = output.wait_for(OPEN, timeout)
+        if found is None:
+            self.close_dashboard()
+            raise RunError(f"`kirsch dashboard` has no address within {timeout:g} s:\n{output}")
+        return found.what.split()[1]
+
+    def close_dashboard(self) -> None:
+        """End the dashboard, if there is one."""
+        if self._dashboard is not None:
+            self._dashboard.terminate()
+            self._dashboard.wait(STOP_TIMEOUT)
+            self._dashboard = None
+
     def stop(self, how: Stop = "Ctrl-C") -> None:
         """Stop it by Ctrl-C, or by `kirsch down`; nothing happens if it does not run. Raises RunError."""
+        self.close_dashboard()
         if self._up is None or self.output is None:
             return
         self._family |= processes.descendants(self._up.pid)

@@ -22,16 +22,16 @@ class UnitStates:
         self._news = threading.Condition()
         threading.Thread(target=self._follow, args=(client,), name="units", daemon=True).start()
 
-    def wait_for(self, name: str, condition: Callable[[Line], bool], timeout: float) -> bool:
-        """Wait until a unit is so; False once time is up. The name's type may be left out."""
+    def wait_for(self, name: str, condition: Callable[[Line], bool], timeout: float) -> Line | None:
+        """Return a unit's line once it is so, None once time is up. The name's type may be left out."""
         deadline = time.monotonic() + timeout
         with self._news:
             while True:
                 line = find(self._lines, name)
                 if line is not None and condition(line):
-                    return True
+                    return line
                 if not self._news.wait(max(0.0, deadline - time.monotonic())):
-                    return False
+                    return None
 
     def last(self, name: str) -> str:
         """Return the last known state of a unit, in words."""

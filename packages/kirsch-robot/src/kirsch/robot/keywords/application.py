@@ -60,6 +60,17 @@ class ApplicationKeywords(Keywords):
         logger.info(str(application.output))
 
     @keyword
+    def start_dashboard(self) -> str:
+        """Runs ``kirsch dashboard`` in the application's folder; returns its address, which works once.
+
+        It ends with the application.
+
+        | ${address} =    Start Dashboard
+        | Open Page    ${address}
+        """
+        return self.session.application.open_dashboard(PATIENCE.total_seconds())
+
+    @keyword
     def remove_application(self) -> None:
         """Stops the application and removes its copy with all that it kept."""
         application = self.session.application

@@ -86,6 +86,14 @@ class BrowserKeywords(Keywords):
         self._button(name).press("Enter")
 
     @keyword
+    def follow_link(self, name: str) -> None:
+        """Follows the first link that is called so.
+
+        | Follow Link    Overview
+        """
+        self.session.browser.page.get_by_role("link", name=name, exact=True).first.click()
+
+    @keyword
     def field_should_hold(self, field: str, text: str) -> None:
         """Checks what is in a field, by its label."""
         expect(self._field(field)).to_have_value(text, timeout=self._timeout)

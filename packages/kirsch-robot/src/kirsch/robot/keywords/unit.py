@@ -63,6 +63,26 @@ class UnitKeywords(Keywords):
         return moment
 
     @keyword
+    def kill_unit_until_it_fails(self, unit: str, timeout: timedelta = 2 * PATIENCE) -> None:
+        """Kills a unit's main process as often as kirsch starts it, until kirsch gives it up as failed.
+
+        | Kill Unit Until It Fails    notes@2
+        """
+        known = 0
+        deadline = time.monotonic() + timeout.total_seconds()
+
+        def other(line: Line) -> bool:
+            return is_in(line, "failed") or line["pid"] not in (0, known)
+
+        while True:
+            left = timedelta(seconds=max(deadline - time.monotonic(), 0.0))
+            line = self._wait_for(unit, other, "failed, nor started again,", left)
+            if is_in(line, "failed"):
+                return
+            known = line["pid"]
+            processes.kill(known, PATIENCE.total_seconds())
+
+    @keyword
     def wait_until_unit_is_back(self, unit: str, timeout: timedelta = PATIENCE) -> None:
         """Waits until a unit that was killed is ready again, as another process than the killed one."""
         pid = self.killed[unit]
@@ -79,9 +99,11 @@ class UnitKeywords(Keywords):
             raise AssertionError(f"there is no unit {unit}; there are {', '.join(lines) or 'none'}")
         return dict(line)
 
-    def _wait_for(self, unit: str, so: Callable[[Line], bool], words: str, timeout: timedelta) -> None:
+    def _wait_for(self, unit: str, so: Callable[[Line], bool], words: str, timeout: timedelta) -> Line:
         states = self.session.application.states
         if states is None:
             raise AssertionError("the application does not run: `Start Application` starts it")
-        if not states.wait_for(unit, so, timeout.total_seconds()):
+        line = states.wait_for(unit, so, timeout.total_seconds())
+        if line is None:
             raise AssertionError(f"{unit} is not {words} within {timeout}: it is {states.last(unit)}")
+        return line
