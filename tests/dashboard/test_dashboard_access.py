@@ -176,3 +176,19 @@ def test_the_address_is_on_no_command_line(application: Application, tmp_path: P
     assert "token" not in given
     assert re.search(r"url=http://127\.0\.0\.1:\d+/[0-9a-f]{16}/\?token=", text)
     assert not Path(given.removeprefix("file://")).parent.exists()
+
+
+def test_up_at_a_terminal_prints_the_address_of_a_dashboard(tmp_path: Path):
+    made = Application(tmp_path)
+    made.sleeper("one.service")
+    with Screen([*KIRSCH, "up", str(tmp_path)], dict(os.environ)) as screen:
+        screen.wait(lambda: "token=" in "".join(screen.seen), seconds=60)
+        [address] = re.findall(r"Dashboard: (http://\S+)", "".join(screen.seen))
+        dashboard = Dashboard(address)
+        assert dashboard.enter().status == 200
+        assert dashboard("GET", "session").json()["where"] == str(tmp_path)
+        screen.type("\x03")
+        screen.wait(lambda: "stopping" in "".join(screen.seen))
+        assert screen.status() == 0
+    with pytest.raises(OSError, match="refused"):
+        dashboard("GET", "session")

@@ -1,5 +1,6 @@
 """dashboard: a page of the cluster, in this computer's browser."""
 
+import atexit
 import os
 import sys
 import tempfile
@@ -63,6 +64,21 @@ def dashboard(options: Options) -> int:
 
         page.run(opened)
     return 0
+
+
+def dashboard_beside(client: Client) -> str:
+    """Serve the dashboard in this process, beside what it does, until it ends; returns where it is in a
+    sentence, empty if it cannot be served."""
+    from kirsch.bus import ServerError
+    from kirsch.cluster.dashboard.server import HOST, Dashboard
+
+    try:
+        page = Dashboard(client, {}, _place(client), (HOST, 0))
+    except ServerError:
+        return ""
+    page.start()
+    atexit.register(page.close)
+    return f"Dashboard: {page.address}"
 
 
 def _listen(text: str) -> tuple[str, int]:

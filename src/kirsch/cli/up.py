@@ -131,7 +131,13 @@ def bring_up(
         if options.detach:
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 1 if failed else 0
-        print(f"Ctrl-C stops it. `kirsch {_inside(options.directory)}dashboard` shows it.\n", flush=True)
+        page = f"`kirsch {_inside(options.directory)}dashboard` shows it."
+        # Only a person has a use for an address that works once.
+        if sys.stdout.isatty():
+            from kirsch.cli.dashboard import dashboard_beside
+
+            page = dashboard_beside(embedded.client) or page
+        print(f"Ctrl-C stops it. {page}\n", flush=True)
         where = f"{application.open}  " if application.open else ""
         lines = Lines(sys.stdout, f"{where}Ctrl-C stops {application.name}")
         if beside:

@@ -219,11 +219,19 @@ class Dashboard:
 
     def run(self, opened: Callable[[], None]) -> None:
         """Serve until SIGTERM or Ctrl-C; `opened` is called once pages are answered."""
-        WebSocketPlugin(self._bus, threads=3).subscribe()
         ExitPlugin(self._bus).subscribe()
-        self._bus.start()
+        self.start()
         opened()
         self._bus.block()
+
+    def start(self) -> None:
+        """Serve in threads, until `close`."""
+        WebSocketPlugin(self._bus, threads=3).subscribe()
+        self._bus.start()
+
+    def close(self) -> None:
+        """End what `start` began."""
+        self._bus.exit()
 
     def _configuration(self) -> dict[str, dict[str, Any]]:
         check: dict[str, Any] = {"hooks.before_handler.session": self._access.check}
