@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -22,6 +23,9 @@ PATIENCE = (5.0, 15.0)
 REPEATABLE = ("GET", "PUT", "DELETE")
 # Seconds for a stream to open at a machine; then the next is tried.
 STREAM_ANSWER = 5.0
+# Seconds of silence, then of a ping without an answer: a machine that lost its power is noticed before its
+# lease has run out (10 s), and another is asked.
+PING = (3.0, 5.0)
 # A stream's first message has all units.
 MAX_MESSAGE = 256 << 20
 # Bytes of a line of an answer's head.
@@ -113,6 +117,8 @@ class Client:
 
         target = _url(path, query)
         limits = Limits(message=MAX_MESSAGE, handshake_timeout=STREAM_ANSWER, close_timeout=1.0)
+        if self.transport.several:
+            limits = replace(limits, ping_interval=PING[0], ping_timeout=PING[1])
         options = ClientOptions(proxy=None, deflate=None, limits=limits)
         try:
             for url in self.transport.stream_urls(target):
