@@ -1,5 +1,6 @@
 """Figures: samples in, rates out; what /proc and control groups say; reports of balancers."""
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from kirsch.cluster.balancer.haproxy import BackendCounts, backend_counts
 from kirsch.cluster.balancer.report import read_report, report_interval, write_report
+from kirsch.cluster.node.exported import MOST_NAMES, Exported, parse_exposition
 from kirsch.cluster.node.figures import Figures, Sample, UnitSample
 from kirsch.cluster.runtime.base import ProcessGroup
 from kirsch.cluster.runtime.process.notify_socket import descends_from
@@ -242,3 +244,54 @@ def test_errors_of_a_server_are_also_those_that_haproxy_answers_for_it() -> None
         ("notes", ""): BackendCounts(10, 6, 0.012, 3),
         ("tcp", ""): BackendCounts(5, 1, 0.007, 0),
     }
+
+
+EXPOSITION = """\
+# TYPE rooms gauge
+rooms{kind="open"} 2
+rooms{kind="closed"} 1
+# TYPE messages_total counter
+messages_total{code="a"} 10
+messages_total{code="b"} 5
+# TYPE delay_seconds histogram
+delay_seconds_bucket{le="1"} 3
+delay_seconds_bucket{le="+Inf"} 4
+delay_seconds_sum 2.5
+delay_seconds_count 4
+# TYPE process_open_fds gauge
+process_open_fds 9
+"""
+
+
+class TestExported:
+    def test_names_are_totalled_over_their_labels(self):
+        values, counters = parse_exposition(EXPOSITION)
+        assert values == {"rooms": 3, "messages_total": 15, "delay_seconds_count": 4}
+        assert counters == {"messages_total", "delay_seconds_count"}
+
+    def test_names_are_bounded(self):
+        values, _ = parse_exposition("".join(f"# TYPE g{n} gauge\ng{n} 1\n" for n in range(100)))
+        assert len(values) == MOST_NAMES
+
+    @pytest.mark.parametrize("text", ["<html>", "a{b 1", "a one"])
+    def test_what_is_no_exposition_is_refused(self, text: str):
+        with pytest.raises(ValueError, match=r"."):
+            parse_exposition(text)
+
+    def test_counters_are_rates_and_a_restart_is_a_gap(self):
+        figures = Figures(4)
+        for number, (total, rooms) in enumerate([(10, 1), (20, 2), (5, math.inf), (15, 4)]):
+            exported = Exported(5.0 * number, {"m_total": total, "rooms": rooms}, frozenset({"m_total"}))
+            figures.add(
+                Sample(5.0 * number, 5.0 * number, Usage(), {"a": UnitSample(None)}, exported={"a": exported})
+            )
+        [unit] = figures.read(-1.0)["units"]
+        assert unit["exported"] == {"m_total": [None, 2, None, 2], "rooms": [1, 2, None, 4]}
+
+    def test_a_unit_that_exports_no_more_is_forgotten(self):
+        figures = Figures(4)
+        exported = Exported(0.0, {"rooms": 1}, frozenset())
+        figures.add(Sample(0.0, 0.0, Usage(), {"a": UnitSample(None)}, exported={"a": exported}))
+        figures.add(Sample(5.0, 5.0, Usage(), {"a": UnitSample(None)}))
+        [unit] = figures.read()["units"]
+        assert unit["exported"] == {}

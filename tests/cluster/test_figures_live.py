@@ -131,3 +131,36 @@ def test_what_is_wrong_with_a_request_is_said(kirschd: Kirschd) -> None:
     assert (answer.status, answer.json["detail"]) == (400, "since is to be a number of seconds")
     answer = kirschd.ask("GET", "/kirsch/v1/figures?machine=nowhere")
     assert (answer.status, answer.json["detail"]) == (404, "there is no machine nowhere")
+
+
+EXPORTS = """[Service]
+ExecStart=python {program}
+[X-Kirsch]
+Expose=8080 http
+Health=http://:8080/
+Metrics=http://:8080/metrics
+"""
+PROGRAM = """
+import os
+from prometheus_client import Counter, start_http_server
+
+turns = Counter("turns", "Turns of the loop")
+_, thread = start_http_server(8080, os.environ["KIRSCH_ADDRESS"])
+while thread.is_alive():
+    turns.inc()
+    thread.join(0.01)
+"""
+
+
+@pytest.mark.slow
+def test_a_unit_exports_metrics_of_its_own(kirschd: Kirschd) -> None:
+    program = kirschd.directory / "exports.py"
+    program.write_text(PROGRAM)
+    body = {"desiredState": "launched", "options": options(EXPORTS.format(program=program))}
+    assert kirschd.fleet("PUT", unit_path("exports.service"), body).status == 201
+
+    def exported() -> bool:
+        units = figures(kirschd, "?unit=exports.service")["units"]
+        return any((unit["exported"].get("turns_total") or [None])[0] for unit in units)
+
+    wait_for(exported, "a rate of what the unit counts")

@@ -14,7 +14,7 @@ OPTIONS = (
     *("MachineID", "MachineMetadata", "MachineOf", "Conflicts", "Replaces", "Global", "Spread", "Link"),
     *("Expose", "ExposeEnv", "Health", "Sticky", "CPU", "Memory", "Secret", "OnPartition", "LinkUpdate"),
     *("Endpoints", "HealthRole", "AtATime", "HealthyFor", "Deadline", "Canary", "Promote", "OnFailure"),
-    "ReleaseCommand",
+    *("ReleaseCommand", "Metrics"),
 )
 # Names that fleet had before and still read.
 OLD_OPTIONS = {

@@ -61,6 +61,7 @@ class Options:
     expose: tuple[Port, ...] = ()
     expose_env: tuple[str, ...] = ()
     health: Health | None = None
+    metrics: Health | None = None
     # In the order of the file: the first is the one that the service's own name leads to.
     roles: tuple[Role, ...] = ()
     sticky: bool = False
@@ -95,6 +96,7 @@ class Options:
             expose=_ports(given),
             expose_env=tuple(dict.fromkeys(given.each("ExposeEnv", _variable))),
             health=_health(given),
+            metrics=given.last("Metrics", _metrics, None),
             roles=_roles(given),
             sticky=given.last("Sticky", parse_boolean, False),
             cpu=given.last("CPU", parse_cpu, 0.0),
@@ -252,6 +254,14 @@ def _restart_or_ignore(word: str) -> Literal["restart", "ignore"]:
         case "restart" | "ignore":
             return word
     raise UnitError(f'"{word}" is neither restart nor ignore')
+
+
+def _metrics(text: str) -> Health:
+    """Read http://:PORT/PATH of Metrics=. Raises UnitError."""
+    metrics = parse_health(text)
+    if metrics.kind != "http":
+        raise UnitError(f"{text!r}: metrics are read over HTTP, write http://:8080/metrics")
+    return metrics
 
 
 def _health(given: Given) -> Health | None:

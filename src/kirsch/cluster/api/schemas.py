@@ -362,6 +362,11 @@ SCHEMAS: Mapping[str, Schema] = {
                         "peak": {"type": ["integer", "null"], "description": "most memory since its start"},
                         "restarts": INTEGER,
                         "readySince": {"type": ["number", "null"], "description": "seconds since the epoch"},
+                        "exported": {
+                            "type": "object",
+                            "description": "by name of a metric of Metrics=: gauges, and rates of counters",
+                            "additionalProperties": _list({"type": ["number", "null"]}),
+                        },
                     }
                 )
             ),

@@ -38,6 +38,7 @@ KIRSCH: Mapping[str, str] = {
     "MachineMetadata": "only on machines with this metadata",
     "MachineOf": "on the machine of that unit",
     "Memory": "reserves so much memory of a machine",
+    "Metrics": "where the unit exports metrics of its own, which are plotted",
     "OnFailure": "what a release does when an instance fails",
     "OnPartition": "what happens on a machine that is cut off from the others",
     "Promote": "who says that a release goes on after its canaries",

@@ -1,6 +1,7 @@
 """Figures of this machine over the last hour: what its units and balancers' backends use and do.
 
-Samples of totals come in, rates go out. A number takes four bytes: a unit 14,400, a backend or server 11,520.
+Samples of totals come in, rates go out. A number takes four bytes: a unit 14,400, a backend or server 11,520,
+a metric that a unit exports 2,880.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kirsch.cluster.balancer.haproxy import BackendCounts
+from kirsch.cluster.node.exported import Exported
 from kirsch.cluster.runtime.usage import Usage
 
 INTERVAL = 5.0  # seconds
@@ -49,6 +51,7 @@ class Sample:
     backends: Mapping[Backend, Reported] = field(default_factory=dict)
     disk_size: int = 0
     disk_free: int = 0
+    exported: Mapping[str, Exported] = field(default_factory=dict)  # by unit
 
 
 class Series:
@@ -78,6 +81,7 @@ class Figures:
         self._machine = Series(FIELDS, kept)
         self._units: dict[str, Series] = {}
         self._backends: dict[Backend, Series] = {}
+        self._exported: dict[tuple[str, str], Series] = {}
         self._last: Sample | None = None
         self._ready_since: dict[str, float] = {}
         self._totals: dict[str, Usage] = {}
@@ -106,6 +110,11 @@ class Figures:
             for key, reported in sample.backends.items():
                 earlier = before.backends.get(key) if before else None
                 self._backends[key].put(slot, backend_rates(earlier, reported))
+            names = [(unit, name) for unit, each in sample.exported.items() for name in each.values]
+            _renew(self._exported, names, ("value",), self._kept)
+            for owner, name in names:
+                last = before.exported.get(owner) if before else None
+                self._exported[owner, name].put(slot, exported_value(last, sample.exported[owner], name))
             self._note(before, sample)
 
     def _note(self, before: Sample | None, sample: Sample) -> None:
@@ -146,6 +155,10 @@ class Figures:
                 for key, series in self._backends.items()
                 if not units or key[0] in units
             }
+            exported: dict[str, dict[str, array[float]]] = {name: {} for name in found}
+            for (unit, name), series in self._exported.items():
+                if unit in exported:
+                    exported[unit][name] = series.read(slots)["value"]
             last, ready, totals = self._last, self._ready_since, self._totals
         return {
             "interval": INTERVAL,
@@ -160,6 +173,7 @@ class Figures:
                     "peak": totals[name].peak if name in totals else None,
                     "restarts": now.restarts,
                     "readySince": ready.get(name),
+                    "exported": _numbers(exported[name], 4),
                 }
                 for name, (rows, now) in sorted(found.items())
             ],
@@ -219,6 +233,18 @@ def backend_rates(before: Reported | None, now: Reported) -> dict[str, float]:
     return found
 
 
+def exported_value(before: Exported | None, now: Exported, name: str) -> dict[str, float]:
+    """Return a row of one exported metric: a gauge as it is, a counter as its rate a second, missing where
+    there is none. Pure."""
+    value = now.values[name]
+    if name not in now.counters:
+        return {"value": value}
+    past = before.values.get(name) if before else None
+    if before is None or past is None or now.clock <= before.clock or value < past:
+        return {}
+    return {"value": (value - past) / (now.clock - before.clock)}
+
+
 def _renew(series: dict[Any, Series], present: Collection[Any], fields: Sequence[str], kept: int) -> None:
     for key in series.keys() - set(present):
         del series[key]
@@ -227,13 +253,14 @@ def _renew(series: dict[Any, Series], present: Collection[Any], fields: Sequence
             series[key] = Series(fields, kept)
 
 
-def _numbers(rows: Mapping[str, "array[float]"]) -> dict[str, Numbers]:
-    """Return rows as JSON has them: None where a number is missing."""
+def _numbers(rows: Mapping[str, "array[float]"], decimals: int | None = None) -> dict[str, Numbers]:
+    """Return rows as JSON has them: None where a number is missing. `decimals` is for names without some of
+    their own."""
     found: dict[str, Numbers] = {}
     for name, row in rows.items():
-        digits = DECIMALS.get(name)
+        digits = DECIMALS.get(name, decimals)
         if digits is None:
-            found[name] = [None if value != value else int(value) for value in row]
+            found[name] = [int(value) if math.isfinite(value) else None for value in row]
         else:
-            found[name] = [None if value != value else round(value, digits) for value in row]
+            found[name] = [round(value, digits) if math.isfinite(value) else None for value in row]
     return found

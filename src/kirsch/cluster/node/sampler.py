@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kirsch.cluster.balancer.report import Counts
 from kirsch.cluster.model import Cluster, Machine
+from kirsch.cluster.node.exported import Exported, read_exported
 from kirsch.cluster.node.figures import INTERVAL, Figures, Sample, UnitSample
 from kirsch.cluster.runtime.base import ProcessGroup, Runtime
 from kirsch.cluster.runtime.usage import Usage, UsageReader
@@ -33,20 +34,42 @@ class Sampler:
         self._folder = folder
         self._reader = UsageReader()
         self._reports: dict[str, tuple[float, Counts]] = {}
+        self._exported: dict[str, Exported] = {}
         # Set, and replaced, at the next sample.
         self.sampled = asyncio.Event()
 
     async def run(self) -> None:
         """Take samples until cancelled. A machine without figures goes on with everything else."""
         due = time.monotonic()
-        while True:
-            try:
-                await self.sample()
-            except Exception:
-                log.exception("no figures could be taken")
-            # A machine that slept does not make up for what it missed.
-            due = max(due + INTERVAL, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
+        asking: asyncio.Task[None] | None = None
+        try:
+            while True:
+                try:
+                    await self.sample()
+                except Exception:
+                    log.exception("no figures could be taken")
+                # A unit that does not answer delays no sample.
+                if asking is None or asking.done():
+                    asking = asyncio.create_task(self._ask(), name="exported metrics")
+                # A machine that slept does not make up for what it missed.
+                due = max(due + INTERVAL, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+        finally:
+            if asking is not None:
+                asking.cancel()
+
+    async def _ask(self) -> None:
+        """Read what ready units export."""
+        cluster = self._cluster()
+        asked = {
+            each.unit: read_exported(unit.options.metrics, each.address)
+            for each in cluster.endpoints
+            if each.machine == self.machine.id and each.ready
+            for unit in [cluster.units.get(UnitName.parse(each.unit))]
+            if unit is not None and unit.options.metrics is not None
+        }
+        answers = await asyncio.gather(*asked.values())
+        self._exported = {name: answer for name, answer in zip(asked, answers, strict=True) if answer}
 
     async def sample(self) -> None:
         """Take one sample now."""
@@ -65,7 +88,7 @@ class Sampler:
             if clock - reported < SILENCE
             for key, counts in report.items()
         }
-        self.figures.add(Sample(at, clock, machine, units, backends, *disk))
+        self.figures.add(Sample(at, clock, machine, units, backends, *disk, self._exported))
         sampled, self.sampled = self.sampled, asyncio.Event()
         sampled.set()
 

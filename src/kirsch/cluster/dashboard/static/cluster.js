@@ -17,6 +17,7 @@ export class Cluster extends EventTarget {
   happenings = []; // {at, unit, kind, text}, the latest last
   figures = new Map(); // by machine: the last sample
   sampled = 0; // counts them
+  sorted = null; // what units returned since the last change
   trouble = "";
   ready = false;
 
@@ -52,6 +53,7 @@ export class Cluster extends EventTarget {
   /** Take a message of /events: the first has all lines, those after it what changed. */
   take(event, first) {
     const before = first ? new Map(this.lines) : null;
+    this.sorted = null;
     if (first) this.lines.clear();
     for (const line of event.units) {
       if (line.gone) {
@@ -144,7 +146,7 @@ export class Cluster extends EventTarget {
 
   /** Lines of units that can run, by name. */
   get units() {
-    return [...this.lines.values()].filter((line) => !isTemplate(line.name)).sort(byName);
+    return this.sorted ??= [...this.lines.values()].filter((line) => !isTemplate(line.name)).sort(byName);
   }
 
   linesOf(name) {

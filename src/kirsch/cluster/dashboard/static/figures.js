@@ -6,6 +6,7 @@ import { time } from "./words.js";
 
 const HOUR = 3600;
 const [WIDTH, HEIGHT] = [320, 72];
+const EXPORTED = "exported ";
 
 const PLOTS = {
   cpu: ["CPU", (value) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`],
@@ -18,6 +19,11 @@ const PLOTS = {
 export function bytes(value) {
   const [size, unit] = value >= 2 ** 30 ? [value / 2 ** 30, "GiB"] : value >= 2 ** 20 ? [value / 2 ** 20, "MiB"] : [value / 1024, "KiB"];
   return `${size.toFixed(size < 10 ? 1 : 0)} ${unit}`;
+}
+
+/** A value of a metric that a unit exports: of a counter it is the rate a second, as its name says. */
+function amount(value) {
+  return value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 2 : 0 });
 }
 
 function milliseconds(value) {
@@ -71,6 +77,7 @@ export class Plots {
       machine.times.forEach((at, index) => {
         const row = this.rows.get(at) ?? { at };
         if (own) Object.assign(row, { cpu: own.cpu[index], memory: own.memory[index] });
+        for (const [name, values] of Object.entries(own?.exported ?? {})) row[EXPORTED + name] = values[index];
         if (backend) Object.assign(row, { requests: backend.requests[index], latency: backend.latency[index] });
         this.rows.set(at, row);
       });
@@ -84,7 +91,9 @@ export class Plots {
     this.seen = this.cluster.sampled;
     this.#take([...this.cluster.figures.values()]);
     const rows = [...this.rows.values()].sort((one, other) => one.at - other.at);
-    for (const [field, [label, words]] of Object.entries(PLOTS)) {
+    const exported = [...new Set(rows.flatMap((row) => Object.keys(row).filter((field) => field.startsWith(EXPORTED))))];
+    const own = exported.map((field) => [field, [field.slice(EXPORTED.length), amount]]);
+    for (const [field, [label, words]] of [...Object.entries(PLOTS), ...own]) {
       const points = rows.filter((row) => row[field] !== undefined && row[field] !== null);
       if (!points.length) continue;
       let plot = this.plots.get(field);
@@ -119,7 +128,7 @@ class Plot {
     const y = (value) => HEIGHT - 2 - (most ? ((HEIGHT - 6) * value) / most : 0);
     const path = points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join("L");
     this.line.setAttribute("d", `M${path}`);
-    this.area.setAttribute("d", `M0,${HEIGHT}L${path}L${WIDTH},${HEIGHT}Z`);
+    this.area.setAttribute("d", `M${x(first).toFixed(1)},${HEIGHT}L${path}L${WIDTH},${HEIGHT}Z`);
     const [now, top] = [this.words(points.at(-1)[1]), this.words(most)];
     setText(this.now, now);
     setText(this.most, `at most ${top}`);
