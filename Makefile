@@ -9,7 +9,7 @@ APP ?= examples/notes
 # What machines as containers need.
 MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstrap openssh-client docker-registry
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -61,6 +61,10 @@ SECONDS ?= 1200
 fuzz: $(READY)
 	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
 	PYTHONPATH=build/atheris:.:packages/kirsch-websocket $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
+
+# Pictures of the dashboard in docs, as it is.
+screenshots: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
+	$(BIN)/python scripts/screenshots
 
 # Which test ran which command of HBase's shell.
 hbase-commands: $(READY)
