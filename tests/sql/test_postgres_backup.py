@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.certificate import certify
 from tests.cluster.etcd_server import needs_etcd
 from tests.deadline import eventually
+from tests.port import free_port
 from tests.sql.patroni_members import PATIENCE, SERVE, Member, confined_etcd, image_program, member_command
 
 DAY = 86400
@@ -88,6 +91,18 @@ needs_pgbackrest = pytest.mark.skipif(
     not (shutil.which("pgbackrest") and debian_postgres()),
     reason="needs pgBackRest and its PostgreSQL (apt-get install pgbackrest postgresql)",
 )
+
+
+TLS = """\
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen store
+    bind {address}:{port} ssl crt {pair}
+    server moto {address}:{plain}
+"""
 
 
 class Database:
@@ -242,6 +257,76 @@ def test_rows_are_back_from_before_they_were_deleted(database: Database):
     database.backups(new, "take")
     assert json.loads(database.backups(new, "status", "--json"))["archive"]["backup"]
     assert database.backups(member, "restore", "--to", before, *count) == "150\n"
+
+
+@needs_etcd
+@needs_pgbackrest
+@pytest.mark.skipif(not shutil.which("moto_server"), reason="needs moto (pip install 'moto[s3,server]')")
+@pytest.mark.services
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_repository_may_be_an_object_store(database: Database):
+    """S3's interface as moto has it, over TLS; what is kept is encrypted."""
+    address, port, plain = f"{database.network}.9", free_port(), free_port()
+    # pgBackRest looks for an address among the names.
+    certificate = certify(database.folder, f"IP:{address}", address)
+    certificate.file.chmod(0o644)
+    # moto's own TLS ends connections without saying so, which pgBackRest takes for an attack.
+    pair = database.folder / "pair.pem"
+    pair.write_text(certificate.file.read_text() + certificate.key.read_text())
+    configuration = database.folder / "haproxy.cfg"
+    configuration.write_text(TLS.format(address=address, port=port, plain=plain, pair=pair))
+    commands = [
+        ["moto_server", "--host", address, "--port", str(plain)],
+        ["haproxy", "-db", "-f", str(configuration)],
+    ]
+    null = subprocess.DEVNULL
+    servers = [subprocess.Popen(command, stdout=null, stderr=null) for command in commands]
+    try:
+        where = f"https://{address}:{port}/backups"
+
+        def made() -> bool:
+            request = urllib.request.Request(where, method="PUT")
+            try:
+                with urllib.request.urlopen(request, timeout=20, context=certificate.client) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        eventually(made, PATIENCE, "a bucket")
+        member = database.member(
+            1,
+            PGBACKREST_REPO1_TYPE="s3",
+            PGBACKREST_REPO1_PATH="/webdb",
+            PGBACKREST_REPO1_S3_URI_STYLE="path",
+            PGBACKREST_REPO1_S3_ENDPOINT=address,
+            PGBACKREST_REPO1_S3_REGION="eu-1",
+            PGBACKREST_REPO1_S3_BUCKET="backups",
+            PGBACKREST_REPO1_S3_KEY="key",
+            PGBACKREST_REPO1_S3_KEY_SECRET="secret",
+            PGBACKREST_REPO1_STORAGE_PORT=str(port),
+            PGBACKREST_REPO1_STORAGE_CA_FILE=str(certificate.file),
+            PGBACKREST_REPO1_CIPHER_TYPE="aes-256-cbc",
+            PGBACKREST_REPO1_CIPHER_PASS="a password of the repository",
+        )
+        database.query(member, "create table notes as select generate_series(1, 150) as id")
+        database.backups(member, "take")
+        database.query(member, "delete from notes where id > 100")
+        segment = database.query(member, "select pg_walfile_name(pg_switch_wal())")
+
+        def archived() -> bool:
+            known = json.loads(database.backups(member, "status", "--json"))["archive"]
+            return bool((known["wal"] or "") >= segment)
+
+        eventually(archived, PATIENCE, "the WAL archived")
+        count = ["psql", "-XAtc", "select count(*) from notes"]
+        assert database.backups(member, "restore", *count) == "100\n"
+        with urllib.request.urlopen(where, timeout=20, context=certificate.client) as answer:
+            assert b"webdb/backup/webdb/" in answer.read()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
 
 
 def test_without_a_repository_it_is_said_what_to_set(tmp_path: Path):
