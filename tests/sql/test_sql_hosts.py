@@ -10,7 +10,7 @@ from sqlalchemy import Engine, exc, text
 from sqlalchemy.orm import Session
 
 from kirsch.sql import database_url, make_engine
-from kirsch.sql.engine import Hosts, place
+from kirsch.sql.engine import Hosts, answering, place
 from kirsch.sql.errors import BUSY, answer_to
 from kirsch.sql.plugin import LazySession
 
@@ -66,6 +66,15 @@ def test_what_the_url_asks_for_is_asked_for():
     assert hosts.ordered(one | {"target_session_attrs": "read-write"})["target_session_attrs"] == "primary"
     reads = {"host": "a,b", "port": "5432", "target_session_attrs": "prefer-standby"}
     assert hosts.ordered(reads)["target_session_attrs"] == "prefer-standby"
+
+
+def test_a_name_that_leads_nowhere_keeps_nobody_from_the_others():
+    """A cluster's name for the server that takes writes, while none does."""
+    given = {"host": "nowhere.invalid,127.0.0.1,127.0.0.2", "port": "5432"}
+    assert answering(given)["host"] == "127.0.0.1,127.0.0.2"
+    assert answering({"host": "nowhere.invalid,127.0.0.1", "port": "5432"})["host"] == "127.0.0.1"
+    unknown = {"host": "nowhere.invalid", "port": "5432"}
+    assert answering(unknown) == unknown
 
 
 @pytest.fixture

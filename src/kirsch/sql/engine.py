@@ -175,12 +175,15 @@ def answering(parameters: dict[str, Any]) -> dict[str, Any]:
         return parameters
     hosts, ports = parameters["host"].split(","), str(parameters.get("port") or 5432).split(",")
     pairs = zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False)
-    try:
-        places = [(host, each, port or "5432") for host, port in pairs for each in _addresses(host)]
-    except OSError:  # libpq says which name it is
-        return parameters
-    if len(places) < 2:
-        return parameters
+    places, named = [], set()
+    for host, port in pairs:
+        try:
+            places += [(host, each, port or "5432") for each in _addresses(host)]
+            named.add(host)
+        except OSError:
+            pass  # a name that leads to whoever takes writes leads nowhere while nobody does
+    if not places or (len(places) < 2 and len(named) == len(set(hosts))):
+        return parameters  # libpq says which name it does not know
     hanging = silent({(address, int(port)) for _, address, port in places})
     left = [place for place in places if (place[1], int(place[2])) not in hanging]
     if not left:
