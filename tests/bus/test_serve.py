@@ -1,4 +1,4 @@
-"""`kirsch serve` with an application of no framework, as a process."""
+"""`kirsch serve` as a process, with a user's applications: of no framework, Flask, Django and CherryPy."""
 
 import http.client
 import os
@@ -23,12 +23,56 @@ def make():
 
 number = 5
 """
+FLASK = """
+from flask import Flask, request
+
+application = Flask(__name__)
+
+@application.post("/")
+def sent():
+    return b"you sent " + request.get_data()
+
+@application.get("/fault")
+def fault():
+    raise RuntimeError("fault")
+"""
+DJANGO = """
+from django.conf import settings
+
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="shop")
+
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+def fault(request):
+    raise RuntimeError("fault")
+
+urlpatterns = [path("", lambda request: HttpResponse(b"you sent " + request.body)), path("fault", fault)]
+application = get_wsgi_application()
+"""
+CHERRYPY = """
+import cherrypy
+
+class Root:
+    @cherrypy.expose
+    def index(self):
+        return b"you sent " + cherrypy.request.body.read()
+
+    @cherrypy.expose
+    def fault(self):
+        raise RuntimeError("fault")
+
+application = cherrypy.tree.mount(Root())
+"""
 COMMAND = [sys.executable, "-m", "kirsch.cli.main", "serve"]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "shop.py").write_text(APPLICATION)
+    programs = {"shop": APPLICATION, "in_flask": FLASK, "in_django": DJANGO, "in_cherrypy": CHERRYPY}
+    for name, program in programs.items():
+        (tmp_path / f"{name}.py").write_text(program)
     return tmp_path
 
 
@@ -48,7 +92,16 @@ def answers(port):
         return False
 
 
-@pytest.mark.parametrize("name", ["shop:application", "shop:make()"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shop:application",
+        "shop:make()",
+        "in_flask:application",
+        "in_django:application",
+        "in_cherrypy:application",
+    ],
+)
 def test_an_application_is_served_with_health_and_figures(folder, name):
     port = free_port()
     environment = os.environ | {"PORT": str(port)}
@@ -58,7 +111,9 @@ def test_an_application_is_served_with_health_and_figures(folder, name):
     try:
         eventually(lambda: process.poll() is not None or answers(port))
         assert ask(port, "/", "POST", b"cherries") == (200, "you sent cherries")
-        assert ask(port, "/fault")[0] == 500
+        status, page = ask(port, "/fault")
+        assert status == 500
+        assert "Traceback" not in page
         assert ask(port, "/healthz")[0] == 200
         status, figures = ask(port, "/metrics")
         assert status == 200

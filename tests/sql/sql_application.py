@@ -320,6 +320,13 @@ class Root:
         cherrypy.request.hooks.attach("before_finalize", fail, priority=int(priority))
         return self.add(word)
 
+    def bad_hook(self, word):
+        def fail():
+            raise RuntimeError("a hook that fails after the commit")
+
+        cherrypy.request.hooks.attach("on_end_resource", fail)
+        return self.add(word)
+
     def figures(self):
         """The pool's, as PoolCollector tells them."""
         families = PoolCollector(plugin).collect()

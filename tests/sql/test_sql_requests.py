@@ -352,6 +352,13 @@ def test_a_tool_that_fails_after_the_handler_undoes_its_changes(application, wor
     assert not application.has(word)
 
 
+def test_a_hook_that_fails_after_the_commit_comes_too_late(application, word):
+    """As docs/sql.md says: the client is told of an error, and the change is made."""
+    assert application.post(f"/bad_hook?word={word}").status == 500
+    assert application.has(word)
+    assert application.checked_out() == 0
+
+
 def test_the_next_request_gets_a_connection_as_it_was(application, word):
     application.get("/selects")
     assert application.post(f"/conflict?word={word}").status == 409

@@ -60,6 +60,8 @@ class Connection(psycopg.Connection[Any]):
         # The watchdog needs a descriptor of its own: psycopg's may be closed at any time, and its number
         # taken by another connection.
         self._socket = socket.socket(fileno=socket.dup(self.fileno()))
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self.address = (self.info.hostaddr or self.info.host, self.info.port)
         self._watchdog = watchdog
         watchdog.add(self)
@@ -104,12 +106,7 @@ class Connection(psycopg.Connection[Any]):
 
     def readable(self) -> bool:
         """True if the server sent something unasked, as it does when it ends the connection."""
-        # psycopg knows no descriptor once it has closed the connection itself.
-        if self.closed:
-            return True
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return self.closed or bool(self._poll.poll(0))
 
     def commit(self) -> None:
         """Commit. Raises InFailedSqlTransaction where COMMIT would roll back, CommitUnknown."""
