@@ -52,12 +52,31 @@ import sys
 from cheroot.wsgi import Server
 Server(("127.0.0.1", int(sys.argv[1])), application, numthreads=10).start()
 """
+# What no server can be faster than.
+ALONE = """
+import sys, time
+from wsgiref.util import setup_testing_defaults
+def serve():
+    environ = {}
+    setup_testing_defaults(environ)
+    body = application(environ, lambda status, headers, exc_info=None: None)
+    assert b"".join(body) == b"hello"
+    body.close()
+for _ in range(1000):
+    serve()
+began, used, count = time.perf_counter(), time.process_time(), 0
+while time.perf_counter() - began < float(sys.argv[1]):
+    serve()
+    count += 1
+print(count / (time.perf_counter() - began), count / (time.process_time() - used))
+"""
 SUBJECTS = {
     "WSGI on kirsch": WSGI + KIRSCH,
     "WSGI on cheroot": WSGI + CHEROOT,
     "WSGI on granian": WSGI,
     "CherryPy on kirsch": CHERRYPY + KIRSCH,
     "CherryPy on cheroot": CHERRYPY + CHEROOT,
+    "CherryPy, no server": CHERRYPY + ALONE,
 }
 
 
@@ -93,7 +112,11 @@ def measure_all(rounds: int, seconds: int) -> list[dict[str, object]]:
             samples[name].append(measure(name, seconds))
     rows: list[dict[str, object]] = []
     for figure, unit in (("rate", "requests/s"), ("per CPU", "requests/CPU s"), ("p99", "ms")):
-        medians = {name: statistics.median(each[figure] for each in found) for name, found in samples.items()}
+        medians = {
+            name: statistics.median(each[figure] for each in found)
+            for name, found in samples.items()
+            if figure in found[0]
+        }
         for name, value in medians.items():
             rows.append(
                 {
@@ -117,6 +140,10 @@ def measure(name: str, seconds: int) -> dict[str, float]:
     folder.mkdir(exist_ok=True)
     (folder / "hello.py").write_text(SUBJECTS[name])
     argv = [sys.executable, "hello.py", str(port)]
+    if name.endswith("no server"):
+        alone = ["taskset", "-c", SERVER_CORE, sys.executable, "hello.py", str(seconds)]
+        printed = subprocess.run(alone, cwd=folder, check=True, capture_output=True, text=True).stdout
+        return dict(zip(("rate", "per CPU"), map(float, printed.split()), strict=True))
     if name.endswith("granian"):
         argv = [str(VENV / "bin/granian"), "--interface", "wsgi", "--port", str(port), "--workers", "1"]
         argv += ["--blocking-threads", "10", "--no-access-log", "hello:application"]
