@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.cli.application import descendants
+from tests.cli.application import Application, descendants
 from tests.deadline import eventually
 
 from kirsch.cli.main import main
@@ -314,6 +314,29 @@ class TestLive:
         assert f"{content} is removed" in gone
         assert content not in podman.names()
         assert f"localhost/{podman.prefix}:latest" in podman.names()
+
+    def test_what_a_release_could_bring_back_is_kept(self, podman, tiny, tmp_path):
+        (old,) = (name for name in podman.names() if not name.endswith(":latest"))
+        (tmp_path / "tiny/hello").write_text("changed")
+        podman.kirsch("image", "build", tmp_path / "tiny", "-t", podman.prefix)
+        folder = tmp_path / "shop"
+        folder.mkdir()
+        shop = Application(folder)
+        try:
+            for image in (old, f"localhost/{podman.prefix}"):
+                shop.unit(
+                    "a.container",
+                    f"[Container]\nImage={image}\n[X-Kirsch-Process]\nExecStart=sleep 1000\n",
+                )
+                shop.ok("up", "-d")
+            assert old not in shop.ok("cat", "a")
+            assert old not in shop.ok("image", "prune")
+            assert old in podman.names()
+            shop.ok("rollback", "shop", "1")
+            assert f"Image={old}" in shop.ok("cat", "a")
+        finally:
+            shop.close()
+        assert f"{old} is removed" in podman.kirsch("image", "prune").stdout
 
     def test_what_a_killed_build_uses_is_no_reason_not_to_prune(self, podman, web, tmp_path):
         for text in ("FROM {}\nENV A=1\n", "FROM {}\nENV A=2\n"):

@@ -225,8 +225,9 @@ def pull(options: Options) -> int:
     "remove images that have been replaced",
     ON,
     text="They are those with no name but that of their content, or none at all, unless a container uses "
-    "them; on a cluster, all that no container uses and neither a unit names nor a release could bring back, "
-    "and of its registry those of them that have no name but that of their content.",
+    "them, or a kirschd here has a unit that names them or a release that could bring them back; on a "
+    "cluster, all that no container uses and neither a unit names nor a release could bring back, and of its "
+    "registry those of them that have no name but that of their content.",
     example="kirsch image prune --on kirsch",
 )
 def prune(options: Options) -> int:
@@ -241,9 +242,18 @@ def prune(options: Options) -> int:
             "kirsch: something is being built: what has no name stays until the next prune", file=sys.stderr
         )
 
-    for name in remove(_runner(), busy):
+    for name in remove(_runner(), busy, _named_here()):
         print(f"{name[:ID] if len(name) == WHOLE else name} is removed")
     return 0
+
+
+def _named_here() -> "Sequence[str]":
+    """Return the texts that the kirschd here has, none where there is no kirschd. Raises ClientError."""
+    from kirsch.cluster.api.client import Client
+    from kirsch.cluster.image.registry_client import texts_of
+    from kirsch.cluster.provision.endpoint import Where, answers_here, transport_to
+
+    return texts_of(Client(transport_to(Where()))) if answers_here() else ()
 
 
 def _prune_cluster(name: str) -> int:

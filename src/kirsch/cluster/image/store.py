@@ -94,14 +94,15 @@ def known(text: str, runner: Runner) -> str:
     return name
 
 
-def prune(runner: Runner, busy: Callable[[], None]) -> Iterator[str]:
-    """Remove the images that no container uses and that have no name left but those by their content, or none
-    at all, as builds that failed leave them: gives what they were called. While something is being built,
-    which has no name yet, the latter stay, and `busy` is called. Raises ProvisionError."""
+def prune(runner: Runner, busy: Callable[[], None], texts: Collection[str] = ()) -> Iterator[str]:
+    """Remove the images that no container uses, no text names, and that have no name left but those by their
+    content, or none at all, as builds that failed leave them: gives what they were called. While something is
+    being built, which has no name yet, the latter stay, and `busy` is called. Raises ProvisionError."""
     for image in {str(each["Id"]): each for each in json.loads(runner.run(podman.images()) or "[]")}.values():
         names = [str(name) for name in image.get("Names") or ()]
         old = names and all(is_content_tag(name.rpartition(":")[2]) for name in names)
-        if old and not _users(str(image["Id"]), runner):
+        unnamed = set(removable(names, texts)) == set(names)
+        if old and unnamed and not _users(str(image["Id"]), runner):
             runner.run(podman.remove(names))
             yield from names
     with exclusive(BUILD) as alone:
