@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kirsch.cluster.node.authority import Pair, revocations
 from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
+
+if TYPE_CHECKING:
+    from kirsch.cluster.node.authority import Pair
 
 HOME = "/opt/kirsch"
 FOLDER = "/etc/kirsch"
@@ -160,7 +163,7 @@ def etcd_environment(cluster: ClusterRecord, machine: MachineRecord, *, joining:
 
 
 def machine_files(
-    cluster: ClusterRecord, machine: MachineRecord, signer: Pair, pair: Pair, users: Pair | None
+    cluster: ClusterRecord, machine: MachineRecord, signer: "Pair", pair: "Pair", users: "Pair | None"
 ) -> list[File]:
     """Return the files of every machine, container or host: kirschd's settings and keys.
 
@@ -185,9 +188,12 @@ def machine_files(
 
 
 def etcd_files(
-    cluster: ClusterRecord, machine: MachineRecord, signer: Pair, *, joining: bool = False
+    cluster: ClusterRecord, machine: MachineRecord, signer: "Pair", *, joining: bool = False
 ) -> list[File]:
     """Return the files of a machine that keeps etcd: its settings, and the authority's key."""
+    # Imported here, for `kirsch up --on` makes no certificates.
+    from kirsch.cluster.node.authority import revocations
+
     return [
         File(f"{TLS}/ca.key", signer.key, 0o600),
         File(f"{TLS}/revoked.crl", revocations(signer, []), 0o600),

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from typing import TYPE_CHECKING
 
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 # Seconds for which a wheel of kirsch is kept after it was made: others may be about to use it.
 OLD = 7 * 86400.0
@@ -76,6 +77,10 @@ def needs(
     `requires` gives the Requires-Dist of one of them. Markers are evaluated in `environment`, by
     default this Python's.
     """
+    # Imported here, for `kirsch up --on` makes no wheels.
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     own: set[str] = set()
     others: set[str] = set()
     done: set[tuple[str, str]] = set()
@@ -95,7 +100,7 @@ def needs(
     return Needs(tuple(sorted(own)), tuple(sorted(others)))
 
 
-def _applies(requirement: Requirement, extra: str, environment: Mapping[str, str] | None) -> bool:
+def _applies(requirement: "Requirement", extra: str, environment: Mapping[str, str] | None) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({**(environment or {}), "extra": extra})
 
 
@@ -233,6 +238,8 @@ def _installed_requires(name: str) -> list[str]:
 
 def _read_requires(wheel: Path) -> tuple[str, list[str]]:
     """Read the name of a wheel's distribution, and its Requires-Dist."""
+    from packaging.utils import canonicalize_name
+
     with zipfile.ZipFile(wheel) as archive:
         path = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(path))
