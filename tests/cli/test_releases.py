@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.application import DEADLINE, KIRSCH, Application, wait_for
+
+from kirsch.cli.releases import who
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.image.registry_client import texts_of
+from kirsch.cluster.image.store import removable
 
 POLICY = 'name = "web"\nstart = ["web@1", "web@2"]\n[release]\nhealthy_for = "500ms"\ndeadline = "8s"\n'
 UNIT = """\
@@ -85,13 +91,18 @@ def web(application: Application) -> Web:
 
 def test_a_good_release(web: Web):
     web.write("2")
+    began = time.time()
     with web.never_all_away():
         printed = web.application.ok("up", "-m", "faster")
     assert "it is up to date now" in printed
     assert web.versions() == ["2", "2"]
     assert web.releases() == [(2, "done"), (1, "done")]
     assert "faster" in web.application.ok("releases", "web")
+    newest = json.loads(web.application.ok("releases", "web", "--json"))[0]
+    assert (newest["who"], newest["message"]) == (who(), "faster")
+    assert began - 1 <= newest["created"] <= newest["ended"] <= time.time() + 1
     shown = web.application.ok("release", "show", "web", "2")
+    assert re.search(rf"   Created: \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d by {re.escape(who())}\n", shown)
     assert "-Environment=VERSION=1\n+Environment=VERSION=2\n" in shown
     # Nothing has changed: there is nothing to do.
     assert "nothing has changed" in web.application.ok("up")
@@ -198,19 +209,62 @@ def test_the_one_who_asked_may_go_away(web: Web):
 
 @pytest.mark.slow
 def test_a_release_goes_on_after_kirschd_was_killed(web: Web):
+    web.toml.write_text(POLICY + "canary = 1\n")
+    web.write("2")
+    web.application.ok("up")
+    assert web.versions() == ["2", "1"]
+    os.kill(web.application.kirschd(), signal.SIGKILL)
+    wait_for(lambda: not any(web.versions()), "its units end with it")
+    # Another kirschd: this change waits for the one that was under way.
+    web.application.ok("up", "-d")
+    assert web.releases()[:2] == [(3, "waiting"), (2, "canary")]
+    web.application.ok("release", "promote", "web", "2")
+    wait_for(lambda: web.releases()[:2] == [(3, "done"), (2, "done")], "both are done")
+    assert web.versions() == ["2", "2"]
+
+
+@pytest.mark.slow
+def test_a_pause_holds_a_release_until_it_is_resumed(web: Web):
     web.toml.write_text(POLICY.replace("500ms", "60s"))
     web.write("2")
     directory = web.application.directory
-    asking = subprocess.Popen([*KIRSCH, "up", "."], cwd=directory, stderr=subprocess.DEVNULL)
+    asking = subprocess.Popen([*KIRSCH, "up", "-d"], cwd=directory, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: web.versions() == ["2", "1"], "the first instance is replaced")
-    asking.kill()
-    asking.wait(DEADLINE)
-    os.kill(web.application.kirschd(), signal.SIGKILL)
-    wait_for(lambda: not any(web.versions()), "its units end with it")
-    web.toml.write_text(POLICY)
-    web.application.ok("up", "-d", "--now")
-    wait_for(lambda: web.versions() == ["2", "2"], "both run the new text")
-    wait_for(lambda: web.releases()[0][1] == "done", "the release is done")
+    assert web.application.ok("release", "pause") == "release 2 of web: paused\n"
+    _, told = asking.communicate(timeout=DEADLINE)
+    assert asking.returncode == 1
+    assert "release 2 of web is paused.\nIt is paused: `kirsch release resume web 2`" in told
+    assert "there is nothing to promote" in web.application.fails("release", "promote")
+    assert web.releases()[0] == (2, "paused")
+    web.application.ok("release", "resume")
+    assert web.releases()[0] == (2, "running")
+    web.application.ok("release", "abort")
+    wait_for(lambda: web.releases()[0] == (2, "aborted"), "the release is called off")
+    assert web.versions() == ["1", "1"]
+
+
+@pytest.mark.slow
+def test_a_restart_that_fails_says_why_and_is_no_success(web: Web):
+    web.write("2", "sh -c 'test ! -e broken || { cat broken; exit 1; }; exec python server.py'")
+    web.application.ok("up")
+    for cause in ("the first cause", "the second cause"):
+        (web.application.directory / "broken").write_text(f"{cause}\n")
+        done = web.application.run("restart", "web@1", "web@2")
+        assert done.returncode == 1
+        assert "failed: web@1.service" in done.stderr
+        # Its lines are those of this try.
+        assert re.findall(r"the \w+ cause", done.stderr) == [cause] * done.stderr.count(cause)
+        assert cause in done.stderr
+        assert web.versions() == ["", "2"]
+
+
+@pytest.mark.slow
+def test_canaries_are_promoted_by_time(web: Web):
+    web.toml.write_text(POLICY + 'canary = 1\npromote = "1s"\n')
+    web.write("2")
+    web.application.ok("up")
+    wait_for(lambda: web.releases()[0] == (2, "done"), "it goes on by itself")
+    assert web.versions() == ["2", "2"]
 
 
 def test_a_release_tells_its_images_and_of_when_its_secrets_are(web: Web):
@@ -234,6 +288,9 @@ def test_a_release_tells_its_images_and_of_when_its_secrets_are(web: Web):
     shown = web.application.ok("release", "show", "web", "3")
     assert "    Images: localhost/db:k-2\n" in shown
     assert re.search(r"   Secrets: word of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n", shown)
+    # An image that only an older release names is not to be removed.
+    texts = texts_of(Client(web.application.directory / ".kirsch/kirsch.sock"))
+    assert removable([f"localhost/db:k-{n}" for n in range(3)] + ["x:<none>"], texts) == ["localhost/db:k-0"]
     # What is brought back has the secrets that there are now.
     web.application.ok("rollback", "web", "2")
     assert "of 20" in web.application.ok("release", "show", "web", "4")
@@ -291,7 +348,13 @@ def test_what_changes_no_text_and_waits_keeps_the_one_that_comes(web: Web):
     web.write("2")
     web.application.ok("up")
     assert web.releases()[0] == (2, "canary")
-    web.application.ok("scale", "web=3", "--no-block")
+    directory = web.application.directory
+    asking = subprocess.Popen([*KIRSCH, "scale", "web=3"], cwd=directory, stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    told = asking.stdout.readline()
+    assert told == "It waits for the release that is under way; --now takes its place.\n"
+    asking.kill()
+    asking.communicate(timeout=DEADLINE)
     web.application.ok("restart", "web@1", "web@2", "--no-block")
     web.application.ok("release", "promote", "web", "2")
     wait_for(lambda: [state for _, state in web.releases()[:3]] == ["done"] * 3, "all are done")

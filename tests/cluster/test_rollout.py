@@ -281,6 +281,16 @@ def test_a_units_own_options_go_before_the_applications():
     assert made.now == pytest.approx(60.0)
 
 
+def test_a_unit_says_itself_when_its_canaries_are_promoted_and_that_a_failure_is_a_pause():
+    lines = ("Canary=1", "Promote=10min", "OnFailure=pause")
+    made = world(instances(3), instances(3, *lines, version="2"))
+    assert made.play().state == "done"
+    assert made.now >= 600
+    bad = world(instances(3), instances(3, *lines, version="2", how=CRASHES))
+    assert bad.play().state == "paused"
+    assert bad.touched == ["web@1.service"]
+
+
 def test_one_that_is_down_goes_first():
     old = instances(2) | {"web@2.service": file_of("x", how=CRASHES)}
     made = world(old, instances(2, version="2"))
