@@ -50,7 +50,12 @@ SERVER = (
     "of silence and the end 20 seconds later.\n\n"
     "With --asgi an application is served in place of the echo, by uvicorn with this library's WebSockets: "
     "FastAPI, Starlette, Django Channels. --max-size, --no-compress, --loop and the options of address and "
-    "of TLS hold for it."
+    "of TLS hold for it.\n\n"
+    "With --config a file says all: the place (listen or unix), provider, threads, loop, and the tables "
+    "routes (a path to MODULE:NAME, a class or a function of yours beside the file), policy (origins, "
+    "subprotocols, compression, headers), limits (by the names of Limits, 'none' for none) and tls "
+    "(certificate, key). Policy and limits are the library's then, not the echo's. [HOST:]PORT and --unix "
+    "hold in place of the file's."
 )
 
 
@@ -315,7 +320,7 @@ ws = Noun(
 
 @ws.verb(
     "serve",
-    "serve an echo, or an ASGI application",
+    "serve an echo, an ASGI application, or what a file says",
     argument(
         "place",
         "[HOST:]PORT",
@@ -342,6 +347,12 @@ ws = Noun(
     ),
     option("--subprotocol", metavar="NAME", repeat=True, help="speak it; may be repeated"),
     flag("--no-compress", help="do without permessage-deflate"),
+    option(
+        "--config",
+        metavar="FILE",
+        type=PEM,
+        help="serve what this file says (TOML: routes, policy, limits, TLS), not an echo",
+    ),
     option("--asgi", metavar="MODULE:APP", help="serve this ASGI application by uvicorn, not an echo"),
     option("--threads", metavar="N", type=count, help="threaded, cherrypy, wsgi: of so many threads (10)"),
     option(

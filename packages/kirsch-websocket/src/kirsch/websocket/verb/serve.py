@@ -1,4 +1,4 @@
-"""ws serve: an echo on any provider."""
+"""ws serve: an echo on any provider, an ASGI application, or what a configuration file says."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from kirsch.cli.errors import Failure, Misuse
@@ -19,10 +20,13 @@ from kirsch.cli.verb import Options
 from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
 from kirsch.websocket.core.url import place
 from kirsch.websocket.listening import Place, listener, unix_socket
+from kirsch.websocket.verb.config import LOOPED, THREADED, load
 
 # A provider stops reading when half of the queue waits: at most one more read's messages come then.
 QUEUE = 256 << 20
 POLICY_VIOLATION = 1008
+LARGEST = 64 << 20
+THREADS = 10
 # What has to be installed for a provider, by the name of the module that is not there.
 INSTALL = {
     "tornado": "'kirsch-websocket[tornado]'",
@@ -33,8 +37,6 @@ INSTALL = {
     "uvloop": "uvloop",
 }
 PROVIDER = "asyncio"
-THREADED = ("threaded", "cherrypy", "wsgi")
-LOOPED = ("asyncio", "tornado")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -51,7 +53,7 @@ class Echo(WebSocket):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Address, TLS, policy and limits of the echo server."""
+    """Address, TLS, policy, limits and applications of the server."""
 
     host: str
     port: int
@@ -61,6 +63,8 @@ class Setting:
     limits: Limits
     threads: int
     loop: str | None
+    provider: str = PROVIDER
+    application: Any = Echo
     asgi: str | None = None
     certificate: tuple[str, str | None] | None = None
 
@@ -87,7 +91,7 @@ def serve(options: Options) -> int:
         if options.asgi is not None:
             _asgi(setting)
         else:
-            _PROVIDERS[options.provider](setting, options.provider)
+            _PROVIDERS[setting.provider](setting)
     except ImportError as error:
         if error.name is None:
             # The provider itself says what it needs.
@@ -115,6 +119,8 @@ def _server_error() -> tuple[type[Exception], ...]:
 
 def _setting(options: Options) -> Setting:
     """Check the options against the provider. Raises Failure, and Misuse if they do not go together."""
+    if options.config is not None:
+        return _configured(options)
     if (options.place is None) == (options.unix is None):
         raise Misuse("say where: [HOST:]PORT or --unix PATH")
     if options.ssl_key is not None and options.ssl_cert is None:
@@ -144,10 +150,45 @@ def _setting(options: Options) -> Setting:
         policy=policy,
         # Whatever its ratio, a message is no larger than the limit.
         limits=Limits(message=options.max_size, queue=max(QUEUE, 4 * options.max_size), ratio=None),
-        threads=options.threads or 10,
+        threads=options.threads or THREADS,
         loop=options.loop,
+        provider=options.provider,
         asgi=options.asgi,
         certificate=(options.ssl_cert, options.ssl_key) if options.ssl_cert is not None else None,
+    )
+
+
+def _configured(options: Options) -> Setting:
+    """Return what a configuration file says; the place may be another. Raises Failure, Misuse."""
+    named = ("ssl_cert", "ssl_key", "origin", "subprotocol", "no_compress", "asgi", "threads", "loop")
+    given = [name.replace("_", "-") for name in named if getattr(options, name)]
+    if options.provider != PROVIDER:
+        given.append("provider")
+    if options.max_size != LARGEST:
+        given.append("max-size")
+    if given:
+        raise Misuse(f"--{given[0]} does not go with --config: the file says it")
+    if options.place is not None and options.unix is not None:
+        raise Misuse("say where: [HOST:]PORT or --unix PATH")
+    path = Path(options.config)
+    config, applications = load(path)
+    listen, unix = options.place or config.listen, options.unix or config.unix
+    if options.place is not None:
+        unix = None
+    if listen is None and unix is None:
+        raise Failure(f"{path}: says not where to listen: write listen or unix, or give [HOST:]PORT")
+    host, port = listen or ("", 0)
+    return Setting(
+        host=host,
+        port=port,
+        unix=unix,
+        ssl=None if config.certificate is None else _context(*config.certificate),
+        policy=config.policy,
+        limits=config.limits,
+        threads=config.threads or THREADS,
+        loop=config.loop,
+        provider=config.provider,
+        application=applications,
     )
 
 
@@ -172,16 +213,16 @@ def _context(certificate: str, key: str | None) -> ssl.SSLContext:
 # The providers. A second signal has its usual effect: it ends what takes its time.
 
 
-def _looped(setting: Setting, provider: str) -> None:
+def _looped(setting: Setting) -> None:
     """asyncio, and Tornado, which runs on asyncio's loop."""
-    module = import_module(f"kirsch.websocket.{provider}")
+    module = import_module(f"kirsch.websocket.{setting.provider}")
     factory = import_module("uvloop").new_event_loop if setting.loop == "uvloop" else None
 
     async def run() -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         for number in SIGNALS:
             loop.add_signal_handler(number, stopped.set)
-        async with module.serve(Echo, setting.host, setting.port, **setting.common) as server:
+        async with module.serve(setting.application, setting.host, setting.port, **setting.common) as server:
             _say(server.url)
             await stopped.wait()
             for number in SIGNALS:
@@ -191,16 +232,16 @@ def _looped(setting: Setting, provider: str) -> None:
         runner.run(run())
 
 
-def _in_threads(setting: Setting, provider: str) -> None:
+def _in_threads(setting: Setting) -> None:
     """threaded, and the servers that leave their connections to such threads."""
-    module = import_module(f"kirsch.websocket.{provider}")
+    module = import_module(f"kirsch.websocket.{setting.provider}")
     how = setting.common | {"threads": setting.threads}
-    with _signals() as wait, module.serve(Echo, setting.host, setting.port, **how) as server:
+    with _signals() as wait, module.serve(setting.application, setting.host, setting.port, **how) as server:
         _say(server.url)
         wait()
 
 
-def _gevent(setting: Setting, provider: str) -> None:
+def _gevent(setting: Setting) -> None:
     import gevent
     from gevent.event import Event
 
@@ -208,7 +249,7 @@ def _gevent(setting: Setting, provider: str) -> None:
 
     stopped = Event()
     handlers = [gevent.signal_handler(number, stopped.set) for number in SIGNALS]
-    with serve(Echo, setting.host, setting.port, **setting.common) as server:
+    with serve(setting.application, setting.host, setting.port, **setting.common) as server:
         _say(server.url)
         stopped.wait()
         for handler, number in zip(handlers, SIGNALS, strict=True):
@@ -279,7 +320,7 @@ def _say(url: str) -> None:
     print(f"listening on {url}", flush=True)
 
 
-_PROVIDERS: dict[str, Callable[[Setting, str], None]] = {
+_PROVIDERS: dict[str, Callable[[Setting], None]] = {
     "asyncio": _looped,
     "threaded": _in_threads,
     "tornado": _looped,
