@@ -67,6 +67,45 @@ Text Is Text
     Say    <script>document.title = "caught"</script> & <b>bold</b>
     Message Should Be Shown To    <script>document.title = "caught"</script> & <b>bold</b>    Ada    Bob
 
+One Loses The Network And Goes On Typing
+    [Tags]    browser    faults
+    Switch Window    Bob
+    Browser Loses The Network
+    ${lost} =    Get Time    epoch
+    Set Suite Variable    ${LOST}    ${lost}
+    Part Should Show    \#state    connection lost.*
+    Say    I am in a tunnel.
+    Page Should Show    sending …
+    Switch Window    Ada
+    Say    Bob, where are you?
+    Page Should Not Show    I am in a tunnel.
+
+A Page Is Reloaded In Mid-Sentence
+    [Documentation]    What was typed stays in the box, what was sent is sent once.
+    [Tags]    browser
+    Switch Window    Ada
+    Type Into    Message    I was just about to
+    Reload Page
+    Should Be Connected
+    Field Should Hold    Message    I was just about to
+    Say    I was just about to call you.
+    Message Should Be Shown To    I was just about to call you.    Ada
+
+The Network Is Back After A Minute
+    [Documentation]    Nobody has missed a word, and nothing was said twice.
+    [Tags]    browser    faults
+    ${away} =    Evaluate    time.time() - $LOST    modules=time
+    Sleep    ${{ max(60 - $away, 0) }} s    The story is of a minute.
+    Switch Window    Bob
+    Browser Has The Network Again
+    Should Be Connected
+    Message Should Be Shown To    I am in a tunnel.    Ada    Bob
+    Message Should Be Shown To    Bob, where are you?    Bob
+    Message Should Be Shown To    I was just about to call you.    Bob
+    FOR    ${text}    IN    I am in a tunnel.    Bob, where are you?    I was just about to call you.
+        Message Should Be There Once    ${text}    Ada    Bob
+    END
+
 One Who Comes Later Hears What Was Said
     [Tags]    browser    data
     Come In    Late
@@ -89,6 +128,22 @@ An Instance Is Killed And Nobody Misses A Word
     Say    Loud and clear.
     Message Should Be Shown To    Loud and clear.    Ada    Bob
     Wait Until Unit Is Back    ${instance}
+
+A Moderator Has Somebody Leave
+    [Documentation]    By the command line, with the broker's account of an instance: who it was, and out.
+    [Tags]    browser    command-line
+    Switch Window    Bob
+    Enter Room    garden
+    Say    Cherries, cheap cherries!
+    Message Should Be Shown To    Cherries, cheap cherries!    Bob
+    ${user} =    Who Spoke First In    garden
+    Run Kirsch    exec    chat@1    kirsch    room    kick    ${user}    --bridge    chat
+    ...    --reason    No advertising, please.
+    Part Should Show    \#state    closed: No advertising, please\..*
+    Switch Window    Ada
+    Should Be Connected
+    Run Kirsch    exec    chat@1    kirsch    room    send    lobby    {"text": "Be kind."}    --json    --bridge    chat
+    Message Should Be Shown To    Be kind.    Ada
 
 What Was Said Is Still There After Down And Up
     [Tags]    data

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.amqp import protocol
+from kirsch.amqp.access import Order
 from kirsch.amqp.broker import Broker, BrokerError, broker_from
 from kirsch.amqp.consumer import (
     CAUGHT_UP,
@@ -25,7 +26,7 @@ from kirsch.amqp.consumer import (
     StreamConsumer,
 )
 from kirsch.amqp.limits import Bucket, Limits
-from kirsch.amqp.members import KNOWN, Members, Presence
+from kirsch.amqp.members import KICK_TOLD, KNOWN, Members, Presence
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
 from kirsch.amqp.rabbitmq import RabbitError, Settings
@@ -846,3 +847,33 @@ def test_rooms_that_are_quiet_for_longest_are_forgotten_first():
     member = Reluctant()
     offset, complete = rooms.join("room0", member, 3, 0, 0.0)
     assert not complete
+
+
+def test_a_kick_that_the_broker_has_lost_is_heard_with_the_next_state():
+    rooms = Rooms(slow="close", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    told, done, clock = [], [], [1000.0]
+
+    def members(process):
+        publish = told.append if process == "here" else lambda publication: None
+        carry_out = lambda order, late: done.append((process, order.user, late))  # noqa: E731
+        return Members(process, "events", rooms, 500, publish, lambda: None, carry_out, lambda: clock[0])
+
+    here, there = members("here"), members("there")
+    here.order(Order("kick", "eve", "lobby", reason="Ads.", at=1000.0))
+    assert done == [("here", "eve", False)]
+    # The broker was away, and what was published then is gone.
+    told.clear()
+    clock[0] = 1060.0
+    here.connected(60.0)
+    for publication in told:
+        there.hear(publication.body, 60.0)
+    assert done[1:] == [("there", "eve", True)]
+    # It is carried out once, however often it is told, and not for ever.
+    here.connected(61.0)
+    there.hear(told[-2].body, 61.0)
+    assert len(done) == 2
+    there.hear(b'{"event":"order","process":"here","do":"kick","user":"eve","room":"lobby","at":1060}', 61.0)
+    assert done[2:] == [("there", "eve", False)]
+    clock[0] += KICK_TOLD
+    here.connected(62.0)
+    assert json.loads(told[-2].body)["orders"] == []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kirsch.amqp.access import Identity, Ticket
     from kirsch.amqp.bridge import Bridge
     from kirsch.amqp.broker import Broker, BrokerError, broker_from
+    from kirsch.amqp.client import RoomClient, RoomError, RoomMessage
     from kirsch.amqp.connection import Refused
     from kirsch.amqp.javascript import mount
     from kirsch.amqp.limits import Limits
@@ -47,6 +48,9 @@ __all__ = [
     "Queue",
     "Refused",
     "Rejected",
+    "RoomClient",
+    "RoomError",
+    "RoomMessage",
     "Ticket",
     "Tokens",
     "broker_from",
@@ -70,6 +74,9 @@ _MODULES = {
     "Queue": "topology",
     "Refused": "connection",
     "Rejected": "message",
+    "RoomClient": "client",
+    "RoomError": "client",
+    "RoomMessage": "client",
     "Ticket": "access",
     "Tokens": "tokens",
     "broker_from": "broker",

@@ -137,7 +137,7 @@ class Bridge(SimplePlugin):
             self.limits.roster,
             lambda publication: self.bus.publish("ws2amqp", publication),
             self.look_soon,
-            lambda order: self.registry.carry_out(order),
+            lambda order, late: self.registry.carry_out(order, late),
             time.time,
         )
         self.stream = RoomStream(

@@ -4,7 +4,8 @@ Nothing of it is kept: signals go the same way.
 """
 
 import json
-from collections import OrderedDict
+import math
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from kirsch.websocket import Prepared
 BEAT, TTL = 3.0, 11.0
 # Processes that are remembered, also after their end.
 KNOWN = 10_000
+# Kicks that are remembered, and the seconds for which they are told with each state.
+KICKS, KICK_TOLD = 1000, 3600.0
 
 Event = Mapping[str, Any]
 # Name and user of a member, as events have them; user "" for one without an id.
@@ -322,7 +325,8 @@ class Members:
     """Exchanges presence, signals and orders with other processes, and tells this process's browsers.
 
     Its caller holds the Bridge's lock. `publish` takes publications for the broker; `soon` has `tell` called
-    in a moment; `carry_out` shuts this process's connections out, as an order says;
+    in a moment; `carry_out` shuts this process's connections out, as an order says, with True only those that
+    are older than the order;
     `clock` returns seconds since 1970.
     """
 
@@ -334,7 +338,7 @@ class Members:
         roster: int,
         publish: Callable[[Publication], Any],
         soon: Callable[[], None],
-        carry_out: Callable[[Order], None],
+        carry_out: Callable[[Order, bool], None],
         clock: Callable[[], float],
     ) -> None:
         self.process = process
@@ -348,6 +352,9 @@ class Members:
         self._soon = soon
         self._beaten = 0.0
         self._known: OrderedDict[str, None] = OrderedDict()
+        # Kicks that were given here; and when the last one that came was given, by user and room.
+        self._kicks: deque[Order] = deque(maxlen=KICKS)
+        self._kicked: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def enter(self, room: str, client: str, name: str, user: str = "") -> None:
         self.presence.enter(room, client, name, user)
@@ -358,18 +365,30 @@ class Members:
         self._tell_soon()
 
     def order(self, order: Order) -> None:
-        """Carry out an order of this process's, and tell the others."""
+        """Carry out an order of this process's, and tell the others: a kick again with each state, for the
+        broker may be away."""
+        if order.do == "kick":
+            self._kicks.append(order)
         self._take(order)
         self._send({"event": "order", "process": self.process} | order.to_json())
 
-    def _take(self, order: Order) -> None:
-        if order.do == "kick" or self.bans.take(order):
-            self._carry_out(order)
+    def _take(self, order: Order, late: bool = False) -> None:
+        if order.do != "kick":
+            if self.bans.take(order):
+                self._carry_out(order, False)
+            return
+        about = order.user, order.room
+        if late and self._kicked.get(about, -math.inf) >= order.at:
+            return
+        self._kicked[about] = max(order.at, self._kicked.pop(about, -math.inf))
+        if len(self._kicked) > KICKS:
+            self._kicked.popitem(last=False)
+        self._carry_out(order, late)
 
-    def _heard_order(self, said: Any) -> None:
+    def _heard_order(self, said: Any, late: bool = False) -> None:
         order = read_order(said, self._clock()) if isinstance(said, dict) else None
         if order is not None:
-            self._take(order)
+            self._take(order, late)
 
     def signal(self, room: str, client: str, name: str, data: Any) -> None:
         """Send a signal of a connection here to the members in every process."""
@@ -394,17 +413,20 @@ class Members:
             return
         if event.get("event") == "state" and isinstance(event.get("orders"), list):
             for each in event["orders"]:
-                self._heard_order(each)
+                self._heard_order(each, late=True)
         _, answers = self.presence.hear(event, now)
         self._tell_soon()
         for answer in answers:
             self._send(self._with_orders(answer))
 
     def _with_orders(self, event: Event) -> Event:
-        """Return a state with the bans that stand: a process that begins learns them so."""
+        """Return a state with the bans that stand, which a process that begins learns so, and with the latest
+        kicks, which others may not have heard."""
         if event["event"] != "state":
             return event
-        return {**event, "orders": [order.to_json() for order in self.bans.standing(self._clock())]}
+        now = self._clock()
+        orders = [*self.bans.standing(now), *(kick for kick in self._kicks if kick.at > now - KICK_TOLD)]
+        return {**event, "orders": [order.to_json() for order in orders]}
 
     def know(self, process: str) -> bool:
         """Return True for a process that has run at the same time as this one, though it may have ended."""

@@ -343,12 +343,15 @@ class ConnectionRegistry:
                 self._leave(connection, room)
                 connection.say(type="left", room=room, reason=reason)
 
-    def carry_out(self, order: Order) -> None:
-        """Shut out the connections that an order is about."""
+    def carry_out(self, order: Order, late: bool = False) -> None:
+        """Shut out the connections that an order is about; of one that came late those that are older."""
         if order.do == "lift":
             return
+        given = time.monotonic() - (time.time() - order.at)
         meant = self._users.get(order.user, ()) if order.user else self._clients.values()
         for connection in tuple(meant):
+            if late and order.do == "kick" and connection.opened_at > given:
+                continue  # it has come back since
             if order.room:
                 self.expel(connection, order.room, order.reason or "you were removed from this room")
             else:

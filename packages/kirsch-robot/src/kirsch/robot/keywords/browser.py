@@ -52,6 +52,16 @@ class BrowserKeywords(Keywords):
         self.session.browser.page.reload()
 
     @keyword
+    def browser_loses_the_network(self) -> None:
+        """Cuts this window off from the network, until `Browser Has The Network Again`."""
+        self.session.browser.page.context.set_offline(True)
+
+    @keyword
+    def browser_has_the_network_again(self) -> None:
+        """Lets this window use the network again."""
+        self.session.browser.page.context.set_offline(False)
+
+    @keyword
     def close_page(self) -> None:
         """Closes the page that is open in this window."""
         self.session.browser.close_page()
@@ -107,6 +117,12 @@ class BrowserKeywords(Keywords):
     def page_should_not_show(self, text: str) -> None:
         """Checks that a text is not to be seen."""
         expect(self._text(text).filter(visible=True)).to_have_count(0, timeout=self._timeout)
+
+    @keyword
+    def text_should_be_there_once(self, text: str) -> None:
+        """Checks that one part of the page, and no other, has a text."""
+        exact = self.session.browser.page.get_by_text(text, exact=True).filter(visible=True)
+        expect(exact).to_have_count(1, timeout=self._timeout)
 
     @keyword
     def part_should_show(self, part: str, text: str, within: timedelta | None = None) -> None:

@@ -1,0 +1,172 @@
+"""Client of a Bridge's rooms for programs that are no browsers: over AMQP, and blocking."""
+
+import json
+import re
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pika import BasicProperties, BlockingConnection, ConnectionParameters, PlainCredentials, SSLOptions
+from pika.exceptions import AMQPError
+
+from kirsch.amqp import protocol
+from kirsch.amqp.access import Order
+from kirsch.amqp.broker import Broker
+from kirsch.amqp.errors import describe
+
+TIMEOUT = 10.0  # seconds to connect
+PREFETCH = 100
+JSON = "application/json"
+_SINCE = re.compile(r"[0-9]{1,6}[smhD]")
+
+
+class RoomError(Exception):
+    """The broker does not do what was asked: one line, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessage:
+    """A message of a room. `client` and `name` are empty, and `at` None, where a program sent it.
+
+    Attributes:
+        at: milliseconds since 1970 by the clock of the process that took it.
+    """
+
+    offset: int
+    room: str
+    data: Any
+    client: str = ""
+    name: str = ""
+    user: str = ""
+    at: int | None = None
+
+
+class RoomClient:
+    """A connection to the broker of a Bridge, for one thread. `name` is the Bridge's.
+
+        with RoomClient(Broker.parse("amqp://localhost/"), "chat") as rooms:
+            rooms.send("lobby", "The kettle is on.")
+            for message in rooms.tail(["lobby"]):
+                ...
+
+    Whoever may publish at the broker is trusted. Every method raises RoomError.
+    """
+
+    def __init__(self, broker: Broker, name: str = "kirsch") -> None:
+        self._broker = broker
+        self._name = name
+        parameters = ConnectionParameters(
+            broker.host,
+            broker.port,
+            broker.vhost,
+            PlainCredentials(broker.user, broker.password),
+            ssl_options=SSLOptions(broker.tls, broker.host) if broker.tls else None,
+            socket_timeout=TIMEOUT,
+            stack_timeout=TIMEOUT,
+            blocked_connection_timeout=TIMEOUT,
+        )
+        try:
+            self._connection = BlockingConnection(parameters)
+            self._channel = self._connection.channel()
+            self._channel.confirm_delivery()
+        except (AMQPError, OSError) as error:
+            raise self._error(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        # What came at the last moment pika rejects, and a stream's broker then ends the connection itself.
+        with suppress(AMQPError):
+            if self._connection.is_open:
+                self._connection.close()
+
+    def send(self, room: str, data: Any) -> None:
+        """Send a message to a room, and return once the broker has it. Text is sent as it is, all else as
+        JSON. Raises ValueError for an impossible room."""
+        if not protocol.is_room(room):
+            raise ValueError("room has 1 to 100 characters, and no space, * or #")
+        kind, body = ("text/plain", data) if isinstance(data, str) else (JSON, protocol.dumps(data))
+        self._publish(f"{self._name}.rooms", room, body.encode(), BasicProperties(content_type=kind))
+
+    def order(
+        self, do: Literal["kick", "ban", "lift"], user: str = "", room: str = "", *, reason: str = ""
+    ) -> None:
+        """Kick or ban a user or, without one, all of a room; or lift that ban. The order reaches the
+        processes that are connected to the broker now. Raises ValueError without either."""
+        if not user and not room:
+            raise ValueError(f"{do} needs a user, a room, or both")
+        event = {"event": "order", **Order(do, user, room, reason=reason).to_json()}
+        event.pop("at", None)  # a process takes its own clock
+        self._publish(f"{self._name}.events", "", json.dumps(event).encode(), BasicProperties())
+
+    def tail(self, rooms: Collection[str] = (), since: str | int = "next") -> Iterator[RoomMessage]:
+        """Yield messages of some rooms, or of all, as they come.
+
+        `since` is where in the stream it begins: "next", "first", an offset, or a time back such as "1h".
+        """
+        if isinstance(since, str) and since not in ("next", "first") and not _SINCE.fullmatch(since):
+            raise ValueError(
+                f"since is next, first, an offset, or a time such as 90s, 5m, 1h, 7D, not {since!r}"
+            )
+        try:
+            channel = self._connection.channel()
+            channel.basic_qos(prefetch_count=PREFETCH)
+            # Not pika's generator: it rejects what it has not yielded, which streams do not know.
+            deliveries: deque[tuple[Any, BasicProperties, bytes]] = deque()
+            channel.basic_consume(
+                f"{self._name}.history",
+                lambda _, *delivery: deliveries.append(delivery),
+                arguments={"x-stream-offset": since},
+            )
+            while True:
+                while not deliveries:
+                    self._connection.process_data_events(time_limit=None)
+                method, properties, body = deliveries.popleft()
+                channel.basic_ack(method.delivery_tag)
+                offset = (properties.headers or {}).get("x-stream-offset", -1)
+                kind, content = properties.type, properties.content_type
+                found = read_message(method.routing_key, body, kind, content, offset)
+                # RabbitMQ sends from the beginning of the chunk that has the offset.
+                early = isinstance(since, int) and offset < since
+                if found is not None and not early and (not rooms or found.room in rooms):
+                    yield found
+        except (AMQPError, OSError) as error:
+            raise self._error(error) from None
+
+    def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
+        try:
+            self._channel.basic_publish(exchange, key, body, properties)
+        except (AMQPError, OSError) as error:
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> RoomError:
+        return RoomError(f"{self._broker}: {describe(error)}")
+
+
+def read_message(
+    key: str, body: bytes, kind: str | None, content_type: str | None, offset: int
+) -> RoomMessage | None:
+    """Read a message of the stream; None for what is none. Pure."""
+    if kind == protocol.MARK:
+        return None
+    envelope = body if kind == protocol.MESSAGE else protocol.foreign(key, body, content_type)
+    try:
+        said = protocol.loads(envelope.decode())
+        return RoomMessage(
+            offset,
+            str(said["room"]),
+            said["data"],
+            str(said.get("client", "")),
+            str(said.get("name", "")),
+            str(said.get("user", "")),
+            said.get("at"),
+        )
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None

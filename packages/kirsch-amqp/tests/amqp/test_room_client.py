@@ -1,0 +1,125 @@
+"""RoomClient and `kirsch room`, with a real broker and a Bridge's exchanges."""
+
+import json
+import os
+import subprocess
+import sys
+from secrets import token_hex
+
+import pika
+import pytest
+from tests.amqp.rabbit import Rabbit
+
+from kirsch.amqp import protocol
+from kirsch.amqp.broker import Broker
+from kirsch.amqp.client import RoomClient, RoomError, RoomMessage, read_message
+from kirsch.amqp.protocol import MARK, MESSAGE, Send
+
+KIRSCH = (sys.executable, "-m", "kirsch.cli.main")
+
+
+class TestReading:
+    def test_a_message_of_a_browser(self):
+        body = protocol.envelope("lobby", "c1", "Ada", Send("lobby", 7, {"text": "Hi"}), 1000, "ada")
+        assert read_message("lobby", body, MESSAGE, None, 5) == RoomMessage(
+            5, "lobby", {"text": "Hi"}, "c1", "Ada", "ada", 1000
+        )
+
+    def test_a_message_of_a_program(self):
+        assert read_message("lobby", b"Hi", None, "text/plain", 6) == RoomMessage(6, "lobby", "Hi")
+        assert read_message("lobby", b'{"a":1}', None, "application/json", 7) == RoomMessage(
+            7, "lobby", {"a": 1}
+        )
+
+    @pytest.mark.parametrize(
+        ("key", "body", "kind"),
+        [("lobby", b"{}", MARK), ("lobby", b"\xff", None), ("a b", b"Hi", None), ("lobby", b"[1]", MESSAGE)],
+    )
+    def test_what_is_no_message(self, key: str, body: bytes, kind: str | None):
+        assert read_message(key, body, kind, None, 1) is None
+
+
+@pytest.fixture
+def name(rabbit: Rabbit) -> str:
+    """The name of a Bridge, whose exchanges and stream are there."""
+    name = f"rooms-{token_hex(4)}"
+    with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+        channel = connection.channel()
+        channel.exchange_declare(f"{name}.rooms", "topic", durable=True)
+        channel.exchange_declare(f"{name}.events", "fanout")
+        channel.queue_declare(f"{name}.history", durable=True, arguments={"x-queue-type": "stream"})
+        channel.queue_bind(f"{name}.history", f"{name}.rooms", "#")
+    return name
+
+
+def verb(rabbit: Rabbit, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*KIRSCH, "room", *arguments],
+        env=os.environ | {"AMQP_URL": rabbit.url},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.services
+class TestWithABroker:
+    def test_what_is_sent_is_read(self, rabbit: Rabbit, name: str):
+        with RoomClient(Broker.parse(rabbit.url), name) as rooms:
+            rooms.send("lobby", "Hi")
+            rooms.send("kitchen", {"kettle": True})
+            rooms.send("lobby", ["Bye"])
+            found = rooms.tail(["lobby"], "first")
+            assert [next(found).data, next(found).data] == ["Hi", ["Bye"]]
+            # An offset in the middle of a chunk is where it begins.
+            assert next(rooms.tail(since=1)).data == {"kettle": True}
+
+    def test_an_order_is_an_event(self, rabbit: Rabbit, name: str):
+        with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+            channel = connection.channel()
+            queue = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(queue, f"{name}.events")
+            assert verb(rabbit, "kick", "eve", "lobby", "--reason", "Ads.", "--bridge", name).returncode == 0
+            _, _, body = channel.basic_get(queue, auto_ack=True)
+        expected = {"event": "order", "do": "kick", "user": "eve", "room": "lobby", "reason": "Ads."}
+        assert json.loads(body) == expected
+
+    def test_the_verbs(self, rabbit: Rabbit, name: str):
+        assert verb(rabbit, "send", "lobby", "Is anybody\x1b here?", "--bridge", name).returncode == 0
+        assert (
+            verb(rabbit, "send", "lobby", "--json", "--bridge", name, stdin='{"a":1}\n[2]\n').returncode == 0
+        )
+        done = verb(rabbit, "tail", "lobby", "--since", "first", "-n", "3", "--bridge", name)
+        assert done.stdout.splitlines() == ["lobby Is anybody\\x1b here?", 'lobby {"a": 1}', "lobby [2]"]
+        done = verb(rabbit, "tail", "--since", "2", "-n", "1", "--json", "--bridge", name)
+        assert json.loads(done.stdout)["data"] == [2]
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "why"),
+        [
+            (("send", "a room", "Hi"), 2, "room has 1 to 100 characters"),
+            (("send", "lobby", "{", "--json"), 2, "the message is not JSON"),
+            (("tail", "--since", "yesterday"), 2, "since is next, first, an offset"),
+            (("send", "lobby", "Hi", "--bridge", "none"), 1, "none.rooms"),
+            (
+                ("send", "lobby", "Hi", "--url", "amqp://127.0.0.1:1/"),
+                1,
+                "amqp://127.0.0.1:1: Connection refused",
+            ),
+            (("send", "lobby", "Hi", "--url", "http://x/"), 1, "the broker's URL is no amqp"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(
+        self, rabbit: Rabbit, name: str, arguments: tuple[str, ...], status: int, why: str
+    ):
+        done = verb(rabbit, "--help") if not arguments else verb(rabbit, *arguments)
+        assert (done.returncode, len(done.stderr.splitlines())) == (status, 1), done.stderr
+        assert why in done.stderr
+
+    def test_a_stream_that_is_not_there(self, rabbit: Rabbit):
+        with (
+            RoomClient(Broker.parse(rabbit.url), "nobody") as rooms,
+            pytest.raises(RoomError, match=r"no queue 'nobody\.history'"),
+        ):
+            next(rooms.tail())
