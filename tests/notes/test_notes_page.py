@@ -286,6 +286,8 @@ class TestLooks:
             box = button.bounding_box()
             assert box["height"] >= 44
             assert box["width"] >= 44
+        # There are no keys to speak of.
+        expect(page.locator(".hint:visible")).to_have_count(0)
         page.get_by_role("button", name="Edit: short").tap()
         page.get_by_role("textbox", name="Text of the note").fill("longer")
         page.get_by_role("button", name="Save", exact=True).tap()

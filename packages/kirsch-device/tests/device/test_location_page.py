@@ -64,6 +64,19 @@ def test_the_phones_location_live(open_page, running, phone):
     phone.move(gps=GPS | {"time": GPS["time"] + 2000})
 
 
+def test_the_circle_of_accuracy_is_whole(open_page, running, phone):
+    phone.move(gps=GPS | {"accuracy": 900.0, "latitude": GPS["latitude"] + 0.02, "time": GPS["time"] + 3000})
+    page = open_page(url_of(running))
+    expect(page.locator("#accuracy")).to_have_text("within 900 m,")
+    circle, picture = page.locator("#circle").bounding_box(), page.locator("svg:has(#circle)").bounding_box()
+    assert circle["height"] > 20
+    assert circle["y"] >= picture["y"]
+    assert circle["y"] + circle["height"] <= picture["y"] + picture["height"]
+    assert circle["x"] >= picture["x"]
+    assert circle["x"] + circle["width"] <= picture["x"] + picture["width"]
+    phone.move(gps=GPS | {"time": GPS["time"] + 4000})
+
+
 def test_the_browsers_own_location_allowed(open_page, running):
     page = open_page(
         url_of(running),
