@@ -375,21 +375,24 @@ class TestInbox:
                 provider.function(block)(self)
 
         paths = {"/function": provider.function(behind), "/class": Blocking}
-        limits = Limits(inbox=1000, ping_interval=0.05, ping_timeout=0.05)
+        limits = Limits(inbox=1000, ping_interval=0.05, ping_timeout=0.5)
         # Messages right behind the request: nobody has the time to be silent.
         with provider.serve(paths, limits=limits) as server:
             peers = {}
             for path in ("/function",) if provider.looped else paths:
                 request = wire.REQUEST.replace(b" / ", f" {path} ".encode())
                 peers[path] = wire.dial(server.address, request + masked(bytes(2000)) * 3)
-            # For longer than a ping is waited for it is not ended; with threads it may be pinged.
-            until = time.monotonic() + 0.4
+            # For longer than a ping is waited for it is not ended; with threads it may be pinged, and its answer
+            # is read if the server was slow to read the messages.
+            until = time.monotonic() + 0.8
             for peer in peers.values():
                 while (left := until - time.monotonic()) > 0:
                     peer.sock.settimeout(left)
                     with contextlib.suppress(TimeoutError):
-                        assert isinstance(peer.next(), Ping)
+                        event = peer.next()
+                        assert isinstance(event, Ping)
                         assert provider.name in ("threaded", "cherrypy", "wsgi")
+                        peer.answer(event)
                 peer.sock.settimeout(PATIENCE)
             go.set()
             for path, peer in peers.items():
