@@ -265,7 +265,8 @@ def test_cluster(connection, alone):
     assert cluster.balancer() is True
     assert cluster.balancer(False) is True
     assert cluster.balancer(True) is False
-    assert cluster.balance() in (True, False)
+    assert cluster.balance().ran in (True, False)
+    assert cluster.balance(dry_run=True).made == 0
     for switch in (cluster.normalizer, cluster.splitting, cluster.merging):
         before = switch()
         assert switch(before) is before

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import jpype
 
 from kirsch.hbase import convert
-from kirsch.hbase.cluster import Cluster, Regions
+from kirsch.hbase.cluster import Cluster
 from kirsch.hbase.errors import Invalid, NotFound
 from kirsch.hbase.jvm import cls, hbase
-from kirsch.hbase.names import namespace_name, table_name
+from kirsch.hbase.names import family_name, namespace_name, table_name
 from kirsch.hbase.peer import Peers
 from kirsch.hbase.permission import Labels, Permissions
 from kirsch.hbase.quota import Quotas
+from kirsch.hbase.region import Regions
 from kirsch.hbase.rsgroup import Groups
 from kirsch.hbase.schema import Family, Schema, families, of_fields
 
@@ -77,6 +78,7 @@ class Snapshots:
     """Snapshots of tables, as `admin.snapshots`."""
 
     def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
         self._call = connection.call
         self._java = java
 
@@ -110,21 +112,33 @@ class Snapshots:
             properties.put("MAX_FILESIZE", cls("java.lang.Long").valueOf(max_filesize))
         self._call(self._java.snapshot, name, java_name, how, properties)
 
-    def restore(self, name: str, *, safe: bool = True) -> None:
-        """Restore the table of a snapshot; an enabled table is disabled meanwhile. With `safe` a snapshot of
-        the present state is taken first, which is restored on failure. Raises NotFound."""
+    def restore(
+        self, name: str, *, safe: bool | None = True, acl: bool = False, disable: bool = True
+    ) -> None:
+        """Restore the table of a snapshot, with `acl` its permissions too. With `safe` a snapshot of the
+        present state is taken first, which is restored on failure (None: as hbase-site.xml says). An enabled
+        table is disabled meanwhile, or refused without `disable`. Raises NotFound, Disabled."""
+        if safe is None:
+            configuration = self._connection.java.getConfiguration()
+            safe = bool(configuration.getBoolean("hbase.snapshot.restore.take.failsafe.snapshot", False))
+        if not disable:
+            self._call(self._java.restoreSnapshot, name, safe, acl)
+            return
         snapshot = next((one for one in self.list() if one.name == name), None)
         java_name = hbase("TableName").valueOf(snapshot.table) if snapshot else None
         enabled = java_name is not None and self._call(self._java.isTableEnabled, java_name)
         if enabled:
             self._call(self._java.disableTable, java_name)
-        self._call(self._java.restoreSnapshot, name, safe)
+        self._call(self._java.restoreSnapshot, name, safe, acl)
         if enabled:
             self._call(self._java.enableTable, java_name)
 
-    def clone(self, name: str, table: str, acl: bool = False) -> None:
-        """Create a table from a snapshot; `acl` restores its permissions. Raises NotFound, Exists."""
-        self._call(self._java.cloneSnapshot, name, hbase("TableName").valueOf(table_name(table)), acl)
+    def clone(self, name: str, table: str, acl: bool = False, tracker: str | None = None) -> None:
+        """Create a table from a snapshot; `acl` restores its permissions, `tracker` says how its files are
+        tracked. Raises NotFound, Exists."""
+        java_name = hbase("TableName").valueOf(table_name(table))
+        more = () if tracker is None else (tracker,)
+        self._call(self._java.cloneSnapshot, name, java_name, acl, *more)
 
     def drop(self, name: str) -> None:
         """Delete a snapshot. Raises NotFound."""
@@ -351,14 +365,22 @@ class Admin:
             change = self.java.modifyColumnFamilyStoreFileTracker
             self.connection.call(change, self.name(table), family.encode(), tracker)
 
-    def flush(self, table: str) -> None:
-        """Write a table's memory to files."""
-        self.connection.call(self.java.flush, self.name(table))
+    def flush(self, table: str, family: str | None = None) -> None:
+        """Write the memory of a table, or of one of its families, to files."""
+        more = () if family is None else (convert.to_java(family_name(family)),)
+        self.connection.call(self.java.flush, self.name(table), *more)
 
-    def compact(self, table: str, family: str | None = None, major: bool = False) -> None:
-        """Merge a table's files, in the background."""
+    def compact(
+        self, table: str, family: str | None = None, major: bool = False, kind: str = "NORMAL"
+    ) -> None:
+        """Merge a table's files, or those of its large objects (`kind` MOB), in the background. Raises
+        Invalid."""
+        kinds = {str(one.name()): one for one in hbase("client.CompactType").values()}
+        if kind.upper() not in kinds:
+            raise Invalid(f"{kind} is none of {', '.join(kinds)}")
         function = self.java.majorCompact if major else self.java.compact
-        self.connection.call(function, self.name(table), *(() if family is None else (family.encode(),)))
+        more = () if family is None else (convert.to_java(family_name(family)),)
+        self.connection.call(function, self.name(table), *more, kinds[kind.upper()])
 
     @staticmethod
     def name(table: str) -> Any:

@@ -1,15 +1,15 @@
-"""The cluster: its servers, the regions of its tables, its balancer and the master's periodic chores."""
+"""The cluster: its servers, its balancer, the master's periodic chores, and logs that servers keep."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import jpype
 
 from kirsch.hbase.calls import call
 from kirsch.hbase.convert import to_java
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.names import table_name
+from kirsch.hbase.names import namespace_name, table_name
+from kirsch.hbase.region import RegionLoad, megabytes, region_load
 
 if TYPE_CHECKING:
     from kirsch.hbase.connection import Connection
@@ -35,28 +35,6 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionLoad:
-    """Load of a region: sizes in MB, those of indexes and Bloom filters in KB; `compacted` of
-    `compacting` cells; `major` is when its files became one, in ms (0: not yet)."""
-
-    name: bytes
-    server: str
-    stores: int
-    files: int
-    files_size: float
-    memstore: float
-    reads: int
-    filtered_reads: int
-    writes: int
-    index: float
-    bloom: float
-    compacting: int
-    compacted: int
-    major: int
-    locality: float
-
-
-@dataclass(frozen=True, slots=True)
 class ReplicationLoad:
     """Replication by a server: to a `peer`, or from others, with none: times in ms, logs that wait."""
 
@@ -76,6 +54,31 @@ class Task:
     state: str
     description: str
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Result of a run of the balancer: the moves of regions that it planned, and those that it made."""
+
+    ran: bool
+    planned: int
+    made: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRequest:
+    """Request that a server took long for, or had a large answer to: `started` and what follows in ms, `size`
+    in bytes."""
+
+    started: int
+    duration: int
+    queued: int
+    size: int
+    method: str
+    user: str
+    client: str
+    region: str
+    call: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class Cluster:
     """
 
     def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
         self._call = connection.call
         self._java = java
 
@@ -149,9 +153,30 @@ class Cluster:
             for name, task in found
         ]
 
-    def balance(self, force: bool = False) -> bool:
-        """Distribute regions evenly over the servers. Return whether the balancer ran."""
-        return bool(self._call(self._java.balance, force))
+    def balance(self, force: bool = False, dry_run: bool = False) -> Balance:
+        """Distribute regions evenly over the servers; with `force` while regions are in transition, with
+        `dry_run` only plan it."""
+        request = hbase("client.BalanceRequest").newBuilder()
+        request.setIgnoreRegionsInTransition(force)
+        request.setDryRun(dry_run)
+        answer = self._call(self._java.balance, request.build())
+        return Balance(
+            bool(answer.isBalancerRan()), int(answer.getMovesCalculated()), int(answer.getMovesExecuted())
+        )
+
+    def normalize(
+        self, tables: Iterable[str] = (), pattern: str | None = None, namespace: str | None = None
+    ) -> bool:
+        """Split and merge regions to similar sizes: of some tables, or of all. Return whether it will be
+        done."""
+        builder = hbase("client.NormalizeTableFilterParams$Builder")()
+        if names := [hbase("TableName").valueOf(table_name(name)) for name in tables]:
+            builder.tableNames(to_java(names))
+        if pattern is not None:
+            builder.regex(pattern)
+        if namespace is not None:
+            builder.namespace(namespace_name(namespace))
+        return bool(self._call(self._java.normalize, builder.build()))
 
     # Switches
 
@@ -219,6 +244,57 @@ class Cluster:
         """Return the security features that are on: AUTHORIZATION, CELL_VISIBILITY, …"""
         return sorted(str(one.name()) for one in self._call(self._java.getSecurityCapabilities))
 
+    def check(self) -> bool:
+        """Look for inconsistencies now. Return whether that ran; the master's page has what it found."""
+        checks = self._call(self._connection.java.getHbck)
+        try:
+            return bool(self._call(checks.runHbckChore))
+        finally:
+            checks.close()
+
+    # Logs in the memory of servers
+
+    def slow_requests(
+        self,
+        servers: Iterable[str] = (),
+        *,
+        large: bool = False,
+        limit: int = 10,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[SlowRequest]:
+        """Return slow requests, or those with `large` answers, of servers, of all if none is named. `limit`
+        is for each server; `filters` has regionName, tableName, clientAddress, userName, filterByOperator."""
+        kind = "LARGE_LOG" if large else "SLOW_LOG"
+        found = self._log(kind, hbase("ServerType").REGION_SERVER, servers or self.live(), limit, filters)
+        return [
+            SlowRequest(
+                int(one.getStartTime()),
+                int(one.getProcessingTime()),
+                int(one.getQueueTime()),
+                int(one.getResponseSize()),
+                str(one.getMethodName()),
+                str(one.getUserName()),
+                str(one.getClientAddress()),
+                str(one.getRegionName() or ""),
+                str(one.getCallDetails()),
+            )
+            for one in found
+        ]
+
+    def balancer_log(self, rejections: bool = False, limit: int = 250) -> list[dict[str, Any]]:
+        """Return the balancer's decisions, or the `rejections` of runs in which it did nothing."""
+        kind = "BALANCER_REJECTION" if rejections else "BALANCER_DECISION"
+        found = self._log(kind, hbase("ServerType").MASTER, (), limit, None)
+        return [json.loads(str(one.toJsonPrettyPrint())) for one in found]
+
+    def _log(
+        self, kind: str, where: Any, servers: Iterable[str], limit: int, filters: Mapping[str, str] | None
+    ) -> Any:
+        names = to_java(set())
+        for server in servers:
+            names.add(self._server(server))
+        return self._call(self._java.getLogEntries, names, kind, where, limit, to_java(filters or {}))
+
     # Servers
 
     def live(self) -> list[str]:
@@ -228,6 +304,10 @@ class Cluster:
     def dead(self) -> list[str]:
         """Return the region servers that the master considers dead."""
         return _names(self._call(self._java.listDeadServers))
+
+    def clear_dead(self, servers: Iterable[str]) -> list[str]:
+        """Remove dead servers from the master's list. Return those that remain of these."""
+        return _names(self._call(self._java.clearDeadServers, self._servers(servers)))
 
     def decommissioned(self) -> list[str]:
         """Return the region servers that get no regions."""
@@ -261,6 +341,10 @@ class Cluster:
     def roll_log(self, server: str) -> None:
         """Start a new write-ahead log on a server."""
         self._call(self._java.rollWALWriter, self._server(server))
+
+    def flush(self, server: str) -> None:
+        """Write the memory of all regions of a server to files."""
+        self._call(self._java.flushRegionServer, self._server(server))
 
     def compact(self, server: str, major: bool = False) -> None:
         """Compact all regions of a server, in the background."""
@@ -297,14 +381,6 @@ def _names(servers: Any) -> list[str]:
     return sorted(str(server.getServerName()) for server in servers)
 
 
-def _megabytes(size: Any) -> float:
-    return float(size.get(hbase("Size$Unit").MEGABYTE))
-
-
-def _kilobytes(size: Any) -> float:
-    return float(size.get(hbase("Size$Unit").KILOBYTE))
-
-
 def _server(entry: Any) -> Server:
     metrics = entry.getValue()
     regions = [*metrics.getRegionMetrics().values()]
@@ -312,40 +388,21 @@ def _server(entry: Any) -> Server:
         str(entry.getKey().getServerName()),
         len(regions),
         int(metrics.getRequestCountPerSecond()),
-        _megabytes(metrics.getUsedHeapSize()),
-        _megabytes(metrics.getMaxHeapSize()),
+        megabytes(metrics.getUsedHeapSize()),
+        megabytes(metrics.getMaxHeapSize()),
         int(metrics.getRequestCount()),
         sum(int(one.getReadRequestCount()) for one in regions),
         sum(int(one.getWriteRequestCount()) for one in regions),
         sum(int(one.getStoreCount()) for one in regions),
         sum(int(one.getStoreFileCount()) for one in regions),
-        sum(_megabytes(one.getStoreFileSize()) for one in regions),
-        sum(_megabytes(one.getMemStoreSize()) for one in regions),
+        sum(megabytes(one.getStoreFileSize()) for one in regions),
+        sum(megabytes(one.getMemStoreSize()) for one in regions),
         tuple(sorted(str(name) for name in metrics.getCoprocessorNames())),
     )
 
 
 def _loads(entry: Any) -> list[RegionLoad]:
-    return [
-        RegionLoad(
-            bytes(one.getRegionName()),
-            str(entry.getKey().getServerName()),
-            int(one.getStoreCount()),
-            int(one.getStoreFileCount()),
-            _megabytes(one.getStoreFileSize()),
-            _megabytes(one.getMemStoreSize()),
-            int(one.getReadRequestCount()),
-            int(one.getFilteredReadRequestCount()),
-            int(one.getWriteRequestCount()),
-            _kilobytes(one.getStoreFileUncompressedDataIndexSize()),
-            _kilobytes(one.getBloomFilterSize()),
-            int(one.getCompactingCellCount()),
-            int(one.getCompactedCellCount()),
-            int(one.getLastMajorCompactionTimestamp()),
-            float(one.getDataLocality()),
-        )
-        for one in entry.getValue().getRegionMetrics().values()
-    ]
+    return [region_load(entry.getKey(), one) for one in entry.getValue().getRegionMetrics().values()]
 
 
 def _replication(entry: Any) -> list[ReplicationLoad]:
@@ -363,95 +420,3 @@ def _replication(entry: Any) -> list[ReplicationLoad]:
     ]
     sink = metrics.getReplicationLoadSink()
     return found if sink is None else [*found, ReplicationLoad(name, None, int(sink.getAgeOfLastAppliedOp()))]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A range of a table's keys, from `start` (inclusive) to `stop` (exclusive; empty: the end).
-
-    `server` is `host,port,started`, empty while no server has the region; `name` is the encoded name that
-    commands take.
-    """
-
-    name: str
-    table: str
-    start: bytes
-    stop: bytes
-    server: str
-    replica: int = 0
-
-
-class Regions:
-    """Regions of tables, as `admin.regions`. A method that takes a region takes its encoded or full name
-    too."""
-
-    def __init__(self, connection: "Connection", java: Any) -> None:
-        self._connection = connection
-        self._call = connection.call
-        self._java = java
-
-    def list(self, table: str) -> list[Region]:
-        """Return a table's regions in the order of their keys. Raises NotFound."""
-        name = hbase("TableName").valueOf(table_name(table))
-        self._call(self._java.getDescriptor, name)
-        locator = self._connection.java.getRegionLocator(name)
-        try:
-            locator.clearRegionLocationCache()
-            return [_region(one) for one in self._call(locator.getAllRegionLocations)]
-        finally:
-            locator.close()
-
-    def of(self, table: str, row: bytes) -> Region:
-        """Return the region of a row. Raises NotFound."""
-        locator = self._connection.java.getRegionLocator(hbase("TableName").valueOf(table_name(table)))
-        try:
-            return _region(self._call(locator.getRegionLocation, row, jpype.JBoolean(True)))
-        finally:
-            locator.close()
-
-    def split(self, table_or_region: "str | Region", at: bytes | None = None) -> None:
-        """Split a region, or every region of a table, at a key or in the middle. Returns before it is
-        done."""
-        point = () if at is None else (to_java(at),)
-        if isinstance(table_or_region, Region):
-            self._call(self._java.splitRegion, encoded(table_or_region), *point)
-        else:
-            self._call(self._java.split, hbase("TableName").valueOf(table_name(table_or_region)), *point)
-
-    def merge(self, first: Region, second: Region, force: bool = False) -> None:
-        """Merge two adjacent regions; `force` permits others. Returns before it is done."""
-        self._call(self._java.mergeRegions, encoded(first), encoded(second), force)
-
-    def truncate(self, region: "Region | bytes") -> None:
-        """Delete all rows of a region."""
-        self._call(self._java.truncateRegion, encoded(region))
-
-    def move(self, region: "Region | bytes", server: str = "") -> None:
-        """Move a region to a server named `host,port,started`, or to any other."""
-        target = (call(hbase("ServerName").valueOf, server),) if server else ()
-        self._call(self._java.move, encoded(region), *target)
-
-    def assign(self, region: "Region | bytes") -> None:
-        """Assign a region to a server."""
-        self._call(self._java.assign, encoded(region))
-
-    def unassign(self, region: "Region | bytes") -> None:
-        """Close a region. The master does not open it elsewhere."""
-        self._call(self._java.unassign, encoded(region))
-
-
-def encoded(region: "Region | bytes") -> Any:
-    """Return a region's name as a Java byte[]; some overloads take an array of arrays too."""
-    return to_java(region if isinstance(region, bytes) else region.name.encode())
-
-
-def _region(java: Any) -> Region:
-    region, server = java.getRegion(), java.getServerName()
-    return Region(
-        str(region.getEncodedName()),
-        str(region.getTable().getNameAsString()),
-        bytes(region.getStartKey()),
-        bytes(region.getEndKey()),
-        str(server.getServerName()) if server is not None else "",
-        int(region.getReplicaId()),
-    )

@@ -30,21 +30,46 @@ class Permission:
     family: str = ""
     qualifier: str = ""
 
+    def java(self) -> Any:
+        """Return a Java UserPermission. Raises Invalid."""
+        kind = hbase("security.access.Permission")
+        if self.table:
+            builder = kind.newBuilder(hbase("TableName").valueOf(table_name(self.table)))
+            if self.family:
+                builder.withFamily(family_name(self.family))
+            if self.qualifier:
+                builder.withQualifier(self.qualifier.encode())
+        elif self.family or self.qualifier:
+            raise Invalid("a permission for a family or column needs its table: table=")
+        elif self.namespace:
+            builder = kind.newBuilder(namespace_name(self.namespace))
+        else:
+            builder = kind.newBuilder()
+        unknown = set(self.actions.upper()) - set(ACTIONS)
+        if unknown:
+            words = ", ".join(f"{letter} ({word.lower()})" for letter, word in ACTIONS.items())
+            raise Invalid(f"{self.actions!r}: actions are letters of {words}")
+        action = hbase("security.access.Permission$Action")
+        actions = [action.valueOf(ACTIONS[letter]) for letter in self.actions.upper()]
+        built = builder.withActions(jpype.JArray(action)(actions)).build()
+        return hbase("security.access.UserPermission")(self.user, built)
+
 
 class Permissions:
     """`admin.permissions`. Raises Unsupported where the server does not control access, Denied."""
 
     def __init__(self, connection: "Connection", java: Any) -> None:
+        self._connection = connection
         self._call = connection.call
         self._java = java
 
     def grant(self, permission: Permission, *, add: bool = False) -> None:
         """Grant a permission, in place of the present ones, or with `add` in addition."""
-        self._call(self._java.grant, _java(permission), add)
+        self._call(self._java.grant, permission.java(), add)
 
     def revoke(self, permission: Permission) -> None:
         """Revoke a permission with all its actions."""
-        self._call(self._java.revoke, _java(permission))
+        self._call(self._java.revoke, permission.java())
 
     def list(self, *, user: str = "", namespace: str = "", table: str = "") -> list[Permission]:
         """Return the permissions of a user, a namespace or a table; global ones if neither of these is
@@ -60,29 +85,12 @@ class Permissions:
             builder.withUserName(user)
         return [_permission(one) for one in self._call(self._java.getUserPermissions, builder.build())]
 
-
-def _java(permission: Permission) -> Any:
-    kind = hbase("security.access.Permission")
-    if permission.table:
-        builder = kind.newBuilder(hbase("TableName").valueOf(table_name(permission.table)))
-        if permission.family:
-            builder.withFamily(family_name(permission.family))
-        if permission.qualifier:
-            builder.withQualifier(permission.qualifier.encode())
-    elif permission.family or permission.qualifier:
-        raise Invalid("a permission for a family or column needs its table: table=")
-    elif permission.namespace:
-        builder = kind.newBuilder(namespace_name(permission.namespace))
-    else:
-        builder = kind.newBuilder()
-    unknown = set(permission.actions.upper()) - set(ACTIONS)
-    if unknown:
-        words = ", ".join(f"{letter} ({word.lower()})" for letter, word in ACTIONS.items())
-        raise Invalid(f"{permission.actions!r}: actions are letters of {words}")
-    action = hbase("security.access.Permission$Action")
-    actions = [action.valueOf(ACTIONS[letter]) for letter in permission.actions.upper()]
-    built = builder.withActions(jpype.JArray(action)(actions)).build()
-    return hbase("security.access.UserPermission")(permission.user, built)
+    def find(self, pattern: str | None = None) -> Sequence[Permission]:
+        """Return the permissions of the tables whose names match a regular expression, of a namespace
+        (`@name`), or global ones."""
+        client = hbase("security.access.AccessControlClient")
+        found = self._call(client.getUserPermissions, self._connection.java, pattern)
+        return [_permission(one) for one in found]
 
 
 def _permission(java: Any) -> Permission:

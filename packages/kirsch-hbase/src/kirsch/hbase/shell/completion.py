@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kirsch.hbase.shell.command import GROUPS, Bound, Command, ShellTable
-from kirsch.hbase.shell.session import python_bytes, shown
+from kirsch.hbase.shell.session import data, shown, table_name
 
 if TYPE_CHECKING:
     from kirsch.hbase.shell.interpreter import Interpreter
@@ -125,21 +125,20 @@ class Completion:
         return found
 
     def _tables(self) -> list[str]:
-        return [str(name) for name in self._interpreter.session.admin("listTableNames")]
+        return list(self._interpreter.session.admin.tables())
 
     def _namespaces(self) -> list[str]:
-        return [str(name) for name in self._interpreter.session.admin("listNamespaces")]
+        return list(self._interpreter.session.admin.namespaces.list())
 
     def _servers(self) -> list[str]:
-        return [str(server.getServerName()) for server in self._interpreter.session.live()]
+        return list(self._interpreter.session.admin.cluster.live())
 
     def _snapshots(self) -> list[str]:
-        return [str(one.getName()) for one in self._interpreter.session.admin("listSnapshots")]
+        return [one.name for one in self._interpreter.session.admin.snapshots.list()]
 
     def _families(self, table: str) -> list[str]:
-        session = self._interpreter.session
-        descriptor = session.admin("getDescriptor", session.table_name(table))
-        return [shown(python_bytes(name)) for name in descriptor.getColumnFamilyNames()]
+        schema = self._interpreter.session.admin.schema(table_name(table))
+        return [shown(data(family.name)) for family in schema.families]
 
     def _columns(self, table: str) -> list[str]:
         return [f"{family}:" for family in self._families(table)]

@@ -99,7 +99,6 @@ class Session:
         self._done = threading.Event()
         self._made: Any = None
         self._failed: BaseException | None = None
-        self._admin: tuple[Any, Any] | None = None
         self._thread: threading.Thread | None = None
 
     # The connection
@@ -158,16 +157,10 @@ class Session:
         """Call a Java method, so that Ctrl-C ends it. Raises HBaseError."""
         return self.connection.call(method, *arguments)
 
-    def admin(self, method: str, *arguments: Any) -> Any:
-        """Call a method of Java's Admin."""
-        return self.call(getattr(self.java_admin, method), *arguments)
-
     @property
-    def java_admin(self) -> Any:
-        connection = self.connection
-        if self._admin is None or self._admin[0] is not connection:
-            self._admin = (connection, self.call(connection.java.getAdmin))
-        return self._admin[1]
+    def admin(self) -> Any:
+        """Return the connection's Admin."""
+        return self.connection.admin
 
     def table(self, name: str) -> Any:
         """Return a table for a variable."""
@@ -192,12 +185,6 @@ class Session:
         _ = self.connection
         return jvm.cls(name if name.startswith(("java.", "org.")) else f"org.apache.hadoop.hbase.{name}")
 
-    def table_name(self, name: Any) -> Any:
-        """Return a TableName. Raises Invalid."""
-        from kirsch.hbase.names import table_name
-
-        return self.call(self.java("TableName").valueOf, table_name(text(name, "a table's name")))
-
     def bytes(self, value: Any) -> Any:
         """Return a Java byte[] of a text, bytes or number."""
         return java_bytes(data(value))
@@ -213,13 +200,6 @@ class Session:
         """Return a java.util.regex.Pattern. Raises HBaseError."""
         return self.call(self.java("java.util.regex.Pattern").compile, text(regex, "a pattern"))
 
-    def map(self, values: Mapping[Any, Any]) -> Any:
-        """Return a Java Map of strings."""
-        made = self.java("java.util.HashMap")()
-        for key, value in values.items():
-            made.put(str(key), _setting(value))
-        return made
-
     def enum(self, name: str, value: Any) -> Any:
         """Return a value of an enum by its name in any case. Raises CommandError with the values there
         are."""
@@ -229,35 +209,34 @@ class Session:
             raise CommandError(f"{value} is none of {', '.join(values)}")
         return values[given]
 
-    def metrics(self) -> Any:
-        return self.admin("getClusterMetrics")
-
-    def live(self) -> list[Any]:
-        """Return the ServerNames of the live region servers."""
-        return sorted(self.metrics().getLiveServerMetrics().keySet(), key=lambda s: str(s.getServerName()))
-
-    def server(self, name: Any) -> Any:
+    def server(self, name: Any) -> str:
         """Return a live region server by HOST,PORT,START, HOST:PORT, or HOST where it runs only one. Raises
         CommandError with those there are."""
         given = text(name, "a server's name")
-        there = self.live()
+        there = self.admin.cluster.live()
         wanted = given.replace(":", ",")
-        found = [s for s in there if f"{s.getServerName()},".startswith(f"{wanted},")]
+        found = [server for server in there if f"{server},".startswith(f"{wanted},")]
         if len(found) == 1:
-            return found[0]
+            return str(found[0])
         if not found and given.count(",") == 2:
-            return self.call(self.java("ServerName").valueOf, given)
-        names = ", ".join(str(s.getServerName()) for s in there) or "none"
+            return given
         raise CommandError(
-            f"{given} is {'no' if not found else 'more than one'} region server; there are: {names}"
+            f"{given} is {'no' if not found else 'more than one'} region server; "
+            f"there are: {', '.join(there) or 'none'}"
         )
 
-    def servers(self, names: Any) -> Any:
-        """Return a Java List<ServerName>; all live ones where none is named, or '*'."""
-        made = self.java("java.util.ArrayList")()
-        for server in self.live() if not names or names == "*" else [self.server(n) for n in many(names)]:
-            made.add(server)
-        return made
+    def servers(self, names: Any) -> list[str]:
+        """Return region servers; all live ones where none is named, or '*' or 'all'."""
+        if not names or names in ("*", "all"):
+            return list(self.admin.cluster.live())
+        return [self.server(name) for name in many(names)]
+
+
+def table_name(name: Any) -> str:
+    """Return a table's name that a person types, without `default:` before it. Raises Invalid."""
+    from kirsch.hbase import names
+
+    return names.table_name(text(name, "a table's name"))
 
 
 def data(value: Any) -> bytes:
@@ -325,9 +304,3 @@ def shown(value: bytes) -> str:
     except UnicodeDecodeError:
         return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02X}" for b in value)
     return "".join(c if c.isprintable() else "".join(f"\\x{b:02X}" for b in c.encode()) for c in decoded)
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return text(value, "a setting's value")

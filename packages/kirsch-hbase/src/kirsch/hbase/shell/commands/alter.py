@@ -7,7 +7,7 @@ from kirsch.hbase.schema import Schema, coprocessor_class
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts
 from kirsch.hbase.shell.command import CommandError, UsageError, command
-from kirsch.hbase.shell.session import Session, data, family_text, many, shown, text
+from kirsch.hbase.shell.session import Session, data, family_text, many, shown, table_name, text
 
 GROUP = "ddl"
 ALTER = ("NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME")
@@ -56,17 +56,13 @@ def alter_status(session: Session, table: Any) -> Facts:
 
     alter_status 't1'
     """
-    name = session.table_name(table)
-    session.admin("getDescriptor", name)
-    counts = session.metrics().getTableRegionStatesCount().get(name)
-    total = 0 if counts is None else int(counts.getTotalRegions())
-    moving = 0 if counts is None else int(counts.getRegionsInTransition())
+    total, moving = session.admin.regions.count(table_name(table))
     return Facts({"REGIONS": total, "UPDATED": total - moving}, f"{total - moving}/{total} regions updated")
 
 
 def _alter(session: Session, table: Any, changes: Any, options: Any, wait: bool = True) -> None:
-    admin = session.connection.admin
-    altered: Schema = admin.schema(str(session.table_name(table)))
+    admin = session.admin
+    altered: Schema = admin.schema(table_name(table))
     given = [*changes, *([options] if options else [])]
     if not given:
         raise UsageError("alter: change what? alter 't1', NAME => 'f1', VERSIONS => 5")

@@ -1,6 +1,5 @@
 """Commands of the group `tools` for the balancer and the normalizer."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -69,15 +68,11 @@ def balancer(session: Session, *how: str) -> Facts:
         raise CommandError(
             f"balancer does not know {', '.join(sorted(unknown))}: there are ignore_rit and dry_run"
         )
-    request = session.java("client.BalanceRequest").newBuilder()
-    request.setIgnoreRegionsInTransition(bool(given & {"force", "ignore_rit"}))
-    request.setDryRun("dry_run" in given)
-    answer = session.admin("balance", request.build())
-    ran = bool(answer.isBalancerRan())
-    calculated, executed = int(answer.getMovesCalculated()), int(answer.getMovesExecuted())
+    done = session.admin.cluster.balance(bool(given & {"force", "ignore_rit"}), "dry_run" in given)
     return Facts(
-        {"RAN": ran, "MOVES_CALCULATED": calculated, "MOVES_EXECUTED": executed},
-        f"The balancer {'ran' if ran else 'did not run'}: {calculated} moves calculated, {executed} executed",
+        {"RAN": done.ran, "MOVES_CALCULATED": done.planned, "MOVES_EXECUTED": done.made},
+        f"The balancer {'ran' if done.ran else 'did not run'}: {done.planned} moves calculated, "
+        f"{done.made} executed",
     )
 
 
@@ -97,17 +92,13 @@ def normalize(
     normalize TABLE_NAMES => ['t1', 't2'], NAMESPACE => 'ns1'
     normalize REGEX => 't.*'
     """
-    builder = session.java("client.NormalizeTableFilterParams$Builder")()
-    if names := [*many(table_name), *many(table_names)]:
-        tables = session.java("java.util.ArrayList")()
-        for name in names:
-            tables.add(session.table_name(name))
-        builder.tableNames(tables)
-    if regex is not None:
-        builder.regex(text(regex, "a pattern"))
-    if namespace is not None:
-        builder.namespace(text(namespace, "a namespace's name"))
-    return bool(session.admin("normalize", builder.build()))
+    return bool(
+        session.admin.cluster.normalize(
+            [text(name, "a table's name") for name in (*many(table_name), *many(table_names))],
+            None if regex is None else text(regex, "a pattern"),
+            None if namespace is None else text(namespace, "a namespace's name"),
+        )
+    )
 
 
 @command(GROUP)
@@ -119,7 +110,7 @@ def get_balancer_decisions(session: Session, *, limit: int = 250) -> Grid:
 
     The master keeps it where hbase.master.balancer.decision.buffer.enabled is true.
     """
-    return _balancer(session, "BALANCER_DECISION", limit)
+    return _entries(session.admin.cluster.balancer_log(limit=limit))
 
 
 @command(GROUP)
@@ -131,14 +122,10 @@ def get_balancer_rejections(session: Session, *, limit: int = 250) -> Grid:
 
     The master keeps it where hbase.master.balancer.rejection.buffer.enabled is true.
     """
-    return _balancer(session, "BALANCER_REJECTION", limit)
+    return _entries(session.admin.cluster.balancer_log(True, limit))
 
 
-def _balancer(session: Session, kind: str, limit: int) -> Grid:
-    where = session.java("client.ServerType").MASTER
-    nobody = session.java("java.util.Collections").emptySet()
-    found = session.admin("getLogEntries", nobody, kind, where, limit, session.map({}))
-    entries = [json.loads(str(entry.toJsonPrettyPrint())) for entry in found]
+def _entries(entries: list[dict[str, Any]]) -> Grid:
     columns = tuple(dict.fromkeys(key for entry in entries for key in entry))
     rows = [[entry.get(column) for column in columns] for entry in entries]
     return Grid([column.upper() for column in columns], rows, "entry")

@@ -11,7 +11,7 @@ from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.session import Session, data, family_text, many, python_bytes, shown, text
+from kirsch.hbase.shell.session import Session, data, family_text, many, shown, table_name, text
 
 GROUP = "ddl"
 # How `describe` marks settings that differ for a family.
@@ -79,7 +79,7 @@ def create(session: Session, table: Any, *families: Any, **options: Any) -> Any:
     table's: MAX_FILESIZE, MEMSTORE_FLUSHSIZE, READONLY, DURABILITY, SPLIT_POLICY, REGION_REPLICATION,
     PRIORITY, … Answers the table, for a variable.
     """
-    made = Schema(str(session.table_name(table)))
+    made = Schema(table_name(table))
     splitting: dict[str, Any] = {}
     for given in [*families, *([options] if options else [])]:
         hash_ = schema.upper(given) if isinstance(given, dict) else {"NAME": given}
@@ -137,7 +137,7 @@ def describe(session: Session, table: Any) -> Facts:
     describe 'ns1:t1'
     """
     admin = session.connection.admin
-    name = str(session.table_name(table))
+    name = table_name(table)
     found, enabled = admin.schema(name), admin.enabled(name)
     families = [{"NAME": _printable(family.name), **_family(family)} for family in found.families]
     coprocessors = {f"{schema.COPROCESSOR}${n}": spec for n, spec in enumerate(found.coprocessors, 1)}
@@ -216,7 +216,7 @@ def change_sft(session: Session, table: Any, *family_and_tracker: Any) -> None:
         raise UsageError(
             "change_sft: change_sft 'TABLE', 'TRACKER' or change_sft 'TABLE', 'FAMILY', 'TRACKER'"
         )
-    name = str(session.table_name(table))
+    name = table_name(table)
     session.connection.admin.change_store_files(name, words[-1], words[0] if len(words) == 2 else None)
 
 
@@ -283,9 +283,7 @@ def get_table(session: Session, table: Any) -> Any:
 
     table_help says more.
     """
-    name = session.table_name(table)
-    session.admin("getDescriptor", name)
-    return session.table(str(name))
+    return session.table(session.admin.schema(table_name(table)).name)
 
 
 @command(GROUP)
@@ -301,33 +299,23 @@ def list_regions(session: Session, table: Any, *more: Any, locality_threshold: f
     columns = [text(c).upper() for one in more if not isinstance(one, str | bytes) for c in many(one)]
     if unknown := [c for c in columns if c not in REGION_COLUMNS]:
         raise CommandError(f"there is no column {unknown[0]}: there are {', '.join(REGION_COLUMNS)}")
-    name = session.table_name(table)
-    session.admin("getDescriptor", name)
-    locator = session.connection.java.getRegionLocator(name)
-    try:
-        locations = list(session.call(locator.getAllRegionLocations))
-    finally:
-        locator.close()
-    metrics = {}
-    for server in {
-        str(one.getServerName()): one.getServerName() for one in locations if one.getServerName()
-    }.values():
-        for region in session.admin("getRegionMetrics", server, name):
-            metrics[python_bytes(region.getRegionName())] = region
+    regions, name = session.admin.regions, table_name(table)
+    loads = {load.name: load for load in regions.loads(name)}
     rows = []
-    for location in locations:
-        server, info = str(location.getServerName()), location.getRegion()
-        load = metrics.get(python_bytes(info.getRegionName()))
-        locality = 0.0 if load is None else float(load.getDataLocality())
-        if server.startswith(prefix) and (locality_threshold is None or locality < float(locality_threshold)):
+    for one in regions.list(name):
+        load = loads.get(one.full_name)
+        locality = 0.0 if load is None else load.locality
+        if one.server.startswith(prefix) and (
+            locality_threshold is None or locality < float(locality_threshold)
+        ):
             rows.append(
                 (
-                    server,
-                    shown(python_bytes(info.getRegionName())),
-                    python_bytes(info.getStartKey()),
-                    python_bytes(info.getEndKey()),
-                    0 if load is None else int(load.getStoreFileSize().getLongValue()),
-                    0 if load is None else int(load.getRequestCount()),
+                    one.server,
+                    shown(one.full_name),
+                    one.start,
+                    one.stop,
+                    0 if load is None else int(load.files_size),
+                    0 if load is None else load.reads + load.writes,
                     round(locality, 3),
                 )
             )
@@ -342,21 +330,14 @@ def locate_region(session: Session, table: Any, row: Any) -> Facts:
 
     locate_region 't1', 'r1'
     """
-    name = session.table_name(table)
-    session.admin("getDescriptor", name)
-    locator = session.connection.java.getRegionLocator(name)
-    try:
-        location = session.call(locator.getRegionLocation, session.bytes(row), True)
-    finally:
-        locator.close()
-    info = location.getRegion()
+    found = session.admin.regions.of(table_name(table), data(row))
     return Facts(
         {
-            "SERVER": str(location.getServerName()),
-            "REGION": shown(python_bytes(info.getRegionName())),
-            "ENCODED": str(info.getEncodedName()),
-            "START_KEY": python_bytes(info.getStartKey()),
-            "END_KEY": python_bytes(info.getEndKey()),
+            "SERVER": found.server,
+            "REGION": shown(found.full_name),
+            "ENCODED": found.name,
+            "START_KEY": found.start,
+            "END_KEY": found.stop,
         }
     )
 

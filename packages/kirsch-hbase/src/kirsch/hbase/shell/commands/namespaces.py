@@ -5,7 +5,7 @@ from typing import Any
 from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.session import Session, text
+from kirsch.hbase.shell.session import Session, table_name, text
 
 rows(
     "namespace",
@@ -35,13 +35,10 @@ def create_namespace(session: Session, namespace: str, *settings: dict[str, Any]
     create_namespace 'ns1'
     create_namespace 'ns1', {'hbase.namespace.quota.maxtables' => '5'}
     """
-    builder = session.java("NamespaceDescriptor").create(text(namespace, "a namespace's name"))
-    for setting in settings:
-        for key, value in setting.items():
-            builder.addConfiguration(text(key), text(value))
+    given = {text(key): text(value) for setting in settings for key, value in setting.items()}
     if more:
         raise UsageError("create_namespace: put the settings in { }")
-    session.admin("createNamespace", builder.build())
+    session.admin.namespaces.create(text(namespace, "a namespace's name"), **given)
 
 
 @command("namespace", keep_hashes=True)
@@ -51,20 +48,19 @@ def alter_namespace(session: Session, namespace: str, *settings: dict[str, Any],
     alter_namespace 'ns1', {METHOD => 'set', 'PROPERTY_NAME' => 'PROPERTY_VALUE'}
     alter_namespace 'ns1', {METHOD => 'unset', NAME => 'PROPERTY_NAME'}
     """
-    descriptor = session.admin("getNamespaceDescriptor", text(namespace, "a namespace's name"))
+    changes: dict[str, str | None] = {}
     given = [{str(key).upper(): (key, value) for key, value in s.items()} for s in (*settings, more) if s]
     for setting in given:
         method = setting.pop("METHOD", ("", ""))[1]
         if method == "set" and setting:
-            for key, value in setting.values():
-                descriptor.setConfiguration(text(key), text(value))
+            changes |= {text(key): text(value) for key, value in setting.values()}
         elif method == "unset" and "NAME" in setting:
-            descriptor.removeConfiguration(text(setting["NAME"][1]))
+            changes[text(setting["NAME"][1])] = None
         else:
             raise UsageError(
                 "alter_namespace: METHOD => 'set' with settings, or METHOD => 'unset', NAME => 'SETTING'"
             )
-    session.admin("modifyNamespace", descriptor)
+    session.admin.namespaces.alter(text(namespace, "a namespace's name"), changes)
 
 
 @command("namespace")
@@ -75,8 +71,7 @@ def list_namespace(session: Session, pattern: str = ".*") -> Names:
     list_namespace 'abc.*'
     """
     matches = session.pattern(pattern).asMatchPredicate()
-    names = sorted(str(name) for name in session.admin("listNamespaces"))
-    return Names("NAMESPACE", [name for name in names if matches.test(name)])
+    return Names("NAMESPACE", [name for name in session.admin.namespaces.list() if matches.test(name)])
 
 
 def _snapshots(found: Any) -> Grid:
@@ -144,8 +139,9 @@ def clone_snapshot(
     clone_snapshot 'snap1', 't2'
     clone_snapshot 'snap1', 't2', {RESTORE_ACL => true}
     """
-    arguments = [text(name, "a snapshot's name"), session.table_name(table), restore_acl]
-    session.admin("cloneSnapshot", *arguments, *([clone_sft] if clone_sft else []))
+    session.admin.snapshots.clone(
+        text(name, "a snapshot's name"), table_name(table), restore_acl, clone_sft or None
+    )
 
 
 @command("snapshots")
@@ -155,10 +151,8 @@ def restore_snapshot(session: Session, name: str, *, restore_acl: bool = False) 
     restore_snapshot 'snap1'
     restore_snapshot 'snap1', {RESTORE_ACL => true}
     """
-    failsafe = session.connection.java.getConfiguration().getBoolean(
-        "hbase.snapshot.restore.take.failsafe.snapshot", False
-    )
-    session.admin("restoreSnapshot", text(name, "a snapshot's name"), failsafe, restore_acl)
+    snapshots = session.admin.snapshots
+    snapshots.restore(text(name, "a snapshot's name"), safe=None, acl=restore_acl, disable=False)
 
 
 @command("snapshots")
@@ -181,7 +175,7 @@ def delete_table_snapshots(session: Session, table: str, pattern: str = ".*") ->
 
 
 def _delete(session: Session, pattern: str, table: str) -> Grid:
-    snapshots = session.connection.admin.snapshots
+    snapshots = session.admin.snapshots
     found = snapshots.list(pattern, table)
     if not found:
         raise CommandError(f"no snapshot matches {pattern}")

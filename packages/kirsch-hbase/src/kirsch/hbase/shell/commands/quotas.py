@@ -206,7 +206,7 @@ def list_quota_snapshots(
     """
     quotas = session.connection.admin.quotas
     if regionserver is not None:
-        found = quotas.usage(server=str(session.server(regionserver).getServerName()))
+        found = quotas.usage(server=session.server(regionserver))
     elif table is not None or namespace is not None:
         found = quotas.usage(**_whose(None, table, namespace, None))
     else:

@@ -5,7 +5,7 @@ from typing import Any
 from kirsch.hbase.shell.answers import Facts, Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
-from kirsch.hbase.shell.session import Session, data, many, python_bytes, shown, text
+from kirsch.hbase.shell.session import Session, data, family_text, many, shown, table_name, text
 
 GROUP = "tools"
 
@@ -50,32 +50,14 @@ rows(
 )
 
 
-def region(session: Session, name: Any) -> tuple[Any, Any] | None:
-    """Return a region and its server by its full or encoded name; None if no server has it."""
-    given = data(name)
-    for server in session.live():
-        for info in session.admin("getRegions", server):
-            if given in (python_bytes(info.getRegionName()), python_bytes(info.getEncodedNameAsBytes())):
-                return info, server
-    return None
-
-
-def served(session: Session, name: Any) -> tuple[Any, Any]:
-    """Return a region and its server. Raises CommandError where no server has it."""
-    found = region(session, name)
+def served(session: Session, name: Any) -> Any:
+    """Return a region by its full or encoded name. Raises CommandError where no server has it."""
+    found = session.admin.regions.find(data(name))
     if found is None:
         raise CommandError(
             f"no server has a region {shown(data(name))}: list_regions 'TABLE' says their names"
         )
     return found
-
-
-def _is_table(session: Session, name: Any) -> bool:
-    """Return whether a name is the name of a table, and not of a region."""
-    given = data(name)
-    if given.count(b",") >= 2 or (len(given) == 32 and not set(given) - set(b"0123456789abcdef")):
-        return False
-    return bool(session.admin("tableExists", session.table_name(name)))
 
 
 def _is_region(name: Any) -> bool:
@@ -90,10 +72,10 @@ def close_region(session: Session, region: Any, server: Any = None) -> None:
     close_region 'ENCODED_REGION'
     close_region 'ENCODED_REGION', 'host,16020,1700000000000'
     """
-    info, where = served(session, region)
-    if server is not None and str(session.server(server)) != str(where):
-        raise CommandError(f"region {info.getEncodedName()} is on {where}")
-    session.admin("unassign", info.getRegionName())
+    found = served(session, region)
+    if server is not None and session.server(server) != found.server:
+        raise CommandError(f"region {found.name} is on {found.server}")
+    session.admin.regions.unassign(found)
 
 
 @command(GROUP)
@@ -103,11 +85,8 @@ def move(session: Session, region: Any, server: Any = None) -> None:
     move 'ENCODED_REGION'
     move 'ENCODED_REGION', 'host,16020,1700000000000'
     """
-    info, _ = served(session, region)
-    if server is None:
-        session.admin("move", info.getEncodedNameAsBytes())
-        return
-    session.admin("move", info.getEncodedNameAsBytes(), session.server(server))
+    found = served(session, region)
+    session.admin.regions.move(found, "" if server is None else session.server(server))
 
 
 @command(GROUP)
@@ -118,11 +97,8 @@ def split(session: Session, name: Any, key: Any = None) -> None:
     split 't1', 'row500'
     split 'REGION', 'row500'
     """
-    point = [] if key is None else [session.bytes(key)]
-    if _is_region(name):
-        session.admin("splitRegion", session.bytes(name), *point)
-        return
-    session.admin("split", session.table_name(name), *point)
+    what = data(name) if _is_region(name) else table_name(name)
+    session.admin.regions.split(what, None if key is None else data(key))
 
 
 @command(GROUP)
@@ -136,13 +112,8 @@ def merge_region(session: Session, *regions: Any) -> None:
     names = [name for given in regions if not isinstance(given, bool) for name in many(given)]
     if len(names) < 2:
         raise UsageError("merge_region: two regions are needed at least")
-    import jpype
-
-    for name in names:
-        served(session, name)
-    array = jpype.JArray(jpype.JArray(jpype.JByte))([session.bytes(name) for name in names])
-    future = session.admin("mergeRegionsAsync", array, force)
-    session.call(future.get)
+    found = [served(session, name) for name in names]
+    session.admin.regions.merge(*found, force=force, wait=True)
 
 
 @command(GROUP)
@@ -154,17 +125,14 @@ def flush(session: Session, name: Any, family: Any = None) -> None:
     flush 'REGION'
     flush 'host,16020,1700000000000'
     """
-    more = [] if family is None else [session.bytes(family)]
-    if _is_region(name):
-        server = (
-            text(name) if data(name).count(b",") == 2 and data(name).rpartition(b",")[2].isdigit() else None
-        )
-        if server is not None and any(str(s.getServerName()) == server for s in session.live()):
-            session.admin("flushRegionServer", session.server(server))
-            return
-        session.admin("flushRegion", session.bytes(name), *more)
-        return
-    session.admin("flush", session.table_name(name), *more)
+    admin, given = session.admin, data(name)
+    only = None if family is None else family_text(family)
+    if given.count(b",") == 2 and text(name) in admin.cluster.live():
+        admin.cluster.flush(text(name))
+    elif _is_region(name):
+        admin.regions.flush(given, only)
+    else:
+        admin.flush(table_name(name), only)
 
 
 @command(GROUP)
@@ -176,7 +144,7 @@ def compact(session: Session, name: Any, family: Any = None, kind: str = "NORMAL
     compact 'REGION'
     compact 't1', nil, 'MOB'
     """
-    _compact(session, "compact", name, family, kind)
+    _compact(session, name, family, kind)
 
 
 @command(GROUP)
@@ -188,17 +156,17 @@ def major_compact(session: Session, name: Any, family: Any = None, kind: str = "
     major_compact 'REGION', 'f1'
     major_compact 't1', nil, 'MOB'
     """
-    _compact(session, "majorCompact", name, family, kind)
+    _compact(session, name, family, kind, major=True)
 
 
-def _compact(session: Session, method: str, name: Any, family: Any, kind: str) -> None:
-    more = [] if family is None else [session.bytes(family)]
+def _compact(session: Session, name: Any, family: Any, kind: str, major: bool = False) -> None:
+    only = None if family is None else family_text(family)
     if _is_region(name):
-        session.admin(f"{method}Region", session.bytes(name), *more)
+        session.admin.regions.compact(data(name), only, major)
         return
-    if not _is_table(session, name):
+    if not session.admin.exists(table_name(name)):
         raise CommandError(f"there is no table {text(name)}")
-    session.admin(method, session.table_name(name), *more, session.enum("client.CompactType", kind))
+    session.admin.compact(table_name(name), only, major, kind)
 
 
 @command(GROUP)
@@ -208,18 +176,18 @@ def regioninfo(session: Session, region: Any) -> Facts:
     regioninfo 'REGION'
     regioninfo 'ENCODED_REGION'
     """
-    info, server = served(session, region)
+    found = served(session, region)
     return Facts(
         {
-            "REGION": shown(python_bytes(info.getRegionName())),
-            "ENCODED": str(info.getEncodedName()),
-            "TABLE": str(info.getTable()),
-            "START_KEY": python_bytes(info.getStartKey()),
-            "END_KEY": python_bytes(info.getEndKey()),
-            "REPLICA": int(info.getReplicaId()),
-            "OFFLINE": bool(info.isOffline()),
-            "SPLIT": bool(info.isSplit()),
-            "SERVER": str(server.getServerName()),
+            "REGION": shown(found.full_name),
+            "ENCODED": found.name,
+            "TABLE": found.table,
+            "START_KEY": found.start,
+            "END_KEY": found.stop,
+            "REPLICA": found.replica,
+            "OFFLINE": found.offline,
+            "SPLIT": found.split,
+            "SERVER": found.server,
         }
     )
 
@@ -230,15 +198,8 @@ def rit(session: Session) -> Grid:
 
     rit
     """
-    rows = []
-    for state in session.metrics().getRegionStatesInTransition() or ():
-        info = state.getRegion()
-        rows.append(
-            (
-                shown(python_bytes(info.getRegionName())),
-                str(state.getState()),
-                str(state.getServerName() or ""),
-                int(state.getRitDuration()),
-            )
-        )
+    rows = [
+        (shown(one.region), one.state, one.server, one.duration)
+        for one in session.admin.regions.in_transition()
+    ]
     return Grid(("REGION", "STATE", "SERVER", "MS"), rows, "region")

@@ -8,19 +8,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kirsch.hbase.names import table_name
 from kirsch.hbase.shell.command import UsageError, command
-from kirsch.hbase.shell.session import Session, data, many, text
+from kirsch.hbase.shell.session import Session, data, many, table_name, text
 
 Row = tuple[Callable[..., Any], str]
-
-
-def _table(_: Session, value: Any) -> str:
-    return table_name(text(value, "a table's name"))
-
-
-def _server(session: Session, value: Any) -> str:
-    return str(session.server(value).getServerName())
 
 
 def _text(what: str) -> Callable[[Session, Any], str]:
@@ -42,14 +33,14 @@ def _truth(_: Session, value: Any) -> bool:
 def _tables_and_families(_: Session, tables: Any) -> dict[str, list[str]]:
     if not isinstance(tables, Mapping):
         raise UsageError('tables and families are written {"t1" => [], "ns2:t2" => ["cf1", "cf2"]}')
-    return {table_name(text(table, "a table's name")): [text(f, "a family") for f in many(families)]
+    return {table_name(table): [text(f, "a family") for f in many(families)]
             for table, families in tables.items()}  # fmt: skip
 
 
 CONVERTERS: dict[str, Callable[[Session, Any], Any]] = {
-    "table": _table,
-    "new": _table,
-    "tables": lambda session, values: [_table(session, value) for value in many(values)],
+    "table": lambda _, value: table_name(value),
+    "new": lambda _, value: table_name(value),
+    "tables": lambda _, values: [table_name(value) for value in many(values)],
     "namespace": _text("a namespace's name"),
     "namespaces": _texts("a namespace's name"),
     "snapshot": _text("a snapshot's name"),
@@ -63,10 +54,8 @@ CONVERTERS: dict[str, Callable[[Session, Any], Any]] = {
     "new_group": _text("a group's name"),
     "address": _text("a server's name"),
     "addresses": _texts("a server's name"),
-    "server": _server,
-    "servers": lambda session, values: [
-        str(one.getServerName()) for one in session.servers("*" if values in ("*", "all") else many(values))
-    ],
+    "server": Session.server,
+    "servers": Session.servers,
     "region": lambda _, value: data(value),
     "regions": lambda _, values: [data(value) for value in many(values)],
     **dict.fromkeys(
@@ -90,7 +79,7 @@ def _register(group: str, name: str, call: Callable[..., Any], help_: str) -> No
         for parameter, value in list(given.arguments.items())[1:]:
             if value is not None and parameter in CONVERTERS:
                 given.arguments[parameter] = CONVERTERS[parameter](session, value)
-        return call(session.connection.admin, *given.args[1:], **given.kwargs)
+        return call(session.admin, *given.args[1:], **given.kwargs)
 
     run.__name__, run.__doc__ = name, help_
     run.__signature__ = signature  # type: ignore[attr-defined]

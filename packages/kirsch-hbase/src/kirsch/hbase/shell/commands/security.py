@@ -2,14 +2,12 @@
 
 from typing import Any
 
+from kirsch.hbase.permission import ACTIONS, Permission
 from kirsch.hbase.shell.answers import Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.queries import SCAN, rewrite
-from kirsch.hbase.shell.session import Session, python_bytes, text
-
-ACTIONS = {"R": "READ", "W": "WRITE", "X": "EXEC", "C": "CREATE", "A": "ADMIN"}
-
+from kirsch.hbase.shell.session import Session, family_text, python_bytes, table_name, text
 
 rows(
     "security",
@@ -72,9 +70,8 @@ def grant(
     """
     if isinstance(permissions, dict):
         return _grant_cells(session, user, permissions, table or {})
-    target = _permission(session, _actions(session, permissions), table, family, qualifier)
-    granted = session.java("security.access.UserPermission")(text(user, "a user's name"), target)
-    session.admin("grant", granted, False)
+    given = _permission(session, user, _actions(permissions), table, family, qualifier)
+    session.admin.permissions.grant(given)
     return None
 
 
@@ -86,10 +83,7 @@ def revoke(session: Session, user: str, table: Any = None, family: Any = None, q
     revoke 'bob', '@ns1'
     revoke 'bob', 't1', 'f1', 'col1'
     """
-    target = _permission(session, _actions(session, ""), table, family, qualifier)
-    session.admin(
-        "revoke", session.java("security.access.UserPermission")(text(user, "a user's name"), target)
-    )
+    session.admin.permissions.revoke(_permission(session, user, "", table, family, qualifier))
 
 
 @command("security")
@@ -101,76 +95,56 @@ def user_permission(session: Session, table: str | None = None) -> Grid:
     user_permission 't1'
     user_permission 'ns1:t.*'
     """
-    client = session.java("security.access.AccessControlClient")
-    given = session.connection.java
-    rows = []
-    found = session.call(
-        client.getUserPermissions, given, None if table is None else text(table, "a pattern")
-    )
-    for one in found:
-        rows.append((str(one.getUser()), *_scope(one.getPermission())))
+    found = session.admin.permissions.find(None if table is None else text(table, "a pattern"))
+    rows = [(one.user, *_scope(one)) for one in found]
     return Grid(("USER", "SCOPE", "NAMESPACE", "TABLE", "FAMILY", "QUALIFIER", "ACTIONS"), rows, "permission")
 
 
-def _actions(session: Session, letters: Any) -> Any:
+def _actions(letters: Any) -> str:
     given = text(letters, "permissions").upper()
     if unknown := [letter for letter in given if letter not in ACTIONS]:
         raise CommandError(f"{unknown[0]} is not a permission: there are R, W, X, C and A")
-    import jpype
-
-    action = session.java("security.access.Permission$Action")
-    return jpype.JArray(action)([action.valueOf(ACTIONS[letter]) for letter in given])
+    return given
 
 
-def _permission(session: Session, actions: Any, table: Any, family: Any, qualifier: Any) -> Any:
-    builder = session.java("security.access.Permission")
+def _permission(
+    session: Session, user: Any, actions: str, table: Any, family: Any, qualifier: Any
+) -> Permission:
+    who = text(user, "a user's name")
     if table is None:
-        return builder.newBuilder().withActions(actions).build()
+        return Permission(who, actions)
     name = text(table, "a table's name")
     if name.startswith("@"):
         if family is not None:
             raise UsageError("a namespace has no families: grant 'USER', 'RW', '@NAMESPACE'")
-        namespace = name[1:]
-        session.admin("getNamespaceDescriptor", namespace)
-        return builder.newBuilder(namespace).withActions(actions).build()
-    target = session.table_name(name)
-    descriptor = session.admin("getDescriptor", target)
-    if family is not None and not descriptor.hasColumnFamily(session.bytes(family)):
+        session.admin.namespaces.configuration(name[1:])
+        return Permission(who, actions, namespace=name[1:])
+    name = table_name(name)
+    only = "" if family is None else family_text(family)
+    if only not in ("", *(one.name for one in session.admin.schema(name).families)):
         raise CommandError(f"there is no family {text(family)} in table {name}")
-    made = builder.newBuilder(target)
-    if family is not None:
-        made = made.withFamily(session.bytes(family))
-    if qualifier is not None:
-        made = made.withQualifier(session.bytes(qualifier))
-    return made.withActions(actions).build()
-
-
-def _scope(permission: Any) -> tuple[Any, ...]:
-    actions = ",".join(str(a.name()) for a in permission.getActions())
-    scope = str(permission.getAccessScope().name())
-    if scope == "GLOBAL":
-        return scope, None, None, None, None, actions
-    if scope == "NAMESPACE":
-        return scope, str(permission.getNamespace()), None, None, None, actions
-    name = permission.getTableName()
-    family, qualifier = permission.getFamily(), permission.getQualifier()
-    return (
-        scope,
-        str(name.getNamespaceAsString()),
-        str(name),
-        None if family is None else python_bytes(family),
-        None if qualifier is None else python_bytes(qualifier),
-        actions,
+    return Permission(
+        who, actions, table=name, family=only, qualifier="" if qualifier is None else text(qualifier)
     )
+
+
+def _scope(permission: Permission) -> tuple[Any, ...]:
+    actions = ",".join(ACTIONS[letter] for letter in permission.actions)
+    if permission.table:
+        namespace = permission.table.rpartition(":")[0] or "default"
+        family, qualifier = permission.family.encode() or None, permission.qualifier.encode() or None
+        return "TABLE", namespace, permission.table, family, qualifier, actions
+    if permission.namespace:
+        return "NAMESPACE", permission.namespace, None, None, None, actions
+    return "GLOBAL", None, None, None, None, actions
 
 
 def _grant_cells(session: Session, table: Any, rights: dict[Any, Any], specification: dict[str, Any]) -> int:
     """Rewrite the cells that a scan finds with permissions of their own."""
     permissions = session.java("java.util.HashMap")()
-    kind = session.java("security.access.Permission")
     for user, letters in rights.items():
-        made = kind.newBuilder().withActions(_actions(session, letters)).build()
-        permissions.put(text(user, "a user's name"), made)
+        given = Permission(text(user, "a user's name"), _actions(letters))
+        permissions.put(given.user, given.java().getPermission())
     put = session.java("client.Put")(session.bytes(b"any"))
     session.call(put.setACL, permissions)
     attributes = {
@@ -187,6 +161,6 @@ def set_visibility(
 
     set_visibility 't1', 'SECRET&!PUBLIC', {COLUMNS => ['f1', 'f2:q']}
     """
-    session.connection.admin.labels.check()
+    session.admin.labels.check()
     expression = text(visibility, "a visibility")
     return rewrite(session, table, {**(specification or {}), **more}, visibility=expression)

@@ -1,5 +1,6 @@
 """Commands of the group `tools` for servers, the master's chores, and logs in servers' memory."""
 
+from dataclasses import astuple
 from typing import Any
 
 from kirsch.hbase.shell.answers import Grid, Names, Text
@@ -151,15 +152,13 @@ def clear_deadservers(session: Session, *servers: Any) -> Names:
     clear_deadservers 'host,16020,1700000000000'
     clear_deadservers ['host1,16020,1', 'host2,16020,2']
     """
-    dead = {str(s.getServerName()): s for s in session.admin("listDeadServers")}
-    wanted = [text(name, "a server's name") for given in servers for name in many(given)] or list(dead)
-    names = session.java("java.util.ArrayList")()
+    cluster = session.admin.cluster
+    dead = cluster.dead()
+    wanted = [text(name, "a server's name") for given in servers for name in many(given)] or dead
     for name in wanted:
         if name not in dead:
             raise CommandError(f"{name} is no dead server; there are: {', '.join(dead) or 'none'}")
-        names.add(dead[name])
-    left = session.admin("clearDeadServers", names)
-    return Names("SERVER", [str(server.getServerName()) for server in left])
+    return Names("SERVER", cluster.clear_dead(wanted))
 
 
 @command(GROUP)
@@ -169,7 +168,7 @@ def stop_master(session: Session) -> None:
     stop_master
     """
     if session.confirm("Stop the master?"):
-        session.admin("stopMaster")
+        session.admin.cluster.stop_master()
 
 
 @command(GROUP)
@@ -252,7 +251,7 @@ def get_slowlog_responses(
     Servers keep them where hbase.regionserver.slowlog.buffer.enabled is true; LIMIT (10) is a server's.
     """
     filters = _filters(region_name, table_name, client_ip, user, filter_by_op)
-    return _requests(session, "SLOW_LOG", servers, limit, filters)
+    return _requests(session, servers, limit, filters)
 
 
 @command(GROUP)
@@ -273,7 +272,7 @@ def get_largelog_responses(
     get_largelog_responses ['host,16020,1700000000000'], {USER => 'bob', LIMIT => 50}
     """
     filters = _filters(region_name, table_name, client_ip, user, filter_by_op)
-    return _requests(session, "LARGE_LOG", servers, limit, filters)
+    return _requests(session, servers, limit, filters, large=True)
 
 
 def _filters(*values: Any) -> dict[str, str]:
@@ -282,34 +281,16 @@ def _filters(*values: Any) -> dict[str, str]:
     }
 
 
-def _set(session: Session, servers: Any) -> Any:
-    made = session.java("java.util.HashSet")()
-    for server in session.servers("*" if servers in ("*", "all") else many(servers)):
-        made.add(server)
-    return made
-
-
-def _requests(session: Session, kind: str, servers: Any, limit: int, filters: dict[str, str]) -> Grid:
+def _requests(
+    session: Session, servers: Any, limit: int, filters: dict[str, str], large: bool = False
+) -> Grid:
     if not isinstance(limit, int) or limit < 1:
         raise CommandError(f"LIMIT is a number from 1 on, not {limit!r}")
-    where = session.java("client.ServerType").REGION_SERVER
-    found = session.admin("getLogEntries", _set(session, servers), kind, where, limit, session.map(filters))
-    rows = [
-        (
-            int(r.getStartTime()),
-            int(r.getProcessingTime()),
-            int(r.getQueueTime()),
-            int(r.getResponseSize()),
-            str(r.getMethodName()),
-            str(r.getUserName()),
-            str(r.getClientAddress()),
-            str(r.getRegionName() or ""),
-            str(r.getCallDetails()),
-        )
-        for r in found
-    ]
+    found = session.admin.cluster.slow_requests(
+        session.servers(servers), large=large, limit=limit, filters=filters
+    )
     columns = ("START", "MS", "QUEUE_MS", "BYTES", "METHOD", "USER", "CLIENT", "REGION", "CALL")
-    return Grid(columns, rows, "request")
+    return Grid(columns, [astuple(one) for one in found], "request")
 
 
 @command(GROUP)
@@ -320,8 +301,4 @@ def hbck_chore_run(session: Session) -> bool:
 
     What it found is on the master's page (HBCK Report).
     """
-    hbck = session.call(session.connection.java.getHbck)
-    try:
-        return bool(session.call(hbck.runHbckChore))
-    finally:
-        hbck.close()
+    return bool(session.admin.cluster.check())
