@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,20 @@ IMPOSSIBLE = (
     "machines as containers need root",
     "machines as containers need CAP_SYS_ADMIN",
 )
+# What a file says of all its tests, and what leaves out tests with any of some marks.
+MARKS = re.compile(r"^pytestmark = (\[.*?\]|.*?)$", re.M | re.S)
+NONE_OF = re.compile(r"not \w+( and not \w+)*")
+SLOW = {"machines", "faults"}
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not import a file all of whose tests are left out: some import what takes seconds."""
+    if collection_path.suffix != ".py" or not NONE_OF.fullmatch(config.option.markexpr):
+        return None
+    out = set(config.option.markexpr.replace(" and ", " ").replace("not ", "").split())
+    marks = MARKS.search(collection_path.read_text())
+    there = set(re.findall(r"mark\.(\w+)", marks[1])) if marks else set()
+    return True if there & (out | SLOW if "slow" in out else out) else None
 
 
 @pytest.hookimpl(tryfirst=True)

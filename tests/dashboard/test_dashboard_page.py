@@ -15,7 +15,7 @@ from tests.dashboard.conftest import Dashboard, opened
 
 from kirsch.cluster.api.client import Client
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 PAGES = ("#/", "#/unit/shop%401.service", "#/application/shop", "#/events")
 # In so many ms the page tells what kirschd knows.
