@@ -112,7 +112,7 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self.bus.subscribe(channel("commit-session", self.name), self.commit)
 
     def unsubscribe(self) -> None:
-        """Leave the bus."""
+        """Answer `bind-session` and `commit-session` no more."""
         super().unsubscribe()
         self.bus.unsubscribe(channel("bind-session", self.name), self.bind)
         self.bus.unsubscribe(channel("commit-session", self.name), self.commit)

@@ -9,9 +9,9 @@ import cherrypy
 
 from kirsch.cluster.api.answers import empty, flag, json_answer, json_body, parameters, run
 from kirsch.cluster.api.resource import Collection, Resource
+from kirsch.cluster.model import Cluster
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.secrets import MAX_SIZE, Login
-from kirsch.cluster.secrets.usage import users
 from kirsch.unit.options import secret_name
 
 FORCE = "force"
@@ -124,3 +124,12 @@ def read_login(body: dict[str, Any]) -> Login | None:
     if given.keys() != {"owner", "role"} or not all(isinstance(each, str) for each in given.values()):
         raise cherrypy.HTTPError(400, 'login is to be {"owner": TEXT, "role": TEXT}')
     return Login(**given)
+
+
+def users(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+    """Return the names of the units that ask for each secret, sorted; templates are among them."""
+    found: dict[str, set[str]] = {}
+    for name, unit in cluster.units.items():
+        for secret in unit.options.secrets:
+            found.setdefault(secret.name, set()).add(name.text)
+    return {secret: tuple(sorted(units)) for secret, units in sorted(found.items())}
