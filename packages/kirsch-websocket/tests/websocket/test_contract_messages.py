@@ -382,8 +382,8 @@ class TestInbox:
             for path in ("/function",) if provider.looped else paths:
                 request = wire.REQUEST.replace(b" / ", f" {path} ".encode())
                 peers[path] = wire.dial(server.address, request + masked(bytes(2000)) * 3)
-            # For longer than a ping is waited for it is not ended; with threads it may be pinged, and its answer
-            # is read if the server was slow to read the messages.
+            # For longer than a ping is waited for it is not ended. With threads it may be pinged, where messages
+            # are read late.
             until = time.monotonic() + 0.8
             for peer in peers.values():
                 while (left := until - time.monotonic()) > 0:
