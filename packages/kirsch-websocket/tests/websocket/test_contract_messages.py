@@ -382,8 +382,8 @@ class TestInbox:
             for path in ("/function",) if provider.looped else paths:
                 request = wire.REQUEST.replace(b" / ", f" {path} ".encode())
                 peers[path] = wire.dial(server.address, request + masked(bytes(2000)) * 3)
-            # For longer than a ping is waited for it is not ended. With threads it may be pinged, where messages
-            # are read late.
+            # For longer than a ping is waited for it is not ended. With threads it may be pinged, where its
+            # messages are read late.
             until = time.monotonic() + 0.8
             for peer in peers.values():
                 while (left := until - time.monotonic()) > 0:
