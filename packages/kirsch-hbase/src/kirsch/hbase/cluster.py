@@ -265,7 +265,7 @@ class Cluster:
         """Return slow requests, or those with `large` answers, of servers, of all if none is named. `limit`
         is for each server; `filters` has regionName, tableName, clientAddress, userName, filterByOperator."""
         kind = "LARGE_LOG" if large else "SLOW_LOG"
-        found = self._log(kind, hbase("ServerType").REGION_SERVER, servers or self.live(), limit, filters)
+        found = self._log(kind, hbase("client.ServerType").REGION_SERVER, servers or self.live(), limit, filters)
         return [
             SlowRequest(
                 int(one.getStartTime()),
@@ -284,7 +284,7 @@ class Cluster:
     def balancer_log(self, rejections: bool = False, limit: int = 250) -> list[dict[str, Any]]:
         """Return the balancer's decisions, or the `rejections` of runs in which it did nothing."""
         kind = "BALANCER_REJECTION" if rejections else "BALANCER_DECISION"
-        found = self._log(kind, hbase("ServerType").MASTER, (), limit, None)
+        found = self._log(kind, hbase("client.ServerType").MASTER, (), limit, None)
         return [json.loads(str(one.toJsonPrettyPrint())) for one in found]
 
     def _log(
