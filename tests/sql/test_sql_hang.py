@@ -1,5 +1,7 @@
 """A database that hangs: SIGSTOP of PostgreSQL, whose kernel goes on taking connections and data."""
 
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -175,3 +177,15 @@ def test_who_is_silent(postgres, make_postgres, tmp_path):
     server.stop()
     assert silent({here, there}) == set()  # its kernel refuses, which is an answer
     assert silent({(str(tmp_path), server.port)}) == set()  # no server has made its socket
+    assert silent({("/" + "x" * 200, 5432), ("no number", 5432)}) == set()  # nothing is known
+
+
+def test_servers_that_are_there_and_silent_are_found_without_postgresql():
+    """A listener that takes no connections in, one that says nothing, and one that hangs up."""
+    with ExitStack() as stack:
+        full, quiet, rude = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3))
+        full.listen(0)
+        stack.enter_context(socket.create_connection(full.getsockname()))
+        threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True).start()
+        places = {server.getsockname() for server in (full, quiet, rude)}
+        assert silent(places, timeout=0.3) == places - {rude.getsockname()}

@@ -31,7 +31,7 @@ GIVEN_UP = TICK + PATIENCE + PROBE_TIMEOUT
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 # What a kernel says that is there, of a server that is not.
-_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT)
+_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOENT)
 
 Address = tuple[str, int]
 
@@ -207,11 +207,15 @@ def silent(addresses: Collection[Address], timeout: float = PROBE_TIMEOUT) -> se
     """
     hanging = set(addresses)
     until = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+    with selectors.PollSelector() as selector, ExitStack() as stack:
         for address in addresses:
-            probe = stack.enter_context(socket.socket(_family(address[0])))
-            probe.setblocking(False)
-            code = probe.connect_ex(_place(address))
+            try:
+                probe = stack.enter_context(socket.socket(_family(address[0])))
+                probe.setblocking(False)
+                code = probe.connect_ex(_place(address))
+            except OSError:  # no descriptor is left, or this is no address: nothing is known of the server
+                hanging.remove(address)
+                continue
             if code in _REFUSED:
                 hanging.remove(address)
             elif code in (0, errno.EINPROGRESS):
@@ -220,15 +224,17 @@ def silent(addresses: Collection[Address], timeout: float = PROBE_TIMEOUT) -> se
             for key, events in selector.select(left):
                 asked, address = key.fileobj, key.data
                 assert isinstance(asked, socket.socket)
-                code = asked.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if events & selectors.EVENT_READ or code in _REFUSED:
+                try:
+                    if not events & selectors.EVENT_READ:
+                        asked.send(SSL_REQUEST)
+                        selector.modify(asked, selectors.EVENT_READ, address)
+                        continue
+                    asked.recv(1)
                     hanging.remove(address)
-                    selector.unregister(asked)
-                elif code:
-                    selector.unregister(asked)
-                else:
-                    asked.send(SSL_REQUEST)
-                    selector.modify(asked, selectors.EVENT_READ, address)
+                except OSError as error:
+                    if error.errno in _REFUSED:
+                        hanging.remove(address)
+                selector.unregister(asked)
     return hanging
 
 
