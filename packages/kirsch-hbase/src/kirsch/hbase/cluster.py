@@ -265,7 +265,9 @@ class Cluster:
         """Return slow requests, or those with `large` answers, of servers, of all if none is named. `limit`
         is for each server; `filters` has regionName, tableName, clientAddress, userName, filterByOperator."""
         kind = "LARGE_LOG" if large else "SLOW_LOG"
-        found = self._log(kind, hbase("client.ServerType").REGION_SERVER, servers or self.live(), limit, filters)
+        found = self._log(
+            kind, hbase("client.ServerType").REGION_SERVER, servers or self.live(), limit, filters
+        )
         return [
             SlowRequest(
                 int(one.getStartTime()),
