@@ -67,6 +67,18 @@ HAProxy Shows Its Statistics
     Page Should Show    notes:1.container
     Page Should Show    notes:2.container
 
+The Dashboard Shows What Goes Where
+    [Documentation]    The graph of the notes has the rate of requests on its arrows, and leads to each unit: from the
+    ...    balancer's to HAProxy's statistics.
+    [Tags]    browser    balancer    dashboard
+    Open Dashboard
+    Follow Link    notes
+    Page Should Show    Release 1
+    Page Should Show    /s
+    Follow Link    lb: ready, uses notes@1, notes@2
+    Page Should Show    HAProxy's statistics
+    No Script Should Have Failed
+
 An Instance Is Killed Under Load And Comes Back
     [Documentation]    No request fails once the balancer has noticed. A request fails at all only if it was in
     ...    flight when the instance died: it had begun before the process was gone and had not ended before it

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -608,3 +611,39 @@ async def test_a_unit_that_keeps_its_processes_is_stopped_whole(bench):
     await bench.line(name, "ready")
     await bench.runtime.stop(name)
     assert bench.processes(marker) == []
+
+
+# Figures
+
+READ = """
+import sys
+from pathlib import Path
+from kirsch.cluster.runtime.base import ProcessGroup
+from kirsch.cluster.runtime.usage import UsageReader
+
+root, service, pid = sys.argv[1:]
+used = UsageReader(Path(root)).units({service: ProcessGroup(service, int(pid))})[service]
+print(used.processes, used.memory, used.cpu)
+"""
+
+
+@story
+async def test_a_unit_s_figures_are_its_control_group_s(bench):
+    name = await bench.load("[Service]\nExecStart=/bin/sh -c '(sleep 1000 &); sleep 1000 & wait'\n")
+    await bench.runtime.start(name)
+    group = bench.runtime.groups()[name]
+    # Control groups and processes are told as they are in the namespaces of who asks.
+    enter = [*bench.machine.prefix[:3], "--cgroup", "--pid"]
+    ask = [*enter, sys.executable, "-c", READ, str(bench.machine.root), group.service, str(group.main)]
+
+    def used():
+        return [
+            float(word)
+            for word in subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+        ]
+
+    deadline = time.monotonic() + 30
+    while used()[0] != 3:  # the one whose parent has ended is among them
+        assert time.monotonic() < deadline, used()
+    _, memory, _ = used()
+    assert memory > 100_000
