@@ -276,6 +276,28 @@ def good(notes: Notes) -> None:
     assert "changed: " in notes.up()
 
 
+def pruned(notes: Notes) -> None:
+    """Images are pruned, and a release comes back whose image no unit has named since."""
+    trial = notes.trial
+    path = "/kirsch/v1/releases/notes"
+    new, old = (notes.newest()["number"] - n for n in (0, 1))
+    images = [set(trial.client.get(f"{path}/{number}")["images"]) for number in (new, old)]
+    (replaced,) = images[1] - images[0]
+    trial.kirsch("image", "prune", "--on", trial.record.name)
+    for machine in trial.machines:
+        trial.shell(machine, f"podman image exists {replaced}")
+    trial.kirsch("rollback", "notes", str(old))
+    assert replaced in trial.client.get(f"{path}/{new + 1}")["images"]
+    notes.up()
+
+
+def unchanged(notes: Notes) -> None:
+    """Nothing has changed, so nothing is done."""
+    before = notes.newest()["number"]
+    assert "Nothing has changed." in notes.up()
+    assert notes.newest()["number"] == before
+
+
 def crash(notes: Notes) -> None:
     """An image that crashes at import."""
     notes.change(IMAGE, f"{IMAGE}Exec=python -m wepapp\n")
@@ -396,6 +418,8 @@ def moves(notes: Notes) -> None:
 
 SCENARIOS: dict[str, Callable[[Notes], None]] = {
     "a good release": good,
+    "images are pruned, and a release comes back": pruned,
+    "nothing has changed": unchanged,
     "a crash at import": crash,
     "a health check that fails": health,
     "a hang at start": hang,

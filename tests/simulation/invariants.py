@@ -172,14 +172,15 @@ class Invariants:
             states = [f"{release.number} {release.state}" for release in active]
             self.broken(f"{name} gets a text from no release: {', '.join(states)}")
         for release in active:
+            if release.state not in ("running", "canary") or release.promoted:
+                continue
             began = {unit: record for unit, record in release.began.items() if record}
             tried = [
                 key
                 for key in release.advanced
                 if key in began and began[key].desired == "launched" and began[key].hash != release.units[key]
             ]
-            forward = release.state in ("running", "canary") and not release.promoted
-            if forward and 0 < release.policy.canary < len(tried):
+            if 0 < release.policy.canary < len(tried):
                 self.broken(f"release {release.number} has replaced {', '.join(tried)}")
 
     @staticmethod

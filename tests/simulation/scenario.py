@@ -135,7 +135,10 @@ def random_scenario(seed: int, steered: bool = True) -> Scenario:
             acts.append(Act(random.uniform(8, OVER), "release", "w", random.choice(HOWS)))
         if steered:
             more = Random(f"{seed} releases")
-            units += (("w@.service", units[-1][1]),)
+            # Instances that people add have their template's options.
+            options = units[-1][1]
+            units = tuple((name, options if name.startswith("w@") else own) for name, own in units)
+            units += (("w@.service", options),)
             acts = [replace(act, argument=_policy(more, act)) for act in acts] + _steered(more)
     acts += _healed(ids)
     return Scenario(
