@@ -19,7 +19,6 @@ from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.endpoint import Where, transport_to
 from kirsch.cluster.provision.record import ClusterRecord, bracketed, published
 from kirsch.cluster.provision.steps import Show
-from kirsch.cluster.secrets import made_up
 from kirsch.unit import Link, UnitName
 
 SECRETS = "/kirsch/v1/secrets"
@@ -90,6 +89,9 @@ class Target:
     def _make_secret(self, name: str) -> None:
         """At random. Somebody may have set it meanwhile, or we ourselves, and the answer was lost: then that
         is it."""
+        # Imported here, for it brings asyncio and the registry, which nothing else of this needs.
+        from kirsch.cluster.secrets import made_up
+
         value = base64.b64encode(made_up().encode()).decode()
         try:
             self.client.put(f"{SECRETS}/{quote(name, safe='')}", {"value": value, "replace": False})
