@@ -513,17 +513,39 @@ def test_a_release_waits_for_the_one_before():
     assert rollout.step(alone).release.state == "running"
 
 
-def taken_over(made: World, new: dict[str, UnitFile]) -> World:
+def taken_over(made: World, new: dict[str, UnitFile], kept: Iterable[str] = ()) -> World:
     """A release that takes the place of the one under way."""
     made.files.update((file.hash, file) for file in new.values())
     active = () if made.release.over else (made.release,)
     units = {name: file.hash for name, file in new.items()}
-    after = Release("app", made.release.number + 1, units, tuple(new), whole=True, policy=QUICK)
+    after = Release(
+        "app", made.release.number + 1, units, tuple(new), kept=tuple(kept), whole=True, policy=QUICK
+    )
     made.release, _, _ = opened(
         after, True, replace(made.cluster, active=active), Mirror(MemoryRegistry(), keys.ROOT)
     )
     made.sights = {}
     return made
+
+
+def test_what_changes_no_text_has_the_one_that_is_there_when_it_begins():
+    """A scale, say, that waited for a change; its new instance has its template's text."""
+    before = {"web@.service": file_of("web@.service"), **instances(3)}
+    after = {"web@.service": file_of("web@.service", version="2"), **instances(2, version="2")}
+    made = world(after, before)
+    made.release = replace(made.release, kept=tuple(before))
+    assert made.play().state == "done"
+    assert made.touched == ["web@3.service"]
+    assert {made.text(name) for name in before} == {after["web@.service"].hash}
+
+
+def test_what_changes_no_text_and_takes_a_changes_place_brings_the_old_one_back():
+    old = instances(2)
+    made = world(old, new := instances(2, version="2"))
+    made.play(until=lambda world: "web@1.service" in world.touched)
+    taken_over(made, {"web@1.service": new["web@1.service"], "web@2.service": old["web@2.service"]}, kept=old)
+    assert made.play().state == "done"
+    assert {name: made.text(name) for name in old} == {name: file.hash for name, file in old.items()}
 
 
 def test_one_that_took_anothers_place_takes_back_what_it_has_not_touched_itself():
