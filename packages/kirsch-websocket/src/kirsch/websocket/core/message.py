@@ -4,6 +4,7 @@ import codecs
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kirsch.websocket.core import arguments
 from kirsch.websocket.core.errors import ProtocolError
 from kirsch.websocket.core.frame import BINARY, INVALID, NO_CODE, TEXT, Buffer, sendable
 
@@ -41,7 +42,12 @@ class Close:
 
 
 def check_close(code: int, reason: str) -> None:
-    """Raise ValueError for a code that may not be sent, or a reason over 123 bytes (RFC 6455, 5.5)."""
+    """Raise ValueError for a code that may not be sent, or a reason over 123 bytes (RFC 6455, 5.5).
+
+    Raises TypeError for a code that is no whole number, or a reason that is no text.
+    """
+    arguments.kind("a close code", code, int, "a whole number")
+    arguments.kind("a close reason", reason, str, "a text")
     if not sendable(code):
         raise ValueError(
             f"the close code {code} cannot be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999 can"
