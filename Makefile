@@ -42,6 +42,7 @@ test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	@sh scripts/debian krb5-kdc krb5-admin-server pgbackrest postgresql
 	KIRSCH_SOAK=1 $(PYTEST) -m "soak or hypothesis" $(PYTEST_ARGS)
+	KIRSCH_PURE=1 $(PYTEST) -m "not slow and not soak" $(PYTEST_ARGS) packages/kirsch-websocket
 	$(MAKE) simulation SEEDS=10000
 	$(MAKE) autobahn fuzz SECONDS=300
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) faults ROUNDS=24; fi
