@@ -50,6 +50,15 @@ Each Sees Who Is Here
     Switch Window    Ada
     Part Should Show    \#typing    Bob is typing …
 
+The Dashboard Plots What An Instance Exports
+    [Tags]    browser    dashboard
+    ${dashboard} =    Start Dashboard
+    Open Page    ${dashboard}    window=Operator
+    Follow Link    chat@1 ready
+    Page Should Show    kirsch_amqp_connections
+    Page Should Show    kirsch_amqp_deliveries_total
+    Close Page
+
 What Is Said Elsewhere Is Counted
     [Tags]    browser
     Switch Window    Bob

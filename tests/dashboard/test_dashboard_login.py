@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 from tests.cli.application import DEADLINE, KIRSCH, Application
 from tests.dashboard.conftest import Answer
@@ -156,6 +157,8 @@ class TestLogin:
     def test_in_a_browser(self, site: Site, browser: Browser):
         page = browser.new_context().new_page()
         page.goto(f"http://{site.address}/")
+        found = Axe().run(page).response["violations"]
+        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
         page.get_by_label("Name").fill("bob")
         page.get_by_label("Password").fill("a longer password")
         page.get_by_role("button", name="Log in").click()

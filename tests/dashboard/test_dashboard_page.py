@@ -3,14 +3,15 @@
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
-from tests.cli.application import DEADLINE, Application, wait_for
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from tests.cli.application import DEADLINE, KIRSCH, Application, wait_for
 from tests.dashboard.conftest import Dashboard, opened
 
 from kirsch.cluster.api.client import Client
@@ -103,6 +104,9 @@ class TestOverview:
         expect(page.locator("h1")).to_have_text("1 of 3 units is not as wanted.", timeout=SOON)
         expect(page).to_have_title("(1) Overview – kirsch")
 
+        page.get_by_role("link", name="shop", exact=True).click()
+        expect(page.get_by_role("link", name="shop@1: failed")).to_be_visible()
+        page.get_by_role("link", name="Overview").click()
         wrong.get_by_role("button", name="Start").click()
         page.get_by_role("dialog").get_by_role("button", name="Start").click()
         expect(page.locator("#done")).to_contain_text("Start shop@1: it is ready")
@@ -289,3 +293,43 @@ class TestLooks:
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_contain_text("shop@1")
         expect(page.locator("#main")).to_be_focused()
+
+
+@pytest.mark.slow
+def test_releases_are_steered(open_page: Callable[..., Page], application: Application):
+    page = open_page("#/application/shop")
+    file = application.directory / "units/shop@.service"
+    before = file.read_text()
+    newest, oldest = page.locator(".releases li").first, page.locator(".releases li").last
+
+    def press(release: Locator, button: str) -> None:
+        release.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+    file.write_text(f"{before}Canary=1\nHealthyFor=1s\n")
+    assert "kirsch release promote" in application.ok("up")
+    expect(newest).to_contain_text("its canaries are ready: it waits for you")
+    press(newest, "Promote")
+    expect(newest).to_contain_text("runs now", timeout=30_000)
+
+    press(oldest, "Bring back")
+    expect(page.locator("#done")).to_contain_text("Bring back: release 3 is")
+    expect(page.locator(".releases li")).to_have_count(3)
+    expect(newest).to_contain_text("runs now", timeout=30_000)
+
+    # It stays under way until it is called off.
+    file.write_text(f"{before}HealthyFor=10min\nDeadline=20min\n")
+    up = subprocess.Popen([*KIRSCH, "up", str(application.directory)], stdout=subprocess.DEVNULL)
+    try:
+        expect(newest).to_contain_text("under way", timeout=30_000)
+        press(newest, "Pause")
+        expect(newest).to_contain_text("paused")
+        press(newest, "Go on")
+        expect(newest).to_contain_text("under way")
+        press(newest, "Call off")
+        expect(newest).to_contain_text("called off", timeout=30_000)
+    finally:
+        up.kill()
+        up.wait()
+        file.write_text(before)
+    expect(page.locator(".releases li", has_text="runs now")).to_contain_text("Release 3")

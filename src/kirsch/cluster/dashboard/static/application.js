@@ -55,7 +55,10 @@ export class Application {
 function drawn(lines, figures) {
   const names = [...new Set(lines.map((line) => line.name))].filter((name) => !isTemplate(name));
   const worst = new Map();
-  for (const line of lines) if (KINDS[kindOf(worst.get(line.name) ?? line)][2] !== "bad") worst.set(line.name, line);
+  for (const line of lines) {
+    const known = worst.get(line.name);
+    if (!known || KINDS[kindOf(known)][2] !== "bad") worst.set(line.name, line);
+  }
   const links = new Map(names.map((name) => [name, worst.get(name).links.flatMap((link) => linked(link, names)).filter((target) => target !== name)]));
   const columns = layers(links);
   const height = Math.max(1, ...columns.map((column) => column.length)) * (HEIGHT + GAP_Y);
