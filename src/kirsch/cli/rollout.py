@@ -40,7 +40,7 @@ def up_on(application: Application, options: Options) -> int:
     with shared(registry_lock(target.registry.address)):
         planned = plan(application, target.seen(images), now)
         # A unit that is refused is told before images are sent and secrets made.
-        warnings = target.check(planned)
+        warnings = target.check(planned) if planned.steps else []
         if not options.dry_run:
             for line in interruptions(planned):
                 print(line, flush=True)
