@@ -84,9 +84,10 @@ class Stuck(threading.Thread):
 @pytest.mark.parametrize(
     "kind",
     [
+        # It has sizes of each of the other kinds.
         "all",
         *(
-            pytest.param(kind, marks=pytest.mark.slow)
+            pytest.param(kind, marks=pytest.mark.soak)
             for kind in ("half a queue to a whole one", "the largest", "small")
         ),
     ],

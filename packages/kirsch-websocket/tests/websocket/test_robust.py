@@ -320,7 +320,7 @@ def thousands():
 class TestManyAtOnce:
     @pytest.mark.usefixtures("thousands")
     @pytest.mark.parametrize("begun", ["connected", "asking", "greeted", "talking", "closing"])
-    @pytest.mark.parametrize("size", [100, pytest.param(1000, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("size", [100, pytest.param(1000, marks=pytest.mark.soak)])
     def test_are_reset(self, begin, caplog, begun, size):
         server = begin()
         left = Count(server)
