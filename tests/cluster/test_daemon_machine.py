@@ -166,7 +166,8 @@ class TestWhoIsLetIn:
                 sock.close()
         assert cluster.ok("list-machines")
 
-    @pytest.mark.slow
+    # It waits for 15 s; tests of the HTTP server have the same with less patience.
+    @pytest.mark.soak
     def test_a_client_that_is_slow_times_out(self, machine: MemberMachine):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
