@@ -49,10 +49,17 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path not in machines, item.path not in slow))
 
 
-def pytest_collection_finish():
-    """Have the garbage collector, which many tests call, pass over what is there for all of them."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while tests are collected; later the collector, which many tests call, passes over
+    what is there for all."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
