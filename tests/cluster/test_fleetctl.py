@@ -6,6 +6,7 @@ requests that fleetctl sends, in its order, and prints what fleetctl prints; it 
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -18,6 +19,8 @@ from urllib.parse import quote
 import pytest
 from tests.cli.application import KIRSCH, wait_for
 from tests.cluster.live import Answer, Kirschd, kirschd_in, options
+
+from kirsch.cluster.api.client import Client
 
 pytestmark = pytest.mark.services
 
@@ -61,6 +64,7 @@ class StandIn:
 
     def __init__(self, kirschd: Kirschd) -> None:
         self.kirschd = kirschd
+        self.waits = True
         document = kirschd.fleet("GET", "/discovery").json
         self.base = "/" + document["servicePath"]
         self.methods = {
@@ -82,9 +86,11 @@ class StandIn:
             "load": self.load,
             "start": self.start,
             "stop": self.stop,
+            "restart": self.restart,
             "unload": self.unload,
             "destroy": self.destroy,
         }
+        self.waits = "--no-block" not in flags
         lines = verbs[verb](names, replace="--replace" in flags)
         return "".join(f"{line}\n" for line in lines)
 
@@ -162,12 +168,20 @@ class StandIn:
         yield from self.submit(names, replace)
         yield from self.bring(names, "launched", "start")
         for name in names:
-            if not is_global(self.unit(name)):
+            if self.waits and not is_global(self.unit(name)):
                 wait_for(lambda name=name: self.active(name), f"{name} is active")
 
     def stop(self, names: list[str], replace: bool) -> Iterator[str]:
         yield from self.bring(names, "loaded", "stop")
         yield f"Successfully stopped units [{' '.join(n for n in names if not is_global(self.unit(n)))}]."
+
+    def restart(self, names: list[str], replace: bool) -> Iterator[str]:
+        """It asks for `loaded`, and waits until the unit is `launched` all the same."""
+        for name in names:
+            for state in ("loaded", "launched"):
+                body = {"name": name, "desiredState": state}
+                assert self.call("Units.Set", name, body=body).status == 204
+                yield self.wait(name, "launched")
 
     def unload(self, names: list[str], replace: bool) -> Iterator[str]:
         yield from self.bring(names, "inactive", "unload")
@@ -189,6 +203,8 @@ class StandIn:
                 assert answer.status == 204
                 if is_global(unit):
                     yield f"Triggered global unit {name} {verb}"
+                elif not self.waits:
+                    yield f"Triggered unit {name} {verb}"
                 else:
                     yield self.wait(name, state)
 
@@ -274,6 +290,68 @@ def test_a_replaced_unit_runs_anew(kirschd: Kirschd, run: Run) -> None:
     assert lines[0] == "Unit sleeper.service inactive"
     assert lines[1].startswith("Unit sleeper.service launched on ")
     assert run("cat", "sleeper.service") == path.read_text()
+
+
+def test_a_restart_returns_and_the_unit_runs_anew(kirschd: Kirschd, run: Run) -> None:
+    run("start", "sleeper.service")
+    for _ in range(2):
+        before = unit_line(kirschd, "sleeper.service")
+        lines = run("restart", "sleeper.service").splitlines()
+        told = [line.partition(" on ")[0] for line in lines if line.startswith("Unit ")]
+        assert told == ["Unit sleeper.service launched"] * 2
+
+        def again(before: Any = before) -> bool:
+            now = unit_line(kirschd, "sleeper.service")
+            return now["active"] == "active" and now["pid"] not in (0, before["pid"])
+
+        wait_for(again, "it runs anew")
+    assert run("stop", "sleeper.service").splitlines()[0].startswith("Unit sleeper.service loaded on ")
+    assert unit_line(kirschd, "sleeper.service")["active"] == "inactive"
+    # The state before the stop is told once, and not to whom lists units.
+    assert [row[3] for row in rows(run("list-unit-files"))] == ["loaded"]
+
+
+def test_of_two_that_replace_each_other_one_runs(kirschd: Kirschd, run: Run) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        text = f"[Service]\nExecStart=/bin/sleep 1000\n\n[X-Fleet]\nReplaces={other}.service\n"
+        (kirschd.directory / f"{name}.service").write_text(text)
+    run("start", "a.service")
+    run("start", "--no-block", "b.service")
+    assert [row[0] for row in rows(run("list-unit-files"))] == ["a.service", "b.service"]
+    assert [row[0] for row in rows(run("list-units"))] == ["a.service"]
+    assert "replace each other" in unit_line(kirschd, "b.service")["reasons"][0]
+    run("unload", "a.service")
+    wait_for(lambda: unit_line(kirschd, "b.service")["active"] == "active", "the other one runs")
+
+
+def unit_line(kirschd: Kirschd, name: str) -> Any:
+    """Return a unit as kirsch's own API has it."""
+    (line,) = Client(kirschd.socket).get(f"/kirsch/v1/units/{name}")["on"]
+    return line
+
+
+def test_loading_with_replace_takes_the_new_text(kirschd: Kirschd, run: Run) -> None:
+    run("load", "sleeper.service")
+    path = kirschd.directory / "sleeper.service"
+    path.write_text(path.read_text().replace("1000", "2000"))
+    assert (
+        run("load", "--replace", "sleeper.service")
+        .splitlines()[-1]
+        .startswith("Unit sleeper.service loaded on ")
+    )
+    assert run("cat", "sleeper.service") == path.read_text()
+
+
+def test_what_fleets_own_tests_try_has_a_test_here() -> None:
+    root = Path(__file__).parents[2]
+    section = (root / "docs/fleet.md").read_text().partition("## fleet's functional tests")[2]
+    rows = re.findall(r"^\| (?!scenario|---)(.+?) \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) > 20
+    for scenario, here in rows:
+        named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_\w+)`", here)
+        assert named or here.startswith("difference: "), scenario
+        for file, test in named:
+            assert re.search(rf"def {test}\(", (root / file).read_text()), (scenario, file, test)
 
 
 def test_a_global_unit(kirschd: Kirschd, run: Run) -> None:

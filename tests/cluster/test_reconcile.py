@@ -141,6 +141,31 @@ def test_replaces_moves_the_other_away():
     ]
 
 
+def test_of_two_that_replace_each_other_one_runs():
+    units = [unit("a.service", "Replaces=b.service"), unit("b.service", "Replaces=a.service")]
+    state = cluster([ONE, TWO], units, {"b.service": "m2"})
+    assert places(state) == {"b.service": {"m2"}}
+    assert set(reasons(state, "a.service")) == {
+        "b.service and this unit replace each other, and b.service is scheduled"
+    }
+    # Of two that ran when they were made to replace each other one goes, on one machine or two.
+    for where in ("m1", "m2"):
+        assert len(places(cluster([ONE, TWO], units, {"a.service": "m1", "b.service": where}))) == 1
+    assert places(cluster([ONE, TWO], units)) in ({"a.service": {"m1"}}, {"b.service": {"m1"}})
+
+
+def test_a_unit_of_several_others_is_where_all_of_them_are():
+    others = [unit("a.service"), unit("b.service")]
+    follower = unit("f.service", "MachineOf=a.service b.service")
+    together = cluster([ONE, TWO], [*others, follower], {"a.service": "m2", "b.service": "m2"})
+    assert places(together)["f.service"] == {"m2"}
+    apart = cluster([ONE, TWO], [*others, follower], {"a.service": "m1", "b.service": "m2"})
+    assert reasons(apart, "f.service") == [
+        "MachineOf=b.service is on another machine",
+        "MachineOf=a.service is on another machine",
+    ]
+
+
 def test_a_global_unit_is_on_every_machine_that_can_have_it():
     state = cluster(
         [ONE, TWO, THREE], [unit("g.service", "Global=true", 'MachineMetadata="zone=a" "zone=b"')]

@@ -55,7 +55,7 @@ class Deadline:
             unit = cluster.units.get(name)
             if unit is None or machine not in places or unit.options.sticky or unit.options.is_global:
                 continue
-            follows = unit.options.on_partition == "stop" or unit.options.machine_of is not None
+            follows = unit.options.on_partition == "stop" or bool(unit.options.machine_of)
             until = (GRACE + ORDER if follows else AFTER) + (0.0 if entry else ELECTION) + held
             self.loop.call_later(until, self._look, name, machine, began)
 

@@ -132,7 +132,7 @@ class TestFleet:
     def test_old_names(self):
         assert options("X-ConditionMachineID=a").machine_id == "a"
         assert options("X-ConditionMachineBootID=a").machine_id == "a"
-        assert options("X-ConditionMachineOf=a.service").machine_of == "a.service"
+        assert options("X-ConditionMachineOf=a.service").machine_of == ("a.service",)
         assert options("X-Conflicts=a").conflicts == ("a",)
         assert options("X-ConditionMachineMetadata=a=1").machine_metadata == (("a", frozenset("1")),)
 
@@ -168,7 +168,7 @@ class TestFleet:
 
     def test_specifiers(self):
         read = options("MachineOf=%p-data@%i.service\nSpread=%%%N\nConflicts=%n")
-        assert read.machine_of == "notes-data@1.service"
+        assert read.machine_of == ("notes-data@1.service",)
         assert read.spread == "%notes@1"
         assert read.conflicts == ("notes@1.container",)
         assert refusal("MachineOf=%z").startswith("n:2:11: MachineOf: unknown specifier %z; there are %n")
@@ -220,10 +220,15 @@ class TestFleet:
     def test_what_does_not(self, text):
         assert options(text)
 
-    def test_follows_one_unit(self):
-        assert options("MachineOf=a.service\nMachineOf=a.service").machine_of == "a.service"
-        message = "n:3:11: MachineOf: a.service is given already; a unit follows one"
-        assert refusal("MachineOf=a.service\nMachineOf=b.service") == message
+    def test_follows_several_units(self):
+        assert options("MachineOf=a.service\nMachineOf=a.service").machine_of == ("a.service",)
+        assert options("MachineOf=a.service b.service").machine_of == ("a.service", "b.service")
+        assert options("MachineOf=a.service\nMachineOf=\nMachineOf=b.service").machine_of == ("b.service",)
+        assert len(options("MachineOf=" + " ".join(f"u{n}.service" for n in range(64))).machine_of) == 64
+        many = "\n".join(f"MachineOf=u{n}.service" for n in range(65))
+        assert refusal(many) == "n:66:11: MachineOf: a unit follows at most 64 others"
+        message = 'unresolvable requirements: peer "b.service" matches conflict "b*"'
+        assert message in refusal("MachineOf=a.service\nMachineOf=b.service\nConflicts=b*")
         assert refusal("MachineOf=a").startswith('n:2:11: MachineOf: unit name must contain "."')
 
     def test_bad_globs(self):

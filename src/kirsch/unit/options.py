@@ -27,6 +27,8 @@ from kirsch.unit.value import parse_boolean, parse_cpu, parse_size, parse_timesp
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SECRET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _METADATA_KEY = re.compile(r"[^\s=]+")
+# Each is compared with each Conflicts= and Replaces=, of which a file can hold many.
+MAX_PEERS = 64
 # podman-run(1)
 _NETWORK_ARGUMENTS = frozenset(("--network", "--net", "--pod", "--ip", "--mac-address"))
 _MACHINE_ID = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
@@ -52,7 +54,7 @@ class Options:
 
     machine_id: str | None = None
     machine_metadata: tuple[tuple[str, frozenset[str]], ...] = ()
-    machine_of: str | None = None
+    machine_of: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     is_global: bool = False
@@ -87,7 +89,7 @@ class Options:
         return cls(
             machine_id=_machine_id(given),
             machine_metadata=_metadata(given),
-            machine_of=_machine_of(given),
+            machine_of=tuple(dict.fromkeys(given.each("MachineOf", _peer))),
             conflicts=given.each("Conflicts", _glob),
             replaces=given.each("Replaces", _glob),
             is_global=_is_global(given),
@@ -124,13 +126,14 @@ def _is_global(given: Given) -> bool:
 def _check_together(given: Given) -> None:
     """Check options that exclude each other: fleet's checks in its order and words, then kirsch's."""
     peers, conflicts, replaces = (given.words(name) for name in ("MachineOf", "Conflicts", "Replaces"))
-    # A second peer is refused by _machine_of.
-    for entry, peer in peers[:1]:
-        for kind, option in (("conflict", "Conflicts"), ("replace", "Replaces")):
-            for glob in given.each(option, _glob):
-                if matches(glob, peer):
-                    text = f'unresolvable requirements: peer "{peer}" matches {kind} "{glob}"'
-                    raise given.file.error(text, entry)
+    first_entries = {peer: entry for entry, peer in reversed(peers)}
+    if len(first_entries) > MAX_PEERS:
+        raise given.file.error(f"MachineOf: a unit follows at most {MAX_PEERS} others", peers[-1][0])
+    for kind, option in (("conflict", "Conflicts"), ("replace", "Replaces")):
+        for glob in dict.fromkeys(given.each(option, _glob)):
+            if peer := next((peer for peer in first_entries if matches(glob, peer)), None):
+                text = f'unresolvable requirements: peer "{peer}" matches {kind} "{glob}"'
+                raise given.file.error(text, first_entries[peer])
     machine = given.words("MachineID")
     everywhere = given.words("Global") if _is_global(given) else []
     sticky = given.words("Sticky") if given.last("Sticky", parse_boolean, False) else []
@@ -150,12 +153,8 @@ def _check_together(given: Given) -> None:
             raise given.file.error(text, max(first[-1][0], second[-1][0], key=lambda entry: entry.line))
 
 
-def _machine_of(given: Given) -> str | None:
-    peers = given.each("MachineOf", lambda word: UnitName.parse(word).text)
-    for (entry, _), peer in zip(given.words("MachineOf"), peers, strict=True):
-        if peer != peers[0]:
-            raise given.file.error(f"MachineOf: {peers[0]} is given already; a unit follows one", entry)
-    return peers[0] if peers else None
+def _peer(word: str) -> str:
+    return UnitName.parse(word).text
 
 
 def _metadata(given: Given) -> tuple[tuple[str, frozenset[str]], ...]:

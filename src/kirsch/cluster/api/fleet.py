@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,13 +27,40 @@ from kirsch.unit import Option, UnitError, UnitFile, UnitName
 
 UNAVAILABLE = "fleet server unable to communicate with etcd"
 METHODS = ("GET", "PUT", "PATCH", "POST", "DELETE")
+# Seconds for which an order to stop is remembered, for the client that waits for it.
+REMEMBERED = 10.0
 METADATA_PATH = re.compile(r"/([^/]+)/metadata/([A-Za-z0-9_.-]+)")
 
 log = logging.getLogger(__name__)
 
 
+class Stops:
+    """Units that clients have just stopped: the first look at such a unit finds it launched still.
+
+    fleetctl's restart asks for `loaded`, waits until the unit is `launched`, and then asks for that: of fleet
+    it gets the state before the stop. Its stop, which waits for `loaded`, looks again.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def remember(self, name: str) -> None:
+        """Note that a unit which runs was stopped; notes that nobody has looked for are dropped."""
+        now = time.monotonic()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        self._until[name] = now + REMEMBERED
+
+    def forget(self, name: str) -> bool:
+        """Drop the note of a unit; True if there was one."""
+        return self._until.pop(name, 0.0) > time.monotonic()
+
+
 class FleetUnits(Collection["FleetUnit"]):
     """Resource /units of fleet's API."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.stops = Stops()
 
     def GET(self, /, **query: Any) -> bytes:
         """A page of units, sorted by name."""
@@ -40,7 +68,7 @@ class FleetUnits(Collection["FleetUnit"]):
 
     def item(self, name: str) -> "FleetUnit":
         """Return the resource of one unit."""
-        return FleetUnit(self.api, name)
+        return FleetUnit(self.api, name, self.stops)
 
     async def _read(self, page: Page) -> dict[str, Any]:
         cluster = self.node.cluster()
@@ -53,6 +81,7 @@ class FleetUnit(Resource):
     """Resource /units/NAME of fleet's API."""
 
     name: str
+    stops: Stops
 
     def GET(self, /, **query: Any) -> bytes:
         """Return the unit as fleet has it."""
@@ -81,13 +110,18 @@ class FleetUnit(Resource):
 
     async def _read(self) -> dict[str, Any]:
         cluster = self.node.cluster()
-        return unit_entity(cluster.units[self._known(cluster)], cluster)
+        name = self._known(cluster)
+        entity = unit_entity(cluster.units[name], cluster)
+        if self.stops.forget(name.text) and "currentState" in entity:
+            entity["currentState"] = "launched"
+        return entity
 
     async def _destroy(self) -> None:
         await self.node.units.destroy(self._known(self.node.cluster()))
 
     async def _put(self, name: UnitName, options: list[Option], desired: Any) -> int:
-        known = self.node.cluster().units.get(name)
+        cluster = self.node.cluster()
+        known = cluster.units.get(name)
         if known is None and not options:
             raise Refused(409, "unit does not exist and options field empty")
         file = UnitFile.from_options(options, name.text) if options else None
@@ -98,7 +132,12 @@ class FleetUnit(Resource):
         if name.is_template and desired not in (None, "inactive"):
             raise Refused(400, f'cannot activate template "{name}"')
         text = file.text if new and file is not None else None
+        machine = min(cluster.schedule.get(name, ()), default="")
+        runs = known is not None and reached(known, machine, cluster) == "launched"
         await self.node.units.change([Request(name, text, desired or "inactive")])
+        self.stops.forget(name.text)
+        if runs and desired == "loaded":
+            self.stops.remember(name.text)
         return 201 if new else 204
 
     def _known(self, cluster: Cluster) -> UnitName:

@@ -359,7 +359,7 @@ def _placement(service: Service, services: list[Service]) -> Object:
     ]
     if apart:
         affinity["podAntiAffinity"] = _pods(dict.fromkeys(apart))
-    beside = [o.name for o in services if any(unit.text == options.machine_of for unit in o.units)]
+    beside = [o.name for o in services if any(unit.text in options.machine_of for unit in o.units)]
     if beside:
         affinity["podAffinity"] = _pods(beside)
     for value, words in (

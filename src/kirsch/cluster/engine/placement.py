@@ -156,6 +156,13 @@ class Occupancy:
             return ()
         return [held for name, held in self.held[machine].choosy.items() if name != unit.name]
 
+    def replacing(self, unit: Unit) -> Iterator[Unit]:
+        """Yield units that are on any machine and replace this one."""
+        for name, machines in self.places.items():
+            other = self.cluster.units.get(name)
+            if machines and other and name != unit.name and matches(other.options.replaces, unit.name):
+                yield other
+
     def free(self, unit: Unit, machine: Machine) -> tuple[float, int]:
         """The cores and bytes of a machine that nobody but this unit has reserved."""
         held = self.held[machine.id]
@@ -216,14 +223,14 @@ def metadata(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 
 def machine_of(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
-    """MachineOf=: only where its peer is."""
-    peer = unit.options.machine_of
-    if peer is None:
-        return None
-    places = occupancy.machines_of(UnitName.parse(peer))
-    if not places:
-        return f"MachineOf={peer} is not scheduled anywhere"
-    return None if machine.id in places else f"MachineOf={peer} is on another machine"
+    """MachineOf=: only where all its peers are."""
+    for peer in unit.options.machine_of:
+        places = occupancy.machines_of(UnitName.parse(peer))
+        if not places:
+            return f"MachineOf={peer} is not scheduled anywhere"
+        if machine.id not in places:
+            return f"MachineOf={peer} is on another machine"
+    return None
 
 
 def conflicts(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
@@ -238,7 +245,10 @@ def conflicts(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
 
 
 def replaced(unit: Unit, machine: Machine, occupancy: Occupancy) -> str | None:
-    """A unit does not go back to where another one replaces it."""
+    """A unit does not go back to where another one replaces it; of two that replace each other one runs."""
+    for other in occupancy.replacing(unit) if unit.options.replaces else ():
+        if matches(unit.options.replaces, other.name):
+            return f"{other.name} and this unit replace each other, and {other.name} is scheduled"
     for other in occupancy.choosy(unit, machine.id):
         if glob := matches(other.options.replaces, unit.name):
             return f"{other.name} is there and its Replaces={glob} moved this unit away"
@@ -360,8 +370,8 @@ def candidates(unit: Unit, occupancy: Occupancy) -> Iterable[Machine]:
     options, machines = unit.options, occupancy.cluster.machines
     if options.machine_id is not None:
         return (machines[id] for id in (options.machine_id,) if id in machines)
-    if options.machine_of is not None:
-        places = occupancy.machines_of(UnitName.parse(options.machine_of))
+    if options.machine_of:
+        places = set.intersection(*(occupancy.machines_of(UnitName.parse(n)) for n in options.machine_of))
         return [machine for machine in occupancy.by_load() if machine.id in places]
     order = occupancy.by_load()
     if options.spread is not None:

@@ -138,7 +138,7 @@ def unmet(cluster: Cluster) -> dict[str, list[Unmet]]:
     if not services:
         return {}
     occupancy = Occupancy.of(cluster)
-    peers = {unit.options.machine_of for unit in cluster.units.values()}
+    peers = {peer for unit in cluster.units.values() for peer in unit.options.machine_of}
     found = {}
     for service, units in services.items():
         if len({unit.options.spread for unit in units}) > 1:

@@ -68,7 +68,7 @@ def reconcile(cluster: Cluster) -> list[Decision]:
     units = sorted(cluster.units.values(), key=TEXT)
     wanted = [unit for unit in units if unit.record.desired != "inactive" and not unit.name.is_template]
     settling = links.used_first(wanted)
-    followers = [unit for unit in wanted if unit.options.machine_of is not None]
+    followers = [unit for unit in wanted if unit.options.machine_of]
     suspects = units
     for _ in range(2 * len(cluster.units) + 1):
         occupancy.disturbed.clear()

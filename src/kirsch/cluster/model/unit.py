@@ -60,7 +60,7 @@ class Unit:
         """True if any machine that runs its type can have it, for all that it says itself."""
         o = self.options
         bound = o.machine_id or o.machine_metadata or o.machine_of or o.sticky
-        return not (bound or o.conflicts or o.published or o.cpu or o.memory)
+        return not (bound or o.conflicts or o.replaces or o.published or o.cpu or o.memory)
 
     @cached_property
     def fleet_hash(self) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from kirsch.cluster.engine.placement import matches
 from kirsch.cluster.model import Cluster, DesiredState, Release, Unit, UnitRecord, keys, links, to_json
 from kirsch.cluster.model.release import scaled
 from kirsch.cluster.node import releases
@@ -548,20 +547,21 @@ class Units:
         return file, options
 
     def _tried(self, name: UnitName) -> bool:
-        """True if the unit was started as last ordered and is down: then a start is an order to try again.
+        """True if the unit was started as last ordered, and is down or is to stop: a start runs it anew then.
 
         One that is only loaded, or on its way, is not: it starts anyway, and must not be stopped for it.
         """
         cluster = self.snapshots.now()
         unit, states = cluster.units.get(name), cluster.states.get(name, {})
         return unit is not None and any(
-            state.active in ("failed", "inactive") and state.order == unit.record.order
+            (state.active in ("failed", "inactive") or unit.desired != "launched")
+            and state.order == unit.record.order
             for state in states.values()
         )
 
     def _check_together(self, draft: Draft, fresh: Mapping[UnitName, tuple[UnitFile, Options]]) -> None:
-        """No circle of links or of Replaces, among all units that can run."""
-        if not any(options.links or options.replaces for _, options in fresh.values()):
+        """No circle of links, among all units that can run."""
+        if not any(options.links for _, options in fresh.values()):
             return
         options = {name: unit.options for name, unit in draft.units.items() if not name.is_template}
         linked = {name: option.links for name, option in options.items()}
@@ -572,7 +572,3 @@ class Units:
                 link = next(link for link in options[name].links if links.targets(link, target))
                 message = f"links go in a circle: {path}; each would wait for the next"
                 raise fresh[name][0].error(message, link.entry)
-        for name, (_, option) in fresh.items():
-            for other, others in options.items() if option.replaces else ():
-                if matches(option.replaces, other) and matches(others.replaces, name):
-                    raise Refused(400, f"circular replaces: {name} and {other} replace each other")

@@ -103,5 +103,5 @@ def _lacks(unit: Unit, units: Mapping[UnitName, Unit], missing: Missing) -> Iter
     for need in NEEDS:
         for word in (word for entry in unit.file.values("Unit", need) for word in entry.value.split()):
             other = next((n for n in there if word in (n.text, f"{n.text.rpartition('.')[0]}.service")), None)
-            if other is not None and unit.options.machine_of != other.text:
+            if other is not None and other.text not in unit.options.machine_of:
                 yield f"{need}={word}: it may be on another machine; MachineOf={other} keeps both on one"
