@@ -9,7 +9,7 @@ import click
 from kirsch.cli.errors import Failure
 from kirsch.cli.names import cluster_name
 from kirsch.cli.output import Steps
-from kirsch.cli.verb import Options, Verb, argument, flag, option
+from kirsch.cli.verb import REPORT, Options, Verb, argument, flag, option
 
 PATH = click.Path(path_type=Path)
 PASSPHRASE = option(
@@ -28,6 +28,7 @@ def backup(options: Options) -> int:
     made = back_up(cluster, _passphrase(options, new=True))
     write_file(options.file, made.to_json().encode())
     units = sum("/units/" in key for key in made.entries)
+    options.report(cluster=cluster, file=str(options.file), units=units)
     print(
         f"{options.file} has {units} unit{'' if units == 1 else 's'} of {cluster}, its secrets and its keys"
     )
@@ -47,10 +48,12 @@ def restore(options: Options) -> int:
     made = datetime.fromtimestamp(found.made).strftime("%Y-%m-%d %H:%M")
     if options.keys:
         folder = restore_folder(found, files)
+        options.report(cluster=found.cluster, folder=str(folder))
         print(f"{folder} has the keys of {found.cluster} as of {made}: kirsch cluster status {found.cluster}")
         return 0
     cluster = cluster_name(options)
     Restoration(cluster, found, files).perform(Steps(sys.stdout))
+    options.report(cluster=cluster, restored=found.cluster, made=found.made)
     print(f"\n{cluster} has the units, secrets and users of {found.cluster} as of {made}")
     if not files:
         print("A machine made this backup: secrets open only with the key of the machines that it is of")
@@ -76,7 +79,7 @@ def _passphrase(options: Options, *, new: bool) -> str:
 BACKUP = Verb(
     "backup",
     backup,
-    [argument("file", "FILE", "where there is none yet", type=PATH), PASSPHRASE],
+    [argument("file", "FILE", "where there is none yet", type=PATH), PASSPHRASE, REPORT],
     summary="write a cluster's registry and keys to a file",
     text="It has units, releases, secrets (sealed), settings of machines and users, and under a passphrase "
     "the keys: the authorities, ssh's and that of secrets. Volumes and images are not in it. Machines that "
@@ -90,6 +93,7 @@ RESTORE = Verb(
         argument("file", "FILE", "a backup", type=PATH),
         flag("--keys", help="only the keys, to this computer, which does not know the cluster"),
         PASSPHRASE,
+        REPORT,
     ],
     summary="bring a backup back onto a cluster without units",
     text="Make a cluster first, with machines of the same names. Units start as they were; sticky ones on "

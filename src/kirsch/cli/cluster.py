@@ -17,7 +17,7 @@ from kirsch.cli.names import cluster_name
 from kirsch.cli.output import Column, Steps, table
 from kirsch.cli.users import user
 from kirsch.cli.values import JSON, NO_LEGEND, YES, confirm, count
-from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 
 if TYPE_CHECKING:
     from kirsch.cluster.provision.status import ClusterSummary, PortStatus
@@ -68,6 +68,7 @@ STATUS = ("machine", "id", "address", "ssh", "api", "etcd", "container", "sshd",
         help="what machines begin with: one built from images/node (made anew)",
         complete=images_here,
     ),
+    REPORT,
     text="They are containers that run systemd, etcd, podman, sshd and kirschd, with keys and "
     "certificates of their own. It needs podman, and root. If a step fails, all is undone.\n\n"
     "Metadata is KEY=VALUE for all machines, KEY=A/B/C for one machine after another, n2:KEY=VALUE for one "
@@ -96,6 +97,11 @@ def create(options: Options) -> int:
     steps = Steps(sys.stdout)
     record = make(asked, steps)
     count = len(record.machines)
+    options.report(
+        cluster=record.name,
+        machines=[{"name": each.name, "address": each.address} for each in record.machines],
+        ports=[*record.published],
+    )
     print(f"\ncluster {record.name} is up: {count} machine{'s' if count > 1 else ''}, {steps.seconds:.0f} s")
     for machine in record.machines:
         print(
@@ -194,6 +200,7 @@ def _leads(port: "PortStatus") -> str:
     "switch a cluster's machines on",
     NAME,
     MACHINES,
+    REPORT,
     text="It returns when they are in the cluster.",
     example="kirsch cluster start",
 )
@@ -204,6 +211,7 @@ def start(options: Options) -> int:
 
     steps = Steps(sys.stdout)
     record = switch_on(_name(options), options.machines, steps)
+    options.report(cluster=record.name, machines=options.machines or [each.name for each in record.machines])
     what = ", ".join(options.machines) or f"cluster {record.name}"
     print(f"\n{what} {'are' if len(options.machines) > 1 else 'is'} up: {steps.seconds:.0f} s")
     return 0
@@ -214,6 +222,7 @@ def start(options: Options) -> int:
     "switch a cluster's machines off",
     NAME,
     MACHINES,
+    REPORT,
     text="Units stop in order; nothing is lost.",
     example="kirsch cluster stop kirsch n2",
 )
@@ -223,6 +232,7 @@ def stop(options: Options) -> int:
     from kirsch.cluster.provision.power import stop as switch_off
 
     record = switch_off(_name(options), options.machines, Steps(sys.stdout))
+    options.report(cluster=record.name, machines=options.machines or [each.name for each in record.machines])
     again = " ".join(["kirsch cluster start", record.name, *options.machines])
     print(f"\nswitched off; `{again}` switches on again")
     return 0
@@ -233,6 +243,7 @@ def stop(options: Options) -> int:
     "remove a cluster of this computer",
     NAME,
     YES,
+    REPORT,
     text="Its machines and all that is on them go, nothing is left. kirsch is removed from hosts that "
     "joined it. On a terminal it asks for the cluster's name first.",
     example="kirsch cluster destroy",
@@ -252,6 +263,7 @@ def destroy(options: Options) -> int:
     if not options.yes:
         confirm(f"This removes cluster {name}: its machines, their units and all data on them.", name)
     left = remove(name, Steps(sys.stdout))
+    options.report(cluster=name, left=[*left])
     print(f"cluster {name} is destroyed")
     for reason in left:
         print(f"kirsch: it is still on a host that cannot be reached: {reason}", file=sys.stderr)
@@ -273,6 +285,7 @@ def destroy(options: Options) -> int:
     ),
     option("--ssh-config", metavar="FILE", type=FILE, help="ssh's settings (its own)"),
     METADATA,
+    REPORT,
     text="kirsch is installed on it by ssh. The host needs sshd, Python 3.11 to 3.13 and systemd, and ssh "
     "must let you in without typing, as root or as a user who may sudo. Containers need podman 4.4 or newer "
     "there; kirsch says what the host cannot run.",
@@ -298,6 +311,7 @@ def add(options: Options) -> int:
         metadata,
     )
     joined = join(name, invitation, Steps(sys.stdout))
+    options.report(cluster=name, machines=[joined.machine.name], lacks=joined.lacks)
     print(f"\n{joined.machine.name} is a machine of {name}, at {joined.machine.address}")
     if joined.lacks:
         print(f"  {joined.lacks}")
@@ -309,6 +323,7 @@ def add(options: Options) -> int:
     "have a machine leave its cluster",
     MACHINE,
     flag("--force", help="also one that is away, or that has sticky units: they are lost"),
+    REPORT,
     text="Its units move to others first. Then kirsch is removed from it, or the whole machine if it is a "
     "container. Volumes of units on a host stay.",
     example="kirsch cluster remove n4",
@@ -320,6 +335,7 @@ def remove(options: Options) -> int:
 
     name = cluster_name(options)
     left = leave(name, options.machine, Steps(sys.stdout), force=options.force)
+    options.report(cluster=name, machines=[left.name], kept=left.kept)
     print(f"{left.name} is no machine of {name} any more")
     if left.kept:
         print(
@@ -334,6 +350,7 @@ def remove(options: Options) -> int:
     "have all machines run the kirsch that runs here",
     NAME,
     option("--wheel", metavar="FILE", type=FILE, help="kirsch's wheel to install instead"),
+    REPORT,
     text="kirschd is replaced on one machine after another, and units run on. If a machine does not come up, "
     "all go back to what they ran before. A version is upgraded to the same or the next minor one.",
     example="kirsch cluster upgrade",
@@ -346,6 +363,7 @@ def upgrade(options: Options) -> int:
 
     work = Upgrade(ClusterRecord.load(_name(options)), options.wheel)
     work.perform(Steps(sys.stdout))
+    options.report(cluster=work.record.name, version=str(work.version))
     print(f"\nall machines of {work.record.name} run kirsch {work.version}")
     return 0
 
@@ -412,6 +430,7 @@ def rotate(options: Options) -> int:
     "images",
     "have another machine keep the cluster's images",
     MACHINE,
+    REPORT,
     text="All machines take them from there then. Use it when the machine that kept them is gone, or is to "
     "leave. Images are not brought along: send them again. Done again, it tells machines that were away.",
     example="kirsch cluster images n2",
@@ -422,6 +441,7 @@ def images(options: Options) -> int:
 
     name = cluster_name(options)
     kept = move_registry(name, options.machine, Steps(sys.stdout))
+    options.report(cluster=name, machines=[kept.machine], address=str(kept.address), left=dict(kept.left))
     print(f"\n{kept.machine} keeps the images of {name}, at {kept.address}")
     print("  `kirsch up DIR --on` and `kirsch image push --on` send them there; units start anew with")
     print("  images of another name, one instance after another")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kirsch.cli.completion import files
 from kirsch.cli.errors import Failure
-from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.convert import Converted
@@ -33,6 +33,7 @@ COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose
     ),
     option("--tag", metavar="TAG", help="the tag of the application's own images (latest)", default="latest"),
     OUTPUT,
+    REPORT,
     text="Everything that kirsch.toml starts is written as YAML, a file for each service. What Kubernetes "
     "has no counterpart for is a comment in the file and a line on standard error. Secrets are named, their "
     "values are not written.",
@@ -44,7 +45,7 @@ def kubernetes(options: Options) -> int:
 
     application = load(Path(options.directory), cluster=True)
     made = exported(application, namespace=options.namespace, registry=options.registry, tag=options.tag)
-    _give(made.files, made.remarks, options.output)
+    _give(options, made.files, made.remarks, options.output)
     return 0
 
 
@@ -53,6 +54,7 @@ def kubernetes(options: Options) -> int:
     "write an application as Quadlet files",
     DIRECTORY,
     OUTPUT,
+    REPORT,
     text="For one machine without kirsch: links are variables and names of podman's network, secrets are "
     "podman's, a balancer finds its servers by DNS. What only kirsch does is told on standard error.",
     example="kirsch export systemd examples/notes -o /etc/containers/systemd",
@@ -69,6 +71,7 @@ def systemd(options: Options) -> int:
     "write an application as a compose file",
     DIRECTORY,
     OUTPUT,
+    REPORT,
     text="compose.yaml has a service for each that kirsch.toml starts, as many replicas as instances, and "
     "variables in place of links. What only kirsch does is a comment, and told on standard error.",
     example="kirsch export compose examples/notes -o deploy",
@@ -84,6 +87,7 @@ def compose_file(options: Options) -> int:
     "units",
     "write the unit files of what runs",
     OUTPUT,
+    REPORT,
     text="The units that kirschd knows are written as an application: their files, and a kirsch.toml that "
     "starts those that are to run.",
     example="kirsch export units --cluster demo -o saved",
@@ -99,7 +103,7 @@ def units(options: Options) -> int:
         template = f"{unit.service}@.{unit.type}" if unit.instance else ""
         if texts.get(template) != text:
             made[f"units/{name}"] = text
-    _give(made, (), options.output)
+    _give(options, made, (), options.output)
     return 0
 
 
@@ -110,6 +114,7 @@ def units(options: Options) -> int:
     option("--profile", metavar="NAME", help="take services of this profile too", repeat=True),
     option("-o", "--output", metavar="FOLDER", help="write there; beside the compose file without it"),
     flag("--force", help="write over files that are there"),
+    REPORT,
     text="kirsch.toml and a .container for each service are written. Variables have their values from the "
     "environment and .env. What is not carried over is told with its line. Containers run on a cluster: "
     "kirsch up --on CLUSTER.",
@@ -136,7 +141,7 @@ def compose(options: Options) -> int:
         raise Failure(str(error)) from None
     folder = Path(options.output or file.parent)
     _check_free(made.files, folder, force=options.force)
-    _give(made.files, made.remarks, str(folder))
+    _give(options, made.files, made.remarks, str(folder))
     print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder} --on CLUSTER")
     return 0
 
@@ -147,6 +152,7 @@ def compose(options: Options) -> int:
     argument("files", "FILE", "unit files of fleet", many=True, complete=files),
     option("-o", "--output", metavar="FOLDER", help="write there (this folder)", default="."),
     flag("--force", help="write over files that are there"),
+    REPORT,
     text="Units that run a container by docker become .container files, with links, ports and volumes as the "
     "line said; others stay as they are. [X-Fleet] means what it always did.",
     example="kirsch import fleet ~/units/*.service -o notes",
@@ -157,7 +163,7 @@ def fleet(options: Options) -> int:
 
     made = converter.read({Path(file).name: _text(Path(file)) for file in options.files})
     _check_free(made.files, Path(options.output), force=options.force)
-    _give(made.files, made.remarks, options.output)
+    _give(options, made.files, made.remarks, options.output)
     print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
     return 0
 
@@ -167,6 +173,7 @@ def fleet(options: Options) -> int:
     "make an application of a Procfile",
     argument("file", "FILE", "the Procfile", optional=True, default="Procfile"),
     flag("--force", help="write over files that are there"),
+    REPORT,
     text="`kirsch up` runs a folder with a Procfile as it is. This writes the unit files, to be changed: "
     "health, links, more instances.",
     example="kirsch import procfile",
@@ -187,7 +194,7 @@ def procfile(options: Options) -> int:
     made = {"kirsch.toml": f"start = {json.dumps(start)}\n"}
     made |= {f"units/{name}": text for name, text in texts.items()}
     _check_free(made, folder, force=options.force)
-    _give(made, (), str(folder))
+    _give(options, made, (), str(folder))
     print(f"Next: kirsch up {folder}")
     return 0
 
@@ -198,6 +205,7 @@ def procfile(options: Options) -> int:
     argument("files", "FILE", "Quadlet and unit files, or folders of them", many=True, complete=files),
     option("-o", "--output", metavar="FOLDER", help="write there (this folder)", default="."),
     flag("--force", help="write over files that are there"),
+    REPORT,
     text="The files stay as they are: kirsch reads what Quadlet reads. What they gain by a line of "
     "[X-Kirsch] is told.",
     example="kirsch import quadlet ~/.config/containers/systemd -o notes",
@@ -213,7 +221,7 @@ def quadlet(options: Options) -> int:
     if not texts:
         raise Failure(f"there is no unit file in {', '.join(map(str, named))}")
     _check_free(made.files, Path(options.output), force=options.force)
-    _give(made.files, made.remarks, options.output)
+    _give(options, made.files, made.remarks, options.output)
     print(f"Check it with `kirsch verify {Path(options.output) / 'units'}/*`")
     return 0
 
@@ -222,7 +230,7 @@ def _exported(options: Options, export: Callable[[Application, Mapping[str, str]
     """Write an application for another system, its balancers' configurations with it."""
     application = load(Path(options.directory), cluster=True)
     made = export(application, _configurations(application))
-    _give(made.files, made.remarks, options.output)
+    _give(options, made.files, made.remarks, options.output)
     return 0
 
 
@@ -257,8 +265,9 @@ def _text(path: Path) -> str:
         raise Failure(f"{path}: {error.strerror}") from None
 
 
-def _give(made: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
+def _give(options: Options, made: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
     """Write files into a folder, or print them; say what was not carried over."""
+    options.report(files=dict(made), folder=output, remarks=list(remarks))
     if output is None:
         print("---\n".join(made.values()), end="")
     else:

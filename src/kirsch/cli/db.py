@@ -10,7 +10,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.oneoff import within
 from kirsch.cli.secret import secret_path
 from kirsch.cli.values import JSON
-from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.model.links import host_name
 from kirsch.unit import UnitName
@@ -190,6 +190,7 @@ def restore(options: Options) -> int:
     "give a database its account in the cluster's etcd",
     argument("service", "SERVICE", "a service such as webdb", complete=instances),
     flag("--renew", help="new credentials for an account that there is"),
+    REPORT,
     text="Instances agree in etcd on who leads. The account may read and write what is the service's own, "
     "and nothing else; units have it as the secret SERVICE-etcd. With the first account etcd begins to ask "
     "machines and databases who they are. It is made on the computer that made the cluster.",
@@ -204,6 +205,7 @@ def account(options: Options) -> int:
     client, service = options.client(), options.service
     secret = secret_name(service)
     known = any(row["name"] == secret for row in client.get("/kirsch/v1/secrets")["secrets"])
+    options.report(service=service, secret=secret)
     if known and not options.renew:
         print(f"{service} has its account: secret {secret}; --renew makes new credentials")
         return 0

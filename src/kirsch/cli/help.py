@@ -1,11 +1,13 @@
 """help and version: the pages, and the version of the distribution."""
 
+import json
 from importlib import metadata
 
 import click
 from click.shell_completion import CompletionItem
 
 from kirsch.cli.errors import Failure
+from kirsch.cli.values import JSON
 from kirsch.cli.verb import Noun, Options, argument, carry_out, unknown, verb
 from kirsch.cli.verbs import load, overview, summaries
 
@@ -31,8 +33,21 @@ def help_(options: Options) -> int:
     return carry_out([*options.verb, "--help"])
 
 
-@verb("version", example="kirsch version")
+@verb("version", JSON, text="--json names also those of its packages, and whether compiled code runs.")
 def version(options: Options) -> int:
     """Print the version of the distribution."""
-    print(f"kirsch {metadata.version('kirsch')}")
+    if not options.json:
+        print(f"kirsch {metadata.version('kirsch')}")
+        return 0
+    from kirsch.websocket.core.speedups import compiled
+
+    names = sorted({each for each in map(_ours, metadata.distributions()) if each})
+    versions = {name: metadata.version(name) for name in names}
+    print(json.dumps({"versions": versions, "compiled": {"kirsch-websocket": compiled}}, indent=2))
     return 0
+
+
+def _ours(distribution: metadata.Distribution) -> str:
+    """Return the name of a distribution of kirsch; empty for another's."""
+    name = str(distribution.metadata["Name"] or "")
+    return name if name == "kirsch" or name.startswith("kirsch-") else ""

@@ -13,7 +13,7 @@ from kirsch.cli.completion import clusters, images
 from kirsch.cli.errors import Misuse, interruptible
 from kirsch.cli.output import Column, Steps, table
 from kirsch.cli.values import JSON, NO_LEGEND, variable
-from kirsch.cli.verb import Noun, Options, argument, flag, option
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,14 +100,16 @@ def build(options: Options) -> int:
     "give an image more names",
     argument("image", "IMAGE", "its name, or its id or the beginning of it", complete=images),
     argument("names", NAME, many=True),
+    REPORT,
     example="kirsch image tag notes notes:1.0",
 )
 def tag(options: Options) -> int:
     """Give an image more names."""
     from kirsch.cluster.image.store import tag as give
 
-    for name in give(options.image, options.names, _runner()):
-        print(name)
+    given = [str(name) for name in give(options.image, options.names, _runner())]
+    options.report(images=given)
+    print("\n".join(given))
     return 0
 
 
@@ -143,6 +145,7 @@ def list_(options: Options) -> int:
     "remove images",
     argument("images", "IMAGE", "its name, or its id", many=True, complete=images),
     flag("--force", help="also the containers that run it"),
+    REPORT,
     text="An image that has another name stays under that.",
     example="kirsch image rm notes:1.0",
 )
@@ -150,7 +153,9 @@ def rm(options: Options) -> int:
     """Remove images, and print their names."""
     from kirsch.cluster.image.store import remove
 
-    for name in remove(options.images, _runner(), force=options.force):
+    removed = [str(name) for name in remove(options.images, _runner(), force=options.force)]
+    options.report(removed=removed)
+    for name in removed:
         print(f"{name} is removed")
     return 0
 
@@ -165,6 +170,7 @@ def rm(options: Options) -> int:
         "--everywhere",
         help="with --on: have every machine fetch it now, for the time when the registry's is away",
     ),
+    REPORT,
     text="It is the one that NAME names, or a cluster's own, from which its machines take it. Layers that "
     "are there are not sent again.",
     example="kirsch image push notes --on kirsch",
@@ -184,6 +190,7 @@ def push(options: Options) -> int:
         sent = send(options.image, name, registry, _runner(), steps)
         if options.everywhere:
             _spread(options.on, sent, steps)
+    options.report(images=[*map(str, sent)])
     print("\n".join(["", *map(str, sent)]))
     return 0
 
@@ -206,6 +213,7 @@ def _spread(cluster: str, names: "Sequence[Reference]", steps: Steps) -> None:
     "fetch an image from a registry",
     argument("name", NAME),
     *REGISTRY,
+    REPORT,
     example="kirsch image pull registry.example/notes:1.0",
 )
 def pull(options: Options) -> int:
@@ -216,6 +224,7 @@ def pull(options: Options) -> int:
     name, registry = _at(Reference.parse(options.name), options)
     with Steps(sys.stdout) as steps:
         fetched = fetch(name, registry, _runner(), steps)
+    options.report(images=[str(fetched)])
     print(f"\n{fetched} is here")
     return 0
 
@@ -224,6 +233,7 @@ def pull(options: Options) -> int:
     "prune",
     "remove images that have been replaced",
     ON,
+    REPORT,
     text="They are those with no name but that of their content, or none at all, unless a container uses "
     "them, or a kirschd here has a unit that names them or a release that could bring them back; on a "
     "cluster, all that no container uses and neither a unit names nor a release could bring back, and of its "
@@ -235,14 +245,16 @@ def prune(options: Options) -> int:
     from kirsch.cluster.image.store import prune as remove
 
     if options.on:
-        return _prune_cluster(options.on)
+        return _prune_cluster(options)
 
     def busy() -> None:
         print(
             "kirsch: something is being built: what has no name stays until the next prune", file=sys.stderr
         )
 
-    for name in remove(_runner(), busy, _named_here()):
+    removed = list(remove(_runner(), busy, _named_here()))
+    options.report(removed=removed)
+    for name in removed:
         print(f"{name[:ID] if len(name) == WHOLE else name} is removed")
     return 0
 
@@ -256,7 +268,7 @@ def _named_here() -> "Sequence[str]":
     return texts_of(Client(transport_to(Where()))) if answers_here() else ()
 
 
-def _prune_cluster(name: str) -> int:
+def _prune_cluster(options: Options) -> int:
     from kirsch.cluster.api.client import Client, ClientError
     from kirsch.cluster.image.lock import exclusive, registry_lock
     from kirsch.cluster.image.reference import ImageError
@@ -267,6 +279,7 @@ def _prune_cluster(name: str) -> int:
     from kirsch.cluster.provision.endpoint import Where, transport_to
     from kirsch.cluster.provision.record import ClusterRecord
 
+    name = options.on
     cluster = ClusterRecord.load(name)
     registry = of_cluster(cluster)
     with exclusive(registry_lock(registry.address)) as alone:
@@ -280,6 +293,7 @@ def _prune_cluster(name: str) -> int:
         except (ClientError, ImageError) as error:
             print(f"kirsch: the registry keeps all its images: {error}", file=sys.stderr)
         counts, left = prune_machines(cluster, texts, Runner())
+    options.report(machines={machine: {"removed": count} for machine, count in counts.items()})
     for machine, count in counts.items():
         print(f"{machine}: {_removed(count)}")
     for reason in left:

@@ -12,7 +12,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.names import full_names, machine_names, named, reasons_of, recorded_names
 from kirsch.cli.output import machine
 from kirsch.cli.values import JSON, NO_BLOCK, pair, timeout
-from kirsch.cli.verb import Options, argument, flag, verb
+from kirsch.cli.verb import REPORT, Options, argument, flag, verb
 from kirsch.cli.waiting import NOBODY, Line, changes, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, ClientError, unit_path
 from kirsch.cluster.api.transport import Unix
@@ -68,12 +68,15 @@ def drain(options: Options) -> int:
     return 0
 
 
-@verb("cordon", SOME, text="Those it has stay.", example="kirsch cordon n1")
+@verb("cordon", SOME, REPORT, text="Those it has stay.", example="kirsch cordon n1")
 def cordon(options: Options) -> int:
     """Let no more units be scheduled to machines."""
     client = _of_several(options)
+    marked = []
     for name in options.machines:
-        print(f"Machine {_shown(_mark(client, options, name, {'cordoned': True}))} takes no more units")
+        marked.append(_mark(client, options, name, {"cordoned": True}))
+        print(f"Machine {_shown(marked[-1])} takes no more units")
+    options.report(machines=[{"id": each["id"], "cordoned": True} for each in marked])
     return 0
 
 
@@ -90,12 +93,15 @@ def _of_several(options: Options) -> Client:
     return client
 
 
-@verb("uncordon", SOME, example="kirsch uncordon n1")
+@verb("uncordon", SOME, REPORT, example="kirsch uncordon n1")
 def uncordon(options: Options) -> int:
     """Let units be scheduled to machines again."""
     client = options.client()
+    marked = []
     for name in options.machines:
-        print(f"Machine {_shown(_mark(client, options, name, {'cordoned': False}))} takes units again")
+        marked.append(_mark(client, options, name, {"cordoned": False}))
+        print(f"Machine {_shown(marked[-1])} takes units again")
+    options.report(machines=[{"id": each["id"], "cordoned": False} for each in marked])
     return 0
 
 

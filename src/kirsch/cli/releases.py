@@ -14,7 +14,7 @@ from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names
 from kirsch.cli.output import Column, table
 from kirsch.cli.values import JSON, NO_BLOCK, NO_LEGEND, count, timeout
-from kirsch.cli.verb import Noun, Options, argument, flag, option, verb
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option, verb
 from kirsch.cli.waiting import events
 from kirsch.cluster.api.client import RELEASES, UNITS, Client, ClientError
 
@@ -169,6 +169,7 @@ _steer("abort", "call a release off", UNDER_WAY, "What it replaced goes back to 
     NOW,
     NO_BLOCK,
     timeout(180, "give up waiting after this time"),
+    REPORT,
     text="It is a release like any other, with the texts of an earlier one: of the last good one but "
     "one, if no number is given.",
     example="kirsch rollback notes 3",
@@ -182,9 +183,10 @@ def rollback(options: Options) -> int:
         body["number"] = options.number
     row = client.post(f"{RELEASES}/{quote(application, safe='')}", body)["release"]
     if options.no_block:
+        options.report(releases=[row])
         print(f"release {row['number']} of {application}: {row['message']}")
         return 0
-    wait(client, row, options.timeout)
+    options.report(releases=[wait(client, row, options.timeout)])
     print(f"release {row['number']} of {application} is done: {row['message']}")
     return 0
 

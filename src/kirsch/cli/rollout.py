@@ -9,7 +9,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.image import failures_shown
 from kirsch.cli.names import named
 from kirsch.cli.output import PROGRESS, Palette, Progress, Steps
-from kirsch.cli.releases import has_commands, note_of, wait
+from kirsch.cli.releases import has_commands, listed, note_of, wait
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client, applied
@@ -49,6 +49,7 @@ def up_on(application: Application, options: Options) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.dry_run:
+        options.report(application=application.name, steps=[*steps_of(planned)])
         print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
         return 0
     for secret in planned.secrets:
@@ -56,6 +57,7 @@ def up_on(application: Application, options: Options) -> int:
     for name in _destroyed(planned):
         print(f"          {name}: destroyed, for the folder has it no more")
     if options.detach:
+        _report(options, target, planned, number)
         print(
             f"\n{application.name} is submitted; `kirsch --cluster {options.on} list-units` shows how it is"
         )
@@ -72,6 +74,7 @@ def up_on(application: Application, options: Options) -> int:
         print(f"\n{application.name} goes on starting; `{stop}` stops it")
         raise
     _say_where(target, planned)
+    _report(options, target, planned, number)
     print(f"Stop it with `kirsch down {options.directory} --on {options.on}`.")
     return 0
 
@@ -85,12 +88,27 @@ def down_on(application: Application, options: Options) -> int:
     running = [line for line in lines if line["desired"] != "inactive"]
     if not running:
         print(f"{application.name} is not up on {options.on}")
+        options.report(stopped=False)
         return 0
     for wave in waves(running):
         client.patch(UNITS, {"change": [{"name": name, "desiredState": "inactive"} for name in wave]})
         _await_stopped(client, wave)
     print(f"{application.name} is down on {options.on}; its data stays there")
+    options.report(stopped=True)
     return 0
+
+
+def _report(options: Options, target: Target, planned: Plan, number: int | None) -> None:
+    """Report an application that is on a cluster: its address, its units' lines, and what was changed."""
+    if options.json:
+        name, mine = planned.application.name, planned.units
+        options.report(
+            application=name,
+            open=target.address(planned.application),
+            units=[line for line in target.client.get(UNITS)["units"] if line["name"] in mine],
+            releases=[row for row in listed(target.client, name) if row["number"] == number],
+            destroyed=[*_destroyed(planned)],
+        )
 
 
 def _await_release(target: Target, planned: Plan, number: int, timeout: float) -> None:

@@ -30,8 +30,8 @@ from kirsch.cli.names import (
 from kirsch.cli.output import machine
 from kirsch.cli.releases import MESSAGE, NOW, note_of, who
 from kirsch.cli.releases import wait as wait_for_release
-from kirsch.cli.values import JSON, NO_BLOCK, YES, confirm, timeout
-from kirsch.cli.verb import Options, argument, flag, verb
+from kirsch.cli.values import ATTEMPTS, JSON, NO_BLOCK, YES, confirm, patience, timeout
+from kirsch.cli.verb import REPORT, Options, argument, flag, verb
 from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.api.transport import Unix
@@ -48,6 +48,7 @@ NAME = "a name, its type may be left out, or a pattern: 'notes@*'"
 NAMED = argument("units", "UNIT", NAME, many=True, complete=instances)
 ANY_UNITS = argument("units", "UNIT", NAME, many=True, complete=units)
 STARTING = argument("units", "UNIT", f"{NAME}; or a file", many=True, complete=instances_and_files)
+REPLACE = flag("--replace", help="replace units that are there with another text")
 # What goes into one request: so many units, and texts of so many characters.
 MANY = 500
 MAX_TEXTS = 1 << 20
@@ -56,17 +57,20 @@ MAX_TEXTS = 1 << 20
 @verb(
     "submit",
     argument("files", "FILE", many=True, complete=files),
-    flag("--replace", help="replace units that are there with another text"),
+    REPLACE,
+    REPORT,
     text="kirsch knows them then; nothing runs yet.",
     example="kirsch submit units/webdb.container units/notes@.container",
 )
 def submit(options: Options) -> int:
     """Submit unit files; nothing is submitted if one of them is wrong."""
-    _submit(options.client(), [Path(file) for file in options.files], replace=options.replace)
+    client, opened = options.client(), list[Line]()
+    _submit(client, [Path(file) for file in options.files], replace=options.replace, opened=opened)
+    _report(options, client, [Path(file).name for file in options.files], releases=opened)
     return 0
 
 
-@verb("load", STARTING, NO_BLOCK, timeout(60), example="kirsch load notes@1")
+@verb("load", STARTING, REPLACE, NO_BLOCK, timeout(60), ATTEMPTS, REPORT, example="kirsch load notes@1")
 def load(options: Options) -> int:
     """Put units on machines, and wait until they are there."""
     return _set(options, "loaded", lambda line: bool(line["machine"]) and line["load"] != "-", "loaded on")
@@ -75,8 +79,11 @@ def load(options: Options) -> int:
 @verb(
     "start",
     STARTING,
+    REPLACE,
     NO_BLOCK,
     timeout(60),
+    ATTEMPTS,
+    REPORT,
     text="It waits until they run, or says why they do not.",
     example="kirsch start notes@1",
 )
@@ -90,6 +97,8 @@ def start(options: Options) -> int:
     STARTING,
     NO_BLOCK,
     timeout(60),
+    ATTEMPTS,
+    REPORT,
     text="A unit that does not run is started.",
     example="kirsch restart notes@1",
 )
@@ -113,6 +122,7 @@ def scaled(text: str) -> tuple[str, int]:
     NOW,
     NO_BLOCK,
     timeout(180, "give up waiting after this time"),
+    REPORT,
     text="Instances have numbers, from 1 on. Those that are too many are stopped and forgotten, the highest "
     "numbers first. It is a release. `kirsch up` keeps the number, and says where kirsch.toml has another.",
     example="kirsch scale notes=3",
@@ -124,11 +134,11 @@ def scale(options: Options) -> int:
     counts = {_template(service, lines): count for service, count in options.services}
     answer = client.patch(UNITS, {"scale": counts, **note_of(options)})
     opened: list[Line] = answer["releases"]
-    for row in opened:
+    for number, row in enumerate(opened):
         if options.no_block:
             print(f"release {row['number']} of {row['application']}: {row['state']}")
             continue
-        wait_for_release(client, row, options.timeout)
+        opened[number] = wait_for_release(client, row, options.timeout)
         now = {line["name"]: line for line in client.get(UNITS)["units"]}
         for name in row["start"]:
             if name in now and lines.get(name, {}).get("desired") != "launched":
@@ -140,6 +150,9 @@ def scale(options: Options) -> int:
             print(f"Destroyed {name}")
     if not opened:
         print("Nothing has changed.")
+    gone = [name for row in opened for name in row["gone"]]
+    started = [name for row in opened for name in row["start"]]
+    _report(options, client, started, releases=opened, destroyed=gone)
     return 0
 
 
@@ -155,26 +168,37 @@ def _template(service: str, known: Collection[str]) -> str:
         raise
 
 
-@verb("stop", NAMED, NO_BLOCK, timeout(60), text="They stay on their machine.", example="kirsch stop notes@1")
+@verb(
+    "stop",
+    NAMED,
+    NO_BLOCK,
+    timeout(60),
+    ATTEMPTS,
+    REPORT,
+    text="They stay on their machine.",
+    example="kirsch stop notes@1",
+)
 def stop(options: Options) -> int:
     """Stop units and wait until they have stopped."""
     client = options.client()
     names = _change(client, options.units, "loaded")
     if not options.no_block:
-        wait(client, names, lambda line: line["active"] in ("inactive", "failed", "-"), options.timeout)
+        wait(client, names, lambda line: line["active"] in ("inactive", "failed", "-"), patience(options))
     print(f"Successfully stopped units [{' '.join(names)}].")
+    _report(options, client, names)
     return 0
 
 
-@verb("unload", NAMED, NO_BLOCK, timeout(60), example="kirsch unload notes@1")
+@verb("unload", NAMED, NO_BLOCK, timeout(60), ATTEMPTS, REPORT, example="kirsch unload notes@1")
 def unload(options: Options) -> int:
     """Take units off their machines."""
     client = options.client()
     names = _change(client, options.units, "inactive")
     if not options.no_block:
-        wait(client, names, lambda line: not line["machine"], options.timeout)
+        wait(client, names, lambda line: not line["machine"], patience(options))
     for name in names:
         print(f"Unit {name} inactive")
+    _report(options, client, names)
     return 0
 
 
@@ -182,6 +206,10 @@ def unload(options: Options) -> int:
     "destroy",
     ANY_UNITS,
     YES,
+    # fleetctl's: here nothing is waited for but that the units are forgotten.
+    flag("--no-block", hidden=True),
+    ATTEMPTS,
+    REPORT,
     text="Folders of their own stay. On a terminal it asks first.",
     example="kirsch destroy notes@1",
 )
@@ -197,6 +225,7 @@ def destroy(options: Options) -> int:
         client.patch(UNITS, {"destroy": names[start : start + MANY]})
     for name in names:
         print(f"Destroyed {name}")
+    options.report(destroyed=names)
     return 0
 
 
@@ -221,12 +250,16 @@ def status(options: Options) -> int:
     return 0
 
 
-@verb("cat", ANY_UNITS, example="kirsch cat notes@1")
+@verb("cat", ANY_UNITS, JSON, example="kirsch cat notes@1")
 def cat(options: Options) -> int:
     """Print the files of units."""
     client = options.reader()
-    for name in full_names(client, options.units):
-        sys.stdout.write(client.get(unit_path(name))["text"])
+    texts = {name: client.get(unit_path(name))["text"] for name in full_names(client, options.units)}
+    if options.json:
+        print(json.dumps(texts, indent=2, ensure_ascii=False))
+        return 0
+    for text in texts.values():
+        sys.stdout.write(text)
     return 0
 
 
@@ -260,8 +293,12 @@ def why(options: Options) -> int:
     return 0
 
 
-def _submit(client: Client, paths: Sequence[Path], *, replace: bool) -> set[str]:
-    """Submit files; the warnings that were told. Raises UnitError, Failure."""
+def _submit(
+    client: Client, paths: Sequence[Path], *, replace: bool, opened: list[Line] | None = None
+) -> set[str]:
+    """Submit files; the warnings that were told. `opened` gets the releases that replace units which run.
+    Raises UnitError, Failure."""
+    opened = [] if opened is None else opened
     files = [_read(path) for path in paths]
     known = known_units(client, [path.name for path, _ in files])
     changes, done = [], []
@@ -274,11 +311,11 @@ def _submit(client: Client, paths: Sequence[Path], *, replace: bool) -> set[str]
         done.append("inactive" if line is None else "is there already" if same else "replaced")
     warnings: set[str] = set()
     for start, stop in _parts(changes):
-        opened: list[Line] = []
+        before = len(opened)
         warnings |= _send(client, changes[start:stop], warnings, opened)
         for change, what in zip(changes[start:stop], done[start:stop], strict=True):
             print(f"Unit {change['name']} {what}")
-        for row in opened:
+        for row in opened[before:]:
             name = f"{row['application']} {row['number']}"
             print(f"Units that run are replaced by release {name}: `kirsch release show {name}`")
     return warnings
@@ -343,16 +380,25 @@ def _set(
 ) -> int:
     client = options.client()
     opened: list[Line] = []
-    names = _change(client, options.units, desired, again=again, opened=opened)
+    replace = getattr(options, "replace", False)
+    names = _change(client, options.units, desired, again=again, replace=replace, opened=opened)
     if options.no_block:
         for name in names:
             print(f"Triggered unit {name} {'start' if desired == 'launched' else 'load'}")
+        _report(options, client, names, releases=opened)
         return 0
-    for row in opened:
-        wait_for_release(client, row, options.timeout)
-    for line in wait(client, names, done, options.timeout):
+    opened = [wait_for_release(client, row, patience(options)) for row in opened]
+    for line in wait(client, names, done, patience(options)):
         print(f"Unit {line['name']} {words} {machine(line['machine'], line['machine_address'], full=False)}")
+    _report(options, client, names, releases=opened)
     return 0
+
+
+def _report(options: Options, client: Client, names: Sequence[str], **more: Any) -> None:
+    """Report the lines of units as they are now, and what else was changed."""
+    if options.json:
+        lines = [line for line in client.get(UNITS)["units"] if line["name"] in names]
+        options.report(units=lines, **more)
 
 
 def _change(
@@ -361,6 +407,7 @@ def _change(
     desired: str,
     *,
     again: bool = False,
+    replace: bool = False,
     opened: list[Line] | None = None,
 ) -> list[str]:
     """Ask for a state; the full names. A name that is a file's is submitted first, as fleetctl does. `opened`
@@ -371,9 +418,10 @@ def _change(
     files: dict[str, str] = {}
     told: set[str] = set()
     if desired in ("loaded", "launched"):
-        _tell_other_texts(paths, lines)
-        new = [path for path in paths if isfile(path) and path.name not in known]
-        told = _submit(client, new, replace=False) if new else told
+        if not replace:
+            _tell_other_texts(paths, lines)
+        new = [path for path in paths if isfile(path) and (replace or path.name not in known)]
+        told = _submit(client, new, replace=replace, opened=opened) if new else told
         files = {path.name: str(path) for path in new}
     known |= files.keys()
     names = list(dict.fromkeys(name for each in given for name in _resolved(each, known)))

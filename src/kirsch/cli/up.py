@@ -20,7 +20,7 @@ from kirsch.cli.names import machine_names, reasons_of
 from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress
 from kirsch.cli.releases import explained, has_commands, listed, note_of, wait
 from kirsch.cli.values import YES, confirm, timeout
-from kirsch.cli.verb import Options, argument, flag, option, verb
+from kirsch.cli.verb import REPORT, Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
@@ -65,6 +65,7 @@ NOISE = re.compile(r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor
     flag("--now", help="take the place of a release that is under way"),
     flag("--exit-on-failure", help="stop everything where a unit fails while it starts"),
     timeout(180, "give up after this time"),
+    REPORT,
     text="Its units are started in the order of their links, and their lines shown until Ctrl-C stops "
     "them. If a unit fails the others run all the same, unless --exit-on-failure is given. If it is up "
     "already it is brought up to date.\n\n"
@@ -87,6 +88,7 @@ def _update(application: Application, client: Client, options: Options) -> int:
     if number is not None:
         _await_release(client, application, number, started, options.timeout, before)
     _say_where(client, application, started)
+    _report(options, application, client, started, number)
     changed = "it is up to date now" if number is not None else "nothing has changed"
     print(f"It was up already; {changed}. Stop it with `kirsch down {options.directory}`.")
     return 0
@@ -104,10 +106,13 @@ def bring_up(
 
         return up_on(application, options)
     client = running(application.state)
+    if getattr(options, "json", False) and client is None and not (options.detach or options.dry_run):
+        raise Misuse("--json goes with -d, --on or --dry-run: in the foreground units' lines are printed")
     if client is not None:
-        return _dry_run(application, client) if options.dry_run else _update(application, client, options)
+        dry = options.dry_run
+        return _dry_run(application, client, options) if dry else _update(application, client, options)
     if getattr(options, "dry_run", False):
-        return _dry_run(application, None)
+        return _dry_run(application, None, options)
     # A service manager's stop is Ctrl-C by another name.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,6 +134,7 @@ def bring_up(
         _say_where(embedded.client, application, [name for name in started if name not in failed])
         _say_failed(failed)
         if options.detach:
+            _report(options, application, embedded.client, started, number, failed=dict(failed))
             print(f"Stop it with `kirsch down {options.directory}`.")
             return 1 if failed else 0
         page = f"`kirsch {_inside(options.directory)}dashboard` shows it."
@@ -163,6 +169,7 @@ def bring_up(
     option("--on", metavar="CLUSTER", help="on this cluster; its units stay submitted", complete=clusters),
     flag("--volumes", help="remove what its units keep too, databases among it"),
     YES,
+    REPORT,
     text="Its data stays, unless --volumes is given. On a terminal that asks first.",
     example="kirsch down examples/notes",
 )
@@ -189,7 +196,7 @@ def down(options: Options) -> int:
                 f"{directory} is up, but its kirschd (process {pid}) does not answer: end it by kill {pid}"
             )
         print(f"{directory} is not up")
-        _remove(state, kept)
+        options.report(stopped=False, removed=_remove(state, kept))
         return 0
     pid = client.get("/kirsch/v1/daemon")["pid"]
     with _watched_stop(client):
@@ -197,7 +204,7 @@ def down(options: Options) -> int:
         if not ended(pid, STOP_TIMEOUT):
             raise Failure(f"kirschd (process {pid}) still stops units after {STOP_TIMEOUT:g} s")
     print(f"{directory} is down")
-    _remove(state, kept)
+    options.report(stopped=True, removed=_remove(state, kept))
     return 0
 
 
@@ -210,12 +217,32 @@ def databases(state: Path) -> dict[str, Path]:
     return {path.parent.name: path.resolve() for path in links if path.resolve().parent == ELSEWHERE}
 
 
-def _remove(state: Path, kept: Sequence[Path]) -> None:
-    """Remove what units of an application keep, whose kirschd has ended."""
+def _remove(state: Path, kept: Sequence[Path]) -> list[str]:
+    """Remove what units of an application keep, whose kirschd has ended; return the folders."""
+    removed = []
     for path in [*databases(state).values(), *kept] if kept else ():
         if path.is_dir():
             shutil.rmtree(path)
+            removed.append(str(path))
             print(f"removed {path}")
+    return removed
+
+
+def _report(
+    options: Options,
+    application: Application,
+    client: Client,
+    names: Collection[str],
+    number: int | None,
+    **more: Any,
+) -> None:
+    """Report an application that is up: its address, its units' lines, and the release that changed it."""
+    if getattr(options, "json", False):
+        units = [line for line in client.get(UNITS)["units"] if line["name"] in names]
+        releases = [row for row in listed(client, application.name) if row["number"] == number]
+        options.report(
+            application=application.name, open=application.open, units=units, releases=releases, **more
+        )
 
 
 def only_here(options: Options, verb: str) -> None:
@@ -242,9 +269,10 @@ def _planned(application: Application, client: Client | None) -> Plan:
     return plan(application, {}, now)
 
 
-def _dry_run(application: Application, client: Client | None) -> int:
+def _dry_run(application: Application, client: Client | None, options: Options) -> int:
     """Print what `up` would do."""
     planned = _planned(application, client)
+    options.report(application=application.name, steps=[*steps_of(planned)])
     print("\n".join(steps_of(planned)) or f"nothing would change: {application.name} is up to date")
     return 0
 

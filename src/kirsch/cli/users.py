@@ -15,7 +15,7 @@ from kirsch.cli.names import cluster_name
 from kirsch.cli.output import Column, table
 from kirsch.cli.values import JSON, NO_LEGEND, count, moment
 from kirsch.cli.values import lines as number
-from kirsch.cli.verb import Noun, Options, argument, flag, option, verb
+from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option, verb
 from kirsch.cluster.model.certificates import PEOPLE
 
 user = Noun("user", summary="add, list and remove a cluster's users")
@@ -35,6 +35,7 @@ USER = argument("name", "NAME", "at most 32 of a-z, 0-9 and -")
     ),
     option("--days", metavar="N", type=count, default=30, help="until the certificate ends (30)"),
     option("--out", metavar="FILE", type=click.Path(path_type=Path), help="the archive (NAME.tar)"),
+    REPORT,
     text="view reads, deploy also changes units, secrets and releases, admin also machines and users. The "
     "archive holds a key, so send it as a secret; the user unpacks it in ~/.local/share/kirsch/clusters and "
     "uses verbs with --cluster. Done again it gives another certificate, or role, and the one before holds "
@@ -50,6 +51,7 @@ def add(options: Options) -> int:
     path = options.out or Path(f"{options.name}.tar")
     content = add_user(cluster, options.name, options.role, options.days)
     write_file(path, content)
+    options.report(cluster=cluster, user=options.name, role=options.role, days=options.days, file=str(path))
     print(f"{options.name} has the role {options.role} in {cluster} for {options.days} days")
     print(f"{path} is for the user alone: mkdir -p ~/.local/share/kirsch/clusters && "
           f"tar -xf {path} -C ~/.local/share/kirsch/clusters")  # fmt: skip
@@ -76,13 +78,14 @@ def list_(options: Options) -> int:
     return 0
 
 
-@user.verb("remove", "revoke a user's certificate", USER, example="kirsch cluster user remove ann")
+@user.verb("remove", "revoke a user's certificate", USER, REPORT, example="kirsch cluster user remove ann")
 def remove(options: Options) -> int:
     """Revoke a user's certificates."""
     from kirsch.cluster.provision.users import remove_user
 
     cluster = cluster_name(options)
     remove_user(cluster, options.name)
+    options.report(cluster=cluster, user=options.name)
     print(f"{options.name} is no user of {cluster} any more")
     return 0
 

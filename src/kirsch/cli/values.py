@@ -9,7 +9,7 @@ from datetime import time as clock
 import click
 
 from kirsch.cli.errors import Failure
-from kirsch.cli.verb import flag, option
+from kirsch.cli.verb import Options, flag, option
 from kirsch.unit import parse_timespan
 
 JSON = flag("--json", help="print JSON")
@@ -17,6 +17,18 @@ FULL = flag("-l", "--full", help="do not shorten ids and hashes")
 NO_LEGEND = flag("--no-legend", help="leave the heading out")
 NO_BLOCK = flag("--no-block", help="do not wait until it is done")
 YES = flag("-y", "--yes", help="do not ask, as a script is not asked")
+
+
+# Seconds for --block-attempts=0: a week, which is for ever to who waits.
+FOREVER = 7 * 86400
+# fleetctl's way to say how long it waits: it looks about once a second.
+ATTEMPTS = option("--block-attempts", metavar="N", type=lambda text: lines(text), hidden=True)
+
+
+def patience(options: Options) -> float:
+    """Return how many seconds a verb waits: --timeout, or fleetctl's --block-attempts."""
+    attempts = options.block_attempts
+    return float(options.timeout if attempts is None else attempts or FOREVER)
 
 
 def confirm(question: str, expected: str) -> None:

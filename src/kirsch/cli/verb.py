@@ -11,10 +11,12 @@ the group ``kirsch.verbs``: its name is the verb, its object a `Verb` or a `Noun
 ``kirsch --help`` is the summary of the distribution, and nothing of it is imported before the verb is called.
 """
 
+import json
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +44,11 @@ class Options(SimpleNamespace):
     endpoint: str | None
     cluster: str | None
     tunnel: str | None
+
+    def report(self, **values: Any) -> None:
+        """Add to what --json prints at the end of a verb that has REPORT; without it nothing is done."""
+        reported: dict[str, Any] = self.__dict__.setdefault("reported", {})
+        reported.update(values)
 
     def where(self) -> "Where":
         """Return the kirschd that the options or the environment name. Raises ClientError."""
@@ -167,6 +174,10 @@ def where(ctx: click.Context) -> dict[str, str | None]:
     return {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in WHERE}
 
 
+# For verbs that change something: words for people go to standard error then.
+REPORT = flag("--json", help="print JSON, once all is done")
+
+
 class Verb(click.Command):
     """One verb. With `rest`, words after the first argument are not read as options."""
 
@@ -205,7 +216,13 @@ class Verb(click.Command):
         root = click.get_current_context().find_root()
         if folder := given.pop("folder") or root.params.get("folder"):
             os.chdir(str(folder))
-        return self.run(Options(**given | where(click.get_current_context())))
+        options = Options(**given | where(click.get_current_context()))
+        if not (REPORT in self.params and options.json):
+            return self.run(options)
+        with redirect_stdout(sys.stderr):
+            status = self.run(options)
+        print(json.dumps(options.__dict__.get("reported", {}), indent=2, ensure_ascii=False))
+        return status
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         super().parse_args(ctx, args)
