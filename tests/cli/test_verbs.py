@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-from tests.cli.application import Application, wait_for
+from tests.cli.application import KIRSCH, Application, wait_for
 
 MACHINE = r"[0-9a-f]{8}\.\.\./127\.0\.0\.1"
 
@@ -391,3 +392,26 @@ def test_a_unit_that_never_gets_ready_can_be_stopped(up: Application):
     up.ok("stop", "--timeout", "10", "mute", "slow")
     assert {up.units()[name]["active"] for name in ("mute.service", "slow.service")} <= {"inactive", "failed"}
     assert "launched on" in up.ok("restart", "a")
+
+
+def test_a_comment_in_another_encoding_is_kept(application: Application):
+    """Every byte comes back, by up, from the registry and after a replacement; in a value it is refused."""
+    path = application.sleeper("a.service")
+    text = "# Müller\n".encode("latin-1") + path.read_bytes()
+    path.write_bytes(text)
+    application.ok("verify", "units/a.service")
+    application.ok("up", "-d")
+
+    def shown() -> bytes:
+        command = [*KIRSCH, "cat", "a"]
+        return subprocess.run(command, cwd=application.directory, capture_output=True, timeout=60).stdout
+
+    assert shown() == text
+    (application.directory / "units/a.service.d").mkdir()
+    (application.directory / "units/a.service.d/more.conf").write_text("[Unit]\nDescription=Müller\n")
+    application.ok("up")
+    assert shown().startswith(text)
+    assert "Description=Müller\n".encode() in shown()
+    assert application.units()["a.service"]["description"] == "Müller"
+    path.write_bytes(b"[Service]\nExecStart=sleep 1000\nEnvironment=NAME=M\xfcller\n")
+    assert "Environment= is not UTF-8" in application.fails("submit", "--replace", "units/a.service")

@@ -111,3 +111,15 @@ def test_every_unit_file_of_this_machine():
         file = UnitFile.parse(data, str(path))
         assert bytes(file) == data
         assert UnitFile.from_options(file.options).fleet_hash == file.fleet_hash
+
+
+def test_what_is_not_utf8_may_stand_in_a_comment_only():
+    latin = "# Müller\n[Service]\nExecStart=sleep 1\n".encode("latin-1")
+    file = read(latin)
+    file.check_encoding()
+    assert file.text.encode() != latin  # text that any JSON and any registry takes
+    assert UnitFile.parse(file.text) == file
+    assert bytes(UnitFile.parse(file.text)) == latin
+    for bad in (b"[Service]\nExecStart=M\xfcller\n", b"[Service]\nM\xfc=1\n", b"[S]\n[M\xfc]\n"):
+        with pytest.raises(UnitError, match="not UTF-8"):
+            read(bad).check_encoding()

@@ -36,7 +36,7 @@ from kirsch.cli.waiting import Line, is_up, wait
 from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.api.transport import Unix
 from kirsch.cluster.application import ApplicationError, resolve
-from kirsch.unit import UnitError, UnitFile, UnitName
+from kirsch.unit import UnitError, UnitFile, UnitName, to_bytes
 
 
 def instances_and_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -258,8 +258,9 @@ def cat(options: Options) -> int:
     if options.json:
         print(json.dumps(texts, indent=2, ensure_ascii=False))
         return 0
+    sys.stdout.flush()
     for text in texts.values():
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(to_bytes(text))
     return 0
 
 
@@ -332,10 +333,7 @@ def _read(path: Path) -> tuple[Path, UnitFile]:
     except UnitError as error:
         raise Failure(f"{path}: {error}") from None
     file = UnitFile.parse(data, str(path))
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        raise Failure(f"{path}: is not UTF-8") from None
+    file.check_encoding()
     return path, file
 
 

@@ -15,7 +15,7 @@ from kirsch.cli.verb import Options, argument, option, verb
 from kirsch.cluster.node.verify import verify as checked
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.process.runtime import check
-from kirsch.unit import UnitError
+from kirsch.unit import UnitError, to_text
 
 
 @verb(
@@ -38,11 +38,9 @@ def verify(options: Options) -> int:
         entry: dict[str, Any] = {"file": file, "ok": False, "error": "", "warnings": []}
         found.append(entry)
         try:
-            texts[file] = Path(file).read_bytes().decode()
+            texts[file] = to_text(Path(file).read_bytes())
         except OSError as error:
             entry["error"] = f"{file}: {error.strerror}"
-        except UnicodeDecodeError:
-            entry["error"] = f"{file}: is not UTF-8"
     there = options.on or options.cluster or options.endpoint or options.tunnel
     verdicts = _there(texts, options) if there else _here(texts)
     for entry in found:

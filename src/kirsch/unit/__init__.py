@@ -1,7 +1,7 @@
 """Unit files: text to values and back. Pure, no I/O."""
 
 from kirsch.unit.error import UnitError
-from kirsch.unit.file import Option, UnitFile
+from kirsch.unit.file import Option, UnitFile, to_bytes, to_text
 from kirsch.unit.health import Health, Role
 from kirsch.unit.link import Link
 from kirsch.unit.name import (
@@ -47,5 +47,7 @@ __all__ = [
     "parse_size",
     "parse_timespan",
     "split_words",
+    "to_bytes",
+    "to_text",
     "unescape",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kirsch.unit.error import UnitError
 from kirsch.unit.name import QUADLET_TYPES
-from kirsch.unit.syntax import WHITESPACE, Entry, parse_entries
+from kirsch.unit.syntax import WHITESPACE, Entry, is_utf8, parse_entries
 
 
 class Option(NamedTuple):
@@ -40,7 +40,7 @@ class UnitFile:
         Raises UnitError on what systemd would warn of and pass over: an assignment outside a section, a
         line that is no assignment, section or comment, an unfinished section header, a line above 1 MiB.
         """
-        data = _encode(data, file) if isinstance(data, str) else bytes(data)
+        data = to_bytes(data, file) if isinstance(data, str) else bytes(data)
         quadlet = file.rpartition(".")[2] in QUADLET_TYPES
         sections, order = parse_entries(data.decode("utf-8", "surrogateescape"), file, quadlet=quadlet)
         grouped: dict[str, list[Entry]] = {section: [] for section in sections}
@@ -70,8 +70,8 @@ class UnitFile:
 
     @property
     def text(self) -> str:
-        """The whole file; bytes that are not UTF-8 as surrogates."""
-        return self.data.decode("utf-8", "surrogateescape")
+        """The whole file, as `to_text` makes it."""
+        return to_text(self.data)
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -112,6 +112,14 @@ class UnitFile:
         standing = self.values(section, name)
         return standing[-1] if standing else None
 
+    def check_encoding(self) -> None:
+        """Raise UnitError at the first section, name or value that is not UTF-8: comments may be anything."""
+        for entry in self._order:
+            if not is_utf8(entry.section + entry.name + entry.value):
+                raise UnitError(f"{entry.name}= is not UTF-8", self.file, entry.line, entry.column)
+        if not all(map(is_utf8, self.sections)):
+            raise UnitError("a section's name is not UTF-8", self.file)
+
     def error(self, message: str, entry: Entry | None = None) -> UnitError:
         """Return an error at the value of an entry in this file."""
         if entry is None:
@@ -129,9 +137,19 @@ class UnitFile:
             raise self.error(f"{entry.name}: {error.message}", entry) from None
 
 
-def _encode(text: str, file: str) -> bytes:
+def to_text(data: bytes) -> str:
+    """Return a unit file as text for JSON and the registry; one that is not UTF-8 as a NUL, which no unit
+    file has, and a character for each byte (Latin-1)."""
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return data.decode()
+    except UnicodeDecodeError:
+        return f"\0{data.decode('latin-1')}"
+
+
+def to_bytes(text: str, file: str = "") -> bytes:
+    """Undo `to_text`. Raises UnitError."""
+    try:
+        return text[1:].encode("latin-1") if text[:1] == "\0" else text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise UnitError(f"not text: a lone surrogate at character {error.start + 1}", file) from None
 

@@ -154,7 +154,8 @@ def _entry(section: str | None, statement: _Statement, file: str) -> Entry:
     name = left.strip(WHITESPACE)
     name_line, name_column = statement.place(len(left) - len(left.lstrip(WHITESPACE)))
     if not equals:
-        raise UnitError(f"missing '=' in {quoted(name)}", file, name_line, name_column)
+        what = f"missing '=' in {quoted(name)}" if is_utf8(name) else "is not UTF-8"
+        raise UnitError(what, file, name_line, name_column)
     if not name:
         raise UnitError("missing name before '='", file, name_line, name_column)
     if section is None:
@@ -173,6 +174,11 @@ def _source(lines: list[str]) -> str:
     _, _, written = "\n".join(lines[first:]).partition("=")
     blank_end = not lines[-1].strip(WHITESPACE)
     return written.strip(WHITESPACE) + ("\n" if blank_end else "")
+
+
+def is_utf8(text: str) -> bool:
+    """Return False if a text that was decoded with surrogateescape holds bytes that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def split_words(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from kirsch.cluster.application import procfile
 from kirsch.cluster.model.release import commanded
-from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName
+from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName, to_bytes, to_text
 from kirsch.unit.release import read_policy
 
 FILE = "kirsch.toml"
@@ -73,7 +73,9 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
     if not files and (directory / procfile.FILE).is_file():
         path = directory / procfile.FILE
         try:
-            texts = procfile.units(_text(path), directory)
+            texts = procfile.units(path.read_text("utf-8"), directory)
+        except UnicodeDecodeError:
+            raise ApplicationError(f"{path}: is not UTF-8") from None
         except ValueError as error:
             raise ApplicationError(f"{path}:{error}") from None
         files = dict.fromkeys(texts, path)
@@ -163,7 +165,8 @@ def _dropped_in(folder: Path, texts: Mapping[str, str], only: str = "") -> dict[
         for each in sorted(path.glob("*.conf")):
             added = _text(each)
             UnitFile.parse(added, str(each))
-            text = f"{text.rstrip()}\n\n# {path.name}/{each.name}\n{added}"
+            title = f"\n\n# {path.name}/{each.name}\n"
+            text = to_text(to_bytes(text).rstrip() + title.encode() + to_bytes(added))
         _check(name, text, str(path))
         changed[name] = text
     return changed
@@ -210,7 +213,9 @@ def _check(text_name: str, text: str, path: str) -> None:
         name = UnitName.parse(text_name)
     except UnitError as error:
         raise UnitError(error.message, path) from None
-    Options.parse(UnitFile.parse(text, path), name.with_instance("1") if name.is_template else name)
+    file = UnitFile.parse(text, path)
+    file.check_encoding()
+    Options.parse(file, name.with_instance("1") if name.is_template else name)
 
 
 def is_unit(name: str) -> bool:
@@ -308,8 +313,6 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise ApplicationError(f"{path}: is not UTF-8") from None
+        return to_text(path.read_bytes())
     except OSError as error:
         raise ApplicationError(f"{path}: {error.strerror}") from None

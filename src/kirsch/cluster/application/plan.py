@@ -9,7 +9,7 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.image.reference import Reference
 from kirsch.cluster.model.release import commanded, with_scale
-from kirsch.unit import Options, Policy, UnitFile, UnitName
+from kirsch.unit import Options, Policy, UnitFile, UnitName, to_bytes
 from kirsch.unit.release import read_policy
 
 
@@ -257,7 +257,7 @@ def source(name: str, texts: Mapping[str, str]) -> str:
 
 def digest(text: str) -> str:
     """A text's hash, as UnitFile has it."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(to_bytes(text)).hexdigest()
 
 
 def known_units(lines: Iterable[Mapping[str, Any]]) -> dict[str, Known]:

@@ -535,10 +535,7 @@ class Units:
 
     def _read(self, request: Request, text: str, outcome: Outcome) -> tuple[UnitFile, Options]:
         file = UnitFile.parse(text, request.file or request.name.text)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise file.error("is not UTF-8") from None
+        file.check_encoding()
         # An instance of a template is checked when the template is: better now than at its start.
         name = request.name.with_instance("1") if request.name.is_template else request.name
         options = Options.parse(file, name)

@@ -66,6 +66,7 @@ def _read(name: str, data: bytes | str, file: str) -> Unit:
     parsed = UnitName.parse(name)
     instance = parsed.with_instance("1") if parsed.is_template else parsed
     unit = UnitFile.parse(data, file)
+    unit.check_encoding()
     for mistake in mistakes(unit, parsed):
         raise mistake
     return Unit(instance, unit, Options.parse(unit, instance), UnitRecord(unit.hash, "launched"))
