@@ -20,6 +20,7 @@ IMPOSSIBLE = (
     "tests cannot be fetched",
     "git has no release before this one",
     "machines as containers need root",
+    "nobody but root may run a Python with kirsch here",
     "machines as containers need CAP_SYS_ADMIN",
 )
 # What a file says of all its tests, and what leaves out tests with any of some marks.

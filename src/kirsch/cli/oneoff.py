@@ -95,6 +95,8 @@ def run(options: Options) -> int:
 
         return run_boxed(context, argv, _given(options))
     environment = context["environment"] if unit else {**os.environ, **context["environment"]}
+    if unit:
+        context["user"] = context["user"] or _owner(client)
     return _execute(context, argv, environment, _given(options))
 
 
@@ -132,6 +134,7 @@ def within(
     environment = context["environment"]
     if not _exists(command[0], context["directory"], environment | dict(given)):
         raise NoProgram(f"{command[0]}: there is no such program")
+    context["user"] = context["user"] or _owner(client)
     return _execute(context, command, environment, given)
 
 
@@ -247,6 +250,14 @@ def _execute(
         return foreground(replace(command, argv=(program, *argv[1:])))
     except ChildError as error:
         raise Failure(f"{argv[0]}: {error}") from None
+
+
+def _owner(client: Client) -> str | None:
+    """Return whom an application's kirschd runs as where that is not root and root asks; else None."""
+    if os.geteuid() != 0 or not isinstance(client.transport, Unix):
+        return None
+    uid = client.transport.path.stat().st_uid
+    return str(uid) if uid else None
 
 
 def _exists(program: str, directory: str, environment: Mapping[str, str]) -> bool:

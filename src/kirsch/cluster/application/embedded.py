@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pwd
 import select
 import socket
 import subprocess
@@ -10,9 +11,11 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import Application
+from kirsch.unit import UnitFile
 
 START_TIMEOUT = 30.0
 
@@ -23,11 +26,13 @@ class EmbeddedError(Exception):
 
 @dataclass(slots=True)
 class Embedded:
-    """A kirschd that was started. As long as `tether` is open an attached one lives."""
+    """A kirschd that was started. As long as `tether` is open an attached one lives. `user` is whom it runs
+    as where that is not who started it."""
 
     client: Client
     process: subprocess.Popen[bytes]
     tether: socket.socket
+    user: str = ""
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait until it has ended: its exit status, negative for a signal; None if it has not."""
@@ -82,9 +87,12 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     if find_spec("cherrypy") is None:
         raise EmbeddedError("cherrypy is not installed: pip install kirsch")
     state = application.state
+    user = _owner(application)
     try:
         state.mkdir(mode=0o700, exist_ok=True)
         log = os.open(state / "kirschd.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        if user:
+            _give(state, user)
     except OSError as error:
         raise EmbeddedError(f"cannot keep state in {state}: {error.strerror}") from None
     ours, theirs = socket.socketpair()
@@ -105,6 +113,7 @@ def launch(application: Application, *, attached: bool) -> Embedded:
         pass_fds=[theirs.fileno()],
         # Ctrl-C is ours: we ask kirschd to stop, in order.
         start_new_session=True,
+        **_as(user),
     )
     os.close(log)
     theirs.close()
@@ -121,7 +130,48 @@ def launch(application: Application, *, attached: bool) -> Embedded:
         process.wait()
         where = state / "kirschd.log"
         raise EmbeddedError(str(answer.get("error") or f"kirschd did not start; {where} says why"))
-    return Embedded(Client(socket_path(state)), process, ours)
+    return Embedded(Client(socket_path(state)), process, ours, user.pw_name if user else "")
+
+
+def _owner(application: Application) -> pwd.struct_passwd | None:
+    """Return the user whose folder it is, as whom an application runs that root starts.
+
+    None where kirschd is to run as who starts it: nobody but root can be another user; the folder is root's;
+    a unit names its user, or PostgreSQL's data has one from before; the owner may not run this Python."""
+    uid = application.directory.stat().st_uid
+    if os.geteuid() != 0 or uid == 0:
+        return None
+    files = [UnitFile.parse(text, name) for name, text in application.units.items()]
+    named = any(file.get(s, key) for file in files for s in file.sections for key in ("User", "Group"))
+    if named or any(path.is_symlink() for path in (application.state / "state").glob("*/data")):
+        return None
+    try:
+        user = pwd.getpwuid(uid)
+        works = [sys.executable, "-c", "import kirsch.cluster.daemon"]
+        done = subprocess.run(works, cwd=application.directory, capture_output=True, timeout=60, **_as(user))
+    except (KeyError, OSError, subprocess.TimeoutExpired):
+        return None
+    return user if done.returncode == 0 else None
+
+
+def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Return the arguments of subprocess that run a program as a user; none for None."""
+    if user is None:
+        return {}
+    login = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
+    return {
+        "env": {**os.environ, **login},
+        "user": user.pw_uid,
+        "group": user.pw_gid,
+        "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid),
+    }
+
+
+def _give(state: Path, user: pwd.struct_passwd) -> None:
+    """Give a state folder to a user, with what root has left in it."""
+    for folder, folders, files in os.walk(state):
+        for name in (".", *folders, *files):
+            os.chown(os.path.join(folder, name), user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def ended(pid: int, timeout: float | None = None) -> bool:

@@ -1,0 +1,102 @@
+"""Root's `kirsch up` in somebody else's folder: what it runs is theirs, as if they had typed it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what is another user's"),
+]
+NOBODY = 65534
+ROOT = Path(__file__).parents[2]
+# A Python of root's, as pyenv's below /root, is nobody's to run; the system's then reads the same packages.
+PACKAGES = [ROOT / "src", *(ROOT / "packages").glob("*/src"), Path(click.__file__).parents[1]]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(map(str, PACKAGES))}
+Kirsch = Callable[..., str]
+
+
+def runs_for_all(python: str) -> bool:
+    command = [python, "-c", "import kirsch.cluster.daemon"]
+    try:
+        done = subprocess.run(
+            command, env=ENVIRONMENT, user=NOBODY, group=NOBODY, extra_groups=[], timeout=60
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    for found in (sys.executable, shutil.which("python3", path="/usr/bin")):
+        if found and runs_for_all(found):
+            return found
+    pytest.skip("nobody but root may run a Python with kirsch here")
+
+
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """Nobody's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        os.chown(folder, NOBODY, NOBODY)
+        yield Path(folder)
+
+
+@pytest.fixture
+def kirsch(theirs: Path, python: str) -> Iterator[Kirsch]:
+    """Runs a command line in the folder; what it prints."""
+
+    def run(*words: str) -> str:
+        command = [python, "-m", "kirsch.cli.main", *words]
+        done = subprocess.run(
+            command, cwd=theirs, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    yield run
+    run("down", ".")
+
+
+def user_of(pid: int) -> int:
+    return os.stat(f"/proc/{pid}").st_uid
+
+
+def unit(kirsch: Kirsch) -> dict:
+    (line,) = json.loads(kirsch("list-units", "--json"))
+    return line
+
+
+def test_it_runs_as_the_owner_of_the_folder(theirs: Path, kirsch: Kirsch):
+    (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\nStateDirectory=a\n")
+    state = theirs / ".kirsch"
+    state.mkdir()
+    (state / "machine-id").write_text(f"{'1' * 32}\n")  # what root has left
+    assert "It runs as nobody, the owner of its folder." in kirsch("up", "-d")
+    assert user_of(unit(kirsch)["pid"]) == NOBODY
+    assert {path.stat().st_uid for path in (state, *state.rglob("*")) if not path.is_symlink()} == {NOBODY}
+    for verb in ("exec", "run"):
+        assert kirsch(verb, "a", "id", "-u").split() == [str(NOBODY)]
+    assert kirsch("exec", "a", "sh", "-c", "echo $USER") == "nobody\n"
+    assert json.loads(kirsch("down", "--volumes", "--json")) == {
+        "stopped": True,
+        "removed": [".kirsch/state"],
+    }
+
+
+def test_units_that_name_a_user_are_started_by_root(theirs: Path, kirsch: Kirsch):
+    (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\nUser=daemon\n")
+    assert "It runs as" not in kirsch("up", "-d")
+    assert (theirs / ".kirsch").stat().st_uid == 0
+    assert user_of(unit(kirsch)["pid"]) == 1
