@@ -11,7 +11,7 @@ from kirsch.cli.verbs import VERBS, load
 
 # They print what a program says, a page, or a line as it comes: for a shell, a browser or a person.
 EXEMPT = {
-    *("run", "exec", "ssh", "db psql", "db switchover", "db failover"),
+    *("run", "exec", "ssh", "db psql", "db switchover", "db failover", "db backup", "db restore"),
     *("serve", "dev", "dashboard", "balancer", "postgres"),
     *("help", "completion", "cluster ssh-config", "metrics targets"),
 }

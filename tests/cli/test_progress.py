@@ -5,10 +5,12 @@ import io
 import os
 import pty
 import termios
+from datetime import UTC, datetime
 
 import pytest
 
 from kirsch import terminal as terminal_of
+from kirsch.cli.journal import without_time
 from kirsch.cli.output import Flood, Lines, Palette, Progress
 
 NAMES = ["db.service", "web@1.service"]
@@ -131,3 +133,25 @@ def test_a_flood_is_counted():
     assert flood.kept_back(2) == [("web", 2)]
     assert flood.admits("web")
     assert flood.kept_back(3) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[02/Dec/2026:14:03:02] ENGINE Bus STARTED", "ENGINE Bus STARTED"),
+        ("2026-12-02 14:03:01,998 INFO ready", "INFO ready"),
+        ("2026-12-02T14:03:02Z ready", "ready"),
+        ("2026-12-02 15:03:02.123 +0100 [12] ready", "[12] ready"),
+        ("[2026-12-02 14:03:03 +0000] [7] [INFO] Listening", "[7] [INFO] Listening"),
+        ("2026-12-02 14:03:02.123 UTC [12] LOG:  ready", "[12] LOG:  ready"),
+        # Another time is what the line is about, and what is no time stays.
+        ("2026-12-02 14:00:00 backup of then", "2026-12-02 14:00:00 backup of then"),
+        ("[99/Dec/2026:14:03:02] x", "[99/Dec/2026:14:03:02] x"),
+        ("2026-12-02 14:03:02", "2026-12-02 14:03:02"),
+        ("127.0.0.1 - - [02/Dec/2026:14:03:02] GET /", "127.0.0.1 - - [02/Dec/2026:14:03:02] GET /"),
+        ("14:03:02 ready", "14:03:02 ready"),
+    ],
+)
+def test_a_line_has_one_clock(text: str, shown: str):
+    at = datetime(2026, 12, 2, 14, 3, 2, tzinfo=UTC).timestamp()
+    assert without_time(text, at) == shown

@@ -2,18 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pexpect
-import pyte
 import pytest
 from tests.cli.application import KIRSCH, Application, wait_for
+from tests.cli.terminal import Terminal, having
 
 pytestmark = pytest.mark.services
 
-COLUMNS, ROWS = 80, 24
 BUSY = "[Service]\nExecStart=sh -c 'echo hello from here; while :; do :; done'\n"
 IDLE = "[Service]\nExecStart=sleep 1000\n"
 
@@ -28,40 +26,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     application.ok("down")
 
 
-class Terminal:
-    """`kirsch top` on a terminal of 80 columns and 24 lines."""
-
-    def __init__(self, folder: Path) -> None:
-        self.screen = pyte.Screen(COLUMNS, ROWS)
-        self.stream = pyte.Stream(self.screen)
-        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        self.child = pexpect.spawn(
-            KIRSCH[0],
-            [*KIRSCH[1:], "top"],
-            cwd=folder,
-            env=environment,
-            dimensions=(ROWS, COLUMNS),
-            encoding="utf-8",
-        )
-
-    @property
-    def lines(self) -> list[str]:
-        return [each.rstrip() for each in self.screen.display]
-
-    def wait(self, condition: Callable[[list[str]], object]) -> None:
-        while not condition(self.lines):
-            try:
-                self.stream.feed(self.child.read_nonblocking(65536, timeout=30))
-            except (pexpect.TIMEOUT, pexpect.EOF):
-                pytest.fail("\n".join(self.lines))
-
-
-def having(*parts: str) -> Callable[[list[str]], bool]:
-    return lambda lines: any(all(part in line for part in parts) for line in lines)
-
-
 def test_units_are_shown_filtered_and_looked_into(running: Application) -> None:
-    terminal = Terminal(running.directory)
+    terminal = Terminal(running.directory, "top")
     # The one that works comes first, once it was measured.
     terminal.wait(lambda lines: lines[4].startswith("busy.service") and lines[5].startswith("idle.service"))
     terminal.wait(having("CPU[", "Mem["))

@@ -380,6 +380,7 @@ def upgrade(options: Options) -> int:
         complete=machines,
     ),
     option("--voters", metavar="N", type=click.Choice(("1", "3", "5")), help="how many are to: 1, 3 or 5"),
+    REPORT,
     text="They are as many as before, from as many zones (--metadata zone=) as there are. A machine that is "
     "lost leaves etcd first; others join as learners, and vote once they have all data. kirschd restarts on "
     "each machine, and units run on. Done again it goes on where it ended.",
@@ -395,6 +396,7 @@ def etcd(options: Options) -> int:
     leaving = [record.machine(name).name for name in options.replace]
     work = Voters(record, leaving, int(options.voters or 0))
     work.perform(Steps(sys.stdout))
+    options.report(cluster=record.name, machines=[*work.wanted], accounts=[*work.accounts])
     print(f"\n{', '.join(work.wanted)} keep the registry of {record.name}")
     for name in work.accounts:
         print(f"  {name} knows those of before: kirsch db account {name} --renew, and restart its units")
@@ -405,6 +407,7 @@ def etcd(options: Options) -> int:
     "rotate",
     "replace all keys of a cluster by new ones",
     NAME,
+    REPORT,
     text="New are its authorities, all certificates, ssh's key and the key that secrets are sealed with. "
     "Machines first trust both old and new, then use the new, then forget the old; kirschd and etcd restart, "
     "one machine after another, and units run on. If it ends half way, do it again. Users need new archives "
@@ -420,8 +423,10 @@ def rotate(options: Options) -> int:
 
     work = Rotation(ClusterRecord.load(_name(options)))
     work.perform(Steps(sys.stdout))
+    users = list_users(work.record.name)
+    options.report(cluster=work.record.name, users=[each.name for each in users])
     print(f"\n{work.record.name} has new keys")
-    for each in list_users(work.record.name):
+    for each in users:
         print(f"  {each.name} needs a new archive: kirsch cluster user add {each.name} --role {each.role}")
     return 0
 

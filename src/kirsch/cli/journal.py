@@ -1,10 +1,11 @@
 """journal: what units wrote."""
 
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from kirsch.cli.completion import units
@@ -18,6 +19,14 @@ JOURNAL = "/kirsch/v1/journal"
 
 # Lines that are shown, and lines that can be asked for at once.
 LINES, MOST = 10, 10_000
+
+# A time at the beginning of a line: CherryPy's, gunicorn's, PostgreSQL's, that of Python's logging, ISO 8601.
+CLOCK = re.compile(
+    r"\[?(?:(?P<day>\d\d/[A-Z][a-z]{2}/\d{4}):|(?P<date>\d{4}-\d\d-\d\d)[ T])(?P<time>\d\d:\d\d:\d\d)"
+    r"(?:[.,]\d{1,9})?(?: ?(?P<zone>Z|UTC|[+-]\d\d:?\d\d))?\]?:? +"
+)
+# Seconds that a program's clock and the journal's may differ and still tell the same.
+SAME = 2.0
 
 Line = Mapping[str, Any]
 
@@ -83,10 +92,30 @@ def _followed(client: Client, names: Sequence[str], last: int) -> Iterator[Line]
 
 
 def shown(line: Mapping[str, Any], with_unit: bool) -> str:
-    """A line as journalctl shows it: time, unit, text; control characters cannot reach the terminal."""
+    """A line as journalctl shows it: time, unit, text; control characters cannot reach the terminal. A text
+    that begins with the same time is shown without it."""
     time = datetime.fromtimestamp(line["time"]).strftime("%b %d %H:%M:%S")
     unit = f" {line['unit']}:" if with_unit else ""
-    return f"{time}{unit} {printable(line['text'])}"
+    return f"{time}{unit} {printable(without_time(line['text'], line['time']))}"
+
+
+def without_time(text: str, at: float) -> str:
+    """Return a line without the time that it begins with, if that is `at` (seconds since 1970). Pure."""
+    found = CLOCK.match(text)
+    if found is None:
+        return text
+    zone = (found["zone"] or "").replace("Z", "+0000").replace("UTC", "+0000").replace(":", "")
+    day = f"%d/%b/%Y {found['day']}" if found["day"] else f"%Y-%m-%d {found['date']}"
+    layout, _, date = day.partition(" ")
+    try:
+        read = datetime.strptime(
+            f"{date} {found['time']} {zone}".strip(), f"{layout} %H:%M:%S{' %z' * bool(zone)}"
+        )
+    except ValueError:
+        return text
+    # Without a zone it may be the local time or UTC.
+    times = [read, read.replace(tzinfo=UTC)] if read.tzinfo is None else [read]
+    return text[found.end() :] if any(abs(each.timestamp() - at) <= SAME for each in times) else text
 
 
 def printable(text: str) -> str:

@@ -150,6 +150,11 @@ class Flood:
         self._counts.clear()
         return told
 
+    @property
+    def full(self) -> bool:
+        """True if lines of this second were kept back."""
+        return any(count > self._most for count in self._counts.values())
+
     def admits(self, unit: str) -> bool:
         """Count a line, and return True if it may be shown."""
         self._counts[unit] += 1

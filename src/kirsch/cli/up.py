@@ -25,6 +25,8 @@ from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
+from kirsch.unit import Options as UnitOptions
+from kirsch.unit import UnitFile, UnitName
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -48,7 +50,7 @@ WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
 # What a CherryPy bus says of its own start.
-NOISE = re.compile(r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$")
+NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$"
 
 
 @verb(
@@ -123,6 +125,8 @@ def bring_up(
     except EmbeddedError as error:
         raise Failure(str(error)) from None
     try:
+        if embedded.user:
+            print(f"It runs as {embedded.user}, the owner of its folder.", flush=True)
         started, number = apply(embedded.client, application, note_of(options))
         if number is not None and has_commands(embedded.client, application.name, number):
             _await_release(embedded.client, application, number, started, options.timeout, {})
@@ -148,7 +152,7 @@ def bring_up(
         lines = Lines(sys.stdout, f"{where}Ctrl-C stops {application.name}")
         if beside:
             beside(application, lines.print)
-        _follow(embedded, started, since, lines)
+        _follow(embedded, started, since, lines, noise(application))
     except KeyboardInterrupt:
         _stop(embedded)
         if options.detach:
@@ -471,21 +475,48 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
         print(f"Data of {folder.name}: {databases(application.state).get(folder.name, folder)}")
 
 
-def _follow(embedded: Embedded, names: list[str], since: float, lines: Lines) -> None:
+def noise(application: Application) -> re.Pattern[str]:
+    """Return what a terminal does not get: a bus's own start, and answers to the checks of Health=. Pure."""
+    paths = set()
+    for name, text in application.units.items():
+        unit = UnitName.parse(name)
+        unit = unit.with_instance("1") if unit.is_template else unit
+        health = UnitOptions.parse(UnitFile.parse(text), unit).health
+        paths |= {health.path} if health and health.path else set()
+    checks = (rf'"GET {re.escape(path)} HTTP/1\.0" 2\d\d\b' for path in sorted(paths))
+    return re.compile("|".join([NOISE, *checks]))
+
+
+def _follow(embedded: Embedded, names: list[str], since: float, lines: Lines, noise: re.Pattern[str]) -> None:
     """Print every unit's lines since then, each unit in a colour of its own, until the stream ends.
 
-    A terminal gets neither a flood nor what a bus says of its own start.
+    A terminal gets neither a flood nor `noise`.
     """
-    palette, flood = Palette.for_stream(sys.stdout, names), Flood()
+    palette, flood, lock = Palette.for_stream(sys.stdout, names), Flood(), threading.Lock()
+
+    def tell(second: float) -> None:
+        with lock:
+            for unit, number in flood.kept_back(int(second)):
+                more = f"… {number} more lines in that second: `kirsch journal {unit}`"
+                lines.print(f"{palette.column(unit)} {more}")
+
+    def tell_later() -> None:
+        """Tell of lines that were kept back also where the unit is silent after them."""
+        timer = threading.Timer(1.0, lambda: tell(time.time()))
+        timer.daemon = True
+        timer.start()
+
     with lines:
         for line in embedded.client.stream("/kirsch/v1/journal", lines=BACKLOG):
-            if line["time"] < since or (lines.on_terminal and NOISE.search(line["text"])):
+            if line["time"] < since or (lines.on_terminal and noise.search(line["text"])):
                 continue
             if lines.on_terminal:
-                for unit, number in flood.kept_back(int(line["time"])):
-                    more = f"… {number} more lines in that second: `kirsch journal {unit}`"
-                    lines.print(f"{palette.column(unit)} {more}")
-                if not flood.admits(line["unit"]):
+                tell(line["time"])
+                with lock:
+                    before, admitted = flood.full, flood.admits(line["unit"])
+                if not admitted:
+                    if not before:
+                        tell_later()
                     continue
             lines.print(f"{palette.column(line['unit'])} {printable(line['text'])}")
 
