@@ -36,7 +36,7 @@ KIRSCH: Mapping[str, str] = {
     "LinkUpdate": "what happens when the address of a link changes",
     "MachineID": "on this machine only",
     "MachineMetadata": "only on machines with this metadata",
-    "MachineOf": "on the machine of that unit",
+    "MachineOf": "on the machine of those units",
     "Memory": "reserves so much memory of a machine",
     "Metrics": "where the unit exports metrics of its own, which are plotted",
     "OnFailure": "what a release does when an instance fails",
