@@ -89,7 +89,7 @@ def test_verify_names_each_bad_file(application: Application):
     assert done.stdout == "units/good.service: ok\n"
     assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
         "units/bad.service:4:1",
-        "units/latin.service",
+        "units/latin.service:2:13",
         "units/none.service",
         "server.py",
     ]

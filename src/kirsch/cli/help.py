@@ -33,7 +33,12 @@ def help_(options: Options) -> int:
     return carry_out([*options.verb, "--help"])
 
 
-@verb("version", JSON, text="--json names also those of its packages, and whether compiled code runs.")
+@verb(
+    "version",
+    JSON,
+    text="--json names also those of its packages, and whether compiled code runs.",
+    example="kirsch version",
+)
 def version(options: Options) -> int:
     """Print the version of the distribution."""
     if not options.json:
