@@ -182,7 +182,8 @@ def test_up_at_a_terminal_prints_the_address_of_a_dashboard(tmp_path: Path):
     made = Application(tmp_path)
     made.sleeper("one.service")
     with Screen([*KIRSCH, "up", str(tmp_path)], dict(os.environ)) as screen:
-        screen.wait(lambda: "token=" in "".join(screen.seen), seconds=60)
+        # The status line comes after the whole address.
+        screen.wait(lambda: f"Ctrl-C stops {tmp_path.name}" in "".join(screen.seen), seconds=60)
         [address] = re.findall(r"Dashboard: (http://\S+)", "".join(screen.seen))
         dashboard = Dashboard(address)
         assert dashboard.enter().status == 200
