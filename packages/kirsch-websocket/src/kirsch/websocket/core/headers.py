@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Final, Self
 
 from kirsch.websocket.core.errors import HandshakeError
@@ -32,6 +33,13 @@ _names: dict[str, tuple[str, str]] = {
     )
 }
 
+# Fields whose values are the same for many clients, and are kept once.
+_ALIKE: Final = {
+    *("host", "upgrade", "connection", "origin", "user-agent", "accept-encoding", "accept-language"),
+    *("cache-control", "pragma", "sec-websocket-version", "sec-websocket-extensions"),
+    "sec-websocket-protocol",
+}
+
 Parameters = tuple[tuple[str, str | None], ...]
 
 
@@ -44,31 +52,30 @@ class Headers:
     __slots__ = ("_lower", "_values", "_written")
 
     def __init__(self, fields: Iterable[tuple[str, str]] | Mapping[str, str] = ()) -> None:
-        self._written: list[str] = []
-        self._lower: list[str] = []
-        self._values: list[str] = []
-        for name, value in fields.items() if isinstance(fields, Mapping) else fields:
-            self._written.append(name)
-            self._lower.append(name.lower())
-            self._values.append(value)
+        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        self._keep([(_names.get(name) or (name, name.lower()), value) for name, value in pairs])
 
     @classmethod
     def parse(cls, lines: list[str]) -> Self:
         """Return the fields of a head's lines. Raises ValueError for a line that is none."""
-        headers = cls()
-        headers.read(lines)
-        return headers
-
-    def read(self, lines: list[str]) -> None:
-        """Add the fields of a head's lines. Raises ValueError for a line that is none."""
+        found = []
         for line in lines:
             name, colon, value = line.partition(":")
             names = _names.get(name)
             if names is None or not colon:
                 names = _name(name, line)
-            self._written.append(names[0])
-            self._lower.append(names[1])
-            self._values.append(value.strip(" \t"))
+            found.append((names, value.strip(" \t")))
+        headers = cls()
+        headers._keep(found)
+        return headers
+
+    def _keep(self, found: list[tuple[tuple[str, str], str]]) -> None:
+        """Keep fields in little memory, since every open connection of a server keeps its request."""
+        self._written = tuple([names[0] for names, _ in found])
+        self._lower = tuple([names[1] for names, _ in found])
+        self._values = tuple(
+            [intern(value) if names[1] in _ALIKE and type(value) is str else value for names, value in found]
+        )
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first field's value."""
@@ -234,7 +241,7 @@ class HeadReader:
             raise self._refused(431, f"more than {self._limits.headers} header fields")
         headers = Headers.parse(lines)
         if not self._client:
-            return Request(match[1], match[2], headers)
+            return Request(intern(match[1]), intern(match[2]), headers)
         status = int(match[1])
         return None if 100 <= status < 200 and status != 101 else Response(status, match[2] or "", headers)
 
