@@ -11,8 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import expect
 from tests.cli.application import DEADLINE, KIRSCH, Application
 
+# On a machine that does other things too.
+expect.set_options(timeout=20_000)
 TILL = """[Service]
 ExecStart=sh -c 'echo opened; echo "WARNING: few coins"; echo "ERROR: no coins" >&2; exec sleep 1000'
 [X-Kirsch]
