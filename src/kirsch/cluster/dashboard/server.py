@@ -141,7 +141,7 @@ class Session:
         )
 
     def DELETE(self) -> None:
-        """Log out."""
+        """End the session of a user who has logged in."""
         if isinstance(self._access, Login):
             self._access.end()
         cherrypy.serving.response.status = 204

@@ -81,7 +81,7 @@ class RoomClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the broker; what is being read ends."""
         # What came at the last moment pika rejects, and a stream's broker then ends the connection itself.
         with suppress(AMQPError):
             if self._connection.is_open:

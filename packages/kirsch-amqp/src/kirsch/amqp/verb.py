@@ -113,7 +113,7 @@ def kick(options: Options) -> int:
     example="kirsch room lift eve lobby",
 )
 def lift(options: Options) -> int:
-    """Lift a ban."""
+    """Let a banned user back in."""
     with _connected(options) as rooms:
         rooms.order("lift", options.user, options.room)
     return 0
