@@ -229,7 +229,10 @@ class TestExtras:
             ("up", "cherrypy is not installed: pip install kirsch"),
             ("dev", "inotify_simple is not installed: pip install kirsch"),
             ("balancer --config x", "cherrypy is not installed: pip install kirsch"),
-            ("image list", "cryptography is not installed: pip install 'kirsch[machines]'"),
+            (
+                "cluster user add ann --cluster x",
+                "cryptography is not installed: pip install 'kirsch[machines]'",
+            ),
         ],
     )
     def test_one_that_is_missing(self, tmp_path: Path, arguments: str, missing: str):
