@@ -20,7 +20,7 @@ from tests.deadline import eventually
 
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
 PASSWORD = "cherry-stone-37"
-PATIENCE = 30
+PATIENCE = 60
 
 
 def find_address(port: int) -> str:
