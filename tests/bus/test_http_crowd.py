@@ -96,7 +96,7 @@ def test_hundreds_of_slow_clients_keep_nobody_from_being_served(many_descriptors
     others, found, grown = amid(tmp_path, FEW, 120, ROUNDS)
     assert others["statuses"] == {"200": 2 * ROUNDS}
     assert grown < bound(FEW)
-    assert found["reader 200"] == FEW // 4
+    assert found["reader 200"] >= FEW // 4
     assert found.keys() <= {"silent 408", "head 408", "body 408", "reader 200", "open"}
     assert found["open"] > FEW * 0.9
 
