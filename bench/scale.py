@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -298,8 +299,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10 and 30 only")
     parser.add_argument("--json", type=Path, help="where figures go")
     asked = parser.parse_args()
+    # What was started is ended also where somebody has no patience.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sizes = SIZES[:2] if asked.quick else SIZES
-    measured = {size: measure(size, REST / 3 if asked.quick else REST) for size in sizes}
+    measured = {}
+    for size in sizes:
+        measured[size] = measure(size, REST / 3 if asked.quick else REST)
+        print(f"{size} kirschd: {measured[size]}", flush=True)
     rows: list[dict[str, object]] = []
     for what in measured[sizes[0]]:
         print(f"\n{what}\n| | {' | '.join(f'{size} kirschd' for size in sizes)} |")

@@ -230,7 +230,7 @@ class TestExtras:
             ("dev", "inotify_simple is not installed: pip install kirsch"),
             ("balancer --config x", "cherrypy is not installed: pip install kirsch"),
             (
-                "cluster user add ann --cluster x",
+                "cluster user add a --cluster x",
                 "cryptography is not installed: pip install 'kirsch[machines]'",
             ),
         ],
