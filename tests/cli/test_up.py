@@ -241,7 +241,7 @@ def test_a_cluster_s_own_units_are_not_run_here(application: Application):
     settings.write_text('[cluster]\nunits = "nowhere"\n')
     assert application.fails("up", "-d").endswith("kirsch.toml: cluster.units is to be a folder")
     settings.write_text('[cluster]\nunit = "more"\n')
-    assert "unknown key 'unit'; there are units, start" in application.fails("up", "-d")
+    assert "unknown key 'unit'; there are units, start, replicas" in application.fails("up", "-d")
 
 
 def test_drop_ins_change_units(application: Application):

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kirsch.cluster.application import Application, ApplicationError, Source, load
+from kirsch.cluster.application import Application, ApplicationError, Source, fitting, load
 from kirsch.cluster.application.build import recipes
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.application.plan import (
     Destroy,
     Image,
     Known,
+    MakeAccount,
     MakeSecret,
     Now,
     Push,
@@ -131,8 +132,64 @@ class TestPlan:
     def test_a_secret_is_named_once(self):
         assert list(secrets_of(APPLICATION.units)) == ["db"]
 
+    def test_a_database_is_given_its_account(self):
+        units = {"db@.container": f"{DB}Secret=members:MEMBERS db-etcd:POSTGRES_ETCD\n"}
+        shop = replace(APPLICATION, units=units, start=("db@1.container", "db@2.container"))
+        made = plan(shop, IMAGES, now({}, secrets=frozenset({"db"})))
+        assert [made.secrets, made.accounts] == [["members"], [MakeAccount("db-etcd", "db")]]
+        again = plan(shop, IMAGES, now({}, secrets=frozenset({"db", "db-etcd"})))
+        assert again.accounts == []
+
     def test_a_hash_is_a_unit_file_s(self):
         assert digest(WEB) == UnitFile.parse(WEB).hash
+
+
+class TestReplicas:
+    """One instance, or several where a cluster has as many machines."""
+
+    START = '[cluster]\nunits = "more"\n[cluster.replicas]\ndb = {replicas}\n'
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "units").mkdir()
+        (tmp_path / "more/db@2.service.d").mkdir(parents=True)
+        for path in ("units/db.service", "units/web.service", "more/db@.service"):
+            (tmp_path / path).write_text("[Service]\nExecStart=x\n")
+        (tmp_path / "more/db@2.service.d/own.conf").write_text("[Service]\nEnvironment=A=2\n")
+        settings = 'start = ["db", "web"]\n' + self.START.format(replicas='["db@1", "db@2"]')
+        (tmp_path / "kirsch.toml").write_text(settings)
+        return tmp_path
+
+    def test_there_are_several_where_there_are_as_many_machines(self, folder: Path):
+        application = load(folder, cluster=True)
+        assert (application.start, application.units.keys(), application.files.keys()) == (
+            ("db.service", "web.service"),
+            {"db.service", "web.service"},
+            {"db.service", "web.service"},
+        )
+        assert fitting(application, 1, {"web.service"}) is application
+        several = fitting(application, 2, {"web.service"})
+        assert several.start == ("db@1.service", "db@2.service", "web.service")
+        assert several.units.keys() == {"db@.service", "db@2.service", "web.service"}
+        assert load(folder).replicated is None, "a computer is one machine"
+
+    def test_what_is_there_stays_as_it_is(self, folder: Path):
+        application = load(folder, cluster=True)
+        assert fitting(application, 3, {"db.service"}) is application
+        assert fitting(application, 1, {"db@2.service"}) is application.replicated
+
+    @pytest.mark.parametrize(
+        ("replicas", "message"),
+        [
+            ('"db@1"', r'replicas is to have lines as webdb = \["webdb@1", "webdb@2"\]'),
+            ('["db@1"]', "replicas is to have lines as"),
+            ('["db@1", "dc@2"]', "cluster.replicas: there is no unit dc@2"),
+        ],
+    )
+    def test_what_is_wrong_is_a_line(self, folder: Path, replicas: str, message: str):
+        (folder / "kirsch.toml").write_text(self.START.format(replicas=replicas))
+        with pytest.raises(ApplicationError, match=message):
+            load(folder, cluster=True)
 
 
 class TestPin:

@@ -13,7 +13,7 @@ from kirsch.cli.releases import has_commands, listed, note_of, wait
 from kirsch.cli.verb import Options
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import UNITS, Client, applied
-from kirsch.cluster.application import Application
+from kirsch.cluster.application import Application, fitting
 from kirsch.cluster.application.build import made
 from kirsch.cluster.application.plan import Destroy, Plan, Submit, interruptions, plan, steps_of
 from kirsch.cluster.application.target import Target, meanwhile, standing, waves
@@ -32,6 +32,7 @@ def up_on(application: Application, options: Options) -> int:
     target = Target.load(options.on)
     # A cluster that is away is known before anything is built.
     now = target.now(application)
+    application = fitting(application, len(target.record.machines), now.units)
     steps = Steps(sys.stdout)
     with failures_shown(steps):
         images = made(application, target.runner, steps)
@@ -54,6 +55,8 @@ def up_on(application: Application, options: Options) -> int:
         return 0
     for secret in planned.secrets:
         print(f"          secret {secret}: made at random")
+    for account in planned.accounts:
+        print(f"          secret {account.secret}: {account.service} has an account in the cluster's etcd")
     for name in _destroyed(planned):
         print(f"          {name}: destroyed, for the folder has it no more")
     if options.detach:

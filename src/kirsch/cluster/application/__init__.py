@@ -5,9 +5,10 @@ from kirsch.cluster.application.folder import (
     Application,
     ApplicationError,
     Source,
+    fitting,
     is_unit,
     load,
     resolve,
 )
 
-__all__ = ["FILE", "Application", "ApplicationError", "Source", "is_unit", "load", "resolve"]
+__all__ = ["FILE", "Application", "ApplicationError", "Source", "fitting", "is_unit", "load", "resolve"]

@@ -1,8 +1,9 @@
 """An application: a directory with unit files and, if it has one, a kirsch.toml."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +49,8 @@ class Application:
     images: Mapping[str, Source] = field(default_factory=dict)
     # How changes are carried out: the table as it was written, checked.
     release: Mapping[str, Any] = field(default_factory=dict)
+    # The same with several instances of what has one here, where a cluster has as many machines.
+    replicated: "Application | None" = None
 
     @property
     def state(self) -> Path:
@@ -57,7 +60,9 @@ class Application:
 
 def load(directory: Path, *, cluster: bool = False) -> Application:
     """Read an application's directory; for a cluster with what only that has ([cluster] of kirsch.toml).
-    Raises ApplicationError, UnitError."""
+
+    Raises ApplicationError, UnitError.
+    """
     if directory.is_file() and is_unit(directory.name):
         return _of_one(directory)
     if not directory.is_dir():
@@ -101,7 +106,7 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
     name = settings.get("name") or directory.resolve().name
     release = _release(settings.get("release", {}), directory)
     _check_command(name, release, {unit: texts.get(unit) or texts[_template(unit)] for unit in start})
-    return Application(
+    application = Application(
         name=name,
         directory=directory,
         units=texts,
@@ -111,6 +116,44 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
         images=_images(settings.get("images", {}), directory),
         release=release,
     )
+    if not cluster or "replicas" not in more:
+        return application
+    where = f"{directory / FILE}: cluster.replicas"
+    replicas = {
+        resolve(unit, files, where): [resolve(each, files, where) for each in instances]
+        for unit, instances in more["replicas"].items()
+    }
+    return _with_replicas(application, replicas)
+
+
+def _with_replicas(application: Application, replicas: Mapping[str, Collection[str]]) -> Application:
+    """Return the application with one instance of each unit, and with several as `replicated`."""
+    instances = {name for names in replicas.values() for name in names}
+    templates = {_template(name) for name in instances}
+
+    def without(names: Collection[str], start: Iterable[str]) -> Application:
+        kept = {name: text for name, text in application.units.items() if name not in names}
+        files = {name: application.files[name] for name in kept}
+        return replace(application, units=kept, files=files, start=tuple(start))
+
+    alone = [name for name in application.units if name in instances or {name, _template(name)} & templates]
+    several = [each for name in application.start for each in replicas.get(name, [name])]
+    return replace(without(alone, application.start), replicated=without(replicas, several))
+
+
+def fitting(application: Application, machines: int, known: Collection[str]) -> Application:
+    """Return the application as a cluster of so many machines, with the units `known`, is to run it. Pure.
+
+    What is there already stays as it is, with one instance or several, for its data is where it was put.
+    """
+    several = application.replicated
+    if several is None:
+        return application
+    more = set(several.start).difference(application.start)
+    if set(application.start).difference(several.start).intersection(known):
+        return application
+    most = max(Counter(UnitName.parse(name).service for name in more).values(), default=0)
+    return several if machines >= most or more.intersection(known) else application
 
 
 def _of_one(path: Path) -> Application:
@@ -137,16 +180,24 @@ def _unit_files(folder: Path) -> list[Path]:
 
 
 def _on_cluster(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
-    """[cluster] of kirsch.toml: units that only a cluster has (their folder), and what starts there."""
+    """[cluster] of kirsch.toml: units that only a cluster has (their folder), what starts there, and what has
+    replicas there."""
     where = f"{directory / FILE}: cluster"
-    if unknown := given.keys() - {"units", "start"}:
-        raise ApplicationError(f"{where}: unknown key {min(unknown)!r}; there are units, start")
+    if unknown := given.keys() - {"units", "start", "replicas"}:
+        raise ApplicationError(f"{where}: unknown key {min(unknown)!r}; there are units, start, replicas")
     if not isinstance(units := given.get("units", "."), str) or not (directory / units).is_dir():
         raise ApplicationError(f"{where}.units is to be a folder")
     start = given.get("start", [])
     if not isinstance(start, list) or not all(isinstance(name, str) for name in start):
         raise ApplicationError(f"{where}.start is to be a list of unit names")
+    replicas = given.get("replicas", {})
+    if not isinstance(replicas, dict) or not all(map(_is_several, replicas.values())):
+        raise ApplicationError(f'{where}.replicas is to have lines as webdb = ["webdb@1", "webdb@2"]')
     return given
+
+
+def _is_several(names: Any) -> bool:
+    return isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) for name in names)
 
 
 def _dropped_in(folder: Path, texts: Mapping[str, str], only: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.image.reference import Reference
 from kirsch.cluster.model.release import commanded, with_scale
-from kirsch.unit import Options, Policy, UnitFile, UnitName, to_bytes
+from kirsch.unit import Options, Policy, Secret, UnitFile, UnitName, to_bytes
 from kirsch.unit.release import read_policy
 
 
@@ -70,6 +70,17 @@ class MakeSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeAccount:
+    """Make a database's account in the cluster's etcd, as the secret that its units ask for."""
+
+    secret: str
+    service: str
+
+    def __str__(self) -> str:
+        return f"account  {self.service}, in the cluster's etcd, as secret {self.secret}"
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Make a unit known, or known with another text: one that runs starts anew."""
 
@@ -104,7 +115,9 @@ class Destroy:
         return f"destroy  {self.unit}"
 
 
-Step = Push | MakeSecret | Submit | Start | Destroy
+Step = Push | MakeSecret | MakeAccount | Submit | Start | Destroy
+# The variable in which the image kirsch/postgres-ha takes its account in etcd.
+ACCOUNT = "POSTGRES_ETCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +144,11 @@ class Plan:
     def secrets(self) -> list[str]:
         """Secrets that are to be made."""
         return [step.name for step in self.steps if isinstance(step, MakeSecret)]
+
+    @property
+    def accounts(self) -> list[MakeAccount]:
+        """Accounts that are to be made."""
+        return [step for step in self.steps if isinstance(step, MakeAccount)]
 
     @property
     def touched(self) -> list[str]:
@@ -209,7 +227,12 @@ def plan(application: Application, images: Mapping[Reference, Image], now: Now) 
     texts = pinned_texts(application, images, now.registry)
     units = {name: texts[source(name, texts)] for name in dict.fromkeys([*texts, *application.start])}
     steps: list[Step] = [Push(image, image.at(now.registry)) for image in images.values() if not image.there]
-    steps += [MakeSecret(name) for name in secrets_of(units) if name not in now.secrets]
+    accounts = accounts_of(units)
+    steps += [
+        MakeAccount(name, accounts[name]) if name in accounts else MakeSecret(name)
+        for name in secrets_of(units)
+        if name not in now.secrets
+    ]
     for name, text in units.items():
         before = now.units.get(name)
         if before is None or before.hash != digest(text):
@@ -240,14 +263,21 @@ def images_of(application: Application) -> list[Reference]:
 
 def secrets_of(units: Mapping[str, str]) -> Iterator[str]:
     """The secrets that units ask for, each once."""
-    seen: set[str] = set()
+    yield from dict.fromkeys(secret.name for _, secret in _asked(units))
+
+
+def accounts_of(units: Mapping[str, str]) -> dict[str, str]:
+    """Return the services that ask for an account in etcd, by the secret that is to have it."""
+    return {secret.name: unit.service for unit, secret in _asked(units) if secret.env == ACCOUNT}
+
+
+def _asked(units: Mapping[str, str]) -> Iterator[tuple[UnitName, Secret]]:
+    """Yield each secret that a unit asks for."""
     for name, text in units.items():
         unit = UnitName.parse(name)
         unit = unit.with_instance("1") if unit.is_template else unit
         for secret in Options.parse(UnitFile.parse(text, name), unit).secrets:
-            if secret.name not in seen:
-                seen.add(secret.name)
-                yield secret.name
+            yield unit, secret
 
 
 def source(name: str, texts: Mapping[str, str]) -> str:

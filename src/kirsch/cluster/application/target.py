@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from kirsch.cluster.api.client import UNITS, Client, ClientError, application_path, applied
 from kirsch.cluster.application import Application
-from kirsch.cluster.application.plan import Image, Now, Plan, known_units
+from kirsch.cluster.application.plan import Image, MakeAccount, Now, Plan, known_units
 from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
 from kirsch.cluster.image.registry_client import RegistryClient
@@ -83,6 +83,8 @@ class Target:
         warnings = self._spread([step.target for step in plan.pushes], show)
         for name in plan.secrets:
             self._make_secret(name)
+        for account in plan.accounts:
+            self._make_account(account)
         answer = self._put(plan, note or {})
         return [*warnings, *answer["warnings"]], answer["release"]
 
@@ -98,6 +100,13 @@ class Target:
         except ClientError as error:
             if error.status != 409 or name not in self.secrets():
                 raise
+
+    def _make_account(self, account: MakeAccount) -> None:
+        """Where the answer was lost it is made anew: nobody uses the first."""
+        from kirsch.cluster.provision.account import make_account
+
+        value = base64.b64encode(make_account(self.record, account.service, self.runner)).decode()
+        self.client.put(f"{SECRETS}/{quote(account.secret, safe='')}", {"value": value, "replace": True})
 
     def _spread(self, images: list[Reference], show: Show) -> list[str]:
         if not images:
