@@ -15,10 +15,12 @@ PATIENCE = 300
 IMAGES_PATIENCE = 600
 IMAGES_NEED = ("podman", "runc", "docker-registry")
 # Those that build images, and run machines.
-LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE}
+LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE, "database": 2 * IMAGES_PATIENCE}
+MACHINES = [pytest.mark.machines, pytest.mark.root, pytest.mark.faults, pytest.mark.soak]
 MARKS = {
     "release": [pytest.mark.soak],
-    "cluster": [pytest.mark.machines, pytest.mark.root, pytest.mark.faults, pytest.mark.soak],
+    "cluster": MACHINES,
+    "database": MACHINES,
     "image": [pytest.mark.soak],
 }
 
