@@ -20,6 +20,7 @@ from kirsch.sql.engine import (
     make_engine,
     wait_for_database,
 )
+from kirsch.sql.replica import LOOK, Replica
 from kirsch.sql.tool import ask, channel
 
 
@@ -61,7 +62,8 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
     """A database for everything on the bus.
 
     Channels: 'bind-session' returns a new Session (given True: one that cannot write); 'commit-session'
-    (session) commits one, or rolls it back and raises. The tool `cherrypy.tools.sql`, which this installs,
+    (session) commits one, or rolls it back and raises; 'bind-replica' returns one that reads on the replica,
+    or None. The tool `cherrypy.tools.sql`, which this installs,
     uses both for each request.
 
     Where a bus has several databases, each but one has a `name`; its channels are 'bind-session NAME' and
@@ -69,6 +71,9 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
 
     `pool_size` connections are kept and no more are made (a request's thread needs one at most). At the bus's
     start the database is waited for `wait` seconds (0: not at all). `options` are create_engine()'s.
+
+    `replica` is the URL of what follows the database; while it is `lag` seconds behind at most
+    `cherrypy.request.db_read` reads there, from as many connections.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         pool_size: int = 10,
         wait: float = 60.0,
         timeouts: Timeouts | None = None,
+        replica: str | URL | None = None,
+        lag: float = 5.0,
         **options: Any,
     ) -> None:
         super().__init__(bus)
@@ -90,6 +97,10 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         limits = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": self._timeouts.pool}
         self._options = limits | options
         self._engine: Engine | None = None
+        self._replica_url = replica
+        self._lag = lag
+        self._replica: Replica | None = None
+        self._looking: plugins.BackgroundTask | None = None
         tool.install()
         idempotency.install()
 
@@ -110,12 +121,14 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         super().subscribe()
         self.bus.subscribe(bind, self.bind)
         self.bus.subscribe(channel("commit-session", self.name), self.commit)
+        self.bus.subscribe(channel("bind-replica", self.name), self.bind_replica)
 
     def unsubscribe(self) -> None:
         """Answer `bind-session` and `commit-session` no more."""
         super().unsubscribe()
         self.bus.unsubscribe(channel("bind-session", self.name), self.bind)
         self.bus.unsubscribe(channel("commit-session", self.name), self.commit)
+        self.bus.unsubscribe(channel("bind-replica", self.name), self.bind_replica)
 
     def start(self) -> None:
         """Wait for the database and make the engine. Raises DatabaseUnavailable."""
@@ -124,12 +137,20 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         # Other drivers than psycopg have pools of their own kind.
         counting = {"poolclass": CountingPool} if self.url.get_driver_name() == "psycopg" else {}
         self._engine = make_engine(self.url, self._timeouts, **counting | self._options)
+        if self._replica_url:
+            self._replica = Replica(self._replica_url, self._lag, self._timeouts, **counting | self._options)
+            self._looking = plugins.BackgroundTask(LOOK, self._replica.look, bus=self.bus)
+            self._looking.start()
 
     # Before plugins that use the database (50), and the server (75).
     start.priority = 30  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         """Close the pool's connections."""
+        if self._looking is not None and self._replica is not None:
+            self._looking.cancel()
+            self._replica.engine.dispose()
+            self._looking = self._replica = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -140,6 +161,12 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
     def bind(self, read_only: bool = False) -> Session:
         """Return a new session. Raises RuntimeError while the bus is stopped."""
         return LazySession(self.engine, read_only, info={"database": self.name})
+
+    def bind_replica(self) -> Session | None:
+        """Return a new session on the replica; None where there is none that is near enough."""
+        if self._replica is None or not self._replica.near:
+            return None
+        return LazySession(self._replica.engine, True, info={"database": self.name})
 
     def commit(self, session: Session) -> None:
         """Commit a session; if that fails it is rolled back and the error raised."""

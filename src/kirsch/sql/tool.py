@@ -13,6 +13,9 @@ What happens to `cherrypy.request.db`, and when:
   written now could no longer be answered for. It is closed as soon as the body ends, fails, or the client has
   gone. Rows that are streamed are to be queried in the generator.
 
+`cherrypy.request.db_read` reads on a replica, where the SQLAlchemyPlugin has one that is not too far behind;
+else it is `cherrypy.request.db`.
+
 kirsch.sql.errors says which errors of the database are answered with 503, 504 or 500. The commit runs after
 every other `before_finalize` hook, so a tool that raises there undoes the changes; hooks of later points
 (on_end_resource, on_end_request) run after it and must not fail.
@@ -82,7 +85,9 @@ class SessionTool(cherrypy.Tool):
         database = options.get("database", "")
         read_only = options.get("read_only", request.method in SAFE)
         request.db = ask(cherrypy.engine, "bind-session", database, read_only)
-        transaction = Transaction(request.db, database)
+        reads = ask(cherrypy.engine, "bind-replica", database)
+        request.db_read = request.db if reads is None else reads
+        transaction = Transaction(request.db, database, reads)
         request.hooks.attach("before_finalize", transaction.settle, priority=options.get("priority", LAST))
         # Failsafe: these run whatever other hooks raise.
         request.hooks.attach("on_end_resource", transaction.abandon, failsafe=True)
@@ -93,8 +98,9 @@ class SessionTool(cherrypy.Tool):
 class Transaction:
     """One request's use of its session, driven by CherryPy's hooks."""
 
-    def __init__(self, session: Any, database: str) -> None:
+    def __init__(self, session: Any, database: str, reads: Any = None) -> None:
         self._session = session
+        self._reads = reads
         self._database = database
         self._settled = False
         self._closed = False
@@ -111,7 +117,7 @@ class Transaction:
         self._finish(commit=status_of(response) < 400)
         if not isinstance(response.body, list):
             self._session.read_only = True
-            response.body = self._stream = Stream(response.body, self._session.close)
+            response.body = self._stream = Stream(response.body, self._close)
         else:
             self._close()
 
@@ -134,6 +140,8 @@ class Transaction:
         if not self._closed:
             self._closed = True
             self._session.close()
+            if self._reads is not None:
+                self._reads.close()
 
     def _finish(self, commit: bool) -> None:
         self._settled = True
