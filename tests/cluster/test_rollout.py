@@ -587,6 +587,17 @@ def test_one_that_took_anothers_place_and_is_called_off_before_it_begins_takes_b
     assert made.ready() == old.keys()
 
 
+def test_what_a_release_added_and_the_next_does_not_have_is_gone_on_the_way_back():
+    old = instances(1)
+    made = world(old, instances(2, version="2"))
+    made.play(until=lambda world: "web@2.service" in world.touched)
+    taken_over(made, instances(1, version="3"))
+    made.release = replace(made.release, gone=("web@2.service",), aborted=True)
+    assert made.play().state == "aborted"
+    assert made.ready() == old.keys()
+    assert made.text("web@1.service") == old["web@1.service"].hash
+
+
 def test_on_the_way_back_what_serves_waits_for_others_that_start_elsewhere():
     made = world(instances(2), instances(2, version="2"))
     made.play(until=lambda world: "web@1.service" in world.touched)

@@ -557,16 +557,17 @@ def _old_texts(view: View) -> list[tuple[UnitName, UnitRecord | None]]:
     """Return records of units that do not run and go back to their old text, and of those that are gone."""
     found: list[tuple[UnitName, UnitRecord | None]] = []
     release = view.release
-    for text, began in release.began.items():
-        name = UnitName.parse(text)
+    for text in release.began:
+        name, before = UnitName.parse(text), release.before(text)
         now, target = _current(name, view.cluster), release.targets.get(name)
         if text in release.gone and now is None:
-            if began is not None:
-                found.append((name, release.before(text)))
-        elif text not in release.start and target is not None and now is not None:
-            before = release.before(text)
-            if now != before and now.hash == target.record.hash:
-                found.append((name, before))
+            # One that came with a release whose place was taken is not to be there.
+            changed = before is not None
+        else:
+            replaced = target is not None and now is not None and now.hash == target.record.hash
+            changed = replaced and text not in release.start and now != before
+        if changed:
+            found.append((name, before))
     return found
 
 
