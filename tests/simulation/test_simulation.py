@@ -11,6 +11,7 @@ from tests.simulation.named import NAMED
 from tests.simulation.scenario import random_scenario
 from tests.simulation.simulation import Outcome, simulate
 
+from kirsch.cluster.engine import rollout
 from kirsch.cluster.registry.lease import MachineLease
 
 LEASE = MachineLease.TTL
@@ -190,6 +191,26 @@ def test_a_simulation_finds_what_is_broken(monkeypatch: pytest.MonkeyPatch):
     assert "has not stopped on m1" in simulate(NAMED["cut-off"](1)).broken
 
 
+@pytest.mark.parametrize(
+    ("seed", "found"),
+    [
+        (25, "w@2.service is replaced while w@1.service does not serve"),
+        (33, "release 2 has replaced w@1.service, w@2.service, w@3.service"),
+    ],
+)
+def test_a_simulation_finds_releases_in_a_hurry(seed: int, found: str, monkeypatch: pytest.MonkeyPatch):
+    step = rollout.step
+
+    def hasty(view: rollout.View) -> rollout.Step:
+        policy = view.release.policy
+        release = replace(view.release, policy=replace(policy, at_a_time=9, canary=0))
+        done = step(replace(view, release=release))
+        return replace(done, release=replace(done.release, policy=policy))
+
+    monkeypatch.setattr(rollout, "step", hasty)
+    assert found in simulate(random_scenario(seed)).broken
+
+
 def test_without_a_time_to_return_in_a_vanished_lease_has_effects(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("kirsch.cluster.registry.mirror.RETURN", 0.0)
     outcome = simulate(NAMED["lease-revoked"](1))
@@ -221,6 +242,11 @@ def test_what_was_broken_once_is_mended(seed: int):
 @pytest.mark.parametrize("seed", [10420, 10631])
 def test_a_release_goes_on_though_a_machine_that_is_back_is_not_in_the_network_yet(seed: int):
     assert simulate(random_scenario(seed, steered=False)).broken == ""
+
+
+@pytest.mark.parametrize("seed", [15, 114, 690])
+def test_what_releases_that_are_steered_broke_is_mended(seed: int):
+    assert simulate(random_scenario(seed)).broken == ""
 
 
 @pytest.mark.slow
