@@ -71,7 +71,7 @@ def page(runs: Sequence[Run]) -> str:
             "",
             *_conditions(runs),
             "",
-            "`make autobahn` runs everything; it takes 75 to 90 minutes on two idle cores, by estimate.",
+            "`make autobahn` runs everything; it takes two and a half hours on two idle cores, by estimate.",
             "",
             OTHERS,
             *(f"| {name} | {failed} |" for name, failed in PEERS),

@@ -53,29 +53,24 @@ class Headers:
 
     def __init__(self, fields: Iterable[tuple[str, str]] | Mapping[str, str] = ()) -> None:
         pairs = fields.items() if isinstance(fields, Mapping) else fields
-        self._keep([(_names.get(name) or (name, name.lower()), value) for name, value in pairs])
-
-    @classmethod
-    def parse(cls, lines: list[str]) -> Self:
-        """Return the fields of a head's lines. Raises ValueError for a line that is none."""
-        found = []
-        for line in lines:
-            name, colon, value = line.partition(":")
-            names = _names.get(name)
-            if names is None or not colon:
-                names = _name(name, line)
-            found.append((names, value.strip(" \t")))
-        headers = cls()
-        headers._keep(found)
-        return headers
-
-    def _keep(self, found: list[tuple[tuple[str, str], str]]) -> None:
-        """Keep fields in little memory, since every open connection of a server keeps its request."""
+        found = [(_names.get(name) or (name, name.lower()), value) for name, value in pairs]
+        # In little memory, since every open connection of a server keeps its request.
         self._written = tuple([names[0] for names, _ in found])
         self._lower = tuple([names[1] for names, _ in found])
         self._values = tuple(
             [intern(value) if names[1] in _ALIKE and type(value) is str else value for names, value in found]
         )
+
+    @classmethod
+    def parse(cls, lines: list[str]) -> Self:
+        """Return the fields of a head's lines. Raises ValueError for a line that is none."""
+        fields = []
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if name not in _names or not colon:
+                _check(name, line)
+            fields.append((name, value.strip(" \t")))
+        return cls(fields)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first field's value."""
@@ -251,18 +246,16 @@ class HeadReader:
         )
 
 
-def _name(name: str, line: str) -> tuple[str, str]:
-    """Return a field's name as written and in lower case. Raises ValueError for an invalid one."""
+def _check(name: str, line: str) -> None:
+    """Raise ValueError for a line that is no field; keep its name for the next ones."""
     if line[:1] in (" ", "\t"):
         raise ValueError("a header field that goes on in another line")
     if ":" not in line:
         raise ValueError(f"{line[:80]!a} is no header field: it has no colon")
     if TOKEN.fullmatch(name) is None:
         raise ValueError(f"{name[:80]!a} is no header field's name")
-    names = name, name.lower()
     if len(_names) < _NAMES and len(name) <= 40:
-        _names[name] = names
-    return names
+        _names[name] = name, name.lower()
 
 
 def parse_extensions(text: str) -> list[tuple[str, Parameters]]:

@@ -46,7 +46,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a file says; `routes` has the names of applications, `MODULE:NAME`, by their paths."""
+    """Contents of a file; `routes` has the names of applications, `MODULE:NAME`, by their paths."""
 
     routes: Mapping[str, str]
     provider: str = "asyncio"
@@ -60,7 +60,7 @@ class Config:
 
 
 def parse(text: str, folder: Path) -> Config:
-    """Return what a file in `folder` says. Raises Wrong."""
+    """Parse the text of a file in `folder`. Raises Wrong."""
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -106,7 +106,7 @@ def parse(text: str, folder: Path) -> Config:
 
 
 def load(path: Path) -> tuple[Config, dict[str, Any]]:
-    """Read a file; return what it says, and its applications by path. Raises Failure."""
+    """Return the contents of a file, and its applications by path. Raises Failure."""
     try:
         config = parse(path.read_text(), path.parent)
         sys.path.insert(0, str(path.parent.absolute()))
@@ -169,6 +169,6 @@ def _imported(name: str) -> Any:
 
 
 def _factory(provider: str) -> Any:
-    """Return what makes connections of the applications that a provider takes."""
+    """Return a provider's function that makes a Factory of an application."""
     module = "asyncio" if provider in LOOPED else "threaded" if provider in THREADED else provider
     return partial(import_module(f"kirsch.websocket.{module}").factory)
