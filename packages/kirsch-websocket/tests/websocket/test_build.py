@@ -2,19 +2,17 @@
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.websocket.wheels import wheel
 
 import kirsch.websocket
 
-PACKAGE = Path(__file__).parents[2]
 MODULES = {"frame", "parser", "sending", "protocol", "pump"}
-PIP = (sys.executable, "-m", "pip", "wheel")
 
 
 def implementation(path: Path | None = None, **environment: str) -> str:
@@ -31,7 +29,7 @@ def implementation(path: Path | None = None, **environment: str) -> str:
 
 
 def test_what_is_tested_here_is_compiled() -> None:
-    assert implementation() == "cython"
+    assert implementation(KIRSCH_PURE="0") == "cython"
 
 
 def test_the_environment_takes_the_python_versions() -> None:
@@ -48,30 +46,8 @@ def test_the_environment_takes_the_python_versions() -> None:
     ids=["compiler", "pure", "no compiler"],
 )
 def test_a_wheel_is_built(tmp_path: Path, environment: dict[str, str], compiled: bool) -> None:
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
-    shutil.copytree(PACKAGE / "src", source / "src", ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(PACKAGE / name, source)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-build-isolation",
-            "--no-deps",
-            "-w",
-            "wheels",
-            "source/",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, **environment},
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = (tmp_path / "wheels").glob("kirsch_websocket-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    made = wheel(tmp_path, environment)
+    with zipfile.ZipFile(made) as archive:
         built = {Path(name).name.split(".")[0] for name in archive.namelist() if name.endswith(".so")}
         archive.extractall(tmp_path / "installed")
     assert built == (MODULES if compiled else set())
