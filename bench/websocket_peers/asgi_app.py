@@ -1,4 +1,4 @@
-"""An ASGI application for uvicorn and granian."""
+"""The ASGI application of uvicorn_server.py."""
 
 from ready import ROLE
 

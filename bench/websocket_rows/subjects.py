@@ -9,7 +9,7 @@ PEERS = BENCH / "websocket_peers"
 VENV = BENCH.parent / ".venv-bench"
 PYTHON = str(VENV / "bin/python")
 PACKAGES = (
-    "aiohttp", "cherrypy>=18.10,<19", "cheroot>=11.1,<11.2", "gevent", "granian", "picows",
+    "aiohttp", "cherrypy>=18.10,<19", "cheroot>=11.1,<11.2", "gevent", "picows",
     "prometheus-client", "tornado", "uvicorn", "uvloop", "websockets", "ws4py", "wsproto",
 )  # fmt: skip
 ENVIRONMENT = {"PYTHONPATH": ":".join(map(str, (BENCH.parent / "src", *BENCH.parent.glob("packages/*/src"))))}
@@ -55,7 +55,6 @@ PEER_SUBJECTS = (
     peer("websockets-sync"),
     peer("uvicorn-websockets", "uvicorn", "websockets-sansio"),
     peer("uvicorn-wsproto", "uvicorn", "wsproto"),
-    peer("granian"),
     peer("tornado"),
     peer("ws4py"),
     peer("ws4py-gevent", "ws4py", "gevent"),

@@ -27,7 +27,7 @@ TIMES = [
     ),
     *(
         (FLIGHT + size, "kirsch-uvicorn", 1, other)
-        for other in ("uvicorn-websockets", "uvicorn-wsproto", "granian")
+        for other in ("uvicorn-websockets", "uvicorn-wsproto")
         for size in (B64, KIB, KIB64)
     ),
     (FLIGHT + B64, "kirsch-threaded", 5, "websockets-sync"),
