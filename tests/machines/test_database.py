@@ -160,8 +160,16 @@ class Database:
         return random.choice([name for name, role in self.roles().items() if role in roles])
 
     def query(self, statement: str) -> list[str]:
-        """The lines that psql prints, where writes are taken."""
-        return self.trial.kirsch("db", "psql", "webdb", "-Atqc", statement).out.split()
+        """The lines that psql prints, where writes are taken, once somebody takes them."""
+        printed: list[str] = []
+
+        def asked() -> bool:
+            done = self.trial.kirsch("db", "psql", "webdb", "-Atqc", statement, check=False)
+            printed[:] = done.out.split()
+            return done.status == 0
+
+        eventually(asked, SETTLES)
+        return printed
 
     def timeline(self) -> int:
         """PostgreSQL's timeline: one more for each time that a member was made the leader."""
