@@ -52,6 +52,27 @@ def test_destroying_a_running_unit_stops_it(up: Application):
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
 
 
+def test_destroy_need_not_wait_for_the_end(up: Application):
+    """The unit's stop waits for a byte in a fifo, which comes once destroy has returned."""
+    os.mkfifo(up.directory / "end")
+    up.unit("held.service", "[Service]\nExecStart=sleep 1000\nExecStop=sh -c 'read byte < end'\n")
+    up.ok("submit", "units/held.service")
+    up.ok("start", "held")
+    pid = up.units()["held.service"]["pid"]
+    assert up.ok("destroy", "--no-block", "held") == "Destroyed held.service\n"
+    assert Path(f"/proc/{pid}").exists()
+    (up.directory / "end").write_text("x\n")
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
+
+
+def test_start_waits_as_many_attempts_as_fleetctl_is_told(up: Application):
+    up.unit("never.service", "[Service]\nType=notify\nExecStart=sleep 1000\n")
+    up.ok("submit", "units/never.service")
+    assert "never.service is not there after 1 s" in up.fails("start", "--block-attempts", "1", "never")
+    assert up.units()["never.service"]["active"] == "activating"
+    assert "not a number of" in up.fails("start", "--block-attempts", "few", "never", status=2)
+
+
 def test_the_tables_are_fleetctls(up: Application):
     units = up.ok("list-units").splitlines()
     assert units[0].split() == ["UNIT", "MACHINE", "ACTIVE", "SUB"]

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -291,6 +293,30 @@ class TestState:
         assert put(kirschd, "part@1.service", "launched", text=None).error[0] == 409
         assert put(kirschd, "part@1.service", "launched", text=text).status == 201
         state(kirschd, "part@1.service", "active")
+
+    def test_a_template_keeps_its_description_and_its_instance_has_it_filled_in(
+        self, kirschd: Kirschd
+    ) -> None:
+        text = "[Unit]\nDescription=No %i\n[Service]\nExecStart=/bin/sleep 100%i\n"
+        put(kirschd, "told@.service", text=text)
+        put(kirschd, "told@7.service", "launched", text=text)
+        state(kirschd, "told@7.service", "active")
+        for name in ("told@.service", "told@7.service"):
+            assert unit(kirschd, name)["options"] == options(text)
+        lines = {line["name"]: line for line in kirschd.ask("GET", "/kirsch/v1/units").json["units"]}
+        assert lines["told@7.service"]["description"] == "No 7"
+
+    def test_a_unit_that_is_starting_is_launched(self, kirschd: Kirschd, tmp_path: Path) -> None:
+        """Its ExecStartPre= waits for a byte in a fifo."""
+        fifo = tmp_path / "go"
+        os.mkfifo(fifo)
+        text = f"[Service]\nExecStartPre=/bin/sh -c 'read byte < {fifo}'\nExecStart=/bin/sleep 1000\n"
+        put(kirschd, "starts.service", "launched", text=text)
+        assert state(kirschd, "starts.service", "activating")[0]["systemdSubState"] == "start-pre"
+        assert unit(kirschd, "starts.service")["currentState"] == "launched"
+        fifo.write_text("x\n")
+        state(kirschd, "starts.service", "active")
+        assert unit(kirschd, "starts.service")["currentState"] == "launched"
 
 
 class TestMachines:

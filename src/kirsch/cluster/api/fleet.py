@@ -260,14 +260,16 @@ def unit_entity(unit: Unit, cluster: Cluster) -> dict[str, Any]:
 def reached(unit: Unit, machine: str, cluster: Cluster) -> str:
     """Return the desired state that the unit's machine has reached, for which fleet's clients wait.
 
-    Loaded once the machine has a state for the unit; launched from the end of its start until it is stopped.
+    Loaded once the machine has a state for the unit; launched from its start, though it may not
+    be active yet, until it is stopped.
     """
     state = cluster.states.get(unit.name, {}).get(machine)
     assignment = cluster.schedule.get(unit.name, {}).get(machine)
     if state is None or assignment is None:
         return "inactive"
     if assignment.desired == "launched":
-        return "launched" if state.order == assignment.order else "loaded"
+        began = state.order == assignment.order or state.active == "activating"
+        return "launched" if began else "loaded"
     return "loaded" if state.active in ("inactive", "failed") else "launched"
 
 
