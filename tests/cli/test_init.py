@@ -81,9 +81,19 @@ def test_a_procfile_becomes_units(empty: Application):
     assert load(empty.directory).start == ("web.service", "clock.service")
 
 
-def test_a_compose_file_is_pointed_at(empty: Application):
-    write(empty.directory, {"compose.yaml": "services: {}"})
-    assert "kirsch import compose compose.yaml" in empty.fails("init")
+def test_a_compose_file_becomes_containers(empty: Application):
+    """As by `kirsch import compose`, with its notes of what is not carried over."""
+    text = "services:\n  web:\n    image: nginx:1\n    ports: ['8080:80']\n    stdin_open: true\n"
+    write(empty.directory, {"compose.yaml": text})
+    done = empty.run("init")
+    assert (done.returncode, "kirsch up --on CLUSTER" in done.stdout) == (0, True)
+    assert "stdin_open" in done.stderr
+    application = load(empty.directory, cluster=True)
+    assert application.start == ("web.container",)
+    assert "Image=nginx:1" in application.units["web.container"]
+    assert "is an application already" in empty.fails("init")
+    write(empty.directory, {"compose.yaml": "services: ["})
+    assert "compose.yaml" in empty.fails("init", "--force")
 
 
 def test_what_a_person_can_get_wrong(empty: Application):

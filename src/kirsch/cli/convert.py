@@ -11,6 +11,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
 from kirsch.cluster.application import Application, load
+from kirsch.cluster.application.initial import COMPOSE
 from kirsch.cluster.convert import Converted
 from kirsch.unit import UnitName
 
@@ -19,8 +20,6 @@ OUTPUT = option("-o", "--output", metavar="FOLDER", help="write files there; wit
 
 export = Noun("export")
 import_ = Noun("import")
-# Names of compose files, in the order in which they are looked for.
-COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
 @export.verb(
@@ -122,28 +121,33 @@ def units(options: Options) -> int:
 )
 def compose(options: Options) -> int:
     """Write the application, and say what was not carried over."""
-    from kirsch.cluster.convert import compose as converter
-
     file = Path(options.file) if options.file else _compose_file()
-    text = _text(file)
-    there = _text(file.parent / ".env") if (file.parent / ".env").is_file() else ""
-    try:
-        named = {name: file.parent / name for name in converter.env_files(text, str(file))}
-        made = converter.read(
-            text,
-            file=str(file),
-            folder=file.resolve().parent.name,
-            environment=converter.variables(there) | dict(os.environ),
-            env_files={name: _text(path) for name, path in named.items() if path.is_file()},
-            profiles=options.profile,
-        )
-    except converter.ComposeError as error:
-        raise Failure(str(error)) from None
+    made = of_compose(file, options.profile)
     folder = Path(options.output or file.parent)
     _check_free(made.files, folder, force=options.force)
     _give(options, made.files, made.remarks, str(folder))
     print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder} --on CLUSTER")
     return 0
+
+
+def of_compose(file: Path, profiles: Sequence[str] = ()) -> Converted:
+    """Return the application that a compose file makes. Raises Failure."""
+    from kirsch.cluster.convert import compose as converter
+
+    text = _text(file)
+    there = _text(file.parent / ".env") if (file.parent / ".env").is_file() else ""
+    try:
+        named = {name: file.parent / name for name in converter.env_files(text, str(file))}
+        return converter.read(
+            text,
+            file=str(file),
+            folder=file.resolve().parent.name,
+            environment=converter.variables(there) | dict(os.environ),
+            env_files={name: _text(path) for name, path in named.items() if path.is_file()},
+            profiles=profiles,
+        )
+    except converter.ComposeError as error:
+        raise Failure(str(error)) from None
 
 
 @import_.verb(

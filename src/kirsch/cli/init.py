@@ -1,16 +1,19 @@
 """init: the first files of an application."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from kirsch.cli.completion import folders
+from kirsch.cli.convert import of_compose
 from kirsch.cli.errors import Failure
 from kirsch.cli.values import JSON
 from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.application import FILE, is_unit
-from kirsch.cluster.application.initial import COMPOSE, found_in, template
+from kirsch.cluster.application.initial import COMPOSE, Initial, found_in, template
 from kirsch.cluster.application.templates import TEMPLATES
 
 
@@ -42,13 +45,16 @@ def init(options: Options) -> int:
         raise Failure(f"{folder}: no such directory; with --template it is made")
     if folder.is_dir():
         _check(folder, options)
-    if not options.template and (
-        compose := next((each for each in COMPOSE if (folder / each).is_file()), None)
-    ):
-        raise Failure(
-            f"{folder / compose} is there: `kirsch import compose {folder / compose}` makes units of it"
-        )
-    made = template(options.template, extras, folder) if options.template else found_in(folder)
+    compose = next((folder / each for each in COMPOSE if (folder / each).is_file()), None)
+    remarks: Sequence[str] = ()
+    if options.template:
+        made = template(options.template, extras, folder)
+    elif compose:
+        converted = of_compose(compose)
+        made = Initial("a compose file", converted.files, ("kirsch up --on CLUSTER",))
+        remarks = converted.remarks
+    else:
+        made = found_in(folder)
     if not options.force and (found := [name for name in made.files if (folder / name).exists()]):
         raise Failure(f"{folder / found[0]} is there already: --force writes over it")
     for name, text in made.files.items():
@@ -58,6 +64,8 @@ def init(options: Options) -> int:
     where = "" if folder.resolve() == Path.cwd() else f" {options.directory}"
     commands = [*([f"cd {options.directory}"] if where else []), *made.next]
     commands += [] if any(each.startswith("kirsch up") for each in made.next) else ["kirsch up"]
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
     if options.json:
         print(json.dumps({"kind": made.kind, "files": [*made.files], "next": commands}, indent=2))
         return 0

@@ -188,8 +188,8 @@ def down(options: Options) -> int:
             raise Misuse("--volumes is about this computer: what a cluster keeps stays on its machines")
         return down_on(load(directory, cluster=True), options)
     state = (directory.parent if directory.is_file() else directory) / ".kirsch"
-    if not state.is_dir():
-        raise Failure(f"{directory} is not up: it has no .kirsch folder")
+    if not directory.exists():
+        raise Failure(f"{directory}: no such directory")
     client = running(state)
     kept = [path for name in KEPT if (path := state / name).is_dir()] if options.volumes else []
     if kept and not options.yes:

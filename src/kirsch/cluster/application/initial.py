@@ -14,6 +14,7 @@ from kirsch.cluster.application.folder import FILE, ApplicationError
 from kirsch.cluster.application.templates import DATABASE, HAPROXY, TEMPLATES
 
 CONTAINERFILES = ("Containerfile", "Dockerfile")
+# Names of compose files, in the order in which they are looked for.
 COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 EXTRAS = ("postgres", "haproxy")
 # Files that are searched for an application; more are no small folder.
