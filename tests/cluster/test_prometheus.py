@@ -115,6 +115,7 @@ def test_alerts_are_evaluated_and_none_fires(prometheus: Prometheus):
         groups = (prometheus.ask("rules") or {"groups": []})["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         assert all(rule["health"] in ("ok", "unknown") for rule in rules), rules
+        assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
         return len(rules) > 10 and all(rule["health"] == "ok" for rule in rules)
 
     wait_for(evaluated, "every rule was evaluated")

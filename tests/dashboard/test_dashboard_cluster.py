@@ -1,5 +1,6 @@
 """The dashboard of three machines, one of which is lost."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ Spread=zone
 NAMES = ("s@1.service", "s@2.service", "s@3.service")
 # In so many ms the page tells what kirschd knows.
 SOON = 2000
+# Rows of a machine's page.
+MACHINE_FACTS = {
+    "Certificate": re.compile(r"ends .*, in \d+"),
+}
 WELL = "All 3 units are as they should be."
 
 
@@ -46,8 +51,23 @@ def test_the_page_tells_of_a_machine_that_is_lost(tmp_path: Path, browser: Brows
                 lambda: cluster.lines()[NAMES[0]]["machine"] != lost.id, "the machine is known to be lost"
             )
             expect(column(page, lost)).to_have_count(0, timeout=SOON)
+            away = page.locator(".wrong li", has_text=f"{lost.name} is away")
+            expect(away).to_be_visible(timeout=SOON)
             expect(page.locator("h1")).to_have_text(WELL, timeout=30_000)
             expect(page.locator(".machine a.cell")).to_have_count(3)
             lost.start()
             expect(column(page, lost)).to_have_count(1, timeout=30_000)
+            expect(away).to_have_count(0)
+
+            column(page, lost).get_by_role("link", name=lost.name, exact=True).click()
+            for term, value in MACHINE_FACTS.items():
+                row = page.locator("dl > div", has=page.locator("dt", has_text=term))
+                expect(row).to_contain_text(value)
+
+            page.get_by_role("link", name="Events", exact=True).click()
+            requests = page.locator(".events li", has_text="asked for")
+            expect(requests.first).to_be_visible()
+            known = requests.count()
+            cluster.ok("stop", NAMES[0])
+            expect(requests).not_to_have_count(known)
             page.context.close()

@@ -184,6 +184,8 @@ class TestUnit:
         memory = page.get_by_role("img", name=re.compile("^Memory since .* now, at most .* [KM]iB$"))
         # The first sample is taken some seconds after kirschd has started.
         expect(memory).to_be_visible(timeout=20_000)
+        cpu = page.get_by_role("img", name=re.compile(r"^CPU since .* now, at most [\d.]+ %$"))
+        expect(cpu).to_be_visible()
 
     def test_the_journal_is_searched_paused_and_kept(self, open_page: Callable[..., Page]):
         page = open_page("#/unit/shop%401.service")
@@ -199,6 +201,22 @@ class TestUnit:
         assert download.value.suggested_filename == "shop@1.log"
         text = Path(download.value.path()).read_text()
         assert re.fullmatch(r"(\d{4}-\d\d-\d\dT[\d:.]+Z shop@1\.service serving shop@1\.service\n)+", text)
+
+    def test_the_journal_goes_on_as_lines_are_written(
+        self, open_page: Callable[..., Page], application: Application
+    ):
+        before = application.ok("journal", "--lines", "500", "till").count("few coins")
+        page = open_page("#/unit/till.service")
+        lines = page.get_by_role("log").locator("div > span", has_text="few coins")
+        expect(lines).to_have_count(before)
+        application.ok("restart", "till")
+        expect(lines).to_have_count(before + 1)
+        page.get_by_role("button", name="Pause").click()
+        application.ok("restart", "till")
+        expect(page.locator(".log [role=status]")).to_have_text(re.compile(r"\d+ more lines"))
+        expect(lines).to_have_count(before + 1)
+        page.get_by_role("button", name="Go on").click()
+        expect(lines).to_have_count(before + 2)
 
     def test_the_journal_has_levels(self, open_page: Callable[..., Page]):
         page = open_page("#/unit/till.service")
@@ -249,6 +267,19 @@ def test_an_application_is_a_graph_with_a_history(open_page: Callable[..., Page]
     expect(page.get_by_role("link", name="till: ready, uses shop@1, shop@2")).to_be_visible()
     expect(page.locator("path.link")).to_have_count(2)
     expect(page.locator(".releases li").first).to_have_text(re.compile(r"Release \d+ runs now"))
+
+
+def test_a_sample_leaves_the_focus_on_a_box(open_page: Callable[..., Page]):
+    page = open_page("#/application/shop")
+    with page.expect_event("websocket", lambda opened: "figures=yes" in opened.url) as stream:
+        page.reload()
+    box = page.get_by_role("link", name="till: ready, uses shop@1, shop@2")
+    box.focus()
+    stream.value.wait_for_event(
+        "framereceived", predicate=lambda text: '"figures"' in str(text), timeout=20_000
+    )
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(box).to_be_focused()
 
 
 def test_events_are_searched(open_page: Callable[..., Page], application: Application):

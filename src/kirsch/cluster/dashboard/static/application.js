@@ -1,7 +1,7 @@
 // One application: its units and their links as a graph, its releases as a line in time.
 
 import { traffic } from "./figures.js";
-import { h, keyed, s } from "./dom.js";
+import { h, keyed, s, setText } from "./dom.js";
 import { KINDS, RELEASES, isTemplate, kindOf, layers, linked, short, span, time } from "./words.js";
 
 const [WIDTH, HEIGHT, GAP_X, GAP_Y] = [170, 44, 90, 16];
@@ -19,11 +19,14 @@ export class Application {
     const { cluster } = this;
     const mine = cluster.applications.get(this.name) ?? new Set();
     const lines = cluster.units.filter((line) => mine.has(line.name) && (line.desired !== "inactive" || line.machine));
-    const told = JSON.stringify(lines.map((line) => [line.name, kindOf(line), line.links, line.role])) + cluster.sampled;
+    const told = JSON.stringify(lines.map((line) => [line.name, kindOf(line), line.links, line.role]));
     if (told !== this.told) {
       this.told = told;
-      this.graph.replaceChildren(drawn(lines, cluster.figures));
+      const focused = this.graph.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      this.graph.replaceChildren(drawn(lines));
+      if (focused) this.graph.querySelector(`a[href="${focused}"]`)?.focus();
     }
+    for (const rate of this.graph.querySelectorAll(".rate")) setText(rate, traffic(cluster.figures, rate.dataset.from, rate.dataset.to));
     const releases = cluster.releasesOf(this.name);
     const done = releases.filter((release) => release.state === "done");
     const before = new Map(releases.map((release, index) => [release.number, releases[index - 1]]));
@@ -52,7 +55,7 @@ export class Application {
 }
 
 /** Units as boxes in columns, users left of what they use, an arrow for each link. */
-function drawn(lines, figures) {
+function drawn(lines) {
   const names = [...new Set(lines.map((line) => line.name))].filter((name) => !isTemplate(name));
   const worst = new Map();
   for (const line of lines) {
@@ -77,7 +80,7 @@ function drawn(lines, figures) {
   const rates = [...links].flatMap(([name, targets]) => targets.map((target) => {
     const [x1] = place.get(name);
     const [x2, y2] = place.get(target);
-    return s("text", { class: "rate", x: (x1 + WIDTH + x2) / 2, y: y2 + HEIGHT / 2 - 6 }, traffic(figures, name, target));
+    return s("text", { class: "rate", x: (x1 + WIDTH + x2) / 2, y: y2 + HEIGHT / 2 - 6, "data-from": name, "data-to": target });
   }));
   const boxes = names.map((name) => {
     const [x, y] = place.get(name);

@@ -12,6 +12,7 @@ const keyOf = (name, machine) => `${name}\0${machine}`;
 export class Cluster extends EventTarget {
   lines = new Map(); // by unit and machine
   machines = new Map(); // by id
+  seen = new Map(); // the same, with those that are away now
   releases = new Map(); // by application/number
   applications = new Map(); // name -> Set of unit names
   happenings = []; // {at, unit, kind, text}, the latest last
@@ -120,6 +121,7 @@ export class Cluster extends EventTarget {
       const { machines } = await api.read("machines");
       const store = await api.read("store");
       this.machines = new Map(machines.map((machine) => [machine.id, machine]));
+      for (const machine of machines) this.seen.set(machine.id, machine);
       this.store = store;
       this.#tell();
     } catch {
@@ -157,9 +159,15 @@ export class Cluster extends EventTarget {
     return this.units.filter(isWrong).sort((one, other) => severity(one) - severity(other) || byName(one, other));
   }
 
+  /** Ids of machines that this cluster has, and that are away. */
+  get away() {
+    if (!this.machines.size) return [];
+    return [...new Set([...Object.keys(this.session.names), ...this.seen.keys()])].filter((id) => id && !this.machines.has(id));
+  }
+
   /** The name of a machine, by its id or the beginning of that. */
   nameOf = (id) => {
-    const known = [...this.machines.values()].find((machine) => machine.id.startsWith(id));
+    const known = [...this.seen.values()].find((machine) => machine.id.startsWith(id));
     const recorded = Object.entries(this.session.names).find(([each]) => each.startsWith(id));
     return known?.metadata.hostname || recorded?.[1] || (id.length > 8 ? `${id.slice(0, 8)}…` : id);
   };

@@ -5,6 +5,7 @@ import { h, keyed, setText } from "./dom.js";
 import { RELEASES, audited, named, time } from "./words.js";
 
 const SHOWN = 500;
+const AUDIT_PAUSE = 3000; // ms between two readings of the audit log, which /events says nothing of
 const KINDS = { unit: "Units", release: "Releases", request: "Requests" };
 
 export class Events {
@@ -19,10 +20,11 @@ export class Events {
     this.note = h("p", { class: "hint" });
     this.list = h("ol", { class: "events" });
     this.element = h("div", {}, h("h1", {}, "Events"), h("div", { class: "buttons" }, this.search, this.kinds), this.note, this.list);
-    this.#readAudit();
+    this.audited = 0;
   }
 
   async #readAudit() {
+    this.audited = performance.now();
     const why = this.cluster.session.refused["GET /audit"];
     if (why) {
       setText(this.note, `Requests are not shown: ${why}.`);
@@ -40,6 +42,7 @@ export class Events {
 
   update() {
     const { cluster } = this;
+    if (!this.audited || performance.now() - this.audited > AUDIT_PAUSE) this.#readAudit();
     const chosen = new Set(this.kinds.map((label) => label.firstElementChild).filter((box) => box.checked).map((box) => box.value));
     const sought = this.search.value.toLowerCase();
     const rows = [

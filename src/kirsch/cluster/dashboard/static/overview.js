@@ -94,6 +94,10 @@ function summary(wanted, wrong) {
 function troubles(cluster) {
   const found = [];
   if (cluster.store && cluster.store.quorum === false) found.push({ bad: true, text: "The store has no quorum: nothing can be changed, and what runs goes on." });
+  for (const id of cluster.away) found.push({ bad: true, text: `${cluster.nameOf(id)} is away: nothing is heard from its kirschd.` });
+  for (const member of cluster.store?.members ?? []) {
+    if (member.silence) found.push({ bad: true, text: `The store's member ${member.url} does not answer: ${member.silence}` });
+  }
   for (const machine of cluster.machines.values()) {
     for (const problem of machine.problems) found.push({ bad: true, text: `${cluster.nameOf(machine.id)}: ${problem}` });
   }

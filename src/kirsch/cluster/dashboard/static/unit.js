@@ -4,7 +4,7 @@ import { fileOf, read } from "./api.js";
 import { Plots } from "./figures.js";
 import { h, keyed, setText } from "./dom.js";
 import { Journal } from "./journal.js";
-import { KINDS, kindOf, linked, named, short, span, time } from "./words.js";
+import { KINDS, kindOf, linked, named, short, time } from "./words.js";
 
 export class Unit {
   constructor({ cluster, actions }, [name, part]) {
@@ -58,7 +58,7 @@ export class Unit {
     const host = cluster.machines.size > 1 ? cluster.machines.get(line.machine)?.address ?? "localhost" : "localhost";
     const rows = [
       ["Wanted", { launched: "to run", loaded: "loaded, not to run", inactive: "not to run" }[line.desired]],
-      ["State", line.active === "-" ? "" : `${line.active} (${line.sub})${line.since ? ` since ${time(line.since)}, ${span(Date.now() / 1000 - line.since)}` : ""}`],
+      ["State", line.active === "-" ? "" : `${line.active} (${line.sub})${line.since ? ` since ${time(line.since)}` : ""}`],
       ["Ready", line.active === "active" ? (line.ready ? "yes" : "no") + (line.checked ? "" : " (it has no Health=)") : ""],
       ["Role", line.role],
       ["Machine", line.machine && h("a", { href: `#/machine/${line.machine}` }, cluster.nameOf(line.machine))],
