@@ -31,7 +31,7 @@ def test_groups(shell, group):
 def test_settings_of_groups(shell, group):
     shell(f"alter_rsgroup_config '{group}', {{METHOD => 'set', 'a.b' => 'c'}}")
     assert shell(f"show_rsgroup_config '{group}'") == {"a.b": "c"}
-    shell(f"alter_rsgroup_config '{group}', {{METHOD => 'unset', NAME => 'a.b'}}")
+    shell(f"update_rsgroup_config '{group}', {{METHOD => 'unset', NAME => 'a.b'}}")
     assert shell(f"show_rsgroup_config '{group}'") == {}
     with pytest.raises(UsageError, match="METHOD => 'set'"):
         shell(f"alter_rsgroup_config '{group}', {{'a' => 'b'}}")
