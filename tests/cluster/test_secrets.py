@@ -5,6 +5,7 @@ import base64
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from kirsch.cluster.registry.memory import MemoryRegistry
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.runtime.base import Prepared, RuntimeState
 from kirsch.cluster.secrets import MAX_SIZE, FileSecrets, Login, SealedSecrets, SecretError, made_up, variable
+from kirsch.cluster.secrets.rotation import RotationError, database, running
 from kirsch.cluster.secrets.seal import Key, Unsealable, set_at
 from kirsch.unit import Options, UnitError, UnitFile, UnitName
 from kirsch.unit.options import secret_name
@@ -288,3 +290,48 @@ def test_what_a_machine_keeps_for_a_boot_without_the_store_is_sealed(key: Path, 
         assert Cache(path, secrets.seal, secrets.unseal).units == {}
 
     run(use())
+
+
+def unit_line(name: str, **changes: Any) -> dict[str, Any]:
+    """A unit's line as kirschd answers it, in so far as a rotation reads it."""
+    line = {"ports": (), "ready": True, "role": "", "finished": False, "links": ()}
+    return {"name": name, "desired": "launched", "active": "active", **line, **changes}
+
+
+def test_the_password_of_a_database_with_replicas_is_changed_where_writes_go():
+    roles = {1: "replica", 2: "primary", 3: "replica"}
+    members = [unit_line(f"webdb@{n}.container", ports=(5432,), role=role) for n, role in roles.items()]
+    notes = unit_line("notes@1.container", ports=(8080,), links=("webdb", "cache"))
+    reader = unit_line("reader.container", links=("webdb/replica",))
+    lines = [*members, notes, reader, unit_line("other.service")]
+    users = [line["name"] for line in lines if line["name"] != "other.service"]
+    assert database("p", users, lines) == "webdb@2.container"
+    assert running("p", users, lines, "webdb@2.container") == ["notes@1.container", "reader.container"]
+    with pytest.raises(RotationError, match=r"other\.service uses secret p .* write Link=webdb into"):
+        running("p", [*users, "other.service"], lines, "webdb@2.container")
+    without = [line for line in lines if line["role"] != "primary"]
+    with pytest.raises(
+        RotationError, match=r"none of webdb@1\.container, webdb@3\.container takes writes .*status"
+    ):
+        database("p", users, without)
+    hung = [line | {"ready": False} if line["role"] == "primary" else line for line in lines]
+    with pytest.raises(RotationError, match="takes writes at present"):
+        database("p", users, hung)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([], "no unit that uses it is a PostgreSQL"),
+        (
+            [unit_line("a.service", ports=(5432,)), unit_line("b.service", ports=(5432,))],
+            "a.*, b.* are a Postgre",
+        ),
+        # Databases of their own: no role says that one of them has the others' data.
+        ([unit_line(f"a@{n}.service", ports=(5432,)) for n in (1, 2)], "a@1.*, a@2.* are a PostgreSQL"),
+        ([unit_line("a.service", ports=(5432,), ready=False)], "a.service is not ready"),
+    ],
+)
+def test_what_is_not_one_database_is_not_rotated(lines: list[dict[str, Any]], why: str):
+    with pytest.raises(RotationError, match=why):
+        database("p", [line["name"] for line in lines], lines)

@@ -13,11 +13,10 @@ from kirsch.cli.values import JSON
 from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, Client
 from kirsch.cluster.model.links import host_name
+from kirsch.cluster.secrets.rotation import PRIMARY
 from kirsch.unit import UnitName
 
 db = Noun("db")
-# The role of the instance that takes writes, in the HealthRole= of a database's units.
-PRIMARY = "primary"
 SERVICE = argument("service", "SERVICE", "a service such as webdb (the only one there is)", optional=True)
 
 

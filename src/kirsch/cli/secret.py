@@ -154,6 +154,11 @@ def rotate(options: Options) -> int:
     except (Failure, KeyboardInterrupt) as error:
         print(f"The old password is good too until `kirsch secret rotate {name}` has ended", file=sys.stderr)
         raise error from None
+    try:
+        # Another instance may take writes by now.
+        database = rotation.database(name, row["units"], client.get(UNITS)["units"])
+    except rotation.RotationError as error:
+        raise Failure(f"{error}. Both passwords are good; say it again then") from None
     _psql(options, database, rotation.END, f"--set=role={login['role']}")
     client.post(path, {"login": None})
     if options.json:

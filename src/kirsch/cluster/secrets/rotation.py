@@ -19,6 +19,8 @@ from kirsch.cluster.model.links import targets
 from kirsch.unit import Link, Options, UnitFile, UnitName
 
 POSTGRES_PORT = 5432
+# The role of the instance that takes writes, in the HealthRole= of a database's units.
+PRIMARY = "primary"
 ITERATIONS = 4096
 
 Line = Mapping[str, Any]
@@ -73,36 +75,53 @@ def verifier(password: str, salt: bytes = b"") -> str:
 
 
 def database(secret: str, users: Sequence[str], lines: Iterable[Line]) -> str:
-    """Return the unit that is the database whose password the secret is. Raises RotationError."""
-    found = {line["name"]: line for line in lines if POSTGRES_PORT in line["ports"] and line["name"] in users}
-    if len(found) != 1:
-        which = f"{', '.join(found)} are" if found else "no unit that uses it is"
+    """Return the unit that is the database whose password the secret is; of one with replicas the instance
+    that takes writes. Raises RotationError."""
+    found = [line for line in lines if POSTGRES_PORT in line["ports"] and line["name"] in users]
+    names = sorted({str(line["name"]) for line in found})
+    if len(names) == 1 and found[0]["ready"]:
+        return names[0]
+    if len(names) == 1:
+        raise RotationError(f"{names[0]} is not ready: `kirsch why {names[0]}` says what it waits for")
+    leading = [str(line["name"]) for line in found if line["ready"] and line["role"] == PRIMARY]
+    services = {UnitName.parse(name).service for name in names}
+    if len(services) == 1 and len(leading) == 1:
+        return leading[0]
+    if len(services) == 1 and any(line["role"] for line in found):
         raise RotationError(
-            f"{which} a PostgreSQL at port {POSTGRES_PORT}: `kirsch secret set {secret}` sets what is the "
-            "password of none, or of several"
+            f"none of {', '.join(names)} takes writes at present: `kirsch db status {services.pop()}` says "
+            "how they are"
         )
-    (name, line), *_ = found.items()
-    if not line["ready"]:
-        raise RotationError(f"{name} is not ready: `kirsch why {name}` says what it waits for")
-    return str(name)
+    which = f"{', '.join(names)} are" if found else "no unit that uses it is"
+    raise RotationError(
+        f"{which} a PostgreSQL at port {POSTGRES_PORT}: `kirsch secret set {secret}` sets what is the "
+        "password of none, or of several"
+    )
 
 
-def running(secret: str, users: Sequence[str], lines: Iterable[Line], apart: str) -> list[str]:
-    """Return the units that are to start with the new password, all but the database. Raises RotationError
-    for one that is not linked to the database: it would not be told who logs in with it."""
+def running(secret: str, users: Sequence[str], lines: Sequence[Line], apart: str) -> list[str]:
+    """Return the units that are to start with the new password, all but the database and its replicas. Raises
+    RotationError for one that is not linked to the database: it would not be told who logs in with it."""
+    service = UnitName.parse(apart).service
+    members = {
+        UnitName.parse(line["name"])
+        for line in lines
+        if POSTGRES_PORT in line["ports"] and UnitName.parse(line["name"]).service == service
+    }
     found = [
         line
         for line in lines
         if line["name"] in users
-        and line["name"] != apart
+        and UnitName.parse(line["name"]) not in members
         and not line["finished"]
         and (line["desired"] == "launched" or line["active"] in ("active", "activating", "reloading"))
     ]
     for line in found:
-        if not any(targets(Link(each, each), UnitName.parse(apart)) for each in line["links"]):
+        links = [Link(each.partition("/")[0], each) for each in line["links"]]
+        if not any(targets(link, member) for link in links for member in members):
             raise RotationError(
                 f"{line['name']} uses secret {secret} and is not linked to {apart}, from where it is told "
-                f"the user's name: write Link={UnitName.parse(apart).service} into its [X-Kirsch]"
+                f"the user's name: write Link={service} into its [X-Kirsch]"
             )
     return sorted({str(line["name"]) for line in found})
 
