@@ -13,6 +13,7 @@ from tests.cli.application import DEADLINE, KIRSCH, Application, alive, descenda
 
 import kirsch.cli.up as up_module
 from kirsch.cli.main import main
+from kirsch.cluster.application import ApplicationError, load
 from kirsch.sql.postgres import data
 
 
@@ -392,3 +393,34 @@ class TestVolumes:
         assert [path.name for path in elsewhere.iterdir()] == []
         assert mine.is_dir()
         assert not (tmp_path / ".kirsch/state").exists()
+
+
+def test_a_start_waits_for_the_health(application: Application):
+    application.sleeper("never.service", "Expose=9", "Health=tcp://:9")
+    application.server("web.service")
+    application.sleeper("first.service")
+    (application.directory / "kirsch.toml").write_text('start = ["first"]\n')
+    application.ok("up", "-d")
+    application.ok("start", "web")
+    assert application.units()["web.service"]["ready"]
+    late = application.fails("start", "never", "--timeout", "0.5")
+    assert late == "never.service is not there after 0.5 s: it runs, but its Health= says it is not ready"
+
+
+def test_a_range_is_so_many_instances(tmp_path: Path):
+    (tmp_path / "web@.service").write_text("[Service]\nExecStart=sleep 1\n")
+    (tmp_path / "db.service").write_text("[Service]\nExecStart=sleep 1\n")
+    file = tmp_path / "kirsch.toml"
+    file.write_text('start = ["web@9..11", "web@2..2.service", "web@1.x", "web@a..b", "db"]\n')
+    names = ["web@9", "web@10", "web@11", "web@2", "web@1.x", "web@a..b", "db"]
+    assert load(tmp_path).start == tuple(f"{name}.service" for name in names)
+    for wrong in ("web@3..1", "web@1..100000"):
+        file.write_text(f'start = ["{wrong}"]\n')
+        with pytest.raises(
+            ApplicationError, match=f"start: {wrong} is to go up, over 1000 instances at most"
+        ):
+            load(tmp_path)
+    file.write_text('start = ["db"]\n[cluster.replicas]\ndb = ["web@1..3"]\n')
+    replicated = load(tmp_path, cluster=True).replicated
+    assert replicated is not None
+    assert replicated.start == ("web@1.service", "web@2.service", "web@3.service")

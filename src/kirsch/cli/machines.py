@@ -309,7 +309,10 @@ def _is_past(line: Line, source: str) -> bool:
         return True
     if line["machine"] in ("", source) or not line["settled"]:
         return False
-    return line["desired"] != "launched" or line["active"] == "failed" or bool(is_up(line))
+    if line["desired"] != "launched" or line["active"] == "failed":
+        return True
+    # The machine is free of it also while its Health= says that it is not ready.
+    return is_up(line) or bool(line["checked"] and line["active"] in ("active", "reloading"))
 
 
 def _moved(line: Line) -> str:

@@ -103,6 +103,7 @@ def _hopeless(line: Line) -> str:
 
 
 def is_up(line: Line) -> bool:
-    """Up is active, and stays so where no Health= tells: a program that ends at once is not up."""
-    runs = line["active"] in ("active", "reloading") and (line["ready"] or line["checked"])
+    """Up is active and ready, as its Health= says; without one that it stays active: a program that ends at
+    once is not up."""
+    runs = line["active"] in ("active", "reloading") and line["ready"]
     return bool(line["settled"] and (runs or line["finished"]))

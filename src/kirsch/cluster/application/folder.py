@@ -1,5 +1,6 @@
 """An application: a directory with unit files and, if it has one, a kirsch.toml."""
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -16,6 +17,9 @@ from kirsch.unit.release import read_policy
 FILE = "kirsch.toml"
 # How many instances an error names.
 SHOWN = 5
+# Instances of a service that are written as one, notes@1..3, and how many those may be.
+RANGE = re.compile(r"(?P<stem>[^@]+)@(?P<first>[0-9]{1,9})\.\.(?P<last>[0-9]{1,9})(?P<type>(?:\.[a-z]+)?)")
+MOST = 1000
 # How much of a name is to be right for it to be one that was meant.
 ALIKE = 0.7
 KEYS = {"name": str, "open": str, "start": list, "images": dict, "cluster": dict, "release": dict}
@@ -102,7 +106,8 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
             example = UnitName.parse(next(iter(files))).with_instance("1")
             raise ApplicationError(f'{directory} has only templates: write start = ["{example}"] into {FILE}')
     names = [*names, *(more.get("start", []) if cluster else [])]
-    start = tuple(resolve(name, files, f"{directory / FILE}: start") for name in names)
+    where = f"{directory / FILE}: start"
+    start = tuple(resolve(each, files, where) for name in names for each in _numbered(name, where))
     name = settings.get("name") or directory.resolve().name
     release = _release(settings.get("release", {}), directory)
     _check_command(name, release, {unit: texts.get(unit) or texts[_template(unit)] for unit in start})
@@ -120,8 +125,10 @@ def load(directory: Path, *, cluster: bool = False) -> Application:
         return application
     where = f"{directory / FILE}: cluster.replicas"
     replicas = {
-        resolve(unit, files, where): [resolve(each, files, where) for each in instances]
-        for unit, instances in more["replicas"].items()
+        resolve(unit, files, where): [
+            resolve(each, files, where) for name in names for each in _numbered(name, where)
+        ]
+        for unit, names in more["replicas"].items()
     }
     return _with_replicas(application, replicas)
 
@@ -197,7 +204,9 @@ def _on_cluster(given: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
 
 
 def _is_several(names: Any) -> bool:
-    return isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) for name in names)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return False
+    return len(names) > 1 or any(map(RANGE.fullmatch, names))
 
 
 def _dropped_in(folder: Path, texts: Mapping[str, str], only: str = "") -> dict[str, str]:
@@ -273,6 +282,18 @@ def is_unit(name: str) -> bool:
     """True if a file is meant to be a unit: by its ending; its name may still be a bad one."""
     stem, dot, kind = name.rpartition(".")
     return bool(stem and dot) and kind in UNIT_TYPES and not name.startswith(".")
+
+
+def _numbered(name: str, where: str) -> list[str]:
+    """Return the instances that a name with a range of them means, of notes@1..3 three; of another name that
+    alone. Raises ApplicationError."""
+    found = RANGE.fullmatch(name)
+    if not found:
+        return [name]
+    first, last = int(found["first"]), int(found["last"])
+    if not first <= last < first + MOST:
+        raise ApplicationError(f"{where}: {name} is to go up, over {MOST} instances at most")
+    return [f"{found['stem']}@{number}{found['type']}" for number in range(first, last + 1)]
 
 
 def resolve(name: str, known: Iterable[str], where: str = "") -> str:
