@@ -1,5 +1,6 @@
 """Whole clusters in virtual time: each fault by itself, and any of them together."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,11 +9,16 @@ from dataclasses import replace
 import pytest
 from tests.simulation.command import play
 from tests.simulation.named import NAMED
-from tests.simulation.scenario import random_scenario
+from tests.simulation.runtime import SimulatedRuntime
+from tests.simulation.scenario import GIB, Act, Scenario, random_scenario
 from tests.simulation.simulation import Outcome, simulate
 
+from kirsch.cluster.balancer.endpoints_server import EndpointsServer
 from kirsch.cluster.engine import rollout
+from kirsch.cluster.model import Machine
 from kirsch.cluster.registry.lease import MachineLease
+from kirsch.cluster.runtime.base import RuntimeState
+from kirsch.unit import UnitName
 
 LEASE = MachineLease.TTL
 
@@ -242,6 +248,30 @@ def test_what_was_broken_once_is_mended(seed: int):
 @pytest.mark.parametrize("seed", [10420, 10631])
 def test_a_release_goes_on_though_a_machine_that_is_back_is_not_in_the_network_yet(seed: int):
     assert simulate(random_scenario(seed, steered=False)).broken == ""
+
+
+@pytest.mark.parametrize("verb", ["load", "unload", "restart", "move"])
+def test_a_unit_is_told_to_stop_once_balancers_have_let_it_go(verb: str, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+    stop = SimulatedRuntime.stop
+
+    async def let_go(self: EndpointsServer, unit: UnitName, machine: str) -> None:
+        told.append("asked")
+        await asyncio.sleep(1)
+        told.append("answered")
+
+    async def noted(self: SimulatedRuntime, name: UnitName, mark: str = "") -> RuntimeState:
+        told.append("SIGTERM")
+        return await stop(self, name, mark)
+
+    monkeypatch.setattr(EndpointsServer, "let_go", let_go)
+    monkeypatch.setattr(SimulatedRuntime, "stop", noted)
+    machines = tuple(Machine(f"m{n}", f"10.0.0.{n}", runs=("service",), cpu=2.0, memory=GIB) for n in (1, 2))
+    acts = (*(Act(0, "boot", each.id) for each in machines), Act(3, "start", "a.service"))
+    acts += (Act(20, verb, "a.service"),)
+    outcome = simulate(Scenario("a balancer", 1, machines, (("a.service", ("Expose=80",)),), acts))
+    assert outcome.broken == ""
+    assert told == ["asked", "answered", "SIGTERM"]
 
 
 @pytest.mark.parametrize("seed", [15, 114, 690])
