@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from tests.cli.application import Application, wait_for
 from tests.cluster.etcd_server import needs_etcd
@@ -24,6 +25,8 @@ Environment=PATRONICTL_CONFIG_FILE=%S/webdb-%i/patroni.json
 TimeoutStopSec=60
 [X-Kirsch]
 Expose=5432
+ExposeEnv=POSTGRES_USER POSTGRES_DB
+Secret=notes-database:POSTGRES_PASSWORD
 Health=http://:8008/readiness
 HealthRole=primary http://:8008/primary
 HealthRole=replica http://:8008/replica
@@ -37,7 +40,8 @@ def database(application: Application, tmp_path_factory: pytest.TempPathFactory)
     owner, command = member_command()
     variables = member_environment(account)
     variables["PATH"] = f"{SERVE.parent}:{variables['PATH']}"
-    for name in ("POSTGRES_ETCD", "POSTGRES_PASSWORD", "POSTGRES_REPLICATION_PASSWORD"):
+    del variables["POSTGRES_PASSWORD"]
+    for name in ("POSTGRES_ETCD", "POSTGRES_REPLICATION_PASSWORD"):
         file = application.directory / name.lower()
         file.write_text(variables.pop(name))
         variables[f"{name}_FILE"] = str(file)
@@ -94,3 +98,34 @@ def test_a_database_is_looked_after_by_its_service(database: Application):
     database.ok("db", "switchover", "webdb", "--to", f"webdb@{second}")
     wait_for(lambda: roles()[second] == "primary" and settled(), "another leads", PATIENCE)
     assert roles()[first] == "replica"
+
+
+@needs_etcd
+@pytest.mark.services
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_its_password_is_rotated_where_writes_go(database: Application):
+    database.ok("up", "-d")
+
+    def leader() -> dict[str, Any] | None:
+        return next((line for line in database.units().values() if line["role"] == "primary"), None)
+
+    def logs_in(password: str) -> bool:
+        found = leader()
+        assert found is not None
+        try:
+            psycopg.connect(host=found["address"], user="notes", password=password, dbname="notes").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    wait_for(leader, "one leads", PATIENCE)
+    file = database.directory / ".kirsch/secrets/notes-database"
+    old = file.read_text()
+    wait_for(lambda: logs_in(old), "the owner is made", PATIENCE)
+    said = database.ok("secret", "rotate", "notes-database")
+    assert "has another password, in secret notes-database; restarted nothing" in said
+    new = file.read_text()
+    assert (logs_in(old), logs_in(new)) == (False, True)
+    database.ok("secret", "rotate", "notes-database")
+    assert (logs_in(new), logs_in(file.read_text())) == (False, True)

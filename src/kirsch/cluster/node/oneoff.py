@@ -105,6 +105,8 @@ async def link_variables(
         login = kept.login(each.name)
         if login and endpoint.env.get("POSTGRES_USER") == login.owner:
             users["POSTGRES_USER"] = login.role
+            # A database that has no name of its own has the owner's.
+            users["POSTGRES_DB"] = endpoint.env.get("POSTGRES_DB", login.owner)
     known = replace(endpoint, env={**endpoint.env, **secrets, **users})
     endpoints = [known if other is endpoint else other for other in there]
     given = links.variables(unit, [link], endpoints) | postgres_variables(known, secrets)
