@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.cli.application import Application
 
 pytestmark = [
     pytest.mark.services,
@@ -93,6 +94,16 @@ def test_it_runs_as_the_owner_of_the_folder(theirs: Path, kirsch: Kirsch):
         "stopped": True,
         "removed": [".kirsch/state"],
     }
+
+
+def test_root_is_warned_in_a_folder_of_its_own(application: Application):
+    path = application.sleeper("a.service")
+    said = "warning: units without User= run as root: `chown -R USER DIR` changes that\n"
+    assert application.run("up", "-d").stderr == said
+    assert user_of(application.units()["a.service"]["pid"]) == 0
+    application.ok("down")
+    path.write_text("[Service]\nExecStart=sleep 1000\nUser=root\n")
+    assert application.run("up", "-d").stderr == ""
 
 
 def test_units_that_name_a_user_are_started_by_root(theirs: Path, kirsch: Kirsch):

@@ -62,6 +62,16 @@ def test_without_any_it_is_kirschs_own(application: Application):
     assert prefix(application, "a") == sys.prefix
 
 
+def test_one_that_a_lock_is_for_and_that_was_not_made_is_told_of(application: Application, monkeypatch):
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    application.sleeper("a.service")
+    (application.directory / "uv.lock").touch()
+    assert "kirsch's own Python runs it until `uv sync` makes its own" in application.run("up", "-d").stderr
+    application.ok("down")
+    make_environment(application.directory / ".venv")
+    assert "uv sync" not in application.run("up", "-d").stderr
+
+
 @pytest.mark.parametrize(("file", "tool"), [("poetry.lock", "poetry"), ("Pipfile", "pipenv")])
 def test_one_that_a_tool_keeps_elsewhere_is_asked_for(tmp_path: Path, monkeypatch, file: str, tool: str):
     """A stand-in for the tool, which prints the folder as poetry and pipenv do."""

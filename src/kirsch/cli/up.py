@@ -1,5 +1,6 @@
 """up and down: an application on this computer."""
 
+import os
 import re
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
+from kirsch.cluster.runtime.host import missing_environment
 from kirsch.unit import Options as UnitOptions
 from kirsch.unit import UnitFile, UnitName
 
@@ -127,6 +129,7 @@ def bring_up(
     try:
         if embedded.user:
             print(f"It runs as {embedded.user}, the owner of its folder.", flush=True)
+        _warn(application, embedded)
         started, number = apply(embedded.client, application, note_of(options))
         if number is not None and has_commands(embedded.client, application.name, number):
             _await_release(embedded.client, application, number, started, options.timeout, {})
@@ -165,6 +168,18 @@ def bring_up(
         raise Failure(f"kirschd was killed; {application.state / 'kirschd.log'} may say why")
     print(f"{application.name} was stopped by `kirsch down`")
     return 0
+
+
+def _warn(application: Application, embedded: Embedded) -> None:
+    """Warn of units that run as root though none asks for it, and of a virtual environment not made yet."""
+    files = [UnitFile.parse(text, name) for name, text in application.units.items()]
+    named = [any(file.get(section, "User") for section in file.sections) for file in files]
+    if os.geteuid() == 0 and not embedded.user and not all(named):
+        ours = application.directory.stat().st_uid == 0
+        how = ": `chown -R USER DIR` changes that" if ours else ""
+        print(f"warning: units without User= run as root{how}", file=sys.stderr)
+    if command := missing_environment(application.directory, os.environ):
+        print(f"warning: kirsch's own Python runs it until `{command}` makes its own", file=sys.stderr)
 
 
 @verb(

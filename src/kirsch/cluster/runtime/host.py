@@ -17,6 +17,8 @@ STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # elsewhere, by the files that say so.
 ENVIRONMENTS = (".venv", "venv")
 LOCKS = {"poetry.lock": ("poetry", "env", "info", "--path"), "Pipfile": ("pipenv", "--venv")}
+# What makes the environment that a file is about.
+MAKERS = {"uv.lock": "uv sync", "poetry.lock": "poetry install", "Pipfile": "pipenv install"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ def virtual_environment(directory: Path, environment: Mapping[str, str]) -> Path
             if done.returncode == 0 and (found / "bin/python").exists():
                 return found
     return None
+
+
+def missing_environment(directory: Path, environment: Mapping[str, str]) -> str:
+    """Return the command that makes a folder's virtual environment; empty where there is one, or no lock."""
+    command = next((made for file, made in MAKERS.items() if (directory / file).is_file()), "")
+    return "" if command and virtual_environment(directory, environment) else command
 
 
 def specifiers(folders: Mapping[str, Path]) -> dict[str, str]:
