@@ -104,4 +104,5 @@ def test_it_works_alone(interpreter, wheels, tmp_path, name):
     assert re.fullmatch(printed, said, re.DOTALL)
     if name != "kirsch-websocket":
         assert run(tmp_path / "venv/bin/kirsch", "--version", PYTHONPATH="").startswith("kirsch ")
+        assert "usage: kirschd" in run(tmp_path / "venv/bin/kirschd", "--help", PYTHONPATH="").lower()
         assert "postgres" in run(tmp_path / "venv/bin/kirsch", "doctor", PYTHONPATH="")
