@@ -30,7 +30,7 @@ GIVEN_UP = TICK + PATIENCE + PROBE_TIMEOUT
 # PostgreSQL's SSLRequest message: any server answers it with one byte, before a login.
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
-# What a kernel says that is there, of a server that is not.
+# Errors by which a running kernel refuses for a server that is not running.
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOENT)
 
 Address = tuple[str, int]

@@ -124,7 +124,7 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self.bus.subscribe(channel("bind-replica", self.name), self.bind_replica)
 
     def unsubscribe(self) -> None:
-        """Answer `bind-session` and `commit-session` no more."""
+        """Leave the bus."""
         super().unsubscribe()
         self.bus.unsubscribe(channel("bind-session", self.name), self.bind)
         self.bus.unsubscribe(channel("commit-session", self.name), self.commit)
@@ -164,9 +164,10 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
 
     def bind_replica(self) -> Session | None:
         """Return a new session on the replica; None where there is none that is near enough."""
-        if self._replica is None or not self._replica.near:
+        replica = self._replica  # stop() may take it away meanwhile
+        if replica is None or not replica.near:
             return None
-        return LazySession(self._replica.engine, True, info={"database": self.name})
+        return LazySession(replica.engine, True, info={"database": self.name})
 
     def commit(self, session: Session) -> None:
         """Commit a session; if that fails it is rolled back and the error raised."""

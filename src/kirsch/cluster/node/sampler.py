@@ -68,8 +68,14 @@ class Sampler:
             for unit in [cluster.units.get(UnitName.parse(each.unit))]
             if unit is not None and unit.options.metrics is not None
         }
-        answers = await asyncio.gather(*asked.values())
-        self._exported = {name: answer for name, answer in zip(asked, answers, strict=True) if answer}
+        try:
+            answers = await asyncio.gather(*asked.values())
+        except Exception:
+            # Old values are not to be sampled as if they were new.
+            log.exception("what units export could not be read")
+            self._exported = {}
+        else:
+            self._exported = {name: answer for name, answer in zip(asked, answers, strict=True) if answer}
 
     async def sample(self) -> None:
         """Take one sample now."""
