@@ -1,11 +1,14 @@
 """The embedded cluster of `kirsch up`: a kirschd of its own, started and awaited from outside."""
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import pwd
 import select
 import socket
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from kirsch.cluster.application import Application
 from kirsch.unit import UnitFile
 
 START_TIMEOUT = 30.0
+# With LC_* and KIRSCH_*: all of root's environment that the owner's processes get.
+PASSED = {"PATH", "LANG", "TERM", "TZ", "NO_COLOR", "PYTHONPATH", "VIRTUAL_ENV"}
 
 
 class EmbeddedError(Exception):
@@ -89,14 +94,11 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     state = application.state
     user = _owner(application)
     try:
-        state.mkdir(mode=0o700, exist_ok=True)
-        log = os.open(state / "kirschd.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        if user:
-            _give(state, user)
+        log = _log(state, user)
     except OSError as error:
         raise EmbeddedError(f"cannot keep state in {state}: {error.strerror}") from None
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "kirsch.cluster.daemon"]
+    command = [sys.executable, "-P", "-m", "kirsch.cluster.daemon"]
     command += [
         "--directory",
         str(application.directory),
@@ -147,11 +149,18 @@ def _owner(application: Application) -> pwd.struct_passwd | None:
         return None
     try:
         user = pwd.getpwuid(uid)
-        works = [sys.executable, "-c", "import kirsch.cluster.daemon"]
+        # Without -P the folder's own secrets.py would be imported.
+        works = [sys.executable, "-P", "-c", "import kirsch.cluster.daemon"]
         done = subprocess.run(works, cwd=application.directory, capture_output=True, timeout=60, **_as(user))
     except (KeyError, OSError, subprocess.TimeoutExpired):
+        done = None
+    if done is None or done.returncode:
+        print(
+            f"{application.directory}: its owner cannot run {sys.executable}, so root runs it",
+            file=sys.stderr,
+        )
         return None
-    return user if done.returncode == 0 else None
+    return user
 
 
 def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
@@ -160,18 +169,48 @@ def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
         return {}
     login = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
     return {
-        "env": {**os.environ, **login},
+        # Root's environment may have secrets that are not the owner's to read.
+        "env": {k: v for k, v in os.environ.items() if k in PASSED or k.startswith(("LC_", "KIRSCH_"))}
+        | login,
         "user": user.pw_uid,
         "group": user.pw_gid,
         "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid),
     }
 
 
-def _give(state: Path, user: pwd.struct_passwd) -> None:
-    """Give a state folder to a user, with what root has left in it."""
-    for folder, folders, files in os.walk(state):
-        for name in (".", *folders, *files):
-            os.chown(os.path.join(folder, name), user.pw_uid, user.pw_gid, follow_symlinks=False)
+def _log(state: Path, user: pwd.struct_passwd | None) -> int:
+    """Open kirschd's log in a state folder, which is made, and given to a user. Links are refused with
+    OSError: the folder's owner could have root write to, or give away, anything."""
+    parent = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if user and os.fstat(parent).st_uid != user.pw_uid:
+            raise OSError(errno.EPERM, "its folder is not the owner's any more")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(state.name, 0o700, dir_fd=parent)
+        try:
+            folder = os.open(state.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        except NotADirectoryError:
+            raise OSError(errno.ENOTDIR, "it is a link or a file: replace it with a folder") from None
+    finally:
+        os.close(parent)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        log = os.open("kirschd.log", flags, 0o600, dir_fd=folder)
+        if user:
+            _give(folder, user)
+        return log
+    finally:
+        os.close(folder)
+
+
+def _give(state: int, user: pwd.struct_passwd) -> None:
+    """Give an open state folder to a user, with what root has left in it."""
+    for _, folders, files, fd in os.fwalk(".", dir_fd=state):
+        for name in (*folders, *files, "."):
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            # A file with another name may be root's own, elsewhere.
+            if found.st_uid == 0 and (found.st_nlink == 1 or stat.S_ISDIR(found.st_mode)):
+                os.chown(name, user.pw_uid, user.pw_gid, dir_fd=fd, follow_symlinks=False)
 
 
 def ended(pid: int, timeout: float | None = None) -> bool:
