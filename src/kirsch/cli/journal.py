@@ -111,11 +111,12 @@ def without_time(text: str, at: float) -> str:
         read = datetime.strptime(
             f"{date} {found['time']} {zone}".strip(), f"{layout} %H:%M:%S{' %z' * bool(zone)}"
         )
-    except ValueError:
+        # Without a zone it may be the local time or UTC.
+        times = [read, read.replace(tzinfo=UTC)] if read.tzinfo is None else [read]
+        same = any(abs(each.timestamp() - at) <= SAME for each in times)
+    except (ValueError, OverflowError, OSError):
         return text
-    # Without a zone it may be the local time or UTC.
-    times = [read, read.replace(tzinfo=UTC)] if read.tzinfo is None else [read]
-    return text[found.end() :] if any(abs(each.timestamp() - at) <= SAME for each in times) else text
+    return text[found.end() :] if same else text
 
 
 def printable(text: str) -> str:
