@@ -102,7 +102,10 @@ class Target:
                 raise
 
     def _make_account(self, account: MakeAccount) -> None:
-        """Where the answer was lost it is made anew: nobody uses the first."""
+        """Make an account and store it as a secret; repeated, it makes new credentials."""
+        # Another `up` may have made it since the plan, and a database may be running with it.
+        if account.secret in self.secrets():
+            return
         from kirsch.cluster.provision.account import make_account
 
         value = base64.b64encode(make_account(self.record, account.service, self.runner)).decode()
