@@ -64,7 +64,7 @@ def file(tmp_path):
 
 
 def answer(url: str, message: str, **options: Any) -> str | bytes:
-    """What comes back of a message."""
+    """Return the answer to a message."""
     with connect(url, options=ClientOptions(proxy=None, **options)) as ws:
         ws.send(message)
         return ws.recv(PATIENCE)

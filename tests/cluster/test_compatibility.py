@@ -23,7 +23,7 @@ TEXT = "[Service]\nExecStart=sleep 1000\n[X-Kirsch]\nSpread=zone\nSecret=word:WO
 
 
 def git(*arguments: str) -> bytes | None:
-    """What git says of this tree; None where it has no answer, or is not there."""
+    """Return git's answer about this tree; None where it has no answer, or is not there."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True)
     except FileNotFoundError:

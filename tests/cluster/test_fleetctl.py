@@ -176,7 +176,7 @@ class StandIn:
         yield f"Successfully stopped units [{' '.join(n for n in names if not is_global(self.unit(n)))}]."
 
     def restart(self, names: list[str], replace: bool) -> Iterator[str]:
-        """It asks for `loaded`, and waits until the unit is `launched` all the same."""
+        """Ask for `loaded`, and wait until the unit is `launched` all the same."""
         for name in names:
             for state in ("loaded", "launched"):
                 body = {"name": name, "desiredState": state}

@@ -118,7 +118,7 @@ def _of_machine(machine: SimulatedMachine, cluster: Cluster) -> Iterator[str]:
 
 
 def _hangs(name: UnitName, machine: SimulatedMachine, cluster: Cluster) -> bool:
-    """Whether a unit never comes up with its text, and no release has another for it: one failed or was
+    """Tell whether a unit never comes up with its text, and no release has another for it: one failed or was
     called off, for there was none to go back to, or another took its place and failed before it replaced the
     unit, by its command, say. What a later one goes back to may be that."""
     held = machine.host.units[name]

@@ -185,7 +185,7 @@ class Invariants:
 
     @staticmethod
     def _wants(release: Release, unit: str, digest: str | None) -> bool:
-        """Whether a release gives a unit a text now, or, for None, destroys it."""
+        """Tell whether a release gives a unit a text now, or, for None, destroys it."""
         if release.backwards:
             before = release.before(unit)
             return digest == (before.hash if before else None)

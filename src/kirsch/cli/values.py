@@ -19,7 +19,7 @@ NO_BLOCK = flag("--no-block", help="do not wait until it is done")
 YES = flag("-y", "--yes", help="do not ask, as a script is not asked")
 
 
-# Seconds for --block-attempts=0: a week, which is for ever to who waits.
+# Seconds for --block-attempts=0, which has no limit in fleetctl.
 FOREVER = 7 * 86400
 # fleetctl's way to say how long it waits: it looks about once a second.
 ATTEMPTS = option("--block-attempts", metavar="N", type=lambda text: lines(text), hidden=True)
