@@ -21,7 +21,7 @@ Spread=zone
 """
 NAMES = ("s@1.service", "s@2.service", "s@3.service")
 # In so many ms the page tells what kirschd knows.
-SOON = 2000
+SOON = 30_000
 # Rows of a machine's page.
 MACHINE_FACTS = {
     "Certificate": re.compile(r"ends .*, in \d+"),

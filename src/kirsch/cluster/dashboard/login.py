@@ -68,14 +68,17 @@ class Login:
         now = time.monotonic()
         # The balancer sets the field; who gets here without it is in the cluster's own network.
         address = request.headers.get("X-Forwarded-For", request.remote.ip).rpartition(",")[2].strip()
-        if wait := self._guesses.wait(address, now):
+        # Of the name too: guesses may come from ever new addresses.
+        guessed = address, f"user {name}"
+        if wait := max(self._guesses.wait(each, now) for each in guessed):
             seconds = str(math.ceil(wait))
             raise Problem(
                 429, "There were too many wrong passwords. Try again in a moment.", {"Retry-After": seconds}
             )
         role, known = self.users.get(name, ("", secrets.token_hex(16)))
-        if not hmac.compare_digest(password.encode(errors="replace"), known.encode()) or not role:
-            self._guesses.count(address, now)
+        if not hmac.compare_digest(_encode(password), _encode(known)) or not role:
+            for each in guessed:
+                self._guesses.count(each, now)
             raise Problem(403, "No user has this name and password.", more=AGAIN)
         token = secrets.token_urlsafe(24)
         with self._lock:
@@ -115,3 +118,8 @@ class Login:
         jar[COOKIE]["samesite"] = "Strict"
         if cherrypy.serving.request.headers.get("X-Forwarded-Proto") == "https":
             jar[COOKIE]["secure"] = True
+
+
+def _encode(password: str) -> bytes:
+    # Surrogates stand for bytes of the environment that are no UTF-8; a form may send any.
+    return password.encode(errors="surrogatepass")
