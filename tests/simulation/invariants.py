@@ -194,15 +194,17 @@ class Invariants:
         return unit in release.gone if digest is None else release.units.get(unit) == digest
 
     def _replaced(self, unit: str, text: str, before: str | None) -> None:
-        """Of the instances of a release no more are away than it replaces at a time, as one that serves gets
-        another text: but for what the engine cannot have seen yet and, on the way back, for what will not
-        serve; and a new text only once the release's command has ended well."""
+        """Of the instances that a release keeps no more are away than it replaces at a time, as one that
+        serves gets another text: but for what the engine cannot have seen yet and, on the way back, for what
+        will not serve; and a new text only once the release's command has ended well."""
         name, record = UnitName.parse(unit), UnitRecord.parse(text)
         if self._leaving.get(unit) == text:
             # It is as it was before it was even stopped.
             del self._leaving[unit]
         if before is None or name.service != "w" or unit not in self._serving:
             return
+        if not any(machine.host.alive(name) for machine in self.machines.values()):
+            return  # its machine has just booted, and its endpoint in the store is of before
         old = UnitRecord.parse(before)
         if old.hash == record.hash or old.desired != "launched":
             return
@@ -215,6 +217,8 @@ class Invariants:
             # A release that waited for what is on no machine, or has failed, would never end.
             away = {other for other in away if self._may_come(UnitName.parse(other), cluster)}
         away |= self._leaving.keys() - {unit}
+        # What it removes, as fewer were asked for, is not needed until then either.
+        away -= {other for release in releases if not release.backwards for other in release.gone}
         if len(away) >= max((release.policy.at_a_time for release in releases), default=1):
             self.broken(f"{unit} is replaced while {', '.join(sorted(away))} does not serve")
         self._leaving.setdefault(unit, before)
