@@ -90,7 +90,9 @@ def test_our_own_images_say_who_they_are_and_run_as_nobody_in_particular():
         assert re.search(r"^STOPSIGNAL ", text, re.MULTILINE), path
         if path.parent.name != "node":  # a whole machine
             assert re.search(r"^USER (?!root|0)", text, re.MULTILINE), path
-            assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE), path
+            # Of postgres-ha kirsch asks Patroni, more often than podman should run a program.
+            if path.parent.name != "postgres-ha":
+                assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE), path
 
 
 def test_our_own_images_say_what_a_base_needs():

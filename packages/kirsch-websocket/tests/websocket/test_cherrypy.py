@@ -727,3 +727,13 @@ def test_as_users_of_ws4py_write_it_until_sigterm():
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_connection_that_is_handed_over_too_late_gets_a_reason():
+    plugin = WebSocketPlugin(Bus(), threads=2)
+    plugin.close_arguments = (1001, "over", None)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        plugin.adopt(Echo(), ours, b"")
+        assert theirs.recv(100) == b"\x88\x06\x03\xe9over"
+        assert theirs.recv(100) == b""
