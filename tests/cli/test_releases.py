@@ -256,6 +256,10 @@ def test_a_restart_that_fails_says_why_and_is_no_success(web: Web):
         assert re.findall(r"the \w+ cause", done.stderr) == [cause] * done.stderr.count(cause)
         assert cause in done.stderr
         assert web.versions() == ["", "2"]
+        wait_for(lambda: web.application.units()["web@1.service"]["active"] == "failed", "it gives up")
+        # Clocks of machines differ, so lines of the second before count, too.
+        ended = time.time()
+        wait_for(lambda ended=ended: time.time() > ended + 1, "a second has passed")
 
 
 @pytest.mark.slow

@@ -231,6 +231,10 @@ class Units:
         gone, note = tuple(destroy), note or Note()
         draft, outcome = self._draft(requests, gone)
         replaced = {request.name for request in requests if self._replaces(request.name, draft)}
+        # What is down starts first, and the others of its service run on until it is ready.
+        services = {name.service for name in replaced}
+        anew = (request.name for request in requests if self._runs_anew(request.name, draft))
+        replaced |= {name for name in anew if name.service in services}
         if len(draft.operations) <= MAX_OPERATIONS and draft.size <= MAX_TEXTS:
             outcome.releases = await self._write(requests, gone, replaced, note)
         else:
@@ -424,13 +428,18 @@ class Units:
             # Where somebody was faster the next release does it.
             await self._reached(await self.registry.transact(some, [guards[each.key] for each in some]), -1)
 
-    def _replaces(self, name: UnitName, draft: Draft) -> bool:
-        """True for a unit that runs, and is to run anew."""
+    def _runs_anew(self, name: UnitName, draft: Draft) -> bool:
+        """True for a unit that was to run and is to run anew."""
         before, after = draft.cluster.units.get(name), draft.units.get(name)
         if before is None or after is None or name not in draft.cluster.schedule:
             return False
-        if not before.desired == after.desired == "launched" or before.record == after.record:
+        return before.desired == after.desired == "launched" and before.record != after.record
+
+    def _replaces(self, name: UnitName, draft: Draft) -> bool:
+        """True for a unit that runs, and is to run anew."""
+        if not self._runs_anew(name, draft):
             return False
+        before, after = draft.cluster.units[name], draft.units[name]
         states = draft.cluster.states.get(name, {}).values()
         down = bool(states) and all(state.active in ("failed", "inactive") for state in states)
         return not down or before.record.hash != after.record.hash
