@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -282,6 +284,23 @@ def test_nothing_may_be_to_start(application: Application):
     assert "is up" in application.ok("up", "-d", "--timeout", "20")
     assert application.units() == {}
     assert "nap.service" in application.ok("list-unit-files")
+
+
+def test_half_requests_hold_up_no_verb(application: Application):
+    application.sleeper("one.service")
+    application.ok("up", "-d")
+    half = b'PUT /kirsch/v1/units/one.service HTTP/1.1\r\nHost: k\r\nContent-Length: 99\r\n\r\n{"desired'
+    with ExitStack() as stack:
+        # More than kirschd has threads for requests.
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(30)]
+        for client in clients:
+            client.connect(str(application.directory / ".kirsch/kirsch.sock"))
+            client.sendall(half)
+        assert "one.service" in application.ok("list-units")
+        for client in clients:
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)  # it is not even refused yet
 
 
 def test_sockets_and_state_are_for_the_owner_alone(application: Application):
