@@ -408,3 +408,25 @@ def test_descriptors_that_run_out_are_survived(start, eventually):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for sock in socks:
             sock.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [(100, b"408 Request Timeout"), (100_000, b"503 Service Unavailable")],
+    ids=["what waits to be written when it closes", "a write"],
+)
+def test_a_body_whose_file_cannot_be_written_ends_its_connection_alone(start, eventually, more, status):
+    import resource
+
+    address = start(timeout=0.3, rate=1 << 20, memory=1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with connect(address) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 199_950)
+            sock.sendall(b"y" * more)
+            assert sock.recv(1000).startswith(b"HTTP/1.1 " + status)
+            eventually(lambda: not start.server.open)  # it is the server that closes it
+        assert get(address).body == b"hello"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

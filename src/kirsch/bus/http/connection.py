@@ -20,7 +20,7 @@ from kirsch.bus.http.output import FilePart, Output, Spool
 from kirsch.bus.http.request import Reader, Refused, Request
 from kirsch.bus.http.response import CONTINUE
 from kirsch.bus.http.stream import Stream
-from kirsch.bus.http.wsgi import Environ, Handover
+from kirsch.bus.http.wsgi import Environ, Handover, close_input
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 _PIECE = 1 << 16
@@ -276,12 +276,14 @@ class Connection:
 
     def close(self) -> None:
         """Close it and drop what waits."""
-        self.output.close()
-        self.reader.close()
-        if self.request is not None and self.request.body is not None:
-            self.request.body.close()
-        with contextlib.suppress(OSError):
-            self.socket.close()
+        try:
+            self.output.close()
+            self.reader.close()
+            if self.request is not None:
+                close_input(self.request.body)
+        finally:
+            with contextlib.suppress(OSError):
+                self.socket.close()
 
 
 def _unsent(sock: socket.socket) -> int:

@@ -26,6 +26,7 @@ _ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _CODING = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_NO_ROOM = "The server cannot keep the request's body."
 # Room for a chunk's size and its extensions.
 _CHUNK_LINE = 4096
 
@@ -158,7 +159,8 @@ class Reader:
         self._parser = None  # it refers to this reader
         for request in (self._request, self._done):
             if request is not None and request.body is not None:
-                request.body.close()
+                with contextlib.suppress(OSError):  # it writes what it could not write before
+                    request.body.close()
 
     def _advance(self) -> None:
         while self._done is None and (self._buffer or self._step == self._finish) and self._step():
@@ -336,11 +338,15 @@ class Reader:
         body = self._request.body
         if body is None:
             body = self._request.body = io.BytesIO()
-        if isinstance(body, io.BytesIO) and self.received > self._limits.memory:
-            file = self._spool()
-            file.write(body.getvalue())
-            body = self._request.body = file
-        body.write(piece)
+        try:
+            if isinstance(body, io.BytesIO) and self.received > self._limits.memory:
+                file = self._spool()
+                begun, body = body, file
+                self._request.body = file
+                file.write(begun.getvalue())
+            body.write(piece)
+        except OSError as error:
+            raise Refused(503, _NO_ROOM) from error
 
     def _line(self, limit: int) -> bytes | None:
         """Take a line without its end; None while that has not come."""
@@ -410,7 +416,10 @@ class Reader:
         if request.length is not None:
             request.length = self.received
         if request.body is not None and request.body.seekable():
-            request.body.seek(0)
+            try:
+                request.body.seek(0)  # this writes the rest of it
+            except OSError as error:
+                raise Refused(503, _NO_ROOM) from error
         self._done = request
         self.continues = False
         self._begin()

@@ -236,7 +236,11 @@ class Server:
                     self._idle.clear()
                 return
             while connection is not None:
-                connection = self._answer(connection)
+                answered = connection
+                try:
+                    connection = self._answer(answered)
+                except Exception:
+                    connection = self._fail(answered)
                 with self._mutex:
                     if self._queue:
                         if connection is not None:  # others have waited longer
@@ -299,9 +303,12 @@ class Server:
         try:
             return self._step(connection)
         except Exception:
-            self.log("Error in the HTTP server", logging.ERROR, True)
-            self._close(connection)
-            return None
+            return self._fail(connection)
+
+    def _fail(self, connection: Connection) -> Connection | None:
+        """Close a connection after an error of this server, whose thread goes on."""
+        self.log("Error in the HTTP server", logging.ERROR, True)
+        return self._close(connection)
 
     def _attend(self) -> None:
         """Begin to stop, when `stop` has asked for that."""
@@ -366,7 +373,10 @@ class Server:
             with self._mutex:
                 self._addresses[host] = self._addresses.get(host, 0) + 1
         connection.armed = True
-        self._epoll.register(connection.fd, connection.events | _ONESHOT)
+        try:
+            self._epoll.register(connection.fd, connection.events | _ONESHOT)
+        except OSError:
+            self._close(connection)
 
     def _streams(self, connection: Connection, request: Request) -> bool:
         """Return True where the application is to read the body of a request itself."""
@@ -403,10 +413,13 @@ class Server:
                         continue
                     connection.armed = False
                 late = _LATE.get(connection.phase)
-                if late is None or self._stopping:
-                    self._close(connection)
-                else:
-                    self._refuse(connection, late)
+                try:
+                    if late is None or self._stopping:
+                        self._close(connection)
+                    else:
+                        self._refuse(connection, late)
+                except Exception:
+                    self._fail(connection)
         if self._stopping:
             with self._changed:
                 self._changed.notify_all()
@@ -505,6 +518,8 @@ class Server:
         return None
 
     def _refuse(self, connection: Connection, refused: Refused) -> Connection | None:
+        if isinstance(refused.__cause__, OSError):
+            self.log(f"{refused.reason} {refused.__cause__}", logging.ERROR, False)
         self._streaming.discard(connection)
         connection.enter(Phase.ANSWER)
         connection.output.sent = 0
@@ -538,7 +553,10 @@ class Server:
 
     def _forget(self, connection: Connection) -> None:
         self._streaming.discard(connection)
-        if self._connections.pop(connection.fd, None) is not None and self.limits.per_address:
+        if self._connections.get(connection.fd) is not connection:
+            return  # its descriptor may be another's by now
+        del self._connections[connection.fd]
+        if self.limits.per_address:
             with self._mutex:
                 left = self._addresses.get(connection.host, 1) - 1
                 if left:

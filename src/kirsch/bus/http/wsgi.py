@@ -1,5 +1,6 @@
 """WSGI (PEP 3333): a request becomes an environ, and what the application gives becomes an answer."""
 
+import contextlib
 import io
 import os
 import re
@@ -213,7 +214,8 @@ def base_environ(name: str, port: str, scheme: str, more: Environ) -> Environ:
 def close_input(body: BinaryIO | None) -> None:
     """Give a body's file back."""
     if body is not None:
-        body.close()
+        with contextlib.suppress(OSError):  # an application may have written to it
+            body.close()
 
 
 def _variable(name: str) -> str:
