@@ -109,7 +109,12 @@ class Response:
         return b"%s%s%s\r\n" % (first, rest, server or b"Server: %s\r\n" % self.name)
 
     def piece(self, data: bytes) -> bytes:
-        """Return part of the body as it is sent. Raises ResponseError for more than Content-Length says."""
+        """Return part of the body as it is sent.
+
+        Raises ResponseError for what is not bytes, and for more than Content-Length says.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ResponseError(f"the body has {type(data).__name__} where bytes belong")
         if not self.body or not data:
             return b""
         if self.chunked:
