@@ -53,6 +53,13 @@ class Application:
         if path == "/pieces":
             start_response("200 OK", [])
             return self.pieces()
+        if path == "/empty":
+            (self.folder / "empty").touch()
+            start_response("200 OK", [])
+            return environ["wsgi.file_wrapper"]((self.folder / "empty").open("rb"))
+        if path == "/text":
+            start_response("200 OK", [])
+            return ["text"]
         if path == "/short":
             start_response("200 OK", [("Content-Length", "10")])
             return [b"hello"]
@@ -250,6 +257,21 @@ def test_a_file_is_sent_by_the_kernel(start, application, monkeypatch):
     monkeypatch.setattr(os, "sendfile", told)
     assert get(start(), "/file").body == application.file.read_bytes()
     assert sum(sent) == LARGE
+
+
+def test_an_empty_file_is_answered_and_so_is_the_request_after_it(start):
+    with connect(start()) as sock:
+        sock.sendall(
+            GET.replace(b"/ ", b"/empty ", 1) + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        )
+        answer = read_all(sock)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert b"Content-Length: 0\r\n" in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_body_of_text_instead_of_bytes_is_500(start):
+    assert get(start(), "/text").status == 500
 
 
 def test_busy_threads_keep_others_waiting_and_then_away(start, application):

@@ -162,7 +162,7 @@ class Output:
 
 
 def _send_file(sock: socket.socket, part: FilePart) -> int:
-    """Send a piece of a file. Raises OSError; EOFError where the file has become shorter."""
+    """Send a piece of a file. Raises OSError, also where the file has become shorter."""
     size = min(part.end - part.offset, _PIECE)
     if isinstance(sock, ssl.SSLSocket):
         data = os.pread(part.descriptor, size, part.offset)

@@ -154,7 +154,11 @@ class Exchange:
             part.close()
             raise
         self.sent = True
-        self._sink.write_file(part, head)
+        if length:
+            self._sink.write_file(part, head)
+        else:  # there is nothing of a file to wait for
+            part.close()
+            self._sink.write(head)
         return True
 
 
