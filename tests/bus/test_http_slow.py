@@ -270,6 +270,12 @@ def test_an_empty_file_is_answered_and_so_is_the_request_after_it(start):
     assert answer.endswith(b"hello")
 
 
+def test_a_large_answer_of_the_only_thread_waits_for_its_client(start, application):
+    assert (
+        get(start(threads=1, spool=1 << 18, answer=1 << 18), "/pieces").body == application.file.read_bytes()
+    )
+
+
 def test_a_body_of_text_instead_of_bytes_is_500(start):
     assert get(start(), "/text").status == 500
 

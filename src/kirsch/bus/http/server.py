@@ -85,7 +85,7 @@ class Server:
         self._addresses: dict[str, int] = {}
         # Those whose body an application reads.
         self._streaming: set[Connection] = set()
-        self._spool = Spool(self.limits.spool, self.limits.threads // 2)
+        self._spool = Spool(self.limits.spool, max(1, self.limits.threads // 2))
         self._threads: list[threading.Thread] = []
         self._mutex = threading.Lock()
         self._changed = threading.Condition(self._mutex)
