@@ -62,8 +62,13 @@ def test_every_request_is_answered_while_the_database_hangs(run, database, tmp_p
     with run(database, tmp_path / "log", pool_size=4, pool_timeout=1.5) as application:
         with ThreadPoolExecutor(THREADS) as threads:
             list(threads.map(application.get, ["/count"] * 20))  # the pool is filled
-            at_work = [threads.submit(timed, application.get, "/hold?seconds=30") for _ in range(2)]
+
+            def hold():
+                return application.get("/hold?seconds=30"), time.monotonic()
+
+            at_work = [threads.submit(hold) for _ in range(2)]
             eventually(lambda: application.checked_out() == 2)
+            frozen_at = time.monotonic()
             with database.frozen():
                 kinds = ["/count", "/pid"]
                 asked = [threads.submit(timed, application.get, path) for path in kinds]
@@ -78,8 +83,9 @@ def test_every_request_is_answered_while_the_database_hangs(run, database, tmp_p
         assert {answer.headers["Retry-After"] for answer, _ in answers + again} == {"2"}
         # A stream has been answered before it asks the database: CherryPy can but end it.
         assert stream.result()[0].status in (500, 503)
-        # Those at work waited for their statement before the database hung.
-        seconds = [seconds for _, seconds in [*answers[len(at_work) :], *again, stream.result()]]
+        # Those at work waited for their statement before the database hung: that time is not counted.
+        seconds = [end - frozen_at for _, end in answers[: len(at_work)]]
+        seconds += [seconds for _, seconds in [*answers[len(at_work) :], *again, stream.result()]]
         print(f"answered after {min(seconds):.2f} to {max(seconds):.2f} s")
         assert max(seconds) < PROMISED
         eventually(lambda: application.get("/count").status == 200, what="the database")
@@ -173,7 +179,7 @@ def test_who_is_silent(postgres, make_postgres, tmp_path):
     here, there = ("127.0.0.1", postgres.port), ("127.0.0.1", server.port)
     assert silent({here, there}) == set()
     with server.frozen():
-        assert silent({here, there, ("::1", server.port)}, timeout=0.5) == {there}
+        assert silent({here, there, ("::1", server.port)}, timeout=3) == {there}
     server.stop()
     assert silent({here, there}) == set()  # its kernel refuses, which is an answer
     assert silent({(str(tmp_path), server.port)}) == set()  # no server has made its socket
@@ -188,4 +194,4 @@ def test_servers_that_are_there_and_silent_are_found_without_postgresql():
         stack.enter_context(socket.create_connection(full.getsockname()))
         threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True).start()
         places = {server.getsockname() for server in (full, quiet, rude)}
-        assert silent(places, timeout=0.3) == places - {rude.getsockname()}
+        assert silent(places, timeout=3) == places - {rude.getsockname()}
