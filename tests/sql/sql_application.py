@@ -64,6 +64,9 @@ class Root:
         cherrypy.request.db.flush()
         return "added"
 
+    def add_keyless(self, word):
+        return self.add(word)
+
     def runtime_error(self, word):
         self.add(word)
         raise RuntimeError("no")

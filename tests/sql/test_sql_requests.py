@@ -322,20 +322,22 @@ def test_a_statement_that_takes_too_long_is_504(run, postgres, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "headers", "status", "retry", "words"),
+    ("method", "path", "headers", "status", "retry", "words"),
     [
-        ("POST", {}, 500, None, "Look before you send it again"),
-        ("PUT", {}, 503, "2", "Sending this request again is safe"),
-        ("POST", {"Idempotency-Key": "once"}, 503, "2", "Sending this request again is safe"),
+        ("POST", "/add", {}, 500, None, "Look before you send it again"),
+        ("PUT", "/add", {}, 503, "2", "Sending this request again is safe"),
+        ("POST", "/add", {"Idempotency-Key": "once"}, 503, "2", "Sending this request again is safe"),
+        # Nothing keeps the key there.
+        ("POST", "/add_keyless", {"Idempotency-Key": "once"}, 500, None, "Look before you send it again"),
     ],
 )
 def test_a_commit_of_unknown_outcome(
-    run, make_postgres, tmp_path, word, method, headers, status, retry, words
+    run, make_postgres, tmp_path, word, method, path, headers, status, retry, words
 ):
     server = make_postgres().start()
     with run(server, tmp_path / "log") as application, ThreadPoolExecutor(1) as threads:
         application.post("/slow_commits")
-        asked = threads.submit(application.get, f"/add?word={word}", method, headers)
+        asked = threads.submit(application.get, f"{path}?word={word}", method, headers)
         sleeps = "select pid from pg_stat_activity where query = 'COMMIT' and wait_event = 'PgSleep'"
         with server.connect() as other:
             (pid,) = eventually(lambda: other.execute(sleeps).fetchone(), what="the commit")
