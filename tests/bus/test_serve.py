@@ -73,6 +73,9 @@ def folder(tmp_path):
     programs = {"shop": APPLICATION, "in_flask": FLASK, "in_django": DJANGO, "in_cherrypy": CHERRYPY}
     for name, program in programs.items():
         (tmp_path / f"{name}.py").write_text(program)
+    (tmp_path / "syntax.py").write_text("application = (\n")
+    (tmp_path / "name.py").write_text("\napplication = nothing\n")
+    (tmp_path / "imports.py").write_text("from shop import nothing\n")
     return tmp_path
 
 
@@ -133,6 +136,11 @@ def test_an_application_is_served_with_health_and_figures(folder, name):
         ("nowhere:application", "there is no module nowhere"),
         ("shop:nothing", "shop has no nothing"),
         ("shop:number", "shop:number is int, not a WSGI application"),
+        ("shop:number()", "shop:number is int, not a function"),
+        (".shop:application", "'.shop:application' is not MODULE:APP"),
+        ("syntax:application", "syntax.py, line 1: SyntaxError: "),
+        ("name:application", "name.py, line 2: NameError: "),
+        ("imports:application", "imports.py, line 1: ImportError: "),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder, name, reason):

@@ -6,13 +6,33 @@ import logging.handlers
 import os
 import re
 import sys
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import cherrypy
 
 # CherryPy writes its own time before each message; ours says it already.
 CHERRYPY_TIME = re.compile(r"^\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\]\s*")
+
+
+def one_line(error: Exception, folder: Path, *, named: bool = True) -> str:
+    """Return an error in one line, with the last file and line of a folder that raised it.
+
+    `named` is False where the message says enough without the error's class.
+    """
+    text = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+    if named:
+        text = f"{type(error).__name__}: {text}"
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        text = f"{type(error).__name__}: {error.msg}"
+        places.append((error.filename, error.lineno))
+    for name, line in reversed(places):
+        if Path(name).resolve().is_relative_to(folder.resolve()):
+            return f"{name}, line {line}: {text}"
+    return text
 
 
 class TextFormatter(logging.Formatter):

@@ -9,6 +9,7 @@ from typing import Any
 import cherrypy
 
 from kirsch.bus import HealthPlugin, Limits, MetricsPlugin, NotifyPlugin, configure_logging, http_server
+from kirsch.bus.logs import one_line
 
 Wsgi = Callable[..., Any]
 
@@ -23,7 +24,7 @@ def load(name: str, folder: Path) -> Wsgi:
     `APP()` calls a function that makes the application.
     """
     module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
+    if not colon or not all(module.split(".")) or not attribute:
         raise LoadError(f"{name!r} is not MODULE:APP, such as shop.wsgi:application")
     sys.path.insert(0, str(folder))
     try:
@@ -32,6 +33,8 @@ def load(name: str, folder: Path) -> Wsgi:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise LoadError(f"{module} needs {error.name}, which is not installed") from None
         raise LoadError(f"there is no module {module} in {folder} or installed") from None
+    except Exception as error:  # a module is a program, and may raise anything
+        raise LoadError(f"{module} cannot be loaded: {one_line(error, folder)}") from error
     made = attribute.endswith("()")
     for part in attribute.removesuffix("()").split("."):
         try:
@@ -39,7 +42,12 @@ def load(name: str, folder: Path) -> Wsgi:
         except AttributeError:
             raise LoadError(f"{module} has no {attribute.removesuffix('()')}") from None
     if made:
-        found = found()
+        if not callable(found):
+            raise LoadError(f"{name.removesuffix('()')} is {type(found).__name__}, not a function")
+        try:
+            found = found()
+        except Exception as error:
+            raise LoadError(f"{name} makes no application: {one_line(error, folder)}") from error
     if not callable(found):
         raise LoadError(f"{name} is {type(found).__name__}, not a WSGI application")
     application: Wsgi = found

@@ -2,7 +2,6 @@
 
 import logging
 import time
-import traceback
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
+from kirsch.bus.logs import one_line
 from kirsch.sql.engine import StartError, Timeouts, database_url, delays, make_engine, place
 
 log = logging.getLogger("kirsch.sql")
@@ -44,24 +44,12 @@ def migrate(url: str | URL, script_location: str | Path, *, timeout: float = 300
     except MigrationError:
         raise
     except Exception as error:  # a migration is a program, and may raise anything
+        reason = one_line(
+            error, folder, named=not isinstance(error, CommandError | SQLAlchemyError | OSError)
+        )
         raise MigrationError(
-            f"the tables at {place(parsed)} cannot be brought up to date: {_reason(error, folder)}"
+            f"the tables at {place(parsed)} cannot be brought up to date: {reason}"
         ) from error
-
-
-def _reason(error: Exception, folder: Path) -> str:
-    """Return the error in one line, with the file and line of the migration that raised it."""
-    text = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-    if not isinstance(error, CommandError | SQLAlchemyError | OSError):
-        text = f"{type(error).__name__}: {text}"
-    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename:
-        text = f"{type(error).__name__}: {error.msg}"
-        places.append((error.filename, error.lineno))
-    for name, line in reversed(places):
-        if Path(name).resolve().is_relative_to(folder.resolve()):
-            return f"{name}, line {line}: {text}"
-    return text
 
 
 def _lock(connection: Connection, timeout: float) -> None:
