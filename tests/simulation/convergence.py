@@ -58,13 +58,14 @@ def _released(cluster: Cluster) -> Iterator[str]:
         mine = [release for (name, _), release in cluster.releases.items() if name == application]
         last = max(mine, key=lambda release: release.number)
         # One that is called off and had nothing to go back to leaves what it started.
-        back = last.state == "rolled-back" or (last.state == "aborted" and any(last.began.values()))
+        before = map(last.before, (*last.units, *last.gone, *last.inherited))
+        back = last.state == "rolled-back" or (last.state == "aborted" and any(before))
         if not last.whole or not (back or last.state == "done"):
             continue
         yield from _scaled(last, cluster)
         for name in last.units:
-            unit, before = cluster.units.get(UnitName.parse(name)), last.before(name)
-            wanted = last.units[name] if last.state == "done" else before and before.hash
+            unit, old = cluster.units.get(UnitName.parse(name)), last.before(name)
+            wanted = last.units[name] if last.state == "done" else old and old.hash
             if (unit.record.hash if unit else None) != wanted:
                 yield f"release {last.number} of {application} is {last.state}, and {name} has another text"
 

@@ -166,8 +166,8 @@ def step(view: View) -> Step:
     done = _step(view)
     if not (done.release.over or done.release.backwards):
         return done
-    # A command that did not end well, or may still run, is not needed any more.
-    names = (UnitName.parse(name) for name in done.release.commanded)
+    # A command that did not end well, may still run, or was to be tried again is not needed any more.
+    names = (UnitName.parse(name) for name in done.release.commands)
     left = {name: None for name in names if name in view.cluster.units}
     return replace(done, records={**done.records, **left})
 

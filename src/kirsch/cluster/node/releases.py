@@ -96,7 +96,7 @@ def opened(
         conditions.append(Unchanged(theirs, entry.modified if entry else 0))
         writes.append(Put(theirs, replace(other, state="superseded", ended=release.created).to_json()))
         # Nobody would end its commands.
-        writes += [Delete(keys.unit(n)) for n in other.commanded if keys.unit(n) in mirror.entries]
+        writes += [Delete(keys.unit(n)) for n in other.commands if keys.unit(n) in mirror.entries]
         touched = {key.partition(" ")[0] for key in other.advanced if key not in other.restored}
         # It may itself have taken another's place, and not have touched yet what that one had replaced.
         touched |= other.inherited.keys() - {key.partition(" ")[0] for key in other.restored}
