@@ -97,6 +97,8 @@ class Screen:
                 self._put(character)
             elif command == "A":
                 self.row = max(0, self.row - int(count or 1))
+            elif command == "F":
+                self.row, self.column = max(0, self.row - int(count or 1)), 0
             elif command == "C":
                 self.column += int(count or 1)
             elif command == "D":
