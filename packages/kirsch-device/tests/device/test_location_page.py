@@ -1,7 +1,12 @@
 """The page in Chromium: what the phone says, and what the browser knows itself, allowed and not."""
 
+import json
+import re
+import urllib.request
+
 import pytest
 from playwright.sync_api import expect
+from tests.deadline import eventually
 from tests.device.sl4a_stand_in import GPS, SECURITY, Sl4aStandIn, line_of
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -64,17 +69,36 @@ def test_the_phones_location_live(open_page, running, phone):
     phone.move(gps=GPS | {"time": GPS["time"] + 2000})
 
 
-def test_the_circle_of_accuracy_is_whole(open_page, running, phone):
-    phone.move(gps=GPS | {"accuracy": 900.0, "latitude": GPS["latitude"] + 0.02, "time": GPS["time"] + 3000})
+@pytest.fixture
+def far(phone, running):
+    """The phone is two kilometres from where it was, and knows less well where; it goes back at the end."""
+
+    def told() -> float:
+        request = urllib.request.Request(url_of(running), headers={"Accept": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)["latitude"]
+
+    latitude = GPS["latitude"] + 0.02
+    phone.move(gps=GPS | {"accuracy": 900.0, "latitude": latitude, "time": GPS["time"] + 3000})
+    # A page that knew where it was before would draw the way from there.
+    eventually(lambda: told() == latitude)
+    yield
+    phone.move(gps=GPS | {"time": GPS["time"] + 4000})
+    eventually(lambda: told() == GPS["latitude"])
+
+
+@pytest.mark.usefixtures("far")
+def test_the_circle_of_accuracy_is_whole(open_page, running):
     page = open_page(url_of(running))
     expect(page.locator("#accuracy")).to_have_text("within 900 m,")
+    # The page comes with the words; a script draws.
+    expect(page.locator("#circle")).to_have_attribute("r", re.compile("[1-9]"))
     circle, picture = page.locator("#circle").bounding_box(), page.locator("svg:has(#circle)").bounding_box()
     assert circle["height"] > 20
     assert circle["y"] >= picture["y"]
     assert circle["y"] + circle["height"] <= picture["y"] + picture["height"]
     assert circle["x"] >= picture["x"]
     assert circle["x"] + circle["width"] <= picture["x"] + picture["width"]
-    phone.move(gps=GPS | {"time": GPS["time"] + 4000})
 
 
 def test_the_browsers_own_location_allowed(open_page, running):
