@@ -334,6 +334,22 @@ class TestEnds:
             assert closed.value.code == 1012
             assert app.next() == {"type": "websocket.disconnect", "code": 1012}
 
+    def test_by_uvicorn_that_stops_in_the_middle_of_a_refusal(self, serve):
+        async def talk(receive, send):
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"den", "more_body": True})
+            await receive()
+
+        app = App(talk)
+        with serve(app) as server, socket.create_connection(server.address, PATIENCE) as sock:
+            sock.sendall(wire.REQUEST)
+            said = b""
+            while not said.endswith(b"den"):
+                said += sock.recv(1000)
+            server.should_exit = True
+            assert sock.recv(1000) == b""
+            assert app.next() == {"type": "websocket.disconnect", "code": 1006}
+
 
 class TestTurns:
     """What is out of its turn is an exception in the application, and a close or a 500 for the client."""

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tarfile
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,10 @@ import pytest
 # Git knows this folder as one to ignore.
 FOLDER = Path(__file__).parents[4] / "build" / "upstream"
 PEERS = Path(__file__).parent / "peers"
-NEEDED = ("httpx2", "wsproto")
+# Their tests change with each release: those of one version are run, with that version.
+VERSIONS = {"uvicorn": "0.55.0", "starlette": "1.10.0"}
+NEEDED = ("httpx2", "wsproto", *(f"{package}=={version}" for package, version in VERSIONS.items()))
+DEPS = FOLDER / "-".join(("deps", *VERSIONS.values()))
 UVICORN = """
 import pytest
 from kirsch.websocket.uvicorn import Protocol
@@ -68,14 +70,14 @@ def pip(*arguments: str) -> None:
 
 
 def source(package: str, conftest: str, text: str) -> Path:
-    """Unpack the source distribution of the version that is installed; what its tests need is in `deps`."""
-    name = f"{package}-{version(package)}"
+    """Unpack the source distribution; it is installed in `deps`, with what its tests need."""
+    name = f"{package}-{VERSIONS[package]}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (FOLDER / "deps").exists():
+        if not DEPS.exists():
             pip("install", "--quiet", "--upgrade", "--target", str(FOLDER / "new-deps"), *NEEDED)
-            (FOLDER / "new-deps").rename(FOLDER / "deps")
+            (FOLDER / "new-deps").rename(DEPS)
         if not (FOLDER / name).exists():
             wanted = name.replace("-", "==")
             pip("download", "--quiet", "--no-deps", f"--no-binary={package}", "--dest", str(FOLDER), wanted)
@@ -92,7 +94,7 @@ def run(source: Path, files: tuple[str, ...], chosen: str, *path: Path) -> None:
         [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", *files, "-k", chosen],
         cwd=source,
         env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-        | {"PYTHONPATH": os.pathsep.join(map(str, (FOLDER / "deps", *path)))},
+        | {"PYTHONPATH": os.pathsep.join(map(str, (DEPS, *path)))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

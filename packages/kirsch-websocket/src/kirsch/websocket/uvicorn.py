@@ -243,10 +243,11 @@ class Protocol(asyncio.Protocol):
             self._close(self._client, RESTART, "")
         elif self._taken is not None:
             self._taken.close(RESTART)
-        elif not self._decided.is_set() and self._request is not None:
-            self._respond(HTTPStatus.SERVICE_UNAVAILABLE)
-        else:
+        elif self._request is None or self._decided.is_set() or (self._refusing and self._refusal is None):
+            # A refusal whose head is out is cut short: a second response would be read as its body.
             self._transport.close()
+        else:
+            self._respond(HTTPStatus.SERVICE_UNAVAILABLE)
 
     # The application's side (ASGI).
 
