@@ -195,6 +195,12 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
         re.compile(r"((?:Failed to get result within|[Oo]peration) timeout.*)", re.S),
         "HBase did not answer in time: {}",
     ),
+    # HBase's balancer of groups fails so while another client's table is being made.
+    (
+        Unavailable,
+        re.compile('"currentHostServer" is null'),
+        "a region of the group has no server at this moment: repeat it",
+    ),
 )
 # What Java says, among much else, where a client without a ticket comes to a server that wants Kerberos.
 _NO_TICKET = re.compile("no valid authentication method|GSS initiate failed|Failed to find any Kerberos")
