@@ -1,5 +1,6 @@
 """Kubernetes objects of applications, held against the schemas of three versions of Kubernetes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +8,16 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kirsch.cluster.application import Application, load
-from kirsch.cluster.convert.kubernetes import cron, export
+from kirsch.cluster.convert.calendar import cron
+from kirsch.cluster.convert.kubernetes import export
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
+GOLDEN = Path(__file__).with_name("golden")
 VERSIONS = ("1.32", "1.35", "1.37")
 
 
@@ -52,7 +55,6 @@ def test_the_notes_keep_their_shape():
     made = export(load(EXAMPLES / "notes", cluster=True))
     kinds = {(each["kind"], each["metadata"]["name"]) for each in objects(made)}
     assert kinds == {
-        ("PersistentVolumeClaim", "notes-webdb"),
         ("StatefulSet", "webdb"),
         ("Service", "webdb"),
         ("Service", "postgres"),
@@ -65,6 +67,8 @@ def test_the_notes_keep_their_shape():
     # What is used stands before what uses it.
     assert list(made.files)[:2] == ["webdb.yaml", "notes.yaml"]
     found = {(each["kind"], each["metadata"]["name"]): each for each in objects(made)}
+    claims = found["StatefulSet", "webdb"]["spec"]["volumeClaimTemplates"]
+    assert [claim["metadata"]["name"] for claim in claims] == ["notes-webdb"]
     notes = found["Deployment", "notes"]["spec"]
     assert notes["replicas"] == 2
     assert found["CronJob", "backup"]["spec"]["schedule"] == "0 3 * * *"
@@ -76,9 +80,79 @@ def test_the_notes_keep_their_shape():
     assert any("haproxy.cfg" in remark for remark in made.remarks)
 
 
-def test_output_is_the_same_each_time():
-    folder = EXAMPLES / "notes"
-    assert export(load(folder, cluster=True)) == export(load(folder, cluster=True))
+@pytest.mark.parametrize("name", ["notes", "chat", "location"])
+def test_output_is_what_it_was(name):
+    """Where a change is meant: kirsch export kubernetes examples/NAME > tests/convert/golden/NAME.yaml"""
+    made = export(load(EXAMPLES / name, cluster=True))
+    assert "---\n".join(made.files.values()) == (GOLDEN / f"{name}.yaml").read_text()
+
+
+def lines(name, values):
+    return st.sampled_from(values).map(lambda value: f"{name}={value}")
+
+
+CONTAINER = st.lists(
+    st.one_of(
+        lines("Environment", ["A=1", '"B=two words" C=3', "D=$(HOME)"]),
+        lines("PublishPort", ["80:8080", "127.0.0.1:81:8081", "53:53/udp"]),
+        lines("Volume", ["data:/data", "other.volume:/o:ro", "/srv:/srv", "/dev/log:/dev/log"]),
+        lines("ReadOnly", ["true", "false"]),
+        lines("DropCapability", ["all", "CAP_CHOWN net_raw"]),
+        lines("User", ["1000", "web"]),
+        lines("HealthCmd", ["pg_isready", "none"]),
+        lines("HealthInterval", ["5s", "500ms"]),
+        lines("StopTimeout", ["5", "infinity"]),
+        lines("Memory", ["512m", "1G"]),
+        lines("Tmpfs", ["/scratch", "/scratch:size=1M"]),
+    ),
+    max_size=8,
+)
+OPTIONS = st.lists(
+    st.one_of(
+        lines("Expose", ["8080 http", "9000/udp", "9100 a-very-long-name-of-a-port"]),
+        lines("Health", ["tcp://:8080", "http://:8080/readyz?x=1"]),
+        lines("Link", ["other", "other:alias", "nobody"]),
+        lines("Secret", ["tls", "Pass_Word:PASSWORD"]),
+        lines("CPU", ["1.5", "50%"]),
+        lines("Memory", ["1G"]),
+        lines("Conflicts", ["web@*", "other.container"]),
+        lines("MachineMetadata", ["zone=a", '"disk=ssd" "disk=nvme"']),
+        lines("Metrics", ["http://:8080/metrics"]),
+        lines("AtATime", ["2"]),
+        lines("Sticky", ["yes"]),
+    ),
+    max_size=8,
+    unique_by=lambda line: line.partition("=")[0],
+)
+RULES = st.lists(
+    st.one_of(
+        lines("MemoryMax", ["1G", "50%", "infinity"]),
+        lines("CPUQuota", ["150%"]),
+        lines("TimeoutStopSec", ["90", "infinity"]),
+        lines("Type", ["oneshot"]),
+        lines("Restart", ["no", "always"]),
+        lines("ExecStartPre", ["/bin/true"]),
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(CONTAINER, OPTIONS, RULES, st.integers(1, 3))
+def test_every_container_becomes_valid_objects_and_the_same_ones_each_time(
+    container, options, rules, instances
+):
+    text = "\n".join(
+        ["[Container]", "Image=localhost/web", *container, "[X-Kirsch]", *options, "[Service]", *rules, ""]
+    )
+    units = {"web@.container": text, "other.container": "[Container]\nImage=x\nVolume=data:/d\n"}
+    start = ("other.container", *(f"web@{number}.container" for number in range(1, instances + 1)))
+    made = export(Application("app", Path(), units, {name: name for name in units}, start))
+    assert made == export(Application("app", Path(), units, {name: name for name in units}, start))
+    for each in objects(made):
+        kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
+    names = [(each["kind"], each["metadata"]["name"]) for each in objects(made)]
+    assert len(names) == len(set(names))
 
 
 def test_a_secrets_value_is_never_written():
@@ -116,12 +190,113 @@ def test_where_a_unit_may_run():
     terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert terms["nodeSelectorTerms"][0]["matchExpressions"] == [
         {"key": "disk", "operator": "In", "values": ["nvme", "ssd"]},
-        {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]},
     ]
+    assert pod["nodeSelector"] == {"topology.kubernetes.io/zone": "a"}
     assert pod["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/zone"
     assert container(found)["resources"]["requests"] == {"cpu": "1500m", "memory": "1073741824"}
     assert "DaemonSet" in one("", "Global=true")[0]
     assert "StatefulSet" in one("", "Sticky=yes")[0]
+
+
+def test_limits_are_those_of_systemd_and_quadlet():
+    found, remarks = one("Memory=512m", "Memory=256M", "[Service]\nCPUQuota=150%\n")
+    assert container(found)["resources"] == {
+        "requests": {"memory": "268435456"},
+        "limits": {"cpu": "1500m", "memory": "536870912"},
+    }
+    assert remarks == ()
+    _, remarks = one("", "", "[Service]\nMemoryMax=50%\nExecStartPre=/bin/true\n")
+    assert remarks == (
+        "web: ExecStartPre=/bin/true of [Service] is not carried over",
+        "web: MemoryMax=50% of [Service] is no amount that Kubernetes has",
+    )
+
+
+def test_a_release_is_a_rollout():
+    text = "[Container]\nImage=web\n[X-Kirsch]\nAtATime=2\n"
+    units, release = {"web.container": text}, {"healthy_for": "10s", "deadline": 50, "canary": 1}
+    made = export(Application("app", Path(), units, units, ("web.container",), release=release))
+    spec = objects(made)[0]["spec"]
+    assert (spec["minReadySeconds"], spec["progressDeadlineSeconds"]) == (10, 61)
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 2, "maxSurge": 0}
+    assert made.remarks == ("web: Kubernetes has no canaries: every pod is replaced",)
+
+
+def test_what_never_ends_ends_after_a_day():
+    found, _ = one("", "", "[Service]\nTimeoutStopSec=infinity\n")
+    assert found["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 86403
+
+
+def test_kubernetes_fills_in_no_variable_of_its_own():
+    found, _ = one("Environment=A=$(HOME)\nExec=echo $(A)")
+    assert {"name": "A", "value": "$$(HOME)"} in container(found)["env"]
+    assert container(found)["args"] == ["echo", "$$(A)"]
+
+
+def test_a_volume_of_several_services_has_one_claim():
+    texts = {
+        "web.container": "[Container]\nImage=web\nVolume=data:/data\n",
+        "copy.container": "[Container]\nImage=copy\nVolume=data:/data:ro\n[Service]\nType=oneshot\n",
+        "copy.timer": "[Timer]\nOnCalendar=daily\nOnCalendar=Mon 10:00\nPersistent=true\n",
+    }
+    made = export(Application("app", Path(), texts, {name: name for name in texts}, tuple(texts)))
+    # The timer's file is not written over the container's.
+    assert [*made.files] == ["web.yaml", "copy.yaml"]
+    found = objects(made)
+    assert [each["kind"] for each in found] == ["PersistentVolumeClaim", "StatefulSet", "CronJob"]
+    assert "volumeClaimTemplates" not in found[1]["spec"]
+    assert found[2]["spec"]["schedule"] == "0 0 * * *"
+    assert [remark for remark in made.remarks if "copy" in remark and "schedule" in remark] == [
+        "copy: a CronJob has one schedule: 0 10 * * 1 needs one of its own"
+    ]
+    assert "copy: Persistent=true of [Timer] is not carried over" in made.remarks
+
+
+def test_a_port_of_this_machine_alone_is_no_load_balancers():
+    found, remarks = one("PublishPort=127.0.0.1:80:8080")
+    assert "type" not in found["Service"]["spec"]
+    assert remarks == (
+        "web: port 8080 is published on this machine only: kubectl port-forward service/web 80 does that",
+    )
+
+
+def test_metrics_and_a_description_are_annotations():
+    found, _ = one("", "Metrics=http://:9000/metrics", "[Unit]\nDescription=The page\n")
+    assert found["Deployment"]["metadata"]["annotations"] == {"kubernetes.io/description": "The page"}
+    assert found["Deployment"]["spec"]["template"]["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "9000",
+        "prometheus.io/path": "/metrics",
+    }
+
+
+def test_haproxy_runs_where_it_is_asked_for():
+    configuration = (EXAMPLES / "chat/balancer/haproxy.cfg").read_text()
+    balancers = {"balancer/haproxy.cfg": configuration}
+    made = export(load(EXAMPLES / "chat", cluster=True), balancers=balancers)
+    found = {(each["kind"], each["metadata"]["name"]): each for each in objects(made)}
+    assert ("Ingress", "lb") not in found
+    assert "chat-pods:8080" in found["ConfigMap", "lb"]["data"]["haproxy.cfg"]
+    assert found["Service", "chat-pods"]["spec"]["clusterIP"] == "None"
+    pod = found["DaemonSet", "lb"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"] == ["haproxy"]
+    assert found["Service", "lb"]["spec"]["type"] == "LoadBalancer"
+    for each in objects(made):
+        kubernetes_validate.validate(each, VERSIONS[0], strict=True)
+
+
+def test_values_of_secrets_are_written_where_they_are_given():
+    text = "[Container]\nImage=web\n[X-Kirsch]\nSecret=Pass_Word:PASSWORD\nSecret=tls\n"
+    units = {"web.container": text}
+    made = export(
+        Application("app", Path(), units, units, ("web.container",)), secrets={"Pass_Word": b"\x00x"}
+    )
+    found = {each["kind"]: each for each in objects(made)}
+    assert found["Secret"]["metadata"]["name"] == "pass-word"
+    assert found["Secret"]["data"] == {"value": "AHg="}
+    reference = container(found)["env"][-2]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "pass-word", "key": "value"}
+    assert made.remarks == ("create the secret: kubectl create secret generic tls --from-file=value=FILE",)
 
 
 def test_published_ports_are_a_load_balancers():
@@ -187,6 +362,17 @@ class TestCommand:
     def test_on_standard_output(self, tmp_path):
         done = self.run("kubernetes", EXAMPLES / "location")
         assert [each["kind"] for each in yaml.safe_load_all(done.stdout)] == ["Deployment", "Service"]
+
+    def test_secrets_that_up_made(self, tmp_path):
+        shutil.copytree(EXAMPLES / "chat", tmp_path / "chat", ignore=shutil.ignore_patterns(".kirsch"))
+        done = self.run("kubernetes", "--with-secrets", tmp_path / "chat")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        (tmp_path / "chat/.kirsch/secrets").mkdir(parents=True)
+        (tmp_path / "chat/.kirsch/secrets/chat-broker").write_text("secret")
+        done = self.run("kubernetes", "--with-secrets", "--haproxy", tmp_path / "chat")
+        found = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+        assert found["Secret"]["data"] == {"value": "c2VjcmV0"}
+        assert "ConfigMap" in found
 
     def test_a_folder_that_is_no_application(self, tmp_path):
         done = self.run("kubernetes", cwd=tmp_path)

@@ -31,11 +31,13 @@ import_ = Noun("import")
         "--registry", metavar="HOST/PATH", help="takes the place of localhost in names of images", default=""
     ),
     option("--tag", metavar="TAG", help="the tag of the application's own images (latest)", default="latest"),
+    flag("--with-secrets", help="write the values too that `kirsch up` has for secrets here"),
+    flag("--haproxy", help="run a balancer's HAProxy; without it an Ingress takes its place"),
     OUTPUT,
     REPORT,
     text="Everything that kirsch.toml starts is written as YAML, a file for each service. What Kubernetes "
     "has no counterpart for is a comment in the file and a line on standard error. Secrets are named, their "
-    "values are not written.",
+    "values are not written unless that is asked for.",
     example="kirsch export kubernetes examples/notes -o deploy",
 )
 def kubernetes(options: Options) -> int:
@@ -43,7 +45,14 @@ def kubernetes(options: Options) -> int:
     from kirsch.cluster.convert.kubernetes import export as exported
 
     application = load(Path(options.directory), cluster=True)
-    made = exported(application, namespace=options.namespace, registry=options.registry, tag=options.tag)
+    made = exported(
+        application,
+        namespace=options.namespace,
+        registry=options.registry,
+        tag=options.tag,
+        secrets=_values(application) if options.with_secrets else None,
+        balancers=_configurations(application) if options.haproxy else None,
+    )
     _give(options, made.files, made.remarks, options.output)
     return 0
 
@@ -236,6 +245,19 @@ def _exported(options: Options, export: Callable[[Application, Mapping[str, str]
     made = export(application, _configurations(application))
     _give(options, made.files, made.remarks, options.output)
     return 0
+
+
+def _values(application: Application) -> dict[str, bytes]:
+    """The secrets that `kirsch up` made or was given in an application's folder, by name. Raises Failure."""
+    from kirsch.cluster.secrets import FileSecrets
+
+    folder = application.state / "secrets"
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not there: `kirsch up {application.directory}` makes secrets up")
+    try:
+        return FileSecrets(folder).values()
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}") from None
 
 
 def _configurations(application: Application) -> dict[str, str]:

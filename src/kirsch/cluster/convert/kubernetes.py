@@ -4,394 +4,269 @@ Instances of one template become one workload. Whatever has no counterpart is a 
 remark for the person, never silently gone.
 """
 
-import math
-import re
-from collections.abc import Iterable, Iterator
-from copy import deepcopy
-from typing import Any
+import base64
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 import yaml
 
 from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
+from kirsch.cluster.convert.calendar import cron
+from kirsch.cluster.convert.pod import LABEL, PART_OF, Object, object_name, pod_of
 from kirsch.cluster.convert.service import (
-    CREDENTIALS,
-    LOCAL,
+    CONFIGURATION,
     Service,
     aliases_of,
     dns_name,
     services_of,
+    with_servers,
 )
-from kirsch.cluster.model.links import SERVING, targets, variables
-from kirsch.unit import matches, parse_timespan, split_words
+from kirsch.unit import Policy
+from kirsch.unit.name import uses_instance
+from kirsch.unit.release import read_policy
 
-Object = dict[str, Any]
-
-LABEL = "app.kubernetes.io/name"
-PART_OF = "app.kubernetes.io/part-of"
-# Seconds that a pod answers after its Service has dropped it, for balancers that learn of it late.
-LEAVING = 3
-GRACE = 30
-# Keys of machine metadata that nodes have as well-known labels.
-TOPOLOGY = {
-    "hostname": "kubernetes.io/hostname",
-    "zone": "topology.kubernetes.io/zone",
-    "region": "topology.kubernetes.io/region",
-    "arch": "kubernetes.io/arch",
+MANAGED_BY = "app.kubernetes.io/managed-by"
+# Sorts before every other file: `kubectl apply -f FOLDER` goes by name.
+NAMESPACE_FILE = "00-namespace.yaml"
+# What Quadlet and systemd do anyway, what is told elsewhere, and words for people.
+PASSED_OVER = {
+    "Unit": frozenset(("Description", "Documentation")),
+    "Service": frozenset(
+        ("Type", "Restart", "RestartSec", "TimeoutStopSec", "TimeoutStartSec", "MemoryMax", "CPUQuota")
+    ),
+    "Timer": frozenset(("OnCalendar", "Unit")),
 }
-# Directives of [Container] that are carried over here; every other one is told.
-CARRIED = frozenset(
-    [
-        "Image",
-        "Exec",
-        "Entrypoint",
-        "Environment",
-        "PublishPort",
-        "Volume",
-        "Tmpfs",
-        "ReadOnly",
-        "ReadOnlyTmpfs",
-        "NoNewPrivileges",
-        "DropCapability",
-        "AddCapability",
-        "User",
-        "Group",
-        "WorkingDir",
-        "StopTimeout",
-        "HealthCmd",
-        "HealthInterval",
-        "HealthTimeout",
-        "HealthRetries",
-        "HealthStartPeriod",
-        "ContainerName",
-        "HostName",
-    ]
-)
-# Podman puts these in memory beside a read-only root.
-SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108
-_CALENDAR = {
-    "hourly": "0 * * * *",
-    "daily": "0 0 * * *",
-    "weekly": "0 0 * * 1",
-    "monthly": "0 0 1 * *",
-    "yearly": "0 0 1 1 *",
+# What Kubernetes' rollouts do not have, of [release] and of the options that go before it.
+STEPS = {
+    "canary": "Kubernetes has no canaries: every pod is replaced",
+    "promote": "Kubernetes has no canaries, so nothing is promoted",
+    "on_failure": "a rollout that fails stops, as with on_failure=pause: kubectl rollout undo goes back",
+    "command": "nothing runs the release's command: run it as a Job before the objects are applied",
 }
-_DAYS = {day: number for number, day in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
-_TIME = re.compile(
-    r"(?:(?P<days>[A-Za-z,.]+)\s+)?(?:\*-\*-(?P<day>\*|\d+)\s+)?(?P<hour>\d+):(?P<minute>\d+)(?::0+)?"
-)
 
 
 def export(
-    application: Application, *, namespace: str = "", registry: str = "", tag: str = "latest"
+    application: Application,
+    *,
+    namespace: str = "",
+    registry: str = "",
+    tag: str = "latest",
+    secrets: Mapping[str, bytes] | None = None,
+    balancers: Mapping[str, str] | None = None,
 ) -> Converted:
-    """Return an application's Kubernetes objects. Raises UnitError for a unit file that is wrong.
+    """Return an application's Kubernetes objects, a file for each service. Raises UnitError.
 
     `registry` takes the place of localhost/ in names of images, with `tag`; with `namespace` every object
-    names it, and it is made first.
+    names it, and it is made first. `secrets` are values to write, by name; without them Secrets are only
+    referred to. `balancers` are the texts of haproxy.cfg by their paths: with them HAProxy runs, without
+    them an Ingress takes its place.
     """
     services = list(services_of(application))
-    remarks: list[str] = []
+    objects: dict[str, list[Object]] = {}
+    remarks: dict[str, list[str]] = {}
+    for service in services:
+        context = _Context(application, services, registry, tag, balancers)
+        objects.setdefault(service.name, []).extend(context.objects(service))
+        # In one line each: they are comments too.
+        told = [f"{service.name}: {' '.join(text.split())}" for text in dict.fromkeys(service.remarks)]
+        remarks.setdefault(service.name, []).extend(told)
+    values = secrets or {}
+    for name in sorted({secret.name for service in services for secret in service.options.secrets}):
+        if name in values:
+            objects.setdefault("secrets", []).append(_secret(name, values[name], application))
+        else:
+            inside = f" --namespace {namespace}" if namespace else ""
+            create = f"kubectl create secret generic {object_name(name)}{inside} --from-file=value=FILE"
+            remarks.setdefault("", []).append(f"create the secret: {create}")
     files: dict[str, str] = {}
     if namespace:
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-        files["namespace.yaml"] = _text([made], [])
-    for service in services:
-        objects = list(_objects(service, services, application, registry, tag))
-        for each in objects:
+        labels = {PART_OF: dns_name(application.name), MANAGED_BY: "kirsch"}
+        meta = {"name": namespace, "labels": labels}
+        files[NAMESPACE_FILE] = _text([{"apiVersion": "v1", "kind": "Namespace", "metadata": meta}], [])
+    for name, found in objects.items():
+        for each in found:
             each["metadata"] |= {"namespace": namespace} if namespace else {}
-        said = [f"{service.name}: {remark}" for remark in service.remarks]
-        remarks += said
-        files[f"{service.name}.yaml"] = _text(objects, said)
-    if secrets := sorted({secret.name for service in services for secret in service.options.secrets}):
-        create = "kubectl create secret generic"
-        inside = f" --namespace {namespace}" if namespace else ""
-        remarks += [f"create the secret: {create} {name}{inside} --from-file=value=FILE" for name in secrets]
-    return Converted(files, tuple(remarks))
+        if text := _text(found, remarks.get(name, [])):
+            files[f"{name}.yaml"] = text
+    return Converted(files, tuple(remark for told in remarks.values() for remark in told))
 
 
-def _objects(
-    service: Service, services: list[Service], application: Application, registry: str, tag: str
-) -> Iterator[Object]:
-    """The objects of one service; adds remarks about what has none."""
-    match service.unit.type:
-        case "container" if service.backends:
-            yield from _ingress(service, services)
-        case "container" if service.last("Type", section="Service") == "oneshot":
-            yield from _cron_job(service, services, application, registry, tag)
-        case "container":
-            yield from _claims(service, application)
-            yield _workload(service, services, application, registry, tag)
-            yield from _endpoints(service, services, application)
-        case "timer":
-            if not _timed(service, services):
-                service.remarks.append("no container of the application is started by this timer")
-        case kind:
-            service.remarks.append(f"a .{kind} unit has no counterpart: Kubernetes runs containers")
+class _Context:
+    """An application as it is exported, and what was asked for."""
 
+    def __init__(
+        self,
+        application: Application,
+        services: list[Service],
+        registry: str,
+        tag: str,
+        balancers: Mapping[str, str] | None,
+    ) -> None:
+        self.application, self.services = application, services
+        self.registry, self.tag, self.balancers = registry, tag, balancers
+        users = Counter(name for each in services for name in each.volume_names)
+        # Volumes that several services mount: no pod has one of its own.
+        self.shared = {name for name, count in users.items() if count > 1}
 
-def _meta(service: Service, application: Application, name: str = "") -> Object:
-    labels = {
-        LABEL: service.name,
-        PART_OF: dns_name(application.name),
-        "app.kubernetes.io/managed-by": "kirsch",
-    }
-    return {"name": name or service.name, "labels": labels}
+    def objects(self, service: Service) -> Iterator[Object]:
+        """Yield the objects of one service, and add remarks about what has none."""
+        self._tell(service)
+        match service.unit.type:
+            case "container" if service.backends and not self._balanced(service):
+                yield from self._ingress(service)
+            case "container" if service.last("Type", section="Service") == "oneshot":
+                yield from self._claims(service)
+                yield self._cron_job(service)
+            case "container":
+                yield from self._claims(service)
+                yield from self._configuration(service)
+                yield self._workload(service)
+                yield from self._endpoints(service)
+            case "timer":
+                if not self._timed(service):
+                    service.remarks.append("no container of the application is started by this timer")
+            case kind:
+                service.remarks.append(f"a .{kind} unit has no counterpart: Kubernetes runs containers")
 
+    def _tell(self, service: Service) -> None:
+        """Add remarks about directives of systemd, and steps of a release, that are not carried over."""
+        if service.unit.type not in ("container", "timer"):
+            return
+        for section, known in PASSED_OVER.items():
+            for entry in service.file.entries(section):
+                if entry.name not in known:
+                    service.remarks.append(f"{entry.name}={entry.value} of [{section}] is not carried over")
+        if len(service.units) > 1:
+            for entry in service.file.entries("Container"):
+                if uses_instance(entry.value) and entry.name != "Volume":
+                    service.remarks.append(
+                        f"{entry.name}={entry.value}: all pods have what the first instance has"
+                    )
+        changed = {*read_policy(self.application.release).changes(), *dict(service.options.policy)}
+        for name in STEPS:
+            if name in changed and service.unit.type == "container":
+                service.remarks.append(STEPS[name])
 
-def _kind(service: Service) -> str:
-    """The kind of workload that a service becomes."""
-    if service.options.is_global:
-        return "DaemonSet"
-    return "StatefulSet" if service.options.sticky or service.volumes else "Deployment"
-
-
-def _workload(
-    service: Service, services: list[Service], application: Application, registry: str, tag: str
-) -> Object:
-    labels = {LABEL: service.name}
-    spec: Object = {"selector": {"matchLabels": labels}}
-    pod = {"metadata": {"labels": labels | {PART_OF: dns_name(application.name)}}}
-    pod["spec"] = _pod(service, services, registry, tag)
-    kind = _kind(service)
-    if kind != "DaemonSet":
-        spec["replicas"] = len(service.units)
-    if kind == "StatefulSet":
-        spec["serviceName"] = service.name
-        if len(service.units) > 1 and service.volumes:
-            service.remarks.append("its pods share one volume claim, which then needs ReadWriteMany")
-    if kind == "Deployment":
-        spec |= {
-            "minReadySeconds": 5,
-            "progressDeadlineSeconds": 120,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
+    def _meta(self, service: Service, name: str = "") -> Object:
+        labels = {
+            LABEL: service.name,
+            PART_OF: dns_name(self.application.name),
+            MANAGED_BY: "kirsch",
         }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": kind,
-        "metadata": _meta(service, application),
-        "spec": spec | {"template": pod},
-    }
+        description = service.last("Description", section="Unit")
+        annotations = {"annotations": {"kubernetes.io/description": description}} if description else {}
+        return {"name": name or service.name, "labels": labels} | annotations
 
+    def _pod(self, service: Service) -> Object:
+        pod = pod_of(service, self.services, self.registry, self.tag)
+        if self._balanced(service):
+            # HAProxy is PID 1 of its container, and finds the servers by itself.
+            container = pod["containers"][0]
+            container |= {"command": ["haproxy"], "args": ["-W", "-db", "-f", CONFIGURATION]}
+            mount = {"name": "haproxy", "mountPath": CONFIGURATION, "subPath": "haproxy.cfg"}
+            container["volumeMounts"] = [*container.get("volumeMounts", []), mount | {"readOnly": True}]
+            volume = {"name": "haproxy", "configMap": {"name": service.name}}
+            pod["volumes"] = [*pod.get("volumes", []), volume]
+        return pod
 
-def _pod(service: Service, services: list[Service], registry: str, tag: str) -> Object:
-    """The pod of a unit: its container, volumes, and where it may run."""
-    for entry in service.file.entries("Container"):
-        if entry.name not in CARRIED:
-            service.remarks.append(f"{entry.name}={entry.value} of [Container] is not carried over")
-    mounts, volumes = _volumes(service)
-    container: Object = {"name": service.name, "image": _image(service.last("Image"), registry, tag)}
-    if entrypoint := service.last("Entrypoint"):
-        container["command"] = _command(entrypoint)
-    if arguments := service.last("Exec"):
-        container["args"] = split_words(arguments)
-    if directory := service.last("WorkingDir"):
-        container["workingDir"] = directory
-    container["env"] = list(_environment(service, services))
-    if ports := _ports(service):
-        container["ports"] = ports
-    container |= _probes(service)
-    requests = {"cpu": _cores(service.options.cpu), "memory": str(service.options.memory)}
-    if wanted := {key: value for key, value in requests.items() if value not in ("", "0")}:
-        container["resources"] = {"requests": wanted}
-    container["securityContext"] = _security(service)
-    if mounts:
-        container["volumeMounts"] = mounts
-    pod: Object = {"containers": [container], "terminationGracePeriodSeconds": _grace(service)}
-    # Kubernetes' own variables of Services look like links' and would hide them.
-    pod["enableServiceLinks"] = False
-    if host := service.last("HostName"):
-        pod["hostname"] = host
-    if volumes:
-        pod["volumes"] = volumes
-    return pod | _placement(service, services)
-
-
-def _environment(service: Service, services: list[Service]) -> Iterator[Object]:
-    """Variables as kirsch gives them: the unit's own, its links', its secrets'."""
-    yield {"name": "KIRSCH_ADDRESS", "value": "0.0.0.0"}  # noqa: S104
-    for name in ("KIRSCH_UNIT", "KIRSCH_INSTANCE"):
-        yield {"name": name, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    for text in service.texts("Environment"):
-        for word in split_words(text):
-            name, _, value = word.partition("=")
-            yield {"name": name, "value": value}
-    endpoints = [other.endpoint(other.name) for other in services if other.unit.type in SERVING]
-    for link in service.options.links:
-        if not any(targets(link, unit) for other in services for unit in other.units):
-            service.remarks.append(f"Link={link.target} leads to no unit of the application")
-    for name, value in sorted(variables(service.unit, service.options.links, endpoints).items()):
-        yield {"name": name, "value": value}
-    for secret in service.options.secrets:
-        if secret.env:
-            key = {"name": secret.name, "key": "value"}
-            yield {"name": secret.env, "valueFrom": {"secretKeyRef": key}}
-    if any(not secret.env for secret in service.options.secrets):
-        yield {"name": "CREDENTIALS_DIRECTORY", "value": CREDENTIALS}
-
-
-def _ports(service: Service) -> list[Object]:
-    return [
-        {"containerPort": port.number, "protocol": port.protocol.upper()} | _named(port.name)
-        for port in service.options.expose
-    ]
-
-
-def _named(name: str | None) -> Object:
-    return {"name": dns_name(name)[:15]} if name else {}
-
-
-def _probes(service: Service) -> Object:
-    health = service.options.health
-    if health is None:
-        return {}
-    match health.kind:
-        case "http":
-            check: Object = {"httpGet": {"path": health.path, "port": health.port}}
-        case "tcp":
-            check = {"tcpSocket": {"port": health.port}}
-        case _:
-            check = {"exec": {"command": list(health.command)}}
-    interval = health.interval if health.interval and health.interval != math.inf else 2
-    check |= {"periodSeconds": max(1, round(interval)), "timeoutSeconds": max(1, round(health.timeout or 2))}
-    start = max(60, round(health.start_period or 0))
-    # Objects of their own, or YAML would tie the two together with an anchor.
-    return {
-        "startupProbe": deepcopy(check) | {"failureThreshold": math.ceil(start / check["periodSeconds"])},
-        "readinessProbe": check | {"failureThreshold": health.retries or 3},
-        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVING}}},
-    }
-
-
-def _security(service: Service) -> Object:
-    context: Object = {"allowPrivilegeEscalation": not service.on("NoNewPrivileges")}
-    if service.on("ReadOnly"):
-        context["readOnlyRootFilesystem"] = True
-    drop = [word.upper() for text in service.texts("DropCapability") for word in text.split()]
-    add = [
-        word.upper().removeprefix("CAP_") for text in service.texts("AddCapability") for word in text.split()
-    ]
-    if drop or add:
-        names = {"drop": [word.removeprefix("CAP_") for word in drop], "add": add}
-        context["capabilities"] = {key: value for key, value in names.items() if value}
-    for directive, key in (("User", "runAsUser"), ("Group", "runAsGroup")):
-        value = service.last(directive)
-        if value.isdecimal():
-            context[key] = int(value)
-        elif value:
-            service.remarks.append(
-                f"{directive}={value} is a name: Kubernetes takes numbers, so the image decides"
-            )
-    return context
-
-
-def _volumes(service: Service) -> tuple[list[Object], list[Object]]:
-    """The container's mounts and the pod's volumes."""
-    mounts: list[Object] = []
-    volumes: list[Object] = []
-
-    def add(name: str, path: str, source: Object, **more: Any) -> None:
-        mounts.append({"name": name, "mountPath": path} | more)
-        if not any(volume["name"] == name for volume in volumes):
-            volumes.append({"name": name} | source)
-
-    for host, path, read_only in service.mounts:
-        more = {"readOnly": True} if read_only else {}
-        if not host.startswith(("/", ".")):
-            add(dns_name(host), path, {"persistentVolumeClaim": {"claimName": dns_name(host)}}, **more)
-        elif host == "/dev/log":
-            service.remarks.append("Volume=/dev/log is left out: Kubernetes reads what the container prints")
-        else:
-            service.remarks.append(f"Volume={host}: every node has to have this path, and nothing keeps it")
-            add(dns_name(f"host{host}"), path, {"hostPath": {"path": host}}, **more)
-    scratch = [text.partition(":")[0] for text in service.texts("Tmpfs")]
-    if service.on("ReadOnly") and service.last("ReadOnlyTmpfs", "true") not in ("false", "no", "off", "0"):
-        scratch += [path for path in SCRATCH if path not in scratch]
-    for path in scratch:
-        add(dns_name(f"tmpfs{path}"), path, {"emptyDir": {"medium": "Memory"}})
-    for secret in service.options.secrets:
-        if not secret.env:
-            items = [{"key": "value", "path": secret.name}]
-            source = {"secret": {"secretName": secret.name, "items": items}}
-            add(
-                dns_name(f"secret-{secret.name}"),
-                f"{CREDENTIALS}/{secret.name}",
-                source,
-                subPath=secret.name,
-                readOnly=True,
-            )
-    return mounts, volumes
-
-
-def _claims(service: Service, application: Application) -> Iterator[Object]:
-    for name in dict.fromkeys(host for host, _, _ in service.volumes):
-        yield {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": _meta(service, application, dns_name(name)),
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-        }
-        service.remarks.append(f"the volume {name} asks for 1Gi: write what it needs into the claim")
-
-
-def _placement(service: Service, services: list[Service]) -> Object:
-    """Constraints on the nodes of a pod, from the options that say where a unit may run."""
-    options, affinity, placed = service.options, dict[str, Any](), dict[str, Any]()
-    if options.spread:
-        key = TOPOLOGY.get(options.spread, options.spread)
-        placed["topologySpreadConstraints"] = [
-            {
-                "maxSkew": 1,
-                "topologyKey": key,
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {LABEL: service.name}},
+    def _template(self, service: Service) -> Object:
+        meta: Object = {"labels": {LABEL: service.name, PART_OF: dns_name(self.application.name)}}
+        if metrics := service.options.metrics:
+            # What Prometheus' usual configuration for pods reads.
+            meta["annotations"] = {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(metrics.port),
+                "prometheus.io/path": metrics.path,
             }
+        return {"metadata": meta, "spec": self._pod(service)}
+
+    def _workload(self, service: Service) -> Object:
+        """A Deployment; a StatefulSet for what holds data; a DaemonSet for what runs everywhere."""
+        policy = read_policy(self.application.release).with_changes(dict(service.options.policy))
+        healthy = round(policy.healthy_for)
+        spec: Object = {"selector": {"matchLabels": {LABEL: service.name}}}
+        if service.options.is_global:
+            kind = "DaemonSet"
+            spec |= {"minReadySeconds": healthy, "updateStrategy": _rolling(policy)}
+        elif service.options.sticky or service.volumes:
+            kind = "StatefulSet"
+            spec |= {"replicas": len(service.units), "serviceName": service.name, "minReadySeconds": healthy}
+        else:
+            kind = "Deployment"
+            spec |= {
+                "replicas": len(service.units),
+                "minReadySeconds": healthy,
+                # Counted from the last pod that was replaced.
+                "progressDeadlineSeconds": round(policy.deadline) + healthy + 1,
+                "strategy": _rolling(policy, maxSurge=0),
+            }
+        if service.last("Restart", "always", "Service") != "always":
+            service.remarks.append(
+                f"a {kind} starts its pods again however they end: Restart= is passed over"
+            )
+        spec["template"] = self._template(service)
+        if claims := self._claim_templates(service):
+            spec["volumeClaimTemplates"] = claims
+            mine = {claim["metadata"]["name"] for claim in claims}
+            pod = spec["template"]["spec"]
+            pod["volumes"] = [each for each in pod["volumes"] if each["name"] not in mine]
+            if not pod["volumes"]:
+                del pod["volumes"]
+        return {"apiVersion": "apps/v1", "kind": kind, "metadata": self._meta(service), "spec": spec}
+
+    def _own(self, service: Service) -> list[str]:
+        """The volumes of which each of its pods has one: those of a StatefulSet that nobody shares."""
+        oneshot = service.last("Type", section="Service") == "oneshot"
+        if service.options.is_global or oneshot:
+            return []
+        return [name for name in service.volume_names if name not in self.shared]
+
+    def _claim_templates(self, service: Service) -> list[Object]:
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": dns_name(name)},
+                "spec": _claim(service, name),
+            }
+            for name in self._own(service)
         ]
-    if options.machine_metadata:
-        terms = [
-            {"key": TOPOLOGY.get(key, key), "operator": "In", "values": sorted(values)}
-            for key, values in options.machine_metadata
-        ]
-        required = {"nodeSelectorTerms": [{"matchExpressions": terms}]}
-        affinity["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": required}
-    apart = [
-        o.name for o in services for glob in options.conflicts if any(matches(glob, u.text) for u in o.units)
-    ]
-    if apart:
-        affinity["podAntiAffinity"] = _pods(dict.fromkeys(apart))
-    beside = [o.name for o in services if any(unit.text in options.machine_of for unit in o.units)]
-    if beside:
-        affinity["podAffinity"] = _pods(beside)
-    for value, words in (
-        (options.machine_id, "MachineID= is not carried over: name the node with nodeName"),
-        (options.replaces, "Replaces= has no counterpart"),
-        (options.on_partition == "stop", "OnPartition=stop: nodes that are cut off keep their pods running"),
-    ):
-        if value:
-            service.remarks.append(words)
-    return placed | ({"affinity": affinity} if affinity else {})
 
+    def _claims(self, service: Service) -> Iterator[Object]:
+        """Claims of volumes that are no single pod's, each beside the first service that mounts it."""
+        own = self._own(service)
+        for name in (name for name in service.volume_names if name not in own):
+            if name in self.shared or service.options.is_global:
+                service.remarks.append(
+                    f"the volume {name} has one claim for several pods: it needs ReadWriteMany where they "
+                    "run on several nodes"
+                )
+            first = next(each for each in self.services if name in each.volume_names)
+            if first is service:
+                meta = self._meta(service, dns_name(name))
+                spec = _claim(service, name)
+                yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
 
-def _pods(names: Iterable[str]) -> Object:
-    return {
-        "requiredDuringSchedulingIgnoredDuringExecution": [
-            {"labelSelector": {"matchLabels": {LABEL: name}}, "topologyKey": "kubernetes.io/hostname"}
-            for name in names
-        ]
-    }
-
-
-def _endpoints(service: Service, services: list[Service], application: Application) -> Iterator[Object]:
-    """The Service of a unit's ports, and one for each other name by which links know it."""
-    exposed = {(port.number, port.protocol): port.name for port in service.options.expose}
-    published = {(port.container, port.protocol): port for port in service.options.published}
-    if not exposed and not published:
-        return
-    aliases = aliases_of(service, services)
-    for name in [
-        service.name,
-        *sorted({dns_name(alias) for alias in aliases} - {other.name for other in services}),
-    ]:
+    def _endpoints(self, service: Service) -> Iterator[Object]:
+        """The Service of a unit's ports, and one for each other name by which links know it."""
+        exposed = {(port.number, port.protocol): port.name for port in service.options.expose}
+        published = {
+            (port.container, port.protocol): port
+            for port in service.options.published
+            if port.host_ip not in ("127.0.0.1", "::1")
+        }
+        for port in service.options.published:
+            if port.host_ip in ("127.0.0.1", "::1"):
+                service.remarks.append(
+                    f"port {port.container} is published on this machine only: "
+                    f"kubectl port-forward service/{service.name} {port.host or port.container} does that"
+                )
+                published.setdefault((port.container, port.protocol), port)
+        if not exposed and not published:
+            return
+        public = any(port.host_ip not in ("127.0.0.1", "::1") for port in published.values())
+        names = {dns_name(alias) for alias in aliases_of(service, self.services)}
         ports = [
             {
                 "name": dns_name(exposed.get(key) or f"{key[1]}-{key[0]}")[:15],
@@ -401,125 +276,129 @@ def _endpoints(service: Service, services: list[Service], application: Applicati
             }
             for key in dict.fromkeys([*exposed, *published])
         ]
-        spec: Object = {"selector": {LABEL: service.name}, "ports": ports}
-        if name == service.name and published:
-            spec["type"] = "LoadBalancer"
+        for name in [service.name, *sorted(names - {other.name for other in self.services})]:
+            spec: Object = {"selector": {LABEL: service.name}, "ports": [dict(port) for port in ports]}
+            if name == service.name and public:
+                spec["type"] = "LoadBalancer"
+            yield {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": self._meta(service, name),
+                "spec": spec,
+            }
+
+    def _balanced(self, service: Service) -> bool:
+        """True for a balancer that runs HAProxy here: it was asked for, and its haproxy.cfg is known."""
+        return bool(self.balancers and service.balancer_file in self.balancers)
+
+    def _configuration(self, service: Service) -> Iterator[Object]:
+        """The haproxy.cfg of a balancer, and for each backend a name under which DNS has every ready pod."""
+        if not self._balanced(service) or self.balancers is None:
+            return
+        text = with_servers(self.balancers[service.balancer_file], service, self.services, name=_pods_of)
         yield {
             "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": _meta(service, application, name),
-            "spec": spec,
+            "kind": "ConfigMap",
+            "metadata": self._meta(service),
+            "data": {"haproxy.cfg": text},
+        }
+        for target in sorted({target for _, target, _ in service.backends}):
+            other = next((each for each in self.services if each.unit.service == target), None)
+            if other is not None:
+                yield {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": self._meta(service, _pods_of(other.name)),
+                    "spec": {"clusterIP": "None", "selector": {LABEL: other.name}},
+                }
+
+    def _ingress(self, service: Service) -> Iterator[Object]:
+        """An Ingress in place of a balancer: its first backend takes every path."""
+        _, target, port = service.backends[0]
+        other = next((each for each in self.services if each.unit.service == target), None)
+        if other is None:
+            service.remarks.append(
+                f"its backend {target} is no service of the application, so nothing is exported"
+            )
+            return
+        chosen = {"number": int(port)} if port.isdecimal() else {"name": dns_name(port)[:15]}
+        backend = {"service": {"name": other.name, "port": chosen}}
+        paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+        service.remarks.append(
+            "an Ingress takes HAProxy's place: the rules of its haproxy.cfg are not carried over"
+        )
+        for _, name, _ in service.backends[1:]:
+            service.remarks.append(f"the backend {name} needs a rule of its own in the Ingress")
+        yield {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": self._meta(service),
+            "spec": {"rules": [{"http": {"paths": paths}}]},
+        }
+
+    def _timed(self, timer: Service) -> Service | None:
+        """The container that a timer starts."""
+        wanted = timer.last("Unit", f"{timer.unit.service}.service", "Timer").rpartition(".")[0]
+        return next((each for each in self.services if each.unit.text == f"{wanted}.container"), None)
+
+    def _cron_job(self, service: Service) -> Object:
+        """A CronJob for a container that runs to its end; suspended where no timer starts it."""
+        timers = [
+            each for each in self.services if each.unit.type == "timer" and self._timed(each) is service
+        ]
+        calendars = [text for timer in timers for text in timer.texts("OnCalendar", "Timer")]
+        schedules = [found for text in calendars if (found := cron(text))]
+        for text in calendars:
+            if cron(text) is None:
+                service.remarks.append(
+                    f"OnCalendar={text} is no schedule that cron has: write one into the CronJob"
+                )
+        for schedule in schedules[1:]:
+            service.remarks.append(f"a CronJob has one schedule: {schedule} needs one of its own")
+        if not schedules:
+            service.remarks.append(
+                f"no timer starts it: kubectl create job --from=cronjob/{service.name} NAME does"
+            )
+        template = self._template(service)
+        template["spec"]["restartPolicy"] = "Never"
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": self._meta(service),
+            "spec": {
+                "schedule": schedules[0] if schedules else "0 0 1 1 *",
+                "suspend": not schedules,
+                "concurrencyPolicy": "Forbid",
+                "jobTemplate": {"spec": {"template": template}},
+            },
         }
 
 
-def _ingress(service: Service, services: list[Service]) -> Iterator[Object]:
-    """An Ingress in place of a balancer: its first backend takes every path."""
-    _, target, port = service.backends[0]
-    other = next((each for each in services if each.unit.service == target), None)
-    if other is None:
-        service.remarks.append(
-            f"its backend {target} is no service of the application, so nothing is exported"
-        )
-        return
-    chosen = {"number": int(port)} if port.isdecimal() else {"name": dns_name(port)[:15]}
-    backend = {"service": {"name": other.name, "port": chosen}}
-    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
-    service.remarks.append(
-        "an Ingress takes HAProxy's place: the rules of its haproxy.cfg are not carried over"
-    )
-    for _, name, _ in service.backends[1:]:
-        service.remarks.append(f"the backend {name} needs a rule of its own in the Ingress")
-    yield {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": {"name": service.name, "labels": {LABEL: service.name}},
-        "spec": {"rules": [{"http": {"paths": paths}}]},
-    }
+def _rolling(policy: Policy, **more: int) -> Object:
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": policy.at_a_time} | more}
 
 
-def _timed(timer: Service, services: list[Service]) -> Service | None:
-    """The container that a timer starts."""
-    wanted = timer.last("Unit", f"{timer.unit.service}.service", "Timer").rpartition(".")[0]
-    return next((each for each in services if each.unit.text == f"{wanted}.container"), None)
+def _pods_of(name: str) -> str:
+    """The name that DNS has for every pod of a service, not for the service's one address."""
+    return f"{name[:58]}-pods"
 
 
-def _cron_job(
-    service: Service, services: list[Service], application: Application, registry: str, tag: str
-) -> Iterator[Object]:
-    """A CronJob for a container that runs to its end; suspended where no timer starts it."""
-    timers = [each for each in services if each.unit.type == "timer" and _timed(each, services) is service]
-    calendars = [text for timer in timers for text in timer.texts("OnCalendar", "Timer")]
-    schedules = [found for text in calendars if (found := cron(text))]
-    for text in calendars:
-        if cron(text) is None:
-            service.remarks.append(
-                f"OnCalendar={text} is no schedule that cron has: write one into the CronJob"
-            )
-    pod = _pod(service, services, registry, tag)
-    pod["restartPolicy"] = "Never"
-    yield from _claims(service, application)
-    yield {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "metadata": _meta(service, application),
-        "spec": {
-            "schedule": schedules[0] if schedules else "0 0 1 1 *",
-            "suspend": not schedules,
-            "concurrencyPolicy": "Forbid",
-            "jobTemplate": {
-                "spec": {"template": {"metadata": {"labels": {LABEL: service.name}}, "spec": pod}}
-            },
+def _claim(service: Service, name: str) -> Object:
+    service.remarks.append(f"the volume {name} asks for 1Gi: write what it needs into the claim")
+    return {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+def _secret(name: str, value: bytes, application: Application) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": object_name(name),
+            "labels": {PART_OF: dns_name(application.name), MANAGED_BY: "kirsch"},
         },
+        "type": "Opaque",
+        "data": {"value": base64.b64encode(value).decode()},
     }
-
-
-def cron(calendar: str) -> str | None:
-    """Return the cron schedule of an OnCalendar= value; None where cron has none (systemd.time(7))."""
-    text = calendar.strip()
-    if text.lower() in _CALENDAR:
-        return _CALENDAR[text.lower()]
-    found = _TIME.fullmatch(text)
-    if not found:
-        return None
-    days = _weekdays(found["days"] or "")
-    if days is None or int(found["hour"]) > 23 or int(found["minute"]) > 59:
-        return None
-    day = found["day"] or "*"
-    return f"{int(found['minute'])} {int(found['hour'])} {day.lstrip('0') or '*'} * {days}"
-
-
-def _weekdays(text: str) -> str | None:
-    """Mon,Wed or Mon..Fri as cron writes them; None for what is no weekday."""
-    parts = []
-    for part in filter(None, text.lower().split(",")):
-        names = [_DAYS.get(name[:3]) for name in part.split("..")]
-        if None in names or len(names) > 2:
-            return None
-        parts.append("-".join(map(str, names)))
-    return ",".join(parts) or "*"
-
-
-def _grace(service: Service) -> int:
-    """Seconds between SIGTERM and SIGKILL, the time before SIGTERM included."""
-    text = service.last("StopTimeout") or service.last("TimeoutStopSec", section="Service")
-    return round(parse_timespan(text)) + LEAVING if text else GRACE
-
-
-def _image(name: str, registry: str, tag: str) -> str:
-    if not name.startswith(LOCAL):
-        return name
-    path = name.removeprefix(LOCAL)
-    named = path if ":" in path.rpartition("/")[2] else f"{path}:{tag}"
-    return f"{registry}/{named}" if registry else f"{LOCAL}{named}"
-
-
-def _command(text: str) -> list[str]:
-    words = yaml.safe_load(text) if text.startswith("[") else split_words(text)
-    return [str(word) for word in words]
-
-
-def _cores(cpu: float) -> str:
-    return f"{round(cpu * 1000)}m" if cpu else ""
 
 
 def _text(objects: Iterable[Object], remarks: Iterable[str]) -> str:

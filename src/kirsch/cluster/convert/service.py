@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from kirsch.cluster.application import Application
@@ -37,6 +37,11 @@ class Service:
     def volumes(self) -> list[tuple[str, str, bool]]:
         """Named volumes: name, path in the container, read-only."""
         return [(host, path, ro) for host, path, ro in self.mounts if not host.startswith(("/", "."))]
+
+    @property
+    def volume_names(self) -> list[str]:
+        """Names of the volumes that it mounts, each once."""
+        return list(dict.fromkeys(host for host, _, _ in self.volumes))
 
     @property
     def mounts(self) -> list[tuple[str, str, bool]]:
@@ -132,8 +137,11 @@ def aliases_of(service: Service, services: list[Service]) -> list[str]:
     )
 
 
-def with_servers(text: str, balancer: Service, services: list[Service]) -> str:
-    """Return a haproxy.cfg whose backends find their servers by DNS, every instance behind one name."""
+def with_servers(
+    text: str, balancer: Service, services: list[Service], name: Callable[[str], str] = str
+) -> str:
+    """Return a haproxy.cfg whose backends find their servers by DNS, every instance behind one name: the
+    service's, or what `name` makes of it."""
     lines = []
     for line in text.splitlines():
         lines.append(line)
@@ -144,7 +152,7 @@ def with_servers(text: str, balancer: Service, services: list[Service]) -> str:
             if backend != section[1] or other is None:
                 continue
             number = next((p.number for p in other.options.expose if port in (p.name, str(p.number))), port)
-            found = f"{target}- {len(other.units)} {other.name}:{number}"
+            found = f"{target}- {len(other.units)} {name(other.name)}:{number}"
             lines.append(f"    server-template {found} check resolvers names init-addr last,libc,none")
     resolvers = [
         "",
