@@ -18,6 +18,7 @@ from kirsch.amqp.errors import describe
 
 TIMEOUT = 10.0  # seconds to connect
 PREFETCH = 100
+LATEST = 253_402_214_400_000  # 9999-12-31, the last day that a datetime has in every time zone
 JSON = "application/json"
 _SINCE = re.compile(r"[0-9]{1,6}[smhD]")
 
@@ -52,12 +53,17 @@ class RoomClient:
                 ...
 
     Whoever may publish at the broker is trusted. Every method raises RoomError.
+
+    pika sends heartbeats within its calls only, so the broker ends a connection that is not used for two
+    minutes. The next call connects again; a reader that takes longer than that for one message gets a
+    RoomError, and goes on with `tail(rooms, message.offset + 1)`.
     """
 
     def __init__(self, broker: Broker, name: str = "kirsch") -> None:
         self._broker = broker
         self._name = name
-        parameters = ConnectionParameters(
+        self._closed = False
+        self._parameters = ConnectionParameters(
             broker.host,
             broker.port,
             broker.vhost,
@@ -67,12 +73,7 @@ class RoomClient:
             stack_timeout=TIMEOUT,
             blocked_connection_timeout=TIMEOUT,
         )
-        try:
-            self._connection = BlockingConnection(parameters)
-            self._channel = self._connection.channel()
-            self._channel.confirm_delivery()
-        except (AMQPError, OSError) as error:
-            raise self._error(error) from None
+        self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +83,7 @@ class RoomClient:
 
     def close(self) -> None:
         """Close the connection to the broker; what is being read ends."""
+        self._closed = True
         # What came at the last moment pika rejects, and a stream's broker then ends the connection itself.
         with suppress(AMQPError):
             if self._connection.is_open:
@@ -115,11 +117,14 @@ class RoomClient:
             raise ValueError(
                 f"since is next, first, an offset, or a time such as 90s, 5m, 1h, 7D, not {since!r}"
             )
+        connection = self._ready()
         try:
-            channel = self._connection.channel()
+            channel = connection.channel()
             channel.basic_qos(prefetch_count=PREFETCH)
             # Not pika's generator: it rejects what it has not yielded, which streams do not know.
             deliveries: deque[tuple[Any, BasicProperties, bytes]] = deque()
+            cancelled: list[object] = []
+            channel.add_on_cancel_callback(cancelled.append)
             channel.basic_consume(
                 f"{self._name}.history",
                 lambda _, *delivery: deliveries.append(delivery),
@@ -127,7 +132,9 @@ class RoomClient:
             )
             while True:
                 while not deliveries:
-                    self._connection.process_data_events(time_limit=None)
+                    if cancelled:
+                        raise RoomError(f"{self._broker}: the queue {self._name}.history was deleted")
+                    connection.process_data_events(time_limit=None)
                 method, properties, body = deliveries.popleft()
                 channel.basic_ack(method.delivery_tag)
                 offset = (properties.headers or {}).get("x-stream-offset", -1)
@@ -140,7 +147,26 @@ class RoomClient:
         except (AMQPError, OSError) as error:
             raise self._error(error) from None
 
+    def _connect(self) -> None:
+        try:
+            self._connection = BlockingConnection(self._parameters)
+            self._channel = self._connection.channel()
+            self._channel.confirm_delivery()
+        except (AMQPError, OSError) as error:
+            raise self._error(error) from None
+
+    def _ready(self) -> BlockingConnection:
+        """Return the connection, made again if the broker ended it since its last use."""
+        try:
+            self._connection.process_data_events(time_limit=0)
+        except (AMQPError, OSError) as error:
+            if self._closed:
+                raise self._error(error) from None
+            self._connect()
+        return self._connection
+
     def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
+        self._ready()
         try:
             self._channel.basic_publish(exchange, key, body, properties)
         except (AMQPError, OSError) as error:
@@ -159,14 +185,15 @@ def read_message(
     envelope = body if kind == protocol.MESSAGE else protocol.foreign(key, body, content_type)
     try:
         said = protocol.loads(envelope.decode())
+        room, at = str(said["room"]), said.get("at")
         return RoomMessage(
             offset,
-            str(said["room"]),
+            room,
             said["data"],
             str(said.get("client", "")),
             str(said.get("name", "")),
             str(said.get("user", "")),
-            said.get("at"),
+            at if type(at) is int and 0 <= at < LATEST else None,
         )
     except (ValueError, RecursionError, KeyError, TypeError):
         return None

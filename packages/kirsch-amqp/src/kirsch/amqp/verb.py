@@ -15,7 +15,7 @@ from kirsch.amqp.broker import Broker, BrokerError, broker_from
 from kirsch.amqp.client import RoomClient, RoomError, RoomMessage
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
-from kirsch.cli.values import JSON
+from kirsch.cli.values import JSON, count
 from kirsch.cli.verb import Noun, Options, argument, flag, option
 
 room = Noun("room")
@@ -62,7 +62,7 @@ def send(options: Options) -> int:
     option(
         "--since", metavar="WHEN", default="next", help="first, an offset, or a time back: 90s, 5m, 1h, 7D"
     ),
-    option("-n", "--messages", metavar="NUMBER", type=int, help="end after so many"),
+    option("-n", "--messages", metavar="NUMBER", type=count, help="end after so many"),
     BRIDGE,
     URL,
     JSON,
@@ -72,6 +72,8 @@ def send(options: Options) -> int:
 def tail(options: Options) -> int:
     """Print messages until Ctrl-C."""
     since = int(options.since) if options.since.isdecimal() else options.since
+    if isinstance(since, int) and since >= 2**63:
+        raise Misuse(f"--since {since}: an offset is less than 2**63")
     with _connected(options) as rooms:
         try:
             for number, message in enumerate(rooms.tail(options.rooms, since), 1):
