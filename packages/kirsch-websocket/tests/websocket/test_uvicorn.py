@@ -21,6 +21,7 @@ from tests.websocket import wire
 from kirsch.websocket import ClientOptions, Closed, HandshakeError, Limits
 from kirsch.websocket.core.message import Close, Ping
 from kirsch.websocket.threaded import connect
+from kirsch.websocket.uvicorn import WebSockets
 
 PATIENCE = 20
 OPTIONS = ClientOptions(proxy=None, limits=Limits(message=None, queue=1 << 28))
@@ -224,6 +225,30 @@ class TestEcho:
         assert scope["client"][0] == "127.0.0.1"
         assert (b"x-name", b"\xe4") in scope["headers"]
         assert scope["extensions"].keys() == {"websocket.http.response", "kirsch.websocket"}
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "status"),
+    [
+        ("", "/chat", 426),
+        ("/app", "/app/chat", 426),
+        ("/app", "/application", 426),
+        ("/app", "/app/none", 404),
+    ],
+)
+def test_a_path_is_below_the_root_or_is_whole(root, path, status):
+    async def handler(ws):
+        """Never called: the request is no WebSocket's."""
+
+    app = WebSockets({"/chat": handler, "/application": handler})
+    sent = []
+
+    async def send(event):
+        sent.append(event)
+
+    scope = {"type": "http", "path": path, "raw_path": path.encode(), "root_path": root}
+    asyncio.run(app(scope, None, send))
+    assert sent[0]["status"] == status
 
 
 class TestEnds:

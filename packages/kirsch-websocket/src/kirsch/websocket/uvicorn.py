@@ -498,7 +498,9 @@ def _path(scope: Event) -> str:
     """Return the path as it stands in the request, below the application's root."""
     raw = scope.get("raw_path")
     path: str = quote(scope["path"]) if raw is None else raw.decode("latin-1")
-    return path.removeprefix(scope.get("root_path", ""))
+    root: str = scope.get("root_path", "")
+    rest = path.removeprefix(root)
+    return rest if rest in ("", path) or rest.startswith("/") else path
 
 
 async def _refuse(error: HandshakeError, send: Send) -> None:
