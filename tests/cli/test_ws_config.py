@@ -142,6 +142,15 @@ def test_files_that_are_none(file):
         load(Path("/none.toml"))
 
 
+def test_an_application_whose_module_fails(file):
+    path = Path(file('[routes]\n"/" = "fails_as_it_is_imported:App"\n'))
+    (path.parent / "fails_as_it_is_imported.py").write_text("import os\n\nApp = os.no_such_name\n")
+    with pytest.raises(
+        Failure, match=r"fails_as_it_is_imported cannot be imported: AttributeError: .*no_such_name"
+    ):
+        load(path)
+
+
 ROUTES = '\n[routes]\n"/" = "a:b"\n'
 
 

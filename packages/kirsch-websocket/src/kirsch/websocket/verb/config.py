@@ -46,7 +46,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Contents of a file; `routes` has the names of applications, `MODULE:NAME`, by their paths."""
+    """Contents of a file; `routes` maps paths to applications, each as `MODULE:NAME`."""
 
     routes: Mapping[str, str]
     provider: str = "asyncio"
@@ -159,13 +159,15 @@ def _certificate(tls: dict[str, str], folder: Path) -> tuple[str, str | None] | 
 def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)
-    except AttributeError:
-        raise Wrong(f"there is no {attribute} in {module}") from None
+        found = import_module(module)
     except ModuleNotFoundError as error:
         raise Wrong(f"there is no module {error.name}, which {name} needs") from None
     except Exception as error:
         raise Wrong(f"{module} cannot be imported: {type(error).__name__}: {error}") from None
+    try:
+        return getattr(found, attribute)
+    except AttributeError:
+        raise Wrong(f"there is no {attribute} in {module}") from None
 
 
 def _factory(provider: str) -> Any:
