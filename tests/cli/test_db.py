@@ -11,6 +11,7 @@ from tests.cli.application import Application, wait_for
 from tests.cluster.etcd_server import needs_etcd
 from tests.sql.patroni_members import PATIENCE, SERVE, confined_etcd, member_command, member_environment
 
+from kirsch.cli.main import main
 from kirsch.cluster.api.client import Client
 from kirsch.unit import UnitName
 
@@ -55,6 +56,13 @@ def database(application: Application, tmp_path_factory: pytest.TempPathFactory)
     finally:
         application.run("down", ".")
         etcd.stop()
+
+
+@pytest.mark.parametrize("moment", ["noon", "0001-01-01 00:00+14:00", "9999-12-31 23:59-14:00"])
+def test_a_time_that_is_none(moment: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["db", "restore", "--to", moment, "webdb"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kirsch: --to {moment}: write a time as '2026-12-01 14:00'")
 
 
 @needs_etcd

@@ -72,7 +72,7 @@ def _moment(text: str) -> str:
     """Return a time in UTC, of one that is ours where it names no zone. Raises Failure."""
     try:
         moment = datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Failure(
             f"--to {text}: write a time as '2026-12-01 14:00' or '2026-12-01 14:00:30+01:00'"
         ) from None
