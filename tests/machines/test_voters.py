@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 from tests.machines.computer import Computer, run
 
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
-from kirsch.cluster.provision.voters import Member, choose, parse_members, recommended
+from kirsch.cluster.provision.voters import (
+    RESTART_MARK,
+    Member,
+    change_members,
+    choose,
+    parse_members,
+    recommended,
+)
 
 
 def machines(zones: str) -> list[MachineRecord]:
@@ -65,6 +74,23 @@ def test_a_member_that_has_not_started_has_no_name_yet():
         Member("n2", "10", True),
         Member("11", "11", False),
     ]
+
+
+def test_a_restart_that_did_not_come_about_is_made_up_for(tmp_path: Path):
+    """A driver may die between a machine's settings and the restart of its kirschd."""
+    settings = tmp_path / "kirschd.toml"
+    settings.write_text('a = 1\netcd = ["https://10.0.0.1:2379"]\nb = 2\n')
+
+    def change(line: str) -> str:
+        return subprocess.run(
+            ["sh", "-c", change_members(str(tmp_path), line)], capture_output=True, text=True, check=True
+        ).stdout
+
+    line = 'etcd = ["https://10.0.0.2:2379"]'
+    assert [change(line), change(line)] == ["changed\n", "changed\n"]
+    assert settings.read_text().splitlines() == ["a = 1", line, "b = 2"]
+    (tmp_path / RESTART_MARK).unlink()
+    assert change(line) == ""
 
 
 @pytest.mark.machines

@@ -381,7 +381,8 @@ def upgrade(options: Options) -> int:
     ),
     option("--voters", metavar="N", type=click.Choice(("1", "3", "5")), help="how many are to: 1, 3 or 5"),
     REPORT,
-    text="They are as many as before, from as many zones (--metadata zone=) as there are. A machine that is "
+    text="As many as before, or as the number of machines asks for, from as many zones (--metadata zone=) as "
+    "there are. A machine that is "
     "lost leaves etcd first; others join as learners, and vote once they have all data. kirschd restarts on "
     "each machine, and units run on. Done again it goes on where it ended.",
     example="kirsch cluster etcd kirsch --replace n3",
@@ -395,10 +396,12 @@ def etcd(options: Options) -> int:
     record = ClusterRecord.load(_name(options))
     leaving = [record.machine(name).name for name in options.replace]
     work = Voters(record, leaving, int(options.voters or 0))
+    # Asked before: a machine that is away afterwards does not make the change a failed one.
+    accounts = work.accounts
     work.perform(Steps(sys.stdout))
-    options.report(cluster=record.name, machines=[*work.wanted], accounts=[*work.accounts])
+    options.report(cluster=record.name, machines=[*work.wanted], accounts=[*accounts])
     print(f"\n{', '.join(work.wanted)} keep the registry of {record.name}")
-    for name in work.accounts:
+    for name in accounts:
         print(f"  {name} knows those of before: kirsch db account {name} --renew, and restart its units")
     return 0
 

@@ -35,6 +35,8 @@ from kirsch.cluster.provision.steps import Show, Step, perform
 ZONE = "zone"
 # Seconds until etcd takes a change of its members after another one, and until a learner has all data.
 PATIENCE = 60.0
+# Beside kirschd's settings, while it has to restart for them.
+RESTART_MARK = ".restart"
 # Fails where no etcd can be started.
 INSTALLED = f"test -e /usr/lib/systemd/system/{ETCD_UNIT} -o -e /lib/systemd/system/{ETCD_UNIT}"
 
@@ -72,6 +74,15 @@ class Member:
     name: str
     id: str  # as etcdctl takes it
     learner: bool
+
+
+def change_members(folder: str, line: str) -> str:
+    """Return a script that sets kirschd's line about etcd, and prints "changed" until the mark is removed. It
+    is removed once kirschd is well, so that a change that ended before is taken up by the next one. Pure."""
+    file, mark = f"{folder}/kirschd.toml", f"{folder}/{RESTART_MARK}"
+    known = f"grep --quiet --line-regexp --fixed-strings {shlex.quote(line)} {file}"
+    change = f"touch {mark} && sed -i {shlex.quote(f's|^etcd = .*|{line}|')} {file}"
+    return f"{known} || {{ {change}; }} && if test -e {mark}; then echo changed; fi"
 
 
 def parse_members(text: str, names: Mapping[str, str]) -> list[Member]:
@@ -185,13 +196,12 @@ class Voters:
     def _tell(self) -> None:
         """Have every kirschd that is there know the members, one after another; this computer too."""
         after = ClusterRecord.change(self.record.name, self._changed)
-        file, line = f"{FOLDER}/kirschd.toml", etcd_setting(after)
-        known = f"grep --quiet --line-regexp --fixed-strings {shlex.quote(line)} {file}"
-        script = f"{known} || {{ sed -i {shlex.quote(f's|^etcd = .*|{line}|')} {file} && echo changed; }}"
+        script = change_members(FOLDER, etcd_setting(after))
         for machine in after.machines:
             if self._there(machine) and self._act(machine, script):
                 self._act(machine, install.RESTART)
                 until_well(after, [machine], self.runner)
+                self._act(machine, f"rm -f {FOLDER}/{RESTART_MARK}")
 
     def _changed(self, record: ClusterRecord) -> ClusterRecord:
         # The first member keeps the images unless another is named.
