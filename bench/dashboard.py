@@ -1,4 +1,4 @@
-"""What the dashboard's page costs a browser: `python bench/dashboard.py [--quick] [--units N] [--json FILE]`.
+"""Cost of the dashboard's page to a browser: `python bench/dashboard.py [--quick] [--units N] [--json FILE]`.
 
 A kirschd of its own has 1,000 units that are loaded and do not run; `kirsch dashboard` shows them in
 Chromium, 1,280 x 800, without a window. Rounds change ten units at once and wait until the page shows it: the

@@ -66,12 +66,12 @@ def many_descriptors():
 
 
 def bound(count):
-    """What the server keeps in memory of answers that are not read, and room for its connections."""
+    """Memory for answers that are not read, and room for its connections."""
     return count // 4 * (128 << 10) + (64 << 20)
 
 
 def amid(folder, count, seconds, rounds):
-    """What others see of a server with slow clients and of one without, what those see, and how it grew."""
+    """Measure a server with slow clients and one without: what others see, what those see, its growth."""
     folders = [folder / name for name in ("crowded", "quiet")]
     for each in folders:
         each.mkdir()

@@ -222,7 +222,7 @@ def test_an_answer_beyond_its_limit_waits_for_its_reader(start, application, eve
 
 
 def test_an_answer_has_as_much_room_as_others_leave(start, application, eventually):
-    """However long it is, it holds no thread; its file is gone with it."""
+    """An answer of any length holds no thread, and its file goes with it."""
     before = removed_files()
     address = start(answer=1 << 20)
     with contextlib.ExitStack() as stack:

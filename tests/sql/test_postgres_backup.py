@@ -53,7 +53,7 @@ ARCHIVER = {
 
 
 class TestStatus:
-    """What a person reads of backups."""
+    """Words that a person reads of backups."""
 
     def test_nothing_yet(self):
         backups = image_program("backups")

@@ -109,7 +109,7 @@ def test_a_commit_that_hangs_has_an_unknown_outcome(run, make_postgres, tmp_path
 
 
 def test_the_promise_is_kept_by_the_sum_of_the_times():
-    """Whatever a request waits for."""
+    """The sum of what a request waits for."""
     timeouts = Timeouts()
     ways = {
         "a connection that was just used, and its statement or commit": timeouts.pool + GIVEN_UP,

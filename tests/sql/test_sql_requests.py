@@ -254,7 +254,7 @@ def test_autocommit_that_is_asked_for_writes(application, word):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_safe_method_cannot_write_in_autocommit_either(application, word, method):
-    """Where HTTPError(409) would have come too late to undo it."""
+    """HTTPError(409) would have come too late to undo it."""
     assert application.get(f"/autocommit?word={word}", method).status == 500
     assert not application.has(word)
     assert application.post(f"/autocommit?word={word}").status == 409
@@ -355,7 +355,7 @@ def test_a_tool_that_fails_after_the_handler_undoes_its_changes(application, wor
 
 
 def test_a_hook_that_fails_after_the_commit_comes_too_late(application, word):
-    """As docs/sql.md says: the client is told of an error, and the change is made."""
+    """The client is told of an error, and the change is made, as docs/sql.md says."""
     assert application.post(f"/bad_hook?word={word}").status == 500
     assert application.has(word)
     assert application.checked_out() == 0

@@ -70,7 +70,7 @@ class Secrets(Protocol):
         """End the time of a login: the owner has the password too."""
 
     async def reseal(self) -> int:
-        """Seal all with the present key alone: how many were sealed with another."""
+        """Seal all secrets with the present key; return how many another had sealed."""
 
     async def remove(self, name: str) -> None:
         """Remove a secret and its value."""

@@ -88,7 +88,7 @@ def denial(address: str, target: str) -> WebSocketDenialResponse:
 
 
 class Session:
-    """What the tests take of Starlette's WebSocketTestSession."""
+    """The part the tests take of Starlette's WebSocketTestSession."""
 
     def __init__(self, ws):
         self._ws = ws
@@ -139,7 +139,7 @@ class Session:
 
 
 class Client:
-    """What the tests take of Starlette's TestClient."""
+    """The part the tests take of Starlette's TestClient."""
 
     def __init__(self, app, **options):
         self.app = app
