@@ -71,6 +71,7 @@ def start(mark, program: str, eventually, **options) -> Child:
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [STAYS, STORM], ids=["daemon", "storm"])
 def test_after_kill_9_of_the_parent_nothing_is_left(program, mark, eventually):
     holder = subprocess.Popen(
@@ -163,6 +164,7 @@ def test_when_the_shim_is_killed_its_tree_is_swept_and_called_lost(mark, eventua
     assert mark.pids() == []
 
 
+@pytest.mark.slow
 def test_a_process_without_the_environment_is_swept_by_its_output(mark, eventually):
     program = "import os, time; os.setsid(); print('ready', flush=True); time.sleep(600)"
     script = f'env -i {sys.executable} -c "{program}" & echo pid $!; wait'

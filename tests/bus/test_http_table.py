@@ -263,6 +263,7 @@ HAPROXYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_haproxy_and_the_server_agree(address, application, haproxy):
     """The answers through HAProxy are the server's own, but for requests that HAProxy refuses or mends."""

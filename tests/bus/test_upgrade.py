@@ -145,6 +145,7 @@ def test_with_another_answer_nothing_leaves(start, left):
     assert left == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [b"/nobody", b"/failing"])
 def test_what_nobody_takes_is_closed(start, eventually, path):
     adapter = start()

@@ -37,6 +37,7 @@ def test_patterns(up: Application):
     assert "invalid pattern" in up.fails("stop", "notes@[")
 
 
+@pytest.mark.slow
 def test_scale(up: Application):
     printed = up.ok("scale", "notes=3")
     assert "Unit notes@3.service launched on" in printed
@@ -122,6 +123,7 @@ def test_times():
     assert regular("a+").search("bAA")
 
 
+@pytest.mark.slow
 def test_a_list_that_is_watched(up: Application):
     process = subprocess.Popen(
         [*KIRSCH, "list-units", "--watch", "--fields", "unit,active"],

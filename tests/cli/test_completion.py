@@ -152,6 +152,7 @@ def test_bash_completes_a_kirsch_that_is_not_on_path(tmp_path: Path):
     assert done.stdout.splitlines() == ["start status"] * 3, done.stderr
 
 
+@pytest.mark.slow
 def test_bash(submitted: Application):
     assert bash(submitted, "kirsch sta") == ["start", "status"]
     assert bash(submitted, "kirsch start web") == ["webdb.service"]
@@ -161,6 +162,7 @@ def test_bash(submitted: Application):
     assert bash(submitted, "kirsch up ") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
 def test_fish(submitted: Application):
     def fish(line: str) -> list[str]:
@@ -179,6 +181,7 @@ def test_fish(submitted: Application):
     assert "units/" in fish("kirsch submit ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh(submitted: Application):
     """zsh completes only where there is a terminal."""

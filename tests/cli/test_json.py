@@ -39,6 +39,7 @@ def test_every_verb_that_prints_has_it():
     assert without == EXEMPT
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_what_changes_units_prints_their_lines_once(application: Application):
     """One shape: `units` as list-units has them, `releases` as releases has them, names of what is gone."""

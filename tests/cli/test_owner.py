@@ -79,6 +79,7 @@ def unit(kirsch: Kirsch) -> dict:
     return line
 
 
+@pytest.mark.slow
 def test_it_runs_as_the_owner_of_the_folder(theirs: Path, kirsch: Kirsch):
     (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\nStateDirectory=a\n")
     state = theirs / ".kirsch"
@@ -96,6 +97,7 @@ def test_it_runs_as_the_owner_of_the_folder(theirs: Path, kirsch: Kirsch):
     }
 
 
+@pytest.mark.slow
 def test_root_is_warned_in_a_folder_of_its_own(application: Application):
     path = application.sleeper("a.service")
     said = "warning: units without User= run as root: `chown -R USER DIR` changes that\n"

@@ -62,6 +62,7 @@ def test_without_any_it_is_kirschs_own(application: Application):
     assert prefix(application, "a") == sys.prefix
 
 
+@pytest.mark.slow
 def test_one_that_a_lock_is_for_and_that_was_not_made_is_told_of(application: Application, monkeypatch):
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     application.sleeper("a.service")

@@ -271,6 +271,7 @@ def test_canaries_are_promoted_by_time(web: Web):
     assert web.versions() == ["2", "2"]
 
 
+@pytest.mark.slow
 def test_a_release_tells_its_images_and_of_when_its_secrets_are(web: Web):
     web.application.unit(
         "db.container",
@@ -418,6 +419,7 @@ def test_a_plan_says_how_units_are_replaced(web: Web):
     assert web.versions() == ["1", "1"]
 
 
+@pytest.mark.slow
 def test_the_only_instance_of_a_service_is_said_to_be_away_before_it_is_replaced(web: Web):
     web.toml.write_text(POLICY.replace(', "web@2"', ""))
     words = "is away for a moment, for it is the only instance of web"

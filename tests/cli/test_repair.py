@@ -37,6 +37,7 @@ def test_an_order_is_carried_out(crashed: Application, verb: str):
     assert (unit["active"], unit["restarts"]) == ("active", 0)
 
 
+@pytest.mark.slow
 def test_up_carries_it_out_too(crashed: Application):
     (crashed.directory / "kirsch.toml").write_text('start = ["good", "bad"]')
     (crashed.directory / "mended").touch()
@@ -102,6 +103,7 @@ def test_who_waits_for_one_that_failed(waiting: tuple[str, ...], hopeless: dict[
     assert waiting_for(("db.service", "app@1.service"), links, waiting) == hopeless
 
 
+@pytest.mark.slow
 def test_a_second_start_that_is_taken_back_is_told_at_once(application: Application):
     """Once it has run, a start is a release, which goes back where an instance crashes again and again."""
     good = "[Service]\nExecStart=sleep 1000\nRestart=on-failure\n"

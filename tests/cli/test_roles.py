@@ -44,6 +44,7 @@ def pair(application: Application) -> Application:
     return application
 
 
+@pytest.mark.slow
 def test_the_role_goes_where_the_check_says(pair: Application):
     pair.unit(
         "user.service",

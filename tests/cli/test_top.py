@@ -53,6 +53,7 @@ def test_a_pipe_gets_a_table(running: Application) -> None:
     assert sorted(each.split()[0] for each in lines) == ["busy.service", "idle.service"]
 
 
+@pytest.mark.slow
 def test_scripts_get_json(running: Application) -> None:
     def measured() -> dict[str, Any]:
         found = {each["name"]: each for each in json.loads(running.ok("top", "--once", "--json"))}

@@ -112,6 +112,7 @@ def test_up_shows_each_units_lines_and_only_what_is_printable(application: Appli
     assert line == "talk.service | hello \\x1b[31mred\n"
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_there_after_down_and_up(application: Application):
     application.unit(
         "keep.service",
@@ -130,6 +131,7 @@ def test_what_was_kept_is_there_after_down_and_up(application: Application):
     assert [line.split()[-1] for line in lines if "Started" not in line] == ["again", "again"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["kirsch up", "kirschd"])
 def test_after_kill_9_nothing_is_left(application: Application, victim: str):
     application.unit(
@@ -155,6 +157,7 @@ def test_after_kill_9_nothing_is_left(application: Application, victim: str):
     assert application.units()["b.service"]["active"] == "active"
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_after_kill_9_nothing_of_postgresql_is_left(application: Application):
     application.unit(
@@ -382,6 +385,7 @@ class TestVolumes:
         "[Service]\nStateDirectory=store\nExecStart=sh -c 'echo 1 >> $$STATE_DIRECTORY/n; exec sleep 1000'\n"
     )
 
+    @pytest.mark.slow
     def test_down_keeps_data_unless_it_is_to_go(self, application: Application):
         application.unit("a.service", self.KEEPS)
         store = application.directory / ".kirsch/state/store"
@@ -414,6 +418,7 @@ class TestVolumes:
         assert not (tmp_path / ".kirsch/state").exists()
 
 
+@pytest.mark.slow
 def test_a_start_waits_for_the_health(application: Application):
     application.sleeper("never.service", "Expose=9", "Health=tcp://:9")
     application.server("web.service")

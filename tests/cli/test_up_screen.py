@@ -37,6 +37,7 @@ FLOOD = "[Service]\nExecStart=sh -c 'seq 20000; sleep 1000'\n"
 STATUS = "http://localhost:8080/  Ctrl-C stops shop"
 
 
+@pytest.mark.slow
 def test_the_address_and_how_to_stop_stay_the_last_line(application: Application):
     (application.directory / "web.py").write_text(WEB)
     application.unit("web.service", WEB_UNIT)

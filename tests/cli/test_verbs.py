@@ -52,6 +52,7 @@ def test_destroying_a_running_unit_stops_it(up: Application):
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
 
 
+@pytest.mark.slow
 def test_destroy_need_not_wait_for_the_end(up: Application):
     """The unit's stop waits for a byte in a fifo, which comes once destroy has returned."""
     os.mkfifo(up.directory / "end")
@@ -65,6 +66,7 @@ def test_destroy_need_not_wait_for_the_end(up: Application):
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
 
 
+@pytest.mark.slow
 def test_start_waits_as_many_attempts_as_fleetctl_is_told(up: Application):
     up.unit("never.service", "[Service]\nType=notify\nExecStart=sleep 1000\n")
     up.ok("submit", "units/never.service")
@@ -117,6 +119,7 @@ def test_start_takes_a_file_as_fleetctl_does(up: Application):
     assert printed.startswith("Unit new.service inactive\nUnit new.service launched on")
 
 
+@pytest.mark.slow
 def test_start_tells_of_a_file_with_another_text(up: Application):
     path = up.sleeper("new.service")
     up.ok("submit", "units/new.service")
@@ -128,6 +131,7 @@ def test_start_tells_of_a_file_with_another_text(up: Application):
     assert "1000" in up.ok("cat", "new")
 
 
+@pytest.mark.slow
 def test_a_failed_unit_says_why_and_is_tried_again(up: Application):
     up.unit(
         "odd.service",
@@ -156,6 +160,7 @@ def test_a_unit_that_exits_at_once_fails_after_its_limit(application: Applicatio
     assert application.ok("down") == ". is not up\n"
 
 
+@pytest.mark.slow
 def test_why_says_what_a_unit_waits_for(up: Application):
     up.sleeper("far.service", "MachineMetadata=zone=mars")
     up.sleeper("late.service", "Link=nobody")
@@ -183,6 +188,7 @@ def test_a_name_that_is_nearly_right(up: Application):
     assert up.fails("stop", "walrus") == "there is no unit walrus"
 
 
+@pytest.mark.slow
 def test_a_type_that_is_nearly_right_names_no_instance(up: Application):
     up.ok("submit", str(up.sleeper("web@.service")))
     assert up.fails("start", "web@1.servce") == "there is no unit web@1.servce; did you mean web@1.service?"
@@ -220,6 +226,7 @@ BAD_UNITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "error"), BAD_UNITS.values(), ids=BAD_UNITS)
 def test_a_bad_unit_is_one_line_with_its_place(up: Application, text: str, error: str):
     before = up.ok("list-unit-files")
@@ -230,6 +237,7 @@ def test_a_bad_unit_is_one_line_with_its_place(up: Application, text: str, error
     assert up.units()["a.service"]["active"] == "active"
 
 
+@pytest.mark.slow
 def test_other_things_a_person_can_get_wrong(up: Application):
     up.sleeper("ok.service")
     (up.directory / "units/bad name.service").write_text("[Service]\nExecStart=sleep 1\n")
@@ -379,6 +387,7 @@ def test_kirschd_that_was_killed_is_told(up: Application):
     assert "was killed" in up.run("list-units").stderr
 
 
+@pytest.mark.slow
 def test_restart_is_stop_and_start(up: Application):
     before = up.units()["a.service"]["pid"]
     assert "Unit a.service launched on" in up.ok("restart", "a")
@@ -407,6 +416,7 @@ def test_an_order_that_only_links_give_is_told(up: Application):
     assert "late.service - Late late" in up.ok("status", "late")
 
 
+@pytest.mark.slow
 def test_a_unit_that_never_gets_ready_can_be_stopped(up: Application):
     up.unit("mute.service", "[Service]\nType=notify\nExecStart=sleep 1000\n")
     up.unit("slow.service", "[Service]\nExecStartPre=sleep 1000\nExecStart=sleep 1000\n")
@@ -418,6 +428,7 @@ def test_a_unit_that_never_gets_ready_can_be_stopped(up: Application):
     assert "launched on" in up.ok("restart", "a")
 
 
+@pytest.mark.slow
 def test_a_comment_in_another_encoding_is_kept(application: Application):
     """Every byte comes back, by up, from the registry and after a replacement; in a value it is refused."""
     path = application.sleeper("a.service")

@@ -115,6 +115,7 @@ class TestEveryProvider:
             for _ in range(100):
                 assert ws.recv(PATIENCE) == message
 
+    @pytest.mark.slow
     def test_sigterm_says_goodbye(self, provider):
         with contextlib.ExitStack() as stack:
             with serving("0", "--provider", provider) as url:
@@ -180,6 +181,7 @@ class TestASGI:
         (tmp_path / "asgi_application.py").write_text(APP)
         monkeypatch.chdir(tmp_path)
 
+    @pytest.mark.slow
     def test_an_application_is_served(self, certificate, tmp_path):
         application = ("--asgi", "asgi_application:app")
         logged = r"127\.0\.0\.1:\d+: .*1009.*\n"
@@ -476,6 +478,7 @@ class TestMeasures:
         assert (process.returncode, errors) == (0, "")
         assert re.search(r"\d pings, \d pongs, .*\nrtt", out)
 
+    @pytest.mark.slow
     def test_a_peer_that_does_not_answer(self):
         server = subprocess.Popen([*KIRSCH, "ws", "serve", "0"], stdout=subprocess.PIPE, text=True)
         process = None

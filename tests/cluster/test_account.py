@@ -44,6 +44,7 @@ def cluster(tmp_path: Path) -> Iterator[Members]:
         yield made
 
 
+@pytest.mark.slow
 @needs_etcd
 @pytest.mark.services
 def test_machines_go_on_and_a_database_has_its_own_prefix_alone(cluster: Members):

@@ -486,6 +486,7 @@ def test_a_post_is_not_sent_to_what_was_at_an_address_before(stack, balancer, en
     assert client.getresponse().read() == b"ok"
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_end_is_cut_after_the_drain_time(stack, tmp_path, endpoints, webs):
     balancer = make(stack, Balancer, tmp_path, "--drain", "1")
     balancer.wait_ready()
@@ -596,6 +597,7 @@ def test_servers_of_the_file_are_left_alone(stack, tmp_path, endpoints, webs):
     eventually(lambda: set(balancer.servers("fixed")) == {"static"} and not balancer.servers())
 
 
+@pytest.mark.slow
 def test_haproxy_checks_the_servers_itself(balancer, endpoints, webs):
     one, two, _ = webs
     endpoints.set(one.endpoint(), two.endpoint())
@@ -664,6 +666,7 @@ def test_sigterm_lets_requests_end_and_leaves_nothing(balancer, endpoints, webs)
     assert list(balancer.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_no_haproxy(balancer):
     below = descendants(balancer.process.pid)
     assert balancer.haproxy in below

@@ -289,6 +289,7 @@ class TestSettings:
 
 
 class TestTheStoreIsAway:
+    @pytest.mark.slow
     def test_what_runs_goes_on_and_verbs_say_so(self, tmp_path: Path):
         with members(tmp_path, 1) as cluster:
             [machine] = cluster.machines
@@ -317,6 +318,7 @@ class TestTheStoreIsAway:
             cluster.etcd.start(*cluster.etcd.members)
             wait_for(lambda: cluster.run("stop", "a").returncode == 0, "it can be stopped again")
 
+    @pytest.mark.slow
     def test_a_machine_joins_when_the_store_comes(self, tmp_path: Path):
         authority = Authority(tmp_path / "tls")
         etcd = EtcdServer(tmp_path / "etcd", authority=authority)
@@ -339,6 +341,7 @@ class TestTheStoreIsAway:
             machine.close()
             etcd.stop()
 
+    @pytest.mark.slow
     def test_it_can_be_stopped_while_it_waits(self, tmp_path: Path):
         authority = Authority(tmp_path / "tls")
         etcd = EtcdServer(tmp_path / "etcd", authority=authority)
@@ -373,6 +376,7 @@ class TestTheServiceManager:
             loop.stop()
         assert not beats(loop)
 
+    @pytest.mark.slow
     def test_signs_of_life_come_while_it_lives(self, cluster: Members, machine: MemberMachine):
         assert machine.stop() == 0
         machine.spawn(WATCHDOG_USEC="400000")

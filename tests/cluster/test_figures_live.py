@@ -56,6 +56,7 @@ def test_a_unit_that_works_has_cpu_memory_and_processes(kirschd: Kirschd) -> Non
     assert figures(kirschd, "?unit=other.service")["units"] == []
 
 
+@pytest.mark.slow
 def test_events_send_figures_among_changes_of_units(kirschd: Kirschd) -> None:
     client = Client(kirschd.socket)
     machines, units = [], []

@@ -461,6 +461,7 @@ def test_metadata_outlasts_kirschd(tmp_path_factory: pytest.TempPathFactory) -> 
         assert kirschd.fleet("GET", "/machines").json["machines"][0]["metadata"]["disk"] == "ssd"
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_503(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Its file is taken from it: it cannot write, and says so in fleet's words."""
     with kirschd_in(tmp_path_factory.mktemp("away")) as kirschd:

@@ -241,6 +241,7 @@ def rows(table: str) -> list[list[str]]:
     return [[cell for cell in line.split("\t") if cell] for line in table.splitlines()[1:]]
 
 
+@pytest.mark.slow
 def test_a_units_life(kirschd: Kirschd, run: Run) -> None:
     ((machine, address, _),) = rows(run("list-machines"))
     place = f"{machine}/{address}"

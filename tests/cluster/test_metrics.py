@@ -89,6 +89,7 @@ def test_requests_to_the_api_are_counted(kirschd: Kirschd) -> None:
     wait_for(lambda: samples(kirschd).get(key) == 3, "three requests are counted")
 
 
+@pytest.mark.slow
 def test_units_and_the_machine_have_figures(kirschd: Kirschd) -> None:
     text = "[Service]\nExecStart=sh -c 'while :; do :; done'\n"
     submit(kirschd, "working.service", "launched", text)

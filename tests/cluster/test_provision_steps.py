@@ -351,6 +351,7 @@ def test_an_installed_kirsch_is_packed_again_without_what_is_compiled(tmp_path):
     assert not any(name.endswith((".so", ".pyc")) for name in names)
 
 
+@pytest.mark.slow
 def test_our_own_wheel_is_made_once(tmp_path):
     wheels = Wheels(Runner(), tmp_path)
     own = wheels.own()

@@ -263,6 +263,7 @@ async def test_many_watchers_see_every_revision_in_order(registry):
         assert [changes[0].revision for changes in seen] == list(range(start, start + 200))
 
 
+@pytest.mark.slow
 @story
 async def test_a_forgotten_revision_is_compacted(registry, forget):
     revision = await registry.put("a", "1")
@@ -334,6 +335,7 @@ async def test_a_key_follows_the_last_lease_it_was_written_with(registry):
     assert [entry.key for entry in (await registry.list("")).entries] == ["deleted", "freed"]
 
 
+@pytest.mark.slow
 @story
 async def test_a_lease_runs_out_by_itself(registry):
     short, long = await registry.grant(1), await registry.grant(600)
@@ -345,6 +347,7 @@ async def test_a_lease_runs_out_by_itself(registry):
         await registry.keep_alive(short)
 
 
+@pytest.mark.slow
 @story
 async def test_a_lease_kept_alive_lives_on(registry):
     kept, dropped = await registry.grant(1.5), await registry.grant(1.5)

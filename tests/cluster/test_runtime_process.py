@@ -340,6 +340,7 @@ async def test_a_bad_file_while_it_runs(bench):
     assert (await bench.runtime.start(name)).active == "inactive"
 
 
+@pytest.mark.slow
 @story
 async def test_lines_of_a_program_that_floods(bench):
     name = await bench.service("Type=oneshot\nExecStart=sh -c 'seq 1 200000; echo the end'")

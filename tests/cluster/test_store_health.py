@@ -71,6 +71,7 @@ def roles(server) -> list[str]:
     return sorted(member.role for member in asyncio.run(told(server)).members)
 
 
+@pytest.mark.slow
 @needs_etcd
 @pytest.mark.services
 def test_members_that_die_and_come_back(tmp_path):

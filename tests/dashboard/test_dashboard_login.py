@@ -221,6 +221,7 @@ class TestLogin:
         assert site.log_in(*ANN).status == 429
 
 
+@pytest.mark.slow
 def test_a_unit_without_users_says_what_it_needs(tmp_path: Path):
     made = Application(tmp_path)
     made.sleeper("till.service")

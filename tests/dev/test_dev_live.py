@@ -146,6 +146,7 @@ def story(dev: Dev, file: Path, port: int = 0) -> None:
     dev.shows("third", port)
 
 
+@pytest.mark.slow
 def test_a_module_is_served_and_taken_up_as_it_changes(folder, tmp_path, started):
     dev = Dev(folder, tmp_path / "log")
     started.append(dev)
@@ -154,6 +155,7 @@ def test_a_module_is_served_and_taken_up_as_it_changes(folder, tmp_path, started
     assert dev.said.endswith("stopped\n")
 
 
+@pytest.mark.slow
 def test_what_ends_by_itself_is_started_again_with_the_next_change(folder, tmp_path, started):
     file = folder / "webapp/__init__.py"
     dev = Dev(folder, tmp_path / "log")

@@ -50,6 +50,7 @@ class TestStart:
         assert errors.count("\n") == 1
         assert errors.startswith(f"notes: {missing} is not set")
 
+    @pytest.mark.slow
     def test_a_wrong_password_is_one_line_and_1(self, database, instances):
         code, errors = ended(self.launch(instances, database.link | {"POSTGRES_PASSWORD": "guess"}))
         assert code == 1
@@ -57,6 +58,7 @@ class TestStart:
         assert "Traceback" not in errors
         assert "guess" not in errors
 
+    @pytest.mark.slow
     def test_a_port_in_use_is_one_line_and_1(self, application, database, instances):
         code, errors = ended(self.launch(instances, database.link | {"KIRSCH_ADDRESS": application.address}))
         assert code == 1
@@ -72,6 +74,7 @@ class TestStart:
         assert "9999" in errors
         assert "Traceback" not in errors
 
+    @pytest.mark.slow
     def test_instances_that_start_together_migrate_once(self, new_database, instances):
         started: list[Any] = []
         starts = [
@@ -92,6 +95,7 @@ class TestStart:
             "notes@3",
         }
 
+    @pytest.mark.slow
     def test_it_waits_for_the_database(self, database, instances, free_address):
         database.stop()
         try:

@@ -185,6 +185,7 @@ def test_a_machine_that_comes_and_goes_gets_instances_only_once_it_stays(seed: i
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_no_named_fault_breaks_anything_whatever_the_times(name: str):
     for seed in range(2, 6):

@@ -97,6 +97,7 @@ def write(engine: Engine, word: str) -> None:
         session.commit()
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_writes_go_to_the_server_that_takes_them_and_to_its_successor(pair: Any, engine: Engine):
     leader, standby = pair
@@ -113,6 +114,7 @@ def test_writes_go_to_the_server_that_takes_them_and_to_its_successor(pair: Any,
     assert words(standby) == ["three"]
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_standby_that_refuses_to_write_is_given_up(pair: Any):
     """As behind a name that still leads to the server that led before."""
@@ -133,6 +135,7 @@ def test_a_standby_that_refuses_to_write_is_given_up(pair: Any):
     assert words(standby) == ["two"]
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_session_that_may_not_write_is_a_programs_error(postgres: Any):
     engine = make_engine(postgres.url)

@@ -55,6 +55,7 @@ def database(pair: tuple[Postgres, Postgres]) -> Iterator[SQLAlchemyPlugin]:
     plugin.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_reads_go_to_the_replica_while_it_is_near(
     pair: tuple[Postgres, Postgres], database: SQLAlchemyPlugin

@@ -62,6 +62,7 @@ def test_a_commit_that_fails_is_an_error_of_the_request(application, word):
     assert application.checked_out() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["dies_at_commit", "dies_at_redirect"])
 def test_a_commit_that_finds_no_database_is_503(run, postgres, tmp_path, word, path):
     with run(postgres, tmp_path / "log", pool_size=2) as application:
@@ -154,6 +155,7 @@ def test_a_connection_that_the_server_ended_is_replaced(application, postgres):
     assert int(application.get("/pid").text) != pid
 
 
+@pytest.mark.slow
 def test_postgresql_is_restarted_between_two_requests(run, make_postgres, tmp_path, word):
     server = make_postgres().start()
     with run(server, tmp_path / "log") as application:
@@ -169,6 +171,7 @@ def test_postgresql_is_restarted_between_two_requests(run, make_postgres, tmp_pa
         assert application.get("/count").text == "1"
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_connection_in_vain_gets_503(run, postgres, tmp_path):
     with (
         run(postgres, tmp_path / "log", pool_timeout=0.5) as application,
@@ -312,6 +315,7 @@ def test_too_many_parameters_are_no_reason_to_try_again(application):
     assert application.post("/too_many_parameters").status == 500
 
 
+@pytest.mark.slow
 def test_a_statement_that_takes_too_long_is_504(run, postgres, tmp_path):
     with run(postgres, tmp_path / "log", statement=0.5) as application:
         answer = application.get("/hold?seconds=20")
@@ -321,6 +325,7 @@ def test_a_statement_that_takes_too_long_is_504(run, postgres, tmp_path):
         assert application.get("/count").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status", "retry", "words"),
     [
@@ -374,6 +379,7 @@ def test_a_request_says_which_database_it_uses(application, postgres):
     assert "nobody answers 'bind-session nowhere'" in application.log.read_text()
 
 
+@pytest.mark.slow
 def test_the_pools_figures(run, postgres, tmp_path):
     with run(postgres, tmp_path / "log") as application, ThreadPoolExecutor(2) as threads:
         assert application.get("/figures").text == "size 1 checked_out 0 overflow 0 waits_total 0"

@@ -87,6 +87,7 @@ def test_what_waiting_does_not_mend_is_said_at_once(postgres, change):
         sql.wait_for_database(url, timeout=600)
 
 
+@pytest.mark.slow
 def test_migrations_of_many_processes_run_once(url):
     program = (
         "import logging, sys; from kirsch.sql import migrate;"

@@ -48,6 +48,7 @@ def run(rabbit, tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_the_chat_in_a_file(run):
     port = free_port()

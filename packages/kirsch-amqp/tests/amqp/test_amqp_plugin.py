@@ -55,6 +55,7 @@ class Talk:
         return [delivery.body for delivery in self.came]
 
 
+@pytest.mark.slow
 def test_what_is_published_on_the_bus_comes_back_on_the_bus(rabbit):
     before = Before()
     with Talk(rabbit) as talk:

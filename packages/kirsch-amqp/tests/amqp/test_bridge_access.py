@@ -193,6 +193,7 @@ def still(visitor):
     return visitor.said
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_nobody_without_a_ticket_reads_anything_of_a_private_room(pair):
     one, two = pair

@@ -234,6 +234,7 @@ def test_a_stream_that_is_gone_is_begun_anew(tmp_path):
             assert eve.join("lobby")["stream"] == after["stream"]
 
 
+@pytest.mark.slow
 def test_a_stream_that_lost_its_end_unseen_is_known_though_it_has_outgrown_it(rabbit):
     """With the broker's power, and all processes: what was said since has the offsets of what was lost."""
     name = rabbit.name()

@@ -156,6 +156,7 @@ def test_who_does_not_say_hello_first_is_4400(application, others):
         assert eve.ended()[0] == 4400
 
 
+@pytest.mark.slow
 def test_who_says_nothing_is_4408(application):
     with Visitor(application, hello=False) as eve:
         assert eve.ended() == (4408, "no hello")

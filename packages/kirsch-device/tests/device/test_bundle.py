@@ -91,6 +91,7 @@ def bare(tmp_path_factory):
 
 
 class TestArchive:
+    @pytest.mark.slow
     def test_what_is_in_it(self, archive):
         with zipfile.ZipFile(archive) as opened:
             names = set(opened.namelist())
@@ -159,6 +160,7 @@ class TestApplications:
         (folder / name / "__main__.py").write_text(text)
         return folder
 
+    @pytest.mark.slow
     def test_the_same_twice_and_its_arguments(self, tmp_path):
         folder = self.application(tmp_path, "import sys\nif __name__ == '__main__': print(sys.argv[1:])\n")
         first = bundle(folder, tmp_path / "a.pyz", ["--share", "it's"])
@@ -195,6 +197,7 @@ class TestApplications:
         with pytest.raises(BundleError, match="more than one package that can be run: app, other"):
             find_package(tmp_path)
 
+    @pytest.mark.slow
     def test_what_is_no_archive_is_not_overwritten(self, tmp_path):
         folder = self.application(tmp_path, "")
         (tmp_path / "precious.txt").write_text("mine")

@@ -50,6 +50,7 @@ def test_updates_go_over_the_bus(sl4a, run, heard):
     assert plugin.report.location.latitude == 51
 
 
+@pytest.mark.slow
 def test_one_that_gives_nothing_for_its_time_falls_back_to_the_next_and_says_so(sl4a, termux, run, heard):
     termux.says({"gps once": {"out": '{"latitude": 1, "longitude": 2, "elapsedMs": 0}'}})
     plugin = run(

@@ -107,6 +107,7 @@ class TestCommand:
             TermuxSource(termux.command).read(20)
         assert termux.log == ["gps once"]
 
+    @pytest.mark.slow
     def test_one_that_hangs_is_killed_after_its_time_with_all_it_started(self, termux):
         before = Before()
         termux.says({"*": {"hang": True}, "network last": {"out": LAST}})
@@ -116,6 +117,7 @@ class TestCommand:
         eventually(lambda: not alive(child), what="the end of what it started")
         before.assert_nothing_more()
 
+    @pytest.mark.slow
     def test_one_that_hangs_leaves_time_for_the_others(self, termux):
         termux.says({"gps once": {"hang": True}, "network once": {"out": WHOLE}})
         assert TermuxSource(termux.command).read(6).provider == "gps"

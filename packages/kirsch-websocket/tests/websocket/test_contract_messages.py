@@ -166,6 +166,7 @@ class TestStreams:
                 peer.sock.sendall(end)
             assert told.next() == code
 
+    @pytest.mark.slow
     def test_reading_stops_while_nobody_takes_chunks(self, provider):
         go, there = threading.Event(), Told()
 

@@ -156,6 +156,7 @@ class TestOurServer:
         assert kirsch.meter.sent > len(COMPRESSIBLE)
         assert 0 < kirsch.meter.received < COMPRESSED
 
+    @pytest.mark.slow
     def test_chromium(self, kirsch, browser):
         kirsch.meter.reset()
         script = (PEERS / "web_client.js").read_text()

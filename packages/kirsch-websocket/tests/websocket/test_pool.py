@@ -517,6 +517,7 @@ def test_many_idle_connections_cost_no_threads(pool):
     assert [echo.outcome() for echo in echoes] == [(1006, "")] * 500
 
 
+@pytest.mark.slow
 def test_nothing_wakes_often_while_nothing_goes_on(poller):
     ticks = queue.Queue()
 

@@ -348,6 +348,7 @@ class TestManyAtOnce:
 
 
 class TestUnread:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [100, 100_000])
     def test_answers_do_not_gather(self, begin, caplog, size):
         """A server does not read who does not read it."""

@@ -274,6 +274,7 @@ def test_gunicorns_worker_says_1001_when_it_ends(kind, tmp_path):
         assert closed.value.rcvd.code == 1001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_gunicorn_has_nothing_left_of_connections_that_have_ended(kind, tmp_path):
     with running(kind, tmp_path) as place:
