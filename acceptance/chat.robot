@@ -104,7 +104,8 @@ The Network Is Back After A Minute
     [Documentation]    Nobody has missed a word, and nothing was said twice.
     [Tags]    browser    faults
     ${away} =    Evaluate    time.time() - $LOST    modules=time
-    Sleep    ${{ max(60 - $away, 0) }} s    The story is of a minute.
+    ${minute} =    Evaluate    60 if "KIRSCH_SOAK" in os.environ else 5    modules=os
+    Sleep    ${{ max($minute - $away, 0) }} s    The story is of a minute, which the soak takes.
     Switch Window    Bob
     Browser Has The Network Again
     Should Be Connected

@@ -25,6 +25,7 @@ def publish(rabbit, room, texts):
             channel.basic_publish("chat.rooms", room, text.encode())
 
 
+@pytest.mark.soak
 def test_what_was_said_long_ago_is_found_by_scrolling(rabbit, pair, window, room):
     """From the broker's stream: an instance that was started anew, and has nothing in its memory, too."""
     texts = [f"message {number}" for number in range(1, 171)]

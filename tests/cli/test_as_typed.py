@@ -19,7 +19,9 @@ def up(application: Application) -> Application:
     """A service of two instances, and another unit that says something."""
     application.sleeper("notes@.service")
     application.unit("say.service", "[Service]\nExecStart=/bin/sh -c 'echo One; echo two; exec sleep 1000'\n")
-    (application.directory / "kirsch.toml").write_text('start = ["notes@1", "notes@2", "say"]')
+    (application.directory / "kirsch.toml").write_text(
+        'start = ["notes@1", "notes@2", "say"]\n[release]\nhealthy_for = "200ms"\n'
+    )
     application.ok("up", "-d")
     return application
 

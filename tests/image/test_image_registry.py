@@ -171,6 +171,7 @@ HASH = "$2b$04$wdI/9A7D/fKyB2g2MtrT/.eQxR9J.DEvAGhVedT6RxjYCGtVhBsKS"
 class TestLive:
     pytestmark = live
 
+    @pytest.mark.soak
     def test_an_image_goes_and_comes_back_by_plain_http_for_who_says_so(self, podman, tiny, registry):
         at = registry().address
         name = f"{at}/team/{tiny}:1.0"
@@ -186,6 +187,7 @@ class TestLive:
         assert mine[0]["content"]
         podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
 
+    @pytest.mark.soak
     def test_a_machine_that_is_away_keeps_no_other_from_being_pruned(
         self, podman, web, tmp_path, monkeypatch
     ):
@@ -202,6 +204,7 @@ class TestLive:
         assert re.search("^kirsch: the registry keeps all its images: ", half.stderr, re.MULTILINE)
         assert re.search(f"^kirsch: n1: .*{podman.prefix}-none", half.stderr, re.MULTILINE)
 
+    @pytest.mark.soak
     def test_an_image_without_a_name_wants_one_there(self, podman, tiny, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         monkeypatch.setitem(podman.environment, "XDG_DATA_HOME", str(tmp_path))
@@ -213,6 +216,7 @@ class TestLive:
             f"kirsch: {id} is an image's id: say after it by which name the image is to go\n"
         )
 
+    @pytest.mark.soak
     def test_a_registry_that_wants_a_password_gets_what_podman_keeps(self, podman, tiny, registry, tmp_path):
         at = registry(passwords=f"ali:{HASH}\n").address
         passwords = tmp_path / "auth.json"
@@ -239,12 +243,14 @@ class TestLive:
         with pytest.raises(ImageError, match="lets nobody in"):
             self.push(podman, tiny, Registry(at, Certificates(signer, *stranger.values())))
 
+    @pytest.mark.soak
     def test_a_certificate_of_another_host_is_told(self, podman, tiny, registry, tmp_path):
         signer, server, client = self.pairs(tmp_path, "registry.example")
         at = registry(**server).address
         with pytest.raises(ImageError, match="of another host"):
             self.push(podman, tiny, Registry(at, Certificates(signer, *client.values())))
 
+    @pytest.mark.soak
     def test_a_registry_that_is_away_is_told_at_once(self, podman, tiny):
         with socket.create_server(("127.0.0.1", 0)) as server:
             at = f"127.0.0.1:{server.getsockname()[1]}"
@@ -257,6 +263,7 @@ class TestLive:
         refused = podman.kirsch("image", "pull", f"{at}/nothing:1", "--insecure", at, ok=False)
         assert refused.stderr == f"kirsch: registry {at}: it has no image nothing:1\n"
 
+    @pytest.mark.soak
     def test_what_is_no_registry_is_told(self, podman, tiny, tmp_path):
         site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
         threading.Thread(target=site.serve_forever, daemon=True).start()

@@ -107,6 +107,7 @@ def test_one_member_of_etcd_killed(trial):
     assert_each_once(trial, names, "s@*")
 
 
+@pytest.mark.soak
 def test_machine_killed_and_back(trial, measured):
     instances(trial, 300)
     trial.submit("holds@.service", SLEEP + STICKY)

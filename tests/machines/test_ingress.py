@@ -134,6 +134,7 @@ def test_a_drained_machine_loses_nothing(ingress: Ingress):
     assert failed(answers) == []
 
 
+@pytest.mark.soak
 def test_it_is_switched_off_and_on_with_the_machines(ingress: Ingress):
     ingress.kirsch("cluster", "stop")
     assert ingress.ask().startswith("<")

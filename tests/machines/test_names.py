@@ -111,6 +111,7 @@ def test_what_is_not_ready_has_no_name(trial: Trial, instances: dict[str, str]):
         )
 
 
+@pytest.mark.soak
 def test_names_are_answered_while_kirschd_is_not_there(trial: Trial, instances: dict[str, str]):
     first, everyone = trial.machines[0], sorted(instances.values())
     eventually(lambda: ask(trial, first, "named.kirsch.internal") == everyone)
@@ -165,6 +166,7 @@ def test_a_dnsmasq_that_cannot_start_is_told_and_systemd_tries_on(trial: Trial, 
     assert ask(trial, first, "named.kirsch.internal") == everyone
 
 
+@pytest.mark.soak
 def test_other_names_are_asked_of_the_machines_own_resolvers(trial: Trial, image: str):
     first = trial.machines[0]
     before = trial.shell(first, "cat /etc/resolv.conf")

@@ -58,6 +58,7 @@ def test_an_image_with_links(trial: Trial, database: str):
     assert left(trial) == []
 
 
+@pytest.mark.soak
 def test_secrets_are_where_the_command_is_and_nowhere_else(trial: Trial, database: str):
     process = subprocess.Popen(
         [

@@ -295,7 +295,7 @@ def _processes(folder):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_plugins_of_a_rabbitmq_listen_on_its_own_address_only(tmp_path):
     address = "127.{}.{}.{}".format(*(random.randint(1, 254) for _ in range(3)))
     plugins = ("rabbitmq_stream_management", "rabbitmq_web_stomp", "rabbitmq_web_mqtt", "rabbitmq_prometheus")

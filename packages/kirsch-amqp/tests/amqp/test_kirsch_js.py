@@ -262,7 +262,7 @@ def test_the_script_is_served_as_a_module(browser, pages):
     assert caught.value.code == 304
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_page_outlives_the_broker(browser, tmp_path):
     with (
         Rabbit(tmp_path / "data") as rabbit,
