@@ -1,13 +1,14 @@
 """The engine on a registry: one leads, writes what reconcile decides, and another takes over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kirsch.cluster.engine.engine import Engine
-from kirsch.cluster.model import Assignment, Machine, UnitRecord, keys
+from kirsch.cluster.model import Assignment, Machine, Release, UnitRecord, keys
 from kirsch.cluster.registry import Compacted, MemoryRegistry, Put, Unavailable
+from kirsch.cluster.registry.base import Condition, Operation
 from kirsch.cluster.registry.lease import LeasedKeys, MachineLease
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.registry.snapshot import Snapshots
@@ -211,5 +212,44 @@ def test_a_leader_whose_lease_was_lost_writes_nothing_more():
             await submit(one.registry, "b.service")
             await scheduled(one.mirror, lambda where: set(where) == {"a.service", "b.service"})
             assert one.mirror.entries[keys.LEADER].created > term
+
+    run(scenario())
+
+
+class Steered(MemoryRegistry):
+    """A registry in which a person calls release 1 of b off just before release 1 of a is written."""
+
+    called_off = False
+
+    async def transact(self, operations: Sequence[Operation], conditions: Sequence[Condition] = ()):
+        mine = any(each.key == keys.release("a", 1) for each in operations)
+        if mine and not self.called_off and conditions:
+            self.called_off = True
+            found = await self.get(keys.release("b", 1))
+            off = replace(Release.parse(found.value), aborted=True)
+            await super().transact([Put(keys.release("b", 1), off.to_json())], [])
+        return await super().transact(operations, conditions)
+
+
+def test_a_release_that_is_called_off_while_another_is_written_stays_so():
+    async def scenario() -> None:
+        async with cluster("m1", registry=Steered) as (one,):
+            while not list(one.mirror.below(keys.MACHINES)):
+                await one.mirror.reached(one.mirror.revision + 1)
+            files = {name: UnitFile.parse(f"[Service]\nExecStart=true {name}\n", name) for name in "ab"}
+            opened = [
+                Release(name, 1, {f"{name}.service": file.hash}, start=(f"{name}.service",))
+                for name, file in files.items()
+            ]
+            await one.registry.transact(
+                [Put(keys.text(file.hash), file.text) for file in files.values()]
+                + [Put(keys.release(each.application, 1), each.to_json()) for each in opened]
+            )
+            while True:
+                other = Release.parse(one.mirror.value(keys.release("b", 1)) or opened[1].to_json())
+                if other.over:
+                    break
+                await one.mirror.reached(one.mirror.revision + 1)
+            assert (other.state, other.advanced) == ("aborted", ())
 
     run(scenario())

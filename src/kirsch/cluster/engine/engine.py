@@ -187,9 +187,12 @@ class Engine:
     async def _release(self, term: Created, own: set[int]) -> bool:
         """Take each release a step further; False if this machine does not lead any more."""
         wakes = []
-        for release in self.snapshots.now().active:
-            key = (release.application, release.number)
+        for key in [(release.application, release.number) for release in self.snapshots.now().active]:
             cluster, now, wall = self._see(), asyncio.get_running_loop().time(), self.wall()
+            # A person may have steered or ended it while the one before it was written.
+            release = cluster.releases.get(key)
+            if release is None or release.over:
+                continue
             sights = rollout.observe(release, cluster, self._sights.get(key, {}), now, wall)
             self._sights[key] = sights
             step = rollout.step(rollout.View(release, cluster, sights, now, wall))
