@@ -137,7 +137,8 @@ class People:
             at_once=self.random.random() < 0.3,
         )
         named = {request.name.text for request in requests}
-        coming = {name.text for name in releases.coming(act.subject, node.cluster())}
+        cluster = node.cluster()
+        coming = {n.text for list in (releases.coming, releases.leaving) for n in list(act.subject, cluster)}
         gone = [UnitName.parse(name) for name in sorted(there | coming) if templates and name not in named]
         await node.units.release(act.subject, requests, gone, note, scale=scale)
 

@@ -12,7 +12,7 @@ from kirsch.cluster.api.releases import NOTE, read_note
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Unit, finished, keys, to_json
 from kirsch.cluster.model.release import with_scale
-from kirsch.cluster.node.releases import scale_of
+from kirsch.cluster.node.releases import leaving, scale_of
 from kirsch.cluster.node.units import Note, Outcome, Refused, Request
 from kirsch.cluster.registry.base import Put
 from kirsch.unit import UnitName
@@ -91,6 +91,8 @@ class Applications(Resource):
         # What a release under way brings may not be there yet, and is another's all the same.
         coming = {unit for release in cluster.active for unit in release.units}
         _refuse_foreign(requests.keys() & (there | coming), others)
+        # And what one removes is there again where it is called off.
+        coming.update(unit.text for unit in leaving(name, cluster))
         gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there | coming]
         wanted = list(requests.values())
         would = self.node.units.draft(wanted, [unit for unit in gone if unit.text in there])

@@ -43,6 +43,14 @@ def coming(application: str, cluster: Cluster) -> Iterator[UnitName]:
             yield from map(UnitName.parse, release.units)
 
 
+def leaving(application: str, cluster: Cluster) -> Iterator[UnitName]:
+    """Yield the units that releases of an application which are not over remove: they are there again where
+    such a release is called off."""
+    for release in cluster.active:
+        if release.application == application:
+            yield from map(UnitName.parse, release.gone)
+
+
 def scale_of(application: str, cluster: Cluster) -> Mapping[str, int]:
     """Return the numbers of instances that people asked for, by template."""
     for release in history(application, cluster):

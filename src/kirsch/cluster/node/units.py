@@ -312,7 +312,7 @@ class Units:
             there = [n for n in sorted(present) if n.text in mine or (not whole and n.template in wanted)]
             requests, gone = {name: Request(name) for name in there}, []
             for template, count in wanted.items():
-                kept, spare = scaled(template, count, present)
+                kept, spare = scaled(template, count, {*present, *releases.leaving(application, cluster)})
                 requests |= {name: Request(name, desired="launched") for name in map(UnitName.parse, kept)}
                 gone += [UnitName.parse(name) for name in spare]
             asked = [request for name, request in requests.items() if name not in gone]
@@ -376,7 +376,7 @@ class Units:
                 raise Refused(404, then)
             now = json.loads(self.mirror.value(keys.application(application)) or "[]")
             present = {*cluster.units, *releases.coming(application, cluster)}
-            there = {name.text for name in present}
+            there = {name.text for name in (*present, *releases.leaving(application, cluster))}
             release = Release(
                 application,
                 releases.next_number(application, cluster),
