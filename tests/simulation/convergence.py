@@ -1,4 +1,4 @@
-"""What must hold once nothing goes wrong any more: everybody has what people want, or a reason why not."""
+"""State of a cluster once nothing goes wrong any more: all is as people want it, or has a reason why not."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,7 +16,7 @@ from kirsch.unit import UnitName
 
 
 def unfinished(truth: Truth, machines: Mapping[str, SimulatedMachine], calm: float) -> Iterator[str]:
-    """What is not yet as it has to be; nothing has gone wrong since `calm`."""
+    """Yield a line for each thing that is not yet as it has to be; nothing has gone wrong since `calm`."""
     cluster = truth.cluster()
     leader = truth.entries.get(keys.LEADER)
     there = truth.entries.get(keys.machine(leader.value)) if leader else None
@@ -129,7 +129,7 @@ def _hangs(name: UnitName, machine: SimulatedMachine, cluster: Cluster) -> bool:
 
 
 def _held(name: UnitName, machine: str, cluster: Cluster) -> bool:
-    """Whether a unit waits for another to be ready, and says so."""
+    """True if a unit waits for another to be ready, and says so."""
     state = cluster.states.get(name, {}).get(machine)
     return state is not None and state.message.startswith("waits for ")
 
@@ -145,7 +145,7 @@ def _ready(name: UnitName, machine: str, cluster: Cluster) -> bool:
 
 
 def _strays(truth: Truth, machines: Mapping[str, SimulatedMachine]) -> Iterator[str]:
-    """What the store says of units, against what they do."""
+    """Yield where the store differs from what units do."""
     cluster = truth.cluster()
     said = {(name, id): s.active for name, on in cluster.states.items() for id, s in on.items()}
     for machine in machines.values():

@@ -70,6 +70,11 @@ class Host:
         held = self.units.get(name)
         return held is not None and alive(held.state)
 
+    def serves(self, name: UnitName) -> bool:
+        """True while the unit is up."""
+        held = self.units.get(name)
+        return held is not None and held.state.active == "active"
+
     def stopping(self, name: UnitName) -> bool:
         """Whether the unit is on its way out."""
         held = self.units.get(name)

@@ -1,7 +1,6 @@
-"""What must hold at every moment, whatever happens: DESIGN's lines on handover, store, loss and return.
+"""Invariants of a cluster at every moment, whatever happens: handover, store, loss and return (see DESIGN).
 
-Told of each commit of the store, of each order to a host and of each change of a process, it says what is
-broken to `broken`.
+They are checked at each commit of the store, each order to a host and each change of a process.
 """
 
 import json
@@ -194,16 +193,19 @@ class Invariants:
         return unit in release.gone if digest is None else release.units.get(unit) == digest
 
     def _replaced(self, unit: str, text: str, before: str | None) -> None:
-        """Of the instances that a release keeps no more are away than it replaces at a time, as one that
-        serves gets another text: but for what the engine cannot have seen yet and, on the way back, for what
-        will not serve; and a new text only once the release's command has ended well."""
+        """Check that no more instances are away than a release replaces at a time, as one that serves gets
+        another text.
+
+        Instances that the engine cannot have seen yet, that the release removes or, on the way back, that
+        will not serve do not count. A new text comes only once the release's command has ended well."""
         name, record = UnitName.parse(unit), UnitRecord.parse(text)
         if self._leaving.get(unit) == text:
-            # It is as it was before it was even stopped.
+            # It has its record of before, and was not even stopped.
             del self._leaving[unit]
+            return
         if before is None or name.service != "w" or unit not in self._serving:
             return
-        if not any(machine.host.alive(name) for machine in self.machines.values()):
+        if not any(machine.host.serves(name) for machine in self.machines.values()):
             return  # its machine has just booted, and its endpoint in the store is of before
         old = UnitRecord.parse(before)
         if old.hash == record.hash or old.desired != "launched":
@@ -233,14 +235,14 @@ class Invariants:
 
     @staticmethod
     def _may_come(name: UnitName, cluster: Cluster) -> bool:
-        """Whether a unit that does not serve is on a machine and did not fail there."""
+        """True for a unit that does not serve, is on a machine and did not fail there."""
         states = cluster.states.get(name, {})
         on = cluster.schedule.get(name, {})
         return any(machine not in states or states[machine].active != "failed" for machine in on)
 
     def _misled(self, process: Process) -> bool:
-        """Whether what a process uses was at another address than it was told, so that it may start anew. By
-        now that may be otherwise again."""
+        """True where a unit that a process uses was ever at another address than the process was told, so
+        that it may start anew."""
         ignores = self.options[process[1]].link_update == "ignore"
         told = self._linked.get(process, {})
         return not ignores and any(self._served.get(which, set()) - {at} for which, at in told.items())
@@ -287,7 +289,7 @@ class Invariants:
                     self.broken(f"{address} is {name}'s on {machine.id} and {theirs}'s on {other.id}")
 
     def _not_its_own(self, id: str) -> set[UnitName]:
-        """What runs on a machine though the schedule does not have it there."""
+        """Return the units that run on a machine though the schedule does not have them there."""
         host = self.machines[id].host
         return {name for name in host.units if host.alive(name) and not self.truth.assignment(id, name)}
 
@@ -352,7 +354,7 @@ class Invariants:
                 self.broken(f"{name} starts on {machine.id}, it runs on {other.id}")
 
     def _nobody_stops(self, machine: SimulatedMachine) -> bool:
-        """Whether there was no kirschd at the end of the machine's lease to stop what stops by itself."""
+        """True if there was no kirschd at the end of the machine's lease to stop what stops by itself."""
         return machine.kirschd is None or self.now() - machine.neglected < NEGLECTED
 
     def _silence(self, machine: SimulatedMachine) -> float:
