@@ -25,6 +25,7 @@ from tests.deadline import eventually
 from kirsch.cli.waiting import pictures
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.api.transport import Https
+from kirsch.cluster.model.release import FINAL
 from kirsch.cluster.provision.record import MachineRecord
 from kirsch.websocket.threaded import connect
 
@@ -94,8 +95,15 @@ def units(cluster: Members) -> Iterator[Members]:
     for machine in cluster.client.get("/kirsch/v1/machines")["machines"]:
         if machine["cordoned"]:
             cluster.ok("uncordon", machine["id"])
+    wait_for(lambda: is_empty(cluster), "units and releases are gone")
+
+
+def is_empty(cluster: Members) -> bool:
+    """Destroy all units; True once there are none and no release is left that would bring one."""
+    under_way = [r for r in cluster.client.get("/kirsch/v1/releases")["releases"] if r["state"] not in FINAL]
     if names := sorted(cluster.lines()):
         cluster.ok("destroy", *names)
+    return not under_way and not names
 
 
 def machine_of(cluster: Members, unit: str) -> MemberMachine:
