@@ -115,11 +115,14 @@ class Bench:
 
     async def line(self, name: UnitName, text: str) -> str:
         """Wait until the unit's journal has a line that holds `text`; returns it."""
-        async with asyncio.timeout(DEADLINE):
-            async for record in self.journal.follow([name.text], 1000):
-                if text in record.text and record.time >= self.began:
-                    return record.text
-        raise AssertionError(f"{text} was never printed")
+        try:
+            async with asyncio.timeout(DEADLINE):
+                async for record in self.journal.follow([name.text], 1000):
+                    if text in record.text and record.time >= self.began:
+                        return record.text
+        except TimeoutError:
+            pass
+        raise AssertionError(f"no line {text!r}, but {self.lines(name)}; {self.seen.get(name.text)}")
 
     def lines(self, name: UnitName, *streams: str) -> list[str]:
         """What is in the unit's journal; without `streams` what its processes printed."""
