@@ -1,19 +1,22 @@
 """cherrypy.request.db_read: reads on a real standby, while that is near enough."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cherrypy
 import pytest
+from cherrypy.lib.httputil import Host
 from cherrypy.process import wspbus
-from sqlalchemy import text
+from sqlalchemy import event, text
 from tests.deadline import eventually
 from tests.sql.conftest import ADDRESS, Postgres
 
 from kirsch.sql.plugin import SQLAlchemyPlugin
 from kirsch.sql.replica import Replica
-from kirsch.sql.tool import ask
+from kirsch.sql.tool import Transaction, ask
 
 COUNT = text("select count(*) from marks")
 STANDBY = text("select pg_is_in_recovery()")
@@ -95,3 +98,57 @@ def test_a_database_without_a_replica_reads_where_it_writes(postgres: Postgres):
     nobody = Replica("postgresql://notes@127.0.0.1:1/notes", 1.0, None)
     nobody.look()
     assert not nobody.near
+
+
+@pytest.mark.services
+def test_a_streamed_answer_holds_no_connection_of_the_replica(postgres: Postgres):
+    """As none of the database: a slow reader would have it for as long as it reads."""
+    bus = cherrypy.engine
+    plugin = SQLAlchemyPlugin(bus, postgres.url, replica=postgres.url)
+    plugin.subscribe()
+    plugin.start()
+    local = Host("127.0.0.1", 80)
+    cherrypy.serving.load(
+        cherrypy.serving.request.__class__(local, local), cherrypy.serving.response.__class__()
+    )
+    try:
+        reads = eventually(lambda: ask(bus, "bind-replica", ""), 60, "a replica")
+        pool = reads.get_bind().pool
+        transaction = Transaction(ask(bus, "bind-session", "", True), "", reads)
+        reads.execute(text("select 1"))
+        assert pool.checkedout() == 1
+        cherrypy.serving.response.stream = True
+        cherrypy.serving.response.body = (str(reads.scalar(text("select 7"))).encode() for _ in range(2))
+        transaction.settle()
+        assert pool.checkedout() == 0
+        assert list(cherrypy.serving.response.body) == [b"7", b"7"]
+        assert pool.checkedout() == 0
+    finally:
+        cherrypy.serving.clear()
+        plugin.stop()
+        plugin.unsubscribe()
+
+
+@pytest.mark.services
+def test_a_stop_waits_for_a_look_that_is_under_way(postgres: Postgres):
+    """Else that one would leave a connection behind."""
+    looking, go_on = threading.Event(), threading.Event()
+    plugin = SQLAlchemyPlugin(wspbus.Bus(), postgres.url, replica=postgres.url)
+    plugin.subscribe()
+    plugin.start()
+    session = eventually(lambda: ask(plugin.bus, "bind-replica", ""), 60, "a replica")
+
+    def wait(*_: object) -> None:
+        looking.set()
+        go_on.wait()
+
+    event.listen(session.get_bind(), "before_cursor_execute", wait)
+    assert looking.wait(60)
+    stopping = threading.Thread(target=plugin.stop)
+    stopping.start()
+    stopping.join(0.2)
+    assert stopping.is_alive()
+    go_on.set()
+    stopping.join(60)
+    assert session.get_bind().pool.checkedout() == 0
+    assert "replica look" not in {thread.name for thread in threading.enumerate()}

@@ -20,7 +20,7 @@ from kirsch.sql.engine import (
     make_engine,
     wait_for_database,
 )
-from kirsch.sql.replica import LOOK, Replica
+from kirsch.sql.replica import Replica
 from kirsch.sql.tool import ask, channel
 
 
@@ -100,7 +100,6 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self._replica_url = replica
         self._lag = lag
         self._replica: Replica | None = None
-        self._looking: plugins.BackgroundTask | None = None
         tool.install()
         idempotency.install()
 
@@ -139,18 +138,16 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self._engine = make_engine(self.url, self._timeouts, **counting | self._options)
         if self._replica_url:
             self._replica = Replica(self._replica_url, self._lag, self._timeouts, **counting | self._options)
-            self._looking = plugins.BackgroundTask(LOOK, self._replica.look, bus=self.bus)
-            self._looking.start()
+            self._replica.start()
 
     # Before plugins that use the database (50), and the server (75).
     start.priority = 30  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         """Close the pool's connections."""
-        if self._looking is not None and self._replica is not None:
-            self._looking.cancel()
-            self._replica.engine.dispose()
-            self._looking = self._replica = None
+        if self._replica is not None:
+            self._replica.stop()
+            self._replica = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None

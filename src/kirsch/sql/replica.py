@@ -1,9 +1,9 @@
 """Replica of a database: an engine that reads there, and a look each second at how far it is behind."""
 
 import logging
+import threading
 
 from sqlalchemy import URL, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from kirsch.sql.engine import Timeouts, database_url, make_engine
 
@@ -36,6 +36,19 @@ class Replica:
         self.engine = make_engine(parsed, timeouts, **options)
         self.lag = lag
         self.near = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replica look", daemon=True)
+
+    def start(self) -> None:
+        """Look from now on, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the look that is under way, and close the connections."""
+        self._over.set()
+        self._thread.join()
+        self.near = False
+        self.engine.dispose()
 
     def look(self) -> None:
         """Find out how far it is behind."""
@@ -44,8 +57,13 @@ class Replica:
                 behind = connection.execute(_BEHIND).scalar_one()
             reason = "it receives nothing" if behind is None else f"it is {behind:.1f} s behind"
             near = behind is not None and behind <= self.lag
-        except SQLAlchemyError as error:
+        # A look that failed in an unknown way is none of a replica that is near.
+        except Exception as error:
             reason, near = str(getattr(error, "orig", error)).strip().split("\n")[0], False
         if near is not self.near:
             log.info("reads go to the replica" if near else f"reads do not go to the replica: {reason}")
         self.near = near
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK):
+            self.look()

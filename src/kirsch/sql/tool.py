@@ -27,6 +27,7 @@ from typing import Any
 
 import cherrypy
 from cherrypy.lib import httputil, is_closable_iterator
+from sqlalchemy.exc import DBAPIError
 
 from kirsch.sql.engine import READ_ONLY
 from kirsch.sql.errors import IDEMPOTENT, answer_to, sqlstate
@@ -117,6 +118,8 @@ class Transaction:
         self._finish(commit=status_of(response) < 400)
         if not isinstance(response.body, list):
             self._session.read_only = True
+            if self._reads is not None:
+                release(self._reads)
             response.body = self._stream = Stream(response.body, self._close)
         else:
             self._close()
@@ -153,6 +156,15 @@ class Transaction:
         except BaseException:
             self._session.close()
             raise
+
+
+def release(session: Any) -> None:
+    """Have a session that only read give its connection back; what it read stays readable, which is not so
+    after a rollback."""
+    try:
+        session.commit()
+    except DBAPIError:  # the connection is lost, and nothing else
+        session.rollback()
 
 
 class Stream:
