@@ -1,6 +1,6 @@
 """/machines: who is there, and what people set on them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +17,40 @@ from kirsch.cluster.node.settings import METADATA_KEY
 KINDS: Mapping[str, type] = {"cordoned": bool, "drained": bool, "metadata": dict}
 
 
-def machine_entity(machine: Machine, node: Node) -> dict[str, Any]:
-    """A machine as the API has it; `leads` says whether its engine is the one that decides."""
-    cpu, memory = node.cluster().reserved(machine.id)
-    issued = (Issued.parse(entry.value) for entry in node.mirror.below(keys.CERTIFICATES))
-    ends = [each.until for each in issued if each.machine == machine.id and not each.revoked]
-    return {
-        "id": machine.id,
-        "address": machine.address,
-        "metadata": dict(machine.metadata),
-        "runs": list(machine.runs),
-        "problems": [each for each in (machine.apart, machine.nameless, machine.unwatched) if each],
-        "cordoned": machine.cordoned,
-        "drained": machine.drained,
-        "leads": node.mirror.value(keys.LEADER) == machine.id,
-        "cpu": machine.cpu,
-        "memory": machine.memory,
-        "reservedCpu": cpu,
-        "reservedMemory": memory,
-        "number": int(node.mirror.value(keys.machine_number(machine.id)) or 0),
-        "meshed": node.mirror.value(keys.mesh(machine.id)) is not None,
-        "certificateEnds": max(ends, default=None),
-    }
+def machine_entities(machines: Iterable[Machine], node: Node) -> list[dict[str, Any]]:
+    """Machines as the API has them; `leads` says whether a machine's engine is the one that decides."""
+    reserved, ends, none = node.cluster().reservations(), certificate_ends(node), (0.0, 0)
+    leader = node.mirror.value(keys.LEADER)
+    return [
+        {
+            "id": machine.id,
+            "address": machine.address,
+            "metadata": dict(machine.metadata),
+            "runs": list(machine.runs),
+            "problems": [each for each in (machine.apart, machine.nameless, machine.unwatched) if each],
+            "cordoned": machine.cordoned,
+            "drained": machine.drained,
+            "leads": leader == machine.id,
+            "cpu": machine.cpu,
+            "memory": machine.memory,
+            "reservedCpu": reserved.get(machine.id, none)[0],
+            "reservedMemory": reserved.get(machine.id, none)[1],
+            "number": int(node.mirror.value(keys.machine_number(machine.id)) or 0),
+            "meshed": node.mirror.value(keys.mesh(machine.id)) is not None,
+            "certificateEnds": ends.get(machine.id),
+        }
+        for machine in machines
+    ]
+
+
+def certificate_ends(node: Node) -> dict[str, float]:
+    """Return when the last certificate of each machine ends."""
+    ends: dict[str, float] = {}
+    for entry in node.mirror.below(keys.CERTIFICATES):
+        issued = Issued.parse(entry.value)
+        if not issued.revoked:
+            ends[issued.machine] = max(issued.until, ends.get(issued.machine, 0.0))
+    return ends
 
 
 class Machines(Collection["OneMachine"]):
@@ -50,7 +62,7 @@ class Machines(Collection["OneMachine"]):
 
         async def read() -> list[dict[str, Any]]:
             machines = self.node.cluster().machines
-            return [machine_entity(machines[machine], self.node) for machine in sorted(machines)]
+            return machine_entities((machines[machine] for machine in sorted(machines)), self.node)
 
         return self.read_answer({"machines": run(self.loop, read())})
 
@@ -70,7 +82,7 @@ class OneMachine(Resource):
         parameters(query)
 
         async def read() -> dict[str, Any]:
-            return machine_entity(find(self.name, self.node.cluster()), self.node)
+            return machine_entities([find(self.name, self.node.cluster())], self.node)[0]
 
         return self.read_answer(run(self.loop, read()))
 

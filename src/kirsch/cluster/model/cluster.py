@@ -139,11 +139,12 @@ class Cluster:
     # Those of them that are not over, in the order of their keys.
     active: tuple[Release, ...] = ()
 
-    def reserved(self, machine: str) -> tuple[float, int]:
-        """Return the cores and the bytes of memory that units on a machine reserve."""
-        held = [
-            self.units[name].options
-            for name, places in self.schedule.items()
-            if machine in places and name in self.units
-        ]
-        return sum(each.cpu for each in held), sum(each.memory for each in held)
+    def reservations(self) -> dict[str, tuple[float, int]]:
+        """Return the cores and the bytes of memory that units reserve on each machine that has any."""
+        found: dict[str, tuple[float, int]] = {}
+        for name, places in self.schedule.items():
+            if unit := self.units.get(name):
+                for machine in places:
+                    cpu, memory = found.get(machine, (0.0, 0))
+                    found[machine] = cpu + unit.options.cpu, memory + unit.options.memory
+        return found

@@ -74,8 +74,9 @@ def _machines(cluster: Cluster) -> Iterator[Metric]:
             "kirsch_machine_reserved_memory_bytes", "Memory that units reserve", labels=("machine",)
         ),
     }
+    reserved = cluster.reservations()
     for machine in cluster.machines.values():
-        cpu, memory = cluster.reserved(machine.id)
+        cpu, memory = reserved.get(machine.id, (0.0, 0))
         values = {
             "cpu": machine.cpu,
             "memory": machine.memory,
