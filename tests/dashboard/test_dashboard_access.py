@@ -4,6 +4,8 @@ import base64
 import http.client
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +197,30 @@ def test_up_at_a_terminal_prints_the_address_of_a_dashboard(tmp_path: Path):
         assert screen.status() == 0
     with pytest.raises(OSError, match="refused"):
         dashboard("GET", "session")
+
+
+BESIDE = """
+import sys
+from pathlib import Path
+
+import cherrypy
+from kirsch.cli.dashboard import dashboard_beside
+from kirsch.cluster.api.client import Client
+from kirsch.cluster.dashboard.server import Dashboard
+
+client = Client(Path(sys.argv[1]))
+print(Dashboard(client, {}, "here", ("::1", 0)).address.partition("]:")[0])
+
+def fail():
+    raise OSError("no descriptor is left")
+
+cherrypy.engine.subscribe("start", fail)
+print(repr(dashboard_beside(client)))
+"""
+
+
+def test_a_dashboard_that_does_not_start_lets_its_process_go_on(tmp_path: Path):
+    """`kirsch up` has one beside units, which are not to end with it."""
+    command = [sys.executable, "-c", BESIDE, str(tmp_path / ".kirsch/kirsch.sock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["http://[::1", "''"]), done.stderr

@@ -3,6 +3,7 @@
 import http.client
 import json
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,9 @@ from tests.port import free_port
 
 from kirsch.cluster.dashboard.login import Login, UsersError, parse_users
 from kirsch.web import Problem
+from kirsch.web.guard import ADDRESSES
+from kirsch.websocket import ClientOptions, Closed
+from kirsch.websocket.threaded import connect
 
 pytestmark = pytest.mark.services
 
@@ -100,6 +104,22 @@ def test_guesses_of_a_name_from_ever_new_addresses_are_slowed_down(request_from:
         statuses.append(refused.value.status)
     assert statuses.count(403) >= 20
     assert 429 in statuses
+
+
+def test_ever_new_addresses_do_not_have_a_name_forgotten(request_from: Callable[[str], None]):
+    login = Login(parse_users(USERS))
+
+    def guess(name: str, number: int) -> int:
+        request_from(f"192.0.2.{number}")
+        with pytest.raises(Problem) as refused:
+            login.begin(name, "a guess")
+        return refused.value.status
+
+    while guess("ann", 0) != 429:
+        pass
+    for number in range(ADDRESSES + 1):
+        assert guess("bob" if number < 10 else f"user {number % 50}", number + 1) in (403, 429)
+    assert guess("ann", 0) == 429
 
 
 def test_a_password_that_is_no_utf_8_is_compared(request_from: Callable[[str], None]):
@@ -191,6 +211,18 @@ class TestLogin:
         assert site("DELETE", "/session", Cookie=cookie).status == 204
         assert site("GET", "/session", Cookie=cookie).status == 401
 
+    @pytest.mark.timeout(60)
+    def test_a_stream_ends_with_its_session(self, site: Site):
+        ann, bob = site.cookie(*ANN), site.cookie(*BOB)
+        options = ClientOptions(proxy=None, headers={"Cookie": bob})
+        with connect(f"ws://{site.address}/kirsch/v1/events", options=options) as stream:
+            assert stream.recv()
+            assert site("DELETE", "/session", Cookie=bob).status == 204
+            site.put(ann, {"desiredState": "loaded"})
+            site.put(ann, {"desiredState": "launched"})
+            with pytest.raises(Closed, match="Log in first"):
+                deque(iter(stream.recv, None), maxlen=0)
+
     def test_in_a_browser(self, site: Site, browser: Browser):
         page = browser.new_context().new_page()
         page.goto(f"http://{site.address}/")
@@ -228,6 +260,9 @@ def test_a_unit_without_users_says_what_it_needs(tmp_path: Path):
     try:
         made.ok("up", "-d")
         assert "KIRSCH_DASHBOARD_USERS: there are no users" in made.fails("dashboard", "--listen", "8080")
-        assert "--listen is [ADDRESS:]PORT" in made.fails("dashboard", "--listen", "web", status=2)
+        for wrong in ("web", "0", "::1:8080", "[::1:8080", ":8080"):
+            assert "--listen is [ADDRESS:]PORT" in made.fails("dashboard", "--listen", wrong, status=2)
+        both = made.fails("dashboard", "--listen", "8080", "--port", "0", status=2)
+        assert both.startswith("--listen says the port: leave --port out")
     finally:
         made.close()

@@ -12,6 +12,7 @@ import click
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.machines import alone
 from kirsch.cli.names import recorded_names
+from kirsch.cli.values import place
 from kirsch.cli.verb import Options, flag, option, verb
 from kirsch.cluster.api.client import Client
 
@@ -20,9 +21,7 @@ USERS = "KIRSCH_DASHBOARD_USERS"
 
 @verb(
     "dashboard",
-    option(
-        "--port", metavar="PORT", type=click.IntRange(0, 65535), default=0, help="its port (one that is free)"
-    ),
+    option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="its port (one that is free)"),
     flag("--no-browser", help="print the address, and open no browser"),
     option(
         "--listen",
@@ -39,13 +38,15 @@ USERS = "KIRSCH_DASHBOARD_USERS"
 )
 def dashboard(options: Options) -> int:
     """Serve the dashboard until Ctrl-C."""
+    if options.listen and options.port is not None:
+        raise Misuse("--listen says the port: leave --port out")
     client = options.client()
     client.get("/kirsch/v1/daemon")  # there is nothing to show otherwise: the error says what to do
     from kirsch.bus import ServerError
     from kirsch.cluster.dashboard.login import Login, UsersError, parse_users
     from kirsch.cluster.dashboard.server import HOST, Dashboard
 
-    listen, login = (HOST, options.port), None
+    listen, login = (HOST, options.port or 0), None
     try:
         if options.listen:
             listen, login = _listen(options.listen), Login(parse_users(os.environ.get(USERS, "")))
@@ -62,7 +63,10 @@ def dashboard(options: Options) -> int:
             if not (options.no_browser or login) and _has_screen():
                 webbrowser.open(_way_in(Path(folder), page.address))
 
-        page.run(opened)
+        try:
+            page.run(opened)
+        except ServerError as error:
+            raise Failure(str(error)) from None
     return 0
 
 
@@ -74,19 +78,22 @@ def dashboard_beside(client: Client) -> str:
 
     try:
         page = Dashboard(client, {}, _place(client), (HOST, 0))
+        page.start()
     except ServerError:
         return ""
-    page.start()
     atexit.register(page.close)
     return f"Dashboard: {page.address}"
 
 
 def _listen(text: str) -> tuple[str, int]:
     """Read ADDRESS:PORT, or PORT alone: then the unit's address."""
-    address, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise Misuse(f"--listen is [ADDRESS:]PORT, and not {text!r}")
-    return address.strip("[]") or os.environ.get("KIRSCH_ADDRESS") or "127.0.0.1", int(port)
+    try:
+        address, port = place(text)
+    except ValueError:
+        port = 0
+    if not port:
+        raise Misuse(f"--listen is [ADDRESS:]PORT, as 8080 or [::1]:8080, and not {text!r}")
+    return address if ":" in text else os.environ.get("KIRSCH_ADDRESS") or address, port
 
 
 def _way_in(folder: Path, address: str) -> str:

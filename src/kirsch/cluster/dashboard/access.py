@@ -6,7 +6,7 @@ every port of a host, and other servers of this machine are not to be sent this 
 
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -47,6 +47,10 @@ class Access:
 
     def identity(self) -> None:
         """Return nobody: the person has the role that kirschd sees."""
+
+    def lasting(self) -> Callable[[], bool]:
+        """Return a check for later: the session lasts as long as the dashboard."""
+        return lambda: True
 
     def knows(self, request: object) -> bool:
         """Return True if a request has the session's cookie."""

@@ -7,7 +7,7 @@ import hmac
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -54,7 +54,9 @@ class Login:
     users: Mapping[str, tuple[str, str]]
     path: str = ""
     _sessions: dict[str, tuple[Identity, float]] = field(default_factory=dict, init=False)
-    _guesses: Guesses = field(default_factory=Guesses, init=False)
+    # Of addresses and of names apart: ever new addresses must not push the names out.
+    _addresses: Guesses = field(default_factory=Guesses, init=False)
+    _names: Guesses = field(default_factory=Guesses, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def address(self, host: str) -> str:
@@ -69,16 +71,16 @@ class Login:
         # The balancer sets the field; who gets here without it is in the cluster's own network.
         address = request.headers.get("X-Forwarded-For", request.remote.ip).rpartition(",")[2].strip()
         # Of the name too: guesses may come from ever new addresses.
-        guessed = address, f"user {name}"
-        if wait := max(self._guesses.wait(each, now) for each in guessed):
+        guessed = (self._addresses, address), (self._names, name)
+        if wait := max(guesses.wait(key, now) for guesses, key in guessed):
             seconds = str(math.ceil(wait))
             raise Problem(
                 429, "There were too many wrong passwords. Try again in a moment.", {"Retry-After": seconds}
             )
         role, known = self.users.get(name, ("", secrets.token_hex(16)))
         if not hmac.compare_digest(_encode(password), _encode(known)) or not role:
-            for each in guessed:
-                self._guesses.count(each, now)
+            for guesses, key in guessed:
+                guesses.count(key, now)
             raise Problem(403, "No user has this name and password.", more=AGAIN)
         token = secrets.token_urlsafe(24)
         with self._lock:
@@ -89,17 +91,23 @@ class Login:
 
     def end(self) -> None:
         """Forget the present request's session."""
-        request = cherrypy.serving.request
-        cookie = request.cookie.get(COOKIE)
         with self._lock:
-            self._sessions.pop(cookie.value if cookie else "", None)
+            self._sessions.pop(_sent_session(), None)
         self._set_cookie("", age=0)
 
     def identity(self) -> Identity | None:
         """Return who sends the present request; None for nobody who is known."""
-        cookie = cherrypy.serving.request.cookie.get(COOKIE)
+        return self._identity(_sent_session())
+
+    def lasting(self) -> Callable[[], bool]:
+        """Return a check for later: True until the present request's user logs out, or the session's time is
+        over."""
+        session = _sent_session()
+        return lambda: self._identity(session) is not None
+
+    def _identity(self, session: str) -> Identity | None:
         with self._lock:
-            identity, until = self._sessions.get(cookie.value if cookie else "", (None, 0.0))
+            identity, until = self._sessions.get(session, (None, 0.0))
         return identity if until > time.monotonic() else None
 
     def check(self) -> None:
@@ -118,6 +126,11 @@ class Login:
         jar[COOKIE]["samesite"] = "Strict"
         if cherrypy.serving.request.headers.get("X-Forwarded-Proto") == "https":
             jar[COOKIE]["secure"] = True
+
+
+def _sent_session() -> str:
+    cookie = cherrypy.serving.request.cookie.get(COOKIE)
+    return cookie.value if cookie else ""
 
 
 def _encode(password: str) -> bytes:

@@ -11,8 +11,10 @@ from urllib.parse import quote
 
 import cherrypy
 
-from kirsch.cluster.api.access import Identity, refusal
+from kirsch.cluster.api.access import refusal
 from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.dashboard.access import Access
+from kirsch.cluster.dashboard.login import Login
 from kirsch.cluster.dashboard.requests import API, STREAMS, is_allowed
 from kirsch.web import Problem
 from kirsch.websocket import Closed, Limits, WebSocket
@@ -35,10 +37,9 @@ class Relay:
 
     exposed = True
 
-    def __init__(self, client: Client, bus: Any, identity: Callable[[], Identity | None]) -> None:
-        """`identity` returns the user who sends the present request, where there are several."""
+    def __init__(self, client: Client, bus: Any, access: Access | Login) -> None:
         self._client = client
-        self._identity = identity
+        self._access = access
         self._tool = WebSocketTool(bus)
 
     def GET(self, /, *path: str, **query: Any) -> bytes | None:
@@ -46,7 +47,7 @@ class Relay:
         target = self._target("GET", path)
         if "Upgrade" in cherrypy.serving.request.headers and target.removeprefix(API) in STREAMS:
             self._tool.begin(application=Stream, limits=LIMITS, deflate=None)
-            cherrypy.serving.request.websocket.follow(self._client, target, query)
+            cherrypy.serving.request.websocket.follow(self._client, target, query, self._access.lasting())
             return None
         return json_answer(asked(lambda: self._client.get(target, **query)))
 
@@ -70,7 +71,7 @@ class Relay:
         if not is_allowed(method, path):
             raise Problem(403, "The dashboard does not pass this request on to kirschd.")
         target = "/".join((API, *(quote(segment, safe="@:") for segment in path)))
-        if identity := self._identity():
+        if identity := self._access.identity():
             if why := refusal(identity, None, method, target):
                 raise Problem(403, why)
             if method != "GET":
@@ -81,9 +82,9 @@ class Relay:
 class Stream(WebSocket):
     """One of kirschd's streams, for one page. A thread reads it as fast as the page does."""
 
-    def follow(self, client: Client, target: str, query: dict[str, Any]) -> None:
-        """Set what is to be followed, before the connection opens."""
-        self._client, self._target, self._query = client, target, query
+    def follow(self, client: Client, target: str, query: dict[str, Any], lasting: Callable[[], bool]) -> None:
+        """Set what is to be followed, before the connection opens, and for as long as `lasting` is true."""
+        self._client, self._target, self._query, self._lasting = client, target, query, lasting
         self._upstream: Connection | None = None
         self._left = False
 
@@ -102,7 +103,11 @@ class Stream(WebSocket):
             with self._client.connect(self._target, **self._query) as upstream:
                 self._upstream = upstream
                 while not self._left:
-                    self.send(upstream.recv())
+                    message = upstream.recv()
+                    if not self._lasting():
+                        self._end(REFUSED, "Log in first.")
+                        return
+                    self.send(message)
                     self.drain()
         except ClientError as error:
             self._end(REFUSED, str(error))

@@ -4,15 +4,25 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
 
 import cherrypy
+from cherrypy.process.wspbus import ChannelFailures, states
 
 from kirsch import web
-from kirsch.bus import SERVER_DEFAULTS, ExitPlugin, Limits, MethodDispatcher, configure_logging, http_server
+from kirsch.bus import (
+    SERVER_DEFAULTS,
+    ExitPlugin,
+    Limits,
+    MethodDispatcher,
+    ServerError,
+    configure_logging,
+    http_server,
+)
 from kirsch.cluster.api.client import Client, unit_path
 from kirsch.cluster.dashboard.access import Access, check_host
 from kirsch.cluster.dashboard.explain import explained
@@ -61,7 +71,7 @@ class Root:
         self.static = Static(STATIC, LOOK)
         self.session = Session(client, names, where, access)
         self.file = UnitFileLines(client)
-        self.kirsch = _Below(v1=Relay(client, bus, access.identity))
+        self.kirsch = _Below(v1=Relay(client, bus, access))
 
     def GET(self, *, token: object = None) -> bytes | None:
         """Answer with the page; with the token let the browser in."""
@@ -214,8 +224,8 @@ class Dashboard:
     @property
     def address(self) -> str:
         """The address to open, once."""
-        host = f"{self._server.bind_addr[0]}:{self._port}"
-        return self._access.address(host)
+        host = str(self._server.bind_addr[0])
+        return self._access.address(f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}")
 
     def run(self, opened: Callable[[], None]) -> None:
         """Serve until SIGTERM or Ctrl-C; `opened` is called once pages are answered."""
@@ -225,13 +235,25 @@ class Dashboard:
         self._bus.block()
 
     def start(self) -> None:
-        """Serve in threads, until `close`."""
+        """Serve in threads, until `close`. Raises ServerError."""
         WebSocketPlugin(self._bus, threads=3).subscribe()
-        self._bus.start()
+        # Neither here nor in `close` the bus's own methods: where a plugin fails these end the process at
+        # once (os._exit), and `kirsch up` with it.
+        self._bus.state = states.STARTING
+        try:
+            self._bus.publish("start")
+        except ChannelFailures as error:
+            self.close()
+            raise ServerError(f"the dashboard does not start: {error}") from None
+        self._bus.state = states.STARTED
 
     def close(self) -> None:
         """End what `start` began."""
-        self._bus.exit()
+        self._bus.state = states.STOPPING
+        for channel in ("stop", "exit"):
+            with suppress(ChannelFailures):  # which are logged
+                self._bus.publish(channel)
+        self._bus.state = states.EXITING
 
     def _configuration(self) -> dict[str, dict[str, Any]]:
         check: dict[str, Any] = {"hooks.before_handler.session": self._access.check}
