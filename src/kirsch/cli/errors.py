@@ -16,6 +16,7 @@ MISSING = {
     "inotify_simple": "kirsch",
     "prometheus_client": "kirsch",
     "cryptography": "'kirsch[machines]'",
+    "kubernetes": "'kirsch[kubernetes]'",
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kirsch.cli import kubernetes
 from kirsch.cli.completion import units
 from kirsch.cli.names import full_names
 from kirsch.cli.values import lines as number
@@ -51,19 +52,12 @@ Line = Mapping[str, Any]
 )
 def journal(options: Options) -> int:
     """The last lines of units, and with --follow those to come."""
-    client = options.reader()
-    names = full_names(client, options.units) or sorted(
-        {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
-    )
-    several = len(names) > 1
     chosen = bool(options.since or options.until or options.grep)
     count = options.lines if options.lines is not None else MOST if chosen else LINES
     # What does not match is not counted, so everything is read.
     asked = MOST if chosen else count
-    if options.follow:
-        lines = _followed(client, names, asked)
-    else:
-        lines = iter(client.get(JOURNAL, unit=names, lines=asked)["lines"])
+    names, lines = (kubernetes.lines if kubernetes.named(options) else _lines)(options, asked)
+    several = len(names) > 1
     found = (line for line in lines if _matches(options, line))
     for line in found if options.follow else deque(found, count):
         print(json.dumps(line, ensure_ascii=False) if options.json else shown(line, several))
@@ -71,6 +65,17 @@ def journal(options: Options) -> int:
         if options.follow and options.until and line["time"] > options.until:
             break
     return 0
+
+
+def _lines(options: Options, last: int) -> tuple[Sequence[str], Iterator[Line]]:
+    """The units that are meant, and their lines, with --follow those to come too."""
+    client = options.reader()
+    names = full_names(client, options.units) or sorted(
+        {u["name"] for u in client.get("/kirsch/v1/units")["units"]}
+    )
+    if options.follow:
+        return names, _followed(client, names, last)
+    return names, iter(client.get(JOURNAL, unit=names, lines=last)["lines"])
 
 
 def _matches(options: Options, line: Line) -> bool:

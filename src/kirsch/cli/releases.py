@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from kirsch.cli import kubernetes
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names
@@ -176,6 +177,8 @@ _steer("abort", "call a release off", UNDER_WAY, "What it replaced goes back to 
 )
 def rollback(options: Options) -> int:
     """Bring an earlier release back."""
+    if kubernetes.named(options):
+        return kubernetes.rollback(options)
     client = options.client()
     application = _named(options) or _only(client)
     body = {"who": who(), "message": options.message, "now": options.now}

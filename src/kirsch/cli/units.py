@@ -15,6 +15,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from kirsch.cli import kubernetes
 from kirsch.cli.completion import files, instances, units
 from kirsch.cli.errors import Failure
 from kirsch.cli.journal import shown
@@ -129,6 +130,8 @@ def scaled(text: str) -> tuple[str, int]:
 )
 def scale(options: Options) -> int:
     """Start instances that are missing, and destroy those that are too many, by a release."""
+    if kubernetes.named(options):
+        return kubernetes.scale(options)
     client = options.client()
     lines = {line["name"]: line for line in client.get(UNITS)["units"]}
     counts = {_template(service, lines): count for service, count in options.services}
@@ -232,6 +235,8 @@ def destroy(options: Options) -> int:
 @verb("status", ANY_UNITS, JSON, example="kirsch status notes@1")
 def status(options: Options) -> int:
     """Each unit's state and its last lines."""
+    if kubernetes.named(options):
+        return kubernetes.status(options)
     client = options.reader()
     names = full_names(client, options.units)
     if options.json:

@@ -42,6 +42,7 @@ DIRECTORY = argument(
     complete=folders,
 )
 
+KUBERNETES = "kubernetes:"
 STOP_TIMEOUT = 120.0
 # Folders of StateDirectory= and CacheDirectory=, and where kirsch.sql.postgres keeps data as root: a package
 # that is not imported, for it needs SQLAlchemy, which applications without a database do not have.
@@ -58,7 +59,18 @@ NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|
 @verb(
     "up",
     DIRECTORY,
-    option("--on", metavar="CLUSTER", help="run it on a cluster of this computer", complete=clusters),
+    option(
+        "--on",
+        metavar="CLUSTER",
+        help="run it on a cluster of this computer, or on kubernetes:CONTEXT of the kubeconfig",
+        complete=clusters,
+    ),
+    option(
+        "--registry",
+        metavar="HOST/PATH",
+        help="with kubernetes:CONTEXT: where its images are pushed, and taken from",
+        default="",
+    ),
     flag(
         "-d",
         "--detach",
@@ -105,6 +117,12 @@ def bring_up(
     on = getattr(options, "on", None)
     only_here(options, "up")
     application = load(Path(options.directory), cluster=on is not None)
+    if on and on.startswith(KUBERNETES):
+        from kirsch.cli.kubernetes import up_on as up_on_kubernetes
+
+        return up_on_kubernetes(application, options)
+    if getattr(options, "registry", ""):
+        raise Misuse("--registry goes with --on kubernetes:CONTEXT: other clusters have one of their own")
     if on:
         from kirsch.cli.rollout import up_on
 
@@ -185,7 +203,12 @@ def _warn(application: Application, embedded: Embedded) -> None:
 @verb(
     "down",
     DIRECTORY,
-    option("--on", metavar="CLUSTER", help="on this cluster; its units stay submitted", complete=clusters),
+    option(
+        "--on",
+        metavar="CLUSTER",
+        help="on this cluster, where its units stay submitted, or on kubernetes:CONTEXT",
+        complete=clusters,
+    ),
     flag("--volumes", help="remove what its units keep too, databases among it"),
     YES,
     REPORT,
@@ -197,10 +220,14 @@ def down(options: Options) -> int:
     directory = Path(options.directory)
     only_here(options, "down")
     if options.on:
-        from kirsch.cli.rollout import down_on
-
         if options.volumes:
             raise Misuse("--volumes is about this computer: what a cluster keeps stays on its machines")
+        if options.on.startswith(KUBERNETES):
+            from kirsch.cli.kubernetes import down_on as down_on_kubernetes
+
+            return down_on_kubernetes(load(directory, cluster=True), options)
+        from kirsch.cli.rollout import down_on
+
         return down_on(load(directory, cluster=True), options)
     state = (directory.parent if directory.is_file() else directory) / ".kirsch"
     if not directory.exists():

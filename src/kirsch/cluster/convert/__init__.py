@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +11,5 @@ class Converted:
 
     files: Mapping[str, str]
     remarks: tuple[str, ...]
+    # What the files hold, where that is data: Kubernetes' objects, in their order.
+    objects: tuple[dict[str, Any], ...] = ()

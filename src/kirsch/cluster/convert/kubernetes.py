@@ -13,7 +13,7 @@ import yaml
 from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
 from kirsch.cluster.convert.calendar import cron
-from kirsch.cluster.convert.pod import LABEL, PART_OF, Object, object_name, pod_of
+from kirsch.cluster.convert.pod import object_name, pod_of
 from kirsch.cluster.convert.service import (
     CONFIGURATION,
     Service,
@@ -22,11 +22,11 @@ from kirsch.cluster.convert.service import (
     services_of,
     with_servers,
 )
+from kirsch.cluster.model.kubernetes import LABEL, MANAGED_BY, PART_OF, Object
 from kirsch.unit import Policy
 from kirsch.unit.name import uses_instance
 from kirsch.unit.release import read_policy
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
 # Sorts before every other file: `kubectl apply -f FOLDER` goes by name.
 NAMESPACE_FILE = "00-namespace.yaml"
 # What Quadlet and systemd do anyway, what is told elsewhere, and words for people.
@@ -71,7 +71,7 @@ def export(
         # In one line each: they are comments too.
         told = [f"{service.name}: {' '.join(text.split())}" for text in dict.fromkeys(service.remarks)]
         remarks.setdefault(service.name, []).extend(told)
-    values = secrets or {}
+    values = {} if secrets is None else secrets
     for name in sorted({secret.name for service in services for secret in service.options.secrets}):
         if name in values:
             objects.setdefault("secrets", []).append(_secret(name, values[name], application))
@@ -89,7 +89,8 @@ def export(
             each["metadata"] |= {"namespace": namespace} if namespace else {}
         if text := _text(found, remarks.get(name, [])):
             files[f"{name}.yaml"] = text
-    return Converted(files, tuple(remark for told in remarks.values() for remark in told))
+    every = tuple(each for found in objects.values() for each in found)
+    return Converted(files, tuple(remark for told in remarks.values() for remark in told), every)
 
 
 class _Context:

@@ -9,13 +9,10 @@ from typing import Any
 import yaml
 
 from kirsch.cluster.convert.service import CREDENTIALS, LOCAL, Service, dns_name
+from kirsch.cluster.model.kubernetes import LABEL, Object
 from kirsch.cluster.model.links import SERVING, targets, variables
 from kirsch.unit import UnitError, matches, parse_cpu, parse_size, parse_timespan, split_words
 
-Object = dict[str, Any]
-
-LABEL = "app.kubernetes.io/name"
-PART_OF = "app.kubernetes.io/part-of"
 # Seconds that a pod answers after its Service has dropped it, for balancers that learn of it late.
 LEAVING = 3
 GRACE = 30

@@ -56,6 +56,11 @@ def transport_to(where: Where, directory: Path | None = None) -> Transport:
     if where.endpoint:
         return _at(where.endpoint, where.cluster)
     if where.cluster:
+        if where.cluster.startswith("kubernetes:"):
+            raise ClientError(
+                0,
+                "that is not for Kubernetes: up, down, status, journal, scale and rollback are, else kubectl",
+            )
         return _of(where.cluster)
     here = (directory or Path.cwd()).resolve()
     for folder in (here, *here.parents):
