@@ -64,6 +64,14 @@ def test_the_page_tells_of_a_machine_that_is_lost(tmp_path: Path, browser: Brows
                 row = page.locator("dl > div", has=page.locator("dt", has_text=term))
                 expect(row).to_contain_text(value)
 
+            # Drained is told once no unit is there any more.
+            used = cluster.lines()[NAMES[1]]["machine"]
+            page.evaluate(f"location.hash = '#/machine/{used}'")
+            page.get_by_role("button", name="Drain", exact=True).click()
+            page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+            expect(page.locator("#done p").first).to_contain_text("is drained.", timeout=SOON)
+            assert used not in {line["machine"] for line in cluster.lines().values()}
+
             page.get_by_role("link", name="Events", exact=True).click()
             requests = page.locator(".events li", has_text="asked for")
             expect(requests.first).to_be_visible()

@@ -78,7 +78,8 @@ export class Actions {
       ? [patch("Uncordon", { cordoned: false, drained: false }, `Have units come to ${name} again?`, {})]
       : [
           patch("Cordon", { cordoned: true }, `Have no more units come to ${name}? Those it has stay.`, { why: alone }),
-          patch("Drain", { drained: true }, `Move all units off ${name}? Sticky ones stay.`, { danger: true, why: alone }),
+          patch("Drain", { drained: true }, `Move all units off ${name}? Sticky ones stay.`,
+            { danger: true, why: alone, tell: () => this.#drained(machine.id) }),
         ];
   }
 
@@ -104,8 +105,8 @@ export class Actions {
     return this.button("Bring back", "POST /releases/{name}", () => this.ask(question, "Bring back", back, { danger: true }), { danger: true });
   }
 
-  /** Ask once, do it, and show what happens. */
-  ask(question, label, act, { danger = false, unit = "", more = null } = {}) {
+  /** Ask once, do it, and show what happens: to a unit, or as `tell` returns it, a text and whether it is bad. */
+  ask(question, label, act, { danger = false, unit = "", more = null, tell = unit ? () => this.#became(label, unit) : null } = {}) {
     const dialog = h("dialog", { "aria-labelledby": "question" },
       h("form", { method: "dialog" },
         h("p", { id: "question" }, question), more,
@@ -114,18 +115,18 @@ export class Actions {
           h("button", { class: danger ? "button danger" : "button primary", value: "yes" }, label))));
     dialog.addEventListener("close", () => {
       dialog.remove();
-      if (dialog.returnValue === "yes") this.#carryOut(label, act, unit);
+      if (dialog.returnValue === "yes") this.#carryOut(label, act, unit, tell);
     });
     document.body.append(dialog);
     dialog.showModal();
   }
 
-  async #carryOut(label, act, unit) {
+  async #carryOut(label, act, unit, tell) {
     const line = this.say(`${label}${unit ? ` ${short(unit)}` : ""} …`, FOLLOWED);
     try {
       const answer = await act();
       const warnings = answer?.warnings?.length ? ` ${answer.warnings.join("; ")}` : "";
-      if (unit) this.#follow(line, label, unit);
+      if (tell) this.#follow(line, tell);
       else setText(line, `${label}: ${answer?.release ? `release ${answer.release.number} is ${RELEASES[answer.release.state]}` : "done"}.${warnings}`);
     } catch (failure) {
       line.classList.add("bad");
@@ -133,20 +134,38 @@ export class Actions {
     }
   }
 
-  /** Show the unit's states until it has come to rest. */
-  #follow(line, label, unit) {
-    const tell = () => {
-      const lines = this.cluster.linesOf(unit);
-      if (!lines.length) return;
-      const worst = lines.find((each) => !each.settled) ?? lines[0];
-      const kind = kindOf(worst);
-      const why = worst.reasons.length && kind !== "off" ? `: ${worst.reasons.join("; ")}` : "";
-      line.classList.toggle("bad", KINDS[kind][2] === "bad");
-      setText(line, `${label} ${short(unit)}: it is ${KINDS[kind][1]}${named(why, this.cluster.nameOf)}`.replace("it is failed", "it failed"));
+  /** Show what comes of it, with each change of the cluster. */
+  #follow(line, tell) {
+    const show = () => {
+      const [text, bad] = tell();
+      line.classList.toggle("bad", bad);
+      if (text) setText(line, text);
     };
-    this.cluster.addEventListener("change", tell);
-    setTimeout(() => this.cluster.removeEventListener("change", tell), FOLLOWED);
-    tell();
+    this.cluster.addEventListener("change", show);
+    setTimeout(() => this.cluster.removeEventListener("change", show), FOLLOWED);
+    show();
+  }
+
+  /** The state of a unit that was told to do something. */
+  #became(label, unit) {
+    const lines = this.cluster.linesOf(unit);
+    if (!lines.length) return ["", false];
+    const worst = lines.find((each) => !each.settled) ?? lines[0];
+    const kind = kindOf(worst);
+    const why = worst.reasons.length && kind !== "off" ? `: ${worst.reasons.join("; ")}` : "";
+    const text = `${label} ${short(unit)}: it is ${KINDS[kind][1]}${named(why, this.cluster.nameOf)}`.replace("it is failed", "it failed");
+    return [text, KINDS[kind][2] === "bad"];
+  }
+
+  /** The units that a drained machine still has. */
+  #drained(id) {
+    const lines = this.cluster.units.filter((line) => line.machine === id && line.desired !== "inactive");
+    const stays = (line) => line.is_global || line.sticky || line.bound;
+    const names = (some) => some.map((line) => short(line.name)).join(", ");
+    const [leaving, kept] = [lines.filter((line) => !stays(line)), lines.filter(stays)];
+    const name = this.cluster.nameOf(id);
+    if (leaving.length) return [`Drain ${name}: ${names(leaving)} still ${leaving.length > 1 ? "have" : "has"} to leave it.`, false];
+    return [`${name} is drained${kept.length ? `; it keeps ${names(kept)}` : ""}.`, false];
   }
 
   /** Say something at the foot of the page for a while. */
