@@ -1,5 +1,6 @@
 """Completion: what can follow, and that real shells complete it."""
 
+import json
 import os
 import pty
 import select
@@ -56,6 +57,23 @@ class TestWhatCanFollow:
         assert "create" in names("cluster", "")
         assert names("clus") == ["cluster"]
         assert names("help", "cluster", "stat") == ["status"]
+
+    def test_contexts_of_the_kubeconfig(self, tmp_path, monkeypatch):
+        file = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [{"name": "prod", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "prod",
+        }
+        (tmp_path / "config").write_text(json.dumps(file))
+        # The client reads $KUBECONFIG as it is imported.
+        place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(place, str(tmp_path / "config"))
+        assert words("up", "--on", "kubernetes:") == ["kubernetes:prod"]
+        monkeypatch.setattr(place, str(tmp_path / "none"))
+        assert words("up", "--on", "kubernetes:") == []
 
     def test_options(self):
         assert words("list-units", "--f") == ["--full", "--fields"]

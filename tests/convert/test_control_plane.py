@@ -1,14 +1,18 @@
 """Applications on a real control plane of Kubernetes, whose nodes only seem to run pods (kwok)."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.convert.control_plane import CONTEXT, control_plane
+from tests.image.conftest import Podman, Registry
 
 pytestmark = pytest.mark.soak
 
@@ -156,11 +160,45 @@ def test_an_application_goes_up_changes_scales_comes_back_and_goes_down(space, a
     assert "remove   Deployment web" in space.kirsch("up", application, "--on", ON)
     space.kirsch("down", application, "--on", ON)
     assert space.images("store") == []
+    assert "create   StatefulSet store" in space.kirsch("up", application, "--on", ON)
+    assert space.images("store") == ["registry.example/store:1"]
+    space.kirsch("down", application, "--on", ON)
     # Data and secrets stay.
     claims = space.core.list_namespaced_persistent_volume_claim(space.name).items
     assert [claim.metadata.name for claim in claims] == ["data-store-0"]
     assert space.core.read_namespaced_secret("store", space.name).data["value"] == value
     assert "is not up" in space.kirsch("down", application, "--on", ON)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.root
+def test_images_are_built_pushed_and_known_by_content(space, tmp_path):
+    if not shutil.which("docker-registry") or not shutil.which("podman"):
+        pytest.skip("needs docker-registry and podman")
+    podman, registry = Podman(f"kirsch-test-{uuid.uuid4().hex[:6]}"), Registry(tmp_path)
+    folder = tmp_path / "demo"
+    (folder / "units").mkdir(parents=True)
+    name = podman.prefix
+    (folder / "kirsch.toml").write_text(f'start = ["web"]\n[images.{name}]\nbuild = "."\n')
+    (folder / "Containerfile").write_text("FROM scratch\nCOPY hello /hello\n")
+    (folder / "units/web.container").write_text(f"[Container]\nImage=localhost/{name}\n")
+    up = ("up", folder, "--on", ON, "--registry", f"{registry.address}/team")
+    try:
+        seen = []
+        for text in ("hello", "hello again"):
+            (folder / "hello").write_text(text)
+            space.kirsch(*up)
+            (image,) = space.images("web")
+            there, _, tag = image.rpartition(":")
+            assert there == f"{registry.address}/team/{name}"
+            with urllib.request.urlopen(f"http://{registry.address}/v2/team/{name}/tags/list") as answer:
+                assert tag in json.load(answer)["tags"]
+            seen.append(image)
+        assert len(set(seen)) == 2
+        assert "Nothing has changed." in space.kirsch(*up)
+    finally:
+        podman.clean()
+        registry.close()
 
 
 def test_what_cannot_run_is_told_with_its_reason(space, application):

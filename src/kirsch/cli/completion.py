@@ -76,6 +76,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 # Nobody waits longer for a name.
 TIMEOUT = 2.0
 # What click calls paths, and what the scripts do.
+KUBERNETES = "kubernetes:"
 PATHS = {"file": "files", "dir": "folders"}
 
 Where = Mapping[str, str | None]
@@ -169,10 +170,21 @@ def secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest clusters of this computer."""
+    """Suggest clusters of this computer, and contexts of the kubeconfig for a word that begins with
+    kubernetes:."""
     from kirsch.cluster.provision.record import ClusterRecord
 
-    return _starting(ClusterRecord.names(), incomplete)
+    if not incomplete.startswith(KUBERNETES):
+        return _starting(ClusterRecord.names(), incomplete)
+    try:
+        from kubernetes import config
+    except ImportError:
+        return []
+    try:
+        contexts, _ = config.list_kube_config_contexts()
+    except config.ConfigException:
+        return []
+    return _starting([f"{KUBERNETES}{context['name']}" for context in contexts], incomplete)
 
 
 def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -46,7 +46,9 @@ def up_on(application: Application, options: Options) -> int:
     made = export(application, secrets=secrets)
     objects = target.scaled(name, made.objects)
     known = target.releases(name)
-    before = known[0].objects if known else []
+    # After `down` nothing of the last release is there.
+    there = any(target.listed(kind, name) for kind in WORKLOADS)
+    before = known[0].objects if known and there else []
     todo = steps(before, objects)
     if options.dry_run:
         options.report(application=application.name, steps=todo)
