@@ -59,6 +59,16 @@ def test_a_member_that_is_lost_for_good_can_be_replaced():
     assert problem.endswith("(`start n3`), or replace it if it is lost for good (`etcd --replace n3`)")
 
 
+def test_who_has_just_lost_the_others_leads_nobody():
+    store = health("leader", "", "")
+    assert (store.leader, store.quorum) == ("", False)
+    assert [store.role(member) for member in store.members] == ["follower", "", ""]
+    store = health("leader", "follower", "")
+    assert (store.leader, [store.role(member) for member in store.members]) == (
+        "https://1", ["leader", "follower", ""],
+    )  # fmt: skip
+
+
 async def told(server) -> StoreHealth:
     registry = await EtcdRegistry.open(server.endpoints, server.certificates)
     try:

@@ -140,7 +140,7 @@ def registry_status(record: ClusterRecord, machines: Sequence[MachineRecord]) ->
         finally:
             client.close()
         names = {etcd_url(each): each.name for each in record.members}
-        roles = {names.get(each.url, each.url): each.role or "silent" for each in health.members}
+        roles = {names.get(each.url, each.url): health.role(each) or "silent" for each in health.members}
         switch_on, replace = (
             f"kirsch cluster start {record.name}",
             f"kirsch cluster etcd {record.name} --replace",

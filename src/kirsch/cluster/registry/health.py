@@ -26,18 +26,24 @@ class StoreHealth:
 
     @property
     def answering(self) -> tuple[StoreMember, ...]:
-        """Number of members that answer."""
+        """Members that answer for themselves."""
         return tuple(member for member in self.members if member.role)
 
     @property
     def leader(self) -> str:
-        """URL of the leader; empty if there is none."""
+        """URL of the leader; empty if there is none, or if the others are away: it leads nobody then."""
+        if len(self.answering) <= len(self.members) // 2:
+            return ""
         return next((member.url for member in self.members if member.role == "leader"), "")
 
     @property
     def quorum(self) -> bool:
         """True while enough members answer, under a leader, for anything to be written."""
-        return bool(self.leader) and len(self.answering) > len(self.members) // 2
+        return bool(self.leader)
+
+    def role(self, member: StoreMember) -> str:
+        """Return a member's role; one that has just lost the others still says that it leads."""
+        return "follower" if member.role == "leader" and not self.quorum else member.role
 
     @property
     def size(self) -> int:
