@@ -232,7 +232,11 @@ def test_a_machine_that_is_a_container_leaves_with_all_that_it_was(cluster, kirs
     assert [machine["machine"] for machine in known] == ["n1"]
     asked = "curl --silent --unix-socket /run/kirsch/kirsch.sock http://localhost/kirsch/v1/certificates"
     listed = json.loads(podman("exec", f"kirsch-{cluster}-n1", "sh", "-c", asked))["certificates"]
-    assert {each["name"]: each["revoked"] for each in listed} == {"n1": False, "n2": True}
+    revoked = {each["name"]: each["revoked"] for each in listed}
+    assert revoked.pop("n1") is False
+    # Besides n2 these are hosts that other tests here had join and leave.
+    assert revoked.pop("n2") is True
+    assert all(revoked.values())
 
 
 def test_destroying_a_cluster_frees_the_hosts_that_joined(computer, bare, cluster, kirsch):
