@@ -136,11 +136,7 @@ class People:
             policy=read_policy({**options, **({"command": command} if command else {})}),
             at_once=self.random.random() < 0.3,
         )
-        named = {request.name.text for request in requests}
-        cluster = node.cluster()
-        coming = {n.text for list in (releases.coming, releases.leaving) for n in list(act.subject, cluster)}
-        gone = [UnitName.parse(name) for name in sorted(there | coming) if templates and name not in named]
-        await node.units.release(act.subject, requests, gone, note, scale=scale)
+        await node.units.release(act.subject, requests, note, scale=scale)
 
     async def _steer(self, act: Act, node: Node) -> None:
         mine = [each for each in node.cluster().active if each.application == act.subject]

@@ -12,7 +12,7 @@ from kirsch.cluster.api.releases import NOTE, read_note
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.model import Unit, finished, keys, to_json
 from kirsch.cluster.model.release import with_scale
-from kirsch.cluster.node.releases import leaving, scale_of
+from kirsch.cluster.node.releases import scale_of
 from kirsch.cluster.node.units import Note, Outcome, Refused, Request
 from kirsch.cluster.registry.base import Put
 from kirsch.unit import UnitName
@@ -88,18 +88,17 @@ class Applications(Resource):
             request = requests.get(known.name.text)
             if request and request.text == known.file.text:
                 requests[known.name.text] = replace(request, desired=None)
-        # What a release under way brings may not be there yet, and is another's all the same.
-        coming = {unit for release in cluster.active for unit in release.units}
+        # What a release under way brings may not be there yet, and is another's all the same; so is what one
+        # removes, which is there again where that release is called off.
+        coming = {unit for release in cluster.active for unit in (*release.units, *release.gone)}
         _refuse_foreign(requests.keys() & (there | coming), others)
-        # And what one removes is there again where it is called off.
-        coming.update(unit.text for unit in leaving(name, cluster))
-        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there | coming]
+        gone = [UnitName.parse(unit) for unit in before if unit not in requests and unit in there]
         wanted = list(requests.values())
-        would = self.node.units.draft(wanted, [unit for unit in gone if unit.text in there])
+        would = self.node.units.draft(wanted, gone)
         would.warnings += told
         if check:
             return would, start
-        outcome = await self.node.units.release(name, wanted, gone, note, scale=scale)
+        outcome = await self.node.units.release(name, wanted, note, scale=scale)
         outcome.warnings += told
         lost = {other: [unit for unit in theirs if unit not in requests] for other, theirs in others.items()}
         puts = [

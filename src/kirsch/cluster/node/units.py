@@ -251,20 +251,23 @@ class Units:
         self,
         application: str,
         requests: Sequence[Request],
-        gone: Sequence[UnitName],
         note: Note,
         *,
+        gone: Sequence[UnitName] = (),
         scale: Mapping[str, int] | None = None,
         whole: bool = True,
     ) -> Outcome:
-        """Have an application become as requests say, which are all its units if it is `whole`, by a release;
-        none where nothing would change. Raises Refused, UnitError, RegistryError."""
+        """Have an application become as requests say, by a release; none where nothing would change. Units
+        of `gone` are removed, of a `whole` application all that are not requested. Raises Refused, UnitError,
+        RegistryError."""
+        names = [request.name.text for request in requests]
         for _ in range(TRIES):
-            # What a release that is under way brings may not be there yet.
-            draft, outcome = self._draft(requests, [n for n in gone if n in self.snapshots.now().units])
-            names = [request.name.text for request in requests]
-            known = self.mirror.value(keys.application(application))
             cluster = self.snapshots.now()
+            known = self.mirror.value(keys.application(application))
+            if whole:
+                # A release that was opened since the last try may have brought more.
+                gone = self._others(application, names, cluster)
+            draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
             # What one that is under way would still change is to be as it is asked for now.
             going = any(release.application == application for release in cluster.active)
             same = not whole or json.loads(known or "[]") == sorted(names)
@@ -318,11 +321,19 @@ class Units:
             asked = [request for name, request in requests.items() if name not in gone]
             numbers = {template.text: count for template, count in wanted.items()}
             scale = {**releases.scale_of(application, cluster), **numbers}
-            done = await self.release(application, asked, gone, note, scale=scale, whole=whole)
+            done = await self.release(application, asked, note, gone=gone, scale=scale, whole=whole)
             outcome.created += done.created
             outcome.warnings += done.warnings
             outcome.releases += done.releases
         return outcome
+
+    def _others(self, application: str, names: Collection[str], cluster: Cluster) -> list[UnitName]:
+        """Return an application's units but for those of `names`, also those that a release under way is to
+        bring, or brings back where it is called off."""
+        known = json.loads(self.mirror.value(keys.application(application)) or "[]")
+        under_way = (*releases.coming(application, cluster), *releases.leaving(application, cluster))
+        there = {*cluster.units, *under_way}
+        return [name for name in map(UnitName.parse, known) if name in there and name.text not in names]
 
     def _with_commands(self, release: Release, draft: Draft) -> tuple[Release, list[UnitFile]]:
         """Return a release with the units that run once before it, and their files. Raises UnitError."""
@@ -374,9 +385,7 @@ class Units:
             then = releases.earlier(application, number, cluster)
             if isinstance(then, str):
                 raise Refused(404, then)
-            now = json.loads(self.mirror.value(keys.application(application)) or "[]")
-            present = {*cluster.units, *releases.coming(application, cluster)}
-            there = {name.text for name in (*present, *releases.leaving(application, cluster))}
+            gone = self._others(application, then.units, cluster) if then.whole else []
             release = Release(
                 application,
                 releases.next_number(application, cluster),
@@ -384,7 +393,7 @@ class Units:
                 then.start,
                 scale=then.scale,
                 secrets={name: self.secrets().get(name, 0.0) for name in then.secrets},
-                gone=tuple(n for n in now if then.whole and n in there and n not in then.units),
+                gone=tuple(name.text for name in gone),
                 whole=then.whole,
                 policy=then.policy,
                 # What ran well before is not tried on some first.
