@@ -275,7 +275,7 @@ def test_a_unit_is_told_to_stop_once_balancers_have_let_it_go(verb: str, monkeyp
     assert told == ["asked", "answered", "SIGTERM"]
 
 
-@pytest.mark.parametrize("seed", [15, 114, 690, 927, 1639, 1936, 2284, 2607, 7806])
+@pytest.mark.parametrize("seed", [15, 114, 690, 927, 1639, 1936, 2284, 2607, 7806, 8656])
 def test_what_releases_that_are_steered_broke_is_mended(seed: int):
     assert simulate(random_scenario(seed)).broken == ""
 

@@ -237,7 +237,11 @@ class Engine:
             if record is None and name in cluster.homes:
                 writes.append(Delete(keys.home(name.text)))
         if after.state == "done" and after.whole:
-            writes.append(Put(keys.application(after.application), to_json(sorted(after.units))))
+            # Releases that wait for this one have brought their units into the application already.
+            mine = (each for each in cluster.active if each.application == after.application)
+            later = (each for each in mine if each.whole and each.number > after.number)
+            units = {*after.units, *(unit for each in later for unit in each.units)}
+            writes.append(Put(keys.application(after.application), to_json(sorted(units))))
         if not writes:
             return [], []
         guarded = [keys.release(after.application, after.number), *(keys.unit(n.text) for n in step.records)]
