@@ -1,8 +1,14 @@
 """The shell as a person has it: in a real terminal, typed into."""
 
+import os
+from pathlib import Path
+
 import pytest
+from tests.deadline import eventually
 from tests.hbase.shell.terminal import terminal
 
+# The number of write(2).
+WRITE = {"x86_64": "1", "aarch64": "64"}[os.uname().machine]
 # A machine that is busy takes its time: half a minute to the first answer.
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -158,6 +164,23 @@ def test_without_prompt_toolkit(quorum, client, tmp_path):
         shown.control("c")
         shown.prompted()
         shown.line("quit")
+        assert shown.ended() == 0
+
+
+def test_ctrl_c_while_readline_draws(client, tmp_path):
+    """Python looks for signals only while readline waits for a key; the next one was to come first."""
+    with terminal("127.0.0.1:1", tmp_path, "--plain") as shown:
+        shown.prompted()
+        for _ in range(6):
+            shown.type("hello " * 600)
+        # Nobody reads what it draws: the terminal takes no more.
+        syscall = Path(f"/proc/{shown.child.pid}/syscall")
+        eventually(lambda: syscall.read_text().split()[0] == WRITE, what="a write that waits")
+        shown.control("c")
+        shown.prompted()
+        shown.line("6 * 7")
+        shown.until("^42$")
+        shown.control("d")
         assert shown.ended() == 0
 
 

@@ -1,7 +1,10 @@
 """Shell on a bus of its own: on a terminal, of a script, a pipe, or given code."""
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 # The second compiler would take a third of the start, for what a person does not need: what one waits for
 # is HBase. Options of one's own win.
 JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1",)
+
+
+# Seconds until a Ctrl-C that readline has not noticed is sent again.
+AGAIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +155,52 @@ def _talk_plainly(interpreter: "Interpreter", history: Path | None) -> int:
                 os.umask(old)
 
 
+def _ask(prompt: str) -> str:
+    """Read a line that is typed, which Ctrl-C ends at any moment.
+
+    Python looks for signals only while readline waits for a key: one that comes as it draws would wait for
+    the next key. So a thread sends it again, until its handler has run.
+    """
+    handled, over = 0, False
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writing, False)
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal handled
+        handled += 1
+        if not over:
+            raise KeyboardInterrupt
+
+    def repeat() -> None:
+        while data := os.read(reading, 512):
+            before = handled
+            while signal.SIGINT in data and not over:
+                time.sleep(AGAIN)
+                if over or handled != before:
+                    break
+                signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    thread = threading.Thread(target=repeat, name="kirsch-hbase-prompt", daemon=True)
+    thread.start()
+    old = signal.signal(signal.SIGINT, handle)
+    previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        return input(prompt)
+    finally:
+        over = True
+        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
+        signal.signal(signal.SIGINT, old)
+
+
 def _loop(interpreter: "Interpreter") -> int:
     lines: list[str] = []
     while True:
         try:
-            lines.append(input(MORE if lines else PROMPT))
+            lines.append(_ask(MORE if lines else PROMPT))
         except EOFError:
             print()
             return 0
