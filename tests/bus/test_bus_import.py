@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import kirsch.bus
+from kirsch.install import pip_install
 
 WITHOUT_CHERRYPY = """
 import sys
@@ -18,7 +19,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["ProcessPlugin", "http_server", "Limits"])
 def test_without_cherrypy_the_error_says_what_to_install(name):
     done = run(f"{WITHOUT_CHERRYPY}from kirsch.bus import {name}")
-    assert done.stderr.splitlines()[-1] == "ImportError: kirsch.bus needs CherryPy: pip install kirsch"
+    assert done.stderr.splitlines()[-1] == f"ImportError: kirsch.bus needs CherryPy: {pip_install('kirsch')}"
 
 
 def test_children_need_no_cherrypy():

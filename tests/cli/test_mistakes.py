@@ -18,6 +18,8 @@ from tests.cli.application import KIRSCH, Application, alive, descendants
 from tests.cli.screen import Screen
 from tests.source import PYTHONPATH
 
+from kirsch.install import pip_install
+
 K = shlex.join(KIRSCH)
 # Ctrl-C while a module is imported.
 INTERRUPTED = """
@@ -226,12 +228,12 @@ class TestExtras:
     @pytest.mark.parametrize(
         ("arguments", "missing"),
         [
-            ("up", "cherrypy is not installed: pip install kirsch"),
-            ("dev", "inotify_simple is not installed: pip install kirsch"),
-            ("balancer --config x", "cherrypy is not installed: pip install kirsch"),
+            ("up", f"cherrypy is not installed: {pip_install('kirsch')}"),
+            ("dev", f"inotify_simple is not installed: {pip_install('kirsch')}"),
+            ("balancer --config x", f"cherrypy is not installed: {pip_install('kirsch')}"),
             (
                 "cluster user add a --cluster x",
-                "cryptography is not installed: pip install 'kirsch[machines]'",
+                f"cryptography is not installed: {pip_install('kirsch[machines]')}",
             ),
         ],
     )

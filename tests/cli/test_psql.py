@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.cli.application import KIRSCH, Application
 
+from kirsch.install import pip_install
+
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 WEBDB = Path(__file__).parents[2] / "examples" / "notes" / "units" / "webdb.container"
@@ -38,5 +40,5 @@ def test_where_there_is_no_psql_it_is_said_how_to_get_it(application: Applicatio
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "kirsch: psql is not there: apt install postgresql-client, or pip install 'kirsch[postgres]'\n"
+        f"kirsch: psql is not there: apt install postgresql-client, or {pip_install('kirsch[postgres]')}\n"
     )

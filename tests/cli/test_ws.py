@@ -18,6 +18,7 @@ from tests.cli.application import KIRSCH, Application
 from tests.cli.screen import COLUMNS, Screen
 from tests.cli.test_completion import bash, complete
 
+from kirsch.install import pip_install
 from kirsch.websocket import Closed, Limits, Policy
 from kirsch.websocket.core.opening import ClientOptions
 from kirsch.websocket.threaded import connect
@@ -222,7 +223,7 @@ def test_a_provider_that_is_not_installed(module, provider, extra):
     command = [sys.executable, "-c", script, "ws", "serve", "0", "--provider", provider]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    line = rf"kirsch: .*{module}.*: pip install 'kirsch-websocket\[{extra}\]'\n"
+    line = rf"kirsch: .*{module}.*: {re.escape(pip_install(f'kirsch-websocket[{extra}]'))}\n"
     assert re.fullmatch(line, done.stderr, re.IGNORECASE)
 
 

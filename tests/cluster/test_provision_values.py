@@ -264,8 +264,8 @@ def facts(**changed):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"python": [3, 9]}, "its Python is 3.9; kirsch needs one of 3.11 to 3.13"),
-        ({"python": [3, 14]}, "its Python is 3.14"),
+        ({"python": [3, 9]}, "its Python is 3.9; kirsch needs one of 3.11 to 3.14"),
+        ({"python": [3, 15]}, "its Python is 3.15"),
         ({"venv": False}, "apt-get install python3-venv"),
         ({"libc": ["", ""]}, "glibc 2.17"),
         ({"libc": ["glibc", "2.12"]}, "glibc 2.17"),

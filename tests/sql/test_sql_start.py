@@ -16,6 +16,7 @@ from tests.port import free_port
 from tests.source import PYTHONPATH
 
 from kirsch import sql
+from kirsch.install import pip_install
 from kirsch.sql.engine import delays
 
 pytestmark = pytest.mark.services
@@ -316,7 +317,7 @@ def test_without_sqlalchemy_the_import_names_the_extra():
     program = f"import sys; sys.path[:0] = {PYTHONPATH.split(':')!r}; import kirsch.sql"
     result = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
     assert result.returncode == 1
-    assert "kirsch.sql needs SQLAlchemy: pip install 'kirsch[sql]'" in result.stderr
+    assert f"kirsch.sql needs SQLAlchemy: {pip_install('kirsch[sql]')}" in result.stderr
 
 
 def test_every_public_name_is_there_and_costs_nothing_before_its_use():

@@ -1,4 +1,4 @@
-"""One process: plugins for CherryPy's engine (`pip install kirsch`).
+"""One process: plugins for CherryPy's engine.
 
 Names are imported when they are first used, so that kirsch.bus.process.child, which needs no CherryPy, comes
 alone.
@@ -75,5 +75,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cherrypy", "httptools", "prometheus_client"):
             raise
-        raise ImportError("kirsch.bus needs CherryPy: pip install kirsch") from None
+        from kirsch.install import pip_install
+
+        raise ImportError(f"kirsch.bus needs CherryPy: {pip_install('kirsch')}") from None
     return getattr(module, name)

@@ -18,6 +18,7 @@ from kirsch.cli.output import Column, Steps, table
 from kirsch.cli.users import user
 from kirsch.cli.values import JSON, NO_LEGEND, YES, confirm, count
 from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
+from kirsch.install import pip_install
 
 if TYPE_CHECKING:
     from kirsch.cluster.provision.status import ClusterSummary, PortStatus
@@ -286,7 +287,7 @@ def destroy(options: Options) -> int:
     option("--ssh-config", metavar="FILE", type=FILE, help="ssh's settings (its own)"),
     METADATA,
     REPORT,
-    text="kirsch is installed on it by ssh. The host needs sshd, Python 3.11 to 3.13 and systemd, and ssh "
+    text="kirsch is installed on it by ssh. The host needs sshd, Python 3.11 to 3.14 and systemd, and ssh "
     "must let you in without typing, as root or as a user who may sudo. Containers need podman 4.4 or newer "
     "there; kirsch says what the host cannot run.",
     example="kirsch cluster add root@10.0.0.7 --metadata zone=d",
@@ -504,4 +505,4 @@ def _extra() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError:
-        raise Failure("clusters need certificates: pip install 'kirsch[machines]'") from None
+        raise Failure(f"clusters need certificates: {pip_install('kirsch[machines]')}") from None

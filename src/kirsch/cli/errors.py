@@ -15,8 +15,8 @@ MISSING = {
     "httptools": "kirsch",
     "inotify_simple": "kirsch",
     "prometheus_client": "kirsch",
-    "cryptography": "'kirsch[machines]'",
-    "kubernetes": "'kirsch[kubernetes]'",
+    "cryptography": "kirsch[machines]",
+    "kubernetes": "kirsch[kubernetes]",
 }
 
 
@@ -121,7 +121,9 @@ def _missing(error: ImportError) -> str:
     """Return which package to install; empty if none of another distribution is missing."""
     package = (error.name or "").partition(".")[0]
     if package in MISSING:
-        return f"{package} is not installed: pip install {MISSING[package]}"
+        from kirsch.install import pip_install
+
+        return f"{package} is not installed: {pip_install(MISSING[package])}"
     # A package of ours without its extra says so itself.
     return str(error) if error.name is None and "pip install" in str(error) else ""
 

@@ -1,5 +1,6 @@
 """help and version: the pages, and the version of the distribution."""
 
+import importlib
 import json
 from importlib import metadata
 
@@ -10,6 +11,9 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.values import JSON
 from kirsch.cli.verb import Noun, Options, argument, carry_out, unknown, verb
 from kirsch.cli.verbs import load, overview, summaries
+
+# Modules with a name `compiled`, of the distributions that have code to compile.
+COMPILED = {"kirsch-hbase": "kirsch.hbase.compiled", "kirsch-websocket": "kirsch.websocket.core.speedups"}
 
 
 def _verbs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -36,19 +40,24 @@ def help_(options: Options) -> int:
 @verb(
     "version",
     JSON,
-    text="--json names also those of its packages, and whether compiled code runs.",
+    text="The other distributions follow, with `compiled` or `not compiled` where code can be.",
     example="kirsch version",
 )
 def version(options: Options) -> int:
-    """Print the version of the distribution."""
-    if not options.json:
-        print(f"kirsch {metadata.version('kirsch')}")
-        return 0
-    from kirsch.websocket.core.speedups import compiled
-
+    """Print the versions of kirsch's distributions, and whether compiled code runs."""
     names = sorted({each for each in map(_ours, metadata.distributions()) if each})
     versions = {name: metadata.version(name) for name in names}
-    print(json.dumps({"versions": versions, "compiled": {"kirsch-websocket": compiled}}, indent=2))
+    compiled = {
+        name: bool(importlib.import_module(module).compiled)
+        for name, module in COMPILED.items()
+        if name in versions
+    }
+    if options.json:
+        print(json.dumps({"versions": versions, "compiled": compiled}, indent=2))
+        return 0
+    words = {True: " (compiled)", False: " (not compiled)", None: ""}
+    for name, number in versions.items():
+        print(f"{name} {number}{words[compiled.get(name)]}")
     return 0
 
 

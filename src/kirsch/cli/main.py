@@ -29,7 +29,10 @@ def run(arguments: list[str]) -> int:
         print(overview(), end="")
         return 0 if arguments else 2
     if arguments == ["--version"]:
-        arguments = ["version"]
+        from importlib import metadata
+
+        print(f"kirsch {metadata.version('kirsch')}")
+        return 0
     if arguments[:1] == ["_complete"]:
         from kirsch.cli.completion import answer
 

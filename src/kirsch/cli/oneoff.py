@@ -23,6 +23,7 @@ from kirsch.cli.verb import Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, unit_path
 from kirsch.cluster.api.transport import Unix
 from kirsch.cluster.application import ApplicationError, resolve
+from kirsch.install import pip_install
 
 # What a program needs to know of our terminal, where it has one.
 TERMINAL = ("TERM", "COLORTERM")
@@ -277,7 +278,7 @@ def _program(name: str, environment: Mapping[str, str]) -> str:
         return found
     if name == "psql" or name.startswith("pg_"):
         raise Failure(
-            f"{name} is not there: apt install postgresql-client, or pip install 'kirsch[postgres]'"
+            f"{name} is not there: apt install postgresql-client, or {pip_install('kirsch[postgres]')}"
         )
     raise Failure(f"{name}: neither a unit nor a program on PATH")
 

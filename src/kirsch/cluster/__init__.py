@@ -1,1 +1,1 @@
-"""fleet for today: registry, engine, agent, runtimes, API, daemon (`pip install kirsch`)."""
+"""fleet for today: registry, engine, agent, runtimes, API, daemon."""

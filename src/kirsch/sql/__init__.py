@@ -1,4 +1,4 @@
-"""A database session per request, on CherryPy's bus (`pip install kirsch[sql]`).
+"""A database session per request, on CherryPy's bus.
 
     wait_for_database(url)
     migrate(url, Path(__file__).with_name("migrations"))
@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if find_spec("sqlalchemy") is None:
-    raise ImportError("kirsch.sql needs SQLAlchemy: pip install 'kirsch[sql]'", name="sqlalchemy")
+    from kirsch.install import pip_install
+
+    raise ImportError(f"kirsch.sql needs SQLAlchemy: {pip_install('kirsch[sql]')}", name="sqlalchemy")
 
 if TYPE_CHECKING:
     from kirsch.sql.engine import (

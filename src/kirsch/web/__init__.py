@@ -1,4 +1,4 @@
-"""A site on CherryPy: its settings, its files, who may ask, how errors are told (`pip install kirsch`).
+"""A site on CherryPy: its settings, its files, who may ask, how errors are told.
 
     site = Site.from_environment(os.environ, "SHOP")
     root.static = Static(files("shop") / "static", LOOK)
@@ -68,5 +68,7 @@ def __getattr__(name: str) -> object:
             except ModuleNotFoundError as error:
                 if error.name != "cherrypy":
                     raise
-                raise ImportError("kirsch.web needs CherryPy: pip install kirsch") from None
+                from kirsch.install import pip_install
+
+                raise ImportError(f"kirsch.web needs CherryPy: {pip_install('kirsch')}") from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from tests.process import Before
 from kirsch.amqp import AMQPPlugin, Binding, Broker, Consumer, Exchange, Publication, Queue
 from kirsch.amqp.loops import loop_for
 from kirsch.bus import AsyncioPlugin
+from kirsch.install import pip_install
 
 pytestmark = pytest.mark.services
 
@@ -321,7 +322,7 @@ def test_without_pika_it_is_said_what_to_install(tmp_path):
         "import kirsch.amqp"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "ImportError: kirsch.amqp needs pika and CherryPy: pip install kirsch-amqp" in done.stderr
+    assert f"ImportError: kirsch.amqp needs pika and CherryPy: {pip_install('kirsch-amqp')}" in done.stderr
 
 
 class Written:

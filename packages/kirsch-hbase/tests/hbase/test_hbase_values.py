@@ -65,6 +65,7 @@ from kirsch.hbase.row import Codecs, Row, column
 from kirsch.hbase.scan import BLOCK, Query, Range, behind, following
 from kirsch.hbase.schema import coprocessor
 from kirsch.hbase.server import Settings as ServerSettings
+from kirsch.install import pip_install
 
 names = st.binary(min_size=1, max_size=20)
 cells = st.builds(
@@ -716,7 +717,10 @@ def test_without_jpype_the_import_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "ImportError: kirsch.hbase needs JPype: pip install kirsch-hbase"
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"ImportError: kirsch.hbase needs JPype: {pip_install('kirsch-hbase')}"
+    )
 
 
 def test_the_import_starts_nothing_and_is_light():

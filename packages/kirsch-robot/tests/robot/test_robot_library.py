@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.source import PYTHONPATH
 
+from kirsch.install import pip_install
 from kirsch.robot import processes
 from kirsch.robot.application import Application, published, replace_ports
 from kirsch.robot.http import Sent
@@ -45,7 +46,7 @@ def test_without_the_extra_it_says_which():
     environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "pip install kirsch-robot" in result.stderr.splitlines()[-1]
+    assert pip_install("kirsch-robot") in result.stderr.splitlines()[-1]
 
 
 class TestPorts:

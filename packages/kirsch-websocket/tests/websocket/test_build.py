@@ -11,6 +11,7 @@ import pytest
 from tests.websocket.wheels import wheel
 
 import kirsch.websocket
+from kirsch.install import pip_install
 
 MODULES = {"frame", "parser", "sending", "protocol", "pump"}
 
@@ -63,7 +64,7 @@ def test_a_provider_whose_library_is_missing_names_the_extra(provider: str, libr
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert last.lower().startswith(f"importerror: {library} is not installed: ")
-    assert last.endswith(f"pip install 'kirsch-websocket[{extra}]'")
+    assert last.endswith(pip_install(f"kirsch-websocket[{extra}]"))
 
 
 def test_lazy_names_are_those_that_type_checkers_see() -> None:

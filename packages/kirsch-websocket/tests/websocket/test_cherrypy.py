@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
 
 from kirsch.bus import Limits, http_server
+from kirsch.install import pip_install
 from kirsch.websocket import Limits as WireLimits
 from kirsch.websocket import Protocol, WebSocket
 from kirsch.websocket.cherrypy import WebSocketPlugin, WebSocketTool
@@ -677,7 +678,7 @@ def test_without_cherrypy_the_extra_is_named():
     program = "import sys; sys.modules['cherrypy'] = None; import kirsch.websocket.cherrypy"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
-    assert last == "ImportError: CherryPy is not installed: pip install 'kirsch-websocket[cherrypy]'"
+    assert last == f"ImportError: CherryPy is not installed: {pip_install('kirsch-websocket[cherrypy]')}"
 
 
 PROGRAM = """

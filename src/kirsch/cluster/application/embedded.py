@@ -18,6 +18,7 @@ from typing import Any
 
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import Application
+from kirsch.install import pip_install
 from kirsch.unit import UnitFile
 
 START_TIMEOUT = 30.0
@@ -90,7 +91,7 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     An attached one ends when this process does; its output goes to kirschd.log in the state folder.
     """
     if find_spec("cherrypy") is None:
-        raise EmbeddedError("cherrypy is not installed: pip install kirsch")
+        raise EmbeddedError(f"cherrypy is not installed: {pip_install('kirsch')}")
     state = application.state
     user = _owner(application)
     try:

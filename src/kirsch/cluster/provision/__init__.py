@@ -1,2 +1,1 @@
-"""Clusters made on a person's computer, machines as containers, and hosts that join them over ssh
-(`pip install kirsch[machines]`)."""
+"""Clusters made on a person's computer, machines as containers, and hosts that join them over ssh."""

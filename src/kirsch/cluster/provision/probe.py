@@ -17,7 +17,7 @@ from kirsch.cluster.provision.settings import API_PORT, FOLDER
 from kirsch.cluster.provision.wheels import Target
 
 # What kirsch itself runs on; its package says the same.
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 OLDEST_GLIBC = (2, 17)
 
 SCRIPT = f"""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
+from kirsch.install import pip_install
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -233,7 +234,7 @@ def _installed_requires(name: str) -> list[str]:
     try:
         return distribution(name).requires or []
     except PackageNotFoundError:
-        raise ProvisionError(f"{name} is not installed here: pip install {name}") from None
+        raise ProvisionError(f"{name} is not installed here: {pip_install(name)}") from None
 
 
 def _read_requires(wheel: Path) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL in the foreground: `python -m kirsch.sql.postgres` (`pip install kirsch[postgres]`).
+"""A real PostgreSQL in the foreground: `python -m kirsch.sql.postgres`.
 
 Its environment is that of docker's official image (https://hub.docker.com/_/postgres):
 

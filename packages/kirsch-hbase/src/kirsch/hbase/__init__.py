@@ -1,5 +1,4 @@
-"""HBase from Python: its official Java client in this process, and a Python API over it (`pip install
-kirsch-hbase`).
+"""HBase from Python: its official Java client in this process, and a Python API over it.
 
     with connect("localhost:2181") as hbase:
         table = hbase.table("notes", key=UTF8, value=UTF8)
@@ -16,7 +15,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if find_spec("jpype") is None:
-    raise ImportError("kirsch.hbase needs JPype: pip install kirsch-hbase", name="jpype")
+    from kirsch.install import pip_install
+
+    raise ImportError(f"kirsch.hbase needs JPype: {pip_install('kirsch-hbase')}", name="jpype")
 
 if TYPE_CHECKING:
     from kirsch.hbase.admin import Admin

@@ -7,6 +7,7 @@ from kirsch.hbase.cell import PUT
 from kirsch.hbase.codec import BOOLEAN, BYTES, DOUBLE, FLOAT, INT, JSON, LONG, SHORT, UTF8, Codec
 from kirsch.hbase.errors import HBaseError
 from kirsch.hbase.row import Codecs, Row, column
+from kirsch.install import pip_install
 
 if TYPE_CHECKING:
     from kirsch.hbase.scan import Scanner
@@ -103,7 +104,7 @@ def frame(scanner: "Scanner") -> Any:
     try:
         import pandas
     except ImportError:
-        raise HBaseError("pandas is not installed: pip install 'kirsch-hbase[frames]'") from None
+        raise HBaseError(f"pandas is not installed: {pip_install('kirsch-hbase[frames]')}") from None
     codecs = scanner.codecs
     keys: list[Any] = []
     lines: list[dict[str, Any]] = []
@@ -167,5 +168,5 @@ def _pyarrow() -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise HBaseError("pyarrow is not installed: pip install 'kirsch-hbase[frames]'") from None
+        raise HBaseError(f"pyarrow is not installed: {pip_install('kirsch-hbase[frames]')}") from None
     return pyarrow

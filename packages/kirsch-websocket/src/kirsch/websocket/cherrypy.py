@@ -27,7 +27,9 @@ from typing import Any
 try:
     import cherrypy
 except ModuleNotFoundError:
-    raise ImportError("CherryPy is not installed: pip install 'kirsch-websocket[cherrypy]'") from None
+    from kirsch.install import pip_install
+
+    raise ImportError(f"CherryPy is not installed: {pip_install('kirsch-websocket[cherrypy]')}") from None
 
 from cherrypy.process.plugins import SimplePlugin
 from cherrypy.process.wspbus import Bus

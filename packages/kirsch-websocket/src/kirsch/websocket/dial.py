@@ -17,6 +17,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
+from kirsch.install import pip_install
 from kirsch.websocket.core.backoff import Backoff, may_succeed_later
 from kirsch.websocket.core.errors import HandshakeError
 from kirsch.websocket.core.opening import (
@@ -290,7 +291,7 @@ def socks_client(proxy: Proxy, forward: object, *, asyncio: bool = False) -> Any
         kinds = import_module("python_socks").ProxyType
         make = import_module("python_socks.async_.asyncio" if asyncio else "python_socks.sync").Proxy
     except ImportError as error:
-        raise BadUrl("a SOCKS proxy needs python-socks: pip install 'kirsch-websocket[socks]'") from error
+        raise BadUrl(f"a SOCKS proxy needs python-socks: {pip_install('kirsch-websocket[socks]')}") from error
     kind = kinds.SOCKS4 if proxy.scheme.startswith("socks4") else kinds.SOCKS5
     # The proxy may be given a name: where we are to resolve it, it is an address by now.
     return make(kind, proxy.host, proxy.port, proxy.username, proxy.password, True, forward=forward)

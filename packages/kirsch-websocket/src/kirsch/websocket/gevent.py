@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 try:
     import gevent
 except ModuleNotFoundError:
-    raise ImportError("gevent is not installed: pip install 'kirsch-websocket[gevent]'") from None
+    from kirsch.install import pip_install
+
+    raise ImportError(f"gevent is not installed: {pip_install('kirsch-websocket[gevent]')}") from None
 
 import gevent.socket
 from gevent.pool import Pool

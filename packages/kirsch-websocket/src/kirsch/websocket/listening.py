@@ -11,6 +11,7 @@ import threading
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+from kirsch.install import pip_install
 from kirsch.websocket.core.frame import GOING_AWAY
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.url import place
@@ -137,7 +138,7 @@ def http_server(limits: Limits, threads: int) -> tuple[Any, Any]:
         from kirsch.bus import http
     except ModuleNotFoundError:
         raise ImportError(
-            "kirsch's HTTP server is not installed: pip install 'kirsch-websocket[cherrypy]'"
+            f"kirsch's HTTP server is not installed: {pip_install('kirsch-websocket[cherrypy]')}"
         ) from None
     return http, http.Limits(
         threads=threads,

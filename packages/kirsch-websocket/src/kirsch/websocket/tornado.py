@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 try:
     import tornado  # noqa: F401 - for a clear error where it is missing
 except ModuleNotFoundError:
-    raise ImportError("Tornado is not installed: pip install 'kirsch-websocket[tornado]'") from None
+    from kirsch.install import pip_install
+
+    raise ImportError(f"Tornado is not installed: {pip_install('kirsch-websocket[tornado]')}") from None
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError

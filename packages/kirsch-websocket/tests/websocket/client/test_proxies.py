@@ -14,6 +14,7 @@ from tests.websocket.client.talk import (
     talk_gevent,
 )
 
+from kirsch.install import pip_install
 from kirsch.websocket.core.backoff import may_succeed_later
 from kirsch.websocket.core.errors import HandshakeError
 from kirsch.websocket.core.opening import ClientOptions
@@ -152,7 +153,7 @@ def test_no_word_of_a_proxy_is_taken_for_the_servers(talk: Talk, certificate: Ce
 def test_says_how_to_install_socks(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks", None)
     error = refused(talk, "ws://127.0.0.1:9/", b"", ClientOptions(proxy="socks5://127.0.0.1"))
-    assert error.reason == "a SOCKS proxy needs python-socks: pip install 'kirsch-websocket[socks]'"
+    assert error.reason == f"a SOCKS proxy needs python-socks: {pip_install('kirsch-websocket[socks]')}"
     assert not may_succeed_later(error)
 
 

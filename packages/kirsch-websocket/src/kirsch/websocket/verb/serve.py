@@ -17,6 +17,7 @@ from typing import Any
 
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.verb import Options
+from kirsch.install import pip_install
 from kirsch.websocket import Limits, Policy, ProtocolError, Slow, WebSocket
 from kirsch.websocket.core.url import place
 from kirsch.websocket.listening import Place, listener, unix_socket
@@ -29,12 +30,12 @@ LARGEST = 64 << 20
 THREADS = 10
 # What has to be installed for a provider, by the name of the module that is not there.
 INSTALL = {
-    "tornado": "'kirsch-websocket[tornado]'",
-    "gevent": "'kirsch-websocket[gevent]'",
-    "cherrypy": "'kirsch-websocket[cherrypy]'",
-    "httptools": "'kirsch-websocket[cherrypy]'",
-    "uvicorn": "uvicorn",
-    "uvloop": "uvloop",
+    "tornado": pip_install("kirsch-websocket[tornado]"),
+    "gevent": pip_install("kirsch-websocket[gevent]"),
+    "cherrypy": pip_install("kirsch-websocket[cherrypy]"),
+    "httptools": pip_install("kirsch-websocket[cherrypy]"),
+    "uvicorn": "pip install uvicorn",
+    "uvloop": "pip install uvloop",
 }
 PROVIDER = "asyncio"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -99,7 +100,7 @@ def serve(options: Options) -> int:
         needed = error.name.partition(".")[0]
         if needed not in INSTALL:
             raise
-        raise Failure(f"{needed} is not installed: pip install {INSTALL[needed]}") from None
+        raise Failure(f"{needed} is not installed: {INSTALL[needed]}") from None
     except BrokenPipeError:
         raise
     except OSError as error:
