@@ -52,6 +52,8 @@ ELSEWHERE = Path("/var/lib/kirsch/postgres")
 WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
+# The reason of units while this computer waits for the lease of a kirschd that was killed here.
+NO_MACHINE = "there is no machine"
 # What a CherryPy bus says of its own start.
 NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$"
 
@@ -415,7 +417,7 @@ def _await_ready(
             runs |= set() if line["finished"] else {name}
         elif line["active"] == "failed" and line["settled"]:
             failed[name] = f"failed: {reasons_of(line, machine_names(client))}"
-        elif line["refused"]:
+        elif line["refused"] and line["reasons"] != [NO_MACHINE]:
             failed[name] = f"cannot be scheduled: {reasons_of(line, machine_names(client))}"
         if failed and strict:
             raise Failure(next(f"{name} {why}" for name, why in failed.items()))
