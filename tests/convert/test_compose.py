@@ -1,6 +1,7 @@
 """Compose files as people write them, read as applications of kirsch."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -306,7 +307,7 @@ class TestCommand:
         verified = subprocess.run(
             [KIRSCH, "verify", *map(str, (tmp_path / "units").iterdir())], capture_output=True, text=True
         )
-        assert verified.stderr.count("X-Kirsch-Process") == 2
+        assert (verified.returncode == 0) == (shutil.which("podman") is not None)
         again = self.run(tmp_path)
         assert again.returncode == 1
         assert "is there already" in again.stderr

@@ -26,7 +26,7 @@ def refusal(text: str, name: str = "notes@1.container", section: str = "X-Kirsch
 
 
 def test_a_file_without_options():
-    assert options("", section="Service") == Options(flat=True)
+    assert options("", section="Service") == Options(flat=True, boxed=True)
     assert options("", "notes@1.service", section="Service") == Options()
     assert (Options().on_partition, Options().link_update) == ("keep", "restart")
 
@@ -78,6 +78,7 @@ Endpoints=yes
         endpoints=True,
         published=(Published(None, 8091, 8091),),
         flat=True,
+        boxed=True,
     )
     assert hash(read)
 
@@ -176,7 +177,7 @@ class TestFleet:
     def test_in_a_template_what_depends_on_the_instance_waits(self):
         text = "MachineOf=data@%i.service\nExpose=80%i\nExpose=70\nConflicts=%p@*.container\nLink=db%i"
         read = options(text, "notes@.container")
-        assert read == Options(expose=(Port(70),), conflicts=("notes@*.container",), flat=True)
+        assert read == Options(expose=(Port(70),), conflicts=("notes@*.container",), flat=True, boxed=True)
         assert options(text).expose == (Port(801), Port(70))
 
     @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ def units(options: Options) -> int:
     flag("--force", help="write over files that are there"),
     REPORT,
     text="kirsch.toml and a .container for each service are written. Variables have their values from the "
-    "environment and .env. What is not carried over is told with its line. Containers run on a cluster: "
-    "kirsch up --on CLUSTER.",
+    "environment and .env. What is not carried over is told with its line. Containers run here, by "
+    "podman, or on a cluster: kirsch up --on CLUSTER.",
     example="kirsch import compose",
 )
 def compose(options: Options) -> int:
@@ -135,7 +135,7 @@ def compose(options: Options) -> int:
     folder = Path(options.output or file.parent)
     _check_free(made.files, folder, force=options.force)
     _give(options, made.files, made.remarks, str(folder))
-    print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder} --on CLUSTER")
+    print(f"Check it with `kirsch verify {folder / 'units'}/*`, then: kirsch up {folder}")
     return 0
 
 

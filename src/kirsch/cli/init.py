@@ -51,7 +51,7 @@ def init(options: Options) -> int:
         made = template(options.template, extras, folder)
     elif compose:
         converted = of_compose(compose)
-        made = Initial("a compose file", converted.files, ("kirsch up --on CLUSTER",))
+        made = Initial("a compose file", converted.files, ("kirsch up",))
         remarks = converted.remarks
     else:
         made = found_in(folder)

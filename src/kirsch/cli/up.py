@@ -193,6 +193,8 @@ def bring_up(
 def _warn(application: Application, embedded: Embedded) -> None:
     """Warn of units that run as root though none asks for it, and of a virtual environment not made yet."""
     files = [UnitFile.parse(text, name) for name, text in application.units.items()]
+    # The user of a container's processes is its image's affair.
+    files = [file for file in files if not file.has("Container") or file.has("X-Kirsch-Process")]
     named = [any(file.get(section, "User") for section in file.sections) for file in files]
     if os.geteuid() == 0 and not embedded.user and not all(named):
         ours = application.directory.stat().st_uid == 0

@@ -49,7 +49,7 @@ class Options:
     `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
     (kirsch.unit.matches). `endpoints`: it is to see where units serve. `published` comes from PublishPort= of
     [Container]; `flat` is a container that is to be in the cluster's flat network, for it names no other and
-    no pod: these two are no options.
+    no pod; `boxed` is a container that says no way to run as a process: these three are no options.
     """
 
     machine_id: str | None = None
@@ -75,6 +75,7 @@ class Options:
     endpoints: bool = False
     published: tuple[Published, ...] = ()
     flat: bool = False
+    boxed: bool = False
     # The fields of the release policy that the unit sets itself.
     policy: tuple[tuple[str, Any], ...] = ()
 
@@ -109,6 +110,7 @@ class Options:
             endpoints=given.last("Endpoints", parse_boolean, False),
             published=_published(given),
             flat=name.type == "container" and not _names_network(given),
+            boxed=name.type == "container" and not file.has("X-Kirsch-Process"),
             policy=_policy(given),
         )
 

@@ -121,8 +121,9 @@ class LoopbackAddresses:
         return self._known.get(name, "")
 
     async def of(self, name: UnitName, options: Options) -> str:
-        """A unit's address: 127.0.0.1 if it publishes ports, else one of its own. Raises RegistryError."""
-        if options.published:
+        """A unit's address: 127.0.0.1 for a process that publishes ports, else one of its own. Raises
+        RegistryError."""
+        if options.published and not options.boxed:
             self._known[name] = addresses.PUBLISHED
         else:
             async with self._one_by_one:

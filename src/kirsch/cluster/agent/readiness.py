@@ -159,7 +159,7 @@ class Readiness:
             self.changed()
 
         checks = [role.check for role in options.roles] + ([options.health] if options.health else [])
-        boxed = self.runtime.durable and name.type == "container"
+        boxed = options.boxed or (self.runtime.durable and name.type == "container")
         costly = boxed and any(check.kind == "command" for check in checks)
         pace = IN_CONTAINER if costly else PACE
         await follow(options.health, address, run, tell, pace, self.condition(name), options.roles)

@@ -528,12 +528,6 @@ def _resources(made: _Import, name: str, unit: _Unit) -> None:
     if _replicas(service) > 1:
         unit.options.append("Spread=hostname")
     unit.options += [f"Secret={secret}" for secret in _sources(service.get("secrets") or ())]
-    if service.get("secrets"):
-        made.remark(
-            service,
-            "secrets",
-            f"{name}: a secret is the file $CREDENTIALS_DIRECTORY/NAME, not /run/secrets/NAME",
-        )
 
 
 def _size(text: str) -> str:

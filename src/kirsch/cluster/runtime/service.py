@@ -76,6 +76,8 @@ class Service:
     runtime_directory_preserve: str = "no"
     standard_output: str = "journal"
     standard_error: str = "journal"
+    # Goes before a command that is to run where the unit's processes are.
+    inside: tuple[str, ...] = ()
 
     restart: str = "no"
     restart_delay: float = 0.1
@@ -142,6 +144,31 @@ def read_service(
         fields["environment"] = common.get("environment", {}) | fields.get("environment", {})
     service = Service(name=name, **fields)
     _check_combinations(service, section)
+    check_service_section(section)
+    check_other_sections(section)
+    return service, section.warnings
+
+
+def read_podman_service(
+    name: UnitName, file: UnitFile, specifiers: Mapping[str, str] | None = None
+) -> tuple[Service, list[str]]:
+    """Read what a container's file says of its service, and warnings; its commands are podman's affair.
+
+    Raises UnitError as read_service does.
+    """
+    section = Section(name, file, "Service", specifiers or {})
+    kind = _read_type(section) if section.text("Type") == "oneshot" else "simple"
+    fields = {
+        **read_fields(section, SERVICE),
+        **read_fields(section.sibling("Unit"), UNIT),
+        **_read_outputs(section),
+        **_read_timeouts(section, kind),
+    }
+    if section.entries("ExecStart"):
+        raise file.error(
+            "a container has no ExecStart=: podman runs its image", section.entries("ExecStart")[0]
+        )
+    service = Service(name=name, **fields | {"type": kind, "kill_mode": "mixed"})
     check_service_section(section)
     check_other_sections(section)
     return service, section.warnings

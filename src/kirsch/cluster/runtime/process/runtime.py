@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kirsch.bus.process.command import Command
@@ -11,7 +12,9 @@ from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, ProcessGroup, Ru
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.journal import Journal
+from kirsch.cluster.runtime.process import podman
 from kirsch.cluster.runtime.process.notify_socket import NotifyFolder
+from kirsch.cluster.runtime.process.podman import Containers, is_container
 from kirsch.cluster.runtime.process.supervisor import Job, Supervisor
 from kirsch.cluster.runtime.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.service import check_options, read_service
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 
 def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
     """Warnings for what a process of this unit would not have. Raises UnitError if it cannot run."""
+    if is_container(file, name):
+        return podman.check(host, name, file)
     service, warnings = read_service(name, file, host.specifiers)
     if service.no_capabilities and os.geteuid() != 0:
         warnings.append(
@@ -50,6 +55,7 @@ class ProcessRuntime:
         self._host = Host.create(state_directory, directory, default_path() if path is None else path)
         self._journal = journal
         self._sockets = NotifyFolder(state_directory / "notify")
+        self._containers = Containers(self._host, state_directory)
         self._units: dict[UnitName, Supervisor] = {}
         self._listeners: list[StateListener] = []
 
@@ -73,13 +79,21 @@ class ProcessRuntime:
 
     async def load(self, units: Sequence[Prepared]) -> None:
         """Make units known, or known anew: a running one gets file and environment at its next start."""
+        errors = await asyncio.to_thread(self._register, units)
         for prepared in units:
             unit = self._units.get(prepared.name)
             if unit is None:
                 unit = Supervisor(prepared, self._host, self._journal, self._sockets, self._publish)
                 self._units[prepared.name] = unit
             try:
-                service, _ = read_service(prepared.name, prepared.file, self._host.specifiers)
+                if prepared.name in errors:
+                    raise errors[prepared.name]
+                if is_container(prepared.file, prepared.name):
+                    service = await asyncio.to_thread(self._containers.service, prepared)
+                    # The container is given them, podman itself is not.
+                    prepared = replace(prepared, environment={}, secrets={}, credentials={})
+                else:
+                    service, _ = read_service(prepared.name, prepared.file, self._host.specifiers)
                 unit.load(prepared, service)
             except UnitError as error:
                 unit.load(prepared, None, str(error))
@@ -119,6 +133,8 @@ class ProcessRuntime:
         """Return a command with the context of a unit's processes, see Runtime.context."""
         if isinstance(unit, UnitName):
             return await self._units[unit].context() if unit in self._units else None
+        if is_container(unit.file, unit.name):
+            raise UnitError(f"{unit.name} runs in a container, and kirsch up runs no other beside it")
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)
         return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
 
@@ -132,6 +148,19 @@ class ProcessRuntime:
         units, self._units = self._units, {}
         await asyncio.gather(*(unit.close() for unit in units.values()))
         self._sockets.close()
+        await asyncio.to_thread(self._containers.close)
+
+    def _register(self, units: Sequence[Prepared]) -> dict[UnitName, UnitError]:
+        """Know where containers are before one is told of another; returns what is wrong with some."""
+        self._containers.sweep()
+        errors = {}
+        for prepared in units:
+            try:
+                if is_container(prepared.file, prepared.name):
+                    self._containers.register(prepared)
+            except UnitError as error:
+                errors[prepared.name] = error
+        return errors
 
     async def _ask(self, name: UnitName, job: Job) -> RuntimeState:
         if name not in self._units:

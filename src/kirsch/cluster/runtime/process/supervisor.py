@@ -52,7 +52,7 @@ from kirsch.cluster.runtime.progress import (
     Stop,
 )
 from kirsch.cluster.runtime.service import Service
-from kirsch.unit import UnitName
+from kirsch.unit import UnitError, UnitName
 
 LAST_CHARACTERS = 500  # of its output, in the message of a unit that failed
 
@@ -150,7 +150,7 @@ class Supervisor:
         service = self._loaded or self._service
         try:
             environment = compose_environment(service, self._host, self._prepared.variables, {})
-            command = compose_command(service, self._host, tuple(argv), environment)
+            command = compose_command(service, self._host, (*service.inside, *argv), environment)
         except (ChildError, ValueError):
             return NOT_EXECUTED
         return await run_once(command, seconds, self._checks)
@@ -159,6 +159,8 @@ class Supervisor:
         """Return a command with the context of the unit's processes, see Runtime.context."""
         if not self._progress.main:
             return None
+        if inside := self._service.inside:
+            raise UnitError(f"{self.name} runs in a container: {' '.join(inside)} COMMAND runs one in it")
         return await asyncio.to_thread(compose_context, self._service, self._host, self._environment)
 
     def kill(self) -> None:
