@@ -76,7 +76,6 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 # Nobody waits longer for a name.
 TIMEOUT = 2.0
 # What click calls paths, and what the scripts do.
-KUBERNETES = "kubernetes:"
 PATHS = {"file": "files", "dir": "folders"}
 
 Where = Mapping[str, str | None]
@@ -172,6 +171,7 @@ def secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Suggest clusters of this computer, and contexts of the kubeconfig for a word that begins with
     kubernetes:."""
+    from kirsch.cluster.provision.endpoint import KUBERNETES
     from kirsch.cluster.provision.record import ClusterRecord
 
     if not incomplete.startswith(KUBERNETES):

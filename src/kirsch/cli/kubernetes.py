@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from kirsch.cli.errors import Failure
 from kirsch.cli.output import Progress, Steps
 from kirsch.cli.verb import Options
-from kirsch.cluster.application import Application
+from kirsch.cluster.provision.endpoint import KUBERNETES
 
 if TYPE_CHECKING:
+    from kirsch.cluster.application import Application
     from kirsch.cluster.application.kubernetes import Kubernetes
 
-PREFIX = "kubernetes:"
 STOP_TIMEOUT = 180.0
 
 
@@ -26,10 +26,10 @@ def named(options: Options) -> str:
     """Return the kubernetes:CONTEXT that the options or the environment name; empty if they name none."""
     cluster = str(options.cluster or os.environ.get("KIRSCH_CLUSTER") or "")
     other = options.endpoint or options.tunnel
-    return cluster if cluster.startswith(PREFIX) and not other else ""
+    return cluster if cluster.startswith(KUBERNETES) and not other else ""
 
 
-def up_on(application: Application, options: Options) -> int:
+def up_on(application: "Application", options: Options) -> int:
     """Bring an application onto Kubernetes, and wait until all of it is ready."""
     from kirsch.cluster.application.kubernetes import Kubernetes, Release
     from kirsch.cluster.convert.kubernetes import export
@@ -100,7 +100,7 @@ class _Made(dict[str, bytes]):
         return self[name]
 
 
-def _with_images(application: Application, options: Options) -> Application:
+def _with_images(application: "Application", options: Options) -> "Application":
     """Build and push what the application is made of; the same with images of the registry."""
     from kirsch.cluster.application.pin import pinned
     from kirsch.cluster.application.plan import images_of
@@ -131,7 +131,7 @@ def _with_images(application: Application, options: Options) -> Application:
     return replace(application, units=units)
 
 
-def down_on(application: Application, options: Options) -> int:
+def down_on(application: "Application", options: Options) -> int:
     """Remove an application from Kubernetes; its claims and secrets stay."""
     from kirsch.cluster.application.kubernetes import Kubernetes
     from kirsch.cluster.convert.service import dns_name

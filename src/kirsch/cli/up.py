@@ -26,6 +26,7 @@ from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
+from kirsch.cluster.provision.endpoint import KUBERNETES
 from kirsch.cluster.runtime.host import missing_environment
 from kirsch.unit import Options as UnitOptions
 from kirsch.unit import UnitFile, UnitName
@@ -42,7 +43,6 @@ DIRECTORY = argument(
     complete=folders,
 )
 
-KUBERNETES = "kubernetes:"
 STOP_TIMEOUT = 120.0
 # Folders of StateDirectory= and CacheDirectory=, and where kirsch.sql.postgres keeps data as root: a package
 # that is not imported, for it needs SQLAlchemy, which applications without a database do not have.

@@ -26,8 +26,8 @@ from kirsch.cluster.model.kubernetes import (
     trouble,
     with_scale,
 )
+from kirsch.cluster.provision.endpoint import KUBERNETES
 
-PREFIX = "kubernetes:"
 # Whose fields of an object are ours (server-side apply).
 MANAGER = "kirsch"
 KEPT_RELEASES = 10
@@ -66,7 +66,7 @@ class Kubernetes:
     @classmethod
     def load(cls, name: str) -> "Kubernetes":
         """Return what `kubernetes:CONTEXT` names: a context of the kubeconfig, with its namespace."""
-        context = name.removeprefix(PREFIX)
+        context = name.removeprefix(KUBERNETES)
         try:
             contexts, _ = config.list_kube_config_contexts()
             found = next((each for each in contexts if each["name"] == context), None)
@@ -294,7 +294,8 @@ def _told() -> Iterator[None]:
             said = error.reason or "no reason was given"
         raise ClientError(error.status or 0, f"Kubernetes refuses: {' '.join(str(said).split())}") from None
     except HTTPError as error:
-        raise ClientError(0, f"Kubernetes does not answer: {' '.join(str(error).split())}") from None
+        why = " ".join(str(getattr(error, "reason", None) or error).split())
+        raise ClientError(0, f"Kubernetes does not answer: {why}") from None
 
 
 def _is_workloads(pod: Object) -> bool:

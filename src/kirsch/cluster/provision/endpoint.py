@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from kirsch.cluster.model.certificates import Certificates
     from kirsch.cluster.provision.record import ClusterRecord
 
+# What begins the name of a cluster that is a context of the kubeconfig: no kirschd is there.
+KUBERNETES = "kubernetes:"
 SOCKET = ".kirsch/kirsch.sock"
 SYSTEM_SOCKET = Path("/run/kirsch/kirsch.sock")
 # Two thirds of the 30 days of a certificate, in seconds.
@@ -56,7 +58,7 @@ def transport_to(where: Where, directory: Path | None = None) -> Transport:
     if where.endpoint:
         return _at(where.endpoint, where.cluster)
     if where.cluster:
-        if where.cluster.startswith("kubernetes:"):
+        if where.cluster.startswith(KUBERNETES):
             raise ClientError(
                 0,
                 "that is not for Kubernetes: up, down, status, journal, scale and rollback are, else kubectl",
