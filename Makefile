@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -70,6 +70,11 @@ fuzz: $(READY)
 # Pictures of the dashboard in docs, as it is.
 screenshots: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/python scripts/screenshots
+
+# All distributions into dist/, built from the commit, checked and installed into an empty environment; with a list of
+# what an installation consists of (CycloneDX).
+release:
+	$(PYTHON) scripts/release
 
 # Which test ran which command of HBase's shell.
 hbase-commands: $(READY)
