@@ -140,7 +140,7 @@ class Database:
         return random.choice([name for name, role in self.roles().items() if role in roles])
 
     def hands_over(self, member: str) -> bool:
-        """True once a member leads. One that is not in step is refused, which no status of patronictl tells."""
+        """True once a member leads. One that is not in step is refused, and patronictl's status is 0."""
         if self.roles().get(member) == "Leader":
             return True
         self.trial.kirsch("db", "switchover", "webdb", "--to", member, check=False)
