@@ -1,8 +1,11 @@
 """`kirsch db`: three members of a database as units of an application here, with a real etcd."""
 
 import json
+import os
 import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +14,7 @@ from tests.cli.application import Application, wait_for
 from tests.cluster.etcd_server import needs_etcd
 from tests.sql.patroni_members import PATIENCE, SERVE, confined_etcd, member_command, member_environment
 
+from kirsch.cli.db import PATRONICTL
 from kirsch.cli.main import main
 from kirsch.cluster.api.client import Client
 from kirsch.unit import UnitName
@@ -137,3 +141,26 @@ def test_its_password_is_rotated_where_writes_go(database: Application):
     assert (logs_in(old), logs_in(new)) == (False, True)
     database.ok("secret", "rotate", "notes-database")
     assert (logs_in(new), logs_in(file.read_text())) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "found"),
+    [
+        ("Successfully switched over to webdb-2", 0, 0),
+        ("Switchover failed, details: 412, candidate name does not match with sync_standby", 0, 1),
+        ("Error: no such cluster", 3, 3),
+    ],
+)
+def test_a_switchover_that_patroni_refuses_has_failed(tmp_path: Path, said: str, status: int, found: int):
+    """With a stand-in for patronictl, whose status is 0 where the leader refuses."""
+    program = tmp_path / "patronictl"
+    program.write_text(f'#!/bin/sh\necho "$1: {said}"\nexit {status}\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", PATRONICTL, "patronictl", "switchover"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.defpath}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (found, f"switchover: {said}\n")

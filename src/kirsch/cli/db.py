@@ -17,6 +17,12 @@ from kirsch.cluster.secrets.rotation import PRIMARY
 from kirsch.unit import UnitName
 
 db = Noun("db")
+# patronictl has no failed status where the leader refuses, only these words.
+PATRONICTL = """\
+said=$(patronictl "$@" 2>&1); status=$?
+printf '%s\\n' "$said"
+case $said in *' failed, details: '*) exit 1;; esac
+exit $status"""
 SERVICE = argument("service", "SERVICE", "a service such as webdb (the only one there is)", optional=True)
 
 
@@ -59,7 +65,7 @@ def _member(client: Client, service: str | None, text: str) -> str:
 def _patroni(options: Options, client: Client, words: Sequence[str]) -> int:
     """Run patronictl in an instance, a replica if there is one: it outlives what is done to the leader."""
     name = _instances(client, options.service)[0]
-    return within(options, client, name.text, ["patronictl", *words], {})
+    return within(options, client, name.text, ["sh", "-c", PATRONICTL, "patronictl", *words], {})
 
 
 def _backups(options: Options, client: Client, words: Sequence[str], *, leading: bool = False) -> int:
