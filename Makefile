@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release docs docs-serve
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -45,6 +45,7 @@ soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	KIRSCH_PURE=1 $(PYTEST) -m "not slow and not soak" $(PYTEST_ARGS) packages/kirsch-websocket
 	$(MAKE) simulation SEEDS=10000
 	$(MAKE) autobahn fuzz SECONDS=300
+	$(MAKE) docs
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) faults ROUNDS=24; fi
 
 # The same with another Python, in an environment of its own: make test-python PYTHON=python3.13
@@ -66,6 +67,22 @@ SECONDS ?= 1200
 fuzz: $(READY)
 	test -d build/atheris || $(BIN)/pip install --quiet --only-binary :all: --target build/atheris "atheris>=3,<4" || true
 	PYTHONPATH=build/atheris:.:packages/kirsch-websocket $(BIN)/python -m tests.websocket.fuzz --seconds $(SECONDS)
+
+# The documentation's site, in build/site; a warning is an error, and so is a link that leads nowhere. `make docs-serve`
+# shows it while it is written.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+docs: $(VENV)/.docs build/iframe-worker.js
+	$(MKDOCS) build --strict --quiet
+
+docs-serve: $(VENV)/.docs build/iframe-worker.js
+	$(MKDOCS) serve
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+build/iframe-worker.js:
+	@sh scripts/npm iframe-worker@1 shim/index.js $@
 
 # Pictures of the dashboard in docs, as it is.
 screenshots: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
@@ -115,7 +132,7 @@ debian-test:
 
 # Pure.css comes from npm at build time; the page is decent without it.
 examples/notes/webapp/static/vendor/pure-min.css:
-	@sh scripts/purecss $@
+	@sh scripts/npm purecss@3 build/pure-min.css $@
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
