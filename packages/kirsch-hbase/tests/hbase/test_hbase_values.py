@@ -577,8 +577,9 @@ def test_errors_are_told_by_the_exceptions_within():
         "there is no snapshot s",
     )
     null = 'Cannot invoke "org.x.ServerName.getAddress()" because "currentHostServer" is null'
-    kind, words = chain(("java.io.IOException", null))
-    assert (kind, "repeat it" in words) == (errors.Unavailable, True)
+    for name, message in (("java.io.IOException", null), ("a.NullPointerException", null)):
+        kind, words = chain((name, message))
+        assert (kind, "repeat it" in words) == (errors.Unavailable, True)
     assert chain(("java.io.IOException", "")) == (errors.HBaseError, "")
     for name, message in (
         ("java.io.IOException", "Failed to get result within timeout, timeout=4000ms"),

@@ -199,7 +199,12 @@ def _files(
         ours = importlib.util.find_spec(f"kirsch.{part}")
         assert ours is not None
         assert ours.origin is not None
-        yield from _below(Path(ours.origin).parent, f"kirsch/{part}", only=(".py", ".typed", ".js", ".css"))
+        if ours.submodule_search_locations is None:
+            yield f"kirsch/{part}.py", Path(ours.origin).read_bytes()
+        else:
+            yield from _below(
+                Path(ours.origin).parent, f"kirsch/{part}", only=(".py", ".typed", ".js", ".css")
+            )
     for each in distributions:
         for file in each.files or ():
             name = PurePosixPath(file)

@@ -195,15 +195,11 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
         re.compile(r"((?:Failed to get result within|[Oo]peration) timeout.*)", re.S),
         "HBase did not answer in time: {}",
     ),
-    # HBase's balancer of groups fails so while another client's table is being made.
-    (
-        Unavailable,
-        re.compile('"currentHostServer" is null'),
-        "a region of the group has no server at this moment: repeat it",
-    ),
 )
 # What Java says, among much else, where a client without a ticket comes to a server that wants Kerberos.
 _NO_TICKET = re.compile("no valid authentication method|GSS initiate failed|Failed to find any Kerberos")
+# HBase's balancer of groups fails so while another client's table is being made.
+_NO_SERVER = re.compile('"currentHostServer" is null')
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
     "RetriesExhaustedException": "HBase did not answer in time: {}",
@@ -237,6 +233,8 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
             "HBase wants Kerberos, and there is no valid ticket: run kinit, or set hbase.client.keytab.file "
             "and hbase.client.keytab.principal"
         )
+    if any(_NO_SERVER.search(message) for _, message in told):
+        return Unavailable, "a region of the group has no server at this moment: repeat it"
     for name, message in told:
         if name in RULES:
             # A class that the client lacks arrives twice, its message only the second time.
