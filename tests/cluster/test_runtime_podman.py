@@ -170,7 +170,8 @@ def test_containers_find_each_other_and_leave_nothing(folder: Folder):
         assert "app is up" in "".join(lines)
         # Links lead from container to container, by name and by variable; a process reaches the port.
         env = page(f"http://127.0.0.1:{port}/env")
-        assert re.search(r"^API_2_PORT_9000_TCP_ADDR=10\.", env, re.MULTILINE)
+        # The other instance may be ready only after this one has started.
+        assert re.search(r"^API_PORT_9000_TCP_ADDR=10\.", env, re.MULTILINE)
         assert "GREETING=two words\n" in env
         assert "TOKEN=said by nobody\n" in env
         (web,) = [box for box in folder.boxes() if box.endswith("-web")]

@@ -233,6 +233,16 @@ def test_kubernetes_fills_in_no_variable_of_its_own():
     assert container(found)["args"] == ["echo", "$$(A)"]
 
 
+def test_the_last_value_of_a_variable_and_a_mount_is_the_one():
+    """Server-side apply refuses what comes twice."""
+    found, _ = one("Environment=A=1 KIRSCH_ADDRESS=::\nEnvironment=A=2\nReadOnly=yes\nTmpfs=/tmp\nTmpfs=/tmp")
+    names = [each["name"] for each in container(found)["env"]]
+    assert len(names) == len(set(names))
+    assert {"name": "A", "value": "2"} in container(found)["env"]
+    paths = [each["mountPath"] for each in container(found)["volumeMounts"]]
+    assert len(paths) == len(set(paths))
+
+
 def test_a_volume_of_several_services_has_one_claim():
     texts = {
         "web.container": "[Container]\nImage=web\nVolume=data:/data\n",
@@ -373,6 +383,9 @@ class TestCommand:
         found = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
         assert found["Secret"]["data"] == {"value": "c2VjcmV0"}
         assert "ConfigMap" in found
+        done = self.run("kubernetes", "--with-secrets", tmp_path / "chat", "-o", tmp_path / "made")
+        assert done.returncode == 0, done.stderr
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "made").iterdir()} == {0o600}
 
     def test_a_folder_that_is_no_application(self, tmp_path):
         done = self.run("kubernetes", cwd=tmp_path)

@@ -53,7 +53,7 @@ def kubernetes(options: Options) -> int:
         secrets=_values(application) if options.with_secrets else None,
         balancers=_configurations(application) if options.haproxy else None,
     )
-    _give(options, made.files, made.remarks, options.output)
+    _give(options, made.files, made.remarks, options.output, private=options.with_secrets)
     return 0
 
 
@@ -291,8 +291,16 @@ def _text(path: Path) -> str:
         raise Failure(f"{path}: {error.strerror}") from None
 
 
-def _give(options: Options, made: Mapping[str, str], remarks: Sequence[str], output: str | None) -> None:
-    """Write files into a folder, or print them; say what was not carried over."""
+def _give(
+    options: Options,
+    made: Mapping[str, str],
+    remarks: Sequence[str],
+    output: str | None,
+    *,
+    private: bool = False,
+) -> None:
+    """Write files into a folder, or print them; say what was not carried over. `private` ones are for their
+    owner alone."""
     options.report(files=dict(made), folder=output, remarks=list(remarks))
     if output is None:
         print("---\n".join(made.values()), end="")
@@ -302,6 +310,9 @@ def _give(options: Options, made: Mapping[str, str], remarks: Sequence[str], out
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in made.items():
                 (folder / name).parent.mkdir(exist_ok=True)
+                if private:
+                    (folder / name).touch(0o600)
+                    (folder / name).chmod(0o600)
                 (folder / name).write_text(text)
         except OSError as error:
             raise Failure(f"{error.filename or folder}: {error.strerror}") from None

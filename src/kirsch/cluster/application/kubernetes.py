@@ -215,6 +215,8 @@ class Kubernetes:
                     return
                 if hopeless:
                     raise ClientError(0, f"{name} {self.reasons(name) or hopeless}")
+            # One that somebody else has removed is nothing to watch: do not ask at full speed.
+            time.sleep(min(1.0, left))
         reasons = self.reasons(name)
         raise ClientError(0, f"not ready after {timeout:g} s: {name} ({reasons or words})")
 
@@ -243,6 +245,8 @@ class Kubernetes:
                     # The object's own version: all of the server's caches come to that.
                     resource_version=found["metadata"]["resourceVersion"],
                     timeout_seconds=max(1, int(seconds)),
+                    # A server whose machine died sends nothing more, not even the end.
+                    _request_timeout=(ANSWER, max(1.0, seconds) + ANSWER),
                 ):
                     if event["type"] == "DELETED":
                         return

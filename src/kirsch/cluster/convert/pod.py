@@ -72,7 +72,8 @@ def pod_of(service: Service, services: list[Service], registry: str, tag: str) -
         container["args"] = [_literal(word) for word in split_words(arguments)]
     if directory := service.last("WorkingDir"):
         container["workingDir"] = directory
-    container["env"] = list(_environment(service, services))
+    # The last one wins, as with systemd; Kubernetes refuses a name that comes twice.
+    container["env"] = list({each["name"]: each for each in _environment(service, services)}.values())
     if ports := _ports(service):
         container["ports"] = ports
     container |= _probes(service)
@@ -190,7 +191,8 @@ def _volumes(service: Service) -> tuple[list[Object], list[Object]]:
     scratch = [text.partition(":")[0] for text in service.texts("Tmpfs")]
     if service.on("ReadOnly") and service.last("ReadOnlyTmpfs", "true") not in ("false", "no", "off", "0"):
         scratch += [path for path in SCRATCH if path not in scratch]
-    for path in scratch:
+    taken = {mount["mountPath"] for mount in mounts}
+    for path in dict.fromkeys(path for path in scratch if path not in taken):
         add(dns_name(f"tmpfs{path}"), path, {"emptyDir": {"medium": "Memory"}})
     for secret in service.options.secrets:
         if not secret.env:

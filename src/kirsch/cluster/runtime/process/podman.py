@@ -383,8 +383,8 @@ def _written(name: str, value: str) -> Path:
     """Keep a secret in memory where there is such a folder, for its owner alone. Raises OSError."""
     path = _memory() / name
     path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(value)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(value.encode("utf-8", "surrogateescape"))
     return path
 
 
