@@ -102,7 +102,7 @@ def test_a_database_without_a_replica_reads_where_it_writes(postgres: Postgres):
 
 @pytest.mark.services
 def test_a_streamed_answer_holds_no_connection_of_the_replica(postgres: Postgres):
-    """As none of the database: a slow reader would have it for as long as it reads."""
+    """A slow reader would keep it from others for as long as it reads."""
     bus = cherrypy.engine
     plugin = SQLAlchemyPlugin(bus, postgres.url, replica=postgres.url)
     plugin.subscribe()
@@ -122,6 +122,12 @@ def test_a_streamed_answer_holds_no_connection_of_the_replica(postgres: Postgres
         transaction.settle()
         assert pool.checkedout() == 0
         assert list(cherrypy.serving.response.body) == [b"7", b"7"]
+        assert pool.checkedout() == 0
+        # One that the handler lost, and did without.
+        again = ask(bus, "bind-replica", "")
+        transaction = Transaction(ask(bus, "bind-session", "", True), "", again)
+        again.connection().invalidate()
+        transaction.settle()
         assert pool.checkedout() == 0
     finally:
         cherrypy.serving.clear()

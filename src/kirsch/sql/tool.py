@@ -27,7 +27,7 @@ from typing import Any
 
 import cherrypy
 from cherrypy.lib import httputil, is_closable_iterator
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from kirsch.sql.engine import READ_ONLY
 from kirsch.sql.errors import IDEMPOTENT, answer_to, sqlstate
@@ -163,7 +163,7 @@ def release(session: Any) -> None:
     after a rollback."""
     try:
         session.commit()
-    except DBAPIError:  # the connection is lost, and nothing else
+    except SQLAlchemyError:  # the connection is lost or the transaction failed, and the handler did without
         session.rollback()
 
 
