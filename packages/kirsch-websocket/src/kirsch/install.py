@@ -2,9 +2,9 @@
 
 import shlex
 
-# Options of pip that say where from. Nobody has kirsch's names on the public index yet, so a stranger could
-# take them. Until they are kirsch's, pip is pointed to the folder that `make release` fills; afterwards this
-# is empty. A test holds every page to it.
+# Options of pip that say where from: the folder that `make release` fills, until kirsch's names are on the
+# public index. pip asks that index all the same, and takes the higher version: a stranger who took a name
+# would win. Afterwards this is empty. A test holds every page to it.
 SOURCE = "--find-links dist"
 
 
