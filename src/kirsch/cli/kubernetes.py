@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,6 @@ def up_on(application: "Application", options: Options) -> int:
     from kirsch.cluster.model.kubernetes import WORKLOADS, steps
     from kirsch.cluster.secrets import made_up
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     target = Kubernetes.load(options.on)
     target.check()
     name = dns_name(application.name)
@@ -57,7 +55,8 @@ def up_on(application: "Application", options: Options) -> int:
     for remark in made.remarks:
         print(f"note: {remark}", file=sys.stderr)
     same = bool(known) and known[0].done and not todo
-    number = known[0].number if same else (known[0].number if known else 0) + 1
+    newest = known[0].number if known else 0
+    number = newest if same else newest + 1
     release = Release(number, objects, same, options.message)
     _carry_out(target, name, release, options)
     if options.detach:

@@ -1,6 +1,5 @@
 """up and down with --on: an application on a cluster."""
 
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,8 +26,6 @@ DOWN = ("inactive", "failed", "-")
 
 def up_on(application: Application, options: Options) -> int:
     """Bring an application onto a cluster, and wait until all of it is ready."""
-    # What is being built is to be tidied up, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     target = Target.load(options.on)
     # A cluster that is away is known before anything is built.
     now = target.now(application)

@@ -26,10 +26,11 @@ from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
 from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
 from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
+from kirsch.cluster.engine.placement import NO_MACHINE
 from kirsch.cluster.provision.endpoint import KUBERNETES
 from kirsch.cluster.runtime.host import missing_environment
 from kirsch.unit import Options as UnitOptions
-from kirsch.unit import UnitFile, UnitName
+from kirsch.unit import UnitFile, UnitName, is_boxed
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -52,8 +53,6 @@ ELSEWHERE = Path("/var/lib/kirsch/postgres")
 WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
-# The reason of units while this computer waits for the lease of a kirschd that was killed here.
-NO_MACHINE = "there is no machine"
 # What a CherryPy bus says of its own start.
 NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$"
 
@@ -119,15 +118,15 @@ def bring_up(
     on = getattr(options, "on", None)
     only_here(options, "up")
     application = load(Path(options.directory), cluster=on is not None)
-    if on and on.startswith(KUBERNETES):
-        from kirsch.cli.kubernetes import up_on as up_on_kubernetes
-
-        return up_on_kubernetes(application, options)
-    if getattr(options, "registry", ""):
+    if getattr(options, "registry", "") and not (on and on.startswith(KUBERNETES)):
         raise Misuse("--registry goes with --on kubernetes:CONTEXT: other clusters have one of their own")
     if on:
-        from kirsch.cli.rollout import up_on
-
+        # What is being built is to be tidied up, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if on.startswith(KUBERNETES):
+            from kirsch.cli.kubernetes import up_on
+        else:
+            from kirsch.cli.rollout import up_on
         return up_on(application, options)
     client = running(application.state)
     if getattr(options, "json", False) and client is None and not (options.detach or options.dry_run):
@@ -192,9 +191,9 @@ def bring_up(
 
 def _warn(application: Application, embedded: Embedded) -> None:
     """Warn of units that run as root though none asks for it, and of a virtual environment not made yet."""
-    files = [UnitFile.parse(text, name) for name, text in application.units.items()]
+    parsed = {UnitName.parse(name): UnitFile.parse(text, name) for name, text in application.units.items()}
     # The user of a container's processes is its image's affair.
-    files = [file for file in files if not file.has("Container") or file.has("X-Kirsch-Process")]
+    files = [file for name, file in parsed.items() if not is_boxed(file, name)]
     named = [any(file.get(section, "User") for section in file.sections) for file in files]
     if os.geteuid() == 0 and not embedded.user and not all(named):
         ours = application.directory.stat().st_uid == 0
@@ -227,11 +226,9 @@ def down(options: Options) -> int:
         if options.volumes:
             raise Misuse("--volumes is about this computer: what a cluster keeps stays on its machines")
         if options.on.startswith(KUBERNETES):
-            from kirsch.cli.kubernetes import down_on as down_on_kubernetes
-
-            return down_on_kubernetes(load(directory, cluster=True), options)
-        from kirsch.cli.rollout import down_on
-
+            from kirsch.cli.kubernetes import down_on
+        else:
+            from kirsch.cli.rollout import down_on
         return down_on(load(directory, cluster=True), options)
     state = (directory.parent if directory.is_file() else directory) / ".kirsch"
     if not directory.exists():
@@ -419,7 +416,8 @@ def _await_ready(
             runs |= set() if line["finished"] else {name}
         elif line["active"] == "failed" and line["settled"]:
             failed[name] = f"failed: {reasons_of(line, machine_names(client))}"
-        elif line["refused"] and line["reasons"] != [NO_MACHINE]:
+        # No machine: this computer waits for the lease of a kirschd that was killed here.
+        elif line["refused"] and line["reasons"] != [NO_MACHINE.reason]:
             failed[name] = f"cannot be scheduled: {reasons_of(line, machine_names(client))}"
         if failed and strict:
             raise Failure(next(f"{name} {why}" for name, why in failed.items()))

@@ -15,7 +15,7 @@ from kirsch.unit.name import (
     matches,
     unescape,
 )
-from kirsch.unit.options import Options, Secret
+from kirsch.unit.options import Options, Secret, is_boxed
 from kirsch.unit.port import Port, Published
 from kirsch.unit.release import Policy
 from kirsch.unit.syntax import Entry, split_words
@@ -41,6 +41,7 @@ __all__ = [
     "UnitName",
     "escape",
     "expand",
+    "is_boxed",
     "matches",
     "parse_boolean",
     "parse_cpu",

@@ -49,7 +49,7 @@ class Options:
     `machine_metadata` pairs each key with the values it may have. `conflicts` and `replaces` are globs
     (kirsch.unit.matches). `endpoints`: it is to see where units serve. `published` comes from PublishPort= of
     [Container]; `flat` is a container that is to be in the cluster's flat network, for it names no other and
-    no pod; `boxed` is a container that says no way to run as a process: these three are no options.
+    no pod; `boxed` is what podman has to run (`is_boxed`): these three are no options.
     """
 
     machine_id: str | None = None
@@ -110,9 +110,14 @@ class Options:
             endpoints=given.last("Endpoints", parse_boolean, False),
             published=_published(given),
             flat=name.type == "container" and not _names_network(given),
-            boxed=name.type == "container" and not file.has("X-Kirsch-Process"),
+            boxed=is_boxed(file, name),
             policy=_policy(given),
         )
+
+
+def is_boxed(file: UnitFile, name: UnitName) -> bool:
+    """Return True for a container that says no way to run as a process: podman has to run it."""
+    return name.type == "container" and not file.has("X-Kirsch-Process")
 
 
 def _machine_id(given: Given) -> str | None:

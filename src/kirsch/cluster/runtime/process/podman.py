@@ -93,11 +93,6 @@ REFUSED = {"Pod": "pods are systemd's", "Rootfs": "write Image=", "IP": "kirsch 
 OTHERS = ("host", "none", "private")
 
 
-def is_container(file: UnitFile, name: UnitName) -> bool:
-    """Return True for a unit that podman has to run: a container that names no process to run instead."""
-    return Options.parse(file, name).boxed
-
-
 def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
     """Return warnings for what a container would not have here. Raises UnitError if it cannot run."""
     section = Section(name, file, "Container", host.specifiers)
@@ -213,7 +208,7 @@ class Containers:
         return f"kirsch-{self._id}-{re.sub('[^A-Za-z0-9_.-]', '-', name.text.rpartition('.')[0])}"
 
     def _environment(self, prepared: Prepared, section: Section) -> Mapping[str, str]:
-        """What the cluster adds, with addresses as the container sees them. Raises UnitError."""
+        """Return the variables that the cluster adds, with addresses as the container sees them."""
         own = prepared.environment.get("KIRSCH_ADDRESS", "")
         variables = dict(prepared.environment)
         if section.text("Network") != "host":

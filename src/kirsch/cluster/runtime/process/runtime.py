@@ -14,18 +14,18 @@ from kirsch.cluster.runtime.invocation import compose_context
 from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.runtime.process import podman
 from kirsch.cluster.runtime.process.notify_socket import NotifyFolder
-from kirsch.cluster.runtime.process.podman import Containers, is_container
+from kirsch.cluster.runtime.process.podman import Containers
 from kirsch.cluster.runtime.process.supervisor import Job, Supervisor
 from kirsch.cluster.runtime.progress import Reload, Start, Stop
 from kirsch.cluster.runtime.service import check_options, read_service
-from kirsch.unit import Options, UnitError, UnitFile, UnitName
+from kirsch.unit import Options, UnitError, UnitFile, UnitName, is_boxed
 
 log = logging.getLogger(__name__)
 
 
 def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
     """Warnings for what a process of this unit would not have. Raises UnitError if it cannot run."""
-    if is_container(file, name):
+    if is_boxed(file, name):
         return podman.check(host, name, file)
     service, warnings = read_service(name, file, host.specifiers)
     if service.no_capabilities and os.geteuid() != 0:
@@ -88,7 +88,7 @@ class ProcessRuntime:
             try:
                 if prepared.name in errors:
                     raise errors[prepared.name]
-                if is_container(prepared.file, prepared.name):
+                if is_boxed(prepared.file, prepared.name):
                     service = await asyncio.to_thread(self._containers.service, prepared)
                     # The container is given them, podman itself is not.
                     prepared = replace(prepared, environment={}, secrets={}, credentials={})
@@ -133,7 +133,7 @@ class ProcessRuntime:
         """Return a command with the context of a unit's processes, see Runtime.context."""
         if isinstance(unit, UnitName):
             return await self._units[unit].context() if unit in self._units else None
-        if is_container(unit.file, unit.name):
+        if is_boxed(unit.file, unit.name):
             raise UnitError(f"{unit.name} runs in a container, and kirsch up runs no other beside it")
         service, _ = read_service(unit.name, unit.file, self._host.specifiers)
         return await asyncio.to_thread(compose_context, service, self._host, unit.variables)
@@ -156,7 +156,7 @@ class ProcessRuntime:
         errors = {}
         for prepared in units:
             try:
-                if is_container(prepared.file, prepared.name):
+                if is_boxed(prepared.file, prepared.name):
                     self._containers.register(prepared)
             except UnitError as error:
                 errors[prepared.name] = error
