@@ -238,8 +238,8 @@ class Engine:
                 writes.append(Delete(keys.home(name.text)))
         if after.state == "done" and after.whole:
             # Releases that wait for this one have brought their units into the application already.
-            mine = (each for each in cluster.active if each.application == after.application)
-            later = (each for each in mine if each.whole and each.number > after.number)
+            under_way = cluster.under_way(after.application)
+            later = (each for each in under_way if each.whole and each.number > after.number)
             units = {*after.units, *(unit for each in later for unit in each.units)}
             writes.append(Put(keys.application(after.application), to_json(sorted(units))))
         if not writes:

@@ -139,6 +139,10 @@ class Cluster:
     # Those of them that are not over, in the order of their keys.
     active: tuple[Release, ...] = ()
 
+    def under_way(self, application: str) -> tuple[Release, ...]:
+        """Return the releases of an application that are not over."""
+        return tuple(release for release in self.active if release.application == application)
+
     def reservations(self) -> dict[str, tuple[float, int]]:
         """Return the cores and the bytes of memory that units reserve on each machine that has any."""
         found: dict[str, tuple[float, int]] = {}

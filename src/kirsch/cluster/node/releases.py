@@ -38,17 +38,15 @@ def history(application: str, cluster: Cluster) -> list[Release]:
 
 def coming(application: str, cluster: Cluster) -> Iterator[UnitName]:
     """Yield the units that releases of an application which are not over have."""
-    for release in cluster.active:
-        if release.application == application:
-            yield from map(UnitName.parse, release.units)
+    for release in cluster.under_way(application):
+        yield from map(UnitName.parse, release.units)
 
 
 def leaving(application: str, cluster: Cluster) -> Iterator[UnitName]:
     """Yield the units that releases of an application which are not over remove: they are there again where
     such a release is called off."""
-    for release in cluster.active:
-        if release.application == application:
-            yield from map(UnitName.parse, release.gone)
+    for release in cluster.under_way(application):
+        yield from map(UnitName.parse, release.gone)
 
 
 def scale_of(application: str, cluster: Cluster) -> Mapping[str, int]:

@@ -269,7 +269,7 @@ class Units:
                 gone = self._others(application, names, cluster)
             draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
             # What one that is under way would still change is to be as it is asked for now.
-            going = any(release.application == application for release in cluster.active)
+            going = bool(cluster.under_way(application))
             same = not whole or json.loads(known or "[]") == sorted(names)
             if not draft.operations and not going and same:
                 return outcome
