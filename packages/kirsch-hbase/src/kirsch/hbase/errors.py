@@ -196,10 +196,22 @@ SAID: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
         "HBase did not answer in time: {}",
     ),
 )
-# What Java says, among much else, where a client without a ticket comes to a server that wants Kerberos.
-_NO_TICKET = re.compile("no valid authentication method|GSS initiate failed|Failed to find any Kerberos")
-# HBase's balancer of groups fails so while another client's table is being made.
-_NO_SERVER = re.compile('"currentHostServer" is null')
+# Where the message says more than the class of any exception: the first because Java says much else where a
+# client without a ticket comes to a server that wants Kerberos, the second because HBase's balancer of groups
+# fails with a NullPointerException while another client's table is being made.
+SAID_FIRST: tuple[tuple[type[HBaseError], re.Pattern[str], str], ...] = (
+    (
+        Denied,
+        re.compile("no valid authentication method|GSS initiate failed|Failed to find any Kerberos"),
+        "HBase wants Kerberos, and there is no valid ticket: run kinit, or set hbase.client.keytab.file "
+        "and hbase.client.keytab.principal",
+    ),
+    (
+        Unavailable,
+        re.compile('"currentHostServer" is null'),
+        "a region of the group has no server at this moment: repeat it",
+    ),
+)
 # They only wrap what happened, unless nothing else is known.
 WRAPPERS = {
     "RetriesExhaustedException": "HBase did not answer in time: {}",
@@ -228,22 +240,15 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
         told.append((name.rpartition(".")[2].rpartition("$")[2], message))
         # A server's exception arrives as text: its name and message, then the server's stack.
         told.extend((found, _rest(message, end)) for found, end in named(message))
-    if any(_NO_TICKET.search(message) for _, message in told):
-        return Denied, (
-            "HBase wants Kerberos, and there is no valid ticket: run kinit, or set hbase.client.keytab.file "
-            "and hbase.client.keytab.principal"
-        )
-    if any(_NO_SERVER.search(message) for _, message in told):
-        return Unavailable, "a region of the group has no server at this moment: repeat it"
+    if found := _said(SAID_FIRST, told):
+        return found
     for name, message in told:
         if name in RULES:
             # A class that the client lacks arrives twice, its message only the second time.
             said = next((other for named_, other in told if named_ == name and plain(other)), message)
             return _by_rule(RULES[name], said)
-    for _, message in told:
-        for kind, pattern, words in SAID:
-            if match := pattern.search(message):
-                return kind, words.format(*map(plain, match.groups())) if words else plain(message)
+    if found := _said(SAID, told):
+        return found
     name, message = told[-1]
     for candidate, text in reversed(told):
         if plain(text):
@@ -252,6 +257,17 @@ def from_chain(chain: Sequence[tuple[str, str]]) -> tuple[type[HBaseError], str]
     words = WRAPPERS[name].format(plain(message)) if name in WRAPPERS else f"{name}: {plain(message)}"
     kind = Unavailable if name.startswith("RetriesExhausted") else HBaseError
     return kind, words.removesuffix(": ")
+
+
+def _said(
+    table: Sequence[tuple[type[HBaseError], re.Pattern[str], str]], told: Sequence[tuple[str, str]]
+) -> tuple[type[HBaseError], str] | None:
+    """Return the class and words of the first message that a row of the table matches; None if none does."""
+    for _, message in told:
+        for kind, pattern, words in table:
+            if match := pattern.search(message):
+                return kind, words.format(*map(plain, match.groups())) if words else plain(message)
+    return None
 
 
 def named(message: str) -> list[tuple[str, int]]:
