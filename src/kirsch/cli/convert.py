@@ -301,6 +301,8 @@ def _give(
 ) -> None:
     """Write files into a folder, or print them; say what was not carried over. `private` ones are for their
     owner alone."""
+    from kirsch.cluster.secrets.files import write_file
+
     options.report(files=dict(made), folder=output, remarks=list(remarks))
     if output is None:
         print("---\n".join(made.values()), end="")
@@ -311,9 +313,9 @@ def _give(
             for name, text in made.items():
                 (folder / name).parent.mkdir(exist_ok=True)
                 if private:
-                    (folder / name).touch(0o600)
-                    (folder / name).chmod(0o600)
-                (folder / name).write_text(text)
+                    write_file(folder / name, text.encode())
+                else:
+                    (folder / name).write_text(text)
         except OSError as error:
             raise Failure(f"{error.filename or folder}: {error.strerror}") from None
         print(f"wrote {', '.join(made)} into {folder}")

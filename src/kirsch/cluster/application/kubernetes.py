@@ -15,6 +15,7 @@ from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.model.kubernetes import (
     LABEL,
     MANAGED_BY,
+    MANAGER,
     PART_OF,
     PASSING,
     RELEASE,
@@ -28,8 +29,6 @@ from kirsch.cluster.model.kubernetes import (
 )
 from kirsch.cluster.provision.endpoint import KUBERNETES
 
-# Whose fields of an object are ours (server-side apply).
-MANAGER = "kirsch"
 KEPT_RELEASES = 10
 ANSWER = 30.0
 # The API of each kind, and its noun in the names of the client's methods.

@@ -22,7 +22,7 @@ from kirsch.cluster.convert.service import (
     services_of,
     with_servers,
 )
-from kirsch.cluster.model.kubernetes import LABEL, MANAGED_BY, PART_OF, Object
+from kirsch.cluster.model.kubernetes import LABEL, MANAGED_BY, MANAGER, PART_OF, Object
 from kirsch.unit import Policy
 from kirsch.unit.name import uses_instance
 from kirsch.unit.release import read_policy
@@ -65,8 +65,8 @@ def export(
     services = list(services_of(application))
     objects: dict[str, list[Object]] = {}
     remarks: dict[str, list[str]] = {}
+    context = _Context(application, services, registry, tag, balancers)
     for service in services:
-        context = _Context(application, services, registry, tag, balancers)
         objects.setdefault(service.name, []).extend(context.objects(service))
         # In one line each: they are comments too.
         told = [f"{service.name}: {' '.join(text.split())}" for text in dict.fromkeys(service.remarks)]
@@ -81,7 +81,7 @@ def export(
             remarks.setdefault("", []).append(f"create the secret: {create}")
     files: dict[str, str] = {}
     if namespace:
-        labels = {PART_OF: dns_name(application.name), MANAGED_BY: "kirsch"}
+        labels = {PART_OF: dns_name(application.name), MANAGED_BY: MANAGER}
         meta = {"name": namespace, "labels": labels}
         files[NAMESPACE_FILE] = _text([{"apiVersion": "v1", "kind": "Namespace", "metadata": meta}], [])
     for name, found in objects.items():
@@ -153,7 +153,7 @@ class _Context:
         labels = {
             LABEL: service.name,
             PART_OF: dns_name(self.application.name),
-            MANAGED_BY: "kirsch",
+            MANAGED_BY: MANAGER,
         }
         description = service.last("Description", section="Unit")
         annotations = {"annotations": {"kubernetes.io/description": description}} if description else {}
@@ -395,7 +395,7 @@ def _secret(name: str, value: bytes, application: Application) -> Object:
         "kind": "Secret",
         "metadata": {
             "name": object_name(name),
-            "labels": {PART_OF: dns_name(application.name), MANAGED_BY: "kirsch"},
+            "labels": {PART_OF: dns_name(application.name), MANAGED_BY: MANAGER},
         },
         "type": "Opaque",
         "data": {"value": base64.b64encode(value).decode()},

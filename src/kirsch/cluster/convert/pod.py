@@ -190,7 +190,7 @@ def _volumes(service: Service) -> tuple[list[Object], list[Object]]:
             add(dns_name(f"host{host}"), path, {"hostPath": {"path": host}}, **more)
     scratch = [text.partition(":")[0] for text in service.texts("Tmpfs")]
     if service.on("ReadOnly") and service.last("ReadOnlyTmpfs", "true") not in ("false", "no", "off", "0"):
-        scratch += [path for path in SCRATCH if path not in scratch]
+        scratch += SCRATCH
     taken = {mount["mountPath"] for mount in mounts}
     for path in dict.fromkeys(path for path in scratch if path not in taken):
         add(dns_name(f"tmpfs{path}"), path, {"emptyDir": {"medium": "Memory"}})

@@ -10,6 +10,7 @@ Object = dict[str, Any]
 LABEL = "app.kubernetes.io/name"
 PART_OF = "app.kubernetes.io/part-of"
 MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "kirsch"
 RELEASE = "kirsch.release"
 # Set where people asked for a number of instances: it goes before kirsch.toml's.
 SCALE = "kirsch.scale"
