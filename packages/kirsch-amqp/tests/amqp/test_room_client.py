@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from secrets import token_hex
 from typing import Self
@@ -13,6 +14,7 @@ from typing import Self
 import pika
 import pytest
 from tests.amqp.rabbit import Rabbit
+from tests.deadline import eventually
 
 from kirsch.amqp import protocol
 from kirsch.amqp.broker import Broker
@@ -80,6 +82,12 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"amqp://127.0.0.1:{self._listener.getsockname()[1]}/"
         self._open: list[socket.socket] = []
+        self._ways: list[threading.Thread] = []
+
+    @property
+    def connections(self) -> int:
+        """Number of connections of clients that have not ended."""
+        return sum(way.is_alive() for way in self._ways)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -106,8 +114,11 @@ class Relay:
                 here, _ = self._listener.accept()
                 there = socket.create_connection(("127.0.0.1", self._port))
                 self._open += [here, there]
-                for pair in ((here, there), (there, here)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+                to = threading.Thread(target=self._copy, args=(here, there), daemon=True)
+                back = threading.Thread(target=self._copy, args=(there, here), daemon=True)
+                to.start()
+                back.start()
+                self._ways.append(to)
 
     def _copy(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -151,6 +162,35 @@ class TestWithABroker:
                 connection.channel().queue_delete(f"{name}.history")
             with pytest.raises(RoomError, match=rf"the queue {name}\.history was deleted"):
                 next(found)
+
+    def test_a_mistake_does_not_last(self, rabbit: Rabbit, name: str):
+        """The broker ends the channel of what cannot be published; the exchange is made later."""
+        with (
+            RoomClient(Broker.parse(rabbit.url), f"{name}-later") as rooms,
+            pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection,
+        ):
+            for _ in range(2):
+                with pytest.raises(RoomError, match=rf"no exchange '{name}-later\.rooms'"):
+                    rooms.send("lobby", 0)
+            connection.channel().exchange_declare(f"{name}-later.rooms", "topic")
+            rooms.send("lobby", 1)
+
+    def test_a_reader_that_ends_leaves_nothing_behind(self, rabbit: Rabbit, name: str):
+        with Relay(rabbit.port) as relay:
+            with RoomClient(Broker.parse(relay.url), name) as rooms:
+                for number in range(300):
+                    rooms.send("lobby", number)
+                for _ in range(3):
+                    assert next(message.data for message in rooms.tail(since="first")) == 0
+                eventually(lambda: relay.connections == 1)
+                rooms.send("lobby", 300)
+                found = rooms.tail(since="first")
+                assert next(found).data == 0
+            with pytest.raises(RoomError, match="closed"):
+                deque(found)
+            eventually(lambda: relay.connections == 0)
+            with pytest.raises(RoomError, match="this client is closed"):
+                next(rooms.tail())
 
     def test_an_order_is_an_event(self, rabbit: Rabbit, name: str):
         with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:

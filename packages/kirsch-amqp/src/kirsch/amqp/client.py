@@ -4,7 +4,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -45,7 +45,7 @@ class RoomMessage:
 
 
 class RoomClient:
-    """A connection to the broker of a Bridge, for one thread. `name` is the Bridge's.
+    """A client of a Bridge's broker, for one thread. `name` is the Bridge's.
 
         with RoomClient(Broker.parse("amqp://localhost/"), "chat") as rooms:
             rooms.send("lobby", "The kettle is on.")
@@ -56,13 +56,14 @@ class RoomClient:
 
     pika sends heartbeats within its calls only, so the broker ends a connection that is not used for two
     minutes. The next call connects again; a reader that takes longer than that for one message gets a
-    RoomError, and goes on with `tail(rooms, message.offset + 1)`.
+    RoomError, and goes on with `tail(rooms, message.offset + 1)`. Each `tail` has a connection of its own.
     """
 
     def __init__(self, broker: Broker, name: str = "kirsch") -> None:
         self._broker = broker
         self._name = name
         self._closed = False
+        self._readers: list[BlockingConnection] = []
         self._parameters = ConnectionParameters(
             broker.host,
             broker.port,
@@ -82,12 +83,10 @@ class RoomClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection to the broker; what is being read ends."""
+        """Close all connections to the broker; what is being read ends."""
         self._closed = True
-        # What came at the last moment pika rejects, and a stream's broker then ends the connection itself.
-        with suppress(AMQPError):
-            if self._connection.is_open:
-                self._connection.close()
+        for connection in (self._connection, *self._readers):
+            _close(connection)
 
     def send(self, room: str, data: Any) -> None:
         """Send a message to a room, and return once the broker has it. Text is sent as it is, all else as
@@ -117,8 +116,7 @@ class RoomClient:
             raise ValueError(
                 f"since is next, first, an offset, or a time such as 90s, 5m, 1h, 7D, not {since!r}"
             )
-        connection = self._ready()
-        try:
+        with self._reading() as connection:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=PREFETCH)
             # Not pika's generator: it rejects what it has not yielded, which streams do not know.
@@ -144,29 +142,48 @@ class RoomClient:
                 early = isinstance(since, int) and offset < since
                 if found is not None and not early and (not rooms or found.room in rooms):
                     yield found
+
+    @contextmanager
+    def _reading(self) -> Iterator[BlockingConnection]:
+        """Connect for one reader."""
+        connection = self._dial()
+        self._readers.append(connection)
+        try:
+            yield connection
+        except (AMQPError, OSError) as error:
+            raise self._error(error) from None
+        finally:
+            self._readers.remove(connection)
+            _close(connection)
+
+    def _dial(self) -> BlockingConnection:
+        if self._closed:
+            raise RoomError(f"{self._broker}: this client is closed")
+        try:
+            return BlockingConnection(self._parameters)
         except (AMQPError, OSError) as error:
             raise self._error(error) from None
 
     def _connect(self) -> None:
+        self._connection = self._dial()
+        self._open_channel()
+
+    def _open_channel(self) -> None:
         try:
-            self._connection = BlockingConnection(self._parameters)
             self._channel = self._connection.channel()
             self._channel.confirm_delivery()
         except (AMQPError, OSError) as error:
+            _close(self._connection)
             raise self._error(error) from None
 
-    def _ready(self) -> BlockingConnection:
-        """Return the connection, made again if the broker ended it since its last use."""
+    def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
+        # The broker may have ended the connection since its last use, or at a mistake the channel.
         try:
             self._connection.process_data_events(time_limit=0)
-        except (AMQPError, OSError) as error:
-            if self._closed:
-                raise self._error(error) from None
+        except (AMQPError, OSError):
             self._connect()
-        return self._connection
-
-    def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
-        self._ready()
+        if not self._channel.is_open:
+            self._open_channel()
         try:
             self._channel.basic_publish(exchange, key, body, properties)
         except (AMQPError, OSError) as error:
@@ -174,6 +191,14 @@ class RoomClient:
 
     def _error(self, error: Exception) -> RoomError:
         return RoomError(f"{self._broker}: {describe(error)}")
+
+
+def _close(connection: BlockingConnection) -> None:
+    with suppress(AMQPError, OSError):
+        if connection.is_open:
+            # What is not taken yet pika rejects, and a stream's broker then ends the connection itself.
+            connection.process_data_events(time_limit=0)
+            connection.close()
 
 
 def read_message(
