@@ -41,13 +41,13 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Machines take long to make and to break; the files that take long begin first, or one would be last."""
+    """Machines take long to make and to break; what takes long begins first, or it would be last."""
     for item in items:
         if item.get_closest_marker("machines") or item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     machines = {item.path for item in items if item.get_closest_marker("machines")}
-    items.sort(key=lambda item: (item.path not in machines, item.path not in slow))
+    items.sort(key=lambda item: (item.path not in machines, not server(item.nodeid), item.path not in slow))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,17 +65,25 @@ def pytest_collection():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `--dist loadfile`: all files that share machines are one, or a worker would wait for the other;
-    those that make images too, for podman cannot list what another takes away."""
+    """With `--dist loadfile`: all files that share a server are one."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            path = super()._split_scope(nodeid)
-            machines = path.startswith(("tests/machines/", "tests/image/")) or nodeid.endswith("[cluster]")
-            return "podman" if machines else path
+            return server(nodeid) or super()._split_scope(nodeid)
 
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+def server(nodeid: str) -> str:
+    """Name the server that tests of several files share, so that one worker runs them; "" for those of none.
+
+    Of those that share machines a worker would wait for the other; those that make images are among them, for
+    podman cannot list what another takes away. RabbitMQ would start in each worker.
+    """
+    if nodeid.startswith(("tests/machines/", "tests/image/")) or nodeid.endswith("[cluster]"):
+        return "podman"
+    return "rabbitmq" if nodeid.startswith("packages/kirsch-amqp/") else ""
 
 
 @pytest.hookimpl(wrapper=True)
