@@ -25,7 +25,7 @@ from kirsch.amqp.consumer import (
     Message,
     StreamConsumer,
 )
-from kirsch.amqp.limits import Bucket, Limits
+from kirsch.amqp.limits import Bucket, Limits, Proxies
 from kirsch.amqp.members import KICK_TOLD, KNOWN, Members, Presence
 from kirsch.amqp.message import Delivery, Publication
 from kirsch.amqp.outbox import Outbox
@@ -366,7 +366,40 @@ def test_limits_are_checked_when_they_are_made():
         Limits(message=0)
     with pytest.raises(ValueError, match="rate"):
         Limits(rate=0)
+    with pytest.raises(ValueError, match="per_address"):
+        Limits(per_address=-1)
     assert Limits(message=100, queue=5000).websocket.message == 100
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "origin"),
+    [
+        ("192.0.2.1:4000", [], "192.0.2.1"),
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("unix", [], "unix"),
+        ("?", ["203.0.113.9"], ""),
+        # What a client writes into the field counts for nothing, without a proxy or before one.
+        ("192.0.2.1:4000", ["203.0.113.9"], "192.0.2.1"),
+        ("10.0.0.1:4000", ["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1:4000", ["203.0.113.9", "198.51.100.7, 10.0.0.2"], "198.51.100.7"),
+        ("[fd00::1]:4000", ["198.51.100.7:90"], "198.51.100.7"),
+        ("unix", ["198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1:4000", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1:4000", [", "], "10.0.0.1"),
+        ("10.0.0.1:4000", ["10.0.0.2"], "10.0.0.2"),
+        ("[2001:db8:0:1::5]:4000", [], "2001:db8:0:1::/64"),
+        ("10.0.0.1:4000", ["2001:db8:0:1:ffff::5"], "2001:db8:0:1::/64"),
+        ("[fe80::1%eth0]:4000", [], "fe80::/64"),
+        ("[::ffff:192.0.2.1]:4000", [], "192.0.2.1"),
+    ],
+)
+def test_an_address_is_the_last_that_is_no_proxys(peer, forwarded, origin):
+    assert Proxies(["10.0.0.0/8", "fd00::/8"]).origin(peer, forwarded) == origin
+
+
+def test_networks_of_proxies_are_checked():
+    with pytest.raises(ValueError, match=r"10\.0\.0\.0/99"):
+        Proxies(["10.0.0.0/99"])
 
 
 # The protocol.

@@ -209,6 +209,55 @@ def test_a_message_that_was_refused_for_its_rate_may_come_again(application, oth
         eventually(lambda: eve.hear().get("number") == number and eve.said[-1]["type"] in ("sent", "message"))
 
 
+def test_connections_of_a_user_share_its_rate(rabbit):
+    limits = Limits(rate=0.001, burst=20)
+    options = {"authenticate": lambda hello, request: Identity(hello.name, id=hello.token), "limits": limits}
+    with (
+        running("cherrypy", rabbit.url, rabbit.name(), **options) as application,
+        visitor(application, token="eve") as one,
+        visitor(application, token="eve") as two,
+        visitor(application, token="max") as other,
+    ):
+        for _ in range(10):
+            one.say(type="ping")
+            one.until("pong")
+        # Hellos count, too; that of the second was taken from a budget of its own.
+        for _ in range(9):
+            two.say(type="ping")
+            two.until("pong")
+        two.say(type="ping")
+        assert two.hear()["code"] == "rate"
+        other.say(type="ping")
+        other.until("pong")
+
+
+@pytest.mark.parametrize("provider", ["cherrypy", "asyncio"])
+def test_an_address_has_so_many_connections(rabbit, provider):
+    """What a client says of its address counts only where a proxy says it."""
+    limits = Limits(per_address=2)
+    with running(provider, rabbit.url, rabbit.name(), limits=limits, proxies=["127.0.0.1"]) as application:
+
+        def come(address, hello=True):
+            options = ClientOptions(headers={"X-Forwarded-For": f"203.0.113.1, {address}"})
+            return Visitor(application, hello=hello, options=options)
+
+        with come("192.0.2.1") as one, come("192.0.2.1", hello=False), come("192.0.2.2"):
+            with come("192.0.2.1", hello=False) as third:
+                assert third.ended() == (4429, "this address has too many connections")
+            one.ws.close()
+            one.ws.wait_closed(20)
+
+            def room_again():
+                with come("192.0.2.1", hello=False) as fourth:
+                    try:
+                        return fourth.hello()["client"]
+                    except Closed as closed:
+                        assert closed.code == 4429  # noqa: PT017
+                        return ""
+
+            assert eventually(room_again)
+
+
 def test_a_connection_is_in_so_many_rooms(application, others):
     with visitor(application) as eve:
         for room in ("r1", "r2", "r3"):

@@ -16,7 +16,7 @@ from kirsch.amqp.access import Direction, Identity, Order, Ticket, refusal
 from kirsch.amqp.batching import Batching
 from kirsch.amqp.connection import Connection
 from kirsch.amqp.consumer import StreamConsumer
-from kirsch.amqp.limits import Limits
+from kirsch.amqp.limits import Limits, Proxies
 from kirsch.amqp.loops import ThreadLoop
 from kirsch.amqp.members import Members
 from kirsch.amqp.message import Delivery, Publication, Settled
@@ -70,6 +70,8 @@ class Bridge(SimplePlugin):
             may join private rooms, whose names begin with "!".
         origins: origins of pages that may connect, as Policy takes them; the same host by default.
         limits: limits of each connection.
+        proxies: networks of the proxies in front, such as "10.0.0.0/8"; the address that
+            `limits.per_address` counts is then that of their X-Forwarded-For.
         slow: treatment of a reader whose queue is full. "close" closes it with 1013; "drop" sends it nothing
             until it has read, and then tells it of a gap if messages were dropped from memory meanwhile.
         keep: retention of the stream: seconds and bytes.
@@ -94,6 +96,7 @@ class Bridge(SimplePlugin):
         tickets: Tickets | None = None,
         origins: Collection[str] | None = None,
         limits: Limits | None = None,
+        proxies: Collection[str] = (),
         slow: Literal["close", "drop"] = "close",
         keep: tuple[float, int] = (7 * 86400.0, 1 << 30),
         replay: float = 86400.0,
@@ -162,6 +165,7 @@ class Bridge(SimplePlugin):
             rooms=self.rooms,
             members=self.presence,
             limits=self.limits,
+            proxies=Proxies(proxies),
             counters=self.counters,
             lock=self.lock,
             soon=self.look_soon,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol
 
 from kirsch.amqp import protocol
 from kirsch.amqp.access import Direction, Identity, Ticket
-from kirsch.amqp.limits import Bucket, Limits
+from kirsch.amqp.limits import Budget, Limits
 from kirsch.amqp.message import Conflict, Rejected, Settled
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Refresh, Send, Signal
@@ -62,6 +62,7 @@ class Connection(WebSocket):
         identity: the result of `authenticate`.
         rooms: names of the rooms it has joined.
         tickets: tickets of the private rooms it has joined, or waits to join.
+        budget: messages and bytes that it may send; one for all connections of a user.
     """
 
     bridge: ClassVar[Server]
@@ -77,8 +78,7 @@ class Connection(WebSocket):
         self._unconfirmed: set[object] = set()
         self.opened_at = now = time.monotonic()
         limits = self.bridge.limits
-        self._messages = Bucket(limits.rate, limits.burst, now)
-        self._bytes = Bucket(limits.bytes, limits.bytes_burst, now)
+        self.budget = Budget(limits, now)
         # Messages that may still be refused before the connection is closed.
         self._refusals = limits.burst
 
@@ -101,7 +101,7 @@ class Connection(WebSocket):
             self.dismiss(protocol.TEXT_ONLY, "messages are text")
             return
         now = time.monotonic()
-        if not (self._messages.take(now) and self._bytes.take(now, len(message))):
+        if not self.budget.take(now, len(message)):
             self._limit(message)
             return
         try:

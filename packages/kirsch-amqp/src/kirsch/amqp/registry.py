@@ -16,7 +16,7 @@ from kirsch.amqp import protocol
 from kirsch.amqp.access import Identity, Order, Ticket, is_private
 from kirsch.amqp.connection import Connection, Refused
 from kirsch.amqp.history import Page
-from kirsch.amqp.limits import Limits
+from kirsch.amqp.limits import Limits, Proxies
 from kirsch.amqp.members import Members
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.plugin import AMQPPlugin
@@ -72,6 +72,7 @@ class ConnectionRegistry:
         rooms: Rooms,
         members: Members,
         limits: Limits,
+        proxies: Proxies,
         counters: Counters,
         lock: threading.RLock,
         soon: Callable[[], None],
@@ -85,12 +86,15 @@ class ConnectionRegistry:
         self._rooms = rooms
         self._members = members
         self._limits = limits
+        self._proxies = proxies
         self._counters = counters
         self._lock = lock
         self._soon = soon
         self._clients: dict[str, Connection] = {}
         self._users: dict[str, set[Connection]] = {}
         self._strangers: set[Connection] = set()
+        # Where their number is limited.
+        self._addresses: dict[str, set[Connection]] = {}
         # Joins that wait until the stream has been read so far.
         self._held: dict[Connection, dict[str, _Waiting]] = {}
         # Connections that wait for a page of history.
@@ -102,12 +106,29 @@ class ConnectionRegistry:
             connection.dismiss(1011, "not set up as it should be")
             return
         with self._lock:
+            if self._limits.per_address:
+                here = self._addresses.setdefault(self._origin(connection), set())
+                if len(here) >= self._limits.per_address:
+                    connection.dismiss(protocol.TOO_MANY, "this address has too many connections")
+                    return
+                here.add(connection)
             self._strangers.add(connection)
 
     def closed(self, connection: Connection, code: int) -> None:
         with self._lock:
             self._strangers.discard(connection)
             self._forget(connection)
+            if self._limits.per_address:
+                origin = self._origin(connection)
+                here = self._addresses.get(origin, set())
+                here.discard(connection)
+                if not here:
+                    self._addresses.pop(origin, None)
+
+    def _origin(self, connection: Connection) -> str:
+        request = connection.request
+        forwarded = [] if request is None else request.headers.get_all("X-Forwarded-For")
+        return self._proxies.origin(connection.peer, forwarded)
 
     def hello(self, connection: Connection, hello: Hello) -> None:
         if connection.client_id:
@@ -135,7 +156,10 @@ class ConnectionRegistry:
                 other.dismiss(protocol.REPLACED, "the client has another connection")
             connection.client_id, connection.hello, connection.identity = hello.client, hello, identity
             self._clients[hello.client] = connection
-            self._users.setdefault(user, set()).add(connection)
+            of_user = self._users.setdefault(user, set())
+            if of_user:
+                connection.budget = next(iter(of_user)).budget
+            of_user.add(connection)
             connection.say(
                 type="welcome",
                 version=protocol.VERSION,
