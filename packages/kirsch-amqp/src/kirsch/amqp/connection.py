@@ -1,11 +1,12 @@
 """One browser's connection: reads its commands, keeps its limits, and tells it what became of them."""
 
+import threading
 import time
 from typing import Any, ClassVar, Protocol
 
 from kirsch.amqp import protocol
 from kirsch.amqp.access import Direction, Identity, Ticket
-from kirsch.amqp.limits import Budget, Limits
+from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Conflict, Rejected, Settled
 from kirsch.amqp.metrics import Counters
 from kirsch.amqp.protocol import Hello, History, Join, Leave, Malformed, Ping, Refresh, Send, Signal
@@ -50,6 +51,22 @@ class Server(Protocol):
     def spread(self, connection: "Connection", signal: Signal) -> None: ...
 
     def lagging(self, connection: "Connection") -> None: ...
+
+
+class Budget:
+    """Messages and bytes that a user may send, from any thread."""
+
+    __slots__ = ("_bytes", "_lock", "_messages")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._messages = Bucket(limits.rate, limits.burst, now)
+        self._bytes = Bucket(limits.bytes, limits.bytes_burst, now)
+        self._lock = threading.Lock()
+
+    def take(self, now: float, size: int) -> bool:
+        """Take a message; return False beyond either limit."""
+        with self._lock:
+            return self._messages.take(now) and self._bytes.take(now, size)
 
 
 class Connection(WebSocket):

@@ -1,6 +1,5 @@
 """Limits of each connection to a Bridge: sizes in bytes, times in seconds."""
 
-import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -84,22 +83,6 @@ class Bucket:
         allowed = left >= min(count, self._burst)
         self._left = left - count if allowed else left
         return allowed
-
-
-class Budget:
-    """Messages and bytes that a user may send, from any thread."""
-
-    __slots__ = ("_bytes", "_lock", "_messages")
-
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._messages = Bucket(limits.rate, limits.burst, now)
-        self._bytes = Bucket(limits.bytes, limits.bytes_burst, now)
-        self._lock = threading.Lock()
-
-    def take(self, now: float, size: int) -> bool:
-        """Take a message; return False beyond either limit."""
-        with self._lock:
-            return self._messages.take(now) and self._bytes.take(now, size)
 
 
 class Proxies:
