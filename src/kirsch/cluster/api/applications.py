@@ -1,6 +1,5 @@
 """/applications: the units that come with a folder, as one."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,11 +9,10 @@ import cherrypy
 from kirsch.cluster.api.answers import flag, json_answer, json_body, parameters, run
 from kirsch.cluster.api.releases import NOTE, read_note
 from kirsch.cluster.api.resource import Resource
-from kirsch.cluster.model import Unit, finished, keys, to_json
+from kirsch.cluster.model import Unit, finished, keys
 from kirsch.cluster.model.release import with_scale
-from kirsch.cluster.node.releases import scale_of
+from kirsch.cluster.node.releases import lists, scale_of
 from kirsch.cluster.node.units import Note, Outcome, Refused, Request
-from kirsch.cluster.registry.base import Put
 from kirsch.unit import UnitName
 
 CHECK = "check"
@@ -28,13 +26,13 @@ class Applications(Resource):
         numbers of instances that people asked for, by template."""
         parameters(query)
 
-        async def read() -> tuple[str | None, Mapping[str, int]]:
-            return self.node.mirror.value(keys.application(name)), scale_of(name, self.node.cluster())
+        async def read() -> tuple[list[str] | None, Mapping[str, int]]:
+            return lists(self.node.mirror).get(name), scale_of(name, self.node.cluster())
 
         units, scale = run(self.loop, read())
         if units is None:
             raise cherrypy.HTTPError(404, f"there is no application {name}")
-        return self.read_answer({"name": name, "units": json.loads(units), "scale": dict(scale)})
+        return self.read_answer({"name": name, "units": units, "scale": dict(scale)})
 
     def PUT(self, name: str, /, **query: Any) -> bytes:
         """Make an application what its folder says: {"units": {NAME: TEXT}, "files"?, "start": [NAME],
@@ -70,8 +68,7 @@ class Applications(Resource):
         # Another machine may have taken in an application a moment ago.
         listing = await self.node.registry.list(keys.APPLICATIONS)
         await self.node.mirror.reached(max((entry.modified for entry in listing.entries), default=0))
-        key, others = keys.application(name), self._others(name)
-        before = json.loads(self.node.mirror.value(key) or "[]")
+        others, before = self._others(name), lists(self.node.mirror).get(name, [])
         cluster = self.node.cluster()
         there = {unit.text for unit in cluster.units}
         start, scale, told = with_scale(start, scale_of(name, cluster), there.intersection(before))
@@ -100,15 +97,6 @@ class Applications(Resource):
             return would, start
         outcome = await self.node.units.release(name, wanted, note, scale=scale)
         outcome.warnings += told
-        lost = {other: [unit for unit in theirs if unit not in requests] for other, theirs in others.items()}
-        puts = [
-            Put(keys.application(other), to_json(left))
-            for other, left in lost.items()
-            if left != others[other]
-        ]
-        if puts:
-            revision = await self.node.registry.transact(puts)
-            await self.node.mirror.reached(revision or 0)
         return outcome, start
 
     def _others(self, name: str) -> dict[str, list[str]]:
@@ -116,9 +104,7 @@ class Applications(Resource):
         none: its name was changed."""
         if not self.api.member:
             return {}
-        entries = self.node.mirror.below(keys.APPLICATIONS)
-        found = {entry.key.removeprefix(keys.APPLICATIONS): json.loads(entry.value) for entry in entries}
-        return {other: units for other, units in found.items() if other != name}
+        return {other: units for other, units in lists(self.node.mirror).items() if other != name}
 
     def _finished(self) -> list[Unit]:
         cluster = self.node.cluster()

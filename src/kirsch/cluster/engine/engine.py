@@ -14,6 +14,7 @@ from kirsch.cluster.engine.moves import Arrive, Begin, Stay
 from kirsch.cluster.engine.rebalance import CALM, Sight, observe, rebalance
 from kirsch.cluster.engine.reconcile import Assign, Decision, GiveBack, Wait, Withdraw, reconcile
 from kirsch.cluster.model import Cluster, Release, keys, to_json
+from kirsch.cluster.model.release import listed
 from kirsch.cluster.registry.base import (
     MAX_OPERATIONS,
     Condition,
@@ -236,15 +237,14 @@ class Engine:
             writes.append(Put(key, record.to_json()) if record else Delete(key))
             if record is None and name in cluster.homes:
                 writes.append(Delete(keys.home(name.text)))
+        guarded = [keys.release(after.application, after.number), *(keys.unit(n.text) for n in step.records)]
         if after.state == "done" and after.whole:
-            # Releases that wait for this one have brought their units into the application already.
-            under_way = cluster.under_way(after.application)
-            later = (each for each in under_way if each.whole and each.number > after.number)
-            units = {*after.units, *(unit for each in later for unit in each.units)}
-            writes.append(Put(keys.application(after.application), to_json(sorted(units))))
+            key = keys.application(after.application)
+            units = listed(after, (), cluster.under_way(after.application))
+            writes.append(Put(key, to_json(units)))
+            guarded.append(key)
         if not writes:
             return [], []
-        guarded = [keys.release(after.application, after.number), *(keys.unit(n.text) for n in step.records)]
         entries = ((key, self.mirror.entries.get(key)) for key in guarded)
         return writes, [Unchanged(key, entry.modified if entry else 0) for key, entry in entries]
 

@@ -150,6 +150,15 @@ class Release:
         return {*self.units.values(), *self.commands.values(), *(record.hash for record in records if record)}
 
 
+def listed(release: Release, known: Iterable[str], under_way: Iterable[Release]) -> list[str]:
+    """Return the units that an application is listed with once a release of all of it is opened, or done.
+
+    `known` is the list so far, of which a release that is done keeps what it has itself. What other releases
+    bring that are under way is listed until these are over: later ones know by it what to remove."""
+    units = {*release.units} if release.state == "done" else {*known, *release.units}
+    return sorted(units.union(*(other.units for other in under_way if other.whole)))
+
+
 def instance_key(unit: str, machine: str = "") -> str:
     """Return the text by which a release knows an instance."""
     return f"{unit} {machine}" if machine else unit

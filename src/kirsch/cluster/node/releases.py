@@ -1,12 +1,12 @@
 """Releases as people open and steer them; kirsch.cluster.engine.rollout carries them out. Pure."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from kirsch.cluster.model import Cluster, Release, Unit, keys
-from kirsch.cluster.model.release import KEPT, commanded
+from kirsch.cluster.model import Cluster, Release, Unit, keys, to_json
+from kirsch.cluster.model.release import KEPT, commanded, listed
 from kirsch.cluster.registry.base import Condition, Delete, Operation, Put, Unchanged
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.unit import UnitFile, UnitName
@@ -23,11 +23,14 @@ def next_number(application: str, cluster: Cluster) -> int:
 
 def owners(mirror: Mirror) -> dict[str, str]:
     """Return the application that each unit came with."""
-    found = {}
-    for entry in mirror.below(keys.APPLICATIONS):
-        for unit in json.loads(entry.value):
-            found[unit] = entry.key.removeprefix(keys.APPLICATIONS)
-    return found
+    return {unit: application for application, units in lists(mirror).items() for unit in units}
+
+
+def lists(mirror: Mirror) -> dict[str, list[str]]:
+    """Return the units that came with each application, whether they are still there or not, and those that
+    its releases under way bring."""
+    entries = mirror.below(keys.APPLICATIONS)
+    return {entry.key.removeprefix(keys.APPLICATIONS): json.loads(entry.value) for entry in entries}
 
 
 def history(application: str, cluster: Cluster) -> list[Release]:
@@ -47,6 +50,15 @@ def leaving(application: str, cluster: Cluster) -> Iterator[UnitName]:
     such a release is called off."""
     for release in cluster.under_way(application):
         yield from map(UnitName.parse, release.gone)
+
+
+def others(
+    application: str, names: Collection[str], cluster: Cluster, known: Iterable[str]
+) -> list[UnitName]:
+    """Return the units of an application's list but for those of `names`: what is there, what a release under
+    way is to bring, and what one brings back where it is called off."""
+    there = {*cluster.units, *coming(application, cluster), *leaving(application, cluster)}
+    return [name for name in map(UnitName.parse, known) if name in there and name.text not in names]
 
 
 def scale_of(application: str, cluster: Cluster) -> Mapping[str, int]:
@@ -117,7 +129,24 @@ def opened(
             inherited={**inherited, **release.inherited},
             served=tuple(dict.fromkeys((*release.served, *served))),
         )
+    for application, units in _listed(release, cluster, mirror).items():
+        theirs = keys.application(application)
+        entry = mirror.entries.get(theirs)
+        writes.append(Put(theirs, to_json(units)))
+        conditions.append(Unchanged(theirs, entry.modified if entry else 0))
     return release, [*writes, Put(key, release.to_json())], conditions
+
+
+def _listed(release: Release, cluster: Cluster, mirror: Mirror) -> dict[str, list[str]]:
+    """Return the lists that opening a release writes: that of its application, also where it stays the same,
+    so that nobody else writes it at that moment; and those from which the release takes a unit."""
+    if not release.whole:
+        return {}
+    known = lists(mirror)
+    own = listed(release, known.pop(release.application, []), cluster.under_way(release.application))
+    left = {other: [unit for unit in units if unit not in release.units] for other, units in known.items()}
+    taken = {other: units for other, units in left.items() if units != known[other]}
+    return {release.application: own, **taken}
 
 
 def steered(release: Release, verb: Verb, cluster: Cluster) -> Release | str:

@@ -4,14 +4,13 @@ Deciding what to write is pure (`Draft`); `Units` reads, checks and writes, and 
 somebody else was faster.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from kirsch.cluster.model import Cluster, DesiredState, Release, Unit, UnitRecord, keys, links, to_json
+from kirsch.cluster.model import Cluster, DesiredState, Release, Unit, UnitRecord, keys, links
 from kirsch.cluster.model.release import scaled
 from kirsch.cluster.node import releases
 from kirsch.cluster.registry.base import (
@@ -263,14 +262,14 @@ class Units:
         names = [request.name.text for request in requests]
         for _ in range(TRIES):
             cluster = self.snapshots.now()
-            known = self.mirror.value(keys.application(application))
+            known = releases.lists(self.mirror).get(application, [])
             if whole:
                 # A release that was opened since the last try may have brought more.
-                gone = self._others(application, names, cluster)
+                gone = releases.others(application, names, cluster, known)
             draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
             # What one that is under way would still change is to be as it is asked for now.
             going = bool(cluster.under_way(application))
-            same = not whole or json.loads(known or "[]") == sorted(names)
+            same = not whole or known == sorted(names)
             if not draft.operations and not going and same:
                 return outcome
             release = Release(
@@ -292,9 +291,7 @@ class Units:
             texts = [draft.units[UnitName.parse(name)].file for name in names]
             release, files = self._with_commands(release, draft)
             texts += files
-            mine = sorted({*json.loads(known or "[]"), *names})
-            own = [Put(keys.application(application), to_json(mine))] if whole else []
-            if await self._put_release(release, texts, note, own):
+            if await self._put_release(release, texts, note):
                 outcome.releases.append(release)
                 return outcome
         raise Refused(409, BUSY)
@@ -309,7 +306,7 @@ class Units:
                 raise Refused(404, f"there is no template {template}")
             groups.setdefault(owners.get(template.text, template.service), {})[template] = count
         for application, wanted in groups.items():
-            mine = json.loads(self.mirror.value(keys.application(application)) or "[]")
+            mine = releases.lists(self.mirror).get(application, [])
             whole = all(template.text in mine for template in wanted)
             present = {*cluster.units, *releases.coming(application, cluster)}
             there = [n for n in sorted(present) if n.text in mine or (not whole and n.template in wanted)]
@@ -326,14 +323,6 @@ class Units:
             outcome.warnings += done.warnings
             outcome.releases += done.releases
         return outcome
-
-    def _others(self, application: str, names: Collection[str], cluster: Cluster) -> list[UnitName]:
-        """Return an application's units but for those of `names`, also those that a release under way is to
-        bring, or brings back where it is called off."""
-        known = json.loads(self.mirror.value(keys.application(application)) or "[]")
-        under_way = (*releases.coming(application, cluster), *releases.leaving(application, cluster))
-        there = {*cluster.units, *under_way}
-        return [name for name in map(UnitName.parse, known) if name in there and name.text not in names]
 
     def _with_commands(self, release: Release, draft: Draft) -> tuple[Release, list[UnitFile]]:
         """Return a release with the units that run once before it, and their files. Raises UnitError."""
@@ -359,9 +348,7 @@ class Units:
             and after.record.order != before.record.order
         )
 
-    async def _put_release(
-        self, release: Release, files: Iterable[UnitFile], note: Note, more: Sequence[Operation] = ()
-    ) -> bool:
+    async def _put_release(self, release: Release, files: Iterable[UnitFile], note: Note) -> bool:
         """Write a release with the texts it needs; False if somebody else was faster."""
         texts = {keys.text(file.hash): file.text for file in files}
         new = [Put(key, text) for key, text in texts.items() if key not in self.mirror.entries]
@@ -372,7 +359,7 @@ class Units:
         cluster = self.snapshots.now()
         release, writes, conditions = releases.opened(release, note.at_once, cluster, self.mirror)
         known = self.mirror.revision
-        revision = await self.registry.transact([*new, *more, *writes], conditions)
+        revision = await self.registry.transact([*new, *writes], conditions)
         await self._reached(revision, known)
         if revision is not None:
             await self._forget_old(release.application)
@@ -385,7 +372,8 @@ class Units:
             then = releases.earlier(application, number, cluster)
             if isinstance(then, str):
                 raise Refused(404, then)
-            gone = self._others(application, then.units, cluster) if then.whole else []
+            known = releases.lists(self.mirror).get(application, []) if then.whole else []
+            gone = releases.others(application, then.units, cluster, known)
             release = Release(
                 application,
                 releases.next_number(application, cluster),
