@@ -136,8 +136,7 @@ class Engine:
                 # The lease has ended. Without decisions nothing would be written, and nobody lead.
                 return
             own: set[int] = set()
-            releases = self.snapshots.now().active and not self._held()
-            if releases and not await self._release(term, own):
+            if self.snapshots.now().active and not await self._release(term, own):
                 return
             began = time.perf_counter()
             cluster = self._see()
@@ -190,9 +189,9 @@ class Engine:
         wakes = []
         for key in [(release.application, release.number) for release in self.snapshots.now().active]:
             cluster, now, wall = self._see(), asyncio.get_running_loop().time(), self.wall()
-            # A person may have steered or ended it while the one before it was written.
+            # A person may have steered or ended it while the one before was written, or a machine vanished.
             release = cluster.releases.get(key)
-            if release is None or release.over:
+            if release is None or release.over or self._held():
                 continue
             sights = rollout.observe(release, cluster, self._sights.get(key, {}), now, wall)
             self._sights[key] = sights
