@@ -1,5 +1,6 @@
 """`kirsch balancer` with a real HAProxy, real web servers and a real endpoints socket."""
 
+import ctypes
 import http.client
 import http.server
 import json
@@ -640,6 +641,17 @@ def test_servers_may_stand_in_the_file_with_the_variables_of_links(stack, tmp_pa
             return balancer.answers() == {(200, "notes@1"), (200, "notes@2")}
 
     eventually(served)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_does_not_wake_the_main_thread_ends_it(balancer, endpoints, webs, signum):
+    """One that comes just before the main thread waits does not; nor does one that another thread takes."""
+    endpoints.set(webs[0].endpoint())
+    eventually(balancer.ready)
+    pid = balancer.process.pid
+    other = next(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid)
+    assert ctypes.CDLL(None).tgkill(pid, other, signum) == 0
+    assert balancer.end()[0] == 0
 
 
 def test_sigterm_lets_requests_end_and_leaves_nothing(balancer, endpoints, webs):

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import queue
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from signal import SIGUSR1
 from cherrypy.process.plugins import SignalHandler
 from cherrypy.process.wspbus import Bus
 
-from kirsch.bus import Backoff, Command, ProcessPlugin
+from kirsch.bus import Backoff, Command, ExitPlugin, ProcessPlugin
 from kirsch.bus.notify import notify
 from kirsch.cluster.balancer.config import Configuration
 from kirsch.cluster.balancer.haproxy import RuntimeAPI
@@ -67,14 +66,21 @@ def run(
     drain: float,
     grace: float,
 ) -> None:
-    # A SimpleQueue may be put to from a signal handler. None: asked to stop; a text: why it cannot go on.
-    ends: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     bus = Bus()
     bus.subscribe("log", log)
     bus.subscribe("process-line", pass_on)
+    # The main thread looks whether it is asked to exit: a signal that comes just before it waits, or while
+    # another thread runs, would not wake it.
     signals = SignalHandler(bus)
-    signals.handlers = dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP"), lambda: ends.put(None))
-    signals.subscribe()
+    ask = ExitPlugin(bus, signals)
+    ask.subscribe()
+    signals.set_handler("SIGHUP", ask)
+    failures: list[str] = []
+
+    def fail(reason: str) -> None:
+        failures.append(reason)
+        ask()
+
     balancer = BalancerPlugin(
         bus,
         RuntimeAPI(str(configuration.socket)),
@@ -85,7 +91,7 @@ def run(
         drain=drain,
         on_servers=lambda servers: configuration.fill(servers, options),
         on_ready=lambda: tell_service_manager("READY=1"),
-        on_failed=ends.put,
+        on_failed=fail,
     )
     # Nobody is to be let in before there is a server to answer; but if nobody knows of any, so be it.
     balancer.follow(FIRST)
@@ -100,12 +106,11 @@ def run(
         reload_signal=None,
     ).subscribe()
     balancer.subscribe()
+    bus.subscribe("stop", lambda: tell_service_manager("STOPPING=1"), 0)
     bus.start()
-    failure = ends.get()
-    tell_service_manager("STOPPING=1")
-    bus.exit()
-    if failure is not None:
-        raise BalancerError(failure)
+    bus.block()
+    if failures:
+        raise BalancerError(failures[0])
 
 
 def log(message: str, level: int) -> None:

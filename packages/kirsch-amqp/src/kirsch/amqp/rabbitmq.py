@@ -182,7 +182,9 @@ def main() -> int:
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.stop(signal.SIGTERM, GRACE))
-    child.wait()
+    while child.running:
+        # Not without an end: a signal that comes just before it would not wake it.
+        child.wait(0.2)
     return 0 if ended and ended[0].ok else 1
 
 
