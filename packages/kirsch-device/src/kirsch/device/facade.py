@@ -25,6 +25,8 @@ class Facade:
         self._answers = Answers()
         self._ready: list[Answer] = []
         self._lock = Lock()
+        # Held while one waits for the lock, which would else go to the thread that has just released it.
+        self._turn = Lock()
         self._last = 0
         self.broken = False
 
@@ -52,7 +54,7 @@ class Facade:
         BadAnswer, or that the connection is gone.
         """
         deadline = time.monotonic() + timeout
-        if not self._lock.acquire(timeout=max(0.0, timeout)):
+        if not self._acquire(deadline):
             raise Late(f"SL4A was busy for {timeout:g} s")
         try:
             self._last += 1
@@ -78,6 +80,15 @@ class Facade:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _acquire(self, deadline: float) -> bool:
+        """Take the lock in turn; return False where it is not free by the deadline."""
+        if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        try:
+            return self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            self._turn.release()
 
     def _send(self, data: bytes, deadline: float) -> None:
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
