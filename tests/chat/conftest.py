@@ -21,6 +21,7 @@ from tests.deadline import eventually
 expect.set_options(timeout=15_000)
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 PATIENCE = 60
+ROOMS_PASSWORD = "kettle and cups"
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Instances:
             "CHAT_DRAIN": "0",
             "KIRSCH_ADDRESS": address,
             "KIRSCH_UNIT": f"chat@{number}.container",
+            "CHAT_ROOMS_PASSWORD": ROOMS_PASSWORD,
         }
         log = self.folder / f"log{number}"
         with log.open("wb") as out:

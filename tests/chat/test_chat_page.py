@@ -8,7 +8,7 @@ import pika
 import pytest
 from playwright.sync_api import expect
 from tests.amqp.rabbit import Rabbit
-from tests.chat.conftest import Window
+from tests.chat.conftest import ROOMS_PASSWORD, Window
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined })"
@@ -229,6 +229,23 @@ class TestRooms:
         bob.should_show("one", "two")
         expect(badge).to_be_hidden()
         expect(bob.page).to_have_title(f"{room} – Chat")
+
+    def test_whoever_runs_it_sees_the_rooms_and_what_is_said_in_them(self, pair, window, room, browser):
+        ada, bob = window(pair[0], "Ada", room), window(pair[1], "<b>Bob</b>", room)
+        with browser.new_context(http_credentials={"username": "me", "password": ROOMS_PASSWORD}) as context:
+            page, errors = context.new_page(), []
+            page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(pair[0].url + "rooms")
+            row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=room, exact=True))
+            expect(row.get_by_role("cell").nth(0)).to_have_text("2")
+            expect(row.get_by_role("cell").last).to_have_text("<b>Bob</b>, Ada")
+            ada.say("Hello")
+            bob.should_show("Hello")
+            # Of what was said since the page is open.
+            expect(row.get_by_role("cell").nth(2)).not_to_have_text("0")
+            expect(page.locator("#state")).to_have_text("the broker is there")
+            assert errors == []
 
     def test_a_room_that_is_opened_is_there_for_all(self, pair, window, room):
         ada, bob = window(pair[0], "Ada"), window(pair[1], "Bob")

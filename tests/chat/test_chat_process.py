@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
         ({"PORT": "x"}, "chat: PORT is 'x': a port is a number from 1 to 65535"),
         ({"CHAT_LOG": "xml"}, "chat: CHAT_LOG is 'xml': it is text or json"),
         ({"CHAT_DRAIN": "-1"}, "chat: CHAT_DRAIN is '-1'"),
+        ({"CHAT_ROOMS_PASSWORD": "x"}, "chat: CHAT_ROOMS_PASSWORD has 12 characters at least"),
         ({"AMQP_URL": "http://user:secret@x"}, "chat: the broker's URL is no amqp[s]://"),
         ({"RABBITMQ_PORT_5672_TCP_ADDR": "x", "RABBITMQ_PORT_5672_TCP_PORT": "y"}, "is no port"),
     ],

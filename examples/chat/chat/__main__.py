@@ -5,7 +5,7 @@ import sys
 
 import cherrypy
 
-from kirsch.amqp import AMQPPlugin, BridgeCollector, mount
+from kirsch.amqp import AMQPPlugin, BridgeCollector, RoomsPage, mount
 from kirsch.bus import (
     SERVER_DEFAULTS,
     HealthPlugin,
@@ -51,6 +51,8 @@ def serve(settings: Settings) -> None:
     bridge = bridge_of(bus, amqp)
     cherrypy.tree.mount(application(bridge, settings))
     mount(cherrypy.tree)
+    if settings.rooms_password:
+        RoomsPage(bridge, settings.rooms_password).mount(cherrypy.tree)
     health = HealthPlugin(bus, drain=site.drain)
     # Without the broker there is still what was said before: a reason to stay in the balancer.
     health.add("rooms", bridge.check_serving)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kirsch.amqp.limits import Limits
     from kirsch.amqp.message import Delivery, Publication, Rejected
     from kirsch.amqp.metrics import BridgeCollector
+    from kirsch.amqp.overview import RoomsPage
     from kirsch.amqp.plugin import AMQPPlugin
     from kirsch.amqp.protocol import Hello
     from kirsch.amqp.tokens import Tokens
@@ -53,6 +54,7 @@ __all__ = [
     "RoomClient",
     "RoomError",
     "RoomMessage",
+    "RoomsPage",
     "Ticket",
     "Tokens",
     "broker_from",
@@ -79,6 +81,7 @@ _MODULES = {
     "RoomClient": "client",
     "RoomError": "client",
     "RoomMessage": "client",
+    "RoomsPage": "overview",
     "Ticket": "access",
     "Tokens": "tokens",
     "broker_from": "broker",

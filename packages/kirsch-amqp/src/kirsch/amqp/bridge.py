@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection
+from itertools import islice
 from secrets import token_hex
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ Check = Callable[[Identity, str, Any], Any]
 TICK, SOON = 1.0, 0.05
 # Messages the broker sends ahead of acknowledgements.
 PREFETCH = 1000
+# People of a room whom an overview names.
+NAMED = 10
 
 
 class Bridge(SimplePlugin):
@@ -109,6 +112,7 @@ class Bridge(SimplePlugin):
         self.name = name
         self.amqp = amqp
         self.limits = Limits() if limits is None else limits
+        self.proxies = Proxies(proxies)
         self.websocket_limits = self.limits.websocket
         # Each message is compressed once for all members.
         self.policy = Policy(origins=origins, deflate=Deflate(server_no_context_takeover=True))
@@ -165,7 +169,7 @@ class Bridge(SimplePlugin):
             rooms=self.rooms,
             members=self.presence,
             limits=self.limits,
-            proxies=Proxies(proxies),
+            proxies=self.proxies,
             counters=self.counters,
             lock=self.lock,
             soon=self.look_soon,
@@ -257,6 +261,46 @@ class Bridge(SimplePlugin):
         """Return the users in a room, in all processes, each with its clients."""
         with self.lock:
             return self.presence.presence.users(room)
+
+    def overview(self, most: int) -> dict[str, Any]:
+        """Return what RoomsPage shows, as JSON has it: figures, and the rooms with most people.
+
+        Of members all processes have told; messages, gaps and who is behind are this process's count.
+        """
+        presence, rooms = self.presence.presence, self.rooms
+        with self.lock:
+            sizes = {name: presence.count(name) for name in presence.rooms}
+            largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:most]
+            return {
+                "name": self.name,
+                "process": self.process,
+                "broker": self.amqp.connected,
+                "figures": {
+                    "processes": presence.processes,
+                    "connections here": len(self.registry.connections),
+                    "rooms with people": len(sizes),
+                    "messages": self.counters.messages,
+                    "deliveries": rooms.delivered,
+                    "gaps": rooms.gaps,
+                    "slow readers closed": self.counters.slow,
+                },
+                "rooms": [self._overview(name) for name in largest],
+                "more": len(sizes) - len(largest),
+            }
+
+    def _overview(self, name: str) -> dict[str, Any]:
+        presence, room = self.presence.presence, self.rooms.get(name)
+        users = presence.users(name)
+        names = dict(presence.members(name))
+        return {
+            "room": name,
+            "people": len(users),
+            "windows": presence.count(name),
+            "names": [names[clients[0]] for clients in islice(users.values(), NAMED)],
+            "messages": room.said if room else 0,
+            "behind": len(room.behind) if room else 0,
+            "gaps": room.gaps if room else 0,
+        }
 
     def kick(self, user: str = "", room: str = "", reason: str = "") -> None:
         """End a user's connections in all processes, or its membership of a room; it may come back.

@@ -96,6 +96,11 @@ class Presence:
         found = [(client, *who) for client, (_, who) in self._rooms.get(room, {}).items()]
         return sorted(found, key=lambda member: (member[1].casefold(), member[0]))
 
+    @property
+    def rooms(self) -> list[str]:
+        """Rooms with members."""
+        return [*self._rooms]
+
     def count(self, room: str) -> int:
         return len(self._rooms.get(room, ()))
 

@@ -333,7 +333,7 @@ class ConnectionRegistry:
             offset, complete = self._rooms.join(join.room, connection, waiting.since, 0, now)
         room = self._rooms.room(join.room)
         if not complete:
-            self._rooms.gaps += 1
+            self._rooms.missed_by(room)
         connection.rooms.add(join.room)
         # The other members are told a moment later, all changes at once.
         self._members.enter(join.room, connection.client_id, connection.identity.name, connection.identity.id)

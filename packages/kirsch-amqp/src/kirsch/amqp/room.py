@@ -131,9 +131,11 @@ class Room:
         behind: members that are sent older messages first.
         history: the newest messages.
         quiet: members that asked for no presence.
+        said: messages of the room that this process has received.
+        gaps: number of times a member missed messages.
     """
 
-    __slots__ = ("behind", "history", "members", "name", "quiet")
+    __slots__ = ("behind", "gaps", "history", "members", "name", "quiet", "said")
 
     def __init__(self, name: str, dropped: int) -> None:
         self.name = name
@@ -141,6 +143,7 @@ class Room:
         self.behind: dict[int, tuple[Any, Behind]] = {}
         self.quiet: set[int] = set()
         self.history = History(dropped)
+        self.said = self.gaps = 0
 
     @property
     def empty(self) -> bool:
@@ -214,6 +217,7 @@ class Rooms:
     def say(self, name: str, offset: int, message: Prepared) -> None:
         """Keep a message of the stream, and send it to all members."""
         room = self.room(name)
+        room.said += 1
         self._rooms.move_to_end(name)
         had = bool(len(room.history))
         self.size += room.history.add(offset, message, self._count, self._size)
@@ -364,7 +368,7 @@ class Rooms:
 
     def _gap(self, room: Room, member: Any, behind: Behind, offset: int) -> None:
         """Tell a member that messages up to this offset are gone."""
-        self.gaps += 1
+        self.missed_by(room)
         member.send(text(type="gap", room=room.name))
         behind.offset = offset
 
@@ -398,10 +402,15 @@ class Rooms:
         behind.offset = offset
         return True
 
+    def missed_by(self, room: Room, members: int = 1) -> None:
+        """Count members who missed messages."""
+        self.gaps += members
+        room.gaps += members
+
     def missing(self, room: Room, member: Any) -> None:
         """Tell a member of a gap, if it is still here."""
         if id(member) in room.members or id(member) in room.behind:
-            self.gaps += 1
+            self.missed_by(room)
             self.tell_one(room, member, text(type="gap", room=room.name))
 
     def _full(self, room: Room, member: Any, offset: int) -> None:
@@ -434,7 +443,7 @@ class Rooms:
             had = bool(len(room.history))
             self.size -= room.history.forget(offset)
             self.size -= ROOM * (had - bool(len(room.history)))
-            self.gaps += len(room.members)
+            self.missed_by(room, len(room.members))
             self.tell(room, text(type="gap", room=room.name), quiet=True)
 
     def reset(self) -> None:
