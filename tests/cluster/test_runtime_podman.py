@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deadline import eventually
@@ -19,8 +20,9 @@ from tests.port import free_port
 
 from kirsch.cluster.application.embedded import owner, running
 from kirsch.cluster.provision.podman import limits
+from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.runtime.host import Host
-from kirsch.cluster.runtime.process.podman import check
+from kirsch.cluster.runtime.process.podman import Containers, check
 from kirsch.unit import UnitError, UnitFile, UnitName
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -69,6 +71,79 @@ def test_what_is_not_honoured_is_told(tmp_path: Path):
         "web.container:5:1: Volumes= is no directive of [Container]; did you mean Volume=?",
         "web.container:3:9: Network=a.network is not honoured: all units of an application share a network",
     ]
+
+
+def started(text: str, tmp_path: Path, name: str = "web.container", **prepared: Any) -> tuple[str, ...]:
+    """The command line that starts a container whose unit has 127.0.0.9; podman is not asked."""
+    host = Host.create(tmp_path, tmp_path, [])
+    file = UnitFile.parse(text, name)
+    given = Prepared(UnitName.parse(name), file, {"KIRSCH_ADDRESS": "127.0.0.9"}, **prepared)
+    (line,) = Containers(host, tmp_path).service(given).start
+    return line.argv({"ENV": "ours"})
+
+
+def published(text: str, tmp_path: Path) -> list[str]:
+    words = started(f"[Container]\nImage=x\n{text}", tmp_path)
+    return [word.removeprefix("--publish=") for word in words if word.startswith("--publish=")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PublishPort=8080:80\n", ["127.0.0.1:8080:80/tcp"]),
+        ("PublishPort=[::1]:8080:80\n", ["[::1]:8080:80/tcp"]),
+        ("PublishPort=[::]::80/udp\n", ["[::]::80/udp"]),
+        # Every address has the unit's own too.
+        ("PublishPort=0.0.0.0:9000:9000\n[X-Kirsch]\nExpose=9000\n", ["0.0.0.0:9000:9000/tcp"]),
+        (
+            "PublishPort=0.0.0.0:9001:9000\n[X-Kirsch]\nExpose=9000\n",
+            ["0.0.0.0:9001:9000/tcp", "127.0.0.9:9000:9000/tcp"],
+        ),
+    ],
+)
+def test_a_port_is_published_once(text: str, expected: list[str], tmp_path: Path):
+    assert published(text, tmp_path) == expected
+
+
+def test_a_port_that_another_takes_everywhere_is_refused(tmp_path: Path):
+    with pytest.raises(UnitError, match="takes port 9000 of every address for its port 80, so"):
+        published("PublishPort=0.0.0.0:9000:80\n[X-Kirsch]\nExpose=9000\n", tmp_path)
+
+
+def test_a_command_is_read_as_quadlet_gives_it_to_systemd(tmp_path: Path):
+    text = "[Container]\nImage=x\nEnvironment=A=${ENV}\nExec=sh -c 'echo $$A ${ENV} $ENV' $ENV\n"
+    words = started(text, tmp_path)
+    assert words[-5:] == ("x", "sh", "-c", "echo $A ours $ENV", "ours")
+    assert "--env=A=${ENV}" in words
+
+
+def test_a_file_of_variables_may_be_missing_where_it_is_said(tmp_path: Path):
+    (tmp_path / "there").touch()
+    text = "[Container]\nImage=x\nEnvironmentFile=-there\nEnvironmentFile=-gone\nEnvironmentFile=must\n"
+    words = started(text, tmp_path)
+    assert [word for word in words if word.startswith("--env-file")] == [
+        f"--env-file={tmp_path / 'there'}",
+        f"--env-file={tmp_path / 'must'}",
+    ]
+
+
+def test_endpoints_are_for_containers_of_the_hosts_network(tmp_path: Path):
+    text = "[Container]\nImage=x\nNetwork={}\n[X-Kirsch]\nEndpoints=yes\n"
+    words = started(text.format("host"), tmp_path, endpoints="/app/.kirsch/socket")
+    assert "--volume=/app/.kirsch/socket:/run/kirsch/endpoints" in words
+    assert "--env=KIRSCH_ENDPOINTS=/run/kirsch/endpoints" in words
+    (warning,) = checked(text.replace("Network={}\n", ""), tmp_path)
+    assert "web.container:4:11: no container reaches the addresses that Endpoints= tells" in warning
+
+
+def test_an_old_podman_is_told(tmp_path: Path):
+    (tmp_path / "podman").write_text("#!/bin/sh\necho 3.4.4\n")
+    (tmp_path / "podman").chmod(0o755)
+    made = Host.create(tmp_path, tmp_path, [])
+    host = Host(made.folders, made.directory, str(tmp_path), made.environment, made.specifiers)
+    prepared = Prepared(UnitName.parse("web.container"), UnitFile.parse("[Container]\nImage=x\n"))
+    with pytest.raises(UnitError, match=r"containers need podman 4\.3 or newer; this is 3\.4\.4"):
+        Containers(host, tmp_path).register(prepared)
 
 
 class Folder:

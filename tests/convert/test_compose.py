@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kirsch.cluster.application import load
 from kirsch.cluster.convert.compose import ComposeError, env_files, read, variables
+from kirsch.cluster.runtime.command_line import expand_variables
 from kirsch.unit import Options, UnitFile, UnitName, expand, split_words
 
 KIRSCH = str(Path(sys.executable).with_name("kirsch"))
@@ -211,6 +212,13 @@ def test_words_of_a_command_and_specifiers_are_kept():
     unit = lines(read(FILES["fragments"]), "two.container")
     assert 'Exec=sh -c "echo 100%% of $HOME"' in unit
     assert "Restart=on-failure" in unit
+
+
+def test_a_variable_of_the_container_is_not_systemds():
+    made = read("services: {web: {image: x, command: [sh, -c, 'echo $${A} $$', '$$B', '$$$$']}}")
+    (line,) = [line for line in lines(made, "web.container") if line.startswith("Exec=")]
+    words = split_words(line.removeprefix("Exec="))
+    assert expand_variables(tuple(words), {"A": "ours"}) == ["sh", "-c", "echo ${A} $", "$B", "$$"]
 
 
 def test_an_extended_service_keeps_what_it_does_not_change():

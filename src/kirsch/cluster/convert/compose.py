@@ -355,7 +355,7 @@ def _process(service: Table, unit: _Unit) -> None:
         if directive == "Entrypoint":
             unit.container.append(f"Entrypoint={_escaped(json.dumps([str(word) for word in words]))}")
         else:
-            unit.container.append(f"Exec={' '.join(_word(str(word)) for word in words)}")
+            unit.container.append(f"Exec={' '.join(_word(_dollars(str(word))) for word in words)}")
 
 
 def _environment(made: _Import, name: str, env_files: Mapping[str, str], unit: _Unit) -> None:
@@ -595,6 +595,11 @@ def _plain(value: Any) -> str:
 def _escaped(text: str) -> str:
     """A value of a unit file: no specifiers, on one line."""
     return text.replace("%", "%%").replace("\r", "").replace("\n", " ")
+
+
+def _dollars(text: str) -> str:
+    """Return a word of a command with two dollar signs for each where systemd would see a variable."""
+    return text.replace("$", "$$") if text.startswith("$") or re.search(r"\$[{$]", text) else text
 
 
 def _word(text: str) -> str:

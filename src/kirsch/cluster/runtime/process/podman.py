@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from kirsch.cluster.runtime.base import Prepared
+from kirsch.cluster.model.podman import parse_version
+from kirsch.cluster.runtime.base import ENDPOINTS, Prepared
 from kirsch.cluster.runtime.command_line import CommandLine
 from kirsch.cluster.runtime.directives import Section
 from kirsch.cluster.runtime.environment import parse_assignment
@@ -33,6 +34,8 @@ LABEL = "io.kirsch.state"
 TIMEOUT = 60.0  # seconds, for a call of podman
 STOP = 10  # seconds, as podman-stop(1) has them
 SECRETS = "/run/secrets"
+SOCKET = "/run/kirsch/endpoints"  # where a container of the host's network finds its endpoints socket
+OLDEST = (4, 3)  # podman before that has other networks, and other secrets
 # Variables of our own that podman needs: where a user's containers are, how registries are reached.
 PASSED = (
     *("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"),
@@ -96,7 +99,8 @@ OTHERS = ("host", "none", "private")
 def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
     """Return warnings for what a container would not have here. Raises UnitError if it cannot run."""
     section = Section(name, file, "Container", host.specifiers)
-    list(_program(section))
+    _image(section)
+    _arguments(section)
     list(_options(section, host.directory))
     if not shutil.which("podman", path=host.path):
         raise file.error(
@@ -108,6 +112,12 @@ def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
         elif entry.value and entry.name not in {*LAST, *EACH, *WORDS, *SWITCHES, *READ}:
             section.warn(entry, f"{entry.name}= is not honoured by the process runtime")
     network = section.text("Network")
+    if network != "host" and Options.parse(file, name).endpoints:
+        section.warn(
+            file.get("X-Kirsch", "Endpoints"),
+            "no container reaches the addresses that Endpoints= tells: give it Network=host, or "
+            "[X-Kirsch-Process] to run without podman",
+        )
     if network and network not in OTHERS:
         entry = section.entries("Network")[-1]
         section.warn(entry, f"Network={network} is not honoured: all units of an application share a network")
@@ -185,11 +195,15 @@ class Containers:
             *("--no-healthcheck", f"--stop-timeout={grace}", *self._connected(prepared, section)),
             *_options(section, self._host.directory),
             *added,
-            *_program(section),
         ]
+        if entrypoint := section.text("Entrypoint"):
+            words.append(f"--entrypoint={entrypoint}")
+        words.append(_image(section))
+        # As Quadlet's ExecStart= is read: in Exec= two dollar signs are one, and ${NAME} is a variable.
+        literal = [word.replace("$", "$$") for word in words]
         return replace(
             service,
-            start=(_podman("ExecStart", *words),),
+            start=(CommandLine("ExecStart", "podman", (*literal, *_arguments(section))),),
             start_pre=tuple(before),
             # podman run exits as the container does: with 143 after SIGTERM.
             success=service.success | Statuses.parse([str(128 + signal.SIGTERM)]),
@@ -221,6 +235,8 @@ class Containers:
             variables["KIRSCH_ADDRESS"] = "0.0.0.0"  # noqa: S104
         if prepared.credentials:
             variables["CREDENTIALS_DIRECTORY"] = SECRETS
+        if prepared.endpoints and section.text("Network") == "host":
+            variables[ENDPOINTS] = SOCKET
         return variables
 
     def _connected(self, prepared: Prepared, section: Section) -> Iterator[str]:
@@ -233,6 +249,8 @@ class Containers:
             return
         if network == "host":
             yield from (f"--add-host={name}:{address}" for name, address in prepared.hosts.items())
+            if prepared.endpoints:
+                yield f"--volume={prepared.endpoints}:{SOCKET}"
             return
         loopback = prepared.environment.get("KIRSCH_ADDRESS", "")
         if self._network is not None and loopback in self._addresses:
@@ -246,13 +264,25 @@ class Containers:
                     prepared.file.file,
                 )
             yield f"--add-host={name}:{self._addresses[address]}"
+        everywhere: dict[tuple[int, str], int] = {}
         for port in options.published:
-            where = f"{port.host_ip or '127.0.0.1'}:{port.host or ''}:{port.container}"
+            at = port.host_ip or "127.0.0.1"
+            where = f"{f'[{at}]' if ':' in at else at}:{port.host or ''}:{port.container}"
             yield f"--publish={where}/{port.protocol}"
+            if at == "0.0.0.0":  # noqa: S104
+                everywhere[port.host, port.protocol] = port.container
         lowest = 1 if os.geteuid() == 0 else _unprivileged()
         for each in options.expose:
-            if each.number >= lowest and loopback:
-                yield f"--publish={loopback}:{each.number}:{each.number}/{each.protocol}"
+            number, protocol = each.number, each.protocol
+            taken = everywhere.get((number, protocol))
+            if taken not in (None, number):
+                raise UnitError(
+                    f"{prepared.name}: PublishPort= takes port {number} of every address for its port "
+                    f"{taken}, so Expose={number} has none: write PublishPort=IP:{number}:{taken}",
+                    prepared.file.file,
+                )
+            if taken is None and number >= lowest and loopback:
+                yield f"--publish={loopback}:{number}:{number}/{protocol}"
 
     def _secrets(
         self, prepared: Prepared, box: str
@@ -283,6 +313,10 @@ class Containers:
 
     def _made(self) -> Network:
         name = f"kirsch-{self._id}"
+        version = self._run("version", "--format", "{{.Client.Version}}").strip()
+        if parse_version(version) < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            raise ValueError(f"containers need podman {oldest} or newer; this is {version or 'an older one'}")
         if not (found := self._run("network", "inspect", name, fails=True)):
             self._run("network", "create", "--disable-dns", f"--label={LABEL}={self._id}", name)
             found = self._run("network", "inspect", name)
@@ -339,8 +373,10 @@ def _options(section: Section, directory: Path) -> Iterator[str]:
         if section.last(directive, parse_boolean):
             yield option
     for entry in section.entries("EnvironmentFile"):
-        path = section.parse(entry, section.specify)
-        yield f"--env-file={directory / path.removeprefix('-')}"
+        text = section.parse(entry, section.specify)
+        path = directory / text.removeprefix("-")
+        if not text.startswith("-") or path.exists():
+            yield f"--env-file={path}"
     for entry in section.entries("Volume"):
         yield f"--volume={_volume(section.parse(entry, section.specify), directory)}"
     if pull := section.text("Pull"):
@@ -362,16 +398,16 @@ def _volume(text: str, directory: Path) -> str:
     return f"{Path(source).expanduser()}:{rest}" if source.startswith("~") else text
 
 
-def _program(section: Section) -> Iterator[str]:
-    """Entry point, image and arguments. Raises UnitError."""
+def _image(section: Section) -> str:
     image = section.text("Image")
     if not image:
         raise section.file.error("it has no Image=, so there is nothing to run")
-    if entrypoint := section.text("Entrypoint"):
-        yield f"--entrypoint={entrypoint}"
-    yield image
-    if entries := section.entries("Exec"):
-        yield from section.words(entries[-1:], str)
+    return image
+
+
+def _arguments(section: Section) -> list[str]:
+    """Words of Exec=, the variables in them not yet replaced. Raises UnitError."""
+    return section.words(section.entries("Exec")[-1:], str)
 
 
 def _written(name: str, value: str) -> Path:
