@@ -1,8 +1,22 @@
 """Objects of Kubernetes as values: how far a workload is, what ails a pod, what a release changes."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from kirsch.cluster.model.kubernetes import line_of, progress, steps, trouble, with_scale
+from kirsch.cluster.model.kubernetes import (
+    has_started,
+    late_since,
+    line_of,
+    lines_of,
+    progress,
+    steps,
+    trouble,
+    with_scale,
+)
 
 
 def workload(kind="Deployment", generation=2, wanted=3, **status):
@@ -38,6 +52,16 @@ def test_an_older_change_that_was_late_says_nothing_of_this_one():
     assert progress(workload(**READY | {"observedGeneration": 1, "conditions": late}))[2] == ""
 
 
+def test_a_deadline_that_was_missed_before_is_not_missed_again():
+    """Kubernetes keeps the condition until a later change makes progress."""
+    late = {"reason": "ProgressDeadlineExceeded", "message": "it is late", "lastUpdateTime": "10:00"}
+    there = workload(**READY | {"conditions": [late], "replicas": 4})
+    assert late_since(there) == "10:00"
+    assert progress(there, known="10:00")[2] == ""
+    assert progress(there, known="09:00")[2] == "it is late"
+    assert late_since(workload(**READY)) == ""
+
+
 def test_progress_of_what_runs_everywhere():
     status = {"observedGeneration": 2, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2}
     assert progress(workload("DaemonSet", **status | {"numberAvailable": 1})) == (False, "1 of 2 ready", "")
@@ -61,15 +85,50 @@ def test_trouble_of_a_pod():
 
 
 def test_a_line_has_its_time():
-    line = line_of("web-1", "2026-12-02T10:00:00.123456789Z it runs")
+    line = line_of("web-1", b"2026-12-02T10:00:00.123456789Z it runs")
     assert line == {"time": 1796205600.123456, "unit": "web-1", "stream": "stdout", "text": "it runs"}
-    assert line_of("web-1", "2026-12-02T10:00:00Z ")["text"] == ""
-    assert line_of("web-1", "no time") == {
+    assert line_of("web-1", b"2026-12-02T10:00:00Z ")["text"] == ""
+    assert line_of("web-1", b"no time") == {
         "time": 0.0,
         "unit": "web-1",
         "stream": "stdout",
         "text": "no time",
     }
+
+
+def test_lines_are_parted_where_the_kubelet_ends_them():
+    """What a program writes may be no UTF-8, and may hold what Python takes for the end of a line."""
+    whole = (
+        b"2026-12-02T10:00:00Z a\x0bb\r\n2026-12-02T10:00:01Z caf\xe9 \xe2\x80\xa8\n2026-12-02T10:00:02Z end"
+    )
+    expected = ["a\x0bb\r", "caf\ufffd \u2028", "end"]
+    assert [line["text"] for line in lines_of("web-1", [whole])] == expected
+    assert [line["text"] for line in lines_of("web-1", [bytes([byte]) for byte in whole])] == expected
+    assert list(lines_of("web-1", [])) == []
+
+
+def test_a_pod_has_a_log_once_it_has_started():
+    assert not has_started({})
+    assert not has_started({"status": {"containerStatuses": [{"state": {"waiting": {}}}]}})
+    assert has_started({"status": {"containerStatuses": [{"state": {"running": {}}}]}})
+    assert has_started({"status": {"containerStatuses": [{"state": {"terminated": {}}}]}})
+
+
+@pytest.mark.parametrize("text", ["a: [", "hello", "[]", "\x80", "contexts: 1"])
+def test_a_kubeconfig_that_is_none_is_one_line(text, tmp_path):
+    (tmp_path / "kubeconfig").write_bytes(text.encode("latin-1"))
+    environment = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+
+    def kirsch(*arguments):
+        command = [str(Path(sys.executable).with_name("kirsch")), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+    done = kirsch("--cluster", "kubernetes:x", "status", "web")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("kirsch: the kubeconfig cannot be used: ")
+    assert done.stderr.count("\n") == 1
+    completed = kirsch("_complete", "up", "--on", "kubernetes:")
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 def test_steps_of_a_release():

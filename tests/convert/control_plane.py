@@ -30,7 +30,10 @@ PROGRAMS = {
 }
 STAGES = ("node/fast", "node/heartbeat", "pod/fast")
 # What each pod "writes".
-LOG = "2026-12-02T10:00:00.123456789Z stdout F it runs\n"
+LOG = (
+    b"2026-12-02T09:59:59.123456789Z stdout F caf\xe9 is no UTF-8\n"
+    b"2026-12-02T10:00:00.123456789Z stdout F it runs\n"
+)
 VOLUMES = 6
 READY = 90.0
 CONTEXT = "test"
@@ -181,7 +184,7 @@ def _stages(folder: Path) -> list[Path]:
 def _logs(folder: Path) -> Path:
     """The file that says what kwok shows as the log of every pod."""
     log, file = folder / "pods.log", folder / "logs.yaml"
-    log.write_text(LOG)
+    log.write_bytes(LOG)
     file.write_text(
         yaml.safe_dump(
             {

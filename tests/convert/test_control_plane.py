@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.convert.control_plane import CONTEXT, control_plane
+from tests.deadline import eventually
 from tests.image.conftest import Podman, Registry
 
 pytestmark = pytest.mark.soak
@@ -31,9 +32,12 @@ Sticky=yes
 WEB = """
 [Container]
 Image=registry.example/web:1
+PublishPort=80:8080
 [X-Kirsch]
 Link=store
 Expose=8080 http
+Expose=53 dns
+Expose=53/udp DNS
 Secret=store:PASSWORD
 HealthyFor=1s
 """
@@ -153,8 +157,9 @@ def test_an_application_goes_up_changes_scales_comes_back_and_goes_down(space, a
     told = space.kirsch("--cluster", ON, "status", "web@1", "store")
     assert "web  Deployment  3 of 3 ready" in told
     assert "store-0  Running  on n" in told
-    told = space.kirsch("--cluster", ON, "journal", "store")
+    told = space.kirsch("--cluster", ON, "journal", "-n", "1", "store")
     assert told == "Dec 02 10:00:00 it runs\n"
+    assert "caf\ufffd is no UTF-8" in space.kirsch("--cluster", ON, "journal", "store")
 
     (application / "kirsch.toml").write_text('name = "demo"\nstart = ["store"]\n')
     assert "remove   Deployment web" in space.kirsch("up", application, "--on", ON)
@@ -168,6 +173,37 @@ def test_an_application_goes_up_changes_scales_comes_back_and_goes_down(space, a
     assert [claim.metadata.name for claim in claims] == ["data-store-0"]
     assert space.core.read_namespaced_secret("store", space.name).data["value"] == value
     assert "is not up" in space.kirsch("down", application, "--on", ON)
+
+
+@pytest.mark.timeout(600)
+def test_what_nobody_waited_for_is_done_once_it_is_ready(space, tmp_path):
+    folder = tmp_path / "demo"
+    (folder / "units").mkdir(parents=True)
+    (folder / "kirsch.toml").write_text('start = ["web_app"]\n')
+    unit = folder / "units/web_app.container"
+    unit.write_text("[Container]\nImage=registry.example/web:1\n")
+    up = ("up", folder, "--on", ON)
+    told = json.loads(space.kirsch(*up, "-d", "--json"))
+    assert (told["release"], told["steps"]) == (1, ["create   Deployment web-app"])
+    status = ("--cluster", ON, "status", "web_app.container")
+    eventually(lambda: "1 of 1 ready" in space.kirsch(*status), 60, "the pod")
+    unit.write_text("[Container]\nImage=registry.example/web:2\n")
+    space.kirsch(*up)
+    assert "rollback to 1" in space.kirsch("--cluster", ON, "rollback", "demo")
+    assert "has 2 instances" in space.kirsch("--cluster", ON, "scale", "web_app=2")
+    assert space.images("web-app") == ["registry.example/web:1"] * 2
+
+
+def test_what_only_runs_by_a_timer_is_there_as_well(space, tmp_path):
+    folder = tmp_path / "demo"
+    (folder / "units").mkdir(parents=True)
+    (folder / "kirsch.toml").write_text('start = ["copy.container", "copy.timer"]\n')
+    (folder / "units/copy.container").write_text("[Container]\nImage=x\n[Service]\nType=oneshot\n")
+    (folder / "units/copy.timer").write_text("[Timer]\nOnCalendar=Sat..Sun 9:00\n")
+    assert "create   CronJob copy" in space.kirsch("up", folder, "--on", ON)
+    assert "Nothing has changed." in space.kirsch("up", folder, "--on", ON)
+    space.kirsch("down", folder, "--on", ON)
+    assert "create   CronJob copy" in space.kirsch("up", folder, "--on", ON)
 
 
 @pytest.mark.timeout(600)
@@ -207,6 +243,15 @@ def test_what_cannot_run_is_told_with_its_reason(space, application):
     assert told.splitlines()[-1].startswith(
         "kirsch: not ready after 10 s: web (cannot be scheduled: 0/3 nodes"
     )
+    # One pod that has not started takes nothing from the others.
+    assert "it runs" in space.kirsch("--cluster", ON, "journal")
+    # A deadline that was missed once is not missed again: somebody has mended the cluster.
+    settings = (application / "kirsch.toml").read_text()
+    (application / "kirsch.toml").write_text(settings + '[release]\ndeadline = "2s"\n')
+    told = space.kirsch("up", application, "--on", ON, "--timeout", "100", status=1)
+    assert "web cannot be scheduled" in told
+    space.core.patch_node("n1", {"metadata": {"labels": {"disk": "none"}}})
+    assert f"demo is up on {ON}" in space.kirsch("up", application, "--on", ON)
     # What is mended goes on from there.
     (application / "units/web@.container").write_text(WEB)
     assert f"demo is up on {ON}" in space.kirsch("up", application, "--on", ON)

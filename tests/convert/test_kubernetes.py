@@ -317,11 +317,85 @@ def test_published_ports_are_a_load_balancers():
     ]
 
 
+def services(unit, options=""):
+    """The ports of each Service of a container, by the Service's name: its type, number and target."""
+    text = f"[Container]\nImage=localhost/web\n{unit}\n[X-Kirsch]\n{options}\n"
+    made = export(Application("app", Path(), {"web.container": text}, {}, ("web.container",)))
+    found = [each for each in made.objects if each["kind"] == "Service"]
+    for each in made.objects:
+        kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
+    return {
+        each["metadata"]["name"]: (
+            each["spec"].get("type"),
+            [(port["name"], port["port"], port["targetPort"]) for port in each["spec"]["ports"]],
+        )
+        for each in found
+    }
+
+
+def test_a_link_finds_the_exposed_port_where_another_is_published():
+    assert services("PublishPort=80:8080", "Expose=8080 http") == {
+        "web": (None, [("http", 8080, 8080)]),
+        "web-public": ("LoadBalancer", [("http", 80, 8080)]),
+    }
+
+
+def test_a_port_that_is_exposed_and_published_as_it_is_has_one_service():
+    assert services("PublishPort=8080:8080\nPublishPort=443:8443", "Expose=8080 http") == {
+        "web": ("LoadBalancer", [("http", 8080, 8080), ("tcp-443", 443, 8443)]),
+    }
+
+
+def test_an_exposed_port_that_is_not_published_is_no_load_balancers():
+    assert services("PublishPort=8080:8080", "Expose=8080 http\nExpose=9000") == {
+        "web": (None, [("http", 8080, 8080), ("tcp-9000", 9000, 9000)]),
+        "web-public": ("LoadBalancer", [("http", 8080, 8080)]),
+    }
+
+
+def test_a_name_that_would_come_twice_is_one_ports():
+    """Kubernetes refuses a name that comes twice, and knows no upper case."""
+    options = "Expose=53/udp dns\nExpose=53 DNS\nExpose=8081 8081\nExpose=9000/udp\nExpose=9000"
+    found, _ = one("", options)
+    assert container(found)["ports"] == [
+        {"containerPort": 53, "protocol": "UDP", "name": "dns"},
+        {"containerPort": 53, "protocol": "TCP"},
+        # A name that has no letter is refused.
+        {"containerPort": 8081, "protocol": "TCP"},
+        {"containerPort": 9000, "protocol": "UDP"},
+        {"containerPort": 9000, "protocol": "TCP"},
+    ]
+    names = [port["name"] for port in found["Service"]["spec"]["ports"]]
+    assert names == ["dns", "tcp-53", "tcp-8081", "udp-9000", "tcp-9000"]
+
+
+def test_names_of_ports_that_are_too_long_stay_apart():
+    found, _ = one("", "Expose=8080 a-name-so-long-one\nExpose=8081 a-name-so-long-other")
+    names = [port["name"] for port in found["Service"]["spec"]["ports"]]
+    assert names == ["a-name-so-long", "tcp-8081"] or len(set(names)) == 2
+    assert all(len(name) <= 15 and not name.endswith("-") for name in names)
+
+
+def test_a_volume_without_a_name_is_empty_with_each_pod():
+    found, remarks = one("Volume=/cache")
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "volume-cache", "emptyDir": {}}]
+    assert container(found)["volumeMounts"] == [{"name": "volume-cache", "mountPath": "/cache"}]
+    assert remarks == ()
+
+
+def test_a_dollar_sign_of_a_command_is_one():
+    """Quadlet gives Exec= to systemd, where two dollar signs are one."""
+    found, _ = one('Exec=sh -c "echo $$HOME"')
+    assert container(found)["args"] == ["sh", "-c", "echo $HOME"]
+
+
 def test_a_secret_without_a_variable_is_a_file():
     found, _ = one("", "Secret=tls")
     made = container(found)
-    assert made["volumeMounts"][0]["mountPath"] == "/run/credentials/kirsch/tls"
-    assert {"name": "CREDENTIALS_DIRECTORY", "value": "/run/credentials/kirsch"} in made["env"]
+    assert made["volumeMounts"][0]["mountPath"] == "/run/secrets/tls"
+    # The same path as under kirsch: an image may have it written down.
+    assert {"name": "CREDENTIALS_DIRECTORY", "value": "/run/secrets"} in made["env"]
 
 
 def test_a_plain_process_is_told():
@@ -337,6 +411,17 @@ def test_a_plain_process_is_told():
         ("*-*-* 03:00:00", "0 3 * * *"),
         ("Mon..Fri 07:30", "30 7 * * 1-5"),
         ("Sat,Sun 9:05:00", "5 9 * * 6,0"),
+        ("Sat..Sun 9:05", "5 9 * * 6,0"),
+        ("Monday..Sunday 9:05", "5 9 * * 1,2,3,4,5,6,0"),
+        ("Tue..Tue 9:05", "5 9 * * 2"),
+        ("*-*-31 00:10", "10 0 31 * *"),
+        # systemd refuses them too.
+        ("Sun..Tue 9:05", None),
+        ("*-*-00 00:10", None),
+        ("*-*-32 00:10", None),
+        ("Monstrous 9:05", None),
+        # cron would run on every Monday, and on every first.
+        ("Mon *-*-01 00:10", None),
         ("*-*-01 00:10", "10 0 1 * *"),
         ("quarterly", None),
         ("Foo 10:00", None),

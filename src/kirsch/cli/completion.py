@@ -171,20 +171,20 @@ def secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Suggest clusters of this computer, and contexts of the kubeconfig for a word that begins with
     kubernetes:."""
+    from kirsch.cluster.api.client import ClientError
     from kirsch.cluster.provision.endpoint import KUBERNETES
     from kirsch.cluster.provision.record import ClusterRecord
 
     if not incomplete.startswith(KUBERNETES):
         return _starting(ClusterRecord.names(), incomplete)
     try:
-        from kubernetes import config
+        from kirsch.cluster.application.kubernetes import contexts
     except ImportError:
         return []
     try:
-        contexts, _ = config.list_kube_config_contexts()
-    except config.ConfigException:
+        return _starting([f"{KUBERNETES}{context['name']}" for context in contexts()], incomplete)
+    except ClientError:
         return []
-    return _starting([f"{KUBERNETES}{context['name']}" for context in contexts], incomplete)
 
 
 def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -16,7 +16,7 @@ from kirsch.cluster.provision.endpoint import KUBERNETES
 
 if TYPE_CHECKING:
     from kirsch.cluster.application import Application
-    from kirsch.cluster.application.kubernetes import Kubernetes
+    from kirsch.cluster.application.kubernetes import Kubernetes, Release
 
 STOP_TIMEOUT = 180.0
 
@@ -30,22 +30,21 @@ def named(options: Options) -> str:
 
 def up_on(application: "Application", options: Options) -> int:
     """Bring an application onto Kubernetes, and wait until all of it is ready."""
-    from kirsch.cluster.application.kubernetes import Kubernetes, Release
+    from kirsch.cluster.application.kubernetes import Release
     from kirsch.cluster.convert.kubernetes import export
     from kirsch.cluster.convert.service import dns_name
-    from kirsch.cluster.model.kubernetes import WORKLOADS, steps
+    from kirsch.cluster.model.kubernetes import RUNNING, WORKLOADS, steps
     from kirsch.cluster.secrets import made_up
 
-    target = Kubernetes.load(options.on)
-    target.check()
+    target = _target(options.on)
     name = dns_name(application.name)
     application = _with_images(application, options)
     secrets = _Made(made_up)
     made = export(application, secrets=secrets)
     objects = target.scaled(name, made.objects)
-    known = target.releases(name)
+    known = _settled(target, name)
     # After `down` nothing of the last release is there.
-    there = any(target.listed(kind, name) for kind in WORKLOADS)
+    there = any(target.listed(kind, name) for kind in RUNNING)
     before = known[0].objects if known and there else []
     todo = steps(before, objects)
     if options.dry_run:
@@ -57,8 +56,9 @@ def up_on(application: "Application", options: Options) -> int:
     same = bool(known) and known[0].done and not todo
     newest = known[0].number if known else 0
     number = newest if same else newest + 1
-    release = Release(number, objects, same, options.message)
+    release = Release(number, objects, "done" if same else "under way", options.message)
     _carry_out(target, name, release, options)
+    options.report(application=application.name, release=number, steps=todo)
     if options.detach:
         services = " ".join(each["metadata"]["name"] for each in objects if each["kind"] in WORKLOADS)
         print(f"{application.name} is submitted; `kirsch --cluster {options.on} status {services}` shows it")
@@ -66,22 +66,42 @@ def up_on(application: "Application", options: Options) -> int:
     print(f"\n{application.name} is up on {options.on}")
     print("\n".join(todo) if todo else "Nothing has changed.")
     print(f"Stop it with `kirsch down {options.directory} --on {options.on}`.")
-    options.report(application=application.name, release=number, steps=todo)
     return 0
 
 
-def _carry_out(target: "Kubernetes", name: str, release: Any, options: Options) -> None:
+def _carry_out(target: "Kubernetes", name: str, release: "Release", options: Options) -> None:
     """Apply a release, remove what it has no more, and wait until it is ready if that is asked for."""
     if not release.done:
         target.keep(name, release)
     target.apply(release.objects)
     target.remove(name, release.objects)
+    if not release.done:
+        target.keep(name, replace(release, state="submitted"))
     if getattr(options, "detach", False) or getattr(options, "no_block", False):
         return
     shown = Progress(sys.stdout, [each["metadata"]["name"] for each in release.objects])
     target.await_ready(release.objects, options.timeout, shown.step)
     if not release.done:
-        target.keep(name, replace(release, done=True))
+        target.keep(name, replace(release, state="done"))
+
+
+def _settled(target: "Kubernetes", name: str) -> list["Release"]:
+    """Return an application's releases, the newest first. One that nobody waited for (`up -d`, Ctrl-C) is
+    done once its workloads are ready."""
+    known = target.releases(name)
+    if known and known[0].state == "submitted" and target.is_ready(known[0].objects):
+        known[0] = replace(known[0], state="done")
+        target.keep(name, known[0])
+    return known
+
+
+def _target(name: str) -> "Kubernetes":
+    """Return what kubernetes:CONTEXT names, once it answers. Raises ClientError."""
+    from kirsch.cluster.application.kubernetes import Kubernetes
+
+    target = Kubernetes.load(name)
+    target.check()
+    return target
 
 
 class _Made(dict[str, bytes]):
@@ -132,11 +152,9 @@ def _with_images(application: "Application", options: Options) -> "Application":
 
 def down_on(application: "Application", options: Options) -> int:
     """Remove an application from Kubernetes; its claims and secrets stay."""
-    from kirsch.cluster.application.kubernetes import Kubernetes
     from kirsch.cluster.convert.service import dns_name
 
-    target = Kubernetes.load(options.on)
-    target.check()
+    target = _target(options.on)
     removed = target.remove(dns_name(application.name))
     target.await_gone(dns_name(application.name), STOP_TIMEOUT)
     options.report(stopped=bool(removed), removed=removed)
@@ -150,10 +168,9 @@ def down_on(application: "Application", options: Options) -> int:
 
 def status(options: Options) -> int:
     """Each workload's state, and its pods'."""
-    from kirsch.cluster.application.kubernetes import Kubernetes
     from kirsch.cluster.model.kubernetes import WORKLOADS, progress, trouble
 
-    target = Kubernetes.load(named(options))
+    target = _target(named(options))
     rows = []
     for workload in (each for kind in WORKLOADS for each in target.listed(kind)):
         service = workload["metadata"]["name"]
@@ -187,10 +204,9 @@ def status(options: Options) -> int:
 
 def lines(options: Options, last: int) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
     """The pods that are meant, and their lines, with --follow those to come too."""
-    from kirsch.cluster.application.kubernetes import Kubernetes
     from kirsch.cluster.model.kubernetes import LABEL
 
-    target = Kubernetes.load(named(options))
+    target = _target(named(options))
     found = {
         pod["metadata"]["name"]: pod["metadata"]["labels"].get(LABEL, "") for pod in target.listed("Pod")
     }
@@ -230,10 +246,8 @@ def _followed(target: "Kubernetes", pods: Sequence[str], last: int) -> Iterator[
 
 def scale(options: Options) -> int:
     """Give services other numbers of instances, and wait until these are ready."""
-    from kirsch.cluster.application.kubernetes import Kubernetes
-
-    target = Kubernetes.load(named(options))
-    changed = [target.scale(service, count) for service, count in options.services]
+    target = _target(named(options))
+    changed = [target.scale(_service(service), count) for service, count in options.services]
     if not options.no_block:
         shown = Progress(sys.stdout, [each["metadata"]["name"] for each in changed])
         target.await_ready(changed, options.timeout, shown.step)
@@ -245,7 +259,7 @@ def scale(options: Options) -> int:
 
 def rollback(options: Options) -> int:
     """Bring an earlier release back, as a new one."""
-    from kirsch.cluster.application.kubernetes import Kubernetes, Release
+    from kirsch.cluster.application.kubernetes import Release
     from kirsch.cluster.convert.service import dns_name
 
     application, number = options.application, options.number
@@ -253,9 +267,9 @@ def rollback(options: Options) -> int:
         application, number = "", int(application)
     if not application:
         raise Failure("name the application: kirsch rollback APPLICATION [NUMBER]")
-    target = Kubernetes.load(named(options))
+    target = _target(named(options))
     name = dns_name(application)
-    known = target.releases(name)
+    known = _settled(target, name)
     if not known:
         raise Failure(f"there are no releases of {application} in {target.namespace}")
     if number is None:
@@ -267,7 +281,7 @@ def rollback(options: Options) -> int:
         raise Failure(f"there is no {what} of {application}")
     message = options.message or f"rollback to {earlier.number}"
     objects = target.scaled(name, earlier.objects)
-    release = Release(known[0].number + 1, objects, False, message)
+    release = Release(known[0].number + 1, objects, "under way", message)
     _carry_out(target, name, release, options)
     options.report(application=application, release=release.number, message=message)
     print(f"release {release.number} of {application} is done: {message}")
@@ -275,8 +289,10 @@ def rollback(options: Options) -> int:
 
 
 def _service(unit: str) -> str:
-    """The service that a unit is of, as people name it: notes@1.container is of notes."""
-    return unit.removesuffix(".container").partition("@")[0]
+    """The name that a unit's service has there: notes_db@1.container is of notes-db."""
+    from kirsch.cluster.convert.service import dns_name
+
+    return dns_name(unit.removesuffix(".container").partition("@")[0])
 
 
 def _check_found(wanted: Sequence[str], there: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from kubernetes import client, config, watch
@@ -22,7 +22,9 @@ from kirsch.cluster.model.kubernetes import (
     SCALE,
     WORKLOADS,
     Object,
-    line_of,
+    has_started,
+    late_since,
+    lines_of,
     progress,
     trouble,
     with_scale,
@@ -48,12 +50,20 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One state of an application, as a ConfigMap holds it: done once all of it was ready."""
+    """One state of an application, as a ConfigMap holds it.
+
+    It is "under way" while its objects are applied, "submitted" once Kubernetes has them all, and "done" once
+    all of it was ready.
+    """
 
     number: int
     objects: list[Object]
-    done: bool
+    state: Literal["under way", "submitted", "done"]
     message: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.state == "done"
 
 
 class Kubernetes:
@@ -66,15 +76,13 @@ class Kubernetes:
     def load(cls, name: str) -> "Kubernetes":
         """Return what `kubernetes:CONTEXT` names: a context of the kubeconfig, with its namespace."""
         context = name.removeprefix(KUBERNETES)
-        try:
-            contexts, _ = config.list_kube_config_contexts()
-            found = next((each for each in contexts if each["name"] == context), None)
+        with _readable():
+            known = contexts()
+            found = next((each for each in known if each["name"] == context), None)
             if found is None:
-                there = ", ".join(sorted(each["name"] for each in contexts)) or "none"
+                there = ", ".join(sorted(each["name"] for each in known)) or "none"
                 raise ClientError(0, f"the kubeconfig has no context {context!r}; there are: {there}")
             api = config.new_client_from_config(context=context)
-        except config.ConfigException as error:
-            raise ClientError(0, f"the kubeconfig cannot be used: {error}") from None
         return cls(context, found["context"].get("namespace") or "default", api)
 
     def check(self) -> None:
@@ -122,9 +130,17 @@ class Kubernetes:
                 name, labels = each["metadata"]["name"], each["metadata"].get("labels", {})
                 if (kind, name) in stay or RELEASE in labels:
                     continue
-                self._do("delete", kind, name, propagation_policy="Background")
+                self._delete(kind, name, propagation_policy="Background")
                 removed.append(f"{kind} {name}")
         return removed
+
+    def _delete(self, kind: str, name: str, **given: Any) -> None:
+        """Delete an object; one that somebody else has deleted meanwhile is gone as well."""
+        try:
+            self._do("delete", kind, name, **given)
+        except ClientError as error:
+            if error.status != 404:
+                raise
 
     def listed(self, kind: str, application: str = "", service: str = "") -> list[Object]:
         """Return our objects of a kind, of one application or service if it is named."""
@@ -171,8 +187,7 @@ class Kubernetes:
             if number := each["metadata"].get("labels", {}).get(RELEASE):
                 data = each["data"]
                 objects = list(yaml.safe_load_all(data["objects"]))
-                done = data["state"] == "done"
-                found.append(Release(int(number), objects, done, data.get("message", "")))
+                found.append(Release(int(number), objects, data["state"], data.get("message", "")))
         return sorted(found, key=lambda release: -release.number)
 
     def keep(self, application: str, release: Release) -> None:
@@ -185,13 +200,20 @@ class Kubernetes:
             "metadata": {"name": _release_name(application, release.number), "labels": labels},
             "data": {
                 "objects": yaml.safe_dump_all(objects, sort_keys=False),
-                "state": "done" if release.done else "under way",
+                "state": release.state,
                 "message": release.message,
             },
         }
         self.apply([body])
         for old in self.releases(application)[KEPT_RELEASES:]:
-            self._do("delete", "ConfigMap", _release_name(application, old.number))
+            self._delete("ConfigMap", _release_name(application, old.number))
+
+    def is_ready(self, objects: Sequence[Object]) -> bool:
+        """True if every workload of these runs what it is to."""
+        kinds = {each["kind"] for each in objects} & set(WORKLOADS)
+        there = {(kind, each["metadata"]["name"]): each for kind in kinds for each in self.listed(kind)}
+        names = [(each["kind"], each["metadata"]["name"]) for each in objects if each["kind"] in kinds]
+        return all(name in there and progress(there[name])[0] for name in names)
 
     def await_ready(
         self, objects: Sequence[Object], timeout: float, show: Callable[[str, str], None]
@@ -205,10 +227,11 @@ class Kubernetes:
     def _await(
         self, kind: str, name: str, deadline: float, timeout: float, show: Callable[[str, str], None]
     ) -> None:
-        words = "not seen"
+        words, known = "not seen", None
         while (left := deadline - time.monotonic()) > 0:
             for event in self._watched(kind, name, left):
-                done, words, hopeless = progress(event)
+                known = late_since(event) if known is None else known
+                done, words, hopeless = progress(event, known)
                 show(name, words)
                 if done:
                     return
@@ -261,28 +284,68 @@ class Kubernetes:
         return "; ".join(dict.fromkeys(filter(None, found)))
 
     def lines(self, pod: str, last: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the last lines that a pod wrote, as the journal has them."""
-        with _told():
-            text = client.CoreV1Api(self.api).read_namespaced_pod_log(
-                pod, self.namespace, tail_lines=last, timestamps=True, _request_timeout=ANSWER
-            )
-        yield from (line_of(pod, each) for each in (text or "").splitlines())
+        """Yield the last lines that a pod wrote, as the journal has them; none before it has started."""
+        return self._log(pod, tail_lines=last, _request_timeout=ANSWER)
 
     def follow(self, pod: str, last: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the last lines of a pod and those to come, until it ends."""
-        read = client.CoreV1Api(self.api).read_namespaced_pod_log
-        with _told():
-            for line in watch.Watch().stream(
-                read, pod, self.namespace, tail_lines=last, timestamps=True, follow=True
-            ):
-                if line:
-                    yield line_of(pod, line)
+        """Yield the last lines of a pod and those to come, until it ends or is removed."""
+        while not (started := self._has_started(pod)):
+            if started is None:
+                return
+            for event in self._watched("Pod", pod, ANSWER):
+                if has_started(event):
+                    break
+        yield from self._log(pod, tail_lines=last, follow=True)
+
+    def _has_started(self, pod: str) -> bool | None:
+        """True once a pod has a log; None if there is no such pod."""
+        try:
+            return has_started(self.api.sanitize_for_serialization(self._do("read", "Pod", pod)))
+        except ClientError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _log(self, pod: str, **given: Any) -> Iterator[Mapping[str, Any]]:
+        try:
+            with _told():
+                # In bytes: what programs write is not always UTF-8.
+                answer: Any = client.CoreV1Api(self.api).read_namespaced_pod_log(
+                    pod, self.namespace, timestamps=True, _preload_content=False, **given
+                )
+                yield from lines_of(pod, answer.stream())
+        except ClientError as error:
+            # It waits to start, or is gone meanwhile.
+            if error.status not in (400, 404):
+                raise
 
     def _do(self, verb: str, kind: str, *arguments: str, **given: Any) -> Any:
         api, noun = KINDS[kind]
         call = getattr(api(self.api), f"{verb}_namespaced_{noun}")
         with _told():
             return call(*arguments, namespace=self.namespace, _request_timeout=ANSWER, **given)
+
+
+def contexts() -> list[Mapping[str, Any]]:
+    """Return the contexts of the kubeconfig. Raises ClientError."""
+    with _readable():
+        found: list[Mapping[str, Any]] = config.list_kube_config_contexts()[0]
+        return found
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Tell errors of the kubeconfig in one line. Raises ClientError."""
+    try:
+        yield
+    except (config.ConfigException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        why = " ".join(str(error).split())
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # YAML, but not of the form that the client takes for granted.
+        why = "it is no kubeconfig"
+    else:
+        return
+    raise ClientError(0, f"the kubeconfig cannot be used: {why}")
 
 
 @contextmanager

@@ -9,7 +9,9 @@ _CALENDAR = {
     "monthly": "0 0 1 * *",
     "yearly": "0 0 1 1 *",
 }
-_DAYS = {day: number for number, day in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
+# systemd's weeks begin on Monday, cron's on Sunday; both know names of three letters and whole ones.
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NUMBERS = {name: number for number, day in enumerate(_DAYS) for name in (day, day[:3])}
 _TIME = re.compile(
     r"(?:(?P<days>[A-Za-z,.]+)\s+)?(?:\*-\*-(?P<day>\*|\d+)\s+)?(?P<hour>\d+):(?P<minute>\d+)(?::0+)?"
 )
@@ -23,19 +25,27 @@ def cron(calendar: str) -> str | None:
     found = _TIME.fullmatch(text)
     if not found:
         return None
-    days = _weekdays(found["days"] or "")
+    days, day = _weekdays(found["days"] or ""), found["day"] or "*"
     if days is None or int(found["hour"]) > 23 or int(found["minute"]) > 59:
         return None
-    day = found["day"] or "*"
-    return f"{int(found['minute'])} {int(found['hour'])} {day.lstrip('0') or '*'} * {days}"
+    if day != "*" and not 1 <= int(day) <= 31:
+        return None
+    if day != "*" and days != "*":
+        return None  # cron runs on either, systemd where both are met
+    return f"{int(found['minute'])} {int(found['hour'])} {day.lstrip('0')} * {days}"
 
 
 def _weekdays(text: str) -> str | None:
     """Mon,Wed or Mon..Fri as cron writes them; None for what is no weekday."""
     parts = []
     for part in filter(None, text.lower().split(",")):
-        names = [_DAYS.get(name[:3]) for name in part.split("..")]
-        if None in names or len(names) > 2:
+        first, _, last = part.partition("..")
+        start, end = _NUMBERS.get(first), _NUMBERS.get(last or first)
+        if start is None or end is None or start > end:
             return None
-        parts.append("-".join(map(str, names)))
+        if start < end < 6:
+            parts.append(f"{start + 1}-{end + 1}")
+        else:
+            # A range of cron's cannot end on Sunday, its first day.
+            parts += [str((day + 1) % 7) for day in range(start, end + 1)]
     return ",".join(parts) or "*"

@@ -9,6 +9,7 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.convert import Converted
 from kirsch.cluster.convert.service import (
     CONFIGURATION,
+    CREDENTIALS,
     LOCAL,
     Service,
     aliases_of,
@@ -122,8 +123,8 @@ def _service(service: Service, services: list[Service], application: Application
             made["build"]["dockerfile"] = str(source.file.resolve())
     if entrypoint := service.last("Entrypoint"):
         made["entrypoint"] = split_words(entrypoint)
-    if arguments := service.last("Exec"):
-        made["command"] = [_literal(word) for word in split_words(arguments)]
+    if arguments := service.arguments:
+        made["command"] = [_literal(word) for word in arguments]
     if len(service.units) > 1:
         made["deploy"] = {"replicas": len(service.units)}
     made["environment"] = dict(_environment(service, services))
@@ -189,7 +190,7 @@ def _environment(service: Service, services: list[Service]) -> Iterator[tuple[st
             yield secret.env, f"${{{secret.env}:?the secret {secret.name}}}"
             service.remarks.append(f"write {secret.env}=… into .env: the value of the secret {secret.name}")
     if any(not secret.env for secret in service.options.secrets):
-        yield "CREDENTIALS_DIRECTORY", "/run/secrets"
+        yield "CREDENTIALS_DIRECTORY", CREDENTIALS
 
 
 def _literal(text: str) -> str:

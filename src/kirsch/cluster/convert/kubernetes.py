@@ -37,6 +37,9 @@ PASSED_OVER = {
     ),
     "Timer": frozenset(("OnCalendar", "Unit")),
 }
+LOOPBACK = ("127.0.0.1", "::1")
+# A port: its number and protocol.
+Key = tuple[int, str]
 # What Kubernetes' rollouts do not have, of [release] and of the options that go before it.
 STEPS = {
     "canary": "Kubernetes has no canaries: every pod is replaced",
@@ -250,43 +253,53 @@ class _Context:
                 yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
 
     def _endpoints(self, service: Service) -> Iterator[Object]:
-        """The Service of a unit's ports, and one for each other name by which links know it."""
-        exposed = {(port.number, port.protocol): port.name for port in service.options.expose}
-        published = {
-            (port.container, port.protocol): port
-            for port in service.options.published
-            if port.host_ip not in ("127.0.0.1", "::1")
-        }
+        """The Services of a unit: its own with the ports that it exposes, one for each other name by which
+        links know it, and a load balancer for published ports that are not the same ones."""
+        exposed = service.port_names
+        public: dict[Key, int] = {}
         for port in service.options.published:
-            if port.host_ip in ("127.0.0.1", "::1"):
-                service.remarks.append(
-                    f"port {port.container} is published on this machine only: "
-                    f"kubectl port-forward service/{service.name} {port.host or port.container} does that"
-                )
-                published.setdefault((port.container, port.protocol), port)
-        if not exposed and not published:
-            return
-        public = any(port.host_ip not in ("127.0.0.1", "::1") for port in published.values())
+            key = (port.container, port.protocol)
+            if port.host_ip not in LOOPBACK:
+                public[port.host or port.container, port.protocol] = port.container
+                continue
+            service.remarks.append(
+                f"port {port.container} is published on this machine only: "
+                f"kubectl port-forward service/{service.name} {port.host or port.container} does that"
+            )
+            exposed.setdefault(key, "")
+        inside = {(number, protocol): number for number, protocol in exposed}
         names = {dns_name(alias) for alias in aliases_of(service, self.services)}
-        ports = [
-            {
-                "name": dns_name(exposed.get(key) or f"{key[1]}-{key[0]}")[:15],
-                "port": published[key].host or key[0] if key in published else key[0],
-                "targetPort": key[0],
-                "protocol": key[1].upper(),
-            }
-            for key in dict.fromkeys([*exposed, *published])
-        ]
-        for name in [service.name, *sorted(names - {other.name for other in self.services})]:
-            spec: Object = {"selector": {LABEL: service.name}, "ports": [dict(port) for port in ports]}
-            if name == service.name and public:
-                spec["type"] = "LoadBalancer"
-            yield {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": self._meta(service, name),
-                "spec": spec,
-            }
+        others = sorted(names - {other.name for other in self.services})
+        if inside.keys() <= public.keys() and all(public[key] == inside[key] for key in inside):
+            # Links lead to the public ports as well.
+            inside, public = public, {}
+            kind = {"type": "LoadBalancer"} if inside else {}
+        else:
+            kind = {}
+        for name in [service.name, *others] if inside else ():
+            yield self._service(service, name, inside, kind if name == service.name else {})
+        if public:
+            # Exposed ports are for links alone, so they are no load balancer's.
+            yield self._service(service, f"{service.name[:56]}-public", public, {"type": "LoadBalancer"})
+
+    def _service(self, service: Service, name: str, ports: Mapping[Key, int], kind: Object) -> Object:
+        """A Service by its ports: those of the pods, by number and protocol."""
+        named = service.port_names
+        spec: Object = {
+            "selector": {LABEL: service.name},
+            "ports": [
+                {
+                    # A port of the pods that is published twice gives its name once.
+                    "name": named.pop((target, protocol), "") or f"{protocol}-{number}",
+                    "port": number,
+                    "targetPort": target,
+                    "protocol": protocol.upper(),
+                }
+                for (number, protocol), target in ports.items()
+            ],
+        }
+        meta = self._meta(service, name)
+        return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec | kind}
 
     def _balanced(self, service: Service) -> bool:
         """True for a balancer that runs HAProxy here: it was asked for, and its haproxy.cfg is known."""
@@ -322,7 +335,12 @@ class _Context:
                 f"its backend {target} is no service of the application, so nothing is exported"
             )
             return
-        chosen = {"number": int(port)} if port.isdecimal() else {"name": dns_name(port)[:15]}
+        chosen: Object = {"number": int(port)} if port.isdecimal() else {"name": dns_name(port)[:15]}
+        for each in other.options.expose:
+            if each.name == port and each.name is not None:
+                # Of several names that a port has, its Service has one.
+                name = other.port_names[each.number, each.protocol]
+                chosen = {"name": name} if name else {"number": each.number}
         backend = {"service": {"name": other.name, "port": chosen}}
         paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
         service.remarks.append(

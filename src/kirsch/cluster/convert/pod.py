@@ -68,14 +68,17 @@ def pod_of(service: Service, services: list[Service], registry: str, tag: str) -
     container: Object = {"name": service.name, "image": _image(service.last("Image"), registry, tag)}
     if entrypoint := service.last("Entrypoint"):
         container["command"] = _command(entrypoint)
-    if arguments := service.last("Exec"):
-        container["args"] = [_literal(word) for word in split_words(arguments)]
+    if arguments := service.arguments:
+        container["args"] = [_literal(word) for word in arguments]
     if directory := service.last("WorkingDir"):
         container["workingDir"] = directory
     # The last one wins, as with systemd; Kubernetes refuses a name that comes twice.
     container["env"] = list({each["name"]: each for each in _environment(service, services)}.values())
-    if ports := _ports(service):
-        container["ports"] = ports
+    if names := service.port_names:
+        container["ports"] = [
+            {"containerPort": number, "protocol": protocol.upper()} | ({"name": name} if name else {})
+            for (number, protocol), name in names.items()
+        ]
     container |= _probes(service)
     if resources := _resources(service):
         container["resources"] = resources
@@ -113,17 +116,6 @@ def _environment(service: Service, services: list[Service]) -> Iterator[Object]:
             yield {"name": secret.env, "valueFrom": {"secretKeyRef": key}}
     if any(not secret.env for secret in service.options.secrets):
         yield {"name": "CREDENTIALS_DIRECTORY", "value": CREDENTIALS}
-
-
-def _ports(service: Service) -> list[Object]:
-    return [
-        {"containerPort": port.number, "protocol": port.protocol.upper()} | _named(port.name)
-        for port in service.options.expose
-    ]
-
-
-def _named(name: str | None) -> Object:
-    return {"name": dns_name(name)[:15]} if name else {}
 
 
 def _probes(service: Service) -> Object:
@@ -181,7 +173,9 @@ def _volumes(service: Service) -> tuple[list[Object], list[Object]]:
 
     for host, path, read_only in service.mounts:
         more = {"readOnly": True} if read_only else {}
-        if not host.startswith(("/", ".")):
+        if not host:
+            add(dns_name(f"volume{path}"), path, {"emptyDir": {}})
+        elif not host.startswith(("/", ".")):
             add(dns_name(host), path, {"persistentVolumeClaim": {"claimName": dns_name(host)}}, **more)
         elif host == "/dev/log":
             service.remarks.append("Volume=/dev/log is left out: Kubernetes reads what the container prints")

@@ -9,12 +9,12 @@ from kirsch.cluster.application import Application
 from kirsch.cluster.balancer.config import SECTION
 from kirsch.cluster.model import Endpoint
 from kirsch.cluster.model.links import exposed_environment, targets
-from kirsch.unit import Link, Options, UnitFile, UnitName, expand
+from kirsch.unit import Link, Options, UnitFile, UnitName, expand, split_words
 
 # What images begin with that an application builds itself.
 LOCAL = "localhost/"
 # Where a container finds its secrets, and a balancer's haproxy.cfg.
-CREDENTIALS = "/run/credentials/kirsch"
+CREDENTIALS = "/run/secrets"
 CONFIGURATION = "/usr/local/etc/haproxy/exported.cfg"
 
 
@@ -36,7 +36,7 @@ class Service:
     @property
     def volumes(self) -> list[tuple[str, str, bool]]:
         """Named volumes: name, path in the container, read-only."""
-        return [(host, path, ro) for host, path, ro in self.mounts if not host.startswith(("/", "."))]
+        return [each for each in self.mounts if each[0] and not each[0].startswith(("/", "."))]
 
     @property
     def volume_names(self) -> list[str]:
@@ -45,10 +45,13 @@ class Service:
 
     @property
     def mounts(self) -> list[tuple[str, str, bool]]:
-        """Everything that Volume= mounts: volume or path of the machine, path in the container, read-only."""
+        """Everything that Volume= mounts: volume or path of the machine (empty for a volume without a name),
+        path in the container, read-only."""
         found = []
         for entry in self.file.values("Container", "Volume"):
-            host, _, rest = entry.value.partition(":")
+            host, colon, rest = entry.value.partition(":")
+            if not colon:
+                host, rest = "", host
             path, _, options = rest.partition(":")
             found.append((host.removesuffix(".volume"), path, "ro" in options.split(",")))
         return found
@@ -60,6 +63,21 @@ class Service:
     def last(self, name: str, default: str = "", section: str = "Container") -> str:
         """The last value of a directive."""
         return (self.texts(name, section) or [default])[-1]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of Exec=, a dollar sign where systemd has two."""
+        return [word.replace("$$", "$") for word in split_words(self.last("Exec"))]
+
+    @property
+    def port_names(self) -> dict[tuple[int, str], str]:
+        """Names of the exposed ports, each once, as Kubernetes takes them; empty for a port without one."""
+        named: dict[tuple[int, str], str] = {}
+        for port in self.options.expose:
+            name = dns_name(port.name)[:15].strip("-") if port.name else ""
+            taken = name in named.values()
+            named[port.number, port.protocol] = name if re.search("[a-z]", name) and not taken else ""
+        return named
 
     @property
     def backends(self) -> list[tuple[str, str, str]]:

@@ -1,6 +1,6 @@
 """Objects of Kubernetes as data: labels, how far a workload is, what ails a pod, lines of a log. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,15 +12,22 @@ PART_OF = "app.kubernetes.io/part-of"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "kirsch"
 RELEASE = "kirsch.release"
+# Reason of a Deployment's condition once progressDeadlineSeconds have passed without progress.
+LATE = "ProgressDeadlineExceeded"
 # Set where people asked for a number of instances: it goes before kirsch.toml's.
 SCALE = "kirsch.scale"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+# Kinds that run an application: where none of them is there, it is down.
+RUNNING = (*WORKLOADS, "CronJob")
 # Kinds that go when an application goes down, or its folder has them no more; claims and secrets are data.
-PASSING = (*WORKLOADS, "CronJob", "Service", "Ingress", "ConfigMap")
+PASSING = (*RUNNING, "Service", "Ingress", "ConfigMap")
 
 
-def progress(workload: Object) -> tuple[bool, str, str]:
-    """Return how far a workload is: True once it runs what it is to, words, and why it never will."""
+def progress(workload: Object, known: str = "") -> tuple[bool, str, str]:
+    """Return how far a workload is: True once it runs what it is to, words, and why it never will.
+
+    A deadline that was missed at `known` (late_since) is an earlier change's.
+    """
     spec, status = workload["spec"], workload.get("status", {})
     if workload["kind"] == "DaemonSet":
         wanted, updated = status.get("desiredNumberScheduled", 0), status.get("updatedNumberScheduled", 0)
@@ -36,12 +43,27 @@ def progress(workload: Object) -> tuple[bool, str, str]:
         (
             each.get("message", "does not get ready")
             for each in status.get("conditions", [])
-            if seen and each.get("reason") == "ProgressDeadlineExceeded"
+            if seen and each.get("reason") == LATE and (not known or each.get("lastUpdateTime") != known)
         ),
         "",
     )
     ready = min(available, updated) if seen else 0
     return done, f"{ready} of {wanted} ready", hopeless
+
+
+def has_started(pod: Object) -> bool:
+    """True once a pod's container runs or has run, so that it has a log."""
+    states = pod.get("status", {}).get("containerStatuses", [])
+    return any(kind in each.get("state", {}) for each in states for kind in ("running", "terminated"))
+
+
+def late_since(workload: Object) -> str:
+    """Return the time at which a workload missed its deadline; empty if it did not.
+
+    Kubernetes keeps this condition until a later change makes progress.
+    """
+    conditions = workload.get("status", {}).get("conditions", [])
+    return next((each.get("lastUpdateTime", "") for each in conditions if each.get("reason") == LATE), "")
 
 
 def trouble(pod: Object) -> str:
@@ -57,8 +79,19 @@ def trouble(pod: Object) -> str:
     return ""
 
 
-def line_of(pod: str, text: str) -> Mapping[str, Any]:
+def lines_of(pod: str, chunks: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a pod's log as the journal has them, from its bytes as they come."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line_of(pod, line) for line in lines)
+    if rest:
+        yield line_of(pod, rest)
+
+
+def line_of(pod: str, line: bytes) -> Mapping[str, Any]:
     """Return a line of a pod's log as the journal has it; it begins with its time (RFC 3339)."""
+    text = line.decode(errors="replace")
     stamp, _, rest = text.partition(" ")
     # Nanoseconds are more than Python has.
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
