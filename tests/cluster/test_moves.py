@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.engine.moves import Arrive, Begin, Stay
@@ -234,7 +234,6 @@ def clusters(draw) -> Cluster:
 
 
 @given(clusters())
-@settings(max_examples=400, deadline=None)
 def test_moves_in_any_cluster(state: Cluster):
     decisions = reconcile(state)
     after = apply(state, decisions)

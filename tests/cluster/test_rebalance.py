@@ -346,7 +346,6 @@ def clusters(draw, kinds=KINDS) -> Cluster:
 
 
 @given(clusters())
-@settings(max_examples=150, deadline=None)
 def test_moves_make_the_spread_better_come_to_an_end_and_take_nothing_sticky(state: Cluster):
     after, names = run_down(state)
     for name, each in state.units.items():
@@ -358,7 +357,6 @@ def test_moves_make_the_spread_better_come_to_an_end_and_take_nothing_sticky(sta
 
 
 @given(clusters(kinds=st.just((SPREAD,))))
-@settings(max_examples=100, deadline=None)
 def test_no_more_moves_than_instances(state: Cluster):
     _, names = run_down(state)
     assert len(names) == len(set(names)) <= len(state.units)

@@ -306,7 +306,6 @@ def clusters(draw):
 
 
 @given(clusters())
-@settings(max_examples=400, deadline=None)
 def test_for_any_cluster(state: Cluster):
     decisions = reconcile(state)
     after = apply(state, decisions)
@@ -359,7 +358,6 @@ def best(unit: Unit, occupancy: Occupancy) -> str | None:
 
 
 @given(clusters())
-@settings(max_examples=200, deadline=None)
 def test_a_unit_goes_to_the_best_of_all_machines_that_can_have_it(state: Cluster):
     occupancy = Occupancy.of(state)
     for name, unit in state.units.items():

@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.bus.process.child import Exit
@@ -579,7 +579,6 @@ HAPPENINGS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=500)
 @given(
     st.sampled_from(["simple", "exec", "notify", "oneshot"]),
     st.sets(st.sampled_from(FULL)),

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.cluster.model import (
@@ -66,7 +66,6 @@ transactions = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(transactions)
 def test_by_changes_and_whole(transactions: list[list[Operation]]) -> None:
     async def follow() -> None:

@@ -6,7 +6,7 @@ import zlib
 from collections import deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.amqp import protocol
@@ -314,7 +314,6 @@ class Broker:
         reading["left"] += BATCH
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -5,7 +5,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kirsch.websocket.core.deflate import (
@@ -446,7 +446,6 @@ class TestCodec:
 
 # Every combination of windows, takeover and role, zlib's levels among them.
 @given(WISHES, WISHES, st.booleans(), st.lists(MESSAGES, min_size=1, max_size=5), st.data())
-@settings(max_examples=300)
 def test_what_goes_in_comes_out(client, server, from_client, messages, data):
     there, answer = negotiate(offer(client), server)
     sender, receiver = (

@@ -185,7 +185,6 @@ class TestAnySequence:
             assert type(whole[0]) is (str if text else bytes)
             assert sum(isinstance(event, Pong) for event in events) == len(fragments)
 
-    @settings(max_examples=300)
     @given(
         st.one_of(
             st.binary(max_size=60),
@@ -209,7 +208,6 @@ class TestAnySequence:
         )
         assert first == second
 
-    @settings(max_examples=300)
     @given(
         conversations(compressed=True),
         st.lists(st.tuples(st.integers(0), st.integers(0, 7)), max_size=3),

@@ -879,7 +879,6 @@ class Recorder:
 
 
 class TestBothAreAlike:
-    @settings(max_examples=400)
     @given(acts, st.booleans(), st.booleans())
     def test_in_all_they_do(self, both, acts, client, deflated):
         first, second = (Recorder(core, client, deflated) for core in both)
