@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from cherrypy.lib.httputil import Host
 from cherrypy.process import wspbus
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from tests.deadline import eventually
 from tests.sql.conftest import ADDRESS, Postgres
 
+from kirsch.sql.errors import BUSY, answer_to
 from kirsch.sql.plugin import SQLAlchemyPlugin
 from kirsch.sql.replica import Replica
 from kirsch.sql.tool import Transaction, ask
@@ -22,18 +25,9 @@ COUNT = text("select count(*) from marks")
 STANDBY = text("select pg_is_in_recovery()")
 
 
-@pytest.fixture
-def pair(make_postgres: Callable[..., Any]) -> tuple[Postgres, Postgres]:
-    """A server, and a standby that follows it."""
-    leader, standby = make_postgres(), make_postgres()
-    leader.start()
-    with leader.connect() as connection:
-        connection.execute("create table marks (word text)")
-    leader.stop()
-    folder = Path(leader.data).resolve()
-    access = folder / "pg_hba.conf"
-    access.write_text(f"host replication all {ADDRESS}/32 trust\n{access.read_text()}")
-    copy = Path(standby.data)
+def follow(leader: Postgres, standby: Postgres) -> None:
+    """Make a server that is not started a standby of a stopped one."""
+    folder, copy = Path(leader.data).resolve(), Path(standby.data)
     shutil.copytree(folder, copy, copy_function=shutil.copy2)
     for path in (folder, *folder.rglob("*")):
         there = copy / path.relative_to(folder)
@@ -42,6 +36,26 @@ def pair(make_postgres: Callable[..., Any]) -> tuple[Postgres, Postgres]:
     with (copy / "postgresql.auto.conf").open("a") as file:
         file.write(f"primary_conninfo = 'host={ADDRESS} port={leader.port} user=notes'\n")
         file.write("wal_receiver_timeout = '1s'\n")
+
+
+@pytest.fixture
+def leader(make_postgres: Callable[..., Any]) -> Postgres:
+    """A server that standbys may follow, stopped."""
+    server = make_postgres()
+    server.start()
+    with server.connect() as connection:
+        connection.execute("create table marks (word text)")
+    server.stop()
+    access = Path(server.data).resolve() / "pg_hba.conf"
+    access.write_text(f"host replication all {ADDRESS}/32 trust\n{access.read_text()}")
+    return server
+
+
+@pytest.fixture
+def pair(leader: Postgres, make_postgres: Callable[..., Any]) -> tuple[Postgres, Postgres]:
+    """A server, and a standby that follows it."""
+    standby = make_postgres()
+    follow(leader, standby)
     leader.start()
     standby.start()
     return leader, standby
@@ -87,6 +101,66 @@ def test_reads_go_to_the_replica_while_it_is_near(
     eventually(lambda: reads() is None, 60, "a replica that receives nothing")
     standby.stop()
     assert reads() is None
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_none_of_many_connections_reads_at_a_replica_that_is_behind(
+    leader: Postgres, make_postgres: Callable[..., Any]
+):
+    """The pool's connections lead to two servers, of which one falls behind; then both do."""
+    standbys = [make_postgres(), make_postgres()]
+    for standby in standbys:
+        follow(leader, standby)
+    for server in (leader, *standbys):
+        server.start()
+    both = f"{ADDRESS}:{standbys[0].port},{ADDRESS}:{standbys[1].port}"
+    url = f"{leader.url.replace(f'{ADDRESS}:{leader.port}', both)}?load_balance_hosts=random"
+    replica = Replica(url, 0.5, None, pool_size=8, max_overflow=0)
+
+    def rows() -> set[tuple[int, int]]:
+        """Which server answered, and how many rows it has, by all connections at the same time."""
+        with ExitStack() as stack:
+            all_of_them = [stack.enter_context(replica.engine.connect()) for _ in range(8)]
+            return {
+                (c.scalar(text("select inet_server_port()")) or 0, c.scalar(COUNT) or 0) for c in all_of_them
+            }
+
+    def behind(server: Postgres) -> bool:
+        with server.connect() as connection:
+            found = connection.execute(
+                "select clock_timestamp() - pg_last_xact_replay_timestamp() > interval '0.5 s'"
+                " and pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+            ).fetchone()
+            return bool(found and found[0])
+
+    try:
+        with leader.connect() as writer, standbys[0].connect() as first, standbys[1].connect() as second:
+            writer.execute("insert into marks values ('one')")
+            everywhere = {(standby.port, 1) for standby in standbys}
+            # Of eight connections all lead to one server once in 128 times.
+            eventually(lambda: replica.engine.dispose() or rows() == everywhere, 60, "both servers")
+            first.execute("select pg_wal_replay_pause()")
+            writer.execute("insert into marks values ('two')")
+            eventually(lambda: behind(standbys[0]), 60, "a server that is behind")
+            replica.look()
+            assert replica.near
+            assert rows() == {(standbys[1].port, 2)}
+            # Then the other one too: nothing is read, neither by old connections nor by new ones.
+            second.execute("select pg_wal_replay_pause()")
+            writer.execute("insert into marks values ('three')")
+            eventually(lambda: behind(standbys[1]), 60, "both behind")
+            replica.look()
+            assert not replica.near
+            with pytest.raises(OperationalError, match="no replica that is near enough") as refused:
+                replica.engine.connect()
+            assert answer_to(refused.value, True) is BUSY
+            for held in (first, second):
+                held.execute("select pg_wal_replay_resume()")
+            eventually(lambda: replica.look() or replica.near, 60, "a replica that is near again")
+            assert {count for _, count in rows()} == {3}
+    finally:
+        replica.engine.dispose()
 
 
 @pytest.mark.services

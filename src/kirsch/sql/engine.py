@@ -83,28 +83,31 @@ def place(url: URL) -> str:
     return f"{named or 'localhost'}/{url.database or ''}"
 
 
-def make_engine(url: str | URL, timeouts: Timeouts | None = None, **options: Any) -> Engine:
+def make_engine(
+    url: str | URL, timeouts: Timeouts | None = None, hosts: "Hosts | None" = None, **options: Any
+) -> Engine:
     """Return create_engine(url, **options) with connections that are checked at checkout, and `timeouts`.
 
     The check costs no round trip (as pool_pre_ping does): see _check_at_checkout. A connection's default is
     read-only: transactions that may write begin as READ WRITE, so what runs outside of one cannot write.
 
     Of several hosts the one is used that takes writes (target_session_attrs=read-write), unless the URL says
-    otherwise; where another takes over, connections to the old one are given up. Other drivers than psycopg
+    otherwise; where another takes over, connections to the old one are given up. `hosts` is for who wants a
+    say in their order. Other drivers than psycopg
     get pool_pre_ping and nothing else.
     """
     parsed = database_url(url)
     if parsed.get_driver_name() != "psycopg":
         return create_engine(parsed, **{"pool_pre_ping": True, **options})
     engine = create_engine(parsed, **{"pool_reset_on_return": None, **options})
-    _connect(engine, timeouts or Timeouts())
+    _connect(engine, timeouts or Timeouts(), hosts or Hosts())
     _check_at_checkout(engine)
     _reset_at_checkin(engine)
     _choose_transactions(engine)
     return engine
 
 
-def _connect(engine: Engine, timeouts: Timeouts) -> None:
+def _connect(engine: Engine, timeouts: Timeouts, hosts: "Hosts") -> None:
     from kirsch.sql.connection import Connection, Watchdog
 
     settings = {
@@ -118,8 +121,6 @@ def _connect(engine: Engine, timeouts: Timeouts) -> None:
     # The server ends a statement at `statement`; twice that is for a process of the server that is stuck.
     watchdog = Watchdog(timeouts.statement * 2 or None)
 
-    hosts = Hosts()
-
     @event.listens_for(engine, "do_connect")
     def _open(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> "Connection":
         given = settings | answering(hosts.ordered(parameters))
@@ -132,14 +133,23 @@ def _connect(engine: Engine, timeouts: Timeouts) -> None:
 
 
 class Hosts:
-    """Order in which the hosts of a URL are asked: the one that answered last comes first."""
+    """Order in which the hosts of a URL are asked: first the one that answered last, last those to avoid."""
 
     def __init__(self) -> None:
         self._last: tuple[str, str] | None = None
+        self._avoided: frozenset[tuple[str, str]] = frozenset()
 
     def remember(self, host: str, port: str) -> None:
         """Ask this host first from now on."""
         self._last = host, port
+
+    def avoid(self, host: str, port: str) -> None:
+        """Ask this host after all others from now on, until they are to be avoided too."""
+        self._avoided |= {(host, port)}
+
+    def _rank(self, host: str, port: str) -> tuple[bool, bool]:
+        place = host, port or "5432"
+        return place in self._avoided, place != self._last
 
     def ordered(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return libpq's parameters of a connection with its hosts in order."""
@@ -153,8 +163,11 @@ class Hosts:
         if len(hosts) < 2 or len(ports) not in (1, len(hosts)):
             return parameters
         pairs = list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
-        last = self._last
-        pairs.sort(key=lambda pair: (pair[0], pair[1] or "5432") != last)
+        if len(self._avoided) >= len(pairs):
+            self._avoided = frozenset()
+        pairs.sort(key=lambda pair: self._rank(*pair))
+        if self._avoided:
+            parameters = parameters | {"load_balance_hosts": "disable"}
         return parameters | {
             "host": ",".join(host for host, _ in pairs),
             "port": ",".join(port for _, port in pairs),

@@ -134,10 +134,10 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         if self._wait:
             wait_for_database(self.url, self._wait)
         # Other drivers than psycopg have pools of their own kind.
-        counting = {"poolclass": CountingPool} if self.url.get_driver_name() == "psycopg" else {}
-        self._engine = make_engine(self.url, self._timeouts, **counting | self._options)
+        pool: Any = {"poolclass": CountingPool} if self.url.get_driver_name() == "psycopg" else {}
+        self._engine = make_engine(self.url, self._timeouts, **pool | self._options)
         if self._replica_url:
-            self._replica = Replica(self._replica_url, self._lag, self._timeouts, **counting | self._options)
+            self._replica = Replica(self._replica_url, self._lag, self._timeouts, **pool | self._options)
             self._replica.start()
 
     # Before plugins that use the database (50), and the server (75).
