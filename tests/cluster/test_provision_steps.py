@@ -18,15 +18,18 @@ from kirsch.cluster.node.authority import authority, issue
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, CommandError, Runner
 from kirsch.cluster.provision.destroy import destroy_steps
+from kirsch.cluster.provision.install import CHECK, WHEELS
 from kirsch.cluster.provision.keyring import generate
 from kirsch.cluster.provision.record import Interrupted, ProvisionError
 from kirsch.cluster.provision.steps import Step, attempted, perform
 from kirsch.cluster.provision.wheels import (
     Target,
     Wheels,
+    digests,
     download,
     needs,
     repack,
+    shipped,
     source_tree,
     tree_files,
 )
@@ -349,6 +352,30 @@ def test_an_installed_kirsch_is_packed_again_without_what_is_compiled(tmp_path):
         assert packed.testzip() is None
     assert "kirsch/cluster/daemon/command.py" in names
     assert not any(name.endswith((".so", ".pyc")) for name in names)
+
+
+def test_wheels_are_shipped_with_their_digests_which_a_machine_checks(tmp_path):
+    for name in ("pip-1-py3-none-any.whl", "grpcio-1-py3-none-any.whl"):
+        (tmp_path / name).write_bytes(name.encode())
+    wheels = sorted(tmp_path.glob("*.whl"))
+    (tmp_path / "SHA256SUMS").write_text(digests(wheels))
+    machine = tmp_path / "machine"
+    for file in shipped(wheels):
+        path = machine / file.path.strip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+
+    def checked():
+        script = CHECK.replace(WHEELS, str(machine / WHEELS.strip("/")))
+        return subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+
+    assert checked().returncode == 0
+    (machine / WHEELS.strip("/") / wheels[0].name).write_bytes(b"another")
+    assert wheels[0].name in checked().stdout
+    assert checked().returncode == 1
+    wheels[1].write_bytes(b"another")
+    with pytest.raises(ProvisionError, match="is not what was downloaded: remove"):
+        shipped(wheels)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.node.authority import LEAF, LIFETIME
 from kirsch.cluster.provision import ingress, install, probe
 from kirsch.cluster.provision.account import admit
-from kirsch.cluster.provision.archive import File, archive
+from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
 from kirsch.cluster.provision.endpoint import connected
@@ -31,7 +31,7 @@ from kirsch.cluster.provision.registry import registry_files
 from kirsch.cluster.provision.settings import API_PORT, PRIVATE_FOLDERS, machine_files
 from kirsch.cluster.provision.shell import HostShell, act, known_host
 from kirsch.cluster.provision.steps import Show, Step, perform
-from kirsch.cluster.provision.wheels import Wheels
+from kirsch.cluster.provision.wheels import Wheels, shipped
 
 # Seconds in which all machines have heard of a new one.
 SEEN = 20.0
@@ -168,10 +168,10 @@ class Joining:
         libraries = Wheels(self.runner).libraries(self.own, self.known_facts.target)
         files = machine_files(self.record, machine, signer, pair, load_users(self.record))
         files += registry_files(self.record, machine)
-        files += [secret, *(_wheel(path) for path in libraries)]
+        files += [secret, *shipped(libraries)]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
         self._act(install.LIBRARIES)
-        self._act(install.UNPACK, archive([_wheel(path) for path in self.own]))
+        self._act(install.UNPACK, archive(shipped(self.own)))
         self._act(install.OWN)
 
     def _undo_kirsch(self) -> None:
@@ -237,7 +237,3 @@ def address_of(host: str) -> str:
     if ip_address(address).is_loopback:
         raise ProvisionError(f"other machines cannot reach {host} at {address}: give --address")
     return address
-
-
-def _wheel(path: Path) -> File:
-    return File(f"{install.WHEELS}/{path.name}", path.read_bytes())

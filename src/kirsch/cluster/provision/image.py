@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kirsch.cluster.provision import recipe
-from kirsch.cluster.provision.archive import File, archive
+from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import Command, CommandError, MissingProgram, Runner
-from kirsch.cluster.provision.install import LIBRARIES, OWN, WHEELS
+from kirsch.cluster.provision.install import LIBRARIES, OWN
 from kirsch.cluster.provision.podman import SLOW, copy_in, execute, limits, podman, remove_machines, ulimits
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
-from kirsch.cluster.provision.wheels import Target
+from kirsch.cluster.provision.wheels import Target, digests, shipped
 
 SOURCES = Path("/etc/apt")
 # A registry that does not answer within this is taken for none.
@@ -59,12 +59,12 @@ class Images:
 
     def node(self, wheels: Sequence[Path], given: str = "") -> str:
         """The packages, settings, and the libraries that kirsch needs. A `given` image has the first two."""
-        names = [path.name for path in wheels]
-        digest = recipe.node_digest(platform.machine(), names, self._id(given) if given else "")
+        made_of = digests(wheels).splitlines()
+        digest = recipe.node_digest(platform.machine(), made_of, self._id(given) if given else "")
         image = f"{recipe.REPOSITORY}-libraries:{digest}"
         with alone("node"):
             if not self.exists(image):
-                files = [File(f"{WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
+                files = shipped(wheels)
                 if given:
                     self._commit(given, image, digest, archive(files), LIBRARIES, "none")
                 else:
@@ -78,14 +78,13 @@ class Images:
         A change of kirsch makes only this layer anew; layers of earlier states are removed once nobody may be
         about to start from them. A `given` image takes the base image's place.
         """
-        names, id = [path.name for path in wheels], self._id(given) if given else ""
-        digest = recipe.machine_digest(platform.machine(), names, [wheel.parent.name for wheel in own], id)
+        made_of, id = digests(wheels).splitlines(), self._id(given) if given else ""
+        digest = recipe.machine_digest(platform.machine(), made_of, [wheel.parent.name for wheel in own], id)
         image = f"{recipe.REPOSITORY}:{digest}"
         with alone("machine"):
             if not self.exists(image):
                 node = self.node(wheels, given)
-                shipped = archive([File(f"{WHEELS}/{wheel.name}", wheel.read_bytes()) for wheel in own])
-                self._commit(node, image, digest, shipped, OWN, "none")
+                self._commit(node, image, digest, archive(shipped(own)), OWN, "none")
                 self._forget_old()
         return image
 

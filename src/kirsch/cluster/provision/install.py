@@ -16,8 +16,10 @@ from kirsch.cluster.provision.settings import (
     UNIT,
 )
 
-# Where wheels lie until they are installed.
+# Where wheels lie until they are installed, and their digests beside them.
 WHEELS = "/opt/kirsch-wheels"
+DIGESTS = "SHA256SUMS"
+CHECK = f"set -e; cd {WHEELS}; sha256sum --check --quiet --strict {DIGESTS}; cd /"
 PIP = f"{HOME}/share/pip.whl"
 _PIP_INSTALL = (
     f"{HOME}/bin/python {PIP}/pip install --quiet --no-index --no-deps --force-reinstall "
@@ -27,11 +29,11 @@ _PIP_INSTALL = (
 # A virtual environment of the wheels in WHEELS, which are gone afterwards. In Debian the module venv comes
 # with Python itself, only ensurepip does not.
 LIBRARIES = (
-    f"set -e; python3 -m venv --without-pip --clear {HOME}; mkdir -p {HOME}/share; "
+    f"{CHECK}; python3 -m venv --without-pip --clear {HOME}; mkdir -p {HOME}/share; "
     f"mv {WHEELS}/pip-*.whl {PIP}; {_PIP_INSTALL} {WHEELS}/*.whl; rm -rf {WHEELS}"
 )
 # kirsch's own wheels, alone in WHEELS, besides.
-OWN = f"set -e; {_PIP_INSTALL} {WHEELS}/kirsch*.whl; rm -rf {WHEELS}"
+OWN = f"{CHECK}; {_PIP_INSTALL} {WHEELS}/kirsch*.whl; rm -rf {WHEELS}"
 
 
 # What a unit of ours that does not start said last, for the one line that a person reads: systemd's lines are
@@ -66,7 +68,7 @@ INSTALLED = (
 )
 # Scripts in bin/ name the folder that pip ran in, and the folder is renamed.
 PREPARE = (
-    f"set -e; rm -rf {_NEXT}; python3 -m venv --without-pip {_NEXT}; mkdir -p {_NEXT}/share; "
+    f"{CHECK}; rm -rf {_NEXT}; python3 -m venv --without-pip {_NEXT}; mkdir -p {_NEXT}/share; "
     f"mv {WHEELS}/pip-*.whl {_NEXT}/share/pip.whl; "
     f"{_PIP_INSTALL.replace(HOME, _NEXT)} {WHEELS}/*.whl; "
     f"mv {WHEELS}/kirschd.service {_NEXT}/{_UNIT_TEXT}; mv {WHEELS}/mark {_NEXT}/{_MARK}; rm -rf {WHEELS}; "

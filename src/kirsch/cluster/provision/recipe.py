@@ -120,7 +120,7 @@ def base_digest(architecture: str) -> str:
 
 
 def node_digest(architecture: str, wheels: Sequence[str], given: str = "") -> str:
-    """Names a machine's image: packages, settings, and the wheels by their file names; or, for the first two,
+    """Names a machine's image: packages, settings, and the wheels by their digests; or, for the first two,
     the image that was given, by its id."""
     if given:
         return _digest([given, LIBRARIES, sorted(wheels)])

@@ -22,7 +22,7 @@ from kirsch.cluster.provision.settings import HOME, KIRSCHD
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.status import machine_statuses
 from kirsch.cluster.provision.steps import Show, Step, perform
-from kirsch.cluster.provision.wheels import Wheels
+from kirsch.cluster.provision.wheels import Wheels, shipped
 
 # Seconds for a machine that is ill to be well by itself.
 HEALS = 20.0
@@ -121,7 +121,7 @@ class Upgrade:
             return
         facts = probe.Facts.parse(self._act(machine, *probe.script([])))
         wheels = [*Wheels(self.runner).libraries(self.own, facts.target), *self.own]
-        files = [File(f"{install.WHEELS}/{path.name}", path.read_bytes()) for path in wheels]
+        files = shipped(wheels)
         files.append(File(f"{install.WHEELS}/kirschd.service", KIRSCHD.encode()))
         files.append(File(f"{install.WHEELS}/mark", self.mark.encode()))
         self._act(machine, f"rm -rf {install.WHEELS}")

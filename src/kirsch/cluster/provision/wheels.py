@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kirsch.cluster.provision.archive import File
 from kirsch.cluster.provision.command import Command, Runner
+from kirsch.cluster.provision.install import DIGESTS, WHEELS
 from kirsch.cluster.provision.record import ProvisionError, cache_folder
 from kirsch.install import pip_install
 
@@ -149,11 +151,12 @@ class Wheels:
         """Return the wheels that kirsch needs on such a machine, and pip's."""
         requires = dict(map(_read_requires, own))
         needed = needs(MACHINE, lambda name: requires[name], target.environment).others
-        key = hashlib.sha256(repr((needed, target)).encode()).hexdigest()[:16]
+        key = hashlib.sha256(repr((needed, target, DIGESTS)).encode()).hexdigest()[:16]
         folder = self.cache / "wheels" / key
         with made_once(folder) as new:
             if new:
                 self.runner.run(download(needed, target, new))
+                (new / DIGESTS).write_text(digests(sorted(new.glob("*.whl"))))
         return sorted(folder.glob("*.whl"))
 
     def _build(self, tree: Path, folder: Path) -> None:
@@ -176,6 +179,37 @@ class Wheels:
                     environment={"KIRSCH_PURE": "1"},
                 )
             )  # fmt: skip
+
+
+def digests(wheels: Iterable[Path]) -> str:
+    """Return SHA-256 digests of wheels as sha256sum(1) reads them: those that were noted when a wheel was
+    downloaded, else of what it is now."""
+    lines = []
+    for wheel in wheels:
+        noted = wheel.parent / DIGESTS
+        known = [line for line in _lines(noted) if line.endswith(f"  {wheel.name}")]
+        lines += known or [f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def shipped(wheels: Collection[Path]) -> list[File]:
+    """Return wheels as files of a machine, with their digests, which it checks before it installs any.
+
+    Raises ProvisionError where one is not what was downloaded.
+    """
+    files = []
+    for wheel, line in zip(wheels, digests(wheels).splitlines(), strict=True):
+        content = wheel.read_bytes()
+        if line.split()[0] != hashlib.sha256(content).hexdigest():
+            raise ProvisionError(
+                f"{wheel} is not what was downloaded: remove {wheel.parent}, and do it again"
+            )
+        files.append(File(f"{WHEELS}/{wheel.name}", content))
+    return [*files, File(f"{WHEELS}/{DIGESTS}", digests(wheels).encode())]
 
 
 def source_tree(name: str = "kirsch") -> Path | None:
