@@ -127,3 +127,10 @@ def start(trial: Trial) -> None:
         trial.submit(name, text)
     # Whoever plays a round waits until all is well.
     trial.kirsch("start", "--no-block", STORE, *PAGES, *ONCE, BALANCER)
+
+
+def remove(trial: Trial) -> None:
+    """Take the application off the machines, with what it kept there."""
+    trial.clear()
+    for machine in trial.machines:
+        trial.shell(machine, f"podman rmi --force flat:1; rm -rf {FOLDER} /var/lib/kirsch-faults")

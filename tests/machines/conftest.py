@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.machines import tiny
 from tests.machines.trial import Trial
+from tests.port import free_port
 
 from kirsch.cluster.provision.create import PATH, PROGRAMS
 from kirsch.cluster.provision.record import ClusterRecord
@@ -73,7 +74,11 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         count = int(users.read_text()) if users.exists() else 0
         if not count:
             remove_forgotten()
-            kirsch("cluster", "create", name, "--machines", "3", "--metadata", "zone=a/b/c")
+            published = f"{free_port()}:8091"
+            kirsch(
+                "cluster", "create", name, "--machines", "3", "--metadata", "zone=a/b/c",
+                "--publish", published,
+            )  # fmt: skip
         users.write_text(str(count + 1))
     yield name
     with locked(folder / "machines-lock"):
