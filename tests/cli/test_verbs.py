@@ -278,6 +278,9 @@ def test_other_things_a_person_can_get_wrong(up: Application):
     replaced, release = up.ok("submit", "--replace", "units/a.service").splitlines()
     assert replaced == "Unit a.service replaced"
     assert release.startswith("Units that run are replaced by release ")
+    up.unit("a.service", "[Service]\nExecStart=sleep 300\n")
+    started = up.run("start", "--replace", "units/a.service")
+    assert "Units that run are replaced by release " in started.stdout
     assert "no kirschd answers" in up.fails("--endpoint", "unix:///nowhere.sock", "list-units")
     assert up.fails("--endpoint", "http://x", "list-units") == (
         "http://x: an endpoint is unix://PATH or https://HOST:PORT"
