@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release docs docs-serve
+.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels docs docs-serve
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -92,6 +92,11 @@ screenshots: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.c
 # what an installation consists of (CycloneDX).
 release:
 	$(PYTHON) scripts/release
+
+# Wheels of what is compiled, for Linux at large (manylinux, musllinux; x86-64, arm64), into dist/: an index takes no others.
+PYTHONS ?= $(PYTHON)
+wheels:
+	$(PYTHON) scripts/wheels $(PYTHONS)
 
 # Which test ran which command of HBase's shell.
 hbase-commands: $(READY)
