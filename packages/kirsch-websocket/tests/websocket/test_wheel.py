@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: uvicorn runs the FastAPI chat of the docs, and npm's ws talks to it."""
+"""The wheel in an empty environment: uvicorn runs what the docs show, and npm's ws talks to the chat."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,26 +22,30 @@ OURS = ("PYTHON", "PYTEST", "KIRSCH", "VIRTUAL_ENV")
 EMPTY = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
 
-@pytest.mark.soak
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_fastapi_on_uvicorn_from_the_wheel(tmp_path: Path) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    done = subprocess.run([ROOT / "scripts" / "ws", WS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    bin = tmp_path / "venv" / "bin"
-    made = wheel(tmp_path)
-    install = [bin / "pip", "install", "--quiet", "--disable-pip-version-check", made, "uvicorn", "fastapi"]
-    subprocess.run(install, check=True, env=EMPTY)
-    (chat,) = (
-        text for _, text in blocks(PACKAGE / "docs" / "uvicorn.md") if '@app.websocket("/chat")' in text
-    )
-    (tmp_path / "app.py").write_text(chat)
+# Sends a word to an address, and prints the answer.
+TALK = """
+import sys
+from kirsch.websocket.threaded import connect
+
+with connect(sys.argv[1]) as ws:
+    ws.send("hello")
+    print(ws.recv())
+"""
+
+
+@contextmanager
+def serving(folder: Path, application: str) -> Iterator[str]:
+    """uvicorn with our protocol, as the page has it: HOST:PORT. Nothing it says may be a traceback."""
     server = subprocess.Popen(
-        [bin / "uvicorn", "--ws", "kirsch.websocket.uvicorn:Protocol", "--port", "0", "app:app"],
-        cwd=tmp_path,
+        [
+            folder / "venv" / "bin" / "uvicorn",
+            "--ws",
+            "kirsch.websocket.uvicorn:Protocol",
+            "--port",
+            "0",
+            application,
+        ],
+        cwd=folder,
         env=EMPTY | {"PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -51,25 +57,53 @@ def test_fastapi_on_uvicorn_from_the_wheel(tmp_path: Path) -> None:
             line = server.stderr.readline()
             assert line, said
             said += line
-        node = ["node", PEERS / "ws_chat.js", f"ws://{found[1]}/chat"]
-        talked = subprocess.run(
-            node,
-            env=EMPTY | {"NODE_PATH": str(WS / "node_modules")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert talked.returncode == 0, talked.stderr
-        facts = json.loads(talked.stdout)
-        heard = [[size, size] for size in (5, 8, 100_000)]
-        assert facts == {"heard": heard, "code": 3001, "extensions": "permessage-deflate"}
+        yield found[1]
         server.terminate()
         said += server.stderr.read()
         assert server.wait(30) in (0, -15)
         server.stderr.close()
     assert "Traceback" not in said, said
-    script = "from kirsch.websocket.core import speedups; print(speedups.implementation)"
-    installed = subprocess.run(
-        [bin / "python", "-c", script], env=EMPTY, capture_output=True, text=True, check=True
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=EMPTY | environment, capture_output=True, text=True, timeout=300
     )
-    assert installed.stdout == "cython\n"
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_applications_on_uvicorn_from_the_wheel(tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    done = subprocess.run([ROOT / "scripts" / "ws", WS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    bin = tmp_path / "venv" / "bin"
+    needed = (wheel(tmp_path), "uvicorn", "fastapi", "channels")
+    run(bin / "pip", "install", "--quiet", "--disable-pip-version-check", *needed, folder=tmp_path)
+    shown = [text for _, text in blocks(PACKAGE / "docs" / "uvicorn.md")]
+    files = {
+        "app.py": '@app.websocket("/chat")',
+        "shout.py": "starlette_app =",
+        "mysite/asgi.py": "AsyncWebsocketConsumer",
+    }
+    (tmp_path / "mysite").mkdir()
+    for name, words in files.items():
+        (text,) = (each for each in shown if words in each)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "talk.py").write_text(TALK)
+    with serving(tmp_path, "app:app") as place:
+        chat = ("node", PEERS / "ws_chat.js", f"ws://{place}/chat")
+        facts = json.loads(run(*chat, folder=tmp_path, NODE_PATH=str(WS / "node_modules")))
+        heard = [[size, size] for size in (5, 8, 100_000)]
+        assert facts == {"heard": heard, "code": 3001, "extensions": "permessage-deflate"}
+    with serving(tmp_path, "shout:starlette_app") as place:
+        assert run(bin / "python", "talk.py", f"ws://{place}/shout", folder=tmp_path) == "HELLO\n"
+    with serving(tmp_path, "mysite.asgi:application") as place:
+        assert run(bin / "python", "talk.py", f"ws://{place}/echo", folder=tmp_path) == "hello\n"
+    script = "from kirsch.websocket.core import speedups; print(speedups.implementation)"
+    assert run(bin / "python", "-c", script, folder=tmp_path) == "cython\n"
