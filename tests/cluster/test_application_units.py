@@ -13,10 +13,11 @@ from kirsch.cluster.registry import MemoryRegistry, Put
 from kirsch.cluster.registry.base import Condition, Operation
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.registry.snapshot import Snapshots
-from kirsch.unit import UnitFile
+from kirsch.unit import UnitFile, UnitName
 
 FILES = {name: UnitFile.parse(f"[Service]\nExecStart=true {name}\n", f"{name}.service") for name in "ab"}
 HASHES = {f"{name}.service": file.hash for name, file in FILES.items()}
+TEMPLATE = UnitName.parse("w@.service")
 BOTH, ONE = ("a.service", "b.service"), ("a.service",)
 LIST = keys.application("app")
 
@@ -30,10 +31,12 @@ def put(release: Release) -> Put:
 
 
 @asynccontextmanager
-async def application(registry: MemoryRegistry, *releases: Release) -> AsyncIterator[Units]:
+async def application(
+    registry: MemoryRegistry, *releases: Release, units: Sequence[str] = ONE
+) -> AsyncIterator[Units]:
     """Its texts and releases in a store, and what people change it by."""
     await registry.transact([Put(keys.text(file.hash), file.text) for file in FILES.values()])
-    await registry.transact([*map(put, releases), Put(LIST, to_json(ONE))])
+    await registry.transact([*map(put, releases), Put(LIST, to_json(units))])
     mirror = Mirror(registry, keys.ROOT)
     watching = asyncio.create_task(mirror.run())
     entry = await registry.get(LIST)
@@ -97,6 +100,32 @@ def test_what_is_opened_as_a_release_ends_stays_listed():
                 await one.mirror.reached(one.mirror.revision + 1)
             assert one.registry.opened
             assert await listed(one.registry) == [*BOTH]
+
+    run(scenario())
+
+
+class Brings(MemoryRegistry):
+    """A registry in which a person opens release 1, which brings b, just before theirs is written."""
+
+    async def transact(self, operations: Sequence[Operation], conditions: Sequence[Condition] = ()):
+        theirs = keys.release("app", 1)
+        if any(each.key == theirs for each in operations) and await self.get(theirs) is None:
+            first = release(1, BOTH, state="paused")
+            await super().transact([put(first), Put(LIST, to_json([*BOTH, TEMPLATE.text]))])
+        return await super().transact(operations, conditions)
+
+
+def test_a_scale_keeps_what_another_release_brings_meanwhile():
+    async def scenario() -> None:
+        registry = Brings()
+        file = UnitFile.parse("[Service]\nExecStart=true %i\n", TEMPLATE.text)
+        record = UnitRecord(file.hash)
+        unit = Put(keys.unit(TEMPLATE.text), record.to_json())
+        await registry.transact([Put(keys.text(file.hash), file.text), unit])
+        async with application(registry, units=[*ONE, TEMPLATE.text]) as units:
+            (opened,) = (await units.scale({TEMPLATE: 1}, Note())).releases
+            assert (opened.number, opened.gone) == (2, ())
+            assert "b.service" in opened.units
 
     run(scenario())
 

@@ -539,6 +539,14 @@ def test_what_changes_no_text_has_the_one_that_is_there_when_it_begins():
     assert {made.text(name) for name in before} == {after["web@.service"].hash}
 
 
+def test_what_changes_no_text_does_not_bring_what_was_called_off_before_it():
+    made = world(instances(1), {**instances(2), "new.service": file_of("new.service")})
+    made.release = replace(made.release, start=("web@1.service", "web@2.service"), kept=("new.service",))
+    assert made.play().state == "done"
+    assert made.touched == ["web@2.service"]
+    assert "new.service" not in made.release.units
+
+
 def test_what_changes_no_text_and_takes_a_changes_place_brings_the_old_one_back():
     old = instances(2)
     made = world(old, new := instances(2, version="2"))

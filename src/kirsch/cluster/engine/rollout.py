@@ -229,6 +229,10 @@ def _with_kept_texts(release: Release, cluster: Cluster) -> Release:
             options = found.options if found.name == name else Options.parse(found.file, name)
             units[text] = found.record.hash
             targets[name] = Unit(name, found.file, options, UnitRecord(found.record.hash))
+        elif text not in release.start:
+            # A release that was to bring it did not.
+            units.pop(text, None)
+            targets.pop(name, None)
     return replace(release, units=units, targets=targets)
 
 

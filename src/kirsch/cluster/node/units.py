@@ -259,42 +259,58 @@ class Units:
         """Have an application become as requests say, by a release; none where nothing would change. Units
         of `gone` are removed, of a `whole` application all that are not requested. Raises Refused, UnitError,
         RegistryError."""
-        names = [request.name.text for request in requests]
         for _ in range(TRIES):
-            cluster = self.snapshots.now()
-            known = releases.lists(self.mirror).get(application, [])
-            if whole:
-                # A release that was opened since the last try may have brought more.
-                gone = releases.others(application, names, cluster, known)
-            draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
-            # What one that is under way would still change is to be as it is asked for now.
-            going = bool(cluster.under_way(application))
-            same = not whole or known == sorted(names)
-            if not draft.operations and not going and same:
-                return outcome
-            release = Release(
-                application,
-                releases.next_number(application, cluster),
-                {name: draft.units[UnitName.parse(name)].record.hash for name in names},
-                tuple(r.name.text for r in requests if draft.units[r.name].desired == "launched"),
-                tuple(r.name.text for r in requests if self._is_again(r.name, draft)),
-                tuple(name.text for name in gone),
-                _kept(requests),
-                whole=whole,
-                scale=scale,
-                secrets=self._secrets(draft.units[UnitName.parse(name)] for name in names),
-                policy=note.policy,
-                who=note.who,
-                message=note.message,
-                created=self.wall(),
-            )
-            texts = [draft.units[UnitName.parse(name)].file for name in names]
-            release, files = self._with_commands(release, draft)
-            texts += files
-            if await self._put_release(release, texts, note):
-                outcome.releases.append(release)
+            outcome = await self._open(application, requests, note, gone=gone, scale=scale, whole=whole)
+            if outcome is not None:
                 return outcome
         raise Refused(409, BUSY)
+
+    async def _open(
+        self,
+        application: str,
+        requests: Sequence[Request],
+        note: Note,
+        *,
+        gone: Sequence[UnitName],
+        scale: Mapping[str, int] | None,
+        whole: bool,
+    ) -> Outcome | None:
+        """Open a release, where anything would change; None if somebody else was faster."""
+        names = [request.name.text for request in requests]
+        cluster = self.snapshots.now()
+        known = releases.lists(self.mirror).get(application, [])
+        if whole:
+            # A release that was opened since the last try may have brought more.
+            gone = releases.others(application, names, cluster, known)
+        draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
+        # What one that is under way would still change is to be as it is asked for now.
+        going = bool(cluster.under_way(application))
+        same = not whole or known == sorted(names)
+        if not draft.operations and not going and same:
+            return outcome
+        release = Release(
+            application,
+            releases.next_number(application, cluster),
+            {name: draft.units[UnitName.parse(name)].record.hash for name in names},
+            tuple(r.name.text for r in requests if draft.units[r.name].desired == "launched"),
+            tuple(r.name.text for r in requests if self._is_again(r.name, draft)),
+            tuple(name.text for name in gone),
+            _kept(requests),
+            whole=whole,
+            scale=scale,
+            secrets=self._secrets(draft.units[UnitName.parse(name)] for name in names),
+            policy=note.policy,
+            who=note.who,
+            message=note.message,
+            created=self.wall(),
+        )
+        texts = [draft.units[UnitName.parse(name)].file for name in names]
+        release, files = self._with_commands(release, draft)
+        texts += files
+        if not await self._put_release(release, texts, note):
+            return None
+        outcome.releases.append(release)
+        return outcome
 
     async def scale(self, counts: Mapping[UnitName, int], note: Note) -> Outcome:
         """Have as many instances of templates, those with the lowest numbers, by a release of each
@@ -306,6 +322,16 @@ class Units:
                 raise Refused(404, f"there is no template {template}")
             groups.setdefault(owners.get(template.text, template.service), {})[template] = count
         for application, wanted in groups.items():
+            done = await self._scale(application, wanted, note)
+            outcome.created += done.created
+            outcome.warnings += done.warnings
+            outcome.releases += done.releases
+        return outcome
+
+    async def _scale(self, application: str, wanted: Mapping[UnitName, int], note: Note) -> Outcome:
+        numbers = {template.text: count for template, count in wanted.items()}
+        for _ in range(TRIES):
+            cluster = self.snapshots.now()
             mine = releases.lists(self.mirror).get(application, [])
             whole = all(template.text in mine for template in wanted)
             present = {*cluster.units, *releases.coming(application, cluster)}
@@ -316,13 +342,11 @@ class Units:
                 requests |= {name: Request(name, desired="launched") for name in map(UnitName.parse, kept)}
                 gone += [UnitName.parse(name) for name in spare]
             asked = [request for name, request in requests.items() if name not in gone]
-            numbers = {template.text: count for template, count in wanted.items()}
             scale = {**releases.scale_of(application, cluster), **numbers}
-            done = await self.release(application, asked, note, gone=gone, scale=scale, whole=whole)
-            outcome.created += done.created
-            outcome.warnings += done.warnings
-            outcome.releases += done.releases
-        return outcome
+            done = await self._open(application, asked, note, gone=gone, scale=scale, whole=whole)
+            if done is not None:
+                return done
+        raise Refused(409, BUSY)
 
     def _with_commands(self, release: Release, draft: Draft) -> tuple[Release, list[UnitFile]]:
         """Return a release with the units that run once before it, and their files. Raises UnitError."""
@@ -533,6 +557,10 @@ class Units:
             text = draft.text(request.name)
         if text is None and (template := request.name.template):
             text = texts.get(template, draft.text(template))
+        if text is None:
+            # A release under way brings it, and has not come to it yet.
+            coming = (unit for each in draft.cluster.active if (unit := each.targets.get(request.name)))
+            text = next((unit.file.text for unit in coming), None)
         if text is None:
             raise Refused(409, f"{request.name}: unit does not exist and options field empty")
         if len(text.encode(errors="surrogateescape")) > MAX_TEXT:
