@@ -291,25 +291,25 @@ class Containers:
 
         podman keeps no value: its driver "shell" reads it where we have it, in memory. Raises UnitError.
         """
-        for number, (name, value) in enumerate((*prepared.secrets.items(), *prepared.credentials.items())):
-            secret = f"{box}-{number}"
-            try:
-                path = _written(secret, value)
-            except OSError as error:
-                raise UnitError(f"{prepared.name}: a secret cannot be kept: {error.strerror}") from None
+        try:
+            secrets = {name: _written(f"{box}-{name}", value) for name, value in prepared.secrets.items()}
+            files = {name: _readable(box, name, value) for name, value in prepared.credentials.items()}
+        except OSError as error:
+            raise UnitError(f"{prepared.name}: a secret cannot be kept: {error.strerror}") from None
+        # No secret of podman's: it cannot mount one below a read-only root.
+        mounts = [f"--volume={path}:{SECRETS}/{name}:ro,Z" for name, path in files.items()]
+        if mounts:
+            yield mounts, [], []
+        for name, path in secrets.items():
+            secret = path.name
             driver = "--driver=shell --driver-opts=list=true --driver-opts=delete=true"
             store = f"--driver-opts='store=cat >/dev/null' --driver-opts=lookup={shlex.quote(f'cat {path}')}"
             script = f"echo . | podman secret create {driver} {store} {secret} - >/dev/null"
-            target = (
-                f"type=env,target={name}"
-                if name in prepared.secrets
-                else f"target={SECRETS}/{name},mode=0444"
-            )
             remove = _podman("ExecStopPost", "secret", "rm", secret, tolerant=True)
             make = CommandLine("ExecStartPre", "/bin/sh", ("-c", script), literal=True)
             silent = f"podman secret rm {secret} >/dev/null 2>&1 || true"
             clear = CommandLine("ExecStartPre", "/bin/sh", ("-c", silent), literal=True)
-            yield [f"--secret={secret},{target}"], [clear, make], [remove]
+            yield [f"--secret={secret},type=env,target={name}"], [clear, make], [remove]
 
     def _made(self) -> Network:
         name = f"kirsch-{self._id}"
@@ -332,7 +332,10 @@ class Containers:
                 self._run("secret", "rm", *ours)
             self._run("network", "rm", "--force", f"kirsch-{self._id}", fails=True)
             for path in _memory().glob(f"kirsch-{self._id}-*"):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             self._marker.unlink(missing_ok=True)
         except (OSError, subprocess.SubprocessError):
             pass  # the marker stays, and the next kirschd tries again
@@ -416,6 +419,16 @@ def _written(name: str, value: str) -> Path:
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(value.encode("utf-8", "surrogateescape"))
+    return path
+
+
+def _readable(box: str, name: str, value: str) -> Path:
+    """Keep a secret that whichever user of a container may read, in a folder of its owner alone. Raises
+    OSError."""
+    folder = _memory() / f"{box}-files"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = _written(f"{folder.name}/{name}", value)
+    path.chmod(0o444)
     return path
 
 
