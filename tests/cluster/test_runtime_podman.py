@@ -1,35 +1,27 @@
 """Containers under the process runtime, run by podman: their options, and some that run."""
 
-import io
 import os
+import pwd
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.containers import KIRSCH, Folder, application_folder, needs_podman, page, page_or_none
 from tests.deadline import eventually
 from tests.port import free_port
 
-from kirsch.cluster.application.embedded import owner, running
-from kirsch.cluster.provision.podman import limits
+from kirsch.cluster.application.embedded import ended, owner, running
 from kirsch.cluster.runtime.base import Prepared
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.process.podman import Containers, check
 from kirsch.unit import UnitError, UnitFile, UnitName
-
-KIRSCH = str(Path(sys.executable).with_name("kirsch"))
-needs_podman = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("podman") or not shutil.which("runc"),
-    reason="containers are run by root here, with podman and runc",
-)
 
 
 def checked(text: str, tmp_path: Path, path: str = "") -> list[str]:
@@ -146,69 +138,10 @@ def test_an_old_podman_is_told(tmp_path: Path):
         Containers(host, tmp_path).register(prepared)
 
 
-class Folder:
-    """An application of containers whose programs are this computer's: their image has only links to /usr."""
-
-    def __init__(self, path: Path, environment: dict[str, str], image: str) -> None:
-        self.path = path
-        self.environment = environment
-        self.image = image
-
-    def unit(self, name: str, container: str, more: str = "") -> None:
-        (self.path / name).write_text(
-            f"[Container]\nImage={self.image}\nVolume=/usr:/usr:ro\n{container}{more}"
-        )
-
-    def kirsch(self, *arguments: str, input: str = "") -> str:
-        done = subprocess.run(
-            [KIRSCH, *arguments],
-            capture_output=True, text=True, cwd=self.path, env=self.environment, input=input, timeout=100,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def podman(self, *arguments: str) -> str:
-        command = ["podman", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=60, check=True
-        ).stdout
-
-    def boxes(self) -> list[str]:
-        names = self.podman("ps", "--format", "{{.Names}}", "--filter", f"ancestor={self.image}")
-        return sorted(names.split())
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Folder]:
-    most = limits()
-    conf = tmp_path / "containers.conf"
-    conf.write_text(
-        f'[engine]\nruntime = "runc"\n[containers]\ndefault_ulimits = ["nofile={most.files}:{most.files}", '
-        f'"nproc={most.processes}:{most.processes}"]\n'
-    )
-    environment = {**os.environ, "CONTAINERS_CONF": str(conf), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
-    root = tmp_path / "root.tar"
-    with tarfile.open(root, "w") as tar:
-        for each in ("bin", "sbin", "lib", "lib64"):
-            link = tarfile.TarInfo(each)
-            link.type, link.linkname = tarfile.SYMTYPE, f"usr/{each}"
-            tar.addfile(link)
-        for each in ("usr", "tmp", "etc"):
-            made = tarfile.TarInfo(each)
-            made.type, made.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(made, io.BytesIO())
-    (path := tmp_path / "app").mkdir()
-    made = Folder(path, environment, f"localhost/kirsch-test:{uuid.uuid4().hex[:8]}")
-    made.podman("import", "--quiet", str(root), made.image)
-    yield made
-    if running(path / ".kirsch"):
-        made.kirsch("down", ".")
-    made.podman("image", "rm", "--force", made.image)
-
-
-def page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return str(answer.read().decode())
+    with application_folder(tmp_path) as made:
+        yield made
 
 
 @needs_podman
@@ -308,3 +241,106 @@ def test_a_container_cannot_be_linked_to_a_process(folder: Folder):
     assert (
         "it links to api, which is a process here, and no container reaches that" in done.stdout + done.stderr
     )
+
+
+@needs_podman
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_users_containers_are_rootless(tmp_path: Path, user: "User"):
+    """A user's own podman builds and runs them: nothing of it is root's."""
+    folder = user.folder()
+    folder.import_base(user.home)
+    port = free_port()
+    (folder.path / "page").mkdir()
+    (folder.path / "page/Containerfile").write_text(f"FROM {folder.image}\nCOPY index.html /srv/\n")
+    (folder.path / "kirsch.toml").write_text('start = ["api", "web"]\n[images.page]\nbuild = "page"\n')
+    served = "Exec=python3 -m http.server 9000\nStopSignal=SIGKILL\n"
+    folder.unit("api.container", f"{served}WorkingDir=/etc\n", "[X-Kirsch]\nExpose=9000\nSecret=key\n")
+    (folder.path / "web.container").write_text(
+        f"[Container]\nImage=localhost/page\nVolume=/usr:/usr:ro\n{served}WorkingDir=/srv\n"
+        f"PublishPort={port}:9000\n[X-Kirsch]\nLink=api\n"
+    )
+    for text in ("the page", "another page"):
+        (folder.path / "page/index.html").write_text(text)
+        folder.kirsch("up", "-d", ".")
+        # It has no Health=, so it is ready once it runs.
+        eventually(lambda text=text: page_or_none(f"http://127.0.0.1:{port}") == text, what=text)
+    told = folder.podman("ps", "--format", "{{.Image}} {{.Names}}")
+    names = dict(line.split() for line in told.splitlines())
+    (web,) = [name for image, name in names.items() if image.startswith("localhost/page:k-")]
+    script = "import urllib.request as r; print(r.urlopen('http://api:9000').status)"
+    assert folder.podman("exec", web, "python3", "-c", script) == "200\n"
+    assert folder.podman("exec", names[folder.image], "cat", "/run/secrets/key")
+    folder.kirsch("down", ".")
+    assert not folder.podman("ps", "--all", "--quiet")
+    assert folder.podman("network", "ls", "--format", "{{.Name}}") == "podman\n"
+    assert not folder.podman("secret", "ls", "--quiet")
+
+
+class User:
+    """A user of this computer, made for a test."""
+
+    def __init__(self, name: str) -> None:
+        subprocess.run(["useradd", "--create-home", name], check=True, capture_output=True)
+        self.account = pwd.getpwnam(name)
+        self.home = Path(self.account.pw_dir)
+        self.runtime = Path(f"/run/user/{self.account.pw_uid}")
+        self.runtime.mkdir(mode=0o700, parents=True)
+        os.chown(self.runtime, self.account.pw_uid, self.account.pw_gid)
+        self.before = ("runuser", "-u", name, "--")
+        self.environment = {
+            "HOME": str(self.home),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            # Its Python may be another of the same version.
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "LANG": "C.UTF-8",
+        }
+
+    def python(self) -> str | None:
+        """A Python of our version that this user can run, with kirsch."""
+        for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+            tried = [*self.before, python, "-P", "-c", "import kirsch.cluster.daemon"]
+            if subprocess.run(tried, env=self.environment, cwd="/", capture_output=True).returncode == 0:
+                return python
+        return None
+
+    def folder(self) -> Folder:
+        python = self.python()
+        if python is None:
+            pytest.skip("needs a Python, and a tree, that every user may read")
+        os.chmod(self.home, 0o755)
+        path = self.home / "app"
+        path.mkdir()
+        os.chown(path, self.account.pw_uid, self.account.pw_gid)
+        kirsch = (python, "-P", "-m", "kirsch.cli.main")
+        return Folder(path, self.environment, "localhost/base:1", kirsch, self.before)
+
+    def remove(self) -> None:
+        if pid := owner(self.home / "app/.kirsch"):
+            os.kill(pid, signal.SIGTERM)
+            ended(pid, 60)
+        # podman's pause process ends by it.
+        for words in (["system", "reset", "--force"], ["system", "migrate"]):
+            command = [*self.before, "podman", *words]
+            subprocess.run(command, env=self.environment, cwd="/", timeout=60, capture_output=True)
+        subprocess.run(["userdel", "--remove", self.account.pw_name], check=True, capture_output=True)
+        shutil.rmtree(self.runtime)
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    if not all(map(shutil.which, ("newuidmap", "slirp4netns", "useradd"))):
+        pytest.skip("needs uidmap, slirp4netns and useradd")
+    devices = [Path("/dev/net/tun"), Path("/dev/fuse")]
+    modes = {device: device.stat().st_mode & 0o777 for device in devices if device.exists()}
+    made = User(f"kirsch-{uuid.uuid4().hex[:6]}")
+    try:
+        for device in modes:
+            # As udev has them.
+            device.chmod(0o666)
+        yield made
+    finally:
+        for device, mode in modes.items():
+            device.chmod(mode)
+        made.remove()

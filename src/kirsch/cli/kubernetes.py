@@ -71,6 +71,8 @@ def up_on(application: "Application", options: Options) -> int:
 
 def _carry_out(target: "Kubernetes", name: str, release: "Release", options: Options) -> None:
     """Apply a release, remove what it has no more, and wait until it is ready if that is asked for."""
+    from kirsch.cluster.model.kubernetes import WORKLOADS
+
     if not release.done:
         target.keep(name, release)
     target.apply(release.objects)
@@ -79,7 +81,8 @@ def _carry_out(target: "Kubernetes", name: str, release: "Release", options: Opt
         target.keep(name, replace(release, state="submitted"))
     if getattr(options, "detach", False) or getattr(options, "no_block", False):
         return
-    shown = Progress(sys.stdout, [each["metadata"]["name"] for each in release.objects])
+    names = [each["metadata"]["name"] for each in release.objects if each["kind"] in WORKLOADS]
+    shown = Progress(sys.stdout, names)
     target.await_ready(release.objects, options.timeout, shown.step)
     if not release.done:
         target.keep(name, replace(release, state="done"))

@@ -18,13 +18,21 @@ from kirsch.cli.completion import clusters, folders
 from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.journal import printable
 from kirsch.cli.names import machine_names, reasons_of
-from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress
+from kirsch.cli.output import PROGRESS, Flood, Lines, Palette, Progress, Steps
 from kirsch.cli.releases import explained, has_commands, listed, note_of, wait
 from kirsch.cli.values import YES, confirm, timeout
 from kirsch.cli.verb import REPORT, Options, argument, flag, option, verb
 from kirsch.cluster.api.client import UNITS, Client, ClientError, applied
 from kirsch.cluster.application import Application, load
-from kirsch.cluster.application.embedded import Embedded, EmbeddedError, ended, launch, owner, running
+from kirsch.cluster.application.embedded import (
+    Embedded,
+    EmbeddedError,
+    ended,
+    launch,
+    owner,
+    running,
+    socket_path,
+)
 from kirsch.cluster.application.plan import Now, Plan, interruptions, known_units, plan, steps_of
 from kirsch.cluster.engine.placement import NO_MACHINE
 from kirsch.cluster.provision.endpoint import KUBERNETES
@@ -77,7 +85,7 @@ NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|
         "--detach",
         help="return once all is ready, and leave it running; on a cluster, once all is submitted",
     ),
-    flag("--dry-run", help="say what would be done, and do nothing; with --on images are built"),
+    flag("--dry-run", help="say what would be done, and do nothing but build images"),
     option("-m", "--message", metavar="TEXT", help="why, for the history", default=""),
     flag("--now", help="take the place of a release that is under way"),
     flag("--exit-on-failure", help="stop everything where a unit fails while it starts"),
@@ -132,6 +140,7 @@ def bring_up(
     if getattr(options, "json", False) and client is None and not (options.detach or options.dry_run):
         raise Misuse("--json goes with -d, --on or --dry-run: in the foreground units' lines are printed")
     if client is not None:
+        application = _with_images(application)
         dry = options.dry_run
         return _dry_run(application, client, options) if dry else _update(application, client, options)
     if getattr(options, "dry_run", False):
@@ -149,6 +158,7 @@ def bring_up(
         if embedded.user:
             print(f"It runs as {embedded.user}, the owner of its folder.", flush=True)
         _warn(application, embedded)
+        application = _with_images(application)
         started, number = apply(embedded.client, application, note_of(options))
         if number is not None and has_commands(embedded.client, application.name, number):
             _await_release(embedded.client, application, number, started, options.timeout, {})
@@ -187,6 +197,23 @@ def bring_up(
         raise Failure(f"kirschd was killed; {application.state / 'kirschd.log'} may say why")
     print(f"{application.name} was stopped by `kirsch down`")
     return 0
+
+
+def _with_images(application: Application) -> Application:
+    """Build the images of its containers for a kirschd that runs; the same application with those."""
+    boxed = (is_boxed(UnitFile.parse(text, n), UnitName.parse(n)) for n, text in application.units.items())
+    if not any(boxed):
+        return application
+    if socket_path(application.state).stat().st_uid != os.geteuid():
+        print("warning: no image is built: the folder's owner has images of their own", file=sys.stderr)
+        return application
+    from kirsch.cli.image import failures_shown
+    from kirsch.cluster.application.build import with_images
+    from kirsch.cluster.provision.command import Runner
+
+    steps = Steps(sys.stdout)
+    with failures_shown(steps):
+        return with_images(application, Runner(), steps)
 
 
 def _warn(application: Application, embedded: Embedded) -> None:

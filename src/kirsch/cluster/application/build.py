@@ -1,12 +1,12 @@
 """The images of an application: what each is made of, made in order, and known by content."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kirsch.cluster.application import Application
-from kirsch.cluster.application.pin import named
+from kirsch.cluster.application.pin import named, pinned
 from kirsch.cluster.application.plan import Image, images_of
 from kirsch.cluster.image.base import own_folder
 from kirsch.cluster.image.build import build, inspected, planned
@@ -17,6 +17,7 @@ from kirsch.cluster.image.store import Image as Listed
 from kirsch.cluster.image.store import images as listing
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.steps import Show
+from kirsch.unit import UnitFile, UnitName, is_boxed
 
 # Seconds from which a step of a build is worth a line.
 LONG = 2.0
@@ -31,11 +32,12 @@ class Recipe:
     file: Path | None = None
 
 
-def recipes(application: Application) -> list[Recipe]:
+def recipes(application: Application, names: Iterable[Reference] | None = None) -> list[Recipe]:
     """Return the images to build for an application, each after what it begins with; not an image that nobody
-    says how to build. Raises ImageError."""
+    says how to build. With `names` those, and what they begin with. Raises ImageError."""
     found: dict[Reference, Recipe] = {}
-    for name in [*images_of(application), *map(Reference.parse, application.images)]:
+    every = [*images_of(application), *map(Reference.parse, application.images)]
+    for name in every if names is None else names:
         _add(name, application, found, ())
     return list(found.values())
 
@@ -67,7 +69,30 @@ def _recipe(name: Reference, application: Application) -> Recipe | None:
 
 def made(application: Application, runner: Runner, show: Show) -> dict[Reference, Image]:
     """Build what has changed, and say of each image that units name what it is. Raises ProvisionError."""
-    wanted = recipes(application)
+    there = _built(recipes(application), runner, show)
+    return {name: _image(name, application, there, runner) for name in images_of(application)}
+
+
+def with_images(application: Application, runner: Runner, show: Show) -> Application:
+    """Build what has changed of the images that containers run here; the same application, whose containers
+    name them by content: a changed image is a changed unit. Raises ProvisionError."""
+    boxed = {
+        unit: text
+        for unit, text in application.units.items()
+        if is_boxed(UnitFile.parse(text, unit), UnitName.parse(unit))
+    }
+    wanted = recipes(application, images_of(replace(application, units=boxed)))
+    if not wanted:
+        return application
+    there = _built(wanted, runner, show)
+    known = {each.name: there[str(each.name)].content for each in wanted}
+    at = {name: name.tagged(content) for name, content in known.items() if content}
+    named_by_content = {unit: pinned(text, at, application.images) for unit, text in boxed.items()}
+    return replace(application, units={**application.units, **named_by_content})
+
+
+def _built(wanted: Iterable[Recipe], runner: Runner, show: Show) -> Mapping[str, Listed]:
+    """Build what has changed; the images of this computer then."""
     there = _there(runner)
     for recipe in wanted:
         plan = planned(recipe.folder, [str(recipe.name)], {}, file=recipe.file)
@@ -82,7 +107,7 @@ def made(application: Application, runner: Runner, show: Show) -> dict[Reference
         show.done(step, time.monotonic() - began)
         there = _there(runner)
         keep(plan, fingerprint, built, {name: image.id for name, image in there.items()})
-    return {name: _image(name, application, there, runner) for name in images_of(application)}
+    return there
 
 
 def _there(runner: Runner) -> dict[str, Listed]:
