@@ -40,7 +40,7 @@ test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 # What takes minutes each: 24 rounds of faults, more examples for hypothesis, 10,000 simulated clusters, all of
 # Autobahn, guided fuzzing.
 soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	@sh scripts/debian catatonit krb5-kdc krb5-admin-server pgbackrest postgresql
+	@sh scripts/debian catatonit krb5-kdc krb5-admin-server pgbackrest postgresql uidmap slirp4netns nodejs
 	KIRSCH_SOAK=1 $(PYTEST) -m "soak or hypothesis" $(PYTEST_ARGS)
 	KIRSCH_PURE=1 $(PYTEST) -m "not slow and not soak" $(PYTEST_ARGS) packages/kirsch-websocket
 	$(MAKE) simulation SEEDS=10000

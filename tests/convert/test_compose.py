@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kirsch.cli.convert import of_compose
+from kirsch.cli.errors import Failure
 from kirsch.cluster.application import load
 from kirsch.cluster.convert.compose import ComposeError, env_files, read, variables
 from kirsch.cluster.runtime.command_line import expand_variables
@@ -221,6 +223,37 @@ def test_a_variable_of_the_container_is_not_systemds():
     assert expand_variables(tuple(words), {"A": "ours"}) == ["sh", "-c", "echo ${A} $", "$B", "$$"]
 
 
+def test_configs_are_mounted_or_written():
+    made = read(
+        """
+services:
+  web:
+    image: x
+    configs: [page, {source: proxy, target: /etc/proxy.cfg}, {source: elsewhere}]
+configs:
+  page: {content: "hello ${NAME}\\n"}
+  proxy: {file: proxy.cfg}
+  elsewhere: {external: true}
+""",
+        environment={"NAME": "you"},
+    )
+    assert made.files["configs/page"] == "hello you\n"
+    volumes = [line for line in lines(made, "web.container") if line.startswith("Volume=")]
+    assert volumes == ["Volume=./configs/page:/page:ro", "Volume=./proxy.cfg:/etc/proxy.cfg:ro"]
+    assert made.remarks == ("compose.yaml:5: web: the config elsewhere has neither file nor content here",)
+
+
+def test_a_service_is_found_by_its_other_names():
+    made = read("""
+services:
+  web: {image: x, environment: {DATABASE: "main-db:5432", CACHE: fast}}
+  db: {image: x, networks: {back: {aliases: [main-db]}}}
+  redis: {image: x, container_name: fast}
+""")
+    links = [line for line in lines(made, "web.container") if line.startswith("Link=")]
+    assert links == ["Link=db:main-db", "Link=redis:fast"]
+
+
 def test_an_extended_service_keeps_what_it_does_not_change():
     made = read(FILES["extends"])
     assert {"Image=example/base", "Environment=LEVEL=info", "Environment=MODE=api"} <= set(
@@ -277,6 +310,12 @@ def test_variables_have_the_values_that_compose_gives_them(text, value):
     assert f"Environment=V={value}" in lines(made, "web.container")
 
 
+def test_a_variable_without_a_value_is_told():
+    made = read("services: {web: {image: x, environment: {A: , B: ''}}}")
+    assert "Environment=B=" in lines(made, "web.container")
+    assert made.remarks == ("compose.yaml:1: web: A has no value here: write one into the unit",)
+
+
 def test_files_of_variables():
     text = "services: {web: {image: x, env_file: [a.env, {path: b.env}]}}"
     assert env_files(text) == ["a.env", "b.env"]
@@ -300,6 +339,33 @@ def test_whatever_a_value_is_it_comes_back_as_it_was(value):
 def test_no_text_breaks_it(text):
     with contextlib.suppress(ComposeError):
         read(text)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_people_write_is_of_the_specifications_schema(name, tmp_path):
+    pytest.importorskip("check_jsonschema")
+    (tmp_path / "compose.yaml").write_text(FILES[name])
+    assert of_compose(tmp_path / "compose.yaml").files
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("services:\n  web:\n    image: x\n    prots: ['80:80']\n", "4: services.web: "),
+        (
+            "services:\n  web:\n    image: x\n    healthcheck:\n      retries: []\n",
+            "5: services.web.healthcheck.retries: [] is",
+        ),
+        ("services:\n  web: {image: x}\nvolums: {}\n", "3: $: 'volums' does not match"),
+    ],
+)
+def test_what_the_schema_refuses_is_one_line_that_says_where(text, words, tmp_path):
+    pytest.importorskip("check_jsonschema")
+    (tmp_path / "compose.yaml").write_text(text)
+    with pytest.raises(Failure) as caught:
+        of_compose(tmp_path / "compose.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'compose.yaml'}:{words}")
+    assert "\n" not in str(caught.value)
 
 
 class TestCommand:

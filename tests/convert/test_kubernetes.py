@@ -454,6 +454,17 @@ class TestCommand:
         ]
         assert "note: lb: an Ingress takes HAProxy's place" in done.stderr
 
+    def test_a_kustomization_names_the_files(self, tmp_path):
+        words = ("kubernetes", "--kustomize", EXAMPLES / "notes", "--registry", "registry.example:5000/team")
+        done = self.run(*words, "--tag", "v1", "-o", tmp_path)
+        assert done.returncode == 0, done.stderr
+        made = yaml.safe_load((tmp_path / "kustomization.yaml").read_text())
+        there = sorted(path.name for path in tmp_path.iterdir())
+        assert sorted([*made["resources"], "kustomization.yaml"]) == there
+        assert {"name": "registry.example:5000/team/notes", "newTag": "v1"} in made["images"]
+        done = self.run("kubernetes", "--kustomize", EXAMPLES / "notes")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
     def test_on_standard_output(self, tmp_path):
         done = self.run("kubernetes", EXAMPLES / "location")
         assert [each["kind"] for each in yaml.safe_load_all(done.stdout)] == ["Deployment", "Service"]

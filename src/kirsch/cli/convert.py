@@ -2,12 +2,15 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kirsch.cli.completion import files
-from kirsch.cli.errors import Failure
+from kirsch.cli.errors import Failure, Misuse
 from kirsch.cli.verb import REPORT, Noun, Options, argument, flag, option
 from kirsch.cluster.api.client import UNITS, unit_path
 from kirsch.cluster.application import Application, load
@@ -32,6 +35,7 @@ import_ = Noun("import")
     ),
     option("--tag", metavar="TAG", help="the tag of the application's own images (latest)", default="latest"),
     flag("--with-secrets", help="write the values too that `kirsch up` has for secrets here"),
+    flag("--kustomize", help="write kustomization.yaml too, for kubectl apply -k"),
     flag("--haproxy", help="run a balancer's HAProxy; without it an Ingress takes its place"),
     OUTPUT,
     REPORT,
@@ -43,7 +47,10 @@ import_ = Noun("import")
 def kubernetes(options: Options) -> int:
     """Write the objects, and say what could not be carried over."""
     from kirsch.cluster.convert.kubernetes import export as exported
+    from kirsch.cluster.convert.kubernetes import kustomization
 
+    if options.kustomize and options.output is None:
+        raise Misuse("--kustomize goes with -o FOLDER: a kustomization names files")
     application = load(Path(options.directory), cluster=True)
     made = exported(
         application,
@@ -53,7 +60,10 @@ def kubernetes(options: Options) -> int:
         secrets=_values(application) if options.with_secrets else None,
         balancers=_configurations(application) if options.haproxy else None,
     )
-    _give(options, made.files, made.remarks, options.output, private=options.with_secrets)
+    files = dict(made.files)
+    if options.kustomize:
+        files["kustomization.yaml"] = kustomization(made, options.tag)
+    _give(options, files, made.remarks, options.output, private=options.with_secrets)
     return 0
 
 
@@ -125,7 +135,8 @@ def units(options: Options) -> int:
     REPORT,
     text="kirsch.toml and a .container for each service are written. Variables have their values from the "
     "environment and .env. What is not carried over is told with its line. Containers run here, by "
-    "podman, or on a cluster: kirsch up --on CLUSTER.",
+    "podman, or on a cluster: kirsch up --on CLUSTER. With kirsch[compose] the file is held to the compose "
+    "specification's schema first.",
     example="kirsch import compose",
 )
 def compose(options: Options) -> int:
@@ -154,9 +165,25 @@ def of_compose(file: Path, profiles: Sequence[str] = ()) -> Converted:
             environment=converter.variables(there) | dict(os.environ),
             env_files={name: _text(path) for name, path in named.items() if path.is_file()},
             profiles=profiles,
+            validate=_faults if find_spec("check_jsonschema") else None,
         )
     except converter.ComposeError as error:
         raise Failure(str(error)) from None
+
+
+def _faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the compose specification's schema finds wrong: paths, and words. Raises Failure."""
+    command = [sys.executable, "-P", "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*command, "--output-format", "json", "-"],
+        input=json.dumps(document, default=str), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    try:
+        errors = json.loads(done.stdout)["errors"]
+        return [(each["path"], " ".join(each["message"].split())) for each in errors]
+    except (ValueError, LookupError):
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise Failure(f"check-jsonschema: {said[-1]}") from None
 
 
 @import_.verb(

@@ -6,7 +6,7 @@ Follows the compose specification; whatever is not carried over is told with its
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ SILENT = frozenset(
         "build",
         "cap_add",
         "command",
+        "configs",
         "container_name",
         "depends_on",
         "deploy",
@@ -78,6 +79,12 @@ _PORT = re.compile(
 )
 
 
+# A step of a JSON path: .key, [number], ['key'].
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
+# Something that a schema finds wrong: its JSON path, and words.
+Fault = tuple[str, str]
+
+
 class ComposeError(Exception):
     """A compose file that cannot be read; the message names the file and the line."""
 
@@ -96,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
 for _tag, _pattern, _first in (
     ("merge", r"<<", "<"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
@@ -141,6 +148,9 @@ class _Import:
     file: str
     services: Mapping[str, Table]
     name: str
+    # Definitions of configs, and the files of those whose text stands in the compose file.
+    configs: Mapping[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
     def remark(self, where: Table, key: str, words: str) -> None:
@@ -155,14 +165,21 @@ def read(
     environment: Mapping[str, str] | None = None,
     env_files: Mapping[str, str] | None = None,
     profiles: Collection[str] = (),
+    validate: Callable[[Mapping[str, Any]], Sequence[Fault]] | None = None,
 ) -> Converted:
     """Return the application that a compose file describes. Raises ComposeError.
 
     `environment` gives variables their values ($NAME, ${NAME:-default}); `env_files` has the texts of files
-    that `env_file` names, by that name; `folder` names the application where the file does not.
+    that `env_file` names, by that name; `folder` names the application where the file does not; `validate`
+    returns what the compose specification's schema finds wrong.
     """
     document = _load(text, file)
     values = _interpolated(document, environment or {}, file)
+    if faults := validate(values) if validate else ():
+        # The innermost one says most: a service with a wrong key inside it is wrong as a whole too.
+        path, words = max(faults, key=lambda fault: len(_STEP.findall(fault[0])))
+        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ComposeError(f"{file}:{_line(values, path, words)}: {path.removeprefix('$.')}: {words}{more}")
     services = values.get("services")
     if not isinstance(services, Table) or not services:
         raise ComposeError(f"{file}: there are no services in it")
@@ -178,8 +195,9 @@ def read(
         if not service.get("profiles") or set(service["profiles"]) & set(profiles)
     }
     name = re.sub(r"[^a-z0-9-]+", "-", str(values.get("name") or folder).lower()).strip("-") or "application"
-    made = _Import(file, chosen, name)
-    for key in values.keys() - {"services", "version", "name", "volumes", "networks", "secrets"}:
+    configs = values.get("configs")
+    made = _Import(file, chosen, name, configs if isinstance(configs, Table) else Table())
+    for key in values.keys() - {"services", "version", "name", "volumes", "networks", "secrets", "configs"}:
         if not key.startswith("x-"):
             made.remark(values, key, f"{key} is not carried over")
     for left in resolved.keys() - chosen.keys():
@@ -192,7 +210,7 @@ def read(
         s for service in chosen.values() for s in _sources(service.get("secrets", []))
     ):
         made.remarks.append(f"set the secret {secret}: kirsch secret set {secret}")
-    return Converted(files, tuple(made.remarks))
+    return Converted(files | made.files, tuple(made.remarks))
 
 
 def _load(text: str, file: str) -> Table:
@@ -206,6 +224,21 @@ def _load(text: str, file: str) -> Table:
     if not isinstance(document, Table):
         raise ComposeError(f"{file}: this is no compose file: it has no mapping with services")
     return document
+
+
+def _line(document: Table, path: str, words: str) -> int:
+    """Return the line of a JSON path, or of a key in it that the words name."""
+    value: Any = document
+    line = 1
+    for key, number, quoted in _STEP.findall(path):
+        if isinstance(value, Table):
+            line = value.lines.get(key or quoted, line)
+            value = value.get(key or quoted)
+        elif isinstance(value, list) and number and int(number) < len(value):
+            value = value[int(number)]
+    named = re.findall(r"'([^']+)'", words)
+    found = [value.lines[name] for name in named if name in value.lines] if isinstance(value, Table) else []
+    return found[-1] if found else line
 
 
 def env_files(text: str, file: str = "compose.yaml") -> list[str]:
@@ -335,6 +368,7 @@ def _unit(made: _Import, name: str, env_files: Mapping[str, str]) -> _Unit:
     _environment(made, name, env_files, unit)
     _ports(made, name, unit)
     _volumes(made, name, unit)
+    _configs(made, name, unit)
     _health(made, service, unit)
     _links(made, name, unit)
     _resources(made, name, unit)
@@ -447,6 +481,26 @@ def _volumes(made: _Import, name: str, unit: _Unit) -> None:
         unit.options.append("Sticky=yes")
 
 
+def _configs(made: _Import, name: str, unit: _Unit) -> None:
+    """Files of configuration: mounted from where they are, or written if the compose file has their text."""
+    service = made.services[name]
+    for each in service.get("configs") or ():
+        source = _sources([each])[0]
+        target = str(each.get("target") or "") if isinstance(each, Mapping) else ""
+        config = made.configs.get(source)
+        config = config if isinstance(config, Mapping) else {}
+        if "content" in config:
+            path = f"./configs/{source}"
+            made.files[path.removeprefix("./")] = str(config["content"])
+        elif "file" in config:
+            file = str(config["file"])
+            path = file if file.startswith((".", "/")) else f"./{file}"
+        else:
+            made.remark(service, "configs", f"{name}: the config {source} has neither file nor content here")
+            continue
+        unit.container.append(f"Volume={_escaped(path)}:{_escaped(target or f'/{source}')}:ro")
+
+
 def _health(made: _Import, service: Table, unit: _Unit) -> None:
     check = service.get("healthcheck")
     if not isinstance(check, Mapping):
@@ -477,9 +531,11 @@ def _links(made: _Import, name: str, unit: _Unit) -> None:
         [str(value) for _, value in _pairs(service.get("environment"))] + [str(service.get("command", ""))]
     )
     for other in made.services:
-        named = re.search(rf"(?<![\w.-]){re.escape(other)}(?![\w-])", said)
-        if other != name and named and not _depends(made, other, name):
-            wanted.setdefault(other, None)
+        if other == name or _depends(made, other, name):
+            continue
+        for alias in (other, *_aliases(made.services[other])):
+            if re.search(rf"(?<![\w.-]){re.escape(alias)}(?![\w-])", said):
+                wanted.setdefault(other if alias == other else f"{other}:{alias}", None)
     for each in wanted:
         target, _, alias = each.partition(":")
         if target not in made.services:
@@ -493,6 +549,16 @@ def _links(made: _Import, name: str, unit: _Unit) -> None:
             made.remark(
                 service, "depends_on", f"{name}: {target} is to have ended before; run it by `kirsch run`"
             )
+
+
+def _aliases(service: Table) -> list[str]:
+    """Names, beside its own, at which a service's networks know it."""
+    networks = service.get("networks")
+    given = networks.values() if isinstance(networks, Mapping) else ()
+    found = [str(alias) for each in given if isinstance(each, Mapping) for alias in each.get("aliases") or ()]
+    return list(
+        dict.fromkeys([*found, *([str(service["container_name"])] if service.get("container_name") else [])])
+    )
 
 
 def _depends(made: _Import, name: str, on: str, above: tuple[str, ...] = ()) -> bool:

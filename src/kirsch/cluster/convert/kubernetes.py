@@ -22,7 +22,7 @@ from kirsch.cluster.convert.service import (
     services_of,
     with_servers,
 )
-from kirsch.cluster.model.kubernetes import LABEL, MANAGED_BY, MANAGER, PART_OF, Object
+from kirsch.cluster.model.kubernetes import LABEL, MANAGED_BY, MANAGER, PART_OF, WORKLOADS, Object
 from kirsch.unit import Policy
 from kirsch.unit.name import uses_instance
 from kirsch.unit.release import read_policy
@@ -94,6 +94,22 @@ def export(
             files[f"{name}.yaml"] = text
     every = tuple(each for found in objects.values() for each in found)
     return Converted(files, tuple(remark for told in remarks.values() for remark in told), every)
+
+
+def kustomization(made: Converted, tag: str) -> str:
+    """Return kustomization.yaml for exported files: each is a resource, the application's own images have a
+    tag to be changed."""
+    pods = [each["spec"] for each in made.objects if each["kind"] in WORKLOADS]
+    pods += [each["spec"]["jobTemplate"]["spec"] for each in made.objects if each["kind"] == "CronJob"]
+    images = [each["image"] for pod in pods for each in pod["template"]["spec"]["containers"]]
+    own = sorted({image.removesuffix(f":{tag}") for image in images if image.endswith(f":{tag}")})
+    document: Object = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(made.files),
+        "images": [{"name": name, "newTag": tag} for name in own],
+    }
+    return _text([{key: value for key, value in document.items() if value}], [])
 
 
 class _Context:
