@@ -192,6 +192,23 @@ class TestTwoWindows:
         bob.should_show("Hello")
         expect(bob.page.locator("#typing")).to_have_text("")
 
+    def test_who_has_read_the_last_message(self, pair, window, room):
+        ada, bob, cy = (window(pair[at], name, room) for at, name in ((0, "Ada"), (1, "Bob"), (1, "Cy")))
+        below = ada.page.locator("#typing")
+        bob.enter("kitchen")
+        ada.say("Are you there?")
+        expect(below).to_have_text("Read by Cy")
+        bob.enter(room)
+        expect(below).to_have_text("Read by Bob and Cy")
+        # Whose message is the last asks; a window that comes anew hears it again.
+        expect(bob.page.locator("#typing")).to_have_text("")
+        ada.page.reload()
+        ada.should_be_connected()
+        expect(below).to_have_text("Read by Bob and Cy")
+        cy.say("Yes.")
+        expect(cy.page.locator("#typing")).to_have_text("Read by Ada and Bob")
+        expect(below).to_have_text("")
+
     def test_one_who_comes_later_hears_what_was_said(self, pair, window, room):
         ada = window(pair[0], "Ada", room)
         for text in ("one", "two", "three"):

@@ -174,10 +174,12 @@ function changed(channel, what, detail) {
       if (detail.own) showPending();
     } else if (what === "presence") {
       showPeopleSoon();
-    } else if (what !== "typing") {
+      // Who has come is told how far this one has read.
+      readCurrent();
+    } else if (what !== "typing" && what !== "read") {
       showAll();
     }
-    if (said || what === "typing") showTyping(current.typists(client.client));
+    if (said || what === "typing" || what === "read" || what === "presence") showBelow();
   }
   if (said) showNews(channel);
 }
@@ -200,8 +202,12 @@ function showAll() {
   showEmpty();
   showPending();
   showPeopleSoon();
-  showTyping(current.typists(client.client));
+  showBelow();
   showSide();
+}
+
+function showBelow() {
+  showTyping(current.typists(client.client), current.readers());
 }
 
 function showEmpty() {
@@ -373,6 +379,6 @@ byId("scroll").addEventListener("scroll", () => {
     showSide();
   }
 });
-setInterval(() => current && showTyping(current.typists(client.client)), 1000);
+setInterval(() => current && showBelow(), 1000);
 
 start();

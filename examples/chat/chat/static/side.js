@@ -74,9 +74,15 @@ export function showPeople(known, count, own) {
   if (people.length > SHOWN) byId("people").append(make("li", "muted", `and ${people.length - SHOWN} more`));
 }
 
-/** Who is typing. */
-export function showTyping(names) {
+/** Who is typing, or else who has read the last message. */
+export function showTyping(names, readers) {
   const [first, second] = names;
-  const text = names.length > 2 ? "Several people are typing …" : names.length === 2 ? `${first} and ${second} are typing …` : first ? `${first} is typing …` : "";
+  const text = names.length > 2 ? "Several people are typing …" : names.length === 2 ? `${first} and ${second} are typing …` : first ? `${first} is typing …` : read(readers);
   if (byId("typing").textContent !== text) byId("typing").textContent = text;
+}
+
+function read(names) {
+  const [first, second] = [...names].sort(order.compare);
+  if (names.length > 2) return `Read by ${names.length} people`;
+  return second ? `Read by ${first} and ${second}` : first ? `Read by ${first}` : "";
 }

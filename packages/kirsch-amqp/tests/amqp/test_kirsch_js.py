@@ -1,4 +1,4 @@
-"""kirsch.js in Chromium, against a Bridge on CherryPy."""
+"""kirsch.js in Chromium, and in one story in Firefox, against a Bridge on CherryPy."""
 
 import contextlib
 import time
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.amqp.applications import Application
+from tests.amqp.firefox import Firefox
 from tests.amqp.rabbit import Rabbit
 from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
@@ -315,3 +316,34 @@ def test_older_messages_come_by_pages(rabbit, browser):
         # One at a time.
         outcomes = page.evaluate("Promise.all([room.history(), room.history()].map(outcome))")
         assert outcomes == ["sent", "busy"]
+
+
+@pytest.mark.timeout(240)
+def test_pages_in_firefox_meet_come_back_and_read_what_was_said(pages, tmp_path):
+    with Firefox(tmp_path) as firefox:
+        ada, bob = firefox.open(pages.url), firefox.open(pages.url)
+        for page, name in ((ada, "Ada"), (bob, "Böb 😀")):
+            page.wait_for_function("window.there")
+            page.evaluate(f"void begin({{ name: {name!r} }})")
+            page.evaluate("void enter('fox', { last: 2 })")
+            page.wait_for_function("room.joined")
+        ada.wait_for_function("[...room.members.values()].sort().join() === 'Ada,Böb 😀'")
+        assert ada.evaluate("outcome(room.send({ text: 'hello ✓' }))") == "sent"
+        bob.wait_for_function("room.said.length === 1 && room.said[0].text === 'hello ✓'")
+        bob.evaluate("void room.signal('typing')")
+        ada.wait_for_function("room.signals.join() === 'Böb 😀,typing'")
+        # The network is gone, and what is said meanwhile goes when it is back, once and in order.
+        ada.evaluate("void Array.from({ length: 20 }, (_, n) => room.send(n + 1))")
+        pages.cut()
+        for page in (ada, bob):
+            page.wait_for_function("states.includes('waiting')")
+            page.wait_for_function("client.state === 'open' && room.said.length === 21")
+            assert page.evaluate("[room.said.slice(1), room.gaps]") == [list(range(1, 21)), 0]
+        late = firefox.open(pages.url)
+        late.wait_for_function("window.there")
+        late.evaluate("void begin({ name: 'Late' })")
+        late.evaluate("void enter('fox', { last: 2 })")
+        late.wait_for_function("room.said.join() === '19,20'")
+        older = late.evaluate("room.history(3).then(({ messages }) => messages.map(({ data }) => data))")
+        assert older == [16, 17, 18]
+        assert late.evaluate("outcome(room.send('x'.repeat(70000)))") == "too-large"
