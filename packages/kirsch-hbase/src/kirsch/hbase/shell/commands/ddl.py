@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from kirsch.hbase.errors import HBaseError
+from kirsch.hbase.quota import Quota
 from kirsch.hbase.schema import Family, Schema
 from kirsch.hbase.shell import schema
 from kirsch.hbase.shell.answers import Facts, Grid, Names
 from kirsch.hbase.shell.command import CommandError, UsageError, command
+from kirsch.hbase.shell.commands.quotas import statement
 from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, data, family_text, many, shown, table_name, text
 
@@ -143,27 +145,28 @@ def describe(session: Session, table: Any) -> Facts:
     coprocessors = {f"{schema.COPROCESSOR}${n}": spec for n, spec in enumerate(found.coprocessors, 1)}
     settings = _sorted({**found.attributes, **found.configuration, **coprocessors})
     quotas = _quotas(session, name)
-    # The statement can be pasted back.
+    # The statements can be pasted back.
     hashes = [_hash(settings, schema.TABLE)] if settings else []
     hashes += [_hash(family, {"NAME": None, **schema.FAMILY}) for family in families]
     lines = [
         f"Table {name} is {'enabled' if enabled else 'disabled'}",
         ",\n  ".join([f"create {_quoted(name)}", *hashes]),
-        *(f"Quota: {quota}" for quota in quotas),
+        *map(statement, quotas),
     ]
     facts = {
         "TABLE": name,
         "ENABLED": enabled,
         "ATTRIBUTES": settings,
         "FAMILIES": families,
-        "QUOTAS": quotas,
+        "QUOTAS": [quota.text for quota in quotas],
     }
     return Facts(facts, "\n".join(lines))
 
 
-def _quotas(session: Session, table: str) -> list[str]:
+def _quotas(session: Session, table: str) -> list[Quota]:
     try:
-        return [quota.text for quota in session.connection.admin.quotas.list(table=re.escape(table))]
+        found: list[Quota] = session.connection.admin.quotas.list(table=re.escape(table))
+        return found
     except HBaseError:
         return []  # Quotas are off, or for administrators only.
 

@@ -4,13 +4,16 @@ import re
 from typing import Any, cast
 
 from kirsch.hbase.names import table_name
-from kirsch.hbase.quota import ALL_SERVERS, TYPES, Quotas, Unit
+from kirsch.hbase.quota import ALL_SERVERS, TYPES, Quota, Quotas, Unit, Whose
 from kirsch.hbase.shell.answers import Grid
 from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.commands.rows import rows
 from kirsch.hbase.shell.session import Session, text
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+# What a throttle counts, as a limit is written.
+COUNTED = {"NUMBER": "req", "CAPACITY_UNIT": "CU"}
+_SCOPE = re.compile(r"\bSCOPE => (\w+)")
 _RATE = re.compile(r"(\d+)(req|CU|[BKMGTP])/(sec|min|hour|day)", re.I)
 _SIZE = re.compile(r"(\d+)\s*([BKMGTP]?)B?", re.I)
 
@@ -147,7 +150,7 @@ def _rate(limit: str, kind: str) -> tuple[int, str, Unit]:
     if kind not in ("READ", "WRITE", "REQUEST"):
         raise CommandError(f"there is no THROTTLE_TYPE {kind}: there are READ, WRITE and REQUEST")
     number, unit = int(match.group(1)), match.group(2).lower()
-    what = {"req": "NUMBER", "cu": "CAPACITY_UNIT"}.get(unit, "SIZE")
+    what = next((what for what, written in COUNTED.items() if written.lower() == unit), "SIZE")
     if what == "SIZE":
         number *= UNITS[unit.upper()]
     return number, f"{kind}_{what}", cast(Unit, match.group(3).lower())
@@ -159,6 +162,40 @@ def bytes_of(size: str) -> int:
     if match is None:
         raise CommandError(f"{size or 'nothing'} is no size: write 500M, 1G, 2T …")
     return int(match.group(1)) * UNITS[match.group(2).upper()]
+
+
+def statement(quota: Quota) -> str:
+    """Return the statement that sets a quota."""
+    owner = ", ".join(f"{key} => '{value}'" for key, value in _owner(quota.whose).items())
+    if quota.type == "SPACE":
+        return f"set_quota TYPE => SPACE, {owner}, LIMIT => '{_size(quota.limit)}', POLICY => {quota.unit}"
+    if quota.type not in TYPES:
+        return f"set_quota {owner}, GLOBAL_BYPASS => true"
+    kind, _, counted = quota.type.partition("_")
+    limit = f"{quota.limit}{COUNTED[counted]}" if counted in COUNTED else _size(quota.limit)
+    throttle = "" if kind == "REQUEST" else f"THROTTLE_TYPE => {kind}, "
+    cluster = (match := _SCOPE.search(quota.text)) is not None and match[1] == "CLUSTER"
+    scope = ", SCOPE => CLUSTER" if cluster else ""
+    return f"set_quota TYPE => THROTTLE, {throttle}{owner}, LIMIT => '{limit}/{quota.unit}'{scope}"
+
+
+def _size(size: int) -> str:
+    """Return bytes as a limit is written, with the largest unit that is exact."""
+    for unit, bytes_ in reversed([*UNITS.items()][1:]):
+        if size % bytes_ == 0:
+            return f"{size // bytes_}{unit}"
+    raise AssertionError("every size is so many bytes")
+
+
+def _owner(whose: Whose) -> dict[str, str]:
+    """Return the subject of a quota by the options that name it."""
+    named = {
+        "USER": whose.user,
+        "TABLE": whose.table,
+        "NAMESPACE": whose.namespace,
+        "REGIONSERVER": whose.servers,
+    }
+    return {key: value for key, value in named.items() if value}
 
 
 @command("quotas")
@@ -181,14 +218,7 @@ def list_quotas(
     patterns = {name: text(value, "a pattern") for name, value in given.items() if value is not None}
     rows = []
     for quota in session.connection.admin.quotas.list(**patterns):
-        whose = quota.whose
-        owner = {
-            "USER": whose.user,
-            "TABLE": whose.table,
-            "NAMESPACE": whose.namespace,
-            "REGIONSERVER": whose.servers,
-        }
-        named = ", ".join(f"{key} => {value}" for key, value in owner.items() if value)
+        named = ", ".join(f"{key} => {value}" for key, value in _owner(quota.whose).items())
         rows.append((named, "THROTTLE" if quota.type in TYPES else quota.type, quota.text))
     return Grid(("OWNER", "TYPE", "QUOTA"), rows, "quota")
 
