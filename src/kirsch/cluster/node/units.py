@@ -251,16 +251,12 @@ class Units:
         application: str,
         requests: Sequence[Request],
         note: Note,
-        *,
-        gone: Sequence[UnitName] = (),
         scale: Mapping[str, int] | None = None,
-        whole: bool = True,
     ) -> Outcome:
         """Have an application become as requests say, by a release; none where nothing would change. Units
-        of `gone` are removed, of a `whole` application all that are not requested. Raises Refused, UnitError,
-        RegistryError."""
+        that are not requested are removed. Raises Refused, UnitError, RegistryError."""
         for _ in range(TRIES):
-            outcome = await self._open(application, requests, note, gone=gone, scale=scale, whole=whole)
+            outcome = await self._open(application, requests, note, scale)
             if outcome is not None:
                 return outcome
         raise Refused(409, BUSY)
@@ -270,17 +266,16 @@ class Units:
         application: str,
         requests: Sequence[Request],
         note: Note,
-        *,
-        gone: Sequence[UnitName],
         scale: Mapping[str, int] | None,
-        whole: bool,
+        gone: Sequence[UnitName] | None = None,
     ) -> Outcome | None:
-        """Open a release, where anything would change; None if somebody else was faster."""
+        """Open a release, where anything would change; None if somebody else was faster. Units of `gone` are
+        removed; where it is None, all of the application that are not requested."""
         names = [request.name.text for request in requests]
         cluster = self.snapshots.now()
         known = releases.lists(self.mirror).get(application, [])
-        if whole:
-            # A release that was opened since the last try may have brought more.
+        whole = gone is None
+        if gone is None:
             gone = releases.others(application, names, cluster, known)
         draft, outcome = self._draft(requests, [name for name in gone if name in cluster.units])
         # What one that is under way would still change is to be as it is asked for now.
@@ -343,7 +338,7 @@ class Units:
                 gone += [UnitName.parse(name) for name in spare]
             asked = [request for name, request in requests.items() if name not in gone]
             scale = {**releases.scale_of(application, cluster), **numbers}
-            done = await self._open(application, asked, note, gone=gone, scale=scale, whole=whole)
+            done = await self._open(application, asked, note, scale, None if whole else gone)
             if done is not None:
                 return done
         raise Refused(409, BUSY)
