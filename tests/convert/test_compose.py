@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kirsch.cli.convert import of_compose
 from kirsch.cli.errors import Failure
 from kirsch.cluster.application import load
-from kirsch.cluster.convert.compose import ComposeError, env_files, read, variables
+from kirsch.cluster.convert.compose import read
+from kirsch.cluster.convert.compose_file import ComposeError, env_files, variables
 from kirsch.cluster.runtime.command_line import expand_variables
 from kirsch.unit import Options, UnitFile, UnitName, expand, split_words
 
@@ -241,6 +242,23 @@ configs:
     volumes = [line for line in lines(made, "web.container") if line.startswith("Volume=")]
     assert volumes == ["Volume=./configs/page:/page:ro", "Volume=./proxy.cfg:/etc/proxy.cfg:ro"]
     assert made.remarks == ("compose.yaml:5: web: the config elsewhere has neither file nor content here",)
+
+
+def test_a_volume_keeps_the_name_that_it_has():
+    made = read("""
+name: shop
+services:
+  web: {image: x, volumes: [data:/a, named:/b, old:/c, plain:/d]}
+volumes: {data: , named: {name: other}, old: {external: true}}
+""")
+    volumes = [line for line in lines(made, "web.container") if line.startswith("Volume=")]
+    assert volumes == ["Volume=shop-data:/a", "Volume=other:/b", "Volume=old:/c", "Volume=shop-plain:/d"]
+
+
+def test_remarks_have_the_files_order():
+    keys = ["cpuset", "tty", "ipc", "pid", "isolation", "logging"]
+    made = read("services:\n  web:\n    image: x\n" + "".join(f"    {key}: x\n" for key in keys))
+    assert [remark.split()[2] for remark in made.remarks] == keys
 
 
 def test_a_service_is_found_by_its_other_names():

@@ -152,22 +152,23 @@ def compose(options: Options) -> int:
 
 def of_compose(file: Path, profiles: Sequence[str] = ()) -> Converted:
     """Return the application that a compose file makes. Raises Failure."""
-    from kirsch.cluster.convert import compose as converter
+    from kirsch.cluster.convert.compose import read
+    from kirsch.cluster.convert.compose_file import ComposeError, env_files, variables
 
     text = _text(file)
     there = _text(file.parent / ".env") if (file.parent / ".env").is_file() else ""
     try:
-        named = {name: file.parent / name for name in converter.env_files(text, str(file))}
-        return converter.read(
+        named = {name: file.parent / name for name in env_files(text, str(file))}
+        return read(
             text,
             file=str(file),
             folder=file.resolve().parent.name,
-            environment=converter.variables(there) | dict(os.environ),
+            environment=variables(there) | dict(os.environ),
             env_files={name: _text(path) for name, path in named.items() if path.is_file()},
             profiles=profiles,
             validate=_faults if find_spec("check_jsonschema") else None,
         )
-    except converter.ComposeError as error:
+    except ComposeError as error:
         raise Failure(str(error)) from None
 
 

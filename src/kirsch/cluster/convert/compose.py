@@ -6,17 +6,22 @@ Follows the compose specification; whatever is not carried over is told with its
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from kirsch.cluster.convert import Converted
+from kirsch.cluster.convert.compose_file import (
+    ComposeError,
+    Table,
+    Validate,
+    parse,
+    paths,
+    services_of,
+    variables,
+)
 from kirsch.unit import UnitError, parse_size, parse_timespan
 
-# How long a chain of `extends` may be.
-DEEPEST = 16
 # Container ports that are pages, so that kirsch.toml can name an address to open.
 PAGES = (80, 8080, 8000, 3000, 5000)
 # Keys of a service that become one directive as they are written.
@@ -40,6 +45,7 @@ LISTS = {
 # Keys whose pairs become directives of the form NAME=VALUE.
 PAIRS = {"labels": "Label", "sysctls": "Sysctl", "annotations": "Annotation"}
 SWITCHES = {"read_only": "ReadOnly", "init": "RunInit"}
+TOP = ("services", "version", "name", "volumes", "networks", "secrets", "configs")
 RESTARTS = {"always": "always", "unless-stopped": "always", "on-failure": "on-failure", "no": "no"}
 # Read elsewhere in this module, or without meaning here: kirsch names containers and has one network.
 SILENT = frozenset(
@@ -70,55 +76,9 @@ SILENT = frozenset(
         "volumes",
     ]
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_VARIABLE = re.compile(
-    r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?:(?P<op>:?[-?+])(?P<word>[^}]*))?\})"
-)
 _PORT = re.compile(
     r"(?:(?P<ip>\[[^\]]+\]|[0-9]+(?:\.[0-9]+){3}):)?(?:(?P<host>[0-9]*(?:-[0-9]+)?):)?(?P<to>[0-9]+(?:-[0-9]+)?)(?:/(?P<proto>tcp|udp))?"
 )
-
-
-# A step of a JSON path: .key, [number], ['key'].
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
-# Something that a schema finds wrong: its JSON path, and words.
-Fault = tuple[str, str]
-
-
-class ComposeError(Exception):
-    """A compose file that cannot be read; the message names the file and the line."""
-
-
-class Table(dict[str, Any]):
-    """A mapping of the file that knows in which line each key stands."""
-
-    lines: Mapping[str, int]
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that keeps lines and reads scalars as YAML 1.2 does: 22:22 is a text, and so is yes."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  as PyYAML declares it
-
-
-for _tag, _pattern, _first in (
-    ("merge", r"<<", "<"),
-    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
-
-
-def _table(loader: _Loader, node: yaml.MappingNode) -> Table:
-    loader.flatten_mapping(node)
-    made = Table({str(key): value for key, value in loader.construct_pairs(node, deep=True)})
-    made.lines = {str(loader.construct_object(key)): key.start_mark.line + 1 for key, _ in node.value}
-    return made
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _table)
 
 
 @dataclass(slots=True)
@@ -148,8 +108,9 @@ class _Import:
     file: str
     services: Mapping[str, Table]
     name: str
-    # Definitions of configs, and the files of those whose text stands in the compose file.
-    configs: Mapping[str, Any] = field(default_factory=dict)
+    # Definitions of configs and volumes by name, and the files of configs whose text stands in the file.
+    configs: Mapping[str, Mapping[str, Any]]
+    volumes: Mapping[str, Mapping[str, Any]]
     files: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -165,7 +126,7 @@ def read(
     environment: Mapping[str, str] | None = None,
     env_files: Mapping[str, str] | None = None,
     profiles: Collection[str] = (),
-    validate: Callable[[Mapping[str, Any]], Sequence[Fault]] | None = None,
+    validate: Validate | None = None,
 ) -> Converted:
     """Return the application that a compose file describes. Raises ComposeError.
 
@@ -173,35 +134,24 @@ def read(
     that `env_file` names, by that name; `folder` names the application where the file does not; `validate`
     returns what the compose specification's schema finds wrong.
     """
-    document = _load(text, file)
-    values = _interpolated(document, environment or {}, file)
-    if faults := validate(values) if validate else ():
-        # The innermost one says most: a service with a wrong key inside it is wrong as a whole too.
-        path, words = max(faults, key=lambda fault: len(_STEP.findall(fault[0])))
-        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ComposeError(f"{file}:{_line(values, path, words)}: {path.removeprefix('$.')}: {words}{more}")
-    services = values.get("services")
-    if not isinstance(services, Table) or not services:
-        raise ComposeError(f"{file}: there are no services in it")
-    for name, service in services.items():
-        if not isinstance(service, Table) or not _NAME.fullmatch(name):
-            raise ComposeError(
-                f"{file}:{services.lines[name]}: {name} is no service: a name, and a mapping below it"
-            )
-    resolved = {name: _extended(name, services, file, ()) for name in services}
+    document = parse(text, file, environment or {}, validate)
+    resolved = services_of(document, file)
     chosen = {
         name: service
         for name, service in resolved.items()
         if not service.get("profiles") or set(service["profiles"]) & set(profiles)
     }
-    name = re.sub(r"[^a-z0-9-]+", "-", str(values.get("name") or folder).lower()).strip("-") or "application"
-    configs = values.get("configs")
-    made = _Import(file, chosen, name, configs if isinstance(configs, Table) else Table())
-    for key in values.keys() - {"services", "version", "name", "volumes", "networks", "secrets", "configs"}:
-        if not key.startswith("x-"):
-            made.remark(values, key, f"{key} is not carried over")
-    for left in resolved.keys() - chosen.keys():
-        made.remark(services, left, f"{left} is left out: it has profiles, name one with --profile")
+    name = (
+        re.sub(r"[^a-z0-9-]+", "-", str(document.get("name") or folder).lower()).strip("-") or "application"
+    )
+    made = _Import(file, chosen, name, _named(document, "configs"), _named(document, "volumes"))
+    for key in document:
+        if key not in TOP and not key.startswith("x-"):
+            made.remark(document, key, f"{key} is not carried over")
+    for left in (each for each in resolved if each not in chosen):
+        made.remark(
+            document["services"], left, f"{left} is left out: it has profiles, name one with --profile"
+        )
     files = {"kirsch.toml": _settings(made)}
     for each in chosen:
         unit = f"{each}@.container" if _replicas(chosen[each]) > 1 else f"{each}.container"
@@ -213,113 +163,11 @@ def read(
     return Converted(files | made.files, tuple(made.remarks))
 
 
-def _load(text: str, file: str) -> Table:
-    try:
-        document = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ComposeError(f"{file}:{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise ComposeError(f"{file}: {str(error).splitlines()[0]}") from None
-    if not isinstance(document, Table):
-        raise ComposeError(f"{file}: this is no compose file: it has no mapping with services")
-    return document
-
-
-def _line(document: Table, path: str, words: str) -> int:
-    """Return the line of a JSON path, or of a key in it that the words name."""
-    value: Any = document
-    line = 1
-    for key, number, quoted in _STEP.findall(path):
-        if isinstance(value, Table):
-            line = value.lines.get(key or quoted, line)
-            value = value.get(key or quoted)
-        elif isinstance(value, list) and number and int(number) < len(value):
-            value = value[int(number)]
-    named = re.findall(r"'([^']+)'", words)
-    found = [value.lines[name] for name in named if name in value.lines] if isinstance(value, Table) else []
-    return found[-1] if found else line
-
-
-def env_files(text: str, file: str = "compose.yaml") -> list[str]:
-    """Return the files that services name as env_file. Raises ComposeError."""
-    services = _load(text, file).get("services")
-    found: list[str] = []
-    for service in services.values() if isinstance(services, Table) else ():
-        if isinstance(service, Table):
-            found += _paths(service.get("env_file"))
-    return list(dict.fromkeys(found))
-
-
-def _paths(value: Any) -> list[str]:
-    each = value if isinstance(value, list) else [value] if value else []
-    return [str(path["path"]) if isinstance(path, Mapping) else str(path) for path in each]
-
-
-def variables(text: str) -> dict[str, str]:
-    """Return the variables of an env file: NAME=VALUE a line, quotes taken off."""
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and not name.startswith("#"):
-            value = value.strip()
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            found[name.strip()] = value[1:-1] if quoted else value.partition(" #")[0].strip()
-    return found
-
-
-def _interpolated(value: Any, environment: Mapping[str, str], file: str) -> Any:
-    """The value with its variables replaced, in every text below it."""
-    match value:
-        case str():
-            return _replaced(value, environment, file)
-        case Table():
-            made = Table({key: _interpolated(each, environment, file) for key, each in value.items()})
-            made.lines = value.lines
-            return made
-        case list():
-            return [_interpolated(each, environment, file) for each in value]
-    return value
-
-
-def _replaced(text: str, environment: Mapping[str, str], file: str) -> str:
-    def value(found: re.Match[str]) -> str:
-        if found["escaped"]:
-            return "$"
-        name, op, word = found["plain"] or found["name"], found["op"] or "", found["word"] or ""
-        given = environment.get(name)
-        there = bool(given) if op.startswith(":") else given is not None
-        match op[-1:]:
-            case "-":
-                return given or "" if there else word
-            case "+":
-                return word if there else ""
-            case "?" if not there:
-                raise ComposeError(f"{file}: the variable {name} is not set{': ' if word else ''}{word}")
-        return given or ""
-
-    return _VARIABLE.sub(value, text)
-
-
-def _extended(name: str, services: Table, file: str, above: tuple[str, ...]) -> Table:
-    """The service with what it extends below it (`extends` of the same file)."""
-    service: Table = services[name]
-    extends = service.get("extends")
-    if not extends:
-        return service
-    where = f"{file}:{service.lines['extends']}"
-    base = extends if isinstance(extends, str) else extends.get("service", "")
-    if isinstance(extends, Mapping) and extends.get("file"):
-        raise ComposeError(f"{where}: {name} extends a service of another file: put both into one file")
-    if base not in services or base in above or len(above) > DEEPEST:
-        raise ComposeError(f"{where}: {name} extends {base}, which is not there or extends {name} itself")
-    under = _extended(base, services, file, (*above, name))
-    made = Table(under | service)
-    for key in under.keys() & service.keys():
-        if isinstance(under[key], Mapping) and isinstance(service[key], Mapping):
-            made[key] = {**under[key], **service[key]}
-    made.lines = {**under.lines, **service.lines}
-    return made
+def _named(document: Table, key: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the definitions of a key by name; those without a word in them are empty."""
+    given = document.get(key)
+    found = given.items() if isinstance(given, Mapping) else ()
+    return {name: each if isinstance(each, Mapping) else {} for name, each in found}
 
 
 def _settings(made: _Import) -> str:
@@ -336,7 +184,7 @@ def _settings(made: _Import) -> str:
             if isinstance(build, Mapping):
                 if file := build.get("dockerfile"):
                     images[-1] += f"file = {json.dumps(str(file))}\n"
-                for key in build.keys() - {"context", "dockerfile"}:
+                for key in (each for each in build if each not in ("context", "dockerfile")):
                     made.remark(service, "build", f"build.{key} of {name} is not carried over")
         pages += [host for host, port, _ in _published(made, name) if port in PAGES and host]
     lines = [f"name  = {json.dumps(made.name)}"]
@@ -395,7 +243,7 @@ def _process(service: Table, unit: _Unit) -> None:
 def _environment(made: _Import, name: str, env_files: Mapping[str, str], unit: _Unit) -> None:
     service = made.services[name]
     found: dict[str, str] = {}
-    for path in _paths(service.get("env_file")):
+    for path in paths(service.get("env_file")):
         if path in env_files:
             found |= variables(env_files[path])
             words = "stand in the unit now; give passwords by `kirsch secret set` and Secret="
@@ -475,10 +323,16 @@ def _volumes(made: _Import, name: str, unit: _Unit) -> None:
                 words = "is a path of one machine: put it into the image, or have it on every machine"
                 made.remark(service, "volumes", f"{name}: {source} {words}")
         else:
-            unit.container.append(f"Volume={made.name}-{_escaped(source)}:{_escaped(rest)}")
+            unit.container.append(f"Volume={_escaped(_volume(made, source))}:{_escaped(rest)}")
             sticky = True
     if sticky:
         unit.options.append("Sticky=yes")
+
+
+def _volume(made: _Import, name: str) -> str:
+    """Return a volume's own name: one of the application, unless its definition says otherwise."""
+    volume = made.volumes.get(name, {})
+    return str(volume.get("name") or (name if volume.get("external") else f"{made.name}-{name}"))
 
 
 def _configs(made: _Import, name: str, unit: _Unit) -> None:
@@ -487,8 +341,7 @@ def _configs(made: _Import, name: str, unit: _Unit) -> None:
     for each in service.get("configs") or ():
         source = _sources([each])[0]
         target = str(each.get("target") or "") if isinstance(each, Mapping) else ""
-        config = made.configs.get(source)
-        config = config if isinstance(config, Mapping) else {}
+        config = made.configs.get(source, {})
         if "content" in config:
             path = f"./configs/{source}"
             made.files[path.removeprefix("./")] = str(config["content"])
@@ -587,7 +440,7 @@ def _resources(made: _Import, name: str, unit: _Unit) -> None:
         unit.options.append(f"Memory={_size(str(memory))}")
     if service.get("mem_limit") or limits.get("limits", {}).get("memory"):
         unit.container.append(f"PodmanArgs=--memory={service.get('mem_limit') or limits['limits']['memory']}")
-    for key in deploy.keys() - {"replicas", "resources", "mode"}:
+    for key in (each for each in deploy if each not in ("replicas", "resources", "mode")):
         made.remark(service, "deploy", f"deploy.{key} of {name} is not carried over")
     if deploy.get("mode") == "global":
         unit.options.append("Global=yes")
