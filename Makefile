@@ -37,7 +37,7 @@ test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(PYTEST) -m "not soak" $(PYTEST_ARGS)
 
-# What takes minutes each: 24 rounds of faults, more examples for hypothesis, 10,000 simulated clusters, all of
+# What takes minutes each: 26 rounds of faults, more examples for hypothesis, 10,000 simulated clusters, all of
 # Autobahn, guided fuzzing.
 soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	@sh scripts/debian catatonit krb5-kdc krb5-admin-server pgbackrest postgresql uidmap slirp4netns nodejs
@@ -46,7 +46,7 @@ soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(MAKE) simulation SEEDS=10000
 	$(MAKE) autobahn fuzz SECONDS=300
 	$(MAKE) docs
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) faults ROUNDS=24; fi
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) faults ROUNDS=26; fi
 
 # The same with another Python, in an environment of its own: make test-python PYTHON=python3.13
 test-python:
@@ -109,7 +109,7 @@ simulation: $(READY)
 
 # Random faults on three machines, or FAULTY=5: the same SEED has the same plan, `TURNS=5` kills each machine five
 # times in turn.
-ROUNDS ?= 12
+ROUNDS ?= 13
 FAULTY ?= 3
 SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 faults: $(READY) debian-test

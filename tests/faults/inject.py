@@ -2,6 +2,7 @@
 
 import subprocess
 
+from tests.faults import clock
 from tests.faults.plan import Fault, Kind
 from tests.machines.trial import Trial, podman
 
@@ -54,6 +55,8 @@ class Faults:
                 self._net(machine, "iptables -w -I OUTPUT -o eth0 -j DROP")
             case Kind.SLOW:
                 self._net(machine, f"{DELAY}; iptables -w -I INPUT {LOSS}")
+            case Kind.CLOCK:
+                clock.jump(self.trial, machine, clock.JUMP)
             case Kind.FULL:
                 used = "$(df -k --output=used /run | tail -1)"
                 self._sh(machine, f"mount -o remount,size=$(({used} + 64))k /run && touch /tmp/fills")
@@ -87,6 +90,8 @@ class Faults:
                 self._net(machine, "iptables -w -D OUTPUT -o eth0 -j DROP")
             case Kind.SLOW:
                 self._net(machine, f"tc qdisc del dev eth0 root; iptables -w -D INPUT {LOSS}")
+            case Kind.CLOCK:
+                clock.jump(self.trial, machine, 0)
             case Kind.FULL:
                 self._sh(
                     machine, "rm -f /tmp/fills; mount -o remount,size=50% /run; sleep 0.1; rm -f /run/full"

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     DEAF = "machine receives nothing"
     MUTE = "machine sends nothing"
     SLOW = "delay and loss"
+    CLOCK = "kirschd's clock jumps"
     FULL = "disk full"
     ETCD = "etcd killed"
     WAL = "etcd's log damaged"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import application
+from tests.faults import application, clock
 from tests.faults.application import BALANCER, ONCE, PAGES, STORE
 from tests.faults.checker import Client, Witness, ask, namespace, running
 from tests.faults.inject import Faults
@@ -199,7 +199,7 @@ def machines(name: str, count: int, folder: Path) -> Iterator[Trial]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Play rounds of faults, and print what was seen as a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12, help="how many (12: each kind of fault once)")
+    parser.add_argument("--rounds", type=int, default=13, help="how many (13: each kind of fault once)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="whose plan (any)")
     parser.add_argument("--first", type=int, default=0, help="the round to begin with (0)")
     parser.add_argument("--turns", type=int, default=0, help="instead: kill each machine so often, in turn")
@@ -218,11 +218,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(each.number, *each.faults, sep="\n    ")
         return 0
     with tempfile.TemporaryDirectory() as folder, machines(asked.cluster, count, Path(folder)) as trial:
+        jumps = any(fault.kind is Kind.CLOCK for each in chosen for fault in each.faults)
+        if jumps:
+            clock.install(trial)
         run = Run(trial)
         try:
             return _rounds(run, chosen)
         finally:
             run.close()
+            if asked.cluster:
+                application.remove(trial)
+                if jumps:
+                    clock.remove(trial)
 
 
 def _rounds(run: Run, rounds: Sequence[Round]) -> int:
