@@ -14,6 +14,8 @@ ROUND = Round(0, (Fault(Kind.KILLED, 1, 0.0, 3.0), Fault(Kind.KIRSCHD, 2, 4.0, 0
 @pytest.fixture
 def run(trial):
     """The machines with what is watched while they break."""
+    if not trial.record.published:
+        pytest.skip("clients come in by a published port, and this cluster has none")
     trial.clear()
     run = Run(trial)
     yield run
