@@ -73,6 +73,7 @@ def _carry_out(target: "Kubernetes", name: str, release: "Release", options: Opt
     """Apply a release, remove what it has no more, and wait until it is ready if that is asked for."""
     from kirsch.cluster.model.kubernetes import WORKLOADS
 
+    before = target.workloads(name)
     if not release.done:
         target.keep(name, release)
     target.apply(release.objects)
@@ -83,7 +84,7 @@ def _carry_out(target: "Kubernetes", name: str, release: "Release", options: Opt
         return
     names = [each["metadata"]["name"] for each in release.objects if each["kind"] in WORKLOADS]
     shown = Progress(sys.stdout, names)
-    target.await_ready(release.objects, options.timeout, shown.step)
+    target.await_ready(release.objects, options.timeout, shown.step, before)
     if not release.done:
         target.keep(name, replace(release, state="done"))
 
@@ -92,7 +93,7 @@ def _settled(target: "Kubernetes", name: str) -> list["Release"]:
     """Return an application's releases, the newest first. One that nobody waited for (`up -d`, Ctrl-C) is
     done once its workloads are ready."""
     known = target.releases(name)
-    if known and known[0].state == "submitted" and target.is_ready(known[0].objects):
+    if known and known[0].state == "submitted" and target.is_ready(name, known[0].objects):
         known[0] = replace(known[0], state="done")
         target.keep(name, known[0])
     return known
@@ -253,7 +254,7 @@ def scale(options: Options) -> int:
     changed = [target.scale(_service(service), count) for service, count in options.services]
     if not options.no_block:
         shown = Progress(sys.stdout, [each["metadata"]["name"] for each in changed])
-        target.await_ready(changed, options.timeout, shown.step)
+        target.await_ready(changed, options.timeout, shown.step, changed)
     counts = dict(options.services)
     options.report(scaled=counts)
     print("\n".join(f"{service} has {count} instances" for service, count in counts.items()))

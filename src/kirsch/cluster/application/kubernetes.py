@@ -208,30 +208,46 @@ class Kubernetes:
         for old in self.releases(application)[KEPT_RELEASES:]:
             self._delete("ConfigMap", _release_name(application, old.number))
 
-    def is_ready(self, objects: Sequence[Object]) -> bool:
+    def workloads(self, application: str) -> list[Object]:
+        """Return an application's workloads as they are."""
+        return [each for kind in WORKLOADS for each in self.listed(kind, application)]
+
+    def is_ready(self, application: str, objects: Sequence[Object]) -> bool:
         """True if every workload of these runs what it is to."""
-        kinds = {each["kind"] for each in objects} & set(WORKLOADS)
-        there = {(kind, each["metadata"]["name"]): each for kind in kinds for each in self.listed(kind)}
-        names = [(each["kind"], each["metadata"]["name"]) for each in objects if each["kind"] in kinds]
+        there = {_key(each): each for each in self.workloads(application)}
+        names = [_key(each) for each in objects if each["kind"] in WORKLOADS]
         return all(name in there and progress(there[name])[0] for name in names)
 
     def await_ready(
-        self, objects: Sequence[Object], timeout: float, show: Callable[[str, str], None]
+        self,
+        objects: Sequence[Object],
+        timeout: float,
+        show: Callable[[str, str], None],
+        before: Sequence[Object] = (),
     ) -> None:
-        """Wait until workloads run what they are to; `show` is told the name of each and how far it is."""
+        """Wait until workloads run what they are to; `show` is told the name of each and how far it is.
+
+        `before` are workloads as they were before the change: a deadline missed then is not this change's.
+        """
         deadline = time.monotonic() + timeout
+        late = {_key(each): late_since(each) for each in before}
         for each in objects:
             if each["kind"] in WORKLOADS:
-                self._await(each["kind"], each["metadata"]["name"], deadline, timeout, show)
+                self._await(_key(each), deadline, timeout, show, late.get(_key(each), ""))
 
     def _await(
-        self, kind: str, name: str, deadline: float, timeout: float, show: Callable[[str, str], None]
+        self,
+        key: tuple[str, str],
+        deadline: float,
+        timeout: float,
+        show: Callable[[str, str], None],
+        late: str,
     ) -> None:
-        words, known = "not seen", None
+        kind, name = key
+        words = "not seen"
         while (left := deadline - time.monotonic()) > 0:
             for event in self._watched(kind, name, left):
-                known = late_since(event) if known is None else known
-                done, words, hopeless = progress(event, known)
+                done, words, hopeless = progress(event, late)
                 show(name, words)
                 if done:
                     return
@@ -362,6 +378,10 @@ def _told() -> Iterator[None]:
     except HTTPError as error:
         why = " ".join(str(getattr(error, "reason", None) or error).split())
         raise ClientError(0, f"Kubernetes does not answer: {why}") from None
+
+
+def _key(each: Object) -> tuple[str, str]:
+    return each["kind"], each["metadata"]["name"]
 
 
 def _is_workloads(pod: Object) -> bool:
