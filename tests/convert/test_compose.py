@@ -211,6 +211,17 @@ def test_ports():
     assert "Expose=53/udp" in unit
 
 
+def test_a_port_stays_at_its_address():
+    """What is for this computer alone is not for everybody on a cluster."""
+    ports = '["127.0.0.1:5432:5432", "[::1]:80:8080", {target: 90, published: 91, host_ip: 127.0.0.1}]'
+    unit = lines(read(f"services: {{db: {{image: x, ports: {ports}}}}}"), "db.container")
+    assert [line for line in unit if line.startswith("PublishPort")] == [
+        "PublishPort=127.0.0.1:5432:5432",
+        "PublishPort=[::1]:80:8080",
+        "PublishPort=127.0.0.1:91:90",
+    ]
+
+
 def test_words_of_a_command_and_specifiers_are_kept():
     unit = lines(read(FILES["fragments"]), "two.container")
     assert 'Exec=sh -c "echo 100%% of $HOME"' in unit

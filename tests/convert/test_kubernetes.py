@@ -376,6 +376,12 @@ def test_names_of_ports_that_are_too_long_stay_apart():
     assert all(len(name) <= 15 and not name.endswith("-") for name in names)
 
 
+def test_a_user_may_come_with_its_group():
+    found, remarks = one("User=1000:2000")
+    assert (container(found)["securityContext"]["runAsUser"], remarks) == (1000, ())
+    assert container(found)["securityContext"]["runAsGroup"] == 2000
+
+
 def test_a_volume_without_a_name_is_empty_with_each_pod():
     found, remarks = one("Volume=/cache")
     pod = found["Deployment"]["spec"]["template"]["spec"]

@@ -186,7 +186,7 @@ def _settings(made: _Import) -> str:
                     images[-1] += f"file = {json.dumps(str(file))}\n"
                 for key in (each for each in build if each not in ("context", "dockerfile")):
                     made.remark(service, "build", f"build.{key} of {name} is not carried over")
-        pages += [host for host, port, _ in _published(made, name) if port in PAGES and host]
+        pages += [host for _, host, port, _ in _published(made, name) if port in PAGES and host]
     lines = [f"name  = {json.dumps(made.name)}"]
     lines += [f'open  = "http://localhost:{pages[0]}/"'] if pages else []
     lines += [f"start = {json.dumps(start)}"]
@@ -258,15 +258,17 @@ def _environment(made: _Import, name: str, env_files: Mapping[str, str], unit: _
     unit.container += [f"Environment={_word(f'{key}={value}')}" for key, value in found.items()]
 
 
-def _published(made: _Import, name: str) -> Iterator[tuple[int, int, str]]:
-    """The ports of a service: on the machine (0 for any), in the container, the protocol."""
+def _published(made: _Import, name: str) -> Iterator[tuple[str, int, int, str]]:
+    """The ports of a service: at an address (empty for every one), on the machine (0 for any), in the
+    container, the protocol."""
     service = made.services[name]
     for each in service.get("ports") or ():
         if isinstance(each, Mapping):
             text = f"{each.get('published', '')}:{each.get('target', '')}/{each.get('protocol', 'tcp')}"
             text = text.removeprefix(":")
+            at = str(each.get("host_ip") or "")
         else:
-            text = str(each)
+            text, at = str(each), ""
         found = _PORT.fullmatch(text)
         if not found:
             raise ComposeError(f"{made.file}:{service.lines['ports']}: {name}: {text!r} is no port")
@@ -277,7 +279,8 @@ def _published(made: _Import, name: str) -> Iterator[tuple[int, int, str]]:
             )
         if len(outside) < len(inside):
             outside = [0] * len(inside)
-        yield from ((host, port, found["proto"] or "tcp") for host, port in zip(outside, inside, strict=True))
+        at, protocol = found["ip"] or (f"[{at}]" if ":" in at else at), found["proto"] or "tcp"
+        yield from ((at, host, port, protocol) for host, port in zip(outside, inside, strict=True))
 
 
 def _range(text: str) -> list[int]:
@@ -293,10 +296,10 @@ def _ports(made: _Import, name: str, unit: _Unit) -> None:
         words = "has several instances, which cannot share a port of the machine: put a balancer before them"
         made.remark(service, "ports", f"{name} {words}")
     exposed: dict[str, None] = {}
-    for host, port, protocol in published:
+    for at, host, port, protocol in published:
         suffix = "" if protocol == "tcp" else f"/{protocol}"
         if host and not several:
-            unit.container.append(f"PublishPort={host}:{port}{suffix}")
+            unit.container.append(f"PublishPort={f'{at}:' if at else ''}{host}:{port}{suffix}")
         exposed[f"{port}{suffix}"] = None
     for each in service.get("expose") or ():
         exposed |= dict.fromkeys(str(each).removesuffix("/tcp").partition("-")[:1])

@@ -150,8 +150,9 @@ def _security(service: Service) -> Object:
     if drop or add:
         names = {"drop": [word.removeprefix("CAP_") for word in drop], "add": add}
         context["capabilities"] = {key: value for key, value in names.items() if value}
-    for directive, key in (("User", "runAsUser"), ("Group", "runAsGroup")):
-        value = service.last(directive)
+    user, _, group = service.last("User").partition(":")
+    numbers = (("User", "runAsUser", user), ("Group", "runAsGroup", service.last("Group") or group))
+    for directive, key, value in numbers:
         if value.isdecimal():
             context[key] = int(value)
         elif value:
