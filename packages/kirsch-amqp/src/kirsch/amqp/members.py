@@ -98,7 +98,7 @@ class Presence:
 
     @property
     def rooms(self) -> list[str]:
-        """Rooms with members."""
+        """Names of the rooms that have members."""
         return [*self._rooms]
 
     def count(self, room: str) -> int:
