@@ -142,12 +142,16 @@ def _help(words: list[str]) -> str:
     return printed.getvalue()
 
 
+def public(name: str) -> list[str]:
+    """Return the public names of a package."""
+    module = importlib.import_module(name)
+    return sorted(getattr(module, "__all__", None) or [each for each in dir(module) if each[0] != "_"])
+
+
 def package(name: str) -> str:
     """Write the page of a package: mkdocstrings puts its public names in the place of each line."""
-    module = importlib.import_module(name)
-    names = getattr(module, "__all__", None) or [each for each in dir(module) if not each.startswith("_")]
     lines = [f"::: {name}\n    options:\n      members: false\n"]
-    return "\n".join([f"# {name}\n", *lines, *(f"::: {name}.{each}" for each in sorted(names))]) + "\n"
+    return "\n".join([f"# {name}\n", *lines, *(f"::: {name}.{each}" for each in public(name))]) + "\n"
 
 
 def directives() -> str:

@@ -34,7 +34,11 @@ FOUND = {
         "python manage.py runserver --noreload ${KIRSCH_ADDRESS}:8000",
         8000,
     ),
-    "Node.js": ({"package.json": '{"scripts": {"start": "node ."}}'}, "npm start", 3000),
+    "Node.js": (
+        {"package.json": '{"scripts": {"start": "node ."}}'},
+        "env HOST=${KIRSCH_ADDRESS} npm start",
+        3000,
+    ),
     "pages": ({"index.html": ""}, "python -m http.server --bind ${KIRSCH_ADDRESS} 8000", 8000),
 }
 

@@ -134,7 +134,8 @@ def _node(path: Path) -> Program:
         raise ApplicationError(f"{path}: is not JSON with an object in it") from None
     if "start" not in scripts:
         raise ApplicationError(f'{path}: has no script "start": add it, or write a Procfile')
-    return Program("Node.js", "npm start", 3000, f"PORT=3000 HOST={ADDRESS}")
+    # Environment= expands no variables, as with systemd; a command does.
+    return Program("Node.js", f"env HOST={ADDRESS} npm start", 3000, "PORT=3000")
 
 
 def _read(path: Path) -> str:
