@@ -19,8 +19,8 @@ from kirsch.robot.application import Application
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "examples/notes"
 PAGES = [
-    *("tutorial", "flask", "django", "fastapi", "node"),
-    *(pytest.param(page, marks=pytest.mark.soak) for page in ("tls", "backup", "rotation", "ci")),
+    *("flask", "django", "fastapi", "node"),
+    *(pytest.param(page, marks=pytest.mark.soak) for page in ("tutorial", "tls", "backup", "rotation", "ci")),
 ]
 
 
