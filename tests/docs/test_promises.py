@@ -29,7 +29,7 @@ def promised() -> dict[str, list[str]]:
 
 
 def test_nothing_that_is_promised_is_gone():
-    """With `KIRSCH_WRITE=1`, before a release, what is new is taken into the list; names are taken out by hand."""
+    """Before a release `KIRSCH_WRITE=1` takes what is new into the list; names are taken out by hand."""
     kept, there = json.loads(LIST.read_text()), promised()
     gone = {kind: sorted({*names} - {*there.get(kind, ())}) for kind, names in kept.items()}
     assert not {kind: names for kind, names in gone.items() if names}
