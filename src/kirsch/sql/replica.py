@@ -83,6 +83,9 @@ class Replica:
         # A look that failed in an unknown way is none of a replica that is near.
         except Exception as error:
             near, reason = False, str(getattr(error, "orig", error)).strip().split("\n")[0]
+        self._settle(near, reason)
+
+    def _settle(self, near: bool, reason: str = "") -> None:
         if near is not self.near:
             log.info("reads go to the replica" if near else f"reads do not go to the replica: {reason}")
         self.near = near
@@ -118,7 +121,8 @@ class Replica:
         if not record.record_info.get("left"):
             record.record_info["left"] = True
             raise DisconnectionError(_words(behind))
-        record.record_info["left"] = self.near = False
+        record.record_info["left"] = False
+        self._settle(False, _words(behind))
         raise psycopg.OperationalError(f"there is no replica that is near enough: {_words(behind)}")
 
     def _run(self) -> None:
