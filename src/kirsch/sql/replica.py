@@ -14,10 +14,11 @@ from kirsch.sql.engine import Hosts, Timeouts, database_url, make_engine
 
 log = logging.getLogger("kirsch.sql")
 
-# Seconds between two looks.
+# Seconds between two looks, and how long one holds where the next is late.
 LOOK = 1.0
-# A connection that the last look could not ask, because it was in use or is new, is asked when it is taken.
-FRESH = 2 * LOOK
+HOLDS = 3 * LOOK
+# A connection that looks could not ask, because it was in use or is new, is asked when it is taken.
+FRESH = 4 * LOOK
 # A standby that replayed all that it received has everything, however long ago the last change was. One that
 # receives nothing may lack anything: its receiver ends when it has heard nothing for wal_receiver_timeout.
 _BEHIND = """
@@ -45,11 +46,17 @@ class Replica:
         self._hosts = Hosts()
         self.engine = make_engine(parsed, timeouts, self._hosts, **options)
         self.lag = lag
-        self.near = False
+        self._near = False
+        self._looked = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica look", daemon=True)
         if parsed.get_driver_name() == "psycopg":
             event.listen(self.engine, "checkout", self._check)
+
+    @property
+    def near(self) -> bool:
+        """True while reads may go there."""
+        return self._near and time.monotonic() - self._looked < HOLDS
 
     def start(self) -> None:
         """Look from now on, in a thread."""
@@ -59,12 +66,12 @@ class Replica:
         """Wait for the look that is under way, and close the connections."""
         self._over.set()
         self._thread.join()
-        self.near = False
+        self._near = False
         self.engine.dispose()
 
     def look(self) -> None:
         """Find out by each idle connection how far its server is behind."""
-        near, reason = False, ""
+        near, reason, began = False, "", time.monotonic()
         try:
             with ExitStack() as stack:
                 # The pool gives the one that was idle longest, so that each is taken once.
@@ -73,22 +80,24 @@ class Replica:
                     behind = connection.execute(text(_BEHIND)).scalar_one()
                     if self._is_near(behind):
                         near = True
-                        connection.info["looked"] = time.monotonic()
+                        connection.info["looked"] = began
                     else:
                         reason = _words(behind)
                         self._leave(connection.connection.driver_connection)
                         connection.invalidate()
         except TimeoutError:
-            return  # all are in use, and each is asked when it is taken
+            # All are in use, and each is asked when it is taken.
+            near = self._near
         # A look that failed in an unknown way is none of a replica that is near.
         except Exception as error:
             near, reason = False, str(getattr(error, "orig", error)).strip().split("\n")[0]
+        self._looked = time.monotonic()
         self._settle(near, reason)
 
     def _settle(self, near: bool, reason: str = "") -> None:
-        if near is not self.near:
+        if near is not self._near:
             log.info("reads go to the replica" if near else f"reads do not go to the replica: {reason}")
-        self.near = near
+        self._near = near
 
     def _idle(self) -> int:
         pool: Any = self.engine.pool
