@@ -1,6 +1,5 @@
 """Overview of a Bridge's rooms for whoever runs it: a page behind a password, and the figures it shows."""
 
-import binascii
 import hmac
 import html
 import json
@@ -103,5 +102,5 @@ def _password(field: str) -> bytes | None:
         return None
     try:
         return b64decode(credentials.strip(), validate=True).partition(b":")[2]
-    except binascii.Error:
+    except ValueError:
         return b""
