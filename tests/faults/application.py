@@ -9,6 +9,8 @@ ONCE = tuple(f"once@{number}.service" for number in range(1, 7))
 STORE = "store.service"
 BALANCER = "lb.service"
 FOLDER = "/etc/kirsch-faults"
+# Of the balancer on each machine; a port of the computer leads there.
+PORT = 8096
 # The seconds that `once@` sleeps begin with it: a mark that no other process has.
 MARK = "98765432"
 
@@ -59,11 +61,11 @@ RestartSec=200ms
 TimeoutStopSec=15
 [X-Kirsch]
 Endpoints=yes
-Expose=8091 http
-Health=http://:8091/page
+Expose={PORT} http
+Health=http://:{PORT}/page
 Global=true
 """
-CONFIGURATION = """\
+CONFIGURATION = f"""\
 global
     log stdout format raw local0
 defaults
@@ -76,8 +78,8 @@ defaults
     # A request whose connection broke was not acknowledged; numbers may come twice.
     retry-on conn-failure
 frontend entry
-    bind *:8091
-    use_backend store if { path_beg /numbers }
+    bind *:{PORT}
+    use_backend store if {{ path_beg /numbers }}
     default_backend page
 backend page
     option httpchk GET /page

@@ -185,7 +185,13 @@ def machines(name: str, count: int, folder: Path) -> Iterator[Trial]:
     os.environ["XDG_DATA_HOME"] = str(computer.data)
     try:
         made = computer.create(
-            "c", "--machines", str(count), "--metadata", "zone=a/b/c", "--publish", f"{free_port()}:8091"
+            "c",
+            "--machines",
+            str(count),
+            "--metadata",
+            "zone=a/b/c",
+            "--publish",
+            f"{free_port()}:{application.PORT}",
         )
         yield Trial(ClusterRecord.load(made), folder)
         words = words_of(made)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults import application
 from tests.machines import tiny
 from tests.machines.trial import Trial
 from tests.port import free_port
@@ -74,7 +75,7 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         count = int(users.read_text()) if users.exists() else 0
         if not count:
             remove_forgotten()
-            published = f"{free_port()}:8091"
+            published = f"{free_port()}:{application.PORT}"
             kirsch(
                 "cluster", "create", name, "--machines", "3", "--metadata", "zone=a/b/c",
                 "--publish", published,
