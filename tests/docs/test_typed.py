@@ -88,7 +88,7 @@ def test_the_tour_is_as_it_says(notes: Application):
     text = text[text.index("in a second terminal") : text.index("Go back to the first terminal")]
     typed = [step for step in steps(text) if isinstance(step, Command)]
     assert len(typed) > 8
-    shell = Shell(notes.directory, environment() | notes.environment())
+    shell = Shell(notes.directory, notes.environment() | environment())
     try:
         for command in typed:
             if not command.typed.startswith("export PATH"):
