@@ -26,6 +26,7 @@ def up(application: Application) -> Application:
     return application
 
 
+@pytest.mark.slow
 def test_patterns(up: Application):
     assert up.ok("ps", "--no-legend", "--fields", "unit", "notes@*").split() == [
         "notes@1.service",

@@ -32,6 +32,7 @@ backend notes
 """
 
 
+@pytest.mark.slow
 def test_a_configuration_with_the_variables_of_links_works_unchanged(application: Application):
     port = free_port()
     (application.directory / "haproxy.cfg").write_text(CONFIGURATION.format(port=port))

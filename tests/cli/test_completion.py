@@ -58,6 +58,7 @@ class TestWhatCanFollow:
         assert names("clus") == ["cluster"]
         assert names("help", "cluster", "stat") == ["status"]
 
+    @pytest.mark.slow
     def test_contexts_of_the_kubeconfig(self, tmp_path, monkeypatch):
         file = {
             "apiVersion": "v1",

@@ -24,6 +24,7 @@ def terminal(application):
         child.close(force=True)
 
 
+@pytest.mark.slow
 def test_a_unit_is_destroyed_once_its_name_is_typed(application, terminal):
     asked = terminal("db")
     asked.expect_exact("This stops and forgets db.service. Type db.service to go on: ")
@@ -39,6 +40,7 @@ def test_a_unit_is_destroyed_once_its_name_is_typed(application, terminal):
     assert again.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_end_of_the_input_is_no_yes(application, terminal):
     asked = terminal("db", "web")
     asked.expect_exact("This stops and forgets 2 units: db.service, web.service. Type yes to go on: ")
@@ -48,6 +50,7 @@ def test_the_end_of_the_input_is_no_yes(application, terminal):
     assert asked.wait() == 1
 
 
+@pytest.mark.slow
 def test_who_says_yes_is_not_asked(application, terminal):
     told = terminal("--yes", "db")
     told.expect_exact("Destroyed db.service")

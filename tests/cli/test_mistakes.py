@@ -73,6 +73,7 @@ class TestStreams:
         done = shell(f"{K} version {closed}", tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
 
+    @pytest.mark.slow
     def test_without_any_what_is_opened_is_none_of_them(self, application: Application):
         application.sleeper("a.service")
         done = shell(f"{K} up -d <&- >&- 2>&-", application.directory)
@@ -98,6 +99,7 @@ class TestStreams:
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout == b"d\\udcff/a.service: ok\n"
 
+    @pytest.mark.slow
     def test_an_encoding_without_the_character(self, application: Application):
         application.unit("a.service", "[Unit]\nDescription=a → b\n[Service]\nExecStart=sleep 1000\n")
         application.ok("up", "-d")

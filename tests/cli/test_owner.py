@@ -108,6 +108,7 @@ def test_root_is_warned_in_a_folder_of_its_own(application: Application):
     assert application.run("up", "-d").stderr == ""
 
 
+@pytest.mark.slow
 def test_units_that_name_a_user_are_started_by_root(theirs: Path, kirsch: Kirsch):
     (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\nUser=daemon\n")
     assert "It runs as" not in kirsch("up", "-d")

@@ -301,6 +301,7 @@ def test_a_release_tells_its_images_and_of_when_its_secrets_are(web: Web):
     assert "of 20" in web.application.ok("release", "show", "web", "4")
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_a_status(web: Web):
     fails = web.application.fails
     none = "there are no releases of nothing; there are some of web"

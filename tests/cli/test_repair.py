@@ -29,6 +29,7 @@ def crashed(application: Application) -> Application:
     return application
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["start", "restart"])
 def test_an_order_is_carried_out(crashed: Application, verb: str):
     (crashed.directory / "mended").touch()
@@ -44,6 +45,7 @@ def test_up_carries_it_out_too(crashed: Application):
     assert re.search(r"bad\.service +ready", crashed.ok("up", "-d"))
 
 
+@pytest.mark.slow
 def test_another_try_that_fails_shows_its_own_lines(crashed: Application):
     (crashed.directory / "cause").write_text("the second reason\n")
     error = crashed.fails("start", "bad")
@@ -52,6 +54,7 @@ def test_another_try_that_fails_shows_its_own_lines(crashed: Application):
     assert len(re.findall("it was started", error)) == 1
 
 
+@pytest.mark.slow
 def test_one_that_fails_at_the_start_does_not_end_the_others(application: Application):
     application.unit("bad.service", "[Service]\nExecStart=sh -c 'echo broken; exit 3'\n")
     application.sleeper("good.service")

@@ -53,6 +53,7 @@ def test_each_starts_once_what_it_is_linked_to_is_ready(application: Application
         assert "STORE_ENV_DB_PASSWORD" not in environment
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_users_first(application: Application):
     for name, link in (("a", ""), ("b", "Link=a"), ("c", "Link=b")):
         path = application.server(f"{name}.service", link)
@@ -224,6 +225,7 @@ def test_up_again_takes_changes_in_and_destroys_what_is_gone(application: Applic
     assert application.units()["a.service"]["pid"] == after["a.service"]["pid"]
 
 
+@pytest.mark.slow
 def test_up_again_runs_nothing_again_that_ran_to_its_end(application: Application):
     job = application.unit(
         "job.service", "[Service]\nType=oneshot\nExecStart=sh -c 'echo ran >> $$PWD/ran'\n"

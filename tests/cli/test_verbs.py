@@ -108,6 +108,7 @@ def test_the_journal_ends_and_follows(up: Application):
     ]
 
 
+@pytest.mark.slow
 def test_an_instance_starts_from_the_template_that_was_submitted(up: Application):
     assert "Unit t@blue.service launched on" in up.ok("start", "t@blue")
     assert up.ok("cat", "t@blue") == up.ok("cat", "t@")
@@ -146,6 +147,7 @@ def test_a_failed_unit_says_why_and_is_tried_again(up: Application):
     assert up.ok("why", "odd") == "odd.service: it is as people want it\n"
 
 
+@pytest.mark.slow
 def test_a_unit_that_exits_at_once_fails_after_its_limit(application: Application):
     application.unit(
         "bad.service",
@@ -173,6 +175,7 @@ def test_why_says_what_a_unit_waits_for(up: Application):
     assert [line.split(":")[0] for line in why] == ["far.service", "late.service"]
 
 
+@pytest.mark.slow
 def test_a_restart_limit_does_not_hold_back_a_stop(up: Application):
     up.unit("flap.service", "[Service]\nExecStart=false\nRestart=always\nRestartSec=1h\n")
     up.ok("submit", "units/flap.service")
@@ -181,6 +184,7 @@ def test_a_restart_limit_does_not_hold_back_a_stop(up: Application):
     assert up.units()["flap.service"]["active"] in ("inactive", "failed")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_nearly_right(up: Application):
     up.ok("submit", str(up.sleeper("webdb.service")))
     assert up.fails("status", "web") == "there is no unit web; did you mean webdb.service?"
@@ -384,6 +388,7 @@ def test_a_missing_program_is_one_line(application: Application):
     assert "no-such-program" in error
 
 
+@pytest.mark.slow
 def test_kirschd_that_was_killed_is_told(up: Application):
     os.kill(up.kirschd(), signal.SIGKILL)
     wait_for(lambda: "no kirschd answers" in up.run("stop", "a").stderr, "the CLI says that nobody answers")
@@ -406,6 +411,7 @@ def test_a_start_waits_for_readiness_where_nothing_is_asked(up: Application):
     assert "it was started 5 times" in up.fails("start", "loop")
 
 
+@pytest.mark.slow
 def test_an_order_that_only_links_give_is_told(up: Application):
     up.unit(
         "late.service",

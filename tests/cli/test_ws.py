@@ -127,6 +127,7 @@ class TestEveryProvider:
                 ws.recv(PATIENCE)
             assert closed.value.code == 1001
 
+    @pytest.mark.slow
     def test_sizes_and_origins(self, provider):
         logged = r"127\.0\.0\.1:\d+: .*origin.*\n127\.0\.0\.1:\d+: .*1009.*\n"
         options = ("--provider", provider, "--max-size", "1K", "--origin", "https://example.com")
@@ -146,6 +147,7 @@ class TestEveryProvider:
         line = fails("ws", "serve", "192.0.2.1:0", "--provider", provider)
         assert line == "cannot listen on 192.0.2.1:0: Cannot assign requested address"
 
+    @pytest.mark.slow
     def test_tls(self, provider, certificate):
         cert, key = str(certificate.file), str(certificate.key)
         tls = ("--ssl-cert", cert, "--ssl-key", key)

@@ -363,6 +363,7 @@ def test_a_global_unit(kirschd: Kirschd, run: Run) -> None:
     assert "Triggered global unit all.service stop" in run("stop", "all.service")
 
 
+@pytest.mark.slow
 def test_more_than_a_page(kirschd: Kirschd, run: Run) -> None:
     with closing(kirschd.connection()) as connection:
         for number in range(250):
@@ -372,6 +373,7 @@ def test_more_than_a_page(kirschd: Kirschd, run: Run) -> None:
     assert len(rows(run("list-unit-files"))) == 250
 
 
+@pytest.mark.slow
 def test_kirsch_knows_what_fleetctl_has_submitted(kirschd: Kirschd, run: Run) -> None:
     """fleet's API has options only: the same file with a comment is no other unit."""
     path = kirschd.directory / "sleeper.service"

@@ -114,6 +114,7 @@ def test_a_pod_has_a_log_once_it_has_started():
     assert has_started({"status": {"containerStatuses": [{"state": {"terminated": {}}}]}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a: [", "hello", "[]", "\x80", "contexts: 1"])
 def test_a_kubeconfig_that_is_none_is_one_line(text, tmp_path):
     (tmp_path / "kubeconfig").write_bytes(text.encode("latin-1"))

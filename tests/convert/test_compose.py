@@ -402,6 +402,7 @@ class TestCommand:
         command = [KIRSCH, "import", "compose", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
 
+    @pytest.mark.slow
     def test_a_folder_with_a_compose_file(self, tmp_path):
         (tmp_path / "compose.yaml").write_text(FILES["flask with redis"])
         done = self.run(tmp_path)

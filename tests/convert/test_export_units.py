@@ -15,6 +15,7 @@ def application(tmp_path: Path):
     made.close()
 
 
+@pytest.mark.slow
 def test_units_that_run_become_an_application_again(application: Application):
     application.sleeper("a.service")
     application.sleeper("t@.service", "Link=a")

@@ -137,6 +137,7 @@ RULES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(CONTAINER, OPTIONS, RULES, st.integers(1, 3))
 def test_every_container_becomes_valid_objects_and_the_same_ones_each_time(

@@ -155,6 +155,7 @@ def wire(postgres) -> Iterator[Wire]:
     wire.listener.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyed", [True, False])
 def test_after_a_commit_whose_answer_was_lost_the_key_finds_it(run, postgres, wire, tmp_path, key, keyed):
     """The change was made, and who asks again with the key is answered as the first time."""

@@ -169,6 +169,7 @@ def test_none_of_many_connections_reads_at_a_replica_that_is_behind(
         replica.engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_database_without_a_replica_reads_where_it_writes(postgres: Postgres):
     replica = Replica(postgres.url, 1.0, None)
@@ -215,6 +216,7 @@ def test_a_streamed_answer_holds_no_connection_of_the_replica(postgres: Postgres
         plugin.unsubscribe()
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_stop_waits_for_a_look_that_is_under_way(postgres: Postgres):
     """Else that one would leave a connection behind."""

@@ -58,6 +58,7 @@ def test_urls_mean_psycopg():
     assert sql.database_url("postgresql+pg8000://a/b").drivername == "postgresql+pg8000"
 
 
+@pytest.mark.slow
 def test_waiting_ends_when_the_database_answers(make_postgres, caplog):
     server = make_postgres()
     starter = threading.Timer(0.5, server.launch)

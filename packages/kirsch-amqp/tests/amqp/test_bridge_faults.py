@@ -369,6 +369,7 @@ def test_what_the_stream_has_lost_of_its_oldest_is_said_on_joining(rabbit):
             assert not [said for said in bob.said if said["type"] == "gap"]
 
 
+@pytest.mark.slow
 def test_what_a_process_was_too_slow_to_read_is_told_of(rabbit):
     """Retention takes what it was to read next, while its connection lasts: RabbitMQ says nothing of it."""
     name, count = rabbit.name(), 2000

@@ -175,6 +175,7 @@ class TestWithABroker:
             connection.channel().exchange_declare(f"{name}-later.rooms", "topic")
             rooms.send("lobby", 1)
 
+    @pytest.mark.slow
     def test_a_reader_that_ends_leaves_nothing_behind(self, rabbit: Rabbit, name: str):
         with Relay(rabbit.port) as relay:
             with RoomClient(Broker.parse(relay.url), name) as rooms:

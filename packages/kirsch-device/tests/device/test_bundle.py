@@ -109,6 +109,7 @@ class TestArchive:
         # Whose it is goes along.
         assert [name for name in names if "LICENSE" in name.upper() and name.startswith("CherryPy")]
 
+    @pytest.mark.slow
     def test_it_runs_where_there_is_nothing_else(self, archive, bare, start, sl4a):
         sl4a.move(gps=GPS)
         running = start(command=(bare, str(archive)), **sl4a.environment)
