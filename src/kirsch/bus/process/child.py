@@ -1,6 +1,6 @@
 """A child process that dies with us, and all that descends from it too.
 
-Between us and the command stands the shim (kirsch.bus.process.shim). It costs some 12 ms a start and 4 MB of
+Between us and the command stands the shim (kirsch.bus.process.shim). It costs some 17 ms a start and 4 MB of
 memory a child; a cgroup would do without, but only where one can be had. Linux only; imports nothing of
 CherryPy.
 """
@@ -124,7 +124,7 @@ class Child:
         return self._main_exit
 
     def start(self) -> None:
-        """Run the command; returns once it is executed, in some 15 ms. Raises ChildError if it cannot be."""
+        """Run the command; returns once it is executed, in some 20 ms. Raises ChildError if it cannot be."""
         if self._tree is not None:
             raise RuntimeError("a Child runs once; make another")
         self._tree = Tree(self.command, self._grace, self._keep)

@@ -15,13 +15,12 @@ Standard input is the control channel, a stream socket; standard output and erro
 
 from __future__ import annotations
 
-# The signal module imports enum, which costs as much as all the rest here.
-import _signal as signal  # type: ignore[import-not-found]
 import ctypes
 import errno
 import marshal
 import os
 import select
+import signal
 import sys
 import time
 
