@@ -34,12 +34,13 @@ def unit(kirschd: Kirschd, name: str) -> dict[str, Any]:
     return answer.json
 
 
-def state(kirschd: Kirschd, name: str, active: str) -> Any:
-    """A unit's state once it is that."""
+def state(kirschd: Kirschd, name: str, active: str, sub: str = "") -> Any:
+    """A unit's state once it is that, in detail where `sub` is given."""
 
     def look() -> Any:
         states = kirschd.fleet("GET", f"/state?unitName={name}").json["states"]
-        return states if states and states[0]["systemdActiveState"] == active else None
+        found = states and states[0]["systemdActiveState"] == active
+        return states if found and states[0]["systemdSubState"].startswith(sub) else None
 
     return wait_for(look, f"{name} {active}")
 
@@ -312,7 +313,7 @@ class TestState:
         os.mkfifo(fifo)
         text = f"[Service]\nExecStartPre=/bin/sh -c 'read byte < {fifo}'\nExecStart=/bin/sleep 1000\n"
         put(kirschd, "starts.service", "launched", text=text)
-        assert state(kirschd, "starts.service", "activating")[0]["systemdSubState"] == "start-pre"
+        state(kirschd, "starts.service", "activating", "start-pre")
         assert unit(kirschd, "starts.service")["currentState"] == "launched"
         fifo.write_text("x\n")
         state(kirschd, "starts.service", "active")
