@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,16 @@ def up(folder: Folder, text: str) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+@contextmanager
+def removed_afterwards(folder: Folder, volume: str) -> Iterator[None]:
+    """Take an application down, and its volume away."""
+    try:
+        yield
+    finally:
+        folder.kirsch("down", ".")
+        folder.podman("volume", "rm", volume)
+
+
 def eventually_page(url: str, text: str) -> None:
     eventually(lambda: page_or_none(url) == text, what=text)
 
@@ -216,11 +227,8 @@ def test_an_application_that_waits_for_its_database(folder: Folder):
     )
     (folder.path / "db/data").mkdir()
     (folder.path / "db/data/kept").touch()
-    try:
+    with removed_afterwards(folder, "shop-data"):
         eventually_page(up(folder, DATABASE), "42 test\n")
-    finally:
-        folder.kirsch("down", ".")
-        folder.podman("volume", "rm", "shop-data")
 
 
 @pytest.mark.soak
@@ -234,11 +242,8 @@ def test_a_proxy_before_several(folder: Folder):
 @pytest.mark.soak
 def test_fragments_and_a_volume_of_two(folder: Folder):
     (folder.path / "words.env").write_text("FIRST=two words\nSECOND=more\n")
-    try:
+    with removed_afterwards(folder, "app-words"):
         eventually_page(up(folder, FRAGMENTS), "two words more 100%\n")
-    finally:
-        folder.kirsch("down", ".")
-        folder.podman("volume", "rm", "app-words")
 
 
 @pytest.mark.soak

@@ -38,7 +38,7 @@ from kirsch.cluster.engine.placement import NO_MACHINE
 from kirsch.cluster.provision.endpoint import KUBERNETES
 from kirsch.cluster.runtime.host import missing_environment
 from kirsch.unit import Options as UnitOptions
-from kirsch.unit import UnitFile, UnitName, is_boxed
+from kirsch.unit import UnitFile, UnitName
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -201,8 +201,7 @@ def bring_up(
 
 def _with_images(application: Application) -> Application:
     """Build the images of its containers for a kirschd that runs; the same application with those."""
-    boxed = (is_boxed(UnitFile.parse(text, n), UnitName.parse(n)) for n, text in application.units.items())
-    if not any(boxed):
+    if not application.boxed:
         return application
     if socket_path(application.state).stat().st_uid != os.geteuid():
         print("warning: no image is built: the folder's owner has images of their own", file=sys.stderr)
@@ -218,9 +217,9 @@ def _with_images(application: Application) -> Application:
 
 def _warn(application: Application, embedded: Embedded) -> None:
     """Warn of units that run as root though none asks for it, and of a virtual environment not made yet."""
-    parsed = {UnitName.parse(name): UnitFile.parse(text, name) for name, text in application.units.items()}
     # The user of a container's processes is its image's affair.
-    files = [file for name, file in parsed.items() if not is_boxed(file, name)]
+    others = application.units.keys() - application.boxed
+    files = [UnitFile.parse(application.units[name], name) for name in others]
     named = [any(file.get(section, "User") for section in file.sections) for file in files]
     if os.geteuid() == 0 and not embedded.user and not all(named):
         ours = application.directory.stat().st_uid == 0

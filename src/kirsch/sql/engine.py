@@ -93,8 +93,7 @@ def make_engine(
 
     Of several hosts the one is used that takes writes (target_session_attrs=read-write), unless the URL says
     otherwise; where another takes over, connections to the old one are given up. `hosts` is for who wants a
-    say in their order. Other drivers than psycopg
-    get pool_pre_ping and nothing else.
+    say in their order. Other drivers than psycopg get pool_pre_ping and nothing else.
     """
     parsed = database_url(url)
     if parsed.get_driver_name() != "psycopg":

@@ -17,7 +17,6 @@ from kirsch.cluster.image.store import Image as Listed
 from kirsch.cluster.image.store import images as listing
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.steps import Show
-from kirsch.unit import UnitFile, UnitName, is_boxed
 
 # Seconds from which a step of a build is worth a line.
 LONG = 2.0
@@ -76,11 +75,7 @@ def made(application: Application, runner: Runner, show: Show) -> dict[Reference
 def with_images(application: Application, runner: Runner, show: Show) -> Application:
     """Build what has changed of the images that containers run here; the same application, whose containers
     name them by content: a changed image is a changed unit. Raises ProvisionError."""
-    boxed = {
-        unit: text
-        for unit, text in application.units.items()
-        if is_boxed(UnitFile.parse(text, unit), UnitName.parse(unit))
-    }
+    boxed = application.boxed
     wanted = recipes(application, images_of(replace(application, units=boxed)))
     if not wanted:
         return application

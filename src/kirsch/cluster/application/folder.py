@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 
 from kirsch.cluster.application import procfile
 from kirsch.cluster.model.release import commanded
-from kirsch.unit import UNIT_TYPES, Options, UnitError, UnitFile, UnitName, to_bytes, to_text
+from kirsch.unit import (
+    UNIT_TYPES,
+    Options,
+    UnitError,
+    UnitFile,
+    UnitName,
+    is_boxed,
+    to_bytes,
+    to_text,
+)
 from kirsch.unit.release import read_policy
 
 FILE = "kirsch.toml"
@@ -60,6 +69,15 @@ class Application:
     def state(self) -> Path:
         """Folder of kirsch's own files."""
         return self.directory / ".kirsch"
+
+    @property
+    def boxed(self) -> dict[str, str]:
+        """Units that a container engine runs here, and their texts. Raises UnitError."""
+        return {
+            name: text
+            for name, text in self.units.items()
+            if is_boxed(UnitFile.parse(text, name), UnitName.parse(name))
+        }
 
 
 def load(directory: Path, *, cluster: bool = False) -> Application:

@@ -412,9 +412,9 @@ def _aliases(service: Table) -> list[str]:
     networks = service.get("networks")
     given = networks.values() if isinstance(networks, Mapping) else ()
     found = [str(alias) for each in given if isinstance(each, Mapping) for alias in each.get("aliases") or ()]
-    return list(
-        dict.fromkeys([*found, *([str(service["container_name"])] if service.get("container_name") else [])])
-    )
+    if name := service.get("container_name"):
+        found.append(str(name))
+    return list(dict.fromkeys(found))
 
 
 def _depends(made: _Import, name: str, on: str, above: tuple[str, ...] = ()) -> bool:

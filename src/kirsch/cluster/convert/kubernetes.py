@@ -286,12 +286,10 @@ class _Context:
         inside = {(number, protocol): number for number, protocol in exposed}
         names = {dns_name(alias) for alias in aliases_of(service, self.services)}
         others = sorted(names - {other.name for other in self.services})
-        if inside.keys() <= public.keys() and all(public[key] == inside[key] for key in inside):
+        kind: Object = {}
+        if inside.items() <= public.items():
             # Links lead to the public ports as well.
-            inside, public = public, {}
-            kind = {"type": "LoadBalancer"} if inside else {}
-        else:
-            kind = {}
+            inside, public, kind = public, {}, {"type": "LoadBalancer"}
         for name in [service.name, *others] if inside else ():
             yield self._service(service, name, inside, kind if name == service.name else {})
         if public:

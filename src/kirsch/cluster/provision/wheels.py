@@ -201,15 +201,15 @@ def shipped(wheels: Collection[Path]) -> list[File]:
 
     Raises ProvisionError where one is not what was downloaded.
     """
-    files = []
-    for wheel, line in zip(wheels, digests(wheels).splitlines(), strict=True):
+    files, noted = [], digests(wheels)
+    for wheel, line in zip(wheels, noted.splitlines(), strict=True):
         content = wheel.read_bytes()
         if line.split()[0] != hashlib.sha256(content).hexdigest():
             raise ProvisionError(
                 f"{wheel} is not what was downloaded: remove {wheel.parent}, and do it again"
             )
         files.append(File(f"{WHEELS}/{wheel.name}", content))
-    return [*files, File(f"{WHEELS}/{DIGESTS}", digests(wheels).encode())]
+    return [*files, File(f"{WHEELS}/{DIGESTS}", noted.encode())]
 
 
 def source_tree(name: str = "kirsch") -> Path | None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from kirsch.amqp.bridge import Bridge
-from kirsch.web import LOOK, Guesses
+from kirsch.web import HEADERS, LOOK, Guesses
 
 STATIC = files("kirsch.amqp") / "static"
 SHORTEST = 12  # characters of a password
@@ -24,12 +24,7 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'self'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-HEADERS = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", POLICY),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-)
+FIELDS = tuple({**HEADERS, "Content-Security-Policy": POLICY, "Cache-Control": "no-store"}.items())
 
 
 class RoomsPage:
@@ -56,7 +51,7 @@ class RoomsPage:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         status, headers, body = self._answer(environ)
-        start_response(status, [*headers, *HEADERS, ("Content-Length", str(len(body)))])
+        start_response(status, [*headers, *FIELDS, ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _answer(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
