@@ -15,9 +15,11 @@ from tests.process import Before
 from tests.websocket.wire import PATIENCE, Peer
 
 from kirsch.websocket import Close, Closed, Limits, Ping, Pong, Protocol, Slow, WebSocket
+from kirsch.websocket.core.site import Site
 from kirsch.websocket.threads import pool as pools
-from kirsch.websocket.threads.poller import SelectorPoller
+from kirsch.websocket.threads.poller import IN, SelectorPoller
 from kirsch.websocket.threads.pool import Pool
+from kirsch.websocket.threads.server_handshake import ServerHandshake
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -105,6 +107,61 @@ def test_serves_a_connection_from_its_first_bytes_to_its_end(pool):
         assert peer.next() is None
     assert echo.told.get(timeout=PATIENCE)[0] == "opened"
     assert echo.outcome() == (3000, "enough")
+
+
+HEAD = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_an_event_that_comes_late_leaves_the_next_client_of_a_descriptor_alone(pool):
+    ours, theirs = socket.socketpair()
+    late = ServerHandshake(pool, Site(Echo), ours, "late", None)
+    theirs.close()
+    late.handle(IN, memoryview(bytearray(100)))
+    assert ours.fileno() == -1
+    ours, theirs = socket.socketpair()
+    following = late.fd
+    if ours.fileno() != following:
+        os.dup2(ours.fileno(), following)
+        ours = socket.socket(fileno=following)
+    pool.adopt(echo := Echo(), ours)
+    with Peer(theirs) as peer:
+        late.handle(IN, memoryview(bytearray(100)))
+        peer.send("here")
+        assert peer.next() == "here"
+        assert pool.connections == [echo]
+
+
+def test_two_events_of_one_client_are_one_handshake(pool):
+    asked, go_on = threading.Event(), threading.Event()
+    made = []
+
+    def application(**options):
+        asked.set()
+        assert go_on.wait(PATIENCE)
+        made.append(Echo(**options))
+        return made[-1]
+
+    ours, theirs = socket.socketpair()
+    handshake = ServerHandshake(pool, Site(application), ours, "twice", None)
+    theirs.sendall(HEAD)
+    pool.add(handshake.fd, handshake)
+    assert asked.wait(PATIENCE)
+    with Peer(theirs) as peer:
+        peer.send("once")
+        # The event of the descriptor's former owner, at which another thread was.
+        other = threading.Thread(target=handshake.handle, args=(IN, memoryview(bytearray(100))))
+        other.start()
+        go_on.set()
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += theirs.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert peer.next() == "once"
+        other.join(PATIENCE)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1 << 20, 4 << 20])

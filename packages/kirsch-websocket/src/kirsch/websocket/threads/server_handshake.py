@@ -13,6 +13,7 @@ from kirsch.websocket.core.handshake import refusal
 from kirsch.websocket.core.headers import HeadReader, Request
 from kirsch.websocket.core.site import Site
 from kirsch.websocket.listening import peer_name
+from kirsch.websocket.threads.link import Link
 from kirsch.websocket.threads.poller import IN, ONCE, OUT
 from kirsch.websocket.threads.pool import Pool
 from kirsch.websocket.threads.writer import NOW, Blocked
@@ -88,9 +89,14 @@ class Listener:
 
 
 class ServerHandshake:
-    """Handshake of one client, after which a link takes its place in the pool."""
+    """Handshake of one client, after which a link takes its place in the pool.
+
+    A thread that holds an event of the descriptor's former owner may call `handle` at any time, also beside
+    the thread that has an event of this client, and after the end.
+    """
 
     __slots__ = (
+        "_ended",
         "_late",
         "_lock",
         "_peer",
@@ -100,6 +106,7 @@ class ServerHandshake:
         "_secured",
         "_site",
         "_socket",
+        "_turn",
         "fd",
     )
 
@@ -122,9 +129,19 @@ class ServerHandshake:
         self._refused = False
         # Held by the thread that closes the socket or shuts it down.
         self._lock = threading.Lock()
+        # Held by the thread that reads; the descriptor is another's once the handshake has ended.
+        self._turn = threading.Lock()
+        self._ended = False
         self.fd = socket.fileno()
 
     def handle(self, events: int, buffer: memoryview) -> None:
+        with self._turn:
+            link = None if self._ended else self._receive(buffer)
+        if link is not None:
+            link.handle(events, buffer)
+
+    def _receive(self, buffer: memoryview) -> Link | None:
+        """Read what is there; return the link once one has taken over."""
         try:
             if not self._secured:
                 self._socket.do_handshake()  # type: ignore[attr-defined]
@@ -136,9 +153,9 @@ class ServerHandshake:
                     count = self._socket.recv_into(buffer, 0, NOW)
                 if not count:
                     self._drop()
-                    return
-                if not self._refused and self._read(buffer[:count]):
-                    return
+                    break
+                if not self._refused and (link := self._read(buffer[:count])) is not None:
+                    return link
         except tls.SSLWantWriteError:
             self._pool.poller.modify(self.fd, OUT | ONCE)
         except Blocked:
@@ -151,6 +168,7 @@ class ServerHandshake:
         except Exception:
             log.exception("%s: dropped", self._peer)
             self._drop()
+        return None
 
     def tick(self, now: float) -> None:
         """Drop a client that is too slow."""
@@ -171,29 +189,27 @@ class ServerHandshake:
             except OSError:
                 pass
 
-    def _read(self, data: memoryview) -> bool:
-        """Process more of the request; return True if a link has taken over."""
+    def _read(self, data: memoryview) -> Link | None:
+        """Process more of the request; return the link that is to take over once it is whole."""
         if self._reader is None:
             self._reader = HeadReader(self._site.limits, client=False)
         try:
             request = self._reader.feed(data)
             if request is None:
-                return False
+                return None
             assert isinstance(request, Request)
             websocket, response = self._site.open(request, self._peer)
         except HandshakeError as error:
             self._refuse(error)
-            return False
+            return None
         link = self._pool.link(websocket, self._socket)
         link.queue(response)
         link.initial = self._reader.rest
-        link.owner = threading.get_ident()
+        self._ended, self._late = True, None
         self._pool.entries[self.fd] = link
         if self._pool.closing:
             link.abort()
-        link.begin()
-        link.settle()
-        return True
+        return link
 
     def _refuse(self, error: HandshakeError) -> None:
         """Answer with the reason, and shut down our side; the client ends the connection."""
@@ -205,6 +221,7 @@ class ServerHandshake:
         sockets.socket.shutdown(self._socket, sockets.SHUT_WR)
 
     def _drop(self) -> None:
+        self._ended = True
         with self._lock:
             self._pool.forget(self.fd)
             self._socket.close()
