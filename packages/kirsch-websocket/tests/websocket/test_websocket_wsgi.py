@@ -352,15 +352,8 @@ def test_without_an_application_others_are_refused(caplog):
     assert "127.0.0.1" in caplog.text
 
 
-def test_a_tls_socket_is_not_taken():
-    import ssl
-
-    theirs, ours = socket.socketpair()
-    wrapped = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).wrap_socket(
-        theirs, server_side=True, do_handshake_on_connect=False
-    )
-    said = []
-    environ = {
+def handshake(**environ):
+    return {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": "/echo",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -369,8 +362,30 @@ def test_a_tls_socket_is_not_taken():
         "HTTP_CONNECTION": "Upgrade",
         "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
         "HTTP_SEC_WEBSOCKET_VERSION": "13",
-        "gunicorn.socket": wrapped,
-    }
+    } | environ
+
+
+def test_a_connection_that_is_handed_over_too_late_gets_a_reason():
+    handed = []
+    application = WebSockets({"/echo": globals()["Echo"]})
+    application(handshake(**{"kirsch.upgrade": handed.append}), lambda status, headers: None)
+    application.pool.close(1001, "over")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        handed[0](ours, b"")
+        assert theirs.recv(100) == b"\x88\x06\x03\xe9over"
+        assert theirs.recv(100) == b""
+
+
+def test_a_tls_socket_is_not_taken():
+    import ssl
+
+    theirs, ours = socket.socketpair()
+    wrapped = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).wrap_socket(
+        theirs, server_side=True, do_handshake_on_connect=False
+    )
+    said = []
+    environ = handshake(**{"gunicorn.socket": wrapped})
     body = globals()["application"](environ, lambda status, headers: said.append(status))
     assert said == ["501 Not Implemented"]
     assert b"TLS" in b"".join(body)

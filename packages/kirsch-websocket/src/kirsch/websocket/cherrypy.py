@@ -19,7 +19,6 @@ import logging
 import socket
 import ssl as tls
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -37,14 +36,14 @@ from cherrypy.process.wspbus import Bus
 from kirsch.websocket.core import arguments
 from kirsch.websocket.core.application import WebSocket
 from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
-from kirsch.websocket.core.frame import CLOSE, FIN, GOING_AWAY, header
+from kirsch.websocket.core.frame import GOING_AWAY
 from kirsch.websocket.core.handshake import Accepted, Policy, content, phrase, request_from_environ
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.message import Close, check_close
 from kirsch.websocket.core.site import Site
 from kirsch.websocket.listening import Listening, Place, http_server, peer_name
 from kirsch.websocket.threaded import Application, factory
-from kirsch.websocket.threads.pool import Pool
+from kirsch.websocket.threads.pool import Pool, turn_away
 
 __all__ = ["Server", "WebSocketPlugin", "WebSocketTool", "serve"]
 
@@ -112,10 +111,7 @@ class WebSocketPlugin(SimplePlugin):
             self._pool.adopt(websocket, sock, received)
         except (OSError, RuntimeError) as error:
             log.info("%s: %s", websocket.peer, error)
-            with sock, suppress(OSError):
-                # Its handshake was answered, so the peer is owed a reason.
-                close = Close(*self.close_arguments[:2])
-                sock.sendall(header(FIN | CLOSE, len(close.payload), False) + close.payload)
+            turn_away(sock, Close(*self.close_arguments[:2]))
 
     def broadcast(self, message: Any) -> None:
         """Send a message to all connections; those that are slow or closing do not get it."""

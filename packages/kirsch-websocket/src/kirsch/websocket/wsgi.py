@@ -36,7 +36,7 @@ from kirsch.websocket.core.message import check_close
 from kirsch.websocket.core.site import Site
 from kirsch.websocket.listening import Listening, Place, http_server, peer_name, wait_for
 from kirsch.websocket.threaded import Application, factory
-from kirsch.websocket.threads.pool import Pool
+from kirsch.websocket.threads.pool import Pool, turn_away
 
 __all__ = ["Server", "WebSockets", "serve"]
 
@@ -116,11 +116,12 @@ class WebSockets:
 
     def _adopt(self, websocket: WebSocket, sock: socket.socket, received: bytes) -> None:
         """Serve a WebSocket on a connection that its server has handed over."""
+        pool = self.pool
         try:
-            self.pool.adopt(websocket, sock, received)
+            pool.adopt(websocket, sock, received)
         except (OSError, RuntimeError) as error:
             log.info("%s: %s", websocket.peer, error)
-            sock.close()
+            turn_away(sock, pool.farewell)
 
     @property
     def pool(self) -> Pool:

@@ -11,13 +11,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, Self
 
 from kirsch.websocket.core import arguments
 from kirsch.websocket.core.application import WebSocket
-from kirsch.websocket.core.frame import GOING_AWAY
+from kirsch.websocket.core.frame import CLOSE, FIN, GOING_AWAY, header
 from kirsch.websocket.core.inbox import READ
-from kirsch.websocket.core.message import check_close
+from kirsch.websocket.core.message import Close, check_close
 from kirsch.websocket.threads.link import Link, SecureLink
 from kirsch.websocket.threads.poller import IN, ONCE, OUT, poller
 from kirsch.websocket.threads.writer import NOW
@@ -96,6 +97,8 @@ class Pool:
         self.poller = poller()
         self.entries: dict[int, Entry] = {}
         self.stopped = self.closing = False
+        # For those that come while it closes.
+        self.farewell = Close(GOING_AWAY, "")
         # Links whose iterating thread was given several messages at once.
         self.talking: set[Link] = set()
         # Links that have to check their messages that are sent on.
@@ -173,7 +176,7 @@ class Pool:
         with self._lock:
             if self.closing:
                 return
-            self.closing = True
+            self.closing, self.farewell = True, Close(code, reason)
         for entry in list(self.entries.values()):
             entry.close(code, reason)
         if timeout is None:
@@ -329,3 +332,9 @@ class Pool:
         os.close(self._stop_reader)
         if not any(worker.is_alive() for worker in self._workers):
             self.poller.close()
+
+
+def turn_away(socket: sockets.socket, close: Close) -> None:
+    """Close a connection that no pool serves; its handshake was answered, so the peer is owed a reason."""
+    with socket, suppress(OSError):
+        socket.sendall(header(FIN | CLOSE, len(close.payload), False) + close.payload)
