@@ -121,7 +121,7 @@ class WebSockets:
             pool.adopt(websocket, sock, received)
         except (OSError, RuntimeError) as error:
             log.info("%s: %s", websocket.peer, error)
-            turn_away(sock, pool.farewell)
+            turn_away(sock, pool.close_frame)
 
     @property
     def pool(self) -> Pool:

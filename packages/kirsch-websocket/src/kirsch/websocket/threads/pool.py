@@ -98,7 +98,7 @@ class Pool:
         self.entries: dict[int, Entry] = {}
         self.stopped = self.closing = False
         # For those that come while it closes.
-        self.farewell = Close(GOING_AWAY, "")
+        self.close_frame = Close(GOING_AWAY, "")
         # Links whose iterating thread was given several messages at once.
         self.talking: set[Link] = set()
         # Links that have to check their messages that are sent on.
@@ -176,7 +176,7 @@ class Pool:
         with self._lock:
             if self.closing:
                 return
-            self.closing, self.farewell = True, Close(code, reason)
+            self.closing, self.close_frame = True, Close(code, reason)
         for entry in list(self.entries.values()):
             entry.close(code, reason)
         if timeout is None:
