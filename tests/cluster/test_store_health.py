@@ -1,13 +1,17 @@
 """Health of etcd in words, and as a real one tells it when members die and when its space runs out."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 from tests.cluster.etcd_server import etcd, needs_etcd
 from tests.deadline import eventually
 
-from kirsch.cluster.registry import Put, RegistryError
+from kirsch.cluster.daemon.machine import keep_apart
+from kirsch.cluster.model import Cluster, Endpoint, Machine
+from kirsch.cluster.registry import Put, RegistryError, Unavailable
 from kirsch.cluster.registry.etcd import EtcdRegistry
+from kirsch.cluster.registry.etcd.members import Members
 from kirsch.cluster.registry.health import StoreHealth, StoreMember
 
 NAMES = {f"https://{number}": f"n{number}" for number in range(1, 6)}
@@ -67,6 +71,74 @@ def test_who_has_just_lost_the_others_leads_nobody():
     assert (store.leader, [store.role(member) for member in store.members]) == (
         "https://1", ["leader", "follower", ""],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("roles", "occupied", "successor"),
+    [
+        (("leader", "follower", "follower"), "1", "2"),
+        (("leader", "follower", "follower"), "12", "3"),
+        (("follower", "leader", "follower"), "2", "1"),
+        # Nothing of it leads a service, all of them do, or one member less is no quorum.
+        (("leader", "follower", "follower"), "23", ""),
+        (("leader", "follower", "follower"), "123", ""),
+        (("leader", "follower", ""), "1", ""),
+        (("leader", "follower", "", "follower", "follower"), "12", "4"),
+        (("leader", "learner", "follower", "follower"), "1", "3"),
+        (("leader",), "1", ""),
+        (("follower", "follower", "follower"), "1", ""),
+    ],
+)
+def test_the_leader_goes_where_nothing_leads_a_service(roles, occupied, successor):
+    assert health(*roles).successor(set(occupied)) == (f"https://{successor}" if successor else "")
+
+
+def test_a_member_that_raises_an_alarm_does_not_become_the_leader():
+    full, well = (
+        StoreMember("https://2", "follower", errors=("alarm:NOSPACE",)),
+        StoreMember("https://3", "follower"),
+    )
+    store = StoreHealth((StoreMember("https://1", "leader"), full, well))
+    assert store.successor({"1"}) == "https://3"
+
+
+class Telling(EtcdRegistry):
+    """Tells when etcd's leader has handed over."""
+
+    def __init__(self, members: Members) -> None:
+        super().__init__(members)
+        self.handed_over = asyncio.Event()
+
+    async def hand_over(self, successor: str) -> None:
+        await super().hand_over(successor)
+        self.handed_over.set()
+
+
+@pytest.mark.slow
+@needs_etcd
+@pytest.mark.services
+def test_etcd_is_led_elsewhere_than_a_service(tmp_path):
+    async def led(server) -> tuple[str, str]:
+        registry = await Telling.open(server.endpoints)
+        try:
+            before = (await registry.health()).leader
+            here = Machine("here", urlsplit(before).hostname)
+            with pytest.raises(Unavailable, match="no member"):
+                await registry.hand_over("http://127.0.0.1:1")
+            leads = Endpoint(
+                "webdb", "webdb@1.container", "1", "here", "10.0.0.1", ready=True, role="primary"
+            )
+            cluster = Cluster(machines={"here": here}, endpoints=(leads,))
+            duty = asyncio.create_task(keep_apart(registry, here, lambda: cluster, 0.05))
+            await asyncio.wait_for(registry.handed_over.wait(), 30)
+            duty.cancel()
+            return before, (await registry.health()).leader
+        finally:
+            await registry.close()
+
+    with etcd(tmp_path / "etcd", members=3) as server:
+        before, after = asyncio.run(led(server))
+        assert {before, after} < set(server.endpoints)
 
 
 async def told(server) -> StoreHealth:

@@ -1,29 +1,38 @@
 """kirschd on a machine of a cluster: etcd, and systemd or, where there is none, processes."""
 
 import asyncio
+import logging
 import os
 import resource
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.daemon.renewal import Renewal
-from kirsch.cluster.model import Machine
+from kirsch.cluster.model import Cluster, Machine
 from kirsch.cluster.network.base import Network
 from kirsch.cluster.node.audit import AuditLog
 from kirsch.cluster.node.backup import Nightly
 from kirsch.cluster.node.node import Node
 from kirsch.cluster.node.settings import Settings
-from kirsch.cluster.registry.base import Registry
+from kirsch.cluster.registry.base import Registry, RegistryError
 from kirsch.cluster.registry.lease import Heard
 from kirsch.cluster.registry.mirror import Mirror
 from kirsch.cluster.runtime.journal import Journal
 from kirsch.cluster.secrets import SealedSecrets
 
+if TYPE_CHECKING:
+    from kirsch.cluster.registry.etcd import EtcdRegistry
+
 # A connection is a descriptor; systemd's soft limit, for the sake of select(2), is 1024.
 DESCRIPTORS = 65_536
+# Seconds between two looks at where etcd's leader is.
+LOOK = 5.0
+
+log = logging.getLogger(__name__)
 
 
 def setup(settings: Settings) -> Setup:
@@ -54,17 +63,51 @@ def setup(settings: Settings) -> Setup:
         tls=tls,
         certificates=settings.certificates,
         audit=AuditLog(settings.state / "audit"),
-        upkeep=partial(_upkeep, renewal, backups) if renewal is not None else None,
+        upkeep=partial(_upkeep, renewal, backups),
         backups=backups,
     )
 
 
-async def _upkeep(renewal: Renewal, backups: Nightly | None, node: Node) -> None:
-    """Look after the certificate, and make backups where the authority's key is."""
-    tasks = [renewal.run(node)]
+async def _upkeep(renewal: Renewal | None, backups: Nightly | None, node: Node) -> None:
+    """Look after the certificate and etcd's leader, and make backups where the authority's key is."""
+    from kirsch.cluster.registry.etcd import EtcdRegistry
+
+    tasks: list[Coroutine[Any, Any, None]] = []
+    if isinstance(node.registry, EtcdRegistry):
+        tasks.append(keep_apart(node.registry, node.machine, node.cluster))
+    if renewal is not None:
+        tasks.append(renewal.run(node))
     if backups is not None:
         tasks.append(backups.run(node.mirror, node.cluster))
     await asyncio.gather(*tasks)
+
+
+async def keep_apart(
+    registry: "EtcdRegistry", machine: Machine, known: Callable[[], Cluster], interval: float = LOOK
+) -> None:
+    """Keep etcd's leader off the machine that leads a service, until cancelled.
+
+    etcd's next leader gives each lease its full time again, with it the one of a database's leader that died
+    on the same machine.
+    """
+    before = ""
+    while True:
+        await asyncio.sleep(interval)
+        cluster, successor = known(), ""
+        if machine.id not in cluster.leading:
+            continue
+        hosts = {cluster.machines[id].address for id in cluster.leading if id in cluster.machines}
+        try:
+            health = await registry.health()
+            if urlsplit(health.leader).hostname == machine.address:
+                successor = health.successor(hosts)
+            # Two looks have to agree: while roles change hands etcd's leader is left alone.
+            if successor and successor == before:
+                await registry.hand_over(successor)
+                log.info("etcd's leader goes to %s: this machine leads a service", successor)
+        except RegistryError as error:
+            log.info("%s", error)
+        before = successor
 
 
 async def _make(settings: Settings, machine_id: str) -> Node:

@@ -143,6 +143,13 @@ class Cluster:
         """Return the releases of an application that are not over."""
         return tuple(release for release in self.active if release.application == application)
 
+    @property
+    def leading(self) -> frozenset[str]:
+        """Machines with an instance that leads its service, by a HealthRole=."""
+        return frozenset(
+            each.machine for each in self.endpoints if each.ready and each.has_roles and each.leads
+        )
+
     def reservations(self) -> dict[str, tuple[float, int]]:
         """Return the cores and the bytes of memory that units reserve on each machine that has any."""
         found: dict[str, tuple[float, int]] = {}

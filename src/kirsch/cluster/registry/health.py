@@ -1,8 +1,9 @@
 """Health of the store: its members, its leader, its alarms, and a sentence with what to do. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,16 @@ class StoreHealth:
             return f"etcd's {' and '.join(missing)} {does} not answer, and {after}: {advice}{for_good}"
         return ""
 
+    def successor(self, hosts: Collection[str]) -> str:
+        """Return the URL of the follower that is to lead if the leader is on one of `hosts`; empty for none.
+
+        There is none where all followers are on them, and while one member less would be no quorum.
+        """
+        if _host(self.leader) not in hosts or len(self.answering) - 1 <= len(self.members) // 2:
+            return ""
+        well = (member for member in self.members if member.role == "follower" and not member.errors)
+        return next((member.url for member in well if _host(member.url) not in hosts), "")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the health for JSON."""
         return {
@@ -101,3 +112,7 @@ class StoreHealth:
         """Read what `to_dict` wrote. Raises KeyError, TypeError."""
         members: Sequence[Mapping[str, Any]] = value["members"]
         return cls(tuple(StoreMember(**{**member, "errors": tuple(member["errors"])}) for member in members))
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""

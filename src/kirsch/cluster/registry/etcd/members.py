@@ -71,6 +71,22 @@ class Members:
             raise closed()
         return StoreHealth(tuple(await asyncio.gather(*map(_status_of, self.connections))))
 
+    async def hand_over(self, successor: str) -> None:
+        """Have the leader hand over to another member. Raises Unavailable if it does not."""
+        if self.closed:
+            raise closed()
+        to = next((each for each in self.connections if each.endpoint.url == successor), None)
+        if to is None:
+            raise Unavailable(f"{successor} is no member of etcd")
+        try:
+            status = await to.status(STATUS_SECONDS)
+            for connection in self.connections:
+                if (await connection.status(STATUS_SECONDS)).header.member_id == status.leader:
+                    return await connection.hand_over(status.header.member_id, CALL_SECONDS)
+        except RpcError as error:
+            raise Unavailable(f"etcd's leader stays where it is: {Failure.of(error).error}") from None
+        raise Unavailable("etcd has no leader that could hand over")
+
     async def close(self) -> None:
         """Release the connections; whoever waits for an answer is told Unavailable."""
         self.closed = True

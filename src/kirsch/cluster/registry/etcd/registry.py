@@ -141,6 +141,10 @@ class EtcdRegistry:
         """Return the health of all members; those that do not answer say why."""
         return await self._members.health()
 
+    async def hand_over(self, successor: str) -> None:
+        """Have etcd's leader hand over to another member, by URL. Raises Unavailable if it does not."""
+        await self._members.hand_over(successor)
+
     async def close(self) -> None:
         if not self._members.closed:
             await self._members.close()

@@ -77,6 +77,10 @@ class Connection:
         """Return the member's own status, also of one that has lost the others. Raises RpcError."""
         return await self._maintenance.Status(messages.StatusRequest(), timeout=timeout)
 
+    async def hand_over(self, member: int, timeout: float) -> None:
+        """Have this member, which leads, hand over to another, by its id. Raises RpcError."""
+        await self._maintenance.MoveLeader(messages.MoveLeaderRequest(targetID=member), timeout=timeout)
+
     def watch(self, request: Any) -> Any:
         """The stream of a watch: `read()` it, `cancel()` it, and `unwatch` it at the end."""
         stream = self._watch.Watch(once(messages.WatchRequest(create_request=request)), metadata=METADATA)
