@@ -131,7 +131,7 @@ debian:
 	@sh scripts/debian haproxy
 
 debian-test:
-	@sh scripts/debian haproxy chromium firefox-esr zsh fish etcd-server etcd-client openssh-client prometheus rabbitmq-server default-jdk-headless maven
+	@sh scripts/debian haproxy chromium firefox-esr zsh fish etcd-server etcd-client openssh-client prometheus rabbitmq-server default-jdk-headless maven lowdown mandoc
 	@# Machines as containers are root's; for others their tests are skipped.
 	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian $(MACHINES); fi
 

@@ -65,20 +65,30 @@ STREAM_THREADS = 4
 PULSE = 5.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run kirschd until its bus exits; the exit status."""
-    parser = argparse.ArgumentParser(prog="kirschd", description="Run units on this machine.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a machine of a cluster: its settings")
-    parser.add_argument("--directory", type=Path, help="an application's folder: where units run")
-    parser.add_argument("--state", type=Path, help="and where its registry, journal and sockets lie")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Return kirschd's command line."""
+    found = argparse.ArgumentParser(prog="kirschd", description="Run units on this machine.")
+    found.add_argument("--config", type=Path, metavar="FILE", help="a machine of a cluster: its settings")
+    found.add_argument(
+        "--directory", type=Path, metavar="DIR", help="an application's folder: where units run"
+    )
+    found.add_argument(
+        "--state", type=Path, metavar="DIR", help="and where its registry, journal and sockets lie"
+    )
+    found.add_argument(
         "--parent", type=int, metavar="FD", help="a socket: told when ready, stop when it closes"
     )
-    parser.add_argument("--attached", action="store_true", help="stop when the parent's socket closes")
-    options = parser.parse_args(argv)
+    found.add_argument("--attached", action="store_true", help="stop when the parent's socket closes")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run kirschd until its bus exits; the exit status."""
+    arguments = parser()
+    options = arguments.parse_args(argv)
     folders = (options.directory, options.state)
     if (options.config is None) == (None in folders) or (options.config and any(folders)):
-        parser.error("give --config FILE, or --directory and --state")
+        arguments.error("give --config FILE, or --directory and --state")
     parent = Parent(options.parent)
     configure_logging()
     try:
