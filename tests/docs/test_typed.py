@@ -18,7 +18,7 @@ from kirsch.robot.application import Application
 
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "examples/notes"
-SLOWEST = ("tutorial", "flask-to-machines", "tls", "backup", "rotation", "ci")
+SLOWEST = ("tutorial", "flask-to-machines", "chat-tutorial", "tls", "backup", "rotation", "ci")
 PAGES = [
     *("flask", "django", "fastapi", "node"),
     *(pytest.param(page, marks=pytest.mark.soak) for page in SLOWEST),
