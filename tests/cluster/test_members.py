@@ -604,6 +604,28 @@ def test_events_are_a_websocket(units: Members):
         assert seen[-1] == {"name": "e.service", "gone": True}
 
 
+def test_events_say_which_machines_are_there_when_one_has_changed(units: Members):
+    """The dashboard asks for machines then: one without units is missed as soon as one with some."""
+    there = units.machines[0]
+    ids = sorted(machine.id for machine in units.machines)
+    with connect(
+        f"wss://{there.address}:{there.port}/kirsch/v1/events", ssl=units.certificates.client()
+    ) as stream:
+        assert "machines" not in json.loads(stream.recv(30))
+        units.ok("cordon", units.machines[1].name)
+        while (message := json.loads(stream.recv(30))).get("machines") is None:
+            pass
+        assert message["machines"] == ids
+        units.machines[2].stop()
+        try:
+            while (message := json.loads(stream.recv(60))).get("machines") in (None, ids):
+                pass
+            assert message["machines"] == sorted(set(ids) - {units.machines[2].id})
+        finally:
+            units.machines[2].start()
+            units.ok("uncordon", units.machines[1].name)
+
+
 def test_a_machine_by_its_cluster(units: Members):
     """--cluster goes by this computer's record of the cluster, to any machine that answers."""
     machines = [

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import cherrypy
@@ -13,7 +13,7 @@ from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.releases import release_entity
 from kirsch.cluster.api.resource import Resource
 from kirsch.cluster.engine.status import UnitStatus
-from kirsch.cluster.model import Release
+from kirsch.cluster.model import Machine, Release
 
 # How many seconds of changes go together, at least, and how many times as long as a look at all units takes:
 # a start of hundreds is not worth looking at them all for each.
@@ -27,8 +27,9 @@ class Events(Resource):
     def GET(self, /, **query: Any) -> None:
         """A stream: all units' lines at first, then each line that changed; one of a unit that is no more has
         "gone". `left` says which units are not any more on which machines ("" for none); `releases` are those
-        under way, and those that changed. With figures=yes also the figures of each machine, every five
-        seconds; with here=yes then those of this machine, and nothing else."""
+        under way, and those that changed; `machines` has the ids of all that are there, when one of them has
+        changed. With figures=yes also the figures of each machine, every five seconds; with here=yes then
+        those of this machine, and nothing else."""
         given = parameters(query, "unit", "figures", HERE)
         units, figures, here = frozenset(given.get("unit", ())), flag(given, "figures"), flag(given, HERE)
         if not self.api.streams.wanted():
@@ -52,6 +53,7 @@ class Events(Resource):
         try:
             told: dict[tuple[str, str], UnitStatus] | None = None
             steps: dict[tuple[str, int], Release] = {}
+            machines: Mapping[str, Machine] | None = None
             while True:
                 changed.clear()
                 began = time.thread_time()
@@ -68,10 +70,18 @@ class Events(Resource):
                     if steps.get(key) != release and (key in steps or told is not None or not release.over)
                 ]
                 steps = dict(cluster.releases)
+                moved = [{"name": name, "machine": at} for name, at in left if name not in gone]
+                message: dict[str, Any] = {
+                    "units": news,
+                    "left": moved,
+                    "releases": [release_entity(r) for r in changes],
+                }
+                if machines is not None and machines != cluster.machines:
+                    message["machines"] = sorted(cluster.machines)
+                machines = cluster.machines
                 spent = time.thread_time() - began
-                if news or left or changes or told is None:
-                    moved = [{"name": name, "machine": at} for name, at in left if name not in gone]
-                    yield {"units": news, "left": moved, "releases": [release_entity(r) for r in changes]}
+                if told is None or any(message.values()):
+                    yield message
                 told = now
                 await changed.wait()
                 await asyncio.sleep(max(GATHER, PAUSE * spent))

@@ -150,6 +150,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "units": _list({"anyOf": [ref("Unit"), ref("Gone")]}),
             "left": _list(ref("Left")),
             "releases": _list(ref("Release")),
+            "machines": {**STRINGS, "description": "ids of all that are there, when one has changed"},
             "figures": {
                 **ref("MachineFigures"),
                 "description": "one sample of one machine, where figures=yes was asked for",
