@@ -69,13 +69,13 @@ def test_help_and_version(application: Application):
 def test_verify_names_each_bad_file(application: Application):
     application.sleeper("good.service")
     application.sleeper("t@.service", "Conflicts=%p@*")
-    application.unit("warn.service", "[Service]\nExecStart=sleep 1\nPrivateTmp=yes\n")
+    application.unit("warn.service", "[Service]\nExecStart=sleep 1\nPrivateDevices=yes\n")
     assert application.ok("verify", "units/good.service", "units/t@.service") == (
         "units/good.service: ok\nunits/t@.service: ok\n"
     )
     done = application.run("verify", "units/warn.service")
     assert (done.returncode, done.stdout) == (0, "units/warn.service: ok\n")
-    assert done.stderr.startswith("warning: units/warn.service:3:12: PrivateTmp= is not honoured")
+    assert done.stderr.startswith("warning: units/warn.service:3:16: PrivateDevices= is not honoured")
     application.unit("bad.service", "[Service]\nExecStart=sleep 1\n[X-Kirsch]\nLinks=a\n")
     (application.directory / "units/latin.service").write_bytes(b"[Unit]\nDescription=\xe9\n")
     done = application.run(

@@ -370,13 +370,13 @@ def test_a_registry_that_is_not_ours_is_left_alone(application: Application):
 
 
 def test_a_directive_that_is_not_honoured_is_named(application: Application):
-    application.unit("a.service", "[Service]\nExecStart=sleep 1000\nPrivateTmp=yes\n")
+    application.unit("a.service", "[Service]\nExecStart=sleep 1000\nPrivateDevices=yes\n")
     done = application.run("up", "-d")
     assert done.returncode == 0
     assert re.fullmatch(
         # Root is warned of more.
         r"(warning: units .*\n)?"
-        r"warning: .*a\.service:3:12: PrivateTmp= is not honoured by the process runtime\n",
+        r"warning: .*a\.service:3:16: PrivateDevices= is not honoured by the process runtime\n",
         done.stderr,
     )
 

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import pwd
+import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,7 +15,10 @@ from typing import Any
 import pytest
 from tests.cluster.runtime_bench import Bench, processes
 
-from kirsch.cluster.runtime.process.runtime import ProcessRuntime
+from kirsch.bus.process.command import SHIM
+from kirsch.cluster.runtime.host import Host
+from kirsch.cluster.runtime.process.runtime import ProcessRuntime, check
+from kirsch.unit import UnitFile, UnitName
 
 
 def story(test: Callable[[Bench], Any]) -> Callable[..., None]:
@@ -347,3 +352,94 @@ async def test_an_empty_set_of_capabilities(bench):
     lines = f"CapabilityBoundingSet=\nUser={pwd.getpwuid(65534).pw_name}\nWorkingDirectory=/"
     [line] = await output(bench, lines, "grep CapBnd /proc/self/status")
     assert int(line.split()[1], 16) == 0
+
+
+PLACES = "/usr /etc /var/tmp /tmp $STATE_DIRECTORY"
+WRITES = f"for each in {PLACES}; do touch $$each/kirsch-x && echo $$each; done; true"
+
+
+@story
+async def test_protected_system(bench):
+    """What the program can write to, by level; in its own folders always."""
+    state = bench.folder / "kirsch/state/s"
+    for level, writable in (
+        ("yes", {"/etc", "/var/tmp", "/tmp", str(state)}),
+        ("full", {"/var/tmp", "/tmp", str(state)}),
+        ("strict", {"/var/tmp", "/tmp", str(state)}),
+    ):
+        lines = f"ProtectSystem={level}\nPrivateTmp=yes\nStateDirectory=s\nStandardError=null"
+        assert set(await output(bench, lines, WRITES)) == writable, level
+    assert await output(bench, "", "rm -f /etc/kirsch-x; ls /usr | grep kirsch-x; true") == []
+    lines = f"ProtectSystem=strict\nReadWritePaths={bench.folder} -/not/there\nStandardError=null"
+    assert await output(bench, lines, "touch a /tmp/kirsch-x && echo written; ls a") == ["a"]
+    assert (bench.folder / "a").exists()
+    lines = f"ReadOnlyPaths={bench.folder}\nStandardError=null"
+    assert await output(bench, lines, "touch b || echo refused") == ["refused"]
+
+
+@story
+async def test_a_tmp_of_ones_own(bench):
+    """It is there for all commands of a run and empty at the next; the application's folder is below it."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="kirsch-outside-") as outside:
+        lines = "PrivateTmp=yes\nExecStartPre=touch /tmp/made"
+        for _ in range(2):
+            shown = await output(bench, lines, "ls -a /tmp /var/tmp; pwd; touch /tmp/left")
+            assert {"made", "left"} & set(shown) == {"made"}
+            assert os.path.basename(outside) not in shown
+            assert str(bench.folder) in shown
+        assert "made" not in os.listdir("/tmp")
+        assert not os.listdir(bench.folder / "kirsch/run/.private")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a unit as another user")
+@story
+async def test_a_tmp_of_another_user(bench):
+    lines = f"PrivateTmp=yes\nProtectSystem=strict\nUser={pwd.getpwuid(65534).pw_name}\nWorkingDirectory=/"
+    assert await output(bench, lines, "touch /tmp/a && stat -c %%u /tmp/a") == ["65534"]
+
+
+PERSON = """
+import os, sys
+shim = {"__name__": "shim"}
+exec(sys.stdin.read(), shim)
+own = sys.argv[1].encode()
+shim["isolate"]({"read_only": [], "strict": True, "writable": [], "private": {b"/tmp": own}, "kept": []})
+command = "id -u; touch /tmp/made; ls /tmp; touch /var/tmp/x || mount -t tmpfs x /mnt || echo no"
+os.execvp("sh", ["sh", "-c", command])
+"""
+
+
+def test_a_person_who_is_not_root_has_mounts_too():
+    """In a user namespace, as themselves and without a capability in it."""
+    python = shutil.which("python3", path="/usr/bin")
+    if python is None:
+        pytest.skip("there is no Python that everybody may run")
+    nobody = 65534 if os.geteuid() == 0 else os.geteuid()
+    own = Path(tempfile.mkdtemp())
+    try:
+        os.chown(own, nobody, nobody if os.geteuid() == 0 else -1)
+        done = subprocess.run(
+            [python, "-I", "-S", "-c", PERSON, str(own)],
+            input=Path(SHIM).read_text(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd="/",
+            **({"user": nobody, "group": nobody, "extra_groups": []} if os.geteuid() == 0 else {}),
+        )
+        if "Operation not permitted: 'unshare'" in done.stderr:
+            pytest.skip("this kernel gives only root namespaces")
+        assert done.stdout.split() == [str(nobody), "made", "no"], done.stderr
+    finally:
+        shutil.rmtree(own)
+
+
+def test_what_the_machine_does_not_give_is_named(tmp_path, monkeypatch):
+    """Without systemd there is no control group, and it is said."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    host = Host.create(tmp_path, tmp_path, [])
+    text = "[Service]\nExecStart=sleep 1\nMemoryMax=1G\nTasksMax=20\n"
+    assert check(host, UnitName.parse("a.service"), UnitFile.parse(text)) == [
+        "a.service: MemoryMax=1G, TasksMax=20 is not honoured: no systemd is here that makes control groups"
+    ]

@@ -165,9 +165,9 @@ def test_a_condition_that_nobody_checks_is_an_error():
 
 
 def test_what_is_not_honoured_is_named_with_its_place():
-    assert warned("PrivateTmp=yes\nMemoryMax=1G") == [
-        "webdb.service:3:12: PrivateTmp= is not honoured by the process runtime",
-        "webdb.service:4:11: MemoryMax= is not honoured by the process runtime",
+    assert warned("PrivateDevices=yes\nMemoryHigh=1G") == [
+        "webdb.service:3:16: PrivateDevices= is not honoured by the process runtime",
+        "webdb.service:4:12: MemoryHigh= is not honoured by the process runtime",
     ]
     assert warned("Typo=1") == ["webdb.service:3:1: Typo= is no directive of [Service]; did you mean Type=?"]
     assert warned("Nonsense=1") == ["webdb.service:3:1: Nonsense= is no directive of [Service]"]
@@ -195,7 +195,14 @@ def test_warnings(line, message):
 
 @pytest.mark.parametrize(
     "line",
-    ["DynamicUser=no", "ExitType=main", "SyslogIdentifier=x", "StandardInput=null", "PrivateTmp=", "User="],
+    [
+        "DynamicUser=no",
+        "ExitType=main",
+        "SyslogIdentifier=x",
+        "StandardInput=null",
+        "PrivateDevices=",
+        "User=",
+    ],
 )
 def test_what_makes_no_difference_is_not_warned_of(line):
     assert warned(line) == []

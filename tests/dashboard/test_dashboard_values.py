@@ -29,7 +29,7 @@ Restart=always
 
 [X-Kirsch-Process]
 ExecStart=shop
-PrivateTmp=yes
+PrivateDevices=yes
 """
 
 
@@ -77,7 +77,7 @@ def test_each_line_has_a_meaning_and_a_place():
     assert rows["# Why it is so."] == rows["  b"] == rows["[Unit]"] == ("", "")
     assert rows["Restart=always"][1] == "under systemd only"
     assert rows["ExecStart=shop"][1] == "as a process only"
-    assert rows["PrivateTmp=yes"][1] == "not as a process"
+    assert rows["PrivateDevices=yes"][1] == "not as a process"
     # A .service is one file for both runtimes.
     [_, restart] = explained("shop.service", "[Service]\nRestart=always")
     assert restart["honoured"] == "as a process, and under systemd"

@@ -141,3 +141,26 @@ def test_a_full_disk_is_why(trial: Trial, unit):
         trial.shell(first, "rm -f /run/filler; mount -o remount,size=50% /run")
     trial.kirsch("start", "after.service")
     trial.until(lambda lines: lines.get("after.service", {}).get("active") == "active")
+
+
+LIMITED = """\
+set -e
+mkdir -p /root/limited && cd /root/limited
+printf '[Service]\\nExecStart=sleep 1000\\nMemoryMax=100M\\nTasksMax=7\\nUser=nobody\\n' >limited.service
+/opt/kirsch/bin/kirsch up -d >&2
+pid=$(pgrep -x sleep -u nobody)
+ps -o user= -p $pid
+scope=$(sed -n 's,.*/\\(run-[^/]*[.]scope\\)$,\\1,p' /proc/$pid/cgroup | head -1)
+systemctl show -p MemoryMax,TasksMax "$scope"
+/opt/kirsch/bin/kirsch down >&2
+systemctl is-active "$scope" || true
+"""
+
+
+def test_up_has_systemd_limit_a_unit(trial: Trial):
+    """Under `kirsch up` units are processes; where systemd is, each command gets a scope with its limits."""
+    try:
+        said = trial.shell(trial.machines[0], LIMITED).split()
+    finally:
+        trial.shell(trial.machines[0], "rm -rf /root/limited")
+    assert said == ["nobody", f"MemoryMax={100 << 20}", "TasksMax=7", "inactive"]

@@ -23,12 +23,20 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
 
-from kirsch.bus.process.command import ChildError, Command, resolve_credentials, resolve_limits
+from kirsch.bus.process.command import (
+    MANAGER,
+    SHIM,
+    ChildError,
+    Command,
+    Mounts,
+    resolve_credentials,
+    resolve_limits,
+    scope_command,
+)
 
 __all__ = ["Child", "ChildError", "Command", "Exit"]
 
 CHUNK = 65536  # bytes, a pipe's capacity (pipe(7)): one read takes all that waits
-SHIM = str(Path(__file__).with_name("shim.py"))
 COLLECTED_WITHIN = 5.0  # seconds; a pid 1 that collects nothing is not waited for longer
 MARK = "KIRSCH_CHILD"  # an environment variable by which to know what descends from a command
 
@@ -372,6 +380,7 @@ class Tree:
             "oom_score": command.oom_score,
             "no_new_privileges": command.no_new_privileges,
             "no_capabilities": command.no_capabilities,
+            "mounts": command.mounts and _encoded(command.mounts),
             "stdin": stdin,
             "fds": command.fds,
             "inherited": {*command.fds} if stdin is None else {*command.fds, stdin},
@@ -383,14 +392,20 @@ class Tree:
     def _spawn(
         self, command: Command, theirs: socket.socket, fds: tuple[int, ...]
     ) -> "subprocess.Popen[bytes]":
+        scope: list[str] = []
+        variables = ["LD_LIBRARY_PATH"]
+        if command.scope:
+            # systemd-run moves itself into the control group, and becomes the shim there.
+            scope += [*scope_command(), *(f"--property={each}" for each in command.scope), "--"]
+            variables += MANAGER
         try:
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", SHIM, os.path.basename(command.argv[0])],
+                [*scope, sys.executable, "-I", "-S", SHIM, os.path.basename(command.argv[0])],
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd="/",
-                env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                env={name: os.environ[name] for name in variables if name in os.environ},
                 pass_fds=fds,
                 start_new_session=True,
             )
@@ -430,11 +445,23 @@ def _refusal(command: Command, errno: int, stage: str) -> ChildError:
             what = f"cannot become {f'user {command.user}' if command.user else f'group {command.group}'}"
         case "limits":
             what = f"cannot set the limits of {command.argv[0]}"
+        case "mounts":
+            what = f"cannot set up the mounts of {command.argv[0]}"
         case "execute":
             what = f"cannot execute {command.argv[0]}"
         case _:
             what = f"cannot prepare {command.argv[0]}"
     return ChildError(f"{what}: {os.strerror(errno)}", errno)
+
+
+def _encoded(mounts: Mounts) -> dict[str, object]:
+    return {
+        "strict": mounts.strict,
+        "read_only": [os.fsencode(path) for path in mounts.read_only],
+        "writable": [os.fsencode(path) for path in mounts.writable],
+        "private": {os.fsencode(path): os.fsencode(source) for path, source in mounts.private.items()},
+        "kept": [os.fsencode(path) for path in mounts.kept],
+    }
 
 
 def _others() -> list[int]:

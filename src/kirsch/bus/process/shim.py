@@ -30,10 +30,18 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # <linux/prctl.h>
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000  # <linux/sched.h>
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000  # <sys/mount.h>
+MOUNT_SETATTR, MOUNT_ATTR_RDONLY, AT_FDCWD, AT_RECURSIVE = 442, 1, -100, 0x8000  # mount_setattr(2)
+# What ProtectSystem=strict leaves as it is.
+INTERFACES = (b"/dev", b"/proc", b"/sys")
+# In place of a command's name: end with 0 if commands can be isolated here.
+PROBE = "--isolate"
 CONTROL = 0
 IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGUSR1", "SIGUSR2")
 
-prctl = ctypes.CDLL(None).prctl
+libc = ctypes.CDLL(None, use_errno=True)
+prctl = libc.prctl
 
 
 def children(pid: int) -> list[int]:
@@ -230,6 +238,10 @@ def become(request: dict[str, Any], failure: int, shim: int) -> None:
         if request["oom_score"] is not None:
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write(str(request["oom_score"]))
+        stage = "mounts"
+        if request["mounts"]:
+            isolate(request["mounts"])
+        stage = "prepare"
         if request["no_capabilities"]:
             drop_capabilities()
         stage = "user"
@@ -273,6 +285,86 @@ def drop_capabilities() -> None:
         raise OSError(errno.EPERM, "only root can do without capabilities")
 
 
+def call(function: Any, *arguments: Any) -> None:
+    """Call a function of the C library. Raises OSError."""
+    if function(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), function.__name__)
+
+
+def isolate(mounts: dict[str, Any]) -> None:
+    """See other files than the rest of the machine (see command.Mounts). Raises OSError."""
+    own_mounts()
+    for path in mounts["read_only"]:
+        bind(path, path)
+        set_read_only(path, True, recursive=True)
+    if mounts["strict"]:
+        for path in mount_points():
+            if not is_below(path, INTERFACES):
+                try:
+                    set_read_only(path, True)
+                except OSError:
+                    # Those that another mount hides, or that this user cannot reach, cannot be written to.
+                    if path == b"/":
+                        raise
+    for path in mounts["writable"]:
+        bind(path, path)
+        set_read_only(path, False)
+    private = mounts["private"]
+    kept = [path for path in mounts["kept"] if is_below(path, private) and os.path.isdir(path)]
+    # They may be hidden by what is mounted before them.
+    opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in {*kept, *private.values()}}
+    for path, source in private.items():
+        bind_opened(opened[source], path)
+        set_read_only(path, False)
+    for path in kept:
+        if not os.path.isdir(path):  # or it came with one above it
+            os.makedirs(path)
+            bind_opened(opened[path], path)
+    for descriptor in opened.values():
+        os.close(descriptor)
+
+
+def own_mounts() -> None:
+    """Enter a mount namespace, which for others than root needs a user namespace (user_namespaces(7))."""
+    uid, gid = os.geteuid(), os.getegid()
+    call(libc.unshare, CLONE_NEWNS if uid == 0 else CLONE_NEWNS | CLONE_NEWUSER)
+    if uid != 0:
+        for name, text in ("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1"):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    call(libc.mount, None, b"/", None, MS_REC | MS_SLAVE, None)
+
+
+def bind(source: bytes, path: bytes) -> None:
+    call(libc.mount, source, path, None, MS_BIND | MS_REC, None)
+
+
+def bind_opened(descriptor: int, path: bytes) -> None:
+    bind(b"/proc/self/fd/%d" % descriptor, path)
+
+
+def set_read_only(path: bytes, value: bool, recursive: bool = False) -> None:
+    """Change the mount at a path, and those below it."""
+    given, taken = (MOUNT_ATTR_RDONLY, 0) if value else (0, MOUNT_ATTR_RDONLY)
+    attributes = (ctypes.c_uint64 * 4)(given, taken, 0, 0)
+    flags = ctypes.c_long(AT_RECURSIVE if recursive else 0)
+    number, folder, size = ctypes.c_long(MOUNT_SETATTR), ctypes.c_long(AT_FDCWD), ctypes.c_size_t(32)
+    call(libc.syscall, number, folder, path, flags, attributes, size)
+
+
+def mount_points() -> list[bytes]:
+    """All that is mounted (proc_pid_mountinfo(5)), whose paths have escapes."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        found = [line.split()[4] for line in file]
+    for escape, character in (b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"):
+        found = [path.replace(escape, character) for path in found]
+    return found
+
+
+def is_below(path: bytes, folders: Any) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)
+
+
 def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
     """execve(2) with execvp(3)'s search along PATH. Not os.execvpe, which first imports a module: the user
     that we are by now may not be allowed to read it."""
@@ -300,6 +392,10 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 
 def main() -> None:
+    if sys.argv[1:2] == [PROBE]:
+        nothing = {"read_only": [b"/usr"], "strict": True, "writable": [], "private": {}, "kept": []}
+        isolate(nothing)
+        return
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     size = int.from_bytes(read_exactly(CONTROL, 4), "big")

@@ -192,6 +192,40 @@ def _preserve(text: str) -> str:
     return "yes" if parse_boolean(text) else "no"
 
 
+def _private_tmp(text: str) -> bool:
+    return text == "disconnected" or parse_boolean(text)
+
+
+def _protect_system(text: str) -> str:
+    if text in ("full", "strict"):
+        return text
+    return "yes" if parse_boolean(text) else "no"
+
+
+def _paths(section: Section, entries: Sequence[Entry]) -> tuple[str, ...]:
+    def check(word: str) -> str:
+        path = word.lstrip("-+")
+        if not path.startswith("/"):
+            raise ValueError(f"not an absolute path: {path}")
+        return path
+
+    return tuple(section.words(entries, check))
+
+
+def _resource_limit(parse: Callable[[str], int]) -> Callable[[str], str]:
+    """Make a parser of a limit that systemd is given as it stands: a number, a percentage, or infinity."""
+
+    def check(text: str) -> str:
+        if text != "infinity" and not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,2})?%", text):
+            parse(text)
+        return text
+
+    return check
+
+
+_memory_limit, _tasks_limit = _resource_limit(parse_size), _resource_limit(int)
+
+
 class InProcess(enum.Enum):
     """Treatment of a directive by the process runtime."""
 
@@ -294,19 +328,26 @@ _SERVICE = (
     _sets("NoNewPrivileges", "no_new_privileges", _last(parse_boolean), Beside.TRANSIENT),
     # An empty one takes all capabilities away; others are warned of (see service.py).
     Directive("CapabilityBoundingSet", beside=Beside.TRANSIENT),
+    # Where the kernel lets us have mounts of our own; else the runtime warns of them.
+    _sets("PrivateTmp", "private_tmp", _last(_private_tmp), Beside.TRANSIENT),
+    _sets("ProtectSystem", "protect_system", _last(_protect_system), Beside.TRANSIENT),
+    _sets("ReadOnlyPaths", "read_only_paths", _paths, Beside.TRANSIENT),
+    _sets("ReadWritePaths", "read_write_paths", _paths, Beside.TRANSIENT),
     *_all("AmbientCapabilities", InProcess.WARNED, Beside.TRANSIENT),
     *_all("LockPersonality MemoryDenyWriteExecute", InProcess.WARNED, Beside.TRANSIENT),
     *_all("SystemCallArchitectures SystemCallFilter", InProcess.WARNED, Beside.TRANSIENT),
     *_all("RestrictAddressFamilies RestrictNamespaces", InProcess.WARNED, Beside.TRANSIENT),
     *_all("RestrictRealtime RestrictSUIDSGID", InProcess.WARNED, Beside.TRANSIENT),
-    *_all("PrivateDevices PrivateMounts PrivateNetwork PrivateTmp", InProcess.WARNED, Beside.TRANSIENT),
+    *_all("PrivateDevices PrivateMounts PrivateNetwork", InProcess.WARNED, Beside.TRANSIENT),
     *_all("PrivateUsers ProcSubset ProtectClock", InProcess.WARNED, Beside.TRANSIENT),
     *_all("ProtectControlGroups ProtectHome ProtectHostname", InProcess.WARNED, Beside.TRANSIENT),
     *_all("ProtectKernelLogs ProtectKernelModules ProtectKernelTunables", InProcess.WARNED, Beside.TRANSIENT),
-    *_all("ProtectProc ProtectSystem", InProcess.WARNED, Beside.TRANSIENT),
+    *_all("ProtectProc", InProcess.WARNED, Beside.TRANSIENT),
     *_all("ExecPaths NoExecPaths InaccessiblePaths", InProcess.WARNED, Beside.TRANSIENT),
-    *_all("ReadOnlyPaths ReadWritePaths", InProcess.WARNED, Beside.TRANSIENT),
     *_all("Slice SupplementaryGroups", InProcess.WARNED, Beside.TRANSIENT),
+    # systemd.resource-control(5): where systemd can make a control group for us.
+    _sets("MemoryMax", "memory_max", _last(_memory_limit)),
+    _sets("TasksMax", "tasks_max", _last(_tasks_limit)),
 )
 _UNIT = (
     # systemd.unit(5). Targets are the machine's and reached before we run; other units are what Link= is for.

@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kirsch.bus.process.child import ChildError, Command
-from kirsch.bus.process.command import resolve_credentials
+from kirsch.bus.process.command import Mounts, can_isolate, resolve_credentials, scope_command
 from kirsch.cluster.runtime.environment import parse_environment_file, unset
 from kirsch.cluster.runtime.host import Host
 from kirsch.cluster.runtime.progress import Progress
 from kirsch.cluster.runtime.service import Directory, Service
 from kirsch.cluster.runtime.status import signal_name
 
+# Read-only by ProtectSystem= (systemd.exec(5)); strict means all.
+PROTECTED = {
+    "no": (),
+    "yes": ("/usr", "/boot", "/efi"),
+    "full": ("/usr", "/boot", "/efi", "/etc"),
+    "strict": ("/usr", "/boot", "/efi", "/etc"),
+}
+# In whose place PrivateTmp= has folders of the unit's own, by their names.
+TEMPORARY = {"/tmp": "tmp", "/var/tmp": "var-tmp"}  # noqa: S108 they are hidden, and nothing is written there
 # Gives a program another name for itself ("@"): execve(2) can, a Command cannot.
 _EXECUTE = "import os, sys; os.execv(sys.argv[1], sys.argv[2:])"
 
@@ -83,6 +92,8 @@ def compose_command(
         oom_score=service.oom_score,
         no_new_privileges=service.no_new_privileges,
         no_capabilities=service.no_capabilities and os.geteuid() == 0,  # nobody else could
+        mounts=_mounts(service, host) if service.isolation and can_isolate() else None,
+        scope=service.resources if scope_command() else (),
     )
 
 
@@ -93,6 +104,12 @@ def compose_context(service: Service, host: Host, prepared: Mapping[str, str]) -
 
 def make_directories(service: Service, host: Host) -> None:
     """StateDirectory= and its like, owned by the unit's user. Raises ChildError when one cannot be had."""
+    if service.private_tmp:
+        for name in TEMPORARY.values():
+            path = _temporary(service, host) / name
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o1777)
+        _temporary(service, host).chmod(0o700)
     for directory in service.directories:
         path = host.folders[directory.kind] / directory.path
         try:
@@ -107,12 +124,39 @@ def make_directories(service: Service, host: Host) -> None:
 
 def remove_runtime_directories(service: Service, host: Host, restarting: bool) -> None:
     """RuntimeDirectory= goes with the run, unless RuntimeDirectoryPreserve= says otherwise."""
+    if service.private_tmp and not restarting:
+        shutil.rmtree(_temporary(service, host), ignore_errors=True)
     preserve = service.runtime_directory_preserve
     if preserve == "yes" or (preserve == "restart" and restarting):
         return
     for directory in service.directories:
         if directory.kind == "runtime":
             shutil.rmtree(host.folders["runtime"] / directory.path, ignore_errors=True)
+
+
+def _mounts(service: Service, host: Host) -> Mounts:
+    """What the unit's commands see of this machine's files."""
+    own = [host.folders[each.kind] / each.path for each in service.directories]
+    writable = [str(path) for path in own] + [
+        path for path in service.read_write_paths if os.path.exists(path)
+    ]
+    temporary = _temporary(service, host)
+    private = {path: str(temporary / name) for path, name in TEMPORARY.items() if os.path.isdir(path)}
+    # An application may well lie below /tmp, and kirsch itself.
+    kept = {str(host.directory), str(host.folders["state"].parent), sys.prefix, *writable}
+    read_only = (*PROTECTED[service.protect_system], *service.read_only_paths)
+    return Mounts(
+        strict=service.protect_system == "strict",
+        read_only=tuple(path for path in read_only if os.path.exists(path)),
+        writable=tuple(writable),
+        private=private if service.private_tmp else {},
+        kept=tuple(sorted(kept)),
+    )
+
+
+def _temporary(service: Service, host: Host) -> Path:
+    """The folder of a unit's own /tmp and /var/tmp."""
+    return host.folders["runtime"] / ".private" / service.name.text
 
 
 def _directive(directory: Directory) -> str:

@@ -72,6 +72,12 @@ class Service:
     oom_score: int | None = None
     no_new_privileges: bool = False
     no_capabilities: bool = False
+    private_tmp: bool = False
+    protect_system: str = "no"  # yes, full, strict
+    read_only_paths: tuple[str, ...] = ()
+    read_write_paths: tuple[str, ...] = ()
+    memory_max: str = "infinity"
+    tasks_max: str = "infinity"
     directories: tuple[Directory, ...] = ()
     runtime_directory_preserve: str = "no"
     standard_output: str = "journal"
@@ -98,6 +104,22 @@ class Service:
     send_sighup: bool = False
     notify_access: str = "none"
     watchdog: float = math.inf
+
+    @property
+    def isolation(self) -> tuple[str, ...]:
+        """Directives that are set and need mounts of the unit's own."""
+        wanted = {
+            "PrivateTmp": self.private_tmp,
+            "ProtectSystem": self.protect_system != "no",
+            "ReadOnlyPaths": self.read_only_paths,
+        }
+        return tuple(name for name, value in wanted.items() if value)
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Properties of the unit's control group, as systemd.resource-control(5) has them."""
+        wanted = {"MemoryMax": self.memory_max, "TasksMax": self.tasks_max}
+        return tuple(f"{name}={value}" for name, value in wanted.items() if value != "infinity")
 
     @property
     def label(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kirsch.bus.process.command import Command
+from kirsch.bus.process.command import Command, can_isolate, scope_command
 from kirsch.cluster.runtime.base import NOT_EXECUTED, Prepared, ProcessGroup, RuntimeState, StateListener
 from kirsch.cluster.runtime.host import Host, default_path
 from kirsch.cluster.runtime.invocation import compose_context
@@ -32,6 +32,12 @@ def check(host: Host, name: UnitName, file: UnitFile) -> list[str]:
         warnings.append(
             f"{name}: CapabilityBoundingSet= is not honoured: only root can take capabilities away"
         )
+    if service.isolation and not can_isolate():
+        names = ", ".join(f"{each}=" for each in service.isolation)
+        warnings.append(f"{name}: {names} is not honoured: this kernel gives us no mount namespace")
+    if service.resources and not scope_command():
+        limits = ", ".join(service.resources)
+        warnings.append(f"{name}: {limits} is not honoured: no systemd is here that makes control groups")
     return [*warnings, *check_options(file, Options.parse(file, name))]
 
 
